@@ -80,8 +80,7 @@ def conv_arguments(
     axes = axes_of(operation)
     x = as_array(operation, "x", x, 2 + axes)
     weight = as_same_type(operation, x, "weight", weight, 2 + axes)
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
-        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
+    groups = as_count(operation, "groups", groups)
     if x.shape[1] % groups or len(weight) % groups:
         raise ConfigurationError(
             f"{operation}: groups={groups} must divide in_channels={x.shape[1]} and "
@@ -106,7 +105,7 @@ def conv_arguments(
         "stride": geometry.of_map(stride, 1),
         "padding": geometry.of_map(padding, (0, 0)),
         "dilation": geometry.of_map(dilation, 1),
-        "groups": int(groups),
+        "groups": groups,
     }
     return x, weight, arguments, (len(x), len(weight), *sizes)
 
@@ -129,8 +128,7 @@ def conv_transpose_arguments(
     axes = axes_of(operation)
     x = as_array(operation, "x", x, 2 + axes)
     weight = as_same_type(operation, x, "weight", weight, 2 + axes)
-    if isinstance(groups, bool) or not isinstance(groups, (int, np.integer)) or groups < 1:
-        raise ConfigurationError(f"{operation}: groups must be a positive integer, got {groups!r}")
+    groups = as_count(operation, "groups", groups)
     if len(weight) != x.shape[1] or len(weight) % groups:
         raise ShapeError(
             f"{operation}: weight of shape {weight.shape} takes {len(weight)} input channels in "
@@ -164,9 +162,9 @@ def conv_transpose_arguments(
         "padding": geometry.of_map(sides, (0, 0)),
         "output_padding": geometry.of_map(output_padding, 0),
         "dilation": geometry.of_map(dilation, 1),
-        "groups": int(groups),
+        "groups": groups,
     }
-    return x, weight, arguments, (len(x), weight.shape[1] * int(groups), *sizes)
+    return x, weight, arguments, (len(x), weight.shape[1] * groups, *sizes)
 
 
 def pool_arguments(

@@ -29,7 +29,7 @@ ALLOWED = {
     "functional": {"arguments", "backends", "operations"},
     "optim": set(),
     "execution": {"arguments", "backends", "data", "layers", "losses", "operations", "optim"},
-    "data": {"arguments", "backends", "codegen", "extras"},
+    "data": {"arguments", "backends", "codegen"},
     "training": {
         "arguments",
         "backends",
@@ -59,7 +59,7 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "data", "extras", "layers", "operations", "weights"},
+    "interop": {"backends", "data", "layers", "operations", "weights"},
     "distributed": {
         "operations",
         "backends",
@@ -70,7 +70,16 @@ ALLOWED = {
         "losses",
         "optim",
     },
-    "analysis": {"operations", "backends", "data", "execution", "layers", "losses", "training"},
+    "analysis": {
+        "arguments",
+        "operations",
+        "backends",
+        "data",
+        "execution",
+        "layers",
+        "losses",
+        "training",
+    },
     "benchmark": {
         "backends",
         "codegen",
@@ -109,7 +118,7 @@ ALLOWED = {
     "text_table": set(),
     "cores": set(),
 }
-EVERYWHERE = {"cores", "errors", "files", "named", "text_table", ""}
+EVERYWHERE = {"cores", "errors", "extras", "files", "named", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/prediction.py", "execution")}
 HEAVY = {

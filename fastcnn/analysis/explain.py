@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution.checks import as_batch
@@ -137,8 +138,7 @@ def occlusion(
     size = max(1, round(min(height, width) / 6)) if size is None else size
     stride = max(1, size // 2) if stride is None else stride
     for name, number in (("size", size), ("stride", stride)):
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise ConfigurationError(f"occlusion: {name} must be a positive integer, got {number}")
+        as_count("occlusion", name, number)
     if size > min(height, width) or stride > size:
         raise ConfigurationError(
             f"occlusion: size must be at most {min(height, width)} and stride at most size, got "

@@ -23,7 +23,11 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
         Settings to draw.
     metric : str
     """
-    done = [trial for trial in trials if trial.status == "finished" and trial.epochs]
+    done = [
+        trial
+        for trial in trials
+        if trial.status == "finished" and trial.epochs and trial.epochs[-1][metric] is not None
+    ]
     names = list(parameters)[:6] or ["number"]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
@@ -46,21 +50,24 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
         axes.set_ylabel(
             f"{metric.split('_')[0]} error (%)"
             if metric.endswith("accuracy")
-            else f"{metric.replace('_', ' ')} (nats)"
+            else metric.replace("_", " ")
         )
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        if metric.endswith(("accuracy", "loss")):
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
     if done:
         panels[0].legend(frameon=False)
     return figure
 
 
 def _error(value: float, metric: str) -> float:
-    """What is drawn, on a logarithmic scale: the loss, or the share of errors in per cent.
+    """What is drawn: the loss, or the share of errors in per cent, on a logarithmic scale.
 
     On a linear scale of accuracies, trainings that diverged would press all others together.
     """
-    return max(100.0 * (1.0 - value), 1e-2) if metric.endswith("accuracy") else max(value, 1e-8)
+    if metric.endswith("accuracy"):
+        return max(100.0 * (1.0 - value), 1e-2)
+    return max(value, 1e-8) if metric.endswith("loss") else value
 
 
 def _positions(axes: Any, given: list[Any]) -> list[float]:

@@ -1,8 +1,8 @@
 """The sum of losses of several outputs, by the functions of a backend.
 
 An array has all outputs of a sample, one after the other, and so have the targets. Those of an
-output whose loss takes classes are in the places of its first channel, and then -1 is in those of
-its second; probabilities, which are never negative, are as the output is.
+output whose loss takes classes are in the places of its first channel, -1 where one is ignored, and
+then -1 is in those of its second; probabilities, which are never negative, are as the output is.
 """
 
 from collections.abc import Callable, Mapping
@@ -41,6 +41,12 @@ class JointPart:
     shape: tuple[int, ...]
 
     @property
+    def _ignored(self) -> int:
+        """The class that does not count; else one that there is not."""
+        index = self.arguments.get("ignore_index")
+        return -1 if index is None else int(index)
+
+    @property
     def places(self) -> slice:
         """The output's elements in a sample."""
         return slice(self.start, self.start + prod(self.shape))
@@ -53,12 +59,15 @@ class JointPart:
         """This output's targets, of all."""
         own, pixels = target[:, self.places], prod(self.shape[1:])
         if self.classes and (own[:, pixels : 2 * pixels] < 0).all():
-            return own[:, :pixels].astype(np.int64).reshape(len(own), *self.shape[1:])
+            classes = own[:, :pixels].astype(np.int64).reshape(len(own), *self.shape[1:])
+            return np.where(classes < 0, self._ignored, classes)
         return own.reshape(len(own), *self.shape)
 
     def place_target(self, target: np.ndarray, whole: np.ndarray) -> None:
         """Put this output's targets among all."""
         flat, own = target.reshape(len(target), -1), whole[:, self.places]
+        if target.shape[1:] != self.shape:
+            flat = np.where(flat == self._ignored, -1, flat)
         own[:, : flat.shape[1]] = flat
         if target.shape[1:] != self.shape:
             own[:, flat.shape[1] : 2 * flat.shape[1]] = -1

@@ -12,13 +12,13 @@ from fastcnn.benchmark.results import Result, not_timed, result_of
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import predict_logits, session
 from fastcnn.execution.workers import workers
-from fastcnn.layers import Sequential
+from fastcnn.layers import Model
 
 TOLERANCE = 1e-4
 BASELINE = "im2col"
 
 
-def _session(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+def _session(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
     """What ``predict`` runs as well: a pass that was prepared once."""
     prepared = session(model, max_batch=len(x), threads=threads)
 
@@ -30,7 +30,7 @@ def _session(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], 
     return run
 
 
-def _im2col(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+def _im2col(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
     def run(times: int) -> np.ndarray:
         with workers(threads):
             for _ in range(times):
@@ -43,7 +43,7 @@ def _im2col(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], n
 
 
 def _pytorch(
-    model: Sequential, x: np.ndarray, variant: str, threads: int
+    model: Model, x: np.ndarray, variant: str, threads: int
 ) -> Callable[[int], np.ndarray]:
     import torch
 
@@ -68,7 +68,7 @@ def _pytorch(
     return run
 
 
-def _onnxruntime(model: Sequential, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+def _onnxruntime(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
     import onnxruntime
 
     from fastcnn.interop import export_onnx

@@ -1,15 +1,14 @@
 """The work that contestants share: one network, one set of samples, one optimiser."""
 
-import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from fastcnn import models
-from fastcnn.benchmark.zoo import ZOO
+from fastcnn.benchmark import zoo
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers import Sequential
+from fastcnn.layers import Model
 
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 #: Batches of samples that training goes round.
@@ -36,7 +35,7 @@ class Work:
     x: np.ndarray
     y: np.ndarray
 
-    def model(self) -> Sequential:
+    def model(self) -> Model:
         """The network with its initial weights, a new one at each call."""
         return make_model(self.name)
 
@@ -48,7 +47,7 @@ class Work:
         return self.batch * model.flops(model.input_shape)
 
 
-def make_model(name: str) -> Sequential:
+def make_model(name: str) -> Model:
     """A network of :mod:`fastcnn.models`, or of the zoo, with weights of fixed seeds.
 
     Raises
@@ -56,11 +55,13 @@ def make_model(name: str) -> Sequential:
     ConfigurationError
         If there is none of that name.
     """
-    if name in ZOO:
-        return ZOO[name][0](itertools.count())
+    if name in zoo.ZOO:
+        return zoo.make(name)
     make = getattr(models, name, None)
     if make is None or name.startswith("_"):
-        raise ConfigurationError(f"no network {name!r}; there are {', '.join([*networks(), *ZOO])}")
+        raise ConfigurationError(
+            f"no network {name!r}; there are {', '.join([*networks(), *zoo.ZOO])}"
+        )
     return make(seed=0)
 
 
@@ -92,7 +93,7 @@ class Trainer(Protocol):
         """Copies of parameters and buffers, by fastcnn's keys and layouts."""
 
 
-def learned_keys(model: Sequential) -> set[str]:
+def learned_keys(model: Model) -> set[str]:
     """Keys of the state that are trained; the others are buffers, such as running means."""
     return {key for node in model.graph().nodes for key in node.parameters.values()}
 

@@ -4,233 +4,144 @@ They are the shapes of well-known networks, without dropout, whose masks other l
 otherwise. Each has the batch size with which it is measured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+import numpy as np
 
 from fastcnn.layers import (
     GELU,
     AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
     Flatten,
-    GlobalAvgPool2d,
+    Input,
     Layer,
-    Linear,
     MaxPool2d,
+    Model,
     ReLU,
-    Residual,
-    Sequential,
     Tanh,
 )
+from fastcnn.models.draft import Draft, Value
+
+DIGITS, CIFAR = (1, 28, 28), (3, 32, 32)
 
 
-def keras_mnist(seeds: Iterator[int]) -> Sequential:
+def keras_mnist(d: Draft) -> Model:
     """Keras's simple convnet."""
-    return Sequential(
-        Conv2d(1, 32, 3, seed=next(seeds)),
-        ReLU(),
-        MaxPool2d(2),
-        Conv2d(32, 64, 3, seed=next(seeds)),
-        ReLU(),
-        MaxPool2d(2),
-        Flatten(),
-        Linear(1600, 10, seed=next(seeds)),
-        input_shape=(1, 28, 28),
-    )
+    x = Input(DIGITS)
+    y = MaxPool2d(2)(ReLU()(d.conv(x, 32, padding=0)))
+    y = MaxPool2d(2)(ReLU()(d.conv(y, 64, padding=0)))
+    return Model(x, d.linear(Flatten()(y), 10))
 
 
-def pytorch_mnist(seeds: Iterator[int]) -> Sequential:
+def pytorch_mnist(d: Draft) -> Model:
     """PyTorch's MNIST example."""
-    return Sequential(
-        Conv2d(1, 32, 3, seed=next(seeds)),
-        ReLU(),
-        Conv2d(32, 64, 3, seed=next(seeds)),
-        ReLU(),
-        MaxPool2d(2),
-        Flatten(),
-        Linear(9216, 128, seed=next(seeds)),
-        ReLU(),
-        Linear(128, 10, seed=next(seeds)),
-        input_shape=(1, 28, 28),
-    )
+    x = Input(DIGITS)
+    y = ReLU()(d.conv(x, 32, padding=0))
+    y = MaxPool2d(2)(ReLU()(d.conv(y, 64, padding=0)))
+    return Model(x, _dense(d, y, (128, 10)))
 
 
-def lenet_tanh(seeds: Iterator[int]) -> Sequential:
+def lenet_tanh(d: Draft) -> Model:
     """LeNet-5 as in 1998: tanh and average pooling."""
-    return Sequential(
-        Conv2d(1, 6, 5, padding=2, seed=next(seeds)),
-        Tanh(),
-        AvgPool2d(2),
-        Conv2d(6, 16, 5, seed=next(seeds)),
-        Tanh(),
-        AvgPool2d(2),
-        Flatten(),
-        Linear(400, 120, seed=next(seeds)),
-        Tanh(),
-        Linear(120, 84, seed=next(seeds)),
-        Tanh(),
-        Linear(84, 10, seed=next(seeds)),
-        input_shape=(1, 28, 28),
-    )
+    x = Input(DIGITS)
+    y = AvgPool2d(2)(Tanh()(d.conv(x, 6, 5)))
+    y = AvgPool2d(2)(Tanh()(d.conv(y, 16, 5, padding=0)))
+    return Model(x, _dense(d, y, (120, 84, 10), Tanh))
 
 
-def mlp(seeds: Iterator[int]) -> Sequential:
+def mlp(d: Draft) -> Model:
     """784-512-256-10."""
-    return Sequential(
-        Flatten(),
-        Linear(784, 512, seed=next(seeds)),
-        ReLU(),
-        Linear(512, 256, seed=next(seeds)),
-        ReLU(),
-        Linear(256, 10, seed=next(seeds)),
-        input_shape=(1, 28, 28),
-    )
+    x = Input(DIGITS)
+    return Model(x, _dense(d, x, (512, 256, 10)))
 
 
-def time_series(seeds: Iterator[int]) -> Sequential:
+def _dense(d: Draft, x: Value, sizes: tuple[int, ...], activation: type[Layer] = ReLU) -> Value:
+    """Linear layers with an activation between them."""
+    y = d.linear(Flatten()(x), sizes[0])
+    for size in sizes[1:]:
+        y = d.linear(activation()(y), size)
+    return y
+
+
+def time_series(d: Draft) -> Model:
     """Nine sensors over 128 points of time, kernels of nine, as for UCI-HAR."""
-    return Sequential(
-        Conv2d(9, 32, (1, 9), padding=(0, 4), seed=next(seeds)),
-        ReLU(),
-        MaxPool2d((1, 2)),
-        Conv2d(32, 64, (1, 9), padding=(0, 4), seed=next(seeds)),
-        ReLU(),
-        MaxPool2d((1, 2)),
-        Conv2d(64, 64, (1, 9), padding=(0, 4), seed=next(seeds)),
-        ReLU(),
-        GlobalAvgPool2d(),
-        Flatten(),
-        Linear(64, 6, seed=next(seeds)),
-        input_shape=(9, 1, 128),
-    )
+    x = y = Input((9, 1, 128))
+    for width in (32, 64):
+        y = MaxPool2d((1, 2))(ReLU()(d.conv(y, width, (1, 9))))
+    return Model(x, d.mean_head(ReLU()(d.conv(y, 64, (1, 9))), 6))
 
 
-def strided(seeds: Iterator[int]) -> Sequential:
+def strided(d: Draft) -> Model:
     """Convolutions of stride 2 in place of pooling."""
-    return Sequential(
-        Conv2d(3, 32, 5, stride=2, padding=2, seed=next(seeds)),
-        ReLU(),
-        Conv2d(32, 64, 3, stride=2, padding=1, seed=next(seeds)),
-        ReLU(),
-        Conv2d(64, 128, 3, stride=2, padding=1, seed=next(seeds)),
-        ReLU(),
-        Conv2d(128, 128, 3, stride=2, padding=1, seed=next(seeds)),
-        ReLU(),
-        GlobalAvgPool2d(),
-        Flatten(),
-        Linear(128, 10, seed=next(seeds)),
-        input_shape=(3, 64, 64),
-    )
+    x = Input((3, 64, 64))
+    y = ReLU()(d.conv(x, 32, 5, stride=2))
+    for width in (64, 128, 128):
+        y = ReLU()(d.conv(y, width, stride=2))
+    return Model(x, d.mean_head(y, 10))
 
 
-def depthwise(seeds: Iterator[int]) -> Sequential:
+def depthwise(d: Draft) -> Model:
     """Depthwise-separable convolutions, as in MobileNet."""
-    layers: list[Layer] = [Conv2d(3, 32, 3, padding=1, seed=next(seeds)), ReLU()]
-    for inputs, outputs, stride in (
-        (32, 64, 1),
-        (64, 128, 2),
-        (128, 128, 1),
-        (128, 256, 2),
-        (256, 256, 1),
-    ):
-        layers += [
-            Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, seed=next(seeds)),
-            ReLU(),
-            Conv2d(inputs, outputs, 1, seed=next(seeds)),
-            ReLU(),
-        ]
-    layers += [GlobalAvgPool2d(), Flatten(), Linear(256, 10, seed=next(seeds))]
-    return Sequential(*layers, input_shape=(3, 32, 32))
+    x = Input(CIFAR)
+    y = ReLU()(d.conv(x, 32))
+    for width, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        y = ReLU()(d.conv(y, y.shape[0], stride=stride, groups=y.shape[0]))
+        y = ReLU()(d.conv(y, width, 1))
+    return Model(x, d.mean_head(y, 10))
 
 
-def _normalised(inputs: int, outputs: int, seeds: Iterator[int], stride: int = 1) -> list[Layer]:
-    conv = Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, seed=next(seeds))
-    return [conv, BatchNorm2d(outputs)]
-
-
-def vgg16_bn(seeds: Iterator[int]) -> Sequential:
+def vgg16_bn(d: Draft) -> Model:
     """VGG16 with batch normalisation, for CIFAR."""
-    layers: list[Layer] = []
-    channels = 3
-    for stage in ((64, 64), (128, 128), (256,) * 3, (512,) * 3, (512,) * 3):
-        for width in stage:
-            layers += [*_normalised(channels, width, seeds), ReLU()]
-            channels = width
-        layers.append(MaxPool2d(2))
-    layers += [Flatten(), Linear(512, 10, seed=next(seeds))]
-    return Sequential(*layers, input_shape=(3, 32, 32))
+    x = y = Input(CIFAR)
+    for width, depth in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
+        for _ in range(depth):
+            y = d.conv_norm(y, width)
+        y = MaxPool2d(2)(y)
+    return Model(x, d.linear(Flatten()(y), 10))
 
 
-def _residual(inputs: int, outputs: int, seeds: Iterator[int], stride: int) -> list[Layer]:
-    main = Sequential(
-        *_normalised(inputs, outputs, seeds, stride),
-        ReLU(),
-        *_normalised(outputs, outputs, seeds),
-    )
-    if stride == 1 and inputs == outputs:
-        return [Residual(main), ReLU()]
-    conv = Conv2d(inputs, outputs, 1, stride=stride, bias=False, seed=next(seeds))
-    return [Residual(main, Sequential(conv, BatchNorm2d(outputs))), ReLU()]
+def resnet18(d: Draft) -> Model:
+    """ResNet-18 for CIFAR: the first convolution is 3x3."""
+    return _resnet(d, (64, 128, 256, 512), 2)
 
 
-def _resnet(seeds: Iterator[int], widths: tuple[int, ...], blocks: int) -> Sequential:
-    layers: list[Layer] = [*_normalised(3, widths[0], seeds), ReLU()]
-    channels = widths[0]
+def resnet20(d: Draft) -> Model:
+    """ResNet-20, with convolutions where the shape changes."""
+    return _resnet(d, (16, 32, 64), 3)
+
+
+def _resnet(d: Draft, widths: tuple[int, ...], blocks: int) -> Model:
+    x = Input(CIFAR)
+    y = d.conv_norm(x, widths[0])
     for stage, width in enumerate(widths):
         for block in range(blocks):
-            layers += _residual(channels, width, seeds, 2 if stage and not block else 1)
-            channels = width
-    layers += [GlobalAvgPool2d(), Flatten(), Linear(channels, 10, seed=next(seeds))]
-    return Sequential(*layers, input_shape=(3, 32, 32))
+            stride = 2 if stage and not block else 1
+            main = d.conv_norm(d.conv_norm(y, width, stride=stride), width, activation=None)
+            if main.shape != y.shape:
+                y = d.conv_norm(y, width, 1, stride=stride, activation=None)
+            y = ReLU()(main + y)
+    return Model(x, d.mean_head(y, 10))
 
 
-def resnet18(seeds: Iterator[int]) -> Sequential:
-    """ResNet-18 for CIFAR: the first convolution is 3x3."""
-    return _resnet(seeds, (64, 128, 256, 512), 2)
-
-
-def resnet20(seeds: Iterator[int]) -> Sequential:
-    """ResNet-20, with convolutions where the shape changes."""
-    return _resnet(seeds, (16, 32, 64), 3)
-
-
-def airbench(seeds: Iterator[int]) -> Sequential:
+def airbench(d: Draft) -> Model:
     """The shape of airbench94: 24, 64, 256 and 256 channels, GELU."""
-    layers: list[Layer] = [Conv2d(3, 24, 2, seed=next(seeds)), GELU()]
-    channels = 24
+    x = Input(CIFAR)
+    y = GELU()(d.conv(x, 24, 2, padding=0))
     for width in (64, 256, 256):
-        layers += [
-            Conv2d(channels, width, 3, padding=1, bias=False, seed=next(seeds)),
-            MaxPool2d(2),
-            BatchNorm2d(width),
-            GELU(),
-            Conv2d(width, width, 3, padding=1, bias=False, seed=next(seeds)),
-            BatchNorm2d(width),
-            GELU(),
-        ]
-        channels = width
-    layers += [MaxPool2d(3), Flatten(), Linear(256, 10, bias=False, seed=next(seeds))]
-    return Sequential(*layers, input_shape=(3, 32, 32))
+        y = GELU()(d.norm(MaxPool2d(2)(d.conv(y, width, bias=False))))
+        y = d.conv_norm(y, width, activation=GELU)
+    return Model(x, d.linear(Flatten()(MaxPool2d(3)(y)), 10, bias=False))
 
 
-def stem224(seeds: Iterator[int]) -> Sequential:
+def stem224(d: Draft) -> Model:
     """The beginning of networks for ImageNet: 7x7 with stride 2 on 224x224."""
-    return Sequential(
-        Conv2d(3, 32, 7, stride=2, padding=3, seed=next(seeds)),
-        ReLU(),
-        MaxPool2d(3, stride=2, padding=1),
-        Conv2d(32, 32, 3, padding=1, seed=next(seeds)),
-        ReLU(),
-        Conv2d(32, 64, 3, stride=2, padding=1, seed=next(seeds)),
-        ReLU(),
-        GlobalAvgPool2d(),
-        Flatten(),
-        Linear(64, 10, seed=next(seeds)),
-        input_shape=(3, 224, 224),
-    )
+    x = Input((3, 224, 224))
+    y = MaxPool2d(3, stride=2, padding=1)(ReLU()(d.conv(x, 32, 7, stride=2)))
+    y = ReLU()(d.conv(ReLU()(d.conv(y, 32)), 64, stride=2))
+    return Model(x, d.mean_head(y, 10))
 
 
 #: Makers by name, each with the batch size that is measured.
-ZOO: dict[str, tuple[Callable[[Iterator[int]], Sequential], int]] = {
+ZOO: dict[str, tuple[Callable[[Draft], Model], int]] = {
     "keras_mnist": (keras_mnist, 128),
     "pytorch_mnist": (pytorch_mnist, 64),
     "lenet_tanh": (lenet_tanh, 24),
@@ -244,3 +155,8 @@ ZOO: dict[str, tuple[Callable[[Iterator[int]], Sequential], int]] = {
     "airbench": (airbench, 64),
     "stem224": (stem224, 16),
 }
+
+
+def make(name: str) -> Model:
+    """A network of the zoo with weights of a fixed seed."""
+    return ZOO[name][0](Draft(np.random.default_rng(0), of_layers=True))

@@ -6,18 +6,31 @@ import os
 import sys
 from typing import Any
 
-from fastcnn.errors import FastcnnError
-from fastcnn.files import expanded
+#: Exit code of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line; expected errors become one line and exit code 2."""
+    """Run the command line; expected errors become one line and exit code 2, Ctrl-C 130."""
+    try:
+        status = _run()
+        if status == INTERRUPTED:
+            raise KeyboardInterrupt
+    except KeyboardInterrupt:  # also while modules are being imported
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    """The exit code of the command that the arguments name."""
     # What is imported stays: looking through it for garbage, again and again and once more at the
     # end, takes a tenth of a short command's time.
     gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
     from fastcnn.cli.app import application
+    from fastcnn.errors import FastcnnError
 
     arguments = [_with_home(argument) for argument in sys.argv[1:]]
     try:
@@ -34,12 +47,14 @@ def main() -> None:
         raise SystemExit(2) from None
     except Exception as error:
         # Typer's errors are those of click, or of a copy of it, which depends on its version.
+        if type(error).__name__ == "Abort":  # what older versions make of Ctrl-C
+            return INTERRUPTED
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():
             print(f"error: {_in_one_line(message, error)}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 2)) from None
-    raise SystemExit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0
 
 
 def _in_one_line(message: str, error: Any) -> str:
@@ -54,6 +69,8 @@ def _with_home(argument: str) -> str:
 
     Shells do so for a word of its own, and not all of them after an equals sign.
     """
+    from fastcnn.files import expanded
+
     name, sign, value = argument.partition("=")
     if name.startswith("--") and value.startswith("~"):
         return f"{name}{sign}{expanded(value)}"

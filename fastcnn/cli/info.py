@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import sys
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from rich.table import Table
 
 def info() -> None:
     """Show versions, processor, threads, folders, and what is missing and how to get it."""
+    import llvmlite
     import numpy
     from threadpoolctl import threadpool_info
 
@@ -27,6 +27,7 @@ def info() -> None:
     from fastcnn.codegen.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
     from fastcnn.errors import DataError
+    from fastcnn.extras import numba_version
 
     tile, sources = blocking(), all_sources()
     blas = [
@@ -39,7 +40,7 @@ def info() -> None:
         "fastcnn": fastcnn.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
-        "numba": f"{_version('numba')} (llvmlite {_version('llvmlite')})",
+        "numba": f"{numba_version()} (llvmlite {llvmlite.__version__})",
         "processor": f"{processor()[1]} ({platform.machine()}), {os.cpu_count()} cores",
         "lanes: instructions": instruction_set(),
         "lanes: register tiles": f"convolution {_size(tile.products, (8, 3))}, with pooling "
@@ -73,13 +74,6 @@ def _table(title: str, rows: dict[str, str]) -> Table:
     for key, value in rows.items():
         table.add_row(escape(key), escape(value))
     return table
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 #: Packages that something needs beyond training: what, and how they are installed.

@@ -60,11 +60,13 @@ def sweep(
         ),
     ] = Sampler.random,
     metric: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Rank by validation_accuracy, validation_loss, train_accuracy or train_loss."
+            help="Rank by validation_accuracy, validation_loss, train_accuracy, train_loss, or a "
+            "metric of the validation samples such as f1 or top3; by default the accuracy, or the "
+            "loss where targets are values."
         ),
-    ] = "validation_accuracy",
+    ] = None,
     validation: Annotated[
         float,
         typer.Option(
@@ -94,6 +96,8 @@ def sweep(
       fastcnn sweep lr=log:1e-3..0.3 momentum=0.5..0.95 epochs=2 --trials 50
 
       fastcnn sweep lr=log:1e-3..0.3 epochs=2 --trials 30 --sampler tpe
+
+      fastcnn sweep lr=0.01,0.03 sampling=shuffled,balanced --metric f1
     """
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
@@ -101,7 +105,7 @@ def sweep(
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
-    from fastcnn.training.sweep import best_settings, draw, grid, rank
+    from fastcnn.training.sweep import best_settings, draw, grid, measuring, rank
     from fastcnn.training.sweep import sweep as run_sweep
 
     for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
@@ -110,14 +114,12 @@ def sweep(
                 f"{option} has no effect without --trials: all of the grid is run"
             )
     space = dict(parse_parameter(text) for text in parameters)
-    settings: Any
+    measuring(Recipe(), metric or "loss")
+    settings: Any = None
     if trials is None:
         settings = grid(space)
-    elif sampler is Sampler.tpe:
-        settings = TreeParzen(space, trials, metric, seed)
-    else:
+    elif sampler is Sampler.random:
         settings = draw(space, trials, seed)
-    rank([], metric)
     console = Console(highlight=False)
     o = SimpleNamespace(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
@@ -127,7 +129,12 @@ def sweep(
     varied = [
         name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
     ]
-    base = Recipe(validation=validation)
+    if metric is None:
+        are_classes = training.labels.dtype.kind in "iu"
+        metric = "validation_accuracy" if are_classes else "validation_loss"
+    base, metric = measuring(Recipe(validation=validation), metric)
+    if settings is None:
+        settings = TreeParzen(space, trials or 0, metric, seed)
     stream = run_sweep(training, settings, base=base, workers=workers, backend=backend)
     results: list[Trial] = []
     began = time.perf_counter()
@@ -145,7 +152,9 @@ def sweep(
                 file.flush()
                 done = f"{len(results)} of {len(settings)} trials"
                 if console.is_terminal:
-                    live.update(ranking(rank(results, metric)[:SHOWN], varied, done), refresh=True)
+                    live.update(
+                        ranking(rank(results, metric)[:SHOWN], varied, done, metric), refresh=True
+                    )
                 else:
                     console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
         except KeyboardInterrupt:
@@ -159,7 +168,7 @@ def sweep(
         )
         if len(ranked) > SHOWN:
             title += f"; the best {SHOWN} of them"
-        console.print(ranking(ranked[:SHOWN], varied, title))
+        console.print(ranking(ranked[:SHOWN], varied, title, metric))
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
             options = as_words(replace(best[0].recipe, seed=Recipe().seed))
@@ -217,33 +226,34 @@ def _value(text: str) -> Any:
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
-def ranking(trials: "list[Trial]", varied: list[str], title: str) -> Table:
-    """A table of trials, in the order given."""
+#: What the table of trials has of each.
+COLUMNS = ("validation_accuracy", "validation_loss", "train_loss")
+
+
+def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = "") -> Table:
+    """A table of trials, in the order given, with the metric that they are ranked by."""
+    columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)
     table = Table(
         "",
-        *(name.replace("_", " ") for name in varied),
-        "validation accuracy",
-        "validation loss",
-        "train loss",
+        *(name.replace("_", " ") for name in (*varied, *columns)),
         "seconds",
         title=title,
         title_justify="left",
     )
     for place, trial in enumerate(trials, start=1):
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
-        seconds = f"{trial.seconds:.2f}"
-        numbers = [trial.status, "", "", seconds]
+        numbers = [trial.status, *[""] * (len(columns) - 1)]
         if last is not None:
-            numbers = [
-                ""
-                if last["validation_accuracy"] is None
-                else f"{100 * last['validation_accuracy']:.2f} %",
-                "" if last["validation_loss"] is None else f"{last['validation_loss']:.4f}",
-                f"{last['train_loss']:.4f}",
-                seconds,
-            ]
-        table.add_row(str(place), *(str(trial.settings[name]) for name in varied), *numbers)
+            numbers = [_cell(last[name], name) for name in columns]
+        settings = (str(trial.settings[name]) for name in varied)
+        table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
     return table
+
+
+def _cell(value: float | None, name: str) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
 def describe(trial: "Trial", metric: str) -> str:
@@ -251,4 +261,6 @@ def describe(trial: "Trial", metric: str) -> str:
     chosen = " ".join(f"{key}={value}" for key, value in trial.settings.items())
     if trial.status != "finished" or not trial.epochs:
         return f"{chosen}  {trial.status}: {trial.error}"
-    return f"{chosen}  {metric} {trial.epochs[-1][metric]:.4f}  {trial.seconds:.2f} s"
+    value = trial.epochs[-1][metric]
+    shown = "none" if value is None else f"{value:.4f}"
+    return f"{chosen}  {metric} {shown}  {trial.seconds:.2f} s"

@@ -309,6 +309,7 @@ def _conclude(
 
     The evaluation is that of the weights that were kept, where they are not the last epoch's.
     """
+    from fastcnn.training.progress import metrics_of
     from fastcnn.training.run import CURVES
 
     final, where, word = history.final, escape(str(folder)), escape(shlex.quote(str(folder)))
@@ -319,6 +320,8 @@ def _conclude(
         seconds = sum(epoch["seconds"] for epoch in history.epochs)
         images = sum(epoch["seconds"] * epoch["samples_per_second"] for epoch in history.epochs)
         share = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %, "
+        if evaluation is None:
+            share += "".join(f"test {k} {v}, " for k, v in metrics_of(final, "test").items())
         console.print(
             f"{share}test loss {loss:.4f}; trained in {seconds:.2f} s, "
             f"{images / max(seconds, 1e-9):,.0f} images/s",

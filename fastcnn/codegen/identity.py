@@ -5,7 +5,6 @@ Found without importing what is hashed: imports are read from the text of each f
 
 import functools
 import hashlib
-import importlib.metadata
 import os
 import re
 import sys
@@ -14,7 +13,10 @@ import types
 from pathlib import Path
 from typing import Any
 
+import llvmlite
+
 from fastcnn.codegen.processor import processor
+from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,8 +35,7 @@ _IMPORT = re.compile(
 def versions() -> str:
     """Versions and the processor."""
     python = f"{sys.implementation.cache_tag} {sys.platform}"
-    packages = " ".join(importlib.metadata.version(name) for name in ("numba", "llvmlite"))
-    return " ".join((python, packages, *processor()))
+    return " ".join((python, numba_version(), llvmlite.__version__, *processor()))
 
 
 def module_digest(name: str) -> str:

@@ -25,6 +25,8 @@ SLACK = 0.25
 OTHER_UNITS = 50.0
 #: Samples that are looked at for their units where looking at all would cost time.
 LOOKED_AT = 64
+#: Channels whose mean and deviation are told in words.
+MOST_TOLD = 8
 #: Bytes of a temporary array.
 BLOCK_BYTES = 2**20
 
@@ -48,6 +50,9 @@ class Preprocessing:
         The smallest and the largest value of floating-point training samples.
     pictures : Pictures, optional
         The rule by which picture files become samples; None where they cannot, or before training.
+    pixels : tuple of int
+        For a network of several inputs, whose samples are one array: how many elements each
+        channel has, the inputs one after the other. ``model.normalise`` sets it.
 
     Raises
     ------
@@ -70,6 +75,7 @@ class Preprocessing:
     trained_on: str | None = None
     bounds: tuple[float, float] | None = None
     pictures: Pictures | None = None
+    pixels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("mean", "std", "bounds"):
@@ -85,6 +91,16 @@ class Preprocessing:
             raise ConfigurationError(
                 "preprocessing needs one mean and one positive std for each channel, got mean "
                 f"{self.mean} and std {self.std}"
+            )
+        sizes = self.pixels
+        if not isinstance(sizes, (tuple, list)) or not all(
+            isinstance(size, (int, np.integer)) and size > 0 for size in sizes
+        ):
+            raise ConfigurationError(f"preprocessing: pixels must be whole numbers, got {sizes!r}")
+        object.__setattr__(self, "pixels", tuple(map(int, sizes)))
+        if self.pixels and len(self.pixels) != len(self.mean):
+            raise ConfigurationError(
+                f"preprocessing: pixels has {len(self.pixels)} channels, mean {len(self.mean)}"
             )
         if self.trained_on not in (None, "uint8", "float"):
             raise ConfigurationError(
@@ -137,7 +153,12 @@ class Preprocessing:
             "trained_on": self.trained_on,
             "bounds": None if self.bounds is None else list(self.bounds),
             "pictures": None if self.pictures is None else self.pictures.to_dict(),
-        }
+        } | ({"pixels": list(self.pixels)} if self.pixels else {})
+
+    def of_channels(self, first: int, count: int) -> "Preprocessing":
+        """That of some channels alone, such as those of one of several inputs."""
+        places = slice(first, first + count)
+        return Preprocessing(self.mean[places], self.std[places])
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Preprocessing | None":
@@ -165,6 +186,11 @@ class Preprocessing:
     def is_identity(self) -> bool:
         """Whether floating-point samples stay as they are."""
         return all(value == 0.0 for value in self.mean) and all(value == 1.0 for value in self.std)
+
+    @property
+    def channels(self) -> int:
+        """Channels of the samples; elements of those of several inputs."""
+        return sum(self.pixels) or len(self.mean)
 
     @property
     def takes_bytes(self) -> bool:
@@ -205,6 +231,8 @@ class Preprocessing:
         text = "bytes divided by 255" if self.takes_bytes else "floating-point samples"
         if self.is_identity:
             return text
+        if len(self.mean) > MOST_TOLD:
+            return f"{text}, minus a mean and divided by a deviation of each channel"
         mean, std = (", ".join(f"{value:.4g}" for value in part) for part in (self.mean, self.std))
         return f"{text}, minus a mean of {mean}, divided by a deviation of {std}"
 
@@ -221,9 +249,9 @@ class Preprocessing:
         """
         if samples.dtype.kind not in "fiub":
             raise DataError(f"{name}: must be real numbers, got dtype {samples.dtype}")
-        if self.mean and samples.shape[1] != len(self.mean):
+        if self.mean and samples.shape[1] != self.channels:
             raise DataError(
-                f"{name}: preprocessing has {len(self.mean)} channels, got {samples.shape[1]}"
+                f"{name}: preprocessing has {self.channels} channels, got {samples.shape[1]}"
             )
         if self.trained_on is None or samples.size == 0:
             return
@@ -320,9 +348,12 @@ class Preprocessing:
     def _statistics(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
         if not self.mean:
             return np.zeros(channels), np.ones(channels)
-        if len(self.mean) != channels:
-            raise DataError(f"preprocessing has {len(self.mean)} channels, samples have {channels}")
-        return np.array(self.mean), np.array(self.std)
+        mean, std = np.array(self.mean), np.array(self.std)
+        if self.pixels:
+            mean, std = np.repeat(mean, self.pixels), np.repeat(std, self.pixels)
+        if len(mean) != channels:
+            raise DataError(f"preprocessing has {len(mean)} channels, samples have {channels}")
+        return mean, std
 
 
 def measure_normalisation(samples: np.ndarray) -> Preprocessing:

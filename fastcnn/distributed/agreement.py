@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import fastcnn
 from fastcnn.distributed.world import World
 from fastcnn.errors import RankError
+from fastcnn.extras import numba_version
 
 #: Differences that a message names.
 NAMED = 5
@@ -54,7 +54,7 @@ def check_agreement(world: World, **parts: Any) -> None:
 @functools.cache
 def code_digest() -> str:
     """A digest of the package's sources and of the versions that results depend on."""
-    digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {version('numba')}".encode())
+    digest = hashlib.sha256(f"{fastcnn.__version__} {np.__version__} {numba_version()}".encode())
     folder = Path(fastcnn.__file__).parent
     for source in sorted(folder.rglob("*.py")):
         digest.update(str(source.relative_to(folder)).encode() + b"\0" + source.read_bytes())

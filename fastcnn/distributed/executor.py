@@ -19,7 +19,7 @@ from fastcnn.execution.executor import (
     WrappingExecutor,
     count_correct,
     mean_score,
-    shares_of_samples,
+    portions,
 )
 from fastcnn.execution.joint_norm import Share, joint_gradients
 from fastcnn.execution.step import Batch, Step
@@ -188,14 +188,13 @@ class DistributedExecutor(WrappingExecutor):
         """The gradient of a batch: the weighted sum of all processes' gradients."""
         rank = self.world.rank
         first, end = self.shards.share(len(batch))
-        portion = self._portion(batch, first, end, samples)
         if self._is_joint:
-            return self._joint_gradient(batch, samples, portion, losses, hits)
+            return self._joint_gradient(batch, samples, losses, hits)
         if end > first:
             self._local.first_sample = first
-            loss, hits[rank], gradient = self._local.gradient(samples, batch[first:end])
-            losses[rank] = loss * portion
-            gradient *= portion
+            losses[rank], hits[rank], gradient = self._local.gradient(
+                samples, batch[first:end], batch
+            )
         else:
             gradient = np.zeros_like(self.model.parameter_vector)
         share = (end - first) / len(batch)
@@ -205,7 +204,6 @@ class DistributedExecutor(WrappingExecutor):
         self,
         batch: np.ndarray,
         samples: Samples,
-        portion: float,
         losses: np.ndarray,
         hits: np.ndarray,
     ) -> np.ndarray:
@@ -217,9 +215,14 @@ class DistributedExecutor(WrappingExecutor):
         if end > first:
             target = as_target(self.loss, y, end - first, graph, self.model.dtype)
         share = Share(
-            Batch(samples.images[rows], target, self.loss, weight),
+            Batch(
+                samples.images[rows],
+                target,
+                self.loss,
+                weight,
+                portions(self.loss, samples, rows, batch),
+            ),
             Step(True, local.seed, self.step, first),
-            portion,
             local.assigned.frozen,
             self.world,
         )
@@ -230,11 +233,6 @@ class DistributedExecutor(WrappingExecutor):
             hits[self.world.rank] = count_correct(outputs, y, self.loss)
         self.world.add(gradient)
         return gradient
-
-    def _portion(self, batch: np.ndarray, first: int, end: int, samples: Samples) -> float:
-        """What a part of a batch counts for in its loss: of a mean its targets' weights."""
-        each = shares_of_samples(self.loss, samples, batch)
-        return 1.0 if each is None else float(each[first:end].sum())
 
     def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
         """Sum a gradient, followed by the running statistics, over all processes at once."""
@@ -258,11 +256,9 @@ class DistributedExecutor(WrappingExecutor):
         rows = np.empty((len(starts), vector.size), vector.dtype)
         for row, start in zip(rows, starts, strict=True):
             stop = min(start + BLOCK, len(batch))
-            portion = self._portion(batch, start, stop, samples)
             self._local.first_sample = start
-            loss, hits[start // BLOCK], gradient = self._local.gradient(samples, batch[start:stop])
-            losses[start // BLOCK] = loss * portion
-            np.multiply(gradient, vector.dtype.type(portion), out=row)
+            value, right, row[...] = self._local.gradient(samples, batch[start:stop], batch)
+            losses[start // BLOCK], hits[start // BLOCK] = value, right
         shares = [self.shards.share(len(batch), rank) for rank in range(self.world.size)]
         return ordered_sum(self.world, rows, [-(-(b - a) // BLOCK) for a, b in shares])
 
@@ -283,11 +279,14 @@ class DistributedExecutor(WrappingExecutor):
             rates = learning_rates[done : done + steps]
             step = self.step
             made = self._local.train_steps(samples, own, rates)
-            portions = np.array(
-                [self._portion(b, i, j, samples) for b, (i, j) in zip(span, shares, strict=True)]
-            )[:steps]
+            # Several losses are told as one: the mean of what each counts.
+            counted = [
+                portions(self.loss, samples, b[i:j], b).mean()
+                for b, (i, j) in zip(span, shares, strict=True)
+            ]
+            factor = np.array(counted)[:steps]
             place = slice(done, done + steps)
-            sums[:, place] = made.losses * portions, made.correct, made.gradient_norms * portions
+            sums[:, place] = made.losses * factor, made.correct, made.gradient_norms * factor
             self.step = step + count
             self._average(len(own) / sum(map(len, span)))
             self.note(self.step)
@@ -306,9 +305,11 @@ class DistributedExecutor(WrappingExecutor):
         for array, (first, end) in zip(arrays, pairwise(ends), strict=True):
             array[...] = message[first:end].reshape(array.shape)
 
-    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of one batch of this process alone, without a step."""
-        return self._local.gradient(samples, rows)
+        return self._local.gradient(samples, rows, whole)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """The network's output outside training; each process computes its share."""

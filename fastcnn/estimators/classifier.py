@@ -6,18 +6,20 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import ClassifierMixin
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.multiclass import check_classification_targets, is_multilabel
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.estimators.base import NetworkEstimator
-from fastcnn.functional import softmax
-from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss, as_loss
+from fastcnn.functional import sigmoid, softmax
+from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, PythonLoss, as_loss
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CNNClassifier(ClassifierMixin, NetworkEstimator):
     """Classifier of images, or of tables of numbers, by a small neural network.
+
+    Samples may have several labels: ``y`` is then a matrix of 0 and 1 with a column for each.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     schedule : {"constant", "step", "cosine", "one-cycle"}
         Not used by ``partial_fit``.
     class_weight : dict, "balanced" or None
-        Multiplies the weights of samples.
+        Multiplies the weights of samples; of labels those of each one, as ``OneVsRestClassifier``
+        would, where a list has a dictionary of 0 and 1 for each.
     label_smoothing : float
     early_stopping : bool
         Hold out ``validation_fraction`` of the samples, stop when their loss has not improved by
@@ -75,7 +78,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         Where four-dimensional X has its channels, instead of what its shape tells.
     loss : str, Loss or callable, optional
         One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``,
-        or a function of logits and classes. By default cross-entropy.
+        or a function of logits and classes. By default cross-entropy. For several labels
+        ``BCEWithLogitsLoss``, or ``"sigmoid_focal"``.
     metrics : str or list of str or callable, optional
         As for :func:`fastcnn.fit`, of ``validation_fraction`` of the samples, which are held out
         for them; ``history_`` has them. Not used by ``partial_fit``.
@@ -87,6 +91,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     Attributes
     ----------
     classes_ : ndarray
+        The numbers of their columns, where samples have several labels.
     model_ : Model
     history_ : History
         What ``fit`` recorded; ``partial_fit`` records nothing.
@@ -113,14 +118,19 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     class_weight: Any = None
     label_smoothing: float = 0.0
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Train a new network.
 
         Parameters
         ----------
         X : array_like, shape (N, C, H, W), (N, H, W, C), (N, H, W) or (N, features)
-        y : array_like, shape (N,)
-            Classes: numbers or text.
+        y : array_like, shape (N,), or (N, labels) of 0 and 1
+            Classes: numbers or text. Or whether each sample has each label.
         sample_weight : array_like, shape (N,), optional
             Each batch's loss is ``sum(weight * loss) / sum(weight)``.
 
@@ -129,10 +139,11 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         ValueError
             If data or parameters do not fit (all of fastcnn's errors of this kind are ValueErrors).
         """
-        x, y = self._validated(X, y)
-        check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
+        x, y = self._checked(X, y, reset=True)
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
+        if self._has_labels:
+            self.classes_ = np.arange(y.shape[1])
+            return self._fit(x, self._smooth(y), self._with_label_weight(y, weight))
         self.classes_, target = np.unique(y, return_inverse=True)
         weight = self._with_class_weight(y, weight)
         x, target, weight = self._without_zero_weights(x, target, weight)
@@ -146,12 +157,11 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         X, y, sample_weight
             As for :meth:`fit`.
         classes : array_like
-            All classes that will ever come; needed at the first call alone.
+            All classes that will ever come; needed at the first call alone. Where samples have
+            several labels, the numbers of their columns.
         """
         first = not hasattr(self, "classes_")
-        x, y = self._validated(X, y, reset=first)
-        check_classification_targets(y)
-        y = column_or_1d(y, warn=True)
+        x, y = self._checked(X, y, reset=first)
         if first and classes is None:
             raise ConfigurationError("classes must be passed on the first call to partial_fit")
         known = np.unique(classes) if classes is not None else self.classes_
@@ -161,6 +171,12 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
             raise ConfigurationError(
                 "class_weight='balanced' needs all samples at once: give partial_fit a dict"
             )
+        if self._has_labels:
+            if y.shape[1] != len(known):
+                raise DataError(f"y has {y.shape[1]} labels, there are {len(known)}: {known}")
+            x, y, weight = self._without_zero_weights(x, y, sample_weight)
+            self.classes_ = known
+            return self._partial_fit(x, self._smooth(y), self._with_label_weight(y, weight))
         unknown = np.setdiff1d(y, known)
         if len(unknown):
             raise DataError(f"y holds {unknown}, which is none of the classes {known}")
@@ -173,18 +189,65 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Logits, shape (N, classes); for two classes their difference, shape (N,)."""
         logits = self._logits(X)
-        if len(self.classes_) == 2:
+        if len(self.classes_) == 2 and not self._has_labels:
             return logits[:, 1] - logits[:, 0]
         return logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class, shape (N, classes), in the order of ``classes_``."""
-        return softmax(self._logits(X))
+        """Probability of each class or label, shape (N, classes), in the order of ``classes_``."""
+        logits = self._logits(X)
+        return sigmoid(logits) if self._has_labels else softmax(logits)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each sample, shape (N,)."""
+        """The most probable class of each sample, shape (N,); or its labels, (N, labels)."""
         check_is_fitted(self)
+        if self._has_labels:
+            return (self._logits(X) > 0.0).astype(np.int64)
         return self.classes_[self._logits(X).argmax(axis=1)]
+
+    def _checked(self, X: Any, y: Any, reset: bool) -> tuple[np.ndarray, np.ndarray]:
+        """X, and y as classes of shape (N,) or labels of shape (N, labels)."""
+        has_labels = bool(is_multilabel(y))
+        if reset:
+            self._has_labels = has_labels
+        elif has_labels != self._has_labels:
+            kinds = ("a class", "labels")
+            raise ShapeError(
+                f"y has {kinds[has_labels]} for each sample, and {kinds[not has_labels]} at the "
+                "first call"
+            )
+        if not has_labels:
+            x, y = self._validated(X, y, reset=reset)
+            check_classification_targets(y)
+            return x, column_or_1d(y, warn=True)
+        x, y = self._validated(X, y, reset=reset, multi_output=True)
+        y = y.toarray() if hasattr(y, "toarray") else y
+        if not np.isin(y, (0, 1)).all():
+            raise DataError(f"labels must be 0 or 1, got {np.unique(y)}")
+        return x, y.astype(np.int64)
+
+    def _smooth(self, labels: np.ndarray) -> np.ndarray:
+        """Targets of labels, as floating-point numbers."""
+        share = 0.0 if self.loss is not None else CrossEntropyLoss(self.label_smoothing).numbers[0]
+        return labels * (1.0 - share) + share / 2.0
+
+    def _with_label_weight(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
+        """A weight for each label of each sample, where classes have some."""
+        if self.class_weight is None:
+            return weight
+        given = self.class_weight
+        each = given if isinstance(given, (list, tuple)) else [given] * y.shape[1]
+        if len(each) != y.shape[1]:
+            raise ConfigurationError(f"class_weight has {len(each)} entries, y {y.shape[1]} labels")
+        columns = []
+        for own, label in zip(each, y.T, strict=True):
+            if own == "balanced":
+                counts = np.bincount(label, weights=weight, minlength=2)
+                columns.append(counts.sum() / (2.0 * np.maximum(counts, 1e-300))[label])
+            else:
+                columns.append(compute_sample_weight(own, label))
+        weights = np.stack(columns, axis=1)
+        return weights if weight is None else weights * weight[:, None]
 
     def _with_class_weight(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
@@ -200,6 +263,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         return len(self.classes_)
 
     def _loss(self) -> Loss:
+        if self.loss is None and self._has_labels:
+            return BCEWithLogitsLoss()
         if self.loss is None:
             return CrossEntropyLoss(self.label_smoothing)
         if self.label_smoothing:
@@ -208,6 +273,17 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
                 "give it to the loss"
             )
         made = as_loss(self.loss)
+        if self._has_labels:
+            labels = np.zeros((1, len(self.classes_)))
+            if (
+                not isinstance(made, PythonLoss)
+                and made.predicts(labels, labels[0].shape) != "labels"
+            ):
+                raise ConfigurationError(
+                    f"loss={self.loss!r} is not one of labels: y has several, and takes "
+                    "bce_with_logits, sigmoid_focal, or a function of logits and labels"
+                )
+            return made
         if not made.classes and not isinstance(made, PythonLoss):
             raise ConfigurationError(
                 f"loss={self.loss!r} is not one of classes: a classifier takes cross_entropy, nll, "

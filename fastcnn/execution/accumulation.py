@@ -5,12 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.executor import (
-    Executor,
-    StepResults,
-    WrappingExecutor,
-    shares_of_samples,
-)
+from fastcnn.execution.executor import Executor, StepResults, WrappingExecutor
 from fastcnn.execution.executors import make_executor
 from fastcnn.execution.lanes import LanesExecutor
 
@@ -51,19 +46,19 @@ class AccumulatingExecutor(WrappingExecutor):
         local.first_sample = self.first_sample
         return local.train_steps(samples, order, learning_rates)
 
-    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of the batch of some rows, without a step."""
-        each = shares_of_samples(self._local.loss, samples, rows)
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
+        whole = rows if whole is None else whole
         loss, hits = 0.0, 0
         total: np.ndarray | None = None
         for start in range(0, len(rows), self.small):
             place = slice(start, start + self.small)
             self._local.first_sample = self.first_sample + start
-            value, right, gradient = self._local.gradient(samples, rows[place])
-            share = 1.0 if each is None else float(each[place].sum())
-            gradient *= gradient.dtype.type(share)
+            value, right, gradient = self._local.gradient(samples, rows[place], whole)
             total = gradient.copy() if total is None else np.add(total, gradient, out=total)
-            loss, hits = loss + share * value, hits + right
+            loss, hits = loss + value, hits + right
         assert total is not None
         return loss, hits, total
 

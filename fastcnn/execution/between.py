@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastcnn.data.dataset import Samples
 from fastcnn.execution.constraints import constrain
 from fastcnn.execution.engine_arguments import batches_of, moment_of
 from fastcnn.execution.executor import StepResults, count_correct
@@ -48,24 +47,25 @@ class Passes:
     ----------
     executor : LanesExecutor
     piece : Piece
-    data : Dataset or ArrayDataset, optional
-        What smaller batches count by; without it nothing but a gradient is computed.
+    whole : ndarray of int64, optional
+        The samples of the step of which these are a part: nothing but their part of its gradient is
+        computed then.
     """
 
     def __init__(
-        self, executor: "LanesExecutor", piece: Piece, data: Samples | None = None
+        self, executor: "LanesExecutor", piece: Piece, whole: np.ndarray | None = None
     ) -> None:
         self.executor = executor
         self.samples, self.rates, step_size = piece
         self.engine: Engine = executor.engine()
-        self.takes = data is not None
+        self.takes = whole is None
         self.gathers = self.takes and step_size > executor.batch_size
         self._schedule(step_size)
         count = len(self.schedule)
-        self.shares = np.ones(count)
-        if self.gathers and executor.loss.reduction == "mean":
-            assert data is not None
-            self._share(data)
+        self.shares, self.mean_weights = np.ones(count), np.empty(0)
+        is_part = whole is not None and whole is not piece.samples
+        if self.gathers or is_part or executor.totals is not None:
+            self._share(whole)
         self.total = np.empty_like(self.engine.gradient if self.gathers else NOTHING)
         self.outputs = self.gradients = NOTHING
         if isinstance(executor.loss, PythonLoss):
@@ -98,16 +98,20 @@ class Passes:
         self.lasts = np.cumsum(passes) - 1
         self.firsts = self.lasts + 1 - passes
 
-    def _share(self, data: Samples) -> None:
+    def _share(self, whole: np.ndarray | None) -> None:
         """What each pass counts in its step."""
-        weight = None if data.sample_weight is None else data.sample_weight[self.samples]
-        each = self.executor.loss.target_weight(np.asarray(data.labels[self.samples]), weight)
-        sums = self.schedule[:, 1].astype(np.float64)
+        each, count = self.executor.totals, self.executor.loss.count
+        sums = np.repeat(self.schedule[:, 1:2].astype(np.float64), count, axis=1)
         if each is not None:
-            sums = np.add.reduceat(each, self.schedule[:, 0])
+            sums = np.add.reduceat(each[self.samples], self.schedule[:, 0])
         lengths = self.lasts - self.firsts + 1
-        totals = np.repeat(np.add.reduceat(sums, self.firsts), lengths)
-        self.shares = np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0.0)
+        totals = np.repeat(np.add.reduceat(sums, self.firsts), lengths, axis=0)
+        if whole is not None:
+            totals[:] = len(whole) if each is None else each[whole].sum(axis=0)
+        self.mean_weights = (totals / self.schedule[:, 1:2]).reshape(-1)
+        # A loss in Python is one.
+        first, total = sums[:, 0], totals[:, 0]
+        self.shares = np.divide(first, total, out=np.zeros_like(first), where=total > 0.0)
 
     def run(self, threads: int | None = None) -> StepResults:
         """Take the steps."""
@@ -118,7 +122,7 @@ class Passes:
         if len(self.outputs):
             arrays = {"outputs": self.outputs.reshape(-1), "targets": self.gradients.reshape(-1)}
         losses, hits, norms = self.engine.run(
-            batches_of(executor.stored, self.samples, **arrays),
+            batches_of(executor.stored, self.samples, mean_weights=self.mean_weights, **arrays),
             np.repeat(self.rates, self.lasts - self.firsts + 1),
             update=executor.engine_update if self.takes else None,
             moment=moment_of(executor.now()),
@@ -128,7 +132,7 @@ class Passes:
         if len(self.outputs):
             losses, hits = self.losses, self.hits
         if self.gathers:
-            losses = np.add.reduceat(losses * self.shares, self.firsts)
+            losses = np.add.reduceat(losses, self.firsts)
             hits, norms = np.add.reduceat(hits, self.firsts), norms[self.lasts]
         return StepResults(losses, hits, norms)
 
@@ -153,8 +157,8 @@ class Passes:
         value, gradient = loss.value_and_gradient(
             outputs, y, None if weight is None else weight[samples]
         )
-        self.gradients[place] = gradient
-        self.losses[index] = value
+        self.gradients[place] = gradient * gradient.dtype.type(self.shares[index])
+        self.losses[index] = value * self.shares[index]
         self.hits[index] = count_correct(outputs, y, loss)
 
     def _step(self, index: int) -> int:
@@ -162,7 +166,6 @@ class Passes:
 
     def _gather(self, index: int) -> None:
         step, gradient = self._step(index), self.engine.gradient
-        gradient *= np.float32(self.shares[index])
         if index > self.firsts[step]:
             gradient += self.total
         if index < self.lasts[step]:

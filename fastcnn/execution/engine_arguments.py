@@ -118,7 +118,7 @@ def _update_part(part: Part) -> "UpdatePart":
 def engine_weights(
     loss: Loss, target: np.ndarray, sample_weight: np.ndarray | None
 ) -> dict[str, Any]:
-    """Weights of samples or targets as the losses read them, and what a sample's weigh in all.
+    """Weights of samples or targets as the losses read them.
 
     Raises
     ------
@@ -132,9 +132,6 @@ def engine_weights(
         if weight.shape not in shapes:
             raise DataError(f"{len(target)} samples need as many weights, got {weight.shape}")
         arrays["weights"] = weight.reshape(-1)
-    totals = loss.target_weight(target, sample_weight)
-    if totals is not None:
-        arrays["totals"] = np.require(totals, np.float64, ["C", "W"])
     return arrays
 
 

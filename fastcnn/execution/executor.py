@@ -105,10 +105,13 @@ class Executor(ABC):
         """
 
     @abstractmethod
-    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of the batch of some rows, without a step.
 
-        The caller may change the gradient; the next call overwrites it.
+        Where the rows are a part of a ``whole`` batch, their part of its loss and gradient. The
+        caller may change the gradient; the next call overwrites it.
         """
 
     @abstractmethod
@@ -243,15 +246,24 @@ class WrappingExecutor(Executor):
         return self._local.optimizer_state()
 
 
-def shares_of_samples(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray | None:
-    """What each sample of a batch counts in its loss, which is a mean; None if it is a sum."""
-    if loss.reduction == "sum":
-        return None
+def portions(
+    loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray | None
+) -> np.ndarray:
+    """What some rows of a whole batch count in each of its losses: of sums all that they have."""
+    if whole is None:
+        return np.ones(loss.count)
+    own, total = (_totals(loss, samples, each) for each in (rows, whole))
+    shares = np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
+    return np.where(loss.sums, 1.0, shares)
+
+
+def _totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:
+    """What the targets of some samples weigh in all, for each loss."""
+    if not len(rows):
+        return np.zeros(loss.count)
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
-    each = loss.target_weight(np.asarray(samples.labels[rows]), weight)
-    each = np.ones(len(rows)) if each is None else each
-    total = each.sum()
-    return each / total if total > 0.0 else np.zeros(len(rows))
+    each = loss.target_weights(np.asarray(samples.labels[rows]), weight)
+    return np.full(loss.count, float(len(rows))) if each is None else each.sum(axis=0)
 
 
 #: Elements of an output that a score computes with at a time.

@@ -8,7 +8,7 @@ from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.executor import Executor, ModelExecutor, count_correct
+from fastcnn.execution.executor import Executor, ModelExecutor, count_correct, portions
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
@@ -76,8 +76,10 @@ class OperationExecutor(ModelExecutor):
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()
 
-    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of the batch of some rows, without a step."""
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         check_layout(self._layout, self.model)
         x, y = as_batch(self.model, samples.images[rows]), samples.labels[rows]
         weight = None if samples.sample_weight is None else samples.sample_weight[rows]
@@ -90,7 +92,7 @@ class OperationExecutor(ModelExecutor):
             value, logits, gradient = operation_gradients(
                 self.model,
                 graph,
-                Batch(x, target, self.loss, weight),
+                Batch(x, target, self.loss, weight, portions(self.loss, samples, rows, whole)),
                 self.backend,
                 self.now(),
                 self.assigned.frozen,

@@ -42,10 +42,8 @@ class Share:
     Attributes
     ----------
     batch : Batch
-        It may be empty.
+        It may be empty; ``portions`` are what it counts in the loss of the whole.
     step : Step
-    portion : float
-        What the share counts in the loss of the whole batch.
     frozen : sequence of str
         Parameters whose gradients are not wanted.
     ranks : Ranks
@@ -53,7 +51,6 @@ class Share:
 
     batch: Batch
     step: Step
-    portion: float
     frozen: Sequence[str]
     ranks: Ranks
 
@@ -64,7 +61,7 @@ class Share:
 
     def loss(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
         """The share's part of the loss, and its gradient by the outputs."""
-        return self.batch.value_and_gradient(outputs, get_backend("im2col"), self.portion)
+        return self.batch.value_and_gradient(outputs, get_backend("im2col"))
 
 
 def joint_gradients(

@@ -138,6 +138,9 @@ def network_gradients(
             **engine_targets(loss, batch.target),
             **engine_weights(loss, batch.target, batch.weight),
         )
+        totals = loss.target_weights(batch.target, batch.weight)
+        if totals is not None:
+            batches = batches._replace(mean_weights=totals.mean(axis=0))
         losses, _, _ = engine.run(batches, moment=moment)
         return float(losses[0]), outputs, engine.gradient.copy()
 
@@ -207,6 +210,8 @@ class LanesExecutor(ModelExecutor):
         The engine's part of an update.
     stored, targets, python_targets
         What the engine reads of the samples and their targets, and what a loss in Python reads.
+    totals : ndarray, shape (N, losses), or None
+        What the targets of each sample weigh on average.
 
     Raises
     ------
@@ -240,6 +245,7 @@ class LanesExecutor(ModelExecutor):
         self.stored = NOTHING
         self.python_targets: tuple[np.ndarray, np.ndarray | None] = (NOTHING, None)
         self.targets: dict[str, Any] = {}
+        self.totals: np.ndarray | None = None
         # Says at once whether the engine covers the model.
         self.engine()
 
@@ -308,7 +314,7 @@ class LanesExecutor(ModelExecutor):
                 order[done * size : (done + count) * size], rates[done : done + count], size
             )
             began = time.perf_counter()
-            parts.append(Passes(self, piece, samples).run(threads))
+            parts.append(Passes(self, piece).run(threads))
             choice.record(threads, max(count, 1), time.perf_counter() - began)
             self.step += count
             done += count
@@ -324,11 +330,14 @@ class LanesExecutor(ModelExecutor):
 
             engine.run(NO_BATCHES, phases=engine.program.phases[:1], threads=1)
 
-    def gradient(self, samples: Samples, rows: np.ndarray) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of the batch of some rows, without a step."""
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
+        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         rows = self._take(samples, rows)
         check_statistics(self.graph, len(rows))
-        made = Passes(self, Piece(rows, np.zeros(1), self.batch_size)).run()
+        whole = rows if whole is None else whole
+        made = Passes(self, Piece(rows, np.zeros(1), self.batch_size), whole).run()
         return float(made.losses[0]), int(made.correct[0]), self.engine().gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
@@ -366,12 +375,12 @@ class LanesExecutor(ModelExecutor):
         """Samples, and targets with their weights, in the form in which they are read."""
         target = as_target(self.loss, samples.labels, len(samples), self.graph, np.float32)
         if isinstance(self.loss, PythonLoss):
-            # Refuses weights that the function does not take.
-            self.loss.target_weight(target, samples.sample_weight)
             self.python_targets = target, samples.sample_weight
         else:
             self.targets = engine_targets(self.loss, target, samples.labels)
             self.targets |= engine_weights(self.loss, target, samples.sample_weight)
+        # Refuses weights that a function does not take.
+        self.totals = self.loss.target_weights(target, samples.sample_weight)
         self.stored = stored_samples(self.model.preprocessing, samples.images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 
 from fastcnn.backends.counter_random import dropout_key
-from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
+from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, PythonLoss
 
 
 @dataclass(frozen=True)
@@ -49,28 +49,36 @@ class Batch:
         As the loss reads it.
     loss : Loss
     weight : ndarray of float64, shape (N,), or None
+    portions : ndarray of float64, shape (losses,), or None
+        What these samples count in each loss of the batch of which they are a part.
     """
 
     x: np.ndarray
     target: np.ndarray
     loss: Loss = field(default_factory=CrossEntropyLoss)
     weight: np.ndarray | None = None
+    portions: np.ndarray | None = None
 
     def value_and_gradient(
-        self, outputs: np.ndarray, operations: ModuleType, portion: float = 1.0
+        self, outputs: np.ndarray, operations: ModuleType
     ) -> tuple[float, np.ndarray]:
-        """``portion`` of the loss, and its gradient by the network's outputs.
+        """The samples' part of the loss, and its gradient by the network's outputs.
 
         Parameters
         ----------
         operations : module
             The backend's, which a loss of Python does not need.
         """
-        if isinstance(self.loss, PythonLoss):
-            value, grad = self.loss.value_and_gradient(outputs, self.target, self.weight)
+        loss, portion = self.loss, 1.0
+        if isinstance(loss, JointLoss) and self.portions is not None:
+            loss = loss.times(self.portions)
+        elif self.portions is not None:
+            (portion,) = self.portions.tolist()
+        if isinstance(loss, PythonLoss):
+            value, grad = loss.value_and_gradient(outputs, self.target, self.weight)
             return value * portion, grad * outputs.dtype.type(portion)
-        name = self.loss.operation
-        arguments = {**self.loss.arguments, "sample_weight": self.weight}
+        name = loss.operation
+        arguments = {**loss.arguments, "sample_weight": self.weight}
         value = float(getattr(operations, name)(outputs, self.target, **arguments))
         backward = getattr(operations, f"{name}_backward")
         return value * portion, backward(portion, outputs, self.target, **arguments)

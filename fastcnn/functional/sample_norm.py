@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, as_number, as_same_type
+from fastcnn.arguments import as_array, as_count, as_gradient, as_number, as_same_type
 from fastcnn.backends import get_backend
 from fastcnn.backends.sample_sets import sets_of
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ShapeError
 
 Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -328,7 +328,7 @@ def _trailing(
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     x = as_array(operation, "x", x)
     given = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)  # type: ignore[arg-type]
-    shape = tuple(_count(operation, "normalized_shape", size) for size in given)
+    shape = tuple(as_count(operation, "normalized_shape", size) for size in given)
     if not shape or len(shape) >= x.ndim or x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(
             f"{operation}: normalized_shape {shape} must be the last dimensions of a sample of x, "
@@ -341,7 +341,7 @@ def _groups(
     operation: str, x: Any, num_groups: int, eps: float
 ) -> tuple[np.ndarray, dict[str, Any]]:
     x = as_array(operation, "x", x)
-    groups = _count(operation, "num_groups", num_groups)
+    groups = as_count(operation, "num_groups", num_groups)
     if x.ndim < 2 or x.shape[1] % groups:
         raise ShapeError(
             f"{operation}: num_groups={groups} must divide the channels of x of shape {x.shape}"
@@ -357,19 +357,13 @@ def _groups(
 def _response(operation: str, size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
     numbers = {"alpha": alpha, "beta": beta, "k": k}
     checked = {name: as_number(operation, name, value) for name, value in numbers.items()}
-    return {"size": _count(operation, "size", size), **checked}
+    return {"size": as_count(operation, "size", size), **checked}
 
 
 def _rms_eps(operation: str, x: np.ndarray, eps: float | None) -> float:
     if eps is None:
         return float(np.finfo(x.dtype).eps)
     return as_number(operation, "eps", eps, above=0.0)
-
-
-def _count(operation: str, name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"{operation}: {name} must be a positive integer, got {value!r}")
-    return int(value)
 
 
 def _weights(

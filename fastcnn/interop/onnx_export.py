@@ -35,6 +35,7 @@ class _Writer:
     """Collects ONNX nodes and constants."""
 
     def __init__(self, model: Model) -> None:
+        self.model = model
         self.onnx = require("onnx", "onnx")
         self.state = model.state_dict()
         self.nodes: list[Any] = []
@@ -75,15 +76,31 @@ class _Writer:
         """Say in the file's metadata what a layer is, where the node does not tell."""
         self.notes[node.name] = {"type": kind, **arguments}
 
-    def preprocessed(self, preprocessing: Preprocessing, ndim: int) -> str:
-        """The input less the mean, divided by the deviation of each channel."""
-        value = INPUT
+    def preprocessed(self, value: str, preprocessing: Preprocessing, ndim: int, of: str) -> str:
+        """An input less the mean, divided by the deviation of each channel."""
         if not preprocessing.is_identity:
             for kind, name in PREPROCESSING:
                 numbers = np.reshape(getattr(preprocessing, name), (-1, *(1,) * (ndim - 1)))
-                constant = self.constant(f"preprocessing/{name}", numbers)
-                value = self.add(kind, [value, constant], f"preprocessing/{kind}")
+                constant = self.constant(f"preprocessing{of}/{name}", numbers)
+                value = self.add(kind, [value, constant], f"preprocessing{of}/{kind}")
         return value
+
+    def inputs(self, graph: Graph) -> dict[str, str]:
+        """What the network reads of each input, by name, after the model's preprocessing."""
+        whole = self.model.preprocessing
+        if not graph.inputs:
+            return {INPUT: self.preprocessed(INPUT, whole, len(graph.input_shape), "")}
+        if not whole.is_identity and not whole.pixels:
+            raise ConfigurationError(
+                "ONNX export: the preprocessing of several inputs must have numbers for their "
+                "channels, as model.normalise sets them"
+            )
+        made, first = {}, 0
+        for port in graph.inputs:
+            own = whole.of_channels(first, port.shape[0])
+            made[port.name] = self.preprocessed(port.name, own, len(port.shape), f"/{port.name}")
+            first += port.shape[0]
+        return made
 
     def parameters(self, node: Node, *names: str) -> list[str]:
         """Initialisers of a node's parameters that exist."""
@@ -271,14 +288,14 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     helper = w.onnx.helper
     graph = model.graph(input_shape)
     values: list[str] = []
-    given = w.preprocessed(model.preprocessing, len(graph.input_shape))
+    given = w.inputs(graph)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     results = _results(graph)
     for index, node in enumerate(graph.nodes[: max(source for source, _ in results.values()) + 1]):
         if node.operation == "input_part":
-            values.append(node.name)
+            values.append(given[node.name])
             continue
-        read = [given if source < 0 else values[source] for source in node.inputs]
+        read = [given[INPUT] if source < 0 else values[source] for source in node.inputs]
         if node.operation == "narrow":
             values.append(_split(w, graph, index, read[0]))
             continue

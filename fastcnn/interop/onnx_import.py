@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.interop.onnx_assembly import assembled
@@ -111,17 +112,28 @@ class _Reading(Wiring):
         told = Preprocessing.from_metadata(self.file.metadata)
         if told is None or told.is_identity:
             return 0
-        value = self.file.input
-        nodes = self.file.nodes[: len(PREPROCESSING)]
-        for (kind, name), node in zip(PREPROCESSING, nodes, strict=False):
-            wanted = np.asarray(getattr(told, name), np.float32)
+        count, first = 0, 0
+        for name, shape in self.inputs.items():
+            own = told.of_channels(first, shape[0]) if told.pixels else told
+            first += shape[0]
+            if not own.is_identity:
+                self._preprocessing_of(name, shape, own, count)
+                count += len(PREPROCESSING)
+        return count
+
+    def _preprocessing_of(self, name: str, shape: Shape, told: Preprocessing, begin: int) -> None:
+        """Take in the nodes that do the preprocessing of one input."""
+        value = name
+        nodes = self.file.nodes[begin : begin + len(PREPROCESSING)]
+        for (kind, part), node in zip(PREPROCESSING, nodes, strict=False):
+            wanted = np.asarray(getattr(told, part), np.float32)
             is_read = (node.kind, node.inputs[:1], self.file.readers[value]) == (kind, (value,), 1)
             constant = None
             if is_read and len(node.inputs) == 2 and node.inputs[1] in self.file.constants:
                 constant = self.file.constants[node.inputs[1]]
             if (
                 constant is None
-                or constant.shape != (len(wanted), *(1,) * (len(self.file.sample) - 1))
+                or constant.shape != (len(wanted), *(1,) * (len(shape) - 1))
                 or not np.array_equal(constant.reshape(-1), wanted)
             ):
                 raise node.error("the preprocessing of which the metadata tell is another one")
@@ -129,8 +141,7 @@ class _Reading(Wiring):
             value = node.output
         if len(nodes) < len(PREPROCESSING):
             raise ConfigurationError("the preprocessing of which the metadata tell is missing")
-        self.samples[value] = self.samples.pop(self.file.input)
-        return len(nodes)
+        self.samples[value] = self.samples.pop(name)
 
     def _take(self, node: FileNode) -> None:
         """Take a node in.

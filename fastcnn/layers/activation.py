@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_number
+from fastcnn.arguments import as_count, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
 from fastcnn.layers.allocation import claim
-from fastcnn.layers.base import Layer, positive
+from fastcnn.layers.base import Layer
 from fastcnn.operations import OPERATIONS, Elementwise
 
 __all__ = [
@@ -203,7 +203,7 @@ class PReLU(Activation):
         self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32
     ) -> None:
         super().__init__()
-        self.num_parameters = positive(num_parameters, "PReLU", "num_parameters")
+        self.num_parameters = as_count("PReLU", "num_parameters", num_parameters)
         self.init = as_number("PReLU", "init", init)
         claim((self.num_parameters,))
         self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
@@ -391,7 +391,7 @@ class Scale(Activation):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.num_parameters = positive(num_parameters, "Scale", "num_parameters")
+        self.num_parameters = as_count("Scale", "num_parameters", num_parameters)
         self.init = as_number("Scale", "init", init)
         claim((self.num_parameters,))
         self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}

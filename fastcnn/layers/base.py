@@ -54,6 +54,8 @@ class Layer(metaclass=_LayerType):
     """
 
     operation: ClassVar[str] = ""
+    #: Arguments that ``repr`` shows with their names, whatever their values.
+    always_shown: ClassVar[tuple[str, ...]] = ()
     requires_grad: bool
     _sealed: bool = False
     _changed: int = 0
@@ -257,8 +259,22 @@ class Layer(metaclass=_LayerType):
         return apply(self, inputs, name)
 
     def extra_repr(self) -> str:
-        """The arguments shown between the parentheses of ``repr``."""
-        return ""
+        """The arguments between the parentheses of ``repr``: those that are not their defaults."""
+        written = []
+        parameters = inspect.signature(type(self)).parameters
+        for name, value in (arguments_of(self, type(self)) or {}).items():
+            default = parameters[name].default
+            if default is inspect.Parameter.empty and name not in self.always_shown:
+                written.append(f"{value}")
+            elif name in self.always_shown or not self._is_default(name, value, default):
+                written.append(f"{name}={value!r}")
+        return ", ".join(written)
+
+    def _is_default(self, name: str, value: Any, default: Any) -> bool:
+        """Whether an argument is its default, or that for each axis."""
+        if isinstance(value, tuple) and not isinstance(default, tuple):
+            return all(each == default for each in value)
+        return bool(np.all(value == default))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
@@ -414,28 +430,11 @@ class GraphBuilder:
         return Graph(self.input_shape, tuple(self.nodes), self.inputs, self.outputs)
 
 
-def positive(value: Any, owner: str, argument: str) -> int:
-    """Return ``value`` as an int of at least 1, or raise a ConfigurationError that names it."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"{owner}: {argument} must be a positive integer, got {value!r}")
-    return int(value)
-
-
 def check_samples(input_shape: Shape, axes: tuple[str, ...], channels: int | None = None) -> None:
     """Refuse samples of another shape than channels and some axes; ShapeError."""
     if len(input_shape) != 1 + len(axes) or channels not in (None, input_shape[0]):
         wanted = ", ".join((str(channels or "C"), *axes))
         raise ShapeError(f"expects samples of shape ({wanted}), got {tuple(input_shape)}")
-
-
-def shown(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """Format those keyword arguments that differ from their defaults, for ``repr``."""
-    missing = object()
-    return "".join(
-        f", {key}={value!r}"
-        for key, value in arguments.items()
-        if value != defaults.get(key, missing)
-    )
 
 
 def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_choice, as_number
+from fastcnn.arguments import as_choice, as_count, as_number
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
@@ -16,8 +16,6 @@ from fastcnn.layers.base import (
     Layer,
     WeightedLayer,
     check_samples,
-    positive,
-    shown,
 )
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 from fastcnn.layers.sampling import (
@@ -42,6 +40,7 @@ PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
 
 class _Conv(WeightedLayer):
     operation: ClassVar[str] = "conv2d"
+    always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
     #: What follows the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
 
@@ -65,9 +64,9 @@ class _Conv(WeightedLayer):
     ) -> None:
         super().__init__()
         owner, axes = type(self).__name__, len(self.axes)
-        self.in_channels = positive(in_channels, owner, "in_channels")
-        self.out_channels = positive(out_channels, owner, "out_channels")
-        self.groups = positive(groups, owner, "groups")
+        self.in_channels = as_count(owner, "in_channels", in_channels)
+        self.out_channels = as_count(owner, "out_channels", out_channels)
+        self.groups = as_count(owner, "groups", groups)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ConfigurationError(
                 f"{owner}: groups={groups} must divide in_channels={in_channels} "
@@ -144,29 +143,6 @@ class _Conv(WeightedLayer):
         """Two per weight and output position, one per bias and output position."""
         per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
         return per_position * math.prod(self.output_shape(input_shape)[1:])
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        arguments = {
-            "stride": self.stride,
-            "padding": self.padding,
-            "dilation": self.dilation,
-            "groups": self.groups,
-            "bias": self.bias is not None,
-            "padding_mode": self.padding_mode,
-            "max_norm": self.max_norm,
-        }
-        defaults = {
-            "stride": (1,) * len(self.axes),
-            "padding": 0,
-            "dilation": (1,) * len(self.axes),
-            "groups": 1,
-            "bias": True,
-            "padding_mode": "zeros",
-            "max_norm": None,
-        }
-        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        return start + shown(arguments, defaults)
 
 
 class Conv2d(_Conv):

@@ -5,15 +5,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers.base import WeightedLayer, check_samples, positive, shown
+from fastcnn.layers.base import WeightedLayer, check_samples
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
 
 class _ConvTranspose(WeightedLayer):
     operation: ClassVar[str] = "conv_transpose2d"
+    always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
     #: What follows the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
 
@@ -36,9 +38,9 @@ class _ConvTranspose(WeightedLayer):
     ) -> None:
         super().__init__()
         owner, axes = type(self).__name__, len(self.axes)
-        self.in_channels = positive(in_channels, owner, "in_channels")
-        self.out_channels = positive(out_channels, owner, "out_channels")
-        self.groups = positive(groups, owner, "groups")
+        self.in_channels = as_count(owner, "in_channels", in_channels)
+        self.out_channels = as_count(owner, "out_channels", out_channels)
+        self.groups = as_count(owner, "groups", groups)
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ConfigurationError(
                 f"{owner}: groups={groups} must divide in_channels={in_channels} "
@@ -95,21 +97,6 @@ class _ConvTranspose(WeightedLayer):
         by_group = scale.reshape(self.groups, 1, -1, *(1,) * len(self.axes))
         weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
         self._set_outputs((weight * by_group).reshape(self.weight.shape), scale, shift)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        ones, zeros = (1,) * len(self.axes), (0,) * len(self.axes)
-        defaults = {
-            "stride": ones,
-            "padding": zeros,
-            "output_padding": zeros,
-            "groups": 1,
-            "bias": True,
-            "dilation": ones,
-        }
-        values = {name: getattr(self, name) for name in defaults} | {"bias": self.bias is not None}
-        start = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
-        return start + shown(values, defaults)
 
 
 class ConvTranspose2d(_ConvTranspose):

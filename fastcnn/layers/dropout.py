@@ -24,6 +24,7 @@ class Dropout(Layer):
     """
 
     operation: ClassVar[str] = "dropout"
+    always_shown: ClassVar[tuple[str, ...]] = ("p",)
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
@@ -37,10 +38,6 @@ class Dropout(Layer):
     def arguments(self) -> dict[str, Any]:
         """The rate ``p``."""
         return {"p": self.p}
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"p={self.p}"
 
 
 class Dropout2d(Dropout):

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_number
+from fastcnn.arguments import as_count, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
-from fastcnn.layers.base import Layer, WeightedLayer, positive
+from fastcnn.layers.base import Layer, WeightedLayer
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
 
@@ -66,8 +66,8 @@ class Linear(WeightedLayer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.in_features = positive(in_features, "Linear", "in_features")
-        self.out_features = positive(out_features, "Linear", "out_features")
+        self.in_features = as_count("Linear", "in_features", in_features)
+        self.out_features = as_count("Linear", "out_features", out_features)
         drawn = draw_weight_and_bias(
             (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
         )
@@ -89,9 +89,3 @@ class Linear(WeightedLayer):
     def flops(self, input_shape: Shape) -> int:
         """Two per weight, one per bias."""
         return 2 * self.weight.size + (self.out_features if self.bias is not None else 0)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        bias = "" if self.bias is not None else ", bias=False"
-        largest = "" if self.max_norm is None else f", max_norm={self.max_norm!r}"
-        return f"{self.in_features}, {self.out_features}{bias}{largest}"

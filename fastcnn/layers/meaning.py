@@ -29,7 +29,7 @@ class Meaning:
     def preprocessing(self, value: Preprocessing) -> None:
         if not isinstance(value, Preprocessing):
             raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
-        channels = len(value.mean)
+        channels = value.channels
         if channels and self.input_shape is not None and channels != self.input_shape[0]:
             raise ConfigurationError(
                 f"the preprocessing has {channels} channels, the model takes {self.input_shape}"

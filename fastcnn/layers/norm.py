@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_number
+from fastcnn.arguments import as_count, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
-from fastcnn.layers.base import Layer, positive, shown
+from fastcnn.layers.base import Layer
 
 
 class _BatchNorm(Layer):
@@ -32,7 +32,7 @@ class _BatchNorm(Layer):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.num_features = positive(num_features, owner, "num_features")
+        self.num_features = as_count(owner, "num_features", num_features)
         self.eps = as_number(owner, "eps", eps, above=0.0)
         self.momentum = momentum
         if momentum is not None:
@@ -98,16 +98,9 @@ class _BatchNorm(Layer):
         """Two per element, as in inference."""
         return 2 * super().flops(input_shape)
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {name: getattr(self, name) for name in _DEFAULTS}
-        if self.affine:
-            values |= {name: name in self.parameters for name in _PARTS}
-        return f"{self.num_features}" + shown(values, _DEFAULTS | _PARTS)
-
-
-_DEFAULTS = {"eps": 1e-5, "momentum": 0.1, "affine": True, "track_running_stats": True}
-_PARTS = {"weight": True, "bias": True}
+    def _is_default(self, name: str, value: Any, default: Any) -> bool:
+        without = name in ("weight", "bias") and not self.affine
+        return without or super()._is_default(name, value, default)
 
 
 class BatchNorm2d(_BatchNorm):
@@ -186,7 +179,7 @@ class LocalResponseNorm(Layer):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        self.size = positive(size, "LocalResponseNorm", "size")
+        self.size = as_count("LocalResponseNorm", "size", size)
         self.alpha = as_number("LocalResponseNorm", "alpha", alpha)
         self.beta = as_number("LocalResponseNorm", "beta", beta)
         self.k = as_number("LocalResponseNorm", "k", k)
@@ -205,9 +198,3 @@ class LocalResponseNorm(Layer):
     def flops(self, input_shape: Shape) -> int:
         """Two per element of a window, four for the rest."""
         return (2 * self.size + 4) * super().flops(input_shape)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        defaults = {"alpha": 1e-4, "beta": 0.75, "k": 1.0}
-        values = {name: getattr(self, name) for name in defaults}
-        return f"{self.size}" + shown(values, defaults)

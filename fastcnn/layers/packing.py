@@ -5,12 +5,14 @@ after the other, and so has that of several outputs.
 """
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Port
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import DataError, ShapeError
 
 
@@ -73,6 +75,24 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
             part.astype(kind) / kind.type(255 if part.dtype == np.uint8 else 1) for part in parts
         ]
     return np.concatenate(parts, axis=1)
+
+
+def measured(ports: Sequence[Port], samples: np.ndarray) -> Preprocessing:
+    """The preprocessing that brings each channel of each input to mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    samples : ndarray
+        All inputs together, as :func:`pack_inputs` makes them.
+    """
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    pixels: tuple[int, ...] = ()
+    for port, own in zip(ports, unpack(ports, samples).values(), strict=True):
+        found = measure_normalisation(own)
+        mean, std = mean + found.mean, std + found.std
+        pixels += (prod(port.shape[1:]),) * len(found.mean)
+    return Preprocessing(mean, std, pixels=pixels)
 
 
 def unpack(ports: Sequence[Port], array: np.ndarray) -> dict[str, np.ndarray]:

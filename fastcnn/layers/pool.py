@@ -7,13 +7,14 @@ from fastcnn.arguments import as_divisor, as_flag
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers.base import Layer, check_samples, shown
+from fastcnn.layers.base import Layer, check_samples
 
 IntOrTuple = int | tuple[int, ...]
 OutputSize = int | tuple[int | None, ...] | None
 
 
 class _Pool(Layer):
+    always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
     #: What follows the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
     kernel_size: tuple[int, ...]
@@ -64,16 +65,8 @@ class _Pool(Layer):
         """One per window element."""
         return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_size)
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"kernel_size={self.kernel_size}" + shown(self._more(), self._defaults())
-
-    def _more(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self._defaults()}
-
-    def _defaults(self) -> dict[str, Any]:
-        zeros = (0,) * len(self.axes)
-        return {"stride": self.kernel_size, "padding": zeros, "ceil_mode": False}
+    def _is_default(self, name: str, value: Any, default: Any) -> bool:
+        return super()._is_default(name, value, self.kernel_size if name == "stride" else default)
 
 
 class _MaxPool(_Pool):
@@ -98,9 +91,6 @@ class _MaxPool(_Pool):
     def arguments(self) -> dict[str, Any]:
         """Window, stride, padding and dilation as pairs."""
         return {**super().arguments, "dilation": geometry.of_map(self.dilation, 1)}
-
-    def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), "dilation": (1,) * len(self.axes)}
 
 
 class MaxPool2d(_MaxPool):
@@ -133,7 +123,22 @@ class MaxPool1d(_MaxPool):
     axes: ClassVar[tuple[str, ...]] = ("L",)
 
 
-class AvgPool2d(_Pool):
+class _AvgPool(_Pool):
+    operation: ClassVar[str] = "avg_pool2d"
+    count_include_pad: bool
+    divisor_override: int | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Window, stride, padding, and what the sums are divided by."""
+        return {
+            **super().arguments,
+            "count_include_pad": self.count_include_pad,
+            "divisor_override": self.divisor_override,
+        }
+
+
+class AvgPool2d(_AvgPool):
     """Mean over windows.
 
     Parameters
@@ -147,7 +152,6 @@ class AvgPool2d(_Pool):
         Divides the sum of each window instead.
     """
 
-    operation: ClassVar[str] = "avg_pool2d"
     axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
     def __init__(
@@ -165,23 +169,10 @@ class AvgPool2d(_Pool):
         self.count_include_pad = as_flag(owner, "count_include_pad", count_include_pad)
         self.divisor_override = as_divisor(owner, divisor_override)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Window, stride, padding, and what the sums are divided by."""
-        return {
-            **super().arguments,
-            "count_include_pad": self.count_include_pad,
-            "divisor_override": self.divisor_override,
-        }
 
-    def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), "count_include_pad": True, "divisor_override": None}
-
-
-class AvgPool1d(_Pool):
+class AvgPool1d(_AvgPool):
     """Mean over windows of sequences ``(C, L)``; arguments as of :class:`AvgPool2d`."""
 
-    operation: ClassVar[str] = "avg_pool2d"
     axes: ClassVar[tuple[str, ...]] = ("L",)
 
     def __init__(
@@ -197,20 +188,9 @@ class AvgPool1d(_Pool):
         owner = type(self).__name__
         self.count_include_pad = as_flag(owner, "count_include_pad", count_include_pad)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Window, stride, padding, and what the sums are divided by."""
-        return {
-            **super().arguments,
-            "count_include_pad": self.count_include_pad,
-            "divisor_override": None,
-        }
-
-    def _defaults(self) -> dict[str, Any]:
-        return {**super()._defaults(), "count_include_pad": True}
-
 
 class _AdaptivePool(Layer):
+    always_shown: ClassVar[tuple[str, ...]] = ("output_size",)
     axes: ClassVar[tuple[str, ...]] = ("H", "W")
 
     def __init__(self, output_size: OutputSize) -> None:
@@ -234,10 +214,6 @@ class _AdaptivePool(Layer):
             sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
             for size, wanted in zip(input_shape[1:], output, strict=True)
         )
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"output_size={self.output_size}"
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
@@ -290,10 +266,6 @@ class _Global(_AdaptivePool):
     def _set_argument(self, name: str, value: Any) -> None:
         own = type(self).__name__
         raise ConfigurationError(f"{own} has no {name}: use {own.replace('Global', 'Adaptive')}")
-
-    def extra_repr(self) -> str:
-        """No arguments."""
-        return ""
 
 
 class GlobalAvgPool2d(_Global, AdaptiveAvgPool2d):

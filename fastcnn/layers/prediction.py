@@ -1,10 +1,16 @@
 """What a model can be asked: outputs, probabilities and predictions for samples."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from fastcnn.arguments import plain_array
+from fastcnn.data.preprocessing import measure_normalisation
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers.answers import Answers
-from fastcnn.layers.packing import unpack
+from fastcnn.layers.packing import measured, pack_inputs, unpack
 from fastcnn.layers.wiring import Value, apply
 
 if TYPE_CHECKING:
@@ -26,6 +32,41 @@ class Prediction(Answers):
             return apply(cast("Model", self), inputs, name)
         x = inputs[0] if len(inputs) == 1 else inputs
         return self.logits(x, backend=backend, batch_size=batch_size)
+
+    def normalise(self, x: Any) -> None:
+        """Measure mean and deviation of each channel, and subtract and divide by them from now on.
+
+        They become part of :attr:`preprocessing`, which training, files and ONNX exports keep.
+        Each of several inputs has its own.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+            The training samples, as ``fit`` takes them.
+
+        Raises
+        ------
+        ConfigurationError
+            If the model is trained: its weights belong to the numbers that it read then.
+        ShapeError, DataError
+            If the samples do not fit the model.
+        """
+        model = cast("Model", self)
+        if model.preprocessing.trained_on is not None:
+            raise ConfigurationError(
+                "normalise: the model is trained, and its weights belong to its preprocessing "
+                f"({model.preprocessing.describe()})"
+            )
+        ports = model.graph().inputs if model.takes > 1 else ()
+        samples = pack_inputs(ports, x) if ports else plain_array("samples", x)
+        if samples.ndim < 2 or not len(samples):
+            raise ShapeError(f"normalise: samples must be (N, ...), got {samples.shape}")
+        if not np.isfinite(samples).all():
+            raise DataError("normalise: samples contain NaN or infinity")
+        found = measured(ports, samples) if ports else measure_normalisation(samples)
+        model.preprocessing = replace(
+            model.preprocessing, mean=found.mean, std=found.std, pixels=found.pixels
+        )
 
     def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Output of the last layer for samples ``x``, outside training.

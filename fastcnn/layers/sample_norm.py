@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_number
+from fastcnn.arguments import as_count, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
-from fastcnn.layers.base import Layer, positive, shown
+from fastcnn.layers.base import Layer
 
 #: PyTorch's for float32 where none is given.
 RMS_EPS = float(str(np.finfo(np.float32).eps))
@@ -53,7 +53,7 @@ def _sizes(owner: str, value: Any) -> Shape:
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     if not len(values):
         raise ConfigurationError(f"{owner}: normalized_shape must not be empty")
-    return tuple(positive(size, owner, "normalized_shape") for size in values)
+    return tuple(as_count(owner, "normalized_shape", size) for size in values)
 
 
 class _TrailingNorm(_SampleNorm):
@@ -131,13 +131,9 @@ class LayerNorm(_TrailingNorm):
         has_bias = self.elementwise_affine and bool(bias)
         self._fill(self.normalized_shape, eps, self.elementwise_affine, has_bias, dtype)
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values: dict[str, Any] = {"eps": self.eps, "elementwise_affine": self.elementwise_affine}
-        if self.elementwise_affine:
-            values["bias"] = self.bias is not None
-        defaults = {"eps": 1e-5, "elementwise_affine": True, "bias": True}
-        return f"{self.normalized_shape}" + shown(values, defaults)
+    def _is_default(self, name: str, value: Any, default: Any) -> bool:
+        without = name == "bias" and not self.elementwise_affine
+        return without or super()._is_default(name, value, default)
 
 
 class RMSNorm(_TrailingNorm):
@@ -179,11 +175,8 @@ class RMSNorm(_TrailingNorm):
         eps = RMS_EPS if eps is None else eps
         self._fill(self.normalized_shape, eps, self.elementwise_affine, False, dtype)
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {"eps": self.eps, "elementwise_affine": self.elementwise_affine}
-        defaults = {"eps": RMS_EPS, "elementwise_affine": True}
-        return f"{self.normalized_shape}" + shown(values, defaults)
+    def _is_default(self, name: str, value: Any, default: Any) -> bool:
+        return super()._is_default(name, value, RMS_EPS if name == "eps" else default)
 
 
 class LayerNorm2d(_SampleNorm):
@@ -222,7 +215,7 @@ class LayerNorm2d(_SampleNorm):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.num_channels = positive(num_channels, "LayerNorm2d", "num_channels")
+        self.num_channels = as_count("LayerNorm2d", "num_channels", num_channels)
         self.affine = bool(affine)
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
@@ -235,11 +228,6 @@ class LayerNorm2d(_SampleNorm):
         """The shape of the input."""
         fits = len(input_shape) == 3 and input_shape[0] == self.num_channels
         return self._sample(input_shape, fits, f"({self.num_channels}, H, W)")
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {"eps": self.eps, "affine": self.affine}
-        return f"{self.num_channels}" + shown(values, {"eps": 1e-6, "affine": True})
 
 
 class GroupNorm(_SampleNorm):
@@ -282,8 +270,8 @@ class GroupNorm(_SampleNorm):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.num_groups = positive(num_groups, "GroupNorm", "num_groups")
-        self.num_channels = positive(num_channels, "GroupNorm", "num_channels")
+        self.num_groups = as_count("GroupNorm", "num_groups", num_groups)
+        self.num_channels = as_count("GroupNorm", "num_channels", num_channels)
         if self.num_channels % self.num_groups:
             raise ConfigurationError(
                 f"GroupNorm: num_groups must divide num_channels={num_channels}, got {num_groups}"
@@ -302,12 +290,6 @@ class GroupNorm(_SampleNorm):
         shape = self._sample(input_shape, fits, f"({self.num_channels}, ...)")
         check_sets("group_norm", self.arguments, shape)
         return shape
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {"eps": self.eps, "affine": self.affine}
-        sizes = f"{self.num_groups}, {self.num_channels}"
-        return sizes + shown(values, {"eps": 1e-5, "affine": True})
 
 
 class InstanceNorm2d(_SampleNorm):
@@ -355,7 +337,7 @@ class InstanceNorm2d(_SampleNorm):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.num_features = positive(num_features, "InstanceNorm2d", "num_features")
+        self.num_features = as_count("InstanceNorm2d", "num_features", num_features)
         if track_running_stats:
             raise ConfigurationError(
                 "InstanceNorm2d: track_running_stats=True is not supported; "
@@ -376,11 +358,6 @@ class InstanceNorm2d(_SampleNorm):
         shape = self._sample(input_shape, fits, f"({self.num_features}, H, W)")
         check_sets("group_norm", self.arguments, shape)
         return shape
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {"eps": self.eps, "affine": self.affine}
-        return f"{self.num_features}" + shown(values, {"eps": 1e-5, "affine": False})
 
 
 def check_sets(operation: str, arguments: Mapping[str, Any], shape: Shape) -> None:

@@ -3,11 +3,12 @@
 import math
 from typing import Any, ClassVar
 
+from fastcnn.arguments import as_count
 from fastcnn.backends import sampling
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.one_row import with_one_row
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import Layer, check_samples, positive, shown
+from fastcnn.layers.base import Layer, check_samples
 
 MAP, SEQUENCE = ("H", "W"), ("L",)
 
@@ -40,10 +41,6 @@ class _Pad(_Moving):
         check_samples(input_shape, self.axes)
         sides = zip(input_shape[1:], self._sides[-len(self.axes) :], strict=True)
         return (input_shape[0], *(sampling.padded_size(*axis, self.mode) for axis in sides))
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.padding}"
 
 
 class ZeroPad2d(_Pad):
@@ -147,6 +144,7 @@ class Upsample(Layer):
     """
 
     operation: ClassVar[str] = "interpolate"
+    always_shown: ClassVar[tuple[str, ...]] = ("mode",)
 
     def __init__(
         self,
@@ -184,11 +182,6 @@ class Upsample(Layer):
         each = {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode]
         return each * math.prod(self.output_shape(input_shape))
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        values = {name: getattr(self, name) for name in _INTERPOLATION}
-        return shown(values, {"size": None, "scale_factor": None, "align_corners": None})[2:]
-
 
 _INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
 
@@ -210,7 +203,7 @@ class PixelShuffle(_Moving):
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
-        self.upscale_factor = positive(upscale_factor, "PixelShuffle", "upscale_factor")
+        self.upscale_factor = as_count("PixelShuffle", "upscale_factor", upscale_factor)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -221,10 +214,6 @@ class PixelShuffle(_Moving):
         """``(C, H * r, W * r)``."""
         check_samples(input_shape, MAP)
         return sampling.shuffled_shape(input_shape, self.upscale_factor)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.upscale_factor}"
 
 
 class PixelUnshuffle(_Moving):
@@ -239,7 +228,7 @@ class PixelUnshuffle(_Moving):
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
-        self.downscale_factor = positive(downscale_factor, "PixelUnshuffle", "downscale_factor")
+        self.downscale_factor = as_count("PixelUnshuffle", "downscale_factor", downscale_factor)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -250,10 +239,6 @@ class PixelUnshuffle(_Moving):
         """``(C * r * r, H, W)``."""
         check_samples(input_shape, MAP)
         return sampling.unshuffled_shape(input_shape, self.downscale_factor)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.downscale_factor}"
 
 
 class ChannelShuffle(_Moving):
@@ -273,7 +258,7 @@ class ChannelShuffle(_Moving):
 
     def __init__(self, groups: int) -> None:
         super().__init__()
-        self.groups = positive(groups, "ChannelShuffle", "groups")
+        self.groups = as_count("ChannelShuffle", "groups", groups)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -289,10 +274,6 @@ class ChannelShuffle(_Moving):
         if input_shape[0] % self.groups:
             raise ShapeError(f"groups={self.groups} must divide {input_shape[0]} channels")
         return tuple(input_shape)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.groups}"
 
 
 class Unflatten(_Moving):
@@ -312,12 +293,13 @@ class Unflatten(_Moving):
     """
 
     operation: ClassVar[str] = "unflatten"
+    always_shown: ClassVar[tuple[str, ...]] = ("dim", "unflattened_size")
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:
         super().__init__()
-        self.dim = positive(dim, "Unflatten", "dim")
+        self.dim = as_count("Unflatten", "dim", dim)
         sizes = unflattened_size if isinstance(unflattened_size, (tuple, list)) else ()
-        known = [positive(n, "Unflatten", "unflattened_size") for n in sizes if n != -1]
+        known = [as_count("Unflatten", "unflattened_size", n) for n in sizes if n != -1]
         if not sizes or len(known) + 1 < len(sizes):
             raise ConfigurationError(
                 "Unflatten: unflattened_size must be a tuple of positive integers, one of them "
@@ -345,7 +327,3 @@ class Unflatten(_Moving):
         if len(made) > 3:
             raise ShapeError(f"the output would have shape {made}; samples have at most 3 axes")
         return made
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

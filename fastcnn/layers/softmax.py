@@ -23,6 +23,7 @@ class Softmax(Layer):
     """
 
     operation: ClassVar[str] = "softmax"
+    always_shown: ClassVar[tuple[str, ...]] = ("dim",)
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
@@ -50,10 +51,6 @@ class Softmax(Layer):
     def flops(self, input_shape: Shape) -> int:
         """Four per element."""
         return 4 * super().flops(input_shape)
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"dim={self.dim}"
 
 
 class LogSoftmax(Softmax):

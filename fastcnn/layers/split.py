@@ -47,10 +47,6 @@ class Narrow(Layer):
         """Zero: it computes nothing."""
         return 0
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.start}, {self.length}"
-
 
 class _Parts(Layer):
     """A layer whose outputs are the channels of its input in parts."""
@@ -150,10 +146,6 @@ class Split(_Parts):
             )
         return self.sizes
 
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.sizes}"
-
 
 class Chunk(_Parts):
     """The channels in equal parts, one output each: PyTorch's ``chunk`` along channels.
@@ -188,7 +180,3 @@ class Chunk(_Parts):
                 "makes parts of different sizes"
             )
         return (channels // self.chunks,) * self.chunks
-
-    def extra_repr(self) -> str:
-        """The arguments shown by ``repr``."""
-        return f"{self.chunks}"

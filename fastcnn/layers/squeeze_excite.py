@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.layers.activation import ReLU, Sigmoid
-from fastcnn.layers.base import GraphBuilder, Layer, positive
+from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.join import Multiply
@@ -47,8 +48,8 @@ class SqueezeExcite(Model):
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> None:
         kind, generator = type(self).__name__, np.random.default_rng(seed)
-        channels = positive(input_channels, kind, "input_channels")
-        squeezed = positive(squeeze_channels, kind, "squeeze_channels")
+        channels = as_count(kind, "input_channels", input_channels)
+        squeezed = as_count(kind, "squeeze_channels", squeeze_channels)
         super().__init__(
             {
                 "avgpool": GlobalAvgPool2d(),

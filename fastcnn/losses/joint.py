@@ -95,21 +95,43 @@ class JointLoss(Loss):
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Each loss's weight, where its output lies, whether hits are counted, and its key.
-
-        Raises
-        ------
-        NotImplementedError
-            For weights of classes and classes that are ignored: each loss has one total weight.
-        """
+        """Each loss's weight, where its output lies, whether hits are counted, and its key."""
         first = next((i for i, loss in enumerate(self.losses) if loss.classes), -1)
-        parts = []
-        for index, (loss, part) in enumerate(zip(self.losses, self.parts, strict=True)):
-            weighs = (getattr(loss, name, None) is not None for name in ("weight", "ignore_index"))
-            if loss.classes and any(weighs):
-                raise NotImplementedError
-            parts.append((part.weight, part.start, part.shape, index == first, loss.engine_key))
-        return ("joint", *parts)
+        parts = enumerate(zip(self.losses, self.parts, strict=True))
+        return "joint", *(
+            (part.weight, part.start, part.shape, index == first, loss.engine_key)
+            for index, (loss, part) in parts
+        )
+
+    @property
+    def count(self) -> int:
+        """How many losses it is the sum of."""
+        return len(self.losses)
+
+    @property
+    def sums(self) -> tuple[bool, ...]:
+        """Whether each of them is a sum and not a mean."""
+        return tuple(loss.reduction == "sum" for loss in self.losses)
+
+    def times(self, factors: Sequence[float] | np.ndarray) -> "JointLoss":
+        """The same with each loss multiplied by a number."""
+        found = replace(self)
+        weights = tuple(w * float(f) for w, f in zip(self.weights, factors, strict=True))
+        object.__setattr__(found, "weights", weights)  # all may be 0
+        return found
+
+    def target_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        """What each sample's targets weigh in each loss; None where all weigh 1."""
+        found = [
+            loss.target_weight(part.target_of(target), sample_weight)
+            for loss, part in zip(self.losses, self.parts, strict=True)
+        ]
+        if all(each is None for each in found):
+            return None
+        ones = np.ones(len(target))
+        return np.stack([ones if each is None else each for each in found], axis=1)
 
     def pack(self, targets: Any, dtype: Any = np.float64) -> np.ndarray:
         """One array of the targets of all outputs, shape (N, elements of all outputs).
@@ -172,6 +194,13 @@ class JointLoss(Loss):
             alone = target[:, 0] if part.shape == (1,) else target
             found.append(loss.predicts(alone, part.shape) or "")
         return ",".join(found)
+
+    def target_counts(self, target: np.ndarray) -> np.ndarray | None:
+        """Targets of each sample that hits are counted of."""
+        for loss, part in zip(self.losses, self.parts, strict=True):
+            if loss.classes:
+                return loss.target_counts(part.target_of(target))
+        return None
 
     def correct(self, output: np.ndarray, target: np.ndarray) -> int:
         """Hits of the first output whose loss takes classes."""

@@ -62,6 +62,23 @@ class Loss:
             return sample_weight
         return sample_weight.reshape(len(sample_weight), -1).mean(axis=1)
 
+    @property
+    def count(self) -> int:
+        """How many losses it is the sum of, each of which has its own mean."""
+        return 1
+
+    @property
+    def sums(self) -> tuple[bool, ...]:
+        """Whether each of them is a sum instead."""
+        return (self.reduction == "sum",)
+
+    def target_weights(
+        self, target: np.ndarray, sample_weight: np.ndarray | None
+    ) -> np.ndarray | None:
+        """:meth:`target_weight` of each of them, shape (N, losses); None where all weigh 1."""
+        found = self.target_weight(target, sample_weight)
+        return None if found is None else np.asarray(found, np.float64).reshape(len(found), -1)
+
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
         """Shape of a sample's targets' weights, where each has its own."""
         return target.shape[1:]

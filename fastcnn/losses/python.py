@@ -37,10 +37,10 @@ class PythonLoss(Loss):
         self.function = function
         self.name = getattr(function, "__name__", type(function).__name__)
         try:
-            self.count = len(inspect.signature(function).parameters)
+            self._arguments = len(inspect.signature(function).parameters)
         except (TypeError, ValueError):
-            self.count = 0
-        if self.count not in (2, WITH_WEIGHT):
+            self._arguments = 0
+        if self._arguments not in (2, WITH_WEIGHT):
             raise ConfigurationError(
                 f"loss: {self.name} must be a function of outputs and targets, and perhaps weights"
             )
@@ -53,7 +53,7 @@ class PythonLoss(Loss):
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
         """The samples' weights, where the function takes some."""
-        if sample_weight is not None and self.count != WITH_WEIGHT:
+        if sample_weight is not None and self._arguments != WITH_WEIGHT:
             raise ConfigurationError(
                 f"loss: samples have weights, which {self.name} does not take: give it a third "
                 "argument"
@@ -76,7 +76,7 @@ class PythonLoss(Loss):
         ConfigurationError, ShapeError
             If that is not a number, and an array in the shape of the output.
         """
-        arguments = (output, target, weight)[: self.count]
+        arguments = (output, target, weight)[: self._arguments]
         found = self.function(*arguments)
         if not isinstance(found, tuple) or len(found) != 2 or np.ndim(found[0]) != 0:
             raise ConfigurationError(

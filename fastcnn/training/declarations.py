@@ -121,7 +121,7 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
         return number and math.isfinite(value), "a finite number"
     kinds = [typing.get_origin(each) or each for each in others]
-    known = {Sequence: "a list", int: "an integer"}
+    known = {Sequence: "a list", int: "an integer", dict: "a dictionary"}
     named = [
         known.get(each) or f"a{'n' if each.__name__[0] in 'AEIO' else ''} {each.__name__}"
         for each in kinds

@@ -1,16 +1,17 @@
 """What an executor reads: the training data themselves, or changed copies of the next samples."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.graph import Port
 from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import ArrayDataset, Samples
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError
-from fastcnn.losses import Loss
-from fastcnn.losses.classes import ClassLoss
+from fastcnn.training.augmentation import InputAugments, as_augment, check_augment
 from fastcnn.training.options import TrainingOptions
 
 #: Bytes of augmented images that are held at a time.
@@ -56,6 +57,8 @@ class Feed:
     threads : int, optional
     classes : int
         Outputs of the model, for mix-up.
+    inputs : sequence of Port
+        Where in the samples those of each of several inputs are.
     shards : Shards, optional
         What this process reads of each batch: only that is changed, and ready to be read.
 
@@ -75,9 +78,10 @@ class Feed:
         threads: int | None = None,
         classes: int = 0,
         shards: Shards | None = None,
+        inputs: Sequence[Port] = (),
     ) -> None:
         self.data = data
-        self.augment = options.make_augment()
+        self.augment = as_augment(options.make_augment(), inputs)
         if self.augment is not None:
             check_augment(self.augment, data, options.make_loss())
         self.rows = rows
@@ -153,7 +157,9 @@ class Feed:
             samples, rows = samples.subset(rows), np.arange(here)
         return Chunk(samples, rows, sizes, targets)
 
-    def _augmented(self, augment: Augment, rows: np.ndarray, epoch: int) -> ArrayDataset:
+    def _augmented(
+        self, augment: Augment | InputAugments, rows: np.ndarray, epoch: int
+    ) -> ArrayDataset:
         """Changed copies of some samples, in the buffer."""
         data, here = self.data, len(rows)
         if here > len(self._buffer):
@@ -162,7 +168,7 @@ class Feed:
         labels = self._no_probabilities(here) if augment.mixes else data.labels[rows]
         for part in [slice(0, here)] if self.shards is None else self.shards.places(here):
             out = self._buffer[part]
-            if augment.mixes:
+            if isinstance(augment, Augment) and augment.mixes:
                 _, labels[part] = augment.mix(
                     data.images,
                     data.labels,
@@ -209,39 +215,3 @@ class Feed:
         rows = np.zeros((count, self.classes), np.float32)
         rows[:, 0] = 1.0
         return rows
-
-
-def check_augment(augment: Augment, data: Samples, loss: Loss) -> None:
-    """Say what is wrong with an augmentation of these samples, before anything has begun.
-
-    Raises
-    ------
-    ConfigurationError, ShapeError
-    """
-    if not isinstance(augment, Augment):
-        raise ConfigurationError(
-            f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
-        )
-    if augment.mixes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
-        raise ConfigurationError(
-            "mix-up and CutMix mix classes: the targets must be integers, one for each sample"
-        )
-    if augment.mixes and isinstance(loss, ClassLoss) and not loss.takes_probabilities:
-        raise ConfigurationError(
-            f"mix-up and CutMix give each sample shares of classes, and {type(loss).__name__} "
-            "takes single classes: use CrossEntropyLoss"
-        )
-    if augment.moves and np.ndim(data.labels) > 2:
-        raise ConfigurationError(
-            f"augment={augment!r} moves the pixels of images but not those of their targets of "
-            f"shape {np.shape(data.labels)[1:]}: use only settings that move nothing (erase, "
-            "cutout, brightness, contrast, saturation, hue)"
-        )
-    sides = np.shape(data.images)[2:]
-    for name in ("shift", "crop", "cutout"):
-        if sides and getattr(augment, name) >= max(sides):
-            raise ConfigurationError(
-                f"augment: {name} must be smaller than the pictures of {sides[0]} x {sides[-1]} "
-                f"pixels, got {getattr(augment, name)}"
-            )
-    augment.apply(data.images, [0])

@@ -30,7 +30,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.metrics import larger_is_better
+from fastcnn.training.metrics import check_outputs, larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
@@ -245,6 +245,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             division = divide(
                 model, training_data if stream is None else None, preprocessing, o, listeners
             )
+            check_outputs(o.make_metrics(), loss)
             _check_monitored(o, division, test_data is not None)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
@@ -271,6 +272,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                     threads=threads,
                     classes=model.graph().output_shape[0],
                     shards=shards,
+                    inputs=model.graph().inputs if model.takes > 1 else (),
                 )
             config = {}
             if o.out is not None or world.size > 1:

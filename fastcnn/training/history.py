@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ class History:
         ``train_accuracy`` (means over the epoch's batches, each before its update),
         ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None
         without validation data, and without test data), ``seconds`` (training alone),
-        ``samples_per_second``. Accuracies are fractions, and None where targets are not classes.
+        ``samples_per_second``, and metrics such as ``validation_f1``. Accuracies are fractions, and
+        None where targets are not classes.
         Entries are attributes too: ``history.final.test_accuracy``.
     steps : list of StepRecord
         One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
@@ -137,7 +139,7 @@ class History:
         if not self.epochs:
             return f"<p>History: {self.status}, no epoch</p>"
         shown = self.epochs[-SHOWN_EPOCHS:]
-        columns = [name for name in COLUMNS if self.final[name] is not None]
+        columns = measured(self.final)
         rows = [
             [str(epoch["epoch"])]
             + [_cell(epoch[name], name) for name in columns]
@@ -162,10 +164,15 @@ class History:
     def __repr__(self) -> str:
         if not self.epochs:
             return f"History({self.status}, no epoch)"
-        shown = ", ".join(
-            f"{name}={self.final[name]:.4f}" for name in COLUMNS if self.final[name] is not None
-        )
+        shown = ", ".join(f"{name}={self.final[name]:.4f}" for name in measured(self.final))
         return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
+
+
+def measured(record: Mapping[str, Any]) -> list[str]:
+    """Names of losses, accuracies and metrics that an epoch's record has."""
+    parts = ("train_", "validation_", "test_")
+    others = [name for name in record if name.startswith(parts) and name not in COLUMNS]
+    return [name for name in (*COLUMNS, *others) if record[name] is not None]
 
 
 #: What each kind of record must have; it may have other numbers, too.

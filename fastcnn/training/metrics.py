@@ -4,14 +4,15 @@ They are computed on validation and test data after each epoch, and can be monit
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.losses import Loss
+from fastcnn.losses import JointLoss, Loss
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,15 @@ class Metric:
         ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape
         (N, ...); targets are as the loss reads them.
     larger_is_better : bool
+    output : str
+        The name of the output that is measured, where a network has several; without it, the
+        function gets dictionaries of all.
     """
 
     name: str
-    function: Callable[[np.ndarray, np.ndarray], float]
+    function: Callable[[Any, Any], float]
     larger_is_better: bool = True
+    output: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -193,6 +198,8 @@ METRICS: dict[str, Metric] = {
         Metric("r2", r2),
     )
 }
+#: Names with a number in them.
+TOP = re.compile(r"top[1-9]\d*")
 #: What every epoch's record has.
 ALWAYS = {"loss": False, "accuracy": True}
 PARTS = ("validation", "train", "test")
@@ -201,38 +208,92 @@ PARTS = ("validation", "train", "test")
 def as_metrics(value: Any) -> tuple[Metric, ...]:
     """Metrics from names separated by commas, or a list of names, functions and metrics.
 
+    For a network of several outputs, a mapping of their names to these; ``f1`` of the output
+    ``policy`` is then called ``policy_f1``.
+
     Raises
     ------
     ConfigurationError
         If one is unknown, or two have one name.
     """
+    if isinstance(value, Mapping):
+        return tuple(
+            replace(metric, name=f"{output}_{metric.name}", output=output)
+            for output, own in value.items()
+            for metric in as_metrics(own)
+        )
     given: Sequence[Any] = ()
     if isinstance(value, str):
         given = [word.strip() for word in value.split(",") if word.strip()]
     elif value is not None:
-        given = value
+        given = value if isinstance(value, (list, tuple)) else [value]
     made = []
     for each in given:
         if isinstance(each, str):
-            if each not in METRICS:
-                raise ConfigurationError(
-                    f"metrics must be among {', '.join(METRICS)}, or functions of outputs and "
-                    f"targets, got {each!r}"
-                )
-            made.append(METRICS[each])
+            made.append(_of_name(each))
         elif isinstance(each, Metric):
             made.append(each)
         else:
             larger = bool(getattr(each, "larger_is_better", True))
             made.append(Metric(getattr(each, "__name__", str(each)), each, larger))
     names = [metric.name for metric in made]
-    taken = [name for name in names if names.count(name) > 1 or name in ALWAYS]
+    always = [name for name in names if name in ALWAYS]
+    if always:
+        raise ConfigurationError(
+            f"metrics: every record has {always[0]}: a metric needs another name"
+        )
+    taken = [name for name in names if names.count(name) > 1]
     if taken:
         raise ConfigurationError(f"metrics: there are two called {taken[0]}")
     for metric in made:
         if metric.function is auc:
             _check_scikit_learn()
     return tuple(made)
+
+
+def _of_name(name: str) -> Metric:
+    if name in ALWAYS:
+        raise ConfigurationError(f"metrics: every record has {name}, which needs no metric")
+    if TOP.fullmatch(name) and name not in METRICS:
+        return Metric(name, _top(int(name[3:])))
+    if name not in METRICS:
+        raise ConfigurationError(
+            f"metrics must be among {', '.join(METRICS)} (or top2, top4 ...), or functions of "
+            f"outputs and targets, got {name!r}"
+        )
+    return METRICS[name]
+
+
+def described(metrics: Sequence[Metric]) -> Any:
+    """Metrics as :func:`as_metrics` takes them, by their names; None if there are none."""
+    if not any(metric.output for metric in metrics):
+        return [metric.name for metric in metrics] or None
+    found: dict[str, list[str]] = {}
+    for metric in metrics:
+        own = found.setdefault(metric.output, [])
+        own.append(metric.name.removeprefix(f"{metric.output}_"))
+    return found
+
+
+def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
+    """Refuse metrics of outputs that there are not, and named ones that do not say which.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    known = [port.name for port in loss.ports] if isinstance(loss, JointLoss) else []
+    for metric in metrics:
+        if metric.output and metric.output not in known:
+            raise ConfigurationError(
+                f"metrics: the model has the outputs {', '.join(known) or 'output'}, none called "
+                f"{metric.output!r}"
+            )
+        if known and not metric.output and metric == METRICS.get(metric.name):
+            raise ConfigurationError(
+                f"metrics: the model has the outputs {', '.join(known)}: say of which, as in "
+                f"metrics={{{known[0]!r}: [{metric.name!r}]}}"
+            )
 
 
 def _check_scikit_learn() -> None:
@@ -276,16 +337,28 @@ def compute(
     ConfigurationError
         If one returns something other than a number; what it raises itself passes.
     """
-    if not metrics:
-        return {}
-    targets = loss.as_target(np.asarray(labels), outputs.shape[1:], outputs.dtype)
-    counted = targets
-    if loss.predicts(np.asarray(labels), outputs.shape[1:]) in ("label", "labels"):
-        counted = targets > 0.5
     found: dict[str, float | None] = {}
+    measured = _measured(outputs, np.asarray(labels), loss) if metrics else {}
     for metric in metrics:
-        value = metric.function(outputs, counted if metric.function in COUNTING else targets)
+        given, targets, counted = measured[metric.output]
+        value = metric.function(given, counted if metric.function in COUNTING else targets)
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             raise ConfigurationError(f"metric {metric.name} must return a number, got {value!r}")
         found[metric.name] = float(value) if math.isfinite(value) else None
     return found
+
+
+def _measured(outputs: np.ndarray, labels: np.ndarray, loss: Loss) -> dict[str, Any]:
+    """Outputs, targets, and targets to count by, of each output by name; "" for all."""
+    if not isinstance(loss, JointLoss):
+        targets = loss.as_target(labels, outputs.shape[1:], outputs.dtype)
+        counted = targets
+        if loss.predicts(labels, outputs.shape[1:]) in ("label", "labels"):
+            counted = targets > 0.5
+        return {"": (outputs, targets, counted)}
+    found = {}
+    for port, own, part in zip(loss.ports, loss.losses, loss.parts, strict=True):
+        target = part.target_of(labels)
+        found[port.name] = _measured(part.output_of(outputs), target, own)[""]
+    every, wanted, _ = ({k: v[i] for k, v in found.items()} for i in range(3))
+    return found | {"": (every, wanted, wanted)}

@@ -5,7 +5,7 @@ of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new o
 """
 
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -32,7 +32,7 @@ from fastcnn.optim import (
 )
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
-from fastcnn.training.metrics import Metric, as_metrics, larger_is_better
+from fastcnn.training.metrics import Metric, as_metrics, described, larger_is_better
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
 #: The learning rate that is to be found.
@@ -125,10 +125,11 @@ class TrainingOptions:
         "Evaluate and keep the mean of the weights after each epoch, from this one on.",
         least=1,
     )
-    augment: str | Augment | None = option(
+    augment: str | Augment | dict | None = option(
         None,
         "Change training images at random in each epoch: digits, pictures, or settings such as "
-        "shift=2,rotation=10,flip (see fastcnn.data.Augment).",
+        "shift=2,rotation=10,flip (see fastcnn.data.Augment); in Python, for a model of several "
+        "inputs, a dictionary of these by the inputs' names.",
     )
     validation: float | object | None = option(
         None,
@@ -159,11 +160,11 @@ class TrainingOptions:
         "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
-    metrics: str | list | tuple | None = option(
+    metrics: str | list | tuple | dict | Callable | None = option(
         None,
         "Further numbers that are computed on validation and test data after each epoch, such as "
-        "f1,top3: top3, top5, precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
-        "functions of outputs and targets.",
+        "f1,top3: top2, top3 ..., precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
+        "functions of outputs and targets, and a dictionary of these for several outputs.",
     )
     monitor: str = option(
         "validation_loss",
@@ -318,9 +319,11 @@ class TrainingOptions:
         """The schedule of the learning rate."""
         return as_schedule(self.schedule, **self._arguments("schedule"))
 
-    def make_augment(self) -> Augment | None:
-        """How the training images are changed."""
-        return Augment.parse(self.augment) if isinstance(self.augment, str) else self.augment
+    def make_augment(self) -> Augment | dict[str, Augment] | None:
+        """How the training images are changed, or those of each input by its name."""
+        if isinstance(self.augment, dict):
+            return {name: _augment(value) for name, value in self.augment.items()}
+        return _augment(self.augment)
 
     def make_metrics(self) -> tuple[Metric, ...]:
         """The metrics that are computed after each epoch."""
@@ -364,9 +367,9 @@ class TrainingOptions:
             "schedule": schedules.NAMED.describe(self.make_schedule()),
             "training": recorded
             | {
-                "augment": None if augment is None else asdict(augment),
+                "augment": _augment_config(augment),
                 "lookahead": None if lookahead is None else asdict(lookahead),
-                "metrics": [metric.name for metric in self.make_metrics()] or None,
+                "metrics": described(self.make_metrics()),
                 "groups": [group.settings() for group in self.make_groups()] or None,
             },
         }
@@ -383,7 +386,12 @@ class TrainingOptions:
         """
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
-            recorded["augment"] = Augment(**recorded["augment"])
+            own = recorded["augment"]
+            recorded["augment"] = (
+                {name: Augment(**each) for name, each in own["inputs"].items()}
+                if "inputs" in own
+                else Augment(**own)
+            )
         if recorded.get("lookahead") is not None:
             recorded["lookahead"] = Lookahead(**recorded["lookahead"])
         return cls.of(
@@ -403,6 +411,16 @@ class TrainingOptions:
             for name, declared in declarations(type(self)).items()
             if declared.part == part and name != part
         }
+
+
+def _augment(value: Any) -> Any:
+    return Augment.parse(value) if isinstance(value, str) else value
+
+
+def _augment_config(augment: Any) -> dict[str, Any] | None:
+    if isinstance(augment, dict):
+        return {"inputs": {name: asdict(each) for name, each in augment.items()}}
+    return None if augment is None else asdict(augment)
 
 
 def is_share(validation: Any) -> bool:

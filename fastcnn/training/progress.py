@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import History
+from fastcnn.training.metrics import ALWAYS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,7 +99,7 @@ def _accuracy(value: float) -> str:
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch's record, which fits 80 columns.
+    """One line about an epoch's record, which fits 80 columns, and one of metrics if it has some.
 
     Each part of the data has its loss and, if there is one, its accuracy.
     """
@@ -114,8 +115,25 @@ def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
         if accuracy is not None:
             number += f"{'' if crowded else ','} {_as_wide(100 * accuracy, 2, 5)} %"
         words.append(number)
-    line = f"epoch {epoch['epoch']}/{epochs}  {'  '.join(words)}"
-    return line if crowded else f"{line}  {epoch['seconds']:.2f} s"
+    start = f"epoch {epoch['epoch']}/{epochs}  "
+    line = start + "  ".join(words)
+    line = line if crowded else f"{line}  {epoch['seconds']:.2f} s"
+    measured = [(name, values) for name, _, _ in parts[1:] if (values := metrics_of(epoch, name))]
+    lines = [
+        " " * len(start) + f"{name[:5]} " + "  ".join(f"{k} {v}" for k, v in values.items())
+        for name, values in measured
+    ]
+    return "\n".join([line, *lines])
+
+
+def metrics_of(epoch: dict[str, Any], part: str) -> dict[str, str]:
+    """What an epoch's record has of a part of the data besides loss and accuracy, as text."""
+    found = {}
+    for key, value in epoch.items():
+        name = key.removeprefix(f"{part}_")
+        if name not in (key, *ALWAYS):
+            found[name] = "none" if value is None else _as_wide(value, 4, 6)
+    return found
 
 
 def _as_wide(value: float, decimals: int, width: int) -> str:

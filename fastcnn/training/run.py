@@ -3,7 +3,6 @@
 import platform
 import zlib
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.extras import numba_version
 from fastcnn.files import (
     LOCK_FILE,
     FolderLock,
@@ -359,7 +359,7 @@ def describe_fit(
             "fastcnn": fastcnn.__version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "numba": version("numba"),
+            "numba": numba_version(),
         },
     }
 

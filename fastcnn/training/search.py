@@ -22,7 +22,8 @@ class TreeParzen:
     trials : int
         How many trainings there are.
     metric : str
-        What is made large, or small if it is a loss.
+        What is made large, or small if it is a loss or an error; as for
+        :func:`~fastcnn.training.sweep.rank`.
     seed : int
 
     Raises

@@ -8,12 +8,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from fastcnn.arguments import plain_array
+from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import ArrayDataset, Dataset
 from fastcnn.data.storage import allocate
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
-from fastcnn.training.feed import Chunk, check_augment
+from fastcnn.training.augmentation import as_augment, check_augment
+from fastcnn.training.feed import Chunk
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Data, as_samples
 
@@ -140,7 +142,7 @@ class StreamFeed:
         self.stream = stream
         self.model = model
         self.loss = loss
-        self.augment = options.make_augment()
+        self.augment = as_augment(options.make_augment(), ())
         self.seed = options.seed
         self.threads = threads
         self.batch_size = options.batch_size
@@ -184,7 +186,7 @@ class StreamFeed:
                 "epoch": epoch,
                 "threads": self.threads,
             }
-            if self.augment.mixes:
+            if isinstance(self.augment, Augment) and self.augment.mixes:
                 classes = self.model.graph().output_shape[0]
                 images, labels = self.augment.mix(images, labels, classes=classes, **keys)
             else:

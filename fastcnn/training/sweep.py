@@ -12,6 +12,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
+from fastcnn.training.metrics import as_metrics, larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
@@ -26,6 +27,7 @@ FIXED = {
     "sync_batch_norm": "each training has one process",
     "validation": "all trainings are compared by the same samples, those of base.validation",
 }
+#: By what trainings may be ranked; the test data choose nothing.
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
@@ -134,7 +136,8 @@ class Trial:
         value = self.epochs[-1].get(metric) if self.epochs and self.status == "finished" else None
         if value is None:
             return -np.inf
-        return float(value) if metric.endswith("accuracy") else -float(value)
+        larger = larger_is_better(metric, self.recipe.make_metrics())
+        return float(value) if larger else -float(value)
 
     @property
     def seconds(self) -> float:
@@ -145,15 +148,76 @@ class Trial:
 def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """Best first; of equals, the one of lower loss, then the earlier.
 
+    Parameters
+    ----------
+    trials : sequence of Trial
+    metric : str
+        Loss or accuracy of training or validation, or a metric of the trainings, such as
+        ``validation_f1``.
+
     Raises
     ------
     ConfigurationError
-        If there is no such metric.
+        If the trainings have no such metric.
     """
-    if metric not in METRICS:
-        raise ConfigurationError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    loss = metric.replace("accuracy", "loss")
+    for trial in trials:
+        check_metric(metric, trial.recipe)
+    if not trials:
+        check_metric(metric, Recipe())
+    ended = [trial for trial in trials if trial.status == "finished" and trial.epochs]
+    is_none = [trial.epochs[-1][metric] is None for trial in ended]
+    if metric == "validation_accuracy" and ended and all(is_none):
+        raise ConfigurationError(
+            "metric validation_accuracy: targets are not classes, or nothing is held out: rank by "
+            "another, such as validation_loss"
+        )
+    loss = f"{metric.partition('_')[0]}_loss"
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
+
+
+def check_metric(metric: str, recipe: Recipe) -> None:
+    """Refuse a metric by which trainings of a recipe cannot be ranked.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    own = [f"validation_{each.name}" for each in recipe.make_metrics()]
+    if metric not in (*METRICS, *own):
+        raise ConfigurationError(
+            f"metric must be one of {', '.join((*METRICS, *own))}, got {metric!r}; others are "
+            "named in the recipe's metrics"
+        )
+
+
+def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
+    """A recipe whose trainings record a metric, and the name by which they do.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    metric : str
+        As for :func:`rank`, or the name of one of validation data, such as ``f1``.
+    """
+    part, _, name = metric.partition("_")
+    name = name if part == "validation" else metric
+    own = [each.name for each in recipe.make_metrics()]
+    if metric in METRICS or name in own:
+        return recipe, metric if metric in METRICS else f"validation_{name}"
+    if f"validation_{name}" in METRICS:
+        return recipe, f"validation_{name}"
+    given: Any = recipe.metrics
+    try:
+        if given is None or isinstance(given, str):
+            given = ",".join(filter(None, (given, name)))
+        else:
+            given = [*recipe.make_metrics(), *as_metrics(name)]
+        recipe = replace(recipe, metrics=given)
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"metric must be one of {', '.join(METRICS)}, or a metric's name: {error}"
+        ) from None
+    return recipe, f"validation_{name}"
 
 
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
@@ -245,6 +309,8 @@ def sweep(
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
         recipe.make_model(train)
+        if isinstance(settings, TreeParzen):
+            check_metric(settings.metric, recipe)
         return Trial(number, dict(chosen), recipe)
 
     trials: Sequence[Trial]

@@ -7,7 +7,7 @@ from fastcnn.extras import require
 from fastcnn.files import expanded
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.history import COLUMNS, History
+from fastcnn.training.history import History, measured
 
 
 class TensorBoard(Callback):
@@ -47,9 +47,8 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Write the epoch's metrics."""
-        for name in COLUMNS:
-            if epoch[name] is not None:
-                self._writer.add_scalar(name.replace("_", "/"), epoch[name], epoch["epoch"])
+        for name in measured(epoch):
+            self._writer.add_scalar(name.replace("_", "/", 1), epoch[name], epoch["epoch"])
         self._writer.add_scalar("samples_per_second", epoch["samples_per_second"], epoch["epoch"])
         if self.histograms:
             for key, value in model.named_parameters().items():

@@ -80,12 +80,23 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
         (["lr=0.1..0.2"], "ranges need a number of random trials"),
         (["lr=fast"], "lr must be a finite number or auto, got 'fast'"),
         (["speed=1"], "no option named speed"),
-        (["lr=0.1", "--metric", "f1"], "metric must be one of"),
+        (["lr=0.1", "--metric", "f2"], "metric must be one of"),
     ],
 )
 def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:
     output = fastcnn("sweep", *arguments, "--data", archive, code=2)
     assert message in output.replace("\n", " ")
+
+
+def test_sweep_by_a_metric(archive: Path, tmp_path: Path) -> None:
+    output = fastcnn(
+        "sweep", "lr=0.0,0.05", "epochs=1", "--metric", "f1", "--data", archive, "--workers", 1,
+        "--out", tmp_path / "sweep",
+    )  # fmt: skip
+    assert "validation f1" in output
+    assert "--lr 0.05 --metrics f1" in output
+    lines = [json.loads(line) for line in (tmp_path / "sweep" / "sweep.jsonl").open()]
+    assert all(isinstance(line["epochs"][-1]["validation_f1"], float) for line in lines)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,14 @@ CASES: dict[str, tuple[Any, tuple[Any, ...], JointLoss]] = {
         (np.eye(9)[MOVES], VALUES > 0),
         JointLoss((BCEWithLogitsLoss(), BCEWithLogitsLoss())),
     ),
+    "weights": (
+        two_heads,
+        (np.where(MOVES > 6, -100, MOVES), VALUES),
+        JointLoss(
+            (CrossEntropyLoss(0.1, np.linspace(0.2, 2, 9), -100), MSELoss(reduction="sum")),  # type: ignore[arg-type]
+            (1.0, 0.1),
+        ),
+    ),
     "likelihood": (two_heads, (MOVES, VALUES), JointLoss((NLLLoss(), MSELoss()), (0.0, 1.0))),
 }
 
@@ -97,15 +105,32 @@ def with_three() -> tuple[Model, tuple[np.ndarray, ...], JointLoss]:
     return with_pixels(), (MOVES, PIXELS, values), JointLoss(losses, (1.0, 2.0, 0.25))
 
 
+def with_ignored() -> tuple[Model, tuple[np.ndarray, ...], JointLoss]:
+    values = np.random.default_rng(1).standard_normal((COUNT, 4))
+    pixels = np.where(random.random(PIXELS.shape) < 0.3, 255, PIXELS)
+    losses = (
+        FocalLoss(weight=tuple(np.linspace(0.5, 2, 9)), ignore_index=0),
+        CrossEntropyLoss(0.1, (0.5, 1.0, 3.0), 255),
+        HuberLoss(),
+    )
+    return with_pixels(), (MOVES, pixels, values), JointLoss(losses, (1.0, 2.0, 0.25))
+
+
+IGNORED = with_ignored()[1]
+
+
 def case(name: str) -> tuple[Model, tuple[Any, ...], JointLoss]:
     if name == "pixels":
         return with_three()
+    if name == "ignored":
+        model, _, loss = with_ignored()
+        return model, IGNORED, loss
     make, targets, loss = CASES[name]
     return make(), targets, loss
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", [*CASES, "pixels"])
+@pytest.mark.parametrize("name", [*CASES, "pixels", "ignored"])
 def test_engine_computes_what_others_do(
     name: str, weighted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,7 +150,7 @@ def test_engine_computes_what_others_do(
         assert other[2] == pytest.approx(gradient, abs=2e-6 + 1e-5 * float(np.abs(gradient).max()))
 
 
-@pytest.mark.parametrize("name", ["moves", "chances", "pixels"])
+@pytest.mark.parametrize("name", ["moves", "chances", "pixels", "weights", "ignored"])
 def test_it_is_the_weighted_sum_of_losses(name: str) -> None:
     model, targets, loss = case(name)
     outputs = model.logits(X)
@@ -320,15 +345,74 @@ def test_weights_that_make_no_sense(weights: Any) -> None:
         fastcnn.fit(single, (X, MOVES), loss=["mse", "mse"])
 
 
-def test_weights_of_classes_are_for_other_backends(caplog: pytest.LogCaptureFixture) -> None:
-    model, targets, _ = case("moves")
-    loss = JointLoss((CrossEntropyLoss(ignore_index=8), MSELoss()))
-    values = [
-        fastcnn.gradients(model, X, targets, loss=loss, backend=backend)[0]
-        for backend in ("lanes", "reference")
-    ]
-    assert values[0] == pytest.approx(values[1], rel=1e-5)
-    assert [r for r in caplog.records if r.name == "fastcnn.lanes"]
+@pytest.mark.torch
+@pytest.mark.parametrize("backend", ["reference", "im2col", "lanes"])
+def test_weights_of_classes_are_pytorchs(backend: str) -> None:
+    """Each loss is divided by the weights of its own targets."""
+    torch = pytest.importorskip("torch")
+    model, (moves, pixels, values), loss = case("ignored")
+    loss = JointLoss(
+        (CrossEntropyLoss(0.1, (0.5,) * 4 + (2.0,) * 5, 3), *loss.losses[1:]), (1, 2, 3)
+    )
+    outputs = {
+        key: torch.tensor(value, requires_grad=True) for key, value in model.logits(X).items()
+    }
+    first, second, third = outputs.values()
+    entropy = torch.nn.functional.cross_entropy
+    weights = torch.tensor([0.5] * 4 + [2.0] * 5)
+    total = entropy(first, torch.tensor(moves), weights, ignore_index=3, label_smoothing=0.1)
+    total = total + 2 * entropy(
+        second,
+        torch.tensor(pixels),
+        torch.tensor([0.5, 1.0, 3.0]),
+        ignore_index=255,
+        label_smoothing=0.1,
+    )
+    total = total + 3 * torch.nn.functional.huber_loss(third, torch.tensor(values).float())
+    total.backward()
+    found, gradients = fastcnn.gradients(
+        model, X, (moves, pixels, values), loss=loss, backend=backend
+    )
+    assert found == pytest.approx(float(total.detach()), rel=1e-5)
+    bias = gradients["classes.bias"]
+    assert bias == pytest.approx(first.grad.sum(dim=0).numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+@pytest.mark.parametrize("name", ["weights", "ignored"])
+def test_small_batches_add_up_to_one(name: str, backend: str) -> None:
+    """Sums and means of several losses, each by its own targets, also in a short last group."""
+    found = []
+    for accumulate in (1, 3):
+        model, targets, loss = case(name)
+        history = fastcnn.fit(
+            model,
+            (X, targets),
+            loss=loss,
+            batch_size=24 // accumulate,
+            accumulate=accumulate,
+            lr=0.05,
+            epochs=2,
+            backend=backend,
+            diagnose=False,
+            groups="*: freeze_statistics" if name == "weights" else None,
+        )
+        found.append((model.parameter_vector.copy(), history.final))
+    assert found[1][0] == pytest.approx(found[0][0], abs=2e-6)
+    for key in ("train_loss", "train_accuracy"):
+        assert found[1][1][key] == pytest.approx(found[0][1][key], rel=1e-5)
+
+
+def test_accuracy_is_of_pixels_that_count() -> None:
+    model, (_, pixels, values), _ = case("ignored")
+    loss = JointLoss((MSELoss(), CrossEntropyLoss(ignore_index=255), MSELoss()))
+    targets = (np.eye(9)[MOVES], pixels, values)
+    history = fastcnn.fit(model, (X, targets), loss=loss, lr=0.0, epochs=1, diagnose=False)
+    found = fastcnn.evaluate(model, (X, targets), loss=loss)
+    assert history.final["train_accuracy"] == pytest.approx(found.accuracy, rel=1e-6)
+    nothing = (np.eye(9)[MOVES], np.full_like(pixels, 255), values)
+    with pytest.raises(DataError, match="ignored"):
+        fastcnn.fit(model, (X, nothing), loss=loss, epochs=1)
 
 
 def test_it_is_not_a_loss_by_name() -> None:
@@ -342,9 +426,10 @@ def test_several_processes_train_as_one(ranks: int) -> None:
         y = Concat()(Flatten()(ReLU()(Conv2d(2, 3, 3, seed=0)(left))), right)
         outputs = {"move": Linear(52, 9, seed=1)(y), "value": Linear(52, 1, seed=2)(y)}
         model = Model((left, right), outputs)
+        entropy = CrossEntropyLoss(weight=tuple(np.linspace(0.2, 2, 9)), ignore_index=4)
         fastcnn.fit(
             model, ((X, X[:, 0, 0, :4]), (MOVES, VALUES)), ((X, X[:, 0, 0, :4]), (MOVES, VALUES)),
-            loss=["cross_entropy", "mse"], loss_weights=[1.0, 0.3], epochs=2, batch_size=32,
+            loss=[entropy, "mse"], loss_weights=[1.0, 0.3], epochs=2, batch_size=32,
             threads=1, world=world, optimizer="adam",
         )  # fmt: skip
         return model.parameter_vector.copy()

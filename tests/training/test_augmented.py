@@ -130,7 +130,7 @@ def test_what_cannot_be_changed_is_refused_before_anything_is_written(tmp_path: 
         fit(model, (flat, TRAIN.labels[:20]), augment=Augment(shift=1), out=out)
     with pytest.raises(ConfigurationError, match=r"fill must lie in 0\.\.255"):
         fit(network(), TRAIN, augment=Augment(fill=-1), out=out)
-    with pytest.raises(ConfigurationError, match="augment must be text or an Augment, got 3"):
+    with pytest.raises(ConfigurationError, match="augment must be text or an Augment or a dict"):
         fit(network(), TRAIN, augment=3, out=out)  # type: ignore[arg-type]
     assert not out.exists()
 

@@ -9,9 +9,12 @@ import pytest
 import fastcnn
 from fastcnn import Flatten, Linear, ReLU, Sequential
 from fastcnn.errors import ConfigurationError
+from fastcnn.layers import Input, Model
 from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from fastcnn.training import EarlyStopping, Run
+from fastcnn.training.history import EpochRecord, History
 from fastcnn.training.metrics import METRICS, Metric, as_metrics, compute
+from fastcnn.training.progress import describe_epoch
 
 GENERATOR = np.random.default_rng(0)
 
@@ -152,6 +155,8 @@ def test_early_stopping_by_name() -> None:
     [
         ({"metrics": ["f2"]}, "metrics must be among top3, top5, precision"),
         ({"metrics": ["f1", "f1"]}, "two called f1"),
+        ({"metrics": "accuracy"}, "every record has accuracy"),
+        ({"metrics": {"policy": "f1"}, "validation": 0.2}, "has the outputs output, none called"),
         ({"metrics": [3]}, "must be a Python name|must be a function"),
         ({"monitor": "validation_f1"}, "monitor must be one of validation_loss"),
         ({"metrics": "f1"}, "metrics has no effect without validation or test data"),
@@ -167,3 +172,89 @@ def test_bad_metrics(options: dict[str, Any], message: str) -> None:
 def test_what_is_not_finite_is_none() -> None:
     found = compute(as_metrics([Metric("odd", lambda o, t: np.nan)]), X, X, MSELoss())
     assert found == {"odd": None}
+
+
+def test_any_number_of_the_best() -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    outputs, y = GENERATOR.standard_normal((200, 4)), GENERATOR.integers(0, 4, 200)
+    found = compute(as_metrics("top1,top2"), outputs, y, CrossEntropyLoss())
+    probabilities = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    assert found["top2"] == pytest.approx(sk.top_k_accuracy_score(y, probabilities, k=2))
+    assert found["top1"] == pytest.approx((outputs.argmax(axis=1) == y).mean())
+
+
+def two_outputs() -> Model:
+    x = Input((1, 4, 4))
+    y = ReLU()(Linear(16, 8, seed=0)(Flatten()(x)))
+    outputs = {"kind": Linear(8, 3, seed=1)(y), "size": Linear(8, 2, seed=2)(y)}
+    return Model(x, outputs)
+
+
+def test_each_output_has_its_own(tmp_path: Path) -> None:
+    """Compared with the metrics of the output alone; one of an ignored class does not count."""
+    sizes = np.stack([X.mean(axis=(1, 2, 3)), X.max(axis=(1, 2, 3))], axis=1)
+    kinds = np.where(np.arange(120) % 5, Y, -100)
+
+    def both(outputs: Any, targets: Any) -> float:
+        return float(np.abs(outputs["size"] - targets["size"]).mean() + len(targets["kind"]))
+
+    def train(folder: str, **more: Any) -> Any:
+        model = two_outputs()
+        losses = {"kind": CrossEntropyLoss(ignore_index=-100), "size": MSELoss()}
+        held = X[90:], (kinds[90:], sizes[90:])
+        history = fastcnn.fit(
+            model,
+            (X[:90], (kinds[:90], sizes[:90])),
+            validation=held,
+            loss=losses,
+            epochs=3,
+            out=tmp_path / folder,
+            **OPTIONS,
+            **more,
+        )
+        return model, history
+
+    model, history = train(
+        "run",
+        metrics={"kind": ["f1", "top2"], "size": "mae"},
+        early_stopping=9,
+        monitor="validation_size_mae",
+    )
+    alone = two_outputs()
+    alone.load_state_dict(model.state_dict())
+    found = alone.logits(X[90:])
+    loss = CrossEntropyLoss(ignore_index=-100)
+    best = history.column("validation_size_mae").index(min(history.column("validation_size_mae")))
+    expected = compute(as_metrics("f1,top2"), found["kind"], kinds[90:], loss)
+    record = history.epochs[best]
+    assert record["validation_kind_f1"] == pytest.approx(expected["f1"])
+    assert record["validation_kind_top2"] == pytest.approx(expected["top2"])
+    error = np.abs(found["size"] - sizes[90:]).mean()
+    assert record["validation_size_mae"] == pytest.approx(error, rel=1e-5)
+    opened = Run.open(tmp_path / "run")
+    assert opened.config["training"]["metrics"] == {"kind": ["f1", "top2"], "size": ["mae"]}
+    model, history = train("other", metrics=both)
+    error = np.abs(model.logits(X[90:])["size"] - sizes[90:]).mean()
+    assert history.final["validation_both"] == pytest.approx(30 + error, rel=1e-5)
+    with pytest.raises(ConfigurationError, match="say of which"):
+        train("wrong", metrics="f1")
+
+
+def test_progress_shows_them() -> None:
+    epoch = {
+        "epoch": 3,
+        "train_loss": 0.5,
+        "train_accuracy": 0.9,
+        "validation_loss": 0.4,
+        "validation_accuracy": 0.8,
+        "test_loss": None,
+        "test_accuracy": None,
+        "seconds": 1.0,
+        "validation_f1": 0.75,
+        "validation_size_mae": None,
+    }
+    first, second = describe_epoch(epoch, 10).split("\n")
+    assert first.startswith("epoch 3/10  train loss 0.5000, 90.00 %")
+    assert second.split() == ["valid", "f1", "0.7500", "size_mae", "none"]
+    assert max(len(first), len(second)) <= 80
+    assert "validation_f1=0.7500" in repr(History([EpochRecord(epoch)]))

@@ -202,7 +202,10 @@ class NoBase:
         ({"schedule": SGD()}, r"or an object such as Cosine\(\), got SGD"),
         ({"schedule": lambda step: 0.1}, r"or an object such as Cosine\(\), got <function"),
         ({"augment": "spin"}, "augment"),
-        ({"augment": function}, "augment must be text or an Augment, got <function"),
+        (
+            {"augment": function},
+            "augment must be text or an Augment or a dictionary, got <function",
+        ),
         ({"callbacks": EarlyStopping()}, "callbacks must be a list of Callback"),
         ({"callbacks": [NoBase()]}, r"callbacks\[0\] must be an object of a class derived from "),
         ({"callbacks": [EarlyStopping]}, r"callbacks\[0\] must be an object of a class derived"),

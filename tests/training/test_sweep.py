@@ -12,7 +12,7 @@ from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import TreeParzen
-from fastcnn.training.sweep import Span, Trial, draw, grid, rank, sweep
+from fastcnn.training.sweep import Span, Trial, draw, grid, measuring, rank, sweep
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,43 @@ def test_a_trial_is_a_training_run(digits: Any) -> None:
     sgd = fastcnn.optim.SGD(lr=0.03, momentum=0.9)
     history = fastcnn.fit(model, digits[0], epochs=2, optimizer=sgd, threads=1, validation=0.1)
     assert trial.epochs[-1]["validation_loss"] == history.final["validation_loss"]
+
+
+def largest(outputs: np.ndarray, targets: np.ndarray) -> float:
+    return float(outputs.max())
+
+
+largest.larger_is_better = False  # type: ignore[attr-defined]
+
+
+def test_ranking_by_a_metric(digits: Any) -> None:
+    settings = grid({"lr": [0.0, 0.02, 0.05], "epochs": [1]})
+    for name in ("f1", "validation_f1"):
+        base, metric = measuring(Recipe(), name)
+        assert (base.metrics, metric) == ("f1", "validation_f1")
+    base = dataclasses.replace(base, metrics=["f1", largest])
+    trials = list(sweep(digits[0], settings, base=base, workers=2))
+    for metric, best in (("validation_f1", max), ("validation_largest", min)):
+        ranked = rank(trials, metric)
+        values = [trial.epochs[-1][metric] for trial in trials]
+        assert ranked[0].epochs[-1][metric] == best(values)
+        assert len(sweep_figure(ranked, ["lr"], metric).axes) == 1
+    assert measuring(base, "validation_largest") == (base, "validation_largest")
+    assert measuring(Recipe(metrics="iou"), "top2")[0].metrics == "iou,top2"
+    assert measuring(base, "accuracy") == (base, "validation_accuracy")
+    with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
+        measuring(base, "f2")
+    with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
+        rank(trials, "validation_iou")
+
+
+def test_values_have_no_accuracy_to_rank_by(digits: Any) -> None:
+    epoch = {"validation_accuracy": None, "validation_loss": 0.1, "seconds": 0.1}
+    trials = [Trial(1, {"lr": 0.1}, Recipe(), [epoch], "finished")]
+    with pytest.raises(ConfigurationError, match="targets are not classes"):
+        rank(trials)
+    assert rank(trials, "validation_loss") == trials
+    assert len(sweep_figure(trials, ["lr"], "validation_accuracy").axes) == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])

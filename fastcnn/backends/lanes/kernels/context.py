@@ -46,7 +46,8 @@ KINDS = {
     "step": "int64",
     "start": "int64",
     "count": "int64",
-    "mean_weight": "float64",
+    # What the targets of a whole step weigh by this pass' samples, for each loss.
+    "mean_weights": "float64[:]",
     "scale": "float64",
     "rate": "float64",
 }
@@ -65,7 +66,7 @@ FIELDS = _places()
 SIZE = sum(words(kind) for kind in KINDS.values())
 STEP, START, COUNT = (FIELDS[name][0] for name in ("step", "start", "count"))
 FIRST_SAMPLE = FIELDS["first_sample"][0]
-MEAN_WEIGHT, SCALE, RATE = (FIELDS[name][0] for name in ("mean_weight", "scale", "rate"))
+MEAN_WEIGHTS, SCALE, RATE = (FIELDS[name][0] for name in ("mean_weights", "scale", "rate"))
 
 #: The entry's arguments after context and row. A kernel does the ``part``-th of ``parts`` shares
 #: of ``blocks`` blocks from ``block`` on; of an optimiser, a block is a unit of parameters.

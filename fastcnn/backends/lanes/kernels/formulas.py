@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     M_SLOT,
     M_TABLE,
     MODE,
+    OUT,
     POSITIONS,
     SCALE,
     X_BLOCK,
@@ -242,7 +243,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
         labels,
         targets,
         weights,
-        mean_weight,
+        mean_weights,
         losses,
         hits,
         part,
@@ -255,7 +256,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
         numbers = read(A, r[SCALE] + 1)
         first = start + block * LANES
         valid = min(LANES, count - block * LANES)
-        factor = loss_factor(A[r[SCALE]], count, size, mean_weight)
+        factor = loss_factor(A[r[SCALE]], count, size, mean_weights[r[OUT]])
         places = size if weights.size == targets.size else 0
         share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
         if weights.size > 0 and places == 0:

@@ -6,7 +6,8 @@ the loss, negative for a sum instead of a mean, the label smoothing, the exponen
 and a weight for each class.
 
 MODE tells of several losses, one for each output: their targets are where their gradients go, as
-backends/joint.py has them, and their sum is wanted. Hits are counted where KEY is 1.
+backends/joint.py has them, and their sum is wanted. Hits are counted where KEY is 1. OUT is which
+of them it is: ``mean_weights`` has a number for each.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     KEY,
     MODE,
+    OUT,
     POSITIONS,
     SCALE,
     X_BLOCK,
@@ -87,7 +89,7 @@ def class_loss(
     labels,
     targets,
     weights,
-    mean_weight,
+    mean_weights,
     losses,
     hits,
     part,
@@ -107,7 +109,7 @@ def class_loss(
     spread, certain = smoothing / np.float32(K), np.float32(1) - smoothing
     first = start + block * LANES
     valid = min(LANES, count - block * LANES)
-    factor = loss_factor(A[r[SCALE]], count, P, mean_weight)
+    factor = loss_factor(A[r[SCALE]], count, P, mean_weights[r[OUT]])
     together = r[MODE] != L.ALONE
     soft = targets.size > 0
     if together:

@@ -174,7 +174,7 @@ def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradien
             buffer.part(start, channels * height * width).reshaped(channels, height, width)
             for buffer in (output, gradient)
         )
-        columns = {"mode": L.FURTHER if index else L.FIRST, "key": int(counts)}
+        columns = {"mode": L.FURTHER if index else L.FIRST, "key": int(counts), "out": index}
         _add_loss(forward, key, own, slope, weight, **columns)
 
 

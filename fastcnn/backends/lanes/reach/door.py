@@ -23,7 +23,7 @@ TYPES = {
     "labels": np.dtype(np.int64),
     "targets": np.dtype(np.float32),
     "weights": np.dtype(np.float64),
-    "totals": np.dtype(np.float64),
+    "mean_weights": np.dtype(np.float64),
     "outputs": np.dtype(np.float32),
 }
 #: Kernels whose targets are classes.
@@ -105,6 +105,7 @@ class Needs:
         Elements of a sample's output that the loss compares.
     classes : int
         How many classes there are for each target of a loss of classes; else 0.
+    losses : int
     """
 
     images: int = 0
@@ -112,6 +113,7 @@ class Needs:
     gradients: int = 0
     loss: int = 0
     classes: int = 0
+    losses: int = 0
 
     @property
     def gives_gradient(self) -> bool:
@@ -125,7 +127,7 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     wanted = np.zeros(len(program.rows), np.bool_)
     for first, last, _ in phases:
         wanted[first:last] = True
-    found = {"images": 0, "outputs": 0, "gradients": 0, "loss": 0, "classes": 0}
+    found = {"images": 0, "outputs": 0, "gradients": 0, "loss": 0, "classes": 0, "losses": 0}
     names = {
         L.K_INPUT: "images",
         L.K_CHANNEL_INPUT: "images",
@@ -141,6 +143,7 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
         elif kernel in CLASS_LOSSES or (formula is not None and formula[0] == "loss"):
             found["loss"] = max(found["loss"], int(row[L.CHANNELS] * row[L.POSITIONS]))
             found["classes"] = int(row[L.CHANNELS]) if kernel in CLASS_LOSSES else 0
+            found["losses"] = max(found["losses"], int(row[L.OUT]) + 1)
     return Needs(**found)
 
 
@@ -219,9 +222,14 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
             )
     elif read * size > targets.size:
         raise ShapeError(f"targets: {read} samples of {size} need more than {targets.size} floats")
-    for name in ("weights", "totals"):
-        if wants.loss and arrays[name].size and count > arrays[name].size:
-            raise ShapeError(f"{name}: sample {count - 1} of {arrays[name].size} is asked for")
+    weights, means = arrays["weights"].size, arrays["mean_weights"].size
+    if wants.loss and weights and count > weights:
+        raise ShapeError(f"weights: sample {count - 1} of {weights} is asked for")
+    if means < len(arrays["rates"]) * wants.losses:
+        raise ShapeError(
+            f"mean_weights: {len(arrays['rates'])} passes of {wants.losses} losses need more than "
+            f"{means} numbers"
+        )
 
 
 NOTHING = Needs()

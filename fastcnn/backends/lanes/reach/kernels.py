@@ -176,6 +176,7 @@ def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
 
     def touches(r: Reach) -> Touches:
         channels = r.count(L.CHANNELS, 1)
+        r.count(L.OUT)  # of which a run has as many mean weights
         outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
         yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
         yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)

@@ -22,8 +22,10 @@ class Batches(NamedTuple):
     targets : ndarray of float32
     weights : ndarray of float64
         Those of samples, or of targets.
-    totals : ndarray of float64
-        What the targets of each sample weigh on average, classes' weights included.
+    mean_weights : ndarray of float64
+        For each pass, and each of several losses: what the targets of its step weigh in all,
+        classes' weights included, by the samples of the pass; empty where each weighs 1. A pass
+        thus gives its part of a step's mean loss.
     outputs : ndarray of float32
         Is filled.
     """
@@ -33,7 +35,7 @@ class Batches(NamedTuple):
     labels: np.ndarray = NO_LABELS
     targets: np.ndarray = NO_FLOATS
     weights: np.ndarray = NO_WEIGHTS
-    totals: np.ndarray = NO_WEIGHTS
+    mean_weights: np.ndarray = NO_WEIGHTS
     outputs: np.ndarray = NO_FLOATS
 
 

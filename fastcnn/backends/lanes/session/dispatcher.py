@@ -7,7 +7,7 @@ from llvmlite import ir
 from fastcnn.backends.lanes.kernels.context import (
     COUNT,
     FIRST_SAMPLE,
-    MEAN_WEIGHT,
+    MEAN_WEIGHTS,
     NUMBERS,
     RATE,
     SCALE,
@@ -51,8 +51,8 @@ KINDS = {
     # The address of a function in Python, and the phase before which it may be called.
     "function": "int64",
     "middle": "int64",
-    "order": "int64[:]",
-    "totals": "float64[:]",
+    # Some for each pass.
+    "mean_weights": "float64[:]",
     "losses": "float64[:]",
     "hits": "int64[:]",
     "norms": "float64[:]",
@@ -81,17 +81,6 @@ def _emit_call(builder: Any, entry: Any, context: Any, row: Any, *numbers: Any) 
 address = define("int64", _emit_address, None, "int64")
 #: ``call(entry, context, row, block, blocks, slot, worker, part, parts)``: a kernel's status.
 call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
-
-
-@linked
-def batch_weight(totals, order, start, count):
-    """Mean weight of one batch's targets; 1 where they have none."""
-    if totals.size == 0:
-        return 1.0
-    total = 0.0
-    for sample in range(start, start + count):
-        total += totals[order[sample]]
-    return total / count
 
 
 @linked
@@ -221,8 +210,7 @@ def steps(
     schedule,
     function,
     middle,
-    order,
-    totals,
+    mean_weights,
     losses,
     hits,
     norms,
@@ -242,7 +230,9 @@ def steps(
         blocks = (count + LANES - 1) // LANES
         context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
         context[FIRST_SAMPLE] = schedule[s, FIRST]
-        numbers[MEAN_WEIGHT] = batch_weight(totals, order, start, count)
+        each = mean_weights.size // rates.size
+        context[MEAN_WEIGHTS] = address(mean_weights, s * each)
+        context[MEAN_WEIGHTS + 1] = each
         for f in range(phases.shape[0]):
             if calls & MIDDLE and f == middle:
                 if not ask_python(function, s, MIDDLE, state, thread, threads, sync, arrived):
@@ -304,8 +294,7 @@ def run(
     schedule,
     function,
     middle,
-    order,
-    totals,
+    mean_weights,
     losses,
     hits,
     norms,
@@ -336,8 +325,7 @@ def run(
         schedule,
         function,
         middle,
-        order,
-        totals,
+        mean_weights,
         losses,
         hits,
         norms,

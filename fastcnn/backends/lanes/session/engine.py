@@ -26,7 +26,6 @@ from fastcnn.backends.lanes.session.batches import (
     NO_BATCHES,
     NO_BYTES,
     NO_FLOATS,
-    NO_WEIGHTS,
     Batches,
     Moment,
 )
@@ -162,6 +161,8 @@ class Engine:
         losses, hits, norms = np.zeros(steps), np.zeros(steps, np.int64), np.full(steps, np.nan)
         arrays = batches._asdict() | {"rates": rates}
         images = arrays.pop("images")
+        if not batches.mean_weights.size:
+            arrays["mean_weights"] = np.ones(max(steps * wants.losses, 1))
         is_bytes = images.dtype == np.uint8
         flat = images.reshape(-1)
         check_run(wants, self.program.batch, schedule, images, arrays)
@@ -208,8 +209,7 @@ class Engine:
             "schedule": schedule,
             "function": 0 if callback is None else callback.address,
             "middle": self.program.first_backward,
-            "order": batches.order,
-            "totals": batches.totals,
+            "mean_weights": arrays["mean_weights"],
             "losses": losses,
             "hits": hits,
             "norms": norms,
@@ -333,8 +333,7 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
             "schedule": np.array([[0, LANES, 0, 0, 0]]),
             "function": 0,
             "middle": 0,
-            "order": one,
-            "totals": NO_WEIGHTS,
+            "mean_weights": np.ones(1),
             "losses": np.zeros(1),
             "hits": one.copy(),
             "norms": np.zeros(1),

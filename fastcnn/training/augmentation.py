@@ -1,0 +1,130 @@
+"""Augmentations, checked against the samples that they change."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fastcnn.backends.graph import Port
+from fastcnn.data.augment import Augment
+from fastcnn.data.dataset import Samples
+from fastcnn.errors import ConfigurationError
+from fastcnn.losses import JointLoss, Loss
+from fastcnn.losses.classes import ClassLoss
+
+#: Axes of an image.
+MAP = 3
+#: What the seed of another input's random numbers is further by.
+OTHER_INPUT = 1_000_003
+
+
+@dataclass(frozen=True)
+class InputAugments:
+    """Changes images among several inputs, of which samples have all in one row.
+
+    Attributes
+    ----------
+    parts : tuple of (Port, Augment)
+        Each draws its own random numbers.
+    """
+
+    parts: tuple[tuple[Port, Augment], ...]
+    mixes: ClassVar[bool] = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels of images go to other places."""
+        return any(augment.moves for _, augment in self.parts)
+
+    def apply(
+        self, samples: np.ndarray, indices: Any, *, seed: int = 0, out: Any = None, **keys: Any
+    ) -> np.ndarray:
+        """Changed copies of some samples; arguments as of :meth:`Augment.apply`."""
+        rows = np.asarray(indices)
+        made: np.ndarray = samples[rows] if out is None else out[: len(rows)]
+        made[...] = samples[rows]
+        for place, (port, augment) in enumerate(self.parts):
+            own = made[:, port.start : port.stop]
+            images = np.ascontiguousarray(own).reshape(len(rows), *port.shape)
+            drawn = seed + place * OTHER_INPUT
+            own[...] = augment.apply(images, names=rows, seed=drawn, **keys).reshape(own.shape)
+        return made
+
+
+def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | None:
+    """An augmentation of the samples of a model with these inputs; empty where it has one.
+
+    Raises
+    ------
+    ConfigurationError
+        If there are no such inputs, or they are not images.
+    """
+    if given is None or (not inputs and not isinstance(given, dict)):
+        return given
+    ports = {port.name: port for port in inputs}
+    if not isinstance(given, dict):
+        raise ConfigurationError(
+            f"augment: the model has the inputs {', '.join(ports)}: say which, as in "
+            f"augment={{{next(iter(ports))!r}: 'shift=2'}}"
+        )
+    for name, each in given.items():
+        if name not in ports:
+            known = ", ".join(ports) or "one input, which needs no name"
+            raise ConfigurationError(f"augment: the model has {known}; there is no input {name!r}")
+        if not isinstance(each, Augment):
+            raise ConfigurationError(f"augment: {name} must be words or an Augment, got {each!r}")
+        if len(ports[name].shape) != MAP:
+            raise ConfigurationError(
+                f"augment: the input {name!r} of shape {ports[name].shape} has no images"
+            )
+        if each.mixes:
+            raise ConfigurationError(
+                f"augment: mix-up and CutMix of the input {name!r} alone would not mix the others"
+            )
+        _check_sizes(each, ports[name].shape[1:])
+    return InputAugments(tuple((ports[name], each) for name, each in given.items()))
+
+
+def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -> None:
+    """Say what is wrong with an augmentation of these samples, before anything has begun.
+
+    Raises
+    ------
+    ConfigurationError, ShapeError
+    """
+    if not isinstance(augment, (Augment, InputAugments)):
+        raise ConfigurationError(
+            f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
+        )
+    if augment.mixes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
+        raise ConfigurationError(
+            "mix-up and CutMix mix classes: the targets must be integers, one for each sample"
+        )
+    if augment.mixes and isinstance(loss, ClassLoss) and not loss.takes_probabilities:
+        raise ConfigurationError(
+            f"mix-up and CutMix give each sample shares of classes, and {type(loss).__name__} "
+            "takes single classes: use CrossEntropyLoss"
+        )
+    shapes = [np.shape(data.labels)[1:]]
+    if isinstance(loss, JointLoss):
+        shapes = [port.shape for port in loss.ports]
+    maps = [shape for shape in shapes if len(shape) > 1]
+    if augment.moves and maps:
+        raise ConfigurationError(
+            f"augment={augment!r} moves the pixels of images but not those of their targets of "
+            f"shape {maps[0]}: use only settings that move nothing (erase, "
+            "cutout, brightness, contrast, saturation, hue)"
+        )
+    if isinstance(augment, Augment):
+        _check_sizes(augment, np.shape(data.images)[2:])
+    augment.apply(data.images, [0])
+
+
+def _check_sizes(augment: Augment, sides: tuple[int, ...]) -> None:
+    for name in ("shift", "crop", "cutout"):
+        if sides and getattr(augment, name) >= max(sides):
+            raise ConfigurationError(
+                f"augment: {name} must be smaller than the pictures of {sides[0]} x {sides[-1]} "
+                f"pixels, got {getattr(augment, name)}"
+            )
