@@ -42,7 +42,9 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 def _pays_with_stride(g: ConvGeometry) -> bool:
     across, down = (tiles(size) for size in g.output)
     products = TRANSFORMS[2].products * across * down / (9 * g.output[0] * g.output[1])
-    channels = min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
+    fewest = min(g.group_inputs, g.out_channels)
+    # One tile leaves most of a register tile idle.
+    channels = fewest >= (FEWEST_CHANNELS if across * down > 1 else 2 * FEWEST_CHANNELS)
     return products <= MOST_OF_STRIDE_2 and channels and g.group_inputs <= MOST_INPUTS
 
 
