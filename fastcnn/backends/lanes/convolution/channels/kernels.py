@@ -17,8 +17,8 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
     strided_output_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.strided import (
-    STRIDED_PRODUCTS,
+from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
     strided_input_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile

@@ -11,7 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastcnn.backends.lanes.convolution.winograd2d.strided import emit_strided_outputs
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
+    emit_strided_outputs,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (

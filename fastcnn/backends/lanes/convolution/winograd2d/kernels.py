@@ -9,8 +9,8 @@ transforms stay in the second-level cache, for gradients some of their six rows 
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.strided import (
-    STRIDED_PRODUCTS,
+from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
     strided_input_tile,
     strided_output_tile,
     strided_pooled_tile,
