@@ -29,19 +29,28 @@ def with_tables(readme: str, folder: Path) -> str:
 def render_readme(folder: Path) -> str:
     """README's table: training steps next to the fastest other library."""
     report = read_report(folder / "bench.json")
+    pairs = {
+        key: (best(group, "lanes"), best(group, *LIBRARIES))
+        for key, group in groups(report.results, "step")
+    }
+    used = {threads_of(row) for pair in pairs.values() for row in pair if row}
     rows = []
-    for (work, batch), group in groups(report.results, "step"):
-        own, peer = best(group, "lanes"), best(group, *LIBRARIES)
+    for (work, batch), (own, peer) in pairs.items():
+        name = "" if peer is None else peer.contestant
+        if peer and len(used) > 1:
+            name += f", {threads_of(peer)}"
         rows.append(
             (
                 work,
                 str(batch),
-                threads(own),
-                f"{number(peer.median)} ({peer.contestant}, {threads_of(peer)})" if peer else "-",
+                # On a phone the first columns are seen.
                 f"{peer.median / own.median:.1f}" if peer and own else "-",
+                threads(own) if own is None or len(used) > 1 else number(own.median),
+                f"{number(peer.median)} ({name})" if peer else "-",
             )
         )
-    header = ("training step, µs a sample", "batch", "fastcnn", "fastest other", "times faster")
+    header = ("training step, µs a sample", "batch", "times faster", "fastcnn", "fastest other")
+    on = f"; {used.pop()}" if len(used) == 1 else ""
     environment = report.environment
     found = {
         name: environment[package]
@@ -55,7 +64,7 @@ def render_readme(folder: Path) -> str:
             table(header, rows, left=1),
             "",
             f"Forward, loss, backward and SGD with momentum; fastcnn {environment['fastcnn']} "
-            f"({report.date[:10]}); {machine(report)}{version}; medians of one "
+            f"({report.date[:10]}){on}; {machine(report)}{version}; medians of one "
             f"{'trial ' if report.quick else ''}run in which all took turns. All "
             "contestants and suites, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",

@@ -1,7 +1,33 @@
-"""Tables for Jupyter, which shows what ``_repr_html_`` returns."""
+"""How objects show themselves: tables for Jupyter, and arrays in a line."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from html import escape
+from typing import Any
+
+#: Numbers of an array, and items of a tuple, that a line shows.
+MOST_SHOWN = 6
+
+
+def brief(self: Any) -> str:
+    """The ``__repr__`` of a dataclass or a named tuple that has arrays, each by type and shape."""
+    names = getattr(self, "_fields", None) or [each.name for each in fields(self) if each.repr]
+    shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in names)
+    return f"{type(self).__name__}({shown})"
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape") and value.size > MOST_SHOWN:
+        return f"<{value.dtype} {value.shape}>"
+    if isinstance(value, dict):
+        items = [f"{key!r}: {_short(value[key])}" for key in list(value)[:MOST_SHOWN]]
+        left = len(value) - len(items)
+        return f"{{{', '.join(items)}{f', and {left:,} more' if left else ''}}}"
+    if type(value) in (tuple, list) and len(value) > MOST_SHOWN:
+        left = len(value) - MOST_SHOWN // 2
+        first = ", ".join(map(_short, value[: MOST_SHOWN // 2]))
+        return f"({first}, and {left:,} more)"
+    return repr(value)
 
 
 def html_table(

@@ -57,17 +57,32 @@ def not_finite(arrays: Mapping[str, Any]) -> str | None:
     return None
 
 
-def check_finite(what: str, arrays: Mapping[str, Any]) -> None:
-    """Refuse weights that are not finite: they are neither written nor taken from a file.
+def check_values(what: str, arrays: Mapping[str, Any]) -> None:
+    """Refuse weights that no training gives: they are neither written nor taken from a file.
 
     Raises
     ------
     NonFiniteError
-        Its message begins with ``what``.
+        If any is not finite; the message begins with ``what``.
+    CheckpointError
+        If a running variance is negative.
     """
     problem = not_finite(arrays)
     if problem is not None:
         raise NonFiniteError(f"{what}: NaN or infinity: {problem}")
+    check_variances(what, arrays)
+
+
+def check_variances(what: str, arrays: Mapping[str, Any]) -> None:
+    """Refuse negative running variances.
+
+    Raises
+    ------
+    CheckpointError
+    """
+    for name, array in arrays.items():
+        if name.split(".")[-1] == "running_var" and array.size and (least := array.min()) < 0:
+            raise CheckpointError(f"{what}: {name} holds a negative variance, {least:.6g}")
 
 
 def weights_to_bytes(

@@ -20,7 +20,7 @@ ALLOWED = {
     "codegen": set(),
     "backends": {"codegen", "operations"},
     "operations": {"arguments", "backends", "codegen"},
-    "layers": {"operations", "arguments", "backends", "data", "notebook", "weights"},
+    "layers": {"operations", "arguments", "backends", "data", "weights"},
     "kernel": {"codegen", "layers", "losses", "operations", "optim"},
     "losses": {"arguments", "backends", "operations"},
     "models": {"layers"},
@@ -118,7 +118,7 @@ ALLOWED = {
     "text_table": set(),
     "cores": set(),
 }
-EVERYWHERE = {"cores", "errors", "extras", "files", "named", "text_table", ""}
+EVERYWHERE = {"cores", "errors", "extras", "files", "named", "notebook", "text_table", ""}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/prediction.py", "execution")}
 HEAVY = {

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import fastcnn
 from fastcnn.layers import Flatten, Linear, Sequential
 from fastcnn.training import History
+from fastcnn.training.figure import new_figure
 
 
 class Cells(HTMLParser):
@@ -78,3 +80,22 @@ def test_a_history_shows_epochs_and_curves() -> None:
 @pytest.mark.parametrize("status", ["running", "failed"])
 def test_an_empty_history(status: str) -> None:
     assert f"History: {status}, no epoch" in History(status=status)._repr_html_()
+
+
+def test_what_holds_arrays_shows_itself_in_a_line() -> None:
+    train, test = fastcnn.data.digits_dataset(40, 20, classes=(0, 1, 2))
+    model = fastcnn.models.report_cnn(seed=0)
+    found = fastcnn.evaluate(model, test)
+    assert repr(found) == (
+        f"Evaluation(loss={found.loss!r}, accuracy={found.accuracy!r}, logits=<float32 (20, 3)>)"
+    )
+    assert "images=<uint8 (40, 1, 28, 28)>, labels=<int64 (40,)>" in repr(train)
+    many = replace(train, files=tuple(f"{index}.png" for index in range(40)))
+    assert "files=('0.png', '1.png', '2.png', and 37 more)" in repr(many)
+    for shown in (train, fastcnn.plan(model)):
+        assert len(repr(shown)) < 2000
+        assert "\n" not in repr(shown)
+
+
+def test_a_figure_is_shown_without_pyplot() -> None:
+    assert new_figure(2, 1)._repr_png_().startswith(b"\x89PNG")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn.errors import CheckpointError
 from fastcnn.interop import load_state, save_state
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, Sequential
@@ -199,3 +200,26 @@ def test_texts_and_arrays_come_back() -> None:
         assert back[name].dtype == array.dtype
         assert (back[name] == array).all()
         assert back[name].shape == array.shape
+
+
+def test_a_negative_variance_is_refused(run: Path, tmp_path: Path) -> None:
+    arrays, metadata = read_weights(run / "model.safetensors")
+    key = next(name for name in arrays if name.endswith("running_var"))
+    bad = {**arrays, key: np.array([1.0, -0.25], arrays[key].dtype)}
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(weights_to_bytes(bad, metadata))
+    model = network()
+    before = model.state_dict()
+    message = rf"{key} holds a negative variance, -0\.25"
+    for load in (
+        lambda: load_state(model, path),
+        lambda: fastcnn.load(path),
+        lambda: model.load_state_dict(bad),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            load()
+    for name, array in before.items():
+        np.testing.assert_array_equal(model.state_dict()[name], array)
+    model.buffers[key][:] = -0.25
+    with pytest.raises(CheckpointError, match=f"is not written: {message}"):
+        model.save(path)

@@ -1,8 +1,9 @@
 """Well-known networks on the engine, next to PyTorch: ``python -m bench.networks``.
 
 Without options it checks all of them: whether the engine runs them, their gradients, and their way
-to ONNX and back. ``--time`` measures training steps, which wants a machine that does nothing else.
-Both write a JSON file, from which ``python -m bench.write_page`` makes docs/networks.md.
+to ONNX and back. ``--exporters`` reads what PyTorch's exporters write of them. ``--time`` measures
+training steps, which wants a machine that does nothing else. Each writes a JSON file, from which
+``python -m bench.write_page`` makes docs/networks.md.
 """
 
 import time
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.networks.check import check
+from bench.networks.exporters import check_exporters
 from bench.networks.tasks import TASKS, Task
 from bench.networks.times import time_steps
 from fastcnn.backends.lanes import default_threads
@@ -20,11 +22,12 @@ from fastcnn.benchmark.records import Records, this_command
 from fastcnn.errors import ConfigurationError, FastcnnError
 
 PROGRAM = "python -m bench.networks"
-CHECKS, TIMES = "networks", "network-times"
+CHECKS, EXPORTERS, TIMES = "networks", "network-exporters", "network-times"
 
 
 def main(
     network: Annotated[list[str] | None, typer.Option(help="May be repeated.")] = None,
+    exporters: Annotated[bool, typer.Option(help="Read PyTorch's ONNX files instead.")] = False,
     timed: Annotated[bool, typer.Option("--time", help="Measure steps instead.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of one network's timings.")] = 6.0,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
@@ -35,7 +38,9 @@ def main(
     if unknown:
         raise ConfigurationError(f"no network {unknown[0]!r}: choose of {', '.join(TASKS)}")
     count = default_threads() if threads is None else threads
-    measured: Callable[[Task], dict[str, Any]] = check
+    if exporters and timed:
+        raise ConfigurationError("--exporters and --time are two measurements")
+    measured: Callable[[Task], dict[str, Any]] = check_exporters if exporters else check
     if timed:
         measured = lambda task: time_steps(task, count, seconds)  # noqa: E731
     records = []
@@ -45,7 +50,7 @@ def main(
         plain = {key: value for key, value in records[-1].items() if value != ""}
         print(f"{time.perf_counter() - began:.1f} s: {plain}", flush=True)
     if out is not None:
-        suite = TIMES if timed else CHECKS
+        suite = TIMES if timed else EXPORTERS if exporters else CHECKS
         print("written:", *write(records, suite, out, keep=bool(network)))
 
 

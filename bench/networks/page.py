@@ -5,14 +5,17 @@ from typing import Any
 
 from bench.markdown import command, number, table
 from bench.networks.check import ENGINE, SAME
+from bench.networks.exporters import WAYS
 from fastcnn.benchmark.records import Records
 
 CHECKS, TIMES = "networks.json", "network-times.json"
+EXPORTERS = "network-exporters.json"
 INTRODUCTION = """# Well-known networks
 
 Networks that people train on small computers, written in fastcnn with `Input`, `Concat` and `Model`
 and compared with the same graph in PyTorch. They are in `bench/networks/`, each a function of some
-ten lines. This page is generated (`python -m bench.write_page`) from what this command finds:
+ten lines. This page is generated (`python -m bench.write_page`) from what this command finds,
+and two others below:
 """
 MEANING = """
 "{engine}" says that the engine computes the training step of the network as it is described, with
@@ -29,6 +32,15 @@ means in place of ReLU and maxima: what is left is rounding.
 
 ONNX: exported, compared with ONNX Runtime's output, read back and compared again, to {same:.0e} of
 the largest output.
+"""
+OF_EXPORTERS = """
+## Files of PyTorch's exporters
+
+`torch.onnx.export` of each network, with running statistics that are not those of a new one, by
+the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for an
+open batch size. `import_onnx` reads the file; the number is the largest difference of its output
+from PyTorch's, by the largest output. Inputs and outputs are those of the network, several where it
+has several.
 """
 WAITS = """
 Training steps are measured by `python -m bench.networks --time --out docs/benchmarks`, on a machine
@@ -55,6 +67,7 @@ def render_networks(folder: Path) -> str:
             left=4,
         ),
     ]
+    parts += _exporters(Records.read(folder / EXPORTERS))
     parts += _times(checks, times) if times else [WAITS]
     return "\n".join(parts).rstrip("\n") + "\n"
 
@@ -75,6 +88,32 @@ def _check_row(record: dict[str, Any]) -> tuple[str, ...]:
         f"{record['parameters']:,}",
         *(f"{value:.0e}" for value in differences),
     )
+
+
+def _exporters(read: Records) -> list[str]:
+    """A table for phones: short numbers, and each reason below it."""
+    rows, reasons = [], list[str]()
+    for record in read.records:
+        cells = []
+        for way in WAYS:
+            if record[way] is not None:
+                cells.append(f"{record[way]:.0e}")
+                continue
+            reason = record[f"{way}_reason"]
+            if reason not in reasons:
+                reasons.append(reason)
+            cells.append(f"[{reasons.index(reason) + 1}]")
+        rows.append((record["title"], *cells))
+    count = sum(record[way] is not None for record in read.records for way in WAYS)
+    header = ("network", "script", "open", "dynamo", "open")
+    notes = [f"{place}. {reason}" for place, reason in enumerate(reasons, start=1)]
+    return [
+        OF_EXPORTERS,
+        command("python -m bench.networks --exporters --out docs/benchmarks"),
+        f"\n{count} of {len(WAYS) * len(rows)} files are read.\n",
+        table(header, rows, left=1),
+        *(["\nNot read:\n", *notes] if notes else []),
+    ]
 
 
 def _times(checks: Records, times: dict[str, dict[str, Any]]) -> list[str]:

@@ -10,7 +10,7 @@ from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -128,16 +128,16 @@ def _forward(
     graph: Graph, parameters: dict[str, Any], buffers: dict[str, Any], x: Any
 ) -> tuple[Any, dict[str, Any]]:
     """Logits, and the buffers after the step."""
-    outputs: list[Any] = []
-    for node in graph.nodes:
-        inputs = [x if source < 0 else outputs[source] for source in node.inputs]
-        if node.operation == "batch_norm":
-            y, moved = _batch_norm(node, inputs[0], parameters, buffers)
-            buffers = buffers | moved
-        else:
-            y = _apply(node, inputs, parameters)
-        outputs.append(y)
-    return outputs[-1], buffers
+    after = dict(buffers)
+
+    def apply(node: Node, inputs: list[Any]) -> Any:
+        if node.operation != "batch_norm":
+            return _apply(node, inputs, parameters)
+        y, moved = _batch_norm(node, inputs[0], parameters, after)
+        after.update(moved)
+        return y
+
+    return run_graph(graph, x, apply), after
 
 
 def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
@@ -147,18 +147,16 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
 
     jax.config.update("jax_platforms", "cpu")
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    names = list(arrays.parameters)
 
     def layer(key: Any, *tensors: Any) -> Any:
-        inputs = len(tensors) - len(names)
-        parameters = dict(zip(names, tensors[inputs:], strict=True))
+        inputs, parameters = arrays.named(tensors)
         if node.operation == "batch_norm":
-            return _normalised(node, tensors[0], parameters)[0]
+            return _normalised(node, inputs[0], parameters)[0]
         if case.is_random:
-            return _dropout(node, tensors[0], key)
-        return _apply(node, list(tensors[:inputs]), parameters)
+            return _dropout(node, inputs[0], key)
+        return _apply(node, inputs, parameters)
 
-    tensors = [jnp.asarray(v) for v in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    tensors = [jnp.asarray(value) for value in arrays.taken]
     key, grad = jax.random.key(0), jnp.asarray(arrays.grad)
     forward = jax.jit(layer)
     if backward:

@@ -12,7 +12,7 @@ from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -123,12 +123,9 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     """
     tf = _tensorflow()
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    names = list(arrays.parameters)
 
     def layer(*tensors: Any) -> Any:
-        inputs = len(tensors) - len(names)
-        parameters = dict(zip(names, tensors[inputs:], strict=True))
-        return _apply(tf, node, list(tensors[:inputs]), parameters)
+        return _apply(tf, node, *arrays.named(tensors))
 
     values = [tf.constant(_maps(value)) for value in (arrays.x, *arrays.other)]
     values += [tf.constant(_kernel(value)) for value in arrays.parameters.values()]
@@ -215,11 +212,10 @@ class TensorFlowTrainer:
         @tf.function(autograph=False, jit_compile=variant == "XLA")
         def step(x: Any, y: Any) -> Any:
             with tf.GradientTape() as tape:
-                outputs: list[Any] = []
-                for node in graph.nodes:
-                    inputs = [x if source < 0 else outputs[source] for source in node.inputs]
-                    outputs.append(_apply(tf, node, inputs, self.state))
-                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, outputs[-1])
+                logits = run_graph(
+                    graph, x, lambda node, inputs: _apply(tf, node, inputs, self.state)
+                )
+                losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
                 loss = tf.reduce_mean(losses)
             for value, moved, gradient in zip(
                 variables, velocity, tape.gradient(loss, variables), strict=True

@@ -8,7 +8,7 @@ from bench.peers.elementwise import function_of
 from bench.peers.windows import even_windows
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
-from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
@@ -106,14 +106,11 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     from tinygrad import Context, Device, Tensor, TinyJit
 
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    names = list(arrays.parameters)
-    values = (arrays.x, *arrays.other, *arrays.parameters.values(), arrays.grad)
+    values = (*arrays.taken, arrays.grad)
     *tensors, grad = (Tensor(value.copy()).realize() for value in values)
 
     def layer(*tensors: Any) -> Any:
-        inputs = len(tensors) - len(names)
-        parameters = dict(zip(names, tensors[inputs:], strict=True))
-        return _apply(node, list(tensors[:inputs]), parameters)
+        return _apply(node, *arrays.named(tensors))
 
     def forward(grad: Any, *tensors: Any) -> Any:
         return (layer(*tensors).realize(),)
@@ -152,12 +149,9 @@ class TinygradTrainer:
         optimizer = SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM)
 
         def step(x: Any, y: Any) -> Any:
-            outputs: list[Any] = []
-            for node in graph.nodes:
-                inputs = [x if source < 0 else outputs[source] for source in node.inputs]
-                outputs.append(_apply(node, inputs, self.state))
+            logits = run_graph(graph, x, lambda node, inputs: _apply(node, inputs, self.state))
             optimizer.zero_grad()
-            loss = outputs[-1].sparse_categorical_crossentropy(y).backward()
+            loss = logits.sparse_categorical_crossentropy(y).backward()
             return loss.realize(*optimizer.schedule_step(), *buffers)
 
         self.training = Context

@@ -13,6 +13,7 @@ from fastcnn.execution.input_gradients import Objective, gradient_at, input_grad
 from fastcnn.execution.layer_outputs import layer_place
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
+from fastcnn.notebook import brief
 
 
 def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -243,6 +244,8 @@ class Explanation:
     grad_cam: np.ndarray
     occlusion: np.ndarray
     layer: str
+
+    __repr__ = brief
 
 
 def explain(

@@ -1,6 +1,6 @@
 """A layer of the benchmark: its node, the arrays that every contestant gets, and its run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,6 +39,16 @@ class Arrays:
     parameters: dict[str, np.ndarray]
     y: np.ndarray
     grad: np.ndarray
+
+    @property
+    def taken(self) -> tuple[np.ndarray, ...]:
+        """All that the layer reads: its inputs, then its parameters."""
+        return (self.x, *self.other, *self.parameters.values())
+
+    def named(self, tensors: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """A contestant's form of what the layer reads: the inputs, and the parameters by name."""
+        inputs = len(tensors) - len(self.parameters)
+        return list(tensors[:inputs]), dict(zip(self.parameters, tensors[inputs:], strict=True))
 
     def first(self, samples: int) -> "Arrays":
         """The same of a few samples."""

@@ -48,10 +48,6 @@ class Peaks:
     bandwidth: dict[str, float]
     working_set: dict[str, int]
 
-    def roof(self, intensity: float, level: str) -> float:
-        """FLOP/s that arithmetic of some FLOPs a byte can reach from one level of memory."""
-        return min(self.flops, intensity * self.bandwidth[level])
-
 
 def measure_peaks(
     threads: tuple[int, ...],

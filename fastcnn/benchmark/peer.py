@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.work import Trainer, Work
@@ -39,3 +41,12 @@ class Peer:
     def can_run(self) -> bool:
         """Whether its library works on this machine."""
         return can_run(self.name)
+
+
+def run_graph(graph: Graph, x: Any, apply: Callable[[Node, list[Any]], Any]) -> Any:
+    """The output of a graph's last node; ``apply`` computes one of its inputs."""
+    outputs: list[Any] = []
+    for node in graph.nodes:
+        inputs = [x if source < 0 else outputs[source] for source in node.inputs]
+        outputs.append(apply(node, inputs))
+    return outputs[-1]

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.peer import Peer
+from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -16,7 +16,7 @@ from fastcnn.operations import OPERATIONS, Elementwise
 VARIANTS = ("eager", "channels_last", "compile")
 
 
-def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
+def apply_node(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
     """One node by torch.nn.functional."""
     import torch
     import torch.nn.functional as F
@@ -34,7 +34,7 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
         )
         if weight is not None:
             parameters = parameters | {node.parameters["weight"]: weight[:, :, None]}
-        return _apply(flat, [x[:, :, None]], parameters, training)[:, :, 0]
+        return apply_node(flat, [x[:, :, None]], parameters, training)[:, :, 0]
     match node.operation:
         case "conv2d":
             (top, bottom), (left, right) = a["padding"]
@@ -68,7 +68,7 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             corners = a["align_corners"] if a["mode"] == "bilinear" else None
             return F.interpolate(x, a["size"], a["scale_factor"], a["mode"], corners)
         case "unflatten":
-            return x.reshape(len(x), *a["shape"])
+            return x.unflatten(1, a["shape"])
         case "flatten":
             return x.flatten(1)
         case "add":
@@ -99,7 +99,7 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any], training: 
             return F.group_norm(x, a["num_groups"], weight, bias, a["eps"])
         case "layer_norm2d":
             channels_last = x.permute(0, 2, 3, 1)
-            made = F.layer_norm(channels_last, (x.shape[1],), weight, bias, a["eps"])
+            made = F.layer_norm(channels_last, node.output_shape[:1], weight, bias, a["eps"])
             return made.permute(0, 3, 1, 2)
         case "local_response_norm":
             return F.local_response_norm(x, a["size"], a["alpha"], a["beta"], a["k"])
@@ -131,11 +131,9 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
 
         def forward(self, x: Any) -> Any:
             parameters = {key: getattr(self, name) for key, name in self.names.items()}
-            outputs: list[Any] = []
-            for node in graph.nodes:
-                inputs = [x if source < 0 else outputs[source] for source in node.inputs]
-                outputs.append(_apply(node, inputs, parameters, self.training))
-            return outputs[-1]
+            return run_graph(
+                graph, x, lambda node, inputs: apply_node(node, inputs, parameters, self.training)
+            )
 
     return Module()
 
@@ -154,14 +152,11 @@ def layer_run(
         return made
 
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
-    names = list(arrays.parameters)
 
     def layer(*tensors: Any) -> Any:
-        inputs = len(tensors) - len(names)
-        parameters = dict(zip(names, tensors[inputs:], strict=True))
-        return _apply(node, list(tensors[:inputs]), parameters, True)
+        return apply_node(node, *arrays.named(tensors), True)
 
-    wanted = [tensor(value) for value in (arrays.x, *arrays.other, *arrays.parameters.values())]
+    wanted = [tensor(value) for value in arrays.taken]
     grad = tensor(arrays.grad)
     run = compiled(layer) if variant == "compile" else layer
 

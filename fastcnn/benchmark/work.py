@@ -70,12 +70,12 @@ def networks() -> tuple[str, ...]:
     return tuple(name for name in NETWORKS if hasattr(models, name))
 
 
-def make_work(name: str, batch: int, batches: int = BATCHES) -> Work:
+def make_work(name: str, batch: int) -> Work:
     """A network's work at a batch size."""
     model = make_model(name)
     assert model.input_shape is not None
     generator = np.random.default_rng(0)
-    x = generator.standard_normal((batch * batches, *model.input_shape)).astype(np.float32)
+    x = generator.standard_normal((batch * BATCHES, *model.input_shape)).astype(np.float32)
     classes = model.output_shape(model.input_shape)[0]
     return Work(name, batch, x, generator.integers(0, classes, len(x)))
 

@@ -48,7 +48,7 @@ COMMANDS = {
     ),
     "serve": Listed(
         "serve.serve",
-        "Draw a digit in the browser, and see what a trained network makes of it, layer by layer.",
+        "Draw or drop a picture in the browser, and see what each layer of a network makes of it.",
     ),
     "export": Listed(
         "export.export",

@@ -1,7 +1,7 @@
 """``fastcnn evaluate``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -9,6 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from fastcnn.cli.training_data import DataDir
+
+if TYPE_CHECKING:
+    from fastcnn.data import Dataset
 
 
 def evaluate(
@@ -33,7 +36,7 @@ def evaluate(
     Uses the test images of the run's data set, and writes confusion.png and mistakes.png into the
     run's folder; with --data NAME they are confusion-NAME.png and mistakes-NAME.png.
 
-    Example: fastcnn evaluate runs/20261123-120000-report
+    Example: fastcnn evaluate RUN
     """
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
@@ -59,7 +62,7 @@ def evaluate(
         _, test = load(data, data_dir=data_dir, pictures=opened.normalisation.pictures)
         changes = None
     if test.classes != opened.classes:
-        test = test.select_classes(opened.classes)
+        test = _known_classes(test, opened.classes, run, console)
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend, tta=tta)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
@@ -83,3 +86,27 @@ def evaluate(
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
     save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
     console.print(f"pictures: {escape(', '.join(map(str, pictures)))}", soft_wrap=True)
+
+
+def _known_classes(
+    test: "Dataset", classes: tuple[str, ...], run: Path, console: Console
+) -> "Dataset":
+    """The images of the classes that a network tells apart; says which others there are.
+
+    Raises
+    ------
+    DataError
+        If one of its classes is missing.
+    """
+    from fastcnn.errors import DataError
+
+    if missing := [name for name in classes if name not in test.classes]:
+        raise DataError(
+            f"{test.name}: its classes are {', '.join(test.classes)}; the network of {run} tells "
+            f"{', '.join(classes)} apart: {', '.join(missing)} missing"
+        )
+    others = [name for name in test.classes if name not in classes]
+    if others:
+        text = f"{test.name}: images of other classes are left out: {', '.join(others)}"
+        console.print(escape(text), style="yellow", soft_wrap=True)
+    return test.select_classes(classes)

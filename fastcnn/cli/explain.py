@@ -35,9 +35,9 @@ def explain(
 
     Examples:
 
-      fastcnn explain runs/20261123-120000-report digit.png
+      fastcnn explain RUN digit.png
 
-      fastcnn explain runs/20261123-120000-report digit.png --layer conv2 --class 7
+      fastcnn explain RUN digit.png --layer conv2 --class 7
     """
     from fastcnn.analysis.explain import explain as explained_by
     from fastcnn.analysis.explain_figure import explanation_figure

@@ -58,9 +58,9 @@ def predict(
 
     Examples:
 
-      fastcnn predict runs/20261123-120000-report digit.png
+      fastcnn predict RUN digit.png
 
-      fastcnn predict runs/20261123-120000-report scans --csv > scans.csv
+      fastcnn predict RUN scans --csv > scans.csv
     """
     import numpy as np
 

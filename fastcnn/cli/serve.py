@@ -16,7 +16,7 @@ def serve(
         bool, typer.Option(help="Open the page in the browser.", show_default=False)
     ] = True,
 ) -> None:
-    """Draw a digit in the browser, and see what a trained network makes of it, layer by layer.
+    """Draw or drop a picture in the browser, and see what each layer of a network makes of it.
 
     The page and its JSON endpoint can be reached from this machine only:
 

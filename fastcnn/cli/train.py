@@ -109,7 +109,7 @@ def train(
 
       fastcnn train --model net.toml --data digits
 
-      fastcnn train --data photos --model net.toml --init runs/first/model.safetensors --skip "fc.*"
+      fastcnn train --data photos --init old.safetensors --skip "fc.*"
 
       fastcnn train --resume runs/20260101-120000-report
 

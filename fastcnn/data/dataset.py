@@ -11,6 +11,7 @@ from fastcnn.data.arrays import is_finite
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.storage import take_rows
 from fastcnn.errors import DataError
+from fastcnn.notebook import brief
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Dataset:
     files: tuple[str, ...] = ()
     validation: "Dataset | None" = None
     sample_weight: ClassVar[None] = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
@@ -137,6 +140,8 @@ class ArrayDataset:
     preprocessing: ClassVar = Preprocessing()
     classes: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = "arrays"
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.images)

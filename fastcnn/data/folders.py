@@ -35,6 +35,64 @@ class Found:
     passed: Counter[str] = field(default_factory=Counter)
 
 
+#: Folders without a picture, beyond the number of pictures: a whole disk has more.
+MOST_EMPTY = 2_000
+
+
+@dataclass
+class _Walk:
+    """A walk through folders, each of which a class reads once, wherever links lead.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it began.
+    owner : str
+        The class that is being read, by its folder.
+    owners : dict of Path to str
+        That of each folder read so far, and of all folders around it.
+    spare : int
+        Folders without a picture that may still come.
+    """
+
+    folder: Path
+    owner: str = ""
+    owners: dict[Path, str] = field(default_factory=dict)
+    spare: int = field(default_factory=lambda: MOST_EMPTY)
+
+    def enter(self, key: Path | None) -> str | None:
+        """The other class that has read a folder, or ""; None if it is not to be read again."""
+        if key is None:
+            return ""
+        other = self.owners.get(key)
+        if other in ("", self.owner):
+            return None
+        for around in (key, *key.parents):
+            self.owners.setdefault(around, self.owner)
+        self.owners[key] = self.owner
+        return other or ""
+
+    def leave(self, pictures: int, other: str) -> None:
+        """Count the pictures of a folder.
+
+        Raises
+        ------
+        DataError
+            If another class has them, too, or there were too many folders without one.
+        """
+        if pictures and other:
+            raise DataError(
+                f"{self.folder}: {other} and {self.owner} have the same pictures, by links: remove "
+                "one of them"
+            )
+        self.spare += pictures or -1
+        if self.spare < 0:
+            raise DataError(
+                f"{self.folder}: more than {MOST_EMPTY:,} folders without a picture: give the "
+                "folder of the pictures themselves"
+            )
+
+
 def read_folder(
     folder: str | Path,
     seed: int = 0,
@@ -133,19 +191,22 @@ def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None
         If a folder cannot be listed, or there are fewer than two classes.
     """
     split = _split_folders(folder, root)
-    found = [scan(folder, part) for part in (split or {"": root}).values()]
+    walk = _Walk(folder)
+    found = [scan(folder, part, walk) for part in (split or {"": root}).values()]
     return found, split, _classes(folder, found)
 
 
-def scan(folder: Path, root: Node) -> Found:
+def scan(folder: Path, root: Node, walk: _Walk) -> Found:
     """The classes of a folder and their pictures, in the order of their names.
 
     Raises
     ------
     DataError
-        If the folder or one within it cannot be listed.
+        If the folder or one within it cannot be listed, or two classes have the same pictures.
     """
     found = Found()
+    walk.owner = ""
+    walk.enter(root.key)
     for node in root.entries():
         reason = node.reason
         if reason is None and not node.is_folder:
@@ -154,7 +215,8 @@ def scan(folder: Path, root: Node) -> Found:
             found.passed[reason] += 1
             continue
         pictures: list[tuple[str, Source]] = []
-        _collect(node, "", pictures, found.passed, set() if root.key is None else {root.key})
+        walk.owner = f"{root.name}/{node.name}" if root.name else node.name
+        _collect(node, "", pictures, found.passed, walk)
         name = normalised_name(node.name)
         if not pictures:
             found.passed["folders without pictures"] += 1
@@ -183,7 +245,7 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
     """
     folder = expanded(folder)
     pictures: list[tuple[str, Source]] = []
-    _collect(folder_node(folder), "", pictures, found.passed, set())
+    _collect(folder_node(folder), "", pictures, found.passed, _Walk(folder))
     if not pictures:
         raise DataError(
             f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
@@ -197,27 +259,28 @@ def _collect(
     within: str,
     pictures: list[tuple[str, Source]],
     passed: Counter[str],
-    read: set[Path],
+    walk: _Walk,
 ) -> None:
-    """Add the pictures of a folder and of those in it; each folder is ``read`` once."""
-    here = folder.key
-    if here is not None:
-        if any(other.is_relative_to(here) for other in read):
-            passed["links to folders read already"] += 1
-            return
-        read.add(here)
+    """Add the pictures of a folder and of those in it; each folder is read once."""
+    other = walk.enter(folder.key)
+    if other is None:
+        passed["links to folders read already"] += 1
+        return
+    count = 0
     for node in folder.entries():
         reason = node.reason
         if reason is None and node.is_folder:
-            _collect(node, f"{within}{node.name}/", pictures, passed, read)
+            _collect(node, f"{within}{node.name}/", pictures, passed, walk)
             continue
         suffix = Path(node.name).suffix.lower()
         if reason is None and suffix not in SUFFIXES:
             reason = f"not pictures ({suffix or 'no suffix'})"
         if reason is None:
             pictures.append((normalised_name(within + node.name), node.source))
+            count += 1
         else:
             passed[reason] += 1
+    walk.leave(count, other)
 
 
 def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
@@ -268,7 +331,7 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
         raise DataError(
             f"{folder}: needs a subfolder with pictures ({', '.join(sorted(SUFFIXES))}) for each "
             f"of at least two classes, found {', '.join(classes) or 'none'}; "
-            f"{describe_passed(found)} passed over"
+            f"{describe_passed(found)} passed over{_advice(folder, found[0])}"
         )
     folded: dict[str, str] = {}
     for name in classes:
@@ -282,6 +345,15 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
         )
     _check_parts(folder, found[0])
     return classes
+
+
+def _advice(folder: Path, found: Found) -> str:
+    """Which folder was meant, if the one that was given holds it alone."""
+    for name, pictures in found.classes.items():
+        inner = {path.split("/")[0] if "/" in path else "" for path, _ in pictures}
+        if len(inner) > 1 and "" not in inner:
+            return f"; did you mean {folder / name}?"
+    return ""
 
 
 def _check_parts(folder: Path, found: Found) -> None:

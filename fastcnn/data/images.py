@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import read_bytes, regular_file
 from fastcnn.errors import DataError
+from fastcnn.notebook import brief
 
 #: What Pillow may take a file for, whatever its name is: it knows others, such as PostScript, which
 #: it hands to another program.
@@ -45,6 +46,8 @@ class Picture:
 
     pixels: np.ndarray
     done: tuple[str, ...]
+
+    __repr__ = brief
 
 
 def read_picture(

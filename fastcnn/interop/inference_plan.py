@@ -11,7 +11,7 @@ from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 #: Operations that change no number outside training.
 PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
@@ -103,9 +103,9 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     NonFiniteError
         If a weight is NaN or infinite, also of what batch normalisation is folded into.
     """
-    check_finite("a network is not exported", model.state_dict())
+    check_values("a network is not exported", model.state_dict())
     folded = model.fold_batch_norm()
-    check_finite("a network is not exported: batch normalisation", folded.state_dict())
+    check_values("a network is not exported: batch normalisation", folded.state_dict())
     graph = folded.graph()
     if graph.inputs or graph.outputs:
         raise ConfigurationError(

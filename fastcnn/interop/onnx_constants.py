@@ -17,6 +17,8 @@ MOST_COPIES, FREE_BYTES = 4, 1 << 24
 #: which are not raw bytes.
 TYPES: dict[int, tuple[str, Any, str]] = {
     1: ("FLOAT", np.float32, "float_data"),
+    2: ("UINT8", np.uint8, "int32_data"),
+    3: ("INT8", np.int8, "int32_data"),
     6: ("INT32", np.int32, "int32_data"),
     7: ("INT64", np.int64, "int64_data"),
     9: ("BOOL", np.bool_, "int32_data"),

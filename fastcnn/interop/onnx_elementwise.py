@@ -74,7 +74,8 @@ class Match:
         """
         for name, value in self.parameters.items():
             sizes = (1,) * (1 + len(shape) - value.ndim) + value.shape
-            if value.size > 1 and sizes != (1, shape[0], *(1,) * (len(shape) - 1)):
+            is_one = value.size == 1 and len(sizes) == 1 + len(shape)
+            if not is_one and sizes != (1, shape[0], *(1,) * (len(shape) - 1)):
                 raise ConfigurationError(
                     f"{name} of shape {value.shape} for samples of shape {shape}: one value a "
                     "channel is supported"

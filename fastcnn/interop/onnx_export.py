@@ -19,7 +19,7 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
@@ -242,17 +242,17 @@ def _split(w: _Writer, graph: Graph, index: int, source: str) -> str:
     return w.add("Slice", [source, *given], node.name)
 
 
-def _results(graph: Graph) -> dict[str, tuple[int, Shape]]:
+def results(graph: Graph) -> dict[str, tuple[int, Shape]]:
     """By the name of an output the node that makes it, and its shape."""
     if not graph.outputs:
         return {OUTPUT: (len(graph.nodes) - 1, graph.output_shape)}
-    results = {}
+    found = {}
     for port, source in zip(graph.outputs, graph.nodes[-1].inputs, strict=True):
         if graph.nodes[source].output_shape != port.shape:
             # It is flattened to lie with the others.
             (source,) = graph.nodes[source].inputs
-        results[port.name] = source, port.shape
-    return results
+        found[port.name] = source, port.shape
+    return found
 
 
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
@@ -283,15 +283,15 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_finite(f"{path} is not written", model.state_dict())
+    check_values(f"{path} is not written", model.state_dict())
     w = _Writer(model)
     helper = w.onnx.helper
     graph = model.graph(input_shape)
     values: list[str] = []
     given = w.inputs(graph)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
-    results = _results(graph)
-    for index, node in enumerate(graph.nodes[: max(source for source, _ in results.values()) + 1]):
+    ends = results(graph)
+    for index, node in enumerate(graph.nodes[: max(source for source, _ in ends.values()) + 1]):
         if node.operation == "input_part":
             values.append(given[node.name])
             continue
@@ -302,7 +302,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         if node.operation not in WRITERS:
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
         values.append(WRITERS[node.operation](w, node, read))
-    for name, (source, _) in results.items():
+    for name, (source, _) in ends.items():
         w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
@@ -317,7 +317,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
             ],
             [
                 helper.make_tensor_value_info(name, kind, ["batch", *shape])
-                for name, (_, shape) in results.items()
+                for name, (_, shape) in ends.items()
             ],
             list(w.constants.values()),
         ),

@@ -24,7 +24,7 @@ DOMAINS = ("", "ai.onnx")
 MOST_NODES = 20_000
 FLOATING = (1, 10, 11, 16)
 #: Fields of an attribute by the number of its type.
-ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints"}
+ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints"}
 
 
 class OnnxFile:
@@ -308,8 +308,8 @@ class FileNode:
         name = self.inputs[index] if index < len(self.inputs) else ""
         return self.file.constants[name] if name else None
 
-    def weight(self, index: int) -> np.ndarray:
-        """A constant of the model's type, as float32.
+    def weight(self, index: int, of_any_type: bool = False) -> np.ndarray:
+        """A constant of the model's type, or of any floating-point one, as float32.
 
         Raises
         ------
@@ -320,7 +320,7 @@ class FileNode:
         name = self.inputs[index] if index < len(self.inputs) else ""
         array = self.file.constants[name]
         kind, own = self.file.constants.type_of(name), self.file.element_type
-        if kind != own:
+        if kind != own and not (of_any_type and kind in FLOATING):
             raise ConfigurationError(
                 f"constant {name!r} holds {type_name(kind)}, the model's input {type_name(own)}"
             )

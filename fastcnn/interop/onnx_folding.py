@@ -21,7 +21,9 @@ REARRANGED = {
     *("Concat", "Flatten", "Reshape", "ReduceProd", "ReduceSum", "Shape", "Size", "Slice"),
     *("Squeeze", "Transpose", "Unsqueeze"),
 }
-SIZED = {"ConstantOfShape", "Expand", "Gather"}
+SIZED = {"ConstantOfShape", "DequantizeLinear", "Expand", "Gather", "Range", "Tile"}
+#: The first operator set of which ONNX's reference implementation computes DequantizeLinear.
+EVALUATED_SINCE = 19
 #: All operators that are computed.
 FOLDED = BROADCAST | REARRANGED | SIZED
 
@@ -59,6 +61,15 @@ def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
         return math.prod(np.broadcast_shapes(*(array.shape for array in given)))
     if node.kind == "ConstantOfShape":
         return math.prod(int(n) for n in given[0].reshape(-1)[: MOST_DIMENSIONS + 1])
+    if node.kind == "DequantizeLinear":
+        return given[0].size
+    if node.kind == "Range":
+        first, end, step = (float(array.item()) for array in given)
+        return max(math.ceil((end - first) / step), 0) if step else 0
+    if node.kind == "Tile":
+        if given[1].size != given[0].ndim or np.any(given[1] < 0):
+            raise ConfigurationError(f"it repeats {given[0].ndim} dimensions {given[1].size} times")
+        return given[0].size * math.prod(int(n) for n in given[1].reshape(-1))
     if node.kind == "Expand":
         sizes = tuple(int(n) for n in given[1].reshape(-1)[: MOST_DIMENSIONS + 1])
         return math.prod(
@@ -88,7 +99,10 @@ def _evaluator(node: FileNode) -> Any:
         [blank(name=name) for name in node.inputs if name],
         [blank(name=node.output)],
     )
-    opset = [helper.make_opsetid("", node.file.opset)]
+    version = node.file.opset
+    if node.kind == "DequantizeLinear":
+        version = max(version, EVALUATED_SINCE)
+    opset = [helper.make_opsetid("", version)]
     try:
         return ReferenceEvaluator(helper.make_model(graph, opset_imports=opset))
     except Exception as error:  # as above

@@ -13,15 +13,17 @@ from fastcnn.interop.onnx_elementwise import known_kinds
 from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_folding import FOLDED, folded
+from fastcnn.interop.onnx_local_response import local_response
 from fastcnn.interop.onnx_patterns import FORMULAS
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED
 from fastcnn.interop.onnx_shapes import ARITHMETIC
+from fastcnn.interop.onnx_strided import take_strided
 from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring, log
 from fastcnn.layers import Dropout, Layer, Model
 from fastcnn.layers.activation import Activation
-from fastcnn.weights import check_finite
+from fastcnn.weights import check_values
 
 
 def import_onnx(path: str | Path) -> Model:
@@ -60,7 +62,7 @@ def import_onnx(path: str | Path) -> Model:
         model.load_metadata(file.metadata)
     except (ConfigurationError, DataError) as error:
         raise type(error)(f"{path}: {error}") from None
-    check_finite(str(path), model.state_dict())
+    check_values(str(path), model.state_dict())
     return model
 
 
@@ -163,16 +165,18 @@ class _Reading(Wiring):
             return
         source = node.inputs[0] if node.inputs else ""
         failed = [name for name in node.inputs if name in self.failures]
+        if (node.kind == "Shape" and not failed) or self._is_arithmetic(node):
+            self.compute(node)
         # Nodes within a formula are nothing by themselves.
-        if found := self._formula(node):
+        elif found := self._formula(node):
             self._append_formula(node, *found)
             node.forget()
-        elif failed:
+        elif node.kind == "Gather" and take_strided(self, node):
+            pass
+        elif failed and not (node.kind in BOUNDED and set(failed) <= set(self.one_sided)):
             for name in node.outputs:
                 self.failures[name] = self.failures[failed[0]]
             return
-        elif node.kind == "Shape" or self._is_arithmetic(node):
-            self.compute(node)
         elif node.kind in LAST_TAKERS and LAST_TAKERS[node.kind](self, node):
             pass
         elif node.kind in TAKERS:
@@ -185,12 +189,16 @@ class _Reading(Wiring):
 
     def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
         """The layer that this node is the last of, perhaps the only one, and its input."""
+        if node.kind in BOUNDED:
+            return None
         found = self.patterns.find(node, self.shape)
+        if found is None and node.kind == "Div":
+            found = local_response(self, node)
         if found is None and (match := self.elementwise.find(node)):
             value = self.samples.get(match.source)
             shape = None if value is None else value.shape
             several = any(array.size > 1 for array in match.parameters.values())
-            if value is not None and several and match.record.name == "scale":
+            if value is not None and several:
                 # Channels may be last.
                 shape = shape if value.view == View.of(self.own_shape(value.layer)) else None
             found = None if shape is None else (match.layer(shape), match.source)
@@ -262,6 +270,8 @@ class _Reading(Wiring):
                 self.file.constants[name] = np.array(values, np.int64)
 
 
+#: Nodes that :func:`take_bounds` reads.
+BOUNDED = ("Clip", "Max", "Min")
 #: Nodes of several outputs.
 SEVERAL = ("Split",)
 #: Every operator that a file may have.

@@ -33,10 +33,6 @@ from fastcnn.layers import (
     MaxPool2d,
     PixelShuffle,
     PixelUnshuffle,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReplicationPad1d,
-    ReplicationPad2d,
     Upsample,
     ZeroPad1d,
     ZeroPad2d,
@@ -56,7 +52,8 @@ def given(value: np.ndarray) -> Initializer:
     return draw
 
 
-def _maps(shape: Shape) -> Shape:
+def maps(shape: Shape) -> Shape:
+    """The shape of maps or sequences; others are refused."""
     if len(shape) not in (2, 3):
         raise ConfigurationError(
             f"its samples have shape {shape}, {max(len(shape) - 1, 0)} dimensions for each "
@@ -115,7 +112,7 @@ def _bias(node: FileNode, size: int) -> dict[str, Any]:
 
 
 def _conv(node: FileNode, shape: Shape) -> Layer:
-    channels, *_ = _maps(shape)
+    channels, *_ = maps(shape)
     weight = node.weight(1)
     kernel = _kernel(node, weight, shape)
     stride, dilation = _steps(node, "strides", shape), _steps(node, "dilations", shape)
@@ -151,7 +148,7 @@ def _groups(node: FileNode, channels: int, of_weight: int) -> int:
 
 
 def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
-    channels, *_ = _maps(shape)
+    channels, *_ = maps(shape)
     weight = node.weight(1)
     kernel = _kernel(node, weight, shape)
     if node.has("output_shape"):
@@ -192,7 +189,7 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
 
 def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
     def read(node: FileNode, shape: Shape) -> Layer | list[Layer]:
-        axes = len(_maps(shape)) - 1
+        axes = len(maps(shape)) - 1
         kind: Any = POOLINGS[name, axes]
         node.expect(storage_order=0)
         kernel = node.integers("kernel_shape", None, least=1)
@@ -258,57 +255,25 @@ POOLINGS: dict[tuple[str, int], type[Layer]] = {
 
 def _global_pool(name: str) -> Callable[[FileNode, Shape], Layer]:
     def read(node: FileNode, shape: Shape) -> Layer:
-        kind: Any = POOLINGS[name, len(_maps(shape)) - 1]
+        kind: Any = POOLINGS[name, len(maps(shape)) - 1]
         made: Layer = kind()
         return made
 
     return read
 
 
-def _pad(node: FileNode, shape: Shape) -> Layer:
-    axes = len(_maps(shape)) - 1
-    mode = node.text("mode", "constant")
-    if len(node.inputs) > 3 and node.inputs[3]:
-        raise ConfigurationError("a Pad of some axes only")
-    value = node.constant(2)
-    if value is not None and np.any(value):
-        raise ConfigurationError("a Pad with other numbers than zeros")
-    if node.number("value", 0.0):
-        raise ConfigurationError("a Pad with other numbers than zeros")
-    pads = node.whole_numbers("pads", 1)
-    if (
-        pads is None
-        or len(pads) != 2 * (axes + 2)
-        or any(pads[:2])
-        or any(pads[axes + 2 : axes + 4])
-    ):
-        raise ConfigurationError(f"a Pad by {pads} of samples of {shape}")
-    before, after = pads[2 : 2 + axes], pads[4 + axes :]
-    sides = [n for pair in reversed(list(zip(before, after, strict=True))) for n in pair]
-    kinds: dict[str, tuple[Any, Any]] = {
-        "constant": (ZeroPad1d, ZeroPad2d),
-        "reflect": (ReflectionPad1d, ReflectionPad2d),
-        "edge": (ReplicationPad1d, ReplicationPad2d),
-        "wrap": (CircularPad1d, CircularPad2d),
-    }
-    if mode not in kinds:
-        raise ConfigurationError(f"a Pad with mode={mode!r}")
-    made: Layer = kinds[mode][axes - 1](tuple(sides))
-    return made
-
-
 def _gather(node: FileNode, shape: Shape) -> Layer:
     """Rows or columns by their indices: nearest pixels, or a map that repeats itself."""
     indices, axis = node.constant(1), node.integer("axis", 0)
     axis += 0 if axis >= 0 else len(shape) + 1
-    if indices is None or indices.ndim != 1 or not 2 <= axis <= len(_maps(shape)):
+    if indices is None or indices.ndim != 1 or not 2 <= axis <= len(maps(shape)):
         raise ConfigurationError(f"a Gather of samples of {shape} along axis {axis}")
     size, count = shape[axis - 1], len(indices)
     indices = np.where(indices < 0, indices + size, indices)
     if np.array_equal(indices, np.arange(count) * size // count):
         output = list(shape[1:])
         output[axis - 2] = count
-        return _upsample(shape, tuple(output), "nearest", None)
+        return upsample(shape, tuple(output), "nearest", None)
     before = int(-indices[0] % size)
     if before == 0 and count > 2 * size:
         before = size  # the whole map comes before itself
@@ -324,61 +289,8 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
     return kind(tuple(n for pair in reversed(sides) for n in pair))
 
 
-def _resize(node: FileNode, shape: Shape) -> Layer:
-    axes = len(_maps(shape)) - 1
-    mode = node.text("mode", "nearest")
-    place = node.text("coordinate_transformation_mode", "half_pixel")
-    nearest = node.text("nearest_mode", "round_prefer_floor")
-    node.expect(antialias=0, exclude_outside=0, keep_aspect_ratio_policy=b"stretch")
-    node.number("cubic_coeff_a", -0.75)
-    node.number("extrapolation_value", 0.0)
-    if node.has("axes"):
-        raise ConfigurationError("a Resize of some axes only")
-    scales, sizes = node.constant(2), node.constant(3) if len(node.inputs) > 3 else None
-    if sizes is not None and sizes.size:
-        if sizes.dtype.kind != "i" or sizes.ravel()[1:2].tolist() != [shape[0]]:
-            raise ConfigurationError(f"a Resize of samples of {shape} to {sizes.ravel()[:9]}")
-        output = tuple(int(n) for n in sizes.ravel()[2:])
-        factors = None
-    elif scales is not None and scales.size == axes + 2 and (scales.ravel()[:2] == 1).all():
-        factors = scales.ravel()[2:].astype(np.float32)
-        output = tuple(
-            int(np.floor(np.float32(n) * f)) for n, f in zip(shape[1:], factors, strict=True)
-        )
-    else:
-        raise ConfigurationError("a Resize of unknown size")
-    if len(output) != axes:
-        raise ConfigurationError(f"a Resize of samples of {shape} to {output}")
-    if factors is not None and place != "align_corners":
-        for axis in zip(shape[1:], output, factors, strict=True):
-            _expect_places(*axis, mode)
-    if mode == "nearest" and place == "asymmetric" and nearest == "floor":
-        return _upsample(shape, output, "nearest", None)
-    one = any(n == 1 for n in output)
-    half = place == "half_pixel" or (place == "pytorch_half_pixel" and not one)
-    if mode == "linear" and (half or place == "align_corners"):
-        word = "bilinear" if axes == 2 else "linear"
-        return _upsample(shape, output, word, True if place == "align_corners" else None)
-    raise ConfigurationError(
-        f"a Resize with mode={mode!r}, coordinate_transformation_mode={place!r}, "
-        f"nearest_mode={nearest!r}"
-    )
-
-
-def _expect_places(size: int, output: int, factor: np.float32, mode: str) -> None:
-    """Refuse a factor, such as 1.5 of 9 pixels, by which pixels lie elsewhere than by the sizes."""
-    steps = np.arange(output, dtype=np.float32)
-    if mode == "nearest":
-        differs = (steps / factor).astype(int) != steps.astype(int) * size // output
-    else:
-        places = [(steps + 0.5) / by - 0.5 for by in (factor, np.float32(output / size))]
-        differs = np.abs(places[0] - places[1]) > 1e-5 * size
-    if differs.any():
-        raise ConfigurationError(f"a Resize of {size} pixels by {factor:g}, to {output}")
-
-
-def _upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:
-    """By a factor where it is whole, else to a size."""
+def upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:
+    """A layer: by a factor where it is whole, else to a size."""
     if all(new % old == 0 for old, new in zip(shape[1:], output, strict=True)):
         factors = tuple(new // old for old, new in zip(shape[1:], output, strict=True))
         return Upsample(scale_factor=factors, mode=mode, align_corners=corners)
@@ -396,7 +308,7 @@ def _depth_to_space(node: FileNode, shape: Shape) -> Layer | list[Layer]:
 
 
 def _space_to_depth(node: FileNode, shape: Shape) -> list[Layer]:
-    return [PixelUnshuffle(node.integer("blocksize", 0)), ChannelShuffle(_maps(shape)[0])]
+    return [PixelUnshuffle(node.integer("blocksize", 0)), ChannelShuffle(maps(shape)[0])]
 
 
 #: What a note may say that a pooling is.
@@ -433,8 +345,6 @@ MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "AveragePool": _pool("Average"),
     "GlobalAveragePool": _global_pool("GlobalAverage"),
     "GlobalMaxPool": _global_pool("GlobalMax"),
-    "Pad": _pad,
-    "Resize": _resize,
     "Gather": _gather,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,

@@ -61,6 +61,50 @@ def _part(
     w.add(node, [Narrow(first, end - first)], (index,), view, output)
 
 
+def take_gather(w: Wiring, node: FileNode) -> bool:
+    """Whether a Gather takes one index of a dimension, or channels that are next to each other."""
+    if node.inputs[0] not in w.samples or node.inputs[1] not in w.file.constants:
+        return False
+    indices = w.file.constants[node.inputs[1]]
+    if indices.dtype.kind != "i" or indices.ndim > 1:
+        return False
+    one = indices.ndim == 0
+    index, order = w.ordered(node, node.inputs[0])
+    own, rank = w.own_shape(index), len(order) + 1
+    axis = node.given.get("axis", 0)
+    axis += rank * (axis < 0)
+    if not 1 <= axis < rank:
+        raise ConfigurationError(f"axis={axis}: it takes some of the samples")
+    size = own[order[axis - 1]]
+    places = indices.reshape(-1).tolist()
+    if not places or not all(-size <= place < size for place in places):
+        raise ConfigurationError(f"it takes {places[:9]} of {size} along axis {axis}")
+    first, count = places[0] % size, len(places)
+    of_channels = order[axis - 1] == 0
+    is_run = [place % size for place in places] == list(range(first, first + count))
+    if not (of_channels or (one and size == 1)):
+        if one:
+            raise ConfigurationError(
+                f"it takes one of {size} along axis {axis} of samples of {own}; only channels can "
+                "be taken"
+            )
+        return False
+    if not is_run:
+        raise ConfigurationError(f"it takes the channels {places[:9]}, which are not in order")
+    node.integer("axis", 0)
+    if count == size:
+        w.samples[node.output] = Samples(index, View.of(own).transposed(order))
+    else:
+        _part(w, node, index, order, (first, first + count), node.output)
+    if one:
+        value = w.samples[node.output]
+        left = [each for place, each in enumerate(value.shape, start=1) if place != axis]
+        if not left:
+            raise ConfigurationError("it leaves samples without a dimension")
+        w.samples[node.output] = Samples(value.layer, value.view.reshaped(tuple(left)))
+    return True
+
+
 def take_slice(w: Wiring, node: FileNode) -> None:
     """Channels that are next to each other."""
     parts: list[tuple[int, ...]] = []

@@ -17,8 +17,8 @@ CLOSE = 1e-4
 MOST_FACTORS = 12
 #: Operators that only mean something within a formula.
 FORMULAS = (
-    *("Add", "Div", "Erf", "Greater", "Mul", "Pow", "Reciprocal", "Sqrt", "Tanh", "Transpose"),
-    "Where",
+    *("Add", "Div", "Erf", "Greater", "If", "Mul", "Pow", "Range", "Reciprocal", "Sqrt", "Tanh"),
+    *("Transpose", "Where"),
 )
 Found = tuple[Layer, str]
 

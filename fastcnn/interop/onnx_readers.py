@@ -54,12 +54,21 @@ def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
 def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
+    if node.file.opset < 14 and any(node.outputs[1:]):
+        # Until then the number of outputs said it.
+        raise ConfigurationError("outputs of statistics, which are those of the batch")
     if len(shape) not in (1, 2, 3):
         raise ConfigurationError(f"batch normalisation of samples of {shape}")
     kind = BatchNorm2d if len(shape) == 3 else BatchNorm1d
-    arrays = [node.weight(place) for place in range(1, 5)]
+    # Statistics, and since opset 15 weights too, may be of another type than samples.
+    arrays = [
+        node.weight(place, of_any_type=node.file.opset >= (15 if place < 3 else 14))
+        for place in range(1, 5)
+    ]
     if any(array.shape != shape[:1] for array in arrays):
         raise ConfigurationError(f"its weights must have shape ({shape[0]},)")
+    if negative := int(np.sum(arrays[3] < 0)):
+        raise ConfigurationError(f"the variance of {negative} of {shape[0]} channels is negative")
     # ONNX's momentum is the share of the old statistics.
     momentum = round(1.0 - node.number("momentum", 0.9), 9)
     layer = kind(shape[0], eps=node.number("epsilon", 1e-5), momentum=momentum)

@@ -163,6 +163,10 @@ def squeezed(node: FileNode, sample: Shape) -> Shape:
     """Shape of a sample after a ``Squeeze`` of some of its dimensions."""
     axes = node.whole_numbers("axes", 1)
     rank = len(sample) + 1
+    if axes is None:
+        raise ConfigurationError(
+            "a Squeeze without axes removes the samples' dimension from a batch of one"
+        )
     places = {axis % rank for axis in axes or () if -rank <= axis < rank}
     if not axes or len(places) != len(axes) or any(not place for place in places):
         raise ConfigurationError(f"a Squeeze of axes {axes} of {('N', *sample)}")

@@ -6,12 +6,14 @@ from collections.abc import Callable
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_bounds import take_bounds
 from fastcnn.interop.onnx_channels import by_channel, scaled, shifted
+from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import FileNode
-from fastcnn.interop.onnx_map_readers import given
 from fastcnn.interop.onnx_norms import last_norm
-from fastcnn.interop.onnx_parts import take_slice, take_split
-from fastcnn.interop.onnx_readers import linear
+from fastcnn.interop.onnx_parts import take_gather, take_slice, take_split
+from fastcnn.interop.onnx_products import take_bias, take_gemm, take_mat_mul
+from fastcnn.interop.onnx_resampling import take_pad, take_resize
 from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
@@ -20,19 +22,17 @@ from fastcnn.layers import (
     AvgPool1d,
     AvgPool2d,
     Concat,
-    Conv1d,
-    Conv2d,
     Flatten,
     GlobalAvgPool1d,
     GlobalAvgPool2d,
     GlobalMaxPool1d,
     GlobalMaxPool2d,
     Layer,
-    Linear,
     LogSoftmax,
     MaxPool1d,
     MaxPool2d,
     Multiply,
+    PReLU,
     Softmax,
     Subtract,
 )
@@ -57,9 +57,13 @@ def _reshape(w: Wiring, node: FileNode) -> None:
 
 def _flatten(w: Wiring, node: FileNode) -> None:
     value = w.value(node.inputs[0])
-    axis = node.integer("axis", 1)
-    if axis not in (1, -len(value.shape)):
-        raise ConfigurationError(f"a Flatten of axis {axis}")
+    given = node.integer("axis", 1)
+    axis = given + (len(value.shape) + 1) * (given < 0)
+    if not 1 <= axis <= len(value.shape) or math.prod(value.shape[: axis - 1]) != 1:
+        raise ConfigurationError(
+            f"a Flatten of samples of {value.shape} with axis={given} makes rows that are not "
+            "samples"
+        )
     size = math.prod(value.shape)
     if value.view == View.of(w.own_shape(value.layer)):
         # Written as a layer even where nothing is left to be flattened.
@@ -107,8 +111,12 @@ def _identity(w: Wiring, node: FileNode) -> None:
 
 
 def _cast(w: Wiring, node: FileNode) -> None:
-    if node.integer("to", 0) != w.file.element_type:
-        raise ConfigurationError("a Cast of samples to another type is not supported")
+    kind = node.integer("to", 0)
+    if kind != w.file.element_type:
+        raise ConfigurationError(
+            f"a Cast of samples from {type_name(w.file.element_type)} to {type_name(kind)} is not "
+            "supported: all of a model is of one type"
+        )
     _identity(w, node)
 
 
@@ -176,7 +184,7 @@ def _arithmetic(kind: Callable[[], Layer] | None) -> Callable[[Wiring, FileNode]
             return
         place, constant = found
         source = node.inputs[1 - place]
-        if node.kind == "Add" and _bias(w, node, source, constant):
+        if node.kind == "Add" and take_bias(w, node, source, constant):
             return
         index, order = w.ordered(node, source)
         own = w.own_shape(index)
@@ -188,39 +196,14 @@ def _arithmetic(kind: Callable[[], Layer] | None) -> Callable[[Wiring, FileNode]
     return take
 
 
-def _bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool:
-    """Whether a summand is the bias of a product that is a node of its own."""
-    value = w.samples.get(product)
-    entry = w.entries[value.layer] if value is not None and value.layer >= 0 else None
-    if (
-        value is None
-        or entry is None
-        or entry.node.output != product
-        or entry.node.kind != "MatMul"
-        or w.file.readers[product] > 1
-        or entry.layer.parameters.get("bias") is not None
-    ):
-        return False
-    layer = entry.layer
-    if isinstance(layer, Linear):
-        made: Layer = linear(layer.weight, constant)
-    elif isinstance(layer, (Conv1d, Conv2d)):
-        order = w.order(value)
-        if order is None:
-            return False
-        bias = np.broadcast_to(by_channel(constant, order, entry.shape), entry.shape[:1])
-        made = type(layer)(
-            layer.in_channels,
-            layer.out_channels,
-            1,
-            weight_init=given(layer.weight),
-            bias_init=given(bias),
-        )
-    else:
-        return False
-    key = (*entry.node.inputs[1:], *(name for name in node.inputs if name != product))
-    w.add(node, [_shared(w, key, made)], entry.sources, value.view)
-    return True
+def _prelu(w: Wiring, node: FileNode) -> None:
+    """Slopes of channels that are last: others are found by their formula."""
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    slopes = by_channel(node.weight(1), order, own)
+    layer = PReLU(len(slopes))
+    layer.parameters["weight"][...] = slopes
+    w.add(node, [layer], (index,), View.of(own).transposed(order))
 
 
 def _power(w: Wiring, node: FileNode) -> None:
@@ -263,75 +246,6 @@ def _concat(w: Wiring, node: FileNode) -> None:
 
 
 # -- layers that read dimensions in another order ----------------------------------------------
-
-
-def _mat_mul(w: Wiring, node: FileNode) -> None:
-    if node.inputs[0] in w.file.constants:
-        raise ConfigurationError("a constant times samples, from the left")
-    value = w.value(node.inputs[0])
-    weight = node.weight(1)
-    if weight.ndim != 2 or not value.shape or value.shape[-1] != weight.shape[0]:
-        raise ConfigurationError(f"a product of {('N', *value.shape)} and {weight.shape}")
-    if len(value.shape) == 1:
-        _linear(w, node, weight.T, None, _key(node))
-        return
-    index, order = w.ordered(node, node.inputs[0])
-    own = w.own_shape(index)
-    if order[-1] != 0 or len(own) not in (2, 3):
-        raise ConfigurationError(
-            f"a product over the last dimension of {own}, which is not that of the channels"
-        )
-    kind = Conv2d if len(own) == 3 else Conv1d
-    arguments = {"bias": False, "weight_init": given(weight.T)}
-    layer = kind(own[0], weight.shape[1], 1, **arguments)  # type: ignore[arg-type]
-    w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
-
-
-def _gemm(w: Wiring, node: FileNode) -> None:
-    key = _key(node)
-    weight = node.weight(1) * np.float32(node.number("alpha", 1.0))
-    node.expect(transA=0)
-    if weight.ndim != 2:
-        raise ConfigurationError(f"its matrix has shape {weight.shape}")
-    beta, bias = np.float32(node.number("beta", 1.0)), None
-    if len(node.inputs) > 2 and node.inputs[2]:
-        bias = node.weight(2) * beta
-    _linear(w, node, weight if node.integer("transB", 0) else weight.T, bias, key)
-
-
-def _key(node: FileNode) -> object:
-    """What nodes of one layer have in common."""
-    return node.kind, node.inputs[1:], node.attributes_text()
-
-
-def _linear(
-    w: Wiring, node: FileNode, weight: np.ndarray, bias: np.ndarray | None, key: object
-) -> None:
-    """A linear layer of weights ``(out, in)``, which may take another order upon itself."""
-    value = w.value(node.inputs[0])
-    own = w.own_shape(value.layer)
-    size = math.prod(own)
-    turned = (
-        len(value.shape) == 1
-        and not value.view.is_expanded
-        and size == value.shape[0] == weight.shape[1]
-        and value.view != View.of(own).reshaped((size,))
-    )
-    if turned:
-        places = np.zeros(1, np.int64)
-        for step, count in value.view.dims[0]:
-            places = (places[:, None] + step * np.arange(count)).reshape(-1)
-        back = np.empty_like(weight)
-        back[:, places] = weight
-        layers: list[Layer] = [Flatten(), linear(back, bias)]
-        w.add(node, layers, (value.layer,))
-        return
-    w.append(node, _shared(w, key, linear(weight, bias)), node.inputs[0])
-
-
-def _shared(w: Wiring, key: object, layer: Layer) -> Layer:
-    """The layer of the same constants that there is, or this one."""
-    return w.shared.setdefault(key, layer)
 
 
 def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
@@ -408,27 +322,35 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
 TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Add": _arithmetic(Add),
     "Cast": _cast,
+    "Clip": take_bounds,
     "Concat": _concat,
     "Div": _arithmetic(None),
     "Expand": _expand,
     "Flatten": _flatten,
-    "Gemm": _gemm,
+    "Gemm": take_gemm,
     "Identity": _identity,
-    "MatMul": _mat_mul,
+    "MatMul": take_mat_mul,
+    "Max": take_bounds,
+    "Min": take_bounds,
     "Mul": _arithmetic(Multiply),
+    "PRelu": _prelu,
+    "Pad": take_pad,
     "Pow": _power,
     "ReduceMax": _reduce("max"),
     "ReduceMean": _reduce("mean"),
     "Reshape": _reshape,
+    "Resize": take_resize,
     "Slice": take_slice,
     "Split": take_split,
     "Squeeze": _squeeze,
     "Sub": _arithmetic(Subtract),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Upsample": take_resize,
 }
-#: Readers that may find the channels last; they say whether they did.
+#: Readers of some cases, such as channels that are last; they say whether it was one.
 LAST_TAKERS: dict[str, Callable[[Wiring, FileNode], bool]] = {
+    "Gather": take_gather,
     "LayerNormalization": _last_norm,
     "LogSoftmax": _last_norm,
     "Softmax": _last_norm,

@@ -21,6 +21,8 @@ from fastcnn.layers import Layer
 log = logging.getLogger("fastcnn.interop")
 #: Channels first, as channels last become them.
 FIRST = (0, 3, 1, 2)
+#: What may come before the channels are put first: it treats all of a sample, or a channel, alike.
+BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
 #: The largest sample: its numbers along a dimension, and all of them.
 MOST_ALONG, MOST_NUMBERS = 2**20, 2**28
 
@@ -43,6 +45,34 @@ class Samples:
     @property
     def shape(self) -> Shape:
         return self.view.shape
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What values are kept between.
+
+    Attributes
+    ----------
+    source : str
+    low, high : float
+    """
+
+    source: str
+    low: float = -np.inf
+    high: float = np.inf
+
+    def within(self, outer: "Bounds") -> "Bounds":
+        """Both, one after the other.
+
+        Raises
+        ------
+        ConfigurationError
+            If they do not overlap.
+        """
+        low, high = max(self.low, outer.low), min(self.high, outer.high)
+        if low > high:
+            raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave one number")
+        return Bounds(self.source, low, high)
 
 
 class Wiring:
@@ -80,6 +110,8 @@ class Wiring:
             self.samples[name] = Samples(-1 - place, view)
         self.numbers: dict[str, Numbers] = {}
         self.failures: dict[str, ConfigurationError] = {}
+        #: Values that have one bound alone, which another node may complete.
+        self.one_sided: dict[str, Bounds] = {}
         #: The nodes that were checked, by their first outputs.
         self.nodes: dict[str, FileNode] = {}
         self.patterns = Patterns(file, self.nodes)
@@ -91,15 +123,21 @@ class Wiring:
         self._arranged: dict[Samples, int] = {}
 
     def _is_channels_last(self, name: str, shape: Shape) -> bool:
-        """Whether nothing reads an input but what puts its channels first."""
-        takers = [node for node in self.file.nodes if name in node.inputs]
-        orders = [
-            tuple(attribute.ints)
-            for node in takers
-            for attribute in node.proto.attribute
-            if node.kind == "Transpose" and attribute.name == "perm"
-        ]
-        return len(shape) == 3 and len(orders) == len(takers) and set(orders) == {FIRST}
+        """Whether what reads an input puts its channels first, perhaps after it scaled them."""
+        if len(shape) != 3:
+            return False
+        waiting, is_last = [name], False
+        for node in self.file.nodes:
+            if not set(node.inputs) & set(waiting):
+                continue
+            perm = [tuple(a.ints) for a in node.proto.attribute if a.name == "perm"]
+            if node.kind == "Transpose" and perm == [FIRST]:
+                is_last = True
+            elif node.kind in BEFORE_TRANSPOSE and not set(node.outputs) & set(self.file.outputs):
+                waiting += node.outputs[:1]
+            else:
+                return False
+        return is_last
 
     # -- numbers -----------------------------------------------------------------------------
 
@@ -208,10 +246,10 @@ class Wiring:
 
     def _entry(self, node: FileNode, layer: Layer, sources: tuple[int, ...]) -> int:
         given = [self.own_shape(source) for source in sources]
-        for shape in given:
-            if max(shape) > MOST_ALONG or math.prod(shape) > MOST_NUMBERS:
-                raise ConfigurationError(f"samples of {shape} are larger than fastcnn imports")
         shape = layer.output_shape(*given)
+        for each in (*given, shape):
+            if max(each) > MOST_ALONG or math.prod(each) > MOST_NUMBERS:
+                raise ConfigurationError(f"samples of {each} are larger than fastcnn imports")
         self.entries.append(Entry(layer, sources, node, shape))
         return len(self.entries) - 1
 

@@ -21,7 +21,7 @@ from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import LoadReport, NamedArrays, matched
 from fastcnn.layers.structure import Structure
 from fastcnn.layers.wiring import Wiring, trace
-from fastcnn.weights import check_finite, weights_to_bytes
+from fastcnn.weights import check_values, weights_to_bytes
 
 
 class Model(Prediction, Connections, Layer):
@@ -365,7 +365,7 @@ class Model(Prediction, Connections, Layer):
             If the file cannot be written.
         """
         to_definition(self)
-        check_finite(f"{path} is not written", self.state_dict())
+        check_values(f"{path} is not written", self.state_dict())
         atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
 
     def to(self, dtype: Any) -> "Model":

@@ -288,7 +288,7 @@ class GroupNorm(_SampleNorm):
         """The shape of the input."""
         fits = len(input_shape) > 0 and input_shape[0] == self.num_channels
         shape = self._sample(input_shape, fits, f"({self.num_channels}, ...)")
-        check_sets("group_norm", self.arguments, shape)
+        check_sets(self.arguments, shape)
         return shape
 
 
@@ -356,18 +356,18 @@ class InstanceNorm2d(_SampleNorm):
         """The shape of the input."""
         fits = len(input_shape) == 3 and input_shape[0] == self.num_features
         shape = self._sample(input_shape, fits, f"({self.num_features}, H, W)")
-        check_sets("group_norm", self.arguments, shape)
+        check_sets(self.arguments, shape)
         return shape
 
 
-def check_sets(operation: str, arguments: Mapping[str, Any], shape: Shape) -> None:
+def check_sets(arguments: Mapping[str, Any], shape: Shape) -> None:
     """Refuse sets of one element, whose variance is always 0.
 
     Raises
     ------
     ShapeError
     """
-    if sets_of(operation, arguments, shape).members == 1:
+    if sets_of("group_norm", arguments, shape).members == 1:
         raise ShapeError(
             f"statistics need more than one value; samples of shape {shape} have "
             f"{prod(shape)}, each by itself"

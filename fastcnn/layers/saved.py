@@ -12,7 +12,7 @@ from fastcnn.layers.container import Model
 from fastcnn.layers.definition import from_definition
 from fastcnn.layers.description import METADATA
 from fastcnn.layers.state import LoadReport
-from fastcnn.weights import check_finite, read_weights
+from fastcnn.weights import check_values, read_weights
 
 
 def load(path: str | Path) -> Model:
@@ -40,7 +40,7 @@ def load(path: str | Path) -> Model:
     if path.is_dir():
         raise CheckpointError(f"{path} is a folder: name a file in it, such as best.safetensors")
     state, metadata = read_weights(path)
-    check_finite(str(path), state)
+    check_values(str(path), state)
     if METADATA not in metadata:
         raise CheckpointError(
             f"{path} has weights, but not how the model is built: build it yourself and call "
@@ -98,7 +98,7 @@ def load_state(
         If a weight in the file is NaN or infinite; the model is then unchanged.
     """
     state, metadata = read_weights(path)
-    check_finite(str(path), state)
+    check_values(str(path), state)
     renamed: dict[str, np.ndarray] = {}
     for key, value in state.items():
         name = _renamed(key, names or {})

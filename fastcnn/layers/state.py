@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.weights import check_variances
 
 
 class NamedArrays(Mapping[str, np.ndarray]):
@@ -141,6 +142,7 @@ def matched(
                 raise CheckpointError(
                     f"{used[0]} and {key} are one array in the model, but two in the state"
                 )
+    check_variances("the state", values)
     report = LoadReport(
         tuple(values),
         tuple(missing),

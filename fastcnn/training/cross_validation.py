@@ -1,6 +1,6 @@
 """k-fold cross-validation: a training for each fold, measured on that fold alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +11,7 @@ from fastcnn.data.dataset import Dataset, Samples
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
+from fastcnn.notebook import brief
 from fastcnn.training.evaluation import evaluate
 from fastcnn.training.fit import FitArguments, fit
 from fastcnn.training.history import History
@@ -30,14 +31,17 @@ class CrossValidation:
         What each fold gave with the network trained on the others; accuracies are NaN where
         targets are not classes.
     logits : ndarray, shape (N, ...)
-        The output for each sample of the network that was not trained on it.
+        The output for each sample of the network that was not trained on it; a dictionary where
+        there are several outputs.
     histories : list of History
     """
 
     losses: np.ndarray
     accuracies: np.ndarray
-    logits: np.ndarray
+    logits: Any
     histories: list[History]
+
+    __repr__ = brief
 
     @property
     def loss(self) -> float:
@@ -117,15 +121,27 @@ def cross_validate(
         test = _given(samples.subset(held))
         histories.append(fit(model, _given(samples.subset(others)), test, **options))
         found.append(evaluate(model, test, loss=o.make_loss(), backend=o.backend))
-    logits = np.empty((len(samples), *found[0].logits.shape[1:]), found[0].logits.dtype)
-    for held, one in zip(rows, found, strict=True):
-        logits[held] = one.logits
+    logits: Any
+    if isinstance(found[0].logits, dict):
+        logits = {
+            name: _in_order(rows, [one.logits[name] for one in found]) for name in found[0].logits
+        }
+    else:
+        logits = _in_order(rows, [one.logits for one in found])
     return CrossValidation(
         np.array([one.loss for one in found]),
         np.array([one.accuracy for one in found]),
         logits,
         histories,
     )
+
+
+def _in_order(rows: Sequence[np.ndarray], parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Outputs of the folds, in the order of all samples."""
+    whole = np.empty((sum(map(len, rows)), *parts[0].shape[1:]), parts[0].dtype)
+    for held, part in zip(rows, parts, strict=True):
+        whole[held] = part
+    return whole
 
 
 def _given(samples: Samples) -> Data:

@@ -11,6 +11,7 @@ from fastcnn.execution.executor import joint_scores, mean_score
 from fastcnn.layers import Model
 from fastcnn.layers.packing import unpack
 from fastcnn.losses import JointLoss, as_loss
+from fastcnn.notebook import brief
 from fastcnn.optim import SGD
 from fastcnn.training.samples import as_samples, say_unused
 from fastcnn.training.stream import Given, as_arrays
@@ -33,6 +34,9 @@ class Evaluation(NamedTuple):
     loss: float
     accuracy: float
     logits: Any
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 class JointEvaluation(Evaluation):

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,18 @@ def theme(name: str) -> Iterator[None]:
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
     """A figure without pyplot: importing that costs more than an epoch of training."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = _notebook_figure()(figsize=(width, height), layout=layout)
     FigureCanvasAgg(figure)
     return figure
+
+
+@cache
+def _notebook_figure() -> Any:
+    """Figures that Jupyter shows, which knows those of pyplot alone."""
+    from matplotlib.figure import Figure
+
+    return type("Figure", (Figure,), {"_repr_png_": png})
 
 
 #: Kinds of files that figures are written as, by the ends of their names.

@@ -30,7 +30,7 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.finding import Finding
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
-from fastcnn.training.metrics import check_outputs, larger_is_better
+from fastcnn.training.metrics import check_outputs, check_targets, larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.rate_search import found_rate
 from fastcnn.training.recorder import Recorder
@@ -247,6 +247,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             )
             check_outputs(o.make_metrics(), loss)
             _check_monitored(o, division, test_data is not None)
+            check_targets(o.make_metrics(), training_data.labels, model.graph().output_shape, loss)
             trained_on = len(training_data) if division.rows is None else len(division.rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import are_probabilities
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import JointLoss, Loss
 
@@ -50,6 +51,11 @@ class Metric:
 def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Predicted and true classes of all samples or pixels, and how many classes there are."""
     if targets.dtype.kind == "f":
+        if targets.shape != outputs.shape or not are_probabilities(targets):
+            raise ConfigurationError(
+                "a metric of classes or labels has no meaning for targets that are values: there "
+                "are mae, rmse and r2"
+            )
         targets = targets.argmax(axis=1)
     if targets.ndim != outputs.ndim - 1:
         raise ConfigurationError("a metric of classes needs targets that are classes")
@@ -198,6 +204,8 @@ METRICS: dict[str, Metric] = {
         Metric("r2", r2),
     )
 }
+#: Targets that are looked at before a training.
+LOOKED_AT = 64
 #: Names with a number in them.
 TOP = re.compile(r"top[1-9]\d*")
 #: What every epoch's record has.
@@ -294,6 +302,25 @@ def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
                 f"metrics: the model has the outputs {', '.join(known)}: say of which, as in "
                 f"metrics={{{known[0]!r}: [{metric.name!r}]}}"
             )
+
+
+def check_targets(
+    metrics: Sequence[Metric], labels: np.ndarray, output_shape: tuple[int, ...], loss: Loss
+) -> None:
+    """Refuse named metrics that do not suit the targets, before anything is trained.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    named = [metric for metric in metrics if metric.function.__module__ == __name__]
+    few = np.asarray(labels[:LOOKED_AT])
+    outputs = np.zeros((len(few), *output_shape), np.float32)
+    for metric in named:
+        try:
+            compute([metric], outputs, few, loss)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"metrics: {metric.name}: {error}") from None
 
 
 def _check_scikit_learn() -> None:

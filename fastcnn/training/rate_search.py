@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ConfigurationError, NonFiniteError
+from fastcnn.notebook import brief
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.history import History
@@ -50,6 +51,8 @@ class RateSearch:
     losses: np.ndarray
     smoothed: np.ndarray
     suggestion: float
+
+    __repr__ = brief
 
     def __str__(self) -> str:
         return (

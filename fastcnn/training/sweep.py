@@ -26,6 +26,7 @@ FIXED = {
     "average_every": "each training has one process",
     "sync_batch_norm": "each training has one process",
     "validation": "all trainings are compared by the same samples, those of base.validation",
+    "metrics": "all trainings are compared by the same numbers, those of base.metrics or --metric",
 }
 #: By what trainings may be ranked; the test data choose nothing.
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
@@ -171,7 +172,7 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
             "metric validation_accuracy: targets are not classes, or nothing is held out: rank by "
             "another, such as validation_loss"
         )
-    loss = f"{metric.partition('_')[0]}_loss"
+    loss = _loss_of(metric)
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
 
 
@@ -220,8 +221,15 @@ def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
     return recipe, f"validation_{name}"
 
 
+def _loss_of(metric: str) -> str:
+    """The loss that ranks trials whose metric is the same."""
+    return f"{metric.partition('_')[0]}_loss"
+
+
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """The trials of the settings that are best on average over their seeds, best first.
+
+    Where these means are equal, the mean loss decides, as in :func:`rank`.
 
     A seed that is best among several is so by chance: it says nothing of the next training.
 
@@ -235,10 +243,13 @@ def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") 
     for trial in trials:
         settings = {name: value for name, value in trial.settings.items() if name != "seed"}
         groups.setdefault(repr(settings), []).append(trial)
+
+    def mean(group: list[Trial], name: str) -> float:
+        return sum(trial.score(name) for trial in group) / len(group)
+
+    loss = _loss_of(metric)
     best = max(
-        groups.values(),
-        key=lambda group: sum(trial.score(metric) for trial in group) / len(group),
-        default=[],
+        groups.values(), key=lambda group: (mean(group, metric), mean(group, loss)), default=[]
     )
     return rank(best, metric)
 
@@ -303,7 +314,7 @@ def sweep(
     def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
-            if name in given:
+            if name in (chosen if name == "metrics" else given):
                 raise ConfigurationError(f"{name} has no effect in a sweep: {reason}")
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")

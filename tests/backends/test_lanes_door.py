@@ -60,7 +60,8 @@ UNREAD = {
       for what in ("", "joined ")),
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
     # All threads have one room.
-    *((f"Winograd 2-D {name}", "Z_SLOT") for name in ("inputs", "products", "outputs")),
+    *((f"Winograd 2-D {name}", "Z_SLOT")
+      for name in ("inputs", "products", "outputs", "gradients", "gradients of inputs")),
     *((f"{name} small maps", "Z_SLOT") for name in ("transpose", "gradient of")),
     # Their formulas have no numbers.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")

@@ -121,6 +121,10 @@ SHAPES = [
     (5, 48, 32, (10, 14), (3, 3), (0, 2)),
     (33, 64, 40, (4, 2), (3, 3), (2, 3)),
     (1, 33, 35, (7, 7), (3, 3), (1, 1)),
+    # The transpose of fewer tiles than cover the input, and of one.
+    (21, 16, 24, (13, 14), (3, 3), (0, 0)),
+    (17, 18, 16, (6, 3), (3, 3), (0, 0)),
+    (2, 64, 80, (30, 6), (3, 3), (1, 0)),
     # Tiles and channels of which every register tile has some.
     (3, 20, 23, (9, 19), (3, 3), (1, 1)),
     (18, 37, 31, (20, 19), (3, 3), (1, 2)),
@@ -383,9 +387,10 @@ def test_flops_both_ways() -> None:
     found = dict(zip(program.names, program.costs(), strict=True))
     t = transforms(3, EXACT)
     weight, pixels, outputs = (operations(m) for m in t)
-    gradient = operations(t.output.T)
+    gradient, transposed = operations(t.output.T), operations(t.input.T)
     tiles, products = 4 * 3, 2 * 36 * 16 * 24
-    back = products + 24 * 12 * pixels + 16 * (10 * outputs + 16)
+    # Neighbours share 20 of 36 pixels of a tile.
+    back = products + 24 * 10 * gradient + 16 * (12 * transposed + 20 + 16)
     assert found["c: input gradient"].flops == 32 * tiles * back
     # Pooled windows of seven by five lie in tiles of two by two.
     forward = products + 16 * 12 * pixels + 24 * (10 * outputs + 16)
@@ -432,20 +437,22 @@ def test_an_algorithm_can_be_forced() -> None:
         pass
 
 
+@pytest.mark.parametrize("convolution", ["winograd2d", "winograd2d_batch"])
 @pytest.mark.parametrize(("size", "batch"), [(8, 33), (4, 70), (7, 20), (13, 16)])
-def test_many_blocks_at_once(size: int, batch: int) -> None:
+def test_both_ways_on_any_threads(size: int, batch: int, convolution: str) -> None:
     """The same step as by sums over taps, to float32's roundings; the same bits on any threads."""
     generator = np.random.default_rng(size)
     x = generator.standard_normal((batch, 6, size, size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
     found = {}
-    for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
+    for name, threads in (("direct", 1), *((convolution, count) for count in (1, 2, 3))):
         model = Sequential(
             Conv2d(6, 20, 3, padding=1, seed=0), ReLU(), MaxPool2d(2),
             Conv2d(20, 30, 3, padding=2, seed=1), fastcnn.BatchNorm2d(30), ReLU(),
             fastcnn.Residual(Sequential(Conv2d(30, 30, 3, padding=1, bias=False, seed=2), ReLU())),
-            Conv2d(30, 17, 3, padding=1, seed=3), ReLU(), Flatten(),
-            Linear(17 * (size // 2 + 2) ** 2, 5, seed=4), input_shape=(6, size, size),
+            Conv2d(30, 17, 3, seed=3), ReLU(),
+            fastcnn.ConvTranspose2d(17, 20, 3, padding=(1, 0), seed=4), ReLU(), Flatten(),
+            Linear(20 * (size // 2) * (size // 2 + 2), 5, seed=5), input_shape=(6, size, size),
         )  # fmt: skip
         with forced(name), workers(threads):
             executor = make_executor(
@@ -459,11 +466,11 @@ def test_many_blocks_at_once(size: int, batch: int) -> None:
             executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
         with forced(name):
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
-    first = found["winograd2d_batch", 1]
+    first = found[convolution, 1]
     for one, other in zip(first, found["direct", 1], strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
     for threads in (2, 3):
-        for one, other in zip(first, found["winograd2d_batch", threads], strict=True):
+        for one, other in zip(first, found[convolution, threads], strict=True):
             np.testing.assert_array_equal(one, other)
 
 

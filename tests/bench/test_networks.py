@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import fastcnn
-from bench.networks.check import ENGINE, Check, check, largest_difference
-from bench.networks.page import CHECKS, render_networks
+from bench.networks.check import ENGINE, SAME, Check, check, largest_difference
+from bench.networks.exporters import WAYS, check_exporters
+from bench.networks.page import CHECKS, EXPORTERS, render_networks
 from bench.networks.residual import merged
 from bench.networks.tasks import TASKS, evidence_bound
 from bench.networks.times import time_steps
@@ -102,6 +103,34 @@ def test_against_pytorch_and_onnx(name: str) -> None:
     assert record["engine"] == ENGINE
     assert record["smooth_difference"] < ROUNDING
     assert record["onnx"] == ""
+
+
+def test_the_page_has_every_network_of_both_exporters() -> None:
+    records = Records.read(RESULTS / EXPORTERS).records
+    assert [record["network"] for record in records] == list(TASKS)
+    for record in records:
+        assert all(record[way] is not None and record[way] < SAME for way in WAYS), record
+
+
+def _expect_all_read(name: str, ways: tuple[str, ...]) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    record = check_exporters(TASKS[name], ways)
+    assert [record[f"{way}_reason"] for way in ways] == [""] * len(ways)
+    assert all(record[way] < SAME for way in ways)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("name", ["alexnet_cifar", "vae", "alphazero", "tcn"])
+def test_files_of_pytorch_s_exporters(name: str) -> None:
+    _expect_all_read(name, ("script_open", "dynamo_fixed"))
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+@pytest.mark.parametrize("name", TASKS)
+def test_files_of_pytorch_s_exporters_of_each_network(name: str) -> None:
+    _expect_all_read(name, tuple(WAYS))
 
 
 @pytest.mark.slow

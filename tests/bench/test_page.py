@@ -34,7 +34,7 @@ def test_readme_is_what_the_results_say(report: Report) -> None:
     rows = table_of(generated)
     steps = [r for r in report.results if r.suite == "step" and r.rounds]
     assert len(rows) == len({(r.work, r.batch) for r in steps})
-    for work, batch, own, peer, times in rows:
+    for work, batch, times, own, peer in rows:
         here = [r for r in steps if (r.work, r.batch) == (work, int(batch))]
         least = min(r.median for r in here if r.contestant == "lanes")
         assert number(own) == pytest.approx(least, rel=0.01)

@@ -202,6 +202,12 @@ def test_paragraphs_of_help() -> None:
             assert "\n" not in paragraph or paragraph.startswith(" "), name
 
 
+def test_examples_fit_a_terminal() -> None:
+    for name in COMMANDS:
+        for line in in_paragraphs(command(name).__doc__).split("\n"):
+            assert not line.startswith(" ") or len(line) <= 78, f"{name}: {line}"
+
+
 def test_the_list_of_commands_says_what_they_say_of_themselves() -> None:
     for name, listed in COMMANDS.items():
         found = command(name)

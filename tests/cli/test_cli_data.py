@@ -41,6 +41,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_evaluate_on_data_of_other_classes(trained: Path, tmp_path: Path) -> None:
+    for name in ("cat", "mouse", "dog"):
+        for index in range(30):
+            put(tmp_path / "zoo" / name / f"{index}.png")
+    output = fastcnn("evaluate", trained / "run", "--data", tmp_path / "zoo")
+    assert "zoo: images of other classes are left out: mouse" in output
+    shutil.rmtree(tmp_path / "zoo" / "dog")
+    output = fastcnn("evaluate", trained / "run", "--data", tmp_path / "zoo", code=2)
+    assert "zoo: its classes are cat, mouse; the network of" in output
+    assert "tells cat, dog apart: dog missing" in output
+
+
 def test_evaluate_says_which_test_pictures_have_changed(trained: Path, tmp_path: Path) -> None:
     assert "warning" not in fastcnn("evaluate", trained / "run")
     pets = trained / "pets"

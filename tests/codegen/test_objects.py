@@ -280,6 +280,7 @@ def test_a_process_that_finds_its_kernels_does_not_import_numba(tmp_path: Path) 
         assert expected is None or done.stdout.split()[-1] == expected
 
 
+@pytest.mark.slow
 def test_nothing_can_be_written(tmp_path: Path) -> None:
     """No home, no cache: everything works, compiled by the process, which says so."""
     (tmp_path / "file").write_text("")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fastcnn import data
+from fastcnn.data import folders
 from fastcnn.data.split import held_out
 from fastcnn.errors import DataError
 
@@ -204,14 +205,52 @@ def test_links(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
 def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         put(tmp_path / "pets" / name / "a.png")
-        for one in ("x", "y"):
-            put(tmp_path / one / "b.png")
-            (tmp_path / "pets" / name / one).symlink_to(tmp_path / one)
-    for one, other in (("x", "y"), ("y", "x")):
-        for index in range(4):
-            (tmp_path / one / f"{index}").symlink_to(tmp_path / other)
+        for one, other in (("x", "y"), ("y", "x")):
+            put(tmp_path / name / one / "b.png")
+            (tmp_path / "pets" / name / one).symlink_to(tmp_path / name / one)
+            for index in range(4):
+                (tmp_path / name / one / f"{index}").symlink_to(tmp_path / name / other)
     train, test = data.read_folder(tmp_path / "pets")
     assert len(train) + len(test) == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+@pytest.mark.parametrize("link", ["horse", "cat/inner", "aaa"])
+def test_pictures_of_two_classes_are_refused(pets: Path, link: str) -> None:
+    (pets / link).symlink_to(pets / "dog")
+    with pytest.raises(DataError, match=r"have the same pictures, by links"):
+        data.read_folder(pets)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_training_pictures_are_not_for_testing_by_a_link(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        put(tmp_path / "train" / name / "a.png")
+        put(tmp_path / "notes" / "read me.txt")
+        (tmp_path / "train" / name / "notes").symlink_to(tmp_path / "notes")
+    (tmp_path / "test").symlink_to(tmp_path / "train")
+    with pytest.raises(DataError, match=r"train/cat and test/cat have the same pictures"):
+        data.read_folder(tmp_path)
+
+
+def test_a_folder_that_ends_nowhere_is_refused_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders, "MOST_EMPTY", 6)
+    for index in range(9):
+        (tmp_path / "disk" / f"{index}" / "inner").mkdir(parents=True)
+    with pytest.raises(DataError, match="more than 6 folders without a picture"):
+        folders.pictures_in(tmp_path / "disk", folders.Found())
+    with pytest.raises(DataError, match="more than 6 folders without a picture"):
+        data.read_folder(tmp_path / "disk")
+    for index in range(9):
+        put(tmp_path / "disk" / f"{index}" / "inner" / "a.png")
+    assert len(folders.pictures_in(tmp_path / "disk", folders.Found())) == 9
+
+
+def test_the_folder_within_is_meant(pets: Path) -> None:
+    with pytest.raises(DataError, match=r"found pets; .*; did you mean .*pets\?"):
+        data.read_folder(pets.parent)
 
 
 def test_folders_without_classes(tmp_path: Path) -> None:

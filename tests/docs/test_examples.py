@@ -1,9 +1,12 @@
-"""The example scripts run, as a user would run them."""
+"""The example scripts run, as a user would run them, but for the imports of a new process."""
 
+import contextlib
+import io
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,13 +15,17 @@ from PIL import Image
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 
 
+pytestmark = pytest.mark.usefixtures("own_kernels")
+
+
 def run(name: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    printed = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [name, *map(str, arguments)]),
+        contextlib.redirect_stdout(printed),
+    ):
+        runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+    return printed.getvalue()
 
 
 def test_train_and_deploy(tmp_path: Path) -> None:

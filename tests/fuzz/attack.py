@@ -1,7 +1,7 @@
-"""Attack one reader with mutated files: ``python -m tests.fuzz.attack NAME SEED COUNT``.
+"""Attack readers with mutated files: ``python -m tests.fuzz.attack SEED COUNT NAME...``.
 
-Prints a line of JSON for each failure and a last one with the counts. The process has 2 GB of
-address space; an input that takes longer than 10 seconds ends it.
+Prints a line of JSON for each failure, and one with the counts of each reader. The process has 2 GB
+of address space; an input that takes longer than 10 seconds ends it.
 """
 
 import faulthandler
@@ -66,8 +66,8 @@ def attack(
 
 
 def main() -> None:
-    """Attack the reader named on the command line."""
-    name, seed, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    """Attack the readers named on the command line; those that take long with fewer inputs."""
+    seed, most, *names = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     try:
         import resource
 
@@ -75,9 +75,13 @@ def main() -> None:
     except ImportError:  # Windows has no such limit
         pass
     warnings.simplefilter("error", RuntimeWarning)
-    reader = all_readers()[name]
-    counts = attack(reader, seed, count, lambda found: print(json.dumps(found), flush=True))
-    print(json.dumps({"reader": name, **counts}), flush=True)
+    for name in names:
+        reader = all_readers()[name]
+
+        def report(found: dict[str, Any], name: str = name) -> None:
+            print(json.dumps({"reader": name, **found}), flush=True)
+
+        report(attack(reader, seed, max(5, most // reader.cost), report))
 
 
 if __name__ == "__main__":

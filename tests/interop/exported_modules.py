@@ -407,13 +407,6 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "nhwc": ((16, 16, 3),),
     "nhwc_pixels": ((16, 16, 3),),
 }
-#: What is refused, by network and exporter, and the reason that is named.
-REFUSED = {
-    ("local_response", False): r"\(If\): fastcnn has no layer",
-    ("local_response", True): r"\((Pad|AveragePool)\): ",
-    # The exporter writes a Gather of numbers that it computes from the batch size.
-    ("convnext_pool", True): r"\(Reshape\): a Reshape of samples of \(4, 1, 1\) to \(-1\)",
-}
 #: What the exporter without dynamo cannot write.
 UNKNOWN = {("channel_shuffle", False)}
 

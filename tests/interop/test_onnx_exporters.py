@@ -13,7 +13,6 @@ pytest.importorskip("onnxscript", reason="onnxscript is not installed")
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
 from fastcnn.data.dataset import ArrayDataset  # noqa: E402
-from fastcnn.errors import ConfigurationError  # noqa: E402
 from fastcnn.execution.executors import make_executor  # noqa: E402
 from fastcnn.interop import export_onnx, import_onnx  # noqa: E402
 from fastcnn.losses import CrossEntropyLoss  # noqa: E402
@@ -24,6 +23,7 @@ from tests.interop import exported_modules as modules  # noqa: E402
 FAST = (
     *("mobilenet_v3", "shufflenet", "senet", "convnext", "unet_size", "vae", "siamese", "pads"),
     *("affine", "gated", "nhwc", "nhwc_pixels", "two_heads", "norms", "pixels", "poolings"),
+    *("local_response", "convnext_pool"),
 )
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
 
@@ -38,7 +38,7 @@ def _cases() -> list[Any]:
         for name in modules.MODULES
         for dynamo in (False, True)
         for dynamic in (False, True)
-        if (name, dynamo) not in modules.UNKNOWN and (name, dynamo) not in modules.REFUSED
+        if (name, dynamo) not in modules.UNKNOWN
     ]  # fmt: skip
 
 
@@ -97,13 +97,6 @@ def test_import_and_back(
             assert value == pytest.approx(wanted, abs=1e-5 * max(1.0, float(np.abs(wanted).max())))
     kinds = [[type(layer) for _, layer in made.named_leaves()] for made in (model, back)]
     assert kinds[0] == kinds[1]
-
-
-@pytest.mark.parametrize(("name", "dynamo"), modules.REFUSED)
-def test_refused_by_name(name: str, dynamo: bool, tmp_path: Path) -> None:
-    modules.export(name, tmp_path / "m.onnx", dynamo, True)
-    with pytest.raises(ConfigurationError, match=modules.REFUSED[name, dynamo]):
-        import_onnx(tmp_path / "m.onnx")
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "shufflenet", "senet", "convnext", "nhwc"])

@@ -153,8 +153,8 @@ def test_padding_by_words(mode: str, stride: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        (lambda: [node("Flatten", "x", axis=2)], "a Flatten of axis 2"),
-        (lambda: [node("Clip", "x")], "Clip.*no layer"),
+        (lambda: [node("Flatten", "x", axis=2)], "axis=2 makes rows"),
+        (lambda: [node("Clip", "x")], "computes nothing"),
         (lambda: [node("Reshape", "x two")], "a Reshape of samples"),
         (lambda: [node("AveragePool", "x", kernel_shape=[2, 2], pads=[0, 0, 1, 1])], "symmetric"),
         (lambda: [node("ConvTranspose", "x t", output_shape=[20, 20])], "output_shape"),

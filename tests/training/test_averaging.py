@@ -58,6 +58,70 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
     assert found[1] == pytest.approx(found[0], abs=1e-5)
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("backend", ["reference", "im2col", "lanes"])
+@pytest.mark.parametrize("choice", ["plain", "cosine", "lookahead"])
+def test_accumulated_steps_are_pytorchs(choice: str, backend: str) -> None:
+    """With weights, a rate for each step, a short last group, and statistics of small batches."""
+    torch = pytest.importorskip("torch")
+    count, size, steps = len(X), 8, 2 * -(-len(X) // 24)
+    model = network(normalised=True)
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(2, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(64, 3),
+    ).double()
+    names = dict(zip(model.state_dict(), module.state_dict(), strict=True))
+    module.load_state_dict({n: torch.tensor(model.state_dict()[k]) for k, n in names.items()})
+    slow = [value.detach().clone() for value in module.parameters()]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
+    generator, step = np.random.default_rng(3), 0
+    for _ in range(2):
+        order = generator.permutation(count)
+        for start in range(0, count, 3 * size):
+            rows = order[start : start + 3 * size]
+            optimizer.zero_grad()
+            for first in range(0, len(rows), size):
+                part = rows[first : first + size]
+                losses = torch.nn.functional.cross_entropy(
+                    module(torch.tensor(X[part]).double()), torch.tensor(Y[part]), reduction="none"
+                )
+                ((losses * torch.tensor(WEIGHT[part])).sum() / WEIGHT[rows].sum()).backward()
+            if choice == "cosine":
+                optimizer.param_groups[0]["lr"] = 0.05 * (1 + np.cos(np.pi * step / steps))
+            optimizer.step()
+            step += 1
+            if choice == "lookahead" and step % 2 == 0:
+                for own, value in zip(slow, module.parameters(), strict=True):
+                    own += 0.5 * (value.detach() - own)
+                    value.data.copy_(own)
+    options = {
+        "plain": {},
+        "cosine": {"schedule": "cosine"},
+        "lookahead": {"lookahead": "every=2,alpha=0.5"},
+    }
+    fit(
+        model,
+        (X, Y, WEIGHT),
+        epochs=2,
+        batch_size=size,
+        accumulate=3,
+        optimizer=SGD(0.1, momentum=0.9),
+        seed=3,
+        backend=backend,
+        diagnose=False,
+        **options[choice],
+    )
+    expected = {key: value.numpy() for key, value in module.state_dict().items()}
+    if choice == "lookahead":  # which moves running statistics, too
+        expected = dict(zip((n for n, _ in module.named_parameters()), slow, strict=True))
+    for key, value in model.state_dict().items():
+        if names[key] in expected:
+            assert value == pytest.approx(np.asarray(expected[names[key]]), abs=1e-6), key
+
+
 def test_bits_of_accumulated_steps_do_not_depend_on_threads() -> None:
     found = []
     for threads in (1, 2, 3):

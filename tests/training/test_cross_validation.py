@@ -9,7 +9,7 @@ import fastcnn
 from fastcnn import data
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.layers import Conv2d, Flatten, Linear, Sequential
+from fastcnn.layers import Conv2d, Flatten, Input, Linear, Model, Sequential
 from fastcnn.training import EarlyStopping
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -112,3 +112,16 @@ def test_views_need_images() -> None:
     flat = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     with pytest.raises(ShapeError, match="tta='flip' needs images"):
         fastcnn.evaluate(flat, (np.zeros((5, 4)), np.zeros(5, int)), tta="flip")
+
+
+def test_several_outputs_are_put_in_order() -> None:
+    x = Input((1, 4, 4))
+    y = Flatten()(x)
+    model = Model(x, {"kind": Linear(16, 3, seed=0)(y), "size": Linear(16, 1, seed=1)(y)})
+    images = np.random.default_rng(0).random((30, 1, 4, 4)).astype(np.float32)
+    targets = {"kind": np.arange(30) % 3, "size": images.mean(axis=(1, 2, 3))}
+    found = fastcnn.cross_validate(
+        model, (images, targets), folds=3, loss=["cross_entropy", "mse"], epochs=1, lr=0.0
+    )
+    for name, logits in model.logits(images).items():
+        assert found.logits[name] == pytest.approx(logits, abs=1e-6)

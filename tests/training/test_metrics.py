@@ -240,6 +240,26 @@ def test_each_output_has_its_own(tmp_path: Path) -> None:
         train("wrong", metrics="f1")
 
 
+def test_values_are_no_classes() -> None:
+    """They are refused before an epoch is trained; rows of probabilities are classes."""
+    outputs = GENERATOR.standard_normal((30, 3))
+    shares = GENERATOR.dirichlet(np.ones(3), 30)
+    found = compute(as_metrics("f1"), outputs, shares, MSELoss())
+    assert found == compute(as_metrics("f1"), outputs, shares.argmax(axis=1), CrossEntropyLoss())
+    for name in ("f1", "top2", "auc"):
+        model = network()
+        before = model.parameter_vector.copy()
+        with pytest.raises(ConfigurationError, match=f"metrics: {name}: .* are mae, rmse and r2"):
+            fastcnn.fit(
+                model, (X, X[:, 0, 0, :3]), loss="mse", metrics=name, validation=0.2, epochs=1
+            )
+        assert np.array_equal(model.parameter_vector, before)
+    with pytest.raises(ConfigurationError, match="metrics: top3: top3 is always 1 for 3 classes"):
+        fastcnn.fit(network(), (X, Y), metrics="top3", validation=0.2, epochs=1)
+    with pytest.raises(ConfigurationError, match="metrics: mae: a metric of values"):
+        fastcnn.fit(network(), (X, Y), metrics="mae", validation=0.2, epochs=1)
+
+
 def test_progress_shows_them() -> None:
     epoch = {
         "epoch": 3,

@@ -12,7 +12,7 @@ from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import TreeParzen
-from fastcnn.training.sweep import Span, Trial, draw, grid, measuring, rank, sweep
+from fastcnn.training.sweep import Span, Trial, best_settings, draw, grid, measuring, rank, sweep
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +123,15 @@ def test_ranking_by_loss_and_ties() -> None:
     assert [one.number for one in rank(trials, "validation_loss")] == [3, 2, 1, 4]
 
 
+def test_the_best_settings_are_the_first_of_the_ranking() -> None:
+    def trial(number: int, loss: float) -> Trial:
+        epoch = {"validation_accuracy": 0.9, "validation_loss": loss, "seconds": 0.1}
+        return Trial(number, {"lr": number}, Recipe(), [epoch], "finished")
+
+    trials = [trial(1, 0.3), trial(2, 0.2), trial(3, 0.25)]
+    assert best_settings(trials) == rank(trials)[:1] == trials[1:2]
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -148,6 +157,7 @@ def test_bad_spaces(call: Any, message: str) -> None:
         ({"schedule": "linear"}, "schedule must be one of"),
         ({"threads": 2}, "threads has no effect in a sweep: each training has one thread"),
         ({"diagnose": False}, "diagnose has no effect in a sweep"),
+        ({"metrics": "f1"}, "metrics has no effect in a sweep: all trainings are compared by"),
         ({"average_every": 2}, "average_every has no effect in a sweep"),
         ({"validation": 0.2}, "validation has no effect in a sweep: all trainings are compared by"),
         ({"momentum": 0.5, "optimizer": "adam"}, "momentum has no effect with the optimizer adam"),

@@ -46,6 +46,8 @@ PASS_ROWS = 57
 PHASES, PHASE_TABLE = 58, 59
 #: Whether a convolution writes means and squares of its outputs to EXTRA, for each strip.
 MOMENTS = 60
+#: Rows of Y; tiles in a row of the map.
+Y_ROWS, ACROSS = 61, 62
 
 # Kernels.
 (
@@ -127,7 +129,10 @@ MOMENTS = 60
     K_DEPTHWISE,
     K_DEPTHWISE_GRADIENT,
     K_INPUT_LANES_GRADIENT,
-) = range(78)
+    K_WINOGRAD2D_ADJOINT,
+    K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
+    K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
+) = range(81)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import instruction_set
+from fastcnn.notebook import brief
 from fastcnn.text_table import text_table
 
 
@@ -71,6 +72,8 @@ class Program:
     #: Packed weights, where the program's parameters are not the model's.
     weights: np.ndarray | None = None
 
+    __repr__ = brief
+
     @classmethod
     def collected(cls, planner: Planner, **more: Any) -> "Program":
         """What a planner has collected, with the fields that it does not know."""
@@ -109,9 +112,12 @@ class Program:
             L.K_CONV: wants_x,
             L.K_DEPTHWISE: wants_x,
             L.K_WINOGRAD2D: wants_x,
+            L.K_WINOGRAD2D_ADJOINT: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
             L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
+            L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: wants_x,
+            L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: wants_x,
             L.K_DIRECT_BATCH: wants_x,
             L.K_DIRECT_BATCH_TURN: wants_weight,
             L.K_DIRECT_BATCH_GRADIENT: wants_weight,

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
@@ -30,7 +31,7 @@ from fastcnn.errors import ProgramError
 def winograd2d_weights(r: Reach) -> Touches:
     units = -(-r.count(L.IN) // LANES)
     kernels = r.entries(L.TAP_TABLE, units * LANES)
-    yield parameters("TAP_TABLE", kernels + r.along(9, r.among(L.MODE, (1, -1))))
+    yield parameters("TAP_TABLE", kernels + r.along(9, 1))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
@@ -85,6 +86,40 @@ def winograd2d(r: Reach) -> Touches:
     yield from _moments(r, -(-tiles // strip))
 
 
+def _gradient_tiles(r: Reach) -> Range:
+    """Tiles of 4x4 pixels of the output's gradient, row after row."""
+    tiles, across = r.count(L.POSITIONS), r.count(L.ACROSS, 1)
+    if tiles % across:
+        raise ProgramError(f"{tiles} tiles in rows of {across}")
+    down = r.along(OUTPUTS * (tiles // across), r[L.X_ROW])
+    channels = r.along(r.count(L.IN), r[L.X_CHANNEL])
+    return r.buffer(L.X) + channels + down + r.along(OUTPUTS * across, LANES)
+
+
+def _pixels(r: Reach) -> Touches:
+    """All pixels of the input's gradient."""
+    outputs = r.count(L.CHANNELS)
+    pixels = r.along(r.count(L.Y_ROWS), r[L.Y_ROW]) + r.along(r.count(L.Y_WIDTH), LANES)
+    yield arena("Y", r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL]) + pixels)
+    yield from bias(r, outputs)
+
+
+def winograd2d_adjoint(r: Reach) -> Touches:
+    inputs, outputs, strip, across = (
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.ACROSS, 1),
+    )
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    room = PRODUCTS * (from_step + to_step) + LANES + outputs * carried_floats(across)
+    yield arena("X", _gradient_tiles(r))
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    yield from _pixels(r)
+
+
 def _batch_room(r: Reach) -> int:
     """Size of the room for transforms of all tiles."""
     each = r.count(L.TAPS, 1) * LANES
@@ -111,6 +146,18 @@ def winograd2d_batch_outputs(r: Reach) -> Touches:
     yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield from _outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
     yield from _moments(r, 1)
+
+
+def winograd2d_batch_adjoint_inputs(r: Reach) -> Touches:
+    yield arena("X", _gradient_tiles(r))
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
+
+
+def winograd2d_batch_adjoint_outputs(r: Reach) -> Touches:
+    own = LANES + carried_floats(r.count(L.ACROSS, 1))
+    yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
+    yield arena("M", r.workers(L.M, L.M_SLOT), own)
+    yield from _pixels(r)
 
 
 def winograd2d_gradient(r: Reach) -> Touches:

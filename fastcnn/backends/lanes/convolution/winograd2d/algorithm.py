@@ -7,7 +7,6 @@ from fastcnn.backends.lanes.convolution.winograd import (
     beyond_output,
     is_plain,
     points,
-    tile_sides,
     tiles,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
@@ -53,11 +52,8 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    if part == Part.GRADIENT:
-        return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
-    # The convolution with the turned kernel, of the output by the input.
-    sides = [tile_sides(g.input[i], g.output[i], 2 - g.padding[i], 3) for i in (0, 1)]
-    return (*sides[0], *sides[1])
+    """Whole tiles of the output, of which the transpose takes what the product makes."""
+    return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
 
 
 WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo, adds=True)

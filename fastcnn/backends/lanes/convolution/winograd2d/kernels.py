@@ -96,9 +96,9 @@ def winograd2d_weights(A, T, P, r, part, parts):
     for unit in range(first, last):
         i = unit * LANES
         if r[DOWN] == 2:
-            strided_weight_tile(P, places, i, r[MODE], A, r[W] + i, r[OUT])
+            strided_weight_tile(P, places, i, A, r[W] + i, r[OUT])
         else:
-            weight_tile(P, places, i, r[MODE], A, r[W] + i, r[OUT])
+            weight_tile(P, places, i, A, r[W] + i, r[OUT])
 
 
 @linked
@@ -225,7 +225,7 @@ def moments_of_channel(A, T, r, c, y0, p0, tiles, valid, out):
 
 @linked
 def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
-    """Convolution forward, or its input gradient; a unit is a strip of TAPS tiles.
+    """Convolution forward; a unit is a strip of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.

@@ -9,7 +9,14 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     TRANSFORMS,
     Transform,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, MATRICES, PRODUCTS, WIDTH
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    HEIGHTS,
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+    WIDTH,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import winograd2d_adjoint
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
@@ -55,7 +62,7 @@ def _transforms(stride: int) -> tuple[Transform, int, int]:
 
 
 def product(r: Row) -> Cost:
-    """Of F(4x4, 3x3) forward, or backward to the input."""
+    """The cost of F(4x4, 3x3) forward."""
     inputs, outputs, tiles = _tiles(r)
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
@@ -71,6 +78,21 @@ def product(r: Row) -> Cost:
     return r.cost(
         flops, read, written, partial=numbers, parameters_read=PRODUCTS * inputs * outputs
     )
+
+
+#: Additions of what neighbouring tiles carry to a tile.
+CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
+
+
+def adjoint_product(r: Row) -> Cost:
+    """The cost of its transpose."""
+    inputs, outputs, tiles = _tiles(r)
+    pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
+    flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
+    flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    parameters = PRODUCTS * inputs * outputs
+    return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
 
 
 def gradient(r: Row) -> Cost:
@@ -107,6 +129,13 @@ register(
             kernels.winograd2d_weights, "Winograd 2-D weights", weights, sizes_of(L.IN)
         ),
         L.K_WINOGRAD2D: Kernel(kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile),
+        L.K_WINOGRAD2D_ADJOINT: Kernel(
+            winograd2d_adjoint,
+            "Winograd 2-D transposed",
+            adjoint_product,
+            sizes,
+            product_tile,
+        ),
         L.K_WINOGRAD2D_GRADIENT: Kernel(
             kernels.winograd2d_gradient,
             "Winograd 2-D gradient",

@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     weights_of_products,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -33,8 +34,6 @@ class Tiling:
     ----------
     source : ndarray of int, shape (outputs, inputs)
         Index of the first weight of each kernel.
-    direction : int
-        1, or -1 for kernels that are read backwards.
     padding : tuple of int
     size : tuple of int
         Rows and columns of what is written.
@@ -44,24 +43,10 @@ class Tiling:
     """
 
     source: np.ndarray
-    direction: int
     padding: tuple[int, ...]
     size: tuple[int, ...]
     step: int = OUTPUTS
     transform: Transform = TRANSFORMS[1]
-
-    def weights(self, planner: Planner, name: str) -> dict[str, int]:
-        """Let the weights be transformed beforehand; the columns that tell where they are."""
-        order = pack_order(1, len(self.source), self.source[None], HEIGHTS)
-        padded = -(-order.size // LANES) * LANES + STAGGER
-        packed = planner.allocate(PRODUCTS * padded)
-        sizes: dict[str, int] = {"in": order.size, "out": padded, "mode": self.direction}
-        sizes["down"] = self.transform.stride
-        table = planner.table(order, LANES)
-        values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
-        planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
-        places = planner.table(weights_of_products(self.transform) * padded)
-        return {"w": packed, "out": padded, "s_table": places, "down": self.transform.stride}
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the tiles, counted in tiles."""
@@ -103,7 +88,8 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip = _strip(tiling, len(pixels))
+    made = tiling.transform.products
+    strip = _strip(g.group_inputs, g.out_channels, len(pixels), made)
     return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
@@ -111,15 +97,9 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     """Those of a convolution's product."""
     transform, kernels = TRANSFORMS[g.stride[0]], _kernels(g, weight)
     if not pooled:
-        return Tiling(kernels, 1, g.padding, g.output, transform=transform)
+        return Tiling(kernels, g.padding, g.output, transform=transform)
     size = (g.output[0] // 2, g.output[1] // 2)
-    return Tiling(kernels, 1, g.padding, size, OUTPUTS // 2, transform)
-
-
-def transpose_tiling(g: ConvGeometry, weight: int) -> Tiling:
-    """Those of its transpose: a convolution with the kernel turned."""
-    padding = (2 - g.padding[0], 2 - g.padding[1])
-    return Tiling(_kernels(g, weight + 8).T, -1, padding, g.input)
+    return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
 
 def product(
@@ -146,7 +126,57 @@ def transpose(
     columns: dict[str, int],
 ) -> None:
     """Add the row that carries its output side back."""
-    _emit(planner, name, grad, grad_x, transpose_tiling(g, weight), columns)
+    columns = adjoint_places(g, grad, grad_x) | columns
+    columns |= weights(planner, name, transposed_kernels(g, weight))
+    outputs, inputs = columns["channels"], columns["in"]
+    strip = _strip(inputs, outputs, columns["positions"])
+    room = _room(inputs, outputs, strip) + outputs * carried_floats(columns["across"])
+    values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
+    planner.emit(name, planner.with_scratch(values, room))
+
+
+def transposed_kernels(g: ConvGeometry, weight: int) -> np.ndarray:
+    """Index of the first weight of each kernel: [input][output]."""
+    return _kernels(g, weight).T
+
+
+def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, int]:
+    """The columns of the tiles of a transpose: what the product makes of X it takes as X."""
+    down, across = (tiles(size) for size in g.output)
+    return {
+        "bias": -1,
+        **grad.columns("x"),
+        **grad_x.columns("y"),
+        "x": grad.offset + int(grad.at(0, 0)),
+        "y": grad_x.offset + int(grad_x.at(0, 0)),
+        "in": g.out_channels,
+        "channels": g.group_inputs,
+        "positions": down * across,
+        "across": across,
+        "top": g.padding[0],
+        "left": g.padding[1],
+        "x_channel": grad.channel,
+        "x_row": grad.row,
+        "y_channel": grad_x.channel,
+        "y_row": grad_x.row,
+        "y_rows": g.input[0],
+        "y_width": g.input[1],
+    }
+
+
+def weights(
+    planner: Planner, name: str, source: np.ndarray, transform: Transform = TRANSFORMS[1]
+) -> dict[str, int]:
+    """Let weights be transformed beforehand; the columns that tell where they are."""
+    order = pack_order(1, len(source), source[None], HEIGHTS)
+    padded = -(-order.size // LANES) * LANES + STAGGER
+    packed = planner.allocate(PRODUCTS * padded)
+    sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
+    table = planner.table(order, LANES)
+    values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
+    planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
+    of_products = planner.table(weights_of_products(transform) * padded)
+    return {"w": packed, "out": padded, "down": transform.stride, "s_table": of_products}
 
 
 def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
@@ -158,16 +188,21 @@ def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
     outputs, inputs = tiling.source.shape
-    common = tiling.weights(planner, name) | tiling.places(planner, x, y) | columns
-    strip = _strip(tiling, common["positions"])
+    common = weights(planner, name, tiling.source, tiling.transform)
+    common |= tiling.places(planner, x, y) | columns
+    made = tiling.transform.products
+    strip = _strip(inputs, outputs, common["positions"], made)
     values = row(
         L.K_WINOGRAD2D,
         **common,
         taps=strip,
     )
-    each = (inputs + min(outputs, CHUNK)) * strip * LANES
-    room = tiling.transform.products * (each + 2 * STAGGER)
-    planner.emit(name, planner.with_scratch(values, room + LANES))
+    planner.emit(name, planner.with_scratch(values, _room(inputs, outputs, strip, made)))
+
+
+def _room(inputs: int, outputs: int, strip: int, made: int = PRODUCTS) -> int:
+    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
+    return made * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
 
 
 def weight_gradient(
@@ -212,10 +247,9 @@ def weight_gradient(
     planner.reductions.append((f"{name}: sum gradients", reduction))
 
 
-def _strip(tiling: Tiling, tiles: int) -> int:
+def _strip(inputs: int, outputs: int, tiles: int, made: int = PRODUCTS) -> int:
     """Tiles of a strip whose transforms fit the cache: whole register tiles."""
-    outputs, inputs = tiling.source.shape
-    vectors = tiling.transform.products * (inputs + min(outputs, CHUNK))
+    vectors = made * (inputs + min(outputs, CHUNK))
     strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
     return -(-tiles // -(-tiles // strip))

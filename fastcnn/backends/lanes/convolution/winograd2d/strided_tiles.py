@@ -126,10 +126,10 @@ def strided_pooled_tile(
 
 @tile(0)
 def strided_weight_tile(
-    at: Emitter, P: Any, places: Any, p0: Any, direction: Any, U: Any, u0: Any, step: Any
+    at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
 ) -> None:
     """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
-    builder, kernels = at.builder, load_kernels(at, P, places, p0, direction)
+    builder, kernels = at.builder, load_kernels(at, P, places, p0)
     outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]
     made = [value for row in emit_both_ways(builder, EVEN.weight, outer) for value in row]
     made += emit_product(builder, EVEN.weight, [kernels[0][1], kernels[2][1]])

@@ -253,25 +253,20 @@ def store_windows(
 
 
 @tile(0)
-def weight_tile(
-    at: Emitter, P: Any, places: Any, p0: Any, direction: Any, U: Any, u0: Any, step: Any
-) -> None:
-    """Transform 16 kernels of 3x3, of which ``places`` has the first weight.
-
-    With ``direction`` -1 the last one, and the kernel is read backwards.
-    """
-    rows = emit_both_ways(at.builder, MATRICES.weight, load_kernels(at, P, places, p0, direction))
+def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
+    """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
+    rows = emit_both_ways(at.builder, MATRICES.weight, load_kernels(at, P, places, p0))
     store_all(at, [value for row in rows for value in row], U, u0, step)
 
 
-def load_kernels(at: Emitter, P: Any, places: Any, p0: Any, direction: Any) -> list[list[Any]]:
+def load_kernels(at: Emitter, P: Any, places: Any, p0: Any) -> list[list[Any]]:
     """16 kernels, a vector for each of their weights."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
     for lane in range(LANES):
         first = at.table(places, at.offset(p0, lane, 1))
         for k in range(9):
-            weight = builder.load(at.pointer(P, at.offset(first, k, direction)))
+            weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
             kernels[k // 3][k % 3] = builder.insert_element(
                 kernels[k // 3][k % 3], weight, at.index(lane)
             )

@@ -11,6 +11,10 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     products,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import (
+    adjoint_inputs,
+    adjoint_of_channel,
+)
 from fastcnn.backends.lanes.kernels.division import NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -19,6 +23,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     GROUPS,
     IN,
     M_BLOCK,
+    M_SLOT,
     MOMENTS,
     OUT,
     POSITIONS,
@@ -29,6 +34,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X_ROW,
     X_TABLE,
     Y_BLOCK,
+    Y_CHANNEL,
     M,
     W,
     X,
@@ -97,3 +103,29 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
             valid = min(LANES, count - (r[GROUPS] + b) * LANES)
             out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
             moments_of_channel(A, T, r, c, y, NOUGHT, tiles, valid, out)
+
+
+@linked
+def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
+    """Transform the gradients of POSITIONS tiles of IN channels X; units are as those of inputs."""
+    inputs, tiles, each = r[IN], r[POSITIONS], r[TAPS] * LANES
+    first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
+    for unit in range(first, last):
+        b, c = unit // inputs, unit % inputs
+        x = r[X] + (r[GROUPS] + b) * r[X_BLOCK] + c * r[X_CHANNEL]
+        v = r[Z] + c * each + b * tiles * LANES
+        adjoint_inputs(A, r, x, NOUGHT, tiles, v, inputs * each + STAGGER)
+
+
+@linked
+def winograd2d_batch_adjoint_outputs(A, P, r, blocks, worker, part, parts):
+    """Make the input's gradient Y of those of products; M is room for what tiles carry."""
+    outputs, tiles, each = r[CHANNELS], r[POSITIONS], r[TAPS] * LANES
+    sums = r[Z] + PRODUCTS * (r[IN] * each + STAGGER)
+    step, spare = outputs * each + STAGGER, r[M] + worker * r[M_SLOT]
+    first, last = share(blocks_of_row(r, blocks) * outputs, part, parts)
+    for unit in range(first, last):
+        b, c = unit // outputs, unit % outputs
+        y = r[Y] + (r[GROUPS] + b) * r[Y_BLOCK] + c * r[Y_CHANNEL]
+        s = sums + c * each + b * tiles * LANES
+        adjoint_of_channel(A, P, r, c, y, NOUGHT, tiles, s, step, spare + LANES, spare)

@@ -1,7 +1,12 @@
 """Costs and records of F(4x4, 3x3) over many blocks at once."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.records import both_ways, product_tile, sizes
+from fastcnn.backends.lanes.convolution.winograd2d.records import (
+    CARRIED,
+    both_ways,
+    product_tile,
+    sizes,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels
 from fastcnn.backends.lanes.kernels import layout as L
@@ -43,6 +48,18 @@ def _outputs(r: Row) -> Cost:
     return _cost(r, flops, read, pixels * (2 if r[L.MODE] == L.POOLED else 1))
 
 
+def _adjoint_inputs(r: Row) -> Cost:
+    flops = both_ways(MATRICES.output.T) * r[L.IN]
+    return _cost(r, flops, OUTPUTS**2 * r[L.IN], PRODUCTS * r[L.IN])
+
+
+def _adjoint_outputs(r: Row) -> Cost:
+    channels = r[L.CHANNELS]
+    flops = (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * channels
+    pixels = channels * r[L.Y_ROWS] * r[L.Y_WIDTH] // r[L.POSITIONS]
+    return _cost(r, flops, PRODUCTS * channels + (pixels if r[L.MODE] == L.MASKED else 0), pixels)
+
+
 register(
     {
         L.K_WINOGRAD2D_BATCH_INPUTS: Kernel(
@@ -57,6 +74,18 @@ register(
         ),
         L.K_WINOGRAD2D_BATCH_OUTPUTS: Kernel(
             kernels.winograd2d_batch_outputs, "Winograd 2-D outputs", _outputs, sizes
+        ),
+        L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: Kernel(
+            kernels.winograd2d_batch_adjoint_inputs,
+            "Winograd 2-D gradients",
+            _adjoint_inputs,
+            sizes,
+        ),
+        L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: Kernel(
+            kernels.winograd2d_batch_adjoint_outputs,
+            "Winograd 2-D gradients of inputs",
+            _adjoint_outputs,
+            sizes,
         ),
     }
 )

@@ -4,10 +4,12 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.rows import (
-    Tiling,
+    adjoint_places,
     product_tiling,
-    transpose_tiling,
+    transposed_kernels,
+    weights,
 )
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -33,7 +35,16 @@ def product(
     columns: dict[str, int],
 ) -> None:
     """Add the rows of a convolution of X into Y."""
-    _emit(planner, name, x, y, product_tiling(g, weight, pooled), columns)
+    tiling = product_tiling(g, weight, pooled)
+    places = tiling.places(planner, x, y) | columns
+    outputs = "y", "m", "bias", "relu", "strip_table", "extra"
+    _emit(
+        planner,
+        (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
+        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, tiling.source)),
+        (name, L.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
+        sizes=_of(places, "in", "channels", "positions"),
+    )
 
 
 def transpose(
@@ -45,31 +56,35 @@ def transpose(
     grad_x: Buffer,
     columns: dict[str, int],
 ) -> None:
-    """Add the rows that carry its output side back: a convolution with the kernel turned."""
-    _emit(planner, name, grad, grad_x, transpose_tiling(g, weight), columns)
+    """Add the rows that carry its output side back."""
+    places = adjoint_places(g, grad, grad_x) | columns
+    own = LANES + carried_floats(places["across"])
+    places |= {"m": planner.allocate(own * planner.workers), "m_slot": own}
+    packed = weights(planner, name, transposed_kernels(g, weight))
+    _emit(
+        planner,
+        (
+            f"{name}, transform gradients",
+            L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
+            _of(places, "x", "across"),
+        ),
+        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, packed),
+        (
+            name,
+            L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
+            _of(places, "y", "m", "bias", "relu", "across", "top", "left"),
+        ),
+        sizes=_of(places, "in", "channels", "positions"),
+    )
 
 
-def _emit(
-    planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
-) -> None:
+def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict[str, int]) -> None:
     """Add three rows for each run of blocks, over the whole batch."""
-    outputs, inputs = tiling.source.shape
-    weights, places = tiling.weights(planner, name), tiling.places(planner, x, y) | columns
-    tiles = places["positions"]
+    inputs, outputs, tiles = sizes["in"], sizes["channels"], sizes["positions"]
     blocks = min(planner.blocks, max(1, TILES // tiles))
     each = blocks * tiles * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
-    sizes = {"in": inputs, "channels": outputs, "positions": tiles, "strip_rows": blocks}
-    sizes["taps"] = blocks * tiles
-    steps = (
-        (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
-        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights),
-        (
-            name,
-            L.K_WINOGRAD2D_BATCH_OUTPUTS,
-            _of(places, "y", "m", "bias", "relu", "strip_table", "extra"),
-        ),
-    )
+    sizes |= {"strip_rows": blocks, "taps": blocks * tiles}
     for first in range(0, planner.blocks, blocks):
         for label, kernel, own in steps:
             values = row(kernel, **sizes | own, groups=first)

@@ -1,0 +1,197 @@
+"""The transpose of Winograd's F(4x4, 3x3), step by step: a convolution's input gradient.
+
+The gradients of a tile's 4x4 outputs become ``A d A^T``, those of products are summed over output
+channels with the transformed weights of the forward pass, and ``B p B^T`` are the gradients of the
+6x6 pixels that the tile had read. Neighbours share two rows and columns of these. A tile stores
+4x4 pixels, to which nothing more comes, and what it knows of the next ones is carried to them: two
+columns to the tile at its right, two rows to those below. So each pixel is written once, after a
+sum in a fixed order.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, products
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
+    SHARED,
+    adjoint_input_tile,
+    adjoint_output_tile,
+    carried_tile,
+)
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    ACROSS,
+    BIAS,
+    CHANNELS,
+    IN,
+    LEFT,
+    MODE,
+    OUT,
+    POSITIONS,
+    RELU,
+    TAPS,
+    TOP,
+    X_BLOCK,
+    X_CHANNEL,
+    X_ROW,
+    X_SLOT,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_ROWS,
+    Y_SLOT,
+    Y_WIDTH,
+    Z_SLOT,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Floats of the columns that are carried to the next tile.
+COLUMNS = SIDE * SHARED * LANES
+#: Channels of a unit, which fill a register tile.
+UNIT = HEIGHTS[0]
+#: Floats from which it pays to ask for what is carried.
+FAR = 64 * 1024
+
+
+@linked
+def carried_floats(across):
+    """Floats that are carried of a channel: columns, and then rows of a map some tiles wide."""
+    return COLUMNS + SHARED * (OUTPUTS * across + SHARED) * LANES
+
+
+@linked
+def clear(A, first, floats):
+    """Zero some vectors."""
+    zero = simd.splat(np.float32(0))
+    for i in range(first, first + floats, LANES):
+        simd.store(A, i, zero)
+
+
+@linked
+def adjoint_inputs(A, r, x0, p0, count, v, step):
+    """Transform the gradients of some tiles of a channel; products are ``step`` apart."""
+    for t in range(count):
+        down, along = (p0 + t) // r[ACROSS], (p0 + t) % r[ACROSS]
+        x = x0 + OUTPUTS * (down * r[X_ROW] + along * LANES)
+        adjoint_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v + t * LANES, step)
+
+
+@linked
+def put_carried(A, P, r, bias, source, row, rows, columns, h, w, y0):
+    """Store carried pixels that lie on the map; the first one's place is ``h``, ``w``."""
+    for i in range(max(0, -h), min(rows, r[Y_ROWS] - h)):
+        for j in range(max(0, -w), min(columns, r[Y_WIDTH] - w)):
+            y = y0 + (h + i) * r[Y_ROW] + (w + j) * LANES
+            carried_tile(A, source + i * row + j * LANES, P, bias, A, y, r[RELU], r[MODE])
+
+
+@linked
+def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
+    """Gradients of a channel's pixels of some tiles from those of products, ``step`` apart."""
+    across = r[ACROSS]
+    row = (OUTPUTS * across + SHARED) * LANES
+    rows = carried + COLUMNS
+    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    if p0 == 0:
+        clear(A, rows, SHARED * row)
+    for t in range(count):
+        down, along = (p0 + t) // across, (p0 + t) % across
+        h, w = OUTPUTS * down - r[TOP], OUTPUTS * along - r[LEFT]
+        if along == 0:
+            clear(A, carried, COLUMNS)
+        adjoint_output_tile(
+            A,
+            sums + t * LANES,
+            step,
+            A,
+            rows + OUTPUTS * along * LANES,
+            row,
+            A,
+            carried,
+            P,
+            bias,
+            A,
+            y0 + h * r[Y_ROW] + w * LANES,
+            r[Y_ROW],
+            -h,
+            r[Y_ROWS] - h,
+            -w,
+            r[Y_WIDTH] - w,
+            spare,
+            r[RELU],
+            r[MODE],
+        )
+        if along == across - 1:
+            end = rows + OUTPUTS * across * LANES
+            for j in range(SHARED):
+                for i in range(SHARED):
+                    kept, left = end + i * row + j * LANES, carried + (SHARED * i + j) * LANES
+                    simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, kept)))
+                    simd.store(A, kept, simd.load(A, left + OUTPUTS * SHARED * LANES))
+            put_carried(A, P, r, bias, carried, SHARED * LANES, OUTPUTS, SHARED, h, w + OUTPUTS, y0)
+    if p0 + count == r[POSITIONS]:
+        h = OUTPUTS * (r[POSITIONS] // across) - r[TOP]
+        put_carried(A, P, r, bias, rows, row, SHARED, row // LANES, h, -r[LEFT], y0)
+
+
+@linked
+def ask_for_pixels(A, r, y0, carried, p0, count, far):
+    """Prefetch where the pixels of some tiles of a channel will be written, and what is carried."""
+    across = r[ACROSS]
+    row = (OUTPUTS * across + SHARED) * LANES
+    for t in range(p0, p0 + count):
+        down, along = t // across, OUTPUTS * (t % across)
+        h, w = OUTPUTS * down - r[TOP], along - r[LEFT]
+        for j in range(OUTPUTS):
+            for i in range(OUTPUTS):
+                simd.prefetch_write(A, y0 + (h + i) * r[Y_ROW] + (w + j) * LANES)
+            for i in range(SHARED if far else 0):
+                simd.prefetch_write(A, carried + COLUMNS + i * row + (along + j) * LANES)
+
+
+@linked
+def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
+    """The transpose of a convolution; a unit is some channels of Y.
+
+    X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS in a row,
+    are taken TAPS at a time. Z is room for transforms, of some channels of Y at a time, and for
+    what is carried of each channel of Y.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    sums = transformed + PRODUCTS * from_step
+    spare = sums + PRODUCTS * to_step
+    carried, carried_step = spare + LANES, carried_floats(r[ACROSS])
+    first, last = share((outputs + UNIT - 1) // UNIT, part, parts)
+    end = min(last * UNIT, outputs)
+    if first == last:
+        return
+    # What is carried of many channels is not in the first caches any more.
+    far = outputs * carried_step > FAR
+    for p0 in range(0, tiles, strip):
+        taken = min(strip, tiles - p0)
+        for c in range(inputs):
+            x, v = x0 + c * r[X_CHANNEL], transformed + c * each
+            adjoint_inputs(A, r, x, p0, taken, v, from_step)
+        for c0 in range(first * UNIT, end, CHUNK):
+            made = min(CHUNK, end - c0)
+            for k in range(PRODUCTS):
+                if k < made:
+                    y, kept = y0 + (c0 + k) * r[Y_CHANNEL], carried + (c0 + k) * carried_step
+                    ask_for_pixels(A, r, y, kept, p0, taken, far)
+                v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
+                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+            for c in range(made):
+                y, kept = y0 + (c0 + c) * r[Y_CHANNEL], carried + (c0 + c) * carried_step
+                s = sums + c * each
+                adjoint_of_channel(A, P, r, c0 + c, y, p0, taken, s, to_step, kept, spare)

@@ -1,0 +1,107 @@
+"""Transforms of the transpose of Winograd's F(4x4, 3x3), the matrices of the product transposed."""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+    place_inside,
+)
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    emit_both_ways,
+    emit_product,
+    load_all,
+    store_all,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, emit_load, emit_prefetch
+
+#: Rows and columns of pixels that neighbouring tiles share.
+SHARED = SIDE - OUTPUTS
+
+
+@tile(0)
+def adjoint_input_tile(
+    at: Emitter, D: Any, d0: Any, drow: Any, ahead: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are asked for."""
+    for i in range(OUTPUTS):
+        for j in range(OUTPUTS):
+            place = at.offset(at.offset(at.offset(d0, i, drow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(D, place), level=3)
+    pixels = [load_all(at, OUTPUTS, D, at.offset(d0, i, drow), LANES) for i in range(OUTPUTS)]
+    rows = emit_both_ways(at.builder, MATRICES.output.T, pixels)
+    store_all(at, [value for row in rows for value in row], V, v0, step)
+
+
+@tile(0)
+def adjoint_output_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    R: Any,
+    r0: Any,
+    rrow: Any,
+    C: Any,
+    c0: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    top: Any,
+    rows: Any,
+    left: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
+    """``B p B^T`` of a tile, and what is carried to it; its first 4x4 pixels are stored.
+
+    Those before ``top`` or ``left`` and those from ``rows`` or ``columns`` on go to ``spare``. Two
+    rows of ``R`` are carried from the tiles above and to those below, two columns of ``C`` from the
+    tile at the left and to that at the right.
+    """
+    builder = at.builder
+    matrix = MATRICES.input.T
+    flat = load_all(at, PRODUCTS, S, s0, step)
+    along = [emit_product(builder, matrix, flat[j::SIDE]) for j in range(SIDE)]
+    bias = at.bias(B, b0, 1)[0]
+    # Row by row: what is stored needs no register any more.
+    for i in range(SIDE):
+        pixels = emit_product(builder, matrix, [column[i] for column in along])
+        at_left = at.offset(c0, SHARED * i, LANES)
+        above = at.offset(r0, i if i < SHARED else i - OUTPUTS, rrow)
+        for j, value in enumerate(load_all(at, SHARED, C, at_left, LANES)):
+            pixels[j] = builder.fadd(pixels[j], value)
+        store_all(at, pixels[OUTPUTS:], C, at_left, LANES)
+        if i < SHARED:
+            for j, value in enumerate(load_all(at, OUTPUTS, R, above, LANES)):
+                pixels[j] = builder.fadd(pixels[j], value)
+        if i >= OUTPUTS:
+            store_all(at, pixels[:OUTPUTS], R, above, LANES)
+            continue
+        places = []
+        for j in range(OUTPUTS):
+            place = at.offset(at.offset(y0, i, yrow), j, LANES)
+            for low, number in ((top, i), (left, j)):
+                outside = builder.icmp_signed("<", at.index(number), low)
+                place = builder.select(outside, spare, place)
+            place = place_inside(at, i, j, rows, columns, place, spare)
+            places.append((builder.fadd(pixels[j], bias), place))
+        emit_outputs(at, places, Y, at.index(0), relu, masked)
+
+
+@tile(0)
+def carried_tile(
+    at: Emitter, C: Any, c0: Any, B: Any, b0: Any, Y: Any, y0: Any, relu: Any, masked: Any
+) -> None:
+    """Store a pixel to which nothing more comes as :func:`adjoint_output_tile` does."""
+    value = emit_load(at.builder, at.pointer(C, c0))
+    value = at.builder.fadd(value, at.bias(B, b0, 1)[0])
+    emit_outputs(at, [(value, at.index(0))], Y, y0, relu, masked)

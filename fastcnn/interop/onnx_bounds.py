@@ -1,0 +1,91 @@
+"""Clip, Max and Min: the activations with bounds."""
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_wiring import Bounds, Wiring
+from fastcnn.layers import Hardtanh, Layer, ReLU, ReLU6
+
+#: A bound beyond this is none.
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def take_bounds(w: Wiring, node: FileNode) -> None:
+    """Clip, or a Max or Min of samples and a number.
+
+    Raises
+    ------
+    ConfigurationError
+        If no layer has these bounds.
+    """
+    found = _bounds(w, node)
+    if found.source in w.one_sided:
+        found = w.one_sided[found.source].within(found)
+    bounds = found.low, found.high
+    layer: Layer
+    if bounds == (-np.inf, np.inf):
+        w.samples[node.output] = w.value(found.source)
+        return
+    if bounds == (0.0, np.inf):
+        layer = ReLU()
+    elif bounds == (0.0, 6.0):
+        layer = ReLU6()
+    elif np.isfinite(bounds).all():
+        layer = Hardtanh(*bounds)
+    else:
+        w.one_sided[node.output] = found
+        kind = "lower" if np.isfinite(found.low) else "upper"
+        number = found.low if np.isfinite(found.low) else found.high
+        raise ConfigurationError(
+            f"one bound alone, the {kind} one of {number:g}: fastcnn has layers for a lower bound "
+            "of 0, and for two bounds"
+        )
+    value = w.value(found.source)
+    if value.view.is_expanded:
+        raise ConfigurationError(f"it reads {found.source!r}, which an Expand has repeated")
+    w.add(node, [layer], (value.layer,), value.view)
+
+
+def _bounds(w: Wiring, node: FileNode) -> Bounds:
+    if node.kind == "Clip":
+        numbers = [
+            node.number(name, np.nan) if node.has(name) else _number(w, node, place)
+            for place, name in ((1, "min"), (2, "max"))
+        ]
+        low, high = numbers
+        low, high = -np.inf if low is None else low, np.inf if high is None else high
+        source = node.inputs[0]
+    else:
+        sources = [name for name in node.inputs if name not in w.file.constants]
+        if len(sources) != 1:
+            raise ConfigurationError("a maximum or minimum of samples and samples")
+        (source,) = sources
+        places = [place for place, name in enumerate(node.inputs) if name != source]
+        given = [number for place in places if (number := _number(w, node, place)) is not None]
+        low, high = -np.inf, np.inf
+        if given and node.kind == "Max":
+            low = max(given)
+        elif given:
+            high = min(given)
+    if np.isnan(low) or np.isnan(high):
+        raise ConfigurationError("its bounds are not numbers")
+    if low > high:
+        raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave one number")
+    low, high = -np.inf if low <= -LARGEST else low, np.inf if high >= LARGEST else high
+    if low == np.inf or high == -np.inf:
+        raise ConfigurationError("its bounds are not finite")
+    return Bounds(source, low, high)
+
+
+def _number(w: Wiring, node: FileNode, place: int) -> float | None:
+    """A constant of one number."""
+    if place >= len(node.inputs) or not node.inputs[place]:
+        return None
+    if node.inputs[place] not in w.file.constants:
+        raise ConfigurationError("its bounds must be constants")
+    array = node.weight(place)
+    value = w.samples.get(node.inputs[0])
+    if array.size != 1 or (value is not None and array.ndim > 1 + len(value.shape)):
+        raise ConfigurationError(f"a bound of shape {array.shape}, not one number")
+    return float(str(np.float32(array.item())))

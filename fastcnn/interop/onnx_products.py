@@ -1,0 +1,120 @@
+"""MatMul and Gemm: linear layers, and convolutions of channels that are last."""
+
+import math
+
+import numpy as np
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_channels import by_channel
+from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import given
+from fastcnn.interop.onnx_readers import linear
+from fastcnn.interop.onnx_views import View
+from fastcnn.interop.onnx_wiring import Wiring
+from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Linear
+
+
+def take_bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool:
+    """Whether a summand is the bias of a product that is a node of its own."""
+    value = w.samples.get(product)
+    entry = w.entries[value.layer] if value is not None and value.layer >= 0 else None
+    if (
+        value is None
+        or entry is None
+        or entry.node.output != product
+        or entry.node.kind != "MatMul"
+        or w.file.readers[product] > 1
+        or entry.layer.parameters.get("bias") is not None
+    ):
+        return False
+    layer = entry.layer
+    if isinstance(layer, Linear):
+        made: Layer = linear(layer.weight, constant)
+    elif isinstance(layer, (Conv1d, Conv2d)):
+        order = w.order(value)
+        if order is None:
+            return False
+        bias = np.broadcast_to(by_channel(constant, order, entry.shape), entry.shape[:1])
+        made = type(layer)(
+            layer.in_channels,
+            layer.out_channels,
+            1,
+            weight_init=given(layer.weight),
+            bias_init=given(bias),
+        )
+    else:
+        return False
+    key = (*entry.node.inputs[1:], *(name for name in node.inputs if name != product))
+    w.add(node, [_shared(w, key, made)], entry.sources, value.view)
+    return True
+
+
+def take_mat_mul(w: Wiring, node: FileNode) -> None:
+    """Samples times a matrix."""
+    if node.inputs[0] in w.file.constants:
+        raise ConfigurationError("a constant times samples, from the left")
+    value = w.value(node.inputs[0])
+    weight = node.weight(1)
+    if weight.ndim != 2 or not value.shape or value.shape[-1] != weight.shape[0]:
+        raise ConfigurationError(f"a product of {('N', *value.shape)} and {weight.shape}")
+    if len(value.shape) == 1:
+        _linear(w, node, weight.T, None, _key(node))
+        return
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    if order[-1] != 0 or len(own) not in (2, 3):
+        raise ConfigurationError(
+            f"a product over the last dimension of {own}, which is not that of the channels"
+        )
+    kind = Conv2d if len(own) == 3 else Conv1d
+    arguments = {"bias": False, "weight_init": given(weight.T)}
+    layer = kind(own[0], weight.shape[1], 1, **arguments)  # type: ignore[arg-type]
+    w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
+
+
+def take_gemm(w: Wiring, node: FileNode) -> None:
+    """Samples times a matrix, plus a bias."""
+    key = _key(node)
+    weight = node.weight(1) * np.float32(node.number("alpha", 1.0))
+    node.expect(transA=0)
+    if weight.ndim != 2:
+        raise ConfigurationError(f"its matrix has shape {weight.shape}")
+    beta, bias = np.float32(node.number("beta", 1.0)), None
+    if len(node.inputs) > 2 and node.inputs[2] and beta:
+        bias = node.weight(2) * beta
+    _linear(w, node, weight if node.integer("transB", 0) else weight.T, bias, key)
+
+
+def _key(node: FileNode) -> object:
+    """What nodes of one layer have in common."""
+    return node.kind, node.inputs[1:], node.attributes_text()
+
+
+def _linear(
+    w: Wiring, node: FileNode, weight: np.ndarray, bias: np.ndarray | None, key: object
+) -> None:
+    """A linear layer of weights ``(out, in)``, which may take another order upon itself."""
+    value = w.value(node.inputs[0])
+    own = w.own_shape(value.layer)
+    size = math.prod(own)
+    turned = (
+        len(value.shape) == 1
+        and not value.view.is_expanded
+        and size == value.shape[0] == weight.shape[1]
+        and value.view != View.of(own).reshaped((size,))
+    )
+    if turned:
+        places = np.zeros(1, np.int64)
+        for step, count in value.view.dims[0]:
+            places = (places[:, None] + step * np.arange(count)).reshape(-1)
+        back = np.empty_like(weight)
+        back[:, places] = weight
+        layers: list[Layer] = [Flatten(), linear(back, bias)]
+        w.add(node, layers, (value.layer,))
+        return
+    w.append(node, _shared(w, key, linear(weight, bias)), node.inputs[0])
+
+
+def _shared(w: Wiring, key: object, layer: Layer) -> Layer:
+    """The layer of the same constants that there is, or this one."""
+    return w.shared.setdefault(key, layer)

@@ -1,0 +1,257 @@
+"""What tf2onnx, ONNX's model zoo and converters write of small networks, next to ONNX Runtime."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop import export_onnx, import_onnx
+from fastcnn.layers import Hardtanh, ReLU, ReLU6, Upsample
+from tests.interop.test_interop import run
+from tests.interop.test_onnx_refusals import N, model_of, read
+
+GENERATOR = np.random.default_rng(3)
+KERNEL = GENERATOR.standard_normal((6, 4, 3, 3)).astype(np.float32)
+CHANNELS = GENERATOR.standard_normal(4).astype(np.float32)
+OF_SIX = GENERATOR.standard_normal(6).astype(np.float32)
+MAPS, LAST = ("n", 4, 8, 8), ("n", 8, 8, 4)
+TO_FIRST = N("Transpose", ["t0"], ["t"], perm=[0, 3, 1, 2])
+CONV = N("Conv", ["t", "w"], ["c"], pads=[1, 1, 1, 1])
+END = N("Relu", ["c"], ["y"])
+NHWC = [N("Identity", ["x"], ["t0"]), TO_FIRST, CONV]
+BACK = [*NHWC, N("Transpose", ["c"], ["r"], perm=[0, 2, 3, 1])]
+NORM = {
+    "s": CHANNELS,
+    "b": CHANNELS[::-1].copy(),
+    "m": CHANNELS,
+    "v": np.abs(CHANNELS) + 0.5,
+}
+Case = tuple[str, list[Any], dict[str, Any], tuple[Any, ...], int]
+
+
+def _floats(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+def _resized(**attributes: Any) -> list[Any]:
+    return [N("Resize", ["x", "", "s"], ["y"], **attributes)]
+
+
+def _cases() -> list[Case]:
+    cases: list[Case] = []
+    for opset in (7, 10):
+        cases += [
+            ("clip", [N("Clip", ["x"], ["y"], min=-0.5, max=0.6)], {}, MAPS, opset),
+            ("clip from 0", [N("Clip", ["x"], ["y"], min=0.0)], {}, MAPS, opset),
+            ("pad", [N("Pad", ["x"], ["y"], pads=[0, 0, 1, 2, 0, 0, 3, 0])], {}, MAPS, opset),
+        ]
+    for opset in (11, 17, 21):
+        clip = [N("Clip", ["x", "a", "b"], ["y"])]
+        bounds = {"a": np.float32(-0.5), "b": np.float32(0.6)}
+        cases += [
+            ("clip", clip, bounds, MAPS, opset),
+            ("clip from 0", [N("Clip", ["x", "a"], ["y"])], {"a": np.float32(0)}, MAPS, opset),
+            ("clip to inf", clip, {"a": np.float32(0), "b": np.float32(np.inf)}, MAPS, opset),
+        ]
+    for opset in (18, 21):
+        axes = [N("Pad", ["x", "p", "", "a"], ["y"], mode="reflect")]
+        cases += [
+            ("pad of axes", axes, {"p": [1, 2, 3, 0], "a": [3, -2]}, MAPS, opset),
+            ("pad of one axis", axes, {"p": [1, 2], "a": [-1]}, MAPS, opset),
+            ("resize of axes", _resized(axes=[3, 2], nearest_mode="floor",
+                                        coordinate_transformation_mode="asymmetric"),
+             {"s": _floats(2, 3)}, MAPS, opset),
+            ("resize of axes to sizes", [N("Resize", ["x", "", "", "z"], ["y"], axes=[2, 3],
+                                           mode="linear")], {"z": [16, 12]}, MAPS, opset),
+        ]  # fmt: skip
+    for place in ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric"):
+        for factors in ((2, 2), (3, 2), (1, 4)):
+            rounding = "round_prefer_ceil" if place.endswith("half_pixel") else "floor"
+            attributes = {"coordinate_transformation_mode": place, "nearest_mode": rounding}
+            given = {"s": _floats(1, 1, *factors)}
+            cases.append(("resize to nearest", _resized(**attributes), given, MAPS, 13))
+    twice = {"s": _floats(1, 1, 2, 2)}
+    linear = {"mode": "linear", "coordinate_transformation_mode": "half_pixel_symmetric"}
+    cases += [
+        ("resize 10", [N("Resize", ["x", "s"], ["y"])], twice, MAPS, 10),
+        ("upsample 9", [N("Upsample", ["x", "s"], ["y"])], twice, MAPS, 9),
+        ("upsample 7", [N("Upsample", ["x"], ["y"], scales=[1.0, 1.0, 2.0, 3.0])], {}, MAPS, 7),
+        ("resize symmetric", _resized(**linear), twice, MAPS, 19),
+        ("max and min", [N("Max", ["a", "x"], ["m"]), N("Min", ["m", "b"], ["y"])],
+         {"a": np.float32(-0.5), "b": np.float32(0.5)}, MAPS, 17),
+        ("min and max", [N("Min", ["x", "b"], ["m"]), N("Max", ["m", "a"], ["y"])],
+         {"a": np.float32(0), "b": np.float32(6)}, MAPS, 17),
+        ("relu as max", [N("Max", ["x", "a"], ["y"])], {"a": np.float32(0)}, MAPS, 17),
+        ("flatten of the last axis", [N("Flatten", ["x"], ["y"], axis=-1)], {}, ("n", 6), 13),
+        ("flatten of one channel", [N("Flatten", ["x"], ["y"], axis=2)], {}, ("n", 1, 8, 8), 13),
+        ("gemm without its bias", [N("Gemm", ["x", "w", "b"], ["y"], beta=0.0)],
+         {"w": KERNEL[0, :, 0], "b": np.full(3, np.nan, np.float32)}, ("n", 4), 13),
+        ("one of a dimension", [N("Unsqueeze", ["x", "a"], ["u"]), N("Relu", ["u"], ["r"]),
+                                N("Gather", ["r", "z"], ["y"], axis=2)],
+         {"a": [2], "z": np.int64(0)}, ("n", 4, 9), 17),
+        ("one channel", [N("Gather", ["x", "z"], ["y"], axis=1)], {"z": np.int64(-2)}, MAPS, 17),
+        ("some channels", [N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [1, 2, -1]}, MAPS, 17),
+        ("range of channels", [N("Range", ["a", "b", "c"], ["r"]),
+                               N("Gather", ["x", "r"], ["y"], axis=1)],
+         {"a": np.int64(0), "b": np.int64(3), "c": np.int64(1)}, MAPS, 17),
+        ("tiled factors", [N("Tile", ["s", "r"], ["q"]), N("Mul", ["x", "q"], ["y"])],
+         {"s": _floats(0.5).reshape(1, 1, 1), "r": [4, 1, 1]}, MAPS, 17),
+        ("weights in 8 bits", [N("DequantizeLinear", ["w", "s"], ["q"]),
+                               N("Conv", ["x", "q"], ["y"])],
+         {"w": (20 * KERNEL).astype(np.int8), "s": np.float32(0.05)}, MAPS, 13),
+        ("scaled, then first", [N("Mul", ["x", "s"], ["a"]), N("Sub", ["a", "m"], ["t0"]),
+                                *NHWC[1:], END],
+         {"s": np.float32(1 / 255), "m": CHANNELS, "w": KERNEL}, LAST, 17),
+        ("padded, then first", [N("Pad", ["x", "p"], ["t0"]), *NHWC[1:], END],
+         {"p": [0, 1, 2, 0, 0, 1, 0, 0], "w": KERNEL}, LAST, 17),
+        ("PRelu of last channels", [*BACK, N("PRelu", ["r", "k"], ["y"])],
+         {"w": KERNEL, "k": OF_SIX.reshape(1, 1, 6)}, LAST, 17),
+        ("Resize of last channels", [*BACK, N("Resize", ["r", "", "s"], ["y"], nearest_mode="floor",
+                                              coordinate_transformation_mode="asymmetric")],
+         {"w": KERNEL, "s": _floats(1, 2, 3, 1)}, LAST, 17),
+    ]  # fmt: skip
+    return cases
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "constants", "shape", "opset"), _cases(), ids=lambda part: str(part)[:24]
+)
+def test_read_as_onnx_runtime_does(
+    name: str,
+    nodes: list[Any],
+    constants: dict[str, Any],
+    shape: tuple[Any, ...],
+    opset: int,
+    tmp_path: Path,
+) -> None:
+    made = read(model_of(nodes, constants, shape, opset), tmp_path)
+    x = np.random.default_rng(0).standard_normal((3, *shape[1:])).astype(np.float32)
+    expected = run(tmp_path / "m.onnx", x)
+    given = x.transpose(0, 3, 1, 2) if shape == LAST else x
+    found = made.logits(given)
+    assert found.shape == expected.shape
+    assert found == pytest.approx(expected, abs=2e-5 * max(1.0, float(np.abs(expected).max())))
+    export_onnx(made, tmp_path / "back.onnx")
+    again = import_onnx(tmp_path / "back.onnx").logits(given)
+    assert again == pytest.approx(found, abs=1e-6 * max(1.0, float(np.abs(found).max())))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "kind"), [((0.0, 6.0), ReLU6), ((0.0, np.inf), ReLU), ((-1.0, 1.0), Hardtanh)]
+)
+def test_bounds_become_the_layer_of_that_name(
+    bounds: tuple[float, float], kind: type, tmp_path: Path
+) -> None:
+    given = {name: np.float32(value) for name, value in zip("ab", bounds, strict=True)}
+    made = read(model_of([N("Clip", ["x", "a", "b"], ["y"])], given), tmp_path)
+    assert [type(layer) for layer in made.layers.values()] == [kind]
+
+
+def test_statistics_of_another_type_than_samples(tmp_path: Path) -> None:
+    weights = {name: NORM[name].astype(np.float16) for name in "sb"}
+    node = N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])
+    made = read(
+        model_of([node], {**weights, "m": NORM["m"], "v": NORM["v"]}, MAPS, 17, 10), tmp_path
+    )
+    (layer,) = made.layers.values()
+    assert (layer.buffers["running_var"] == NORM["v"]).all()
+
+
+def test_a_map_that_does_not_grow_by_whole_factors(tmp_path: Path) -> None:
+    """By pixels that are those of Upsample where they are, and refused where they are not."""
+    attributes = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+    made = read(model_of(_resized(**attributes), {"s": _floats(1, 1, 1.5, 1.5)}, MAPS), tmp_path)
+    x = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
+    assert [type(layer) for layer in made.layers.values()] == [Upsample]
+    assert (made.logits(x) == run(tmp_path / "m.onnx", x)).all()
+    other = {**attributes, "coordinate_transformation_mode": "align_corners"}
+    with pytest.raises(ConfigurationError, match=r"\(8, 8\) pixels by 1.5, 1.5, to \(12, 12\)"):
+        read(model_of(_resized(**other), {"s": _floats(1, 1, 1.5, 1.5)}, MAPS), tmp_path)
+
+
+def _norm(**others: Any) -> tuple[list[Any], dict[str, Any], tuple[Any, ...]]:
+    return [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])], NORM | others, MAPS
+
+
+#: Nodes, constants, shape, operator set, and what the message says.
+REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
+    (*_norm(v=_floats(1, -2, 1, -1e-9)), 17, "the variance of 2 of 4 channels is negative"),
+    # With five outputs the batch's own statistics were meant.
+    ([N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", *"pquz"])], NORM, MAPS, 7,
+     "outputs of statistics"),
+    ([N("Mul", ["x", "c"], ["y"])], {"c": np.ones((1,) * 5, np.float32)}, MAPS, 17,
+     r"weight of shape \(1, 1, 1, 1, 1\)"),
+    ([N("Clip", ["x", "", "b"], ["y"])], {"b": np.float32(0.5)}, MAPS, 17, "upper one of 0.5"),
+    ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(-0.3)}, MAPS, 17, "lower one of -0.3"),
+    ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(np.nan)}, MAPS, 17, "are not numbers"),
+    ([N("Clip", ["x", "a", "b"], ["y"])], {"a": np.float32(1), "b": np.float32(0)}, MAPS, 17,
+     "leave one number"),
+    ([N("Max", ["x", "a"], ["y"])], {"a": CHANNELS.reshape(4, 1, 1)}, MAPS, 17, "not one number"),
+    ([N("Relu", ["x"], ["a"]), N("Max", ["x", "a"], ["y"])], {}, MAPS, 17, "samples and samples"),
+    ([N("Max", ["x", "a"], ["m"]), N("Relu", ["m"], ["y"])], {"a": np.float32(1)}, MAPS, 17,
+     r"'m' \(Max\): one bound alone"),
+    ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0], "a": [1]}, MAPS, 18, "not channels"),
+    ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0, 1, 0], "a": [3, -1]}, MAPS, 18, "axes="),
+    ([N("Resize", ["x", "", "", "z"], ["y"], mode="linear")], {"z": [5, 4, 16, 16]}, MAPS, 17,
+     "batches of 5 alone"),
+    ([N("Resize", ["x", "", "s"], ["y"])], {"s": _floats(1, 2, 2, 2)}, MAPS, 17,
+     "of samples or channels"),
+    ([N("Resize", ["x", "", "s"], ["y"])], {"s": _floats(1, 1, np.nan, 2)}, MAPS, 17, "by nan"),
+    ([N("Upsample", ["x", "s"], ["y"], mode="linear")], {"s": _floats(1, 1, 2, 2)}, MAPS, 9,
+     "mode='linear'"),
+    ([N("GlobalAveragePool", ["x"], ["g"]), N("Squeeze", ["g"], ["y"])], {}, MAPS, 17,
+     "a Squeeze without axes"),
+    ([N("Flatten", ["x"], ["y"], axis=2)], {}, MAPS, 17, "rows that are not samples"),
+    ([N("Cast", ["x"], ["y"], to=11)], {}, MAPS, 17, "from FLOAT to DOUBLE"),
+    ([N("Shape", ["x"], ["s"]), N("Gather", ["s", "z"], ["b"]), N("Mul", ["b", "t"], ["c"]),
+      N("Unsqueeze", ["c", "o"], ["u"]), N("Concat", ["u", "m"], ["k"], axis=0),
+      N("Reshape", ["x", "k"], ["y"])],
+     {"z": np.int64(0), "t": np.int64(2), "o": [0], "m": [-1]}, MAPS, 17,
+     "computes with the number of samples"),
+    ([N("Gather", ["x", "z"], ["y"], axis=2)], {"z": np.int64(3)}, MAPS, 17, "one of 8 along"),
+    ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [2, 1]}, MAPS, 17, "not in order"),
+    ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [4]}, MAPS, 17, r"\[4\] of 4 along"),
+    ([N("Gather", ["x", "z"], ["y"], axis=0)], {"z": [0]}, MAPS, 17, "some of the samples"),
+    # Files of a few bytes that would make large arrays.
+    ([N("Tile", ["s", "r"], ["q"]), N("Mul", ["x", "q"], ["y"])],
+     {"s": np.ones((1, 1, 1), np.float32), "r": [2**20, 2**20, 1]}, MAPS, 17, "much more than"),
+    ([N("Range", ["a", "b", "c"], ["r"]), N("Gather", ["x", "r"], ["y"], axis=1)],
+     {"a": np.int64(0), "b": np.int64(2**40), "c": np.int64(1)}, MAPS, 17, "much more than"),
+    (_resized(nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
+     {"s": _floats(1, 1, 2**16, 2**16)}, MAPS, 17, "larger than fastcnn imports"),
+    (_resized(nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
+     {"s": _floats(1, 1, 2**19, 1)}, MAPS, 17, "a Resize of 8 pixels to 4194304"),
+    ([N("Pad", ["x", "p"], ["y"])], {"p": [0, 0, 2**40, 0, 0, 0, 0, 0]}, MAPS, 17,
+     "larger than fastcnn imports"),
+    ([N("ConvTranspose", ["x", "w"], ["y"], strides=[2**30, 1])], {"w": KERNEL[:4]}, MAPS, 17,
+     "larger than fastcnn imports"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "shape", "opset", "message"), REFUSED, ids=lambda part: str(part)[:30]
+)
+def test_refused_by_name(
+    nodes: list[Any],
+    constants: dict[str, Any],
+    shape: tuple[Any, ...],
+    opset: int,
+    message: str,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"m\.onnx: ONNX node .*{message}"):
+        read(model_of(nodes, constants, shape, opset), tmp_path)
+
+
+def test_gathered_places_that_are_not_the_samples_own(tmp_path: Path) -> None:
+    """A flat batch of which every sample takes its numbers backwards."""
+    places = np.arange(3)[:, None] * 6 + np.arange(6)[::-1]
+    nodes = [N("Reshape", ["x", "s"], ["f"]), N("Gather", ["f", "p"], ["y"])]
+    with pytest.raises(ConfigurationError, match=r"\(Gather\): it takes other numbers"):
+        read(model_of(nodes, {"s": [-1], "p": places}, (3, 6)), tmp_path)
+    places = np.arange(18).reshape(3, 2, 3)
+    made = read(model_of(nodes, {"s": [-1], "p": places}, (3, 6)), tmp_path)
+    x = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
+    assert (made.logits(x) == x.reshape(3, 2, 3)).all()
