@@ -80,12 +80,7 @@ def conv_arguments(
     axes = axes_of(operation)
     x = as_array(operation, "x", x, 2 + axes)
     weight = as_same_type(operation, x, "weight", weight, 2 + axes)
-    groups = as_count(operation, "groups", groups)
-    if x.shape[1] % groups or len(weight) % groups:
-        raise ConfigurationError(
-            f"{operation}: groups={groups} must divide in_channels={x.shape[1]} and "
-            f"out_channels={len(weight)}"
-        )
+    groups = convolution_groups(operation, groups, x.shape[1], len(weight))
     if weight.shape[1] * groups != x.shape[1]:
         raise ShapeError(
             f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
@@ -227,6 +222,17 @@ def as_count(owner: str, name: str, value: Any, least: int = 1) -> int:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         raise ConfigurationError(f"{owner}: {name} must be {kind}, got {value!r}")
     return int(value)
+
+
+def convolution_groups(owner: str, groups: Any, in_channels: int, out_channels: int) -> int:
+    """The groups of a convolution, which divide its channels."""
+    groups = as_count(owner, "groups", groups)
+    if in_channels % groups or out_channels % groups:
+        raise ConfigurationError(
+            f"{owner}: groups={groups} must divide in_channels={in_channels} "
+            f"and out_channels={out_channels}"
+        )
+    return groups
 
 
 def linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:

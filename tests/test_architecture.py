@@ -133,7 +133,14 @@ PUBLIC = {"cli", "estimators", "functional", "layers"}
 PUBLIC_FUNCTIONS = {"data/loading.py:load", "data/augment.py:Augment.mix"}
 #: What is compiled takes numbers and arrays, not objects.
 COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "products.py"}
-COMPILED |= {"augment_kernels.py", "conductor.py", "dispatcher.py", "strided_tiles.py"}
+COMPILED |= {
+    "augment_kernels.py",
+    "gradient_kernels.py",
+    "gradient_tiles.py",
+    "conductor.py",
+    "dispatcher.py",
+    "strided_tiles.py",
+}
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}
 

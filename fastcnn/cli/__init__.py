@@ -32,8 +32,9 @@ def _run() -> int:
     from fastcnn.cli.app import application
     from fastcnn.errors import FastcnnError
 
-    arguments = [_with_home(argument) for argument in sys.argv[1:]]
     try:
+        _check_empty(sys.argv[1:])
+        arguments = [_with_home(argument) for argument in sys.argv[1:]]
         status = application(arguments)(args=arguments, standalone_mode=False)
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
@@ -62,6 +63,25 @@ def _in_one_line(message: str, error: Any) -> str:
     text = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return text if context is None else f"{text}; see {context.command_path} --help"
+
+
+def _check_empty(arguments: list[str]) -> None:
+    """Refuse what a variable that is not set leaves: as a path it would be the current folder.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    from fastcnn.errors import ConfigurationError
+
+    for place, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if argument and (value or name == argument or not name.startswith("--")):
+            continue
+        before = arguments[place - 1] if place else ""
+        after = f" after {before}" if before else ""
+        where = name if argument else f"the argument{after}"
+        raise ConfigurationError(f"{where} is empty: is a variable of the shell not set?")
 
 
 def _with_home(argument: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fastcnn.cli.screen import screen
+
 
 class Suite(StrEnum):
     """What can be measured."""
@@ -112,7 +114,7 @@ def bench(
         raise ConfigurationError(f"{option} does nothing without the suite backward")
     if (recipe or seeds) and Suite.records not in chosen:
         raise ConfigurationError("--recipe and --seeds do nothing without the suite records")
-    console = Console(highlight=False)
+    console = screen()
     if Suite.records in chosen:
         _records(recipe or ["report"], seeds or 5, out, console)
         chosen.remove(Suite.records)

@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fastcnn.cli.model_name import ModelName
+from fastcnn.cli.screen import screen
 
 
 def compare(
@@ -44,7 +44,7 @@ def compare(
         classes = network.output_shape(network.input_shape)[0]
         return network, x, generator.integers(0, classes, batch_size)
 
-    console = Console(highlight=False)
+    console = screen()
     if seeds:
         found = {
             number: compare_rounding(*network_and_data(number))

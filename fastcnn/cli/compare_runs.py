@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from fastcnn.cli.screen import screen
 
 
 def compare_runs(
@@ -25,11 +25,11 @@ def compare_runs(
     table = Table(*comparison.header)
     for cells in comparison.cells:
         table.add_row(*cells)
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     console.print("settings in which they differ:")
     for line in comparison.differences:
-        console.print(escape(f"  {line}"), soft_wrap=True)
+        console.print(f"  {line}", soft_wrap=True)
     try:
         save_figure(comparison.figure(), out)
     except OSError as error:

@@ -3,9 +3,9 @@
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fastcnn.cli.declared import with_options
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
 from fastcnn.training.recipe import Recipe
 
@@ -34,7 +34,7 @@ def cross_validate(
     """
     from fastcnn.training.cross_validation import cross_validate as run
 
-    console = Console(highlight=False)
+    console = screen()
     recipe, training = recipe_for_data(context, console)
     chosen = {name: value for name, value in recipe.training().items() if name not in WITHOUT}
     chosen["diagnose"] = False

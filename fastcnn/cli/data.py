@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+
+from fastcnn.cli.screen import screen
 
 app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
 
@@ -49,7 +50,7 @@ def prepare(
         write_npz(out, train, test)
     except OSError as error:
         raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from None
-    Console(highlight=False).print(
+    screen().print(
         f"{out}: {len(train):,} training and {len(test):,} test images of classes "
         f"{', '.join(train.classes)}",
         soft_wrap=True,
@@ -83,7 +84,7 @@ def show(
     for label, first, second in zip(train.classes, *counts, strict=True):
         table.add_row(label, f"{first:,}", f"{second:,}")
     table.add_row("all", f"{len(train):,}", f"{len(test):,}")
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     save_figure(samples_figure(train), out)
     console.print(f"picture: {out}", soft_wrap=True)
@@ -109,4 +110,4 @@ def list_sets(data_dir: DataDir = None) -> None:
         table.add_row(name, what, str(find_cifar(name, data_dir) or "the network"))
     table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
     table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
-    Console(highlight=False).print(table)
+    screen().print(table)

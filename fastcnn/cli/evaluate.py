@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def evaluate(
             f"{run}: the network predicts {model.predicts}, not classes: measure it in "
             "Python, with fastcnn.training.evaluate"
         )
-    console = Console(highlight=False)
+    console = screen()
     if data is None:
         _, test = opened.load_data(data_dir)
         changes = opened.changes(test)
@@ -70,22 +70,22 @@ def evaluate(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
     if changes is not None:
-        console.print(escape(changes), style="yellow", soft_wrap=True)
+        console.print(changes, style="yellow", soft_wrap=True)
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
-        table.add_row(escape(label), *values, str(confusion[index].sum()))
+        table.add_row(label, *values, str(confusion[index].sum()))
     console.print(table)
-    matrix = Table("true \\ predicted", *map(escape, test.classes))
+    matrix = Table("true \\ predicted", *test.classes)
     for label, row in zip(test.classes, confusion, strict=True):
-        matrix.add_row(escape(label), *map(str, row))
+        matrix.add_row(label, *map(str, row))
     console.print(matrix)
     # Other data do not take the place of the run's own.
     of_data = "" if data is None else f"-{Path(data).resolve().stem}"
     pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
     save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
-    console.print(f"pictures: {escape(', '.join(map(str, pictures)))}", soft_wrap=True)
+    console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
 
 
 def _known_classes(
@@ -108,5 +108,5 @@ def _known_classes(
     others = [name for name in test.classes if name not in classes]
     if others:
         text = f"{test.name}: images of other classes are left out: {', '.join(others)}"
-        console.print(escape(text), style="yellow", soft_wrap=True)
+        console.print(text, style="yellow", soft_wrap=True)
     return test.select_classes(classes)

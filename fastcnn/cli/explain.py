@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from fastcnn.cli.screen import screen
 
 
 def explain(
@@ -63,12 +64,10 @@ def explain(
         backend=backend,
     )
     save_figure(explanation_figure(found, classes), out)
-    console = Console(highlight=False)
+    console = screen()
     order = (-found.probabilities).argsort(kind="stable")[:3]
     shares = ", ".join(f"{classes[i]} {100 * found.probabilities[i]:.1f} %" for i in order)
-    console.print(f"{image}: {shares}", soft_wrap=True, markup=False)
+    console.print(f"{image}: {shares}", soft_wrap=True)
     if picture.done:
-        console.print(f"{image}: {', '.join(picture.done)}", soft_wrap=True, markup=False)
-    console.print(
-        f"picture: {out}, of the class {classes[found.label]}", soft_wrap=True, markup=False
-    )
+        console.print(f"{image}: {', '.join(picture.done)}", soft_wrap=True)
+    console.print(f"picture: {out}, of the class {classes[found.label]}", soft_wrap=True)

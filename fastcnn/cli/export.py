@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+
+from fastcnn.cli.screen import screen
 
 if TYPE_CHECKING:
     from fastcnn.data import Dataset
@@ -90,7 +91,7 @@ def export(
         raise ConfigurationError("--fold does nothing without --out FILE.onnx")
     saved = Run.open(run)
     model = saved.load_model()
-    console = Console(highlight=False)
+    console = screen()
     if target.suffix == ".h":
         _export_c(
             console, saved, model, target, (calibration or 256) if int8 else 0, data, data_dir
@@ -100,13 +101,13 @@ def export(
         from fastcnn.interop.numpy_source import export_numpy
 
         export_numpy(model, target, saved.classes or None)
-        console.print(f"written: {escape(str(target))}; call predict(images)", soft_wrap=True)
+        console.print(f"written: {target}; call predict(images)", soft_wrap=True)
         return
     if target.suffix == ".html":
         from fastcnn.interop.html_page import export_html
 
         export_html(model, target, classes=saved.classes or None)
-        console.print(f"written: {escape(str(target))}; open it in a browser", soft_wrap=True)
+        console.print(f"written: {target}; open it in a browser", soft_wrap=True)
         return
     if target.suffix == ".onnx":
         from fastcnn.interop import export_onnx
@@ -117,7 +118,7 @@ def export(
 
         save_state(model, target)
     console.print(
-        f"written: {escape(str(target))}; {_input(saved, target)}",
+        f"written: {target}; {_input(saved, target)}",
         soft_wrap=True,
     )
 
@@ -152,7 +153,7 @@ def _export_c(
     images = None if train is None else train.images[:calibration]
     made = export_c(model, target, classes=saved.classes or None, calibration=images)
     console.print(
-        f"written: {escape(str(target))}; {made.flash:,} bytes of constants, {made.ram:,} bytes of "
+        f"written: {target}; {made.flash:,} bytes of constants, {made.ram:,} bytes of "
         f"working memory; call {made.name}_predict",
         soft_wrap=True,
     )

@@ -3,10 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from fastcnn.cli.model_name import ModelName
+from fastcnn.cli.screen import screen
 
 
 def gradcheck(
@@ -34,9 +35,9 @@ def gradcheck(
     name = Column("layer or loss", overflow="fold")
     table = Table("backend", name, "gradient of", "relative error", "")
     for row in report.rows:
-        mark = "ok" if row.ok else "[bold red]WRONG[/bold red]"
+        mark = "ok" if row.ok else Text("WRONG", "bold red")
         table.add_row(row.backend, row.subject, row.gradient, f"{row.error:.1e}", mark)
-    console = Console(highlight=False)
+    console = screen()
     console.print(table)
     console.print(f"{len(report.rows)} gradients checked, {len(report.failures)} wrong")
     if not report.ok:

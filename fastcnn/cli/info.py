@@ -7,9 +7,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+
+from fastcnn.cli.screen import screen
 
 
 def info() -> None:
@@ -60,7 +60,7 @@ def info() -> None:
             rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
         except DataError as error:
             rows[f"{name} found in"] = str(error)
-    console = Console(highlight=False)
+    console = screen()
     console.print(_table("", rows))
     missing = _missing(kept(sources) < len(sources), rows["mnist found in"])
     if missing:
@@ -72,7 +72,7 @@ def info() -> None:
 def _table(title: str, rows: dict[str, str]) -> Table:
     table = Table(show_header=False, title=title or None, title_justify="left")
     for key, value in rows.items():
-        table.add_row(escape(key), escape(value))
+        table.add_row(key, value)
     return table
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fastcnn.cli.declared import as_words, with_options
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
@@ -45,7 +45,7 @@ def lr_find(
     from fastcnn.training.figure import figure_format, save_figure
 
     figure_format(out)
-    console = Console(highlight=False)
+    console = screen()
     recipe, training = recipe_for_data(context, console, DECIDED)
     deciding = {name: value for name, value in recipe.training().items() if name not in DECIDED}
     found = find(
@@ -58,7 +58,7 @@ def lr_find(
     )
     console.print(str(found), soft_wrap=True)
     save_figure(found.figure(), out)
-    console.print(f"picture: {out}", soft_wrap=True, markup=False)
+    console.print(f"picture: {out}", soft_wrap=True)
     words = as_words(replace(recipe, lr=float(f"{found.suggestion:.2g}")))
     source = f"--data {shlex.quote(str(data))} " if data else ""
-    console.print(f"next: fastcnn train {source}{words}", soft_wrap=True, markup=False)
+    console.print(f"next: fastcnn train {source}{words}", soft_wrap=True)

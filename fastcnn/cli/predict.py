@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+
+from fastcnn.cli.screen import screen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -99,14 +100,14 @@ def predict(
             best = [] if values else [names[int(row.argmax())]]
             writer.writerow([path, *best, *(f"{value:.6g}" for value in row)])
         return
-    console = Console(highlight=False)
+    console = screen()
     console.print((_values if values else _likeliest)(paths, numbers, names, every))
     if len(paths) > 1 and not values:
         counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
         shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
-        console.print(escape(f"{len(paths):,} pictures: {shares}"), soft_wrap=True)
+        console.print(f"{len(paths):,} pictures: {shares}", soft_wrap=True)
     if passed:
-        console.print(escape(f"passed over: {passed}"), style="yellow", soft_wrap=True)
+        console.print(f"passed over: {passed}", style="yellow", soft_wrap=True)
     _print_changes(console, paths, read)
 
 
@@ -135,7 +136,7 @@ def _values(paths: list[Path], numbers: "np.ndarray", names: tuple[str, ...], ev
         return _downwards(paths, [list(zip(names, row, strict=True)) for row in cells], "")
     table = Table(Column("image", overflow="fold"), *names)
     for path, row in zip(paths, cells, strict=True):
-        table.add_row(escape(str(path)), *row)
+        table.add_row(str(path), *row)
     return table
 
 
@@ -155,7 +156,7 @@ def _likeliest(
     )
     for path, row in zip(paths, rows, strict=True):
         cells = (f"{name}  {share}" for name, share in row[:shown])
-        table.add_row(escape(str(path)), *map(escape, cells))
+        table.add_row(str(path), *cells)
     return table
 
 
@@ -168,7 +169,7 @@ def _downwards(paths: list[Path], rows: list[list[tuple[str, str]]], title: str)
     )
     for path, row in zip(paths, rows, strict=True):
         for index, (name, number) in enumerate(row):
-            table.add_row("" if index else escape(str(path)), escape(name), number)
+            table.add_row("" if index else str(path), name, number)
         table.add_section()
     return table
 
@@ -181,4 +182,4 @@ def _print_changes(console: Console, images: list[Path], read: "list[Picture]") 
     for done, paths in treated.items():
         names = str(paths[0]) if len(paths) == 1 else f"{len(paths)} pictures"
         if done:
-            console.print(escape(f"{names}: {', '.join(done)}"), soft_wrap=True)
+            console.print(f"{names}: {', '.join(done)}", soft_wrap=True)

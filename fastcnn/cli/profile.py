@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from fastcnn.cli.model_name import ModelName
+from fastcnn.cli.screen import screen
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -54,21 +54,21 @@ def profile(
     if figure is not None:
         figure_format(figure)
     network = _open(model)
-    console = Console(highlight=False)
+    console = screen()
     if plan:
         description = fastcnn.plan(network, batch_size, threads=threads).describe()
-        console.print(description, soft_wrap=True, markup=False)
+        console.print(description, soft_wrap=True)
         return
     result = profiling.profile(
         network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 15
     )
-    console.print(result.table(), soft_wrap=True, markup=False)
+    console.print(result.table(), soft_wrap=True)
     if figure is not None:
         save_figure(roofline_figure(result), figure)
-        console.print(f"picture: {figure}", soft_wrap=True, markup=False)
+        console.print(f"picture: {figure}", soft_wrap=True)
     if out is not None:
         path, _ = result.as_records(this_command(), quick).write(out)
-        console.print(f"numbers: {path}", soft_wrap=True, markup=False)
+        console.print(f"numbers: {path}", soft_wrap=True)
 
 
 def _open(model: str) -> "Model":

@@ -3,7 +3,8 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from fastcnn.cli.screen import screen
 
 
 def recipes(
@@ -44,7 +45,7 @@ def recipes(
                 str(len(record.accuracies)),
             )
         rows.append((each, recipe.data_name, *found))
-    console = Console(highlight=False)
+    console = screen()
     header = ("recipe", "data", "accuracy %", "seconds", "seeds")
-    console.print(text_table(header, rows), soft_wrap=True, markup=False)
+    console.print(text_table(header, rows), soft_wrap=True)
     console.print("fastcnn train --recipe NAME runs one, fastcnn recipes NAME shows it")

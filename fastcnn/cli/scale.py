@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from fastcnn.cli.model_name import ModelName
 from fastcnn.cli.ranks import one_voice
+from fastcnn.cli.screen import screen
 
 
 def scale(
@@ -98,7 +98,7 @@ def scale(
         link.latency if latency is None else latency * 1e-6,
         link.bandwidth if bandwidth is None else bandwidth * 1e9,
     )
-    console = Console(highlight=False)
+    console = screen()
     console.print(
         f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us and {1e6 * cost.each:.2f} us a "
         f"sample on {count} thread{'s' if count > 1 else ''}, {1e6 * cost.alone:.0f} us for "

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from fastcnn.cli.screen import screen
 
 
 def serve(
@@ -41,7 +42,7 @@ def serve(
             f"port {port} cannot be used ({error.strerror}): choose another with --port"
         ) from None
     address = f"http://127.0.0.1:{server.server_port}/"
-    Console(highlight=False).print(f"{run} is at {address} (Ctrl-C ends)", soft_wrap=True)
+    screen().print(f"{run} is at {address} (Ctrl-C ends)", soft_wrap=True)
     if browser:
         webbrowser.open(address)
     try:

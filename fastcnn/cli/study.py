@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir
 
 
@@ -37,7 +37,7 @@ def study(
     from fastcnn.study.run import EXPERIMENTS, run_study
     from fastcnn.study.setting import Setting
 
-    console = Console(highlight=False)
+    console = screen()
     chosen = tuple(experiments or EXPERIMENTS)
     unknown = [name for name in chosen if name not in EXPERIMENTS]
     if unknown:

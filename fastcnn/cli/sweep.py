@@ -11,11 +11,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 from fastcnn.cli.run_folder import free_folder
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def sweep(
         settings = grid(space)
     elif sampler is Sampler.random:
         settings = draw(space, trials, seed)
-    console = Console(highlight=False)
+    console = screen()
     o = SimpleNamespace(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
@@ -177,7 +177,7 @@ def sweep(
             source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
             command = f"best{mean}: fastcnn train {source}{options}"
-            console.print(command, soft_wrap=True, markup=False)
+            console.print(command, soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
     if code:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.ranks import one_voice
 from fastcnn.cli.run_folder import free_folder
+from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import ImageSize, InGray, load_training, typed
 from fastcnn.training.recipe import Recipe, suited
 
@@ -169,7 +169,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
     threading.Thread(target=_import_ahead).start()
-    console = Console(quiet=o.quiet or not world.is_root, highlight=False)
+    console = screen(o.quiet or not world.is_root)
     with world.preparing():
         if o.overwrite and o.out is None:
             raise ConfigurationError("--overwrite has no effect without --out")
@@ -207,9 +207,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                     f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}",
                     soft_wrap=True,
                 )
-            network = recipe.make_model(
-                training, lambda text: console.print(escape(text), soft_wrap=True)
-            )
+            network = recipe.make_model(training, lambda text: console.print(text, soft_wrap=True))
             name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or free_folder(name))
             out = NewRun(
@@ -244,8 +242,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     if world.size > 1:
         # The launcher, who has the last word where a process dies, does not know this.
         console.print(
-            f"if the job is cut short: fastcnn train --resume {escape(str(folder))}, on any "
-            "number of processes",
+            f"if the job is cut short: fastcnn train --resume {folder}, on any number of processes",
             soft_wrap=True,
         )
     from fastcnn.training.progress import progress_callback
@@ -312,7 +309,7 @@ def _conclude(
     from fastcnn.training.progress import metrics_of
     from fastcnn.training.run import CURVES
 
-    final, where, word = history.final, escape(str(folder)), escape(shlex.quote(str(folder)))
+    final, where, word = history.final, str(folder), shlex.quote(str(folder))
     if final:
         loss, accuracy = final["test_loss"], final["test_accuracy"]
         if evaluation is not None:

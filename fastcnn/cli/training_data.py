@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -81,7 +80,7 @@ def load_training(
     if o.data is None and not o.validation_split:
         training, test, message = load_default(o.data_dir)
         if message:
-            console.print(escape(message), style="yellow", soft_wrap=True)
+            console.print(message, style="yellow", soft_wrap=True)
         name = "digits012" if message else "mnist012"
     else:
         name = o.data or "mnist012"

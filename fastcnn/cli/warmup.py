@@ -2,8 +2,7 @@
 
 import time
 
-from rich.console import Console
-from rich.markup import escape
+from fastcnn.cli.screen import screen
 
 
 def _use_functions() -> None:
@@ -32,7 +31,7 @@ def warmup() -> None:
     from fastcnn.codegen import build
     from fastcnn.codegen.store import object_folder
 
-    console = Console(highlight=False)
+    console = screen()
     began = time.perf_counter()
     with console.status("compiling the kernels for this processor, once"):
         build.addresses(all_sources())
@@ -41,6 +40,6 @@ def warmup() -> None:
     where = f"kept in {folder}" if folder else "not kept: there is no folder for them"
     console.print(
         f"{len(build.report.compiled)} kernels compiled and {len(build.report.loaded)} loaded in "
-        f"{time.perf_counter() - began:.1f} s, {escape(where)}",
+        f"{time.perf_counter() - began:.1f} s, {where}",
         soft_wrap=True,
     )

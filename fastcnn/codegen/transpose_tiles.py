@@ -37,6 +37,22 @@ def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yro
         emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
 
 
+@tile(0)
+def transpose_rows_tile(
+    at: Emitter, X: Any, x0: Any, xrow: Any, count: Any, Y: Any, y0: Any, yrow: Any
+) -> None:
+    """The same of the first ``count`` rows, at least one; others are zero and not read."""
+    builder = at.builder
+    rows = []
+    for i in range(LANES):
+        inside = builder.icmp_signed("<", at.index(i), count)
+        place = builder.select(inside, at.offset(x0, i, xrow), x0)
+        value = emit_load(builder, at.pointer(X, place))
+        rows.append(builder.select(inside, value, constant(0.0)))
+    for i, column in enumerate(emit_transpose(builder, rows)):
+        emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+
+
 def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
     """16 consecutive pixels of each sample as float vectors; bytes are converted."""
     builder = at.builder

@@ -7,10 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_choice, as_count, as_number
+from fastcnn.arguments import as_choice, as_count, as_number, convolution_groups
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import (
     GraphBuilder,
     Layer,
@@ -66,12 +65,7 @@ class _Conv(WeightedLayer):
         owner, axes = type(self).__name__, len(self.axes)
         self.in_channels = as_count(owner, "in_channels", in_channels)
         self.out_channels = as_count(owner, "out_channels", out_channels)
-        self.groups = as_count(owner, "groups", groups)
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ConfigurationError(
-                f"{owner}: groups={groups} must divide in_channels={in_channels} "
-                f"and out_channels={out_channels}"
-            )
+        self.groups = convolution_groups(owner, groups, self.in_channels, self.out_channels)
         self.padding_mode = as_choice(
             owner, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular")
         )

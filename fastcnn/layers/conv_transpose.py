@@ -5,10 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count
+from fastcnn.arguments import as_count, convolution_groups
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import WeightedLayer, check_samples
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
@@ -40,12 +39,7 @@ class _ConvTranspose(WeightedLayer):
         owner, axes = type(self).__name__, len(self.axes)
         self.in_channels = as_count(owner, "in_channels", in_channels)
         self.out_channels = as_count(owner, "out_channels", out_channels)
-        self.groups = as_count(owner, "groups", groups)
-        if self.in_channels % self.groups or self.out_channels % self.groups:
-            raise ConfigurationError(
-                f"{owner}: groups={groups} must divide in_channels={in_channels} "
-                f"and out_channels={out_channels}"
-            )
+        self.groups = convolution_groups(owner, groups, self.in_channels, self.out_channels)
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = geometry.per_axis(stride, "stride", axes)
         self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)

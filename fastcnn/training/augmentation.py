@@ -38,17 +38,25 @@ class InputAugments:
         return any(augment.moves for _, augment in self.parts)
 
     def apply(
-        self, samples: np.ndarray, indices: Any, *, seed: int = 0, out: Any = None, **keys: Any
+        self,
+        samples: np.ndarray,
+        indices: Any = None,
+        *,
+        names: np.ndarray | None = None,
+        seed: int = 0,
+        out: Any = None,
+        **keys: Any,
     ) -> np.ndarray:
         """Changed copies of some samples; arguments as of :meth:`Augment.apply`."""
-        rows = np.asarray(indices)
-        made: np.ndarray = samples[rows] if out is None else out[: len(rows)]
+        rows = np.arange(len(samples)) if indices is None else np.asarray(indices)
+        names = rows if names is None else names
+        made: np.ndarray = np.empty_like(samples[rows]) if out is None else out[: len(rows)]
         made[...] = samples[rows]
         for place, (port, augment) in enumerate(self.parts):
             own = made[:, port.start : port.stop]
             images = np.ascontiguousarray(own).reshape(len(rows), *port.shape)
             drawn = seed + place * OTHER_INPUT
-            own[...] = augment.apply(images, names=rows, seed=drawn, **keys).reshape(own.shape)
+            own[...] = augment.apply(images, names=names, seed=drawn, **keys).reshape(own.shape)
         return made
 
 

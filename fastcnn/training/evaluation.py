@@ -111,7 +111,7 @@ def evaluate(
     """
     chosen = bound_loss(model, as_loss(loss, loss_weights))
     check_tta(tta)
-    checked = as_samples(as_arrays(data, "data"), "data", model, chosen)
+    checked = as_samples(as_arrays(data, "data", model), "data", model, chosen)
     if model.preprocessing.trained_on is None:
         say_unused(model.preprocessing, checked)
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)

@@ -224,11 +224,6 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if isinstance(loss, JointLoss):
                 o = replace(o, loss=loss)
             if is_stream(train):
-                if model.takes > 1 or isinstance(loss, JointLoss):
-                    raise ConfigurationError(
-                        "train: a model of several inputs or outputs is trained on arrays, not on "
-                        "an iterable of batches"
-                    )
                 stream = Stream(train, o.steps_per_epoch)
                 training_data = as_samples(stream.first, "train: batch 1", model, loss)
                 o = options_for(o, stream, len(training_data), o.resume, world.size)
@@ -237,7 +232,9 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             preprocessing = training_preprocessing(model, training_data)
             test_data = None
             if test is not None:
-                test_data = as_samples(as_arrays(test, "test"), "test", model, loss, preprocessing)
+                test_data = as_samples(
+                    as_arrays(test, "test", model), "test", model, loss, preprocessing
+                )
             shards = Shards(
                 world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )

@@ -76,6 +76,11 @@ class Progress:
         return self.seen / max(self.seconds, 1e-9)
 
     @property
+    def loss(self) -> float:
+        """Mean loss of the targets so far; 0 where they all weigh nothing."""
+        return self.loss_sum / self.weight_sum if self.weight_sum else 0.0
+
+    @property
     def accuracy(self) -> float:
         """Share of the targets that were classified correctly; NaN before there are any."""
         return self.correct / self.counted if self.counted else math.nan
@@ -276,7 +281,7 @@ class TrainingLoop:
         record = EpochRecord(
             kind="epoch",
             epoch=progress.epoch,
-            train_loss=progress.loss_sum / progress.weight_sum,
+            train_loss=progress.loss,
             train_accuracy=progress.accuracy if self.has_accuracy else None,
             validation_loss=None,
             validation_accuracy=None,
@@ -374,7 +379,7 @@ class TrainingLoop:
             progress.seen,
             results.losses.tolist(),
             rates.tolist(),
-            progress.loss_sum / progress.weight_sum,
+            progress.loss,
             progress.accuracy if self.has_accuracy else math.nan,
             progress.rate,
         )

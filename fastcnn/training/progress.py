@@ -88,7 +88,7 @@ def progress_callback(console: "Console | None" = None) -> Callback:
     """What suits a console: a bar on a terminal or in a notebook, elsewhere a line an epoch."""
     from rich.console import Console
 
-    console = Console(highlight=False) if console is None else console
+    console = Console(highlight=False, emoji=False, markup=False) if console is None else console
     live = console.is_terminal or console.is_jupyter
     return ProgressBar(console) if live else PlainLines(console)
 

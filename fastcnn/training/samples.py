@@ -72,13 +72,12 @@ def as_samples(
                 f"{name}: sample weights must have shape "
                 f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {weight.shape}"
             )
-    if weight is not None or isinstance(loss, JointLoss):
-        totals = loss.target_weights(target, weight)
-        if totals is not None and not (totals.sum(axis=0) > 0.0).all():
-            raise DataError(f"{name}: all targets weigh 0 or are ignored")
     counts = loss.target_counts(target)
     if counts is not None and not counts.any():
         raise DataError(f"{name}: all targets are ignored (ignore_index)")
+    totals = loss.target_weights(target, weight)
+    if totals is not None and not (totals.sum(axis=0) > 0.0).all():
+        raise DataError(f"{name}: all targets weigh 0 or are ignored")
     return checked
 
 

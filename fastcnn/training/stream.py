@@ -1,6 +1,6 @@
 """Training data that come batch by batch: generators, iterators, PyTorch's DataLoader."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import Any, TypeVar
@@ -142,7 +142,8 @@ class StreamFeed:
         self.stream = stream
         self.model = model
         self.loss = loss
-        self.augment = as_augment(options.make_augment(), ())
+        inputs = model.graph().inputs if model.takes > 1 else ()
+        self.augment = as_augment(options.make_augment(), inputs)
         self.seed = options.seed
         self.threads = threads
         self.batch_size = options.batch_size
@@ -235,7 +236,7 @@ def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks
     return replace(options, batch_size=count)
 
 
-def as_arrays(data: Any, name: str) -> Any:
+def as_arrays(data: Any, name: str, model: Model) -> Any:
     """Validation or test data as they are, or all batches of a stream as arrays.
 
     Raises
@@ -255,16 +256,27 @@ def as_arrays(data: Any, name: str) -> Any:
         raise DataError(f"{name}: gives no batch")
     if len({len(batch) for batch in batches}) > 1:
         raise DataError(f"{name}: some batches have sample weights, and others have none")
-    parts = []
-    for index, column in enumerate(zip(*batches, strict=True)):
-        arrays = [plain_array(f"{name}: batch", part) for part in column]
-        shapes = {(array.shape[1:], array.dtype) for array in arrays}
-        if len(shapes) > 1:
-            raise ShapeError(f"{name}: batches differ in shape or type: {sorted(map(str, shapes))}")
-        count = sum(map(len, arrays))
-        whole = allocate((count, *arrays[0].shape[1:]), arrays[0].dtype, f"{name}[{index}]")
-        parts.append(np.concatenate(arrays, out=whole))
-    return tuple(parts)
+    several = (model.takes > 1, model.gives > 1, False)
+    columns = zip(zip(*batches, strict=True), several, strict=False)
+    return tuple(
+        _joined(column, f"{name}[{index}]", are_several)
+        for index, (column, are_several) in enumerate(columns)
+    )
+
+
+def _joined(parts: Sequence[Any], name: str, are_several: bool) -> Any:
+    """One array of those of all batches, or one for each input or output."""
+    if are_several and all(isinstance(part, Mapping) for part in parts):
+        return {key: _joined([part[key] for part in parts], name, False) for key in parts[0]}
+    if are_several and all(isinstance(part, (tuple, list)) for part in parts):
+        return tuple(_joined(own, name, False) for own in zip(*parts, strict=True))
+    arrays = [plain_array(f"{name}: batch", part) for part in parts]
+    shapes = {(array.shape[1:], array.dtype) for array in arrays}
+    if len(shapes) > 1:
+        raise ShapeError(f"{name}: batches differ in shape or type: {sorted(map(str, shapes))}")
+    count = sum(map(len, arrays))
+    whole = allocate((count, *arrays[0].shape[1:]), arrays[0].dtype, name)
+    return np.concatenate(arrays, out=whole)
 
 
 def _length(source: Any) -> int | None:

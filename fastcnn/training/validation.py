@@ -70,7 +70,7 @@ def divide(
             return Division()
     if given is not None and not is_share(given):
         loss = options.make_loss()
-        samples = as_arrays(given, "validation")
+        samples = as_arrays(given, "validation", model)
         return Division(None, as_samples(samples, "validation", model, loss, preprocessing))
     share = SHARE if given is None else float(given)  # type: ignore[arg-type]
     if share == 0.0:

@@ -106,19 +106,22 @@ def test_weight_gradient_tile() -> None:
 
 
 @njit
-def run_linear(x, w, b, y, outputs):  # type: ignore[no-untyped-def]
+def run_linear(x, w, b, y, outputs, more):  # type: ignore[no-untyped-def]
     size = x.shape[1]
     linear_tiles.linear_tile(
         2, 3, x.reshape(-1), 0, size * 16, size, w.reshape(-1), 0, size, 1, b, 0,
-        y.reshape(-1), 0, outputs * 16, 0, 0,
+        y.reshape(-1), 0, outputs * 16, 0, 0, more,
     )  # fmt: skip
 
 
 def test_linear_tile() -> None:
     x, w, b = integers((3, 5, LANES), 0), integers((2, 5), 1), integers((2,), 2)
-    y = np.zeros((3, 2, LANES), np.float32)
-    run_linear(x, w, b, y, 2)
-    assert (y == np.einsum("ok,nkl->nol", w, x) + b[:, None]).all()
+    y = np.full((3, 2, LANES), np.nan, np.float32)
+    products = np.einsum("ok,nkl->nol", w, x)
+    run_linear(x, w, b, y, 2, 0)
+    assert (y == products + b[:, None]).all()
+    run_linear(x, w, b, y, 2, 1)
+    assert (y == 2 * products + b[:, None]).all()
 
 
 @njit

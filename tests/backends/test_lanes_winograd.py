@@ -121,6 +121,10 @@ SHAPES = [
     (5, 48, 32, (10, 14), (3, 3), (0, 2)),
     (33, 64, 40, (4, 2), (3, 3), (2, 3)),
     (1, 33, 35, (7, 7), (3, 3), (1, 1)),
+    # Gradients of weights in several strips of tiles and of channels of either side.
+    (2, 49, 143, (5, 5), (3, 3), (1, 1)),
+    (3, 36, 17, (61, 58), (3, 3), (1, 1)),
+    (2, 33, 130, (17, 30), (3, 3), (0, 1)),
     # The transpose of fewer tiles than cover the input, and of one.
     (21, 16, 24, (13, 14), (3, 3), (0, 0)),
     (17, 18, 16, (6, 3), (3, 3), (0, 0)),
@@ -262,6 +266,41 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
     assert (found["winograd1d", 1] != found["direct", 1]).any()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "batch"),
+    [(16, 16, (32, 32), 37), (24, 35, (13, 9), 70), (17, 144, (23, 26), 48), (67, 24, (4, 7), 5)],
+)
+def test_gradients_both_ways_have_the_same_bits_on_any_threads(
+    inputs: int, outputs: int, size: tuple[int, int], batch: int
+) -> None:
+    """A step is that of sums over taps to its roundings, also of blocks that threads share."""
+    generator = np.random.default_rng(batch)
+    x = generator.standard_normal((batch, inputs, *size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(inputs, outputs, 3, padding=1, seed=0), fastcnn.GlobalAvgPool2d(), Flatten(),
+            Linear(outputs, 5, seed=1), input_shape=(inputs, *size),
+        )  # fmt: skip
+        with forced(name), workers(threads):
+            executor = make_executor(
+                model,
+                loss=CrossEntropyLoss(),
+                optimizer=SGD(0.5),
+                backend="lanes",
+                batch_size=batch,
+                threads=threads,
+            )
+            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        found[name, threads] = model.parameter_vector.copy()
+    for threads in (2, 3):
+        np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
+    largest = np.abs(found["direct", 1]).max()
+    np.testing.assert_allclose(found["winograd2d", 1], found["direct", 1], atol=2e-6 * largest)
+    assert (found["winograd2d", 1] != found["direct", 1]).any()
+
+
 def _error(found: np.ndarray, exact: np.ndarray) -> float:
     """Root of the mean square, as a share of the values'."""
     return float(np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
@@ -329,9 +368,11 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(4, 8, 3, padding=1), (4, 14, 14)) == {FORWARD, INPUT}
     # ... and so are many outputs of few inputs.
     assert kernels(Conv2d(1, 16, 3, padding=1), (1, 28, 28)) == {INPUT}
-    # With more channels both ways; the gradient of the weights needs them in whole vectors.
+    # With more channels both ways, in vectors of output channels that are more than half full.
+    assert kernels(Conv2d(24, 17, 3), (24, 33, 33)) == {BOTH_WAYS, WEIGHT}
     assert kernels(Conv2d(16, 24, 3, padding=1), (16, 8, 8)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
-    assert kernels(Conv2d(40, 64, 3, padding=1), (40, 8, 8)) == {BOTH_WAYS, WEIGHT}
+    assert kernels(Conv2d(40, 64, 3, padding=1), (40, 8, 8)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
+    assert kernels(Conv2d(24, 35, 3), (24, 33, 33)) == {BOTH_WAYS, BOTH_WAYS_WEIGHT}
     # A wider kernel goes in pieces; the gradient of its input is a convolution, too.
     assert kernels(Conv2d(16, 24, (1, 9)), (16, 1, 40)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)) == {FORWARD, WEIGHT}
@@ -383,7 +424,8 @@ def test_flops_both_ways() -> None:
         "a": Conv2d(1, 16, 1), "c": Conv2d(16, 24, 3, padding=1), "r": ReLU(), "p": MaxPool2d(2),
         "f": Flatten(), "l": Linear(24 * 35, 2),
     }  # fmt: skip
-    program = fastcnn.plan(Sequential(layers, input_shape=(1, 14, 10)), 32, threads=1)
+    model = Sequential(layers, input_shape=(1, 14, 10))
+    program = fastcnn.plan(model, 32, threads=1)
     found = dict(zip(program.names, program.costs(), strict=True))
     t = transforms(3, EXACT)
     weight, pixels, outputs = (operations(m) for m in t)
@@ -398,12 +440,14 @@ def test_flops_both_ways() -> None:
     assert found["c: convolution + ReLU + 2x2 max pooling"].written == 2 * 64 * 24 * 35 * 2
     # Rows of B^T and A with 5, 4, 4, 4, 4, 5 and 1, 4, 4, 4, 4, 1 factors, some of them 1 or -1.
     rows = 6 * (2 * 26 - 12 - 6) + 6 * pixels, 4 * (2 * 18 - 12 - 6) + 6 * gradient
-    assert found["c: weight gradient"].flops == 32 * tiles * (
-        products + 16 * rows[0] + 24 * rows[1]
-    )
-    assert found["c: weight gradient, transformed back"].flops == 2 * 16 * 24 * 9 * (
-        operations(t.weight.T)
-    )
+    sums = tiles * (products + 16 * rows[0] + 24 * rows[1])
+    turned = 16 * 9 * operations(t.weight.T)
+    assert found["c: weight gradient"].flops == 32 * sums + 2 * 24 * turned
+    # Of a block that two threads share the sums are transformed back by themselves, in vectors.
+    program = fastcnn.plan(model, 16, threads=2)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    assert found["c: weight gradient"].flops == 16 * sums
+    assert found["c: weight gradient, transformed back"].flops == 32 * turned
     assert weight == 16
 
 

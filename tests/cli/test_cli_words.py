@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from fastcnn import data
+from fastcnn.cli import app
 from fastcnn.cli.app import COMMANDS
 from fastcnn.estimators import CNNClassifier
 from fastcnn.training.progress import describe_epoch
@@ -39,6 +40,25 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def columns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.command.SETTINGS", {"NO_COLOR": "1", "COLUMNS": "80"})
+
+
+def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
+    """rich makes emojis and styles of what looks like them."""
+    generator = np.random.default_rng(0)
+    for name in (":dog:", "[bold]"):
+        (tmp_path / ":cat:" / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = generator.integers(0, 256, (8, 8)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / ":cat:" / name / f"{index}.png")
+    picture = tmp_path / "data.png"
+    output = fastcnn("data", "show", tmp_path / ":cat:", "--out", picture)
+    assert ":dog:" in output
+    assert "[bold]" in output
+    output = fastcnn("train", "--data", tmp_path / ":cat:", "--epochs", 1, "--out", tmp_path / "r")
+    assert ":cat:: 2" in output
+    folder = Path(app.__file__).parent
+    found = [path.name for path in folder.glob("*.py") if "Console(" in path.read_text()]
+    assert found == ["screen.py"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -144,3 +144,40 @@ def test_pixels_of_one_output_do_not_stay_where_images_move() -> None:
     pixels = random.integers(0, 2, (8, 6, 6))
     with pytest.raises(ConfigurationError, match="not those of their targets"):
         fastcnn.fit(model, (images, (pixels, Y[:8])), loss=["cross_entropy"] * 2, augment="flip")
+
+
+def test_batches_of_several_inputs_and_outputs() -> None:
+    """As tuples or by name, in training and evaluation: the same as their arrays."""
+    torch = pytest.importorskip("torch")
+    values = NUMBERS[:, :1].copy()
+
+    def make() -> Model:
+        picture, numbers = Input((3, 6, 6), "picture"), Input((5,), "numbers")
+        y = Concat()(Flatten()(picture), numbers)
+        outputs = {"kind": Linear(113, 2, seed=0)(y), "size": Linear(113, 1, seed=1)(y)}
+        model = Model((picture, numbers), outputs)
+        model.normalise((PICTURES, NUMBERS))
+        return model
+
+    def by_name() -> Any:
+        for start in range(0, COUNT, 8):
+            rows = slice(start, start + 8)
+            x = {"numbers": NUMBERS[rows], "picture": PICTURES[rows]}
+            yield x, {"size": values[rows], "kind": Y[rows]}
+
+    order = np.random.default_rng(0).permutation(COUNT)  # that of fit
+    samples = [((PICTURES[i], NUMBERS[i]), (Y[i], values[i])) for i in order]
+    loader = torch.utils.data.DataLoader(samples, batch_size=8)
+    losses = ["cross_entropy", "mse"]
+    options = {"loss": losses, "epochs": 1, "lr": 0.01, "diagnose": False}
+    augment = {"picture": "flip=1"}
+    arrays = (PICTURES, NUMBERS), (Y, values)
+    expected, model, named = make(), make(), make()
+    fastcnn.fit(expected, arrays, batch_size=8, augment=augment, **options)
+    history = fastcnn.fit(model, loader, loader, augment=augment, **options)
+    assert model.parameter_vector == pytest.approx(expected.parameter_vector, abs=1e-6)
+    found = fastcnn.evaluate(model, loader, loss=losses)
+    assert history.final["test_loss"] == pytest.approx(found.loss)
+    assert found.loss == pytest.approx(fastcnn.evaluate(model, arrays, loss=losses).loss, rel=1e-5)
+    fastcnn.fit(named, by_name, steps_per_epoch=5, **options)
+    assert np.isfinite(named.parameter_vector).all()

@@ -419,8 +419,8 @@ def test_it_is_not_a_loss_by_name() -> None:
     assert "joint" not in LOSSES
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_several_processes_train_as_one(ranks: int) -> None:
+@pytest.mark.parametrize(("ranks", "accumulate"), [(2, 1), (3, 1), (2, 2)])
+def test_several_processes_train_as_one(ranks: int, accumulate: int) -> None:
     def work(world: World) -> np.ndarray:
         left, right = Input((2, 6, 6), "left"), Input((4,), "right")
         y = Concat()(Flatten()(ReLU()(Conv2d(2, 3, 3, seed=0)(left))), right)
@@ -429,7 +429,8 @@ def test_several_processes_train_as_one(ranks: int) -> None:
         entropy = CrossEntropyLoss(weight=tuple(np.linspace(0.2, 2, 9)), ignore_index=4)
         fastcnn.fit(
             model, ((X, X[:, 0, 0, :4]), (MOVES, VALUES)), ((X, X[:, 0, 0, :4]), (MOVES, VALUES)),
-            loss=[entropy, "mse"], loss_weights=[1.0, 0.3], epochs=2, batch_size=32,
+            loss=[entropy, "mse"], loss_weights=[1.0, 0.3], epochs=2, batch_size=32 // accumulate,
+            accumulate=accumulate,
             threads=1, world=world, optimizer="adam",
         )  # fmt: skip
         return model.parameter_vector.copy()

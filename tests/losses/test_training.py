@@ -1,6 +1,7 @@
 """Training by each loss: names, objects, weights of targets, records of a run, resuming."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,41 @@ def test_reported_losses_are_means_over_targets(reduction: str) -> None:
     right = (model.predict(x) == y)[known].mean()
     assert history.final["train_accuracy"] == pytest.approx(right)
     assert history.final["test_accuracy"] == pytest.approx(right)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_batches_may_be_ignored_as_a_whole(
+    backend: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They teach nothing, also as the first ones of a training."""
+    monkeypatch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
+    x = images()
+    y = np.full(40, 9)
+    first = np.random.default_rng(3).permutation(40)[:8]
+    y[np.setdiff1d(np.arange(40), first)] = 1
+    loss = CrossEntropyLoss(ignore_index=9)
+    model, seen = classifier(), []
+
+    class Look(fastcnn.training.Callback):
+        def on_steps(self, steps: Any) -> None:
+            seen.extend(steps.losses)
+
+    before = model.parameter_vector.copy()
+    options = OPTIONS | {"batch_size": 8 // accumulate, "accumulate": accumulate, "epochs": 1}
+    fastcnn.fit(
+        model, (x, y), loss=loss, backend=backend, steps_per_epoch=1, callbacks=[Look()], **options
+    )
+    assert seen == [0.0]
+    assert np.array_equal(model.parameter_vector, before)
+    history = fastcnn.fit(model, (x, y), loss=loss, backend=backend, **options)
+    assert history.final["train_loss"] > 0.0
+
+
+def test_weights_of_classes_that_are_all_0() -> None:
+    loss = CrossEntropyLoss(weight=(0.0, 1.0, 1.0))
+    with pytest.raises(DataError, match="train: all targets weigh 0"):
+        fastcnn.fit(classifier(), (images(), np.zeros(40, int)), loss=loss, **OPTIONS)
 
 
 def test_a_segmentation_is_learned() -> None:

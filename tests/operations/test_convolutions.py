@@ -27,69 +27,6 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-def check_convolution(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    arguments: dict[str, Any],
-    backend: str,
-    dtype: str,
-) -> None:
-    """Compare forward and all three gradients."""
-    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array(w_shape[:1], 3)
-    y = F.conv2d(x, w, b, **arguments, backend="reference")
-    dy = random_array(y.shape, 4)
-    expected = (y, *F.conv2d_backward(dy, x, w, **arguments, backend="reference"))
-    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
-    actual = (
-        F.conv2d(x, w, b, **arguments, backend=backend),
-        *F.conv2d_backward(dy, x, w, **arguments, backend=backend),
-    )
-    for ours, theirs in zip(actual, expected, strict=True):
-        assert_close(ours, theirs, dtype)
-    without = F.conv2d(x, w, **arguments, backend=backend)
-    assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
-
-
-@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), CONVOLUTIONS)
-def test_convolution(
-    x_shape: tuple[int, ...],
-    w_shape: tuple[int, ...],
-    arguments: dict[str, Any],
-    backend: str,
-    dtype: str,
-) -> None:
-    check_convolution(x_shape, w_shape, arguments, backend, dtype)
-
-
-@given(st.data())
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-def test_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
-    def draw(low: int, high: int) -> int:
-        return data.draw(st.integers(low, high))
-
-    groups = draw(1, 3)
-    kernel, dilation = (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
-    padding = (draw(0, 2), draw(0, 2))
-    size = tuple(
-        max(1, d * (k - 1) + 1 - 2 * p) + draw(0, 3)
-        for k, d, p in zip(kernel, dilation, padding, strict=True)
-    )
-    channels = draw(1, 2)
-    check_convolution(
-        (draw(1, 3), channels * groups, *size),
-        (draw(1, 2) * groups, channels, *kernel),
-        {"stride": (draw(1, 3), draw(1, 3)), "padding": padding, "dilation": dilation,
-         "groups": groups},
-        backend,
-        data.draw(st.sampled_from(["float32", "float64"])),
-    )  # fmt: skip
-
-
 # (N, C, H, W), (C, O / groups, KH, KW), arguments
 TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((2, 3, 4, 5), (3, 2, 3, 3), {}),
@@ -104,7 +41,23 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-def check_transposed(
+#: All of them, with the operation.
+GEOMETRIES = [
+    *(("conv2d", *case) for case in CONVOLUTIONS),
+    *(("conv_transpose2d", *case) for case in TRANSPOSED),
+]
+
+
+drawn = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def check_convolution(
+    operation: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     arguments: dict[str, Any],
@@ -112,40 +65,62 @@ def check_transposed(
     dtype: str,
 ) -> None:
     """Compare forward and all three gradients."""
-    channels = w_shape[1] * arguments.get("groups", 1)
-    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((channels,), 3)
-    y = F.conv_transpose2d(x, w, b, **arguments, backend="reference")
+    function, backward = getattr(F, operation), getattr(F, f"{operation}_backward")
+    outputs = w_shape[0] if operation == "conv2d" else w_shape[1] * arguments.get("groups", 1)
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((outputs,), 3)
+    y = function(x, w, b, **arguments, backend="reference")
     dy = random_array(y.shape, 4)
-    expected = (y, *F.conv_transpose2d_backward(dy, x, w, **arguments, backend="reference"))
+    expected = (y, *backward(dy, x, w, **arguments, backend="reference"))
     x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
     actual = (
-        F.conv_transpose2d(x, w, b, **arguments, backend=backend),
-        *F.conv_transpose2d_backward(dy, x, w, **arguments, backend=backend),
+        function(x, w, b, **arguments, backend=backend),
+        *backward(dy, x, w, **arguments, backend=backend),
     )
     for ours, theirs in zip(actual, expected, strict=True):
         assert_close(ours, theirs, dtype)
-    without = F.conv_transpose2d(x, w, **arguments, backend=backend)
+    without = function(x, w, **arguments, backend=backend)
     assert_close(without, expected[0] - b.astype(float)[:, None, None], dtype)
 
 
-@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), TRANSPOSED)
-def test_transposed_convolution(
+@pytest.mark.parametrize(("operation", "x_shape", "w_shape", "arguments"), GEOMETRIES)
+def test_convolution(
+    operation: str,
     x_shape: tuple[int, ...],
     w_shape: tuple[int, ...],
     arguments: dict[str, Any],
     backend: str,
     dtype: str,
 ) -> None:
-    check_transposed(x_shape, w_shape, arguments, backend, dtype)
+    check_convolution(operation, x_shape, w_shape, arguments, backend, dtype)
 
 
 @given(st.data())
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@drawn
+def test_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
+    def draw(low: int, high: int) -> int:
+        return data.draw(st.integers(low, high))
+
+    groups = draw(1, 3)
+    kernel, dilation = (draw(1, 3), draw(1, 3)), (draw(1, 2), draw(1, 2))
+    padding = (draw(0, 2), draw(0, 2))
+    size = tuple(
+        max(1, d * (k - 1) + 1 - 2 * p) + draw(0, 3)
+        for k, d, p in zip(kernel, dilation, padding, strict=True)
+    )
+    channels = draw(1, 2)
+    check_convolution(
+        "conv2d",
+        (draw(1, 3), channels * groups, *size),
+        (draw(1, 2) * groups, channels, *kernel),
+        {"stride": (draw(1, 3), draw(1, 3)), "padding": padding, "dilation": dilation,
+         "groups": groups},
+        backend,
+        data.draw(st.sampled_from(["float32", "float64"])),
+    )  # fmt: skip
+
+
+@given(st.data())
+@drawn
 def test_transposed_convolution_of_any_geometry(backend: str, data: st.DataObject) -> None:
     def draw(low: int, high: int) -> int:
         return data.draw(st.integers(low, high))
@@ -159,7 +134,8 @@ def test_transposed_convolution_of_any_geometry(backend: str, data: st.DataObjec
     )
     padding = tuple(draw(0, min(2, most // 2)) for most in largest)
     channels = draw(1, 2)
-    check_transposed(
+    check_convolution(
+        "conv_transpose2d",
         (draw(1, 3), channels * groups, *size),
         (channels * groups, draw(1, 2), *kernel),
         {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups,

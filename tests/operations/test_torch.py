@@ -9,7 +9,7 @@ from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
 from tests.operations.calls import ELEMENTWISE, ROUNDED, SETS, SHAPE, Call, torch_function
 from tests.operations.conftest import assert_close, random_array
-from tests.operations.test_convolutions import CONVOLUTIONS, TRANSPOSED
+from tests.operations.test_convolutions import GEOMETRIES
 from tests.operations.test_equivalence import ADAPTIVE, JOINS, POOLINGS
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed (make test-all installs it)")
@@ -25,18 +25,18 @@ def differentiate(function: Any, dy_seed: int, *arrays: np.ndarray) -> tuple[Any
     return (y.detach().numpy(), dy, *(tensor.grad.numpy() for tensor in tensors))
 
 
-@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), CONVOLUTIONS)
+@pytest.mark.parametrize(("operation", "x_shape", "w_shape", "arguments"), GEOMETRIES)
 def test_convolution(
-    name: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], arguments: dict[str, Any],
-    dtype: str,
+    name: str, operation: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...],
+    arguments: dict[str, Any], dtype: str,
 ) -> None:  # fmt: skip
-    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array(w_shape[:1], 3)
-    y, dy, *grads = differentiate(
-        lambda x, w, b: torch.nn.functional.conv2d(x, w, b, **arguments), 4, x, w, b
-    )
+    outputs = w_shape[0] if operation == "conv2d" else w_shape[1] * arguments.get("groups", 1)
+    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((outputs,), 3)
+    theirs = getattr(torch.nn.functional, operation)
+    y, dy, *grads = differentiate(lambda x, w, b: theirs(x, w, b, **arguments), 4, x, w, b)
     x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
-    assert_close(F.conv2d(x, w, b, **arguments, backend=name), y, dtype)
-    ours = F.conv2d_backward(dy, x, w, **arguments, backend=name)
+    assert_close(getattr(F, operation)(x, w, b, **arguments, backend=name), y, dtype)
+    ours = getattr(F, f"{operation}_backward")(dy, x, w, **arguments, backend=name)
     for actual, expected in zip(ours, grads, strict=True):
         assert_close(actual, expected, dtype)
 
@@ -51,23 +51,6 @@ def test_joins(name: str, operation: str, shapes: tuple[tuple[int, ...], ...], d
     given, dy = [x.astype(dtype) for x in inputs], dy.astype(dtype)
     assert_close(getattr(F, operation)(*given, backend=name), y, dtype)
     ours = getattr(F, f"{operation}_backward")(dy, *given, backend=name)
-    for actual, expected in zip(ours, grads, strict=True):
-        assert_close(actual, expected, dtype)
-
-
-@pytest.mark.parametrize(("x_shape", "w_shape", "arguments"), TRANSPOSED)
-def test_transposed_convolution(
-    name: str, x_shape: tuple[int, ...], w_shape: tuple[int, ...], arguments: dict[str, Any],
-    dtype: str,
-) -> None:  # fmt: skip
-    channels = w_shape[1] * arguments.get("groups", 1)
-    x, w, b = random_array(x_shape, 1), random_array(w_shape, 2), random_array((channels,), 3)
-    y, dy, *grads = differentiate(
-        lambda x, w, b: torch.nn.functional.conv_transpose2d(x, w, b, **arguments), 4, x, w, b
-    )
-    x, w, b, dy = (array.astype(dtype) for array in (x, w, b, dy))
-    assert_close(F.conv_transpose2d(x, w, b, **arguments, backend=name), y, dtype)
-    ours = F.conv_transpose2d_backward(dy, x, w, **arguments, backend=name)
     for actual, expected in zip(ours, grads, strict=True):
         assert_close(actual, expected, dtype)
 

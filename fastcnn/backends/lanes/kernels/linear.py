@@ -12,6 +12,8 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
+    CHANNELS,
+    DOWN,
     EXTRA,
     EXTRA_BLOCK,
     IN,
@@ -56,18 +58,37 @@ OUTER_TILE_4X1 = outer_tile.sized(4, 1)
 OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 
 
+#: Vectors of all blocks' inputs that stay in the second-level cache for all outputs.
+CHUNK = 4096
+#: The same on the way back, where each has its weights in a page of its own.
+CHUNK_BACK = 1024
+
+
 @linked
 def linear(A, P, r, block, blocks, part, parts, backward):
     """Fully connected layer over some blocks: forward, or the gradient of its input.
 
     IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
-    A unit is 16 outputs: with few blocks they fill the registers.
+    A unit is 16 outputs: with few blocks they fill the registers. Many inputs meet all outputs
+    some at a time, and the sums wait in Y.
     """
+    inner = r[IN]
+    waits = blocks >= 4 and r[MODE] != MASKED
+    some = max((CHUNK_BACK if backward else CHUNK) // blocks, 64) if waits else inner
+    for k in range(0, inner, some):
+        linear_part(A, P, r, block, blocks, part, parts, backward, k, min(some, inner - k))
+
+
+@linked
+def linear_part(A, P, r, block, blocks, part, parts, backward, k, count):
+    """The sums over COUNT inputs from the K-th on, added to those over the inputs before."""
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[BIAS] >= 0
-    x_block, y_block, relu, masked = r[X_BLOCK], r[Y_BLOCK], r[RELU], r[MODE] == MASKED
-    x0, y0 = r[X] + block * x_block, r[Y] + block * y_block
+    relu = r[RELU] if k + count == inner else 0
+    x_block, y_block, masked = r[X_BLOCK], r[Y_BLOCK], r[MODE] == MASKED
+    x0, y0 = r[X] + block * x_block + k * LANES, r[Y] + block * y_block
+    w0 = r[W] + k * win
     first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
@@ -80,9 +101,10 @@ def linear(A, P, r, block, blocks, part, parts, backward):
                 done = 2
             x = x0 + b * x_block
             while o < end:
-                w, y = r[W] + o * wout, y0 + b * y_block + o * LANES
+                w, y = w0 + o * wout, y0 + b * y_block + o * LANES
                 bias = r[BIAS] + o if biased else -1
-                rest = A, x, x_block, inner, P, w, wout, win, P, bias, A, y, y_block, relu, masked
+                places = P, bias, A, y, y_block
+                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, k
                 if done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4
@@ -195,9 +217,10 @@ def reduce_partials(A, G, r, blocks, part, parts):
 def reduce_kernels(A, G, r, blocks, worker, part, parts):
     """Gradients of IN kernels of TAPS weights, summed over blocks in order.
 
-    Partial gradients have a weight of all kernels side by side.
+    Partial gradients have a weight of all kernels side by side, 16 outputs of each of DOWN inputs
+    after the other, of CHANNELS outputs; with DOWN 1 the kernels' own order.
     """
-    taps = r[TAPS]
+    taps, inputs = r[TAPS], r[DOWN]
     first, last = share(r[IN] // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
     for unit in range(first, last):
@@ -208,8 +231,9 @@ def reduce_kernels(A, G, r, blocks, worker, part, parts):
                 source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
                 total = simd.add(total, simd.load(A, source))
             simd.store(A, spare + k * LANES, total)
-        for lane in range(LANES):
-            target = r[W] + (i + lane) * taps
+        output = unit // inputs * LANES
+        for lane in range(min(LANES, r[CHANNELS] - output)):
+            target = r[W] + ((output + lane) * inputs + unit % inputs) * taps
             for k in range(taps):
                 G[target + k] = A[spare + k * LANES + lane]
 

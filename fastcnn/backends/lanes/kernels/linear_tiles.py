@@ -36,11 +36,12 @@ def linear_tile(
     yblock: Any,
     relu: Any,
     masked: Any,
+    more: Any,
 ) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
     The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
-    gradient differ in these two strides.
+    gradient differ in these two strides. With ``more`` added to what ``Y`` has, without bias.
     """
     for o, n, rows, columns in split(OB, NB, blocking().products):
         _multiply(
@@ -62,6 +63,7 @@ def linear_tile(
             yblock,
             relu,
             masked,
+            more,
         )
 
 
@@ -84,30 +86,34 @@ def _multiply(
     yblock: Any,
     relu: Any,
     masked: Any,
+    more: Any,
 ) -> None:
     builder = at.builder
     rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
     weights = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
-    initial = [vector for vector in at.bias(B, b0, OB) for _ in range(NB)]
+    inside = [
+        at.offset(at.offset(at.index(0), n, yblock), o, LANES) for o in range(OB) for n in range(NB)
+    ]
+    adds = builder.icmp_signed("!=", more, at.index(0))
+    biases = [vector for vector in at.bias(B, b0, OB) for _ in range(NB)]
+    initial = [
+        builder.select(adds, emit_load(builder, at.pointer(Y, builder.add(y0, place))), vector)
+        for place, vector in zip(inside, biases, strict=True)
+    ]
 
     def step(k: Any, state: list[Any]) -> list[Any]:
         along = builder.mul(k, at.index(LANES))
         x = [emit_load(builder, at.pointer(row, along)) for row in rows]
-        inside = builder.mul(k, win)
+        within = builder.mul(k, win)
         updated = list(state)
         for o in range(OB):
-            weight = emit_splat(builder, builder.load(at.pointer(weights[o], inside)))
+            weight = emit_splat(builder, builder.load(at.pointer(weights[o], within)))
             for n in range(NB):
                 updated[o * NB + n] = emit_fma(builder, x[n], weight, state[o * NB + n])
         return updated
 
     flat = at.loop(at.index(0), K, initial, step)
-    places = [
-        (flat[o * NB + n], at.offset(at.offset(at.index(0), n, yblock), o, LANES))
-        for o in range(OB)
-        for n in range(NB)
-    ]
-    emit_outputs(at, places, Y, y0, relu, masked)
+    emit_outputs(at, list(zip(flat, inside, strict=True)), Y, y0, relu, masked)
 
 
 @tile(2)

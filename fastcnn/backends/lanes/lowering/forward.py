@@ -187,7 +187,8 @@ class Forward(SampleNormForward):
         )
         if (group.target, "weight") in planner.gradients and planner.backward:
             # Rows of inputs for the weight gradient, made here because no barrier is needed.
-            width = -(-inputs // 64) * 64
+            # Rows of samples must not all meet in one set of the cache.
+            width = -(-inputs // 64) * 64 + LANES
             transposed = planner.allocate(planner.blocks * LANES * width)
             planner.transposed[group.target] = width, transposed
             sizes: dict[str, int] = {"in": inputs, "out": width}

@@ -3,6 +3,7 @@
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, gradient
 from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
 
 
 def reduce(r: Reach) -> Touches:
@@ -17,7 +18,10 @@ def reduce_kernels(r: Reach) -> Touches:
         sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(taps, r[L.IN])
         yield arena("EXTRA", sums, kernels)
         yield arena("Z", r.workers(L.Z, L.Z_SLOT), taps * LANES)
-        yield gradient("W", r.along(taps * kernels, 1) + r[L.W])
+        inputs, outputs = r.count(L.DOWN, 1), r.count(L.CHANNELS)
+        if kernels != -(-outputs // LANES) * LANES * inputs:
+            raise ProgramError(f"{kernels} sums of kernels of {outputs} by {inputs} channels")
+        yield gradient("W", r.along(taps * outputs * inputs, 1) + r[L.W])
 
 
 def sum_places(r: Reach) -> Touches:

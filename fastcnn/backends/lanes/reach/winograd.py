@@ -8,8 +8,10 @@ from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
@@ -161,22 +163,28 @@ def winograd2d_batch_adjoint_outputs(r: Reach) -> Touches:
 
 
 def winograd2d_gradient(r: Reach) -> Touches:
-    inputs, outputs, strip, rows = (
+    inputs, outputs, strip, together = (
         r.count(L.IN),
         r.count(L.CHANNELS),
         r.count(L.TAPS, 1),
         r.count(L.GROUPS, 1),
     )
-    if inputs % LANES or outputs % 8:
-        raise ProgramError(f"transformed gradients of {inputs} by {outputs} channels")
+    of_inputs = r.count(L.X_GROUP, 1)
+    if of_inputs % LANES or together % LANES:
+        raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
     y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
-    transforms = strip * LANES * (inputs + outputs) + 2 * STAGGER + LANES * LANES
+    own, count = r[L.OUT] == 0, inputs * -(-outputs // LANES) * LANES
     yield arena("X", x)
     yield arena("Y", y)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), rows * SIDE * transforms)
-    sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
-    yield arena("EXTRA", sums, inputs * outputs)
+    room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    if own:
+        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, count)
+        yield arena("EXTRA", weights, count)
+    else:
+        sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
+        yield arena("EXTRA", sums, count)
 
 
 def winograd2d_weight_gradient(r: Reach) -> Touches:

@@ -78,7 +78,9 @@ SUM_ROW = (TAP_BLOCK + 16) * LANES
 SCRATCH = 4 * SUM_ROW + LANES + 4 * CHUNK * LANES + 4 * LANES
 CONV_TILE_8X3 = conv_tile.sized(8, 3)
 CONV_TILE_8X2 = conv_tile.sized(8, 2)
+CONV_TILE_6X2 = conv_tile.sized(6, 2)
 CONV_TILE_6X4 = conv_tile.sized(6, 4)
+CONV_TILE_4X2 = conv_tile.sized(4, 2)
 CONV_TILE_4X4 = conv_tile.sized(4, 4)
 CONV_TILE_2X8 = conv_tile.sized(2, 8)
 CONV_TILE_1X8 = conv_tile.sized(1, 8)
@@ -168,11 +170,19 @@ def products(
                 CONV_TILE_8X2(A, x, xpix, p, *rest)
                 p += 2
         elif rows == 6:
-            for p in range(p0, end, 4):
+            p = p0
+            while end - p > 2:
                 CONV_TILE_6X4(A, x, xpix, p, *rest)
+                p += 4
+            if p < end:
+                CONV_TILE_6X2(A, x, xpix, p, *rest)
         elif rows == 4:
-            for p in range(p0, end, 4):
+            p = p0
+            while end - p > 2:
                 CONV_TILE_4X4(A, x, xpix, p, *rest)
+                p += 4
+            if p < end:
+                CONV_TILE_4X2(A, x, xpix, p, *rest)
         elif rows == 2:
             for p in range(p0, end, 8):
                 CONV_TILE_2X8(A, x, xpix, p, *rest)

@@ -85,7 +85,7 @@ def weight_gradient(
         sizes: dict[str, int] = {"out": count}
         values = row(L.K_REDUCE, w=weight, **partial, **sizes)
     else:
-        sizes = {"in": count, "taps": taps}
+        sizes = {"in": count, "taps": taps, "channels": count, "down": 1}
         values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
         planner.with_scratch(values, taps * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))

@@ -21,20 +21,23 @@ FEWEST_CHANNELS = 16
 #: With stride 2: share of the direct sum's products that whole tiles may have, and channels whose
 #: transforms the cache holds.
 MOST_OF_STRIDE_2, MOST_INPUTS = 0.65, 64
+#: Share of the lanes of a weights' gradient, which are output channels, from which they do.
+FEWEST_LANES = 0.6
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
     if part == Part.PRODUCT and transform_of(g):
         return True
-    if not is_plain(g) or g.kernel != (3, 3):
-        return False
-    return part != Part.GRADIENT or (g.group_inputs % LANES == 0 and g.out_channels % 8 == 0)
+    return is_plain(g) and g.kernel == (3, 3)
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     if g.stride == (2, 2):
         return _pays_with_stride(g)
     down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
+    lanes = -(-g.out_channels // LANES) * LANES
+    if part == Part.GRADIENT and g.out_channels < FEWEST_LANES * lanes:
+        return False
     return down <= MOST_PRODUCTS and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
 
 

@@ -1,9 +1,9 @@
-"""Kernels of 3x3 convolutions by Winograd's F(4x4, 3x3); see winograd2d_tiles.py.
+"""Kernels of 3x3 convolutions by Winograd's F(4x4, 3x3); see tiles.py.
 
 A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
 tables, P the parameters, G their gradient, r the program row. Tiles are taken in strips whose
-transforms stay in the second-level cache, for gradients some of their six rows at a time.
+transforms stay in the second-level cache.
 """
 
 import numpy as np
@@ -19,15 +19,11 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     PRODUCTS,
-    SIDE,
     WIDTH,
-    gradient_row_tile,
-    input_row_tile,
     input_tile,
     output_tile,
     pooled_output_tile,
     product_tile,
-    weight_gradient_tile,
     weight_tile,
 )
 from fastcnn.backends.lanes.kernels.division import share
@@ -38,7 +34,6 @@ from fastcnn.backends.lanes.kernels.layout import (
     DOWN,
     EXTRA,
     EXTRA_BLOCK,
-    GROUPS,
     IN,
     M_BLOCK,
     M_SLOT,
@@ -69,9 +64,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y,
     Z,
 )
-from fastcnn.backends.lanes.kernels.linear_tiles import outer_tile
 from fastcnn.codegen import linked, simd
-from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
 HIGH = HEIGHTS[0] == 8
@@ -271,105 +264,3 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     valid = min(LANES, count - block * LANES)
                     out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
                     moments_of_channel(A, T, r, c0 + c, y0, p0, taken, valid, out)
-
-
-@linked
-def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
-    """One block's gradient of the transformed weights; a unit is one of their six rows.
-
-    X is the input with IN channels, Y the output's gradient with CHANNELS. Inputs are transposed
-    to one row a sample, so that the sums over samples need no reduction across lanes. GROUPS rows
-    of products are made from the same pixels while these are in the first-level cache.
-    """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    rows = r[Z] + worker * r[Z_SLOT]
-    row_step, grad_step = strip * LANES * inputs + STAGGER, strip * LANES * outputs + STAGGER
-    grads = rows + SIDE * r[GROUPS] * row_step
-    spare = grads + SIDE * r[GROUPS] * grad_step
-    first, last = share(SIDE, part, parts)
-    for p0 in range(0, tiles, strip):
-        count = min(strip, tiles - p0)
-        for i0 in range(first, last, r[GROUPS]):
-            made = min(r[GROUPS], last - i0)
-            for c in range(0, inputs, LANES):
-                for t in range(count):
-                    x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                    for k in range(LANES):
-                        for i in range(made):
-                            input_row_tile(
-                                i0 + i,
-                                A,
-                                x + k * r[X_CHANNEL],
-                                r[X_ROW],
-                                A,
-                                spare + (i * SIDE * LANES + k) * LANES,
-                                LANES * LANES,
-                            )
-                    for j in range(made * SIDE):
-                        transpose_tile(
-                            A,
-                            spare + j * LANES * LANES,
-                            LANES,
-                            A,
-                            rows + j * row_step + t * LANES * inputs + c,
-                            inputs,
-                        )
-            for t in range(count):
-                for o in range(outputs):
-                    d = d0 + o * r[Y_CHANNEL] + dpix[p0 + t]
-                    e = grads + (t * outputs + o) * LANES
-                    for i in range(made):
-                        gradient_row_tile(
-                            i0 + i, A, d, r[Y_ROW], A, e + i * SIDE * grad_step, grad_step
-                        )
-            for j in range(made * SIDE):
-                weights = r[EXTRA] + slot * r[EXTRA_BLOCK] + (SIDE * i0 + j) * r[OUT]
-                for o in range(0, outputs, 8):
-                    d, g = grads + j * grad_step + o * LANES, weights + o * inputs
-                    for c in range(0, inputs - LANES, 2 * LANES):
-                        outer_tile(
-                            8,
-                            2,
-                            A,
-                            d,
-                            outputs * LANES,
-                            count * LANES,
-                            A,
-                            rows + j * row_step + c,
-                            inputs,
-                            A,
-                            g + c,
-                            inputs,
-                            p0 > 0,
-                        )
-                    if inputs % (2 * LANES):
-                        c = inputs - LANES
-                        outer_tile(
-                            8,
-                            1,
-                            A,
-                            d,
-                            outputs * LANES,
-                            count * LANES,
-                            A,
-                            rows + j * row_step + c,
-                            inputs,
-                            A,
-                            g + c,
-                            inputs,
-                            p0 > 0,
-                        )
-
-
-@linked
-def winograd2d_weight_gradient(A, r, block, slot, part, parts):
-    """One block's gradient of IN kernels, weight by weight, from that of their transforms X."""
-    first, last = share(r[IN] // LANES, part, parts)
-    for unit in range(first, last):
-        i = unit * LANES
-        weight_gradient_tile(
-            A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
-        )

@@ -1,6 +1,7 @@
 """Costs and records of F(4x4, 3x3): the products and additions that it really does."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
+from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVEN,
@@ -25,7 +26,7 @@ from fastcnn.codegen.target import blocking
 
 
 def _winograd2d_gradient_tile(r: Row) -> str:
-    return clipped((8, 2 if r[L.IN] > LANES else 1), blocking().products)
+    return clipped((8, 2) if r[L.CHANNELS] > LANES else (16, 1), blocking().products)
 
 
 def product_tile(r: Row) -> str:
@@ -96,13 +97,15 @@ def adjoint_product(r: Row) -> Cost:
 
 
 def gradient(r: Row) -> Cost:
-    """The cost of one block's gradient of transformed weights."""
+    """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
     flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
     flops += _row_by_row(MATRICES.output.T) * outputs
-    partial = PRODUCTS * inputs * outputs
-    pixels = OUTPUTS * OUTPUTS * tiles
-    return r.cost(tiles * flops, pixels * (inputs + outputs), 0, partial=partial)
+    pixels = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
+    if r[L.OUT]:
+        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
+    back = both_ways(MATRICES.weight.T) * inputs * outputs * r.blocks
+    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
 
 
 def weight_gradient(r: Row) -> Cost:
@@ -137,14 +140,14 @@ register(
             product_tile,
         ),
         L.K_WINOGRAD2D_GRADIENT: Kernel(
-            kernels.winograd2d_gradient,
+            of_weights.winograd2d_gradient,
             "Winograd 2-D gradient",
             gradient,
             sizes,
             _winograd2d_gradient_tile,
         ),
         L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
-            kernels.winograd2d_weight_gradient,
+            of_weights.winograd2d_weight_gradient,
             "Winograd 2-D weights",
             weight_gradient,
             sizes_of(L.IN),

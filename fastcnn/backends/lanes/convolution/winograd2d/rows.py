@@ -6,7 +6,8 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     TRANSFORMS,
     Transform,
@@ -22,8 +23,10 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 5 * 1024
-#: The same of a weights' gradient, which had better have some tiles at once.
-GRADIENT_STRIP, FEW_TILES = 8 * 1024, 8
+#: The same of a weights' gradient, and the channels of either side that are transformed at a time.
+#: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
+#: are larger than these.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
 
 
 @dataclass(frozen=True)
@@ -211,19 +214,19 @@ def weight_gradient(
     """Add the rows of the weights' gradient."""
     inputs, outputs = g.group_inputs, g.out_channels
     h, w = grid(*map(tiles, g.output))
-    count = outputs * inputs
-    # Products of one weight must not all meet in one set of the cache.
-    step = count + STAGGER
-    # As many rows of products at a time as leave room for some tiles.
-    vectors = SIDE * (inputs + outputs)
-    rows = next(n for n in (6, 3, 2, 1) if n * vectors * FEW_TILES <= GRADIENT_STRIP or n == 1)
-    strip = max(1, min(GRADIENT_STRIP // (rows * vectors), len(h)))
+    lanes = -(-outputs // LANES) * LANES
+    count = lanes * inputs
+    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
+    sizes: dict[str, int] = {"in": count}
+    together, strip = gradient_strip(inputs, outputs, len(h))
     gradient = row(
         L.K_WINOGRAD2D_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
+        **partial,
         taps=strip,
-        groups=rows,
+        x_group=together[0],
+        groups=together[1],
         positions=len(h),
         channels=outputs,
         x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
@@ -232,19 +235,33 @@ def weight_gradient(
         x_row=x.row,
         y_channel=grad.channel,
         y_row=grad.row,
-        **{"in": inputs, "out": step},
+        **{"in": inputs},
     )
-    room = rows * (vectors * strip * LANES + SIDE * (2 * STAGGER + LANES * LANES))
+    # Threads that have no block of their own left share the six rows of one.
+    own = planner.blocks % planner.workers == 0
+    room = gradient_room(inputs, together, strip, len(h), own)
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
-    partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
-    sizes: dict[str, int] = {"in": count}
-    columns = partial | sizes | {"out": step}
-    values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
-    planner.emit(f"{name}: weight gradient, transformed back", values)
-    planner.pass_on(gradient, values, PRODUCTS * step)
-    values = row(L.K_REDUCE_KERNELS, w=weight, taps=9, **partial, **sizes)
+    if not own:
+        # Products of one weight must not all meet in one set of the cache.
+        gradient[L.OUT] = count + STAGGER
+        columns = partial | sizes | {"out": count + STAGGER}
+        values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
+        planner.emit(f"{name}: weight gradient, transformed back", values)
+        planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
+    sizes |= {"channels": outputs, "down": inputs, "taps": 9}
+    values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
     reduction = planner.with_scratch(values, 9 * LANES)
     planner.reductions.append((f"{name}: sum gradients", reduction))
+
+
+def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
+    """Channels of either side that a weights' gradient has in hand at a time, and tiles."""
+    together = (
+        min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
+        min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
+    )
+    strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    return together, -(-tiles // -(-tiles // strip))
 
 
 def _strip(inputs: int, outputs: int, tiles: int, made: int = PRODUCTS) -> int:

@@ -1,18 +1,15 @@
 """Transforms of Winograd's F(4x4, 3x3), with 36 multiplications instead of 144; see winograd.py.
 
 The 4x4 outputs of a 6x6 tile d of the input are ``A^T [(G g G^T) * (B^T d B)] A``. The products of
-a tile, and of a row of it, are ``step`` floats apart. Rows of transforms are emitted for each of a
-tile's six, and take its number at run time.
+a tile, and of a row of it, are ``step`` floats apart.
 """
 
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
-from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, Matrix, points, transforms
+from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, points, transforms
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
     emit_both_ways,
-    emit_combination,
-    emit_product,
     load_all,
     store_all,
 )
@@ -21,7 +18,6 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
-    emit_load,
     emit_prefetch,
     emit_splat,
 )
@@ -36,26 +32,6 @@ MATRICES = transforms(3, EXACT)
 HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1), 4)
 
 
-def _emit_row(
-    at: Emitter, matrix: Matrix, number: Any, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any
-) -> None:
-    """Emit one row of ``matrix @ d @ matrix.T`` of the pixels from ``x0`` on."""
-
-    def emit(i: int) -> None:
-        factors = matrix[i].tolist()
-        rows = [k for k, factor in enumerate(factors) if factor]
-        values = []
-        for j in range(matrix.shape[1]):
-            pixels = [
-                emit_load(at.builder, at.pointer(X, at.offset(at.offset(x0, k, xrow), j, LANES)))
-                for k in rows
-            ]
-            values.append(emit_combination(at.builder, [factors[k] for k in rows], pixels))
-        store_all(at, emit_product(at.builder, matrix, values), V, v0, step)
-
-    at.cases(number, range(SIDE), emit)
-
-
 @tile(0)
 def input_tile(
     at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
@@ -68,22 +44,6 @@ def input_tile(
     pixels = [load_all(at, SIDE, X, at.offset(x0, i, xrow), LANES) for i in range(SIDE)]
     rows = emit_both_ways(at.builder, MATRICES.input, pixels)
     store_all(at, [value for row in rows for value in row], V, v0, step)
-
-
-@tile(0)
-def input_row_tile(
-    at: Emitter, number: Any, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any
-) -> None:
-    """A row of ``B^T d B`` of 6x6 pixels of the input."""
-    _emit_row(at, MATRICES.input, number, X, x0, xrow, V, v0, step)
-
-
-@tile(0)
-def gradient_row_tile(
-    at: Emitter, number: Any, D: Any, d0: Any, drow: Any, E: Any, e0: Any, step: Any
-) -> None:
-    """A row of ``A d A^T`` of the gradient of 4x4 outputs."""
-    _emit_row(at, MATRICES.output.T, number, D, d0, drow, E, e0, step)
 
 
 @tile(2)

@@ -1,4 +1,4 @@
-"""Ctrl-C, at whatever time it comes, ends a command with one line and exit code 130."""
+"""What is the same for all commands: Ctrl-C at any time, and arguments that are empty."""
 
 import sys
 from typing import Any
@@ -32,3 +32,26 @@ def test_ctrl_c_is_one_line(
         main()
     assert ended.value.code == 130
     assert capsys.readouterr() == ("", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", ""], "the argument after --data is empty"),
+        (["train", "--data="], "--data is empty"),
+        (["predict", "run", ""], "the argument after run is empty"),
+        ([""], "the argument is empty"),
+    ],
+)
+def test_what_an_unset_variable_leaves_is_refused(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As a path it would be the current folder."""
+    monkeypatch.setattr(sys, "argv", ["fastcnn", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"error: {message}" in capsys.readouterr().err

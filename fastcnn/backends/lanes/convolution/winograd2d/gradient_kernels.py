@@ -1,0 +1,200 @@
+"""The kernels of 3x3 weights' gradients by Winograd's F(4x4, 3x3); see kernels.py.
+
+Vectors hold 16 output channels of a sample, so that sums over samples need no sums over lanes:
+the output's gradient is transposed before its transform, which has no more pixels than the map.
+"""
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
+    PIXEL,
+    TILE,
+    gradient_rows_tile,
+    input_rows_tile,
+    products_of_samples_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    OUT,
+    POSITIONS,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_GROUP,
+    X_ROW,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
+
+LANES = simd.LANES
+TILE_16X1 = products_of_samples_tile.sized(16, 1)
+TILE_8X2 = products_of_samples_tile.sized(8, 2)
+TILE_8X1 = products_of_samples_tile.sized(8, 1)
+TILE_4X2 = products_of_samples_tile.sized(4, 2)
+TILE_4X1 = products_of_samples_tile.sized(4, 1)
+TILE_1X2 = products_of_samples_tile.sized(1, 2)
+TILE_1X1 = products_of_samples_tile.sized(1, 1)
+#: Pixels of a tile of outputs.
+TILE_PIXELS = OUTPUTS * OUTPUTS
+#: Floats of a channel that are asked for before they are transposed: the next tile's.
+AHEAD = OUTPUTS * LANES
+
+
+def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int, own: bool) -> int:
+    """Floats of a gradient's scratch memory; some inputs and outputs are in hand together."""
+    sums = PRODUCTS * (together[0] * together[1] + STAGGER)
+    if strip < tiles:
+        sums *= -(-inputs // together[0])
+    transforms = sum(together) // LANES * strip * TILE
+    return transforms + TILE_PIXELS * PIXEL + (sums if own else 0)
+
+
+@linked
+def turn_tile(A, r, d, valid, turned):
+    """Make vectors of 16 channels of the gradients of a tile; those after VALID are zero."""
+    for p in range(TILE_PIXELS):
+        place, target = d + p // OUTPUTS * r[Y_ROW] + p % OUTPUTS * LANES, turned + p * PIXEL
+        for k in range(valid):
+            simd.prefetch(A, place + k * r[Y_CHANNEL] + AHEAD)
+        if valid == LANES:
+            transpose_tile(A, place, r[Y_CHANNEL], A, target, LANES)
+        else:
+            transpose_rows_tile(A, place, r[Y_CHANNEL], valid, A, target, LANES)
+
+
+@linked
+def products_of_samples(A, inputs, vectors, count, v, e, step, g, column, more):
+    """One of the products of some inputs and vectors of outputs, added to G, or written there."""
+    o = 0
+    while o < vectors:
+        two = vectors - o > 1
+        c = 0
+        while c < inputs:
+            left = inputs - c
+            target = g + o * column + c * LANES
+            source = v + c // LANES * step + c % LANES * LANES
+            rest = A, source, A, e + o * step, step, count, A, target, column, more
+            if left >= 16 and not two:
+                TILE_16X1(*rest)
+                c += 16
+            elif left >= 8:
+                if two:
+                    TILE_8X2(*rest)
+                else:
+                    TILE_8X1(*rest)
+                c += 8
+            elif left >= 4:
+                if two:
+                    TILE_4X2(*rest)
+                else:
+                    TILE_4X1(*rest)
+                c += 4
+            else:
+                if two:
+                    TILE_1X2(*rest)
+                else:
+                    TILE_1X1(*rest)
+                c += 1
+        o += 2 if two else 1
+
+
+@linked
+def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned, e, step):
+    """Transforms of the gradients of some channels of some tiles, 16 channels STEP apart."""
+    for o in range(0, channels, LANES):
+        of_channel, target = d + o * r[Y_CHANNEL], e + o // LANES * step
+        for t in range(count):
+            turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned)
+            for n in range(LANES):
+                of_sample = target + t * TILE + n * LANES
+                gradient_rows_tile(first, last, A, turned + n * LANES, A, of_sample)
+
+
+@linked
+def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
+    """Transforms of some channels of some tiles of the input, 16 channels STEP apart."""
+    for c in range(channels):
+        for t in range(count):
+            source = x + c * r[X_CHANNEL] + xpix[p0 + t]
+            target = v + c // LANES * step + t * TILE + c % LANES * LANES
+            input_rows_tile(first, last, A, source, r[X_ROW], r[X_CHANNEL], A, target)
+
+
+@linked
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's gradient of the transformed weights; a unit is one of their six rows.
+
+    X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
+    these are transformed at a time, in TAPS of the tiles. A gradient has a vector of 16 outputs for
+    each input, one after the other, of each 16 outputs. With OUT, EXTRA gets those of transformed
+    weights, OUT apart; without, a block is one thread's, who transforms them back to EXTRA at once.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    step = strip * TILE
+    transformed = r[Z] + worker * r[Z_SLOT]
+    grads = transformed + r[X_GROUP] // LANES * step
+    turned = grads + r[GROUPS] // LANES * step
+    sums = turned + TILE_PIXELS * PIXEL
+    own = r[OUT] == 0
+    apart = r[X_GROUP] * r[GROUPS] + STAGGER if own else r[OUT]
+    # Sums of some inputs are kept for the next strip, if there is one.
+    kept = PRODUCTS * apart if strip < tiles else 0
+    first, last = share(SIDE, part, parts)
+    if own:
+        first, last = (0, SIDE) if part == 0 else (0, 0)
+    for o0 in range(0, channels if first < last else 0, r[GROUPS]):
+        made = min(r[GROUPS], channels - o0)
+        vectors = (made + LANES - 1) // LANES
+        for p0 in range(0, tiles, strip):
+            count = min(strip, tiles - p0)
+            d = d0 + o0 * r[Y_CHANNEL]
+            transform_gradients(A, r, d, dpix, p0, count, made, first, last, turned, grads, step)
+            for c0 in range(0, inputs, r[X_GROUP]):
+                some = min(r[X_GROUP], inputs - c0)
+                x = x0 + c0 * r[X_CHANNEL]
+                transform_inputs(A, r, x, xpix, p0, count, some, first, last, transformed, step)
+                place = o0 * inputs + c0 * LANES
+                if own:
+                    target, column = sums + c0 // r[X_GROUP] * kept, some * LANES
+                else:
+                    target, column = r[EXTRA] + slot * r[EXTRA_BLOCK] + place, inputs * LANES
+                for k in range(first * SIDE, last * SIDE):
+                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    products_of_samples(A, some, vectors, count, v, e, step, g, column, p0 > 0)
+                if own and p0 + count == tiles:
+                    weights = r[EXTRA] + block * r[EXTRA_BLOCK] + place
+                    size = (channels + LANES - 1) // LANES * LANES * inputs
+                    for o in range(vectors):
+                        for c in range(some):
+                            e, g = target + o * column, weights + o * inputs * LANES
+                            weight_gradient_tile(A, e + c * LANES, apart, A, g + c * LANES, size)
+
+
+@linked
+def winograd2d_weight_gradient(A, r, block, slot, part, parts):
+    """One block's gradient of IN kernels, weight by weight, from that of their transforms X."""
+    first, last = share(r[IN] // LANES, part, parts)
+    for unit in range(first, last):
+        i = unit * LANES
+        weight_gradient_tile(
+            A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
+        )

@@ -1,0 +1,154 @@
+"""Tiles of the gradient of transformed weights; see gradient_kernels.py.
+
+Rows of transforms are emitted one after the other, each from the pixels, so that threads may share
+the six of a tile: a row's bits do not depend on which others are made.
+"""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    emit_combination,
+    emit_product,
+    store_all,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
+    LANES,
+    constant,
+    emit_fma,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+    emit_store,
+)
+from fastcnn.codegen.target import blocking, split
+
+#: Floats of 16 channels of 16 samples of a pixel, or of a product.
+PIXEL = LANES * LANES
+#: Floats from a tile's products to the next one's.
+TILE = PRODUCTS * PIXEL + STAGGER
+#: Samples that are written one after the other in a tile's loop.
+UNROLLED = 4
+
+
+def _emit_rows(
+    at: Emitter,
+    matrix: Matrix,
+    first: Any,
+    last: Any,
+    X: Any,
+    x0: Any,
+    steps: tuple[Any, Any],
+    V: Any,
+    v0: Any,
+) -> None:
+    """Emit rows of ``matrix @ d @ matrix.T`` of the pixels from ``x0`` on.
+
+    ``steps`` are floats to the next row and to the next column.
+    """
+    builder = at.builder
+    down, along = steps
+    for i, factors in enumerate(matrix.tolist()):
+        wanted = builder.and_(
+            builder.icmp_signed("<=", first, at.index(i)),
+            builder.icmp_signed("<", at.index(i), last),
+        )
+        with builder.if_then(wanted):
+            rows = [k for k, factor in enumerate(factors) if factor]
+            values = []
+            for j in range(matrix.shape[1]):
+                places = [at.offset(at.offset(x0, k, down), j, along) for k in rows]
+                pixels = [emit_load(builder, at.pointer(X, place)) for place in places]
+                values.append(emit_combination(builder, [factors[k] for k in rows], pixels))
+            place = at.offset(v0, i * SIDE, PIXEL)
+            store_all(at, emit_product(builder, matrix, values), V, place, PIXEL)
+
+
+@tile(0)
+def input_rows_tile(
+    at: Emitter, first: Any, last: Any, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any
+) -> None:
+    """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are asked for."""
+    for i in range(SIDE):
+        for j in range(OUTPUTS):
+            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(X, place), level=3)
+    _emit_rows(at, MATRICES.input, first, last, X, x0, (xrow, LANES), V, v0)
+
+
+@tile(0)
+def gradient_rows_tile(
+    at: Emitter, first: Any, last: Any, D: Any, d0: Any, E: Any, e0: Any
+) -> None:
+    """Rows of ``A d A^T`` of a sample's gradient of 4x4 outputs."""
+    _emit_rows(at, MATRICES.output.T, first, last, D, d0, (OUTPUTS * PIXEL, PIXEL), E, e0)
+
+
+@tile(2)
+def products_of_samples_tile(
+    at: Emitter,
+    CB: int,
+    OB: int,
+    V: Any,
+    v0: Any,
+    E: Any,
+    e0: Any,
+    ecolumn: Any,
+    count: Any,
+    G: Any,
+    g0: Any,
+    gcolumn: Any,
+    more: Any,
+) -> None:
+    """One of the products of CB inputs by OB vectors of outputs, summed over tiles and samples.
+
+    Vectors of outputs are ``ecolumn`` apart, their sums ``gcolumn``. With ``more`` these are added
+    to what ``G`` has.
+    """
+    builder = at.builder
+    adds = builder.icmp_signed("!=", more, at.index(0))
+    for c, o, rows, columns in split(CB, OB, blocking().products):
+        v, e = at.offset(v0, c, LANES), at.offset(e0, o, ecolumn)
+        targets = [
+            at.pointer(G, at.offset(at.offset(at.offset(g0, c, LANES), i, LANES), o + j, gcolumn))
+            for i in range(rows)
+            for j in range(columns)
+        ]
+        with builder.if_then(adds):
+            # Sums that are added to arrive while the products are made.
+            for pointer in targets:
+                emit_prefetch(builder, pointer, write=True)
+
+        def step(
+            t: Any, state: list[Any], v: Any = v, e: Any = e, shape: Any = (rows, columns)
+        ) -> list[Any]:
+            rows, columns = shape
+            first, second = at.offset(v, t, TILE), at.offset(e, t, TILE)
+            inputs = [at.pointer(V, at.offset(first, i, LANES)) for i in range(rows)]
+            outputs = [at.pointer(E, at.offset(second, j, ecolumn)) for j in range(columns)]
+
+            def some(turn: Any, sums: list[Any]) -> list[Any]:
+                for lane in range(UNROLLED):
+                    sample = at.offset(at.index(lane), turn, UNROLLED)
+                    row = builder.mul(sample, at.index(LANES))
+                    grads = [emit_load(builder, at.pointer(output, row)) for output in outputs]
+                    updated = []
+                    for i, pointer in enumerate(inputs):
+                        number = emit_splat(builder, builder.load(at.pointer(pointer, sample)))
+                        own = sums[i * columns : (i + 1) * columns]
+                        updated += [
+                            emit_fma(builder, grad, number, total)
+                            for grad, total in zip(grads, own, strict=True)
+                        ]
+                    sums = updated
+                return sums
+
+            return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
+
+        sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
+        # Sums of sums: a long one would lose digits.
+        for pointer, value in zip(targets, sums, strict=True):
+            before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
+            emit_store(builder, builder.fadd(before, value), pointer)
