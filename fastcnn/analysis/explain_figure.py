@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.analysis.explain import Explanation
-from fastcnn.training.figure import TRAIN_COLOUR, new_figure
+from fastcnn.training.figure import TRAIN_COLOUR, literal, new_figure
 
 #: Classes whose probabilities are shown.
 SHOWN = 6
@@ -42,7 +42,7 @@ def explanation_figure(explained: Explanation, classes: Sequence[str]) -> Any:
         f"occlusion, {100 * largest:.0f} % at most",
     )
     for ax, title in zip(axes, titles, strict=False):
-        ax.set_title(title, fontsize=9)
+        ax.set_title(literal(title), fontsize=9)
         ax.set_axis_off()
     axes[0].imshow(shown, cmap="gray")
     axes[1].imshow(explained.saliency, cmap="magma")
@@ -52,7 +52,7 @@ def explanation_figure(explained: Explanation, classes: Sequence[str]) -> Any:
     axes[3].imshow(explained.occlusion, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=0.6)
     order = np.argsort(-explained.probabilities, kind="stable")[:SHOWN][::-1]
     shares = 100 * explained.probabilities[order]
-    bars = axes[4].barh([classes[index] for index in order], shares, color=TRAIN_COLOUR)
+    bars = axes[4].barh([literal(classes[index]) for index in order], shares, color=TRAIN_COLOUR)
     axes[4].bar_label(bars, [f"{share:.1f}" for share in shares], padding=2, fontsize=8)
     axes[4].set_xlim(0, 118)
     axes[4].set_xticks([])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.training.figure import new_figure
+from fastcnn.training.figure import literal, new_figure
 
 
 def confusion_figure(confusion: np.ndarray, classes: tuple[str, ...]) -> Any:
@@ -20,8 +20,9 @@ def confusion_figure(confusion: np.ndarray, classes: tuple[str, ...]) -> Any:
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
     ticks = range(len(classes))
-    axes.set_xticks(ticks, classes, rotation=45 if max(map(len, classes)) > 3 else 0)
-    axes.set_yticks(ticks, classes)
+    names = [literal(name) for name in classes]
+    axes.set_xticks(ticks, names, rotation=45 if max(map(len, classes)) > 3 else 0)
+    axes.set_yticks(ticks, names)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     figure.colorbar(picture, label="share of the true class", shrink=0.85)
@@ -55,12 +56,12 @@ def _grid(data: Dataset, indices: np.ndarray, captions: list[str], title: str) -
     rows = max(1, -(-len(indices) // columns))
     figure = new_figure(9.0, 0.5 + rows * (9.0 / columns + (0.25 if columns == 12 else 0.4)))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(literal(title), fontsize=11)
     for axes in panels:
         axes.set_axis_off()
     for axes, index, caption in zip(panels, indices, captions, strict=False):
         image = data.images[index]
         picture = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
         axes.imshow(picture, cmap="gray", interpolation="nearest")
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(literal(caption), fontsize=8)
     return figure

@@ -8,7 +8,7 @@ from typing import Any
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import expanded
 from fastcnn.text_table import text_table
-from fastcnn.training.figure import new_figure
+from fastcnn.training.figure import literal, new_figure
 from fastcnn.training.history import LOSS_UNITS
 from fastcnn.training.run import Run
 
@@ -130,7 +130,7 @@ class RunComparison:
                 axes.plot(
                     [x for x, _ in points],
                     [y for _, y in points],
-                    label=row.name,
+                    label=literal(row.name),
                     color=COLOURS[index % len(COLOURS)],
                     linestyle=LINES[index // len(COLOURS) % len(LINES)],
                     marker="o",

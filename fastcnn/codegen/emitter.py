@@ -6,13 +6,14 @@ over a shape that is fixed when it is emitted. All tiles work on flat arrays; of
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from llvmlite import ir
 
 from fastcnn.codegen.declarations import Emitted
-from fastcnn.codegen.simd import FLOAT, INT64, emit_relu, emit_splat
+from fastcnn.codegen.simd import FLOAT, INT64, constant, emit_splat
 
 
 class Emitter:
@@ -54,8 +55,10 @@ class Emitter:
 
     def rectified(self, value: Any, wanted: Any) -> Any:
         """``value``, through a rectifier if ``wanted`` is not 0."""
-        apply = self.builder.icmp_signed("!=", wanted, self.index(0))
-        return self.builder.select(apply, emit_relu(self.builder, value), value)
+        builder = self.builder
+        apply = builder.icmp_signed("!=", wanted, self.index(0))
+        floor = builder.select(apply, constant(0.0), constant(-math.inf))
+        return builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
 
     def pointer(self, array: Any, offset: Any) -> Any:
         """Pointer to an element of an array."""
@@ -110,20 +113,20 @@ def _as_written(module: Any) -> Any:
     return loop
 
 
-def tile(sizes: int) -> Callable[[Any], Emitted]:
+def tile(sizes: int, result: str = "void") -> Callable[[Any], Emitted]:
     """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
     The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
-    pointers, numbers as int64.
+    pointers, numbers as int64. It returns a ``result`` of that kind.
     """
 
     def decorate(emit: Any) -> Emitted:
         arguments = len(inspect.signature(emit).parameters) - 1 - sizes
 
         @functools.wraps(emit)
-        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> None:
-            emit(Emitter(builder, kinds), *values)
+        def emit_tile(builder: Any, *values: Any, kinds: Sequence[str]) -> Any:
+            return emit(Emitter(builder, kinds), *values)
 
-        return Emitted(emit_tile, "void", [None] * arguments, sizes, kinds=True)
+        return Emitted(emit_tile, result, [None] * arguments, sizes, kinds=True)
 
     return decorate

@@ -49,6 +49,17 @@ def emit_store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer())).align = 4
 
 
+def emit_stream(builder: Any, value: Any, pointer: Any) -> None:
+    """Store a vector at a cache line that is written whole and read much later.
+
+    The line does not come to the cache first. Other threads see it after a fence.
+    """
+    store = builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer()))
+    store.align = 4 * LANES
+    rule = builder.module.add_metadata([ir.Constant(INT32, 1)])
+    store.set_metadata("nontemporal", rule)
+
+
 def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 2) -> None:
     """Ask for the cache line at a float pointer, which will be read or written soon.
 
@@ -96,6 +107,11 @@ def emit_keep_open(builder: Any, mask: Any, x: Any) -> Any:
     """``x`` where ``mask`` is not 0, else 0."""
     zero = constant(0.0)
     return builder.select(builder.fcmp_ordered("==", mask, zero), zero, x)
+
+
+def emit_keep_equal(builder: Any, a: Any, b: Any, x: Any) -> Any:
+    """``x`` where ``a == b``, else 0."""
+    return builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0))
 
 
 def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
@@ -192,6 +208,14 @@ store = define(
     "int64",
     "vector",
 )
+
+
+def _emit_fence(builder: Any) -> None:
+    builder.fence("seq_cst")
+
+
+#: What was streamed before is there for all threads.
+fence = define("void", _emit_fence)
 prefetch = define("void", _at(emit_prefetch), None, "int64")
 prefetch_write = define(
     "void",
@@ -208,13 +232,7 @@ fma = define("vector", emit_fma, "vector", "vector", "vector")
 relu = define("vector", emit_relu, "vector")
 keep_positive = define("vector", emit_keep_positive, "vector", "vector")
 #: ``x`` where ``a == b``, else 0.
-keep_equal = define(
-    "vector",
-    lambda builder, a, b, x: builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0)),
-    "vector",
-    "vector",
-    "vector",
-)
+keep_equal = define("vector", emit_keep_equal, "vector", "vector", "vector")
 #: The larger of two, or a NaN of either; ``x`` is ``candidate``.
 maximum = define(
     "vector",

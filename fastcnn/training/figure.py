@@ -50,6 +50,11 @@ def _notebook_figure() -> Any:
     return type("Figure", (Figure,), {"_repr_png_": png})
 
 
+def literal(text: str) -> str:
+    """A name as matplotlib shows it as it is: between dollars it would read a formula."""
+    return text.replace("$", r"\$")
+
+
 #: Kinds of files that figures are written as, by the ends of their names.
 FORMATS = ("png", "svg", "pdf")
 

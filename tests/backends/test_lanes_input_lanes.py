@@ -8,6 +8,7 @@ from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.input_lanes import rows
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
@@ -79,6 +80,54 @@ def test_they_are_used_where_channels_fill_vectors() -> None:
         if kernel == L.K_INPUT_LANES_GRADIENT
     }
     assert names == {"2", "6"}
+
+
+@pytest.mark.parametrize("kernel", ["input_lanes", "direct"])
+def test_the_biases_gradient_is_made_in_the_same_row(kernel: str) -> None:
+    """Unless that of the weights is not wanted; all have the values of im2col."""
+    generator = np.random.default_rng(2)
+    x = generator.standard_normal((21, 16, 7, 6)).astype(np.float32)
+    dy, weight = x[:, :8], generator.standard_normal((8, 16, 1, 1)).astype(np.float32)
+    geometry = ((1, 1), ((0, 0), (0, 0)), (1, 1), 1)
+    expected = im2col.conv2d_backward(dy, x, weight, *geometry)
+    masks = ((True, True, True), (False, False, True), (False, True, False), (True, False, False))
+    operation.cache_clear()
+    try:
+        with forced(kernel):
+            names = fastcnn.plan(network(), 40).names
+            assert not {f"{layer}: bias gradient" for layer in (2, 4, 6)} & set(names)
+            for mask in masks:
+                found = lanes.conv2d_backward(dy, x, weight, *geometry, output_mask=mask)
+                for wanted, got, right in zip(mask, found, expected, strict=True):
+                    assert wanted == (got is not None)
+                    if got is not None:
+                        np.testing.assert_allclose(got, right, atol=2e-5 * np.abs(right).max())
+    finally:
+        operation.cache_clear()
+
+
+@pytest.mark.parametrize("kernel", ["input_lanes", "direct"])
+def test_a_bias_is_trained_where_its_weights_are_not(kernel: str) -> None:
+    generator = np.random.default_rng(3)
+    x = generator.standard_normal((19, 3, 12, 16)).astype(np.float32)
+    y = generator.integers(0, 5, 19)
+    found = {}
+    for backend in ("lanes", "im2col"):
+        model = network()
+        with forced(kernel):
+            fastcnn.fit(
+                model,
+                (x, y),
+                epochs=1,
+                batch_size=19,
+                groups="*.weight: freeze",
+                lr=0.5,
+                backend=backend,
+                seed=0,
+            )
+        found[backend] = model.parameter_vector.copy()
+    assert np.abs(found["lanes"] - network().parameter_vector).max() > 1e-3
+    np.testing.assert_allclose(found["lanes"], found["im2col"], atol=2e-6)
 
 
 def test_the_same_step_on_any_threads() -> None:

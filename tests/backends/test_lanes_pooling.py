@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import functional as F
+from fastcnn.backends.lanes.kernels.pool import FITS_CACHE, LANES
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
@@ -96,7 +98,49 @@ def test_rows(kind: str) -> None:
     if kind in TOGETHER:
         assert not apart
     if kind == "read twice":
-        assert apart == {"0: gradient of ReLU", "0: bias gradient"}
+        # The weights' gradient sums up the biases'.
+        assert apart == {"0: gradient of ReLU"}
+
+
+def test_a_map_that_no_cache_keeps() -> None:
+    """Its gradient goes to memory directly; the same bits on any threads."""
+    side = 366
+    generator = np.random.default_rng(4)
+    x = generator.standard_normal((17, 1, side, side)).astype(np.float32)
+    labels = generator.integers(0, 3, 17)
+    model = Sequential(
+        Conv2d(1, 2, 1, seed=0), ReLU(), MaxPool2d(3, stride=2, padding=1),
+        Conv2d(2, 3, 3, stride=3, seed=1), GlobalAvgPool2d(), Flatten(), Linear(3, 3, seed=2),
+        input_shape=(1, side, side),
+    )  # fmt: skip
+    assert 2 * side * side * LANES > FITS_CACHE
+    _, expected = fastcnn.gradients(model, x, labels, backend="im2col")
+    first: dict[str, np.ndarray] = {}
+    for threads in (1, 2, 3):
+        with workers(threads):
+            _, found = fastcnn.gradients(model, x, labels, backend="lanes")
+        first = first or found
+        for name, right in expected.items():
+            np.testing.assert_array_equal(found[name], first[name])
+            np.testing.assert_allclose(found[name], right, atol=1e-4 * np.abs(right).max())
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (1, 2), (2, 2), (3, 1), (3, 3), (4, 3), (5, 5)])
+def test_sizes_of_windows(kernel: tuple[int, int]) -> None:
+    """The values and gradients of im2col, with ties, of maps with few and with many windows."""
+    generator = np.random.default_rng(5)
+    for size in ((5, 6), (19, 23)):
+        x = generator.integers(0, 4, (18, 3, *size)).astype(np.float32)
+        for stride in ((1, 1), (2, 2)):
+            arguments = {"kernel_size": kernel, "stride": stride, "padding": (0, 0)}
+            y = F.max_pool2d(x, **arguments, backend="lanes")
+            np.testing.assert_array_equal(y, F.max_pool2d(x, **arguments, backend="im2col"))
+            dy = generator.standard_normal(y.shape).astype(np.float32)
+            found, right = (
+                F.max_pool2d_backward(dy, x, **arguments, backend=backend)
+                for backend in ("lanes", "im2col")
+            )
+            np.testing.assert_allclose(found, right, atol=1e-6)
 
 
 def test_windows_of_zeros_and_of_nan() -> None:

@@ -19,7 +19,7 @@ def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
 @njit
 def run_conv(x, xpix, taps, w, b, y, ypix, ystride, relu):  # type: ignore[no-untyped-def]
     conv_tiles.conv_tile(
-        2, 3, x, 0, xpix, 0, taps, 0, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu, 0
+        2, 3, x, 0, xpix, 0, taps, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu, 0, 0, ypix
     )
 
 
@@ -42,7 +42,9 @@ def test_conv_tile(relu: int) -> None:
 
 @njit
 def run_mask(x, xpix, taps, w, y):  # type: ignore[no-untyped-def]
-    conv_tiles.conv_tile(1, 2, x, 0, xpix, 0, taps, 0, len(taps), w, 0, w, -1, y, 0, xpix, 0, 0, 1)
+    conv_tiles.conv_tile(
+        1, 2, x, 0, xpix, 0, taps, len(taps), w, 0, w, -1, y, 0, xpix, 0, 0, 1, -1, xpix
+    )
 
 
 def test_a_masked_tile_may_pass_a_place_twice() -> None:
@@ -56,7 +58,7 @@ def test_a_masked_tile_may_pass_a_place_twice() -> None:
 @njit
 def run_pool(x, xpix, taps, w, y, ypix, winners):  # type: ignore[no-untyped-def]
     conv_tiles.conv_pool_tile(
-        1, 4, x, 0, xpix, 0, taps, 0, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0
+        1, 4, x, 0, xpix, 0, taps, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0
     )
 
 

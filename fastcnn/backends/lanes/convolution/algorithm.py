@@ -40,6 +40,8 @@ class Algorithm:
         Whether its rows take the whole batch, which all threads share out among them.
     adds : bool
         Whether the product's rows can add another map to what they store.
+    sums_biases : bool
+        Whether its rows of the weights' gradient also make that of the biases.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Algorithm:
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
     shares_batch: bool = False
     adds: bool = False
+    sums_biases: bool = False

@@ -77,8 +77,22 @@ def sums_own_gradient(g: ConvGeometry) -> bool:
     return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
 
 
+def sums_biases(g: ConvGeometry) -> bool:
+    """Whether rows of the weights' gradient can make that of the biases, too."""
+    return algorithm(g, Part.GRADIENT).sums_biases
+
+
 def summed_weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    grad: Buffer,
+    **biases: int,
 ) -> None:
-    """Add the rows of such a gradient, its sum over blocks among them."""
-    _rows(g, Part.GRADIENT).weight_gradient(planner, name, g, weight, x, grad)
+    """Add the rows of such a gradient, its sum over blocks among them.
+
+    ``biases`` address as M each block's sums of the output's gradient, where these are to be made.
+    """
+    _rows(g, Part.GRADIENT).weight_gradient(planner, name, g, weight, x, grad, **biases)

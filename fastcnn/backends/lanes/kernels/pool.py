@@ -35,10 +35,17 @@ from fastcnn.backends.lanes.kernels.layout import (
     X,
     Y,
 )
+from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
+WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9), window_tile.sized(4)
+WINDOW = window_tile.sized(0)
+#: Windows by which their pixels are asked for beforehand.
+AHEAD = 48
+#: Floats of a block's map above which the last-level cache does not keep it for its reader.
+FITS_CACHE = 4 * 1024 * 1024
 
 
 @linked
@@ -50,60 +57,52 @@ def max_pool(A, T, r, block, slot, part, parts):
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    size, windows = r[TAPS], T[r[TAP_TABLE] :]
+    size, windows, rectified = r[TAPS], T[r[TAP_TABLE] :], r[RELU]
     positions, places = r[POSITIONS], T[r[Y_TABLE] :]
-    zero, nobody = simd.splat(np.float32(0)), simd.splat(np.float32(-1))
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
         for p in range(positions):
-            window = p * size
-            best = simd.load(A, x + windows[window])
-            winner = simd.splat(np.float32(0))
-            for k in range(1, size):
-                candidate = simd.load(A, x + windows[window + k])
-                place = simd.splat(np.float32(k))
-                winner = simd.choose_winner(candidate, best, place, winner)
-                best = simd.maximum(best, candidate)
-            if r[RELU]:
-                winner = simd.choose_winner(best, zero, winner, nobody)
-            at = places[p]
-            simd.store(A, y + at, best)
-            simd.store(A, m + at, winner)
+            at, later, later_x = places[p], p + AHEAD, x
+            if later >= positions and c + 1 < last:
+                later, later_x = later - positions, x + r[X_CHANNEL]
+            ask = later_x, min(later, positions - 1) * size
+            rest = A, x, windows, p * size, size, *ask, A, y + at, A, m + at, rectified
+            if size == 9:
+                WINDOW_OF_NINE(*rest)
+            elif size == 4:
+                WINDOW_OF_FOUR(*rest)
+            else:
+                WINDOW(*rest)
 
 
 @linked
 def max_pool_backward(A, T, r, block, slot, part, parts):
     """Each pixel gets the gradients of the windows that it won.
 
-    X is the input's gradient, Y the output's. TAP_TABLE has how many windows each pixel lies in,
-    M_TABLE where each of these stands and the pixel's place in it. The sums of the input's
-    gradient go to EXTRA, unless it is negative.
+    X is the input's gradient, Y the output's. M_TABLE has the windows of all pixels, TAP_TABLE
+    where those of each begin, and at last where they end. The sums of the input's gradient go to
+    EXTRA, unless it is negative.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     sums = r[EXTRA] + block * r[EXTRA_BLOCK]
-    counts, windows = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
+    starts, windows = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
     positions, pixels = r[POSITIONS], T[r[X_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
-    zero = simd.splat(np.float32(0))
+    streams = r[CHANNELS] * r[X_CHANNEL] > FITS_CACHE
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
-        total, i = zero, 0
-        for start in range(0, positions, STRIP):
-            strip = zero
-            for p in range(start, min(start + STRIP, positions)):
-                sent = zero
-                for _ in range(counts[p]):
-                    at, mine = windows[i], simd.splat(np.float32(windows[i + 1]))
-                    grad = simd.keep_equal(simd.load(A, m + at), mine, simd.load(A, y + at))
-                    sent, i = simd.add(sent, grad), i + 2
-                simd.store(A, x + pixels[p], sent)
-                strip = simd.add(strip, sent)
-            total = simd.add(total, strip)
+        total = simd.splat(np.float32(0))
+        for p in range(0, positions, STRIP):
+            tables = starts, windows, starts[positions]
+            rest = p, min(p + STRIP, positions), A, x, pixels, streams
+            total = simd.add(total, winners_tile(A, y, A, m, *tables, *rest))
         if r[EXTRA] >= 0:
             A[sums + c] = simd.lane_sum(total)
+    if streams:
+        simd.fence()
 
 
 @linked
@@ -199,7 +198,7 @@ def _max_pool(r: Row) -> Cost:
 
 
 def _max_pool_backward(r: Row) -> Cost:
-    visits = int(r.table(L.TAP_TABLE, r[L.POSITIONS]).sum())
+    visits = int(r.table(L.TAP_TABLE, r[L.POSITIONS] + 1)[-1])
     windows = distinct(r.table(L.M_TABLE, 2 * visits)[::2])
     sums = r[L.EXTRA] >= 0
     flops = r[L.CHANNELS] * visits + (r.elements if sums else 0)

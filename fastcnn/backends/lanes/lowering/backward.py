@@ -63,18 +63,23 @@ class Backward(SampleNormBackward):
                 planner, node.name, g, weight, x, grad, self.wanted(group), **columns
             )
             return
+        sums = False
         if group.pooled:
             grad = self._before_pooling(group, grad, bias)
         else:
             grad = self.rectify(group, grad)
-            self._bias_gradient(group, grad, bias)
+            sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
+            if not sums:
+                self._bias_gradient(group, grad, bias)
         if not trains:
             pass
         elif weights:
-            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial)
+            place = weights if sums else -1
+            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial, place)
         else:
             target = gradient_offset(planner, group, "weight")
-            conv_rows.summed_weight_gradient(planner, node.name, g, target, x, grad)
+            biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
+            conv_rows.summed_weight_gradient(planner, node.name, g, target, x, grad, **biases)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:

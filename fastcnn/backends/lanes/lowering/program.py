@@ -104,7 +104,9 @@ class Program:
         """A convolution's backward phases without the rows of gradients that are not wanted."""
         wanted = {
             L.K_INPUT: wants_weight,
-            L.K_WEIGHT_GRADIENT: wants_weight,
+            # These sum up the output's gradient, too.
+            L.K_WEIGHT_GRADIENT: wants_weight or wants_bias,
+            L.K_INPUT_LANES_GRADIENT: wants_weight or wants_bias,
             L.K_BIAS_GRADIENT: wants_bias,
             L.K_REDUCE: wants_weight or wants_bias,
             L.K_PACK: wants_x,
@@ -124,7 +126,6 @@ class Program:
             L.K_WINOGRAD2D_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
             L.K_REDUCE_KERNELS: wants_weight,
-            L.K_INPUT_LANES_GRADIENT: wants_weight,
             L.K_WINOGRAD1D_WEIGHTS: wants_x,
             L.K_WINOGRAD1D_TRANSPOSED: wants_x,
             L.K_WINOGRAD1D_GRADIENT: wants_weight,

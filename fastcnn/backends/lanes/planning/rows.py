@@ -211,6 +211,7 @@ def winner_gradient_row(
     """The row that gives each pixel the gradients of the windows that it won."""
     order = np.argsort(offsets, axis=None, kind="stable")
     window, place = np.divmod(order, offsets.shape[1])
+    bits = place.astype(np.float32).view(np.int32)
     ends = np.searchsorted(offsets.ravel()[order], grad_x.pixels(), side="right")
     return row(
         L.K_MAX_POOL_BACKWARD,
@@ -219,8 +220,8 @@ def winner_gradient_row(
         **winner.columns("m"),
         y_channel=grad.channel,
         extra=-1,
-        tap_table=planner.table(np.diff(ends, prepend=0)),
-        m_table=planner.table(np.stack([grad.pixels()[window], place], axis=1)),
+        tap_table=planner.table(np.concatenate([[0], ends])),
+        m_table=planner.table(np.stack([grad.pixels()[window], bits], axis=1)),
     )
 
 

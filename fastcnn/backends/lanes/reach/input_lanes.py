@@ -38,3 +38,5 @@ def weight_gradient(r: Reach) -> Touches:
     found = LANES * first[:, None] + targets[vectors % together]
     sums = Range(int(found.min()), int(found.max())) + r.along(outputs, inputs)
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums)
+    if r[L.M] >= 0:
+        yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(outputs, 1), 1)

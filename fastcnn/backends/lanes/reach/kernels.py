@@ -80,6 +80,8 @@ def _weight_gradient(r: Reach) -> Touches:
     yield arena("X", x)
     yield arena("M", scratch, SCRATCH)
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
+    if r[L.BIAS] >= 0:
+        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
     if r[L.MODE] != L.POOLED:
         yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, positions))
         return
@@ -89,8 +91,6 @@ def _weight_gradient(r: Reach) -> Touches:
     chunk = r.entries(L.M_TABLE, positions)
     if not 0 <= chunk.low <= chunk.high <= (CHUNK - 1) * LANES:
         raise ProgramError(f"M_TABLE has places from {chunk.low} to {chunk.high} of a chunk")
-    if r[L.BIAS] >= 0:
-        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
 
 
 def _bias_gradient(r: Reach) -> Touches:

@@ -24,7 +24,10 @@ def _cleared(r: Reach) -> Touches:
 
 def max_pool_backward(r: Reach) -> Touches:
     pixels = r.count(L.POSITIONS)
-    visits = int(r.table(L.TAP_TABLE, pixels).clip(0).sum())
+    starts = r.table(L.TAP_TABLE, pixels + 1)
+    visits = int(starts.max())
+    if starts.min() < 0:
+        raise ProgramError("TAP_TABLE has windows before the first")
     windows = r.table(L.M_TABLE, 2 * visits)[::2]
     yield arena("X", channels_of(r, L.X, L.X_CHANNEL, r.entries(L.X_TABLE, pixels)))
     if visits:

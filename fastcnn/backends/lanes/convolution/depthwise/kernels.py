@@ -150,7 +150,8 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
         for c in range(group * outputs, (group + 1) * outputs):
             d = d0 + c * r[Y_CHANNEL]
             if r[BIAS] >= 0:
-                A[out + r[BIAS] + c] = channel_sum(A, d, dpix, positions)
+                total = channel_sum(A, d, dpix, positions)
+                A[out + r[BIAS] + c] = simd.lane_sum(total)
             for p in range(0, positions, CHUNK):
                 if group + 1 < last:
                     for i in range(lines_x):

@@ -7,6 +7,7 @@ tables, P the parameters, G their gradient, r the program row.
 
 import numpy as np
 
+from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.tiles import (
     conv_pool_tile,
     conv_tile,
@@ -68,6 +69,8 @@ CLUSTER, POOLED_CLUSTER = 12, 16
 ZERO = np.float32(0)
 #: Whether the sums of eight or six channels fit the registers.
 HIGH = 8 in tile_heights(pooled=False)
+#: What products ask for while they compute.
+NOTHING, TARGETS, INPUTS = np.int64(0), np.int64(1), np.int64(2)
 #: Positions whose products are summed in registers before the sums go back to memory.
 CHUNK = 64
 #: Taps whose sums are kept in the first-level cache until all positions have passed.
@@ -147,19 +150,27 @@ def products(
     relu,
     met,
 ):
-    """All channels of some positions; with ``ahead``, those after them are asked for meanwhile.
+    """All channels of some positions.
 
-    A channel has ``every`` packed weights, of which ``taps`` from ``first`` on are meant.
+    With TARGETS ahead, what the next tiles touch of Y is asked for meanwhile, and with INPUTS also
+    what the next positions read. A channel has ``every`` packed weights, of which ``taps`` from
+    ``first`` on are meant.
     """
     c = 0
     while c < channels:
         rows = channels_of_tile(channels - c)
-        if ahead:
+        next_y, next_pix = MISSING, ypix
+        if ahead != NOTHING and c + rows < channels:
+            next_y = y + (c + rows) * stride
+        elif ahead != NOTHING and end - p0 == CLUSTER:
+            # The table is as long as tiles reach.
+            next_y, next_pix = y, ypix[CLUSTER:]
+        if ahead == INPUTS:
             near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
-        rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, met
+        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, met, next_y, next_pix
         if rows == 8:
             p = p0
             while end - p > 4 or end - p == 3:
@@ -220,19 +231,19 @@ def pooled_products(
     write more than they read: all positions of some channels.
     """
     for p in range(p0, end, 4):
-        if ahead:
+        if ahead == INPUTS:
             near, far = share(r[IN], (p - p0) // 4, (end - p0 + 3) // 4)
             ask_ahead(A, T, r, x, p0 + POOLED_CLUSTER, POOLED_CLUSTER, near, far)
         for c in range(0, channels - 3, 4):
             bc = bias + c if bias >= 0 else -1
             wc, yc, mc = w + c * taps, y + c * stride, m + c * stride
-            rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
+            rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
             CONV_POOL_TILE_4X4(A, x, xpix, p, *rest)
     c = channels // 4 * 4
     while c < channels:
         wc, bc = w + c * taps, bias + c if bias >= 0 else -1
         yc, mc = y + c * stride, m + c * stride
-        rest = tap_table, 0, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
+        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
         if channels - c >= 2:
             for p in range(p0, end, 8):
                 CONV_POOL_TILE_2X8(A, x, xpix, p, *rest)
@@ -263,8 +274,10 @@ def convolution(A, T, P, r, block, slot, part, parts):
             entry = r[PHASE_TABLE] + k * PHASE
             taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
             end = min(p0 + step, positions)
-            # All phases read the same pixels: the first, which has most, asks for them.
-            ahead = r[IN] > 0 and k == 0 and cluster + 1 < clusters
+            ahead = NOTHING
+            if r[IN] > 0:
+                # All phases read the same pixels: the first, which has most, asks for them.
+                ahead = INPUTS if k == 0 and cluster + 1 < clusters else TARGETS
             w = r[W] + c * r[TAPS] + T[entry + WEIGHTS_AT]
             tap_table = T[T[entry + TAPS_AT] :]
             xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
@@ -280,11 +293,11 @@ def convolution(A, T, P, r, block, slot, part, parts):
 def weight_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's share of a convolution's weight gradient, written to its partial buffer.
 
-    X is the input, Y the output gradient, M scratch for the sums of one tile row.
+    X is the input, Y the output gradient, M scratch for the sums of one tile row. The sums of the
+    output gradient go BIAS floats after the weights' gradient, unless BIAS is negative.
 
     POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. The
-    output's gradient is made in scratch, a chunk at a time, where M_TABLE has its positions; its
-    sums go BIAS floats after the weights' gradient.
+    output's gradient is made in scratch, a chunk at a time, where M_TABLE has its positions.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -332,9 +345,12 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
                     p == 0,
                 )
             write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
-        if pooled and r[BIAS] >= 0:
+        if r[BIAS] >= 0:
             for k in range(rows):
-                total = simd.load(A, totals + k * LANES)
+                if pooled:
+                    total = simd.load(A, totals + k * LANES)
+                else:
+                    total = channel_sum(A, d + k * stride, dpix, positions)
                 A[out + r[BIAS] + at + k] = simd.lane_sum(total)
 
 

@@ -36,8 +36,10 @@ def _weight_gradient(r: Row) -> Cost:
     pixels, taps = r.table(L.X_TABLE, r[L.POSITIONS]), r.table(L.TAP_TABLE, r[L.TAPS])
     inputs = vectors_met([(pixels, taps)])
     read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
-    flops = r.elements * (2 * r[L.TAPS] + (1 if pooled else 0))
-    return r.cost(flops, read, 0, partial=_weights(r))
+    sums = int(r[L.BIAS] >= 0)
+    flops = r.elements * (2 * r[L.TAPS] + sums)
+    partial = _weights(r) + sums * r[L.GROUPS] * r[L.CHANNELS]
+    return r.cost(flops, read, 0, partial=partial)
 
 
 def _conv_sizes(r: Row) -> str:

@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid, windows_of_two
 from fastcnn.codegen.target import tile_heights
 
-#: Floats of a block's input above which a convolution asks ahead for its next positions.
+#: Floats of a block's input or output above which a convolution asks ahead for what comes next.
 FITS_CACHE = 96 * 1024
 
 
@@ -139,7 +139,7 @@ def _emit(
     packed = planner.allocate(order.size + LANES)
     values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
-    if x.size > FITS_CACHE and order.size:
+    if max(x.size, y.size) > FITS_CACHE and order.size:
         taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
         furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
@@ -182,11 +182,20 @@ def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> d
 
 
 def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, x: Buffer, grad: Buffer, partial: dict[str, int]
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    x: Buffer,
+    grad: Buffer,
+    partial: dict[str, int],
+    bias: int = -1,
 ) -> None:
-    """Add the row of the weights' gradient; ``partial`` addresses each block's share of it."""
+    """Add the row of the weights' gradient; ``partial`` addresses each block's share of it.
+
+    The sums of the output's gradient go ``bias`` floats after it, unless that is -1.
+    """
     h, w = grid(*g.output)
-    columns = partial | {"y_table": planner.table(grad.at(h, w))}
+    columns = partial | {"bias": bias, "y_table": planner.table(grad.at(h, w))}
     _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, (h, w), columns)
 
 
@@ -200,11 +209,7 @@ def pooled_weight_gradient(
     partial: dict[str, int],
     bias: int,
 ) -> None:
-    """The same from the gradient of what 2x2 max-pooling made of the output.
-
-    The sums of the output's gradient go ``bias`` floats after the weights' gradient, unless it is
-    -1.
-    """
+    """The same from the gradient of what 2x2 max-pooling made of the output."""
     h, w = windows_of_two(*g.output)
     columns = {
         **partial,

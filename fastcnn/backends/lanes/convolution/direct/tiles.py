@@ -5,7 +5,7 @@ kernel column); its address is an entry of a table, so that stride, dilation, pa
 kernels differ in their tables only. What of a tile is computed at a time is the target's choice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastcnn.codegen.emitter import Emitter, tile
@@ -23,61 +23,38 @@ from fastcnn.codegen.simd import (
 from fastcnn.codegen.target import blocking, split
 
 
-def _accumulate_taps(
+def accumulate_taps(
     at: Emitter,
-    CB: int,
-    PB: int,
     X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
+    inputs: list[Any],
     taps: Any,
-    t0: Any,
     T: Any,
-    W: Any,
-    w0: Any,
-    wstep: int,
-    B: Any,
-    b0: Any,
+    weights: Callable[[Any], list[Any]],
+    biases: list[Any],
 ) -> list[list[Any]]:
-    """Sum over taps of weight times input, from the bias; ``b0 < 0`` means none.
+    """Sums over taps of weight times input, from the biases: [channel][position].
 
-    Weights of consecutive taps are ``wstep`` apart.
+    A position's taps begin at its place in ``inputs``; ``weights`` gives pointers to a tap's
+    weights, one for each channel.
     """
     builder = at.builder
-    rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
-    initial = [vector for vector in at.bias(B, b0, CB) for _ in range(PB)]
+    rows = [at.pointer(X, place) for place in inputs]
 
     def step(t: Any, state: list[Any]) -> list[Any]:
-        tap = at.table(taps, builder.add(t0, t))
+        tap = at.table(taps, t)
         x = [emit_load(builder, at.pointer(row, tap)) for row in rows]
-        first = at.offset(w0, t, wstep)
-        updated = list(state)
-        for c in range(CB):
-            weight = emit_splat(builder, builder.load(at.pointer(W, at.offset(first, c, 1))))
-            for p in range(PB):
-                updated[c * PB + p] = emit_fma(builder, x[p], weight, state[c * PB + p])
+        updated = []
+        for c, pointer in enumerate(weights(t)):
+            weight = emit_splat(builder, builder.load(pointer))
+            sums = state[c * len(x) : (c + 1) * len(x)]
+            updated += [
+                emit_fma(builder, value, weight, total)
+                for value, total in zip(x, sums, strict=True)
+            ]
         return updated
 
-    flat = at.loop(at.index(0), T, initial, step)
-    return [flat[c * PB : (c + 1) * PB] for c in range(CB)]
-
-
-#: Products of a sum above which asking for its target's cache lines beforehand pays.
-MANY_TAPS = 64
-
-
-def _prefetch_targets(
-    at: Emitter, CB: int, PB: int, T: Any, ypix: Any, p0: Any, ystride: Any, Y: Any, y0: Any
-) -> None:
-    """Ask for what a tile touches after its sums."""
-    builder = at.builder
-    with builder.if_then(builder.icmp_signed(">", T, at.index(MANY_TAPS))):
-        for p in range(PB):
-            position = at.table(ypix, at.offset(p0, p, 1))
-            for c in range(CB):
-                inside = at.offset(position, c, ystride)
-                emit_prefetch(builder, at.pointer(Y, builder.add(y0, inside)), write=True)
+    flat = at.loop(at.index(0), T, [bias for bias in biases for _ in rows], step)
+    return [flat[c * len(rows) : (c + 1) * len(rows)] for c in range(len(biases))]
 
 
 def _conv_parts(
@@ -90,37 +67,26 @@ def _conv_parts(
     xpix: Any,
     p0: Any,
     taps: Any,
-    t0: Any,
     T: Any,
     W: Any,
     w0: Any,
     B: Any,
     b0: Any,
 ) -> Iterator[tuple[int, int, list[list[Any]]]]:
-    """First channel, first position and sums of each part of a tile that fits the registers."""
+    """First channel, first position and sums of each part of a tile that fits the registers.
+
+    Weights are packed: CB of a tap, then those of the next.
+    """
+    builder = at.builder
     for c, p, rows, columns in split(CB, PB, block):
-        position, weight = at.offset(p0, p, 1), at.offset(w0, c, 1)
-        yield (
-            c,
-            p,
-            _accumulate_taps(
-                at,
-                rows,
-                columns,
-                X,
-                x0,
-                xpix,
-                position,
-                taps,
-                t0,
-                T,
-                W,
-                weight,
-                CB,
-                B,
-                at.optional(b0, c),
-            ),
-        )
+
+        def weights(t: Any, first: int = c, count: int = rows) -> list[Any]:
+            place = at.offset(at.offset(w0, first, 1), t, CB)
+            return [at.pointer(W, at.offset(place, i, 1)) for i in range(count)]
+
+        inputs = [builder.add(x0, at.table(xpix, at.offset(p0, p + j, 1))) for j in range(columns)]
+        biases = at.bias(B, at.optional(b0, c), rows)
+        yield c, p, accumulate_taps(at, X, inputs, taps, T, weights, biases)
 
 
 @tile(2)
@@ -133,7 +99,6 @@ def conv_tile(
     xpix: Any,
     p0: Any,
     taps: Any,
-    t0: Any,
     T: Any,
     W: Any,
     w0: Any,
@@ -145,22 +110,45 @@ def conv_tile(
     ystride: Any,
     relu: Any,
     met: Any,
+    next_y: Any,
+    next_pix: Any,
 ) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    ``met`` as in ``emit_outputs``.
+    ``met`` as in ``emit_outputs``. What a later tile touches of ``Y``, from ``next_y``
+    on at ``next_pix``, is asked for meanwhile, unless ``next_y`` is negative.
     """
-    _prefetch_targets(at, CB, PB, T, ypix, p0, ystride, Y, y0)
-    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
+    builder = at.builder
+    with builder.if_then(builder.icmp_signed(">=", next_y, at.index(0))):
+        for p in range(PB):
+            position = builder.add(next_y, at.table(next_pix, at.offset(p0, p, 1)))
+            for c in range(CB):
+                place = at.pointer(Y, at.offset(position, c, ystride))
+                emit_prefetch(builder, place, write=True)
+    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, T, W, w0, B, b0)
     for c, p, sums in parts:
         positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
-        places = [
-            (value, at.offset(position, c + i, ystride))
-            for i, row in enumerate(sums)
-            for value, position in zip(row, positions, strict=True)
-        ]
-        summands = [at.offset(place, 1, met) for _, place in places]
-        emit_outputs(at, places, Y, y0, relu, met, summands)
+        emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, met)
+
+
+def emit_map(
+    at: Emitter,
+    sums: list[list[Any]],
+    positions: list[Any],
+    Y: Any,
+    y0: Any,
+    ystride: Any,
+    relu: Any,
+    met: Any,
+) -> None:
+    """Store the sums of some channels at some positions of each, as ``emit_outputs`` does."""
+    places = [
+        (value, at.offset(position, c, ystride))
+        for c, row in enumerate(sums)
+        for value, position in zip(row, positions, strict=True)
+    ]
+    summands = [at.offset(place, 1, met) for _, place in places]
+    emit_outputs(at, places, Y, y0, relu, met, summands)
 
 
 def emit_outputs(
@@ -225,7 +213,6 @@ def conv_pool_tile(
     xpix: Any,
     p0: Any,
     taps: Any,
-    t0: Any,
     T: Any,
     W: Any,
     w0: Any,
@@ -246,7 +233,7 @@ def conv_pool_tile(
     """
     builder = at.builder
     first = builder.sdiv(p0, at.index(4))
-    parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, t0, T, W, w0, B, b0)
+    parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, T, W, w0, B, b0)
     for c, p, sums in parts:
         for window in range(len(sums[0]) // 4):
             position = at.table(ypix, at.offset(first, p // 4 + window, 1))

@@ -2,9 +2,8 @@
 
 from typing import Any
 
-from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
+from fastcnn.backends.lanes.convolution.direct.tiles import accumulate_taps, emit_map
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import emit_fma, emit_load, emit_splat
 from fastcnn.codegen.target import blocking, split
 
 
@@ -39,32 +38,15 @@ def pixel_tile(
     """
     builder = at.builder
     for c, p, rows, columns in split(CB, PB, blocking().products):
-        places = [at.offset(p0, p + j, 1) for j in range(columns)]
-        inputs = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in places]
         kernels = [at.pointer(P, at.offset(w0, c + i, wrow)) for i in range(rows)]
+
+        def found(t: Any, kernels: list[Any] = kernels) -> list[Any]:
+            weight = at.table(weights, t)
+            return [at.pointer(kernel, weight) for kernel in kernels]
+
+        places = [at.offset(p0, p + j, 1) for j in range(columns)]
+        inputs = [builder.add(x0, at.table(xpix, place)) for place in places]
         biases = at.bias(B, at.optional(b0, c), rows)
-
-        def step(
-            t: Any, state: list[Any], inputs: list[Any] = inputs, kernels: list[Any] = kernels
-        ) -> list[Any]:
-            tap, weight = at.table(taps, t), at.table(weights, t)
-            x = [emit_load(builder, at.pointer(row, tap)) for row in inputs]
-            updated = []
-            for i, kernel in enumerate(kernels):
-                factor = emit_splat(builder, builder.load(at.pointer(kernel, weight)))
-                sums = state[i * len(x) : (i + 1) * len(x)]
-                updated += [
-                    emit_fma(builder, value, factor, total)
-                    for value, total in zip(x, sums, strict=True)
-                ]
-            return updated
-
-        initial = [bias for bias in biases for _ in range(columns)]
-        sums = at.loop(at.index(0), T, initial, step)
-        targets = [at.table(ypix, place) for place in places]
-        outputs = [
-            (sums[i * columns + j], at.offset(targets[j], c + i, ystride))
-            for i in range(rows)
-            for j in range(columns)
-        ]
-        emit_outputs(at, outputs, Y, y0, relu, masked)
+        sums = accumulate_taps(at, X, inputs, taps, T, found, biases)
+        positions = [at.table(ypix, place) for place in places]
+        emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, masked)

@@ -3,6 +3,9 @@
 A unit's result does not depend on how units are divided among threads.
 """
 
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.bias import strip_sum
 from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.input_lanes.tiles import input_lanes_tile
 from fastcnn.backends.lanes.kernels.division import share
@@ -12,6 +15,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     EXTRA_BLOCK,
     GROUPS,
     IN,
+    M_BLOCK,
     M_TABLE,
     POSITIONS,
     S_TABLE,
@@ -27,6 +31,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y_SLOT,
     Y_TABLE,
     Z_SLOT,
+    M,
     X,
     Y,
     Z,
@@ -35,6 +40,7 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
+ZERO = np.float32(0)
 TILE_8X3 = input_lanes_tile.sized(8, 3)
 TILE_8X2 = input_lanes_tile.sized(8, 2)
 TILE_8X1 = input_lanes_tile.sized(8, 1)
@@ -54,10 +60,12 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     A strip is some rows of outputs; STRIP_TABLE has POSITIONS of them. Pixels of X that a strip
     reads are transposed, GROUPS times 16 channels at a time, to vectors of channels in Z, where
     S_TABLE has its positions and TAP_TABLE the taps of these channels; M_TABLE has the taps' sums.
+    The sums of the output's gradient go to M, unless it is negative.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    biases = r[M] + block * r[M_BLOCK]
     inputs, taps = r[IN], r[TAPS]
     pixels, strips = T[r[X_TABLE] :], T[r[STRIP_TABLE] :]
     room = r[Z] + worker * r[Z_SLOT]
@@ -81,6 +89,16 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
             for o in range(begin * ROWS, end * ROWS, ROWS):
                 d, sums = d0 + o * r[Y_CHANNEL], out + o * inputs + c0
                 add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, strip > 0)
+                if r[M] >= 0 and piece == 0:
+                    add_gradients(A, T, r, d, p0, count, biases + o, strip > 0)
+
+
+@linked
+def add_gradients(A, T, r, d, p0, count, sums, more):
+    """The sums of some output channels' gradients over a strip."""
+    for k in range(ROWS):
+        strip = strip_sum(A, d + k * r[Y_CHANNEL], T[r[Y_TABLE] :], p0, p0 + count)
+        A[sums + k] = simd.lane_sum(strip) + (A[sums + k] if more else ZERO)
 
 
 @linked

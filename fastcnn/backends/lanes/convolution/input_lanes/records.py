@@ -24,7 +24,9 @@ def _gradient(r: Row) -> Cost:
     positions, pixels = _last(r)
     read = distinct(r.table(L.X_TABLE, pixels)) * inputs + positions * outputs
     weights = taps * inputs * outputs
-    return r.cost(2 * positions * weights, read, 0, partial=weights)
+    sums = outputs if r[L.M] >= 0 else 0
+    flops = 2 * positions * weights + positions * sums
+    return r.cost(flops, read, 0, partial=weights + sums)
 
 
 def _sizes(r: Row) -> str:

@@ -34,9 +34,15 @@ def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
 
 
 def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    x: Buffer,
+    grad: Buffer,
+    **biases: int,
 ) -> None:
-    """Add the rows of the weights' gradient."""
+    """Add the rows of the weights' gradient; ``biases`` address as M that of the biases."""
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
     (down, tap_down, rows), (along, tap_along, columns) = _read(g, 0), _read(g, 1)
     height, width = g.output
@@ -66,6 +72,7 @@ def weight_gradient(
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
+        **({"m": -1} | biases),
         channels=outputs,
         taps=taps,
         groups=together,

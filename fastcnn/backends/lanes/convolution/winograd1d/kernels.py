@@ -12,6 +12,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.kernels import (
     CHUNK,
+    NOTHING,
     SUM_ROW,
     TAP_BLOCK,
     add_products,
@@ -260,7 +261,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                         T,
                         P,
                         r,
-                        NO,
+                        NOTHING,
                         x + i * from_step + r[DOWN] * top * x_tiles * LANES,
                         places,
                         NOUGHT,

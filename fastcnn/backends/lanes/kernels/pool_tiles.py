@@ -1,0 +1,143 @@
+"""Loops of max pooling over the windows of tables."""
+
+from typing import Any
+
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import (
+    FLOAT,
+    constant,
+    emit_keep_equal,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+    emit_store,
+    emit_stream,
+    emit_wins,
+)
+
+#: Entries of a table of windows by which these are asked for beforehand.
+LATER = 96
+
+
+@tile(1)
+def window_tile(
+    at: Emitter,
+    K: int,
+    X: Any,
+    x0: Any,
+    windows: Any,
+    first: Any,
+    count: Any,
+    later_x: Any,
+    later: Any,
+    Y: Any,
+    y0: Any,
+    M: Any,
+    m0: Any,
+    rectified: Any,
+) -> None:
+    """The largest of the pixels of X that a window lists, and its place in the list.
+
+    The list has K entries from ``first`` on, or if K is 0, ``count``. The first of equal ones wins.
+    If ``rectified``, what is not above 0 has no winner, -1. The window that begins at entry
+    ``later`` is asked for, from ``later_x`` on.
+    """
+    builder = at.builder
+
+    def ask(k: Any) -> None:
+        place = at.table(windows, builder.add(later, k))
+        emit_prefetch(builder, at.pointer(X, builder.add(later_x, place)))
+
+    def pixel(k: Any) -> Any:
+        return emit_load(
+            builder, at.pointer(X, builder.add(x0, at.table(windows, builder.add(first, k))))
+        )
+
+    if K:
+        for k in range(K):
+            ask(at.index(k))
+        best, winner = _best(at, [(pixel(at.index(k)), constant(float(k))) for k in range(K)])
+    else:
+
+        def step(k: Any, state: list[Any]) -> list[Any]:
+            ask(k)
+            place, *found = state
+            best = _best(at, [(found[0], found[1]), (pixel(k), place)])
+            return [builder.fadd(place, constant(1.0)), *best]
+
+        initial = [constant(1.0), pixel(at.index(0)), constant(0.0)]
+        _, best, winner = at.loop(at.index(1), count, initial, step)
+    # Nothing is below or equal NaN.
+    floor = builder.select(
+        builder.icmp_signed("!=", rectified, at.index(0)), constant(0.0), constant(float("nan"))
+    )
+    closed = builder.fcmp_ordered("<=", best, floor)
+    emit_store(builder, best, at.pointer(Y, y0))
+    emit_store(builder, builder.select(closed, constant(-1.0), winner), at.pointer(M, m0))
+
+
+def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
+    """The largest of some values, and what came with it: neighbours meet, then their winners."""
+    builder = at.builder
+    while len(candidates) > 1:
+        rest = candidates[2 * (len(candidates) // 2) :]
+        met = []
+        for (one, first), (other, second) in zip(candidates[::2], candidates[1::2], strict=False):
+            wins = emit_wins(builder, other, one)
+            met.append((builder.select(wins, other, one), builder.select(wins, second, first)))
+        candidates = met + rest
+    return candidates[0]
+
+
+@tile(0, "vector")
+def winners_tile(
+    at: Emitter,
+    Y: Any,
+    y0: Any,
+    M: Any,
+    m0: Any,
+    starts: Any,
+    windows: Any,
+    visits: Any,
+    p0: Any,
+    p1: Any,
+    X: Any,
+    x0: Any,
+    pixels: Any,
+    streams: Any,
+) -> Any:
+    """Give some pixels of X the gradients of the windows that they won; returns their sum.
+
+    From entry ``starts[p]`` on, ``windows`` has where each window of a pixel stands and the bits of
+    the pixel's place in it; ``visits`` entries in all. If ``streams``, X does not come to the
+    cache.
+    """
+    builder = at.builder
+    sends = builder.icmp_signed("!=", streams, at.index(0))
+
+    def step(p: Any, state: list[Any]) -> list[Any]:
+        def add(i: Any, sums: list[Any]) -> list[Any]:
+            entry = builder.mul(i, at.index(2))
+            window = at.table(windows, entry)
+            bits = builder.load(at.pointer(windows, builder.add(entry, at.index(1))))
+            place = emit_splat(builder, builder.bitcast(bits, FLOAT))
+            winner = emit_load(builder, at.pointer(M, builder.add(m0, window)))
+            grad = emit_load(builder, at.pointer(Y, builder.add(y0, window)))
+            return [builder.fadd(sums[0], emit_keep_equal(builder, winner, place, grad))]
+
+        begin, end = at.table(starts, p), at.table(starts, builder.add(p, at.index(1)))
+        later = builder.add(begin, at.index(LATER))
+        later = builder.select(builder.icmp_signed("<", later, visits), later, begin)
+        window = at.table(windows, builder.mul(later, at.index(2)))
+        emit_prefetch(builder, at.pointer(M, builder.add(m0, window)))
+        emit_prefetch(builder, at.pointer(Y, builder.add(y0, window)))
+        (sent,) = at.loop(begin, end, [constant(0.0)], add)
+        target = at.pointer(X, builder.add(x0, at.table(pixels, p)))
+        with builder.if_else(sends) as (then, otherwise):
+            with then:
+                emit_stream(builder, sent, target)
+            with otherwise:
+                emit_store(builder, sent, target)
+        return [builder.fadd(state[0], sent)]
+
+    return at.loop(p0, p1, [constant(0.0)], step)[0]

@@ -1,0 +1,32 @@
+"""Figures of results: names are shown as they are."""
+
+import numpy as np
+
+from fastcnn import data
+from fastcnn.analysis.explain import Explanation
+from fastcnn.analysis.explain_figure import explanation_figure
+from fastcnn.analysis.figures import confusion_figure, mistakes_figure, samples_figure
+from fastcnn.training.figure import png
+
+#: What matplotlib would read as formulas, the first as a wrong one.
+NAMES = ("$\\frac$", "a$b$c", "one $")
+
+
+def test_names_with_dollars_are_no_formulas() -> None:
+    images = np.zeros((6, 1, 4, 4), np.uint8)
+    labels = np.arange(6) % 3
+    found = data.Dataset(images, labels, NAMES, data.Preprocessing(), name="$x_$")
+    shares = np.eye(3)[(labels + 1) % 3]
+    maps = np.zeros((4, 4))
+    explained = Explanation(images[0], 0, shares[0], maps, maps, maps, "conv1")
+    for figure in (
+        confusion_figure(np.eye(3, dtype=int), NAMES),
+        mistakes_figure(found, shares),
+        samples_figure(found),
+        explanation_figure(explained, NAMES),
+    ):
+        assert png(figure).startswith(b"\x89PNG")
+    labels_shown = [
+        text.get_text() for text in confusion_figure(np.eye(3), NAMES).axes[0].get_xticklabels()
+    ]
+    assert [text.replace(r"\$", "$") for text in labels_shown] == list(NAMES)
