@@ -5,7 +5,6 @@ from math import prod
 
 import numpy as np
 
-from fastcnn.backends.geometry import pool_output_size
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
@@ -113,7 +112,7 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
         )
     input_shape, graph = graph.input_shape, on_maps(graph)
     for node in graph.nodes:
-        _check_maps(node)
+        _check_divisor(node)
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(
                 f"layer {node.name!r} needs the statistics of a batch: one sample alone has none "
@@ -232,6 +231,12 @@ def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int
     return places
 
 
+def in_comment(name: str) -> str:
+    """A layer's name, without what would end a comment of C, JavaScript or Python."""
+    plain = "".join(char if char.isprintable() else "?" for char in name)
+    return plain.replace("*/", "* /").replace("/*", "/ *").replace("</", "< /")
+
+
 def factor_places(node: Node) -> list[str]:
     """Where the element ``i`` of a product is in each factor, as C and JavaScript write it."""
     pixels = prod(node.output_shape[1:])
@@ -278,8 +283,11 @@ def geometry(plan: Plan, node: Node) -> list[int]:
             return [channels, *size, outputs, *output_size, *kernel, *steps]
         case "max_pool2d" | "avg_pool2d":
             windows = [*a["kernel_size"], *a["stride"], *a["padding"]]
-            counted = [int(a["count_include_pad"])] if node.operation == "avg_pool2d" else []
-            return [channels, *size, *output_size, *windows, *counted]
+            if node.operation == "avg_pool2d":
+                more = a["padding"] if a["count_include_pad"] else (0, 0)
+            else:
+                more = a.get("dilation", (1, 1))
+            return [channels, *size, *output_size, *windows, *more]
         case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
             return [channels, *size, *output_size]
         case "local_response_norm":
@@ -287,20 +295,14 @@ def geometry(plan: Plan, node: Node) -> list[int]:
     raise ConfigurationError(f"layer {node.name!r}: files for export have no {node.operation}")
 
 
-def _check_maps(node: Node) -> None:
-    """Refuse what the loops of exported files do not compute; ConfigurationError."""
-    if node.operation not in (*POOLING, "conv2d", "conv_transpose2d", "batch_norm"):
-        return
-    where, a = f"layer {node.name!r}: files for export have no", node.arguments
-    for name, without in (("dilation", (1, 1)), ("divisor_override", None)):
-        if "pool" in node.operation and a.get(name, without) != without:
-            raise ConfigurationError(f"{where} {node.operation} with {name}={a[name]}")
-    if a.get("ceil_mode"):
-        window = zip(
-            node.input_shapes[0][1:], a["kernel_size"], a["stride"], a["padding"], strict=True
+def _check_divisor(node: Node) -> None:
+    """Refuse a mean by another divisor than its pixels; ConfigurationError."""
+    divisor = node.arguments.get("divisor_override")
+    if divisor is not None:
+        raise ConfigurationError(
+            f"layer {node.name!r}: files for export have no {node.operation} with "
+            f"divisor_override={divisor}"
         )
-        if tuple(pool_output_size(*axis) for axis in window) != node.output_shape[1:]:
-            raise ConfigurationError(f"{where} {node.operation} with ceil_mode=True")
 
 
 def gives_classes(model: Model) -> bool:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fastcnn.interop.inference_plan import (
     Plan,
     Step,
     gives_classes,
+    in_comment,
     make_plan,
     scale_and_shift,
 )
@@ -71,18 +73,17 @@ def linear(x, weight, bias):
     return x @ weight.T + bias
 ''',
     "max_pool2d": '''
-def max_pool2d(x, kernel, stride, padding):
+def max_pool2d(x, kernel, stride, padding, dilation):
     """Largest of each window; padding is never the largest."""
-    return windows(x, kernel, stride, padding, fill=-np.inf).max(axis=(4, 5))
+    return windows(x, kernel, stride, padding, dilation, fill=-np.inf).max(axis=(4, 5))
 ''',
     "avg_pool2d": '''
-def avg_pool2d(x, kernel, stride, padding, count_include_pad):
-    """Mean of each window."""
+def avg_pool2d(x, kernel, stride, padding, counted):
+    """Mean of each window, in which counted of the padding counts as zeros."""
     total = windows(x, kernel, stride, padding).sum(axis=(4, 5))
-    if count_include_pad:
-        return total / (kernel[0] * kernel[1])
-    inside = windows(np.ones((1, 1, *x.shape[2:])), kernel, stride, padding)
-    return total / inside.sum(axis=(4, 5)).astype(x.dtype)
+    rest = [(p[0] - c[0], p[1] - c[1]) for p, c in zip(padding, counted)]
+    ones = np.pad(np.ones(x.shape[2:], x.dtype), counted, constant_values=1)
+    return total / windows(ones[None, None], kernel, stride, rest).sum(axis=(4, 5))
 ''',
     "adaptive_max_pool2d": '''
 def adaptive_max_pool2d(x, size):
@@ -223,7 +224,7 @@ def _lines(plan: Plan) -> tuple[list[str], dict[str, np.ndarray]]:
         taken = {names[source] for source in names if last_reader.get(source, -1) > index}
         name = "x" if not needed_later or "x" not in taken else f"x{index}"
         names[index] = name
-        lines.append(f"    {name} = {value}  # {step.node.name}")
+        lines.append(f"    {name} = {value}  # {in_comment(step.node.name)}")
     if names[len(plan.steps) - 1] != "x":
         lines.append(f"    x = {names[len(plan.steps) - 1]}")
     return lines, constants
@@ -247,7 +248,7 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
 
     def constant(key: str, values: np.ndarray | None = None) -> str:
         constants[key] = plan.state[key] if values is None else values
-        return f'W["{key}"]'
+        return f"W[{json.dumps(key, ensure_ascii=False)}]"
 
     def weights() -> str:
         key = node.parameters["weight"]
@@ -316,15 +317,33 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
                 f"{a['stride']}, {a['padding']}, {a['dilation']}, {a['groups']})"
             )
         case "max_pool2d" | "avg_pool2d":
-            top, left = a["padding"]
-            tail = f", {a['count_include_pad']}" if kind == "avg_pool2d" else ""
-            padding = ((top, top), (left, left))
-            return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}{tail})"
+            padding = _reached(node)
+            last = a.get("dilation", (1, 1))
+            if kind == "avg_pool2d":
+                most = a["padding"] if a["count_include_pad"] else (0, 0)
+                last = tuple(
+                    (min(before, own), min(after, own))
+                    for (before, after), own in zip(padding, most, strict=True)
+                )
+            return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}, {last})"
         case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
             return f"{kind}({x}, {tuple(node.output_shape[1:])})"
         case "local_response_norm":
             return f"local_response_norm({x}, {a['size']}, {a['alpha']}, {a['beta']}, {a['k']})"
     raise ConfigurationError(f"layer {node.name!r}: the numpy file has no {kind}")
+
+
+def _reached(node: Node) -> tuple[tuple[int, int], ...]:
+    """How far the windows of a pooling reach beyond the map, before and after."""
+    a = node.arguments
+    gaps, sides = a.get("dilation", (1, 1)), []
+    for axis, (size, count) in enumerate(
+        zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True)
+    ):
+        before = a["padding"][axis]
+        last = (count - 1) * a["stride"][axis] + gaps[axis] * (a["kernel_size"][axis] - 1) + 1
+        sides.append((before, max(last - before - size, 0)))
+    return tuple(sides)
 
 
 def _by_channel(values: np.ndarray, node: Node) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,11 @@ DEFAULT_THRESHOLD = 20.0
 class _Writer:
     """Collects ONNX nodes and constants."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, ports: Collection[str] = ()) -> None:
         self.model = model
+        #: Names of values: inputs, outputs, constants, and what nodes make.
+        self.taken = set(ports)
+        self.layers = {path for path, _ in model.named_leaves()}
         self.onnx = require("onnx", "onnx")
         self.state = model.state_dict()
         self.nodes: list[Any] = []
@@ -47,29 +50,35 @@ class _Writer:
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
         """Add a node with one output; returns the output's name."""
-        output = f"{name}/out" if name else f"v{len(self.nodes)}"
+        output = self.free(f"{name}/out" if name else f"v{len(self.nodes)}")
         self.nodes.append(
             self.onnx.helper.make_node(kind, inputs, [output], name=name, **attributes)
         )
         return output
 
+    def free(self, name: str) -> str:
+        """A name that no other value has, this one if it can be."""
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
+
     def constant(self, name: str, value: Any) -> str:
         """An initialiser in float32: runtimes have no convolution of doubles."""
-        array = np.asarray(value, np.float32)
-        self.constants[name] = self.onnx.numpy_helper.from_array(
-            np.ascontiguousarray(array).reshape(array.shape), name
-        )
-        return name
+        return self._initialiser(name, np.asarray(value, np.float32))
 
     def whole_numbers(self, name: str, values: list[int]) -> str:
         """An initialiser of whole numbers, such as a shape."""
-        self.constants[name] = self.onnx.numpy_helper.from_array(np.array(values, np.int64), name)
-        return name
+        return self._initialiser(name, np.asarray(values, np.int64))
 
-    def integers(self, name: str, values: list[int]) -> str:
-        """An initialiser of whole numbers."""
-        array = np.asarray(values, np.int64)
-        self.constants[name] = self.onnx.numpy_helper.from_array(array, name)
+    def _initialiser(self, name: str, array: np.ndarray) -> str:
+        """A constant; one of the same name and numbers, of a shared layer, is written once."""
+        made = self.onnx.numpy_helper.from_array(
+            np.ascontiguousarray(array).reshape(array.shape), name
+        )
+        if self.constants.get(name) != made:
+            made.name = name = self.free(name)
+            self.constants[name] = made
         return name
 
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
@@ -82,7 +91,10 @@ class _Writer:
             for kind, name in PREPROCESSING:
                 numbers = np.reshape(getattr(preprocessing, name), (-1, *(1,) * (ndim - 1)))
                 constant = self.constant(f"preprocessing{of}/{name}", numbers)
-                value = self.add(kind, [value, constant], f"preprocessing{of}/{kind}")
+                label = f"preprocessing{of}/{kind}"
+                # Two nodes may not have one name, and a layer's is the layer's.
+                label = "" if label in self.layers else label
+                value = self.add(kind, [value, constant], label)
         return value
 
     def inputs(self, graph: Graph) -> dict[str, str]:
@@ -228,7 +240,7 @@ def _split(w: _Writer, graph: Graph, index: int, source: str) -> str:
     ends = np.cumsum([0, *(part.arguments["length"] for part in parts)])
     starts = [part.arguments["start"] for part in parts]
     if len(parts) > 1 and [*starts, node.input_shapes[0][0]] == ends.tolist():
-        w.parts = w.parts | {part.name: f"{part.name}/out" for part in parts}
+        w.parts = w.parts | {part.name: w.free(f"{part.name}/out") for part in parts}
         outputs = [w.parts[part.name] for part in parts]
         sizes = w.whole_numbers(f"{node.name}/sizes", np.diff(ends).tolist())
         # The layer's own name, without the number of the part.
@@ -284,13 +296,17 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         If the file cannot be written.
     """
     check_values(f"{path} is not written", model.state_dict())
-    w = _Writer(model)
-    helper = w.onnx.helper
     graph = model.graph(input_shape)
-    values: list[str] = []
-    given = w.inputs(graph)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     ends = results(graph)
+    if both := sorted(inputs.keys() & ends.keys()):
+        raise ConfigurationError(
+            f"{both[0]!r} is an input and an output: an ONNX file has one value of a name"
+        )
+    w = _Writer(model, {*inputs, *ends})
+    helper = w.onnx.helper
+    values: list[str] = []
+    given = w.inputs(graph)
     for index, node in enumerate(graph.nodes[: max(source for source, _ in ends.values()) + 1]):
         if node.operation == "input_part":
             values.append(given[node.name])

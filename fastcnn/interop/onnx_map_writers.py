@@ -167,7 +167,7 @@ def _pad(w: Any, node: Node, x: list[str]) -> str:
         sizes = node.input_shapes[0][1:]
         return _gather(w, node, x, list(map(padded_sources, sizes, padding, [mode] * len(sizes))))
     kind = {"replicate": "edge", "circular": "constant"}.get(mode, mode)
-    made: str = w.add("Pad", [*x, w.integers(f"{node.name}/pads", pads)], node.name, mode=kind)
+    made: str = w.add("Pad", [*x, w.whole_numbers(f"{node.name}/pads", pads)], node.name, mode=kind)
     return made
 
 
@@ -181,7 +181,7 @@ def _gather(w: Any, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
     ]
     made = x[0]
     for axis in moved:
-        indices = w.integers(f"{node.name}/sources{axis}", sources[axis].tolist())
+        indices = w.whole_numbers(f"{node.name}/sources{axis}", sources[axis].tolist())
         name = node.name if axis == moved[-1] else ""
         made = w.add("Gather", [made, indices], name, axis=axis + 2)
     return made
@@ -222,10 +222,10 @@ def _pixel_shuffle(w: Any, node: Node, x: list[str]) -> str:
 
 def _shuffled(w: Any, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
     """Split the axes of a sample, put them into another order, and join them."""
-    first = w.add("Reshape", [*x, w.integers(f"{node.name}/split", [0, *split])], "")
+    first = w.add("Reshape", [*x, w.whole_numbers(f"{node.name}/split", [0, *split])], "")
     perm = [0, *(axis + 1 for axis in order)]
     moved = w.add("Transpose", [first], "", perm=perm)
-    joined = w.integers(f"{node.name}/joined", [0, *node.output_shape])
+    joined = w.whole_numbers(f"{node.name}/joined", [0, *node.output_shape])
     made: str = w.add("Reshape", [moved, joined], node.name)
     return made
 
@@ -245,7 +245,7 @@ def _channel_shuffle(w: Any, node: Node, x: list[str]) -> str:
 
 
 def _unflatten(w: Any, node: Node, x: list[str]) -> str:
-    shape = w.integers(f"{node.name}/shape", [0, *node.output_shape])
+    shape = w.whole_numbers(f"{node.name}/shape", [0, *node.output_shape])
     made: str = w.add("Reshape", [*x, shape], node.name)
     return made
 

@@ -14,6 +14,7 @@ from bench.networks.tasks import TASKS, evidence_bound
 from bench.networks.times import time_steps
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import FastcnnError
+from fastcnn.interop import export_onnx, import_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks"
@@ -131,6 +132,37 @@ def test_files_of_pytorch_s_exporters(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_files_of_pytorch_s_exporters_of_each_network(name: str) -> None:
     _expect_all_read(name, tuple(WAYS))
+
+
+def _expect_same_gradients(name: str, folder: Path) -> None:
+    """Of a training step before and after the way to an ONNX file and back."""
+    pytest.importorskip("onnx")
+    made = Check(TASKS[name], batch=4)
+    before = made.own("im2col")
+    export_onnx(made.model, folder / "net.onnx")
+    made.model = import_onnx(folder / "net.onnx")
+    made.start = made.model.copy_state()
+    after = made.own("im2col")
+    assert after.loss == pytest.approx(before.loss, rel=1e-6)
+    # Layers within layers have their names in one piece, except in a Sequential.
+    wanted = {key.replace(".", "_"): value for key, value in before.gradients.items()}
+    found = {key.replace(".", "_"): value for key, value in after.gradients.items()}
+    assert wanted
+    assert found.keys() >= wanted.keys()  # a file does not say what is frozen
+    largest = max(float(np.abs(value).max()) for value in wanted.values())
+    for key, value in wanted.items():
+        assert found[key] == pytest.approx(value, abs=1e-5 * largest), key
+
+
+@pytest.mark.parametrize("name", ["lenet5_1998", "alphazero", "siamese", "tcn"])
+def test_gradients_after_onnx_and_back(name: str, tmp_path: Path) -> None:
+    _expect_same_gradients(name, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TASKS)
+def test_gradients_of_each_network_after_onnx_and_back(name: str, tmp_path: Path) -> None:
+    _expect_same_gradients(name, tmp_path)
 
 
 @pytest.mark.slow

@@ -157,6 +157,14 @@ def sample_networks() -> dict[str, Model]:
         "response_even": [LocalResponseNorm(2)],
         "softmax": [Softmax(1)],
         "log_softmax": [LogSoftmax(1)],
+        # The windows of the last ones reach beyond the padding, or have gaps.
+        "max_pool_dilated": [MaxPool2d((2, 3), stride=(2, 1), padding=1, dilation=(3, 2))],
+        "max_pool_ceil": [MaxPool2d(3, stride=2, padding=(1, 0), ceil_mode=True)],
+        "max_pool_dilated_ceil": [MaxPool2d(2, stride=3, dilation=2, ceil_mode=True)],
+        "avg_pool_ceil": [AvgPool2d((4, 3), stride=(3, 2), padding=(1, 0), ceil_mode=True)],
+        "avg_pool_ceil_inside": [
+            AvgPool2d(4, stride=3, padding=1, ceil_mode=True, count_include_pad=False)
+        ],
     }
     found = {}
     for index, (name, chosen) in enumerate(layers.items()):

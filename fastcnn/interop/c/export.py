@@ -13,7 +13,7 @@ from fastcnn.files import atomic_write
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
-from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan
+from fastcnn.interop.inference_plan import Plan, gives_classes, in_comment, make_plan
 from fastcnn.layers import Model
 
 #: C's own words, which no identifier may be.
@@ -147,7 +147,7 @@ def _file(
 ) -> str:
     upper = name.upper()
     rows = [
-        f" *   {step.node.name:<24} {step.node.operation:<20} {step.node.output_shape}"
+        f" *   {in_comment(step.node.name):<24} {step.node.operation:<20} {step.node.output_shape}"
         for step in plan.steps
     ]
     shape = " x ".join(map(str, plan.input_shape))

@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.interop.c.names import label
 from fastcnn.interop.c.sample_code import (
     SAMPLE_LOOPS,
     bilinear_step,
@@ -24,6 +25,7 @@ from fastcnn.interop.inference_plan import (
     factor_places,
     first_number,
     geometry,
+    in_comment,
     scale_and_shift,
 )
 from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, is_bilinear
@@ -125,14 +127,16 @@ static inline void {name}_linear(
 }}""",
     "max_pool2d": """
 static inline void {name}_max_pool2d(const float *x, float *y, const int *g) {{
-    /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2 */
+    /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2,
+       dilation 2 */
     for (int c = 0; c < g[0]; c++) {{
         for (int i = 0; i < g[3]; i++) {{
             for (int j = 0; j < g[4]; j++) {{
                 float best = -INFINITY;
                 for (int k = 0; k < g[5]; k++) {{
                     for (int l = 0; l < g[6]; l++) {{
-                        const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
+                        const int h = i * g[7] - g[9] + k * g[11];
+                        const int w = j * g[8] - g[10] + l * g[12];
                         if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
                         const float value = x[(c * g[1] + h) * g[2] + w];
                         if (value > best || value != value) best = value;
@@ -145,7 +149,8 @@ static inline void {name}_max_pool2d(const float *x, float *y, const int *g) {{
 }}""",
     "avg_pool2d": """
 static inline void {name}_avg_pool2d(const float *x, float *y, const int *g) {{
-    /* g: as for max_pool2d, and whether padding counts */
+    /* g: as for max_pool2d up to the padding, and the padding that counts 2 */
+    const int end = g[1] + g[11], side = g[2] + g[12];
     for (int c = 0; c < g[0]; c++) {{
         for (int i = 0; i < g[3]; i++) {{
             for (int j = 0; j < g[4]; j++) {{
@@ -154,12 +159,12 @@ static inline void {name}_avg_pool2d(const float *x, float *y, const int *g) {{
                 for (int k = 0; k < g[5]; k++) {{
                     for (int l = 0; l < g[6]; l++) {{
                         const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
+                        if (h >= -g[11] && h < end && w >= -g[12] && w < side) count++;
                         if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
                         sum += x[(c * g[1] + h) * g[2] + w];
-                        count++;
                     }}
                 }}
-                y[(c * g[3] + i) * g[4] + j] = sum / (float)(g[11] ? g[5] * g[6] : count);
+                y[(c * g[3] + i) * g[4] + j] = sum / (float)count;
             }}
         }}
     }}
@@ -253,17 +258,15 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     return "\n".join(
         (
             "#include <math.h>\n#include <stdint.h>\n",
-            *(_array(f"{name}_{key}", values) for key, values in constants.items()),
+            *(
+                _array(f"{name}_{label(key, constants)}", values)
+                for key, values in constants.items()
+            ),
             *helpers,
             *loops,
             _entries(plan, name, preprocessing, is_classifier, body),
         )
     )
-
-
-def identifier(key: str) -> str:
-    """A state key or a layer's path as part of a C identifier."""
-    return "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in key)
 
 
 def _array(name: str, values: np.ndarray) -> str:
@@ -278,9 +281,8 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
     node, kind = step.node, step.node.operation
 
     def constant(key: str, values: np.ndarray | None = None) -> str:
-        label = identifier(key)
-        constants[label] = plan.state[key] if values is None else values
-        return f"{name}_{label}"
+        constants[key] = plan.state[key] if values is None else values
+        return f"{name}_{label(key, constants)}"
 
     def parameter(which: str) -> str:
         key = node.parameters.get(which)
@@ -289,7 +291,7 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
     x, *others = (place_of(plan, source) for source in step.inputs)
     y = f"memory + {plan.offsets[index]}"
     shape = " x ".join(map(str, node.output_shape))
-    title = f"    /* {node.name}: {kind} to {shape} */"
+    title = f"    /* {in_comment(node.name)}: {kind} to {shape} */"
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
         formula, numbers = record.formula_of(node.arguments)

@@ -7,7 +7,8 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
-from fastcnn.interop.c.float_code import conversions, identifier
+from fastcnn.interop.c.float_code import conversions
+from fastcnn.interop.c.integer_pool_code import POOLINGS
 from fastcnn.interop.c.integer_sample_code import (
     SAMPLE_LOOPS,
     bilinear_lines,
@@ -16,10 +17,17 @@ from fastcnn.interop.c.integer_sample_code import (
     softmax_lines,
 )
 from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
+from fastcnn.interop.c.names import identifier
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
 from fastcnn.interop.c.sample_code import moving_step
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import WEIGHTED, factor_places, first_number, geometry
+from fastcnn.interop.inference_plan import (
+    WEIGHTED,
+    factor_places,
+    first_number,
+    geometry,
+    in_comment,
+)
 from fastcnn.interop.sample_steps import MOVING, NORMS
 
 LOOPS = {
@@ -97,88 +105,7 @@ static inline int32_t {name}_linear_sum(
     for (int i = 0; i < inputs; i++) sum += (x[i] - zero) * w[o * inputs + i];
     return sum;
 }}""",
-    "max_pool2d": """
-static inline void {name}_max_pool2d(const int8_t *x, int8_t *y, const int *g) {{
-    /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2 */
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            for (int j = 0; j < g[4]; j++) {{
-                int8_t best = -128;
-                for (int k = 0; k < g[5]; k++) {{
-                    for (int l = 0; l < g[6]; l++) {{
-                        const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
-                        if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
-                        const int8_t value = x[(c * g[1] + h) * g[2] + w];
-                        if (value > best) best = value;
-                    }}
-                }}
-                y[(c * g[3] + i) * g[4] + j] = best;
-            }}
-        }}
-    }}
-}}""",
-    "adaptive_max_pool2d": """
-static inline void {name}_adaptive_max_pool2d(const int8_t *x, int8_t *y, const int *g) {{
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
-            for (int j = 0; j < g[4]; j++) {{
-                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
-                int8_t best = -128;
-                for (int h = top; h < bottom; h++) {{
-                    for (int w = left; w < right; w++) {{
-                        const int8_t value = x[(c * g[1] + h) * g[2] + w];
-                        if (value > best) best = value;
-                    }}
-                }}
-                y[(c * g[3] + i) * g[4] + j] = best;
-            }}
-        }}
-    }}
-}}""",
-    "mean": """
-/* The mean of a window, rounded to nearest, halves up. */
-static inline int8_t {name}_mean(
-    const int8_t *x, int width, int top, int bottom, int left, int right, int count, int zero
-) {{
-    int32_t sum = 0;
-    for (int h = top; h < bottom; h++) {{
-        for (int w = left; w < right; w++) sum += x[h * width + w] - zero;
-    }}
-    const int32_t twice = 2 * sum + count, unit = 2 * count;
-    const int32_t mean = twice >= 0 ? twice / unit : -((unit - 1 - twice) / unit);
-    return {name}_clamp(zero + mean, -128, 127);
-}}""",
-    "avg_pool2d": """
-static inline void {name}_avg_pool2d(const int8_t *x, int8_t *y, const int *g, int zero) {{
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            for (int j = 0; j < g[4]; j++) {{
-                const int t = i * g[7] - g[9], l = j * g[8] - g[10];
-                const int b = t + g[5], r = l + g[6];
-                const int top = t < 0 ? 0 : t, left = l < 0 ? 0 : l;
-                const int bottom = b > g[1] ? g[1] : b, right = r > g[2] ? g[2] : r;
-                const int count = g[11] ? g[5] * g[6] : (bottom - top) * (right - left);
-                y[(c * g[3] + i) * g[4] + j] = {name}_mean(
-                    x + c * g[1] * g[2], g[2], top, bottom, left, right, count, zero);
-            }}
-        }}
-    }}
-}}""",
-    "adaptive_avg_pool2d": """
-static inline void {name}_adaptive_avg_pool2d(const int8_t *x, int8_t *y, const int *g, int zero) {{
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
-            for (int j = 0; j < g[4]; j++) {{
-                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
-                y[(c * g[3] + i) * g[4] + j] = {name}_mean(
-                    x + c * g[1] * g[2], g[2], top, bottom, left, right,
-                    (bottom - top) * (right - left), zero);
-            }}
-        }}
-    }}
-}}""",
+    **POOLINGS,
 }
 
 
@@ -189,17 +116,22 @@ class _Writer:
         self.network = network
         self.name = name
         self.constants: list[str] = []
+        self.arrays: dict[str, tuple[str, str]] = {}
         self.kinds: dict[str, None] = {"clamp": None}
 
     def array(self, label: str, kind: str, values: np.ndarray) -> str:
         """Add a constant array; returns its name."""
-        full = f"{self.name}_{identifier(label)}"
         text = ", ".join(
             number(value) if kind == "float" else str(int(value)) for value in values.reshape(-1)
         )
         lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
-        body = indent(lines, "    ")
-        self.constants.append(f"static const {kind} {full}[{values.size}] = {{\n{body}\n}};")
+        tail = f"[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
+        full = f"{self.name}_{identifier(label)}"
+        # Other labels may look alike in C: "a.b" and "a_b".
+        while self.arrays.setdefault(full, (label, tail)) != (label, tail):
+            full += "_"
+        if (text := f"static const {kind} {full}{tail}") not in self.constants:
+            self.constants.append(text)
         return full
 
 
@@ -245,7 +177,7 @@ def _zero(network: IntegerNetwork, source: int) -> int:
 def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     network, name, node, kind = writer.network, writer.name, step.node, step.node.operation
     shape = " x ".join(map(str, node.output_shape))
-    title = f"    /* {node.name}: {kind} to {shape} */"
+    title = f"    /* {in_comment(node.name)}: {kind} to {shape} */"
     x, *others = (_place(network, source) for source in step.inputs)
     zero, *other_zeros = (_zero(network, source) for source in step.inputs)
     y = f"memory + {network.plan.offsets[index]}"

@@ -411,13 +411,17 @@ def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
     for i in range(rows):
         for j in range(columns):
             top, bottom, left, right = window(node, i, j)
-            part = x[:, :, max(top, 0) : min(bottom, H), max(left, 0) : min(right, W)]
+            down, along = a.get("dilation", (1, 1))
+            # The first row inside is as many steps from the window's first.
+            first = top if top >= 0 else top % down, left if left >= 0 else left % along
+            part = x[:, :, first[0] : min(bottom, H) : down, first[1] : min(right, W) : along]
             if "max" in node.operation:
                 made[:, :, i, j] = part.max(axis=(2, 3))
                 continue
             count = part.shape[2] * part.shape[3]
             if a.get("count_include_pad"):
-                count = (bottom - top) * (right - left)
+                down, along = a["padding"]
+                count = (min(bottom, H + down) - top) * (min(right, W + along) - left)
             total = (part - zero).sum(axis=(2, 3))
             made[:, :, i, j] = np.clip(zero + (2 * total + count) // (2 * count), LOW, HIGH)
     return made
@@ -436,4 +440,8 @@ def window(node: Node, i: int, j: int) -> tuple[int, int, int, int]:
     a = node.arguments
     top = i * a["stride"][0] - a["padding"][0]
     left = j * a["stride"][1] - a["padding"][1]
-    return top, top + a["kernel_size"][0], left, left + a["kernel_size"][1]
+    reach = [
+        step * (extent - 1) + 1
+        for step, extent in zip(a.get("dilation", (1, 1)), a["kernel_size"], strict=True)
+    ]
+    return top, top + reach[0], left, left + reach[1]

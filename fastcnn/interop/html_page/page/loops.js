@@ -96,15 +96,17 @@ function linear(x, w, b, y) {
 
 /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2 */
 function max_pool2d(x, y, g) {
-  const [C, H, W, OH, OW, KH, KW, SH, SW, PH, PW] = g;
+  const [C, H, W, OH, OW, KH, KW, SH, SW, PH, PW, DH, DW] = g;
+  /* The first pixel inside is as many steps from the window's first. */
+  const inside = (first, step) => first < 0 ? first + step * Math.ceil(-first / step) : first;
   for (let c = 0, at = 0; c < C; c++) {
     for (let i = 0; i < OH; i++) {
-      const top = Math.max(0, i * SH - PH), bottom = Math.min(H, i * SH - PH + KH);
+      const top = inside(i * SH - PH, DH), bottom = Math.min(H, i * SH - PH + DH * (KH - 1) + 1);
       for (let j = 0; j < OW; j++) {
-        const left = Math.max(0, j * SW - PW), right = Math.min(W, j * SW - PW + KW);
+        const left = inside(j * SW - PW, DW), right = Math.min(W, j * SW - PW + DW * (KW - 1) + 1);
         let best = -Infinity;
-        for (let h = top; h < bottom; h++) {
-          for (let l = left; l < right; l++) best = Math.max(best, x[(c * H + h) * W + l]);
+        for (let h = top; h < bottom; h += DH) {
+          for (let l = left; l < right; l += DW) best = Math.max(best, x[(c * H + h) * W + l]);
         }
         y[at++] = best;
       }
@@ -112,9 +114,11 @@ function max_pool2d(x, y, g) {
   }
 }
 
-/* g: as for max_pool2d, and whether padding counts */
+/* g: as for max_pool2d up to the padding, and the padding that counts 2 */
 function avg_pool2d(x, y, g) {
-  const [C, H, W, OH, OW, KH, KW, SH, SW, PH, PW, counted] = g;
+  const [C, H, W, OH, OW, KH, KW, SH, SW, PH, PW, CH, CW] = g;
+  const counted = (first, size, end, padding) =>
+    Math.min(first + size, end + padding) - Math.max(first, -padding);
   for (let c = 0, at = 0; c < C; c++) {
     for (let i = 0; i < OH; i++) {
       const top = Math.max(0, i * SH - PH), bottom = Math.min(H, i * SH - PH + KH);
@@ -124,7 +128,7 @@ function avg_pool2d(x, y, g) {
         for (let h = top; h < bottom; h++) {
           for (let l = left; l < right; l++) sum += x[(c * H + h) * W + l];
         }
-        y[at++] = sum / (counted ? KH * KW : (bottom - top) * (right - left));
+        y[at++] = sum / (counted(i * SH - PH, KH, H, CH) * counted(j * SW - PW, KW, W, CW));
       }
     }
   }
