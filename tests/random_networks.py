@@ -188,10 +188,16 @@ def _twins(r: Random, model: Model) -> Model:
 
 def _joint_loss(r: Random, ports: Sequence[Port]) -> JointLoss:
     losses = [
-        CrossEntropyLoss() if port.shape[0] > 1 and r.random() < 0.6 else MSELoss()
+        _some_classes(port.shape[0]) if port.shape[0] > 1 and r.random() < 0.6 else MSELoss()
         for port in ports
     ]
     return JointLoss(tuple(losses), tuple(r.uniform(0.1, 2.0, len(losses)))).bound(ports)
+
+
+def _some_classes(count: int) -> CrossEntropyLoss:
+    """With weights of an even number of classes, and one that is ignored of 3, 6, 9 ..."""
+    weight = tuple(np.linspace(0.5, 2.0, count)) if count % 2 == 0 else None
+    return CrossEntropyLoss(weight=weight, ignore_index=None if count % 3 else 0)
 
 
 def _other_loss(r: Random, loss: Loss, kind: str, output: Shape) -> Loss:

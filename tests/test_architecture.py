@@ -139,6 +139,7 @@ COMPILED |= {
     "gradient_tiles.py",
     "conductor.py",
     "dispatcher.py",
+    "strided_tiles.py",
 }
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}

@@ -292,7 +292,12 @@ def _class_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.
     weight = None if arguments["weight"] is None else torch.from_numpy(arguments["weight"])
     if loss.operation == "cross_entropy":
         return F.cross_entropy(
-            output, target, weight, reduction="none", label_smoothing=arguments["label_smoothing"]
+            output,
+            target,
+            weight,
+            reduction="none",
+            ignore_index=-100 if loss.ignore_index is None else loss.ignore_index,
+            label_smoothing=arguments["label_smoothing"],
         )
     if loss.operation == "nll":
         return F.nll_loss(output, target, weight, reduction="none")
@@ -396,7 +401,10 @@ class Step:
             else:
                 each = _element_loss(loss, own, target.double())
             each = each.reshape(len(output), -1).mean(1)
-            total = total + part.weight * (each * counts).sum() / counts.sum()
+            weighs = loss.target_weight(target.numpy(), counts.numpy())
+            size = float(weighs.sum())
+            if size > 0.0:
+                total = total + part.weight * (each * counts).sum() / size
         return total
 
     def _update(

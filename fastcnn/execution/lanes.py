@@ -60,13 +60,13 @@ def network_output(
     from fastcnn.backends.lanes import default_threads
 
     count = len(images)
-    outputs = np.empty((count, *graph.output_shape), np.float32)
     stored = stored_samples(model.preprocessing, images)
     factors = input_factors(model.preprocessing, images)
     if not (step.training or graph.batch_statistics(training=False)):
         threads = default_threads() if threads is None else threads
-        prepared(model, graph, threads).run(stored, outputs, np.concatenate(factors))
-        return outputs
+        scale = np.concatenate(factors)
+        return prepared(model, graph, threads).outputs(stored, scale)
+    outputs = np.empty((count, *graph.output_shape), np.float32)
     # The dropout mask depends on a sample's place in its batch.
     build = {"outputs": True, "training": step.training}
     with Lease(model, graph, room_for(count), threads, **build) as engine:

@@ -9,7 +9,6 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
 from fastcnn.execution.checks import as_batch, as_batch_size
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
-from fastcnn.execution.engines import BLOCK
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
 from fastcnn.layers.answers import Answers
@@ -138,9 +137,7 @@ class InferenceSession(Answers):
                     threads=self.threads,
                 )
             )
-        outputs = np.empty((len(x), *self.output_shape), np.float32)
-        self._run(x, outputs)
-        return self._named(outputs)
+        return self._named(self._inference.outputs(*self._prepared(x)))
 
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
@@ -167,21 +164,11 @@ class InferenceSession(Answers):
         given = backend is not None or batch_size is not None
         if given or self._inference is None or not self._tells_classes:
             return super().predict_proba(x, backend=backend, batch_size=batch_size)
-        from fastcnn.backends.lanes import probabilities
+        found = self._inference.probabilities(*self._prepared(as_batch(self._folded, x)))
+        return super().predict_proba(x) if found is None else found  # which says what is wrong
 
-        x = as_batch(self._folded, x)
-        count, (classes,) = len(x), self.output_shape
-        # Room for a vector that begins in the last row.
-        logits = np.empty(count * classes + BLOCK, np.float32)
-        self._run(x, logits[: count * classes].reshape(count, classes))
-        found, wrong = probabilities(logits, count)
-        if wrong >= 0:
-            return super().predict_proba(x)  # which says what is wrong
-        return found
-
-    def _run(self, x: np.ndarray, outputs: np.ndarray) -> None:
-        """Compute the outputs of checked samples."""
-        assert self._inference is not None
+    def _prepared(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Checked samples as passes read them, and the factors of their channels."""
         known = self._known.get(x.dtype)
         if known is None:
             factors = np.concatenate(input_factors(self.preprocessing, x))
@@ -191,7 +178,7 @@ class InferenceSession(Answers):
         factors, as_they_are = known
         if not (as_they_are and x.flags.c_contiguous):
             x = stored_samples(self.preprocessing, x)
-        self._inference.run(x, outputs, factors)
+        return x, factors
 
     def _named(self, outputs: np.ndarray) -> Any:
         """What a model gives: of several outputs each by its name."""

@@ -37,6 +37,7 @@ from fastcnn.training.recorder import Recorder
 from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
 from fastcnn.training.samples import (
     as_samples,
+    say_logits,
     say_unused,
     training_preprocessing,
 )
@@ -278,6 +279,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 config["data"] |= described_division(division, feed.samples)
             if world.is_root:
                 say_unused(preprocessing, training_data)
+                say_logits(model, loss)
             model.preprocessing = preprocessing
             model.predicts = loss.predicts(
                 np.asarray(training_data.labels), model.graph().output_shape

@@ -117,6 +117,19 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
     return own.trained(data.images)
 
 
+def say_logits(model: Model, loss: Loss) -> None:
+    """Log that a loss takes log-probabilities and a model does not end with them."""
+    nodes = model.graph().nodes
+    last = len(nodes) - 1
+    while last >= 0 and nodes[last].operation in ("flatten", "unflatten"):
+        last = nodes[last].inputs[0]
+    if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
+        log.warning(
+            "the loss nll takes logarithms of probabilities, and the network does not end with "
+            "LogSoftmax: its loss may fall without end; cross_entropy takes the outputs as they are"
+        )
+
+
 def say_unused(used: Preprocessing, data: Samples) -> None:
     """Log that the preprocessing of a data set is not the one that is used, where that is so."""
     theirs = data.preprocessing

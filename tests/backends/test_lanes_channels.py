@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.data import Preprocessing
 from fastcnn.execution import predict_logits
@@ -93,6 +94,25 @@ def test_layers(layer: Layer, shape: tuple[int, ...]) -> None:
     else:
         with pytest.raises(Unsupported, match="a channel in each lane"):
             by_channels(model, x)
+
+
+@pytest.mark.parametrize("padding", [0, 1, (2, 1)])
+@pytest.mark.parametrize("size", [(32, 32), (17, 20), (27, 33)])
+@pytest.mark.parametrize(("inputs", "outputs"), [(16, 16), (20, 40), (64, 80)])
+def test_transforms_of_stride_2(
+    inputs: int,
+    outputs: int,
+    size: tuple[int, int],
+    padding: int | tuple[int, int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Tiles at the borders, channels that do not fill vectors, zeros on all sides."""
+    monkeypatch.setattr(ChannelPlanner, "pays_by_winograd", lambda self, g: True)
+    layer = Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0)
+    model = Sequential(layer, ReLU(), input_shape=(inputs, *size))
+    assert "Winograd by channels" in kernel_names(model)
+    x = np.random.default_rng(1).standard_normal((3, inputs, *size)).astype(np.float32)
+    check(model, x)
 
 
 def test_branches_that_meet() -> None:

@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends.lanes import Inference
+from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.execution import forward, loss_and_gradients
+from fastcnn.execution.prepared import make_inference
 from fastcnn.execution.step import Step
 from fastcnn.layers import (
     BatchNorm2d,
+    Concat,
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
+    Input,
     Layer,
     Linear,
     MaxPool2d,
@@ -44,6 +50,18 @@ def branch(inputs: int, outputs: int, seed: int, **arguments: object) -> list[ob
         convolution(inputs, outputs, seed), norm(outputs, seed + 1, **arguments), ReLU(),
         convolution(outputs, outputs, seed + 2), norm(outputs, seed + 3, **arguments),
     ]  # fmt: skip
+
+
+def inference(model: Model, threads: int) -> Inference:
+    return make_inference(model, model.graph(), 64, threads)
+
+
+def outputs(made: Pass, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Those of a pass that takes numbers as they are."""
+    found, channels = np.empty(shape, np.float32), x.shape[1]
+    factors = np.repeat(np.float32([1, 0]), channels)
+    made.run(x, found, factors, len(x), (x.ctypes.data, found.ctypes.data))
+    return found
 
 
 def network(*layers: object) -> Sequential:
@@ -223,3 +241,43 @@ def test_one_branch_is_trained(trained: str) -> None:
     for mine, other in zip(*results, strict=True):
         assert mine == pytest.approx(other, rel=2e-4, abs=2e-4)
     assert results[0][2].any()
+
+
+@pytest.mark.parametrize("algorithm", [None, "direct", "winograd2d", "winograd2d_batch"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int) -> None:
+    """Outside training, where batch normalisation is a part of it; the sum is not stored before."""
+    layers = [Conv2d(16, 16, 3, padding=1, seed=seed) for seed in range(6)]
+    model = Sequential(
+        layers[0],
+        residual(layers[1], ReLU(), layers[2]),
+        ReLU(),
+        residual(layers[3], shortcut=Sequential(Conv2d(16, 16, 1, seed=9))),
+        residual(layers[4], ReLU(), layers[5]),
+        MaxPool2d(2),
+        Conv2d(16, 5, 3, stride=2, seed=10),
+        input_shape=(16, 11, 9),
+    )
+    x = np.random.default_rng(0).standard_normal((37, 16, 11, 9)).astype(np.float32)
+    expected = forward(model, x, backend="im2col")
+    with forced(algorithm):
+        made = inference(model, threads).by_samples(64)
+        found = outputs(made, x, expected.shape)
+    assert L.K_ADD not in made.program.rows[:, L.KERNEL]
+    assert (made.program.rows[:, L.MODE] == L.ADDED).sum() >= 3
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_a_convolution_adds_what_lies_elsewhere() -> None:
+    """The input, a part of a joined map, and what is read by others, too."""
+    x = Input((16, 10, 8))
+    y = Conv2d(16, 16, 3, padding=1, seed=0)(x) + x
+    joined = Concat()(y, Conv2d(16, 16, 1, seed=1)(y))
+    z = ReLU()(Conv2d(32, 32, 3, padding=1, seed=2)(joined) + joined)
+    model = Model(x, Conv2d(48, 3, 1, seed=3)(Concat()(z, y)))
+    values = np.random.default_rng(0).standard_normal((20, 16, 10, 8)).astype(np.float32)
+    expected = forward(model, values, backend="im2col")
+    made = inference(model, 2).by_samples(64)
+    assert (made.program.rows[:, L.MODE] == L.ADDED).sum() == 2
+    found = outputs(made, values, expected.shape)
+    assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)

@@ -1,5 +1,7 @@
 """Winograd's convolutions: their matrices, their rounding errors, and where they are used."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,19 +28,21 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     pieces,
     strips,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import make_executor
+from fastcnn.execution import make_executor, predict_logits
+from fastcnn.execution.prepared import make_inference
 from fastcnn.execution.workers import workers
-from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
-MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT)]
+MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
 
@@ -376,8 +380,9 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)) == {FORWARD, WEIGHT}
     # That of a sequence has no transpose, and a long one is cut into rows.
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
+    assert kernels(Conv2d(16, 32, 3, padding=1, stride=2), (16, 16, 16)) == {BOTH_WAYS}
     # With stride along rows the gradient of the input is a direct sum, and few products are saved
-    # of kernels of three columns, or of few inputs.
+    # of few inputs.
     assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(3, 64, 7, padding=3, stride=2), (3, 224, 224)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, 4), (16, 19, 19)) == {FORWARD, INPUT, WEIGHT}
@@ -385,6 +390,8 @@ def test_they_are_used_where_they_apply() -> None:
         (Conv2d(3, 32, 5, padding=2, stride=2), (3, 64, 64)),
         (Conv2d(1, 16, 7, padding=3, stride=2), (1, 28, 28)),
         (Conv2d(16, 16, 3, padding=1, stride=2), (16, 8, 8)),
+        (Conv2d(16, 32, 3, padding=1, stride=2), (16, 9, 9)),
+        (Conv2d(8, 32, 3, padding=1, stride=2), (8, 32, 32)),
         (Conv2d(16, 16, 3, padding=2, dilation=2), (16, 8, 8)),
         (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),
         (Conv2d(16, 16, (3, 1)), (16, 8, 8)),
@@ -522,3 +529,31 @@ def test_weights_of_many_channels_are_read_once() -> None:
     few = Sequential(Conv2d(64, 64, 3, padding=1, seed=0), input_shape=(64, 4, 4))
     program = fastcnn.plan(few, 128, threads=2)
     assert "Winograd 2-D products" not in map(program.kernel, range(len(program.rows)))
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "padding"),
+    [(16, 32, (32, 32), 1), (20, 17, (31, 33), (1, 0)), (5, 3, (12, 20), (2, 1))],
+)
+def test_stride_2_both_ways(
+    inputs: int, outputs: int, size: tuple[int, int], padding: int | tuple[int, int], pooled: bool
+) -> None:
+    """Tiles at the borders, any channels, several threads; the bound is that of sums of float32."""
+    layers: list[Layer] = [Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0), ReLU()]
+    layers += [MaxPool2d(2)] * pooled
+    model = Sequential(*layers, input_shape=(inputs, *size))
+    x = np.random.default_rng(0).standard_normal((21, inputs, *size)).astype(np.float32)
+    exact = predict_logits(deepcopy(model).to(np.float64), x, backend="im2col")
+    found: list[np.ndarray] = []
+    scale = np.repeat(np.float32([1, 0]), inputs)
+    for threads in (1, 2, 3):
+        with forced("winograd2d"):
+            made = make_inference(model, model.graph(), 21, threads).by_samples(21)
+        (row,) = (row for row in made.program.rows if row[L.KERNEL] == BOTH_WAYS)
+        assert row[L.DOWN] == 2
+        found.append(np.empty(exact.shape, np.float32))
+        made.run(x, found[-1], scale, 21, (x.ctypes.data, found[-1].ctypes.data))
+    assert _error(found[0], exact) < 2e-6
+    for other in found[1:]:
+        assert np.array_equal(other, found[0])

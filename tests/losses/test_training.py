@@ -12,6 +12,7 @@ import fastcnn
 from fastcnn import Conv2d, Flatten, Linear, ReLU, Sequential
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import CheckpointError, ConfigurationError, DataError, ShapeError
+from fastcnn.layers import LogSoftmax
 from fastcnn.losses import (
     LOSSES,
     BCEWithLogitsLoss,
@@ -111,6 +112,14 @@ def test_batches_may_be_ignored_as_a_whole(
     assert np.array_equal(model.parameter_vector, before)
     history = fastcnn.fit(model, (x, y), loss=loss, backend=backend, **options)
     assert history.final["train_loss"] > 0.0
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_log_probabilities_are_asked_for(ends: bool, caplog: pytest.LogCaptureFixture) -> None:
+    layers = [Conv2d(1, 4, 3, seed=0), Flatten(), Linear(64, 3, seed=1)]
+    model = Sequential(*layers, *([LogSoftmax()] if ends else []), input_shape=(1, 6, 6))
+    fastcnn.fit(model, (images(), np.arange(40) % 3), loss="nll", **OPTIONS | {"epochs": 1})
+    assert ("does not end with LogSoftmax" in caplog.text) == (not ends)
 
 
 def test_weights_of_classes_that_are_all_0() -> None:

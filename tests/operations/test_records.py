@@ -100,7 +100,7 @@ def test_slopes_of_other_channels() -> None:
 
 
 #: Named elsewhere too: in networks, examples and docstrings, where the engine fuses a ReLU,
-#: and where ONNX has no operator of one node for them.
+#: and where ONNX has no operator of one node for them, or one that takes more than they do.
 ALSO_ELSEWHERE = {
     "relu",
     "relu6",
@@ -112,6 +112,8 @@ ALSO_ELSEWHERE = {
     "gelu",
     "silu",
     "softplus",
+    "hardtanh",
+    "prelu",
 }
 
 

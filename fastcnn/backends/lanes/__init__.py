@@ -37,7 +37,6 @@ from fastcnn.backends.lanes.session.functions import (
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
 from fastcnn.backends.lanes.session.meetings import norm_meetings
-from fastcnn.backends.lanes.session.probabilities import probabilities
 from fastcnn.backends.lanes.session.schedule import Between, Place
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 

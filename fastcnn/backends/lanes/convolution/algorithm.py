@@ -38,6 +38,8 @@ class Algorithm:
         around the gradient of the output.
     shares_batch : bool
         Whether its rows take the whole batch, which all threads share out among them.
+    adds : bool
+        Whether the product's rows can add another map to what they store.
     sums_biases : bool
         Whether its rows of the weights' gradient also make that of the biases.
     """
@@ -48,4 +50,5 @@ class Algorithm:
     input_halo: Callable[[ConvGeometry], Halo]
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
     shares_batch: bool = False
+    adds: bool = False
     sums_biases: bool = False

@@ -66,6 +66,11 @@ def shares_batch(g: ConvGeometry) -> bool:
     return any(algorithm(g, part).shares_batch for part in (Part.PRODUCT, Part.TRANSPOSE))
 
 
+def adds(g: ConvGeometry) -> bool:
+    """Whether a convolution's rows can add another map to what they store."""
+    return algorithm(g, Part.PRODUCT).adds
+
+
 def input_halo(g: ConvGeometry) -> Halo:
     """Zeros that a convolution and its weights' gradient read around its input."""
     first, second = algorithm(g, Part.PRODUCT), algorithm(g, Part.GRADIENT)

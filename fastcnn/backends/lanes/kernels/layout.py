@@ -139,8 +139,8 @@ SHARES = 63
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
 
-# Modes of K_CONV.
-PLAIN, MASKED, POOLED = 0, 1, 2
+# Modes of convolutions; ADDED adds M, which is laid out as Y.
+PLAIN, MASKED, POOLED, ADDED = 0, 1, 2, 3
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
 #: Modes of losses: one loss, or the first or a further one of several.

@@ -108,6 +108,8 @@ class Forward(SampleNormForward):
             winners = planner.like(y, passing=not (planner.backward or group.whole))
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
+        if group.adds:
+            columns |= self._summand(group, y).columns("m") | {"mode": L.ADDED}
         strips = self._strips(group)
         if strips:
             size = -(-2 * y.channels * len(strips) // LANES) * LANES
@@ -128,6 +130,15 @@ class Forward(SampleNormForward):
             count = {"channels": y.channels, "taps": len(strips)}
             values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
             planner.emit(f"{group.node.name}: sums of strips", values)
+
+    def _summand(self, group: Group, y: Buffer) -> Buffer:
+        """What is added to a convolution, laid out as its output."""
+        other = self.values[group.sources[1]]
+        if (other.row, other.channel) == (y.row, y.channel):
+            return other
+        made = self.planner.like(y, passing=not group.whole)
+        copy(self.planner, group.node.name, other, made)
+        return made
 
     def _strips(self, group: Group) -> list[int]:
         """Pixels of each part of a convolution's output whose moments batch normalisation reads."""

@@ -8,13 +8,10 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
-from fastcnn.backends.lanes.convolution.channels.records import (
-    INPUT_TRANSFORM,
-    OUTPUT_TRANSFORM,
-)
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import is_plain, tile_sides, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd import tiles
+from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
     NO_HALO,
@@ -81,15 +78,16 @@ class ChannelPlanner(Planner):
 
     def pays_by_winograd(self, g: ConvGeometry) -> bool:
         """Whether a convolution takes less time by Winograd's F(4x4, 3x3), of one sample."""
-        if not is_plain(g) or g.kernel != (3, 3) or min(g.group_inputs, g.out_channels) < LANES:
+        transform = transform_of(g)
+        if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
         inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
         count, pixels = tiles(g.output[0]) * tiles(g.output[1]), g.output[0] * g.output[1]
-        products = PRODUCTS * inputs * blocks * _whole(count, WHOLE)
-        made = count * (INPUT_TRANSFORM * lane_blocks(inputs) + OUTPUT_TRANSFORM * blocks)
+        products = transform.products * inputs * blocks * _whole(count, WHOLE)
+        made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
         weights = inputs * blocks * LANES * 4
         direct = 9 * inputs * blocks * _whole(pixels, WIDTHS[blocks_of_tile(blocks)])
-        transformed = max(products, PRODUCTS * weights // BYTES_AN_OPERATION) + made
+        transformed = max(products, WEIGHTS * weights // BYTES_AN_OPERATION) + made
         return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
     def fused(self, graph: Graph) -> list[Group]:
@@ -109,7 +107,7 @@ class ChannelPlanner(Planner):
         g = self.geometry(node)
         weights = g.out_channels * g.group_inputs * int(np.prod(g.kernel))
         if self.pays_by_winograd(g):
-            weights = weights * PRODUCTS // int(np.prod(g.kernel))
+            weights = weights * WEIGHTS // int(np.prod(g.kernel))
         maps = g.group_inputs * g.groups * int(np.prod(g.input)) + g.out_channels * int(
             np.prod(g.output)
         )
@@ -189,7 +187,7 @@ class ChannelPlanner(Planner):
 
     def _convolution_halo(self, g: ConvGeometry) -> Halo:
         """Zeros that a convolution reads around its input."""
-        if not self.pays_by_winograd(g):
+        transform = transform_of(g)
+        if transform is None or not self.pays_by_winograd(g):
             return g.input_halo()
-        sides = [tile_sides(g.output[i], g.input[i], g.padding[i], g.kernel[i]) for i in (0, 1)]
-        return (*sides[0], *sides[1])
+        return tile_halo(g, transform)

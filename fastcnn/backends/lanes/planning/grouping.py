@@ -1,6 +1,7 @@
 """Which nodes of a network run together, and which stages of a pass they belong to."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fastcnn.backends.graph import Graph, Node
@@ -88,8 +89,13 @@ def _fuses(last: Group, node: Node) -> bool:
     )
 
 
-def fuse_sums(groups: list[Group], operation: str) -> list[Group]:
-    """Let an operation add what its only reader would add to it; it runs where the sum would."""
+def fuse_sums(
+    groups: list[Group], operation: str, adds: Callable[[Group], bool] = lambda group: True
+) -> list[Group]:
+    """Let an operation add what its only reader would add to it; it runs where the sum would.
+
+    Only groups of which ``adds`` is true can.
+    """
     readers = Counter(source for group in groups for source in group.sources)
     found: list[Group] = []
     makers: dict[int, Group] = {}
@@ -102,6 +108,7 @@ def fuse_sums(groups: list[Group], operation: str) -> list[Group]:
                     and last.operation == operation
                     and not (last.relu or last.pooled or last.adds)
                     and readers[own] == 1
+                    and adds(last)
                     and _may_wait(last, found)
                 ):
                     found.remove(last)

@@ -7,7 +7,6 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.convolution import algorithms
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
@@ -16,9 +15,9 @@ from fastcnn.backends.lanes.planning.buffers import (
     Halo,
     channels_of,
     map_shape,
-    union,
 )
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums, number_stages
+from fastcnn.backends.lanes.planning.layouts import Layouts
 from fastcnn.operations import OPERATIONS, Elementwise
 
 #: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
@@ -38,7 +37,7 @@ FILLING = (
 FITS_BESIDE = 64 * 1024
 
 
-class Planner:
+class Planner(Layouts):
     """Reserves memory and collects rows.
 
     Parameters
@@ -90,12 +89,11 @@ class Planner:
             group.whole = self._shares_batch(group.node)
         number_stages(self.groups, training)
         self.makers = {group.target: group for group in self.groups}
-        self.readers: dict[int, list[Group]] = {}
+        self.readers = {}
         for group in self.groups:
             for source in group.sources:
                 self.readers.setdefault(source, []).append(group)
-        #: By node whose output lies in that of another: the latter, and the first channel.
-        self.parts: dict[int, tuple[int, int]] = {}
+        self.parts = {}
         for group in self.groups:
             if group.operation == "concat":
                 self._adjoin(group)
@@ -139,7 +137,10 @@ class Planner:
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
-        return fuse_sums(fuse(graph), "batch_norm")
+        groups = fuse_sums(fuse(graph), "batch_norm")
+        if self.keep or self.training:
+            return groups
+        return fuse_sums(groups, "conv2d", lambda last: algorithms.adds(self.geometry(last.node)))
 
     def _place_gradients(self) -> int:
         """Give every gradient a place; returns the size of the array of all.
@@ -171,25 +172,6 @@ class Planner:
             if maker and source not in self.parts and not OPERATIONS[maker.operation].renames:
                 self.parts[source] = group.target, first
             first += channels_of(self.shape(source))
-
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of a node's output, or of the input."""
-        return self.graph.input_shape if index == INPUT else self.graph.nodes[index].output_shape
-
-    def _together(self, index: int) -> list[int]:
-        """The nodes whose outputs are parts of one buffer with that of a node."""
-
-        def whole(part: int) -> int:
-            while part in self.parts:
-                part = self.parts[part][0]
-            return part
-
-        found = whole(index)
-        return [found, *(part for part in self.parts if whole(part) == found)]
-
-    def is_joined(self, index: int) -> bool:
-        """Whether a node's output is a part of another's, or has parts."""
-        return len(self._together(index)) > 1
 
     def allocate(self, floats: int) -> int:
         """Reserve floats of the arena, aligned to a vector."""
@@ -356,12 +338,6 @@ class Planner:
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes
 
-    def takes_any_layout(self, index: int) -> bool:
-        """Whether the gradient of a node's output may stand in a buffer of another halo."""
-        if index == INPUT or self.makers[index].pooled:
-            return False
-        return OPERATIONS[self.makers[index].operation].any_layout
-
     def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
         """Add a row to the current phase of block rows, or as a phase over the whole batch.
 
@@ -414,34 +390,3 @@ class Planner:
             self.rows = [values for _, values in before] + self.rows
             added += 1
         return added
-
-    def geometry(self, node: Node) -> ConvGeometry:
-        """Sizes of a convolution; of a transposed one, those of the convolution it transposes."""
-        return ConvGeometry(node, self.parameters[node.parameters["weight"]][1])
-
-    def halo(self, index: int) -> Halo:
-        """Zeros around a node's output that its neighbours read, it or its gradient."""
-        halo = NO_HALO
-        for part in self._together(index):
-            halo = union(halo, self._own_halo(part))
-        return halo
-
-    def _own_halo(self, index: int) -> Halo:
-        halo = NO_HALO
-        for reader in self.readers.get(index, []):
-            if reader.operation == "conv2d":
-                halo = union(halo, algorithms.input_halo(self.geometry(reader.node)))
-            elif reader.operation == "conv_transpose2d":
-                halo = union(halo, algorithms.gradient_halo(self.geometry(reader.node)))
-        return union(halo, self.gradient_halo(index)) if self.backward else halo
-
-    def gradient_halo(self, index: int) -> Halo:
-        """Zeros that the maker of a node's output reads around its gradient."""
-        maker: Group | None = self.makers.get(index)
-        if maker is None or maker.pooled:
-            return NO_HALO
-        if maker.operation == "conv2d":
-            return algorithms.gradient_halo(self.geometry(maker.node))
-        if maker.operation == "conv_transpose2d":
-            return algorithms.input_halo(self.geometry(maker.node))
-        return NO_HALO

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.channel_maps import RUN, line_floats
 from fastcnn.backends.lanes.reach.ranges import (
@@ -101,13 +101,14 @@ def channel_depthwise(r: Reach) -> Touches:
 
 
 def channel_winograd(r: Reach) -> Touches:
-    """Tiles of 6x6 inputs, and those of 4x4 outputs that lie inside."""
+    """Square tiles of the input, and those of 4x4 outputs that lie inside."""
+    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     inputs, blocks, strip, taps = (
         r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
     )
     tiles = _positions(r)
     r.count(L.GROUPS, 1)
-    side = r.along(SIDE, r[L.X_ROW]) + r.along(SIDE, LANES)
+    side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, LANES)
     x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)
     yield arena("X", x + side)
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2)
@@ -134,7 +135,7 @@ def channel_winograd(r: Reach) -> Touches:
             reached = Range(low, high)
         yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)
     from_step, to_step = inputs * strip * LANES + STAGGER, blocks * strip * LANES + STAGGER
-    scratch = PRODUCTS * (from_step + to_step) + LANES
+    scratch = transform.products * (from_step + to_step) + LANES
     if strip % WHOLE:
         raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
     # A register tile repeats what lies before the strip's end.
@@ -142,7 +143,7 @@ def channel_winograd(r: Reach) -> Touches:
     within("TAP_TABLE", read, from_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
     each = blocks * taps * LANES
-    yield parameters("W", r.along(PRODUCTS, r[L.OUT]) + r.along(each, 1) + r[L.W])
+    yield parameters("W", r.entries(L.S_TABLE, transform.products) + r.along(each, 1) + r[L.W])
     yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])
 
 

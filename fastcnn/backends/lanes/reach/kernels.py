@@ -62,7 +62,7 @@ def _convolution(r: Reach) -> Touches:
         targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
         yield arena("X", x + phase.read() + phase.taps())
         yield arena("Y", r.buffer(L.Y) + targets)
-        if pooled:
+        if pooled or r[L.MODE] == L.ADDED:
             yield arena("M", r.buffer(L.M) + targets)
         yield arena("W", packed + phase.weights_at + r.along(channels * phase.count, 1), 1)
     yield from bias(r, outputs)

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
@@ -47,7 +48,8 @@ def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
-    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if pooled else 1]:
+    two = pooled or r[L.MODE] == L.ADDED
+    for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
         written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
         for rows, columns in {tuple(size) for size in sizes.tolist()}:
             tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
@@ -72,14 +74,16 @@ def winograd2d(r: Reach) -> Touches:
         r.count(L.TAPS, 1),
         r.count(L.POSITIONS),
     )
+    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     each = strip * LANES
     made = min(outputs, CHUNK)
     from_step, to_step = inputs * each + STAGGER, made * each + STAGGER
-    scratch = PRODUCTS * (from_step + to_step)
-    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
+    scratch = transform.products * (from_step + to_step)
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
-    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
+    yield arena("W", weights, inputs * outputs)
     yield from _outputs_of_tiles(r, outputs, tiles)
     yield from _moments(r, -(-tiles // strip))
 

@@ -3,16 +3,19 @@
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
+from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
 from fastcnn.backends.lanes.session.engine import Engine, aligned
 from fastcnn.backends.lanes.session.forward_pass import Pass
+from fastcnn.backends.lanes.session.probabilities import softmax
 from fastcnn.codegen import build
 from fastcnn.codegen.functions import address_of
 
@@ -65,6 +68,8 @@ class Inference:
         self._parameters = parameters.copy()
         self._places, self._running = places, running
         self._state = dict(state)
+        #: Shape of a sample's outputs, and how many numbers they are.
+        self._shape, self._results = graph.output_shape, prod(graph.output_shape)
         self._group = team.join(self, threads)
         self._channels: Pass | None = None
         self._fits_channels = True
@@ -131,31 +136,57 @@ class Inference:
             return one
         return many
 
-    def run(self, images: np.ndarray, outputs: np.ndarray, factors: np.ndarray) -> None:
-        """Compute the outputs of all samples.
+    def outputs(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
+        """The outputs of all samples.
 
         Parameters
         ----------
         images : ndarray of uint8 or float32, shape (N, ...)
             Contiguous.
-        outputs : ndarray of float32, shape (N, ...)
-            Contiguous; is filled.
         factors : ndarray of float32
             Factors, then summands, of the input's channels; not to be changed.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, ...)
 
         Raises
         ------
         RuntimeError
             If a kernel failed.
         """
-        count = len(images)
-        chosen = self.choose(min(count, self.most))
+        found = np.empty((len(images), *self._shape), np.float32)
+        self._run(images, found, address_of(found), factors)
+        return found
+
+    def probabilities(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray | None:
+        """The softmax of each sample's outputs, or None if one is not finite.
+
+        Parameters are those of :meth:`outputs`.
+        """
+        count, classes = len(images), self._results
+        # Logits begin after a vector, and have room for another.
+        values = np.empty(count * classes + 2 * LANES, np.float32)
+        place = address_of(values)
+        self._run(images, values[LANES:], place + 4 * LANES, factors)
+        if softmax(values, place, count, classes) >= 0:
+            return None
+        return values[: count * classes].reshape(count, classes)
+
+    def _run(self, images: np.ndarray, outputs: np.ndarray, to: int, factors: np.ndarray) -> None:
+        """Fill ``outputs``, which is at ``to``, with those of all samples."""
+        count, place = len(images), address_of(images)
+        chosen = self._chosen.get(count) or self.choose(min(count, self.most))
         # The last piece, too, takes the pass of the others: one of its own would need memory.
         size = chosen.program.batch
+        if count <= size:
+            chosen.run(images, outputs, factors, count, (place, to))
+            return
+        read, written = images.nbytes // count, 4 * self._results
         for start in range(0, count, size):
-            part, filled = images[start : start + size], outputs[start : start + size]
-            place = address_of(part), address_of(filled)
-            chosen.run(part, filled, factors, len(part), place)
+            part = images[start : start + size]
+            places = place + start * read, to + start * written
+            chosen.run(part, outputs, factors, len(part), places)
 
     @property
     def bytes(self) -> int:

@@ -1,6 +1,7 @@
 """Class probabilities of a network's outputs, in one compiled call."""
 
 import ctypes
+from array import array
 from functools import cache
 from typing import Any
 
@@ -10,21 +11,23 @@ from fastcnn.codegen import build, simd
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.elementary import exp
 from fastcnn.codegen.entry import ArgumentEntry
-from fastcnn.codegen.functions import address_of
 
 LANES = simd.LANES
-#: Of logits, probabilities, the first wrong row, rows and classes.
-KINDS = ("float32[:]", "float32[:]", "int64[:]", "int64", "int64")
+#: Of logits and probabilities, the first wrong row, rows and classes.
+KINDS = ("float32[:]", "int64[:]", "int64", "int64")
 _RUN = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
-def softmax_rows(x, y, wrong, rows, classes):
-    """Write the softmax of each row of X to Y, and to ``wrong`` the first row that is not finite.
+def softmax_rows(x, wrong, rows, classes):
+    """Replace the rows of X that begin after a vector by their softmax, which begins at 0.
 
-    A vector reaches beyond a row: both arrays have room for one after the last.
+    So a vector that reaches beyond a row of probabilities ends before logits that are still to be
+    read. Logits have room for a vector after the last row. ``wrong`` is set to the first row that
+    is not finite.
     """
     for row in range(rows):
-        first = row * classes
+        y = row * classes
+        first = y + LANES
         largest, zero = x[first], np.float32(0)
         for k in range(first, first + classes):
             largest = max(largest, x[k])
@@ -36,10 +39,10 @@ def softmax_rows(x, y, wrong, rows, classes):
         for k in range(0, classes, LANES):
             value = exp(simd.sub(simd.load(x, first + k), simd.splat(largest)))
             total += simd.lane_sum(simd.first_lanes(min(classes - k, LANES), value))
-            simd.store(y, first + k, value)
+            simd.store(x, y + k, value)
         inverse = simd.splat(np.float32(1) / total)
         for k in range(0, classes, LANES):
-            simd.store(y, first + k, simd.mul(simd.load(y, first + k), inverse))
+            simd.store(x, y + k, simd.mul(simd.load(x, y + k), inverse))
 
 
 def softmax_source() -> Source:
@@ -48,36 +51,21 @@ def softmax_source() -> Source:
     return Source(softmax_rows, entry, (__name__, "softmax_source", []))
 
 
-def probabilities(logits: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
-    """The softmax of rows of logits, and the first row that is not finite, or -1.
+def softmax(values: np.ndarray, place: int, rows: int, classes: int) -> int:
+    """Replace rows of logits by their softmax; returns the first that is not finite, or -1.
 
     Parameters
     ----------
-    logits : ndarray of float32, shape (rows * classes + 16,)
-        With room for a vector after the last row.
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, classes)
-    int
+    values : ndarray of float32, shape (rows * classes + 2 * LANES,)
+        With the logits from ``values[LANES]`` on; probabilities begin at ``values[0]``.
+    place : int
+        Where it is.
     """
-    size = logits.size - LANES
-    made = np.empty_like(logits)
-    words = (ctypes.c_int64 * 9)()
-    here, wrong = ctypes.addressof(words), 8
-    words[:] = [
-        address_of(logits),
-        logits.size,
-        address_of(made),
-        made.size,
-        here + 8 * wrong,
-        1,
-        rows,
-        size // rows,
-        -1,
-    ]
+    words = array("q", (place, values.size, 0, 1, rows, classes, -1))
+    here = words.buffer_info()[0]
+    words[2] = here + 48
     _compiled()(here)
-    return made[:size].reshape(rows, -1), words[wrong]
+    return words[6]
 
 
 @cache

@@ -14,13 +14,19 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
     channel_tile,
     depth_tile,
     dot_tile,
+    strided_output_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
+    strided_input_tile,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
+    DOWN,
     EXTRA,
     GROUPS,
     IN,
@@ -33,6 +39,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     OUT,
     POSITIONS,
     RELU,
+    S_TABLE,
     SCALE,
     STRIP_TABLE,
     TAP_TABLE,
@@ -325,12 +332,12 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
 def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of TAPS tiles, or a part of it.
 
-    Tiles are those of one sample, or, with MODE of each, of some.
+    Tiles are those of one sample, or, with MODE of each, of some. DOWN is the stride, 1 or 2.
 
     GROUPS parts of the CHANNELS blocks of outputs; each transforms the input for itself. IN input
     channels in EXTRA blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns
-    lie inside. Weights of each product are OUT floats apart. Z is room for transforms of a strip,
-    in which TAP_TABLE has the places of channels.
+    lie inside. S_TABLE has the place of each product's weights. Z is room for transforms of a
+    strip, in which TAP_TABLE has the places of channels.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -340,9 +347,11 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
     sizes, channels = T[r[STRIP_TABLE] :], T[r[TAP_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
+    strided = r[DOWN] == 2
+    products = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[Z] + worker * r[Z_SLOT]
-    sums = transformed + PRODUCTS * from_step
-    spare = sums + PRODUCTS * to_step
+    sums = transformed + products * from_step
+    spare = sums + products * to_step
     each = strip * LANES
     strips, across = (stop - begin + strip - 1) // strip, r[GROUPS]
     first, last = share(strips * across, part, parts)
@@ -357,9 +366,12 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 for c in range(inputs):
                     x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                     v = transformed + (c * strip + t) * LANES
-                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+                    if strided:
+                        strided_input_tile(A, x, r[X_ROW], A, v, from_step)
+                    else:
+                        input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
             made = p0
-        for k in range(PRODUCTS):
+        for k in range(products):
             strip_products(
                 A,
                 P,
@@ -367,7 +379,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 count,
                 channels,
                 r[IN],
-                r[W] + k * r[OUT] + c0 * r[IN] * LANES,
+                r[W] + T[r[S_TABLE] + k] + c0 * r[IN] * LANES,
                 c1 - c0,
                 sums + k * to_step + c0 * each,
                 each,
@@ -376,20 +388,14 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
             for t in range(count):
                 p = p0 + t
                 more = m0 + c * r[M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
-                channel_output_tile(
-                    A,
-                    sums + c * each + t * LANES,
-                    to_step,
-                    P,
-                    r[BIAS] + c * LANES,
-                    A,
-                    y0 + c * r[Y_CHANNEL] + ypix[p],
-                    r[Y_ROW],
-                    sizes[2 * p],
-                    sizes[2 * p + 1],
-                    spare,
-                    r[RELU],
-                    A,
-                    more,
-                    r[M_ROW],
-                )
+                s, y = sums + c * each + t * LANES, y0 + c * r[Y_CHANNEL] + ypix[p]
+                sources = A, s, to_step, P, r[BIAS] + c * LANES
+                inside = sizes[2 * p], sizes[2 * p + 1], spare
+                if strided:
+                    strided_output_tile(
+                        *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                    )
+                else:
+                    channel_output_tile(
+                        *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                    )

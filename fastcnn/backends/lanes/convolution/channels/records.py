@@ -5,7 +5,8 @@ FLOPs are those of real channels where a row knows them; idle lanes count where 
 
 from fastcnn.backends.lanes.convolution.channels import kernels
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
@@ -14,8 +15,6 @@ from fastcnn.codegen.simd import LANES
 VECTOR_BYTES = FLOAT_BYTES * LANES
 #: Operations of the sum over a vector's lanes, as many vectors' are made together.
 SUM = 6
-#: Vector operations of the transforms of a tile, for a block of channels.
-INPUT_TRANSFORM, OUTPUT_TRANSFORM = 220, 200
 
 
 def _input(r: Row) -> Cost:
@@ -55,10 +54,10 @@ def _dot(r: Row) -> Cost:
 def _winograd(r: Row) -> Cost:
     """Products, and the additions and multiplications of the transforms."""
     tiles, times = _times(r)
-    inputs, outputs = r[L.IN], r[L.CHANNELS]
-    flops = 2 * LANES * PRODUCTS * inputs * outputs * tiles
-    flops += LANES * (INPUT_TRANSFORM * r[L.EXTRA] + OUTPUT_TRANSFORM * outputs) * tiles
-    read = VECTOR_BYTES * PRODUCTS * inputs * outputs * times
+    inputs, outputs, transform = r[L.IN], r[L.CHANNELS], TRANSFORMS[r[L.DOWN]]
+    flops = 2 * LANES * transform.products * inputs * outputs * tiles
+    flops += LANES * (transform.input * r[L.EXTRA] + transform.output * outputs) * tiles
+    read = VECTOR_BYTES * WEIGHTS * inputs * outputs * times
     return Cost(flops, read, VECTOR_BYTES * OUTPUTS * OUTPUTS * outputs * tiles)
 
 

@@ -9,7 +9,12 @@ from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHO
 from fastcnn.backends.lanes.convolution.channels.records import SUM
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    Transform,
+    transform_of,
+    transformed_weights,
+    weights_of_products,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -107,8 +112,9 @@ def biases(planner: ChannelPlanner, values: np.ndarray, groups: int = 1) -> int:
 
 def convolution(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
     """Add the rows of a convolution."""
-    if planner.pays_by_winograd(g):
-        _winograd(planner, g, work)
+    transform = transform_of(g)
+    if transform and planner.pays_by_winograd(g):
+        _winograd(planner, g, transform, work)
         return
     kh, kw = grid(*g.kernel)
     taps = kh * g.dilation[0] * work.x.row + kw * g.dilation[1] * work.x.pixel
@@ -311,25 +317,25 @@ def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.n
     )
 
 
-def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
+def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, work: Sum) -> None:
     x, y, m = work.x, work.y, work.added
     inputs, blocks, in_blocks = g.group_inputs, lane_blocks(g.out_channels), x.channels
-    made = MATRICES.weight @ work.weight.astype(np.float64) @ MATRICES.weight.T
-    products = made.reshape(g.out_channels, inputs, PRODUCTS).transpose(2, 0, 1)
+    different = transformed_weights(work.weight, transform)
     each = blocks * LANES * inputs
-    apart = each + STAGGER
-    weights = np.zeros((PRODUCTS, apart), np.float32)
-    for k in range(PRODUCTS):
-        weights[k, :each] = packed(products[k])
+    weights = np.zeros((len(different), each + STAGGER), np.float32)
+    for k, matrix in enumerate(different):
+        weights[k, :each] = packed(matrix)
     h, w = grid(tiles(g.output[0]), tiles(g.output[1]))
     left = np.stack([g.output[0] - OUTPUTS * h, g.output[1] - OUTPUTS * w], axis=1)
     many = planner.blocks if work.whole else 1
     strip, across = _division(len(h), blocks, planner.workers, work.whole)
-    columns: dict[str, int] = {"in": inputs, "out": apart, "m": -1}
+    columns: dict[str, int] = {"in": inputs, "down": transform.stride, "m": -1}
+    columns["s_table"] = planner.table(weights_of_products(transform) * weights.shape[1])
     if m is not None:
         columns |= work.columns("m", m) | {"m_channel": m.channel, "m_row": m.row}
         columns["m_table"] = work.table(planner, m, m.at(OUTPUTS * h, OUTPUTS * w), 0)
-    first = x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])
+    step = OUTPUTS * transform.stride
+    first = x.at(step * h - g.padding[0], step * w - g.padding[1])
     values = row(
         L.K_CHANNEL_WINOGRAD,
         **work.columns("x", x),
@@ -352,7 +358,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         y_channel=y.channel,
         y_row=y.row,
     )
-    room = PRODUCTS * ((in_blocks + blocks) * strip * LANES + 2 * STAGGER) + LANES
+    room = transform.products * ((in_blocks + blocks) * strip * LANES + 2 * STAGGER) + LANES
     planner.emit(work.name, planner.with_scratch(values, room), work.whole)
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from llvmlite import ir
 
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
+    emit_strided_outputs,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -339,14 +342,54 @@ def channel_output_tile(
 
     ``spare`` is the place of a vector for the others; ``m0`` as in ``channel_tile``.
     """
+    outputs = emit_tile_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
+    _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
+
+
+@tile(0)
+def strided_output_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    M: Any,
+    m0: Any,
+    mrow: Any,
+) -> None:
+    """The same of the products of stride 2."""
+    outputs = emit_strided_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
+    _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
+
+
+def _store_inside(
+    at: Emitter,
+    outputs: list[list[Any]],
+    Y: Any,
+    to: tuple[Any, Any],
+    inside: tuple[Any, Any, Any],
+    relu: Any,
+    M: Any,
+    more: tuple[Any, Any],
+) -> None:
+    """Store the first rows and columns, each row of Y and of M so far from the one before it."""
+    rows, columns, spare = inside
     places = []
-    for i, values in enumerate(emit_tile_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])):
+    for i, values in enumerate(outputs):
         for j, value in enumerate(values):
-            to, more = (
+            target, added = (
                 place_inside(
                     at, i, j, rows, columns, at.offset(at.offset(first, i, row), j, LANES), spare
                 )
-                for first, row in ((y0, yrow), (m0, mrow))
+                for first, row in (to, more)
             )
-            places.append((value, to, more))
-    _store(at, places, Y, relu, M, m0)
+            places.append((value, target, added))
+    _store(at, places, Y, relu, M, more[0])

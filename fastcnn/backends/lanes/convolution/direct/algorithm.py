@@ -15,5 +15,6 @@ DIRECT = Algorithm(
     pays=lambda g, part: True,
     input_halo=ConvGeometry.input_halo,
     gradient_halo=_gradient_halo,
+    adds=True,
     sums_biases=True,
 )

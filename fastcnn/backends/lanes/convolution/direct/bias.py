@@ -1,5 +1,7 @@
 """Kernel of the biases' gradient, for one block of 16 samples."""
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels.division import STRIP, share
@@ -15,6 +17,8 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y,
 )
 from fastcnn.codegen import linked, simd
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import constant, emit_load
 
 
 @linked
@@ -37,18 +41,23 @@ def channel_sum(A, d, places, positions):
     return total
 
 
-@linked
-def strip_sum(A, d, places, p, end):
+@tile(0, "vector")
+def strip_sum(at: Emitter, D: Any, d: Any, places: Any, p: Any, end: Any) -> Any:
     """The sum of a channel over some positions, sample by sample."""
-    zero = simd.splat(np.float32(0))
-    a0, a1, a2, a3 = zero, zero, zero, zero
-    while p + 4 <= end:
-        a0 = simd.add(a0, simd.load(A, d + places[p]))
-        a1 = simd.add(a1, simd.load(A, d + places[p + 1]))
-        a2 = simd.add(a2, simd.load(A, d + places[p + 2]))
-        a3 = simd.add(a3, simd.load(A, d + places[p + 3]))
-        p += 4
-    while p < end:
-        a0 = simd.add(a0, simd.load(A, d + places[p]))
-        p += 1
-    return simd.add(simd.add(a0, a1), simd.add(a2, a3))
+    builder = at.builder
+
+    def value(place: Any) -> Any:
+        return emit_load(builder, at.pointer(D, builder.add(d, at.table(places, place))))
+
+    def four(i: Any, sums: list[Any]) -> list[Any]:
+        first = at.offset(p, i, 4)
+        return [builder.fadd(sums[k], value(at.offset(first, k, 1))) for k in range(4)]
+
+    def one(place: Any, sums: list[Any]) -> list[Any]:
+        return [builder.fadd(sums[0], value(place))]
+
+    fours = builder.sdiv(builder.sub(end, p), at.index(4))
+    first, *others = at.loop(at.index(0), fours, [constant(0.0)] * 4, four)
+    (first,) = at.loop(at.offset(p, fours, 4), end, [first], one)
+    sums = [first, *others]
+    return builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))

@@ -24,6 +24,7 @@ from fastcnn.backends.lanes.convolution.phases import (
 )
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, share
 from fastcnn.backends.lanes.kernels.layout import (
+    ADDED,
     BIAS,
     CHANNELS,
     EXTRA,
@@ -147,7 +148,7 @@ def products(
     ypix,
     stride,
     relu,
-    mode,
+    met,
 ):
     """All channels of some positions.
 
@@ -169,7 +170,7 @@ def products(
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
-        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, mode, next_y, next_pix
+        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, met, next_y, next_pix
         if rows == 8:
             p = p0
             while end - p > 4 or end - p == 3:
@@ -260,6 +261,7 @@ def convolution(A, T, P, r, block, slot, part, parts):
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
     channels, stride, mode = r[CHANNELS], r[Y_CHANNEL], r[MODE]
+    met = m0 - y0 if mode == ADDED else mode
     step = POOLED_CLUSTER if mode == POOLED else CLUSTER
     clusters = (r[POSITIONS] + step - 1) // step
     first, last = share(r[GROUPS] * clusters, part, parts)
@@ -284,7 +286,7 @@ def convolution(A, T, P, r, block, slot, part, parts):
             if mode == POOLED:
                 pooled_products(*inputs, *outputs, m)
             elif p0 < end:
-                products(*inputs, NOUGHT, taps, *outputs, mode)
+                products(*inputs, NOUGHT, taps, *outputs, met)
 
 
 @linked

@@ -23,10 +23,10 @@ def _weights(r: Row) -> int:
 
 
 def _convolution(r: Row) -> Cost:
-    pooled, masked = r[L.MODE] == L.POOLED, r[L.MODE] == L.MASKED
+    pooled, meets = r[L.MODE] == L.POOLED, r[L.MODE] in (L.MASKED, L.ADDED)
     channels = r[L.GROUPS] * r[L.CHANNELS]
     outputs = channels * pixels_of(r) // (4 if pooled else 1)
-    read = r[L.GROUPS] * vectors_read(r) + (outputs if masked else 0)
+    read = r[L.GROUPS] * vectors_read(r) + (outputs if meets else 0)
     written = 2 * outputs if pooled else outputs
     return r.cost(2 * channels * products_of(r), read, written, parameters_read=_weights(r))
 

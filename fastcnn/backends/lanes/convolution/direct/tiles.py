@@ -109,13 +109,13 @@ def conv_tile(
     ypix: Any,
     ystride: Any,
     relu: Any,
-    masked: Any,
+    met: Any,
     next_y: Any,
     next_pix: Any,
 ) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    If ``masked``, zero wherever ``Y`` was zero. What a later tile touches of ``Y``, from ``next_y``
+    ``met`` as in ``emit_outputs``. What a later tile touches of ``Y``, from ``next_y``
     on at ``next_pix``, is asked for meanwhile, unless ``next_y`` is negative.
     """
     builder = at.builder
@@ -128,7 +128,7 @@ def conv_tile(
     parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, T, W, w0, B, b0)
     for c, p, sums in parts:
         positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
-        emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, masked)
+        emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, met)
 
 
 def emit_map(
@@ -139,7 +139,7 @@ def emit_map(
     y0: Any,
     ystride: Any,
     relu: Any,
-    masked: Any,
+    met: Any,
 ) -> None:
     """Store the sums of some channels at some positions of each, as ``emit_outputs`` does."""
     places = [
@@ -147,19 +147,28 @@ def emit_map(
         for c, row in enumerate(sums)
         for value, position in zip(row, positions, strict=True)
     ]
-    emit_outputs(at, places, Y, y0, relu, masked)
+    summands = [at.offset(place, 1, met) for _, place in places]
+    emit_outputs(at, places, Y, y0, relu, met, summands)
 
 
 def emit_outputs(
-    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any, masked: Any
+    at: Emitter,
+    places: list[tuple[Any, Any]],
+    Y: Any,
+    y0: Any,
+    relu: Any,
+    met: Any,
+    summands: list[Any] | None = None,
 ) -> None:
-    """Store values at their places, rectified, or if ``masked`` zero where a zero stood.
+    """Store values at their places, rectified; what they meet there decides.
 
-    A rectifier's output is a mask for its gradient, which takes its place. Another pass over a
-    place, as at the end of a tile, finds a gradient there that is open or zero already.
+    With ``met`` 1 they are zero where a zero stood: a rectifier's output is a mask for its
+    gradient, which takes its place. Another pass over a place, as at the end of a tile, finds a
+    gradient there that is open or zero already. With ``met`` 0 they meet nothing. Otherwise it is
+    how many floats away each one's summand is; ``summands`` are the places of these.
     """
     builder = at.builder
-    with builder.if_else(builder.icmp_signed("!=", masked, at.index(0))) as (then, otherwise):
+    with builder.if_else(builder.icmp_signed("==", met, at.index(1))) as (then, otherwise):
         with then:
             for value, inside in places:
                 target = at.pointer(Y, builder.add(y0, inside))
@@ -167,9 +176,31 @@ def emit_outputs(
                     builder, emit_keep_open(builder, emit_load(builder, target), value), target
                 )
         with otherwise:
-            for value, inside in places:
-                target = at.pointer(Y, builder.add(y0, inside))
-                emit_store(builder, at.rectified(value, relu), target)
+            if summands is None:
+                _store_rectified(at, places, Y, y0, relu)
+                return
+            alone = builder.icmp_signed("==", met, at.index(0))
+            with builder.if_else(alone) as (nothing, another):
+                with nothing:
+                    _store_rectified(at, places, Y, y0, relu)
+                with another:
+                    added = [
+                        emit_load(builder, at.pointer(Y, builder.add(y0, place)))
+                        for place in summands
+                    ]
+                    sums = [
+                        (builder.fadd(value, other), inside)
+                        for (value, inside), other in zip(places, added, strict=True)
+                    ]
+                    _store_rectified(at, sums, Y, y0, relu)
+
+
+def _store_rectified(
+    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any
+) -> None:
+    for value, inside in places:
+        target = at.pointer(Y, at.builder.add(y0, inside))
+        emit_store(at.builder, at.rectified(value, relu), target)
 
 
 @tile(2)

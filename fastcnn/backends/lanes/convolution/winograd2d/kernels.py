@@ -9,6 +9,13 @@ transforms stay in the second-level cache.
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
+    strided_input_tile,
+    strided_output_tile,
+    strided_pooled_tile,
+    strided_weight_tile,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     PRODUCTS,
@@ -21,8 +28,10 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 )
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
+    ADDED,
     BIAS,
     CHANNELS,
+    DOWN,
     EXTRA,
     EXTRA_BLOCK,
     IN,
@@ -34,6 +43,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     POOLED,
     POSITIONS,
     RELU,
+    S_TABLE,
     STRIP_TABLE,
     TAP_TABLE,
     TAPS,
@@ -78,7 +88,10 @@ def winograd2d_weights(A, T, P, r, part, parts):
     places = T[r[TAP_TABLE] :]
     for unit in range(first, last):
         i = unit * LANES
-        weight_tile(P, places, i, A, r[W] + i, r[OUT])
+        if r[DOWN] == 2:
+            strided_weight_tile(P, places, i, A, r[W] + i, r[OUT])
+        else:
+            weight_tile(P, places, i, A, r[W] + i, r[OUT])
 
 
 @linked
@@ -90,11 +103,16 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
         s, inside = sums + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
         rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
         y, m = y0 + inside, m0 + inside
-        sources = A, s, step, P, bias
-        if r[MODE] == POOLED:
-            pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], rows, columns, spare, r[RELU])
+        sources, sizes_ = (A, s, step, P, bias), (rows, columns, spare)
+        met = m - y if r[MODE] == ADDED else r[MODE]
+        if r[MODE] == POOLED and r[DOWN] == 2:
+            strided_pooled_tile(*sources, A, y, A, m, r[Y_ROW], *sizes_, r[RELU])
+        elif r[MODE] == POOLED:
+            pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], *sizes_, r[RELU])
+        elif r[DOWN] == 2:
+            strided_output_tile(*sources, A, y, r[Y_ROW], *sizes_, r[RELU], met)
         else:
-            output_tile(*sources, A, y, r[Y_ROW], rows, columns, spare, r[RELU], r[MODE])
+            output_tile(*sources, A, y, r[Y_ROW], *sizes_, r[RELU], met)
 
 
 @linked
@@ -143,14 +161,16 @@ def products(A, v, tiles, inputs, each, w, outputs, s):
 
 
 @linked
-def ask_for_outputs(A, T, r, y, p0, count):
-    """Prefetch where the outputs of some tiles of a channel will be written."""
+def ask_for_outputs(A, T, r, y, m, p0, count):
+    """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
     rows = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
     for t in range(count):
         place = y + T[r[Y_TABLE] + p0 + t]
         for i in range(rows):
             for j in range(rows):
                 simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
+                if r[MODE] == ADDED:
+                    simd.prefetch(A, place + m - y + i * r[Y_ROW] + j * LANES)
 
 
 @linked
@@ -202,7 +222,8 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
-    With MOMENTS, those of each strip go to EXTRA.
+    DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
+    strip go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -211,9 +232,11 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     xpix = T[r[X_TABLE] :]
     each = strip * LANES
     from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    strided = r[DOWN] == 2
+    factors = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[Z] + worker * r[Z_SLOT]
-    sums = transformed + PRODUCTS * from_step
-    spare = sums + PRODUCTS * to_step
+    sums = transformed + factors * from_step
+    spare = sums + factors * to_step
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
@@ -221,15 +244,18 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
         for c in range(inputs):
             for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                input_tile(
-                    A, x, r[X_ROW], r[X_CHANNEL], A, transformed + c * each + t * LANES, from_step
-                )
+                v = transformed + c * each + t * LANES
+                if strided:
+                    strided_input_tile(A, x, r[X_ROW], A, v, from_step)
+                else:
+                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
-            for k in range(PRODUCTS):
+            for k in range(factors):
                 if k < made:
-                    ask_for_outputs(A, T, r, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
-                v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
+                    channel = (c0 + k) * r[Y_CHANNEL]
+                    ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
+                v, w = transformed + k * from_step, r[W] + T[r[S_TABLE] + k] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * to_step)
             for c in range(made):
                 s = sums + c * each

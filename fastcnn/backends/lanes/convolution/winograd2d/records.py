@@ -3,6 +3,13 @@
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
 from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    EVEN,
+    EVENS,
+    ODDS,
+    TRANSFORMS,
+    Transform,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     MATRICES,
@@ -45,16 +52,27 @@ def _row_by_row(matrix: Matrix) -> int:
     return matrix.shape[1] * combinations + len(matrix) * operations(matrix)
 
 
+def _transforms(stride: int) -> tuple[Transform, int, int]:
+    """The transform, and operations for a tile of an input channel and of an output channel."""
+    if stride == 1:
+        outputs = both_ways(MATRICES.output) + OUTPUTS * OUTPUTS
+        return TRANSFORMS[1], _row_by_row(MATRICES.input), outputs
+    down, sums = operations(EVEN.output), OUTPUTS * (3 * OUTPUTS + EVENS)
+    inputs = both_ways(EVEN.input) + 2 * ODDS * operations(EVEN.input)
+    return TRANSFORMS[2], inputs, (2 * OUTPUTS + EVENS) * down + sums
+
+
 def product(r: Row) -> Cost:
     """The cost of F(4x4, 3x3) forward."""
     inputs, outputs, tiles = _tiles(r)
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
     pixels = outputs * int(left.prod(axis=1).sum())
-    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
-    flops += (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * outputs
+    transform, of_input, of_output = _transforms(r[L.DOWN])
+    flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
-    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    read = (transform.stride * OUTPUTS) ** 2 * tiles * inputs
+    read += pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0
     flops, numbers = tiles * flops, 0
     if r[L.MOMENTS]:
         flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // r[L.TAPS])

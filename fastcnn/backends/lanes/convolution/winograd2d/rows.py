@@ -8,6 +8,11 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    TRANSFORMS,
+    Transform,
+    weights_of_products,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
@@ -37,12 +42,14 @@ class Tiling:
         Rows and columns of what is written.
     step : int
         Rows and columns of it that a tile writes.
+    transform : Transform
     """
 
     source: np.ndarray
     padding: tuple[int, ...]
     size: tuple[int, ...]
     step: int = OUTPUTS
+    transform: Transform = TRANSFORMS[1]
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the tiles, counted in tiles."""
@@ -61,7 +68,8 @@ class Tiling:
         """The columns of the tiles' places in X and Y."""
         step = self.step
         h, w = self.corners()
-        corners = x.at(OUTPUTS * h - self.padding[0], OUTPUTS * w - self.padding[1])
+        each = OUTPUTS * self.transform.stride
+        corners = x.at(each * h - self.padding[0], each * w - self.padding[1])
         return {
             "bias": -1,
             **x.columns("x"),
@@ -83,16 +91,18 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip = _strip(g.group_inputs, g.out_channels, len(pixels))
+    made = tiling.transform.products
+    strip = _strip(g.group_inputs, g.out_channels, len(pixels), made)
     return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     """Those of a convolution's product."""
+    transform, kernels = TRANSFORMS[g.stride[0]], _kernels(g, weight)
     if not pooled:
-        return Tiling(_kernels(g, weight), g.padding, g.output)
+        return Tiling(kernels, g.padding, g.output, transform=transform)
     size = (g.output[0] // 2, g.output[1] // 2)
-    return Tiling(_kernels(g, weight), g.padding, size, OUTPUTS // 2)
+    return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
 
 def product(
@@ -157,16 +167,19 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
     }
 
 
-def weights(planner: Planner, name: str, source: np.ndarray) -> dict[str, int]:
+def weights(
+    planner: Planner, name: str, source: np.ndarray, transform: Transform = TRANSFORMS[1]
+) -> dict[str, int]:
     """Let weights be transformed beforehand; the columns that tell where they are."""
     order = pack_order(1, len(source), source[None], HEIGHTS)
     padded = -(-order.size // LANES) * LANES + STAGGER
     packed = planner.allocate(PRODUCTS * padded)
-    sizes: dict[str, int] = {"in": order.size, "out": padded}
+    sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
     table = planner.table(order, LANES)
     values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
-    return {"w": packed, "out": padded}
+    of_products = planner.table(weights_of_products(transform) * padded)
+    return {"w": packed, "out": padded, "down": transform.stride, "s_table": of_products}
 
 
 def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
@@ -178,19 +191,21 @@ def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
     outputs, inputs = tiling.source.shape
-    common = weights(planner, name, tiling.source) | tiling.places(planner, x, y) | columns
-    strip = _strip(inputs, outputs, common["positions"])
+    common = weights(planner, name, tiling.source, tiling.transform)
+    common |= tiling.places(planner, x, y) | columns
+    made = tiling.transform.products
+    strip = _strip(inputs, outputs, common["positions"], made)
     values = row(
         L.K_WINOGRAD2D,
         **common,
         taps=strip,
     )
-    planner.emit(name, planner.with_scratch(values, _room(inputs, outputs, strip)))
+    planner.emit(name, planner.with_scratch(values, _room(inputs, outputs, strip, made)))
 
 
-def _room(inputs: int, outputs: int, strip: int) -> int:
-    """Floats of transforms of a strip, and of a vector to spare."""
-    return PRODUCTS * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
+def _room(inputs: int, outputs: int, strip: int, made: int = PRODUCTS) -> int:
+    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
+    return made * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
 
 
 def weight_gradient(
@@ -249,9 +264,9 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
     return together, -(-tiles // -(-tiles // strip))
 
 
-def _strip(inputs: int, outputs: int, tiles: int) -> int:
+def _strip(inputs: int, outputs: int, tiles: int, made: int = PRODUCTS) -> int:
     """Tiles of a strip whose transforms fit the cache: whole register tiles."""
-    vectors = PRODUCTS * (inputs + min(outputs, CHUNK))
+    vectors = made * (inputs + min(outputs, CHUNK))
     strip = max(1, STRIP // vectors // WIDTH) * WIDTH
     # Four tiles are two strips of two, not three and one.
     return -(-tiles // -(-tiles // strip))

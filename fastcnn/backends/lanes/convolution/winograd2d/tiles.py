@@ -134,18 +134,36 @@ def output_tile(
     columns: Any,
     spare: Any,
     relu: Any,
-    masked: Any,
+    met: Any,
 ) -> None:
     """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
 
     ``spare`` is the place of a vector for the others.
     """
-    places = []
-    for i, values in enumerate(emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])):
+    outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+
+
+def store_outputs(
+    at: Emitter,
+    outputs: list[list[Any]],
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    sizes: tuple[Any, Any, Any],
+    relu: Any,
+    met: Any,
+) -> None:
+    """Store the first rows and columns, and the others to a spare place."""
+    rows, columns, spare = sizes
+    places, summands = [], []
+    for i, values in enumerate(outputs):
         for j, value in enumerate(values):
             place = at.offset(at.offset(y0, i, yrow), j, LANES)
             places.append((value, place_inside(at, i, j, rows, columns, place, spare)))
-    emit_outputs(at, places, Y, at.index(0), relu, masked)
+            summand = at.offset(place, 1, met)
+            summands.append(place_inside(at, i, j, rows, columns, summand, spare))
+    emit_outputs(at, places, Y, at.index(0), relu, met, summands)
 
 
 @tile(0)
@@ -168,6 +186,20 @@ def pooled_output_tile(
 ) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+
+
+def store_windows(
+    at: Emitter,
+    outputs: list[list[Any]],
+    to: tuple[Any, Any],
+    winners: tuple[Any, Any],
+    yrow: Any,
+    sizes: tuple[Any, Any, Any],
+    relu: Any,
+) -> None:
+    """Store the largest of each window and its number, of the first rows and columns."""
+    (Y, y0), (I, i0), (rows, columns, spare) = to, winners, sizes
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):
             values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
@@ -183,6 +215,12 @@ def pooled_output_tile(
 @tile(0)
 def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
     """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
+    rows = emit_both_ways(at.builder, MATRICES.weight, load_kernels(at, P, places, p0))
+    store_all(at, [value for row in rows for value in row], U, u0, step)
+
+
+def load_kernels(at: Emitter, P: Any, places: Any, p0: Any) -> list[list[Any]]:
+    """16 kernels, a vector for each of their weights."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
     for lane in range(LANES):
@@ -192,8 +230,7 @@ def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step
             kernels[k // 3][k % 3] = builder.insert_element(
                 kernels[k // 3][k % 3], weight, at.index(lane)
             )
-    rows = emit_both_ways(builder, MATRICES.weight, kernels)
-    store_all(at, [value for row in rows for value in row], U, u0, step)
+    return kernels
 
 
 @tile(0)

@@ -2,7 +2,7 @@
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import tiles
+from fastcnn.backends.lanes.convolution.winograd import is_plain, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
 
 #: Pairs of channels from which transformed weights had better be read once for many blocks, and
@@ -11,7 +11,9 @@ FEWEST_PAIRS, MOST_TILES = 128 * 256, 16
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    return part != Part.GRADIENT and not g.transposed and WINOGRAD_2D.fits(g, part)
+    if part == Part.GRADIENT or g.transposed or not is_plain(g):
+        return False
+    return WINOGRAD_2D.fits(g, part)
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
@@ -27,4 +29,5 @@ WINOGRAD_2D_BATCH = Algorithm(
     WINOGRAD_2D.input_halo,
     WINOGRAD_2D.gradient_halo,
     shares_batch=True,
+    adds=True,
 )

@@ -44,7 +44,7 @@ def _outputs(r: Row) -> Cost:
     inside = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).clip(max=side)
     pixels = channels * int(inside.prod(axis=1).sum()) // r[L.POSITIONS]
     flops += 4 * pixels if r[L.MOMENTS] else 0
-    read = PRODUCTS * channels + (pixels if r[L.MODE] == L.MASKED else 0)
+    read = PRODUCTS * channels + (pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0)
     return _cost(r, flops, read, pixels * (2 if r[L.MODE] == L.POOLED else 1))
 
 

@@ -1,0 +1,104 @@
+"""Winograd's transforms of 3x3 kernels with stride 2, and what depends on the stride.
+
+With stride 2 the even rows of the input meet the first and last row of the kernel, and the odd rows
+its middle row; so do columns. Four outputs of a row take F(4, 2) of five even pixels and products
+of four odd ones: nine products instead of twelve, in both directions 81 instead of 144. A tile has
+those of even rows and columns, of even rows and odd columns, of odd rows and even columns, and of
+odd ones. The last three share weights: 36 are different.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, tiles, transforms
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+)
+from fastcnn.backends.lanes.planning.buffers import Halo
+
+#: Of even pixels.
+EVEN = transforms(2, (0, 1, -1, 2))
+#: Products of even pixels in a direction, and of odd ones.
+EVENS, ODDS = len(EVEN.weight), OUTPUTS
+STRIDED_SIDE = EVENS + ODDS
+STRIDED_PRODUCTS = STRIDED_SIDE**2
+
+
+class Transform(NamedTuple):
+    """What depends on the stride.
+
+    Attributes
+    ----------
+    stride : int
+    side, products : int
+        Pixels of a tile of the input in each direction; products of a tile.
+    input, output : int
+        Vector operations of a tile's transforms, for a block of channels.
+    """
+
+    stride: int
+    side: int
+    products: int
+    input: int
+    output: int
+
+
+#: By stride.
+TRANSFORMS = {
+    1: Transform(1, SIDE, PRODUCTS, 220, 200),
+    2: Transform(2, STRIDED_SIDE, STRIDED_PRODUCTS, 330, 250),
+}
+
+
+def transform_of(g: ConvGeometry) -> Transform | None:
+    """The transform of a convolution, if there is one."""
+    down, along = g.stride
+    if g.kernel != (3, 3) or g.dilation != (1, 1) or g.groups > 1 or down != along:
+        return None
+    return TRANSFORMS.get(down)
+
+
+def tile_halo(g: ConvGeometry, transform: Transform) -> Halo:
+    """Zeros that whole tiles read around the input."""
+    sides = []
+    for axis in (0, 1):
+        last = transform.stride * OUTPUTS * (tiles(g.output[axis]) - 1) + transform.side - 1
+        after = last - g.padding[axis] - g.input[axis] + 1
+        sides += [max(0, g.padding[axis]), max(0, after)]
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def transformed_weights(weight: np.ndarray, transform: Transform) -> np.ndarray:
+    """The 36 different weights of kernels of shape (outputs, inputs, 3, 3); float64 (36, ...)."""
+    weight = weight.astype(np.float64)
+    if transform.stride == 1:
+        made = MATRICES.weight @ weight @ MATRICES.weight.T
+        return np.moveaxis(made.reshape(*weight.shape[:2], PRODUCTS), -1, 0)
+    even, (outer, middle) = EVEN.weight, (slice(None, None, 2), 1)
+    parts = (
+        even @ weight[:, :, outer, outer] @ even.T,
+        weight[:, :, outer, middle] @ even.T,
+        weight[:, :, middle, outer] @ even.T,
+        weight[:, :, middle, middle],
+    )
+    flat = np.concatenate([part.reshape(*weight.shape[:2], -1) for part in parts], axis=2)
+    return np.moveaxis(flat, -1, 0)
+
+
+def weights_of_products(transform: Transform) -> np.ndarray:
+    """Which of the weights each product takes."""
+    if transform.stride == 1:
+        return np.arange(PRODUCTS)
+    both, one = EVENS * EVENS, np.arange(EVENS)
+    return np.concatenate(
+        [
+            np.arange(both),
+            np.repeat(both + one, ODDS),
+            np.tile(both + EVENS + one, ODDS),
+            np.full(ODDS * ODDS, both + 2 * EVENS),
+        ]
+    )

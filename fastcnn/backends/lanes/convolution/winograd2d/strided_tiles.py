@@ -1,0 +1,137 @@
+"""Tiles of the transforms of stride 2; see strided.py."""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, ODDS, STRIDED_SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    load_kernels,
+    store_outputs,
+    store_windows,
+)
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    emit_both_ways,
+    emit_product,
+    load_all,
+    store_all,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES
+
+
+@tile(0)
+def strided_input_tile(at: Emitter, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any) -> None:
+    """The transforms of 9x9 pixels of the input, ``step`` apart."""
+    place = v0
+    for first in (0, 1):
+        rows = range(first, STRIDED_SIDE, 2)
+        for start in (0, 1):
+            pixels = [
+                load_all(
+                    at,
+                    len(range(start, STRIDED_SIDE, 2)),
+                    X,
+                    at.offset(at.offset(x0, i, xrow), start, LANES),
+                    2 * LANES,
+                )
+                for i in rows
+            ]
+            if not first and not start:
+                pixels = emit_both_ways(at.builder, EVEN.input, pixels)
+            elif not first:
+                columns = [
+                    emit_product(at.builder, EVEN.input, list(column))
+                    for column in zip(*pixels, strict=True)
+                ]
+                pixels = [list(row) for row in zip(*columns, strict=True)]
+            elif not start:
+                pixels = [emit_product(at.builder, EVEN.input, row) for row in pixels]
+            flat = [value for row in pixels for value in row]
+            store_all(at, flat, V, place, step)
+            place = at.offset(place, len(flat), step)
+
+
+def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
+    """The 4x4 outputs of 81 products, with their bias."""
+    builder = at.builder
+
+    def take(first: int, rows: int, columns: int) -> list[list[Any]]:
+        return [
+            load_all(at, columns, S, at.offset(s0, first + i * columns, step), step)
+            for i in range(rows)
+        ]
+
+    def down(values: list[list[Any]]) -> list[list[Any]]:
+        made = [
+            emit_product(builder, EVEN.output, list(column)) for column in zip(*values, strict=True)
+        ]
+        return [list(row) for row in zip(*made, strict=True)]
+
+    def added(values: list[list[Any]], more: list[list[Any]]) -> list[list[Any]]:
+        return [
+            [builder.fadd(value, other) for value, other in zip(row, others, strict=True)]
+            for row, others in zip(values, more, strict=True)
+        ]
+
+    second, third = EVENS * EVENS, EVENS * (EVENS + ODDS)
+    even = added(down(take(0, EVENS, EVENS)), take(third, ODDS, EVENS))
+    across = [emit_product(builder, EVEN.output, row) for row in even]
+    odd = added(down(take(second, EVENS, ODDS)), take(third + ODDS * EVENS, ODDS, ODDS))
+    return [[builder.fadd(value, bias) for value in row] for row in added(across, odd)]
+
+
+@tile(0)
+def strided_output_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    met: Any,
+) -> None:
+    """As ``output_tile``."""
+    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+
+
+@tile(0)
+def strided_pooled_tile(
+    at: Emitter,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    I: Any,
+    i0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+) -> None:
+    """As ``pooled_output_tile``."""
+    outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
+    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+
+
+@tile(0)
+def strided_weight_tile(
+    at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
+) -> None:
+    """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
+    builder, kernels = at.builder, load_kernels(at, P, places, p0)
+    outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]
+    made = [value for row in emit_both_ways(builder, EVEN.weight, outer) for value in row]
+    made += emit_product(builder, EVEN.weight, [kernels[0][1], kernels[2][1]])
+    made += emit_product(builder, EVEN.weight, [kernels[1][0], kernels[1][2]])
+    store_all(at, [*made, kernels[1][1]], U, u0, step)
