@@ -168,7 +168,7 @@ def test_serve(run: Path) -> None:
 def test_export_to_c(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "net.h"
     output = fastcnn("export", run, "--out", path)
-    assert "270,364 bytes of constants, 15,680 bytes of working memory" in output.replace("\n", " ")
+    assert "270,380 bytes of constants, 15,680 bytes of working memory" in output.replace("\n", " ")
     assert "int net_predict(const float *sample, float *probabilities)" in path.read_text()
     output = fastcnn("export", run, "--out", path, "--int8", "--calibration", 50)
     found = re.search(r"on 300 test images: ([\d.]+) % .* ([\d.]+) % in 8-bit", output)
