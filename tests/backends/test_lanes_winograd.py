@@ -234,7 +234,9 @@ def test_rounding_errors_with_stride(
         assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
 
 
-@pytest.mark.parametrize(("size", "batch"), [((40, 37), 33), ((12, 90), 70), ((23, 14), 16)])
+@pytest.mark.parametrize(
+    ("size", "batch"), [((40, 37), 33), ((12, 90), 70), ((23, 14), 16), ((90, 61), 18)]
+)
 def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch: int) -> None:
     """A step is that of sums over taps to float32's roundings, with ReLU, pooling and masks."""
     generator = np.random.default_rng(batch)

@@ -48,6 +48,8 @@ PHASES, PHASE_TABLE = 58, 59
 MOMENTS = 60
 #: Rows of Y; tiles in a row of the map.
 Y_ROWS, ACROSS = 61, 62
+#: Shares of a block, each with sums of its own.
+SHARES = 63
 
 # Kernels.
 (

@@ -112,9 +112,9 @@ class Reach:
             )
         return self._tables[first : first + count]
 
-    def blocks(self, place: int, step: int) -> Range:
-        """A place of each block."""
-        return self.along(self._blocks, self[step]) + self[place]
+    def blocks(self, place: int, step: int, shares: int = 1) -> Range:
+        """A place of each block, or of each of its shares."""
+        return self.along(self._blocks * shares, self[step]) + self[place]
 
     def workers(self, place: int, step: int) -> Range:
         """A place of each thread."""

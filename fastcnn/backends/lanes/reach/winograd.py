@@ -324,7 +324,8 @@ def winograd1d_gradient(r: Reach) -> Touches:
     yield arena("Y", y + r.along(channels, r[L.Y_CHANNEL]))
     scratch = parts * (x_step + d_step) + 4 * SUM_ROW + LANES
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
-    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), parts * channels * taps)
+    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK, r.count(L.SHARES, 1))
+    yield arena("EXTRA", sums, parts * channels * taps)
 
 
 def winograd1d_reduce(r: Reach) -> Touches:
@@ -335,7 +336,7 @@ def winograd1d_reduce(r: Reach) -> Touches:
     if not 0 < left[1] <= left[0] <= width or rows % (pieces * along):
         raise ProgramError(f"{rows} pieces of rows of {weights} weights")
     whole = -(-rows // LANES) * LANES
-    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(points(width), rows)
+    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK, r.count(L.SHARES, 1)) + r.along(points(width), rows)
     yield arena("EXTRA", sums, whole)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), width * LANES)
     yield gradient("W", r.along(weights * (rows // (pieces * along)), 1) + r[L.W])

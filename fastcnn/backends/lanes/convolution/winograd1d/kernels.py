@@ -54,6 +54,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     POOLED,
     POSITIONS,
     RELU,
+    SHARES,
     STRIP_ROWS,
     STRIP_TABLE,
     TAP_TABLE,
@@ -288,14 +289,14 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
 
 @linked
 def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
-    """One block's gradient of the transformed weights; a unit is a point.
+    """One block's gradient of the transformed weights; a unit is a share of the strips, or a point.
 
-    X is the input with IN channels, Y the output's gradient with CHANNELS. With ADDS they are
-    added to what another row has summed up.
+    X is the input with IN channels, Y the output's gradient with CHANNELS. The strips have SHARES,
+    each with sums of its own; if it is one, threads share the points. With ADDS sums are added to
+    those of another row.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
     inputs, channels, tiles, x_tiles = r[IN], r[CHANNELS], r[GROUPS], r[GROUPS] + r[MORE_TILES]
     taps = inputs * r[KERNEL_ROWS] * (r[MORE_TILES] + 1)
     points = points_of_tile(r)
@@ -307,10 +308,15 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     sums = grads + points * d_step
     spare = sums + 4 * SUM_ROW
     places, pixels, tap_table = T[r[V_TABLE] :], T[r[M_TABLE] :], T[r[TAP_TABLE] :]
-    first, last = share(points, part, parts)
-    for unit in range(r[POSITIONS]):
+    shares, strips = r[SHARES], r[POSITIONS]
+    first, last = share(points, part, parts) if shares == 1 else (0, points)
+    begin, end = share(shares, part, parts) if shares > 1 else (0, 1)
+    for unit in range(strips * begin // shares, strips * end // shares):
         strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
         row, count = np.int64(T[strip]), np.int64(T[strip + 1])
+        # The last share that begins at this strip or before.
+        own = (shares * (unit + 1) - 1) // strips
+        out = r[EXTRA] + (block * shares + own) * r[EXTRA_BLOCK]
         to_points(
             A,
             r,
@@ -328,7 +334,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             x_tiles,
             NO,
         )
-        positions, adds = count * tiles, unit > 0 or r[ADDS] > 0
+        positions, adds = count * tiles, unit > strips * own // shares or r[ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
             to_points(
@@ -384,11 +390,11 @@ def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
     """
     first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
     spare = r[Z] + worker * r[Z_SLOT]
-    width, pieces, along = r[TAPS], r[MORE_TILES] + 1, r[ALONG]
+    width, pieces, along, sums = r[TAPS], r[MORE_TILES] + 1, r[ALONG], blocks * r[SHARES]
     for unit in range(first, last):
         i = unit * LANES
         e = r[EXTRA] + i
-        weight_gradient_of_points(width, A, e, r[IN], blocks, r[EXTRA_BLOCK], A, spare)
+        weight_gradient_of_points(width, A, e, r[IN], sums, r[EXTRA_BLOCK], A, spare)
         for lane in range(min(LANES, r[IN] - i)):
             row, piece = (i + lane) // pieces, (i + lane) % pieces
             row, phase = row // along, row % along

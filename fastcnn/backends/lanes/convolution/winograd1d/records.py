@@ -72,7 +72,7 @@ def gradient(r: Row) -> Cost:
     flops += rows * tiles * outputs * operations(matrices.output.T) + 2 * rows * tiles * weights
     read = inputs * (_input_pixels(r) + r[L.X_ROWS] * (r[L.TAPS] - 1))
     read += outputs * rows * OUTPUTS * tiles
-    return r.cost(flops, read, 0, partial=weights)
+    return r.cost(flops, read, 0, partial=weights * r[L.SHARES])
 
 
 def weights(r: Row) -> Cost:
@@ -85,7 +85,7 @@ def weights(r: Row) -> Cost:
 def reduction(r: Row) -> Cost:
     """The cost of the sum over blocks, and its transform to weights."""
     count, matrices = _of_width(r)
-    read = count * r[L.IN] * r.blocks
+    read = count * r[L.IN] * r.blocks * r[L.SHARES]
     flops = read + operations(matrices.weight.T) * r[L.IN]
     return Cost(flops, FLOAT_BYTES * read, FLOAT_BYTES * r[L.TAPS] * r[L.IN])
 

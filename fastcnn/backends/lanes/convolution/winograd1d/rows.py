@@ -28,6 +28,8 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import tile_heights
 
+#: Into how many shares the strips of a weights' gradient are divided, and of how many sums.
+MOST_SHARES, FEW_SUMS = 4, 16 * 1024
 #: Floats from a tile of pixels to the next.
 TILE = OUTPUTS * LANES
 
@@ -90,12 +92,18 @@ def weight_gradient(
     more = pieces(phase_columns(g)) - 1
     products, count = points(width), channels * inputs * along * height * (more + 1)
     block = -(-products * count // LANES) * LANES
-    partial = {"extra": planner.allocate(block * planner.blocks + LANES), "extra_block": block}
     divided = division(g, Part.GRADIENT)
     x_tiles = divided.tiles + more
     c, kh, phase, piece = np.mgrid[:inputs, :height, :along, : more + 1]
     each = (down * (divided.most - 1) + height) * x_tiles
     found = strips(divided.rows, divided.rows, 1, 0, divided.most)
+    # Threads that have no block of their own left share the strips of one, if their sums are few.
+    shares = max(1, min(MOST_SHARES, len(found) // 2)) if block <= FEW_SUMS else 1
+    partial = {
+        "extra": planner.allocate(block * shares * planner.blocks + LANES),
+        "extra_block": block,
+        "shares": shares,
+    }
     taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
         L.K_WINOGRAD1D_GRADIENT,
