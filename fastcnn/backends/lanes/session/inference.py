@@ -182,11 +182,12 @@ class Inference:
         if count <= size:
             chosen.run(images, outputs, factors, count, (place, to))
             return
-        read, written = images.nbytes // count, 4 * self._results
+        filled = outputs.reshape(-1)
         for start in range(0, count, size):
-            part = images[start : start + size]
-            places = place + start * read, to + start * written
-            chosen.run(part, outputs, factors, len(part), places)
+            part, first = images[start : start + size], start * self._results
+            made = filled[first : first + len(part) * self._results]
+            places = place + start * (images.nbytes // count), to + 4 * first
+            chosen.run(part, made, factors, len(part), places)
 
     @property
     def bytes(self) -> int:
