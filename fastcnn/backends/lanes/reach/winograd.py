@@ -31,6 +31,7 @@ from fastcnn.errors import ProgramError
 
 
 def winograd2d_weights(r: Reach) -> Touches:
+    r.among(L.DOWN, tuple(TRANSFORMS))
     units = -(-r.count(L.IN) // LANES)
     kernels = r.entries(L.TAP_TABLE, units * LANES)
     yield parameters("TAP_TABLE", kernels + r.along(9, 1))
