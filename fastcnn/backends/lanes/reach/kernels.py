@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.reach import (
 )
 from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
+    MODES,
     MORE_POSITIONS,
     MORE_TAPS,
     Range,
@@ -46,7 +47,7 @@ def _convolution(r: Reach) -> Touches:
     groups, channels, weights, most = (
         r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
     )
-    outputs, pooled = groups * channels, r[L.MODE] == L.POOLED
+    outputs, pooled = groups * channels, r.among(L.MODE, MODES) == L.POOLED
     if not outputs * most:
         return
     if r[L.IN] > 0:
@@ -60,6 +61,8 @@ def _convolution(r: Reach) -> Touches:
             raise ProgramError(f"a phase has {phase.pixels} pixels, the first {most}")
         given = phase.pixels // 4 + 1 if pooled else phase.pixels + MORE_POSITIONS
         targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
+        if r[L.IN] > 0 and not pooled:
+            phase.written(phase.pixels + L.POSITION_PAD)
         yield arena("X", x + phase.read() + phase.taps())
         yield arena("Y", r.buffer(L.Y) + targets)
         if pooled or r[L.MODE] == L.ADDED:
