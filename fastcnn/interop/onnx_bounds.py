@@ -49,20 +49,21 @@ def take_bounds(w: Wiring, node: FileNode) -> None:
 
 def _bounds(w: Wiring, node: FileNode) -> Bounds:
     if node.kind == "Clip":
+        source = node.inputs[0]
         numbers = [
-            node.number(name, np.nan) if node.has(name) else _number(w, node, place)
+            node.number(name, np.nan) if node.has(name) else _number(w, node, place, source)
             for place, name in ((1, "min"), (2, "max"))
         ]
         low, high = numbers
         low, high = -np.inf if low is None else low, np.inf if high is None else high
-        source = node.inputs[0]
     else:
         sources = [name for name in node.inputs if name not in w.file.constants]
         if len(sources) != 1:
             raise ConfigurationError("a maximum or minimum of samples and samples")
         (source,) = sources
         places = [place for place, name in enumerate(node.inputs) if name != source]
-        given = [number for place in places if (number := _number(w, node, place)) is not None]
+        numbers = [_number(w, node, place, source) for place in places]
+        given = [number for number in numbers if number is not None]
         low, high = -np.inf, np.inf
         if given and node.kind == "Max":
             low = max(given)
@@ -78,14 +79,14 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
     return Bounds(source, low, high)
 
 
-def _number(w: Wiring, node: FileNode, place: int) -> float | None:
-    """A constant of one number."""
+def _number(w: Wiring, node: FileNode, place: int, source: str) -> float | None:
+    """A constant of one number, which adds no dimension to the samples."""
     if place >= len(node.inputs) or not node.inputs[place]:
         return None
     if node.inputs[place] not in w.file.constants:
         raise ConfigurationError("its bounds must be constants")
     array = node.weight(place)
-    value = w.samples.get(node.inputs[0])
+    value = w.samples.get(w.one_sided[source].source if source in w.one_sided else source)
     if array.size != 1 or (value is not None and array.ndim > 1 + len(value.shape)):
         raise ConfigurationError(f"a bound of shape {array.shape}, not one number")
     return float(str(np.float32(array.item())))

@@ -50,6 +50,7 @@ class Constants:
         self._room = MOST_COPIES * size + FREE_BYTES
         self._tensors: dict[str, Any] = {}
         self._arrays: dict[str, np.ndarray] = {}
+        self._files: set[Path] = set()
         for tensor in tensors:
             if tensor.name in self._tensors:
                 raise ConfigurationError(f"two constants are called {tensor.name!r}")
@@ -161,6 +162,11 @@ class Constants:
                     f"it takes {wanted} bytes, {length} from {offset} on in {location!r}, which "
                     f"has {information.st_size}"
                 )
+            # Many constants may be the same bytes: what is read is counted, the file once.
+            if path not in self._files:
+                self._files.add(path)
+                self._room += (1 + MOST_COPIES) * information.st_size
+            self.claim(wanted)
             with path.open("rb") as file:
                 file.seek(offset)
                 content = file.read(wanted)
@@ -168,7 +174,6 @@ class Constants:
             raise ConfigurationError(
                 f"its weight file {location!r} cannot be read ({error.strerror})"
             ) from None
-        self._room += MOST_COPIES * wanted
         return content
 
 

@@ -5,6 +5,7 @@ the type or the number of a node's attributes. What is not known is refused by n
 """
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from fastcnn.interop.onnx_constants import MOST_DIMENSIONS, Constants, type_name
 OPSETS = (7, 25)
 DOMAINS = ("", "ai.onnx")
 MOST_NODES = 20_000
+#: The largest sample: its numbers along a dimension, and all of them.
+MOST_ALONG, MOST_NUMBERS = 2**20, 2**28
 FLOATING = (1, 10, 11, 16)
 #: Fields of an attribute by the number of its type.
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints"}
@@ -155,6 +158,12 @@ class OnnxFile:
         if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
             raise ConfigurationError(f"the metadata {LAYERS} are damaged")
         return found
+
+
+def check_size(sample: Shape) -> None:
+    """Refuse samples that would take much more memory than networks need; ConfigurationError."""
+    if max(sample) > MOST_ALONG or math.prod(sample) > MOST_NUMBERS:
+        raise ConfigurationError(f"samples of {sample} are larger than fastcnn imports")
 
 
 #: The metadata in which an exported file says what ONNX's operators cannot.

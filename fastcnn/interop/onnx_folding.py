@@ -40,9 +40,10 @@ def folded(node: FileNode) -> np.ndarray:
     arrays = {name: constants[name] for name in node.inputs if name}
     given = [arrays[name] for name in node.inputs if name]
     try:
-        constants.claim(8 * _count(node, given))
+        count = _count(node, given)
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"its constants do not fit together ({error})") from None
+    constants.claim(8 * count)
     evaluate = _evaluator(node)
     try:
         with np.errstate(all="ignore"):
@@ -60,9 +61,11 @@ def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
     if node.kind in BROADCAST:
         return math.prod(np.broadcast_shapes(*(array.shape for array in given)))
     if node.kind == "ConstantOfShape":
+        if np.any(given[0] < 0):
+            raise ConfigurationError("it makes a shape with a negative size")
         return math.prod(int(n) for n in given[0].reshape(-1)[: MOST_DIMENSIONS + 1])
     if node.kind == "DequantizeLinear":
-        return given[0].size
+        return _dequantized(node, *given)
     if node.kind == "Range":
         first, end, step = (float(array.item()) for array in given)
         return max(math.ceil((end - first) / step), 0) if step else 0
@@ -86,6 +89,20 @@ def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
             raise ConfigurationError(f"axis={axis} of {given[0].ndim} dimensions")
         return given[1].size * (given[0].size // max(given[0].shape[axis], 1))
     return sum(array.size for array in given) + MOST_DIMENSIONS
+
+
+def _dequantized(node: FileNode, values: np.ndarray, *factors: np.ndarray) -> int:
+    """How many numbers a DequantizeLinear makes: its factors may not spread its values."""
+    if block := int(node.given.get("block_size", 0)):
+        return max(values.size, *(block * array.size for array in factors))
+    axis = int(node.given.get("axis", 1))
+    along = values.shape[axis] if -values.ndim <= axis < values.ndim else 1
+    for array in factors:
+        if array.size not in (1, along):
+            raise ConfigurationError(
+                f"factors of shape {array.shape} for values of {values.shape}, axis={axis}"
+            )
+    return values.size
 
 
 def _evaluator(node: FileNode) -> Any:

@@ -9,7 +9,7 @@ from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sampling import padded_sources
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_file import FileNode, check_size
 from fastcnn.layers import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -117,6 +117,7 @@ def _conv(node: FileNode, shape: Shape) -> Layer:
     kernel = _kernel(node, weight, shape)
     stride, dilation = _steps(node, "strides", shape), _steps(node, "dilations", shape)
     pads = _pads(node, shape, kernel, stride, dilation)
+    check_size((channels, *(size + sum(pair) for size, pair in zip(shape[1:], pads, strict=True))))
     even = all(before == after for before, after in pads)
     padding: Any = tuple(before for before, _ in pads) if even else pads
     reach = [gap * (extent - 1) for gap, extent in zip(dilation, kernel, strict=True)]
@@ -171,6 +172,12 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError(f"its padding {sides} is not symmetric")
     check_output_padding(more, stride, dilation)
     outputs = weight.shape[1] * groups
+    # What its padding cuts off is computed too.
+    whole = [
+        (size - 1) * step + gap * (extent - 1) + 1
+        for size, step, gap, extent in zip(shape[1:], stride, dilation, kernel, strict=True)
+    ]
+    check_size((outputs, *whole))
     kind: Any = ConvTranspose2d if axes == 2 else ConvTranspose1d
     made: Layer = kind(
         channels,
@@ -266,7 +273,8 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
     """Rows or columns by their indices: nearest pixels, or a map that repeats itself."""
     indices, axis = node.constant(1), node.integer("axis", 0)
     axis += 0 if axis >= 0 else len(shape) + 1
-    if indices is None or indices.ndim != 1 or not 2 <= axis <= len(maps(shape)):
+    is_list = indices is not None and indices.dtype.kind == "i" and indices.ndim == 1
+    if indices is None or not is_list or not 2 <= axis <= len(maps(shape)):
         raise ConfigurationError(f"a Gather of samples of {shape} along axis {axis}")
     size, count = shape[axis - 1], len(indices)
     indices = np.where(indices < 0, indices + size, indices)

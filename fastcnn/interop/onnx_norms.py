@@ -219,14 +219,18 @@ def _local_response(node: FileNode, shape: Shape) -> Layer:
     return LocalResponseNorm(size, *numbers)
 
 
+def softmax_axis(node: FileNode) -> int:
+    """The axis of a softmax: the last by default, and before opset 13 the first after the batch."""
+    return node.integer("axis", -1 if node.file.opset >= 13 else 1)
+
+
 def _softmax(kind: type[Softmax]) -> Callable[[FileNode, Shape], Layer]:
     def read(node: FileNode, shape: Shape) -> Layer:
-        of_one_axis = node.file.opset >= 13
-        axis = node.integer("axis", -1 if of_one_axis else 1)
+        axis = softmax_axis(node)
         layer = kind(axis)
         layer.output_shape(shape)
         # Before opset 13 all axes from this one on were taken together.
-        if not of_one_axis and axis not in (-1, len(shape)):
+        if node.file.opset < 13 and axis not in (-1, len(shape)):
             raise ConfigurationError(
                 f"a softmax over all axes from {axis} on of samples of {shape}"
             )

@@ -121,7 +121,7 @@ def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
     ConfigurationError
         If the note does not fit the layer.
     """
-    kind, values = described.get("type"), {k: v for k, v in described.items() if k != "type"}
+    kind, values = str(described.get("type")), {k: v for k, v in described.items() if k != "type"}
     if kind == "Dropout2d" and type(layer) is Dropout and not values:
         return Dropout2d(layer.p)
     if kind in ADAPTIVE and set(values) == {"output_size"}:

@@ -6,10 +6,10 @@ import numpy as np
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_file import MOST_ALONG, FileNode
 from fastcnn.interop.onnx_map_readers import maps, upsample
 from fastcnn.interop.onnx_views import View
-from fastcnn.interop.onnx_wiring import MOST_ALONG, Samples, Wiring
+from fastcnn.interop.onnx_wiring import Samples, Wiring
 from fastcnn.layers import (
     CircularPad1d,
     CircularPad2d,

@@ -10,7 +10,7 @@ from fastcnn.interop.onnx_bounds import take_bounds
 from fastcnn.interop.onnx_channels import by_channel, scaled, shifted
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import FileNode
-from fastcnn.interop.onnx_norms import last_norm
+from fastcnn.interop.onnx_norms import last_norm, softmax_axis
 from fastcnn.interop.onnx_parts import take_gather, take_slice, take_split
 from fastcnn.interop.onnx_products import take_bias, take_gemm, take_mat_mul
 from fastcnn.interop.onnx_resampling import take_pad, take_resize
@@ -299,7 +299,7 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
     rank = len(order) + 1
     layer: Layer
     if node.kind in ("Softmax", "LogSoftmax"):
-        axis = node.integer("axis", -1)
+        axis = softmax_axis(node)
         axis += rank * (axis < 0)
         if node.file.opset < 13 and axis != rank - 1:
             raise ConfigurationError("a softmax over several axes")

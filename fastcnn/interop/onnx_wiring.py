@@ -1,7 +1,6 @@
 """Layers, and what feeds each of them, while an ONNX file is read."""
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_assembly import Entry
 from fastcnn.interop.onnx_elementwise import ElementwiseNodes
-from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_file import FileNode, OnnxFile, check_size
 from fastcnn.interop.onnx_patterns import Patterns
 from fastcnn.interop.onnx_readers import restored
 from fastcnn.interop.onnx_shapes import ARITHMETIC, LARGEST, Numbers, shape_of
@@ -23,8 +22,6 @@ log = logging.getLogger("fastcnn.interop")
 FIRST = (0, 3, 1, 2)
 #: What may come before the channels are put first: it treats all of a sample, or a channel, alike.
 BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
-#: The largest sample: its numbers along a dimension, and all of them.
-MOST_ALONG, MOST_NUMBERS = 2**20, 2**28
 
 
 @dataclass(frozen=True)
@@ -248,8 +245,7 @@ class Wiring:
         given = [self.own_shape(source) for source in sources]
         shape = layer.output_shape(*given)
         for each in (*given, shape):
-            if max(each) > MOST_ALONG or math.prod(each) > MOST_NUMBERS:
-                raise ConfigurationError(f"samples of {each} are larger than fastcnn imports")
+            check_size(each)
         self.entries.append(Entry(layer, sources, node, shape))
         return len(self.entries) - 1
 

@@ -1,6 +1,7 @@
 """What the engine is given is checked before it runs: programs once, arrays every time."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 from functools import cache
 from typing import Any
 
@@ -8,8 +9,11 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.phases import PIXELS, WRITTEN_AT
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.pool import FITS_CACHE
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import Purpose
 from fastcnn.backends.lanes.lowering.plan import plan as lower
@@ -32,6 +36,7 @@ from fastcnn.layers import (
     GroupNorm,
     Linear,
     LocalResponseNorm,
+    MaxPool2d,
     ReLU,
     Residual,
     Sequential,
@@ -211,6 +216,82 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
         if not was and column not in HARMLESS
     }  # fmt: skip
     assert free <= UNREAD, sorted(free - UNREAD)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "column", "wrong"),
+    [
+        (L.K_CONV, L.MODE, 4),
+        (L.K_WINOGRAD2D, L.MODE, -17),
+        (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
+        (L.K_DIRECT_BATCH, L.MODE, L.ADDED),
+        (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),
+        (L.K_LINEAR, L.IN, 0),
+    ],
+)
+def test_a_way_that_a_kernel_does_not_have_is_refused(kernel: int, column: int, wrong: int) -> None:
+    """Other modes are taken for how far away a summand is, a stride has products of its own, and
+    no inputs have no parts.
+    """
+    rows = [(p, row) for p, _ in programs() for row in p.rows if row[L.KERNEL] == kernel]
+    assert rows
+    for program, row in rows:
+        changed = row.copy()
+        changed[column] = wrong
+        with pytest.raises(ProgramError, match=f"column {NAMES[column]} is {wrong}"):
+            touched(program, changed, program.tables)
+
+
+def touched(program: Program, row: np.ndarray, tables: np.ndarray) -> list[Any]:
+    """What a row touches, as the check has it."""
+    reach = Reach(row, tables, program.blocks, program.workers)
+    return list(touches_of(int(row[L.KERNEL]))(reach))
+
+
+def lowered(model: Sequential) -> Program:
+    purpose = Purpose(backward=True, input_gradient=True, arrays=True)
+    return lower(model.graph(), 16, parameter_places(model), 1, purpose)
+
+
+def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
+    """Tiles look up the places of the twelve pixels after theirs."""
+    with forced("direct"):
+        program = lowered(Sequential(Conv2d(1, 8, 3, seed=0), input_shape=(1, 30, 30)))
+    row = next(row for row in program.rows if row[L.KERNEL] == L.K_CONV and row[L.IN])
+    entry = int(row[L.PHASE_TABLE])
+    pixels, place = (int(program.tables[entry + k]) for k in (PIXELS, WRITTEN_AT))
+    for more, refused in ((L.POSITION_PAD, False), (L.POSITION_PAD - 1, True)):
+        # The table is the last one.
+        tables = np.concatenate([program.tables, program.tables[place : place + pixels + more]])
+        tables[entry + WRITTEN_AT] = len(program.tables)
+        with pytest.raises(ProgramError, match="a phase's targets") if refused else nullcontext():
+            touched(program, row, tables)
+
+
+def test_windows_that_are_asked_for_beforehand_stand_in_tables() -> None:
+    """A pixel after the last window looks up where the next one would be."""
+    program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
+    row = next(row for row in program.rows if row[L.KERNEL] == L.K_MAX_POOL_BACKWARD)
+    place, starts = int(row[L.M_TABLE]), int(row[L.TAP_TABLE])
+    visits = int(program.tables[starts + row[L.POSITIONS]])
+    changed = row.copy()
+    changed[L.M_TABLE] = len(program.tables)
+    for more, refused in ((1, False), (0, True)):
+        windows = program.tables[place : place + 2 * visits + more]
+        with pytest.raises(ProgramError, match="M_TABLE") if refused else nullcontext():
+            touched(program, changed, np.concatenate([program.tables, windows]))
+
+
+@pytest.mark.parametrize("column", [L.X, L.X_CHANNEL])
+def test_whole_cache_lines_are_written_past_the_cache(column: int) -> None:
+    """A vector that is stored past the cache kills the process elsewhere."""
+    program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
+    row = next(row for row in program.rows if row[L.KERNEL] == L.K_MAX_POOL_BACKWARD).copy()
+    row[L.X_CHANNEL] = FITS_CACHE
+    touched(program, row, program.tables)
+    row[column] += 1
+    with pytest.raises(ProgramError, match="whole cache lines"):
+        touched(program, row, program.tables)
 
 
 def test_programs_with_other_arrays_are_refused() -> None:

@@ -149,6 +149,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: noted("[]"), "metadata fastcnn.layers are damaged"),
     (lambda: noted("[" * 50_000), "metadata fastcnn.layers are damaged"),
     (lambda: noted('{"act": {"type": "Dropout2d"}}'), r"'act' \(Relu\).*does not fit"),
+    (lambda: noted('{"act": {"type": [1]}}'), r"'act' \(Relu\).*does not fit"),
     (lambda: external("none.bin"), "weight file 'none.bin' cannot be read"),
     (lambda: external("../outside.bin"), "is not in the same folder"),
     (lambda: external("/etc/passwd"), "is not in the same folder"),
@@ -258,6 +259,22 @@ def test_a_link_that_leads_out_of_the_folder(tmp_path: Path) -> None:
             read(external("w.bin"), tmp_path / "inner")
     back = read(external("w.bin"), tmp_path)
     assert back.layers["y"] if "y" in back.layers else next(iter(back.layers.values()))
+
+
+def test_the_same_bytes_of_a_weight_file_many_times(tmp_path: Path) -> None:
+    """A thousand matrices of 4 MB each, all of them the 4 MB of one file."""
+    (tmp_path / "w.bin").write_bytes(bytes(4 * 1000 * 1000))
+    names = [f"w{place}" for place in range(1000)]
+    nodes = [N("Concat", names, ["w"], axis=1), N("MatMul", ["x", "w"], ["y"])]
+    made = model_of(nodes, dict.fromkeys(names, 0.0), ("n", 1000))
+    for value in made.graph.initializer:
+        value.ClearField("raw_data")
+        value.dims[:] = [1000, 1000]
+        value.data_type = FLOAT
+        value.data_location = onnx.TensorProto.EXTERNAL
+        value.external_data.add(key="location", value="w.bin")
+    with pytest.raises(ConfigurationError, match=r"\(Concat\): constant 'w\d+': .*much more than"):
+        read(made, tmp_path)
 
 
 @pytest.mark.posix

@@ -24,6 +24,7 @@ MORE = 1
 def product(r: Reach) -> Touches:
     outputs, most = r.count(L.CHANNELS), r.count(L.STRIP_ROWS, 1)
     r.count(L.GROUPS)
+    r.among(L.MODE, (L.PLAIN, L.MASKED))
     kinds = r.table(L.STRIP_TABLE, ENTRIES * r.count(L.POSITIONS)).reshape(-1, ENTRIES)
     if (kinds < 0).any():
         raise ProgramError("STRIP_TABLE has negative entries")

@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.reach import (
 )
 from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
+    MODES,
     MORE_POSITIONS,
     MORE_TAPS,
     Range,
@@ -46,7 +47,7 @@ def _convolution(r: Reach) -> Touches:
     groups, channels, weights, most = (
         r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
     )
-    outputs, pooled = groups * channels, r[L.MODE] == L.POOLED
+    outputs, pooled = groups * channels, r.among(L.MODE, MODES) == L.POOLED
     if not outputs * most:
         return
     if r[L.IN] > 0:
@@ -60,6 +61,8 @@ def _convolution(r: Reach) -> Touches:
             raise ProgramError(f"a phase has {phase.pixels} pixels, the first {most}")
         given = phase.pixels // 4 + 1 if pooled else phase.pixels + MORE_POSITIONS
         targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
+        if r[L.IN] > 0 and not pooled:
+            phase.written(phase.pixels + L.POSITION_PAD)
         yield arena("X", x + phase.read() + phase.taps())
         yield arena("Y", r.buffer(L.Y) + targets)
         if pooled or r[L.MODE] == L.ADDED:
@@ -222,7 +225,7 @@ def _following(table: np.ndarray) -> int:
 
 
 def _linear(r: Reach) -> Touches:
-    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(inputs, LANES))
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
     yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])

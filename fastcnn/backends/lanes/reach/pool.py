@@ -3,7 +3,9 @@
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.pool import FITS_CACHE
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
+from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
 
@@ -28,7 +30,12 @@ def max_pool_backward(r: Reach) -> Touches:
     visits = int(starts.max())
     if starts.min() < 0:
         raise ProgramError("TAP_TABLE has windows before the first")
-    windows = r.table(L.M_TABLE, 2 * visits)[::2]
+    # A pixel without windows asks for the one that would come next.
+    windows = r.table(L.M_TABLE, 2 * visits + 1)[:-1:2]
+    if r.count(L.CHANNELS) * r[L.X_CHANNEL] > FITS_CACHE:
+        steps = (r[column] for column in (L.X, L.X_BLOCK, L.X_SLOT, L.X_CHANNEL))
+        if any(step % LANES for step in (*steps, *r.table(L.X_TABLE, pixels).tolist())):
+            raise ProgramError("X is written past the cache, but not in whole cache lines")
     yield arena("X", channels_of(r, L.X, L.X_CHANNEL, r.entries(L.X_TABLE, pixels)))
     if visits:
         outputs = Range(int(windows.min()), int(windows.max()))

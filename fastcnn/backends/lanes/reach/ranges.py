@@ -15,6 +15,8 @@ from fastcnn.errors import ProgramError
 
 #: Positions after a row's last that a register tile may touch, and taps that it may look up.
 MORE_POSITIONS, MORE_TAPS = 7, 15
+#: What a convolution may do with what it stores.
+MODES = (L.PLAIN, L.MASKED, L.POOLED, L.ADDED)
 #: A block's rows run before another's: numbers above would overflow the kernels' arithmetic.
 LARGEST = 2**46
 

@@ -15,6 +15,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
+    MODES,
     MORE_POSITIONS,
     MORE_TAPS,
     Range,
@@ -31,6 +32,7 @@ from fastcnn.errors import ProgramError
 
 
 def winograd2d_weights(r: Reach) -> Touches:
+    r.among(L.DOWN, tuple(TRANSFORMS))
     units = -(-r.count(L.IN) // LANES)
     kernels = r.entries(L.TAP_TABLE, units * LANES)
     yield parameters("TAP_TABLE", kernels + r.along(9, 1))
@@ -44,7 +46,7 @@ def _tiles(r: Reach, place: int, row: int, table: int, side: int) -> Range:
 
 
 def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
-    pooled = r[L.MODE] == L.POOLED
+    pooled = r.among(L.MODE, MODES) == L.POOLED
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
@@ -145,6 +147,7 @@ def winograd2d_batch_products(r: Reach) -> Touches:
 
 
 def winograd2d_batch_outputs(r: Reach) -> Touches:
+    r.among(L.DOWN, (0, 1))
     yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield from _outputs_of_tiles(r, r.count(L.CHANNELS), r.count(L.POSITIONS))
     yield from _moments(r, 1)

@@ -178,8 +178,7 @@ def weights(
     table = planner.table(order, LANES)
     values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
-    of_products = planner.table(weights_of_products(transform) * padded)
-    return {"w": packed, "out": padded, "down": transform.stride, "s_table": of_products}
+    return {"w": packed, "out": padded}
 
 
 def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
@@ -191,9 +190,12 @@ def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
     outputs, inputs = tiling.source.shape
-    common = weights(planner, name, tiling.source, tiling.transform)
+    transform = tiling.transform
+    found = weights(planner, name, tiling.source, transform)
+    of_products = planner.table(weights_of_products(transform) * found["out"])
+    common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
-    made = tiling.transform.products
+    made = transform.products
     strip = _strip(inputs, outputs, common["positions"], made)
     values = row(
         L.K_WINOGRAD2D,
