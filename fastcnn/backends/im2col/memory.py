@@ -39,7 +39,7 @@ class Memory:
 
 
 def aligned(size: int) -> np.ndarray:
-    """Bytes from the beginning of a cache line on: a vector that lies in two takes twice as long."""
+    """Bytes from the beginning of a cache line: a vector across two lines takes twice as long."""
     made = np.empty(size + LINE, np.uint8)
     first = -made.ctypes.data % LINE
     return made[first : first + size]
