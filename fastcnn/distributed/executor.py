@@ -20,6 +20,7 @@ from fastcnn.execution.executor import (
     count_correct,
     mean_score,
     portions,
+    totals,
 )
 from fastcnn.execution.joint_norm import Share, joint_gradients
 from fastcnn.execution.step import Batch, Step
@@ -220,7 +221,7 @@ class DistributedExecutor(WrappingExecutor):
                 target,
                 self.loss,
                 weight,
-                portions(self.loss, samples, rows, batch),
+                totals(self.loss, samples, batch),
             ),
             Step(True, local.seed, self.step, first),
             local.assigned.frozen,

@@ -246,18 +246,14 @@ class WrappingExecutor(Executor):
         return self._local.optimizer_state()
 
 
-def portions(
-    loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray | None
-) -> np.ndarray:
+def portions(loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """What some rows of a whole batch count in each of its losses: of sums all that they have."""
-    if whole is None:
-        return np.ones(loss.count)
-    own, total = (_totals(loss, samples, each) for each in (rows, whole))
+    own, total = (totals(loss, samples, each) for each in (rows, whole))
     shares = np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
     return np.where(loss.sums, 1.0, shares)
 
 
-def _totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:
+def totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:
     """What the targets of some samples weigh in all, for each loss."""
     if not len(rows):
         return np.zeros(loss.count)

@@ -8,7 +8,7 @@ from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.executor import Executor, ModelExecutor, count_correct, portions
+from fastcnn.execution.executor import Executor, ModelExecutor, count_correct, totals
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
@@ -88,11 +88,12 @@ class OperationExecutor(ModelExecutor):
         target = as_target(self.loss, y, len(x), graph, self.model.dtype)
         if self._shape != x.shape:
             self._shape, self._memory = x.shape, Memory()
+        total = None if whole is None else totals(self.loss, samples, whole)
         with recycling(self._memory):
             value, logits, gradient = operation_gradients(
                 self.model,
                 graph,
-                Batch(x, target, self.loss, weight, portions(self.loss, samples, rows, whole)),
+                Batch(x, target, self.loss, weight, total),
                 self.backend,
                 self.now(),
                 self.assigned.frozen,

@@ -42,7 +42,7 @@ class Share:
     Attributes
     ----------
     batch : Batch
-        It may be empty; ``portions`` are what it counts in the loss of the whole.
+        It may be empty; ``totals`` are those of the whole.
     step : Step
     frozen : sequence of str
         Parameters whose gradients are not wanted.

@@ -6,7 +6,7 @@ from types import ModuleType
 import numpy as np
 
 from fastcnn.backends.counter_random import dropout_key
-from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, PythonLoss
+from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 
 @dataclass(frozen=True)
@@ -49,15 +49,15 @@ class Batch:
         As the loss reads it.
     loss : Loss
     weight : ndarray of float64, shape (N,), or None
-    portions : ndarray of float64, shape (losses,), or None
-        What these samples count in each loss of the batch of which they are a part.
+    totals : ndarray of float64, shape (losses,), or None
+        What the targets of the whole batch weigh in each loss, where these are a part of it.
     """
 
     x: np.ndarray
     target: np.ndarray
     loss: Loss = field(default_factory=CrossEntropyLoss)
     weight: np.ndarray | None = None
-    portions: np.ndarray | None = None
+    totals: np.ndarray | None = None
 
     def value_and_gradient(
         self, outputs: np.ndarray, operations: ModuleType
@@ -70,10 +70,8 @@ class Batch:
             The backend's, which a loss of Python does not need.
         """
         loss, portion = self.loss, 1.0
-        if isinstance(loss, JointLoss) and self.portions is not None:
-            loss = loss.times(self.portions)
-        elif self.portions is not None:
-            (portion,) = self.portions.tolist()
+        if self.totals is not None:
+            loss, portion = loss.part(self.target, self.weight, self.totals)
         if isinstance(loss, PythonLoss):
             value, grad = loss.value_and_gradient(outputs, self.target, self.weight)
             return value * portion, grad * outputs.dtype.type(portion)

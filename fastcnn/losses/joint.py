@@ -113,12 +113,21 @@ class JointLoss(Loss):
         """Whether each of them is a sum and not a mean."""
         return tuple(loss.reduction == "sum" for loss in self.losses)
 
-    def times(self, factors: Sequence[float] | np.ndarray) -> "JointLoss":
-        """The same with each loss multiplied by a number."""
+    def part(
+        self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
+    ) -> tuple["JointLoss", float]:
+        """As of all losses, with each one's factor in its weight."""
         found = replace(self)
-        weights = tuple(w * float(f) for w, f in zip(self.weights, factors, strict=True))
+        parts = [
+            loss.part(part.target_of(target), sample_weight, total)
+            for loss, part, total in zip(
+                self.losses, self.parts, totals.reshape(-1, 1), strict=True
+            )
+        ]
+        weights = tuple(w * factor for w, (_, factor) in zip(self.weights, parts, strict=True))
+        object.__setattr__(found, "losses", tuple(loss for loss, _ in parts))
         object.__setattr__(found, "weights", weights)  # all may be 0
-        return found
+        return found, 1.0
 
     def target_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None

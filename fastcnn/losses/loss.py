@@ -1,6 +1,8 @@
 """What all losses have in common."""
 
-from typing import Any, ClassVar
+import math
+from dataclasses import replace
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -78,6 +80,26 @@ class Loss:
         """:meth:`target_weight` of each of them, shape (N, losses); None where all weigh 1."""
         found = self.target_weight(target, sample_weight)
         return None if found is None else np.asarray(found, np.float64).reshape(len(found), -1)
+
+    def part(
+        self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
+    ) -> tuple["Loss", float]:
+        """The loss of a part of a batch: a sum, and what it is multiplied by.
+
+        A part is not its own mean times what it counts: its targets may weigh nothing, and still
+        have the smoothed labels' part of the loss.
+
+        Parameters
+        ----------
+        totals : ndarray of float64, shape (losses,)
+            What the targets of the whole batch weigh in each loss.
+        """
+        (total,) = totals.tolist()
+        if self.reduction == "sum":
+            return self, 1.0
+        elements = math.prod(self.weight_shape(target))
+        summed: Loss = replace(cast("Any", self), reduction="sum")
+        return summed, 1.0 / (total * elements) if total > 0.0 else 0.0
 
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
         """Shape of a sample's targets' weights, where each has its own."""

@@ -60,6 +60,14 @@ class PythonLoss(Loss):
             )
         return super().target_weight(target, sample_weight)
 
+    def part(
+        self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
+    ) -> tuple["PythonLoss", float]:
+        """The function itself, times what the part's targets weigh of the whole's."""
+        each = self.target_weight(target, sample_weight)
+        (total,), own = totals.tolist(), len(target) if each is None else float(each.sum())
+        return self, own / total if total > 0.0 else 0.0
+
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
         """Classes where there is an integer for each sample and several outputs, else values."""
         if y.ndim == 1 and y.dtype.kind in "iu" and output_shape != (1,):

@@ -268,3 +268,17 @@ def test_an_own_loss_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
             vectors.append(model.parameter_vector.copy())
     assert np.array_equal(*vectors)
     assert Run.open(tmp_path / "0").loss == kind()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_part_of_a_batch_whose_classes_weigh_nothing(backend: str) -> None:
+    """Its smoothed labels still count in the batch's loss."""
+    x, y = images(8), np.array([1, 1, 1, 0, 1, 1, 1, 1])
+    loss = CrossEntropyLoss(weight=[1.0, 0.0, 2.0], label_smoothing=0.2)
+    found = []
+    for accumulate, batch_size in ((1, 8), (2, 4)):
+        model = classifier()
+        settings = OPTIONS | {"epochs": 1, "batch_size": batch_size, "accumulate": accumulate}
+        fastcnn.fit(model, (x, y), loss=loss, backend=backend, **settings)
+        found.append(model.parameter_vector.copy())
+    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-6)
