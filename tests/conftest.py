@@ -18,8 +18,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     os.environ.setdefault("FASTCNN_NUM_THREADS", "1")
 
-import numpy as np
-
 from fastcnn.data.sources import SOURCES, find_folder
 
 
@@ -28,30 +26,6 @@ def pytest_configure() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    _compare_arrays_at_once()
-
-
-def _compare_arrays_at_once() -> None:
-    """Let numpy find that an array is near another one: ``pytest.approx`` takes 6 us an element.
-
-    What is not near, or holds NaN or an infinity, is left to pytest, which says where.
-    """
-    kind = type(pytest.approx(np.zeros(1)))
-    by_elements = kind.__eq__
-
-    def equal(near: Any, actual: Any) -> bool:
-        found, expected = np.asarray(actual), near.expected
-        if found.shape == expected.shape and {found.dtype.kind, expected.dtype.kind} <= set("fiu"):
-            found, expected = found.astype(np.float64), expected.astype(np.float64)
-            rel = near.rel if near.rel is not None else 0.0 if near.abs is not None else 1e-6
-            least = 1e-12 if near.abs is None else near.abs
-            with np.errstate(all="ignore"):
-                limit = np.maximum(rel * np.abs(expected), least)
-                if (np.isfinite(expected) & (np.abs(found - expected) <= limit)).all():
-                    return True
-        return bool(by_elements(near, actual))
-
-    kind.__eq__ = equal  # type: ignore[method-assign, assignment]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

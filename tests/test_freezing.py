@@ -113,7 +113,9 @@ def test_steps_are_pytorchs(
         if key.startswith(frozen) and "running" not in key and "num_batches" not in key:
             assert (value == before[key]).all(), key
         wanted = other.state_dict()[key].numpy()
-        assert value == pytest.approx(wanted, rel=2e-2, abs=2e-3), key
+        np.testing.assert_allclose(
+            value, wanted, rtol=1e-2, atol=1e-3, equal_nan=False, err_msg=key
+        )
     # Thawed, they are trained again, with the optimiser's state of before.
     for layer in frozen:
         model[layer].requires_grad = True
@@ -133,7 +135,7 @@ def test_gradients_of_frozen_parameters_are_zero(backend: str) -> None:
         if key.startswith(("fc1", "block")):
             assert not value.any()
         else:
-            assert value == pytest.approx(wanted[key], abs=1e-6)
+            np.testing.assert_allclose(value, wanted[key], rtol=0, atol=1e-6, equal_nan=False)
 
 
 def test_a_model_is_frozen_and_thawed_as_a_whole() -> None:
@@ -189,4 +191,6 @@ def test_the_other_gradients_are_the_same_whatever_is_frozen(seed: int) -> None:
             found = gradient(backend)
             assert not found[~trained].any()
             size = float(np.abs(whole).max(initial=1e-9))
-            assert found[trained] == pytest.approx(whole[trained], rel=1e-3, abs=2e-3 * size)
+            np.testing.assert_allclose(
+                found[trained], whole[trained], rtol=5e-4, atol=1e-3 * size, equal_nan=False
+            )

@@ -49,6 +49,17 @@ def emit_store(builder: Any, value: Any, pointer: Any) -> None:
     builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer())).align = 4
 
 
+def emit_store_first(builder: Any, count: Any, value: Any, pointer: Any) -> None:
+    """Store the first ``count`` lanes of a vector; memory after them is not touched."""
+    mask = ir.VectorType(ir.IntType(1), LANES)
+    target = builder.bitcast(pointer, VECTOR.as_pointer())
+    limit = emit_int_splat(builder, builder.trunc(count, INT32))
+    inside = builder.icmp_signed("<", ir.Constant(INT_VECTOR, list(range(LANES))), limit)
+    kind = ir.FunctionType(ir.VoidType(), [VECTOR, target.type, INT32, mask])
+    values = (value, target, ir.Constant(INT32, 4), inside)
+    emit_call(builder, f"llvm.masked.store.v{LANES}f32.p0", kind, values)
+
+
 def emit_stream(builder: Any, value: Any, pointer: Any) -> None:
     """Store a vector at a cache line that is written whole and read much later.
 

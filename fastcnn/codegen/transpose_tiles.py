@@ -16,6 +16,7 @@ from fastcnn.codegen.simd import (
     emit_load,
     emit_splat,
     emit_store,
+    emit_store_first,
     emit_sums,
     emit_transpose,
 )
@@ -51,6 +52,51 @@ def transpose_rows_tile(
         rows.append(builder.select(inside, value, constant(0.0)))
     for i, column in enumerate(emit_transpose(builder, rows)):
         emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+
+
+@tile(0)
+def transpose_sums_tile(
+    at: Emitter,
+    X: Any,
+    x0: Any,
+    count: Any,
+    xblock: Any,
+    blocks: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    valid: Any,
+) -> None:
+    """Sum ``count`` consecutive vectors, up to 16, over blocks in order, and transpose the sums.
+
+    Blocks are ``xblock`` floats apart. Each of the first ``valid`` lanes is a row of ``count``
+    floats; rows are ``yrow`` floats apart.
+    """
+    builder = at.builder
+
+    def emit(places: list[Any], store: Any) -> None:
+        def step(b: Any, sums: list[Any]) -> list[Any]:
+            block = [at.pointer(X, at.offset(place, b, xblock)) for place in places]
+            return [
+                builder.fadd(total, emit_load(builder, pointer))
+                for total, pointer in zip(sums, block, strict=True)
+            ]
+
+        first = [emit_load(builder, at.pointer(X, place)) for place in places]
+        sums = at.loop(at.index(1), blocks, first, step)
+        for lane, row in enumerate(emit_transpose(builder, sums)):
+            with builder.if_then(builder.icmp_signed("<", at.index(lane), valid)):
+                store(row, at.pointer(Y, at.offset(y0, lane, yrow)))
+
+    places = [at.offset(x0, i, LANES) for i in range(LANES)]
+    whole = builder.icmp_signed("==", count, at.index(LANES))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            emit(places, lambda row, pointer: emit_store(builder, row, pointer))
+        with otherwise:
+            inside = [builder.icmp_signed("<", at.index(i), count) for i in range(LANES)]
+            seen = [builder.select(i, place, x0) for i, place in zip(inside, places, strict=True)]
+            emit(seen, lambda row, pointer: emit_store_first(builder, count, row, pointer))
 
 
 def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:

@@ -43,6 +43,8 @@ MOST_EMPTY = 2_000
 class _Walk:
     """A walk through folders, each of which a class reads once, wherever links lead.
 
+    Links to folders around one that is being read lead nowhere.
+
     Attributes
     ----------
     folder : Path
@@ -50,7 +52,9 @@ class _Walk:
     owner : str
         The class that is being read, by its folder.
     owners : dict of Path to str
-        That of each folder read so far, and of all folders around it.
+        That of each folder read so far.
+    reading : list of Path
+        The folders that are being read, each in the one before it or linked from there.
     spare : int
         Folders without a picture that may still come.
     """
@@ -58,28 +62,38 @@ class _Walk:
     folder: Path
     owner: str = ""
     owners: dict[Path, str] = field(default_factory=dict)
+    reading: list[Path] = field(default_factory=list)
     spare: int = field(default_factory=lambda: MOST_EMPTY)
 
+    def begin(self, key: Path | None) -> None:
+        """Read the folder of all classes, which is none of them."""
+        self.owner, self.reading = "", []
+        if key is not None:
+            self.reading.append(key)
+            self.owners[key] = ""
+
     def enter(self, key: Path | None) -> str | None:
-        """The other class that has read a folder, or ""; None if it is not to be read again."""
+        """The other class that has read a folder, or ""; None if it is not to be read."""
         if key is None:
             return ""
         other = self.owners.get(key)
-        if other in ("", self.owner):
+        is_around = any(inner.is_relative_to(key) for inner in self.reading)
+        if is_around or other in ("", self.owner):
             return None
-        for around in (key, *key.parents):
-            self.owners.setdefault(around, self.owner)
+        self.reading.append(key)
         self.owners[key] = self.owner
         return other or ""
 
-    def leave(self, pictures: int, other: str) -> None:
-        """Count the pictures of a folder.
+    def leave(self, key: Path | None, pictures: int, other: str) -> None:
+        """Count the pictures of a folder that was entered.
 
         Raises
         ------
         DataError
             If another class has them, too, or there were too many folders without one.
         """
+        if key is not None:
+            self.reading.pop()
         if pictures and other:
             raise DataError(
                 f"{self.folder}: {other} and {self.owner} have the same pictures, by links: remove "
@@ -205,8 +219,7 @@ def scan(folder: Path, root: Node, walk: _Walk) -> Found:
         If the folder or one within it cannot be listed, or two classes have the same pictures.
     """
     found = Found()
-    walk.owner = ""
-    walk.enter(root.key)
+    walk.begin(root.key)
     for node in root.entries():
         reason = node.reason
         if reason is None and not node.is_folder:
@@ -262,7 +275,8 @@ def _collect(
     walk: _Walk,
 ) -> None:
     """Add the pictures of a folder and of those in it; each folder is read once."""
-    other = walk.enter(folder.key)
+    key = folder.key
+    other = walk.enter(key)
     if other is None:
         passed["links to folders read already"] += 1
         return
@@ -280,7 +294,7 @@ def _collect(
             count += 1
         else:
             passed[reason] += 1
-    walk.leave(count, other)
+    walk.leave(key, count, other)
 
 
 def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:

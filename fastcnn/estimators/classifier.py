@@ -1,5 +1,6 @@
 """A convolutional network as a scikit-learn classifier."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -241,11 +242,17 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
             raise ConfigurationError(f"class_weight has {len(each)} entries, y {y.shape[1]} labels")
         columns = []
         for own, label in zip(each, y.T, strict=True):
-            if own == "balanced":
+            if isinstance(own, str) and own == "balanced":
                 counts = np.bincount(label, weights=weight, minlength=2)
                 columns.append(counts.sum() / (2.0 * np.maximum(counts, 1e-300))[label])
-            else:
-                columns.append(compute_sample_weight(own, label))
+                continue
+            own = {} if own is None else own
+            if not isinstance(own, Mapping) or not set(own) <= {0, 1}:
+                raise ConfigurationError(
+                    "class_weight of labels must be 'balanced' or a dictionary of 0 and 1, or a "
+                    f"list of these, got {own!r}"
+                )
+            columns.append(np.array([own.get(0, 1.0), own.get(1, 1.0)])[label])
         weights = np.stack(columns, axis=1)
         return weights if weight is None else weights * weight[:, None]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from fastcnn.arguments import plain_array
-from fastcnn.data.preprocessing import measure_normalisation
+from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers.answers import Answers
 from fastcnn.layers.packing import measured, pack_inputs, unpack
@@ -61,8 +61,14 @@ class Prediction(Answers):
         samples = pack_inputs(ports, x) if ports else plain_array("samples", x)
         if samples.ndim < 2 or not len(samples):
             raise ShapeError(f"normalise: samples must be (N, ...), got {samples.shape}")
+        Preprocessing().check(samples, "normalise: samples")  # whatever was measured before
         if not np.isfinite(samples).all():
             raise DataError("normalise: samples contain NaN or infinity")
+        if model.input_shape not in (None, samples.shape[1:]):
+            raise ShapeError(
+                f"normalise: the model takes samples of shape {model.input_shape}, got "
+                f"{samples.shape[1:]}"
+            )
         found = measured(ports, samples) if ports else measure_normalisation(samples)
         model.preprocessing = replace(
             model.preprocessing, mean=found.mean, std=found.std, pixels=found.pixels

@@ -50,14 +50,16 @@ class InputAugments:
         """Changed copies of some samples; arguments as of :meth:`Augment.apply`."""
         rows = np.arange(len(samples)) if indices is None else np.asarray(indices)
         names = rows if names is None else names
-        made: np.ndarray = np.empty_like(samples[rows]) if out is None else out[: len(rows)]
-        made[...] = samples[rows]
+        made = samples[rows]
         for place, (port, augment) in enumerate(self.parts):
             own = made[:, port.start : port.stop]
             images = np.ascontiguousarray(own).reshape(len(rows), *port.shape)
             drawn = seed + place * OTHER_INPUT
             own[...] = augment.apply(images, names=names, seed=drawn, **keys).reshape(own.shape)
-        return made
+        if out is None:
+            return made
+        out[: len(rows)] = made
+        return out[: len(rows)]
 
 
 def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | None:

@@ -123,8 +123,27 @@ def iou(outputs: np.ndarray, targets: np.ndarray) -> float:
     return _mean(right, right + wrong + missed)
 
 
-def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
-    def top(outputs: np.ndarray, targets: np.ndarray) -> float:
+@dataclass(frozen=True)
+class Top:
+    """Share of targets whose class is among those of the largest outputs.
+
+    Attributes
+    ----------
+    count : int
+        How many largest outputs.
+    """
+
+    count: int
+
+    def __call__(self, outputs: np.ndarray, targets: np.ndarray) -> float:
+        """The share.
+
+        Raises
+        ------
+        ConfigurationError
+            If there are no more classes, or targets are not classes.
+        """
+        count = self.count
         _, true, classes = _classes(outputs, targets)
         if count >= classes:
             raise ConfigurationError(
@@ -137,8 +156,6 @@ def _top(count: int) -> Callable[[np.ndarray, np.ndarray], float]:
         # The first of equal outputs is chosen, as for the accuracy.
         before = (flat > own) | ((flat == own) & (np.arange(classes) < true))
         return float((before.sum(axis=1) < count).mean())
-
-    return top
 
 
 def _difference(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -192,8 +209,8 @@ COUNTING = (precision, recall, f1, iou, auc)
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("top3", _top(3)),
-        Metric("top5", _top(5)),
+        Metric("top3", Top(3)),
+        Metric("top5", Top(5)),
         Metric("precision", precision),
         Metric("recall", recall),
         Metric("f1", f1),
@@ -263,7 +280,7 @@ def _of_name(name: str) -> Metric:
     if name in ALWAYS:
         raise ConfigurationError(f"metrics: every record has {name}, which needs no metric")
     if TOP.fullmatch(name) and name not in METRICS:
-        return Metric(name, _top(int(name[3:])))
+        return Metric(name, Top(int(name[3:])))
     if name not in METRICS:
         raise ConfigurationError(
             f"metrics must be among {', '.join(METRICS)} (or top2, top4 ...), or functions of "
@@ -297,7 +314,7 @@ def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
                 f"metrics: the model has the outputs {', '.join(known) or 'output'}, none called "
                 f"{metric.output!r}"
             )
-        if known and not metric.output and metric == METRICS.get(metric.name):
+        if known and not metric.output and _is_named(metric):
             raise ConfigurationError(
                 f"metrics: the model has the outputs {', '.join(known)}: say of which, as in "
                 f"metrics={{{known[0]!r}: [{metric.name!r}]}}"
@@ -313,7 +330,7 @@ def check_targets(
     ------
     ConfigurationError
     """
-    named = [metric for metric in metrics if metric.function.__module__ == __name__]
+    named = [metric for metric in metrics if _is_named(metric)]
     few = np.asarray(labels[:LOOKED_AT])
     outputs = np.zeros((len(few), *output_shape), np.float32)
     for metric in named:
@@ -321,6 +338,11 @@ def check_targets(
             compute([metric], outputs, few, loss)
         except ConfigurationError as error:
             raise ConfigurationError(f"metrics: {metric.name}: {error}") from None
+
+
+def _is_named(metric: Metric) -> bool:
+    """Whether it is one of this module's, and not a user's function."""
+    return metric.function.__module__ == __name__
 
 
 def _check_scikit_learn() -> None:
@@ -368,7 +390,8 @@ def compute(
     measured = _measured(outputs, np.asarray(labels), loss) if metrics else {}
     for metric in metrics:
         given, targets, counted = measured[metric.output]
-        value = metric.function(given, counted if metric.function in COUNTING else targets)
+        counts = metric.function in COUNTING or isinstance(metric.function, Top)
+        value = metric.function(given, counted if counts else targets)
         if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
             raise ConfigurationError(f"metric {metric.name} must return a number, got {value!r}")
         found[metric.name] = float(value) if math.isfinite(value) else None
@@ -382,6 +405,9 @@ def _measured(outputs: np.ndarray, labels: np.ndarray, loss: Loss) -> dict[str, 
         counted = targets
         if loss.predicts(labels, outputs.shape[1:]) in ("label", "labels"):
             counted = targets > 0.5
+        ignored = getattr(loss, "ignore_index", None)
+        if ignored is not None:
+            counted = np.where(targets == ignored, np.int64(-1), targets)
         return {"": (outputs, targets, counted)}
     found = {}
     for port, own, part in zip(loss.ports, loss.losses, loss.parts, strict=True):

@@ -12,7 +12,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
-from fastcnn.training.metrics import as_metrics, larger_is_better
+from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
@@ -212,12 +212,13 @@ def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
         if given is None or isinstance(given, str):
             given = ",".join(filter(None, (given, name)))
         else:
-            given = [*recipe.make_metrics(), *as_metrics(name)]
+            given = [*(given if isinstance(given, (list, tuple)) else [given]), name]
         recipe = replace(recipe, metrics=given)
     except ConfigurationError as error:
         raise ConfigurationError(
             f"metric must be one of {', '.join(METRICS)}, or a metric's name: {error}"
         ) from None
+    check_metric(f"validation_{name}", recipe)
     return recipe, f"validation_{name}"
 
 

@@ -226,10 +226,13 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
         (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
         (L.K_DIRECT_BATCH, L.MODE, L.ADDED),
         (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),
+        (L.K_LINEAR, L.IN, 0),
     ],
 )
 def test_a_way_that_a_kernel_does_not_have_is_refused(kernel: int, column: int, wrong: int) -> None:
-    """Other modes are taken for how far away a summand is; a stride has products of its own."""
+    """Other modes are taken for how far away a summand is, a stride has products of its own, and
+    no inputs have no parts.
+    """
     rows = [(p, row) for p, _ in programs() for row in p.rows if row[L.KERNEL] == kernel]
     assert rows
     for program, row in rows:

@@ -152,3 +152,23 @@ def test_transpose_tile() -> None:
     x, y = integers((16, 16), 0), np.zeros((16, 16), np.float32)
     run_transpose(x, y)
     assert (y == x.T).all()
+
+
+@njit
+def run_transpose_sums(x, count, blocks, y, valid):  # type: ignore[no-untyped-def]
+    transpose_tiles.transpose_sums_tile(
+        x.reshape(-1), 16, count, x.shape[1] * 16, blocks, y.reshape(-1), 3, y.shape[1], valid
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "blocks", "valid"), [(16, 3, 16), (16, 1, 5), (9, 4, 16), (1, 2, 1)]
+)
+def test_transpose_sums_tile(count: int, blocks: int, valid: int) -> None:
+    """Neither vectors after the last are read, nor floats after a row's last written."""
+    x = integers((blocks, count + 1, LANES), 0)
+    y = np.full((LANES, 20), np.nan, np.float32)
+    run_transpose_sums(x, count, blocks, y, valid)
+    expected = np.full_like(y, np.nan)
+    expected[:valid, 3 : 3 + count] = x.sum(0)[1:].T[:valid]
+    np.testing.assert_array_equal(y, expected)

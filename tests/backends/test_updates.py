@@ -86,7 +86,9 @@ def test_steps_are_the_formulas(optimizer: Any, groups: Any, clip: float | None)
     found = [steps(assigned, "lanes", threads, clip) for threads in (1, 2, 3)]
     expected = steps(assigned, "im2col", 1, clip)
     for name, (ours, theirs) in enumerate(zip(found[0], expected, strict=True)):
-        assert ours == pytest.approx(theirs, rel=2e-4, abs=2e-5), name
+        np.testing.assert_allclose(
+            ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=False, err_msg=str(name)
+        )
     for other in found[1:]:
         for ours, theirs in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -105,7 +107,7 @@ def test_an_own_optimiser_has_groups_too() -> None:
     ours = steps(Assignment(made, groups), "lanes", 2, None)
     theirs = steps(Assignment(Lion(0.1), package), "im2col", 1, None)
     for mine, other in zip(ours, theirs, strict=True):
-        assert mine == pytest.approx(other, rel=1e-4, abs=1e-5)
+        np.testing.assert_allclose(mine, other, rtol=5e-5, atol=5e-6, equal_nan=False)
 
 
 @pytest.mark.torch
@@ -141,8 +143,12 @@ def test_steps_are_pytorchs(ours: Any, name: str, arguments: dict[str, Any]) -> 
         executor.update(gradient, ours.lr)
         parameter.grad = torch.from_numpy(gradient.astype(np.float64))
         theirs.step()
-        assert model.parameter_vector == pytest.approx(
-            parameter.detach().numpy(), rel=1e-4, abs=2e-5
+        np.testing.assert_allclose(
+            model.parameter_vector,
+            parameter.detach().numpy(),
+            rtol=5e-5,
+            atol=1e-5,
+            equal_nan=False,
         )
 
 

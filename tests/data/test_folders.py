@@ -223,6 +223,22 @@ def test_pictures_of_two_classes_are_refused(pets: Path, link: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_part_that_was_read_before_hides_nothing_else(pets: Path) -> None:
+    """Whichever link comes first, of one class or of two of which one has no pictures there."""
+    before = sum(map(len, names(pets)))
+    for index in range(3):
+        put(pets.parent / "store" / "new" / f"{index}.png")
+        put(pets.parent / "store" / "old" / f"{index}.png")
+        put(pets.parent / "more" / f"{index}.png")
+    (pets / "cat" / "a").symlink_to(pets.parent / "store" / "new")
+    (pets / "cat" / "b").symlink_to(pets.parent / "store")
+    (pets.parent / "more" / "notes").mkdir()
+    (pets / "cat" / "notes").symlink_to(pets.parent / "more" / "notes")
+    (pets / "horse").symlink_to(pets.parent / "more")
+    assert sum(map(len, names(pets))) == before + 9
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_training_pictures_are_not_for_testing_by_a_link(tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         put(tmp_path / "train" / name / "a.png")

@@ -93,6 +93,10 @@ def test_weights_are_those_of_each_label() -> None:
     assert classifier.model_.parameter_vector == pytest.approx(model.parameter_vector, abs=1e-6)
     listed = CNNClassifier(class_weight=[{0: 1, 1: 5}, {0: 1, 1: 1}, {0: 2, 1: 1}])
     assert listed._with_label_weight(Y, None)[:, 0].tolist() == (1 + 4 * Y[:, 0]).tolist()
+    # One of the two may be left out, and a label may have one of them alone.
+    partial = CNNClassifier(class_weight=[{1: 5}, None, {0: 2}])
+    assert partial._with_label_weight(Y[:1] | True, None).tolist() == [[5, 1, 1]]
+    assert partial._with_label_weight(Y[:1] & False, None).tolist() == [[1, 1, 2]]
     ours = CNNClassifier(network, class_weight="balanced", **OPTIONS).fit(IMAGES, rare)
     theirs = OneVsRestClassifier(CNNClassifier(class_weight="balanced", **OPTIONS)).fit(
         IMAGES, rare
@@ -154,6 +158,8 @@ def test_one_pass_after_the_other() -> None:
         ({"loss": "cross_entropy"}, Y, ConfigurationError, "is not one of labels"),
         ({"loss": "mse"}, Y, ConfigurationError, "is not one of labels"),
         ({"class_weight": [{0: 1}]}, Y, ConfigurationError, "class_weight has 1 entries, y 3"),
+        ({"class_weight": {0: 1, 1: 2, 2: 3}}, Y, ConfigurationError, "dictionary of 0 and 1"),
+        ({"class_weight": np.ones(3)}, Y, ConfigurationError, "dictionary of 0 and 1"),
         ({"label_smoothing": 1.0}, Y, ConfigurationError, "label_smoothing must be"),
         ({"label_smoothing": 0.1, "loss": "bce_with_logits"}, Y, ConfigurationError, "no effect"),
         ({}, Y + np.arange(3), ValueError, "y should be a 1d array"),

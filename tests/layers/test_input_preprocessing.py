@@ -8,7 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn.data import Augment, Preprocessing
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import Concat, Conv2d, Flatten, Input, Linear, Model, ReLU
 from fastcnn.training import Run
@@ -94,6 +94,12 @@ def test_one_input_is_normalised_too() -> None:
     assert model.preprocessing.std == pytest.approx((x.std() / 255,))
     with pytest.raises(DataError, match="NaN"):
         model.normalise(np.full((2, 1, 4, 4), np.nan))
+    for shape in ((8, 1, 27, 28), (8, 28, 28), (8, 784)):
+        with pytest.raises(ShapeError, match=r"takes samples of shape \(1, 28, 28\)"):
+            model.normalise(np.zeros(shape))
+    for kind in (np.complex64, object, str):
+        with pytest.raises(DataError, match="samples: must be real numbers, got dtype"):
+            model.normalise(np.zeros((2, 1, 28, 28), kind))
 
 
 def test_one_input_alone_is_augmented(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((1, 1, 5, 8), (2, 1, 2, 4), {"padding": "same", "dilation": (2, 1)}),
     ((1, 1, 9, 9), (1, 1, 2, 3), {"stride": (3, 4), "dilation": (3, 2)}),
     ((17, 2, 3, 3), (2, 2, 3, 3), {"padding": 1}),
+    # Rows of columns and of pixels that end within a vector, and more of them than one block.
+    ((3, 2, 9, 11), (4, 2, 5, 5), {}),
+    ((2, 1, 5, 40), (3, 1, 3, 5), {"dilation": (1, 3)}),
+    ((2, 1, 3, 40), (2, 1, 1, 9), {"dilation": (1, 4), "padding": (0, 3)}),
+    ((6, 1, 14, 17), (1, 1, 2, 2), {}),
     ((1, 1, 1, 1), (1, 1, 1, 1), {}),
 ]
 

@@ -34,6 +34,20 @@ def test_classes_as_scikit_learn_counts_them() -> None:
     assert found["auc"] == pytest.approx(sk.roc_auc_score(y, probabilities, multi_class="ovr"))
 
 
+@pytest.mark.parametrize("ignored", [0, 2, -100])
+def test_a_class_that_is_ignored_does_not_count(ignored: int) -> None:
+    """As in the accuracy, also where it has a number that classes may have."""
+    generator = np.random.default_rng(5)
+    outputs, y = generator.standard_normal((60, 4)), generator.integers(0, 4, 60)
+    y[:9] = ignored
+    loss, kept = CrossEntropyLoss(ignore_index=ignored), y != ignored
+    found = compute(as_metrics("precision,recall,f1,iou,top1,top2"), outputs, y, loss)
+    assert found == compute(
+        as_metrics("precision,recall,f1,iou,top1,top2"), outputs[kept], y[kept], CrossEntropyLoss()
+    )
+    assert found["top1"] == pytest.approx(loss.correct(outputs, y) / kept.sum())
+
+
 def test_pixels_that_are_ignored_do_not_count() -> None:
     sk = pytest.importorskip("sklearn.metrics")
     outputs, y = GENERATOR.standard_normal((9, 3, 4, 5)), GENERATOR.integers(0, 3, (9, 4, 5))
@@ -236,8 +250,9 @@ def test_each_output_has_its_own(tmp_path: Path) -> None:
     model, history = train("other", metrics=both)
     error = np.abs(model.logits(X[90:])["size"] - sizes[90:]).mean()
     assert history.final["validation_both"] == pytest.approx(30 + error, rel=1e-5)
-    with pytest.raises(ConfigurationError, match="say of which"):
-        train("wrong", metrics="f1")
+    for name in ("f1", "top2", "top3"):
+        with pytest.raises(ConfigurationError, match="say of which"):
+            train("wrong", metrics=name)
 
 
 def test_values_are_no_classes() -> None:

@@ -89,8 +89,12 @@ def test_ranking_by_a_metric(digits: Any) -> None:
     assert measuring(base, "validation_largest") == (base, "validation_largest")
     assert measuring(Recipe(metrics="iou"), "top2")[0].metrics == "iou,top2"
     assert measuring(base, "accuracy") == (base, "validation_accuracy")
-    with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
-        measuring(base, "f2")
+    # Names stay names: what they mean does not always pass to another process.
+    assert measuring(base, "top2")[0].metrics == ["f1", largest, "top2"]
+    assert measuring(Recipe(metrics=largest), "top2")[0].metrics == [largest, "top2"]
+    for name in ("f2", "f1,iou", " f1", "recall,"):
+        with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
+            measuring(base, name)
     with pytest.raises(ConfigurationError, match="metric must be one of validation_accuracy"):
         rank(trials, "validation_iou")
 

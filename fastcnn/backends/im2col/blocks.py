@@ -84,7 +84,7 @@ def scattered(
     dy : ndarray, shape (M, N, OH, OW), contiguous
     matrix : ndarray, shape (M, C * KH * KW)
     """
-    padded, columns, numbers = _room(shape, window, dy.shape[2:], len(dy))
+    padded, columns, numbers = _room(shape, window, dy.shape[2:], len(dy), is_apart=True)
     zeros, image = np.zeros(matrix.shape[1], np.float32), empty(shape, np.float32)
     scatter_blocks(
         dy.reshape(-1), matrix.reshape(-1), zeros, padded, columns, image.reshape(-1), numbers
@@ -93,12 +93,22 @@ def scattered(
 
 
 def _room(
-    shape: tuple[int, ...], window: Window, output: tuple[int, ...], M: int
+    shape: tuple[int, ...],
+    window: Window,
+    output: tuple[int, ...],
+    M: int,
+    is_apart: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory for images with zeros around them and for columns; and the kernels' numbers."""
+    """Memory for images with zeros around them and for columns; and the kernels' numbers.
+
+    With ``is_apart`` rows of pixels are whole vectors. If one reached into the next row, reading
+    that would wait until it is written.
+    """
     C, N, H, W = shape
     (top, bottom), (left, right) = window.padding
     padded_size = (H + top + bottom, W + left + right)
+    if is_apart:
+        padded_size = (padded_size[0], -(-padded_size[1] // LANES) * LANES)
     K, floats = C * window.kernel[0] * window.kernel[1], C * padded_size[0] * padded_size[1]
     group = N if window.is_point else _samples(N, floats * 4, output[0] * output[1])
     rows = _rows(K, group * output[0], output[1])
@@ -109,7 +119,7 @@ def _room(
         width = -(-rows * output[1] // LANES) * LANES + LANES
         width += LANES if width // LANES % 2 == 0 else 0
         padded = _buffer("padded", group * floats + 4 * LANES)
-        columns = _buffer("columns", K * width)
+        columns = _buffer("columns", LANES + K * width)
     numbers = (*shape, top, left, *padded_size, *output, *window.kernel)
     numbers += (*window.stride, *window.dilation, group, rows, width, M)
     return padded, columns, np.array(numbers)

@@ -19,6 +19,7 @@ import numpy as np
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
 from fastcnn.backends.im2col.blocks import pass_over, scattered
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
+from fastcnn.backends.im2col.kernels import row_sums
 from fastcnn.backends.im2col.products import LANES, are_compiled
 from fastcnn.backends.one_row import on_sequences
 
@@ -75,7 +76,8 @@ def conv2d_backward(
     arguments = (stride, padding, dilation, groups)
     wants_x, wants_weight, wants_bias = output_mask
     window = Window(weight.shape[2:], stride, padding, dilation)
-    grad_bias = grad_output.sum(axis=(0, 2, 3)) if wants_bias else None
+    grad_output = _samples_first(_channels_first(grad_output))
+    grad_bias = bias_gradient(grad_output) if wants_bias else None
     turned = window.turned if groups == 1 and are_compiled(x[None], grad_output[None]) else None
     # Without zeros around the input the output may be much smaller, and so are products with dy.
     few = math.prod(x.shape[2:]) <= MOST_PIXELS * math.prod(grad_output.shape[2:])
@@ -161,6 +163,15 @@ def weight_gradient(
         dy_here = by_group[:, :, first : first + columns.shape[2]]
         gradient += np.matmul(dy_here, columns.swapaxes(1, 2))
     return gradient.reshape(weight.shape)
+
+
+def bias_gradient(grad_output: np.ndarray) -> np.ndarray:
+    """``db``, the sum of dy over all positions."""
+    if not are_compiled(grad_output[None]):
+        return np.asarray(grad_output.sum(axis=(0, 2, 3)))
+    sums = np.empty(grad_output.shape[1], np.float32)
+    row_sums(_channels_first(grad_output).reshape(-1), sums)
+    return sums
 
 
 def _blocks(

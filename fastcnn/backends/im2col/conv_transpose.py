@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
-from fastcnn.backends.im2col.conv import conv2d, input_gradient, weight_gradient
+from fastcnn.backends.im2col.conv import bias_gradient, conv2d, input_gradient, weight_gradient
 from fastcnn.backends.one_row import on_sequences
 
 
@@ -54,5 +54,5 @@ def conv_transpose2d_backward(
     return (
         conv2d(grad_output, weight, None, *arguments)[:, :, : x.shape[2], : x.shape[3]],
         weight_gradient(x, grad_output, weight, *arguments),
-        grad_output.sum(axis=(0, 2, 3)),
+        bias_gradient(grad_output),
     )

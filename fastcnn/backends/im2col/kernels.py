@@ -8,15 +8,19 @@ from llvmlite import ir
 from fastcnn.backends.im2col.products import outer, product
 from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.simd import (
+    INT32,
     INT64,
+    INT_VECTOR,
     LANES,
     add,
     constant,
     define,
+    emit_int_splat,
     emit_load,
     emit_shuffle,
     emit_store,
     first_lanes,
+    lane_sum,
     load,
     splat,
     store,
@@ -39,6 +43,16 @@ def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
         emit_store(builder, builder.fadd(emit_load(builder, pointer), spread), pointer)
 
 
+def _emit_lanes_from(builder: Any, begin: Any, count: Any, x: Any) -> Any:
+    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
+    begin, count = (emit_int_splat(builder, builder.trunc(n, INT32)) for n in (begin, count))
+    # Without a sign, lanes before the first are beyond all others.
+    inside = builder.icmp_unsigned("<", builder.sub(lanes, begin), count)
+    return builder.select(inside, x, constant(0.0))
+
+
+#: ``x`` in ``count`` lanes from some place on, which may be negative, else 0.
+_lanes_from = define("vector", _emit_lanes_from, "int64", "int64", "vector")
 #: Every second of 32 floats.
 _load_even = define("vector", _emit_load_even, None, "int64")
 #: Add to every second of 32 floats.
@@ -117,21 +131,35 @@ def _gather(padded, columns, width, first, rows, numbers):
 
 
 @linked
-def _scatter(columns, padded, width, first, rows, numbers):
+def _add_rows(columns, at, width, padded, target, OW, KW, dilation):
+    """Add to a row of pixels one output row's columns of KW pixels side by side; the stride is 1.
+
+    Columns are read from up to 15 floats before ``at`` on.
+    """
+    for j in range(0, OW + (KW - 1) * dilation, LANES):
+        total = load(padded, target + j)
+        for k in range(KW):
+            first = j - k * dilation
+            if -LANES < first < OW:
+                more = load(columns, at + k * width + first)
+                total = add(total, _lanes_from(-first, OW, more))
+        store(padded, target + j, total)
+
+
+@linked
+def _scatter(columns, padded, begin, width, first, rows, numbers):
     """Add every column to the pixels it came from, as in :func:`_gather`."""
     C, N, H, W, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w = numbers
-    line = 0
+    at_once = KW if stride_w == 1 else 1
     for c in range(C):
-        for k in range(KH * KW):
+        for k in range(0, KH * KW, at_once):
             tap = k // KW * dilation_h * W + k % KW * dilation_w
             n, i = first // OH, first % OH
             target = ((c * N + n) * H + i * stride_h) * W + tap
-            at = line * width
+            at = begin + (c * KH * KW + k) * width
             for _ in range(rows):
                 if stride_w == 1:
-                    for j in range(0, OW, LANES):
-                        more = first_lanes(OW - j, load(columns, at + j))
-                        store(padded, target + j, add(load(padded, target + j), more))
+                    _add_rows(columns, at, width, padded, target, OW, KW, dilation_w)
                 elif stride_w == 2:
                     for j in range(0, OW, LANES):
                         more = first_lanes(OW - j, load(columns, at + j))
@@ -145,7 +173,6 @@ def _scatter(columns, padded, width, first, rows, numbers):
                 if i == OH:
                     n, i = n + 1, 0
                     target = (c * N + n) * H * W + tap
-            line += 1
 
 
 @linked
@@ -185,8 +212,8 @@ def scatter_blocks(dy, matrix, zeros, padded, columns, image, numbers):
         for first in range(0, samples * OH, rows):
             R = min(rows, samples * OH - first)
             at, count = (sample * OH + first) * OW, R * OW
-            product(matrix, K, M, 1, K, dy, at, row, count, columns, 0, width, zeros)
-            _scatter(columns, padded, width, first, R, window)
+            product(matrix, K, M, 1, K, dy, at, row, count, columns, LANES, width, zeros)
+            _scatter(columns, padded, LANES, width, first, R, window)
         _cut_out(padded, image, sample, samples, (C, N, H, W, top, left, PH, PW))
 
 
@@ -223,3 +250,28 @@ def over_blocks(image, matrix, bias, other, padded, columns, y, gradient, number
                 product(matrix, M, K, K, 1, columns, begin, width, count, y, at, row, bias)
             if sums:
                 outer(other, M, at, row, columns, K, begin, width, count, gradient)
+
+
+#: Floats that are summed in float32, by lanes; their sums are added in float64.
+SUMMED = 64 * LANES
+
+
+@compiled("float32[:]", "out float32[:]")
+def row_sums(rows, sums):
+    """Fill ``sums`` with the sum of each of as many rows of an array."""
+    count = rows.size // sums.size
+    for m in range(sums.size):
+        total, after = 0.0, (m + 1) * count
+        for first in range(m * count, after, SUMMED):
+            end = min(first + SUMMED, after)
+            whole = end - (end - first) % (4 * LANES)
+            a = b = c = d = splat(np.float32(0))
+            for at in range(first, whole, 4 * LANES):
+                a = add(a, load(rows, at))
+                b = add(b, load(rows, at + LANES))
+                c = add(c, load(rows, at + 2 * LANES))
+                d = add(d, load(rows, at + 3 * LANES))
+            total += lane_sum(add(add(a, b), add(c, d)))
+            for at in range(whole, end):
+                total += rows[at]
+        sums[m] = total

@@ -140,9 +140,3 @@ def is_plain(g: ConvGeometry) -> bool:
 def beyond_output(g: ConvGeometry, axis: int) -> int:
     """Pixels by which whole tiles reach beyond the output."""
     return int(OUTPUTS * tiles(g.output[axis]) - g.output[axis])
-
-
-def tile_sides(outputs: int, inputs: int, padding: int, kernel: int) -> tuple[int, int]:
-    """Zeros that whole tiles read before and after the input."""
-    last = OUTPUTS * tiles(outputs) + kernel - 2 - padding
-    return max(0, padding), max(0, last - inputs + 1)

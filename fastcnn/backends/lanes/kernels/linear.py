@@ -25,12 +25,10 @@ from fastcnn.backends.lanes.kernels.layout import (
     TAPS,
     X_BLOCK,
     Y_BLOCK,
-    Z_SLOT,
     M,
     W,
     X,
     Y,
-    Z,
 )
 from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
 from fastcnn.backends.lanes.kernels.record import (
@@ -43,7 +41,7 @@ from fastcnn.backends.lanes.kernels.record import (
 )
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
-from fastcnn.codegen.transpose_tiles import transpose_tile
+from fastcnn.codegen.transpose_tiles import transpose_sums_tile, transpose_tile
 
 LANES = simd.LANES
 LINEAR_TILE_4X4 = linear_tile.sized(4, 4)
@@ -214,28 +212,23 @@ def reduce_partials(A, G, r, blocks, part, parts):
 
 
 @linked
-def reduce_kernels(A, G, r, blocks, worker, part, parts):
+def reduce_kernels(A, G, r, blocks, part, parts):
     """Gradients of IN kernels of TAPS weights, summed over blocks in order.
 
-    Partial gradients have a weight of all kernels side by side, 16 outputs of each of DOWN inputs
-    after the other, of CHANNELS outputs; with DOWN 1 the kernels' own order.
+    Partial gradients have the weights of 16 kernels one after the other, those of 16 outputs of
+    each of DOWN inputs, of CHANNELS outputs; with DOWN 1 the kernels are in their own order.
     """
     taps, inputs = r[TAPS], r[DOWN]
-    first, last = share(r[IN] // LANES, part, parts)
-    spare = r[Z] + worker * r[Z_SLOT]
-    for unit in range(first, last):
-        i = unit * LANES
-        for k in range(taps):
-            total = simd.load(A, r[EXTRA] + k * r[IN] + i)
-            for b in range(1, blocks):
-                source = r[EXTRA] + b * r[EXTRA_BLOCK] + k * r[IN] + i
-                total = simd.add(total, simd.load(A, source))
-            simd.store(A, spare + k * LANES, total)
-        output = unit // inputs * LANES
-        for lane in range(min(LANES, r[CHANNELS] - output)):
-            target = r[W] + ((output + lane) * inputs + unit % inputs) * taps
-            for k in range(taps):
-                G[target + k] = A[spare + k * LANES + lane]
+    unit, last = share(r[IN] // LANES, part, parts)
+    while unit < last:
+        output, c = unit // inputs * LANES, unit % inputs
+        units = min(inputs - c, last - unit)
+        source, target = r[EXTRA] + unit * taps * LANES, r[W] + (output * inputs + c) * taps
+        row, valid = inputs * taps, min(LANES, r[CHANNELS] - output)
+        for k in range(0, units * taps, LANES):
+            count, x = min(LANES, units * taps - k), source + k * LANES
+            transpose_sums_tile(A, x, count, r[EXTRA_BLOCK], blocks, G, target + k, row, valid)
+        unit += units
 
 
 def _linear(r: Row) -> Cost:

@@ -15,9 +15,7 @@ def reduce(r: Reach) -> Touches:
 def reduce_kernels(r: Reach) -> Touches:
     kernels, taps = r.count(L.IN) // LANES * LANES, r.count(L.TAPS)
     if kernels:
-        sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(taps, r[L.IN])
-        yield arena("EXTRA", sums, kernels)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), taps * LANES)
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), taps * kernels)
         inputs, outputs = r.count(L.DOWN, 1), r.count(L.CHANNELS)
         if kernels != -(-outputs // LANES) * LANES * inputs:
             raise ProgramError(f"{kernels} sums of kernels of {outputs} by {inputs} channels")

@@ -35,8 +35,8 @@ def weight_gradient(r: Reach) -> Touches:
     targets = r.table(L.M_TABLE, used * taps).reshape(used, taps).astype(np.int64)
     vectors = np.arange(inputs // LANES)
     first = vectors - vectors % together
-    found = LANES * first[:, None] + targets[vectors % together]
-    sums = Range(int(found.min()), int(found.max())) + r.along(outputs, inputs)
+    found = LANES * taps * first[:, None] + targets[vectors % together]
+    sums = Range(int(found.min()), int(found.max())) + r.along(outputs, inputs * taps)
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums)
     if r[L.M] >= 0:
         yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(outputs, 1), 1)

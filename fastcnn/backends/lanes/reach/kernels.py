@@ -225,7 +225,7 @@ def _following(table: np.ndarray) -> int:
 
 
 def _linear(r: Reach) -> Touches:
-    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(inputs, LANES))
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
     yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])

@@ -183,8 +183,7 @@ def winograd2d_gradient(r: Reach) -> Touches:
     room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
     if own:
-        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, count)
-        yield arena("EXTRA", weights, count)
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * count)
     else:
         sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
         yield arena("EXTRA", sums, count)
@@ -195,8 +194,7 @@ def winograd2d_weight_gradient(r: Reach) -> Touches:
     if kernels:
         products = r.workers(L.X, L.X_SLOT) + r.along(PRODUCTS, r[L.OUT])
         yield arena("X", products, kernels)
-        weights = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(9, r[L.IN])
-        yield arena("EXTRA", weights, kernels)
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * kernels)
 
 
 def winograd1d_weights(r: Reach) -> Touches:

@@ -54,7 +54,7 @@ ENTRIES = 4
 
 @linked
 def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
-    """One block's gradient of a convolution's weights: [tap][output][input].
+    """One block's gradient of a convolution's weights: [output][16 inputs][tap].
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; TAPS taps of a channel.
     A strip is some rows of outputs; STRIP_TABLE has POSITIONS of them. Pixels of X that a strip
@@ -87,7 +87,7 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
                     transpose_tile(A, x, r[X_CHANNEL], A, turned + q * PIXEL, LANES)
             begin, end = max(first - piece * tiles, 0), min(last - piece * tiles, tiles)
             for o in range(begin * ROWS, end * ROWS, ROWS):
-                d, sums = d0 + o * r[Y_CHANNEL], out + o * inputs + c0
+                d, sums = d0 + o * r[Y_CHANNEL], out + (o * inputs + c0) * taps
                 add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, strip > 0)
                 if r[M] >= 0 and piece == 0:
                     add_gradients(A, T, r, d, p0, count, biases + o, strip > 0)
@@ -111,11 +111,11 @@ def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
     while t < taps:
         left = taps - t
         if left == 3 or left > 4:
-            TILE_8X3(*sources, t, A, sums, r[IN], more)
+            TILE_8X3(*sources, t, A, sums, r[IN] * r[TAPS], more)
             t += 3
         elif left >= 2:
-            TILE_8X2(*sources, t, A, sums, r[IN], more)
+            TILE_8X2(*sources, t, A, sums, r[IN] * r[TAPS], more)
             t += 2
         else:
-            TILE_8X1(*sources, t, A, sums, r[IN], more)
+            TILE_8X1(*sources, t, A, sums, r[IN] * r[TAPS], more)
             t += 1

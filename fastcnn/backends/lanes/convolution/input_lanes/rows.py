@@ -61,7 +61,7 @@ def weight_gradient(
     kernel_rows, kernel_columns = np.mgrid[: g.kernel[0], : g.kernel[1]]
     inside = (kernel_rows * tap_down * len(columns) + kernel_columns * tap_along).ravel()
     group = np.arange(together)[:, None]
-    sums = np.arange(taps) * outputs * inputs
+    sums = np.arange(taps) * LANES
     count = outputs * inputs
     partial = {
         "extra": planner.allocate(taps * count * planner.blocks),
@@ -81,7 +81,7 @@ def weight_gradient(
         y_table=planner.table(grad.pixels()),
         s_table=planner.table((h * down * len(columns) + w * along) * PIXEL),
         tap_table=planner.table(group * room + inside * PIXEL),
-        m_table=planner.table(group * LANES + sums),
+        m_table=planner.table(group * LANES * taps + sums),
         strip_table=planner.table(np.stack(strips, axis=1)),
         x_channel=x.channel,
         y_channel=grad.channel,
@@ -94,5 +94,4 @@ def weight_gradient(
     else:
         sizes = {"in": count, "taps": taps, "channels": count, "down": 1}
         values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
-        planner.with_scratch(values, taps * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))

@@ -181,20 +181,19 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                     v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
                     products_of_samples(A, some, vectors, count, v, e, step, g, column, p0 > 0)
                 if own and p0 + count == tiles:
-                    weights = r[EXTRA] + block * r[EXTRA_BLOCK] + place
-                    size = (channels + LANES - 1) // LANES * LANES * inputs
+                    weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * place
                     for o in range(vectors):
                         for c in range(some):
-                            e, g = target + o * column, weights + o * inputs * LANES
-                            weight_gradient_tile(A, e + c * LANES, apart, A, g + c * LANES, size)
+                            e, g = target + o * column, weights + 9 * o * inputs * LANES
+                            g += 9 * c * LANES
+                            weight_gradient_tile(A, e + c * LANES, apart, A, g, LANES)
 
 
 @linked
 def winograd2d_weight_gradient(A, r, block, slot, part, parts):
-    """One block's gradient of IN kernels, weight by weight, from that of their transforms X."""
+    """One block's gradient of IN kernels, 16 by 16, from that of their transforms X."""
     first, last = share(r[IN] // LANES, part, parts)
     for unit in range(first, last):
         i = unit * LANES
-        weight_gradient_tile(
-            A, r[X] + slot * r[X_SLOT] + i, r[OUT], A, r[EXTRA] + block * r[EXTRA_BLOCK] + i, r[IN]
-        )
+        e, g = r[X] + slot * r[X_SLOT] + i, r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * i
+        weight_gradient_tile(A, e, r[OUT], A, g, LANES)

@@ -252,8 +252,7 @@ def weight_gradient(
         planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
     sizes |= {"channels": outputs, "down": inputs, "taps": 9}
     values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
-    reduction = planner.with_scratch(values, 9 * LANES)
-    planner.reductions.append((f"{name}: sum gradients", reduction))
+    planner.reductions.append((f"{name}: sum gradients", values))
 
 
 def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
