@@ -6,7 +6,7 @@ from threading import Thread
 import numpy as np
 
 import fastcnn
-from fastcnn.backends.im2col.memory import LARGE, Memory, empty, empty_like, recycling
+from fastcnn.backends.im2col.memory import LARGE, LINE, Memory, empty, empty_like, recycling
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.optim import SGD
@@ -20,6 +20,7 @@ def test_memory_is_used_again_when_nothing_refers_to_it() -> None:
     with recycling(Memory()):
         first = empty((LARGE,), np.float32)
         place, part = address(first), first.reshape(4, -1)[1:, ::2]
+        assert place % LINE == 0
         del first
         second = empty((LARGE,), np.float32)
         assert not np.shares_memory(part, second)

@@ -119,6 +119,7 @@ _PRODUCT_1X4 = _product_tile.sized(1, 4)
 _PRODUCT_4X1 = _product_tile.sized(4, 1)
 _PRODUCT_1X1 = _product_tile.sized(1, 1)
 _OUTER_4X4 = _outer_tile.sized(4, 4)
+_OUTER_2X4 = _outer_tile.sized(2, 4)
 _OUTER_1X4 = _outer_tile.sized(1, 4)
 _OUTER_4X1 = _outer_tile.sized(4, 1)
 _OUTER_1X1 = _outer_tile.sized(1, 1)
@@ -183,10 +184,12 @@ def outer(A, M, a0, arow, B, K, b0, brow, count, Y):
         b = b0 + j * brow
         i = 0
         while i < M:
-            height = 4 if M - i >= 4 else 1
+            height = 4 if M - i >= 4 else 2 if M - i >= 2 and width == 4 else 1
             a, place = a0 + i * arow, i * K + j
             if height == 4 and width == 4:
                 _OUTER_4X4(A, a, arow, B, b, brow, vectors, Y, place, K)
+            elif height == 2:
+                _OUTER_2X4(A, a, arow, B, b, brow, vectors, Y, place, K)
             elif width == 4:
                 _OUTER_1X4(A, a, arow, B, b, brow, vectors, Y, place, K)
             elif height == 4:
