@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.graph import Graph, Shape
+from fastcnn.backends.graph import Graph, Node, Shape
 
 
 def on_sequences(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,9 +47,21 @@ def on_maps(graph: Graph) -> Graph:
     nodes = tuple(
         replace(
             node,
+            arguments=_of_maps(node),
             input_shapes=tuple(map(with_one_row, node.input_shapes)),
             output_shape=with_one_row(node.output_shape),
         )
         for node in graph.nodes
     )
     return replace(graph, input_shape=with_one_row(graph.input_shape), nodes=nodes)
+
+
+def _of_maps(node: Node) -> dict[str, Any]:
+    """A node's arguments, in which dimensions of a sequence are those of a map of one row."""
+    made = dict(node.arguments)
+    if len(node.input_shapes[0]) == 2:
+        if "normalized_shape" in made:
+            made["normalized_shape"] = with_one_row(tuple(made["normalized_shape"]))
+        if "dim" in made:
+            made["dim"] = {2: -1, -2: -3}.get(made["dim"], made["dim"])
+    return made

@@ -1,5 +1,6 @@
 """Compiled functions by what they are made from: found in the cache, or compiled and kept."""
 
+import functools
 import hashlib
 import json
 import logging
@@ -82,8 +83,12 @@ report = Report()
 _addresses: dict[str, int] = {}
 
 
+@functools.cache
 def is_disabled() -> bool:
-    """Whether ``NUMBA_DISABLE_JIT`` asks for plain Python, as for debuggers and coverage."""
+    """Whether ``NUMBA_DISABLE_JIT`` asks for plain Python, as for debuggers and coverage.
+
+    Read once, as by numba: each compiled call asks.
+    """
     return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 

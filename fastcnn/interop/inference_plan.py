@@ -82,6 +82,11 @@ class Plan:
         """Shape of one output."""
         return self.steps[-1].node.output_shape
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether the network ends in a softmax, so that its outputs need none."""
+        return self.steps[-1].node.operation == "softmax"
+
 
 def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     """The steps of a model's inference, batch normalisation folded where it can be.

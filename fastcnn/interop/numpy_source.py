@@ -201,7 +201,7 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     lines, constants = _lines(plan)
     shape = model.graph().output_shape
     result = "x" if plan.output_shape == shape else f"x.reshape(len(x), {_sizes(shape)})"
-    if gives_classes(model):
+    if gives_classes(model) and not plan.gives_probabilities:
         result = f"softmax({result})"
     lines.append(f"    return {result}")
     atomic_write(path, _file(model, plan, lines, constants, classes).encode())

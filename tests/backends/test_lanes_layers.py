@@ -17,14 +17,27 @@ from fastcnn.layers import (
     Flatten,
     Input,
     Layer,
+    LayerNorm,
     Linear,
+    LogSoftmax,
     Model,
     Narrow,
+    RMSNorm,
     Sequential,
     Sigmoid,
+    Softmax,
     Unflatten,
 )
 from fastcnn.operations import OPERATIONS
+
+#: Layers whose arguments name dimensions of a sequence, which is a map of one row in the engine.
+SEQUENCES: list[tuple[Layer, CaseShape]] = [
+    (layer, (3, 5))
+    for layer in (
+        *(LayerNorm((3, 5)), LayerNorm(5), RMSNorm((3, 5)), RMSNorm(5)),
+        *(kind(dim) for kind in (Softmax, LogSoftmax) for dim in (1, 2, -1, -2)),
+    )
+]
 
 
 def network(layer: Layer, shape: CaseShape) -> Model:
@@ -48,7 +61,9 @@ def network(layer: Layer, shape: CaseShape) -> Model:
     )
 
 
-@pytest.mark.parametrize(("layer", "shape"), CASES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [*CASES, *SEQUENCES], ids=lambda value: repr(value)[:40]
+)
 def test_a_layer_is_the_engines(
     layer: Layer, shape: CaseShape, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -104,3 +119,12 @@ def test_statistics_of_the_batch_outside_training(layer: Any, threads: int) -> N
     expected = predict_logits(model, x, backend="im2col")
     actual = predict_logits(model, x, backend="lanes", threads=threads)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("layer", "shape"), SEQUENCES, ids=lambda value: repr(value)[:40])
+@pytest.mark.parametrize("count", [1, 21])
+def test_outputs_of_sequences(layer: Layer, shape: tuple[int, ...], count: int) -> None:
+    single = network(layer, shape)
+    x = np.random.default_rng(0).normal(0.0, 2.0, (count, *shape)).astype(np.float32)
+    found, expected = (predict_logits(single, x, backend=name) for name in ("lanes", "reference"))
+    assert found == pytest.approx(expected, abs=1e-5)

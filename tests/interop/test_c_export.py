@@ -338,6 +338,28 @@ def test_integer_outputs_are_numpys_bit_for_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(call(function, sample, 10)[1], want)
 
 
+def ending_in_softmax() -> Model:
+    layers = (Flatten(), Linear(CASE_CHANNELS * 42, 4, seed=1), Softmax(1))
+    return Sequential(*layers, input_shape=(CASE_CHANNELS, 7, 6))
+
+
+@needs_gcc
+@pytest.mark.parametrize("integers", [False, True])
+def test_a_network_that_ends_in_a_softmax_has_one(integers: bool, tmp_path: Path) -> None:
+    model = ending_in_softmax()
+    samples = samples_for(model, np.uint8, 0)
+    made = export_c(model, tmp_path / "net.h", calibration=samples if integers else None)
+    function = library_of(tmp_path).f
+    samples = samples_for(model, np.float32, 0)
+    expected = model.predict_proba(samples)
+    if made.integers is not None:
+        expected = made.integers.outputs(samples)
+    for sample, want in zip(samples, expected, strict=True):
+        best, got = call(function, sample, 4)
+        np.testing.assert_allclose(got, want, atol=1e-6)
+        assert best == got.argmax()
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     exponential = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponential / exponential.sum(axis=1, keepdims=True)

@@ -32,7 +32,7 @@ from fastcnn.layers import (
     Sigmoid,
 )
 from tests.browser import CHROMIUM, Browser
-from tests.interop.test_c_export import networks, sample_networks, samples_for
+from tests.interop.test_c_export import ending_in_softmax, networks, sample_networks, samples_for
 
 SAMPLES = 10
 needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
@@ -57,7 +57,7 @@ def digits() -> tuple[Model, tuple[str, ...]]:
 
 def for_pictures() -> dict[str, Model]:
     """Every kind of layer, with a rule for pictures."""
-    found = networks() | sample_networks()
+    found = networks() | sample_networks() | {"ends_in_softmax": ending_in_softmax()}
     for model in found.values():
         assert model.input_shape is not None
         rule = Pictures(tuple(model.input_shape), "stretch")

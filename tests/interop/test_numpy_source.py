@@ -13,6 +13,7 @@ import fastcnn
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import Conv2d, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
 from tests.interop.test_c_export import (
+    ending_in_softmax,
     networks,
     sample_networks,
     samples_for,
@@ -82,3 +83,10 @@ def test_values_stay_values(tmp_path: Path) -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     made = imported(export_numpy(model, tmp_path / "net.py")).predict(x)
     np.testing.assert_allclose(made, model.logits(x), rtol=1e-5)
+
+
+def test_a_network_that_ends_in_a_softmax_has_one(tmp_path: Path) -> None:
+    model = ending_in_softmax()
+    samples = np.random.default_rng(0).standard_normal((4, *(model.input_shape or ())))
+    found = imported(export_numpy(model, tmp_path / "net.py")).predict(samples)
+    np.testing.assert_allclose(found, model.predict_proba(samples), atol=1e-6)

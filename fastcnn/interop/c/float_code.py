@@ -10,8 +10,10 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.interop.c.names import label
 from fastcnn.interop.c.sample_code import (
+    LAST_LOOPS,
     SAMPLE_LOOPS,
     bilinear_step,
+    last_loop,
     loops_of,
     moving_step,
     response_step,
@@ -206,21 +208,6 @@ static inline void {name}_adaptive_max_pool2d(const float *x, float *y, const in
         }}
     }}
 }}""",
-    "softmax": """
-static inline int {name}_softmax(float *x, int count) {{
-    int best = 0;
-    float sum = 0.0f;
-    for (int i = 1; i < count; i++) {{
-        if (x[i] > x[best]) best = i;
-    }}
-    const float largest = x[best];
-    for (int i = 0; i < count; i++) {{
-        x[i] = expf(x[i] - largest);
-        sum += x[i];
-    }}
-    for (int i = 0; i < count; i++) x[i] /= sum;
-    return best;
-}}""",
 }
 
 
@@ -248,9 +235,9 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
         kinds[loops_of(step.node)] = None
         calls.append(_call(plan, index, step, name, constants))
     if is_classifier:
-        kinds["softmax"] = None
+        kinds[last_loop(plan)] = None
     body = "\n".join(calls)
-    known = LOOPS | SAMPLE_LOOPS
+    known = LOOPS | SAMPLE_LOOPS | LAST_LOOPS
     loops = [known[kind].format(name=name) for kind in kinds if kind in known]
     helpers = [
         text.format(name=name) for key, text in FUNCTIONS.items() if f"{name}_{key}(" in body
@@ -373,7 +360,8 @@ def _entries(
     """The functions that a program calls."""
     outputs = plan.steps[-1].size
     last = f"memory + {plan.offsets[-1]}"
-    finish = f"return {name}_softmax(outputs, {outputs});" if is_classifier else "return 0;"
+    loop = last_loop(plan)
+    finish = f"return {name}_{loop}(outputs, {outputs});" if is_classifier else "return 0;"
     result = "probabilities" if is_classifier else "outputs"
     upper = name.upper()
     run = f"""

@@ -6,7 +6,6 @@ from textwrap import fill, indent
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.interop.c.float_code import LOOPS as FLOAT_LOOPS
 from fastcnn.interop.c.float_code import conversions
 from fastcnn.interop.c.integer_pool_code import POOLINGS
 from fastcnn.interop.c.integer_sample_code import (
@@ -19,7 +18,7 @@ from fastcnn.interop.c.integer_sample_code import (
 from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
 from fastcnn.interop.c.names import identifier
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
-from fastcnn.interop.c.sample_code import moving_step
+from fastcnn.interop.c.sample_code import LAST_LOOPS, last_loop, moving_step
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import (
     WEIGHTED,
@@ -154,7 +153,7 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str
     known = LOOPS | SAMPLE_LOOPS
     loops = [known[kind].format(name=name) for kind in known if kind in writer.kinds]
     if is_classifier:
-        loops.append(FLOAT_LOOPS["softmax"].format(name=name))
+        loops.append(LAST_LOOPS[last_loop(network.plan)].format(name=name))
     run = _run(writer, body, is_classifier)
     parts = ("#include <math.h>\n#include <stdint.h>\n", *writer.constants, *loops, run)
     return "\n".join((*parts, conversions))
@@ -321,7 +320,8 @@ def _run(writer: _Writer, body: str, is_classifier: bool) -> str:
         last -= 1
     final = network.steps[last]
     assert final is not None
-    finish = f"return {name}_softmax(outputs, {outputs});" if is_classifier else "return 0;"
+    loop = last_loop(network.plan)
+    finish = f"return {name}_{loop}(outputs, {outputs});" if is_classifier else "return 0;"
     copy = ""
     if not final.gives_floats:
         place = f"(memory + {network.plan.offsets[-1]})[i]"

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Node
 from fastcnn.interop.expression import c_number as number
+from fastcnn.interop.inference_plan import Plan
 from fastcnn.interop.sample_steps import NORMS, SOFTMAX, is_bilinear, places_of, sets_of, taps_of
 
 #: In loops over sets of numbers g has sets, their size, the step in a set, and where factors are.
@@ -178,3 +179,36 @@ def set_step(title: str, node: Node, name: str, arrays: tuple[str, ...]) -> str:
         static const int g[] = {{{sizes}}};
         {name}_{kind}({", ".join(arrays)}, {tail}, g);
     }}"""
+
+
+#: What a classifier does with its outputs: its class, and the probabilities of logits.
+LAST_LOOPS = {
+    "softmax": """
+static inline int {name}_softmax(float *x, int count) {{
+    int best = 0;
+    float sum = 0.0f;
+    for (int i = 1; i < count; i++) {{
+        if (x[i] > x[best]) best = i;
+    }}
+    const float largest = x[best];
+    for (int i = 0; i < count; i++) {{
+        x[i] = expf(x[i] - largest);
+        sum += x[i];
+    }}
+    for (int i = 0; i < count; i++) x[i] /= sum;
+    return best;
+}}""",
+    "largest": """
+static inline int {name}_largest(const float *x, int count) {{
+    int best = 0;
+    for (int i = 1; i < count; i++) {{
+        if (x[i] > x[best]) best = i;
+    }}
+    return best;
+}}""",
+}
+
+
+def last_loop(plan: Plan) -> str:
+    """What finds the class of a classifier's outputs, and makes logits probabilities."""
+    return "largest" if plan.gives_probabilities else "softmax"

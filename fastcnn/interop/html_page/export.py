@@ -95,6 +95,7 @@ def export_html(
         "classes": classes,
         "shape": rule.shape,
         "result": result,
+        "softmax": is_classifier and not plan.gives_probabilities,
         "pictures": rule.to_dict(),
         "scale": scale.tolist(),
         "shift": shift.tolist(),

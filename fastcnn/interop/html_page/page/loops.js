@@ -290,5 +290,5 @@ function predict(network, sample) {
   });
   for (const step of network) step.run(numbers);
   const outputs = network[network.length - 1].output;
-  return MODEL.result === "classes" ? softmax(outputs) : Array.from(outputs);
+  return MODEL.softmax ? softmax(outputs) : Array.from(outputs);
 }
