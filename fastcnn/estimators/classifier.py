@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.estimators.base import NetworkEstimator
 from fastcnn.functional import sigmoid, softmax
+from fastcnn.layers.answers import ends_in
 from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, PythonLoss, as_loss
 
 
@@ -197,7 +198,9 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class or label, shape (N, classes), in the order of ``classes_``."""
         logits = self._logits(X)
-        return sigmoid(logits) if self._has_labels else softmax(logits)
+        if self._has_labels:
+            return sigmoid(logits)
+        return logits if ends_in(self.model_.graph(), "softmax")[0] else softmax(logits)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each sample, shape (N,); or its labels, (N, labels)."""

@@ -11,7 +11,7 @@ from fastcnn.execution.checks import as_batch, as_batch_size
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
-from fastcnn.layers.answers import Answers
+from fastcnn.layers.answers import Answers, ends_in
 from fastcnn.layers.packing import unpack
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class InferenceSession(Answers):
             len(self.output_shape) == 1
             and self.output_shape[0] > 1
             and not graph.outputs
-            and graph.nodes[-1].operation != "softmax"
+            and not ends_in(graph, "softmax")[0]
             and self.predicts in (None, "classes")
         )
         self.threads = _threads(threads)

@@ -73,12 +73,16 @@ class Answers(Meaning):
         }
 
 
+#: Operations that change no number outside training.
+KEEPING = ("flatten", "unflatten", "dropout", "dropout2d")
+
+
 def ends_in(graph: Graph, operation: str) -> list[bool]:
     """Whether each output of a network is that of an operation, but for its shape."""
     last = len(graph.nodes) - 1
     found = []
     for index in graph.nodes[last].inputs if graph.outputs else (last,):
-        while index >= 0 and graph.nodes[index].operation == "flatten":
+        while index >= 0 and graph.nodes[index].operation in KEEPING:
             index = graph.nodes[index].inputs[0]
         found.append(index >= 0 and graph.nodes[index].operation == operation)
     return found

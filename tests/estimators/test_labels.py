@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 import fastcnn
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.estimators import CNNClassifier
-from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.layers import Flatten, Linear, Sequential, Softmax
 from fastcnn.losses import BCEWithLogitsLoss
 
 random = np.random.default_rng(0)
@@ -170,3 +170,16 @@ def test_what_labels_do_not_take(
 ) -> None:
     with pytest.raises(error, match=message):
         CNNClassifier(network, **OPTIONS | arguments).fit(IMAGES, y)
+
+
+def test_outputs_that_are_probabilities_already() -> None:
+    """A network of one's own that ends in a softmax."""
+
+    def ends(shape: Any) -> Sequential:
+        return Sequential(Flatten(), Linear(64, 3, seed=0), Softmax())
+
+    classes = np.arange(240) % 3
+    classifier = CNNClassifier(ends, **OPTIONS | {"epochs": 1}).fit(IMAGES, classes)
+    found = classifier.predict_proba(IMAGES)
+    assert found == pytest.approx(classifier.decision_function(IMAGES), abs=1e-6)
+    assert found.sum(axis=1) == pytest.approx(np.ones(240), abs=1e-5)

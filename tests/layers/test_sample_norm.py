@@ -11,6 +11,7 @@ from fastcnn.layers import (
     BatchNorm1d,
     BatchNorm2d,
     Conv2d,
+    Dropout,
     Flatten,
     GroupNorm,
     InstanceNorm2d,
@@ -154,11 +155,10 @@ def test_probabilities_are_not_taken_for_logits() -> None:
     assert model.predict_proba(images).sum(axis=1) == pytest.approx(np.ones(96), abs=1e-6)
 
 
-def test_probabilities_of_a_network_that_gives_them() -> None:
-    import fastcnn
-
-    logits = fastcnn.Sequential(fastcnn.layers.Linear(4, 3, seed=0), input_shape=(4,))
-    model = fastcnn.Sequential(logits, fastcnn.layers.Softmax(1), input_shape=(4,))
+@pytest.mark.parametrize("after", [[], [Dropout(0.5)], [Flatten()]])
+def test_probabilities_of_a_network_that_gives_them(after: list[Layer]) -> None:
+    logits = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    model = Sequential(logits, Softmax(1), *after, input_shape=(4,))
     x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
     expected = logits.predict_proba(x)
     for found in (model.predict_proba(x), fastcnn.session(model).predict_proba(x)):
