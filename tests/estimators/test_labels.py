@@ -174,10 +174,7 @@ def test_what_labels_do_not_take(
 
 def test_outputs_that_are_probabilities_already() -> None:
     """A network of one's own that ends in a softmax."""
-
-    def ends(shape: Any) -> Sequential:
-        return Sequential(Flatten(), Linear(64, 3, seed=0), Softmax())
-
+    ends = Sequential(Flatten(), Linear(64, 3, seed=0), Softmax())
     classes = np.arange(240) % 3
     classifier = CNNClassifier(ends, **OPTIONS | {"epochs": 1}).fit(IMAGES, classes)
     found = classifier.predict_proba(IMAGES)
