@@ -32,7 +32,7 @@ def import_onnx(path: str | Path) -> Model:
     Parameters
     ----------
     path : path
-        A file with one input of shape (batch, C, H, W) and nodes for which fastcnn has layers, of
+        A file with inputs of shape (batch, ...) and nodes for which fastcnn has layers, of
         operator sets 7 to 25; weights of any floating-point type become float32, which is logged.
         Weights may be in files of their own in the same folder, as ``torch.onnx.export`` writes
         them. An input whose channels are last, ``(batch, H, W, C)``, and are put first by the
