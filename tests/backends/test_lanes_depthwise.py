@@ -10,9 +10,6 @@ from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
-from fastcnn.data.dataset import ArrayDataset
-from fastcnn.execution import make_executor
-from fastcnn.execution.workers import workers
 from fastcnn.layers import (
     Conv2d,
     ConvTranspose2d,
@@ -25,8 +22,7 @@ from fastcnn.layers import (
     Sequential,
     Sigmoid,
 )
-from fastcnn.losses import CrossEntropyLoss
-from fastcnn.optim import SGD
+from tests.backends.one_step import take_step
 
 #: Samples, channels, outputs of each, size, kernel, stride, padding, dilation.
 CASES = [
@@ -103,16 +99,7 @@ def test_steps_have_the_bits_of_other_kernels_on_any_threads(kind: str, batch: i
     found = []
     for name, threads in (("direct", 1), ("depthwise", 1), ("depthwise", 2), ("depthwise", 4)):
         model = network(kind)
-        with forced(name), workers(threads):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(0.5),
-                backend="lanes",
-                batch_size=batch,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        take_step(model, x, y, name, threads)
         found.append(model.parameter_vector.copy())
     for other in found[1:]:
         np.testing.assert_array_equal(found[0], other)

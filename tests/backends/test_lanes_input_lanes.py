@@ -9,11 +9,8 @@ from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.input_lanes import rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
-from fastcnn.data.dataset import ArrayDataset
-from fastcnn.execution import make_executor
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
-from fastcnn.losses import CrossEntropyLoss
-from fastcnn.optim import SGD
+from tests.backends.one_step import take_step
 
 
 @pytest.mark.parametrize(
@@ -138,17 +135,8 @@ def test_the_same_step_on_any_threads() -> None:
     found = {}
     for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 4))):
         model = network()
-        with forced(name):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(momentum=0.9),
-                backend="lanes",
-                batch_size=40,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(40), np.array([0.1]))
-            found[name, threads] = model.parameter_vector.copy()
+        take_step(model, x, y, name, threads, momentum=0.9, lr=0.1)
+        found[name, threads] = model.parameter_vector.copy()
     first = found[None, 1]
     np.testing.assert_allclose(first, found["direct", 1], rtol=0, atol=1e-5 * np.abs(first).max())
     for threads in (2, 4):

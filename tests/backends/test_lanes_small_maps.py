@@ -7,12 +7,9 @@ import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.data.dataset import ArrayDataset
-from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from fastcnn.losses import CrossEntropyLoss
-from fastcnn.optim import SGD
+from tests.backends.one_step import take_step
 
 KERNELS = {L.K_DIRECT_BATCH, L.K_DIRECT_BATCH_TURN, L.K_DIRECT_BATCH_GRADIENT}
 
@@ -91,16 +88,8 @@ def test_the_same_step_on_any_threads(pools: bool) -> None:
     found = {}
     for name, threads in (("direct", 1), *(("direct_batch", count) for count in (1, 2, 3))):
         model = network(pools)
+        take_step(model, x, y, name, threads, momentum=0.9, lr=0.1)
         with forced(name), workers(threads):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(momentum=0.9),
-                backend="lanes",
-                batch_size=150,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(150), np.array([0.1]))
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[:70])
     first = found["direct_batch", 1]
     for one, other in zip(first, found["direct", 1], strict=True):

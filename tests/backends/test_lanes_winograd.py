@@ -31,14 +31,11 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
-from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import make_executor, predict_logits
+from fastcnn.execution import predict_logits
 from fastcnn.execution.prepared import make_inference
-from fastcnn.execution.workers import workers
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
-from fastcnn.losses import CrossEntropyLoss
-from fastcnn.optim import SGD
+from tests.backends.one_step import take_step
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
@@ -250,16 +247,7 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
             Conv2d(11, 6, 5, stride=2, padding=4, bias=False, seed=2), fastcnn.GlobalAvgPool2d(),
             Flatten(), Linear(6, 5, seed=3), input_shape=(3, *size),
         )  # fmt: skip
-        with forced(name), workers(threads):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(0.5),
-                backend="lanes",
-                batch_size=batch,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        take_step(model, x, y, name, threads)
         found[name, threads] = model.parameter_vector.copy()
     for threads in (1, 2, 4):
         np.testing.assert_array_equal(found["winograd1d", threads], found["winograd1d", 1])
@@ -285,16 +273,7 @@ def test_gradients_both_ways_have_the_same_bits_on_any_threads(
             Conv2d(inputs, outputs, 3, padding=1, seed=0), fastcnn.GlobalAvgPool2d(), Flatten(),
             Linear(outputs, 5, seed=1), input_shape=(inputs, *size),
         )  # fmt: skip
-        with forced(name), workers(threads):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(0.5),
-                backend="lanes",
-                batch_size=batch,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        take_step(model, x, y, name, threads)
         found[name, threads] = model.parameter_vector.copy()
     for threads in (2, 3):
         np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
@@ -500,16 +479,7 @@ def test_both_ways_on_any_threads(size: int, batch: int, convolution: str) -> No
             fastcnn.ConvTranspose2d(17, 20, 3, padding=(1, 0), seed=4), ReLU(), Flatten(),
             Linear(20 * (size // 2) * (size // 2 + 2), 5, seed=5), input_shape=(6, size, size),
         )  # fmt: skip
-        with forced(name), workers(threads):
-            executor = make_executor(
-                model,
-                loss=CrossEntropyLoss(),
-                optimizer=SGD(0.5),
-                backend="lanes",
-                batch_size=batch,
-                threads=threads,
-            )
-            executor.train_steps(ArrayDataset(x, y), np.arange(batch), np.array([0.5]))
+        take_step(model, x, y, name, threads)
         with forced(name):
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
     first = found[convolution, 1]
