@@ -37,12 +37,20 @@ def input_tile(
     at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
 ) -> None:
     """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are asked for."""
-    for i in range(SIDE):
+    transform_tile(at, MATRICES.input, X, x0, xrow, ahead, V, v0, step)
+
+
+def transform_tile(
+    at: Emitter, matrix: Any, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """Store ``M d M^T`` of pixels as many as ``matrix`` has columns, each way."""
+    side = matrix.shape[1]
+    for i in range(side):
         for j in range(OUTPUTS):
             place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
             emit_prefetch(at.builder, at.pointer(X, place), level=3)
-    pixels = [load_all(at, SIDE, X, at.offset(x0, i, xrow), LANES) for i in range(SIDE)]
-    rows = emit_both_ways(at.builder, MATRICES.input, pixels)
+    pixels = [load_all(at, side, X, at.offset(x0, i, xrow), LANES) for i in range(side)]
+    rows = emit_both_ways(at.builder, matrix, pixels)
     store_all(at, [value for row in rows for value in row], V, v0, step)
 
 

@@ -9,15 +9,15 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     PRODUCTS,
     SIDE,
     place_inside,
+    transform_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
-    emit_both_ways,
     emit_product,
     load_all,
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_load, emit_prefetch
+from fastcnn.codegen.simd import LANES, emit_load
 
 #: Rows and columns of pixels that neighbouring tiles share.
 SHARED = SIDE - OUTPUTS
@@ -28,13 +28,7 @@ def adjoint_input_tile(
     at: Emitter, D: Any, d0: Any, drow: Any, ahead: Any, V: Any, v0: Any, step: Any
 ) -> None:
     """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are asked for."""
-    for i in range(OUTPUTS):
-        for j in range(OUTPUTS):
-            place = at.offset(at.offset(at.offset(d0, i, drow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(D, place), level=3)
-    pixels = [load_all(at, OUTPUTS, D, at.offset(d0, i, drow), LANES) for i in range(OUTPUTS)]
-    rows = emit_both_ways(at.builder, MATRICES.output.T, pixels)
-    store_all(at, [value for row in rows for value in row], V, v0, step)
+    transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
 
 
 @tile(0)
