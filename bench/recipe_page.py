@@ -1,6 +1,7 @@
 """docs/records.md from the records of recipes."""
 
 from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from bench.markdown import replaced
@@ -71,17 +72,14 @@ def with_records(readme: str, records: Sequence[Record]) -> str:
     shown = [name for name in SHOWN if name in own][:3]
     for name in shown:
         record, twin, published = own[name], twins.get(name), get(name).published
-        others = f"{twin.accuracy:.2f} % in {_seconds(twin.time)} s" if twin else ""
+        others = _reached(twin) if twin else ""
         known = ""
         if "seconds" in published:
             known = (
                 f"{published['accuracy']:.2f} % in {_seconds(published['seconds'])} s "
                 f"({published['machine']})"
             )
-        rows.append(
-            f"| `{name}`{_of(record)} | {record.accuracy:.2f} % in {_seconds(record.time)} s "
-            f"| {others} | {known} |"
-        )
+        rows.append(f"| `{name}`{_of(record)} | {_reached(record)} | {others} | {known} |")
     lines = ["See [docs/records.md](docs/records.md) for what whole trainings reach."]
     if rows:
         counts = [str(len(own[name].accuracies)) for name in shown]
@@ -103,7 +101,7 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
     lines = [f"### {name}", "", recipe.about, ""]
     rows = [
         f"| {record.contestant}{_of(record)} | {record.accuracy:.2f}{_spread(record)} "
-        f"| {_seconds(record.time)} | {len(record.seconds)} "
+        f"| {_seconds(record.time)} | {_seeds(record)} "
         f"| {_seconds(record.evaluation_seconds)} | {record.machine}, {record.threads} threads |"
         for record in records
     ]
@@ -140,5 +138,17 @@ def _spread(record: Record) -> str:
     return f" ({record.spread:.2f})" if len(record.accuracies) > 1 else ""
 
 
+def _reached(record: Record) -> str:
+    seconds = f" in {_seconds(record.time)} s" if record.seconds else ""
+    return f"{record.accuracy:.2f} %{seconds}"
+
+
+def _seeds(record: Record) -> str:
+    timed, seeds = len(record.seconds), len(record.accuracies)
+    return f"{seeds}" if timed == seeds else f"{seeds}, {timed} timed"
+
+
 def _seconds(value: float) -> str:
+    if isnan(value):
+        return ""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -41,6 +41,9 @@ def main(
     more: Annotated[
         bool, typer.Option("--more", help="Keep the seeds on record, and train from the others.")
     ] = False,
+    timed: Annotated[
+        bool, typer.Option(help="Keep seconds; for accuracies on a busy machine, --no-timed.")
+    ] = True,
     data: Annotated[str | None, typer.Option(help="Other data, such as a folder.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
     note: Annotated[str, typer.Option(help="What is special, such as a busy machine.")] = "",
@@ -54,7 +57,9 @@ def main(
     """Train by recipes from several seeds, and keep accuracies and seconds after each of them."""
     if not only_page:
         trainers = {By.fastcnn: [Own], By.torch: [Twin], By.both: [Own, Twin]}[by]
-        plan = Plan(seeds, threads, batch_size, max_steps, data, more, note, this_command(PROGRAM))
+        plan = Plan(
+            seeds, threads, batch_size, max_steps, data, more, timed, note, this_command(PROGRAM)
+        )
         for name in recipes or names():
             measure(name, plan, trainers, out, Console(highlight=False))
     if out == FILE:

@@ -83,48 +83,6 @@ class _FirstSecond(Callback):
             raise _EnoughError
 
 
-def measured(
-    recipe: NamedRecipe,
-    trainer: Trainer,
-    seeds: Sequence[int],
-    *,
-    threads: int,
-    command: str,
-    data: str = "",
-    note: str = "",
-    before: Record | None = None,
-) -> Iterator[Record]:
-    """Train from each seed; a record after each one, of all so far and of those before.
-
-    A training is timed as a whole, from the data in memory to the trained model: initial weights,
-    checks, augmentation and steps. Compilation is done before, and tests are timed apart.
-    """
-    trainer.warm()
-    accuracies = list(before.accuracies) if before else []
-    seconds = list(before.seconds) if before else []
-    tests: list[float] = []
-    for seed in seeds:
-        began = time.perf_counter()
-        trainer.train(seed)
-        ended = time.perf_counter()
-        accuracies.append(round(100 * trainer.test(), 4))
-        tests.append(time.perf_counter() - ended)
-        seconds.append(round(ended - began, 4))
-        yield Record(
-            recipe.name,
-            trainer.name,
-            list(accuracies),
-            list(seconds),
-            round(median(tests), 4),
-            threads,
-            machine(),
-            f"{datetime.now(UTC):%Y-%m-%d}",
-            command,
-            data,
-            note,
-        )
-
-
 @dataclass(frozen=True)
 class Plan:
     """How recipes are measured.
@@ -144,6 +102,8 @@ class Plan:
         In the place of the recipe's.
     more : bool
         Keep the seeds on record, and train from those that it lacks.
+    timed : bool
+        Whether seconds are kept; not those of a busy machine.
     note, command : str
     """
 
@@ -153,8 +113,52 @@ class Plan:
     max_steps: int | None = None
     data: str | None = None
     more: bool = False
+    timed: bool = True
     note: str = ""
     command: str = ""
+
+
+def measured(
+    recipe: NamedRecipe,
+    trainer: Trainer,
+    seeds: Sequence[int],
+    plan: Plan,
+    *,
+    data: str = "",
+    before: Record | None = None,
+) -> Iterator[Record]:
+    """Train from each seed; a record after each one, of all so far and of those before.
+
+    A training is timed as a whole, from the data in memory to the trained model: initial weights,
+    checks, augmentation and steps. Compilation is done before, and tests are timed apart. Where it
+    is not timed, its accuracy joins those on record, and their seconds and threads stay.
+    """
+    threads = plan.threads or default_threads()
+    trainer.warm()
+    accuracies = list(before.accuracies) if before else []
+    seconds = list(before.seconds) if before else []
+    tests: list[float] = []
+    for seed in seeds:
+        began = time.perf_counter()
+        trainer.train(seed)
+        ended = time.perf_counter()
+        accuracies.append(round(100 * trainer.test(), 4))
+        if plan.timed:
+            tests.append(time.perf_counter() - ended)
+            seconds.append(round(ended - began, 4))
+        yield Record(
+            recipe.name,
+            trainer.name,
+            list(accuracies),
+            list(seconds),
+            round(median(tests), 4) if tests else before.evaluation_seconds if before else 0.0,
+            before.threads if before and not plan.timed else threads,
+            machine(),
+            f"{datetime.now(UTC):%Y-%m-%d}",
+            plan.command,
+            data,
+            plan.note,
+        )
 
 
 def measure(
@@ -190,29 +194,33 @@ def measure(
     for make in trainers:
         trainer = make(recipe, train, test, threads)
         before = _on_record(recipe.name, trainer.name, path) if plan.more else None
-        if before is not None and (before.machine, before.threads) != (machine(), threads):
+        here = (machine(), threads)
+        if before is not None and plan.timed and (before.machine, before.threads) != here:
             raise ConfigurationError(
                 f"{recipe.name}: the seeds on record are of {before.machine}, {before.threads} "
-                f"threads, and these would be of {machine()}, {threads} threads"
+                f"threads, and these would be of {here[0]}, {threads} threads"
             )
         found = measured(
             recipe,
             trainer,
-            range(len(before.seconds) if before else 0, plan.seeds),
-            threads=threads,
-            command=plan.command,
+            range(len(before.accuracies) if before else 0, plan.seeds),
+            plan,
             data=train.name if plan.data else "",
-            note=plan.note,
             before=before,
         )
         for record in found:
             if path is not None:
                 add_record(record, path)
+            seconds = f" in {record.seconds[-1]:.2f} s" if plan.timed else ""
+            mean = (
+                f" in {record.time:.3f} s, test {record.evaluation_seconds:.2f} s"
+                if record.seconds
+                else ""
+            )
             console.print(
-                f"{recipe.name}, {record.contestant}, seed {len(record.seconds) - 1}: "
-                f"{record.accuracies[-1]:.2f} % in {record.seconds[-1]:.2f} s; mean "
-                f"{record.accuracy:.3f} % ({record.spread:.3f}) in {record.time:.3f} s, test "
-                f"{record.evaluation_seconds:.2f} s",
+                f"{recipe.name}, {record.contestant}, seed {len(record.accuracies) - 1}: "
+                f"{record.accuracies[-1]:.2f} %{seconds}; mean "
+                f"{record.accuracy:.3f} % ({record.spread:.3f}){mean}",
                 soft_wrap=True,
             )
 

@@ -41,7 +41,7 @@ def recipes(
             spread = f" ({record.spread:.2f})" if len(record.accuracies) > 1 else ""
             found = (
                 f"{record.accuracy:.2f}{spread}",
-                f"{record.time:.3g}",
+                f"{record.time:.3g}" if record.seconds else "",
                 str(len(record.accuracies)),
             )
         rows.append((each, recipe.data_name, *found))

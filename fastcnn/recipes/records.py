@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from math import nan
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -26,7 +27,8 @@ class Record:
     accuracies : list of float
         Accuracy of each seed, in percent of the test data.
     seconds : list of float
-        From the data in memory to the trained model, without compilation and tests.
+        From the data in memory to the trained model, without compilation and tests; of the seeds
+        that were timed, which need not be all.
     evaluation_seconds : float
         Seconds of one test, at the median.
     threads : int
@@ -63,8 +65,8 @@ class Record:
 
     @property
     def time(self) -> float:
-        """Mean seconds of a training."""
-        return fmean(self.seconds)
+        """Mean seconds of a training; not a number where none was timed."""
+        return fmean(self.seconds) if self.seconds else nan
 
 
 def records(path: Path = FILE) -> list[Record]:

@@ -50,7 +50,7 @@ def test_training_alone_is_timed(clock: Clock) -> None:
             clock.compute(10.0)
             return 0.5
 
-    *_, last = measured(small(), Fake(), range(3), threads=1, command="c")
+    *_, last = measured(small(), Fake(), range(3), Plan(threads=1, command="c"))
     assert last.seconds == [1.0, 2.0, 3.0]
     assert last.time == 2.0
     assert last.accuracies == [50.0] * 3
@@ -113,6 +113,14 @@ def test_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert added.accuracies == records(whole)[0].accuracies
     with pytest.raises(ConfigurationError, match=r"1 threads, and these would be of .*, 2 threads"):
         measure(name, replace(plan, seeds=4, threads=2), [Own], path, console)
+    measure(name, replace(plan, seeds=4, threads=2, timed=False), [Own], path, console)
+    (untimed,) = records(path)
+    assert untimed.accuracies[:3] == added.accuracies
+    assert (len(untimed.accuracies), untimed.threads) == (4, 1)
+    assert (untimed.seconds, untimed.evaluation_seconds) == (
+        added.seconds,
+        added.evaluation_seconds,
+    )
 
 
 def test_page() -> None:
@@ -122,6 +130,9 @@ def test_page() -> None:
     assert "| fastcnn | 99.10 (0.14) | 0.45 | 2 | 0.05 | a machine, 2 threads |" in text
     assert "| PyTorch channels_last | 99.10 (0.14) | 9 | 2 |" in text
     assert text.count("Not measured.") == len(names()) - 1
+    text = page([record(seconds=[0.45]), record(contestant="PyTorch channels_last", seconds=[])])
+    assert "| fastcnn | 99.10 (0.14) | 0.45 | 2, 1 timed | 0.05 |" in text
+    assert "| PyTorch channels_last | 99.10 (0.14) |  | 2, 0 timed |" in text
     published = get("cifar10-94").published
     assert f"| {published['where']} | 94.01 | 3.83 | | | A100 |" in text
 
@@ -144,6 +155,10 @@ def test_readme() -> None:
         "| `pytorch-mnist` | 99.10 % in 0.45 s |  | 99.18 % in 172 s (GTX 1660 Ti) |",
         "| `keras-mnist` | 99.10 % in 0.45 s |  |  |",
     ]
+    untimed = record(contestant="PyTorch channels_last", seconds=[])
+    assert "| `mnist-99` | 99.10 % in 0.45 s | 99.10 % |" in with_records(
+        place, [*measured, untimed]
+    )
     with pytest.raises(ValueError, match="records: begin"):
         with_records("nothing", measured)
 

@@ -159,8 +159,9 @@ def test_text() -> None:
 
 def test_records(tmp_path: Path) -> None:
     for record in recipes.records():
-        assert record.recipe.partition(", batch ")[0] in ALL
-        assert len(record.accuracies) == len(record.seconds) > 0
+        assert record.recipe.partition(",")[0] in ALL
+        assert len(record.accuracies) >= len(record.seconds)
+        assert record.accuracies
     path = tmp_path / "records.json"
     for text in ("{", '{"format": 2, "records": []}', '{"format": 1, "records": [{}]}'):
         path.write_text(text)
