@@ -21,6 +21,7 @@ import typer
 
 import fastcnn
 from bench.networks.tasks import TASKS
+from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.work import NETWORKS, make_model
 from fastcnn.interop import export_onnx
 from fastcnn.text_table import text_table
@@ -31,8 +32,8 @@ OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
 #: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
 WARM, TURN, CALLS = 0.008, 0.006, 3
-#: Seconds between looks at whether threads of this process still run, and what such a look takes.
-REST, STILL = 0.005, 0.0005
+#: Seconds that a contestant's threads may go on after its turn; others begin then in any case.
+PAUSE = 0.5
 TOLERANCE = 1e-4
 #: Whether ONNX Runtime's threads spin after a call, by what the table calls it.
 SPINNING = {"spins": "1", "sleeps": "0"}
@@ -56,15 +57,6 @@ def onnx_session(
     return lambda x: made.run(None, {name: x})[0]
 
 
-def rest() -> None:
-    """Sleep until no thread of this process runs."""
-    while True:
-        before = time.process_time()
-        time.sleep(REST)
-        if time.process_time() - before < STILL:
-            return
-
-
 def shortest(
     contestants: Sequence[Callable[[], Any]], seconds: float, clock: Callable[[], float]
 ) -> list[float]:
@@ -73,7 +65,7 @@ def shortest(
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         for index, run in enumerate(contestants):
-            rest()
+            rest(PAUSE)
             now = time.perf_counter()
             while time.perf_counter() < now + WARM:
                 run()

@@ -8,27 +8,6 @@ import pytest
 from bench import sessions
 
 
-@pytest.fixture
-def still(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Seconds that threads of the process run in each look to come."""
-    looks: list[float] = []
-    spent = [0.0]
-
-    def sleep(seconds: float) -> None:
-        assert seconds == sessions.REST
-        spent[0] += looks.pop(0)
-
-    monkeypatch.setattr(time, "sleep", sleep)
-    monkeypatch.setattr(time, "process_time", lambda: spent[0])
-    return looks
-
-
-def test_a_turn_begins_when_no_thread_runs(still: list[float]) -> None:
-    still += [0.005, 0.004, 0.001, 0.0, 0.0]
-    sessions.rest()
-    assert len(still) == 1
-
-
 def test_the_shortest_call_of_each_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     now = [0.0]
@@ -38,7 +17,7 @@ def test_the_shortest_call_of_each_counts(monkeypatch: pytest.MonkeyPatch) -> No
         order.append(name)
         now[0] += next(lengths[name])
 
-    monkeypatch.setattr(sessions, "rest", lambda: order.append("rest"))
+    monkeypatch.setattr(sessions, "rest", lambda most: order.append("rest"))
     monkeypatch.setattr(sessions, "WARM", 0.4)
     monkeypatch.setattr(sessions, "TURN", 0.0)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])

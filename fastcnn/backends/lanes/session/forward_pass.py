@@ -260,6 +260,7 @@ class _Memory:
             "context": self._context,
             "threads": owner._threads,
             "team": counters,
+            "moves": np.zeros(0, np.int64) if group is None else group.moves,
             "wake": 0 if group is None else group.bell.ring,
             "bell": 0 if group is None else group.bell.handle,
         }
