@@ -32,7 +32,7 @@ OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
 #: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
 WARM, TURN, CALLS = 0.008, 0.006, 3
-#: Seconds that a contestant's threads may go on after its turn; others begin then in any case.
+#: Seconds that a contestant's threads may run after its turn; the next one begins then in any case.
 PAUSE = 0.5
 TOLERANCE = 1e-4
 #: Whether ONNX Runtime's threads spin after a call, by what the table calls it.
