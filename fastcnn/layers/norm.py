@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count, as_dtype, as_flag, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
@@ -40,13 +40,15 @@ class _BatchNorm(Layer):
             if not 0.0 <= self.momentum <= 1.0:
                 raise ConfigurationError(f"{owner}: momentum must lie in 0..1, got {momentum!r}")
         claim((self.num_features,))
-        self.affine = bool(affine)
-        self.track_running_stats = bool(track_running_stats)
+        self.affine = as_flag(owner, "affine", affine)
+        self.track_running_stats = as_flag(owner, "track_running_stats", track_running_stats)
+        dtype = as_dtype(owner, dtype)
         arrays = {
             "weight": np.ones(self.num_features, dtype),
             "bias": np.zeros(self.num_features, dtype),
         }
-        wanted = {"weight": self.affine and bool(weight), "bias": self.affine and bool(bias)}
+        flags = {"weight": weight, "bias": bias}
+        wanted = {name: as_flag(owner, name, flag) and self.affine for name, flag in flags.items()}
         self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
         if self.track_running_stats:
             statistics = {

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from fastcnn.arguments import as_count, as_flag, as_sample_shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import (
     GELU,
@@ -25,6 +26,7 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
+from fastcnn.layers.init import generator_of
 
 #: Images below which :func:`auto_cnn` is small and drops units.
 FEW_SAMPLES = 2_000
@@ -53,13 +55,13 @@ def report_cnn(
     ConfigurationError
         If ``activation`` is not one of the three.
     """
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ConfigurationError(
             f"report_cnn: activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}"
         )
     dense = init.Kaiming() if activation == "relu" else init.Xavier()
     activate = ACTIVATIONS[activation]
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     conv = _conv_factory(generator)
     linear = _linear_factory(generator)
     return Sequential(
@@ -89,7 +91,7 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
     Proc. IEEE 86 (1998), section II-B.
     """
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     conv = _conv_factory(generator)
     linear = _linear_factory(generator)
     return Sequential(
@@ -118,7 +120,7 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     ----------
     Simonyan and Zisserman, arXiv:1409.1556, for stacks of 3x3 convolutions.
     """
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     conv = _conv_factory(generator)
     linear = _linear_factory(generator)
     return Sequential(
@@ -189,7 +191,7 @@ def _residual_network(
     blocks: int, num_classes: int, seed: int | None, in_channels: int
 ) -> Sequential:
     """A network of three stages of some blocks of 16, 32 and 64 channels."""
-    generator = np.random.default_rng(seed)
+    generator = generator_of(seed)
     conv = _conv_factory(generator)
     linear = _linear_factory(generator)
 
@@ -264,7 +266,10 @@ def airbench(
     ----------
     Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    generator, channels = np.random.default_rng(seed), 8 * input_shape[0]
+    as_sample_shape(input_shape)
+    if not isinstance(widths, (tuple, list)):
+        raise ConfigurationError(f"airbench: widths must be numbers of channels, got {widths!r}")
+    generator, channels = generator_of(seed), 8 * input_shape[0]
     layers: dict[str, Layer] = {
         "whiten": Conv2d(input_shape[0], channels, 2, bias_init=init.Constant(0.0), seed=generator),
         "gelu0": GELU(),
@@ -282,7 +287,7 @@ def airbench(
             layers[f"gelu{index}"] = GELU()
             channels = width
     head = Linear(channels, num_classes, bias=False, seed=generator)
-    if unit_head:
+    if as_flag("airbench", "unit_head", unit_head):
         head.weight[...] /= head.weight.std(ddof=1)
     layers |= {
         "pool": MaxPool2d(3),
@@ -328,12 +333,12 @@ def auto_cnn(
     >>> fastcnn.models.auto_cnn((3, 64, 64), 5, samples=400, seed=0).num_parameters
     98325
     """
-    if len(input_shape) != 3 or min(*input_shape, num_classes, samples) < 1:
-        raise ConfigurationError(
-            f"auto_cnn needs images (C, H, W), classes and samples, got {tuple(input_shape)}, "
-            f"{num_classes} and {samples}"
-        )
-    generator = np.random.default_rng(seed)
+    as_sample_shape(input_shape)
+    for name, number in (("num_classes", num_classes), ("samples", samples)):
+        as_count("auto_cnn", name, number)
+    if len(input_shape) != 3:
+        raise ConfigurationError(f"auto_cnn needs images (C, H, W), got {input_shape}")
+    generator = generator_of(seed)
     conv = _conv_factory(generator)
     few = samples < FEW_SAMPLES
     channels, side = input_shape[0], min(input_shape[1:])
