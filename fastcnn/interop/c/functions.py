@@ -14,7 +14,7 @@ def called_functions(file: str, name: str, code: str, **numbers: int) -> list[st
     file : str
         One of this package's folder ``code``. An empty line is between functions.
     name : str
-        What ``NAME`` stands for in it.
+        What replaces ``NAME`` in it.
     code : str
     **numbers
         Words of the file, such as ``UNIT_BITS``, and their values.
