@@ -209,7 +209,7 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
 
 
 #: Schedules that do not depend on the number of epochs.
-OPEN_ENDED = ("constant", "step")
+OPEN_ENDED = ("constant", "step", "multi-step")
 #: Parts of a config that may differ when a run is resumed.
 FREE = (
     "training.epochs",

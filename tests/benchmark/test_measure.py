@@ -61,11 +61,11 @@ def test_rest_until_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch)
             clock.busy += seconds
 
     monkeypatch.setattr(clock, "sleep", spin)
-    measuring._rest(64.0)
+    measuring.rest(64.0)
     assert clock.now == 1.0
     # A thread that never ends is waited for as long as was asked.
     spinning[0] = 1e9
-    measuring._rest(0.5)
+    measuring.rest(0.5)
     assert clock.now == 1.5
 
 
