@@ -118,8 +118,19 @@ ALLOWED = {
     "weights": set(),
     "text_table": set(),
     "cores": set(),
+    "scalars": set(),
 }
-EVERYWHERE = {"cores", "errors", "extras", "files", "named", "notebook", "text_table", ""}
+EVERYWHERE = {
+    "cores",
+    "errors",
+    "extras",
+    "files",
+    "named",
+    "notebook",
+    "scalars",
+    "text_table",
+    "",
+}
 #: layers offer ``predict``; the runner is imported inside that method alone.
 EXCEPTIONS = {("layers/prediction.py", "execution")}
 HEAVY = {
