@@ -75,8 +75,7 @@ class RateSearch:
         axes.set_ylim(low - 0.1 * abs(first - low), first + 0.6 * abs(first - low))
         axes.legend(frameon=False)
         axes.grid(alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
         return figure
 
 
