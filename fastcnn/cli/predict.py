@@ -54,8 +54,8 @@ def predict(
     backend: Annotated[
         str | None,
         typer.Option(
-            help=f"reference, im2col or lanes; by default im2col for up to {FEW} pictures, as it is "
-            "ready sooner, and lanes for more."
+            help="reference, im2col or lanes; by default im2col, which is ready sooner, for up to "
+            f"{FEW} pictures, and lanes for more."
         ),
     ] = None,
 ) -> None:
