@@ -26,6 +26,8 @@ class Group:
         All nodes of the group.
     relu, pooled : bool
         Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
+    capped : bool
+        Whether ReLU6 is fused to the operation.
     adds : bool
         Whether the second source is added to what the operation makes of the first, before ReLU.
     whole : bool
@@ -43,6 +45,7 @@ class Group:
     target: int
     relu: bool = False
     pooled: bool = False
+    capped: bool = False
     adds: bool = False
     whole: bool = False
     by_block: bool = False
@@ -121,6 +124,24 @@ def fuse_sums(
                     group = last
                     break
         found.append(group)
+        makers[group.target] = group
+    return found
+
+
+def fuse_caps(groups: list[Group], operations: tuple[str, ...]) -> list[Group]:
+    """Let some operations cut off what ReLU6, their only reader, would cut off."""
+    readers = Counter(source for group in groups for source in group.sources)
+    found: list[Group] = []
+    makers: dict[int, Group] = {}
+    for group in groups:
+        last = makers.get(group.source) if group.operation == "relu6" else None
+        fuses = last is not None and last.operation in operations
+        if last and fuses and not last.pooled and readers[group.source] == 1:
+            last.capped, last.target = True, group.target
+            last.members += group.members
+            group = last
+        else:
+            found.append(group)
         makers[group.target] = group
     return found
 
