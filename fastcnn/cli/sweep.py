@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -14,6 +13,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from fastcnn.cli.lines import complain
 from fastcnn.cli.run_folder import free_folder
 from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
@@ -37,9 +37,10 @@ def sweep(
     parameters: Annotated[
         list[str],
         typer.Argument(
+            metavar="NAME=VALUES",
             help="NAME=VALUE,VALUE,... or, for random search, NAME=LOW..HIGH (log:LOW..HIGH for "
             "a logarithmic range). Names are the options of fastcnn train with underscores, such "
-            "as lr, batch_size, weight_decay."
+            "as lr, batch_size, weight_decay.",
         ),
     ],
     trials: Annotated[
@@ -47,7 +48,7 @@ def sweep(
         typer.Option(min=1, help="Number of random trials; by default the whole grid is run."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")
+        str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
     ] = None,
     data_dir: DataDir = None,
     image_size: ImageSize = None,
@@ -156,7 +157,7 @@ def sweep(
                         ranking(rank(results, metric)[:SHOWN], varied, done, metric), refresh=True
                     )
                 else:
-                    console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
+                    console.say(f"{done}: {describe(trial, metric)}")
         except KeyboardInterrupt:
             stream.close()  # type: ignore[attr-defined]
             code = 130
@@ -179,16 +180,15 @@ def sweep(
             command = f"best{mean}: fastcnn train {source}{options}"
             console.print(command, soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
-        console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
+        console.say(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}")
     if code:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         raise SystemExit(code)
     failed = [trial for trial in results if trial.status == "failed"]
     if failed:
-        print(
+        complain(
             f"{len(failed)} of {len(results)} trials failed; the first: "
-            f"{describe(failed[0], metric)}",
-            file=sys.stderr,
+            f"{describe(failed[0], metric)}"
         )
         raise SystemExit(1)
 
@@ -202,6 +202,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         If it is neither.
     """
     from fastcnn.errors import ConfigurationError
+    from fastcnn.optim.groups import value_of
     from fastcnn.training.sweep import Span
 
     name, sign, values = text.partition("=")
@@ -209,21 +210,12 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     if not sign or not name or not values:
         raise ConfigurationError(f"{text!r}: write NAME=VALUE,VALUE or NAME=LOW..HIGH")
     if ".." not in values:
-        return name, [_value(part) for part in values.split(",") if part]
-    low, high = (_value(part) for part in values.removeprefix("log:").split("..", 1))
+        return name, [value_of(part) for part in values.split(",") if part]
+    low, high = (value_of(part) for part in values.removeprefix("log:").split("..", 1))
     if isinstance(low, str) or isinstance(high, str):
         raise ConfigurationError(f"{text!r}: a range needs two numbers")
     whole = isinstance(low, int) and isinstance(high, int)
     return name, Span(low, high, log=values.startswith("log:"), whole=whole)
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 #: What the table of trials has of each.
@@ -232,6 +224,8 @@ COLUMNS = ("validation_accuracy", "validation_loss", "train_loss")
 
 def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = "") -> Table:
     """A table of trials, in the order given, with the metric that they are ranked by."""
+    from fastcnn.training.history import cell
+
     columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)
     table = Table(
         "",
@@ -244,16 +238,10 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = 
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
         numbers = [trial.status, *[""] * (len(columns) - 1)]
         if last is not None:
-            numbers = [_cell(last[name], name) for name in columns]
+            numbers = [cell(last[name], name) for name in columns]
         settings = (str(trial.settings[name]) for name in varied)
         table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
     return table
-
-
-def _cell(value: float | None, name: str) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
 def describe(trial: "Trial", metric: str) -> str:

@@ -186,8 +186,10 @@ class EarlyStopping(Monitor):
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
         """Ask for the end when patience is over."""
         if self.waited >= self.patience:
+            kept = "; its weights are kept" if self.restore_best else ""
             self.control.stop(
-                f"{self.monitor} has not improved since epoch {self.best_epoch} ({self.best:.4g})"
+                f"{self.monitor.replace('_', ' ')} has not improved since epoch "
+                f"{self.best_epoch} ({self.best:.4g}){kept}"
             )
 
     def on_train_end(self, history: History) -> None:
