@@ -3,7 +3,6 @@
 ``make bench-report`` runs them all and writes the page.
 """
 
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
@@ -19,8 +18,11 @@ from bench.scaling_figure import scaling_figure
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.suites import SUITES, Scope, Table, run_tables
+from fastcnn.cli import run
+from fastcnn.cli.app import in_paragraphs
+from fastcnn.cli.bench import one_of
 from fastcnn.data import load, load_default
-from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.errors import ConfigurationError
 from fastcnn.training.figure import save_figure
 
 PROGRAM = "python -m bench"
@@ -42,7 +44,7 @@ class Suite(StrEnum):
 
 
 def main(
-    suites: Annotated[list[Suite], typer.Argument(help="What to measure.")],
+    suites: Annotated[list[str], typer.Argument(metavar="SUITE", help=f"{', '.join(Suite)}.")],
     network: Annotated[
         list[str] | None, typer.Option(help="Network of step and inference; may be repeated.")
     ] = None,
@@ -65,12 +67,24 @@ def main(
 ) -> None:
     """Measure this project next to other libraries, for its own pages.
 
-    The suites of `fastcnn bench` with all libraries, and: accuracy (seconds to 95, 98, 99 %),
-    startup (import and first gradient of fresh processes, cold and warm, and their memory), process
-    (a whole `fastcnn train`), scaling (cost and memory along batch, threads, image size, channels
-    and depth; a cost that rises is flagged). `python -m bench records` has options of its own.
+    The suites of fastcnn bench with all libraries, and these:
+
+    accuracy: seconds until 95, 98 and 99 % of the test images are right.
+
+    startup: import and first gradient of fresh processes, cold and warm, and their memory.
+
+    process: a whole fastcnn train.
+
+    scaling: cost and memory along batch, threads, image size, channels and depth; a cost that
+    rises is flagged.
+
+    python -m bench records has options of its own.
+
+    Example: python -m bench step layer --quick --out results
     """
-    chosen = set(Suite) - {Suite.all} if Suite.all in suites else set(suites)
+    chosen = {one_of(Suite, name) for name in suites}
+    if Suite.all in chosen:
+        chosen = set(Suite) - {Suite.all}
     if axis and Suite.scaling not in chosen:
         raise ConfigurationError("--axis does nothing without the suite scaling")
     console = Console(highlight=False)
@@ -154,12 +168,17 @@ OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
     "process": process_tables,
 }
 
+
+def application(arguments: list[str]) -> typer.Typer:
+    """The application of one command; takes the name of another out of the arguments."""
+    command = main
+    if arguments[:1] == ["records"]:
+        del arguments[0]
+        command = records.main
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    app.command(help=in_paragraphs(command.__doc__))(command)
+    return app
+
+
 if __name__ == "__main__":
-    try:
-        if sys.argv[1:2] == ["records"]:
-            del sys.argv[1]
-            typer.run(records.main)
-        else:
-            typer.run(main)
-    except FastcnnError as error:
-        raise SystemExit(f"error: {error}") from None
+    run(application)

@@ -224,7 +224,7 @@ def _layers(report: Report) -> list[str]:
                 _variant(peers["PyTorch"]),
                 *(_median(peers[name]) for name in FURTHER),
                 _ahead(own, peers),
-                own.note if own else "",
+                _rate(own) if own else "",
             )
         )
         faster += [
@@ -275,6 +275,12 @@ def _layers(report: Report) -> list[str]:
 
 def _notes(title: str, notes: Sequence[str]) -> list[str]:
     return [f"**{title}:** " + "; ".join(notes) + ".", ""] if notes else []
+
+
+def _rate(row: Result) -> str:
+    if row.rate is None or row.share is None:
+        return ""
+    return f"{row.rate / 1e9:.0f} GFLOP/s, {row.share:.0%} of peak"
 
 
 def _median(row: Result | None) -> str:

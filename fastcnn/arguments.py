@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.backends import geometry
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.scalars import plain
 
 #: How GELU is computed: by the normal distribution function, or by its approximation.
 APPROXIMATIONS = ("none", "tanh")
@@ -307,11 +308,12 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
 
 def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> float:
     """A finite number above a bound."""
-    is_number = isinstance(value, (int, float, np.integer, np.floating))
-    if not is_number or isinstance(value, bool) or not above < value <= sys.float_info.max:
+    number = plain(value)  # a bound does not fit into float32
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not above < number <= sys.float_info.max:
         bound = "" if above == -math.inf else f" above {above:g}"
         raise ConfigurationError(f"{owner}: {name} must be a finite number{bound}, got {value!r}")
-    return float(value)
+    return float(number)
 
 
 def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
@@ -323,16 +325,13 @@ def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> st
     return str(value)
 
 
-def as_smoothing(value: float) -> float:
-    if not 0.0 <= value < 1.0:
-        raise ConfigurationError(f"label_smoothing must be at least 0 and below 1, got {value!r}")
-    return float(value)
-
-
-def as_rate(p: float) -> float:
-    if not 0.0 <= p < 1.0:
-        raise ConfigurationError(f"dropout: p must be at least 0 and below 1, got {p!r}")
-    return float(p)
+def as_share(owner: str, name: str, value: Any) -> float:
+    """A number of at least 0 and below 1."""
+    number = plain(value)
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if not is_number or not 0.0 <= number < 1.0:
+        raise ConfigurationError(f"{owner}: {name} must be at least 0 and below 1, got {value!r}")
+    return float(number)
 
 
 def as_key(key: int) -> int:

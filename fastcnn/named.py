@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import plain
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Named:
     def _described(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return [self._described(each) for each in value]
-        return self.describe(value) if is_dataclass(value) else value
+        return self.describe(value) if is_dataclass(value) else plain(value)
 
     def from_description(self, description: Mapping[str, Any]) -> Any:
         """The object that :meth:`describe` has described.

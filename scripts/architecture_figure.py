@@ -24,6 +24,7 @@ SMALL = {
     "files",
     "named",
     "notebook",
+    "scalars",
     "text_table",
     "weights",
     "__init__",

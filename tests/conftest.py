@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,26 @@ def all_cores() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("empty")
+
+
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Names of files and folders mean nothing that happens to lie where the tests were started."""
-    monkeypatch.chdir(tmp_path)
+def own_folder(
+    request: pytest.FixtureRequest, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Names of files and folders mean nothing that happens to lie where the tests were started.
+
+    A test with ``tmp_path`` is there. A folder for each of the others would take longer to make
+    and to remove than many of them run.
+    """
+    writes = "tmp_path" in request.fixturenames
+    monkeypatch.chdir(request.getfixturevalue("tmp_path") if writes else empty_folder)
+    yield
+    if os.listdir(empty_folder):
+        shutil.rmtree(empty_folder)
+        empty_folder.mkdir()
 
 
 @pytest.fixture

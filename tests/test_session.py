@@ -1,5 +1,6 @@
 """Prepared inference: the same outputs, from any thread, whatever number of threads computes."""
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.session import team
+from fastcnn.backends.lanes.session import conductor, team
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, Linear, Sequential
@@ -234,3 +235,38 @@ def test_a_forked_process_goes_on_alone() -> None:
         "assert same and os.waitpid(child, 0)[1] == 0"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a team of its own, on a machine that seems to have three cores."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("only Linux tells threads where to run")
+    here = [0]
+    moved: list[tuple[int, int]] = []
+    get_core = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: here[0])
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+
+    def set_cores(thread: int, size: int, mask: int) -> int:
+        moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
+        return 0
+
+    move = kind(set_cores)
+    monkeypatch.setattr(team, "_team", None)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3})
+        session = fastcnn.session(network("vgg_small"), threads=2)
+    mine = team._team
+    assert mine is not None
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in (get_core, move)]
+    mine.moves[[conductor.CORE_OF, conductor.SET_CORES]] = addresses
+    x = samples(network("vgg_small"), 1)
+    while not mine.moves[conductor.FIRST_HELPER]:
+        session.logits(x)
+    mine.counters[conductor.AVOIDED] = -1
+    moved.clear()
+    for core in (0, 0, 3, 1, 7):
+        here[0] = core
+        session.logits(x)
+    helper = int(mine.moves[conductor.FIRST_HELPER])
+    assert helper == mine.threads[0].native_id
+    assert moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]

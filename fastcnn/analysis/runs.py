@@ -142,8 +142,7 @@ class RunComparison:
             axes.set_ylabel(unit)
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.25)
-            for side in ("top", "right"):
-                axes.spines[side].set_visible(False)
+            axes.spines[["top", "right"]].set_visible(False)
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(
             handles,

@@ -42,8 +42,7 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
             axes.scatter(positions[:1], values[:1], s=60, color=TEST_COLOUR, zorder=3, label="best")
         axes.set_xlabel("trial" if name == "number" else name)
         axes.grid(alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(names) :]:
         axes.set_axis_off()
     for axes in panels[::columns]:

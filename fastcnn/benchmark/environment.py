@@ -131,7 +131,10 @@ def why_absent(library: str) -> str | None:
     if done.returncode == 0:
         return None
     *_, reason = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    log.warning("not measured: %s (%s), which %s installs", library, reason, EXTRAS[library])
+    why = f"cannot be used ({reason})"
+    if reason.startswith("ModuleNotFoundError"):
+        why = "is not installed"
+    log.warning("not measured: %s, which %s: %s", library, why, EXTRAS[library])
     return reason
 
 

@@ -39,28 +39,33 @@ def im2col_in_numpy(dy: np.ndarray, x: np.ndarray, w: np.ndarray, p: int) -> Gra
     N, O, H, W = dy.shape
     C, K = w.shape[1:3]
     padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    windows = sliding_window_view(padded, (K, K), (2, 3))  # (N, C, H, W, K, K)
-    columns = windows.transpose(1, 4, 5, 0, 2, 3).reshape(C * K * K, N * H * W)
-    rows = dy.swapaxes(0, 1).reshape(O, N * H * W)
+    # Windows have the shape (N, C, H, W, K, K).
+    windows = sliding_window_view(padded, (K, K), (2, 3))
+    columns = windows.transpose(1, 4, 5, 0, 2, 3).reshape(C * K * K, -1)
+    rows = dy.swapaxes(0, 1).reshape(O, -1)
     dw = (rows @ columns.T).reshape(w.shape)
     back = (w.reshape(O, -1).T @ rows).reshape(C, K, K, N, H, W)
     dx = np.zeros((C, N, H + 2 * p, W + 2 * p), x.dtype)
     for k in range(K):
         for l in range(K):
             dx[:, :, k : k + H, l : l + W] += back[:, k, l]
-    return dx[:, :, p : p + H, p : p + W].swapaxes(0, 1), dw, rows.sum(axis=1)
+    dx = dx[:, :, p : p + H, p : p + W].swapaxes(0, 1)
+    return dx, dw, rows.sum(axis=1)
 
 
 def im2col_with_numba(dy: np.ndarray, x: np.ndarray, w: np.ndarray, p: int) -> Gradients:
     N, O, H, W = dy.shape
     C, K = w.shape[1:3]
     matrix = w.reshape(O, -1)
-    dx, dw, db = np.zeros_like(x), np.zeros_like(matrix), np.zeros(O, x.dtype)
-    block = max(1, 2**18 // (4 * C * K * K * H * W))  # samples whose columns stay in the cache
+    dx, dw = np.zeros_like(x), np.zeros_like(matrix)
+    db = np.zeros(O, x.dtype)
+    # The columns of a block stay in the cache.
+    block = max(1, 2**18 // (4 * C * K * K * H * W))
     for first in range(0, N, block):
         part = slice(first, first + block)
         rows = np.ascontiguousarray(dy[part].swapaxes(0, 1)).reshape(O, -1)
-        columns = np.zeros((C, K, K, rows.shape[1] // (H * W), H, W), x.dtype)
+        samples = rows.shape[1] // (H * W)
+        columns = np.zeros((C, K, K, samples, H, W), x.dtype)
         move(columns, x[part], p, False)
         dw += rows @ columns.reshape(C * K * K, -1).T
         np.matmul(matrix.T, rows, out=columns.reshape(C * K * K, -1))
@@ -77,7 +82,7 @@ def move(columns: np.ndarray, x: np.ndarray, p: int, back: bool) -> None:
             for l in range(K):
                 for n in range(N):
                     for i in range(max(0, p - k), min(H, H + p - k)):
-                        # Row i and the pixels under it; j runs where these are in the image.
+                        # Row i, and the pixels under it in the image.
                         a, b = max(0, p - l), min(W, W + p - l)
                         column = columns[c, k, l, n, i, a:b]
                         pixels = x[n, c, i + k - p, a + l - p : b + l - p]

@@ -171,7 +171,7 @@ def _bench(
         base = min(peer, default=timings[BASELINE, most].median)
         flops = case.flops(arrays.y.size) * (2 if backward else 1)
         for key, timing in timings.items():
-            rate = _rate(flops / timing.median, peak[key[1]]) if flops else ""
+            rate = flops / timing.median if flops else None
             results.append(
                 result_of(
                     timing,
@@ -180,7 +180,8 @@ def _bench(
                     threads=key[1],
                     ratio=base / timing.median,
                     difference=apart[key],
-                    note=rate,
+                    rate=rate,
+                    share=None if rate is None else rate / peak[key[1]],
                     **names,
                 )
             )
@@ -236,10 +237,6 @@ def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> 
     return result_of(
         timing, per_sample, ratio=base / (timing.median * per_sample), difference=apart, **names
     )
-
-
-def _rate(flops: float, peak: float) -> str:
-    return f"{flops / 1e9:.0f} GFLOP/s, {flops / peak:.0%} of peak"
 
 
 def difference_of(

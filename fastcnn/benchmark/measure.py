@@ -86,7 +86,7 @@ def measure(
     for _ in range(rounds):
         before()
         for name in order:
-            _rest(pause)
+            rest(pause)
             began, busy = time.perf_counter(), _cpu_seconds()
             contestants[name](counts[name])
             elapsed = time.perf_counter() - began
@@ -96,7 +96,7 @@ def measure(
     return {name: timing_of(times[name], cpu[name], counts[name]) for name in contestants}
 
 
-def _rest(most: float) -> None:
+def rest(most: float) -> None:
     """Wait until no thread of this process computes any longer."""
     end = time.perf_counter() + most
     while time.perf_counter() < end:

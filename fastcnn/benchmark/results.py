@@ -133,7 +133,7 @@ def read_report(path: Path) -> Report:
 
 
 def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
-    """Cells: contestant, threads, time with spread, ratio, difference, rate, share, note."""
+    """Cells: contestant, threads, time with spread, ratio, difference, share, note."""
     return [
         (
             result.contestant,
@@ -141,7 +141,6 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
             _spread(result),
             "" if result.ratio is None else short(result.ratio),
             "" if result.difference is None else f"{result.difference:.0e}",
-            "" if result.rate is None else f"{result.rate / 1e9:,.0f}",
             "" if result.share is None else f"{result.share:.0%}",
             result.note,
         )
@@ -152,7 +151,7 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
 def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
     """A table of one line a contestant, the fastest first; who was not timed stands below."""
     timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
-    header = ("contestant", "threads", unit, "ratio", "apart", "GFLOP/s", "of peak", "")
+    header = ("contestant", "threads", unit, "ratio", "apart", "peak", "")
     lines = table_rows(timed)
     kept = [k for k in range(len(header)) if any(line[k] for line in lines)]
     cells = [[line[k] for k in kept] for line in lines]
@@ -166,11 +165,11 @@ def _spread(result: Result) -> str:
     middle = short(result.median)
     if result.rounds < 2:
         return middle if result.rounds else ""
-    return f"{middle} ({short(result.low)} to {short(result.high)})"
+    return f"{middle} ({short(result.low)}-{short(result.high)})"
 
 
 def short(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Three digits, or one of a number below 0.01."""
     if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.3g}" if value >= 0.01 else f"{value:.2g}"
+    return f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"

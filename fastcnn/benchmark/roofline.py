@@ -95,7 +95,7 @@ def _draw_points(
     axes.grid(alpha=0.2, which="both", linewidth=0.5)
     handles = [axes.scatter([], [], s=40, color=COLOURS[part], label=part) for part in PARTS]
     axes.legend(handles=handles, frameon=False, fontsize=8, loc="lower right")
-    _without_frame(axes)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
@@ -123,9 +123,4 @@ def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
     if shown is not None:
         axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
     axes.grid(alpha=0.2, axis="x", linewidth=0.5)
-    _without_frame(axes)
-
-
-def _without_frame(axes: Any) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)

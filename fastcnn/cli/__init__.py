@@ -2,8 +2,10 @@
 
 import atexit
 import gc
+import logging
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 #: Exit code of a command that Ctrl-C ended, as shells have it.
@@ -12,8 +14,19 @@ INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line; expected errors become one line and exit code 2, Ctrl-C 130."""
+    run(_application)
+
+
+def run(make: Callable[[list[str]], Any]) -> None:
+    """Run a command line as :func:`main` does.
+
+    Parameters
+    ----------
+    make : callable
+        Takes the arguments and gives an application of typer.
+    """
     try:
-        status = _run()
+        status = _run(make)
         if status == INTERRUPTED:
             raise KeyboardInterrupt
     except KeyboardInterrupt:  # also while modules are being imported
@@ -22,20 +35,27 @@ def main() -> None:
     raise SystemExit(status)
 
 
-def _run() -> int:
+def _application(arguments: list[str]) -> Any:
+    from fastcnn.cli.app import application
+
+    return application(arguments)
+
+
+def _run(make: Callable[[list[str]], Any]) -> int:
     """The exit code of the command that the arguments name."""
     # What is imported stays: looking through it for garbage, again and again and once more at the
     # end, takes a tenth of a short command's time.
     gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
-    from fastcnn.cli.app import application
+    from fastcnn.cli.lines import Lines, complain
     from fastcnn.errors import FastcnnError
 
+    logging.lastResort = Lines(logging.WARNING)
     try:
         _check_empty(sys.argv[1:])
         arguments = [_with_home(argument) for argument in sys.argv[1:]]
-        status = application(arguments)(args=arguments, standalone_mode=False)
+        status = make(arguments)(args=arguments, standalone_mode=False)
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
@@ -44,7 +64,7 @@ def _run() -> int:
             text = f"not enough memory ({text}): a smaller batch or smaller images need less"
         if isinstance(error, OSError) and error.filename and error.strerror:
             text = f"{error.filename}: {error.strerror}"
-        print(f"error: {text}", file=sys.stderr)
+        complain(f"error: {text}")
         raise SystemExit(2) from None
     except Exception as error:
         # Typer's errors are those of click, or of a copy of it, which depends on its version.
@@ -53,7 +73,7 @@ def _run() -> int:
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():
-            print(f"error: {_in_one_line(message, error)}", file=sys.stderr)
+            complain(f"error: {_in_one_line(message, error)}")
         raise SystemExit(getattr(error, "exit_code", 2)) from None
     return status if isinstance(status, int) else 0
 

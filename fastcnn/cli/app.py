@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "lr-find": Listed(
         "lr_find.lr_find",
-        "Find a learning rate: train some steps with one that grows; a picture and a number.",
+        "Find a learning rate: train some steps while it grows; gives a picture and a number.",
     ),
     "study": Listed(
         "study.study",

@@ -2,12 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
-from rich.console import Console
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen, screen
+
+Kind = TypeVar("Kind", bound=StrEnum)
 
 
 class Suite(StrEnum):
@@ -22,9 +23,24 @@ class Suite(StrEnum):
     all = "all"
 
 
+def one_of(suites: type[Kind], name: str) -> Kind:
+    """The suite of a name.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    from fastcnn.errors import ConfigurationError
+
+    try:
+        return suites(name)
+    except ValueError:
+        raise ConfigurationError(f"no suite {name!r}: there are {', '.join(suites)}") from None
+
+
 def bench(
     suites: Annotated[
-        list[Suite] | None,
+        list[str] | None,
         typer.Argument(
             metavar="SUITE",
             help="step, zoo, inference, layer, backward, all of these, or records; "
@@ -82,8 +98,11 @@ def bench(
     records: whole trainings by recipes, see fastcnn recipes: accuracies and seconds.
 
     All contestants do the same work from the same weights on the same samples, in turns.
-    Contestants whose results differ are not timed. Figures are medians with the first and last
-    decile. The state in brackets says whether two cores share a cache at present.
+    Contestants whose results differ are not timed. Times are medians, with the first and the last
+    decile in brackets. "ratio" is how many times faster a contestant is than PyTorch, or than
+    im2col without PyTorch; "apart" is the largest difference from im2col's results; "peak" is the
+    share of the processor's multiply-add peak. The state after the title says whether two cores
+    share a cache at present.
 
     Examples:
 
@@ -102,7 +121,7 @@ def bench(
     from fastcnn.benchmark.suites import SUITES, Scope, run_tables
     from fastcnn.errors import ConfigurationError
 
-    chosen = set(suites or [Suite.step])
+    chosen = {one_of(Suite, name) for name in suites or ["step"]}
     if Suite.all in chosen:
         chosen = set(Suite) - {Suite.all, Suite.records}
     if batch_size and Suite.step not in chosen:
@@ -133,7 +152,7 @@ def bench(
     )
 
 
-def _records(recipes: list[str], seeds: int, out: Path | None, console: Console) -> None:
+def _records(recipes: list[str], seeds: int, out: Path | None, console: Screen) -> None:
     """Train by recipes; with a folder, keep records.json in it."""
     from fastcnn.benchmark.recipe_records import Own, Plan, measure
     from fastcnn.benchmark.records import this_command

@@ -28,6 +28,12 @@ def compare(
     of logits and gradients. Where a value lies within rounding of a ReLU's kink or of a tie of max
     pooling, float32 may decide the other way: these places are counted, with the change of the
     gradient if all of them do.
+
+    Examples:
+
+      fastcnn compare-backends
+
+      fastcnn compare-backends --model lenet5 --seeds 10
     """
     import numpy as np
 
@@ -53,7 +59,7 @@ def compare(
         print(rounding_table(found))
         return
     comparison = compare_backends(*network_and_data(seed))
-    table = Table("layer", "backend", "forward us", "backward us", "largest difference", "relative")
+    table = Table("layer", "backend", "forward µs", "backward µs", "largest difference", "relative")
     for row in comparison.rows:
         table.add_row(
             row.layer,
@@ -66,6 +72,10 @@ def compare(
     console.print(table)
     for name in BACKENDS:
         console.print(
-            f"{name}: {1e6 * comparison.seconds(name):,.1f} us a sample, "
+            f"{name}: {1e6 * comparison.seconds(name):,.1f} µs a sample, "
             f"{comparison.speedup(name):,.0f} times the reference"
         )
+    console.say(
+        "Each layer was called by itself. That costs lanes most: images are rearranged before each "
+        "call and after it. fastcnn bench times whole training steps."
+    )

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
 from fastcnn.cli.screen import screen
 
 
 def compare_runs(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of two or more runs.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
 ) -> None:
     """Overlay the curves of runs, and list the settings in which they differ.
@@ -22,16 +23,21 @@ def compare_runs(
     from fastcnn.training.figure import save_figure
 
     comparison = compare(runs)
-    table = Table(*comparison.header)
+    # With titles of two lines and without lines between columns, usual names fit 80 columns.
+    run, *numbers = comparison.header
+    widest = max(len(cells[0]) for cells in comparison.cells)
+    name = Column(run, overflow="fold", min_width=min(widest, 32))
+    titles = (title.replace(" ", "\n") for title in numbers)
+    table = Table(name, *titles, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for cells in comparison.cells:
         table.add_row(*cells)
     console = screen()
     console.print(table)
     console.print("settings in which they differ:")
     for line in comparison.differences:
-        console.print(f"  {line}", soft_wrap=True)
+        console.say(f"  {line}")
     try:
         save_figure(comparison.figure(), out)
     except OSError as error:
         raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from None
-    console.print(f"picture: {out}", soft_wrap=True)
+    console.say(f"picture: {out}")

@@ -50,16 +50,17 @@ def prepare(
         write_npz(out, train, test)
     except OSError as error:
         raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from None
-    screen().print(
+    screen().say(
         f"{out}: {len(train):,} training and {len(test):,} test images of classes "
-        f"{', '.join(train.classes)}",
-        soft_wrap=True,
+        f"{', '.join(train.classes)}"
     )
 
 
 @app.command()
 def show(
-    data: Annotated[str, typer.Argument(help="A name or path, as for fastcnn train.")],
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A name or path, as for fastcnn train.")
+    ],
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path(
         "data.png"
     ),
@@ -87,7 +88,7 @@ def show(
     console = screen()
     console.print(table)
     save_figure(samples_figure(train), out)
-    console.print(f"picture: {out}", soft_wrap=True)
+    console.say(f"picture: {out}")
 
 
 @app.command("list")

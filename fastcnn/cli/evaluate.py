@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen, screen
 from fastcnn.cli.training_data import DataDir
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     data: Annotated[
         str | None, typer.Option(help="Data set; by default that of the training.")
     ] = None,
@@ -70,7 +69,7 @@ def evaluate(
         f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
     )
     if changes is not None:
-        console.print(changes, style="yellow", soft_wrap=True)
+        console.say(changes, style="yellow")
     table = Table("class", "precision", "recall", "F1", "images")
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
@@ -85,11 +84,11 @@ def evaluate(
     pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
     save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
-    console.print(f"pictures: {', '.join(map(str, pictures))}", soft_wrap=True)
+    console.say(f"pictures: {', '.join(map(str, pictures))}")
 
 
 def _known_classes(
-    test: "Dataset", classes: tuple[str, ...], run: Path, console: Console
+    test: "Dataset", classes: tuple[str, ...], run: Path, console: Screen
 ) -> "Dataset":
     """The images of the classes that a network tells apart; says which others there are.
 
@@ -108,5 +107,5 @@ def _known_classes(
     others = [name for name in test.classes if name not in classes]
     if others:
         text = f"{test.name}: images of other classes are left out: {', '.join(others)}"
-        console.print(text, style="yellow", soft_wrap=True)
+        console.say(text, style="yellow")
     return test.select_classes(classes)

@@ -9,8 +9,8 @@ from fastcnn.cli.screen import screen
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     layer: Annotated[
         str | None,
         typer.Option(help="The layer of Grad-CAM; by default the last that has maps."),
@@ -67,7 +67,7 @@ def explain(
     console = screen()
     order = (-found.probabilities).argsort(kind="stable")[:3]
     shares = ", ".join(f"{classes[i]} {100 * found.probabilities[i]:.1f} %" for i in order)
-    console.print(f"{image}: {shares}", soft_wrap=True)
+    console.say(f"{image}: {shares}")
     if picture.done:
-        console.print(f"{image}: {', '.join(picture.done)}", soft_wrap=True)
-    console.print(f"picture: {out}, of the class {classes[found.label]}", soft_wrap=True)
+        console.say(f"{image}: {', '.join(picture.done)}")
+    console.say(f"picture: {out}, of the class {classes[found.label]}")

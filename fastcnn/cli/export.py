@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen, screen
 
 if TYPE_CHECKING:
     from fastcnn.data import Dataset
@@ -18,7 +17,7 @@ KINDS = (".onnx", ".safetensors", ".h", ".py", ".html")
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -101,13 +100,13 @@ def export(
         from fastcnn.interop.numpy_source import export_numpy
 
         export_numpy(model, target, saved.classes or None)
-        console.print(f"written: {target}; call predict(images)", soft_wrap=True)
+        console.say(f"written: {target}; call predict(images)")
         return
     if target.suffix == ".html":
         from fastcnn.interop.html_page import export_html
 
         export_html(model, target, classes=saved.classes or None)
-        console.print(f"written: {target}; open it in a browser", soft_wrap=True)
+        console.say(f"written: {target}; open it in a browser")
         return
     if target.suffix == ".onnx":
         from fastcnn.interop import export_onnx
@@ -117,10 +116,7 @@ def export(
         from fastcnn.interop.torch_names import save_state
 
         save_state(model, target)
-    console.print(
-        f"written: {target}; {_input(saved, target)}",
-        soft_wrap=True,
-    )
+    console.say(f"written: {target}; {_input(saved, target)}")
 
 
 def _input(saved: "Run", target: Path) -> str:
@@ -133,7 +129,7 @@ def _input(saved: "Run", target: Path) -> str:
 
 
 def _export_c(
-    console: Console,
+    console: Screen,
     saved: "Run",
     model: "Model",
     target: Path,
@@ -152,16 +148,15 @@ def _export_c(
         train, test = load(data, data_dir=data_dir, pictures=saved.normalisation.pictures)
     images = None if train is None else train.images[:calibration]
     made = export_c(model, target, classes=saved.classes or None, calibration=images)
-    console.print(
+    console.say(
         f"written: {target}; {made.flash:,} bytes of constants, {made.ram:,} bytes of "
-        f"working memory; call {made.name}_predict",
-        soft_wrap=True,
+        f"working memory; call {made.name}_predict"
     )
     if test is not None and model.predicts == "classes":
         _compare(console, model, made, test.select_classes(saved.classes))
 
 
-def _compare(console: Console, model: "Model", made: "CExport", test: "Dataset") -> None:
+def _compare(console: Screen, model: "Model", made: "CExport", test: "Dataset") -> None:
     """Accuracy of the float network and of the integers on the test images."""
     assert made.integers is not None
     before = float((model.predict(test.images) == test.labels).mean())

@@ -32,7 +32,7 @@ def info() -> None:
     tile, sources = blocking(), all_sources()
     blas = [
         f"{pool['internal_api']} {pool.get('version')} ({pool.get('architecture')}, "
-        f"{pool['num_threads']} threads)"
+        f"{pool['num_threads']} thread{'s' if pool['num_threads'] > 1 else ''})"
         for pool in threadpool_info()
         if pool["user_api"] == "blas"
     ]

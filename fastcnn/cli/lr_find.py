@@ -30,7 +30,7 @@ def lr_find(
     ),
     **options: Any,
 ) -> None:
-    """Find a learning rate: train some steps with one that grows; a picture and a number.
+    """Find a learning rate: train some steps while it grows; gives a picture and a number.
 
     The options are those of fastcnn train that decide a step. fastcnn train --lr auto does the
     same before its training.
@@ -56,9 +56,9 @@ def lr_find(
         steps=steps,
         **deciding,
     )
-    console.print(str(found), soft_wrap=True)
+    console.say(str(found))
     save_figure(found.figure(), out)
-    console.print(f"picture: {out}", soft_wrap=True)
+    console.say(f"picture: {out}")
     words = as_words(replace(recipe, lr=float(f"{found.suggestion:.2g}")))
     source = f"--data {shlex.quote(str(data))} " if data else ""
     console.print(f"next: fastcnn train {source}{words}", soft_wrap=True)

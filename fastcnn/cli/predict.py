@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen, screen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,10 +25,12 @@ VALUES = 4
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     images: Annotated[
         list[Path],
-        typer.Argument(help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."),
+        typer.Argument(
+            metavar="IMAGE", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
+        ),
     ],
     invert: Annotated[
         bool | None,
@@ -101,14 +102,26 @@ def predict(
             writer.writerow([path, *best, *(f"{value:.6g}" for value in row)])
         return
     console = screen()
-    console.print((_values if values else _likeliest)(paths, numbers, names, every))
+    shown = _shown(paths, images)
+    if values:
+        console.print(_values(shown, numbers, names))
+    elif every:
+        console.print(_downwards(shown, _ranked(numbers, names), "class"))
+    else:
+        console.print(_likeliest(shown, _ranked(numbers, names), console.width))
     if len(paths) > 1 and not values:
         counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
         shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
-        console.print(f"{len(paths):,} pictures: {shares}", soft_wrap=True)
+        console.say(f"{len(paths):,} pictures: {shares}")
     if passed:
-        console.print(f"passed over: {passed}", style="yellow", soft_wrap=True)
-    _print_changes(console, paths, read)
+        console.say(f"passed over: {passed}", style="yellow")
+    _print_changes(console, shown, read)
+
+
+def _shown(paths: list[Path], given: list[Path]) -> list[str]:
+    """Names of pictures in a table: within the folder, if that is what was given."""
+    folder = given[0] if len(given) == 1 and given[0].is_dir() else None
+    return [str(path if folder is None else path.relative_to(folder)) for path in paths]
 
 
 def _pictures(given: list[Path]) -> tuple[list[Path], str]:
@@ -130,56 +143,60 @@ def _value_names(count: int) -> tuple[str, ...]:
     return ("value",) if count == 1 else tuple(f"value {index}" for index in range(count))
 
 
-def _values(paths: list[Path], numbers: "np.ndarray", names: tuple[str, ...], every: bool) -> Table:
+def _values(images: list[str], numbers: "np.ndarray", names: tuple[str, ...]) -> Table:
     cells = [[f"{value:.6g}" for value in row] for row in numbers]
     if len(names) > VALUES:
-        return _downwards(paths, [list(zip(names, row, strict=True)) for row in cells], "")
+        return _downwards(images, [list(zip(names, row, strict=True)) for row in cells], "")
     table = Table(Column("image", overflow="fold"), *names)
-    for path, row in zip(paths, cells, strict=True):
-        table.add_row(str(path), *row)
+    for image, row in zip(images, cells, strict=True):
+        table.add_row(image, *row)
     return table
 
 
-def _likeliest(
-    paths: list[Path], numbers: "np.ndarray", names: tuple[str, ...], every: bool
-) -> Table:
-    shown = len(names) if every else min(LIKELIEST, len(names))
-    rows = [
+def _ranked(numbers: "np.ndarray", names: tuple[str, ...]) -> list[list[tuple[str, str]]]:
+    """The classes of each image with their shares, the likeliest first."""
+    return [
         [(names[index], f"{100 * row[index]:.1f} %") for index in (-row).argsort(kind="stable")]
         for row in numbers
     ]
-    if every:
-        return _downwards(paths, rows, "class")
-    titles = ("class", "second", "third")[:shown]
-    table = Table(
-        Column("image", overflow="fold"), *(Column(title, overflow="fold") for title in titles)
-    )
-    for path, row in zip(paths, rows, strict=True):
-        cells = (f"{name}  {share}" for name, share in row[:shown])
-        table.add_row(str(path), *cells)
+
+
+def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int) -> Table:
+    """A line for each image, with as many of the likeliest classes as fit next to its name."""
+    titles = ("class", "second", "third")[: min(LIKELIEST, len(rows[0]))]
+    lines = [
+        (image, *(f"{name}  {share}" for name, share in row[: len(titles)]))
+        for image, row in zip(images, rows, strict=True)
+    ]
+    needed = [3 + max(map(len, column)) for column in zip(("image", *titles), *lines, strict=True)]
+    while len(needed) > 2 and 1 + sum(needed) > width:
+        needed.pop()
+    table = Table(*(Column(title, overflow="fold") for title in ("image", *titles)[: len(needed)]))
+    for line in lines:
+        table.add_row(*line[: len(needed)])
     return table
 
 
-def _downwards(paths: list[Path], rows: list[list[tuple[str, str]]], title: str) -> Table:
+def _downwards(images: list[str], rows: list[list[tuple[str, str]]], title: str) -> Table:
     """A line for each number: many of them do not fit the width of a terminal."""
     table = Table(
         Column("image", overflow="fold"),
         Column(title, overflow="fold"),
         Column("probability" if title else "", justify="right"),
     )
-    for path, row in zip(paths, rows, strict=True):
+    for image, row in zip(images, rows, strict=True):
         for index, (name, number) in enumerate(row):
-            table.add_row("" if index else str(path), name, number)
+            table.add_row("" if index else image, name, number)
         table.add_section()
     return table
 
 
-def _print_changes(console: Console, images: list[Path], read: "list[Picture]") -> None:
+def _print_changes(console: Screen, images: list[str], read: "list[Picture]") -> None:
     """Say what was done to the pictures, to those of the same treatment together."""
-    treated: dict[tuple[str, ...], list[Path]] = defaultdict(list)
-    for path, picture in zip(images, read, strict=True):
-        treated[picture.done].append(path)
-    for done, paths in treated.items():
-        names = str(paths[0]) if len(paths) == 1 else f"{len(paths)} pictures"
+    treated: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for image, picture in zip(images, read, strict=True):
+        treated[picture.done].append(image)
+    for done, names_of in treated.items():
+        names = names_of[0] if len(names_of) == 1 else f"{len(names_of)} pictures"
         if done:
-            console.print(f"{names}: {', '.join(done)}", soft_wrap=True)
+            console.say(f"{names}: {', '.join(done)}")

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def profile(
     model: Annotated[
-        str, typer.Argument(help=f"{', '.join(ModelName)}, or the folder of a run.")
+        str,
+        typer.Argument(metavar="MODEL", help=f"{', '.join(ModelName)}, or the folder of a run."),
     ] = "report",
     batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 64,
     threads: Annotated[
@@ -65,10 +66,10 @@ def profile(
     console.print(result.table(), soft_wrap=True)
     if figure is not None:
         save_figure(roofline_figure(result), figure)
-        console.print(f"picture: {figure}", soft_wrap=True)
+        console.say(f"picture: {figure}")
     if out is not None:
         path, _ = result.as_records(this_command(), quick).write(out)
-        console.print(f"numbers: {path}", soft_wrap=True)
+        console.say(f"numbers: {path}")
 
 
 def _open(model: str) -> "Model":

@@ -1,10 +1,10 @@
 """How a command ends on several MPI processes: once, not in as many voices."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fastcnn.cli.lines import complain
 from fastcnn.errors import FastcnnError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def one_voice(world: "World") -> Iterator[None]:
         if world.size == 1:
             raise
         if world.is_root:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            complain(f"error: {error}")
         world.wait()
         raise SystemExit(2) from None
     except SystemExit:

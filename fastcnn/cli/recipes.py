@@ -9,7 +9,8 @@ from fastcnn.cli.screen import screen
 
 def recipes(
     name: Annotated[
-        str | None, typer.Argument(help="Show this recipe as TOML.", show_default=False)
+        str | None,
+        typer.Argument(metavar="NAME", help="Show this recipe as TOML.", show_default=False),
     ] = None,
 ) -> None:
     """List the trainings that have names: what each reaches, and in what time.

@@ -99,13 +99,12 @@ def scale(
         link.bandwidth if bandwidth is None else bandwidth * 1e9,
     )
     console = screen()
-    console.print(
+    console.say(
         f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us and {1e6 * cost.each:.2f} us a "
         f"sample on {count} thread{'s' if count > 1 else ''}, {1e6 * cost.alone:.0f} us for "
         f"{batch_size} on one process alone; its gradient has "
         f"{cost.gradient_bytes / 1e6:.2f} MB; {name}: {1e6 * link.latency:.1f} us a message, "
-        f"{link.bandwidth / 1e9:.2f} GB/s",
-        soft_wrap=True,
+        f"{link.bandwidth / 1e9:.2f} GB/s"
     )
     kind = "each" if weak else "all"
     table = Table(
@@ -133,9 +132,8 @@ def scale(
         here = predict(cost, found, batch_size, world.size, weak, average_every)
         expected = here.step + here.communication
         gained = cost.alone / step * (world.size if weak else 1)
-        console.print(
+        console.say(
             f"measured on {world.size} processes: a step takes {1e6 * step:.0f} us (predicted "
             f"{1e6 * expected:.0f}), a sum of gradients {1e6 * seconds:.0f}; speed-up {gained:.2f} "
-            f"(predicted {here.speedup:.2f})",
-            soft_wrap=True,
+            f"(predicted {here.speedup:.2f})"
         )

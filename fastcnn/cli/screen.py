@@ -2,7 +2,25 @@
 
 from rich.console import Console
 
+from fastcnn.cli.lines import fitted
 
-def screen(quiet: bool = False) -> Console:
+
+class Screen(Console):
     """A console that prints names of files and classes as they are, also ``:dog:`` and ``[b]``."""
-    return Console(quiet=quiet, highlight=False, emoji=False, markup=False)
+
+    def __init__(self, quiet: bool = False) -> None:
+        super().__init__(quiet=quiet, highlight=False, emoji=False, markup=False)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a sentence: a terminal gets whole words in each line, a file gets one line.
+
+        A command that is to be copied is printed with ``soft_wrap=True`` instead: a terminal joins
+        the lines that it has broken itself.
+        """
+        text = fitted(text, self.width) if self.is_terminal else text
+        self.print(text, style=style, soft_wrap=True)
+
+
+def screen(quiet: bool = False) -> Screen:
+    """The console of a command."""
+    return Screen(quiet)

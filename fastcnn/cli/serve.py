@@ -9,7 +9,7 @@ from fastcnn.cli.screen import screen
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free port.")
     ] = 8000,
@@ -42,7 +42,7 @@ def serve(
             f"port {port} cannot be used ({error.strerror}): choose another with --port"
         ) from None
     address = f"http://127.0.0.1:{server.server_port}/"
-    screen().print(f"{run} is at {address} (Ctrl-C ends)", soft_wrap=True)
+    screen().say(f"{run} is at {address} (Ctrl-C ends)")
     if browser:
         webbrowser.open(address)
     try:

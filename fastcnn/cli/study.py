@@ -1,18 +1,19 @@
 """``fastcnn study``."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir
 
 
 def study(
     experiments: Annotated[
-        list[str] | None, typer.Argument(help="Experiments to run; by default all.")
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Experiments to run; by default all."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the page and the figures.")] = Path("study"),
     data_dir: DataDir = None,
@@ -23,6 +24,9 @@ def study(
     OUT/index.html is one self-contained page in English and Chinese; OUT/figures has its figures.
     The page is rewritten after each experiment, so that Ctrl-C keeps what was measured. If MNIST is
     unavailable, digits that fastcnn draws are used.
+
+    The experiments are reproduction (the report's trainings), gallery (a few of its filters and
+    mistakes), wrong_gradients, activations, underfitting and overfitting.
 
     Examples:
 
@@ -46,7 +50,7 @@ def study(
         )
     train, test, missing = load_default(data_dir)
     if missing:
-        console.print(missing, style="yellow", soft_wrap=True)
+        console.say(missing, style="yellow")
     else:
         whole, test = load("mnist", data_dir=data_dir)
         digits = ("0", "1", "2")
@@ -76,10 +80,9 @@ def study(
         except KeyboardInterrupt:
             progress.stop()
             done = len(chosen) - len(left)
-            print(
+            complain(
                 f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
-                f"without it: {', '.join(left)}",
-                file=sys.stderr,
+                f"without it: {', '.join(left)}"
             )
             raise SystemExit(130) from None
-    console.print(f"written: {page}", soft_wrap=True)
+    console.say(f"written: {page}")

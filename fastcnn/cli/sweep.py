@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import sys
 import time
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -14,6 +13,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from fastcnn.cli.lines import complain
 from fastcnn.cli.run_folder import free_folder
 from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
@@ -37,9 +37,10 @@ def sweep(
     parameters: Annotated[
         list[str],
         typer.Argument(
+            metavar="NAME=VALUES",
             help="NAME=VALUE,VALUE,... or, for random search, NAME=LOW..HIGH (log:LOW..HIGH for "
             "a logarithmic range). Names are the options of fastcnn train with underscores, such "
-            "as lr, batch_size, weight_decay."
+            "as lr, batch_size, weight_decay.",
         ),
     ],
     trials: Annotated[
@@ -47,7 +48,7 @@ def sweep(
         typer.Option(min=1, help="Number of random trials; by default the whole grid is run."),
     ] = None,
     data: Annotated[
-        str | None, typer.Option(help="As for fastcnn train: a name, an .npz file, or a folder.")
+        str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
     ] = None,
     data_dir: DataDir = None,
     image_size: ImageSize = None,
@@ -156,7 +157,7 @@ def sweep(
                         ranking(rank(results, metric)[:SHOWN], varied, done, metric), refresh=True
                     )
                 else:
-                    console.print(f"{done}: {describe(trial, metric)}", soft_wrap=True)
+                    console.say(f"{done}: {describe(trial, metric)}")
         except KeyboardInterrupt:
             stream.close()  # type: ignore[attr-defined]
             code = 130
@@ -179,16 +180,15 @@ def sweep(
             command = f"best{mean}: fastcnn train {source}{options}"
             console.print(command, soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
-        console.print(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}", soft_wrap=True)
+        console.say(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}")
     if code:
-        print("interrupted", file=sys.stderr)
+        complain("interrupted")
         raise SystemExit(code)
     failed = [trial for trial in results if trial.status == "failed"]
     if failed:
-        print(
+        complain(
             f"{len(failed)} of {len(results)} trials failed; the first: "
-            f"{describe(failed[0], metric)}",
-            file=sys.stderr,
+            f"{describe(failed[0], metric)}"
         )
         raise SystemExit(1)
 

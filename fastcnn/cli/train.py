@@ -1,7 +1,6 @@
 """``fastcnn train``."""
 
 import shlex
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -11,12 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from fastcnn.cli.declared import as_words, with_options
+from fastcnn.cli.lines import complain
 from fastcnn.cli.ranks import one_voice
 from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen, screen
 from fastcnn.cli.training_data import ImageSize, InGray, load_training, typed
 from fastcnn.training.recipe import Recipe, suited
 
@@ -203,11 +202,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             if training.files:
                 chosen = suited(training, recipe, o.typed)
                 options = recipe = replace(recipe, **chosen)
-                console.print(
-                    f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}",
-                    soft_wrap=True,
-                )
-            network = recipe.make_model(training, lambda text: console.print(text, soft_wrap=True))
+                console.say(f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}")
+            network = recipe.make_model(training, lambda text: console.say(text))
             name = Path(recipe.model_name(training)).stem
             folder = Path(o.out or free_folder(name))
             out = NewRun(
@@ -233,17 +229,15 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             folder = Path(o.resume)
             out = NewRun(folder, source=source)
     together = f", on {world.size} MPI processes" if world.size > 1 else ""
-    console.print(
+    console.say(
         f"{name}: {network.num_parameters:,} parameters, {training.name}: "
         f"{len(training):,} training and {len(test):,} test images of "
-        f"{len(training.classes)} classes{together}",
-        soft_wrap=True,
+        f"{len(training.classes)} classes{together}"
     )
     if world.size > 1:
         # The launcher, who has the last word where a process dies, does not know this.
-        console.print(
-            f"if the job is cut short: fastcnn train --resume {folder}, on any number of processes",
-            soft_wrap=True,
+        console.say(
+            f"if the job is cut short: fastcnn train --resume {folder}, on any number of processes"
         )
     from fastcnn.training.progress import progress_callback
 
@@ -265,15 +259,16 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         )
     except KeyboardInterrupt as interrupt:
         if world.is_root:
-            print(
+            complain(
                 f"interrupted: weights and metrics so far are in {folder}; "
-                f"continue with fastcnn train --resume {folder}",
-                file=sys.stderr,
-                flush=True,
+                f"continue with fastcnn train --resume {folder}"
             )
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
+        from fastcnn.codegen import build
+
+        compiling = build.report.seconds if build.report.compiled else 0.0
         measured = None
         if options.early_stopping is not None or tta is not None:
             measured = evaluate(network, test, loss=options.make_loss(), tta=tta)
@@ -282,6 +277,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             folder,
             history,
             measured,
+            compiling,
         )
 
 
@@ -300,11 +296,16 @@ def _normalised(data: "Dataset", saved: "Preprocessing") -> "Preprocessing":
 
 
 def _conclude(
-    console: Console, folder: Path, history: "History", evaluation: "Evaluation | None"
+    console: Screen,
+    folder: Path,
+    history: "History",
+    evaluation: "Evaluation | None",
+    compiling: float,
 ) -> None:
     """Say how good the network is, where everything was written, and what to do with it.
 
-    The evaluation is that of the weights that were kept, where they are not the last epoch's.
+    The evaluation is that of the weights that were kept, where they are not the last epoch's. The
+    seconds of compiling are among those of the first epoch.
     """
     from fastcnn.training.progress import metrics_of
     from fastcnn.training.run import CURVES
@@ -319,13 +320,17 @@ def _conclude(
         share = "" if accuracy is None else f"test accuracy {100 * accuracy:.2f} %, "
         if evaluation is None:
             share += "".join(f"test {k} {v}, " for k, v in metrics_of(final, "test").items())
-        console.print(
-            f"{share}test loss {loss:.4f}; trained in {seconds:.2f} s, "
-            f"{images / max(seconds, 1e-9):,.0f} images/s",
-            soft_wrap=True,
+        waited = ""
+        if 0.1 < compiling < seconds:
+            seconds -= compiling
+            waited = f" after {compiling:.1f} s of compiling"
+        seconds = max(seconds, 1e-9)
+        console.say(
+            f"{share}test loss {loss:.4f}; trained in {seconds:.2f} s{waited}, "
+            f"{images / seconds:,.0f} images/s"
         )
     drawn = f"; {CURVES} shows its losses and accuracies" if (folder / CURVES).exists() else ""
-    console.print(f"run written to {where}{drawn}", soft_wrap=True)
+    console.say(f"run written to {where}{drawn}")
     console.print(
         f"next: fastcnn evaluate {word}\n"
         f"      fastcnn predict {word} PICTURE\n"

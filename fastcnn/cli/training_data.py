@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from fastcnn.cli.screen import Screen
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,7 +42,7 @@ InGray = Annotated[
 
 
 def load_training(
-    o: SimpleNamespace, console: Console, trained: "Preprocessing | None" = None
+    o: SimpleNamespace, console: Screen, trained: "Preprocessing | None" = None
 ) -> "tuple[Dataset, Dataset, dict[str, Any]]":
     """Training data, test data, and how they are loaded again.
 
@@ -49,7 +50,7 @@ def load_training(
     ----------
     o : SimpleNamespace
         The options ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``gray``.
-    console : Console
+    console : Screen
         Where is said what was chosen.
     trained : Preprocessing, optional
         That of a run which is resumed: pictures are read as before.
@@ -70,7 +71,7 @@ def load_training(
     if path is not None and are_pictures(path):
         if trained is None:
             pictures, line = chosen_pictures(path, image_size=o.image_size, gray=o.gray)
-            console.print(f"{line} (see --image-size, --gray)", soft_wrap=True)
+            console.say(f"{line} (see --image-size, --gray)")
         else:
             pictures = trained.pictures
     elif (o.image_size, o.gray) != (None, None):
@@ -80,7 +81,7 @@ def load_training(
     if o.data is None and not o.validation_split:
         training, test, message = load_default(o.data_dir)
         if message:
-            console.print(message, style="yellow", soft_wrap=True)
+            console.say(message, style="yellow")
         name = "digits012" if message else "mnist012"
     else:
         name = o.data or "mnist012"
@@ -114,7 +115,7 @@ def typed(context: typer.Context) -> list[str]:
 
 
 def recipe_for_data(
-    context: typer.Context, console: Console, decided: "Collection[str]" = ()
+    context: typer.Context, console: Screen, decided: "Collection[str]" = ()
 ) -> "tuple[Recipe, Dataset]":
     """The recipe that a command's options make, and its training data.
 
@@ -123,7 +124,7 @@ def recipe_for_data(
     context : typer.Context
         A command's, with the options of a recipe, ``data``, ``data_dir``, ``image_size`` and
         ``gray``.
-    console : Console
+    console : Screen
     decided : collection of str
         Options that are not to be chosen where pictures are trained on.
     """

@@ -38,8 +38,7 @@ def warmup() -> None:
         _use_functions()
     folder = object_folder()
     where = f"kept in {folder}" if folder else "not kept: there is no folder for them"
-    console.print(
+    console.say(
         f"{len(build.report.compiled)} kernels compiled and {len(build.report.loaded)} loaded in "
-        f"{time.perf_counter() - began:.1f} s, {where}",
-        soft_wrap=True,
+        f"{time.perf_counter() - began:.1f} s, {where}"
     )

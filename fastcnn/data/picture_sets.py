@@ -146,8 +146,8 @@ def picture_sets(
         images[part] = read_pictures([source for _, _, source in listed], rule, title, done)
     total = sum(map(len, parts.values()))
     if done:
-        changes = "; ".join(f"{number:,}: {change}" for change, number in done.most_common())
-        log.warning("%s: of %s pictures %s", title, f"{total:,}", changes)
+        changes = [f"{change} ({n:,} of {total:,})" for change, n in done.most_common()]
+        log.warning("%s: %s", title, ", ".join(changes))
     like = Pictures.like(images["training"], from_files=True)
     preprocessing = replace(measure_normalisation(images["training"]), pictures=trained or like)
     made = {

@@ -77,14 +77,11 @@ def chosen_pictures(
             searched = [coloured[index] for index in _evenly(len(coloured), SEARCHED)]
             gray = not any(COLOURS_LOST in decode(one, (1, height, width))[1] for one in searched)
     rule = Pictures((1 if gray else 3, height, width), "stretch")
-    low, high = (
-        f"{size[1]} x {size[0]}"
-        for size in (sizes[sizes.min(axis=1).argmin()], sizes[sizes.min(axis=1).argmax()])
-    )
-    given = low if low == high else f"{low} to {high}"
+    one_size = f"of {sizes[0, 1]} x {sizes[0, 0]} pixels"
+    sides = f"with sides of {sizes.min()} to {sizes.max()} pixels"
+    given = one_size if (sizes == sizes[0]).all() else sides
     return rule, (
-        f"pictures of {given} pixels are read in {'grey' if gray else 'colour'} and as "
-        f"{width} x {height}"
+        f"pictures {given} are read in {'grey' if gray else 'colour'} and as {width} x {height}"
     )
 
 

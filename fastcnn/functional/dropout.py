@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, as_key, as_rate
+from fastcnn.arguments import as_array, as_gradient, as_key, as_share
 from fastcnn.backends import get_backend
 
 
@@ -20,7 +20,7 @@ def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> 
         64-bit key of the mask; the same key gives the same mask in every backend.
     """
     x = as_array("dropout", "x", x)
-    return get_backend(backend).dropout(x, as_rate(p), as_key(key))
+    return get_backend(backend).dropout(x, as_share("dropout", "p", p), as_key(key))
 
 
 def dropout_backward(
@@ -29,7 +29,9 @@ def dropout_backward(
     """Gradient of :func:`dropout` with the same ``p`` and ``key``."""
     x = as_array("dropout_backward", "x", x)
     grad_output = as_gradient("dropout_backward", grad_output, x, x.shape)
-    return get_backend(backend).dropout_backward(grad_output, x, as_rate(p), as_key(key))
+    return get_backend(backend).dropout_backward(
+        grad_output, x, as_share("dropout", "p", p), as_key(key)
+    )
 
 
 def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
@@ -44,7 +46,7 @@ def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -
         64-bit key of the mask; the same key gives the same mask in every backend.
     """
     x = as_array("dropout2d", "x", x, 4)
-    return get_backend(backend).dropout2d(x, as_rate(p), as_key(key))
+    return get_backend(backend).dropout2d(x, as_share("dropout2d", "p", p), as_key(key))
 
 
 def dropout2d_backward(
@@ -53,4 +55,6 @@ def dropout2d_backward(
     """Gradient of :func:`dropout2d` with the same ``p`` and ``key``."""
     x = as_array("dropout2d_backward", "x", x, 4)
     grad_output = as_gradient("dropout2d_backward", grad_output, x, x.shape)
-    return get_backend(backend).dropout2d_backward(grad_output, x, as_rate(p), as_key(key))
+    return get_backend(backend).dropout2d_backward(
+        grad_output, x, as_share("dropout2d", "p", p), as_key(key)
+    )

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.arguments import (
     as_sample_weight,
-    as_smoothing,
+    as_share,
     classification_arguments,
     regression_arguments,
 )
@@ -42,7 +42,7 @@ def cross_entropy(
     ShapeError, ConfigurationError
     """
     logits, target = classification_arguments("cross_entropy", logits, target)
-    smoothing = as_smoothing(label_smoothing)
+    smoothing = as_share("cross_entropy", "label_smoothing", label_smoothing)
     weight = as_sample_weight("cross_entropy", sample_weight, len(logits))
     return float(get_backend(backend).cross_entropy(logits, target, smoothing, weight))
 
@@ -62,8 +62,9 @@ def cross_entropy_backward(
     """
     logits, target = classification_arguments("cross_entropy_backward", logits, target)
     weight = as_sample_weight("cross_entropy_backward", sample_weight, len(logits))
+    smoothing = as_share("cross_entropy_backward", "label_smoothing", label_smoothing)
     return get_backend(backend).cross_entropy_backward(
-        float(grad_output), logits, target, as_smoothing(label_smoothing), weight
+        float(grad_output), logits, target, smoothing, weight
     )
 
 

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any
 
 import numpy as np
 
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import Elementwise, elementwise_operations
 from fastcnn.operations.onnx_node import OnnxNode
@@ -21,7 +21,7 @@ CLOSE = 1e-4
 COMMUTATIVE = ("Add", "Mul")
 
 
-def write(w: Any, node: Node, x: list[str], form: OnnxNode) -> str:
+def write(w: OnnxWriter, node: Node, x: list[str], form: OnnxNode) -> str:
     """Add the nodes of an operation to an exporter; returns the name of the output."""
     made: list[str] = []
 

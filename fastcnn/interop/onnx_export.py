@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,121 +10,29 @@ import numpy as np
 
 import fastcnn
 from fastcnn.backends.graph import Graph, Node, Shape
-from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError
-from fastcnn.extras import require
 from fastcnn.files import atomic_write
 from fastcnn.interop import onnx_elementwise, onnx_norms
 from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
+from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
-#: The nodes of a preprocessing, and what they take away and divide by.
-PREPROCESSING = (("Sub", "mean"), ("Div", "std"))
-INPUT, OUTPUT = "images", "logits"
+OUTPUT = "logits"
 #: Bytes that the format can hold.
 MOST_BYTES = 2**31 - 2**20
 DEFAULT_THRESHOLD = 20.0
 
 
-class _Writer:
-    """Collects ONNX nodes and constants."""
-
-    def __init__(self, model: Model, ports: Collection[str] = ()) -> None:
-        self.model = model
-        #: Names of values: inputs, outputs, constants, and what nodes make.
-        self.taken = set(ports)
-        self.layers = {path for path, _ in model.named_leaves()}
-        self.onnx = require("onnx", "onnx")
-        self.state = model.state_dict()
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-        #: What ONNX has no words for, by the name of the node that it is said of.
-        self.notes: dict[str, dict[str, Any]] = {}
-        #: Outputs of the Split nodes that are written, by the names of the layers.
-        self.parts: dict[str, str] = {}
-
-    def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
-        """Add a node with one output; returns the output's name."""
-        output = self.free(f"{name}/out" if name else f"v{len(self.nodes)}")
-        self.nodes.append(
-            self.onnx.helper.make_node(kind, inputs, [output], name=name, **attributes)
-        )
-        return output
-
-    def free(self, name: str) -> str:
-        """A name that no other value has, this one if it can be."""
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
-
-    def constant(self, name: str, value: Any) -> str:
-        """An initialiser in float32: runtimes have no convolution of doubles."""
-        return self._initialiser(name, np.asarray(value, np.float32))
-
-    def whole_numbers(self, name: str, values: list[int]) -> str:
-        """An initialiser of whole numbers, such as a shape."""
-        return self._initialiser(name, np.asarray(values, np.int64))
-
-    def _initialiser(self, name: str, array: np.ndarray) -> str:
-        """A constant; one of the same name and numbers, of a shared layer, is written once."""
-        made = self.onnx.numpy_helper.from_array(
-            np.ascontiguousarray(array).reshape(array.shape), name
-        )
-        if self.constants.get(name) != made:
-            made.name = name = self.free(name)
-            self.constants[name] = made
-        return name
-
-    def note(self, node: Node, kind: str, **arguments: Any) -> None:
-        """Say in the file's metadata what a layer is, where the node does not tell."""
-        self.notes[node.name] = {"type": kind, **arguments}
-
-    def preprocessed(self, value: str, preprocessing: Preprocessing, ndim: int, of: str) -> str:
-        """An input less the mean, divided by the deviation of each channel."""
-        if not preprocessing.is_identity:
-            for kind, name in PREPROCESSING:
-                numbers = np.reshape(getattr(preprocessing, name), (-1, *(1,) * (ndim - 1)))
-                constant = self.constant(f"preprocessing{of}/{name}", numbers)
-                label = f"preprocessing{of}/{kind}"
-                # Two nodes may not have one name, and a layer's is the layer's.
-                label = "" if label in self.layers else label
-                value = self.add(kind, [value, constant], label)
-        return value
-
-    def inputs(self, graph: Graph) -> dict[str, str]:
-        """What the network reads of each input, by name, after the model's preprocessing."""
-        whole = self.model.preprocessing
-        if not graph.inputs:
-            return {INPUT: self.preprocessed(INPUT, whole, len(graph.input_shape), "")}
-        if not whole.is_identity and not whole.pixels:
-            raise ConfigurationError(
-                "ONNX export: the preprocessing of several inputs must have numbers for their "
-                "channels, as model.normalise sets them"
-            )
-        made, first = {}, 0
-        for port in graph.inputs:
-            own = whole.of_channels(first, port.shape[0])
-            made[port.name] = self.preprocessed(port.name, own, len(port.shape), f"/{port.name}")
-            first += port.shape[0]
-        return made
-
-    def parameters(self, node: Node, *names: str) -> list[str]:
-        """Initialisers of a node's parameters that exist."""
-        keys = [node.parameters[name] for name in names if name in node.parameters]
-        return [self.constant(key, self.state[key]) for key in keys]
-
-
-def _linear(w: _Writer, node: Node, x: list[str]) -> str:
+def _linear(w: OnnxWriter, node: Node, x: list[str]) -> str:
     return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
 
 
-def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
+def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     if not node.buffers:
         raise ConfigurationError(
             f"layer {node.name!r}: ONNX needs running statistics (track_running_stats)"
@@ -164,13 +72,13 @@ def _batch_norm(w: _Writer, node: Node, x: list[str]) -> str:
     )
 
 
-def _dropout(w: _Writer, node: Node, x: list[str]) -> str:
+def _dropout(w: OnnxWriter, node: Node, x: list[str]) -> str:
     if node.operation == "dropout2d":
         w.note(node, "Dropout2d")
     return w.add("Dropout", [*x, w.constant(f"{node.name}/ratio", node.arguments["p"])], node.name)
 
 
-def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
+def _gelu(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """``x * Phi(x)``, in operations that opset 17 has."""
     half, one = w.constant(f"{node.name}/half", 0.5), w.constant(f"{node.name}/one", 1.0)
     if node.arguments.get("approximate", "none") == "tanh":
@@ -187,7 +95,7 @@ def _gelu(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Mul", [x[0], area], node.name)
 
 
-def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
+def _softplus(w: OnnxWriter, node: Node, x: list[str]) -> str:
     beta, threshold = (node.arguments[name] for name in ("beta", "threshold"))
     # Above the default threshold the formula gives x itself in float32.
     whole = threshold == DEFAULT_THRESHOLD
@@ -204,14 +112,14 @@ def _softplus(w: _Writer, node: Node, x: list[str]) -> str:
     return w.add("Where", [above, x[0], bent], node.name)
 
 
-def _elementwise(w: _Writer, node: Node, x: list[str]) -> str:
+def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:
     record = OPERATIONS[node.operation]
     assert isinstance(record, Elementwise)
     return onnx_elementwise.write(w, node, x, record.onnx[0])
 
 
 #: How each operation is written.
-WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
+WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "linear": _linear,
     **MAP_WRITERS,
     "batch_norm": _batch_norm,
@@ -229,7 +137,7 @@ WRITERS: dict[str, Callable[[_Writer, Node, list[str]], str]] = {
 }
 
 
-def _split(w: _Writer, graph: Graph, index: int, source: str) -> str:
+def _split(w: OnnxWriter, graph: Graph, index: int, source: str) -> str:
     """One Split for all parts of a value if they are its channels in order, else a Slice."""
     node = graph.nodes[index]
     if node.name in w.parts:
@@ -303,7 +211,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         raise ConfigurationError(
             f"{both[0]!r} is an input and an output: an ONNX file has one value of a name"
         )
-    w = _Writer(model, {*inputs, *ends})
+    w = OnnxWriter(model, {*inputs, *ends})
     helper = w.onnx.helper
     values: list[str] = []
     given = w.inputs(graph)

@@ -10,7 +10,6 @@ from fastcnn.errors import ConfigurationError, DataError, FastcnnError
 from fastcnn.interop.onnx_assembly import assembled
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_elementwise import known_kinds
-from fastcnn.interop.onnx_export import PREPROCESSING
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_folding import FOLDED, folded
 from fastcnn.interop.onnx_local_response import local_response
@@ -21,6 +20,7 @@ from fastcnn.interop.onnx_strided import take_strided
 from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring, log
+from fastcnn.interop.onnx_writer import PREPROCESSING
 from fastcnn.layers import Dropout, Layer, Model
 from fastcnn.layers.activation import Activation
 from fastcnn.weights import check_values

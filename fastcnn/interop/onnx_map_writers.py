@@ -10,6 +10,7 @@ from fastcnn.backends.graph import Node
 from fastcnn.backends.sampling import interpolation_taps, padded_sources
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_patterns import mean_matrix
+from fastcnn.interop.onnx_writer import OnnxWriter
 
 
 def _axes(node: Node) -> int:
@@ -27,9 +28,9 @@ def _pads(sides: list[Any]) -> list[int]:
     return [before for before, _ in sides] + [after for _, after in sides]
 
 
-def _conv(w: Any, node: Node, x: list[str]) -> str:
+def _conv(w: OnnxWriter, node: Node, x: list[str]) -> str:
     strides, padding, dilations = _own(node, "stride", "padding", "dilation")
-    made: str = w.add(
+    return w.add(
         "Conv",
         x + w.parameters(node, "weight", "bias"),
         node.name,
@@ -38,10 +39,9 @@ def _conv(w: Any, node: Node, x: list[str]) -> str:
         dilations=dilations,
         group=node.arguments["groups"],
     )
-    return made
 
 
-def _conv_transpose(w: Any, node: Node, x: list[str]) -> str:
+def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
     strides, padding, dilations, extra = _own(
         node, "stride", "padding", "dilation", "output_padding"
     )
@@ -58,7 +58,7 @@ def _conv_transpose(w: Any, node: Node, x: list[str]) -> str:
                 f"{tuple(before for before, _ in padding)}"
             )
         extra = [0] * len(extra)
-    made: str = w.add(
+    return w.add(
         "ConvTranspose",
         x + w.parameters(node, "weight", "bias"),
         node.name,
@@ -68,7 +68,6 @@ def _conv_transpose(w: Any, node: Node, x: list[str]) -> str:
         group=node.arguments["groups"],
         output_padding=extra,
     )
-    return made
 
 
 def _pool_pads(node: Node) -> tuple[list[int], bool]:
@@ -88,18 +87,15 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
     return _pads(sides), reaches
 
 
-def _max_pool(w: Any, node: Node, x: list[str]) -> str:
+def _max_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides = _own(node, "kernel_size", "stride")
     gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
     pads, _ = _pool_pads(node)
     more = {} if set(gaps) == {1} else {"dilations": gaps}
-    made: str = w.add(
-        "MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more
-    )
-    return made
+    return w.add("MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more)
 
 
-def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
+def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
     pads, reaches = _pool_pads(node)
     divisor = node.arguments.get("divisor_override")
@@ -108,8 +104,7 @@ def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
         arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
         mean = w.add("AveragePool", x, "", count_include_pad=1, **arguments)
         factor = w.constant(f"{node.name}/factor", np.prod(kernel) / divisor)
-        scaled: str = w.add("Mul", [mean, factor], node.name)
-        return scaled
+        return w.add("Mul", [mean, factor], node.name)
     counted = node.arguments["count_include_pad"]
     if reaches and counted:
         if any(padding):
@@ -118,7 +113,7 @@ def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
                 "ceil_mode adds"
             )
         counted = False
-    made: str = w.add(
+    return w.add(
         "AveragePool",
         x,
         node.name,
@@ -127,10 +122,9 @@ def _avg_pool(w: Any, node: Node, x: list[str]) -> str:
         pads=pads,
         count_include_pad=int(counted),
     )
-    return made
 
 
-def _adaptive_pool(w: Any, node: Node, x: list[str]) -> str:
+def _adaptive_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     axes = _axes(node)
     size, output = node.input_shapes[0][1:], node.output_shape[1:]
     kind = "Max" if node.operation == "adaptive_max_pool2d" else "Avg"
@@ -138,10 +132,8 @@ def _adaptive_pool(w: Any, node: Node, x: list[str]) -> str:
     (wanted,) = _own(node, "output_size")
     if wanted != [1] * axes:
         w.note(node, f"Adaptive{kind}Pool{axes}d", output_size=wanted)
-    made: str
     if set(output) == {1}:
-        made = w.add(f"Global{long}Pool", x, node.name)
-        return made
+        return w.add(f"Global{long}Pool", x, node.name)
     if any(a % b for a, b in zip(size, output, strict=True)):
         if kind == "Max" or axes == 1:
             raise ConfigurationError(
@@ -151,15 +143,13 @@ def _adaptive_pool(w: Any, node: Node, x: list[str]) -> str:
         # Means are products with matrices.
         rows, columns = (mean_matrix(a, b) for a, b in zip(size, output, strict=True))
         across = w.add("MatMul", [*x, w.constant(f"{node.name}/columns", columns.T)], "")
-        made = w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
-        return made
+        return w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
     windows = [adaptive_windows(a, b)[0] for a, b in zip(size, output, strict=True)]
     window = [end - first for first, end in windows]
-    made = w.add(f"{long}Pool", x, node.name, kernel_shape=window, strides=window)
-    return made
+    return w.add(f"{long}Pool", x, node.name, kernel_shape=window, strides=window)
 
 
-def _pad(w: Any, node: Node, x: list[str]) -> str:
+def _pad(w: OnnxWriter, node: Node, x: list[str]) -> str:
     (padding,) = _own(node, "padding")
     mode = node.arguments["mode"]
     pads = _pads([(0, 0), (0, 0), *padding])
@@ -167,11 +157,10 @@ def _pad(w: Any, node: Node, x: list[str]) -> str:
         sizes = node.input_shapes[0][1:]
         return _gather(w, node, x, list(map(padded_sources, sizes, padding, [mode] * len(sizes))))
     kind = {"replicate": "edge", "circular": "constant"}.get(mode, mode)
-    made: str = w.add("Pad", [*x, w.whole_numbers(f"{node.name}/pads", pads)], node.name, mode=kind)
-    return made
+    return w.add("Pad", [*x, w.whole_numbers(f"{node.name}/pads", pads)], node.name, mode=kind)
 
 
-def _gather(w: Any, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
+def _gather(w: OnnxWriter, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
     """Rows, then columns, by their indices, where ONNX has no other way that is exact."""
     sizes = node.input_shapes[0][1:]
     moved = [
@@ -187,7 +176,7 @@ def _gather(w: Any, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
     return made
 
 
-def _interpolate(w: Any, node: Node, x: list[str]) -> str:
+def _interpolate(w: OnnxWriter, node: Node, x: list[str]) -> str:
     mode, corners = node.arguments["mode"], node.arguments["align_corners"]
     factors, sources, is_exact = [], [], True
     for size, output in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True):
@@ -210,48 +199,44 @@ def _interpolate(w: Any, node: Node, x: list[str]) -> str:
         how = {"coordinate_transformation_mode": place}
     scales = w.constant(f"{node.name}/scales", [1.0, 1.0, *factors])
     kind = "nearest" if mode == "nearest" else "linear"
-    made: str = w.add("Resize", [*x, "", scales], node.name, mode=kind, **how)
-    return made
+    return w.add("Resize", [*x, "", scales], node.name, mode=kind, **how)
 
 
-def _pixel_shuffle(w: Any, node: Node, x: list[str]) -> str:
+def _pixel_shuffle(w: OnnxWriter, node: Node, x: list[str]) -> str:
     factor = node.arguments["upscale_factor"]
-    made: str = w.add("DepthToSpace", x, node.name, blocksize=factor, mode="CRD")
-    return made
+    return w.add("DepthToSpace", x, node.name, blocksize=factor, mode="CRD")
 
 
-def _shuffled(w: Any, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
+def _shuffled(w: OnnxWriter, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
     """Split the axes of a sample, put them into another order, and join them."""
     first = w.add("Reshape", [*x, w.whole_numbers(f"{node.name}/split", [0, *split])], "")
     perm = [0, *(axis + 1 for axis in order)]
     moved = w.add("Transpose", [first], "", perm=perm)
     joined = w.whole_numbers(f"{node.name}/joined", [0, *node.output_shape])
-    made: str = w.add("Reshape", [moved, joined], node.name)
-    return made
+    return w.add("Reshape", [moved, joined], node.name)
 
 
-def _pixel_unshuffle(w: Any, node: Node, x: list[str]) -> str:
+def _pixel_unshuffle(w: OnnxWriter, node: Node, x: list[str]) -> str:
     factor = node.arguments["downscale_factor"]
     channels, rows, columns = node.output_shape
     split = [channels // factor**2, rows, factor, columns, factor]
     return _shuffled(w, node, x, split, [0, 2, 4, 1, 3])
 
 
-def _channel_shuffle(w: Any, node: Node, x: list[str]) -> str:
+def _channel_shuffle(w: OnnxWriter, node: Node, x: list[str]) -> str:
     groups = node.arguments["groups"]
     channels, *size = node.input_shapes[0]
     order = [1, 0, *range(2, 2 + len(size))]
     return _shuffled(w, node, x, [groups, channels // groups, *size], order)
 
 
-def _unflatten(w: Any, node: Node, x: list[str]) -> str:
+def _unflatten(w: OnnxWriter, node: Node, x: list[str]) -> str:
     shape = w.whole_numbers(f"{node.name}/shape", [0, *node.output_shape])
-    made: str = w.add("Reshape", [*x, shape], node.name)
-    return made
+    return w.add("Reshape", [*x, shape], node.name)
 
 
 #: How each operation is written.
-MAP_WRITERS: dict[str, Callable[[Any, Node, list[str]], str]] = {
+MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
     "max_pool2d": _max_pool,

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers import (
     GroupNorm,
     InstanceNorm2d,
@@ -29,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 # -- writing -----------------------------------------------------------------------------------
 
 
-def _factors(w: Any, node: Node, shape: Shape) -> list[str]:
+def _factors(w: OnnxWriter, node: Node, shape: Shape) -> list[str]:
     """Weight and bias, of which those that a layer does not have are constants."""
     made = []
     for name, value in (("weight", np.ones(shape)), ("bias", np.zeros(shape))):
@@ -40,14 +41,14 @@ def _factors(w: Any, node: Node, shape: Shape) -> list[str]:
     return made
 
 
-def _note_parts(w: Any, node: Node, kind: str) -> None:
+def _note_parts(w: OnnxWriter, node: Node, kind: str) -> None:
     """Say which of weight and bias there are not."""
     missing = [name for name in ("weight", "bias") if name not in node.parameters]
     if missing:
         w.note(node, kind, missing=missing)
 
 
-def write_layer_norm(w: Any, node: Node, x: list[str]) -> str:
+def write_layer_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """LayerNormalization over the last axes."""
     shape = node.arguments["normalized_shape"]
     _note_parts(w, node, "LayerNorm")
@@ -56,7 +57,7 @@ def write_layer_norm(w: Any, node: Node, x: list[str]) -> str:
     return w.add("LayerNormalization", inputs, node.name, axis=-len(shape), epsilon=eps)
 
 
-def write_layer_norm2d(w: Any, node: Node, x: list[str]) -> str:
+def write_layer_norm2d(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """LayerNormalization with the channels last."""
     _note_parts(w, node, "LayerNorm2d")
     last = w.add("Transpose", x, "", perm=list(LAST))
@@ -65,7 +66,7 @@ def write_layer_norm2d(w: Any, node: Node, x: list[str]) -> str:
     return w.add("Transpose", [made], "", perm=list(FIRST))
 
 
-def write_group_norm(w: Any, node: Node, x: list[str]) -> str:
+def write_group_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """InstanceNormalization of the groups; ONNX has one of groups since opset 18 only."""
     shape, groups = node.input_shapes[0], node.arguments["num_groups"]
     eps, channels = node.arguments["eps"], shape[0]
@@ -92,7 +93,7 @@ def write_group_norm(w: Any, node: Node, x: list[str]) -> str:
     return value
 
 
-def write_rms_norm(w: Any, node: Node, x: list[str]) -> str:
+def write_rms_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """Operators that opset 17 has: ``x / sqrt(mean(x * x) + eps) * weight``."""
     axes = [-1 - place for place in range(len(node.arguments["normalized_shape"]))][::-1]
     square = w.add("Mul", x + x, "")
@@ -104,7 +105,7 @@ def write_rms_norm(w: Any, node: Node, x: list[str]) -> str:
     return w.add("Mul", [made, *weight], node.name) if weight else made
 
 
-def write_local_response(w: Any, node: Node, x: list[str]) -> str:
+def write_local_response(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """LRN, whose windows reach to the other side where their size is even."""
     a = node.arguments
     if a["size"] % 2 == 0:
@@ -115,13 +116,13 @@ def write_local_response(w: Any, node: Node, x: list[str]) -> str:
     return w.add("LRN", x, node.name, size=a["size"], alpha=a["alpha"], beta=a["beta"], bias=a["k"])
 
 
-def write_softmax(w: Any, node: Node, x: list[str]) -> str:
+def write_softmax(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """Softmax or LogSoftmax along an axis."""
     kind = "LogSoftmax" if node.operation == "log_softmax" else "Softmax"
     return w.add(kind, x, node.name, axis=node.arguments["dim"])
 
 
-WRITERS: dict[str, Callable[[Any, Node, list[str]], str]] = {
+WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "layer_norm": write_layer_norm,
     "layer_norm2d": write_layer_norm2d,
     "group_norm": write_group_norm,

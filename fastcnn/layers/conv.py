@@ -25,6 +25,7 @@ from fastcnn.layers.sampling import (
     ReplicationPad1d,
     ReplicationPad2d,
 )
+from fastcnn.scalars import plain
 
 #: What pads an input otherwise than with zeros, by the mode and the number of axes.
 PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
@@ -72,9 +73,9 @@ class _Conv(WeightedLayer):
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = geometry.per_axis(stride, "stride", axes)
         self.dilation = geometry.per_axis(dilation, "dilation", axes)
-        self.padding = padding
+        self.padding = padding.tolist() if isinstance(padding, np.ndarray) else plain(padding)
         self._padding = geometry.resolve_padding(
-            padding, self.kernel_size, self.dilation, self.stride
+            self.padding, self.kernel_size, self.dilation, self.stride
         )
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
         drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)

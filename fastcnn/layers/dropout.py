@@ -2,8 +2,9 @@
 
 from typing import Any, ClassVar
 
+from fastcnn.arguments import as_share
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ShapeError
 from fastcnn.layers.base import Layer
 
 
@@ -28,11 +29,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0.0 <= p < 1.0:
-            raise ConfigurationError(
-                f"{type(self).__name__}: p must be at least 0 and below 1, got {p!r}"
-            )
-        self.p = float(p)
+        self.p = as_share(type(self).__name__, "p", p)
 
     @property
     def arguments(self) -> dict[str, Any]:

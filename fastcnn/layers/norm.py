@@ -11,7 +11,30 @@ from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer
 
 
-class _BatchNorm(Layer):
+class Normalisation(Layer):
+    """A layer with ``eps``, and perhaps a weight and a bias of some shape."""
+
+    eps: float
+
+    def _fill(self, shape: Shape, eps: float, weight: bool, bias: bool, dtype: Any) -> None:
+        self.eps = as_number(type(self).__name__, "eps", eps, above=0.0)
+        claim(shape)
+        arrays = {"weight": np.ones(shape, dtype), "bias": np.zeros(shape, dtype)}
+        wanted = {"weight": weight, "bias": bias}
+        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
+
+    @property
+    def weight(self) -> np.ndarray | None:
+        """Learned factors, or None."""
+        return self.parameters.get("weight")
+
+    @property
+    def bias(self) -> np.ndarray | None:
+        """Learned summands, or None."""
+        return self.parameters.get("bias")
+
+
+class _BatchNorm(Normalisation):
     operation: ClassVar[str] = "batch_norm"
     #: What follows the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
@@ -33,21 +56,15 @@ class _BatchNorm(Layer):
         super().__init__()
         owner = type(self).__name__
         self.num_features = as_count(owner, "num_features", num_features)
-        self.eps = as_number(owner, "eps", eps, above=0.0)
+        self.affine = bool(affine)
+        own = self.affine and bool(weight), self.affine and bool(bias)
+        self._fill((self.num_features,), eps, *own, dtype)
         self.momentum = momentum
         if momentum is not None:
             self.momentum = as_number(owner, "momentum", momentum)
             if not 0.0 <= self.momentum <= 1.0:
                 raise ConfigurationError(f"{owner}: momentum must lie in 0..1, got {momentum!r}")
-        claim((self.num_features,))
-        self.affine = bool(affine)
         self.track_running_stats = bool(track_running_stats)
-        arrays = {
-            "weight": np.ones(self.num_features, dtype),
-            "bias": np.zeros(self.num_features, dtype),
-        }
-        wanted = {"weight": self.affine and bool(weight), "bias": self.affine and bool(bias)}
-        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
         if self.track_running_stats:
             statistics = {
                 "running_mean": np.zeros(self.num_features, dtype),
@@ -55,16 +72,6 @@ class _BatchNorm(Layer):
                 "num_batches_tracked": np.zeros((), np.int64),
             }
             self._set_arrays("buffers", statistics)
-
-    @property
-    def weight(self) -> np.ndarray | None:
-        """Factor of each channel, or None."""
-        return self.parameters.get("weight")
-
-    @property
-    def bias(self) -> np.ndarray | None:
-        """Summand of each channel, or None."""
-        return self.parameters.get("bias")
 
     @property
     def running_mean(self) -> np.ndarray | None:

@@ -6,38 +6,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.allocation import claim
-from fastcnn.layers.base import Layer
+from fastcnn.layers.norm import Normalisation
 
 #: PyTorch's for float32 where none is given.
 RMS_EPS = float(str(np.finfo(np.float32).eps))
 
 
-class _SampleNorm(Layer):
+class _SampleNorm(Normalisation):
     """What all of them have: ``eps``, and perhaps weight and bias of some shape."""
-
-    eps: float
-
-    def _fill(self, shape: Shape, eps: float, weight: bool, bias: bool, dtype: Any) -> None:
-        self.eps = as_number(type(self).__name__, "eps", eps, above=0.0)
-        claim(shape)
-        arrays = {"weight": np.ones(shape, dtype), "bias": np.zeros(shape, dtype)}
-        wanted = {"weight": weight, "bias": bias}
-        self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
-
-    @property
-    def weight(self) -> np.ndarray | None:
-        """Learned factors, or None."""
-        return self.parameters.get("weight")
-
-    @property
-    def bias(self) -> np.ndarray | None:
-        """Learned summands, or None."""
-        return self.parameters.get("bias")
 
     def _sample(self, input_shape: Shape, fits: bool, wanted: str) -> Shape:
         if not fits:

@@ -5,9 +5,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import are_probabilities, as_number
+from fastcnn.arguments import are_probabilities, as_number, as_share
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.losses.loss import Loss, check_reduction
+from fastcnn.losses.loss import Loss, check_settings
 
 Weights = tuple[float, ...] | None
 
@@ -54,7 +54,7 @@ class ClassLoss(Loss):
 
     def _check(self) -> None:
         owner = type(self).__name__
-        check_reduction(owner, self.reduction)
+        check_settings(self)
         if self.weight is not None:
             given = self.weight
             if not isinstance(given, (list, tuple, np.ndarray)):
@@ -68,9 +68,7 @@ class ClassLoss(Loss):
                 )
             object.__setattr__(self, "weight", weights)
         index = self.ignore_index
-        if index is not None and (
-            isinstance(index, bool) or not isinstance(index, (int, np.integer))
-        ):
+        if index is not None and type(index) is not int:
             raise ConfigurationError(f"{owner}: ignore_index must be an integer, got {index!r}")
 
     @property
@@ -190,10 +188,7 @@ class CrossEntropyLoss(ClassLoss):
     takes_probabilities: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ConfigurationError(
-                f"label_smoothing must be at least 0 and below 1, got {self.label_smoothing!r}"
-            )
+        as_share("CrossEntropyLoss", "label_smoothing", self.label_smoothing)
         self._check()
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn.arguments import as_array, plain_array
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.scalars import make_plain
 
 REDUCTIONS = ("mean", "sum")
 
@@ -184,10 +185,16 @@ class Loss:
         return weight
 
 
-def check_reduction(owner: str, reduction: Any) -> None:
-    """Refuse reductions other than the mean and the sum; ConfigurationError."""
-    if reduction not in REDUCTIONS:
+def check_settings(loss: Any) -> None:
+    """Make the numbers of a loss Python's, and refuse reductions other than the mean and the sum.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    make_plain(loss)
+    if loss.reduction not in REDUCTIONS:
         raise ConfigurationError(
-            f"{owner}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}: "
-            "training needs one number"
+            f"{type(loss).__name__}: reduction must be one of {', '.join(REDUCTIONS)}, got "
+            f"{loss.reduction!r}: training needs one number"
         )

@@ -8,8 +8,9 @@ import numpy as np
 from fastcnn.arguments import as_number
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.losses.classes import as_classes
-from fastcnn.losses.loss import Loss, check_reduction
+from fastcnn.losses.loss import Loss, check_settings
 from fastcnn.operations.losses import LOSSES
+from fastcnn.scalars import plain
 
 
 class ElementLoss(Loss):
@@ -73,7 +74,7 @@ class MSELoss(ElementLoss):
     operation: ClassVar[str] = "mse"
 
     def __post_init__(self) -> None:
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class L1Loss(ElementLoss):
     operation: ClassVar[str] = "l1"
 
     def __post_init__(self) -> None:
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class HuberLoss(ElementLoss):
 
     def __post_init__(self) -> None:
         as_number("HuberLoss", "delta", self.delta, above=0.0)
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class SmoothL1Loss(ElementLoss):
 
     def __post_init__(self) -> None:
         as_number("SmoothL1Loss", "beta", self.beta, above=0.0)
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
 
 class LabelLoss(ElementLoss):
@@ -174,7 +175,7 @@ class BCEWithLogitsLoss(LabelLoss):
     operation: ClassVar[str] = "bce_with_logits"
 
     def __post_init__(self) -> None:
-        given = self.pos_weight
+        given = plain(self.pos_weight)
         if isinstance(given, (list, tuple, np.ndarray)):
             numbers = tuple(as_number("BCEWithLogitsLoss", "pos_weight", each) for each in given)
             object.__setattr__(self, "pos_weight", numbers)
@@ -184,7 +185,7 @@ class BCEWithLogitsLoss(LabelLoss):
             raise ConfigurationError(
                 f"BCEWithLogitsLoss: pos_weight must be at least 0, got {given!r}"
             )
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
     def _check_values(self, target: np.ndarray, output_shape: tuple[int, ...]) -> None:
         given = self.pos_weight
@@ -233,7 +234,7 @@ class SigmoidFocalLoss(LabelLoss):
                 "SigmoidFocalLoss: alpha must be below 1 and gamma at least 0, got "
                 f"alpha={self.alpha!r}, gamma={self.gamma!r}"
             )
-        check_reduction(type(self).__name__, self.reduction)
+        check_settings(self)
 
     def _check_values(self, target: np.ndarray, output_shape: tuple[int, ...]) -> None:
         if not np.isin(target, (0.0, 1.0)).all():

@@ -1,7 +1,9 @@
 """Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, auto_cnn."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -59,9 +61,7 @@ def report_cnn(
         )
     dense = init.Kaiming() if activation == "relu" else init.Xavier()
     activate = ACTIVATIONS[activation]
-    generator = np.random.default_rng(seed)
-    conv = _conv_factory(generator)
-    linear = _linear_factory(generator)
+    conv, linear = _layers(seed)
     return Sequential(
         {
             "conv1": conv(1, 4, 3, padding=1),
@@ -89,9 +89,7 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
     Proc. IEEE 86 (1998), section II-B.
     """
-    generator = np.random.default_rng(seed)
-    conv = _conv_factory(generator)
-    linear = _linear_factory(generator)
+    conv, linear = _layers(seed)
     return Sequential(
         {
             "conv1": conv(1, 6, 5, padding=2),
@@ -118,9 +116,7 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     ----------
     Simonyan and Zisserman, arXiv:1409.1556, for stacks of 3x3 convolutions.
     """
-    generator = np.random.default_rng(seed)
-    conv = _conv_factory(generator)
-    linear = _linear_factory(generator)
+    conv, linear = _layers(seed)
     return Sequential(
         {
             "conv1": conv(3, 32, 3, padding=1),
@@ -189,9 +185,7 @@ def _residual_network(
     blocks: int, num_classes: int, seed: int | None, in_channels: int
 ) -> Sequential:
     """A network of three stages of some blocks of 16, 32 and 64 channels."""
-    generator = np.random.default_rng(seed)
-    conv = _conv_factory(generator)
-    linear = _linear_factory(generator)
+    conv, linear = _layers(seed)
 
     def block(inputs: int, outputs: int, stride: int) -> Residual:
         main = Sequential(
@@ -333,8 +327,7 @@ def auto_cnn(
             f"auto_cnn needs images (C, H, W), classes and samples, got {tuple(input_shape)}, "
             f"{num_classes} and {samples}"
         )
-    generator = np.random.default_rng(seed)
-    conv = _conv_factory(generator)
+    conv, linear = _layers(seed)
     few = samples < FEW_SAMPLES
     channels, side = input_shape[0], min(input_shape[1:])
     width = 16 if few else 32
@@ -356,42 +349,18 @@ def auto_cnn(
     layers |= {"mean": GlobalAvgPool2d(), "flatten": Flatten()}
     if few:
         layers["dropout"] = Dropout(0.2)
-    layers["fc"] = _linear_factory(generator)(channels, num_classes, init.Xavier())
+    layers["fc"] = linear(channels, num_classes, init.Xavier())
     return Sequential(layers, input_shape=input_shape)
 
 
-def _conv_factory(generator: np.random.Generator) -> Callable[..., Conv2d]:
-    def make(
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        padding: int = 0,
-        stride: int = 1,
-        bias: bool = True,
-    ) -> Conv2d:
-        return Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            bias=bias,
-            weight_init=init.Kaiming(),
-            bias_init=init.Constant(0.0),
-            seed=generator,
-        )
+def _layers(seed: int | None) -> tuple[Callable[..., Conv2d], Callable[..., Linear]]:
+    """Makers of convolutions and linear layers, whose weights are drawn one after the other."""
+    given: dict[str, Any] = {
+        "bias_init": init.Constant(0.0),
+        "seed": np.random.default_rng(seed),
+    }
 
-    return make
+    def linear(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:
+        return Linear(in_features, out_features, weight_init=weight_init, **given)
 
-
-def _linear_factory(generator: np.random.Generator) -> Callable[..., Linear]:
-    def make(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:
-        return Linear(
-            in_features,
-            out_features,
-            weight_init=weight_init,
-            bias_init=init.Constant(0.0),
-            seed=generator,
-        )
-
-    return make
+    return partial(Conv2d, weight_init=init.Kaiming(), **given), linear

@@ -1,12 +1,13 @@
 """What optimisers are, and what they share."""
 
 import math
-from numbers import Real
+import sys
 from typing import Any, Protocol
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import make_plain
 
 Slots = dict[str, np.ndarray]
 
@@ -74,21 +75,12 @@ def check_numbers(optimizer: Any, **bounds: tuple[float, float]) -> None:
     ------
     ConfigurationError
     """
-    owner = type(optimizer).__name__
+    make_plain(optimizer)
     known = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
     if hasattr(optimizer, "eps"):
         known["eps"] = (0.0, math.inf)
-    for name, (low, high) in {**known, **bounds}.items():
-        given = getattr(optimizer, name)
-        several = isinstance(given, (tuple, list))
-        for index, value in enumerate(given if several else [given]):
-            place = f"{name}[{index}]" if several else name
-            if not isinstance(value, Real) or isinstance(value, bool):
-                raise ConfigurationError(f"{owner}: {place} must be a number, got {value!r}")
-            if not low <= float(value) < high:
-                raise ConfigurationError(
-                    f"{owner}: {place} must be at least {low} and below {high}, got {value!r}"
-                )
+    check_bounds(optimizer, **{**known, **bounds})
+    owner = type(optimizer).__name__
     if hasattr(optimizer, "betas") and len(optimizer.betas) != 2:
         raise ConfigurationError(f"{owner}: betas must be two numbers, got {optimizer.betas!r}")
     if not isinstance(optimizer.decoupled_weight_decay, bool):
@@ -96,6 +88,27 @@ def check_numbers(optimizer: Any, **bounds: tuple[float, float]) -> None:
             f"{owner}: decoupled_weight_decay must be True or False, got "
             f"{optimizer.decoupled_weight_decay!r}"
         )
+
+
+def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
+    """Refuse numbers of a dataclass that are below the first bound, or not below the second.
+
+    Raises
+    ------
+    ConfigurationError
+    """
+    owner = type(settings).__name__
+    for name, (low, high) in bounds.items():
+        given = getattr(settings, name)
+        several = isinstance(given, (tuple, list))
+        for index, value in enumerate(given if several else [given]):
+            place = f"{name}[{index}]" if several else name
+            if not isinstance(value, (int, float)) or isinstance(value, bool):
+                raise ConfigurationError(f"{owner}: {place} must be a number, got {value!r}")
+            if not low <= value < high or value > sys.float_info.max:
+                raise ConfigurationError(
+                    f"{owner}: {place} must be at least {low} and below {high}, got {value!r}"
+                )
 
 
 def lerp(start: np.ndarray, end: np.ndarray, weight: float) -> None:

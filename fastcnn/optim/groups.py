@@ -13,6 +13,7 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 from fastcnn.optim.base import Optimizer
 from fastcnn.optim.optimizers import NAMED
+from fastcnn.scalars import make_plain, plain
 
 #: Of a parameter: its first element in the vector, its shape, and whether its layer is trained.
 Place = tuple[int, tuple[int, ...], bool]
@@ -59,6 +60,7 @@ class ParameterGroup:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if not isinstance(self.match, str) or not self.match:
             raise ConfigurationError(
                 f'groups: match must be a pattern such as "*.bias", got {self.match!r}'
@@ -109,7 +111,7 @@ class ParameterGroup:
         if isinstance(given.get("optimizer"), Mapping):
             given["optimizer"] = NAMED.from_description(given["optimizer"])
         rest = {
-            key: tuple(value) if isinstance(value, list) else value
+            key: plain(tuple(value) if isinstance(value, list) else value)
             for key, value in settings.items()
             if key not in own
         }

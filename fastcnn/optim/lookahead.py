@@ -6,6 +6,7 @@ from numbers import Real
 from typing import Any
 
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import make_plain, plain
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Lookahead:
     power: float = 1.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if type(self.every) is not int or self.every < 1:
             raise ConfigurationError(
                 f"lookahead: every must be a number of steps of at least 1, got {self.every!r}"
@@ -67,6 +69,7 @@ class Lookahead:
         """
         if isinstance(value, Lookahead):
             return value
+        value = plain(value)
         if type(value) is int:
             return cls(value)
         example = 'a number of steps, or text such as "every=5,alpha=0.5"'

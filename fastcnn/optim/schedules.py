@@ -8,6 +8,8 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.named import Named
+from fastcnn.optim.base import check_bounds
+from fastcnn.scalars import make_plain
 
 
 class Schedule(Protocol):
@@ -35,9 +37,11 @@ class StepDecay:
     gamma: float = 0.7
 
     def __post_init__(self) -> None:
-        if self.every_epochs < 1 or not 0.0 < self.gamma <= 1.0:
+        make_plain(self)
+        check_bounds(self, gamma=(0.0, math.inf))
+        if not _is_count(self.every_epochs, 1) or not 0.0 < self.gamma <= 1.0:
             raise ConfigurationError(
-                f"StepDecay: every_epochs must be >= 1 and gamma in (0, 1], got {self}"
+                f"StepDecay: every_epochs must be an integer >= 1 and gamma in (0, 1], got {self}"
             )
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
@@ -53,7 +57,10 @@ class MultiStep:
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        whole = all(type(epoch) is int and epoch >= 1 for epoch in self.milestones)
+        make_plain(self)
+        check_bounds(self, gamma=(0.0, math.inf))
+        several = isinstance(self.milestones, (tuple, list))
+        whole = several and all(_is_count(epoch, 1) for epoch in self.milestones)
         if not self.milestones or not whole or not 0.0 < self.gamma <= 1.0:
             raise ConfigurationError(
                 "MultiStep: milestones must be numbers of epochs of at least 1 and gamma in "
@@ -77,6 +84,10 @@ class Cosine:
 
     min_factor: float = 0.0
 
+    def __post_init__(self) -> None:
+        make_plain(self)
+        check_bounds(self, min_factor=(0.0, math.inf))
+
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """The annealed rate."""
         return _anneal(base_lr, base_lr * self.min_factor, step / max(1, total_steps))
@@ -99,7 +110,14 @@ class OneCycle:
     final_factor: float = 1e-4
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.warmup_fraction < 1.0:
+        make_plain(self)
+        check_bounds(
+            self,
+            warmup_fraction=(0.0, 1.0),
+            initial_factor=(0.0, math.inf),
+            final_factor=(0.0, math.inf),
+        )
+        if self.warmup_fraction == 0.0:
             raise ConfigurationError(
                 f"OneCycle: warmup_fraction must lie between 0 and 1, got {self.warmup_fraction}"
             )
@@ -131,17 +149,13 @@ class Triangular:
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.warmup_fraction < 1.0:
-            raise ConfigurationError(
-                "Triangular: warmup_fraction must be at least 0 and below 1, got "
-                f"{self.warmup_fraction}"
-            )
-        for name in ("initial_factor", "final_factor"):
-            if not 0.0 <= getattr(self, name) < math.inf:
-                raise ConfigurationError(
-                    f"Triangular: {name} must be a finite number of at least 0, got "
-                    f"{getattr(self, name)}"
-                )
+        make_plain(self)
+        check_bounds(
+            self,
+            warmup_fraction=(0.0, 1.0),
+            initial_factor=(0.0, math.inf),
+            final_factor=(0.0, math.inf),
+        )
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """The rate in its rise or fall."""
@@ -161,8 +175,9 @@ class Warmup:
     then: Schedule = field(default_factory=Constant)
 
     def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise ConfigurationError(f"Warmup: steps must be >= 0, got {self.steps}")
+        make_plain(self)
+        if not _is_count(self.steps, 0):
+            raise ConfigurationError(f"Warmup: steps must be an integer >= 0, got {self.steps!r}")
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """The rising rate, or that of the schedule after it."""
@@ -220,6 +235,10 @@ def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedul
     """
     made = NAMED.get(schedule, **numbers)
     return Warmup(warmup_steps, made) if warmup_steps else made
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return type(value) is int and value >= least
 
 
 def _anneal(start: float, end: float, share: float) -> float:

@@ -17,8 +17,7 @@ def style_axes(axes: Any) -> None:
     """A light grid, small numbers, and no frame above and to the right."""
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_legend(place: Any, colours: Mapping[str, str], **options: Any) -> None:

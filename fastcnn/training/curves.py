@@ -47,7 +47,7 @@ def curves(history: "History") -> list[Panel]:
         (("validation", "test"), "loss"),
         (("validation", "test"), "accuracy"),
     ):
-        there = [part for part in parts if history.final.get(f"{part}_{measure}") is not None]
+        there = [part for part in parts if np.isfinite(_column(history, part, measure)).any()]
         if there:
             accuracy = measure == "accuracy"
             panels.append(
@@ -80,15 +80,22 @@ def _steps(history: "History", per_epoch: int) -> list[Line]:
 
 def _epochs(history: "History", part: str, measure: str, named: bool) -> Line:
     scale = 100.0 if measure == "accuracy" else 1.0
-    values = scale * np.array(history.column(f"{part}_{measure}"), float)
+    values = scale * _column(history, part, measure)
+    known = np.isfinite(values)  # an epoch whose targets were all ignored has no accuracy
+    values = values[known]
     return Line(
-        np.array(history.column("epoch"), float),
+        np.array(history.column("epoch"), float)[known],
         values,
         COLOURS[part],
         name=part if named else "",
         markers=True,
         last=f"{values[-1]:.2f} %" if measure == "accuracy" else f"{values[-1]:.4f}",
     )
+
+
+def _column(history: "History", part: str, measure: str) -> np.ndarray:
+    """One value for each epoch; NaN where there is none."""
+    return np.array([epoch.get(f"{part}_{measure}") for epoch in history.epochs], float)
 
 
 def smooth(values: Sequence[float] | np.ndarray, window: int = SMOOTHED) -> np.ndarray:

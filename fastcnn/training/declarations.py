@@ -1,7 +1,7 @@
 """How an option is declared, checked and described."""
 
 import inspect
-import math
+import sys
 import textwrap
 import typing
 from collections.abc import Callable, Collection, Sequence
@@ -119,7 +119,7 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
         return isinstance(value, (int, np.integer)) and not truth, "an integer"
     if kind is float:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
-        return number and math.isfinite(value), "a finite number"
+        return number and abs(value) <= sys.float_info.max, "a finite number"
     kinds = [typing.get_origin(each) or each for each in others]
     known = {Sequence: "a list", int: "an integer", dict: "a dictionary"}
     named = [

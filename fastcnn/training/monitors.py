@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count, as_flag, as_number
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback, Control, TrainingStart
@@ -34,10 +35,8 @@ class Monitor(Callback):
                 f"{owner}: monitor must be one of {', '.join(directions(()))}, or a metric such as "
                 f"validation_f1, got {monitor!r}"
             )
-        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 0:
-            raise ConfigurationError(f"{owner}: patience must be an integer >= 0, got {patience!r}")
         self.monitor = monitor
-        self.patience = patience
+        self.patience = as_count(owner, "patience", patience, least=0)
         # The training says which way is better for a function's metric.
         self.sign = 1.0 if directions(tuple(METRICS.values())).get(monitor, True) else -1.0
         self.control = Control()
@@ -159,8 +158,8 @@ class EarlyStopping(Monitor):
         restore_best: bool = True,
     ) -> None:
         super().__init__(monitor, patience)
-        self.min_delta = float(min_delta)
-        self.restore_best = restore_best
+        self.min_delta = as_number("EarlyStopping", "min_delta", min_delta)
+        self.restore_best = as_flag("EarlyStopping", "restore_best", restore_best)
         self.model: Model | None = None
 
     def reset(self) -> None:
@@ -187,8 +186,10 @@ class EarlyStopping(Monitor):
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
         """Ask for the end when patience is over."""
         if self.waited >= self.patience:
+            kept = "; its weights are kept" if self.restore_best else ""
             self.control.stop(
-                f"{self.monitor} has not improved since epoch {self.best_epoch} ({self.best:.4g})"
+                f"{self.monitor.replace('_', ' ')} has not improved since epoch "
+                f"{self.best_epoch} ({self.best:.4g}){kept}"
             )
 
     def on_train_end(self, history: History) -> None:
@@ -240,14 +241,13 @@ class ReduceLROnPlateau(Monitor):
         cooldown: int = 0,
         min_factor: float = 0.0,
     ) -> None:
-        if not 0.0 < factor < 1.0:
-            raise ConfigurationError(
-                f"ReduceLROnPlateau: factor must lie between 0 and 1, got {factor!r}"
-            )
-        self.factor = factor
-        self.threshold = threshold
-        self.cooldown = cooldown
-        self.min_factor = min_factor
+        owner = "ReduceLROnPlateau"
+        self.factor = as_number(owner, "factor", factor, above=0.0)
+        if self.factor >= 1.0:
+            raise ConfigurationError(f"{owner}: factor must lie between 0 and 1, got {factor!r}")
+        self.threshold = as_number(owner, "threshold", threshold)
+        self.cooldown = as_count(owner, "cooldown", cooldown, least=0)
+        self.min_factor = as_number(owner, "min_factor", min_factor)
         super().__init__(monitor, patience)
 
     def reset(self) -> None:

@@ -30,6 +30,7 @@ from fastcnn.optim import (
     optimizers,
     schedules,
 )
+from fastcnn.scalars import plain
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import check_value, declarations, option
 from fastcnn.training.metrics import Metric, as_metrics, described, larger_is_better
@@ -205,7 +206,10 @@ class TrainingOptions:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for name, declared in declarations(type(self)).items():
-            check_value(name, getattr(self, name), hints[name], declared)
+            value = getattr(self, name)
+            if isinstance(value, (np.generic, np.ndarray)):
+                object.__setattr__(self, name, value := plain(value))
+            check_value(name, value, hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
         groups = self.make_groups()
         self._check_averages()

@@ -30,7 +30,8 @@ class PlainLines(Callback):
     def on_train_end(self, history: History) -> None:
         """Say why training ended early."""
         if history.stop_reason is not None:
-            self.console.print(f"stopped early: {history.stop_reason}", soft_wrap=True)
+            whole = not self.console.is_terminal
+            self.console.print(f"stopped early: {history.stop_reason}", soft_wrap=whole)
 
 
 class ProgressBar(PlainLines):
@@ -44,9 +45,7 @@ class ProgressBar(PlainLines):
             TextColumn("epoch {task.fields[epoch]}"),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("loss {task.fields[loss]:.4f}"),
-            TextColumn("{task.fields[accuracy]}"),
-            TextColumn("{task.fields[speed]:,.0f} samples/s"),
+            TextColumn("{task.fields[measured]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
@@ -61,9 +60,7 @@ class ProgressBar(PlainLines):
             "train",
             total=start.epochs * start.samples,
             epoch=1,
-            loss=float("nan"),
-            accuracy="",
-            speed=0.0,
+            measured="first steps",
         )
         self.progress.start()
 
@@ -73,9 +70,8 @@ class ProgressBar(PlainLines):
             self.task,
             completed=(steps.epoch - 1) * self.samples + steps.samples,
             epoch=steps.epoch,
-            loss=steps.mean_loss,
-            accuracy=_accuracy(steps.accuracy),
-            speed=steps.samples_per_second,
+            measured=f"loss {steps.mean_loss:.4f}{_accuracy(steps.accuracy)} "
+            f"{steps.samples_per_second:,.0f} samples/s",
         )
 
     def on_train_end(self, history: History) -> None:
@@ -95,7 +91,7 @@ def progress_callback(console: "Console | None" = None) -> Callback:
 
 def _accuracy(value: float) -> str:
     """The accuracy, if there is one: targets may be values."""
-    return "" if math.isnan(value) else f"accuracy {100 * value:.2f} %"
+    return "" if math.isnan(value) else f" accuracy {100 * value:.2f} %"
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:

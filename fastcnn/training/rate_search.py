@@ -56,9 +56,9 @@ class RateSearch:
 
     def __str__(self) -> str:
         return (
-            f"learning rate {self.suggestion:.2g}: a tenth of that at which the loss had all but "
-            f"ended its fall, in {len(self.rates)} steps of {self.rates[0]:.2g} to "
-            f"{self.rates[-1]:.2g}"
+            f"learning rate {self.suggestion:.2g}: a tenth of the rate at which the loss had "
+            f"almost stopped falling; {len(self.rates)} steps with rates from "
+            f"{self.rates[0]:.2g} to {self.rates[-1]:.2g}"
         )
 
     def figure(self) -> Any:
@@ -75,8 +75,7 @@ class RateSearch:
         axes.set_ylim(low - 0.1 * abs(first - low), first + 0.6 * abs(first - low))
         axes.legend(frameon=False)
         axes.grid(alpha=0.25)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
+        axes.spines[["top", "right"]].set_visible(False)
         return figure
 
 

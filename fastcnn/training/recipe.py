@@ -49,7 +49,7 @@ class Recipe(TrainingOptions):
     init: str | None = option(
         None,
         "Safetensors file of initial weights, such as model.safetensors of another run or one of "
-        "PyTorch's: what fits is loaded, and the rest is said.",
+        "PyTorch's: what fits is loaded, and the output names the rest.",
         part="",
     )
     skip: str | None = option(

@@ -209,7 +209,7 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
 
 
 #: Schedules that do not depend on the number of epochs.
-OPEN_ENDED = ("constant", "step")
+OPEN_ENDED = ("constant", "step", "multi-step")
 #: Parts of a config that may differ when a run is resumed.
 FREE = (
     "training.epochs",
@@ -243,13 +243,17 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
     schedule = schedule.get("then", schedule)["name"]
     if before != after and schedule not in OPEN_ENDED:
         found.append(
-            f"training.epochs was {before} and is now {after}, on which the schedule "
-            f"{schedule} depends"
+            f"the schedule {schedule} depends on the number of epochs, which was {before} and is "
+            f"now {after}"
         )
     lookahead = now["training"].get("lookahead") or {}
     if before != after and lookahead.get("final_alpha") is not None:
         found.append(
-            f"training.epochs was {before} and is now {after}, on which lookahead's alpha depends"
+            f"lookahead's alpha depends on the number of epochs, which was {before} and is now "
+            f"{after}"
         )
     if found:
-        raise CheckpointError(f"{folder} was trained otherwise: {'; '.join(sorted(found))}")
+        raise CheckpointError(
+            f"{folder} cannot be continued: {'; '.join(sorted(found))}; init= or --init starts a "
+            "new run with its weights"
+        )

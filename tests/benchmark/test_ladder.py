@@ -32,6 +32,11 @@ def test_every_rung_agrees_with_the_reference_and_is_timed(climbed: list[Result]
     assert [row.threads for row in climbed][-2:] == [1, 2]
 
 
+def test_the_code_of_a_rung_fits_a_terminal() -> None:
+    for rung in ladder.RUNGS:
+        assert max(map(len, rung.source().splitlines())) <= 76, rung.name
+
+
 @pytest.mark.parametrize(
     ("share", "text"),
     [(0.84, "84%"), (0.0996, "10%"), (0.095, "10%"), (0.094, "9%"), (0.00042, "0.04%")],

@@ -61,11 +61,11 @@ def test_rest_until_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch)
             clock.busy += seconds
 
     monkeypatch.setattr(clock, "sleep", spin)
-    measuring._rest(64.0)
+    measuring.rest(64.0)
     assert clock.now == 1.0
     # A thread that never ends is waited for as long as was asked.
     spinning[0] = 1e9
-    measuring._rest(0.5)
+    measuring.rest(0.5)
     assert clock.now == 1.5
 
 
@@ -201,6 +201,14 @@ def test_a_table_has_a_line_for_each() -> None:
     assert lines[-1] == "broken: failed: " + "x" * 80
 
 
+def test_a_table_of_long_names_and_times_fits_80_columns() -> None:
+    rows = [
+        make_result(contestant="PyTorch channels_last", median=26.25, low=25.75, high=27.25),
+        make_result(median=250654.0, low=249689.0, high=319420.0, ratio=0.000674, share=0.004),
+    ]
+    assert max(map(len, contestants_table("step: w", "us/sample", rows).splitlines())) <= 80
+
+
 def make_result(**changes: Any) -> Result:
     fields: dict[str, Any] = {
         "suite": "step", "work": "w", "contestant": "c", "threads": 1, "batch": 2,
@@ -216,9 +224,7 @@ def test_reports_survive_the_disk(tmp_path: Path) -> None:
     path, table = report.write(tmp_path)
     assert read_report(path) == report
     assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")
-    assert table_rows(report.results) == [
-        ("c", "1", "1,234 (1 to 2,000)", "0.5", "1e-06", "", "", "")
-    ]
+    assert table_rows(report.results) == [("c", "1", "1,234 (1-2,000)", "0.5", "1e-06", "", "")]
     assert {"processor", "instruction set", "numba", "threads"} <= set(report.environment)
 
 

@@ -29,7 +29,7 @@ def test_options_of_training_and_comparison(archive: Path, tmp_path: Path) -> No
         "train", "--data", archive, "--epochs", 200, "--early-stopping", 2, "--lr", 0.1,
         "--optimizer", "rmsprop", "--out", tmp_path / "b",
     )  # fmt: skip
-    assert "stopped early: validation_loss has not improved since epoch" in output
+    assert "stopped early: validation loss has not improved since epoch" in output
     output = fastcnn("compare", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "c.png")
     assert "b: optimizer=rmsprop, lr=0.1," in output
     assert (tmp_path / "c.png").stat().st_size > 1000

@@ -366,7 +366,7 @@ def test_a_folder_records_its_rule_and_can_be_read_by_another(
     assert train.preprocessing.pictures == rule
     caplog.clear()
     data.read_folder(folder(tmp_path / "e", sizes=((16, 16), (20, 8))))
-    assert "of 16 pictures 8: stretched to 16 x 16 pixels" in caplog.text
+    assert "stretched to 16 x 16 pixels (8 of 16)" in caplog.text
 
 
 def train_paper(train: data.Dataset) -> Any:
@@ -379,4 +379,4 @@ def test_colours_that_a_folder_loses_are_said(
     folder(tmp_path / "d")
     Image.new("RGB", (16, 16), "red").save(tmp_path / "d" / "b" / "7.png")
     data.read_folder(tmp_path / "d")
-    assert "of 16 pictures 1: colours read as grey" in caplog.text
+    assert "colours read as grey (1 of 16)" in caplog.text

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop import export_onnx, import_onnx, onnx_export
+from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.onnx_elementwise import write
+from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers import Conv2d, Sequential
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import elementwise_operations
@@ -74,7 +75,7 @@ def test_every_form_is_read(
     kind: type[Activation], case: dict[str, Any], form: OnnxNode, tmp_path: Path
 ) -> None:
     model = Sequential(layer_of(kind, case), input_shape=SHAPE)
-    writer = onnx_export._Writer(model)
+    writer = OnnxWriter(model)
     output = write(writer, model.graph().nodes[0], ["x"], form)
     sides = [
         onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
@@ -175,7 +176,7 @@ def test_slopes_of_pixels_are_refused(tmp_path: Path) -> None:
 def test_an_inner_value_that_others_read_is_a_layer_of_its_own(tmp_path: Path) -> None:
     """``x * sigmoid(x) + sigmoid(x)``: the sigmoid is part of a SiLU, and a layer."""
     model = Sequential(Conv2d(3, 3, 1, seed=0), input_shape=SHAPE)
-    writer = onnx_export._Writer(model)
+    writer = OnnxWriter(model)
     sides = [
         onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
         for side in ("x", "y")

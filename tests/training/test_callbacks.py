@@ -103,7 +103,7 @@ def test_early_stopping_ends_fit_with_the_best_weights() -> None:
     assert len(history.epochs) == stopper.best_epoch + 3 < 500
     assert history.status == "finished"
     assert history.stop_reason is not None
-    assert "validation_loss has not improved since epoch" in history.stop_reason
+    assert "validation loss has not improved since epoch" in history.stop_reason
     losses = history.column("validation_loss")
     assert evaluate(model, held)[0] == pytest.approx(min(losses))
     assert stopper.best == min(losses)

@@ -73,6 +73,19 @@ def test_a_run_without_a_step_has_no_picture(epochs: int, tmp_path: Path) -> Non
     assert not (tmp_path / "curves.png").exists()
 
 
+@pytest.mark.parametrize(("known", "panels"), [((), 2), ((2,), 3)])
+def test_epochs_without_an_accuracy_are_left_out(known: tuple[int, ...], panels: int) -> None:
+    """As where the targets of all of an epoch's batches are ignored."""
+    made = history(3)
+    for record in made.epochs:
+        record["train_accuracy"] = 0.5 if record["epoch"] in known else float("nan")
+        record["test_accuracy"] = None
+    assert len(curves(made)) == panels
+    for panel in curves(made)[1:-1]:
+        assert panel.lines[0].x.tolist() == list(known)
+    assert curves_png(made) is not None
+
+
 def test_the_last_value_stands_to_the_right_of_its_line() -> None:
     """A label that lies on the line of two epochs is struck through."""
 

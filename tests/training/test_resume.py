@@ -11,7 +11,7 @@ import pytest
 from fastcnn import data
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Flatten, Linear, Sequential
-from fastcnn.optim import SGD
+from fastcnn.optim import SGD, MultiStep
 from fastcnn.training import Callback, fit
 from fastcnn.training.run import Run
 from tests.command import fastcnn as command
@@ -89,6 +89,14 @@ def test_other_data_and_models_are_refused(tmp_path: Path) -> None:
         fit(network(), TRAIN, resume=True)
     with pytest.raises(CheckpointError, match="holds no run"):
         fit(network(), TRAIN, out=tmp_path / "none", resume=True)
+
+
+def test_more_epochs_after_the_milestones_of_a_schedule(tmp_path: Path) -> None:
+    chosen = settings(schedule=MultiStep((1, 3)))
+    fit(network(), TRAIN, TEST, out=tmp_path / "parts", **{**chosen, "epochs": 2})
+    fit(network(), TRAIN, TEST, out=tmp_path / "parts", resume=True, **chosen)
+    fit(network(), TRAIN, TEST, out=tmp_path / "whole", **chosen)
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
 
 
 def test_more_epochs(tmp_path: Path) -> None:

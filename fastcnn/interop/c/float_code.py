@@ -8,17 +8,9 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.data.preprocessing import Preprocessing
+from fastcnn.interop.c.functions import called_functions, entry_functions
 from fastcnn.interop.c.names import label
-from fastcnn.interop.c.sample_code import (
-    LAST_LOOPS,
-    SAMPLE_LOOPS,
-    bilinear_step,
-    last_loop,
-    loops_of,
-    moving_step,
-    response_step,
-    set_step,
-)
+from fastcnn.interop.c.sample_code import bilinear_step, moving_step, response_step, set_step
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import (
@@ -32,183 +24,6 @@ from fastcnn.interop.inference_plan import (
 )
 from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, is_bilinear
 from fastcnn.operations import OPERATIONS, Elementwise
-
-#: What formulas may call, as C functions of floats.
-FUNCTIONS = {
-    "sigmoid": """static inline float {name}_sigmoid(float x) {{
-    const float e = expf(-fabsf(x));
-    return (x >= 0.0f ? 1.0f : e) / (1.0f + e);
-}}""",
-    "log1p_exp": """static inline float {name}_log1p_exp(float x) {{
-    return (x <= 0.0f ? 0.0f : x) + log1pf(expf(-fabsf(x)));
-}}""",
-    "normal_cdf": """static inline float {name}_normal_cdf(float x) {{
-    return 0.5f * erfcf(-0.70710678f * x);
-}}""",
-}
-#: The loops of each operation, for one sample. Rows of an output are summed up together, so that a
-#: compiler can use vectors.
-LOOPS = {
-    "conv2d": """
-static inline void {name}_conv2d(
-    const float *restrict x, const float *restrict w, const float *b, float *restrict y,
-    const int *g
-) {{
-    /* g: channels, height, width, outputs, height, width, kernel 2, stride 2, padding 2,
-       dilation 2, groups */
-    const int C = g[0], H = g[1], W = g[2], O = g[3], OH = g[4], OW = g[5], KH = g[6], KW = g[7];
-    const int SH = g[8], SW = g[9], PH = g[10], PW = g[11], DH = g[12], DW = g[13];
-    const int inputs = C / g[14], outputs = O / g[14];
-    for (int o = 0; o < O; o++) {{
-        const float *group = x + o / outputs * inputs * H * W;
-        for (int i = 0; i < OH; i++) {{
-            float *row = y + (o * OH + i) * OW;
-            for (int j = 0; j < OW; j++) row[j] = b ? b[o] : 0.0f;
-            for (int c = 0; c < inputs; c++) {{
-                for (int k = 0; k < KH; k++) {{
-                    const int h = i * SH - PH + k * DH;
-                    if (h < 0 || h >= H) continue;
-                    for (int l = 0; l < KW; l++) {{
-                        const float weight = w[((o * inputs + c) * KH + k) * KW + l];
-                        const int shift = l * DW - PW, end = (W - shift + SW - 1) / SW;
-                        const int first = shift < 0 ? (-shift + SW - 1) / SW : 0;
-                        const int last = end < OW ? end : OW;
-                        const int from = (c * H + h) * W + shift;
-                        /* A stride of 1 has a loop of its own, which compilers turn to vectors. */
-                        for (int j = first; SW == 1 && j < last; j++) {{
-                            row[j] += weight * group[from + j];
-                        }}
-                        for (int j = first; SW != 1 && j < last; j++) {{
-                            row[j] += weight * group[from + j * SW];
-                        }}
-                    }}
-                }}
-            }}
-        }}
-    }}
-}}""",
-    "conv_transpose2d": """
-static inline void {name}_conv_transpose2d(
-    const float *restrict x, const float *restrict w, const float *b, float *restrict y,
-    const int *g
-) {{
-    /* g: as for conv2d; w has the shape (channels, outputs / groups, kernel 2) */
-    const int C = g[0], H = g[1], W = g[2], O = g[3], OH = g[4], OW = g[5], KH = g[6], KW = g[7];
-    const int SH = g[8], SW = g[9], PH = g[10], PW = g[11], DH = g[12], DW = g[13];
-    const int inputs = C / g[14], outputs = O / g[14];
-    for (int o = 0; o < O; o++) {{
-        for (int i = 0; i < OH * OW; i++) y[o * OH * OW + i] = b ? b[o] : 0.0f;
-        for (int c = o / outputs * inputs; c < (o / outputs + 1) * inputs; c++) {{
-            for (int i = 0; i < H; i++) {{
-                for (int k = 0; k < KH; k++) {{
-                    const int h = i * SH - PH + k * DH;
-                    if (h < 0 || h >= OH) continue;
-                    for (int l = 0; l < KW; l++) {{
-                        const float weight = w[((c * outputs + o % outputs) * KH + k) * KW + l];
-                        for (int j = 0; j < W; j++) {{
-                            const int at = j * SW - PW + l * DW;
-                            if (at < 0 || at >= OW) continue;
-                            y[(o * OH + h) * OW + at] += weight * x[(c * H + i) * W + j];
-                        }}
-                    }}
-                }}
-            }}
-        }}
-    }}
-}}""",
-    "linear": """
-static inline void {name}_linear(
-    const float *restrict x, const float *restrict w, const float *b, float *restrict y, int inputs,
-    int outputs
-) {{
-    for (int o = 0; o < outputs; o++) {{
-        float sum = b ? b[o] : 0.0f;
-        for (int i = 0; i < inputs; i++) sum += w[o * inputs + i] * x[i];
-        y[o] = sum;
-    }}
-}}""",
-    "max_pool2d": """
-static inline void {name}_max_pool2d(const float *x, float *y, const int *g) {{
-    /* g: channels, height, width, output height, output width, kernel 2, stride 2, padding 2,
-       dilation 2 */
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            for (int j = 0; j < g[4]; j++) {{
-                float best = -INFINITY;
-                for (int k = 0; k < g[5]; k++) {{
-                    for (int l = 0; l < g[6]; l++) {{
-                        const int h = i * g[7] - g[9] + k * g[11];
-                        const int w = j * g[8] - g[10] + l * g[12];
-                        if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
-                        const float value = x[(c * g[1] + h) * g[2] + w];
-                        if (value > best || value != value) best = value;
-                    }}
-                }}
-                y[(c * g[3] + i) * g[4] + j] = best;
-            }}
-        }}
-    }}
-}}""",
-    "avg_pool2d": """
-static inline void {name}_avg_pool2d(const float *x, float *y, const int *g) {{
-    /* g: as for max_pool2d up to the padding, and the padding that counts 2 */
-    const int end = g[1] + g[11], side = g[2] + g[12];
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            for (int j = 0; j < g[4]; j++) {{
-                float sum = 0.0f;
-                int count = 0;
-                for (int k = 0; k < g[5]; k++) {{
-                    for (int l = 0; l < g[6]; l++) {{
-                        const int h = i * g[7] - g[9] + k, w = j * g[8] - g[10] + l;
-                        if (h >= -g[11] && h < end && w >= -g[12] && w < side) count++;
-                        if (h < 0 || h >= g[1] || w < 0 || w >= g[2]) continue;
-                        sum += x[(c * g[1] + h) * g[2] + w];
-                    }}
-                }}
-                y[(c * g[3] + i) * g[4] + j] = sum / (float)count;
-            }}
-        }}
-    }}
-}}""",
-    "adaptive_avg_pool2d": """
-static inline void {name}_adaptive_avg_pool2d(const float *x, float *y, const int *g) {{
-    /* g: channels, height, width, output height, output width */
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
-            for (int j = 0; j < g[4]; j++) {{
-                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
-                float sum = 0.0f;
-                for (int h = top; h < bottom; h++) {{
-                    for (int w = left; w < right; w++) sum += x[(c * g[1] + h) * g[2] + w];
-                }}
-                y[(c * g[3] + i) * g[4] + j] = sum / (float)((bottom - top) * (right - left));
-            }}
-        }}
-    }}
-}}""",
-    "adaptive_max_pool2d": """
-static inline void {name}_adaptive_max_pool2d(const float *x, float *y, const int *g) {{
-    /* g: channels, height, width, output height, output width */
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            const int top = i * g[1] / g[3], bottom = ((i + 1) * g[1] + g[3] - 1) / g[3];
-            for (int j = 0; j < g[4]; j++) {{
-                const int left = j * g[2] / g[4], right = ((j + 1) * g[2] + g[4] - 1) / g[4];
-                float best = -INFINITY;
-                for (int h = top; h < bottom; h++) {{
-                    for (int w = left; w < right; w++) {{
-                        const float value = x[(c * g[1] + h) * g[2] + w];
-                        if (value > best || value != value) best = value;
-                    }}
-                }}
-                y[(c * g[3] + i) * g[4] + j] = best;
-            }}
-        }}
-    }}
-}}""",
-}
 
 
 def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifier: bool) -> str:
@@ -229,31 +44,22 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
         If an operation has no C code.
     """
     constants: dict[str, np.ndarray] = {}
-    kinds: dict[str, None] = {}
-    calls = []
-    for index, step in enumerate(plan.steps):
-        kinds[loops_of(step.node)] = None
-        calls.append(_call(plan, index, step, name, constants))
-    if is_classifier:
-        kinds[last_loop(plan)] = None
-    body = "\n".join(calls)
-    known = LOOPS | SAMPLE_LOOPS | LAST_LOOPS
-    loops = [known[kind].format(name=name) for kind in kinds if kind in known]
-    helpers = [
-        text.format(name=name) for key, text in FUNCTIONS.items() if f"{name}_{key}(" in body
+    calls = [_call(plan, index, step, name, constants) for index, step in enumerate(plan.steps)]
+    outputs, last = plan.steps[-1].size, f"memory + {plan.offsets[-1]}"
+    calls.append(f"    for (int i = 0; i < {outputs}; i++) outputs[i] = ({last})[i];")
+    converted = [_convert(plan, preprocessing, is_bytes=False)]
+    if preprocessing.takes_bytes and plan.input_offset is not None:
+        converted.append(_convert(plan, preprocessing, is_bytes=True))
+    entries = entry_functions(plan, name, is_classifier, "float", "\n".join(calls), converted)
+    arrays = [
+        _array(f"{name}_{label(key, constants)}", values) for key, values in constants.items()
     ]
-    return "\n".join(
-        (
-            "#include <math.h>\n#include <stdint.h>\n",
-            *(
-                _array(f"{name}_{label(key, constants)}", values)
-                for key, values in constants.items()
-            ),
-            *helpers,
-            *loops,
-            _entries(plan, name, preprocessing, is_classifier, body),
-        )
-    )
+    functions = [
+        *called_functions("floats.c", name, entries),
+        *called_functions("classes.c", name, entries),
+    ]
+    includes = "#include <math.h>\n#include <stdint.h>\n"
+    return "\n".join((includes, *arrays, *functions, entries))
 
 
 def _array(name: str, values: np.ndarray) -> str:
@@ -352,57 +158,6 @@ def place_of(plan: Plan, source: int) -> str:
     if source != INPUT:
         return f"memory + {plan.offsets[source]}"
     return "sample" if plan.input_offset is None else f"memory + {plan.input_offset}"
-
-
-def _entries(
-    plan: Plan, name: str, preprocessing: Preprocessing, is_classifier: bool, body: str
-) -> str:
-    """The functions that a program calls."""
-    outputs = plan.steps[-1].size
-    last = f"memory + {plan.offsets[-1]}"
-    loop = last_loop(plan)
-    finish = f"return {name}_{loop}(outputs, {outputs});" if is_classifier else "return 0;"
-    result = "probabilities" if is_classifier else "outputs"
-    upper = name.upper()
-    run = f"""
-/* Everything after the conversion of the sample. */
-static inline int {name}_run({_sample(plan)}float *outputs, float *memory) {{
-{body}
-    for (int i = 0; i < {outputs}; i++) outputs[i] = ({last})[i];
-    {finish}
-}}"""
-    given = "sample, " if plan.input_offset is None else ""
-    functions = [run, _memory(name)]
-    convert = _convert(plan, preprocessing, is_bytes=False)
-    functions.append(f"""
-/* sample: {upper}_INPUT_SIZE numbers, channel by channel, row by row; {result}:
-   {upper}_OUTPUT_SIZE numbers. Returns the most probable class, or 0 for other networks. */
-static inline int {name}_predict(const float *sample, float *{result}) {{
-    float *memory = {name}_memory();
-{convert}    return {name}_run({given}{result}, memory);
-}}""")
-    if preprocessing.takes_bytes and plan.input_offset is not None:
-        convert = _convert(plan, preprocessing, is_bytes=True)
-        functions.append(f"""
-/* The same for bytes, such as grey values of 0 to 255. */
-static inline int {name}_predict_bytes(const uint8_t *sample, float *{result}) {{
-    float *memory = {name}_memory();
-{convert}    return {name}_run({result}, memory);
-}}""")
-    return "\n".join(functions)
-
-
-def _sample(plan: Plan) -> str:
-    return "const float *sample, " if plan.input_offset is None else ""
-
-
-def _memory(name: str) -> str:
-    return f"""
-/* The working memory: one for all calls, so that only one thread at a time may predict. */
-static inline float *{name}_memory(void) {{
-    static float memory[{name.upper()}_MEMORY_SIZE];
-    return memory;
-}}"""
 
 
 def _convert(plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool) -> str:

@@ -7,18 +7,18 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.interop.c.float_code import conversions
-from fastcnn.interop.c.integer_pool_code import POOLINGS
+from fastcnn.interop.c.functions import called_functions, entry_functions
 from fastcnn.interop.c.integer_sample_code import (
-    SAMPLE_LOOPS,
     bilinear_lines,
     joined_lines,
     normalise_lines,
     softmax_lines,
 )
+from fastcnn.interop.c.integer_steps import FACTOR_BITS, SHARE_BITS, UNIT_BITS
 from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
 from fastcnn.interop.c.names import identifier
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
-from fastcnn.interop.c.sample_code import LAST_LOOPS, last_loop, moving_step
+from fastcnn.interop.c.sample_code import moving_step
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import (
     WEIGHTED,
@@ -29,94 +29,15 @@ from fastcnn.interop.inference_plan import (
 )
 from fastcnn.interop.sample_steps import MOVING, NORMS
 
-LOOPS = {
-    "clamp": """
-static inline int8_t {name}_clamp(int64_t x, int low, int high) {{
-    return (int8_t)(x < low ? low : x > high ? high : x);
-}}
-
-/* x / 2**shift, rounded to nearest, halves up. */
-static inline int64_t {name}_shifted(int64_t x, int shift) {{
-    const int64_t unit = (int64_t)1 << shift;
-    x += unit / 2;
-    return x >= 0 ? x / unit : -((unit - 1 - x) / unit);
-}}""",
-    "conv2d": """
-/* The sum of one output's products; g as in conv2d. */
-static inline int32_t {name}_conv2d_sum(
-    const int8_t *x, const int8_t *w, const int *g, int zero, int o, int i, int j
-) {{
-    const int inputs = g[0] / g[14], first = o / (g[3] / g[14]) * inputs;
-    int32_t sum = 0;
-    for (int k = 0; k < g[6]; k++) {{
-        const int h = i * g[8] - g[10] + k * g[12];
-        if (h < 0 || h >= g[1]) continue;
-        for (int l = 0; l < g[7]; l++) {{
-            const int v = j * g[9] - g[11] + l * g[13];
-            if (v < 0 || v >= g[2]) continue;
-            for (int c = 0; c < inputs; c++) {{
-                sum += (x[((first + c) * g[1] + h) * g[2] + v] - zero) *
-                       w[((o * inputs + c) * g[6] + k) * g[7] + l];
-            }}
-        }}
-    }}
-    return sum;
-}}""",
-    "pointwise": """
-/* The sums of 16 pixels next to each other, or fewer: a convolution by kernels of one pixel. */
-static inline void {name}_pointwise_sums(
-    const int8_t *x, const int8_t *w, int inputs, int pixels, int zero, int count, int32_t *sums
-) {{
-    for (int t = 0; t < 16; t++) sums[t] = 0;
-    for (int c = 0; c < inputs; c++) {{
-        const int8_t *row = x + c * pixels;
-        const int32_t weight = w[c];
-        for (int t = 0; count == 16 && t < 16; t++) sums[t] += (row[t] - zero) * weight;
-        for (int t = 0; count != 16 && t < count; t++) sums[t] += (row[t] - zero) * weight;
-    }}
-}}""",
-    "conv_transpose2d": """
-/* The sum of one output's products: the inputs whose kernels reach it. */
-static inline int32_t {name}_conv_transpose2d_sum(
-    const int8_t *x, const int8_t *w, const int *g, int zero, int o, int i, int j
-) {{
-    const int inputs = g[0] / g[14], first = o / (g[3] / g[14]) * inputs;
-    int32_t sum = 0;
-    for (int k = 0; k < g[6]; k++) {{
-        const int h = i + g[10] - k * g[12];
-        if (h < 0 || h % g[8] || h / g[8] >= g[1]) continue;
-        for (int l = 0; l < g[7]; l++) {{
-            const int v = j + g[11] - l * g[13];
-            if (v < 0 || v % g[9] || v / g[9] >= g[2]) continue;
-            for (int c = 0; c < inputs; c++) {{
-                sum += (x[((first + c) * g[1] + h / g[8]) * g[2] + v / g[9]] - zero) *
-                       w[((o * inputs + c) * g[6] + k) * g[7] + l];
-            }}
-        }}
-    }}
-    return sum;
-}}""",
-    "linear": """
-static inline int32_t {name}_linear_sum(
-    const int8_t *x, const int8_t *w, int inputs, int zero, int o
-) {{
-    int32_t sum = 0;
-    for (int i = 0; i < inputs; i++) sum += (x[i] - zero) * w[o * inputs + i];
-    return sum;
-}}""",
-    **POOLINGS,
-}
-
 
 class _Writer:
-    """Collects constants, the loops that are needed, and their bytes."""
+    """Collects constants."""
 
     def __init__(self, network: IntegerNetwork, name: str) -> None:
         self.network = network
         self.name = name
         self.constants: list[str] = []
         self.arrays: dict[str, tuple[str, str]] = {}
-        self.kinds: dict[str, None] = {"clamp": None}
 
     def array(self, label: str, kind: str, values: np.ndarray) -> str:
         """Add a constant array; returns its name."""
@@ -146,17 +67,19 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str
         Whether the outputs are logits, of which the softmax is given.
     """
     writer = _Writer(network, name)
-    body = "\n".join(
+    calls = [
         _call(writer, index, step) for index, step in enumerate(network.steps) if step is not None
-    )
-    conversions = _conversions(writer, is_classifier)
-    known = LOOPS | SAMPLE_LOOPS
-    loops = [known[kind].format(name=name) for kind in known if kind in writer.kinds]
-    if is_classifier:
-        loops.append(LAST_LOOPS[last_loop(network.plan)].format(name=name))
-    run = _run(writer, body, is_classifier)
-    parts = ("#include <math.h>\n#include <stdint.h>\n", *writer.constants, *loops, run)
-    return "\n".join((*parts, conversions))
+    ]
+    body = "\n".join((*calls, *_real_outputs(network)))
+    converted = _conversions(writer)
+    entries = entry_functions(network.plan, name, is_classifier, "int8_t", body, converted)
+    bits = {"UNIT_BITS": UNIT_BITS, "FACTOR_BITS": FACTOR_BITS, "SHARE_BITS": SHARE_BITS}
+    functions = [
+        *called_functions("integers.c", name, entries, **bits),
+        *called_functions("classes.c", name, entries),
+    ]
+    includes = "#include <math.h>\n#include <stdint.h>\n"
+    return "\n".join((includes, *writer.constants, *functions, entries))
 
 
 def _place(network: IntegerNetwork, source: int) -> str:
@@ -189,10 +112,8 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     if kind in WEIGHTED:
         lines += _weighted(writer, step, zero)
     elif kind in MOVING:
-        writer.kinds["bilinear"] = None
         lines += bilinear_lines(name, step, zero)
     elif kind in NORMS:
-        writer.kinds["normalise"] = None
         weight, *bias = (
             writer.array(f"{node.name}.{which}", "int32_t", arrays[which])
             for which in ("weight", "bias")
@@ -200,7 +121,6 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
         )
         lines += normalise_lines(name, step, zero, weight, bias[0] if bias else None)
     elif kind == "softmax":
-        writer.kinds["channel_softmax"] = None
         table = writer.array(f"{node.name}.exponentials", "int32_t", arrays["exponentials"])
         lines += softmax_lines(name, step, table)
     elif kind == "concat":
@@ -238,9 +158,6 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
         row = f"i / {size // rows} * 256 + " if rows > 1 else ""
         lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {table}[{row}x[i] + 128];")
     else:
-        writer.kinds[kind] = None
-        if "max" not in kind:
-            writer.kinds["mean"] = None
         sizes = ", ".join(map(str, geometry(network.plan, node)))
         lines.append(f"static const int g[] = {{{sizes}}};")
         tail = "" if "max" in kind else f", {zero}"
@@ -265,7 +182,6 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
         )
         store = f"y[at] = {name}_clamp({scaled}, {step.low}, {step.high});"
     kind = "pointwise" if _is_pointwise(writer, step) else node.operation
-    writer.kinds[kind] = None
     if kind == "linear":
         outputs, inputs = arrays["weight"].shape
         return [
@@ -312,40 +228,20 @@ def _is_pointwise(writer: _Writer, step: IntegerStep) -> bool:
     return (height, rows, *kernel_and_steps[:6], groups) == (1, 1, 1, 1, 1, 1, 0, 0, 1)
 
 
-def _run(writer: _Writer, body: str, is_classifier: bool) -> str:
-    network, name = writer.network, writer.name
-    last = len(network.steps) - 1
-    outputs = network.plan.steps[-1].size
-    while network.steps[last] is None:
-        last -= 1
-    final = network.steps[last]
-    assert final is not None
-    loop = last_loop(network.plan)
-    finish = f"return {name}_{loop}(outputs, {outputs});" if is_classifier else "return 0;"
-    copy = ""
-    if not final.gives_floats:
-        place = f"(memory + {network.plan.offsets[-1]})[i]"
-        scale = number(final.scale.scale)
-        copy = (
-            f"    for (int i = 0; i < {outputs}; i++) "
-            f"outputs[i] = {scale} * (float)({place} - {final.scale.zero});\n"
-        )
-    return f"""
-/* Everything after the conversion of the sample. */
-static inline int {name}_run(float *outputs, int8_t *memory) {{
-{body}
-{copy}    {finish}
-}}
-
-/* The working memory: one for all calls, so that only one thread at a time may predict. */
-static inline int8_t *{name}_memory(void) {{
-    static int8_t memory[{name.upper()}_MEMORY_SIZE];
-    return memory;
-}}"""
+def _real_outputs(network: IntegerNetwork) -> list[str]:
+    """What makes floats of the last step's integers, if it gives such."""
+    final = next(step for step in reversed(network.steps) if step is not None)
+    if final.gives_floats:
+        return []
+    place, scale = f"(memory + {network.plan.offsets[-1]})[i]", number(final.scale.scale)
+    return [
+        f"    for (int i = 0; i < {network.plan.steps[-1].size}; i++) "
+        f"outputs[i] = {scale} * (float)({place} - {final.scale.zero});"
+    ]
 
 
-def _conversions(writer: _Writer, is_classifier: bool) -> str:
-    """The functions that a program calls."""
+def _conversions(writer: _Writer) -> list[str]:
+    """What converts a sample of floats into the memory and, if the network takes them, bytes."""
     network, name = writer.network, writer.name
     plan, scale = network.plan, network.input_scale
     preprocessing = network.model.preprocessing
@@ -358,25 +254,11 @@ def _conversions(writer: _Writer, is_classifier: bool) -> str:
         bounded = f"fmaxf(fminf({value}, 1e4f), -1e4f)"
         stored = f"{name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
         lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {stored};\n")
-    upper, result = name.upper(), "probabilities" if is_classifier else "outputs"
-    text = f"""
-/* sample: {upper}_INPUT_SIZE numbers, channel by channel, row by row; {result}:
-   {upper}_OUTPUT_SIZE numbers. Returns the most probable class, or 0 for other networks. */
-static inline int {name}_predict(const float *sample, float *{result}) {{
-    int8_t *memory = {name}_memory();
-{"".join(lines)}    return {name}_run({result}, memory);
-}}"""
     if not preprocessing.takes_bytes:
-        return text
+        return ["".join(lines)]
     tables = byte_tables(network)
     tables = tables[:1] if (tables == tables[0]).all() else tables
     table = writer.array("bytes", "int8_t", tables)
     row = f"i / {plan.input_size // len(tables)} * 256 + " if len(tables) > 1 else ""
-    return f"""{text}
-
-/* The same for bytes, such as grey values of 0 to 255. */
-static inline int {name}_predict_bytes(const uint8_t *sample, float *{result}) {{
-    int8_t *memory = {name}_memory();
-    for (int i = 0; i < {plan.input_size}; i++) {at} = {table}[{row}sample[i]];
-    return {name}_run({result}, memory);
-}}"""
+    of_bytes = f"    for (int i = 0; i < {plan.input_size}; i++) {at} = {table}[{row}sample[i]];\n"
+    return ["".join(lines), of_bytes]

@@ -9,94 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Node
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import Plan
-from fastcnn.interop.sample_steps import NORMS, SOFTMAX, is_bilinear, places_of, sets_of, taps_of
-
-#: In loops over sets of numbers g has sets, their size, the step in a set, and where factors are.
-SAMPLE_LOOPS = {
-    "normalise": """
-static inline void {name}_normalise(
-    const float *x, float *y, const float *w, const float *b, float eps, int centred, const int *g
-) {{
-    for (int a = 0; a < g[0]; a++) {{
-        for (int j = 0; j < g[2]; j++) {{
-            const int first = a * g[1] * g[2] + j;
-            float mean = 0.0f, square = 0.0f;
-            for (int k = 0; centred && k < g[1]; k++) mean += x[first + k * g[2]];
-            mean /= (float)g[1];
-            for (int k = 0; k < g[1]; k++) {{
-                const float apart = x[first + k * g[2]] - mean;
-                square += apart * apart;
-            }}
-            const float scale = 1.0f / sqrtf(square / (float)g[1] + eps);
-            for (int k = 0; k < g[1]; k++) {{
-                const int i = first + k * g[2], place = i / g[3] % g[4];
-                y[i] = (x[i] - mean) * scale * (w ? w[place] : 1.0f) + (b ? b[place] : 0.0f);
-            }}
-        }}
-    }}
-}}""",
-    "channel_softmax": """
-static inline void {name}_channel_softmax(
-    const float *x, float *y, int logarithm, const int *g
-) {{
-    for (int j = 0; j < g[2]; j++) {{
-        float largest = x[j], sum = 0.0f;
-        for (int k = 1; k < g[1]; k++) {{
-            if (x[j + k * g[2]] > largest) largest = x[j + k * g[2]];
-        }}
-        for (int k = 0; k < g[1]; k++) sum += expf(x[j + k * g[2]] - largest);
-        for (int k = 0; k < g[1]; k++) {{
-            const float value = x[j + k * g[2]] - largest;
-            y[j + k * g[2]] = logarithm ? value - logf(sum) : expf(value) / sum;
-        }}
-    }}
-}}""",
-    "bilinear": """
-/* at: for each row of the output the two that it lies between, the same of columns; share: of the
-   second ones. */
-static inline void {name}_bilinear(
-    const float *x, float *y, const int *at, const float *share, const int *g
-) {{
-    const int *first = at + 2 * g[3], *second = first + g[4];
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[3]; i++) {{
-            const float *a = x + (c * g[1] + at[i]) * g[2];
-            const float *b = x + (c * g[1] + at[g[3] + i]) * g[2];
-            for (int j = 0; j < g[4]; j++) {{
-                const int l = first[j], r = second[j];
-                const float left = a[l] + share[i] * (b[l] - a[l]);
-                const float right = a[r] + share[i] * (b[r] - a[r]);
-                y[(c * g[3] + i) * g[4] + j] = left + share[g[3] + j] * (right - left);
-            }}
-        }}
-    }}
-}}""",
-    "local_response_norm": """
-static inline void {name}_local_response_norm(
-    const float *x, float *y, const int *g, float alpha, float beta, float k
-) {{
-    /* g: channels, pixels, channels that are summed up */
-    for (int c = 0; c < g[0]; c++) {{
-        for (int i = 0; i < g[1]; i++) {{
-            float sum = 0.0f;
-            for (int d = c - g[2] / 2; d < c - g[2] / 2 + g[2]; d++) {{
-                if (d >= 0 && d < g[0]) sum += x[d * g[1] + i] * x[d * g[1] + i];
-            }}
-            y[c * g[1] + i] = x[c * g[1] + i] * powf(k + alpha * sum, -beta);
-        }}
-    }}
-}}""",
-}
-
-
-def loops_of(node: Node) -> str:
-    """The name of the loops that a step needs."""
-    if node.operation in NORMS:
-        return "normalise"
-    if is_bilinear(node):
-        return "bilinear"
-    return "channel_softmax" if node.operation in SOFTMAX else node.operation
+from fastcnn.interop.sample_steps import NORMS, places_of, sets_of, taps_of
 
 
 def bilinear_tables(node: Node) -> tuple[str, np.ndarray, str]:
@@ -168,47 +81,13 @@ def place_type(node: Node) -> str:
 def set_step(title: str, node: Node, name: str, arrays: tuple[str, ...]) -> str:
     """A normalisation or a softmax; the arrays are input, output and parameters."""
     sizes = ", ".join(map(str, sets_of(node).numbers))
-    kind = loops_of(node)
-    if kind == "normalise":
-        centred = int(node.operation != "rms_norm")
+    if node.operation in NORMS:
+        kind, centred = "normalise", int(node.operation != "rms_norm")
         tail = f"{number(node.arguments['eps'])}, {centred}"
     else:
-        tail = str(int(node.operation == "log_softmax"))
+        kind, tail = "channel_softmax", str(int(node.operation == "log_softmax"))
     return f"""{title}
     {{
         static const int g[] = {{{sizes}}};
         {name}_{kind}({", ".join(arrays)}, {tail}, g);
     }}"""
-
-
-#: What a classifier does with its outputs: its class, and the probabilities of logits.
-LAST_LOOPS = {
-    "softmax": """
-static inline int {name}_softmax(float *x, int count) {{
-    int best = 0;
-    float sum = 0.0f;
-    for (int i = 1; i < count; i++) {{
-        if (x[i] > x[best]) best = i;
-    }}
-    const float largest = x[best];
-    for (int i = 0; i < count; i++) {{
-        x[i] = expf(x[i] - largest);
-        sum += x[i];
-    }}
-    for (int i = 0; i < count; i++) x[i] /= sum;
-    return best;
-}}""",
-    "largest": """
-static inline int {name}_largest(const float *x, int count) {{
-    int best = 0;
-    for (int i = 1; i < count; i++) {{
-        if (x[i] > x[best]) best = i;
-    }}
-    return best;
-}}""",
-}
-
-
-def last_loop(plan: Plan) -> str:
-    """What finds the class of a classifier's outputs, and makes logits probabilities."""
-    return "largest" if plan.gives_probabilities else "softmax"

@@ -48,7 +48,8 @@ def lane_blocks(channels: int) -> int:
     return -(-channels // LANES)
 
 
-def _whole(count: int, multiple: int) -> int:
+def whole(count: int, multiple: int) -> int:
+    """The next multiple."""
     return -(-count // multiple) * multiple
 
 
@@ -83,10 +84,10 @@ class ChannelPlanner(Planner):
             return False
         inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
         count, pixels = tiles(g.output[0]) * tiles(g.output[1]), g.output[0] * g.output[1]
-        products = transform.products * inputs * blocks * _whole(count, WHOLE)
+        products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
         weights = inputs * blocks * LANES * 4
-        direct = 9 * inputs * blocks * _whole(pixels, WIDTHS[blocks_of_tile(blocks)])
+        direct = 9 * inputs * blocks * whole(pixels, WIDTHS[blocks_of_tile(blocks)])
         transformed = max(products, WEIGHTS * weights // BYTES_AN_OPERATION) + made
         return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
@@ -122,7 +123,7 @@ class ChannelPlanner(Planner):
         """Put values, aligned to a vector, among the weights; returns their place."""
         flat = np.asarray(values, np.float32).ravel()
         place = self._weight_size
-        padded = np.zeros(_whole(flat.size, LANES), np.float32)
+        padded = np.zeros(whole(flat.size, LANES), np.float32)
         padded[: flat.size] = flat
         self._weights.append(padded)
         self._weight_size += padded.size
@@ -150,7 +151,7 @@ class ChannelPlanner(Planner):
         return self._placed(Buffer(other.channels, other.height, other.width, other.halo), passing)
 
     def _placed(self, made: Buffer, passing: bool) -> Buffer:
-        step = _whole(made.size, LANES)
+        step = whole(made.size, LANES)
         if passing:
             made.slot = step
             made.offset = self.allocate(step * self.workers)

@@ -2,7 +2,9 @@
 
 A pass is cut into segments; the threads that are there claim a segment's units one by one, and the
 next segment begins when all are done. A thread that comes late finds less to do, and the caller
-never waits for one to wake up. What a unit computes does not depend on who does it.
+never waits for one to wake up. What a unit computes does not depend on who does it. The units of a
+segment are two halves, in the order of pixels or channels: a thread begins with the same half of
+each segment, most of whose inputs it has written itself, and then helps with the other.
 """
 
 from typing import Any
@@ -15,8 +17,8 @@ from fastcnn.backends.lanes.kernels.layout import WIDTH
 from fastcnn.backends.lanes.session.dispatcher import ENTRY, address, call
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
-from fastcnn.codegen.simd import INT64, define
-from fastcnn.codegen.threads import SPINS, atomic_add, atomic_load, relax, sched_yield
+from fastcnn.codegen.simd import INT64, define, prefetch_write
+from fastcnn.codegen.threads import atomic_add, atomic_load, relax, sched_yield
 
 #: Columns of a segment: its rows, its units, their kind, the blocks.
 FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
@@ -26,13 +28,16 @@ SHARES, PIECES = 0, 1
 APART = 16
 #: Counters of a pass: the segment that runs, failures, threads that have come.
 CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
-#: Counters of each segment, from here on: units claimed, units done.
-CLAIMED, DONE, OF_SEGMENT = 0, APART, 2 * APART
+#: Counters of each segment, from here on: units claimed of either half, units done.
+CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
 #: Counters of a team of helping threads: who calls it, the pass to help with, threads inside that
-#: pass, threads that sleep, whether they shall end.
-CALLERS, PASS, INSIDE, ASLEEP, STOPPED = 0, APART, 2 * APART, 3 * APART, 4 * APART
-TEAM_SIZE = 5 * APART
+#: pass, threads that sleep, whether they shall end, the core of the last caller.
+CALLERS, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED = (n * APART for n in range(6))
+TEAM_SIZE = 6 * APART
+#: How threads are kept off a core: the addresses of ``sched_getcpu`` and ``sched_setaffinity``, the
+#: cores that have a mask, the bytes of one, where masks are, and the threads' numbers, or 0.
+CORE_OF, SET_CORES, CORES, MASK_BYTES, MASKS, FIRST_HELPER = range(6)
 
 #: What a pass is given, packed.
 PASS_KINDS = {
@@ -43,8 +48,9 @@ PASS_KINDS = {
     "context": "int64[:]",
     # Threads that have room for their scratch, the caller among them.
     "threads": "int64",
-    # The team, and how to wake one of its threads; without a team, an empty array.
+    # The team, how to keep its threads off a core, if they are few, and how to wake one of them.
     "team": "int64[:]",
+    "moves": "int64[:]",
     "wake": "int64",
     "bell": "int64",
     # Where this is packed.
@@ -68,14 +74,14 @@ HELP_KINDS = {
 _BYTES, _FLOATS, _OUTPUTS = (FIELDS[name][0] for name in ("bytes_", "floats", "outputs"))
 
 
-def _emit_foreign(builder: Any, function: Any, first: Any, second: Any) -> Any:
-    kind = ir.FunctionType(INT64, [INT64, INT64, INT64])
+def _emit_foreign(builder: Any, function: Any, *arguments: Any) -> Any:
+    kind = ir.FunctionType(INT64, [INT64] * len(arguments))
     made = builder.inttoptr(function, kind.as_pointer())
-    return builder.call(made, [first, second, ir.Constant(INT64, 0)])
+    return builder.call(made, arguments)
 
 
-#: ``foreign(function, first, second)``: call a C function of up to three arguments, the last 0.
-foreign = define("int64", _emit_foreign, "int64", "int64", "int64")
+#: ``foreign(function, first, second, third)``: call a C function of up to three arguments.
+foreign = define("int64", _emit_foreign, *["int64"] * 4)
 
 
 def _emit_assist(builder: Any, function: Any, packed: Any) -> Any:
@@ -133,13 +139,35 @@ def run_alone(counters, segments, segment_count, program, entries, context):
     counters[FAILED] = failed
 
 
+#: Looks at a counter before a thread that waits lets others run: some tens of microseconds. Shares
+#: take about as long as each other, unless the one that is waited for has no core.
+PATIENCE = 2_000
+
+
 @linked
 def spin(spins):
     """Wait a moment for other threads, after some such; returns how many there were."""
     relax()
-    if spins >= SPINS:
+    if spins >= PATIENCE:
         sched_yield()
     return spins + 1
+
+
+@linked
+def claim_units(counters, place, segment, rows, entries, context, worker):
+    """Claim units of a segment, a thread's own half first; returns how many were done."""
+    done, halves = 0, (segment[UNITS] + 1) // 2
+    for turn in range(2):
+        side = (worker + turn) % 2
+        first, size = side * halves, segment[UNITS] - halves if side else halves
+        counter = place + CLAIMED + side * APART
+        while atomic_load(counters, counter) < size:
+            unit = atomic_add(counters, counter, 1)
+            if unit < size:
+                if run_unit(segment, first + unit, rows, entries, context, worker):
+                    atomic_add(counters, FAILED, 1)
+                done += 1
+    return done
 
 
 @linked
@@ -148,19 +176,34 @@ def run_together(counters, segments, segment_count, program, entries, context, w
     rows, here = address(program, 0), address(context, 0)
     s = atomic_load(counters, CURRENT)
     while s < segment_count:
-        units, place = segments[s, UNITS], FIRST_SEGMENT + s * OF_SEGMENT
-        while atomic_load(counters, place + CLAIMED) < units:
-            unit = atomic_add(counters, place + CLAIMED, 1)
-            if unit < units:
-                if run_unit(segments[s], unit, rows, entries, here, worker):
-                    atomic_add(counters, FAILED, 1)
-                atomic_add(counters, place + DONE, 1)
+        place = FIRST_SEGMENT + s * OF_SEGMENT
+        # Another core may have the counter that is wanted next.
+        prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
+        done = claim_units(counters, place, segments[s], rows, entries, here, worker)
+        if done > 0:
+            atomic_add(counters, place + DONE, done)
         spins = 0
-        while atomic_load(counters, place + DONE) < units:
+        while atomic_load(counters, place + DONE) < segments[s, UNITS]:
             spins = spin(spins)
         s += 1
         if worker == 0:
             atomic_add(counters, CURRENT, 1)
+
+
+@linked
+def leave_core(team, moves):
+    """Keep helping threads off the caller's core.
+
+    If the others are busy, the system may put a thread that wakes up there, where it takes turns
+    with the one that waits for it.
+    """
+    core = foreign(moves[CORE_OF], NOUGHT, NOUGHT, NOUGHT) & 0xFFFFFFFF
+    if core != team[AVOIDED] and core < moves[CORES]:
+        team[AVOIDED] = core
+        mask = moves[MASKS] + core * moves[MASK_BYTES]
+        for helper in range(FIRST_HELPER, moves.size):
+            if moves[helper] > 0:
+                foreign(moves[SET_CORES], moves[helper], moves[MASK_BYTES], mask)
 
 
 def lead(
@@ -171,6 +214,7 @@ def lead(
     context,
     threads,
     team,
+    moves,
     wake,
     bell,
     here,
@@ -204,12 +248,15 @@ def lead(
     counters[CURRENT], counters[HELPERS] = 0, 1
     for s in range(segment_count):
         place = FIRST_SEGMENT + s * OF_SEGMENT
-        counters[place + CLAIMED], counters[place + DONE] = 0, 0
+        counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
+        counters[place + DONE] = 0
+    if moves.size > 0:
+        leave_core(team, moves)
     atomic_add(team, PASS, here)
     for _ in range(threads - 1):
         if atomic_load(team, ASLEEP) > 0:
             if atomic_add(team, ASLEEP, -1) > 0:
-                foreign(wake, bell, ONE)
+                foreign(wake, bell, ONE, NOUGHT)
             else:
                 atomic_add(team, ASLEEP, 1)
     run_together(counters, segments, segment_count, program, entries, context, NOUGHT)
@@ -229,6 +276,7 @@ def assist(
     context,
     threads,
     team,
+    moves,
     wake,
     bell,
     here,
@@ -277,4 +325,4 @@ def wait_and_help(team, sleep, bell, assist):
             if atomic_add(team, ASLEEP, -1) > 0:
                 continue
             atomic_add(team, ASLEEP, 1)
-        foreign(sleep, bell, -ONE)
+        foreign(sleep, bell, -ONE, NOUGHT)

@@ -21,8 +21,8 @@ from fastcnn.cores import available_cores
 
 #: FLOPs and bytes of a row in a nanosecond, for deciding whether threads share it.
 FLOPS_A_NS, BYTES_A_NS = 200.0, 110.0
-#: Nanoseconds of a row from which on two threads share it, and from which on in more parts.
-WORTH_SHARING, WORTH_PARTS = 1_000.0, 4_000.0
+#: Nanoseconds of a row from which on threads share it.
+WORTH_SHARING = 400.0
 #: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
 #: back, with other threads at work, takes longer.
 SHORT = 50_000.0
@@ -156,9 +156,7 @@ class Pass:
         """The segment of a row in which threads share one or more blocks."""
         each, once = self._nanoseconds[n]
         time = each * samples + once
-        parts = 1
-        if self._threads > 1 and time > WORTH_SHARING:
-            parts = self._threads * (2 if time > WORTH_PARTS else 1)
+        parts = self._threads if time > WORTH_SHARING else 1
         return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
 
     def run(
@@ -262,6 +260,7 @@ class _Memory:
             "context": self._context,
             "threads": owner._threads,
             "team": counters,
+            "moves": np.zeros(0, np.int64) if group is None else group.moves,
             "wake": 0 if group is None else group.bell.ring,
             "bell": 0 if group is None else group.bell.handle,
         }

@@ -22,7 +22,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
     strided_input_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, share
 from fastcnn.backends.lanes.kernels.layout import (
     BIAS,
     CHANNELS,
@@ -65,8 +65,8 @@ from fastcnn.backends.lanes.kernels.layout import (
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Blocks of channels, and positions, of a unit of a convolution.
-UNIT_BLOCKS, CLUSTER = 4, 32
+#: Blocks of channels, and most and fewest positions, of a unit of a convolution.
+UNIT_BLOCKS, CLUSTER, LEAST = 4, 32, 8
 #: Positions of a tile by its blocks of channels.
 WIDTHS = {4: 4, 2: 8, 1: 8}
 CHANNEL_TILE_4X4 = channel_tile.sized(4, 4)
@@ -105,6 +105,12 @@ def weights_ahead(w, rows, taps, done):
     do not fit the cache, they come from far away, and nothing waits for them.
     """
     return w + (rows + done) * taps * LANES if done < rows else w
+
+
+@linked
+def rounded_up(count, multiple):
+    """The next multiple."""
+    return (count + multiple - 1) // multiple * multiple
 
 
 @linked
@@ -247,12 +253,16 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     taps, channels, tap_table = r[TAPS], r[CHANNELS], T[r[TAP_TABLE] :]
     stride, mstep = r[Y_CHANNEL], r[M_CHANNEL]
     begin, stop = positions_of(r, block, blocks)
-    clusters = (stop - begin + CLUSTER - 1) // CLUSTER
     across = (channels + UNIT_BLOCKS - 1) // UNIT_BLOCKS
+    granules = (stop - begin + LEAST - 1) // LEAST
+    clusters = (granules * LEAST + CLUSTER - 1) // CLUSTER
+    if r[GROUPS] * across % parts:
+        clusters = min(granules, rounded_up(clusters, parts))
     first, last = share(r[GROUPS] * across * clusters, part, parts)
     for unit in range(first, last):
         # All positions meet some weights before the next.
-        p0 = begin + unit % clusters * CLUSTER
+        from_granule, to_granule = share(granules, unit % clusters, clusters)
+        p0 = begin + from_granule * LEAST
         group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
         at = group * channels + c
         channel_products(
@@ -261,7 +271,7 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
             x0 + group * r[X_GROUP],
             xpix,
             p0,
-            min(p0 + CLUSTER, stop),
+            min(begin + to_granule * LEAST, stop),
             tap_table,
             taps,
             r[W] + at * taps * LANES,
@@ -330,14 +340,15 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
 
 @linked
 def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
-    """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of TAPS tiles, or a part of it.
+    """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of tiles, or some of its outputs.
 
     Tiles are those of one sample, or, with MODE of each, of some. DOWN is the stride, 1 or 2.
 
-    GROUPS parts of the CHANNELS blocks of outputs; each transforms the input for itself. IN input
-    channels in EXTRA blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns
-    lie inside. S_TABLE has the place of each product's weights. Z is room for transforms of a
-    strip, in which TAP_TABLE has the places of channels.
+    TAPS tiles of a strip at most, of which there is room for transforms in Z. Where there are fewer
+    strips than shares, strips are smaller, and the GROUPS packs of the CHANNELS blocks of outputs
+    are units of their own, for which the input is transformed again. IN input channels in EXTRA
+    blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns lie inside.
+    S_TABLE has the place of each product's weights, TAP_TABLE those of channels in Z.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -353,49 +364,53 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     sums = transformed + products * from_step
     spare = sums + products * to_step
     each = strip * LANES
-    strips, across = (stop - begin + strip - 1) // strip, r[GROUPS]
+    quads = (stop - begin + WHOLE - 1) // WHOLE
+    full = (quads * WHOLE + strip - 1) // strip
+    across = ONE if full >= parts else min(r[GROUPS], parts)
+    strips = min(quads, rounded_up(full, (parts + across - 1) // across))
     first, last = share(strips * across, part, parts)
-    made = -1
     for unit in range(first, last):
-        p0 = begin + unit // across * strip
-        count = min(strip, stop - p0)
-        c0, c1 = share((outputs + UNIT_BLOCKS - 1) // UNIT_BLOCKS, unit % across, across)
-        c0, c1 = c0 * UNIT_BLOCKS, min(c1 * UNIT_BLOCKS, outputs)
-        if made != p0:
-            for t in range(count):
-                for c in range(inputs):
-                    x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
-                    v = transformed + (c * strip + t) * LANES
-                    if strided:
-                        strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
-                    else:
-                        input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
-            made = p0
-        for k in range(products):
-            strip_products(
-                A,
-                P,
-                transformed + k * from_step,
-                count,
-                channels,
-                r[IN],
-                r[W] + T[r[S_TABLE] + k] + c0 * r[IN] * LANES,
-                c1 - c0,
-                sums + k * to_step + c0 * each,
-                each,
-            )
-        for c in range(c0, c1):
-            for t in range(count):
-                p = p0 + t
-                more = m0 + c * r[M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
-                s, y = sums + c * each + t * LANES, y0 + c * r[Y_CHANNEL] + ypix[p]
-                sources = A, s, to_step, P, r[BIAS] + c * LANES
-                inside = sizes[2 * p], sizes[2 * p + 1], spare
+        from_quad, to_quad = share(quads, unit % strips, strips)
+        p0 = begin + from_quad * WHOLE
+        count = min(begin + to_quad * WHOLE, stop) - p0
+        for t in range(count):
+            for c in range(inputs):
+                x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                v = transformed + (c * strip + t) * LANES
                 if strided:
-                    strided_output_tile(
-                        *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
-                    )
+                    strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
-                    channel_output_tile(
-                        *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+        from_pack, to_pack = share(r[GROUPS], unit // strips, across)
+        for pack in range(from_pack, to_pack):
+            first_block, end = share(outputs, pack, r[GROUPS])
+            for c0 in range(first_block, end, UNIT_BLOCKS):
+                c1 = min(c0 + UNIT_BLOCKS, end)
+                for k in range(products):
+                    strip_products(
+                        A,
+                        P,
+                        transformed + k * from_step,
+                        count,
+                        channels,
+                        r[IN],
+                        r[W] + T[r[S_TABLE] + k] + c0 * r[IN] * LANES,
+                        c1 - c0,
+                        sums + k * to_step + c0 * each,
+                        each,
                     )
+                for c in range(c0, c1):
+                    for t in range(count):
+                        p = p0 + t
+                        more = m0 + c * r[M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
+                        s, y = sums + c * each + t * LANES, y0 + c * r[Y_CHANNEL] + ypix[p]
+                        sources = A, s, to_step, P, r[BIAS] + c * LANES
+                        inside = sizes[2 * p], sizes[2 * p + 1], spare
+                        if strided:
+                            strided_output_tile(
+                                *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                            )
+                        else:
+                            channel_output_tile(
+                                *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                            )

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channels.kernels import UNIT_BLOCKS, WHOLE, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, blocks_of_tile
 from fastcnn.backends.lanes.convolution.channels.records import SUM
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
@@ -16,17 +16,21 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     weights_of_products,
 )
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.channel_planner import (
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
+    whole,
 )
 from fastcnn.backends.lanes.planning.rows import grid
 
 #: Most tiles of a strip of Winograd's transforms.
 STRIP = 16
+#: Bytes of weights up to which threads had better share out tiles, 8 or more each, than outputs.
+SMALL_BYTES = 1 << 19
 
 
 @dataclass
@@ -88,17 +92,22 @@ class Sum:
         )
 
 
-def packed(matrix: np.ndarray) -> np.ndarray:
-    """Weights (outputs, taps) in the order in which tiles read them, outputs padded to blocks."""
+def packed(matrix: np.ndarray, packs: int = 1) -> np.ndarray:
+    """Weights (outputs, taps) in the order in which tiles read them, outputs padded to blocks.
+
+    Tiles do not reach from one to the next of some packs of blocks.
+    """
     outputs, taps = matrix.shape
     blocks = lane_blocks(outputs)
     padded = np.zeros((blocks * LANES, taps), np.float32)
     padded[:outputs] = matrix
-    parts, c = [], 0
-    while c < blocks:
-        rows = blocks_of_tile(blocks - c)
-        parts.append(padded[c * LANES : (c + rows) * LANES].T.ravel())
-        c += rows
+    parts = []
+    for pack in range(packs):
+        c, end = share(blocks, pack, packs)
+        while c < end:
+            rows = blocks_of_tile(end - c)
+            parts.append(padded[c * LANES : (c + rows) * LANES].T.ravel())
+            c += rows
     return np.concatenate(parts)
 
 
@@ -322,13 +331,14 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
     inputs, blocks, in_blocks = g.group_inputs, lane_blocks(g.out_channels), x.channels
     different = transformed_weights(work.weight, transform)
     each = blocks * LANES * inputs
+    h, w = grid(tiles(g.output[0]), tiles(g.output[1]))
+    packs = _packs(len(h), blocks, planner.workers, len(different) * each)
     weights = np.zeros((len(different), each + STAGGER), np.float32)
     for k, matrix in enumerate(different):
-        weights[k, :each] = packed(matrix)
-    h, w = grid(tiles(g.output[0]), tiles(g.output[1]))
+        weights[k, :each] = packed(matrix, packs)
     left = np.stack([g.output[0] - OUTPUTS * h, g.output[1] - OUTPUTS * w], axis=1)
     many = planner.blocks if work.whole else 1
-    strip, across = _division(len(h), blocks, planner.workers, work.whole)
+    strip = STRIP if work.whole else min(STRIP, whole(len(h), WHOLE))
     columns: dict[str, int] = {"in": inputs, "down": transform.stride, "m": -1}
     columns["s_table"] = planner.table(weights_of_products(transform) * weights.shape[1])
     if m is not None:
@@ -345,7 +355,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
         relu=int(work.relu),
         w=planner.weight(weights),
         bias=biases(planner, work.bias),
-        groups=across,
+        groups=packs,
         channels=blocks,
         extra=in_blocks,
         taps=strip,
@@ -362,13 +372,10 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
     planner.emit(work.name, planner.with_scratch(values, room), work.whole)
 
 
-def _division(count: int, blocks: int, workers: int, whole: bool) -> tuple[int, int]:
-    """Tiles of a strip, and parts of the outputs, such that threads find two units each.
+def _packs(count: int, blocks: int, workers: int, size: int) -> int:
+    """Parts of the outputs, for threads that find too few of a sample's ``count`` tiles.
 
-    ``count`` tiles are those of a sample; a strip has more samples' if a row takes them all.
+    All transformed weights have ``size`` numbers.
     """
-    strip = min(STRIP, -(-count // (2 * workers)) if count >= 2 * workers else count)
-    strip = STRIP if whole else -(-strip // WHOLE) * WHOLE
-    strips = -(-count // strip)
-    across = min(-(-blocks // UNIT_BLOCKS), max(1, 2 * workers // strips))
-    return strip, across
+    enough = STRIP // 2 if 4 * size <= SMALL_BYTES else STRIP
+    return min(blocks, workers) if count < enough * workers else 1

@@ -358,13 +358,14 @@ def _accumulate_positions(
     def step(p: Any, state: list[Any]) -> list[Any]:
         position = at.table(xpix, p)
         target = at.table(dpix, p)
-        grads = [emit_load(builder, at.pointer(row, target)) for row in grads_at]
+        grads = [emit_load(builder, at.pointer(g, target)) for g in grads_at]
         emit_prefetch(builder, at.pointer(next_at, position), level=3)
         updated = list(state)
         for t in range(TB):
             x = emit_load(builder, at.pointer(taps_at[t], position))
             for c in range(CB):
-                updated[c * TB + t] = emit_fma(builder, x, grads[c], state[c * TB + t])
+                i = c * TB + t
+                updated[i] = emit_fma(builder, x, grads[c], state[i])
         return updated
 
     for pointer, value in zip(sums_at, at.loop(p0, p1, initial, step), strict=True):

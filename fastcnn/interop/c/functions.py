@@ -1,0 +1,88 @@
+"""The functions in C that all networks share, and those that a program calls."""
+
+import re
+from importlib.resources import files
+
+from fastcnn.interop.inference_plan import Plan
+
+
+def called_functions(file: str, name: str, code: str, **numbers: int) -> list[str]:
+    """The functions of a file that some code calls, and those that they call, in their order.
+
+    Parameters
+    ----------
+    file : str
+        One of this package's folder ``code``. An empty line is between functions.
+    name : str
+        What replaces ``NAME`` in it.
+    code : str
+    **numbers
+        Words of the file, such as ``UNIT_BITS``, and their values.
+    """
+    text = (files("fastcnn.interop.c") / "code" / file).read_text(encoding="utf-8")
+    for word, value in {**numbers, "NAME": name}.items():
+        text = text.replace(word, str(value))
+    found: list[str] = []
+    for function in reversed(text.strip().split("\n\n")):
+        called = re.search(rf"{name}_\w+\(", function)
+        if called and called[0] in code:
+            found.insert(0, f"\n{function}")
+            code += function
+    return found
+
+
+def entry_functions(
+    plan: Plan, name: str, is_classifier: bool, kind: str, body: str, conversions: list[str]
+) -> str:
+    """The functions that a program calls.
+
+    Parameters
+    ----------
+    plan : Plan
+    name : str
+    is_classifier : bool
+        Whether the outputs are logits, of which the softmax is given.
+    kind : str
+        The type of the working memory.
+    body : str
+        The steps, up to the outputs.
+    conversions : list of str
+        What converts a sample of floats into the memory and, if the network takes them, bytes.
+    """
+    in_place = plan.input_offset is None
+    outputs, upper = plan.steps[-1].size, name.upper()
+    result, finish = "outputs", "return 0;"
+    if is_classifier:
+        last = "largest" if plan.gives_probabilities else "softmax"
+        result, finish = "probabilities", f"return {name}_{last}(outputs, {outputs});"
+    text = f"""
+/* Everything after the conversion of the sample. */
+static inline int {name}_run({"const float *sample, " * in_place}float *outputs, {kind} *memory) {{
+{body}
+    {finish}
+}}
+
+/* The working memory: one for all calls, so that only one thread at a time may predict. */
+static inline {kind} *{name}_memory(void) {{
+    static {kind} memory[{upper}_MEMORY_SIZE];
+    return memory;
+}}
+"""
+    floats = f"""sample: {upper}_INPUT_SIZE numbers, channel by channel, row by row; {result}:
+   {upper}_OUTPUT_SIZE numbers. Returns the most probable class, or 0 for other networks."""
+    of_bytes = "The same for bytes, such as grey values of 0 to 255."
+    for function, taken, comment, conversion in zip(
+        ("predict", "predict_bytes"),
+        ("float", "uint8_t"),
+        (floats, of_bytes),
+        conversions,
+        strict=False,
+    ):
+        text += f"""
+/* {comment} */
+static inline int {name}_{function}(const {taken} *sample, float *{result}) {{
+    {kind} *memory = {name}_memory();
+{conversion}    return {name}_run({"sample, " * in_place}{result}, memory);
+}}
+"""
+    return text.rstrip()

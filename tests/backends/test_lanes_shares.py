@@ -1,0 +1,58 @@
+"""What each of two threads computes of one sample's rows, with a channel in each lane."""
+
+import ctypes
+
+import pytest
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.session.dispatcher import ENTRY
+from fastcnn.backends.lanes.session.forward_pass import WORTH_SHARING, Pass, _Memory
+from fastcnn.benchmark.work import make_model
+from fastcnn.codegen.functions import address_of
+from fastcnn.execution.prepared import make_inference
+
+_KERNEL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 8)
+FILL = 7.25
+
+
+def prepared(name: str) -> Pass:
+    """A network's pass for two threads."""
+    folded = make_model(name).fold_batch_norm()
+    made = make_inference(folded, folded.graph(), 8, 2).by_channels()
+    assert made is not None
+    return made
+
+
+def written(one: Pass, memory: _Memory, n: int, part: int) -> int:
+    """How many numbers of its output a thread's part of a row writes."""
+    row = one.program.rows[n]
+    memory.arena[...] = FILL
+    entry = _KERNEL(int(one._entries[n, ENTRY]))
+    where = address_of(one._rows) + n * L.WIDTH * one._rows.itemsize
+    assert entry(address_of(memory._context), where, 0, 1, 0, 0, part, 2) == 0
+    output = memory.arena[row[L.Y] :][: row[L.CHANNELS] * row[L.Y_CHANNEL]]
+    return int((output != FILL).sum())
+
+
+@pytest.mark.parametrize("name", ["resnet8", "vgg_small", "strided", "depthwise", "time_series"])
+def test_both_threads_find_work_in_a_sample(name: str) -> None:
+    one = prepared(name)
+    memory = _Memory(one)
+    kernels = (L.K_CHANNEL_CONV, L.K_CHANNEL_DEPTHWISE, L.K_CHANNEL_WINOGRAD)
+    shared = [
+        n
+        for n, row in enumerate(one.program.rows)
+        if row[L.KERNEL] in kernels and one._nanoseconds[n].sum() > WORTH_SHARING
+    ]
+    assert len(shared) >= 3
+    for n in shared:
+        first, second = (written(one, memory, n, part) for part in (0, 1))
+        assert 0.8 < first / second < 1.25, one.program.names[n]
+
+
+def test_threads_meet_once_for_each_row_of_one_sample() -> None:
+    """Each row has as many units as there are threads, or one."""
+    one = prepared("resnet8")
+    segments, _ = one.segments(1)
+    assert len(segments) <= len(one.program.rows) - 1
+    assert set(segments[:, 2].tolist()) == {1, 2}
