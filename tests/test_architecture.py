@@ -151,6 +151,7 @@ COMPILED |= {
     "strided_gradient_kernels.py",
     "strided_kernels.py",
     "gradient_tiles.py",
+    "strided_gradient_tiles.py",
     "conductor.py",
     "dispatcher.py",
     "strided_tiles.py",

@@ -147,6 +147,9 @@ def winograd2d_strided_adjoint(r: Reach) -> Touches:
         r.count(L.TAPS, 1),
         r.count(L.POSITIONS),
     )
+    r.among(L.MODE, (L.PLAIN, L.MASKED))
+    for padding in (L.TOP, L.LEFT):
+        r.count(padding)
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, EVENS) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), strided_adjoint_room(inputs, outputs, strip))

@@ -175,7 +175,7 @@ def _emit_strided_adjoint(
         "bias": -1,
         **grad.columns("x"),
         **grad_x.columns("y"),
-        **found,
+        "w": found["w"],
         "s_table": planner.table(weights_of_products(TRANSFORMS[2]) * found["out"]),
         "in": inputs,
         "channels": outputs,
