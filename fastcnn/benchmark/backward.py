@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional as F
+from fastcnn.benchmark.layer_cases import relative_difference
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, result_of
 
@@ -152,11 +153,7 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
 
     expected = run(few, "reference")
     differences = {
-        backend: max(
-            float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), 1e-30))
-            for ours, theirs in zip(run(few, backend), expected, strict=True)
-        )
-        for backend in ("im2col", "lanes")
+        backend: relative_difference(run(few, backend), expected) for backend in ("im2col", "lanes")
     }
     names = {
         "suite": "backward",

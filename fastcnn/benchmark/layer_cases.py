@@ -217,3 +217,11 @@ class LayerCase:
             (shape,) * len(sources),
             output,
         )
+
+
+def relative_difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
+    """Largest difference of arrays, each relative to the largest of what is expected."""
+    return max(
+        float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
+        for a, b in zip(got, expected, strict=True)
+    )

@@ -56,3 +56,13 @@ def test_threads_meet_once_for_each_row_of_one_sample() -> None:
     segments, _ = one.segments(1)
     assert len(segments) <= len(one.program.rows) - 1
     assert set(segments[:, 2].tolist()) == {1, 2}
+
+
+@pytest.mark.parametrize(("name", "samples"), [("depthwise", False), ("time_series", True)])
+def test_maps_of_16_samples_stay_in_the_cache_or_are_not_made(name: str, samples: bool) -> None:
+    """Of many samples; which program runs does not depend on the number of threads."""
+    folded = make_model(name).fold_batch_norm()
+    for threads in (1, 2):
+        made = make_inference(folded, folded.graph(), 64, threads)
+        expected = made.by_samples(64) if samples else made.by_channels()
+        assert made.choose(64) is expected

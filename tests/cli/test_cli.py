@@ -73,6 +73,23 @@ def test_predict(run: Path, tmp_path: Path) -> None:
     assert right >= 10
     assert sum(found[0]["probabilities"].values()) == pytest.approx(1.0, abs=1e-4)
     assert "0.png" in fastcnn("predict", run, paths[0])
+    lanes = process("predict", run, "--json", "--backend", "lanes", *paths).splitlines()
+    for line, other in zip(found, map(json.loads, lanes), strict=True):
+        assert line["probabilities"] == pytest.approx(other["probabilities"], abs=1e-4)
+
+
+def test_few_pictures_are_classified_without_the_engine(run: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(data.draw_digits(1, seed=9)[0][0, 0]).save(tmp_path / "1.png")
+    code = (
+        "import sys; from fastcnn.cli import main\n"
+        f"sys.argv = ['fastcnn', 'predict', {str(run)!r}, {str(tmp_path)!r}, '--csv']\n"
+        "try: main()\n"
+        "finally: print([m for m in sys.modules if m.startswith('fastcnn.backends.lanes')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_data_commands(archive: Path, tmp_path: Path) -> None:

@@ -101,3 +101,10 @@ def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
     page.write_text("```console\nfastcnn nonsense\n```\n")
     with pytest.raises(AssertionError, match=r"page.md:1: fastcnn nonsense"):
         run_page(page, {})
+
+
+def test_no_line_is_hidden_as_a_comment() -> None:
+    """MyST takes a line that begins with a percent sign for one."""
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            assert not line.lstrip().startswith("%"), f"{page.name}:{number}"

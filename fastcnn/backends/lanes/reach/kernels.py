@@ -225,17 +225,19 @@ def _following(table: np.ndarray) -> int:
 
 
 def _linear(r: Reach) -> Touches:
+    r.among(L.BY_BLOCK, (0, 1))
     inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
-    yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(inputs, LANES))
-    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield arena("X", r.buffer(L.X) + r.along(inputs, LANES))
+    yield arena("Y", r.buffer(L.Y) + r.along(outputs, LANES))
     yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
     yield from bias(r, outputs)
 
 
 def _transpose(r: Reach) -> Touches:
+    r.among(L.BY_BLOCK, (0, 1))
     tiles = -(-r.count(L.IN) // LANES)
     samples = r.along(LANES, r[L.OUT])
-    yield arena("X", r.blocks(L.X, L.X_BLOCK) + r.along(tiles * LANES, LANES))
+    yield arena("X", r.buffer(L.X) + r.along(tiles * LANES, LANES))
     blocks = r.blocks(L.OUT, L.OUT) + -r[L.OUT]
     rows = Range(LANES * blocks.low, LANES * blocks.high) + samples
     yield arena("Y", rows + r[L.Y] + r.along(tiles, LANES))

@@ -19,8 +19,21 @@ from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores
 
-#: FLOPs and bytes of a row in a nanosecond, for deciding whether threads share it.
-FLOPS_A_NS, BYTES_A_NS = 200.0, 110.0
+#: FLOPs of a row in a nanosecond, and bytes if a block's stay in the cache, or do not: measured on
+#: a Zen 5, for deciding which program runs and whether threads share a row.
+FLOPS_A_NS, BYTES_A_NS, FAR_BYTES_A_NS = 250.0, 110.0, 52.0
+#: Bytes of a block that stay in a core's cache.
+NEAR = 1 << 20
+#: Share of the FLOPs that some kernels reach; tiles of one vector of channels load a number for
+#: each product.
+REACHED = {
+    L.K_WINOGRAD1D: 0.72,
+    L.K_WINOGRAD2D: 0.88,
+    L.K_DEPTHWISE: 0.42,
+    L.K_CHANNEL_WINOGRAD: 0.9,
+    L.K_CHANNEL_DEPTHWISE: 0.48,
+}
+ONE_VECTOR = 0.7
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0
 #: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
@@ -91,11 +104,13 @@ class Pass:
         """Nanoseconds of each row: of a sample, and of what a run reads in any case."""
         size, found = self.program.samples, []
         one, two = (replace(self.program, batch=n * size).costs() for n in (1, 2))
-        for first, both in zip(one, two, strict=True):
+        for row, first, both in zip(self.program.rows, one, two, strict=True):
+            far = first.bytes > NEAR
+            rates = FLOPS_A_NS * _reached(row), FAR_BYTES_A_NS if far else BYTES_A_NS
             flops, bytes_ = both.flops - first.flops, both.bytes - first.bytes
-            each = max(flops / FLOPS_A_NS, bytes_ / BYTES_A_NS) / size
-            flops, bytes_ = first.flops - flops, first.bytes - bytes_
-            found.append((each, max(flops / FLOPS_A_NS, bytes_ / BYTES_A_NS)))
+            each = max(flops / rates[0], bytes_ / rates[1])
+            once = max((first.flops - flops) / rates[0], (first.bytes - bytes_) / rates[1])
+            found.append((each / size, once))
         return np.array(found)
 
     def nanoseconds(self, count: int) -> float:
@@ -287,6 +302,13 @@ class _Memory:
             place = self._segment_place
             self._view[place], self._view[place + 1] = segments.ctypes.data, len(segments)
             self._segments = segments
+
+
+def _reached(row: np.ndarray) -> float:
+    """Share of a core's FLOPs that a row's kernel reaches."""
+    kernel = int(row[L.KERNEL])
+    sums = kernel in (L.K_CHANNEL_CONV, L.K_CHANNEL_WINOGRAD)
+    return REACHED.get(kernel, 1.0) * (ONE_VECTOR if sums and row[L.CHANNELS] == 1 else 1.0)
 
 
 def _words(kinds: Mapping[str, str]) -> dict[str, int]:

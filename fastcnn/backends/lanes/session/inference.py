@@ -24,8 +24,8 @@ BATCHES = (16, 64, 256)
 #: Most samples at a time with a channel in each lane: some layers keep the maps of all.
 FEW = 16
 #: Channels in the lanes measured faster where estimates differ by less than this; pieces of FEW
-#: of them, whose threads meet at each layer, only where the estimate is this much lower.
-AS_GOOD, BETTER = 1.05, 0.9
+#: samples, whose threads meet at some layers, only where the estimate is this much lower.
+AS_GOOD, BETTER = 1.05, 0.95
 
 
 class Inference:
