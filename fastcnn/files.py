@@ -30,7 +30,7 @@ def expanded(path: str | Path) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(f"a path must be a str or a Path, got {path!r}")
     text = os.fspath(path)
-    if not isinstance(text, str) or "\0" in text:
+    if not isinstance(text, str) or "\0" in text or not text:
         raise ConfigurationError(f"{path!r} cannot be a path")
     return Path(os.path.expanduser(text))
 

@@ -60,7 +60,7 @@ ALLOWED = {
         "training",
     },
     "serve": {"backends", "data", "execution", "layers"},
-    "interop": {"backends", "data", "layers", "operations", "weights"},
+    "interop": {"arguments", "backends", "data", "layers", "operations", "weights"},
     "distributed": {
         "operations",
         "backends",

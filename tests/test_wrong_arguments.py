@@ -10,9 +10,10 @@ import pytest
 import fastcnn
 from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
 from fastcnn.analysis.explain import fgsm, occlusion, saliency
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop import export_onnx, save_state
 from fastcnn.interop.c.export import export_c
+from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.optim import SGD, Adam, Muon, RMSprop, Warmup
 
 X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2
@@ -128,6 +129,33 @@ def test_seeds(seed: Any) -> None:
 def test_the_message_says_what_is_accepted(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         call()
+
+
+@pytest.mark.parametrize("classes", [("a",), ("a", "b", "c"), "ab", 2])
+@pytest.mark.parametrize("export", [export_c, export_numpy])
+def test_exports_take_a_name_for_each_class(
+    tmp_path: Path, export: Callable[..., Any], classes: Any
+) -> None:
+    with pytest.raises(ConfigurationError, match="classes"):
+        export(model(), tmp_path / "net", classes=classes)
+    assert not list(tmp_path.iterdir())
+    export(model(), tmp_path / "net", classes=[3, 8])
+
+
+@pytest.mark.parametrize("samples", [X[:, :, :3], X.reshape(4, 1, 4, 9), "x", X.reshape(4, 36)])
+def test_samples_for_calibration_are_the_networks(tmp_path: Path, samples: Any) -> None:
+    with pytest.raises(ShapeError, match=r"takes samples of shape \(1, 6, 6\)"):
+        export_c(model(), tmp_path / "net.h", calibration=samples)
+
+
+def test_an_empty_path_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be a path"):
+        model().save("")
+
+
+def test_numbers_of_numpy_in_a_search_for_a_rate() -> None:
+    with pytest.raises(ConfigurationError, match="the loss still falls at a learning rate of 10"):
+        fastcnn.lr_find(model(), (X, Y), steps=np.int64(20), lowest=np.float32(1e-3))
 
 
 def test_a_warm_up_takes_a_schedule_by_its_name() -> None:

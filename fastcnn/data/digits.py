@@ -232,6 +232,7 @@ def draw_digits(
     ConfigurationError
         If ``count`` is below 1 or a class is not a digit.
     """
+    classes = tuple(classes)
     if count < 1 or not classes or any(digit not in STYLES for digit in classes):
         raise ConfigurationError(
             f"draw_digits: needs a count above 0 and digits 0 to 9, got {count}, {classes}"

@@ -1,7 +1,9 @@
 """What a network computes for one sample, step by step, and where each array lies."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -309,6 +311,24 @@ def _check_divisor(node: Node) -> None:
             f"layer {node.name!r}: files for export have no {node.operation} with "
             f"divisor_override={divisor}"
         )
+
+
+def names_of_classes(classes: Any, outputs: int) -> tuple[str, ...]:
+    """Names of classes as text, one for each output.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are not as many, or not a list.
+    """
+    if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
+        raise ConfigurationError(f"classes must be a list of names, got {classes!r}")
+    names = tuple(map(str, classes))
+    if len(names) != outputs:
+        raise ConfigurationError(
+            f"classes: the network has {outputs} outputs, got {len(names)} names"
+        )
+    return names
 
 
 def gives_classes(model: Model) -> bool:

@@ -20,6 +20,7 @@ from fastcnn.interop.inference_plan import (
     gives_classes,
     in_comment,
     make_plan,
+    names_of_classes,
     scale_and_shift,
 )
 from fastcnn.interop.sample_steps import MOVING, is_bilinear, places_of, sets_of, taps_of
@@ -190,7 +191,10 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     lines, constants = _lines(plan)
     shape = model.graph().output_shape
     result = "x" if plan.output_shape == shape else f"x.reshape(len(x), {_sizes(shape)})"
-    if gives_classes(model) and not plan.gives_probabilities:
+    is_classifier = plan.gives_probabilities or gives_classes(model)
+    if classes is not None and is_classifier:
+        classes = names_of_classes(classes, shape[0])
+    if is_classifier and not plan.gives_probabilities:
         result = f"softmax({result})"
     lines.append(f"    return {result}")
     atomic_write(path, _file(model, plan, lines, constants, classes).encode())

@@ -12,6 +12,7 @@ import numpy as np
 from fastcnn.arguments import as_number
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.notebook import brief
+from fastcnn.scalars import plain
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.history import History
@@ -134,7 +135,8 @@ def search(train_once: Callable[..., Any], lowest: float, highest: float, steps:
         raise ConfigurationError(
             f"lr_find needs 0 < lowest < highest, got lowest={lowest} and highest={highest}"
         )
-    if not isinstance(steps, int) or steps < LEAST_STEPS:
+    steps = plain(steps)
+    if type(steps) is not int or steps < LEAST_STEPS:
         raise ConfigurationError(f"lr_find needs at least {LEAST_STEPS} steps, got {steps!r}")
     watcher = _Watcher(steps)
     with suppress(_Enough, NonFiniteError):

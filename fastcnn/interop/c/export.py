@@ -13,7 +13,13 @@ from fastcnn.files import atomic_write
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
-from fastcnn.interop.inference_plan import Plan, gives_classes, in_comment, make_plan
+from fastcnn.interop.inference_plan import (
+    Plan,
+    gives_classes,
+    in_comment,
+    make_plan,
+    names_of_classes,
+)
 from fastcnn.layers import Model
 from fastcnn.layers.container import as_model
 
@@ -105,10 +111,8 @@ def export_c(
     preprocessing = as_model(model).preprocessing
     in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
     plan = make_plan(model, input_in_memory=in_memory or calibration is not None)
-    if classes is not None and len(classes) != plan.steps[-1].size:
-        raise ConfigurationError(
-            f"classes: the network has {plan.steps[-1].size} outputs, got {len(classes)} names"
-        )
+    if classes is not None:
+        classes = names_of_classes(classes, plan.steps[-1].size)
     if is_classifier is None:
         is_classifier = gives_classes(model)
     if calibration is None:
@@ -135,6 +139,8 @@ def _constant_bytes(code: str) -> int:
 
 
 def _checked_name(name: str, *, given: bool) -> str:
+    if not isinstance(name, str):
+        raise ConfigurationError(f"name must be a C identifier, got {name!r}")
     if not given:
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
         is_word = re.match("[A-Za-z]", name) and name not in RESERVED.split()

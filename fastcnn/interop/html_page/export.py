@@ -12,7 +12,7 @@ import fastcnn
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import atomic_write
 from fastcnn.interop.html_page.javascript import as_json, network_code
-from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan
+from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan, names_of_classes
 from fastcnn.layers import Model
 
 
@@ -82,11 +82,7 @@ def export_html(
             "class"
         )
     if is_classifier:
-        classes = tuple(map(str, range(shape[0]))) if classes is None else tuple(classes)
-        if len(classes) != shape[0]:
-            raise ConfigurationError(
-                f"classes: the network has {shape[0]} outputs, got {len(classes)} names"
-            )
+        classes = names_of_classes(range(shape[0]) if classes is None else classes, shape[0])
     else:
         classes = ()
     result = "classes" if is_classifier else "values" if len(shape) == 1 else "map"
