@@ -50,7 +50,7 @@ def test_a_network_without_a_fall_is_refused() -> None:
         ({"out": "run"}, "out has no effect in lr_find"),
         ({"lowest": 0.0}, "needs 0 < lowest < highest"),
         ({"lowest": 1.0, "highest": 0.1}, "needs 0 < lowest < highest"),
-        ({"highest": np.inf}, "needs 0 < lowest < highest"),
+        ({"highest": np.inf}, "highest must be a finite number"),
         ({"steps": 5}, "at least 20 steps"),
         ({"highest": 1e-3}, "still falls at a learning rate of 0.001"),
         ({"optimizer": "lion9"}, "optimizer must be one of"),
