@@ -307,7 +307,9 @@ class Forward(SampleNormForward):
 
     def _max_pool(self, group: Group, what: str) -> None:
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = self.winners[group.target] = planner.like(y, passing=not planner.backward)
+        winners = None
+        if planner.backward:
+            winners = self.winners[group.target] = planner.like(y)
         windows, _ = pool_offsets(group, x, y)
         values = winner_row(planner, x, y, winners, windows)
         values[L.RELU] = is_rectified(planner, group.source)
