@@ -50,6 +50,8 @@ MOMENTS = 60
 Y_ROWS, ACROSS = 61, 62
 #: Shares of a block, each with sums of its own.
 SHARES = 63
+#: Whether a row that could take many blocks at once takes one after the other.
+BY_BLOCK = 63
 
 # Kernels.
 (

@@ -43,7 +43,7 @@ class Program:
         Rows before the backward pass.
     values : dict of int to Buffer
         By node where its output stands, or of nodes that run as one that of the last; a program
-        keeps them all if it has a backward pass or was asked to.
+        that was asked to keeps them all.
     """
 
     batch: int

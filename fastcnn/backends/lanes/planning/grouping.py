@@ -32,6 +32,8 @@ class Group:
         Whether the second source is added to what the operation makes of the first, before ReLU.
     whole : bool
         Whether all threads share the whole batch out among them; otherwise each has its blocks.
+    by_block : bool
+        Whether a linear layer takes one block after the other.
     reads, writes : int
         Stages of the forward pass. Between two stages every thread has finished all blocks; what
         is written in one stage and read in the same one may be forgotten after each block.
@@ -46,6 +48,7 @@ class Group:
     capped: bool = False
     adds: bool = False
     whole: bool = False
+    by_block: bool = False
     reads: int = 0
     writes: int = 0
     members: list[int] = field(default_factory=list)
@@ -149,15 +152,15 @@ def _may_wait(group: Group, groups: list[Group]) -> bool:
     return not buffers or all(other.node.buffers != buffers for other in after)
 
 
-def number_stages(groups: list[Group], training: bool) -> None:
-    """Set each group's stages.
+def number_stages(groups: list[Group], training: bool) -> int:
+    """Set each group's stages; returns the last one.
 
     A linear layer takes many blocks at once, as do some convolutions, in a stage of its own; batch
     normalisation by the batch's statistics ends a stage between its sums and what it makes of them.
     """
     stage = 0
     for group in groups:
-        if group.operation == "linear" or group.whole:
+        if group.whole or (group.operation == "linear" and not group.by_block):
             group.reads = group.writes = stage + 1
             stage += 2
         elif group.node.takes_batch_statistics(training):
@@ -165,3 +168,4 @@ def number_stages(groups: list[Group], training: bool) -> None:
             stage += 1
         else:
             group.reads = group.writes = stage
+    return stage

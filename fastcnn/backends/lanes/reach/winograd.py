@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
@@ -313,11 +313,8 @@ def winograd1d_gradient(r: Reach) -> Touches:
     x_each = (down * (most - 1) + height) * (tiles + more) * LANES
     d_each = most * tiles * LANES
     x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
-    positions = int(found[:, 1].max()) * tiles
-    inside = r.entries(L.V_TABLE, positions)
+    inside = r.along(int(found[:, 1].max()), down * (tiles + more) * LANES) + r.along(tiles, LANES)
     within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
-    inside = r.entries(L.M_TABLE, positions)
-    within("M_TABLE", inside + r.along(PASS_CHANNELS, d_each), d_step)
     x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more, along)
     yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
     last = int((found[:, 0] + found[:, 1]).max())
