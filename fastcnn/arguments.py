@@ -91,10 +91,7 @@ def conv_arguments(
     dilation = geometry.per_axis(dilation, f"{operation}: dilation", axes)
     padding = geometry.resolve_padding(padding, weight.shape[2:], dilation, stride)
     try:
-        sizes = [
-            geometry.conv_output_size(*axis)
-            for axis in zip(x.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
-        ]
+        sizes = geometry.conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
     arguments = {
@@ -139,18 +136,8 @@ def conv_transpose_arguments(
     geometry.check_output_padding(output_padding, stride, dilation)
     sides = tuple((size, size) for size in padding)
     try:
-        sizes = [
-            geometry.conv_transpose_output_size(*axis)
-            for axis in zip(
-                x.shape[2:],
-                weight.shape[2:],
-                stride,
-                sides,
-                dilation,
-                output_padding,
-                strict=True,
-            )
-        ]
+        window = (weight.shape[2:], stride, sides, dilation, output_padding)
+        sizes = geometry.conv_transpose_output(x.shape[2:], *window)
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
     arguments = {
@@ -182,10 +169,7 @@ def pool_arguments(
     geometry.check_pool_padding(kernel, padding, gaps)
     ceil_mode = as_flag(operation, "ceil_mode", ceil_mode)
     try:
-        sizes = [
-            geometry.pool_output_size(*axis, ceil_mode)
-            for axis in zip(x.shape[2:], kernel, stride, padding, gaps, strict=True)
-        ]
+        sizes = geometry.pool_output(x.shape[2:], kernel, stride, padding, gaps, ceil_mode)
     except ShapeError as error:
         raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
     arguments: dict[str, Any] = {

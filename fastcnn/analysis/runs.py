@@ -9,7 +9,7 @@ from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import expanded
 from fastcnn.text_table import text_table
 from fastcnn.training.figure import literal, new_figure
-from fastcnn.training.history import LOSS_UNITS
+from fastcnn.training.history import LOSS_UNITS, cell
 from fastcnn.training.run import Run
 
 #: Parts of a run's config that can explain a result.
@@ -85,17 +85,14 @@ class RunComparison:
     @property
     def cells(self) -> list[list[str]]:
         """One line of text a run."""
+        accuracy = ("test_accuracy",) if self.has_accuracy else ()
+        best = "test_accuracy" if self.has_accuracy else "test_loss"
         return [
             [
                 row.name,
                 str(len(row.epochs)),
-                _number(row.last("train_loss")),
-                _number(row.last("test_loss")),
-                *(
-                    [_percent(row.last("test_accuracy")), _percent(row.best("test_accuracy"))]
-                    if self.has_accuracy
-                    else [_number(row.best("test_loss"))]
-                ),
+                *(cell(row.last(name), name) for name in ("train_loss", "test_loss", *accuracy)),
+                cell(row.best(best), best),
                 f"{row.seconds:.2f}",
             ]
             for row in self.rows
@@ -230,11 +227,3 @@ def _described(settings: dict[str, str]) -> str:
     ]
     pairs = zip(names, settings.values(), strict=True)
     return ", ".join(f"{name}={value}" for name, value in pairs if value)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f} %"

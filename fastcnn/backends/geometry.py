@@ -143,6 +143,31 @@ def conv_transpose_output_size(
     return output
 
 
+def conv_output(
+    size: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Size of each axis of a convolution's output, see :func:`conv_output_size`."""
+    axes = zip(size, kernel, stride, padding, dilation, strict=True)
+    return tuple(conv_output_size(*axis) for axis in axes)
+
+
+def conv_transpose_output(
+    size: Any,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[Pair, ...],
+    dilation: tuple[int, ...],
+    output_padding: tuple[int, ...],
+) -> tuple[int, ...]:
+    """Size of each axis of a transposed convolution's output."""
+    axes = zip(size, kernel, stride, padding, dilation, output_padding, strict=True)
+    return tuple(conv_transpose_output_size(*axis) for axis in axes)
+
+
 def check_output_padding(
     output_padding: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> None:
@@ -269,19 +294,16 @@ def pool_divisors(
 
 
 def pool_output(
-    size: Any, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
-) -> Pair:
-    """Rows and columns of a pooling's output for a map of ``size``.
-
-    Raises
-    ------
-    ShapeError
-    """
-    rows, columns = (
-        pool_output_size(*axis, ceil_mode)
-        for axis in zip(size, kernel_size, stride, padding, dilation, strict=True)
-    )
-    return rows, columns
+    size: Any,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> tuple[int, ...]:
+    """Size of each axis of a pooling's output, see :func:`pool_output_size`."""
+    axes = zip(size, kernel_size, stride, padding, dilation, strict=True)
+    return tuple(pool_output_size(*axis, ceil_mode) for axis in axes)
 
 
 def average_divisors(

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from fastcnn import functional as F
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import lanes_run
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.peaks import measured_flops
@@ -173,13 +171,13 @@ def bench_ladder(
         for rung in RUNGS:
             if rung.function:
                 small = rung.run(case, few)
-                apart[rung, 1] = _difference(small.results(), expected)
+                apart[rung, 1] = relative_difference(small.results(), expected)
                 runs[rung, 1] = small if rung is RUNGS[0] else rung.run(case, arrays)
         # The engine's program is for a whole batch, and im2col's gradients are its measure.
         exact = runs[RUNGS[-2], 1].results()[:2]
         for count in counts:
             runs[RUNGS[-1], count] = run = RUNGS[-1].run(case, arrays, count)
-            apart[RUNGS[-1], count] = _difference(run.results(), exact)
+            apart[RUNGS[-1], count] = relative_difference(run.results(), exact)
         timed = {key: run.repeat for key, run in runs.items() if apart[key] <= TOLERANCE}
         slow = {key: run for key, run in timed.items() if key[0] is RUNGS[0]}
         timings = measure(slow, rounds=1, seconds=1e-9, pause=0.0)
@@ -211,13 +209,6 @@ def bench_ladder(
             )
         )
     return results
-
-
-def _difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
-    return max(
-        float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
-        for a, b in zip(got, expected, strict=True)
-    )
 
 
 def named(row: Result) -> str:

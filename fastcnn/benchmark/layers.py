@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.layer_cases import BATCH, JOINS, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.layer_cases import (
+    BATCH,
+    JOINS,
+    Arrays,
+    LayerCase,
+    LayerRun,
+    relative_difference,
+)
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
@@ -222,7 +229,7 @@ def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> 
     began = time.perf_counter()
     made = run.results()
     timing = timing_of([time.perf_counter() - began])
-    apart = _difference(made, other.results())
+    apart = relative_difference(made, other.results())
     names = {
         "suite": "layer",
         "work": f"{case.work}, {direction}",
@@ -255,11 +262,4 @@ def difference_of(
     if case.is_random and own_mask:
         kept = (arrays.grad if backward else arrays.x) / (1.0 - case.arguments["p"])
         expected = (np.where(made[0] == 0.0, 0.0, kept),)
-    return _difference(made, expected)
-
-
-def _difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
-    return max(
-        float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
-        for a, b in zip(got, expected, strict=True)
-    )
+    return relative_difference(made, expected)

@@ -7,12 +7,9 @@ import typer
 from rich.table import Column, Table
 
 from fastcnn.cli.screen import screen
+from fastcnn.cli.training_data import DataDir
 
 app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
-
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-]
 
 
 @app.command(context_settings={"allow_extra_args": True})

@@ -202,6 +202,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
         If it is neither.
     """
     from fastcnn.errors import ConfigurationError
+    from fastcnn.optim.groups import value_of
     from fastcnn.training.sweep import Span
 
     name, sign, values = text.partition("=")
@@ -209,21 +210,12 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     if not sign or not name or not values:
         raise ConfigurationError(f"{text!r}: write NAME=VALUE,VALUE or NAME=LOW..HIGH")
     if ".." not in values:
-        return name, [_value(part) for part in values.split(",") if part]
-    low, high = (_value(part) for part in values.removeprefix("log:").split("..", 1))
+        return name, [value_of(part) for part in values.split(",") if part]
+    low, high = (value_of(part) for part in values.removeprefix("log:").split("..", 1))
     if isinstance(low, str) or isinstance(high, str):
         raise ConfigurationError(f"{text!r}: a range needs two numbers")
     whole = isinstance(low, int) and isinstance(high, int)
     return name, Span(low, high, log=values.startswith("log:"), whole=whole)
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 #: What the table of trials has of each.
@@ -232,6 +224,8 @@ COLUMNS = ("validation_accuracy", "validation_loss", "train_loss")
 
 def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = "") -> Table:
     """A table of trials, in the order given, with the metric that they are ranked by."""
+    from fastcnn.training.history import cell
+
     columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)
     table = Table(
         "",
@@ -244,16 +238,10 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = 
         last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
         numbers = [trial.status, *[""] * (len(columns) - 1)]
         if last is not None:
-            numbers = [_cell(last[name], name) for name in columns]
+            numbers = [cell(last[name], name) for name in columns]
         settings = (str(trial.settings[name]) for name in varied)
         table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
     return table
-
-
-def _cell(value: float | None, name: str) -> str:
-    if value is None:
-        return ""
-    return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"
 
 
 def describe(trial: "Trial", metric: str) -> str:

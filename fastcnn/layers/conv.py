@@ -98,15 +98,8 @@ class _Conv(WeightedLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
         check_samples(input_shape, self.axes, self.in_channels)
-        sizes = zip(
-            input_shape[1:],
-            self.kernel_size,
-            self.stride,
-            self._padding,
-            self.dilation,
-            strict=True,
-        )
-        return (self.out_channels, *(geometry.conv_output_size(*axis) for axis in sizes))
+        window = (self.kernel_size, self.stride, self._padding, self.dilation)
+        return (self.out_channels, *geometry.conv_output(input_shape[1:], *window))
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
         """Add the convolution, after what pads its input with other numbers than zeros.

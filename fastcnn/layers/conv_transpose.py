@@ -67,19 +67,9 @@ class _ConvTranspose(WeightedLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
         check_samples(input_shape, self.axes, self.in_channels)
-        sizes = zip(
-            input_shape[1:],
-            self.kernel_size,
-            self.stride,
-            ((size, size) for size in self.padding),
-            self.dilation,
-            self.output_padding,
-            strict=True,
-        )
-        return (
-            self.out_channels,
-            *(geometry.conv_transpose_output_size(*axis) for axis in sizes),
-        )
+        sides = tuple((size, size) for size in self.padding)
+        window = (self.kernel_size, self.stride, sides, self.dilation, self.output_padding)
+        return (self.out_channels, *geometry.conv_transpose_output(input_shape[1:], *window))
 
     def flops(self, input_shape: Shape) -> int:
         """Two per weight and input position, one per bias and output position."""

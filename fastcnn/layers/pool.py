@@ -53,13 +53,8 @@ class _Pool(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, OH, OW)``, or ``(C, OL)``."""
         check_samples(input_shape, self.axes)
-        sizes = zip(
-            input_shape[1:], self.kernel_size, self.stride, self.padding, self._gaps(), strict=True
-        )
-        return (
-            input_shape[0],
-            *(geometry.pool_output_size(*axis, self.ceil_mode) for axis in sizes),
-        )
+        window = (self.kernel_size, self.stride, self.padding, self._gaps(), self.ceil_mode)
+        return (input_shape[0], *geometry.pool_output(input_shape[1:], *window))
 
     def flops(self, input_shape: Shape) -> int:
         """One per window element."""

@@ -138,7 +138,10 @@ class ParameterGroup:
             settings: dict[str, Any] = {"match": match.strip()}
             for word in words:
                 name, equals, value = word.partition("=")
-                settings[name] = _value(value) if equals else True
+                if "/" in value:
+                    settings[name] = tuple(map(value_of, value.split("/")))
+                else:
+                    settings[name] = value_of(value) if equals else True
             found.append(cls.of(settings))
         return tuple(found)
 
@@ -178,19 +181,14 @@ class ParameterGroup:
         raise ConfigurationError(f"group {self.match!r}: {name} must be {accepted}, got {value!r}")
 
 
-def _value(text: str) -> Any:
-    """A value of a text: several numbers are joined by slashes."""
-    if "/" in text:
-        return tuple(_value(part) for part in text.split("/"))
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
+def value_of(text: str) -> Any:
+    """The number, true, false or none that a text is, or else the text."""
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
-            pass
-    return text
+            continue
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
 
 
 def _changed(optimizer: Optimizer, arguments: Mapping[str, Any], match: str) -> Optimizer:

@@ -12,7 +12,7 @@ from fastcnn.study.trajectory import (
     PROBE_IMAGES,
     Training,
     Trajectory,
-    follow_all,
+    follow,
     log_steps,
 )
 
@@ -119,15 +119,15 @@ def run(setting: Setting) -> ActivationResult:
         )
         for pair, name, lr in keys
     ]
-    grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
+    grid = dict(zip(keys, setting.run(follow, trainings), strict=True))
     best = {}
     for pair in PAIRS:
         own = [key for key in keys if key[0] == pair]
         _, name, lr = max(own, key=lambda key: final_accuracy(grid[key]))
         best[pair] = (name, lr)
-    again = follow_all(
+    again = setting.run(
+        follow,
         [_training(pair, *best[pair], steps, seed=s) for pair in PAIRS for s in REPEATED_SEEDS],
-        setting,
     )
     repeated = {}
     for index, pair in enumerate(PAIRS):

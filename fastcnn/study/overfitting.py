@@ -8,7 +8,7 @@ from fastcnn.data.augment import PRESETS
 from fastcnn.study.networks import Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.study.trajectory import Training, Trajectory, follow_all, log_steps
+from fastcnn.study.trajectory import Training, Trajectory, follow, log_steps
 
 #: Steps of each training, however few its images are: all take as many updates.
 STEPS = 500
@@ -81,9 +81,9 @@ def run(setting: Setting) -> OverfittingResult:
     everything = len(setting.train)
     sizes = (*(size for size in SIZES if size < everything), everything)
     keys = [(variant, size) for variant in VARIANTS for size in sizes]
-    found = follow_all(
+    found = setting.run(
+        follow,
         [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
-        setting,
     )
     count = len(SEEDS)
     runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}

@@ -1,10 +1,12 @@
 """What all experiments of a study share."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastcnn.data.dataset import Dataset
+from fastcnn.errors import FastcnnError
+from fastcnn.training.pool import run_jobs
 
 #: How many times fewer steps a quick study takes.
 QUICK = 20
@@ -40,3 +42,24 @@ class Setting:
             if self.tell is not None:
                 self.tell(done, total)
             yield result
+
+    def run(self, task: Callable[..., Result], jobs: Sequence[Any]) -> list[Result]:
+        """Call a task with each job and the data, one on each core.
+
+        Returns
+        -------
+        list
+            What it returned, in the order of the jobs.
+
+        Raises
+        ------
+        FastcnnError
+            If a worker process dies.
+        """
+        found: dict[int, Result] = {}
+        results = run_jobs(task, jobs, (self.train, self.test))
+        for index, result in self.counted(results, len(jobs)):
+            if result is None:
+                raise FastcnnError(f"the process of {jobs[index]} ended unexpectedly")
+            found[index] = result
+        return [found[index] for index in range(len(jobs))]

@@ -1,6 +1,6 @@
 """Trainings that are looked into at fixed steps: losses, scores, and what happens in each layer."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,6 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import Dataset
-from fastcnn.errors import FastcnnError
 from fastcnn.execution import make_executor
 from fastcnn.execution.executor import Executor
 from fastcnn.execution.parts import run_forward
@@ -19,10 +18,8 @@ from fastcnn.losses import CrossEntropyLoss
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.optim import SGD
 from fastcnn.study.networks import Network
-from fastcnn.study.setting import Setting
 from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.pool import run_jobs
 
 #: Images on which gradients and activations are measured, always the same ones.
 PROBE_IMAGES = 128
@@ -162,23 +159,6 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
             _measure(trajectory, last, model, executor, data, test)
     trajectory.losses = np.concatenate(parts)
     return trajectory
-
-
-def follow_all(trainings: Sequence[Training], setting: Setting) -> list[Trajectory]:
-    """Run trainings, one on each core; their trajectories in the order given.
-
-    Raises
-    ------
-    FastcnnError
-        If a worker process dies.
-    """
-    found: dict[int, Trajectory] = {}
-    results = run_jobs(follow, trainings, (setting.train, setting.test))
-    for index, trajectory in setting.counted(results, len(trainings)):
-        if trajectory is None:
-            raise FastcnnError(f"the process of {trainings[index]} ended unexpectedly")
-        found[index] = trajectory
-    return [found[index] for index in range(len(trainings))]
 
 
 def _pieces(

@@ -9,7 +9,7 @@ from fastcnn.layers import init
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
-from fastcnn.study.trajectory import Training, Trajectory, follow_all
+from fastcnn.study.trajectory import Training, Trajectory, follow
 
 STEPS = 536
 #: Standard deviations of the initial weights and biases, two a decade.
@@ -106,7 +106,7 @@ def run(setting: Setting) -> UnderfittingResult:
         )
         for name, std, lr in keys
     ]
-    grid = dict(zip(keys, follow_all(trainings, setting), strict=True))
+    grid = dict(zip(keys, setting.run(follow, trainings), strict=True))
     share = np.bincount(setting.train.labels) / len(setting.train)
     share = share[share > 0]
     entropy = float(-(share * np.log(share)).sum())

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.errors import FastcnnError
 from fastcnn.execution import predict_logits
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import init
@@ -14,7 +13,6 @@ from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.wrong_formulas import gradient_errors, train_with
 from fastcnn.study.wrong_gradients_figure import loss_figure
-from fastcnn.training.pool import run_jobs
 
 BATCH = 64
 FAIR_LR = 0.05
@@ -164,13 +162,8 @@ def run(setting: Setting) -> WrongGradients:
         for wrong in plan.sets
         for seed in (plan.seeds[:1] if setting.quick else plan.seeds)
     ]
-    outcomes: dict[Case, Outcome] = {}
-    results = run_jobs(_train, cases, (setting.train, setting.test))
-    for index, outcome in setting.counted(results, len(cases)):
-        if outcome is None:
-            raise FastcnnError(f"the process of {cases[index]} ended unexpectedly")
-        outcomes[cases[index]] = outcome
-    return WrongGradients(gradient_errors(), {case: outcomes[case] for case in cases})
+    outcomes = dict(zip(cases, setting.run(_train, cases), strict=True))
+    return WrongGradients(gradient_errors(), outcomes)
 
 
 def _train(case: Case, train: Dataset, test: Dataset) -> Outcome:

@@ -271,7 +271,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                     threads=threads,
                     classes=model.graph().output_shape[0],
                     shards=shards,
-                    inputs=model.graph().inputs if model.takes > 1 else (),
+                    inputs=model.graph().inputs,
                 )
             config = {}
             if o.out is not None or world.size > 1:

@@ -142,7 +142,7 @@ class History:
         columns = measured(self.final)
         rows = [
             [str(epoch["epoch"])]
-            + [_cell(epoch[name], name) for name in columns]
+            + [cell(epoch[name], name) for name in columns]
             + [f"{epoch['seconds']:.2f}"]
             for epoch in shown
         ]
@@ -231,7 +231,8 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
-def _cell(value: float | None, name: str) -> str:
+def cell(value: float | None, name: str) -> str:
+    """A measured number in a table: accuracies in per cent, nothing for None."""
     if value is None:
         return ""
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"

@@ -142,8 +142,7 @@ class StreamFeed:
         self.stream = stream
         self.model = model
         self.loss = loss
-        inputs = model.graph().inputs if model.takes > 1 else ()
-        self.augment = as_augment(options.make_augment(), inputs)
+        self.augment = as_augment(options.make_augment(), model.graph().inputs)
         self.seed = options.seed
         self.threads = threads
         self.batch_size = options.batch_size

@@ -29,6 +29,7 @@ from fastcnn.layers import (
     Model,
     PReLU,
     ReLU,
+    ReLU6,
     Sequential,
     SqueezeExcite,
     Unflatten,
@@ -291,3 +292,39 @@ def test_inputs_have_the_factors_of_their_channels(shape: tuple[int, ...], kind:
     expected = exact(model, x)
     for count in (1, 3, 16, 19):
         assert model.logits(x[:count]) == pytest.approx(expected[:count], rel=1e-4, abs=1e-4)
+
+
+def test_relu6_is_done_where_sums_are_stored() -> None:
+    """Of all algorithms, and after a sum; never where others read what it cuts off."""
+    x = Input((16, 12, 12))
+    y = ReLU6()(BatchNorm2d(16)(MaxPool2d(2, 1)(x)))
+    y = ReLU6()(Conv2d(16, 32, 3, padding=1, seed=0)(y))
+    y = ReLU6()(Conv2d(32, 32, 3, padding=1, groups=32, seed=1)(y))
+    y = ReLU6()(Conv2d(32, 32, 3, stride=2, padding=1, seed=2)(y))
+    z = Conv2d(32, 32, 1, seed=3)(y)
+    y = ReLU6()(z + y)
+    few = ReLU6()(Conv2d(32, 2, 3, seed=4)(y))
+    large = ReLU6()(ConvTranspose2d(32, 20, 3, seed=5)(y))
+    both = Conv2d(32, 3, 1, seed=6)(y)
+    outputs = [few, large, ReLU6()(both), both]
+    model = Model(
+        x,
+        ReLU6()(
+            Linear(2 * 16 + 20 * 64 + 6 * 36, 40, seed=7)(
+                Concat()(*(Flatten()(value) for value in outputs))
+            )
+        ),
+    )
+    for key, value in model.state_dict().items():
+        if "weight" in key:
+            value *= 4.0
+    x = np.random.default_rng(7).standard_normal((3, 16, 12, 12)).astype(np.float32)
+    check(model, x)
+    found = by_channels(model, x)
+    for value in (0.0, 6.0):
+        assert (found == value).any()
+    assert ((found > 0.0) & (found < 6.0)).any()
+    names = [name for name in kernel_names(model) if name == "relu6"]
+    assert len(names) == 1
+    x[1, 3, 4, 5] = np.nan
+    assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()

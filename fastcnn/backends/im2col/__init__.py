@@ -15,8 +15,6 @@ from fastcnn.backends.im2col.join import (
     add_backward,
     concat,
     concat_backward,
-    input_part,
-    input_part_backward,
     multiply,
     multiply_backward,
     narrow,
@@ -82,6 +80,7 @@ from fastcnn.backends.im2col.softmax import (
     softmax,
     softmax_backward,
 )
+from fastcnn.backends.input_part import input_part, input_part_backward
 from fastcnn.backends.joint import joint_functions
 
 joint, joint_backward = joint_functions("im2col")

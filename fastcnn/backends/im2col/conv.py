@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size
+from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output
 from fastcnn.backends.im2col.blocks import pass_over, scattered
 from fastcnn.backends.im2col.columns import Window, col2im, im2col
 from fastcnn.backends.im2col.kernels import row_sums
@@ -42,10 +42,7 @@ def conv2d(
     groups: int,
 ) -> np.ndarray:
     """``y = W columns + b``."""
-    output = tuple(
-        conv_output_size(x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a])
-        for a in (0, 1)
-    )
+    output = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     window = Window(weight.shape[2:], stride, padding, dilation)
     x = _channels_first(x)
     if groups == 1 and are_compiled(x[None], weight[None]):

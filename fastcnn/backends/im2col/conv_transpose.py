@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
+from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output
 from fastcnn.backends.im2col.conv import bias_gradient, conv2d, input_gradient, weight_gradient
 from fastcnn.backends.one_row import on_sequences
 
@@ -19,17 +19,8 @@ def conv_transpose2d(
     groups: int,
 ) -> np.ndarray:
     """``y = col2im(W^T x) + b``."""
-    size = [
-        conv_transpose_output_size(
-            x.shape[2 + a],
-            weight.shape[2 + a],
-            stride[a],
-            padding[a],
-            dilation[a],
-            output_padding[a],
-        )
-        for a in (0, 1)
-    ]
+    window = (weight.shape[2:], stride, padding, dilation, output_padding)
+    size = conv_transpose_output(x.shape[2:], *window)
     shape = (len(x), weight.shape[1] * groups, *size)
     y = input_gradient(x, weight, shape, stride, padding, dilation, groups)
     if bias is not None:

@@ -56,21 +56,6 @@ def concat_backward(grad_output: np.ndarray, *inputs: np.ndarray) -> tuple[np.nd
     return tuple(part.copy() for part in np.split(grad_output, ends[:-1], axis=1))
 
 
-def input_part(x: np.ndarray, start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """One of several inputs, of samples that have the elements of all of them."""
-    size = int(np.prod(shape))
-    return x[:, start : start + size].reshape(len(x), *shape)
-
-
-def input_part_backward(
-    grad_output: np.ndarray, x: np.ndarray, start: int, shape: tuple[int, ...]
-) -> np.ndarray:
-    """The gradient of the other inputs is that of others."""
-    grad_x = np.zeros_like(x)
-    grad_x[:, start : start + int(np.prod(shape))] = grad_output.reshape(len(x), -1)
-    return grad_x
-
-
 def narrow(x: np.ndarray, start: int, length: int) -> np.ndarray:
     """The channels ``start`` to ``start + length``."""
     return x[:, start : start + length].copy()

@@ -163,7 +163,11 @@ def _ends(windows: Sequence[Any]) -> np.ndarray:
 
 
 def _windows(
-    size: tuple[int, ...], output: Pair, kernel_size: Pair, stride: Pair, padding: Pair
+    size: tuple[int, ...],
+    output: tuple[int, ...],
+    kernel_size: Pair,
+    stride: Pair,
+    padding: Pair,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows' rows and columns."""
     rows, columns = (
@@ -238,7 +242,7 @@ def max_pool2d_backward(
     return grad_x.swapaxes(0, 1) if turned else grad_x
 
 
-def _numbers(maps: np.ndarray, *pairs: Pair) -> np.ndarray:
+def _numbers(maps: np.ndarray, *pairs: tuple[int, ...]) -> np.ndarray:
     """How many maps there are, their size, and the pairs of a pooling."""
     count = maps.shape[0] * maps.shape[1]
     return np.array([count, *maps.shape[2:], *(number for pair in pairs for number in pair)])

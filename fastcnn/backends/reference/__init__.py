@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastcnn.backends.input_part import input_part, input_part_backward
 from fastcnn.backends.joint import joint_functions
 from fastcnn.backends.reference import elementwise
 from fastcnn.backends.reference.adaptive_pool import (
@@ -23,8 +24,6 @@ from fastcnn.backends.reference.join import (
     add_backward,
     concat,
     concat_backward,
-    input_part,
-    input_part_backward,
     multiply,
     multiply_backward,
     narrow,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output_size, masked
+from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output, masked
 from fastcnn.backends.one_row import on_sequences
 
 
@@ -29,7 +29,7 @@ def conv2d(
     """
     N = len(x)
     O, CG, KH, KW = weight.shape
-    OH, OW = _output_size(x, weight, stride, padding, dilation)
+    OH, OW = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     y = np.zeros((N, O, OH, OW), x.dtype)
     for n in range(N):
         for o in range(O):
@@ -86,16 +86,6 @@ def conv2d_backward(
     return masked(
         output_mask, grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
     )
-
-
-def _output_size(
-    x: np.ndarray, weight: np.ndarray, stride: Pair, padding: Padding, dilation: Pair
-) -> Pair:
-    rows, columns = (
-        conv_output_size(x.shape[2 + a], weight.shape[2 + a], stride[a], padding[a], dilation[a])
-        for a in (0, 1)
-    )
-    return rows, columns
 
 
 def taps(

@@ -6,7 +6,7 @@ in float64, whatever the type of the arrays.
 
 import numpy as np
 
-from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output_size
+from fastcnn.backends.geometry import Padding, Pair, conv_transpose_output
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.backends.reference.conv import taps
 
@@ -28,18 +28,8 @@ def conv_transpose2d(
     """
     N, C, H, W = x.shape
     OG, KH, KW = weight.shape[1:]
-    rows, columns = (
-        conv_transpose_output_size(
-            x.shape[2 + a],
-            weight.shape[2 + a],
-            stride[a],
-            padding[a],
-            dilation[a],
-            output_padding[a],
-        )
-        for a in (0, 1)
-    )
-    y = np.zeros((N, OG * groups, rows, columns))
+    window = (weight.shape[2:], stride, padding, dilation, output_padding)
+    y = np.zeros((N, OG * groups, *conv_transpose_output(x.shape[2:], *window)))
     if bias is not None:
         y += bias[:, None, None]
     for n in range(N):

@@ -85,21 +85,6 @@ def concat_backward(grad_output: np.ndarray, *inputs: np.ndarray) -> tuple[np.nd
     return tuple(gradients)
 
 
-def input_part(x: np.ndarray, start: int, shape: tuple[int, ...]) -> np.ndarray:
-    """One of several inputs, of samples that have the elements of all of them."""
-    size = int(np.prod(shape))
-    return x[:, start : start + size].reshape(len(x), *shape)
-
-
-def input_part_backward(
-    grad_output: np.ndarray, x: np.ndarray, start: int, shape: tuple[int, ...]
-) -> np.ndarray:
-    """The gradient of the other inputs is that of others."""
-    grad_x = np.zeros_like(x)
-    grad_x[:, start : start + int(np.prod(shape))] = grad_output.reshape(len(x), -1)
-    return grad_x
-
-
 def narrow(x: np.ndarray, start: int, length: int) -> np.ndarray:
     """``y[n, c] = x[n, start + c]``."""
     y = np.empty((x.shape[0], length, *x.shape[2:]), x.dtype)

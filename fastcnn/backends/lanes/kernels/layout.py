@@ -50,6 +50,8 @@ MOMENTS = 60
 Y_ROWS, ACROSS = 61, 62
 #: Shares of a block, each with sums of its own.
 SHARES = 63
+#: Whether a row that could take many blocks at once takes one after the other.
+BY_BLOCK = 63
 
 # Kernels.
 (
@@ -134,7 +136,9 @@ SHARES = 63
     K_WINOGRAD2D_ADJOINT,
     K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
-) = range(81)
+    K_WINOGRAD2D_STRIDED_GRADIENT,
+    K_WINOGRAD2D_STRIDED_ADJOINT,
+) = range(83)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -24,7 +24,9 @@ from fastcnn.backends.lanes.kernels.layout import (
     RELU,
     TAPS,
     X_BLOCK,
+    X_SLOT,
     Y_BLOCK,
+    Y_SLOT,
     M,
     W,
     X,
@@ -63,7 +65,7 @@ CHUNK_BACK = 1024
 
 
 @linked
-def linear(A, P, r, block, blocks, part, parts, backward):
+def linear(A, P, r, block, blocks, slot, part, parts, backward):
     """Fully connected layer over some blocks: forward, or the gradient of its input.
 
     IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
@@ -74,18 +76,20 @@ def linear(A, P, r, block, blocks, part, parts, backward):
     waits = blocks >= 4 and r[MODE] != MASKED
     some = max((CHUNK_BACK if backward else CHUNK) // blocks, 64) if waits else inner
     for k in range(0, inner, some):
-        linear_part(A, P, r, block, blocks, part, parts, backward, k, min(some, inner - k))
+        count = min(some, inner - k)
+        linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count)
 
 
 @linked
-def linear_part(A, P, r, block, blocks, part, parts, backward, k, count):
+def linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count):
     """The sums over COUNT inputs from the K-th on, added to those over the inputs before."""
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[BIAS] >= 0
     relu = r[RELU] if k + count == inner else 0
     x_block, y_block, masked = r[X_BLOCK], r[Y_BLOCK], r[MODE] == MASKED
-    x0, y0 = r[X] + block * x_block + k * LANES, r[Y] + block * y_block
+    x0 = r[X] + block * x_block + slot * r[X_SLOT] + k * LANES
+    y0 = r[Y] + block * y_block + slot * r[Y_SLOT]
     w0 = r[W] + k * win
     first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
@@ -125,13 +129,13 @@ def linear_part(A, P, r, block, blocks, part, parts, backward, k, count):
 
 
 @linked
-def transpose(A, r, block, blocks, part, parts):
+def transpose(A, r, block, blocks, slot, part, parts):
     """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
     columns = (r[IN] + LANES - 1) // LANES
     first, last = share(blocks * columns, part, parts)
     for unit in range(first, last):
         b, i = block + unit // columns, unit % columns
-        x = r[X] + b * r[X_BLOCK] + i * LANES * LANES
+        x = r[X] + b * r[X_BLOCK] + slot * r[X_SLOT] + i * LANES * LANES
         transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
 
 
@@ -253,9 +257,10 @@ def _reduce_kernels(r: Row) -> Cost:
 
 
 def _linear_tile(r: Row) -> str:
-    if r.own_blocks >= 4:
+    together = 1 if r[L.BY_BLOCK] else r.own_blocks
+    if together >= 4:
         tile = (4 if r[L.OUT] >= 4 else 1, 4)
-    elif r.own_blocks >= 2 and r[L.OUT] >= 16:
+    elif together >= 2 and r[L.OUT] >= 16:
         tile = (8, 2)
     else:
         tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)

@@ -183,7 +183,7 @@ class Backward(SampleNormBackward):
             planner.reductions += gradients
         grad_x = self.wanted(group)
         if grad_x is not None:
-            sizes = {"in": outputs, "out": inputs}
+            sizes = {"in": outputs, "out": inputs, "by_block": int(group.by_block)}
             planner.emit(
                 f"{node.name}: input gradient",
                 row(

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import rows as conv_rows
+from fastcnn.backends.lanes.convolution.channels import tiles
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_maps import ChannelMaps
@@ -119,7 +120,7 @@ class ChannelForward(ChannelMaps):
             y,
             weight,
             self._bias(group, outputs),
-            group.relu,
+            rectifier(group),
             self.usual(group.sources[1], passing) if group.adds else None,
             channels if alone else self.lanes[group.source],
             group.whole,
@@ -147,7 +148,7 @@ class ChannelForward(ChannelMaps):
         assert weight is not None
         name = f"{group.node.name}: linear" + fused(group)
         work = conv_rows.Sum(
-            name, x, y, weight, self._bias(group, len(weight)), group.relu, whole=True
+            name, x, y, weight, self._bias(group, len(weight)), rectifier(group), whole=True
         )
         conv_rows.linear(planner, work, self.places[group.source])
 
@@ -229,5 +230,10 @@ class ChannelForward(ChannelMaps):
         (x,), y = self.joined(group), self.output(group)
         name = f"{node.name}: batch normalisation" + fused(group)
         lanes = self.lanes[group.target]
-        work = conv_rows.Sum(name, x, y, scale[:, None], shift, group.relu, lanes=lanes)
+        work = conv_rows.Sum(name, x, y, scale[:, None], shift, rectifier(group), lanes=lanes)
         conv_rows.depthwise(planner, work, x.pixels(), np.zeros(1))
+
+
+def rectifier(group: Group) -> int:
+    """What is done to a group's sums, as rows say it."""
+    return tiles.RELU6 if group.capped else int(group.relu)

@@ -105,7 +105,7 @@ class Forward(SampleNormForward):
         planner, x, y = self.planner, self.values[group.source], self.output(group)
         columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
         if group.pooled:
-            winners = planner.like(y, passing=not (planner.backward or group.whole))
+            winners = planner.like(y, passing=planner.winners_pass(group))
             self.winners[group.target] = winners
             columns |= winners.columns("m") | {"mode": L.POOLED}
         if group.adds:
@@ -171,7 +171,7 @@ class Forward(SampleNormForward):
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
         outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
-        columns: dict[str, int] = {"in": inputs, "out": outputs}
+        columns: dict[str, int] = {"in": inputs, "out": outputs, "by_block": int(group.by_block)}
         planner.emit(
             f"{group.node.name}: linear" + fused(group),
             row(
@@ -191,7 +191,7 @@ class Forward(SampleNormForward):
             width = -(-inputs // 64) * 64 + LANES
             transposed = planner.allocate(planner.blocks * LANES * width)
             planner.transposed[group.target] = width, transposed
-            sizes: dict[str, int] = {"in": inputs, "out": width}
+            sizes = columns | {"out": width}
             planner.emit(
                 f"{group.node.name}: transpose input",
                 row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
@@ -307,7 +307,8 @@ class Forward(SampleNormForward):
 
     def _max_pool(self, group: Group, what: str) -> None:
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = self.winners[group.target] = planner.like(y, passing=not planner.backward)
+        winners = planner.like(y, passing=planner.winners_pass(group))
+        self.winners[group.target] = winners
         windows, _ = pool_offsets(group, x, y)
         values = winner_row(planner, x, y, winners, windows)
         values[L.RELU] = is_rectified(planner, group.source)

@@ -88,6 +88,8 @@ def plan(
     """
     graph = on_maps(graph)
     backward = purpose.backward or purpose.loss is not None
+    # Otherwise something outside of the program comes between outputs and gradients, or reads them.
+    turns = purpose.loss is not None and not purpose.input_gradient
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
@@ -98,7 +100,7 @@ def plan(
         workers,
         backward=backward,
         training=purpose.training,
-        keep=purpose.values,
+        keep=purpose.values or (backward and not turns),
         frozen=purpose.frozen,
     )
     forward = Forward(planner)

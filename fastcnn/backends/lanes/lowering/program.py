@@ -43,7 +43,7 @@ class Program:
         Rows before the backward pass.
     values : dict of int to Buffer
         By node where its output stands, or of nodes that run as one that of the last; a program
-        keeps them all if it has a backward pass or was asked to.
+        that was asked to keeps them all.
     """
 
     batch: int
@@ -115,6 +115,7 @@ class Program:
             L.K_DEPTHWISE: wants_x,
             L.K_WINOGRAD2D: wants_x,
             L.K_WINOGRAD2D_ADJOINT: wants_x,
+            L.K_WINOGRAD2D_STRIDED_ADJOINT: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
             L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
@@ -124,6 +125,7 @@ class Program:
             L.K_DIRECT_BATCH_TURN: wants_weight,
             L.K_DIRECT_BATCH_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_GRADIENT: wants_weight,
+            L.K_WINOGRAD2D_STRIDED_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
             L.K_REDUCE_KERNELS: wants_weight,
             L.K_WINOGRAD1D_WEIGHTS: wants_x,

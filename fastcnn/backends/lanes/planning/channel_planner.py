@@ -20,13 +20,15 @@ from fastcnn.backends.lanes.planning.buffers import (
     map_shape,
     union,
 )
-from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums
+from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_caps, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
 
 #: What gives memory another shape where a vector holds samples: between maps and vectors of
 #: channels it is read number by number, or copied.
 COPIED = ("flatten", "unflatten", "input_part")
+#: What cuts off its sums where ReLU6 follows.
+CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 #: Bytes of a layer's weights that the cache may keep from one sample to the next.
 KEPT_BYTES = 1 << 17
 #: Bytes of weights that a core reads in the time of a vector operation.
@@ -93,7 +95,7 @@ class ChannelPlanner(Planner):
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of nodes that run as one."""
-        return fuse_sums(fuse(graph), "conv2d")
+        return fuse_caps(fuse_sums(fuse(graph), "conv2d"), CAPPING)
 
     def _place_gradients(self) -> int:
         return 0

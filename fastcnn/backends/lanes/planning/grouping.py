@@ -26,10 +26,14 @@ class Group:
         All nodes of the group.
     relu, pooled : bool
         Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
+    capped : bool
+        Whether ReLU6 is fused to the operation.
     adds : bool
         Whether the second source is added to what the operation makes of the first, before ReLU.
     whole : bool
         Whether all threads share the whole batch out among them; otherwise each has its blocks.
+    by_block : bool
+        Whether a linear layer takes one block after the other.
     reads, writes : int
         Stages of the forward pass. Between two stages every thread has finished all blocks; what
         is written in one stage and read in the same one may be forgotten after each block.
@@ -41,8 +45,10 @@ class Group:
     target: int
     relu: bool = False
     pooled: bool = False
+    capped: bool = False
     adds: bool = False
     whole: bool = False
+    by_block: bool = False
     reads: int = 0
     writes: int = 0
     members: list[int] = field(default_factory=list)
@@ -122,21 +128,39 @@ def fuse_sums(
     return found
 
 
+def fuse_caps(groups: list[Group], operations: tuple[str, ...]) -> list[Group]:
+    """Let some operations cut off what ReLU6, their only reader, would cut off."""
+    readers = Counter(source for group in groups for source in group.sources)
+    found: list[Group] = []
+    makers: dict[int, Group] = {}
+    for group in groups:
+        last = makers.get(group.source) if group.operation == "relu6" else None
+        fuses = last is not None and last.operation in operations
+        if last and fuses and not last.pooled and readers[group.source] == 1:
+            last.capped, last.target = True, group.target
+            last.members += group.members
+            group = last
+        else:
+            found.append(group)
+        makers[group.target] = group
+    return found
+
+
 def _may_wait(group: Group, groups: list[Group]) -> bool:
     """Whether none of those after it moves the running statistics that it moves, too."""
     after, buffers = groups[groups.index(group) + 1 :], group.node.buffers
     return not buffers or all(other.node.buffers != buffers for other in after)
 
 
-def number_stages(groups: list[Group], training: bool) -> None:
-    """Set each group's stages.
+def number_stages(groups: list[Group], training: bool) -> int:
+    """Set each group's stages; returns the last one.
 
     A linear layer takes many blocks at once, as do some convolutions, in a stage of its own; batch
     normalisation by the batch's statistics ends a stage between its sums and what it makes of them.
     """
     stage = 0
     for group in groups:
-        if group.operation == "linear" or group.whole:
+        if group.whole or (group.operation == "linear" and not group.by_block):
             group.reads = group.writes = stage + 1
             stage += 2
         elif group.node.takes_batch_statistics(training):
@@ -144,3 +168,4 @@ def number_stages(groups: list[Group], training: bool) -> None:
             stage += 1
         else:
             group.reads = group.writes = stage
+    return stage

@@ -35,6 +35,9 @@ FILLING = (
 )
 #: Weights of a linear layer that stay in the second-level cache while blocks pass.
 FITS_BESIDE = 64 * 1024
+#: Floats of a block's outputs from which on it had better turn round alone at linear layers, and
+#: for each of their weights.
+LEAVES_CACHE, OUTPUTS_PER_WEIGHT = 128 * 1024, 8
 
 
 class Planner(Layouts):
@@ -49,9 +52,9 @@ class Planner(Layouts):
     workers : int
         Threads, each of which has a block in hand.
     backward : bool
-        Whether gradients are wanted, so that all outputs are kept.
+        Whether gradients are wanted, so that outputs are kept until these have passed.
     keep : bool
-        Whether all outputs are kept in any case.
+        Whether all outputs are kept to the end.
     training : bool
         Whether dropout is active and batch normalisation takes the batch's statistics.
     frozen : collection of str
@@ -81,13 +84,17 @@ class Planner(Layouts):
         self.backward = backward
         self.training = training
         self.keep = keep or backward
+        #: Whether a block may turn round: its gradients follow its outputs at once.
+        self.turns = backward and not keep
         self.frozen = frozenset(frozen)
         #: Nodes whose output depends on a parameter that is trained.
         self.trained = graph.leads_to_parameters(parameters.keys() - self.frozen)
         self.groups = self.fused(graph)
         for group in self.groups:
             group.whole = self._shares_batch(group.node)
-        number_stages(self.groups, training)
+        if self.turns:
+            self._take_by_block()
+        self.last_stage = number_stages(self.groups, training)
         self.makers = {group.target: group for group in self.groups}
         self.readers = {}
         for group in self.groups:
@@ -296,7 +303,7 @@ class Planner(Layouts):
 
     def _passes(self, index: int) -> bool:
         readers = self.readers.get(index, [])
-        if self.keep or not readers:
+        if not readers or (self.keep and not self._turns(index)):
             return False
         stage = self._written(index)
         renamed = [group.target for group in readers if OPERATIONS[group.operation].renames]
@@ -304,10 +311,24 @@ class Planner(Layouts):
             target in self.parts or self.value_passes(target) for target in renamed
         )
 
+    def winners_pass(self, group: Group) -> bool:
+        """Whether nobody reads which pixels a group's pooling chose after the block's way."""
+        return not group.whole and (not self.backward or self._turns(group.target))
+
+    def _turns(self, index: int) -> bool:
+        """Whether the gradient of a node's output is made, and used up, in the stage of the output.
+
+        A linear layer's is read once more at the end.
+        """
+        maker = self.makers.get(index)
+        if not self.turns or self._written(index) < self.last_stage:
+            return False
+        return maker is None or (maker.reads == maker.writes and maker.operation != "linear")
+
     def gradient_passes(self, index: int) -> bool:
         """Whether the gradient of a node's output is read in the stage that writes it."""
         maker = self.makers.get(index)
-        if maker is None or maker.reads != maker.writes:
+        if maker is None or maker.reads != maker.writes or maker.operation == "linear":
             return False
         if maker.adds or OPERATIONS[maker.operation].hands_gradient_on:
             return False
@@ -322,6 +343,27 @@ class Planner(Layouts):
             if reader.operation == "narrow":
                 yield from self._gradient_writers(reader.target)
 
+    def _take_by_block(self) -> None:
+        """Let the last linear layers take one block after the other where that is better.
+
+        They would read their weights once for many blocks, but all blocks would wait for that, and
+        turn round when the caches do not have their outputs any more.
+        """
+        linear, weights, outputs = [], 0, 0
+        for group in reversed(self.groups):
+            if group.operation == "linear":
+                linear.append(group)
+                weights += self._weights_of(group.node)
+            elif group.whole or group.node.takes_batch_statistics(self.training):
+                break
+            outputs += LANES * int(np.prod(self.shape(group.target)))
+        if outputs > max(LEAVES_CACHE, OUTPUTS_PER_WEIGHT * weights):
+            for group in linear:
+                group.by_block, group.whole = True, False
+
+    def _weights_of(self, node: Node) -> int:
+        return int(np.prod(self.parameters[node.parameters["weight"]][1]))
+
     def _shares_batch(self, node: Node) -> bool:
         """Whether threads had better have a part of a layer's weights each than all of them.
 
@@ -332,8 +374,7 @@ class Planner(Layouts):
             return algorithms.shares_batch(self.geometry(node))
         if node.operation != "linear":
             return False
-        weights = int(np.prod(self.parameters[node.parameters["weight"]][1]))
-        return weights > FITS_BESIDE or self.blocks < 2 * self.workers
+        return self._weights_of(node) > FITS_BESIDE or self.blocks < 2 * self.workers
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes

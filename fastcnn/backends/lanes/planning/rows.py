@@ -29,9 +29,8 @@ def windows_of_two(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def fused(group: Group) -> str:
     """What a group does besides its first operation, for its name."""
     added = " + sum" if group.adds else ""
-    return (
-        added + (" + ReLU" if group.relu else "") + (" + 2x2 max pooling" if group.pooled else "")
-    )
+    rectifier = " + ReLU6" if group.capped else " + ReLU" if group.relu else ""
+    return added + rectifier + (" + 2x2 max pooling" if group.pooled else "")
 
 
 def parameter_offset(planner: Planner, group: Group, name: str) -> int:

@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
 )
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
-from fastcnn.backends.lanes.kernels.layout import FIRST_FORMULA, K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, K_OUTPUT, KERNEL
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source
@@ -63,6 +63,11 @@ def _check_compiles(name: str, source: Source) -> None:
         raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
 
 
+def takes_many(row: np.ndarray) -> bool:
+    """Whether a row takes many blocks at once."""
+    return KERNELS[int(row[KERNEL])].many and not row[BY_BLOCK]
+
+
 def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
     # Training is followed by evaluation: what that needs is compiled at the same time.
@@ -71,9 +76,9 @@ def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     keys: list[int | str] = [*numbers, *more]
     sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
     found = build.addresses(sources)[1:]
-    table = {
-        number: (address, int(KERNELS[number].many))
-        for number, address in zip(numbers, found, strict=False)
-    }
-    entries = np.array([table[int(number)] for number in rows[:, KERNEL]], np.int64)
+    table = dict(zip(numbers, found, strict=False))
+    entries = np.array(
+        [(table[int(row[KERNEL])], takes_many(row)) for row in rows],
+        np.int64,
+    )
     return entries.reshape(-1, 2), *found[len(numbers) :]

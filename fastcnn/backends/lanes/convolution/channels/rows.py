@@ -42,6 +42,8 @@ class Sum:
     name : str
         For people.
     weight, bias : ndarray
+    relu : int
+        1 for ReLU, ``tiles.RELU6`` for that.
     added : Buffer or None
     lanes : ndarray
         The lane of each channel of X, counted over all blocks of channels.
@@ -54,7 +56,7 @@ class Sum:
     y: Buffer
     weight: np.ndarray
     bias: np.ndarray
-    relu: bool = False
+    relu: int = 0
     added: Buffer | None = None
     lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     whole: bool = False
@@ -182,7 +184,7 @@ def _columns(planner: ChannelPlanner, work: Sum, at: "Positions") -> dict[str, i
         "x_table": work.table(planner, work.x, at.places, 1),
         "y_channel": y.channel,
         "y_table": work.table(planner, y, y.at(at.h, at.w), 1),
-        "relu": int(work.relu),
+        "relu": work.relu,
         "m": -1,
     }
     if m is None:
@@ -352,7 +354,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
         **work.columns("y", y),
         **work.size(planner, len(h)),
         **columns,
-        relu=int(work.relu),
+        relu=work.relu,
         w=planner.weight(weights),
         bias=biases(planner, work.bias),
         groups=packs,

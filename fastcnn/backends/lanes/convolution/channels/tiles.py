@@ -6,6 +6,7 @@ of positions are entries of tables, so that one tile serves every geometry and a
 positions are samples). The products of Winograd's transforms have positions that follow each other.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,18 @@ from fastcnn.codegen.simd import (
     emit_sums,
 )
 from fastcnn.codegen.target import blocking, split
+
+#: Of a column RELU: the sums are bounded by 6, too.
+RELU6 = 2
+
+
+def _bounded(at: Emitter, value: Any, relu: Any) -> Any:
+    """``value`` through ReLU or ReLU6, if either is wanted."""
+    builder = at.builder
+    caps = builder.icmp_signed("==", relu, at.index(RELU6))
+    top = builder.select(caps, constant(6.0), constant(math.inf))
+    value = at.rectified(value, relu)
+    return builder.select(builder.fcmp_ordered("<", top, value), top, value)
 
 
 def _biases(at: Emitter, B: Any, b0: Any, count: int) -> list[Any]:
@@ -60,10 +73,10 @@ def _store(
         with then:
             for value, place, more in places:
                 total = builder.fadd(value, emit_load(builder, at.pointer(M, more)))
-                emit_store(builder, at.rectified(total, relu), at.pointer(Y, place))
+                emit_store(builder, _bounded(at, total, relu), at.pointer(Y, place))
         with otherwise:
             for value, place, _ in places:
-                emit_store(builder, at.rectified(value, relu), at.pointer(Y, place))
+                emit_store(builder, _bounded(at, value, relu), at.pointer(Y, place))
 
 
 def _multiply(
@@ -269,7 +282,12 @@ def _finished(at: Emitter, total: Any, relu: Any, M: Any, m0: Any, more: Any) ->
     clips = builder.and_(
         builder.icmp_signed("!=", relu, at.index(0)), builder.fcmp_ordered("<=", total, zero)
     )
-    return builder.select(clips, zero, total)
+    total = builder.select(clips, zero, total)
+    six = ir.Constant(FLOAT, 6.0)
+    caps = builder.and_(
+        builder.icmp_signed("==", relu, at.index(RELU6)), builder.fcmp_ordered(">", total, six)
+    )
+    return builder.select(caps, six, total)
 
 
 @tile(1)

@@ -1,0 +1,145 @@
+"""Blocks that go forward and back one after the other: the same bits, the memory of one block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.planning import planner
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
+from fastcnn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    ConvTranspose2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    Input,
+    LayerNorm,
+    Linear,
+    MaxPool2d,
+    Model,
+    PReLU,
+    ReLU,
+    Sequential,
+    Split,
+    Tanh,
+)
+from tests.backends.one_step import take_step
+from tests.random_networks import random_case
+
+SHAPE = (2, 12, 11)
+
+
+@contextmanager
+def turning(wanted: bool) -> Iterator[None]:
+    """Blocks turn round alone wherever that is possible, or nowhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        if wanted:
+            patch.setattr(planner, "LEAVES_CACHE", 0)
+            patch.setattr(planner, "OUTPUTS_PER_WEIGHT", 0)
+        else:
+            patch.setattr(planner, "LEAVES_CACHE", 1 << 60)
+            patch.setattr(planner.Planner, "_turns", lambda self, index: False)
+        yield
+
+
+def branched() -> Model:
+    x = Input(SHAPE)
+    y = ReLU()(Conv2d(2, 6, 3, padding=1, seed=0)(x))
+    first, second = Split((2, 4))(y)
+    joined = Concat()(ReLU()(Conv2d(2, 3, 1, seed=1)(first)), second, y)
+    total = ReLU()(Add()(Conv2d(13, 6, 3, padding=1, seed=2)(joined), y))
+    return Model(x, Linear(6, 4, seed=3)(Flatten()(GlobalAvgPool2d()(total))))
+
+
+def network(kind: str) -> Model:
+    if kind == "branched":
+        return branched()
+    conv, head = Conv2d(2, 8, 3, padding=1, seed=0), [Flatten(), Linear(8 * 30, 4, seed=5)]
+    layers: dict[str, list[Any]] = {
+        "pooled": [conv, ReLU(), MaxPool2d(2), Dropout(0.3)],
+        "separable": [conv, ReLU(), Conv2d(8, 8, 3, padding=1, groups=8, seed=1), ReLU(),
+                      Conv2d(8, 8, 1, seed=2), ReLU(), AvgPool2d(2)],
+        "linear": [conv, MaxPool2d(2), PReLU(8), Flatten(), Linear(240, 240, seed=2),
+                   Tanh(), LayerNorm(240)],
+        "normalised": [conv, BatchNorm2d(8), ReLU(), Conv2d(8, 8, 3, padding=1, seed=1), Tanh(),
+                       MaxPool2d(2)],
+        "transposed": [conv, MaxPool2d(2), ConvTranspose2d(8, 8, 2, stride=2, seed=1), ReLU(),
+                       Conv2d(8, 8, 3, stride=2, padding=1, seed=2), ReLU()],
+    }  # fmt: skip
+    if kind == "linear":
+        head = head[1:]
+    return Sequential(*layers[kind], *head, input_shape=SHAPE)
+
+
+def turns(model: Model) -> bool:
+    program = fastcnn.plan(model, 64, threads=1)
+    linear = [row for row in program.rows if row[L.KERNEL] == L.K_LINEAR]
+    return all(row[L.BY_BLOCK] for row in linear)
+
+
+@pytest.mark.parametrize(
+    "kind", ["pooled", "separable", "linear", "normalised", "transposed", "branched"]
+)
+def test_the_bits_are_the_same(kind: str) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((53, *SHAPE)).astype(np.float32)
+    y = generator.integers(0, 4, 53)
+    model = network(kind)
+    wanted = deepcopy(model)
+    with turning(False):
+        assert not turns(model)
+        take_step(wanted, x, y, None, 1)
+    with turning(True):
+        assert turns(model)
+        for threads in (1, 2, 3):
+            found = deepcopy(model)
+            take_step(found, x, y, None, threads)
+            np.testing.assert_array_equal(found.parameter_vector, wanted.parameter_vector)
+
+
+def test_memory_does_not_grow_with_the_batch() -> None:
+    """Of a large network without being asked, but for the parts of gradients of each block."""
+    model = Sequential(
+        Conv2d(3, 32, 3, padding=1, seed=0), ReLU(), Conv2d(32, 32, 1, seed=1), ReLU(),
+        GlobalAvgPool2d(), Flatten(), Linear(32, 10, seed=2), input_shape=(3, 32, 32),
+    )  # fmt: skip
+    small, large = (fastcnn.plan(model, batch, threads=1) for batch in (16, 1024))
+    assert turns(model)
+    assert large.bytes < 1.5 * small.bytes + 64 * 4 * 3 * model.num_parameters
+
+
+def test_small_networks_read_their_weights_once() -> None:
+    assert not turns(fastcnn.models.lenet5(seed=0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks(seed: int) -> None:
+    case = random_case(seed)
+    samples = ArrayDataset(case.x, case.y, case.weights)
+    # Two steps, of which the second has a few samples.
+    count = 2 * case.batch - (case.batch // 3 if case.batch > 3 else 0)
+    found = []
+    for wanted in (False, True):
+        model = deepcopy(case.model)
+        with turning(wanted), workers(case.threads):
+            executor = make_executor(
+                model, loss=case.loss, optimizer=case.optimizer, backend="lanes",
+                batch_size=case.batch, seed=case.seed, threads=case.threads,
+                clip_norm=case.clip_norm,
+            )  # fmt: skip
+            executor.train_steps(samples, np.arange(count), np.full(2, 1e-3))
+        found.append(model.parameter_vector)
+    np.testing.assert_array_equal(*found)
