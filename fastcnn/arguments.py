@@ -190,6 +190,17 @@ def as_flag(owner: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_dtype(owner: str, value: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in (np.float32, np.float64):
+        raise ConfigurationError(f"{owner}: dtype must be float32 or float64, got {value!r}")
+    return dtype
+
+
 def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
     if value is None:
@@ -302,7 +313,7 @@ def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> fl
 
 def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of some words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigurationError(
             f"{owner}: {name} must be one of {', '.join(choices)}, got {value!r}"
         )

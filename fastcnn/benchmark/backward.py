@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn import functional as F
-from fastcnn.benchmark.layer_cases import relative_difference
+from fastcnn.benchmark.layer_cases import relative_difference, sizes_in_words
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, result_of
 
@@ -47,65 +47,53 @@ class Case:
     @property
     def work(self) -> str:
         """The case in words."""
-        size = " x ".join(map(str, self.shape))
-        kernel = f", weight {' x '.join(map(str, self.weight))}" if self.weight else ""
-        return f"{self.operation} backward by {self.axis}: {size}{kernel}"
+        sizes = sizes_in_words(self.shape, self.weight)
+        return f"{self.operation} backward by {self.axis}: {sizes}"
 
 
 def cases() -> Iterator[Case]:
     """Convolution over batch, image size, channels and kernel; then all other operations."""
     for batch in (1, 4, 16, 64, 256):
-        yield Case("conv2d", "batch", batch, batch, (8, 14, 14), (16, 8, 3, 3), {"padding": 1})
+        yield _convolution("batch", batch, batch=batch, outputs=16)
     for size in (4, 7, 14, 28):
-        yield Case("conv2d", "size", size, 16, (8, size, size), (8, 8, 3, 3), {"padding": 1})
+        yield _convolution("size", size, size=size)
     for channels in (1, 4, 16, 64):
-        yield Case(
-            "conv2d",
-            "channels",
-            channels,
-            16,
-            (channels, 7, 7),
-            (channels, channels, 3, 3),
-            {"padding": 1},
-        )
+        yield _convolution("channels", channels, channels=channels, outputs=channels, size=7)
     for part, mask in PARTS.items():
         for channels in (4, 16, 64):
-            yield Case(
-                "conv2d",
-                f"{part}, channels",
-                channels,
-                16,
-                (channels, 7, 7),
-                (channels, channels, 3, 3),
-                {"padding": 1, "output_mask": mask},
+            case = _convolution(
+                f"{part}, channels", channels, channels=channels, outputs=channels, size=7
             )
+            case.arguments["output_mask"] = mask
+            yield case
     for kernel in (1, 3, 5, 7):
-        yield Case(
-            "conv2d",
-            "kernel",
-            kernel,
-            16,
-            (8, 14, 14),
-            (8, 8, kernel, kernel),
-            {"padding": kernel // 2},
-        )
+        yield _convolution("kernel", kernel, kernel=kernel)
     for size in (8, 16, 32):
         for operation in ("max_pool2d", "avg_pool2d"):
             yield Case(operation, "size", size, 16, (8, size, size), None, {"kernel_size": 2})
-        yield Case(
-            "max_pool2d",
-            "overlapping, size",
-            size,
-            16,
-            (8, size, size),
-            None,
-            {"kernel_size": 3, "stride": 2, "padding": 1},
-        )
+        overlapping = {"kernel_size": 3, "stride": 2, "padding": 1}
+        yield Case("max_pool2d", "overlapping, size", size, 16, (8, size, size), None, overlapping)
     for width in (32, 128, 512):
         yield Case("linear", "width", width, 64, (width,), (128, width))
     for operation in ("relu", "sigmoid", "tanh"):
         yield Case(operation, "size", 32, 16, (8, 32, 32))
     yield Case("cross_entropy", "classes", 10, 64, (10,))
+
+
+def _convolution(
+    axis: str,
+    value: int,
+    *,
+    batch: int = 16,
+    channels: int = 8,
+    outputs: int = 8,
+    size: int = 14,
+    kernel: int = 3,
+) -> Case:
+    """A convolution of square maps that keeps their size."""
+    weight = (outputs, channels, kernel, kernel)
+    padding = {"padding": kernel // 2}
+    return Case("conv2d", axis, value, batch, (channels, size, size), weight, padding)
 
 
 def bench_backward(
@@ -134,11 +122,9 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         few: tuple[Any, ...] = (1.0, x[:REFERENCE_SAMPLES], labels[:REFERENCE_SAMPLES])
         many: tuple[Any, ...] = (1.0, x, labels)
     else:
-        weights = (
-            []
-            if case.weight is None
-            else [generator.standard_normal(case.weight).astype(np.float32)]
-        )
+        weights = []
+        if case.weight is not None:
+            weights.append(generator.standard_normal(case.weight).astype(np.float32))
         forward = {key: value for key, value in case.arguments.items() if key != "output_mask"}
         y = getattr(F, case.operation)(x, *weights, **forward)
         grad = generator.standard_normal(y.shape).astype(np.float32)

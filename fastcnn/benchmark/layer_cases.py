@@ -110,9 +110,7 @@ class LayerCase:
     @property
     def work(self) -> str:
         """The layer in words."""
-        size = " x ".join(map(str, self.shape))
-        kernel = f", weight {' x '.join(map(str, self.weight))}" if self.weight else ""
-        return f"{self.operation} {size}{kernel}"
+        return f"{self.operation} {sizes_in_words(self.shape, self.weight)}"
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -217,6 +215,12 @@ class LayerCase:
             (shape,) * len(sources),
             output,
         )
+
+
+def sizes_in_words(shape: tuple[int, ...], weight: tuple[int, ...] | None) -> str:
+    """The sizes of a sample and of a weight."""
+    kernel = f", weight {' x '.join(map(str, weight))}" if weight else ""
+    return f"{' x '.join(map(str, shape))}{kernel}"
 
 
 def relative_difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -85,29 +86,17 @@ def avg_pool2d(x, kernel, stride, padding, counted):
     ones = np.pad(np.ones(x.shape[2:], x.dtype), counted, constant_values=1)
     return total / windows(ones[None, None], kernel, stride, rest).sum(axis=(4, 5))
 ''',
-    "adaptive_max_pool2d": '''
-def adaptive_max_pool2d(x, size):
-    """Largest of each of size[0] by size[1] parts of the map."""
+    "adaptive_pool2d": '''
+def adaptive_pool2d(x, size, value):
+    """The value, such as np.max, of each of size[0] by size[1] parts of the map."""
     (H, W), (rows, columns) = x.shape[2:], size
-    largest = [
-        x[:, :, h * H // rows : -(-(h + 1) * H // rows)]
-        [..., w * W // columns : -(-(w + 1) * W // columns)].max(axis=(2, 3))
-        for h in range(rows)
-        for w in range(columns)
-    ]
-    return np.stack(largest, axis=2).reshape(*x.shape[:2], rows, columns)
-''',
-    "adaptive_avg_pool2d": '''
-def adaptive_avg_pool2d(x, size):
-    """Mean of each of size[0] by size[1] parts of the map."""
-    (H, W), (rows, columns) = x.shape[2:], size
-    means = [
-        x[:, :, h * H // rows : -(-(h + 1) * H // rows)]
-        [..., w * W // columns : -(-(w + 1) * W // columns)].mean(axis=(2, 3))
-        for h in range(rows)
-        for w in range(columns)
-    ]
-    return np.stack(means, axis=2).reshape(*x.shape[:2], rows, columns)
+    y = np.empty((*x.shape[:2], rows, columns), x.dtype)
+    for h in range(rows):
+        part = x[:, :, h * H // rows : -(-(h + 1) * H // rows)]
+        for w in range(columns):
+            first, end = w * W // columns, -(-(w + 1) * W // columns)
+            y[:, :, h, w] = value(part[..., first:end], axis=(2, 3))
+    return y
 ''',
     "sigmoid": '''
 def sigmoid(x):
@@ -326,8 +315,10 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
                     for (before, after), own in zip(padding, most, strict=True)
                 )
             return f"{kind}({x}, {a['kernel_size']}, {a['stride']}, {padding}, {last})"
-        case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
-            return f"{kind}({x}, {tuple(node.output_shape[1:])})"
+        case "adaptive_avg_pool2d":
+            return f"adaptive_pool2d({x}, {tuple(node.output_shape[1:])}, np.mean)"
+        case "adaptive_max_pool2d":
+            return f"adaptive_pool2d({x}, {tuple(node.output_shape[1:])}, np.max)"
         case "local_response_norm":
             return f"local_response_norm({x}, {a['size']}, {a['alpha']}, {a['beta']}, {a['k']})"
     raise ConfigurationError(f"layer {node.name!r}: the numpy file has no {kind}")
@@ -361,7 +352,7 @@ def _file(
     needed: list[str] = []
     for name in reversed(FUNCTIONS):
         text = body + "".join(FUNCTIONS[other] for other in needed)
-        if f"{name}(" in text:
+        if re.search(rf"\b{name}\(", text):
             needed.insert(0, name)
     functions = "\n".join(FUNCTIONS[name] for name in needed)
     stream = io.BytesIO()
@@ -371,6 +362,8 @@ def _file(
     shape = ", ".join(map(str, plan.input_shape))
     scale, shift = model.preprocessing.factors(False, plan.channels)
     each = (1, -1, *(1,) * (len(plan.input_shape) - 1))
+    is_classifier = plan.gives_probabilities or gives_classes(model)
+    outputs = "Probabilities of the classes" if is_classifier else "Outputs"
     names = "" if classes is None else f"\nCLASSES = {list(classes)!r}\n"
     return f'''"""A network of fastcnn {fastcnn.__version__} in plain numpy: predict(images)."""
 
@@ -385,7 +378,7 @@ SHIFT = np.array({shift.tolist()!r}).reshape{each!r}
 {names}{functions}
 
 def predict(images):
-    """{"Probabilities of the classes" if "softmax(" in body else "Outputs"} of images (N, {shape}).
+    """{outputs} of images (N, {shape}).
 
     Conversion of images: {model.preprocessing.describe()}.
     """

@@ -64,9 +64,11 @@ def test_it_is_readable_and_stands_alone(tmp_path: Path) -> None:
 
 def test_a_network_may_end_in_pooling(tmp_path: Path) -> None:
     model = Sequential(Conv2d(1, 3, 3, seed=0), GlobalAvgPool2d(), Flatten(), input_shape=(1, 8, 8))
-    module = imported(export_numpy(model, tmp_path / "net.py"))
+    path = export_numpy(model, tmp_path / "net.py")
     x = samples_for(model, np.float32, 0)
-    np.testing.assert_allclose(module.predict(x), model.predict_proba(x), atol=1e-6)
+    np.testing.assert_allclose(imported(path).predict(x), model.predict_proba(x), atol=1e-6)
+    assert "def adaptive_pool2d" in path.read_text()
+    assert "def avg_pool2d" not in path.read_text()
 
 
 def test_maps_are_flattened_at_the_end(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from fastcnn.backends.lanes.kernels.cost import Row
 from fastcnn.backends.lanes.kernels.record import clipped
 from fastcnn.codegen.target import blocking, tile_heights
 
-#: Positions of a convolution's tile and taps of a weight gradient's by their channels, as in
-#: direct/kernels.py.
+#: Positions of a convolution's tile by its channels, as in direct/kernels.py.
 CONV_WIDTHS = {8: 3, 6: 4, 4: 4, 2: 8, 1: 8}
-GRADIENT_WIDTHS = {4: 5, 2: 5, 1: 8}
 
 
 def product_tile(r: Row) -> str:
@@ -19,8 +17,17 @@ def product_tile(r: Row) -> str:
 
 
 def gradient_tile(r: Row) -> str:
-    height = next(height for height in GRADIENT_WIDTHS if height <= r[L.CHANNELS])
-    return clipped((height, GRADIENT_WIDTHS[height]), blocking().gradients)
+    """The largest tile of a weights' gradient, as in direct/gradient_kernels.py."""
+    if r[L.KERNEL] == L.K_WINOGRAD1D_GRADIENT:
+        taps, run = r[L.IN] * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1), 1
+    else:
+        taps, run = r[L.TAPS], r[L.IN]
+    pooled = r[L.KERNEL] == L.K_WEIGHT_GRADIENT and r[L.MODE] == L.POOLED
+    wide = 9 if run == 3 else run
+    if run == 1:
+        wide = 6 if pooled or -(-taps // 6) * 6 <= -(-taps // 5) * 5 else 5
+    high = 2 if pooled or wide == 9 else 3 if wide == 7 else 4
+    return clipped((min(high, r[L.CHANNELS]), wide), blocking().gradients)
 
 
 def depthwise_tile(r: Row) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach import (
     channels,
@@ -72,28 +72,33 @@ def _convolution(r: Reach) -> Touches:
 
 
 def _weight_gradient(r: Reach) -> Touches:
-    groups, channels, taps, positions = (
-        r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
-    )
-    outputs = groups * channels
-    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
-    x += r.entries(L.X_TABLE, positions) + r.entries(L.TAP_TABLE, taps + MORE_TAPS)
+    groups, channels, taps = (r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
+    rows, columns = r.count(L.Y_ROWS), r.count(L.Y_WIDTH)
+    pooled, run = r[L.MODE] == L.POOLED, r.among(L.IN, (1, *RUNS))
+    outputs, times = groups * channels, 2 if pooled else 1
+    if run > 1 and (taps % (9 if run == 3 else run) or (_steps(r, taps, run) != LANES).any()):
+        raise ProgramError(f"{taps} taps, which are not {run} and {run} side by side")
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.along(times * rows, r[L.X_ROW])
+    x += r.along(times * columns, r.count(L.ALONG, 1) * LANES)
     each, scratch = r.along(outputs, r[L.Y_CHANNEL]), r.workers(L.M, L.M_SLOT)
     out = r.blocks(L.EXTRA, L.EXTRA_BLOCK)
-    yield arena("X", x)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps + MORE_TAPS))
     yield arena("M", scratch, SCRATCH)
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
+    pixels = each + r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+    yield arena("Y", r.buffer(L.Y) + pixels)
+    if pooled:
+        yield arena("Z", r.buffer(L.Z) + pixels)
     if r[L.BIAS] >= 0:
         yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
-    if r[L.MODE] != L.POOLED:
-        yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, positions))
-        return
-    windows = each + r.entries(L.Y_TABLE, positions // 4)
-    yield arena("Y", r.buffer(L.Y) + windows)
-    yield arena("Z", r.buffer(L.Z) + windows)
-    chunk = r.entries(L.M_TABLE, positions)
-    if not 0 <= chunk.low <= chunk.high <= (CHUNK - 1) * LANES:
-        raise ProgramError(f"M_TABLE has places from {chunk.low} to {chunk.high} of a chunk")
+        if not pooled:
+            summed = each + r.entries(L.Y_TABLE, r.count(L.POSITIONS))
+            yield arena("Y", r.buffer(L.Y) + summed)
+
+
+def _steps(r: Reach, taps: int, run: int) -> np.ndarray:
+    """Floats from each tap of a run to the next."""
+    return np.diff(r.table(L.TAP_TABLE, taps).reshape(-1, run))
 
 
 def _bias_gradient(r: Reach) -> Touches:
@@ -329,6 +334,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_ADJOINT: winograd.winograd2d_adjoint,
+    L.K_WINOGRAD2D_STRIDED_ADJOINT: winograd.winograd2d_strided_adjoint,
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
@@ -339,7 +345,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_DIRECT_BATCH: direct_batch.product,
     L.K_DIRECT_BATCH_TURN: direct_batch.turn,
     L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
-    L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient,
+    L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient(1),
+    L.K_WINOGRAD2D_STRIDED_GRADIENT: winograd.winograd2d_gradient(2),
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,
     L.K_WINOGRAD1D_WEIGHTS: winograd.winograd1d_weights,
     L.K_WINOGRAD1D: winograd.winograd1d(back=False),

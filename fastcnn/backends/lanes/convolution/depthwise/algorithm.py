@@ -2,7 +2,7 @@
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
-from fastcnn.backends.lanes.convolution.direct.kernels import TAP_BLOCK
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import TAP_BLOCK
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 
 #: Outputs of each channel from which on register tiles of several outputs are faster.

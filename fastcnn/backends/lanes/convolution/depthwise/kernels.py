@@ -13,7 +13,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.depthwise.tiles import depthwise_tile
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
-from fastcnn.backends.lanes.convolution.direct.kernels import (
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import (
     CHUNK,
     SUM_ROW,
     write_sums,

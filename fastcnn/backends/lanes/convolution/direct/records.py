@@ -1,6 +1,8 @@
 """Costs and records of convolutions as sums over taps."""
 
-from fastcnn.backends.lanes.convolution.direct import kernels
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct import gradient_kernels, kernels
 from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
@@ -12,6 +14,7 @@ from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register, sizes_of
+from fastcnn.codegen.simd import LANES
 
 
 def _pack(r: Row) -> Cost:
@@ -33,8 +36,12 @@ def _convolution(r: Row) -> Cost:
 
 def _weight_gradient(r: Row) -> Cost:
     pooled = r[L.MODE] == L.POOLED
-    pixels, taps = r.table(L.X_TABLE, r[L.POSITIONS]), r.table(L.TAP_TABLE, r[L.TAPS])
-    inputs = vectors_met([(pixels, taps)])
+    times = 2 if pooled else 1
+    rows, columns = times * r[L.Y_ROWS], times * r[L.Y_WIDTH]
+    pixels = np.add.outer(
+        np.arange(rows) * r[L.X_ROW], np.arange(columns) * r[L.ALONG] * LANES
+    ).ravel()
+    inputs = vectors_met([(pixels, r.table(L.TAP_TABLE, r[L.TAPS]))])
     read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
     sums = int(r[L.BIAS] >= 0)
     flops = r.elements * (2 * r[L.TAPS] + sums)
@@ -56,7 +63,11 @@ register(
             kernels.convolution, "convolution", _convolution, _conv_sizes, product_tile
         ),
         L.K_WEIGHT_GRADIENT: Kernel(
-            kernels.weight_gradient, "weight gradient", _weight_gradient, _conv_sizes, gradient_tile
+            gradient_kernels.weight_gradient,
+            "weight gradient",
+            _weight_gradient,
+            _conv_sizes,
+            gradient_tile,
         ),
         L.K_BIAS_GRADIENT: Kernel(
             bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK, SCRATCH
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
     pack_order,
@@ -194,9 +194,10 @@ def weight_gradient(
 
     The sums of the output's gradient go ``bias`` floats after it, unless that is -1.
     """
-    h, w = grid(*g.output)
-    columns = partial | {"bias": bias, "y_table": planner.table(grad.at(h, w))}
-    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, (h, w), columns)
+    pixels = grad.at(*grid(*g.output)) - grad.at(0, 0)
+    columns = partial | {"bias": bias, "y_table": planner.table(pixels)}
+    columns |= {"positions": g.output[0] * g.output[1]}
+    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, g.output, columns)
 
 
 def pooled_weight_gradient(
@@ -210,17 +211,11 @@ def pooled_weight_gradient(
     bias: int,
 ) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output."""
-    h, w = windows_of_two(*g.output)
-    columns = {
-        **partial,
-        **winners.columns("z"),
-        "mode": L.POOLED,
-        "bias": bias,
-        "y_table": planner.table(pooled.pixels()),
-        "m_table": planner.table(np.arange(len(h)) % CHUNK * LANES),
-    }
+    size = g.output[0] // 2, g.output[1] // 2
+    columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
+    columns |= {"positions": 4 * size[0] * size[1]}
     name = f"{name}: weight gradient through pooling"
-    _emit_gradient(planner, name, g, x, pooled, (h, w), columns)
+    _emit_gradient(planner, name, g, x, pooled, size, columns)
 
 
 def _emit_gradient(
@@ -229,17 +224,42 @@ def _emit_gradient(
     g: ConvGeometry,
     x: Buffer,
     grad: Buffer,
-    positions: tuple[np.ndarray, np.ndarray],
+    size: tuple[int, ...],
     columns: dict[str, int],
 ) -> None:
-    planner.emit(
-        name,
-        row(
-            L.K_WEIGHT_GRADIENT,
-            **gradient_columns(planner, g, x, grad, positions, SCRATCH),
-            **columns,
-        ),
+    taps = input_taps(g, x)
+    values = row(
+        L.K_WEIGHT_GRADIENT,
+        **x.columns("x"),
+        **grad.columns("y"),
+        **columns,
+        m=planner.allocate(SCRATCH * planner.workers),
+        m_slot=SCRATCH,
+        taps=g.taps,
+        tap_table=planner.table(taps, 1),
+        groups=g.groups,
+        channels=g.group_outputs,
+        x_group=g.group_inputs * x.channel,
+        x_row=g.stride[0] * x.row,
+        along=g.stride[1] * x.pixel // LANES,
+        y_channel=grad.channel,
+        y_row=grad.row,
+        y_rows=size[0],
+        y_width=size[1],
+        **{"in": _run(g, taps)},
     )
+    values[L.X] += int(x.at(-g.padding[0], -g.padding[1]))
+    values[[L.Y, L.Z]] += int(grad.at(0, 0))
+    planner.emit(name, values)
+
+
+def _run(g: ConvGeometry, taps: np.ndarray) -> int:
+    """How many taps at a time lie side by side, if there are tiles for that."""
+    run = g.kernel[1]
+    together = 9 if run == 3 else run
+    if run not in RUNS or len(taps) % together:
+        return 1
+    return run if (np.diff(taps.reshape(-1, run)) == LANES).all() else 1
 
 
 def gradient_columns(

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
-from fastcnn.backends.lanes.convolution.direct.kernels import CHUNK
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import CHUNK
 from fastcnn.backends.lanes.convolution.geometry import WORTH_APART, ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points, tiles
 

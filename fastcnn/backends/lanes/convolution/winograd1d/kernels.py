@@ -10,17 +10,17 @@ any input. A strip's transforms stay in the second-level cache.
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.kernels import (
-    CHUNK,
-    NOTHING,
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import (
     SUM_ROW,
     TAP_BLOCK,
-    add_products,
+    add_grid,
     channels_of_gradient,
-    products,
+    height_of_gradient,
     tiles_of_gradient,
+    width_of_gradient,
     write_sums,
 )
+from fastcnn.backends.lanes.convolution.direct.kernels import NOTHING, products
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
@@ -307,7 +307,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     grads = transformed + points * x_step
     sums = grads + points * d_step
     spare = sums + 4 * SUM_ROW
-    places, pixels, tap_table = T[r[V_TABLE] :], T[r[M_TABLE] :], T[r[TAP_TABLE] :]
+    wide, tap_table = width_of_gradient(taps, ONE), T[r[TAP_TABLE] :]
+    high, each = height_of_gradient(wide), TAP_BLOCK // wide * wide
     shares, strips = r[SHARES], r[POSITIONS]
     first, last = share(points, part, parts) if shares == 1 else (0, points)
     begin, end = share(shares, part, parts) if shares > 1 else (0, 1)
@@ -334,7 +335,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             x_tiles,
             NO,
         )
-        positions, adds = count * tiles, unit > strips * own // shares or r[ADDS] > 0
+        adds = unit > strips * own // shares or r[ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
             to_points(
@@ -354,31 +355,41 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                 tiles,
                 YES,
             )
+            asked = NOUGHT
             for i in range(first, last):
-                for k in range(tiles_of_gradient(made)):
-                    c, rows = channels_of_gradient(made, k)
-                    d, target = grads + i * d_step + c * d_each, i * channels + c0 + c
-                    for tap in range(0, taps, TAP_BLOCK):
-                        tap_end = min(tap + TAP_BLOCK, taps)
-                        for p in range(0, positions, CHUNK):
-                            add_products(
-                                A,
-                                rows,
-                                d,
-                                pixels,
-                                d_each,
-                                transformed + i * x_step,
-                                places,
-                                p,
-                                min(p + CHUNK, positions),
-                                tap_table,
-                                tap,
-                                tap_end,
-                                sums,
-                                p == 0,
-                            )
-                        into = out + target * taps
+                x = A, transformed + i * x_step, r[DOWN] * x_tiles * LANES, LANES
+                for k in range(tiles_of_gradient(made, high)):
+                    c, rows = channels_of_gradient(made, high, k)
+                    d = A, grads + i * d_step + c * d_each, d_each, tiles * LANES
+                    into = out + (i * channels + c0 + c) * taps
+                    for tap in range(0, taps, each):
+                        tap_end = min(tap + each, taps)
+                        later, lrow = MISSING, NOUGHT
+                        if tap == 0:
+                            later, lrow = following(r, x0, d0, row, count, c0, asked)
+                            asked += 1
+                        rest = tap, tap_end, A, sums, later, lrow, NOUGHT
+                        add_grid(rows, wide, ONE, *d, *x, count, tiles, tap_table, *rest)
                         write_sums(A, rows, sums, tap, tap_end, into, taps, spare, adds)
+
+
+@linked
+def following(r, x0, d0, row, count, c0, number):
+    """What some products ask for: a channel of what is transformed next, and floats of its rows.
+
+    First come the channels of the next pass, then rows of X of the next strip.
+    """
+    channel = c0 + PASS_CHANNELS + number
+    if number < PASS_CHANNELS:
+        if c0 + PASS_CHANNELS < r[CHANNELS]:
+            return d0 + channel * r[Y_CHANNEL] + row * r[Y_ROW], np.int64(r[Y_ROW])
+        return d0 + number * r[Y_CHANNEL] + (row + count) * r[Y_ROW], np.int64(r[Y_ROW])
+    lines = r[IN] // r[ALONG] * r[DOWN]
+    number += c0 // PASS_CHANNELS * 4 - PASS_CHANNELS
+    if number >= lines:
+        return MISSING, NOUGHT
+    below = r[DOWN] * (row + count - 1) + r[KERNEL_ROWS] + number % r[DOWN] - r[TOP]
+    return x0 + number // r[DOWN] * r[X_CHANNEL] + below * r[X_ROW], r[DOWN] * r[X_ROW]
 
 
 @linked

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
-from fastcnn.backends.lanes.convolution.direct.kernels import SUM_ROW
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
@@ -216,6 +216,7 @@ def _emit(
     x_tiles = divided.tiles + count - 1
     each = (down * (divided.most - 1) + height) * x_tiles
     kh, c, piece = np.mgrid[:height, :inputs, :count]
+    line, t = np.divmod(np.arange(divided.most * divided.tiles), divided.tiles)
     sizes = {"in": inputs, "out": padded}
     values = row(
         kernel,
@@ -227,6 +228,8 @@ def _emit(
         y_channel=y.channel,
         channels=outputs,
         tap_table=planner.table((c * each + kh * x_tiles + piece) * LANES, 1),
+        v_table=planner.table((line * down * x_tiles + t) * LANES, 1),
+        m_table=planner.table(np.arange(line.size) * LANES, 1),
         **maps,
         **_strip_columns(planner, g, divided, found),
         **sizes,
@@ -254,19 +257,14 @@ def _strip_columns(
     planner: Planner, g: ConvGeometry, divided: Division, found: list[Strip]
 ) -> dict[str, int]:
     """Columns that tell of strips of rows."""
-    more = pieces(phase_columns(g)) - 1
-    line, t = np.divmod(np.arange(divided.most * divided.tiles), divided.tiles)
-    place = line * g.stride[0] * (divided.tiles + more) + t
     return {
         "down": g.stride[0],
         "along": g.stride[1],
         "taps": piece_width(phase_columns(g)),
         "kernel_rows": g.kernel[0],
         "groups": divided.tiles,
-        "more_tiles": more,
+        "more_tiles": pieces(phase_columns(g)) - 1,
         "strip_rows": divided.most,
         "positions": len(found),
         "strip_table": planner.table(found),
-        "v_table": planner.table(place * LANES, 1),
-        "m_table": planner.table(range(0, len(place) * LANES, LANES), 1),
     }

@@ -1,0 +1,291 @@
+"""The kernel of a convolution's weights' gradient as sums over pixels, for one block of 16 samples.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads. A is the arena, T the
+tables, r the program row.
+"""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
+from fastcnn.backends.lanes.convolution.direct.gradient_tiles import (
+    grid_gradient_tile,
+    pooled_gradient_tile,
+)
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, share
+from fastcnn.backends.lanes.kernels.layout import (
+    ALONG,
+    BIAS,
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    M_SLOT,
+    MODE,
+    POOLED,
+    POSITIONS,
+    TAP_TABLE,
+    TAPS,
+    X_BLOCK,
+    X_GROUP,
+    X_ROW,
+    X_SLOT,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_ROWS,
+    Y_SLOT,
+    Y_TABLE,
+    Y_WIDTH,
+    Z_BLOCK,
+    Z_SLOT,
+    M,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import lane_sums
+
+LANES = simd.LANES
+ZERO = np.float32(0)
+#: Positions whose products are summed in registers before the sums go back to memory.
+CHUNK = 64
+#: Taps whose sums are kept in the first-level cache until all positions have passed.
+TAP_BLOCK = 160
+#: Floats of a row of sums; a tile may overshoot its taps by 16.
+SUM_ROW = (TAP_BLOCK + 16) * LANES
+#: Floats of scratch: a tile row's sums, a spare vector, sums of gradients and others like them.
+SCRATCH = 4 * SUM_ROW + LANES + 8 * LANES
+#: Taps side by side for which there are tiles, the columns of a kernel; 1 is for all others.
+RUNS = (3, 5, 7)
+#: Taps of tiles of one or two channels.
+MANY = 9
+TILE_4X6 = grid_gradient_tile.sized(4, 6, 1, 1)
+TILE_4X5 = grid_gradient_tile.sized(4, 5, 1, 1)
+TILE_2X9_OF_3 = grid_gradient_tile.sized(2, 9, 3, 0)
+TILE_4X5_OF_5 = grid_gradient_tile.sized(4, 5, 5, 0)
+TILE_3X7_OF_7 = grid_gradient_tile.sized(3, 7, 7, 0)
+TILE_2X9 = grid_gradient_tile.sized(2, 9, 1, 0)
+TILE_1X9 = grid_gradient_tile.sized(1, 9, 1, 0)
+POOLED_TILE_2X9_OF_3 = pooled_gradient_tile.sized(2, 9, 3)
+POOLED_TILE_2X5_OF_5 = pooled_gradient_tile.sized(2, 5, 5)
+POOLED_TILE_2X6 = pooled_gradient_tile.sized(2, 6, 1)
+POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6, 1)
+
+
+@linked
+def weight_gradient(A, T, r, block, slot, worker, part, parts):
+    """One block's share of a convolution's weight gradient, written to its partial buffer.
+
+    X is the input, Y the output gradient, Y_ROWS rows of Y_WIDTH pixels, M scratch for the sums of
+    one tile row. IN taps at a time lie side by side. The sums of the output gradient go BIAS
+    floats after the weights' gradient, unless BIAS is negative.
+
+    POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    sums = r[M] + worker * r[M_SLOT]
+    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    winners = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
+    taps, channels, run, tap_table = r[TAPS], r[CHANNELS], r[IN], T[r[TAP_TABLE] :]
+    pooled, stride = r[MODE] == POOLED, r[Y_CHANNEL]
+    spare = sums + 4 * SUM_ROW
+    totals = spare + LANES
+    wide = width_of_gradient(taps, run)
+    high = 2 if pooled else height_of_gradient(wide)
+    each = TAP_BLOCK // wide * wide
+    tiles = tiles_of_gradient(channels, high)
+    first, last = share(r[GROUPS] * tiles, part, parts)
+    for unit in range(first, last):
+        group, tile = unit // tiles, unit % tiles
+        c, rows = channels_of_gradient(channels, high, tile)
+        at = group * channels + c
+        d, x = d0 + at * stride, x0 + group * r[X_GROUP]
+        inputs = A, x, r[X_ROW], r[ALONG] * LANES, r[Y_ROWS], r[Y_WIDTH], tap_table
+        for tap in range(0, taps, each):
+            tap_end = min(tap + each, taps)
+            if pooled:
+                outputs = A, d, stride, r[Y_ROW], A, winners + at * stride
+                add_windows(rows, run, *outputs, *inputs, tap, tap_end, A, sums, totals)
+            else:
+                outputs = A, d, stride, r[Y_ROW]
+                rest = tap, tap_end, A, sums, MISSING, r[Y_ROW], totals
+                add_grid(rows, wide, run, *outputs, *inputs, *rest)
+            write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
+        if r[BIAS] >= 0:
+            for k in range(rows):
+                if pooled or (run > 1 and rows == high):
+                    total = simd.load(A, totals + k * LANES)
+                else:
+                    total = channel_sum(A, d + k * stride, T[r[Y_TABLE] :], r[POSITIONS])
+                A[out + r[BIAS] + at + k] = simd.lane_sum(total)
+
+
+@linked
+def width_of_gradient(taps, run):
+    """Taps of the tiles of three or four channels: those of which the fewest are too many."""
+    if run == 3:
+        return 9
+    if run > 1:
+        return run
+    return 6 if -(-taps // 6) * 6 <= -(-taps // 5) * 5 else 5
+
+
+@linked
+def height_of_gradient(wide):
+    """Channels of tiles by their taps: as many as leave registers for the inputs."""
+    if wide == MANY:
+        return 2
+    return 3 if wide > 6 else 4
+
+
+@linked
+def add_windows(
+    channels,
+    run,
+    D,
+    d,
+    stride,
+    drow,
+    W,
+    winners,
+    X,
+    x,
+    xrow,
+    xstep,
+    rows,
+    columns,
+    tap_table,
+    tap,
+    tap_end,
+    S,
+    sums,
+    totals,
+):
+    """Sums of products with what windows of pooling send back, of some taps and channels."""
+    sources = D, d, stride, drow, W, winners, X, x, xrow, xstep, rows, columns, tap_table
+    t = tap
+    while t < tap_end:
+        rest = t, S, sums + (t - tap) * LANES, SUM_ROW, totals
+        if channels == 2 and run == 3:
+            POOLED_TILE_2X9_OF_3(*sources, *rest)
+            t += 9
+        elif channels == 2 and run == 5:
+            POOLED_TILE_2X5_OF_5(*sources, *rest)
+            t += 5
+        elif channels == 2:
+            POOLED_TILE_2X6(*sources, *rest)
+            t += 6
+        else:
+            POOLED_TILE_1X6(*sources, *rest)
+            t += 6
+
+
+@linked
+def add_grid(
+    channels,
+    wide,
+    run,
+    D,
+    d,
+    stride,
+    drow,
+    X,
+    x,
+    xrow,
+    xstep,
+    rows,
+    columns,
+    tap_table,
+    tap,
+    tap_end,
+    S,
+    sums,
+    later,
+    lrow,
+    totals,
+):
+    """Sums of products over a grid of pixels, of some taps and channels.
+
+    The grid goes in parts that stay in the first-level cache for all taps. What is needed LATER,
+    unless it is negative, is asked for meanwhile: by each tile of taps a grid of vectors, LROW
+    floats from row to row, and by the next one that at its right. Tiles of runs also make the sums
+    of D.
+    """
+    across, down = columns, rows
+    if tap_end - tap > MANY:
+        across = min(columns, CHUNK)
+        down = max(CHUNK // across, 1)
+    for h in range(0, rows, down):
+        for w in range(0, columns, across):
+            dp, xp = d + h * drow + w * LANES, x + h * xrow + w * xstep
+            place = later + h * lrow + w * LANES if later >= 0 else xp
+            grid = min(down, rows - h), min(across, columns - w)
+            sources = D, dp, stride, drow, X, xp, xrow, xstep, *grid, tap_table
+            t = tap
+            while t < tap_end:
+                target = sums + (t - tap) * LANES
+                # The first taps meet each of D's pixels once, and so do the others again.
+                total = totals if t == 0 else totals + 4 * LANES
+                rest = t, S, target, SUM_ROW, h == 0 and w == 0, place, lrow, total
+                if channels == 2 and run == 3:
+                    TILE_2X9_OF_3(*sources, *rest)
+                    t += MANY
+                elif channels == 2:
+                    TILE_2X9(*sources, *rest)
+                    t += MANY
+                elif channels == 1:
+                    TILE_1X9(*sources, *rest)
+                    t += MANY
+                elif run == 1 and wide == 6:
+                    TILE_4X6(*sources, *rest)
+                    t += 6
+                elif run == 1:
+                    TILE_4X5(*sources, *rest)
+                    t += 5
+                elif run == 5:
+                    TILE_4X5_OF_5(*sources, *rest)
+                    t += 5
+                else:
+                    TILE_3X7_OF_7(*sources, *rest)
+                    t += 7
+                if later >= 0:
+                    place += columns * LANES
+
+
+@linked
+def write_sums(A, rows, sums, tap, tap_end, out, taps, spare, add):
+    """Write the sums over lanes of some taps and ROWS channels, or add them to what is there."""
+    for k in range(rows):
+        target = out + k * taps
+        for t in range(tap, tap_end, LANES):
+            whole = tap_end - t >= LANES
+            row = sums + k * SUM_ROW + (t - tap) * LANES
+            lane_sums(A, row, A, target + t if whole and not add else spare)
+            if whole and add:
+                total = simd.add(simd.load(A, target + t), simd.load(A, spare))
+                simd.store(A, target + t, total)
+            elif not whole:
+                for i in range(tap_end - t):
+                    A[target + t + i] = A[spare + i] + (A[target + t + i] if add else ZERO)
+
+
+@linked
+def tiles_of_gradient(channels, high):
+    """Tiles of a weight gradient that cover some channels."""
+    left = channels % high
+    return channels // high + left // 2 + left % 2
+
+
+@linked
+def channels_of_gradient(channels, high, tile):
+    """First channel and channels of a weight gradient's tile: HIGH ones, then what is left."""
+    whole = channels // high
+    if tile < whole:
+        return tile * high, high
+    if tile == whole and channels - whole * high >= 2:
+        return whole * high, 2
+    return channels - 1, 1
