@@ -212,8 +212,8 @@ def add_grid(
 
     The grid goes in parts that stay in the first-level cache for all taps. What is needed LATER,
     or of D if it is negative, is asked for meanwhile: by each tile of taps a grid of vectors, LROW
-    floats from row to row, and by the next one that at its right, or of the next channel of D. Tiles of runs also make the sums
-    of D.
+    floats from row to row, and by the next one that at its right, or of the next channel of D.
+    Tiles of runs also make the sums of D.
     """
     across, down = columns, rows
     if tap_end - tap > MANY:
