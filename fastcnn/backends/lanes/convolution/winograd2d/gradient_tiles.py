@@ -97,6 +97,7 @@ def products_of_samples_tile(
     e0: Any,
     ecolumn: Any,
     count: Any,
+    each: Any,
     G: Any,
     g0: Any,
     gcolumn: Any,
@@ -104,8 +105,8 @@ def products_of_samples_tile(
 ) -> None:
     """One of the products of CB inputs by OB vectors of outputs, summed over tiles and samples.
 
-    Vectors of outputs are ``ecolumn`` apart, their sums ``gcolumn``. With ``more`` these are added
-    to what ``G`` has.
+    Tiles are ``each`` apart, vectors of outputs ``ecolumn``, their sums ``gcolumn``. With ``more``
+    these are added to what ``G`` has.
     """
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))
@@ -125,7 +126,7 @@ def products_of_samples_tile(
             t: Any, state: list[Any], v: Any = v, e: Any = e, shape: Any = (rows, columns)
         ) -> list[Any]:
             rows, columns = shape
-            first, second = at.offset(v, t, TILE), at.offset(e, t, TILE)
+            first, second = at.offset(v, t, each), at.offset(e, t, each)
             inputs = [at.pointer(V, at.offset(first, i, LANES)) for i in range(rows)]
             outputs = [at.pointer(E, at.offset(second, j, ecolumn)) for j in range(columns)]
 
