@@ -15,7 +15,7 @@ from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
 from fastcnn.interop.inference_plan import Plan, gives_classes, in_comment, make_plan
 from fastcnn.layers import Model
-from fastcnn.layers.container import as_model
+from fastcnn.layers.given import as_model
 
 #: C's own words, which no identifier may be.
 RESERVED = """
