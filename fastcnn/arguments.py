@@ -212,11 +212,30 @@ def as_divisor(owner: str, value: Any) -> int | None:
     return int(value)
 
 
-def as_count(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """A positive integer, or one of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+def is_unicode(text: str) -> bool:
+    """Whether files can hold a text: it has no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_layer_name(name: Any) -> None:
+    """Refuse what cannot be a layer's name in a file of weights."""
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    if not is_unicode(name):
+        raise ConfigurationError(f"layer name {name!r} is not Unicode: it has half a character")
+
+
+#: Channels of a window of local response normalisation.
+MOST_WINDOW = 65_536
+
+
+def as_count(owner: str, name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A positive integer, or one of at least ``least`` and at most ``most``."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ConfigurationError(f"{owner}: {name} must be {kind}, got {value!r}")
+        limit = "" if most is None else f" of at most {most:,}"
+        raise ConfigurationError(f"{owner}: {name} must be {kind}{limit}, got {value!r}")
     return int(value)
 
 

@@ -24,29 +24,6 @@ from fastcnn.layers.wiring import Wiring, trace
 from fastcnn.weights import check_values, weights_to_bytes
 
 
-def as_model(value: Any) -> "Model":
-    """The model that a user gives as one.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is something else.
-    """
-    if isinstance(value, Model):
-        return value
-    hint = ""
-    if isinstance(value, (str, Path)):
-        hint = "; fastcnn.load(path) reads one from a file"
-    elif isinstance(getattr(value, "model_", None), Model):
-        hint = "; that of an estimator is its model_"
-    elif hasattr(value, "load_model"):
-        hint = "; that of a run is run.load_model()"
-    raise ConfigurationError(
-        "model must be a Model, such as fastcnn.models.report_cnn() or fastcnn.Sequential(...), "
-        f"got {value!r}{hint}"
-    )
-
-
 class Model(Prediction, Connections, Layer):
     """A network: named layers, and how they are connected.
 

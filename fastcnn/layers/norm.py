@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_dtype, as_flag, as_number
+from fastcnn.arguments import MOST_WINDOW, as_count, as_dtype, as_flag, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
@@ -188,7 +188,7 @@ class LocalResponseNorm(Layer):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        self.size = as_count("LocalResponseNorm", "size", size)
+        self.size = as_count("LocalResponseNorm", "size", size, most=MOST_WINDOW)
         self.alpha = as_number("LocalResponseNorm", "alpha", alpha)
         self.beta = as_number("LocalResponseNorm", "beta", beta)
         self.k = as_number("LocalResponseNorm", "k", k)
