@@ -7,6 +7,7 @@ the output's gradient is transposed before its transform, which has no more pixe
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
     PIXEL,
+    RECORD,
     TILE,
     gradient_rows_tile,
     input_rows_tile,
@@ -88,7 +89,7 @@ def products_of_samples(A, inputs, vectors, count, v, e, step, g, column, more):
         while c < inputs:
             left = inputs - c
             target = g + o * column + c * LANES
-            source = v + c // LANES * step + c % LANES * LANES
+            source = v + c // LANES * step + c % LANES * RECORD
             rest = A, source, A, e + o * step, step, count, A, target, column, more
             if left >= 16 and not two:
                 TILE_16X1(*rest)
@@ -122,7 +123,7 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
         for t in range(count):
             turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned)
             for n in range(LANES):
-                of_sample = target + t * TILE + n * LANES
+                of_sample = target + t * TILE + n * RECORD
                 gradient_rows_tile(first, last, A, turned + n * LANES, A, of_sample)
 
 
@@ -132,7 +133,7 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
     for c in range(channels):
         for t in range(count):
             source = x + c * r[X_CHANNEL] + xpix[p0 + t]
-            target = v + c // LANES * step + t * TILE + c % LANES * LANES
+            target = v + c // LANES * step + t * TILE + c % LANES * RECORD
             input_rows_tile(first, last, A, source, r[X_ROW], r[X_CHANNEL], A, target)
 
 
@@ -178,7 +179,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                 else:
                     target, column = r[EXTRA] + slot * r[EXTRA_BLOCK] + place, inputs * LANES
                 for k in range(first * SIDE, last * SIDE):
-                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    v, e, g = transformed + k * LANES, grads + k * LANES, target + k * apart
                     products_of_samples(A, some, vectors, count, v, e, step, g, column, p0 > 0)
                 if own and p0 + count == tiles:
                     weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * place

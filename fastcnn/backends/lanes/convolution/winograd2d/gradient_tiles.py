@@ -1,7 +1,7 @@
 """Tiles of the gradient of transformed weights; see gradient_kernels.py.
 
-Rows of transforms are emitted one after the other, each from the pixels, so that threads may share
-the six of a tile: a row's bits do not depend on which others are made.
+Threads may share the six rows of a tile's transforms: a row's bits do not depend on which others
+are made.
 """
 
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
-    emit_combination,
     emit_product,
+    load_all,
     store_all,
+    store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -25,10 +26,13 @@ from fastcnn.codegen.simd import (
 )
 from fastcnn.codegen.target import blocking, split
 
-#: Floats of 16 channels of 16 samples of a pixel, or of a product.
+#: Floats of 16 channels of 16 samples of a pixel.
 PIXEL = LANES * LANES
-#: Floats from a tile's products to the next one's.
-TILE = PRODUCTS * PIXEL + STAGGER
+#: Floats from the products of a channel, or of a sample, to those of the next one. A tile's are
+#: written one after the other: places far apart in the second-level cache take twice as long.
+RECORD = PRODUCTS * LANES + STAGGER
+#: Floats from a tile's products of 16 channels, or 16 samples, to the next one's.
+TILE = LANES * RECORD
 #: Samples that are written one after the other in a tile's loop.
 UNROLLED = 4
 
@@ -50,20 +54,27 @@ def _emit_rows(
     """
     builder = at.builder
     down, along = steps
-    for i, factors in enumerate(matrix.tolist()):
-        wanted = builder.and_(
-            builder.icmp_signed("<=", first, at.index(i)),
-            builder.icmp_signed("<", at.index(i), last),
-        )
-        with builder.if_then(wanted):
-            rows = [k for k, factor in enumerate(factors) if factor]
-            values = []
-            for j in range(matrix.shape[1]):
-                places = [at.offset(at.offset(x0, k, down), j, along) for k in rows]
-                pixels = [emit_load(builder, at.pointer(X, place)) for place in places]
-                values.append(emit_combination(builder, [factors[k] for k in rows], pixels))
-            place = at.offset(v0, i * SIDE, PIXEL)
-            store_all(at, emit_product(builder, matrix, values), V, place, PIXEL)
+    side = matrix.shape[1]
+
+    def pixels() -> list[list[Any]]:
+        return [load_all(at, side, X, at.offset(x0, i, down), along) for i in range(side)]
+
+    whole = builder.icmp_signed("==", builder.sub(last, first), at.index(SIDE))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            store_both_ways(at, matrix, pixels(), V, v0, LANES)
+        with otherwise:
+            for i in range(SIDE):
+                wanted = builder.and_(
+                    builder.icmp_signed("<=", first, at.index(i)),
+                    builder.icmp_signed("<", at.index(i), last),
+                )
+                with builder.if_then(wanted):
+                    # LLVM leaves out what the other rows would need.
+                    columns = zip(*pixels(), strict=True)
+                    values = [emit_product(builder, matrix, list(column))[i] for column in columns]
+                    row = emit_product(builder, matrix, values)
+                    store_all(at, row, V, at.offset(v0, i * SIDE, LANES), LANES)
 
 
 @tile(0)
@@ -110,7 +121,7 @@ def products_of_samples_tile(
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))
     for c, o, rows, columns in split(CB, OB, blocking().products):
-        v, e = at.offset(v0, c, LANES), at.offset(e0, o, ecolumn)
+        v, e = at.offset(v0, c, RECORD), at.offset(e0, o, ecolumn)
         targets = [
             at.pointer(G, at.offset(at.offset(at.offset(g0, c, LANES), i, LANES), o + j, gcolumn))
             for i in range(rows)
@@ -126,13 +137,13 @@ def products_of_samples_tile(
         ) -> list[Any]:
             rows, columns = shape
             first, second = at.offset(v, t, TILE), at.offset(e, t, TILE)
-            inputs = [at.pointer(V, at.offset(first, i, LANES)) for i in range(rows)]
+            inputs = [at.pointer(V, at.offset(first, i, RECORD)) for i in range(rows)]
             outputs = [at.pointer(E, at.offset(second, j, ecolumn)) for j in range(columns)]
 
             def some(turn: Any, sums: list[Any]) -> list[Any]:
                 for lane in range(UNROLLED):
                     sample = at.offset(at.index(lane), turn, UNROLLED)
-                    row = builder.mul(sample, at.index(LANES))
+                    row = builder.mul(sample, at.index(RECORD))
                     grads = [emit_load(builder, at.pointer(output, row)) for output in outputs]
                     updated = []
                     for i, pointer in enumerate(inputs):
