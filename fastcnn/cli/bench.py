@@ -35,7 +35,8 @@ def one_of(suites: type[Kind], name: str) -> Kind:
     try:
         return suites(name)
     except ValueError:
-        raise ConfigurationError(f"no suite {name!r}: there are {', '.join(suites)}") from None
+        known = ", ".join(suites)
+        raise ConfigurationError(f"no suite {name!r}: there are {known}; see --help") from None
 
 
 def bench(

@@ -78,8 +78,9 @@ def grid_gradient_tile(
             at,
             height,
             width,
-            RUN if width == TB else 1,
+            1 if width % RUN else RUN,
             ASKS if c == t == 0 else 0,
+            RUN > 1 and t == 0,
             D,
             at.offset(d0, c, dstride),
             dstride,
@@ -108,6 +109,7 @@ def _accumulate_grid(
     TB: int,
     RUN: int,
     ASKS: int,
+    SUMS: bool,
     D: Any,
     d0: Any,
     dstride: Any,
@@ -137,7 +139,7 @@ def _accumulate_grid(
         for c in range(CB)
         for t in range(TB)
     ]
-    sums_at += _pointers(at, S, totals, CB if RUN > 1 else 0, LANES)
+    sums_at += _pointers(at, S, totals, CB if SUMS else 0, LANES)
     fresh = builder.icmp_signed("!=", first, at.index(0))
     initial = [
         builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
@@ -159,7 +161,7 @@ def _accumulate_grid(
                 x = emit_load(builder, pointer)
                 for c, vector in enumerate(vectors):
                     updated[c * TB + t] = emit_fma(builder, x, vector, sums[c * TB + t])
-            for c, vector in enumerate(vectors if RUN > 1 else []):
+            for c, vector in enumerate(vectors if SUMS else []):
                 updated[CB * TB + c] = builder.fadd(sums[CB * TB + c], vector)
             return updated
 
@@ -204,7 +206,7 @@ def pooled_gradient_tile(
             at,
             height,
             width,
-            RUN if width == TB else 1,
+            1 if width % RUN else RUN,
             D,
             at.offset(d0, c, dstride),
             dstride,
