@@ -148,7 +148,10 @@ COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "
 COMPILED |= {
     "augment_kernels.py",
     "gradient_kernels.py",
+    "strided_gradient_kernels.py",
+    "strided_kernels.py",
     "gradient_tiles.py",
+    "strided_gradient_tiles.py",
     "conductor.py",
     "dispatcher.py",
     "strided_tiles.py",

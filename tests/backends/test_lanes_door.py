@@ -98,6 +98,7 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(48, 16, 3, stride=2, padding=1, seed=0), Conv2d(16, 8, 1, seed=1), Flatten(),
         Linear(160, 3, seed=2), input_shape=(48, 9, 8),
     )  # fmt: skip
+    phases = Sequential(Conv2d(24, 40, 3, stride=2, padding=1, seed=0), input_shape=(24, 8, 7))
     block = Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=1), BatchNorm2d(4)))
     normalised = Sequential(
         Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
@@ -110,6 +111,7 @@ def programs() -> list[tuple[Program, int]]:
         strips,
         wide,
         strided,
+        phases,
         many,
         small,
         single,
@@ -226,6 +228,8 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
         (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
         (L.K_DIRECT_BATCH, L.MODE, L.ADDED),
         (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),
+        (L.K_WINOGRAD2D_WEIGHT_GRADIENT, L.DOWN, 3),
+        (L.K_WINOGRAD2D_STRIDED_ADJOINT, L.MODE, L.ADDED),
         (L.K_LINEAR, L.IN, 0),
     ],
 )

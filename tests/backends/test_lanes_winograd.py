@@ -40,6 +40,7 @@ from tests.backends.one_step import take_step
 
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
+STRIDED_INPUT, STRIDED_WEIGHT = L.K_WINOGRAD2D_STRIDED_ADJOINT, L.K_WINOGRAD2D_STRIDED_GRADIENT
 MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
@@ -285,6 +286,77 @@ def test_gradients_both_ways_have_the_same_bits_on_any_threads(
     assert (found["winograd2d", 1] != found["direct", 1]).any()
 
 
+STRIDE_2 = [
+    # samples, inputs, outputs, height and width, zeros at the four sides ...
+    (16, 32, 64, (16, 16), ((1, 1), (1, 1))),
+    (21, 20, 17, (31, 33), ((1, 1), (0, 0))),
+    (5, 5, 3, (12, 20), ((2, 2), (1, 1))),
+    (3, 33, 130, (9, 14), ((0, 1), (0, 1))),
+    (2, 70, 66, (17, 8), ((0, 0), (3, 2))),
+    # ... in several strips of the gradients, more channels than are in hand at a time, one pixel.
+    (2, 24, 40, (57, 40), ((1, 1), (1, 0))),
+    (1, 100, 90, (26, 31), ((0, 2), (1, 2))),
+    (18, 16, 16, (3, 2), ((0, 0), (1, 0))),
+]
+
+
+@pytest.mark.parametrize(("count", "inputs", "outputs", "size", "padding"), STRIDE_2)
+def test_rounding_errors_of_stride_2(
+    count: int, inputs: int, outputs: int, size: tuple[int, int],
+    padding: tuple[tuple[int, int], tuple[int, int]],
+) -> None:  # fmt: skip
+    """Forward and both gradients by phases, within a few times im2col's errors."""
+    generator = np.random.default_rng(count)
+    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
+    weight = generator.standard_normal((outputs, inputs, 3, 3)).astype(np.float32)
+    bias = generator.standard_normal(outputs).astype(np.float32)
+    geometry = ((2, 2), padding, (1, 1), 1)
+    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
+    dy = generator.standard_normal(exact.shape).astype(np.float32)
+    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
+    operation.cache_clear()
+    try:
+        with forced("winograd2d"):
+            y = lanes.conv2d(x, weight, bias, *geometry)
+            ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
+    finally:
+        operation.cache_clear()
+    direct = (im2col.conv2d(x, weight, bias, *geometry),
+              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
+    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
+        assert _error(got, right) <= max(6 * _error(other, right), 1.5e-6)
+
+
+@pytest.mark.parametrize(("size", "batch"), [((24, 17), 33), ((13, 30), 70), ((33, 16), 16)])
+def test_gradients_of_stride_2_on_any_threads(size: tuple[int, int], batch: int) -> None:
+    """The same bits, also of blocks that threads share; with ReLU's masks, and transposed.
+
+    No value of this draw is within rounding of a ReLU's kink.
+    """
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((batch, 6, *size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(6, 20, 3, padding=1, seed=0), ReLU(),
+            Conv2d(20, 35, 3, stride=2, padding=(1, 0), seed=1), ReLU(),
+            fastcnn.ConvTranspose2d(35, 18, 3, stride=2, padding=(1, 0), seed=2), ReLU(),
+            Conv2d(18, 17, 3, stride=2, padding=2, bias=False, seed=3), ReLU(),
+            fastcnn.GlobalAvgPool2d(), Flatten(), Linear(17, 5, seed=4), input_shape=(6, *size),
+        )  # fmt: skip
+        take_step(model, x, y, name, threads)
+        with forced(name):
+            found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
+    first = found["winograd2d", 1]
+    for one, other in zip(first, found["direct", 1], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
+    assert (first[0] != found["direct", 1][0]).any()
+    for threads in (2, 3):
+        for one, other in zip(first, found["winograd2d", threads], strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def _error(found: np.ndarray, exact: np.ndarray) -> float:
     """Root of the mean square, as a share of the values'."""
     return float(np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
@@ -342,7 +414,8 @@ def kernels(layer: Conv2d, input_shape: tuple[int, ...]) -> set[int]:
     first = Conv2d(1, input_shape[0], 1, seed=0)
     model = Sequential(first, layer, input_shape=(1, *input_shape[1:]))
     rows = fastcnn.plan(model, 16).rows[:, L.KERNEL].tolist()
-    return {FORWARD, INPUT, WEIGHT, BOTH_WAYS, BOTH_WAYS_WEIGHT} & set(rows)
+    known = {FORWARD, INPUT, WEIGHT, BOTH_WAYS, BOTH_WAYS_WEIGHT, STRIDED_INPUT, STRIDED_WEIGHT}
+    return known & set(rows)
 
 
 def test_they_are_used_where_they_apply() -> None:
@@ -363,6 +436,14 @@ def test_they_are_used_where_they_apply() -> None:
     # That of a sequence has no transpose, and a long one is cut into rows.
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 32, 3, padding=1, stride=2), (16, 16, 16)) == {BOTH_WAYS}
+    # Its gradients take the phases of the stride from more channels on.
+    every = {BOTH_WAYS, STRIDED_INPUT, STRIDED_WEIGHT}
+    assert kernels(Conv2d(32, 64, 3, padding=1, stride=2), (32, 32, 32)) == every
+    assert kernels(Conv2d(128, 128, 3, padding=1, stride=2), (128, 8, 8)) == every - {BOTH_WAYS}
+    assert kernels(Conv2d(32, 32, 3, padding=1, stride=2), (32, 16, 16)) == every - {STRIDED_WEIGHT}
+    assert kernels(Conv2d(256, 256, 3, padding=1, stride=2), (256, 8, 8)) == {STRIDED_WEIGHT}
+    # Without padding there are more tiles of the input than of the output.
+    assert kernels(Conv2d(64, 64, 3, stride=2), (64, 17, 17)) == every - {STRIDED_INPUT}
     # With stride along rows the gradient of the input is a direct sum, and few products are saved
     # of few inputs.
     assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
@@ -431,6 +512,33 @@ def test_flops_both_ways() -> None:
     assert found["c: weight gradient"].flops == 16 * sums
     assert found["c: weight gradient, transformed back"].flops == 32 * turned
     assert weight == 16
+
+
+def test_flops_of_stride_2() -> None:
+    """Of tiles of 4x4 outputs, or of 8x8 pixels of the input, and of phases both or one way."""
+    layers = {
+        "a": Conv2d(1, 24, 1), "c": Conv2d(24, 40, 3, padding=1, stride=2), "r": ReLU(),
+        "g": fastcnn.GlobalAvgPool2d(), "f": Flatten(), "l": Linear(40, 2),
+    }  # fmt: skip
+    model = Sequential(layers, input_shape=(1, 24, 16))
+    pixels, outputs = operations(EVEN.input), operations(EVEN.output)
+    gradient = operations(EVEN.output.T)
+    tiles, products = 3 * 2, 2 * 81 * 24 * 40
+    # Both ways a phase has five rows and columns, or as many of the other side's; one way four.
+    of_pixels = (5 + 5 + 4 + 4) * pixels
+    program = fastcnn.plan(model, 32, threads=1)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    back = products + 40 * of_pixels + 24 * ((5 + 4 + 4 + 4) * outputs + 64)
+    assert found["c: input gradient"].flops == 32 * tiles * back
+    assert found["c: input gradient"].written == 32 * 4 * 24 * 24 * 16
+    sums = tiles * (products + 24 * of_pixels + 40 * (4 + 5 + 4 + 4) * gradient)
+    turned = 24 * (5 + 2 + 1 + 1) * operations(EVEN.weight.T)
+    assert found["c: weight gradient"].flops == 32 * sums + 2 * 40 * turned
+    program = fastcnn.plan(model, 16, threads=2)
+    found = dict(zip(program.names, program.costs(), strict=True))
+    assert found["c: weight gradient"].flops == 16 * sums
+    # In vectors, of which the last is half full.
+    assert found["c: weight gradient, transformed back"].flops == 48 * turned
 
 
 def test_an_algorithm_can_be_forced() -> None:

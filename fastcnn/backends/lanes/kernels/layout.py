@@ -136,7 +136,9 @@ BY_BLOCK = 63
     K_WINOGRAD2D_ADJOINT,
     K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
-) = range(81)
+    K_WINOGRAD2D_STRIDED_GRADIENT,
+    K_WINOGRAD2D_STRIDED_ADJOINT,
+) = range(83)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

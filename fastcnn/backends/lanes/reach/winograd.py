@@ -10,9 +10,19 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK
-from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    EVENS,
+    STRIDED_PRODUCTS,
+    TRANSFORMS,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels import (
+    strided_gradient_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels import (
+    strided_adjoint_room,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
@@ -49,17 +59,23 @@ def _outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
     pooled = r.among(L.MODE, MODES) == L.POOLED
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
-    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)[(sizes > 0).all(axis=1)]
+    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
     two = pooled or r[L.MODE] == L.ADDED
     for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
-        written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
-        for rows, columns in {tuple(size) for size in sizes.tolist()}:
-            tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
-            found = corners[(sizes[(sizes > 0).all(axis=1)] == (rows, columns)).all(axis=1)]
-            if found.size:
-                corner = Range(int(found.min()), int(found.max()))
-                yield arena(name, written + corner + tile)
+        yield from _outputs_at(r, (name, place), outputs, corners, sizes)
     yield from bias(r, outputs)
+
+
+def _outputs_at(
+    r: Reach, to: tuple[str, int], outputs: int, corners: np.ndarray, sizes: np.ndarray
+) -> Touches:
+    """Rows and columns from tiles' corners on, which differ from tile to tile."""
+    name, place = to
+    written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
+    for rows, columns in {tuple(size) for size in sizes.tolist() if min(size) > 0}:
+        tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+        found = corners[(sizes == (rows, columns)).all(axis=1)]
+        yield arena(name, written + Range(int(found.min()), int(found.max())) + tile)
 
 
 def _moments(r: Reach, strips: int) -> Touches:
@@ -124,6 +140,28 @@ def winograd2d_adjoint(r: Reach) -> Touches:
     yield from _pixels(r)
 
 
+def winograd2d_strided_adjoint(r: Reach) -> Touches:
+    inputs, outputs, strip, tiles = (
+        r.count(L.IN),
+        r.count(L.CHANNELS),
+        r.count(L.TAPS, 1),
+        r.count(L.POSITIONS),
+    )
+    r.among(L.MODE, (L.PLAIN, L.MASKED))
+    for padding in (L.TOP, L.LEFT):
+        r.count(padding)
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, EVENS) + r.along(inputs, r[L.X_CHANNEL])
+    yield arena("X", x)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), strided_adjoint_room(inputs, outputs, strip))
+    weights = r.entries(L.S_TABLE, STRIDED_PRODUCTS) + r[L.W]
+    yield arena("W", weights, inputs * outputs)
+    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
+    sizes = sizes.clip(0, 2 * OUTPUTS)
+    corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
+    yield from _outputs_at(r, ("Y", L.Y), outputs, corners, sizes)
+    yield from bias(r, outputs)
+
+
 def _batch_room(r: Reach) -> int:
     """Size of the room for transforms of all tiles."""
     each = r.count(L.TAPS, 1) * LANES
@@ -165,7 +203,12 @@ def winograd2d_batch_adjoint_outputs(r: Reach) -> Touches:
     yield from _pixels(r)
 
 
-def winograd2d_gradient(r: Reach) -> Touches:
+def winograd2d_gradient(stride: int) -> Callable[[Reach], Touches]:
+    """Those of a convolution with some stride."""
+    return lambda r: _winograd2d_gradient(r, stride)
+
+
+def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
     inputs, outputs, strip, together = (
         r.count(L.IN),
         r.count(L.CHANNELS),
@@ -175,12 +218,16 @@ def winograd2d_gradient(r: Reach) -> Touches:
     of_inputs = r.count(L.X_GROUP, 1)
     if of_inputs % LANES or together % LANES:
         raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
-    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, SIDE) + r.along(inputs, r[L.X_CHANNEL])
+    side = TRANSFORMS[stride].side
+    x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, side) + r.along(inputs, r[L.X_CHANNEL])
     y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
     own, count = r[L.OUT] == 0, inputs * -(-outputs // LANES) * LANES
     yield arena("X", x)
     yield arena("Y", y)
-    room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
+    if stride == 1:
+        room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
+    else:
+        room = strided_gradient_room(inputs, (of_inputs, together), strip, own)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
     if own:
         yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * count)
@@ -190,6 +237,7 @@ def winograd2d_gradient(r: Reach) -> Touches:
 
 
 def winograd2d_weight_gradient(r: Reach) -> Touches:
+    r.among(L.DOWN, tuple(TRANSFORMS))
     kernels = r.count(L.IN) // LANES * LANES
     if kernels:
         products = r.workers(L.X, L.X_SLOT) + r.along(PRODUCTS, r[L.OUT])

@@ -378,7 +378,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                 v = transformed + (c * strip + t) * LANES
                 if strided:
-                    strided_input_tile(A, x, r[X_ROW], A, v, from_step)
+                    strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
         from_pack, to_pack = share(r[GROUPS], unit // strips, across)

@@ -5,7 +5,6 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import (
     MOST_PRODUCTS,
     beyond_output,
-    is_plain,
     points,
     tiles,
 )
@@ -13,6 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     TRANSFORMS,
     tile_halo,
     transform_of,
+    transposed_halo,
 )
 from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
@@ -21,19 +21,20 @@ FEWEST_CHANNELS = 16
 #: With stride 2: share of the direct sum's products that whole tiles may have, and channels whose
 #: transforms the cache holds.
 MOST_OF_STRIDE_2, MOST_INPUTS = 0.65, 64
+#: Channels on either side from which its gradients pay, outputs from which that of the weights
+#: does, and pairs of channels whose weights may be read for a single tile.
+FEWEST_BACK, FEWEST_OUTPUTS, MOST_PAIRS = 24, 40, 128 * 128
 #: Share of the lanes of a weights' gradient, which are output channels, from which they do.
 FEWEST_LANES = 0.6
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    if part == Part.PRODUCT and transform_of(g):
-        return True
-    return is_plain(g) and g.kernel == (3, 3)
+    return transform_of(g) is not None
 
 
 def _pays(g: ConvGeometry, part: Part) -> bool:
     if g.stride == (2, 2):
-        return _pays_with_stride(g)
+        return _pays_with_stride(g, part)
     down = tiles(g.output[0]) * points(3) / (g.output[0] * 3)
     lanes = -(-g.out_channels // LANES) * LANES
     if part == Part.GRADIENT and g.out_channels < FEWEST_LANES * lanes:
@@ -41,13 +42,23 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
     return down <= MOST_PRODUCTS and min(g.group_inputs, g.out_channels) >= FEWEST_CHANNELS
 
 
-def _pays_with_stride(g: ConvGeometry) -> bool:
-    across, down = (tiles(size) for size in g.output)
+def _pays_with_stride(g: ConvGeometry, part: Part) -> bool:
+    # Tiles of the transpose are those of the input.
+    of_inputs = part == Part.TRANSPOSE
+    sizes = (tiles(-(-size // 2)) for size in g.input) if of_inputs else map(tiles, g.output)
+    across, down = sizes
     products = TRANSFORMS[2].products * across * down / (9 * g.output[0] * g.output[1])
-    fewest = min(g.group_inputs, g.out_channels)
-    # One tile leaves most of a register tile idle.
-    channels = fewest >= (FEWEST_CHANNELS if across * down > 1 else 2 * FEWEST_CHANNELS)
-    return products <= MOST_OF_STRIDE_2 and channels and g.group_inputs <= MOST_INPUTS
+    if products > MOST_OF_STRIDE_2:
+        return False
+    fewest, one_tile = min(g.group_inputs, g.out_channels), across * down == 1
+    if part == Part.PRODUCT:
+        # One tile leaves most of a register tile idle.
+        channels = 2 * FEWEST_CHANNELS if one_tile else FEWEST_CHANNELS
+        return fewest >= channels and g.group_inputs <= MOST_INPUTS
+    if part == Part.GRADIENT:
+        return g.group_inputs >= FEWEST_BACK and g.out_channels >= FEWEST_OUTPUTS
+    pairs = g.group_inputs * g.out_channels
+    return fewest >= FEWEST_BACK and (not one_tile or pairs <= MOST_PAIRS)
 
 
 def _input_halo(g: ConvGeometry) -> Halo:
@@ -55,7 +66,12 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    """Whole tiles of the output, of which the transpose takes what the product makes."""
+    """Whole tiles of the output, of which the transpose takes what the product makes.
+
+    With stride 2 its tiles are those of the input.
+    """
+    if part == Part.TRANSPOSE and g.stride == (2, 2):
+        return transposed_halo(g)
     return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
 
 

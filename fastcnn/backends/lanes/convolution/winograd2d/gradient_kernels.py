@@ -7,16 +7,19 @@ the output's gradient is transposed before its transform, which has no more pixe
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
     PIXEL,
-    RECORD,
     TILE,
     gradient_rows_tile,
     input_rows_tile,
     products_of_samples_tile,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
+    strided_weight_gradient_tile,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
+    DOWN,
     EXTRA,
     EXTRA_BLOCK,
     GROUPS,
@@ -67,10 +70,13 @@ def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int
 
 
 @linked
-def turn_tile(A, r, d, valid, turned):
-    """Make vectors of 16 channels of the gradients of a tile; those after VALID are zero."""
+def turn_tile(A, r, d, valid, turned, pixel):
+    """Make vectors of 16 channels of the gradients of a tile; those after VALID are zero.
+
+    Pixels are PIXEL apart.
+    """
     for p in range(TILE_PIXELS):
-        place, target = d + p // OUTPUTS * r[Y_ROW] + p % OUTPUTS * LANES, turned + p * PIXEL
+        place, target = d + p // OUTPUTS * r[Y_ROW] + p % OUTPUTS * LANES, turned + p * pixel
         for k in range(valid):
             simd.prefetch(A, place + k * r[Y_CHANNEL] + AHEAD)
         if valid == LANES:
@@ -80,8 +86,11 @@ def turn_tile(A, r, d, valid, turned):
 
 
 @linked
-def products_of_samples(A, inputs, vectors, count, v, e, step, g, column, more):
-    """One of the products of some inputs and vectors of outputs, added to G, or written there."""
+def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, column, more):
+    """One of the products of some inputs and vectors of outputs, added to G, or written there.
+
+    16 channels are STEP and ESTEP apart, tiles TILE.
+    """
     o = 0
     while o < vectors:
         two = vectors - o > 1
@@ -89,8 +98,8 @@ def products_of_samples(A, inputs, vectors, count, v, e, step, g, column, more):
         while c < inputs:
             left = inputs - c
             target = g + o * column + c * LANES
-            source = v + c // LANES * step + c % LANES * RECORD
-            rest = A, source, A, e + o * step, step, count, A, target, column, more
+            source = v + c // LANES * step + c % LANES * LANES
+            rest = A, source, A, e + o * estep, estep, count, tile, A, target, column, more
             if left >= 16 and not two:
                 TILE_16X1(*rest)
                 c += 16
@@ -121,9 +130,9 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
     for o in range(0, channels, LANES):
         of_channel, target = d + o * r[Y_CHANNEL], e + o // LANES * step
         for t in range(count):
-            turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned)
+            turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned, PIXEL)
             for n in range(LANES):
-                of_sample = target + t * TILE + n * RECORD
+                of_sample = target + t * TILE + n * LANES
                 gradient_rows_tile(first, last, A, turned + n * LANES, A, of_sample)
 
 
@@ -133,7 +142,7 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
     for c in range(channels):
         for t in range(count):
             source = x + c * r[X_CHANNEL] + xpix[p0 + t]
-            target = v + c // LANES * step + t * TILE + c % LANES * RECORD
+            target = v + c // LANES * step + t * TILE + c % LANES * LANES
             input_rows_tile(first, last, A, source, r[X_ROW], r[X_CHANNEL], A, target)
 
 
@@ -179,8 +188,9 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                 else:
                     target, column = r[EXTRA] + slot * r[EXTRA_BLOCK] + place, inputs * LANES
                 for k in range(first * SIDE, last * SIDE):
-                    v, e, g = transformed + k * LANES, grads + k * LANES, target + k * apart
-                    products_of_samples(A, some, vectors, count, v, e, step, g, column, p0 > 0)
+                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    rest = v, step, TILE, e, step, g, column, p0 > 0
+                    products_of_samples(A, some, vectors, count, *rest)
                 if own and p0 + count == tiles:
                     weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * place
                     for o in range(vectors):
@@ -197,4 +207,7 @@ def winograd2d_weight_gradient(A, r, block, slot, part, parts):
     for unit in range(first, last):
         i = unit * LANES
         e, g = r[X] + slot * r[X_SLOT] + i, r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * i
-        weight_gradient_tile(A, e, r[OUT], A, g, LANES)
+        if r[DOWN] == 2:
+            strided_weight_gradient_tile(A, e, r[OUT], A, g, LANES)
+        else:
+            weight_gradient_tile(A, e, r[OUT], A, g, LANES)

@@ -26,13 +26,10 @@ from fastcnn.codegen.simd import (
 )
 from fastcnn.codegen.target import blocking, split
 
-#: Floats of 16 channels of 16 samples of a pixel.
+#: Floats of 16 channels of 16 samples of a pixel, or of a product.
 PIXEL = LANES * LANES
-#: Floats from the products of a channel, or of a sample, to those of the next one. A tile's are
-#: written one after the other: places far apart in the second-level cache take twice as long.
-RECORD = PRODUCTS * LANES + STAGGER
-#: Floats from a tile's products of 16 channels, or 16 samples, to the next one's.
-TILE = LANES * RECORD
+#: Floats from a tile's products to the next one's.
+TILE = PRODUCTS * PIXEL + STAGGER
 #: Samples that are written one after the other in a tile's loop.
 UNROLLED = 4
 
@@ -62,7 +59,7 @@ def _emit_rows(
     whole = builder.icmp_signed("==", builder.sub(last, first), at.index(SIDE))
     with builder.if_else(whole) as (then, otherwise):
         with then:
-            store_both_ways(at, matrix, pixels(), V, v0, LANES)
+            store_both_ways(at, matrix, pixels(), V, v0, PIXEL)
         with otherwise:
             for i in range(SIDE):
                 wanted = builder.and_(
@@ -74,7 +71,7 @@ def _emit_rows(
                     columns = zip(*pixels(), strict=True)
                     values = [emit_product(builder, matrix, list(column))[i] for column in columns]
                     row = emit_product(builder, matrix, values)
-                    store_all(at, row, V, at.offset(v0, i * SIDE, LANES), LANES)
+                    store_all(at, row, V, at.offset(v0, i * SIDE, PIXEL), PIXEL)
 
 
 @tile(0)
@@ -108,6 +105,7 @@ def products_of_samples_tile(
     e0: Any,
     ecolumn: Any,
     count: Any,
+    each: Any,
     G: Any,
     g0: Any,
     gcolumn: Any,
@@ -115,13 +113,13 @@ def products_of_samples_tile(
 ) -> None:
     """One of the products of CB inputs by OB vectors of outputs, summed over tiles and samples.
 
-    Vectors of outputs are ``ecolumn`` apart, their sums ``gcolumn``. With ``more`` these are added
-    to what ``G`` has.
+    Tiles are ``each`` apart, vectors of outputs ``ecolumn``, their sums ``gcolumn``. With ``more``
+    these are added to what ``G`` has.
     """
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))
     for c, o, rows, columns in split(CB, OB, blocking().products):
-        v, e = at.offset(v0, c, RECORD), at.offset(e0, o, ecolumn)
+        v, e = at.offset(v0, c, LANES), at.offset(e0, o, ecolumn)
         targets = [
             at.pointer(G, at.offset(at.offset(at.offset(g0, c, LANES), i, LANES), o + j, gcolumn))
             for i in range(rows)
@@ -136,14 +134,14 @@ def products_of_samples_tile(
             t: Any, state: list[Any], v: Any = v, e: Any = e, shape: Any = (rows, columns)
         ) -> list[Any]:
             rows, columns = shape
-            first, second = at.offset(v, t, TILE), at.offset(e, t, TILE)
-            inputs = [at.pointer(V, at.offset(first, i, RECORD)) for i in range(rows)]
+            first, second = at.offset(v, t, each), at.offset(e, t, each)
+            inputs = [at.pointer(V, at.offset(first, i, LANES)) for i in range(rows)]
             outputs = [at.pointer(E, at.offset(second, j, ecolumn)) for j in range(columns)]
 
             def some(turn: Any, sums: list[Any]) -> list[Any]:
                 for lane in range(UNROLLED):
                     sample = at.offset(at.index(lane), turn, UNROLLED)
-                    row = builder.mul(sample, at.index(RECORD))
+                    row = builder.mul(sample, at.index(LANES))
                     grads = [emit_load(builder, at.pointer(output, row)) for output in outputs]
                     updated = []
                     for i, pointer in enumerate(inputs):

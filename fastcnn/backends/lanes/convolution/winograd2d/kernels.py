@@ -246,7 +246,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
                 v = transformed + c * each + t * LANES
                 if strided:
-                    strided_input_tile(A, x, r[X_ROW], A, v, from_step)
+                    strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
         for c0 in range(0, outputs, CHUNK):

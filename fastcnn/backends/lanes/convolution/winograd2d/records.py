@@ -10,6 +10,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     TRANSFORMS,
     Transform,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels import (
+    winograd2d_strided_gradient,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     MATRICES,
@@ -18,6 +21,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     WIDTH,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import winograd2d_adjoint
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels import (
+    winograd2d_strided_adjoint,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
@@ -89,6 +95,20 @@ def adjoint_product(r: Row) -> Cost:
     return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
 
 
+def strided_adjoint(r: Row) -> Cost:
+    """The cost of the transpose with stride 2."""
+    inputs, outputs, tiles = _tiles(r)
+    side = 2 * OUTPUTS
+    left = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).clip(max=side)
+    pixels = outputs * int(left.prod(axis=1).sum())
+    transform, of_input, _ = _transforms(2)
+    of_output = both_ways(EVEN.output) + 2 * ODDS * operations(EVEN.output) + side * side
+    flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
+    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    parameters = PRODUCTS * inputs * outputs
+    return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
+
+
 def gradient(r: Row) -> Cost:
     """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
@@ -97,13 +117,34 @@ def gradient(r: Row) -> Cost:
     pixels = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
     if r[L.OUT]:
         return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
-    back = both_ways(MATRICES.weight.T) * inputs * outputs * r.blocks
+    back = _back(1) * inputs * outputs * r.blocks
     return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
+
+
+def strided_gradient(r: Row) -> Cost:
+    """The cost of one block's gradient with stride 2."""
+    inputs, outputs, tiles = _tiles(r)
+    transform, of_input, _ = _transforms(2)
+    of_output = operations(EVEN.output.T)
+    of_output *= OUTPUTS + EVENS + 2 * ODDS
+    flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
+    pixels = (OUTPUTS**2 * outputs + (2 * OUTPUTS) ** 2 * inputs) * tiles
+    if r[L.OUT]:
+        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
+    back = _back(2) * inputs * outputs * r.blocks
+    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
+
+
+def _back(stride: int) -> int:
+    """Operations from 36 sums to the gradients of a kernel."""
+    if stride == 1:
+        return both_ways(MATRICES.weight.T)
+    return both_ways(EVEN.weight.T) + 2 * operations(EVEN.weight.T)
 
 
 def weight_gradient(r: Row) -> Cost:
     """The cost of one block's gradient of kernels from that of their transforms."""
-    flops, count = both_ways(MATRICES.weight.T), r[L.IN] * r.blocks
+    flops, count = _back(r[L.DOWN]), r[L.IN] * r.blocks
     return Cost(flops * count, FLOAT_BYTES * PRODUCTS * count, FLOAT_BYTES * 9 * count)
 
 
@@ -132,10 +173,24 @@ register(
             sizes,
             product_tile,
         ),
+        L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
+            winograd2d_strided_adjoint,
+            "Winograd 2-D transposed",
+            strided_adjoint,
+            sizes,
+            product_tile,
+        ),
         L.K_WINOGRAD2D_GRADIENT: Kernel(
             of_weights.winograd2d_gradient,
             "Winograd 2-D gradient",
             gradient,
+            sizes,
+            _winograd2d_gradient_tile,
+        ),
+        L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
+            winograd2d_strided_gradient,
+            "Winograd 2-D gradient",
+            strided_gradient,
             sizes,
             _winograd2d_gradient_tile,
         ),

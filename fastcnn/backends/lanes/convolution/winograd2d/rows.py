@@ -6,15 +6,26 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
-from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
+    TILE_PIXELS,
+    gradient_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    LARGEST,
     TRANSFORMS,
     Transform,
+    first_gradient,
     weights_of_products,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels import (
+    strided_gradient_room,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels import (
+    strided_adjoint_room,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -27,6 +38,10 @@ STRIP = 5 * 1024
 #: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
 #: are larger than these.
 GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
+#: The same with stride 2, where all sums are kept until the last phase.
+STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
+#: Tiles of a strip of the input's gradient with stride 2.
+STRIDED_TILES = 2
 
 
 @dataclass(frozen=True)
@@ -129,6 +144,9 @@ def transpose(
     columns: dict[str, int],
 ) -> None:
     """Add the row that carries its output side back."""
+    if g.stride == (2, 2):
+        _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
+        return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
     outputs, inputs = columns["channels"], columns["in"]
@@ -136,6 +154,45 @@ def transpose(
     room = _room(inputs, outputs, strip) + outputs * carried_floats(columns["across"])
     values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, room))
+
+
+def _emit_strided_adjoint(
+    planner: Planner,
+    name: str,
+    g: ConvGeometry,
+    weight: int,
+    grad: Buffer,
+    grad_x: Buffer,
+    columns: dict[str, int],
+) -> None:
+    inputs, outputs = g.out_channels, g.group_inputs
+    found = weights(planner, name, transposed_kernels(g, weight), TRANSFORMS[2])
+    side = 2 * OUTPUTS
+    h, w = grid(*(-(-size // side) for size in g.input))
+    top, left = (first_gradient(padding) for padding in g.padding)
+    strip = min(STRIDED_TILES, len(h))
+    places = {
+        "bias": -1,
+        **grad.columns("x"),
+        **grad_x.columns("y"),
+        "w": found["w"],
+        "s_table": planner.table(weights_of_products(TRANSFORMS[2]) * found["out"]),
+        "in": inputs,
+        "channels": outputs,
+        "positions": len(h),
+        "taps": strip,
+        "top": g.padding[0],
+        "left": g.padding[1],
+        "x_table": planner.table(grad.at(OUTPUTS * h + top, OUTPUTS * w + left)),
+        "y_table": planner.table(grad_x.at(side * h, side * w)),
+        "strip_table": planner.table(np.array(g.input) - side * np.stack((h, w), axis=1)),
+        "x_channel": grad.channel,
+        "x_row": grad.row,
+        "y_channel": grad_x.channel,
+        "y_row": grad_x.row,
+    }
+    values = row(L.K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
+    planner.emit(name, planner.with_scratch(values, strided_adjoint_room(inputs, outputs, strip)))
 
 
 def transposed_kernels(g: ConvGeometry, weight: int) -> np.ndarray:
@@ -215,14 +272,25 @@ def weight_gradient(
 ) -> None:
     """Add the rows of the weights' gradient."""
     inputs, outputs = g.group_inputs, g.out_channels
+    stride = g.stride[0]
     h, w = grid(*map(tiles, g.output))
     lanes = -(-outputs // LANES) * LANES
     count = lanes * inputs
     partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
     sizes: dict[str, int] = {"in": count}
-    together, strip = gradient_strip(inputs, outputs, len(h))
+    # Threads that have no block of their own left share the six rows of one, or its four phases.
+    own = planner.blocks % planner.workers == 0
+    if stride == 1:
+        kernel = L.K_WINOGRAD2D_GRADIENT
+        together, strip = gradient_strip(inputs, outputs, len(h))
+        room = gradient_room(inputs, together, strip, len(h), own)
+    else:
+        kernel = L.K_WINOGRAD2D_STRIDED_GRADIENT
+        together, strip = strided_gradient_strip(inputs, outputs, len(h))
+        room = strided_gradient_room(inputs, together, strip, own)
+    each = OUTPUTS * stride
     gradient = row(
-        L.K_WINOGRAD2D_GRADIENT,
+        kernel,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
@@ -231,7 +299,7 @@ def weight_gradient(
         groups=together[1],
         positions=len(h),
         channels=outputs,
-        x_table=planner.table(x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1])),
+        x_table=planner.table(x.at(each * h - g.padding[0], each * w - g.padding[1])),
         y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)),
         x_channel=x.channel,
         x_row=x.row,
@@ -239,14 +307,11 @@ def weight_gradient(
         y_row=grad.row,
         **{"in": inputs},
     )
-    # Threads that have no block of their own left share the six rows of one.
-    own = planner.blocks % planner.workers == 0
-    room = gradient_room(inputs, together, strip, len(h), own)
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
     if not own:
         # Products of one weight must not all meet in one set of the cache.
         gradient[L.OUT] = count + STAGGER
-        columns = partial | sizes | {"out": count + STAGGER}
+        columns = partial | sizes | {"out": count + STAGGER, "down": stride}
         values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
         planner.emit(f"{name}: weight gradient, transformed back", values)
         planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
@@ -262,6 +327,17 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
         min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
     )
     strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    return together, -(-tiles // -(-tiles // strip))
+
+
+def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
+    """The same of one with stride 2."""
+    together = (
+        min(-(-inputs // LANES) * LANES, STRIDED_INPUTS),
+        min(-(-outputs // LANES) * LANES, STRIDED_OUTPUTS),
+    )
+    vectors = LARGEST * sum(together) + TILE_PIXELS * together[1]
+    strip = max(1, min(STRIDED_STRIP // vectors, tiles))
     return together, -(-tiles // -(-tiles // strip))
 
 

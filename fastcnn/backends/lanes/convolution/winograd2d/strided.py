@@ -7,17 +7,18 @@ those of even rows and columns, of even rows and odd columns, of odd rows and ev
 odd ones. The last three share weights: 36 are different.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, tiles, transforms
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, tiles, transforms
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
     PRODUCTS,
     SIDE,
 )
+from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product
 from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Of even pixels.
@@ -26,6 +27,16 @@ EVEN = transforms(2, (0, 1, -1, 2))
 EVENS, ODDS = len(EVEN.weight), OUTPUTS
 STRIDED_SIDE = EVENS + ODDS
 STRIDED_PRODUCTS = STRIDED_SIDE**2
+#: Even and odd pixels of both directions are four phases. Whether a phase's rows and columns are
+#: odd; its first product, and in the order of weights its first one, weights, and products of each.
+#: Of two threads each takes two of them, in halves of 40 and 41 products.
+ODD_ROWS, ODD_COLUMNS = (0, 1, 0, 1), (0, 1, 1, 0)
+FIRST_PRODUCT = (0, EVENS * EVENS + 2 * EVENS * ODDS, EVENS * EVENS, EVENS * (EVENS + ODDS))
+FIRST_WEIGHT = (0, EVENS * EVENS + 2 * EVENS, EVENS * EVENS, EVENS * EVENS + EVENS)
+WEIGHTS, SHARING = (EVENS * EVENS, 1, EVENS, EVENS), (1, ODDS * ODDS, ODDS, ODDS)
+PHASES = len(WEIGHTS)
+#: Products of the largest one.
+LARGEST = EVENS * EVENS
 
 
 class Transform(NamedTuple):
@@ -54,6 +65,18 @@ TRANSFORMS = {
 }
 
 
+def emit_phase(
+    builder: Any, matrix: Matrix, odd: tuple[int, int], pixels: list[list[Any]]
+) -> list[list[Any]]:
+    """``matrix`` times what a phase has, along those directions in which it is not odd."""
+    if not odd[0]:
+        columns = [
+            emit_product(builder, matrix, list(column)) for column in zip(*pixels, strict=True)
+        ]
+        pixels = [list(row) for row in zip(*columns, strict=True)]
+    return pixels if odd[1] else [emit_product(builder, matrix, row) for row in pixels]
+
+
 def transform_of(g: ConvGeometry) -> Transform | None:
     """The transform of a convolution, if there is one."""
     down, along = g.stride
@@ -69,6 +92,21 @@ def tile_halo(g: ConvGeometry, transform: Transform) -> Halo:
         last = transform.stride * OUTPUTS * (tiles(g.output[axis]) - 1) + transform.side - 1
         after = last - g.padding[axis] - g.input[axis] + 1
         sides += [max(0, g.padding[axis]), max(0, after)]
+    return (sides[0], sides[1], sides[2], sides[3])
+
+
+def first_gradient(padding: int) -> int:
+    """First row of the output's gradient that the transpose's first tile reads; or column."""
+    return -(-padding // 2) - 1
+
+
+def transposed_halo(g: ConvGeometry) -> Halo:
+    """Zeros that tiles of 8x8 pixels of the input read around the output's gradient."""
+    sides = []
+    for axis in (0, 1):
+        first = first_gradient(g.padding[axis])
+        last = first + OUTPUTS * (-(-g.input[axis] // (2 * OUTPUTS)) - 1) + EVENS - 1
+        sides += [max(0, -first), max(0, last - g.output[axis] + 1)]
     return (sides[0], sides[1], sides[2], sides[3])
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, ODDS, STRIDED_SIDE
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     load_kernels,
@@ -15,13 +16,19 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES
+from fastcnn.codegen.simd import LANES, emit_prefetch
 
 
 @tile(0)
-def strided_input_tile(at: Emitter, X: Any, x0: Any, xrow: Any, V: Any, v0: Any, step: Any) -> None:
-    """The transforms of 9x9 pixels of the input, ``step`` apart."""
-    place = v0
+def strided_input_tile(
+    at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
+) -> None:
+    """The transforms of 9x9 pixels of the input, ``step`` apart; what is ``ahead`` comes next."""
+    place, side = v0, 2 * OUTPUTS
+    for i in range(side):
+        for j in range(side):
+            pixel = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(X, pixel), level=3)
     for first in (0, 1):
         rows = range(first, STRIDED_SIDE, 2)
         for start in (0, 1):

@@ -1,0 +1,152 @@
+"""The kernel of 3x3 weights' gradients with stride 2; see strided.py and gradient_kernels.py."""
+
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
+    TILE_PIXELS,
+    products_of_samples,
+    turn_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    FIRST_WEIGHT,
+    LARGEST,
+    ODD_ROWS,
+    PHASES,
+    SHARING,
+    WEIGHTS,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
+    PIXEL,
+    gradient_phase_tile,
+    input_phase_tile,
+    strided_weight_gradient_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    EXTRA,
+    EXTRA_BLOCK,
+    GROUPS,
+    IN,
+    OUT,
+    POSITIONS,
+    TAPS,
+    X_BLOCK,
+    X_CHANNEL,
+    X_GROUP,
+    X_ROW,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+INPUTS_EE = input_phase_tile.sized(0, 0)
+INPUTS_EO = input_phase_tile.sized(0, 1)
+INPUTS_OE = input_phase_tile.sized(1, 0)
+INPUTS_OO = input_phase_tile.sized(1, 1)
+GRADIENTS_EE = gradient_phase_tile.sized(0, 0)
+GRADIENTS_EO = gradient_phase_tile.sized(0, 1)
+GRADIENTS_OE = gradient_phase_tile.sized(1, 0)
+
+
+def strided_gradient_room(inputs: int, together: tuple[int, int], strip: int, own: bool) -> int:
+    """Floats of a gradient's scratch memory; some inputs and outputs are in hand together."""
+    sums = PRODUCTS * (inputs * together[1] + STAGGER)
+    pixels = LARGEST * sum(together) + TILE_PIXELS * together[1]
+    return pixels // LANES * strip * PIXEL + (sums if own else 0)
+
+
+@linked
+def phase_of_inputs(A, r, x, xpix, p0, count, channels, phase, v, step, each):
+    """A phase of some channels of some tiles of the input, 16 channels STEP apart."""
+    for c in range(channels):
+        target = v + c // LANES * step + c % LANES * LANES
+        for t in range(count):
+            source = x + c * r[X_CHANNEL] + xpix[p0 + t]
+            rest = A, source, r[X_ROW], r[X_CHANNEL], A, target, each, t
+            if phase == 0:
+                INPUTS_EE(*rest)
+            elif phase == 1:
+                INPUTS_OO(*rest)
+            elif ODD_ROWS[phase]:
+                INPUTS_OE(*rest)
+            else:
+                INPUTS_EO(*rest)
+
+
+@linked
+def phase_of_gradients(A, turned, tstep, count, vectors, phase, e, step, each):
+    """A phase of gradients that were turned, 16 channels STEP apart."""
+    for o in range(vectors):
+        for t in range(count):
+            for n in range(LANES):
+                d = turned + o * tstep + t * TILE_PIXELS * PIXEL + n * LANES
+                rest = A, d, A, e + o * step + n * LANES, each, t
+                if phase == 0:
+                    GRADIENTS_EE(*rest)
+                elif ODD_ROWS[phase]:
+                    GRADIENTS_OE(*rest)
+                else:
+                    GRADIENTS_EO(*rest)
+
+
+@linked
+def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
+    """As ``winograd2d_gradient``; a unit is a phase.
+
+    The gradient of the outputs, turned, is that of products of odd rows and columns.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    step, tstep = strip * LARGEST * PIXEL, strip * TILE_PIXELS * PIXEL
+    transformed = r[Z] + worker * r[Z_SLOT]
+    grads = transformed + r[X_GROUP] // LANES * step
+    turned = grads + r[GROUPS] // LANES * step
+    sums = turned + r[GROUPS] // LANES * tstep
+    own = r[OUT] == 0
+    apart = inputs * r[GROUPS] + STAGGER if own else r[OUT]
+    column = inputs * LANES
+    first, last = share(PHASES, part, parts)
+    if own:
+        first, last = (0, PHASES) if part == 0 else (0, 0)
+    for o0 in range(0, channels if first < last else 0, r[GROUPS]):
+        made = min(r[GROUPS], channels - o0)
+        vectors = (made + LANES - 1) // LANES
+        found = sums if own else r[EXTRA] + slot * r[EXTRA_BLOCK] + o0 * inputs
+        for p0 in range(0, tiles, strip):
+            count = min(strip, tiles - p0)
+            for o in range(vectors):
+                d, some = d0 + (o0 + o * LANES) * r[Y_CHANNEL], min(LANES, made - o * LANES)
+                for t in range(count):
+                    target = turned + o * tstep + t * TILE_PIXELS * PIXEL
+                    turn_tile(A, r, d + dpix[p0 + t], some, target, PIXEL)
+            for phase in range(first, last):
+                each, e, estep = SHARING[phase] * strip * PIXEL, grads, step
+                if phase == 1:
+                    e, estep = turned, tstep
+                else:
+                    phase_of_gradients(A, turned, tstep, count, vectors, phase, e, estep, each)
+                taken = count * SHARING[phase]
+                for c0 in range(0, inputs, r[X_GROUP]):
+                    some, x = min(r[X_GROUP], inputs - c0), x0 + c0 * r[X_CHANNEL]
+                    phase_of_inputs(A, r, x, xpix, p0, count, some, phase, transformed, step, each)
+                    for k in range(WEIGHTS[phase]):
+                        g = found + (FIRST_WEIGHT[phase] + k) * apart + c0 * LANES
+                        v, grad = transformed + k * each, e + k * each
+                        rest = v, step, PIXEL, grad, estep, g, column, p0 > 0
+                        products_of_samples(A, some, vectors, taken, *rest)
+        if own:
+            weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * o0 * inputs
+            for i in range(0, vectors * column, LANES):
+                strided_weight_gradient_tile(A, found + i, apart, A, weights + 9 * i, LANES)

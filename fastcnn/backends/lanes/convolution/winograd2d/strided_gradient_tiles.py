@@ -1,0 +1,134 @@
+"""Tiles of the weights' gradient with stride 2: the phases of strided.py, each by itself.
+
+Products that share weights are summed up together: those of odd rows and columns are pixels of
+the input times those of the output's gradient. What meets in a sum lies in a row of memory.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL as FLOATS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    EVEN,
+    EVENS,
+    ODDS,
+    STRIDED_SIDE,
+    emit_phase,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    emit_both_ways,
+    emit_product,
+    load_all,
+    store_all,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, emit_prefetch
+
+#: Floats from one product of 16 channels of 16 samples to the next: not all meet in a few sets of
+#: the first-level cache.
+PIXEL = FLOATS + STAGGER
+
+
+def _store(
+    at: Emitter,
+    odd: tuple[int, int],
+    values: list[list[Any]],
+    to: tuple[Any, Any, Any],
+    number: Any,
+) -> None:
+    """Store products of the ``number``-th tile with those of other tiles that share weights.
+
+    ``to`` is an array, a place, and the floats from one of a weight's products to another's.
+    """
+    V, v0, each = to
+    members = (ODDS if odd[0] else 1) * (ODDS if odd[1] else 1)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            weight = (0 if odd[0] else i) * (1 if odd[1] else EVENS) + (0 if odd[1] else j)
+            member = (i if odd[0] else 0) * (ODDS if odd[1] else 1) + (j if odd[1] else 0)
+            place = at.offset(at.offset(v0, weight, each), member, PIXEL)
+            place = at.offset(place, number, members * PIXEL)
+            # The place of the next channel's, or sample's: a store that finds it is far cheaper.
+            emit_prefetch(at.builder, at.pointer(V, at.offset(place, 1, LANES)), write=True)
+            store_all(at, [value], V, place, PIXEL)
+
+
+def _pixels(
+    at: Emitter, sides: Sequence[range], X: Any, x0: Any, down: Any, along: int
+) -> list[list[Any]]:
+    rows, columns = sides
+    return [
+        load_all(
+            at,
+            len(columns),
+            X,
+            at.offset(at.offset(x0, i, down), columns.start, along),
+            columns.step * along,
+        )
+        for i in rows
+    ]
+
+
+@tile(2)
+def input_phase_tile(
+    at: Emitter,
+    odd_rows: int,
+    odd_columns: int,
+    X: Any,
+    x0: Any,
+    xrow: Any,
+    ahead: Any,
+    V: Any,
+    v0: Any,
+    each: Any,
+    number: Any,
+) -> None:
+    """A phase of the transforms of 9x9 pixels of the input; those ``ahead`` are asked for.
+
+    ``each`` floats has each weight.
+    """
+    odd = odd_rows, odd_columns
+    sides = [range(first, STRIDED_SIDE, 2) for first in odd]
+    for i in sides[0]:
+        for j in sides[1]:
+            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(X, place), level=3)
+    pixels = _pixels(at, sides, X, x0, xrow, LANES)
+    made = emit_phase(at.builder, EVEN.input, odd, pixels)
+    _store(at, odd, made, (V, v0, each), number)
+
+
+@tile(2)
+def gradient_phase_tile(
+    at: Emitter,
+    odd_rows: int,
+    odd_columns: int,
+    D: Any,
+    d0: Any,
+    E: Any,
+    e0: Any,
+    each: Any,
+    number: Any,
+) -> None:
+    """A phase of the transforms of a sample's gradient of 4x4 outputs."""
+    odd, side = (odd_rows, odd_columns), range(OUTPUTS)
+    pixels = _pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    made = emit_phase(at.builder, EVEN.output.T, odd, pixels)
+    _store(at, odd, made, (E, e0, each), number)
+
+
+@tile(0)
+def strided_weight_gradient_tile(
+    at: Emitter, E: Any, e0: Any, estep: Any, G: Any, g0: Any, gstep: Any
+) -> None:
+    """The gradients of the 9 weights of 16 kernels from those of their 36 different products."""
+    builder, back = at.builder, EVEN.weight.T
+    flat = load_all(at, PRODUCTS, E, e0, estep)
+    both, one = EVENS * EVENS, 2 * EVENS
+    outer = emit_both_ways(builder, back, [flat[i : i + EVENS] for i in range(0, both, EVENS)])
+    columns = emit_product(builder, back, flat[both : both + EVENS])
+    rows = emit_product(builder, back, flat[both + EVENS : both + one])
+    weights = [outer[0][0], columns[0], outer[0][1], rows[0], flat[-1], rows[1]]
+    store_all(at, [*weights, outer[1][0], columns[1], outer[1][1]], G, g0, gstep)

@@ -1,0 +1,183 @@
+"""The input's gradient of a 3x3 convolution with stride 2, phase by phase.
+
+A tile is 8x8 pixels of the input. Those of a phase see one part of the kernel: even rows its first
+and last row, odd ones its middle row. No pixel is in two tiles.
+"""
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, products
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    FIRST_PRODUCT,
+    LARGEST,
+    ODD_COLUMNS,
+    ODD_ROWS,
+    PHASES,
+    SHARING,
+    WEIGHTS,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_tiles import (
+    strided_adjoint_input_tile,
+    strided_adjoint_output_tile,
+)
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.layout import (
+    BIAS,
+    CHANNELS,
+    IN,
+    LEFT,
+    MODE,
+    POSITIONS,
+    RELU,
+    S_TABLE,
+    STRIP_TABLE,
+    TAPS,
+    TOP,
+    X_BLOCK,
+    X_CHANNEL,
+    X_ROW,
+    X_SLOT,
+    X_TABLE,
+    Y_BLOCK,
+    Y_CHANNEL,
+    Y_ROW,
+    Y_SLOT,
+    Y_TABLE,
+    Z_SLOT,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+INPUTS_EE = strided_adjoint_input_tile.sized(0, 0)
+INPUTS_EO = strided_adjoint_input_tile.sized(0, 1)
+INPUTS_OE = strided_adjoint_input_tile.sized(1, 0)
+INPUTS_OO = strided_adjoint_input_tile.sized(1, 1)
+OUTPUTS_EE = strided_adjoint_output_tile.sized(0, 0)
+OUTPUTS_EO = strided_adjoint_output_tile.sized(0, 1)
+OUTPUTS_OE = strided_adjoint_output_tile.sized(1, 0)
+OUTPUTS_OO = strided_adjoint_output_tile.sized(1, 1)
+
+
+def strided_adjoint_room(inputs: int, outputs: int, strip: int) -> int:
+    """Floats of a phase's transforms of a strip of tiles, and of a vector to spare."""
+    return LARGEST * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
+
+
+@linked
+def first_gradient(odd, padding):
+    """Rows from a tile's first gradient to a phase's: even pixels also see the one before."""
+    return odd * ((padding + 1) % 2)
+
+
+@linked
+def first_pixel(odd, padding):
+    """Rows from a tile's first pixel to a phase's; the padding counts for what is even."""
+    return (odd + padding) % 2
+
+
+@linked
+def transformed_gradients(A, r, phase, x, v, step):
+    """A phase's transforms of a tile of a channel."""
+    rest = A, x, r[X_ROW], r[X_CHANNEL], A, v, step
+    if phase == 0:
+        INPUTS_EE(*rest)
+    elif phase == 1:
+        INPUTS_OO(*rest)
+    elif ODD_ROWS[phase]:
+        INPUTS_OE(*rest)
+    else:
+        INPUTS_EO(*rest)
+
+
+@linked
+def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
+    """A phase's pixels of some tiles of a channel."""
+    ypix, left = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    top, side = first_pixel(ODD_ROWS[phase], r[TOP]), first_pixel(ODD_COLUMNS[phase], r[LEFT])
+    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    for t in range(count):
+        place = y + ypix[p0 + t] + top * r[Y_ROW] + side * LANES
+        rows = (left[2 * (p0 + t)] - top + 1) // 2
+        columns = (left[2 * (p0 + t) + 1] - side + 1) // 2
+        rest = (
+            A,
+            sums + t * LANES,
+            step,
+            P,
+            bias,
+            A,
+            place,
+            r[Y_ROW],
+            rows,
+            columns,
+            spare,
+            r[RELU],
+            r[MODE],
+        )
+        if phase == 0:
+            OUTPUTS_EE(*rest)
+        elif phase == 1:
+            OUTPUTS_OO(*rest)
+        elif ODD_ROWS[phase]:
+            OUTPUTS_OE(*rest)
+        else:
+            OUTPUTS_EO(*rest)
+
+
+@linked
+def ask_for_phase(A, T, r, phase, y, p0, count):
+    """Prefetch where a phase's pixels of some tiles of a channel will be written."""
+    ypix = T[r[Y_TABLE] :]
+    top, side = first_pixel(ODD_ROWS[phase], r[TOP]), first_pixel(ODD_COLUMNS[phase], r[LEFT])
+    for t in range(p0, p0 + count):
+        place = y + ypix[t] + top * r[Y_ROW] + side * LANES
+        for i in range(OUTPUTS):
+            for j in range(OUTPUTS):
+                simd.prefetch_write(A, place + 2 * (i * r[Y_ROW] + j * LANES))
+
+
+@linked
+def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
+    """The transpose of a convolution with stride 2; a unit is a strip of TAPS tiles.
+
+    X is the output's gradient with IN channels, Y the input's; POSITIONS tiles, of which
+    STRIP_TABLE tells how many rows and columns Y has from their first on. TOP and LEFT are zeros
+    of padding. S_TABLE has the place of each product's weights; Z is room for transforms.
+    """
+    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    xpix = T[r[X_TABLE] :]
+    each = strip * LANES
+    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    transformed = r[Z] + worker * r[Z_SLOT]
+    sums = transformed + LARGEST * from_step
+    spare = sums + LARGEST * to_step
+    first, last = share((tiles + strip - 1) // strip, part, parts)
+    for unit in range(first, last):
+        p0 = unit * strip
+        taken = min(strip, tiles - p0)
+        for phase in range(PHASES):
+            x = x0 + first_gradient(ODD_ROWS[phase], r[TOP]) * r[X_ROW]
+            x += first_gradient(ODD_COLUMNS[phase], r[LEFT]) * LANES
+            for c in range(inputs):
+                for t in range(taken):
+                    v = transformed + c * each + t * LANES
+                    of_tile = x + c * r[X_CHANNEL] + xpix[p0 + t]
+                    transformed_gradients(A, r, phase, of_tile, v, from_step)
+            weights = r[S_TABLE] + FIRST_PRODUCT[phase]
+            for c0 in range(0, outputs, CHUNK):
+                made = min(CHUNK, outputs - c0)
+                for k in range(WEIGHTS[phase] * SHARING[phase]):
+                    if k < made:
+                        ask_for_phase(A, T, r, phase, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
+                    v, w = transformed + k * from_step, r[W] + T[weights + k] + c0 * inputs
+                    products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+                for c in range(made):
+                    s, y = sums + c * each, y0 + (c0 + c) * r[Y_CHANNEL]
+                    if c + 1 < made:
+                        ask_for_phase(A, T, r, phase, y + r[Y_CHANNEL], p0, taken)
+                    pixels_of_channel(A, T, P, r, phase, c0 + c, y, p0, taken, s, to_step, spare)

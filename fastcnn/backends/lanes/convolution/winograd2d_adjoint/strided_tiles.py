@@ -1,0 +1,88 @@
+"""Transforms of the input's gradient with stride 2; see strided.py.
+
+Even pixels of the input are a correlation of the output's gradient with the outer weights in
+reverse: tiles are read and written in reverse, so that weights are those of the product.
+"""
+
+from typing import Any
+
+from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, emit_phase
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import place_inside
+from fastcnn.backends.lanes.convolution.winograd_tiles import load_all, store_all
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, emit_prefetch
+
+
+def _sides(odd: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of gradients, and of products, of a phase's tile."""
+    rows, columns = (OUTPUTS if one else EVENS for one in odd)
+    return rows, columns
+
+
+@tile(2)
+def strided_adjoint_input_tile(
+    at: Emitter,
+    odd_rows: int,
+    odd_columns: int,
+    D: Any,
+    d0: Any,
+    drow: Any,
+    ahead: Any,
+    V: Any,
+    v0: Any,
+    step: Any,
+) -> None:
+    """A phase's transforms of the output's gradient, ``step`` apart.
+
+    Pixels ``ahead`` are asked for.
+    """
+    odd = odd_rows, odd_columns
+    rows, columns = _sides(odd)
+    pixels = []
+    for i in range(rows):
+        first = at.offset(d0, i, drow)
+        for j in range(columns):
+            place = at.offset(at.offset(first, j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(D, place), level=3)
+        pixels.append(load_all(at, columns, D, first, LANES)[::-1])
+    made = emit_phase(at.builder, EVEN.input, odd, pixels[::-1])
+    store_all(at, [value for row in made for value in row], V, v0, step)
+
+
+@tile(2)
+def strided_adjoint_output_tile(
+    at: Emitter,
+    odd_rows: int,
+    odd_columns: int,
+    S: Any,
+    s0: Any,
+    step: Any,
+    B: Any,
+    b0: Any,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    spare: Any,
+    relu: Any,
+    masked: Any,
+) -> None:
+    """A phase's first rows and columns of 4x4 pixels, two rows and columns apart.
+
+    ``spare`` is the place of a vector for the others.
+    """
+    odd = odd_rows, odd_columns
+    down, along = _sides(odd)
+    flat = load_all(at, down * along, S, s0, step)
+    products = [flat[along * i : along * (i + 1)] for i in range(down)]
+    bias = at.bias(B, b0, 1)[0]
+    places = []
+    for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, products)[::-1]):
+        for j, value in enumerate(row[::-1]):
+            place = at.offset(at.offset(y0, 2 * i, yrow), 2 * j, LANES)
+            inside = place_inside(at, i, j, rows, columns, place, spare)
+            places.append((at.builder.fadd(value, bias), inside))
+    emit_outputs(at, places, Y, at.index(0), relu, masked)
