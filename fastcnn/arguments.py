@@ -190,6 +190,17 @@ def as_flag(owner: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
+def as_dtype(owner: str, value: Any) -> np.dtype:
+    """float32 or float64."""
+    try:
+        dtype = None if value is None else np.dtype(value)
+    except TypeError:
+        dtype = None
+    if dtype is None or dtype not in (np.float32, np.float64):
+        raise ConfigurationError(f"{owner}: dtype must be float32 or float64, got {value!r}")
+    return dtype
+
+
 def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
     if value is None:
@@ -201,11 +212,30 @@ def as_divisor(owner: str, value: Any) -> int | None:
     return int(value)
 
 
-def as_count(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """A positive integer, or one of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+def is_unicode(text: str) -> bool:
+    """Whether files can hold a text: it has no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def check_layer_name(name: Any) -> None:
+    """Refuse what cannot be a layer's name in a file of weights."""
+    if not isinstance(name, str) or not name or "." in name:
+        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    if not is_unicode(name):
+        raise ConfigurationError(f"layer name {name!r} is not Unicode: it has half a character")
+
+
+#: Channels of a window of local response normalisation.
+MOST_WINDOW = 65_536
+
+
+def as_count(owner: str, name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+    """A positive integer, or one of at least ``least`` and at most ``most``."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        raise ConfigurationError(f"{owner}: {name} must be {kind}, got {value!r}")
+        limit = "" if most is None else f" of at most {most:,}"
+        raise ConfigurationError(f"{owner}: {name} must be {kind}{limit}, got {value!r}")
     return int(value)
 
 
@@ -302,7 +332,7 @@ def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> fl
 
 def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     """One of some words."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ConfigurationError(
             f"{owner}: {name} must be one of {', '.join(choices)}, got {value!r}"
         )

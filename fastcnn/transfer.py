@@ -8,6 +8,7 @@ from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.layers import Model
 from fastcnn.layers.base import Layer, arguments_of
+from fastcnn.layers.given import as_model
 
 #: Operations of layers that may be a head, and the argument that is its number of outputs.
 HEADS = {"linear": "out_features", "conv2d": "out_channels"}
@@ -61,7 +62,7 @@ def replace_head(
     """
     if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
         raise ConfigurationError(f"num_classes must be an integer, got {num_classes!r}")
-    graph = model.graph(input_shape)
+    graph = as_model(model).graph(input_shape)
     if graph.outputs:
         raise ConfigurationError(
             f"the model has the outputs {', '.join(port.name for port in graph.outputs)}: replace "

@@ -24,7 +24,7 @@ ALLOWED = {
     "layers": {"operations", "arguments", "backends", "data", "weights"},
     "kernel": {"codegen", "layers", "losses", "operations", "optim"},
     "losses": {"arguments", "backends", "operations"},
-    "models": {"layers"},
+    "models": {"arguments", "layers"},
     "transfer": {"backends", "layers"},
     "arguments": {"backends"},
     "functional": {"arguments", "backends", "operations"},

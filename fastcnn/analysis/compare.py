@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
 
@@ -116,7 +117,9 @@ def compare_backends(
     -------
     Comparison
     """
-    loss = bound_loss(model, loss or CrossEntropyLoss())
+    repeats = as_count("compare_backends", "repeats", repeats)
+    reference_samples = as_count("compare_backends", "reference_samples", reference_samples)
+    loss = bound_loss(model, loss)
     x = as_input(model, as_batch(model, x))
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_count
+from fastcnn.arguments import as_count, as_number
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution.checks import as_batch
 from fastcnn.execution.input_gradients import Objective, gradient_at, input_gradient
 from fastcnn.execution.layer_outputs import layer_place
 from fastcnn.layers import Model
+from fastcnn.layers.given import as_model
 from fastcnn.losses import Loss
 from fastcnn.notebook import brief
 
@@ -137,9 +138,12 @@ def occlusion(
     x = _check_maps(model, x)
     height, width = x.shape[2:]
     size = max(1, round(min(height, width) / 6)) if size is None else size
-    stride = max(1, size // 2) if stride is None else stride
-    for name, number in (("size", size), ("stride", stride)):
-        as_count("occlusion", name, number)
+    size = as_count("occlusion", "size", size)
+    stride = as_count("occlusion", "stride", max(1, size // 2) if stride is None else stride)
+    if value is not None:
+        value = as_number("occlusion", "value", value)
+        if x.dtype == np.uint8 and not 0.0 <= value <= 255.0:
+            raise ConfigurationError(f"occlusion: value must lie in 0..255, got {value!r}")
     if size > min(height, width) or stride > size:
         raise ConfigurationError(
             f"occlusion: size must be at most {min(height, width)} and stride at most size, got "
@@ -207,9 +211,16 @@ def fgsm(
     Goodfellow, Shlens and Szegedy, "Explaining and harnessing adversarial examples",
     arXiv:1412.6572.
     """
-    if not np.isfinite(epsilon) or epsilon < 0:
+    if (epsilon := as_number("fgsm", "epsilon", epsilon)) < 0.0:
         raise ConfigurationError(f"fgsm: epsilon must be a number of at least 0, got {epsilon!r}")
-    if model.takes > 1:
+    if bounds is not None:
+        pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
+        low, high = (as_number("fgsm", "bounds", each) for each in bounds) if pair else (1.0, 0.0)
+        if low > high:
+            raise ConfigurationError(
+                f"fgsm: bounds must be the least and the largest value, got {bounds!r}"
+            )
+    if as_model(model).takes > 1:
         raise ShapeError("fgsm: the model has several inputs")
     x = as_batch(model, x)
     slope = np.sign(input_gradient(model, x, y, of="loss", loss=loss, backend=backend))
@@ -286,7 +297,7 @@ def explain(
 
 
 def _check_maps(model: Model, x: Any) -> np.ndarray:
-    if model.takes > 1:
+    if as_model(model).takes > 1:
         raise ShapeError("the model has several inputs: explanations are of one picture")
     x = as_batch(model, x)
     if x.ndim != 4:

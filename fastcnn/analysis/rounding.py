@@ -20,7 +20,7 @@ from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import Loss
 from fastcnn.text_table import text_table
 
 #: Errors of im2col's sums within which a decision counts as undecided: Winograd's are larger.
@@ -121,7 +121,7 @@ def compare_rounding(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = bound_loss(model, loss or CrossEntropyLoss())
+    loss = bound_loss(model, loss)
     single, double = deepcopy(model).to(np.float32), deepcopy(model).to(np.float64)
     samples = as_batch(single, x)
     graph = single.graph(samples.shape[1:])

@@ -24,6 +24,6 @@ def get_backend(name: str | None = None) -> ModuleType:
         If there is no backend of that name.
     """
     name = DEFAULT_BACKEND if name is None else name
-    if name not in BACKENDS:
+    if not isinstance(name, str) or name not in BACKENDS:
         raise ConfigurationError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
     return import_module(f"fastcnn.backends.{name}")

@@ -137,7 +137,7 @@ def as_interpolation(
     ------
     ConfigurationError
     """
-    if mode not in (*INTERPOLATIONS, "linear"):
+    if not isinstance(mode, str) or mode not in (*INTERPOLATIONS, "linear"):
         raise ConfigurationError(
             f"{owner}: mode must be one of nearest, linear, bilinear, got {mode!r}"
         )

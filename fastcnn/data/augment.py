@@ -1,6 +1,7 @@
 """Augmentation: training images changed at random, differently in each epoch."""
 
 import logging
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,7 @@ import numpy as np
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.cores import available_cores
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.scalars import make_plain
 
 log = logging.getLogger("fastcnn.data")
 #: Take the place of a node's index in the keys of the random numbers; no node has them.
@@ -115,7 +117,9 @@ class Augment:
     def __post_init__(self) -> None:
         if self.flip is True:
             object.__setattr__(self, "flip", 0.5)
-        if self.padding_mode not in ("constant", "reflect"):
+        make_plain(self)
+        mode = self.padding_mode
+        if not isinstance(mode, str) or mode not in ("constant", "reflect"):
             raise ConfigurationError(
                 f"Augment: padding_mode must be constant or reflect, got {self.padding_mode!r}"
             )
@@ -123,14 +127,15 @@ class Augment:
         limits |= {"erase": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "padding_mode" or (field.name, value) == ("flip", ALTERNATING):
+            alternates = field.name == "flip" and isinstance(value, str) and value == ALTERNATING
+            if field.name == "padding_mode" or alternates:
                 continue
             whole = field.type is int
-            kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
+            kinds = int if whole else (int, float)
             low = -np.inf if field.name == "fill" else 0
             high = limits.get(field.name, np.inf)
             number = isinstance(value, kinds) and not (isinstance(value, bool) and value)
-            if not number or not low <= value <= high or not np.isfinite(value):
+            if not number or not low <= value <= high or not abs(value) <= sys.float_info.max:
                 kind = "a whole number" if whole else "a number"
                 if field.name == "flip":
                     kind = f"{ALTERNATING!r} or a number"

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import is_unicode, plain_array
 from fastcnn.data.arrays import is_finite
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.storage import take_rows
@@ -71,6 +71,8 @@ class Dataset:
                 f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
                 f"{len(self.classes)} classes"
             )
+        if bad := [name for name in self.classes if not is_unicode(name)]:
+            raise DataError(f"{self.name}: {bad[0]!r} cannot be the name of a class")
         if self.preprocessing.mean and len(self.preprocessing.mean) != images.shape[1]:
             raise DataError(
                 f"{self.name}: preprocessing has {len(self.preprocessing.mean)} channels, "

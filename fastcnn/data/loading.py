@@ -10,6 +10,7 @@ from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.digits import digits_dataset
 from fastcnn.data.folders import read_folder
+from fastcnn.data.images import SUFFIXES
 from fastcnn.data.parquet import read_parquet
 from fastcnn.data.picture_sets import Reading
 from fastcnn.data.picture_tree import archive_kind
@@ -153,6 +154,10 @@ def _load_path(
     if not path.is_dir():
         path = regular_file(path)
         suffix = path.suffix.lower()
+        if suffix in SUFFIXES:
+            raise DataError(
+                f"{path}: is one picture: give a folder with a subfolder of pictures for each class"
+            )
         if suffix == ".csv":
             return read_csv(path, seed, reading)
         if suffix == ".parquet":

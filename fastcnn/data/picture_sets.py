@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -148,6 +149,7 @@ def picture_sets(
     if done:
         changes = [f"{change} ({n:,} of {total:,})" for change, n in done.most_common()]
         log.warning("%s: %s", title, ", ".join(changes))
+    _say_copies(title, parts, images)
     like = Pictures.like(images["training"], from_files=True)
     preprocessing = replace(measure_normalisation(images["training"]), pictures=trained or like)
     made = {
@@ -163,6 +165,29 @@ def picture_sets(
         if listed
     }
     return replace(made["training"], validation=made.get("validation")), made["test"]
+
+
+def _say_copies(
+    title: str, parts: Mapping[str, Sequence[Listed]], images: Mapping[str, np.ndarray]
+) -> None:
+    """Say which pictures have two classes, or are trained on and also measured by."""
+    seen: dict[bytes, tuple[str, str, int]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for part, listed in parts.items():  # training is the first
+        for (name, label, _), image in zip(listed, images[part], strict=True):
+            key = blake2b(image, digest_size=16).digest()
+            other_part, other, other_label = seen.setdefault(key, (part, name, label))
+            if other_label != label:
+                found.setdefault("are of two classes", []).append((other, name))
+            elif other_part != part:
+                what = f"are in the {other_part} and in the {part} part"
+                found.setdefault(what, []).append((other, name))
+    for what, pairs in found.items():
+        first, second = pairs[0]
+        log.warning(
+            "%s: %s pictures with the same pixels %s, such as %s and %s",
+            *(title, f"{len(pairs):,}", what, first, second),
+        )
 
 
 def read_pictures(

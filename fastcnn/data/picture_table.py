@@ -134,7 +134,7 @@ def _parts(
     if parts is None:
         held = held_out(names, seed)
         return {"training": np.flatnonzero(~held), "test": np.flatnonzero(held)}
-    words = np.array([str(part).strip().lower() for part in parts])
+    words = [str(part).strip().lower() for part in parts]
     rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in PART_NAMES.items()}
     unknown = sorted(set(words) - {word for known in PART_NAMES.values() for word in known})
     if unknown:

@@ -8,8 +8,9 @@ import numpy as np
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.given import as_model
 from fastcnn.layers.packing import pack_inputs
-from fastcnn.losses import JointLoss, Loss, as_loss
+from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, as_loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -27,7 +28,7 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     DataError
         If the model's preprocessing does not take them.
     """
-    if model.takes > 1:
+    if as_model(model).takes > 1:
         x = pack_inputs(model.graph().inputs, x)
     x = plain_array("samples", x)
     expected = model.input_shape
@@ -64,14 +65,14 @@ def bound_loss(model: "Model", loss: Any) -> Loss:
     Parameters
     ----------
     loss : str, Loss or callable, or sequence or mapping of them
-        As for :func:`fastcnn.losses.as_loss`.
+        As for :func:`fastcnn.losses.as_loss`; by default cross-entropy.
 
     Raises
     ------
     ConfigurationError
     """
-    loss = as_loss(loss)
-    outputs = model.graph().outputs if model.gives > 1 else ()
+    loss = CrossEntropyLoss() if loss is None else as_loss(loss)
+    outputs = model.graph().outputs if as_model(model).gives > 1 else ()
     if isinstance(loss, JointLoss):
         return loss.bound(outputs)
     if outputs:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import DataError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.execution.step import Step
 from fastcnn.losses import Loss
 from fastcnn.operations import own
@@ -193,6 +193,8 @@ def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[An
 
 def signed_seed(seed: int) -> int:
     """The seed's low 64 bits as int64."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise ConfigurationError(f"seed must be an integer, got {seed!r}")
     return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
 
 

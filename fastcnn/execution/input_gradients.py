@@ -21,7 +21,7 @@ from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, forward_parts
 from fastcnn.execution.step import INFERENCE
 from fastcnn.layers.packing import unpack
-from fastcnn.losses import CrossEntropyLoss, PythonLoss
+from fastcnn.losses import PythonLoss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -42,8 +42,9 @@ class Objective:
     """
 
     def __init__(self, model: "Model", graph: Graph, y: Any, of: str | None, loss: Any):
-        of = of or ("logit" if y is None else "loss")
-        if of not in OF:
+        if of is None:
+            of = "logit" if y is None else "loss"
+        if not isinstance(of, str) or of not in OF:
             raise ConfigurationError(f"of must be one of {', '.join(OF)}, got {of!r}")
         if of == "loss" and y is None:
             raise ConfigurationError("the gradient of the loss needs targets y")
@@ -54,7 +55,7 @@ class Objective:
                 f"of='logit' needs one output of classes, the network has {graph.output_shape}"
             )
         self.model, self.graph, self.y, self.of = model, graph, y, of
-        self.loss = bound_loss(model, loss or CrossEntropyLoss()) if of == "loss" else None
+        self.loss = bound_loss(model, loss) if of == "loss" else None
 
     def gradient(self, outputs: np.ndarray) -> np.ndarray:
         """By the outputs of all samples."""

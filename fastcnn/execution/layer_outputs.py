@@ -32,7 +32,9 @@ def layer_outputs(
     """See :meth:`fastcnn.layers.Model.features`; ``threads`` are an engine's that has its own."""
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    names = [layers] if isinstance(layers, str) else list(layers)
+    names = [layers] if isinstance(layers, str) else layers
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(f"layers must be a name or a list of names, got {layers!r}")
     places = [layer_place(graph, name) for name in names]
     found = {
         name: _output(model, x, up_to(graph, place), backend, threads)

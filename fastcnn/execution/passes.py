@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arguments import as_flag
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.im2col.memory import zeros_like
@@ -23,7 +24,7 @@ from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -120,7 +121,7 @@ def loss_and_gradients(
     ShapeError, DataError
         If ``x`` or ``y`` does not fit the model or the loss.
     """
-    loss = bound_loss(model, loss or CrossEntropyLoss())
+    loss = bound_loss(model, loss)
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     batch = Batch(x, as_target(loss, y, len(x), graph, model.dtype), loss, sample_weight)
@@ -219,9 +220,8 @@ def gradients(
     >>> grads["conv1.weight"].shape
     (4, 1, 3, 3)
     """
-    value, _, gradient = loss_and_gradients(
-        model, x, y, loss=loss, backend=backend, step=Step(training, seed)
-    )
+    step = Step(as_flag("gradients", "training", training), seed)
+    value, _, gradient = loss_and_gradients(model, x, y, loss=loss, backend=backend, step=step)
     return value, views_of(gradient, model.named_parameters())
 
 

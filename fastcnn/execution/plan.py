@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
+from fastcnn.arguments import as_flag
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.checks import bound_loss
+from fastcnn.execution.checks import as_batch_size, bound_loss
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import parameter_places, running_statistics
-from fastcnn.losses import CrossEntropyLoss, Loss
+from fastcnn.layers.given import as_model
+from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Program
@@ -59,16 +61,16 @@ def plan(
     from fastcnn.backends import lanes
 
     threads = lanes.default_threads() if threads is None else threads
-    for name, value in (("batch_size", batch_size), ("threads", threads)):
-        if value < 1:
-            raise ConfigurationError(f"plan: {name} must be at least 1, got {value}")
-    graph = model.graph(input_shape)
+    batch_size = as_batch_size(batch_size, "plan: batch_size")
+    threads = as_batch_size(threads, "plan: threads")
+    training = as_flag("plan", "training", training)
+    graph = as_model(model).graph(input_shape)
     try:
         places = parameter_places(model)
         running_statistics(model, graph, training)
         if not training:
             return lanes.plan(graph, batch_size, places, threads, lanes.Purpose(outputs=True))
-        key = loss_key(bound_loss(model, loss or CrossEntropyLoss()))
+        key = loss_key(bound_loss(model, loss))
         purpose = lanes.Purpose(loss=key, training=True)
         return lanes.plan(graph, batch_size, places, threads, purpose)
     except lanes.Unsupported as reason:

@@ -12,6 +12,7 @@ from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
 from fastcnn.layers.answers import Answers, ends_in
+from fastcnn.layers.given import as_model
 from fastcnn.layers.packing import unpack
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class InferenceSession(Answers):
 
     def __init__(self, model: "Model", max_batch: int, threads: int | None) -> None:
         self.max_batch = as_batch_size(max_batch, "max_batch")
-        graph = model.graph()
+        graph = as_model(model).graph()
         whole = graph.batch_statistics(training=False)
         if whole:
             raise ConfigurationError(

@@ -5,7 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_count, as_gradient, as_number, as_same_type
+from fastcnn.arguments import (
+    MOST_WINDOW,
+    as_array,
+    as_count,
+    as_gradient,
+    as_number,
+    as_same_type,
+)
 from fastcnn.backends import get_backend
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ShapeError
@@ -357,7 +364,7 @@ def _groups(
 def _response(operation: str, size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
     numbers = {"alpha": alpha, "beta": beta, "k": k}
     checked = {name: as_number(operation, name, value) for name, value in numbers.items()}
-    return {"size": as_count(operation, "size", size), **checked}
+    return {"size": as_count(operation, "size", size, most=MOST_WINDOW), **checked}
 
 
 def _rms_eps(operation: str, x: np.ndarray, eps: float | None) -> float:

@@ -9,6 +9,7 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
+from fastcnn.layers.given import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.weights import check_values
 
@@ -107,7 +108,7 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     NonFiniteError
         If a weight is NaN or infinite, also of what batch normalisation is folded into.
     """
-    check_values("a network is not exported", model.state_dict())
+    check_values("a network is not exported", as_model(model).state_dict())
     folded = model.fold_batch_norm()
     check_values("a network is not exported: batch normalisation", folded.state_dict())
     graph = folded.graph()

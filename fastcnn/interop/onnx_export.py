@@ -17,6 +17,7 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
+from fastcnn.layers.given import as_model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 from fastcnn.weights import check_values
 
@@ -203,7 +204,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} is not written", model.state_dict())
+    check_values(f"{path} is not written", as_model(model).state_dict())
     graph = model.graph(input_shape)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     ends = results(graph)

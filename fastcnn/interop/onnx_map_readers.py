@@ -79,6 +79,11 @@ def _pads(
         raise ConfigurationError(f"auto_pad={auto!r} is not supported{' with pads' * has_pads}")
     if auto == "VALID":
         return ((0, 0),) * axes
+    if node.kind == "MaxPool" and any(min(pair) > 1 for pair in zip(dilation, kernel, strict=True)):
+        raise ConfigurationError(
+            f"auto_pad={auto!r} with dilations {dilation}: ONNX Runtime pads for a window without "
+            "them, which is not what ONNX says"
+        )
     sides = []
     for size, extent, step, gap in zip(shape[1:], kernel, stride, dilation, strict=True):
         total = max((-(-size // step) - 1) * step + gap * (extent - 1) + 1 - size, 0)

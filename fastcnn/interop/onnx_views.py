@@ -1,7 +1,8 @@
 """Samples in another order: what Reshape, Transpose and Squeeze make of a layer's output."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import permutations
 
@@ -11,6 +12,8 @@ from fastcnn.layers import ChannelShuffle, Flatten, Layer, PixelShuffle, PixelUn
 
 #: A step through the flat sample and how often it is taken.
 Run = tuple[int, int]
+#: Orders that are tried where no layer by itself makes one.
+MOST_TRIED = 2_000
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,8 @@ def arranged(own: Shape, view: View) -> list[Layer]:
             size = math.prod(own)
             flat = [*_reshape(own, (size, 1, 1)), ChannelShuffle(runs[1][1])]
             return [*flat, *_reshape((size, 1, 1), shape)]
+        if found := _several(own, view):
+            return found
     raise ConfigurationError(
         f"it reads samples of {own} in another order, as {shape}, for which fastcnn has no layer"
     )
@@ -199,3 +204,37 @@ def _pixels(own: Shape, view: View) -> list[Layer]:
         if shuffled(made, channels) == view:
             return [PixelUnshuffle(down), ChannelShuffle(channels)]
     return []
+
+
+def _several(own: Shape, view: View) -> list[Layer]:
+    """Layers that divide and shuffle pixels and channels one after the other, as few as do."""
+    if len(own) != 3 or len(view.dims) != 3 or own[1] % view.shape[1]:
+        return []
+    known: dict[View, list[Layer]] = {View.of(own): []}
+    for made in (waiting := list(known)):
+        for layers, reached in _next(made, view.shape[1]):
+            if reached not in known:
+                known[reached] = [*known[made], *layers]
+                waiting.append(reached)
+            if reached == view:
+                return known[reached]
+        if len(known) > MOST_TRIED:
+            break
+    return []
+
+
+def _next(view: View, rows: int) -> Iterator[tuple[list[Layer], View]]:
+    """What a layer, or the two of TensorFlow's order, make of maps that are to have some rows."""
+    channels, *size = view.shape
+    with_pixels = [(list[Layer](), view)]
+    for factor in range(2, size[0] // rows + 1):
+        if size[0] % (rows * factor) == size[1] % factor == 0:
+            with suppress(ConfigurationError):  # parts that no view of the flat sample has
+                made = pixels_unshuffled(view, factor)
+                with_pixels.append(([PixelUnshuffle(factor)], made))
+                yield with_pixels[-1]
+    for layers, made in with_pixels:
+        for groups in range(2, made.shape[0]) if not layers else (channels,):
+            if made.shape[0] % groups == 0:
+                with suppress(ConfigurationError):
+                    yield [*layers, ChannelShuffle(groups)], shuffled(made, groups)

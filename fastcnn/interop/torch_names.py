@@ -5,6 +5,7 @@ from pathlib import Path
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.description import file_metadata
+from fastcnn.layers.given import as_model
 from fastcnn.weights import check_values, weights_to_bytes
 
 
@@ -18,5 +19,5 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} is not written", model.state_dict())
+    check_values(f"{path} is not written", as_model(model).state_dict())
     atomic_write(path, weights_to_bytes(model.state_dict(), file_metadata(model)))

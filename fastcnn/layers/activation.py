@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count, as_dtype, as_flag, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
 from fastcnn.layers.allocation import claim
@@ -206,7 +206,8 @@ class PReLU(Activation):
         self.num_parameters = as_count("PReLU", "num_parameters", num_parameters)
         self.init = as_number("PReLU", "init", init)
         claim((self.num_parameters,))
-        self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
+        weight = np.full(self.num_parameters, self.init, as_dtype("PReLU", dtype))
+        self.parameters = {"weight": weight}
 
     @classmethod
     def made_of(cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> "PReLU":
@@ -394,8 +395,9 @@ class Scale(Activation):
         self.num_parameters = as_count("Scale", "num_parameters", num_parameters)
         self.init = as_number("Scale", "init", init)
         claim((self.num_parameters,))
-        self.parameters = {"weight": np.full(self.num_parameters, self.init, dtype)}
-        self.requires_grad = bool(trainable)
+        weight = np.full(self.num_parameters, self.init, as_dtype("Scale", dtype))
+        self.parameters = {"weight": weight}
+        self.requires_grad = as_flag("Scale", "trainable", trainable)
 
     @classmethod
     def made_of(cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> "Scale":

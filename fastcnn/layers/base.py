@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from fastcnn.arguments import check_layer_name
 from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
@@ -441,6 +442,5 @@ def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) 
     """Accept a layer under a name."""
     if not isinstance(layer, Layer):
         raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
-    if not isinstance(name, str) or not name or "." in name:
-        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    check_layer_name(name)
     return layer

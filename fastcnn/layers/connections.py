@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import GraphBuilder, Layer
@@ -186,7 +187,7 @@ class Connections(Layer):
         return self._wiring.connect(self.layers, builder, name, sources)
 
     def _known_shape(self, input_shape: Shape | None) -> Shape:
-        shape = self.input_shape if input_shape is None else tuple(input_shape)
+        shape = self.input_shape if input_shape is None else as_sample_shape(input_shape)
         if shape is None:
             raise ShapeError("the model's input shape is not known yet: pass input_shape=(C, H, W)")
         return shape

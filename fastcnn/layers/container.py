@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import as_sample_shape
+from fastcnn.arguments import as_dtype, as_sample_shape
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
@@ -16,7 +16,7 @@ from fastcnn.layers.changes import Watched
 from fastcnn.layers.connections import Connections
 from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.layers.folding import fold_batch_norm
-from fastcnn.layers.init import Initializer, check_initializer
+from fastcnn.layers.init import Initializer, check_initializer, generator_of
 from fastcnn.layers.prediction import Prediction
 from fastcnn.layers.state import LoadReport, NamedArrays, matched
 from fastcnn.layers.structure import Structure
@@ -370,9 +370,7 @@ class Model(Prediction, Connections, Layer):
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model."""
-        dtype = np.dtype(dtype)
-        if dtype not in (np.float32, np.float64):
-            raise ConfigurationError(f"parameters are float32 or float64, not {dtype}")
+        dtype = as_dtype("to", dtype)
         # The old array is kept with the new one: its id must not become another's.
         converted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for _, layer in self.named_leaves():
@@ -404,7 +402,7 @@ class Model(Prediction, Connections, Layer):
         check_initializer("weight", weight)
         if bias is not None:
             check_initializer("bias", bias)
-        generator = np.random.default_rng(seed)
+        generator = generator_of(seed)
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         drawn: set[int] = set()
         for _, layer in self.named_leaves():

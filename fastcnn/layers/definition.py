@@ -24,8 +24,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
@@ -48,6 +46,7 @@ from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 from fastcnn.layers.container import Model
 from fastcnn.layers.description import STRUCTURE
+from fastcnn.layers.init import generator_of
 from fastcnn.layers.residual import Residual
 from fastcnn.layers.sequential import Sequential
 from fastcnn.layers.squeeze_excite import SqueezeExcite
@@ -168,7 +167,7 @@ class _Builder:
     """Makes the layers of a definition, and knows them by their paths in the model."""
 
     def __init__(self, seed: int | None) -> None:
-        self.generator = np.random.default_rng(seed)
+        self.generator = generator_of(seed)
         self.known: dict[str, Layer] = {}
 
     def chain(self, entries: Any, place: str, prefix: str) -> dict[str, Layer]:

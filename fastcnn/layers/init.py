@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from fastcnn.arguments import as_dtype, as_flag
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.allocation import claim
 
@@ -226,6 +227,23 @@ def default_bias(weight_shape: Sequence[int]) -> Uniform:
     return Uniform(1.0 / math.sqrt(fans(weight_shape)[0]))
 
 
+def generator_of(seed: Any) -> np.random.Generator:
+    """The generator of random numbers that a seed means.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a seed.
+    """
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            "seed must be an integer of at least 0, a SeedSequence, a Generator or None, got "
+            f"{seed!r}"
+        ) from None
+
+
 def draw_weight_and_bias(
     weight_shape: Sequence[int],
     bias: bool,
@@ -243,10 +261,10 @@ def draw_weight_and_bias(
         if given is not None:
             check_initializer(name, given)
     claim(weight_shape)
-    generator = np.random.default_rng(seed)
+    generator, dtype = generator_of(seed), as_dtype("a layer", dtype)
     draw = weight_init or DEFAULT_WEIGHT
     parameters = {"weight": draw(weight_shape, generator).astype(dtype)}
-    if bias:
+    if as_flag("a layer", "bias", bias):
         draw = bias_init or default_bias(weight_shape)
         parameters["bias"] = draw((outputs or weight_shape[0],), generator).astype(dtype)
     return parameters

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import MOST_WINDOW, as_count, as_dtype, as_flag, as_number
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
@@ -19,6 +19,7 @@ class Normalisation(Layer):
     def _fill(self, shape: Shape, eps: float, weight: bool, bias: bool, dtype: Any) -> None:
         self.eps = as_number(type(self).__name__, "eps", eps, above=0.0)
         claim(shape)
+        dtype = as_dtype(type(self).__name__, dtype)
         arrays = {"weight": np.ones(shape, dtype), "bias": np.zeros(shape, dtype)}
         wanted = {"weight": weight, "bias": bias}
         self._set_arrays("parameters", {k: v for k, v in arrays.items() if wanted[k]})
@@ -56,15 +57,16 @@ class _BatchNorm(Normalisation):
         super().__init__()
         owner = type(self).__name__
         self.num_features = as_count(owner, "num_features", num_features)
-        self.affine = bool(affine)
-        own = self.affine and bool(weight), self.affine and bool(bias)
-        self._fill((self.num_features,), eps, *own, dtype)
+        self.affine = as_flag(owner, "affine", affine)
+        has_weight = as_flag(owner, "weight", weight) and self.affine
+        has_bias = as_flag(owner, "bias", bias) and self.affine
+        self._fill((self.num_features,), eps, has_weight, has_bias, dtype)
         self.momentum = momentum
         if momentum is not None:
             self.momentum = as_number(owner, "momentum", momentum)
             if not 0.0 <= self.momentum <= 1.0:
                 raise ConfigurationError(f"{owner}: momentum must lie in 0..1, got {momentum!r}")
-        self.track_running_stats = bool(track_running_stats)
+        self.track_running_stats = as_flag(owner, "track_running_stats", track_running_stats)
         if self.track_running_stats:
             statistics = {
                 "running_mean": np.zeros(self.num_features, dtype),
@@ -186,7 +188,7 @@ class LocalResponseNorm(Layer):
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
-        self.size = as_count("LocalResponseNorm", "size", size)
+        self.size = as_count("LocalResponseNorm", "size", size, most=MOST_WINDOW)
         self.alpha = as_number("LocalResponseNorm", "alpha", alpha)
         self.beta = as_number("LocalResponseNorm", "beta", beta)
         self.k = as_number("LocalResponseNorm", "k", k)

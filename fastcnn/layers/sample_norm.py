@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count
+from fastcnn.arguments import as_count, as_flag
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
@@ -107,8 +107,8 @@ class LayerNorm(_TrailingNorm):
     ) -> None:
         super().__init__()
         self.normalized_shape = _sizes("LayerNorm", normalized_shape)
-        self.elementwise_affine = bool(elementwise_affine)
-        has_bias = self.elementwise_affine and bool(bias)
+        self.elementwise_affine = as_flag("LayerNorm", "elementwise_affine", elementwise_affine)
+        has_bias = as_flag("LayerNorm", "bias", bias) and self.elementwise_affine
         self._fill(self.normalized_shape, eps, self.elementwise_affine, has_bias, dtype)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
@@ -151,7 +151,7 @@ class RMSNorm(_TrailingNorm):
     ) -> None:
         super().__init__()
         self.normalized_shape = _sizes("RMSNorm", normalized_shape)
-        self.elementwise_affine = bool(elementwise_affine)
+        self.elementwise_affine = as_flag("RMSNorm", "elementwise_affine", elementwise_affine)
         eps = RMS_EPS if eps is None else eps
         self._fill(self.normalized_shape, eps, self.elementwise_affine, False, dtype)
 
@@ -196,7 +196,7 @@ class LayerNorm2d(_SampleNorm):
     ) -> None:
         super().__init__()
         self.num_channels = as_count("LayerNorm2d", "num_channels", num_channels)
-        self.affine = bool(affine)
+        self.affine = as_flag(type(self).__name__, "affine", affine)
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
     @property
@@ -256,7 +256,7 @@ class GroupNorm(_SampleNorm):
             raise ConfigurationError(
                 f"GroupNorm: num_groups must divide num_channels={num_channels}, got {num_groups}"
             )
-        self.affine = bool(affine)
+        self.affine = as_flag(type(self).__name__, "affine", affine)
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
     @property
@@ -318,13 +318,13 @@ class InstanceNorm2d(_SampleNorm):
     ) -> None:
         super().__init__()
         self.num_features = as_count("InstanceNorm2d", "num_features", num_features)
-        if track_running_stats:
+        if as_flag("InstanceNorm2d", "track_running_stats", track_running_stats):
             raise ConfigurationError(
                 "InstanceNorm2d: track_running_stats=True is not supported; "
                 "BatchNorm2d has running statistics"
             )
         self.track_running_stats = False
-        self.affine = bool(affine)
+        self.affine = as_flag(type(self).__name__, "affine", affine)
         self._fill((self.num_features,), eps, self.affine, self.affine, dtype)
 
     @property

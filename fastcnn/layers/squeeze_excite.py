@@ -7,6 +7,7 @@ from fastcnn.layers.activation import ReLU, Sigmoid
 from fastcnn.layers.base import GraphBuilder, Layer
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import Conv2d
+from fastcnn.layers.init import generator_of
 from fastcnn.layers.join import Multiply
 from fastcnn.layers.pool import GlobalAvgPool2d
 
@@ -47,7 +48,7 @@ class SqueezeExcite(Model):
         *,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> None:
-        kind, generator = type(self).__name__, np.random.default_rng(seed)
+        kind, generator = type(self).__name__, generator_of(seed)
         channels = as_count(kind, "input_channels", input_channels)
         squeezed = as_count(kind, "squeeze_channels", squeeze_channels)
         super().__init__(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import as_flag, plain_array
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.weights import check_variances
@@ -112,6 +112,11 @@ def matched(
     ConfigurationError
         If a pattern fits no key.
     """
+    if not isinstance(state, Mapping):
+        raise ConfigurationError(
+            "state must be a dictionary of arrays, such as model.state_dict(), got "
+            f"{type(state).__name__}"
+        )
     keys = [*own, *(key for key in state if key not in own)]
     skipped = _skipped(keys, skip)
     users: dict[str, list[str]] = {}
@@ -121,7 +126,7 @@ def matched(
     given = {first: [key for key in used if key in state] for first, used in users.items()}
     missing = [first for first, used in given.items() if not used]
     unexpected = [key for key in state if key not in own and key not in skipped]
-    if strict and (missing or unexpected):
+    if as_flag("load_state_dict", "strict", strict) and (missing or unexpected):
         raise CheckpointError(
             f"state does not fit the model: missing {missing}, unexpected {unexpected}"
         )
@@ -157,7 +162,8 @@ def matched(
 
 def _skipped(keys: Sequence[str], patterns: Sequence[str]) -> set[str]:
     """The keys that any pattern fits."""
-    if isinstance(patterns, str) or not all(isinstance(pattern, str) for pattern in patterns):
+    several = isinstance(patterns, Sequence) and not isinstance(patterns, (str, bytes))
+    if not several or not all(isinstance(pattern, str) for pattern in patterns):
         raise ConfigurationError(
             f"skip must be a list of patterns such as ['fc.*'], got {patterns!r}"
         )

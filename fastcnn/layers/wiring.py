@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from fastcnn.arguments import as_sample_shape
+from fastcnn.arguments import as_sample_shape, check_layer_name, is_unicode
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.operations import OPERATIONS
@@ -225,8 +225,10 @@ def Input(shape: Shape, name: str | None = None) -> Value:
     Raises
     ------
     ConfigurationError
-        If the shape is not of positive integers.
+        If the shape is not of positive integers, or the name is not Unicode.
     """
+    if isinstance(name, str) and not is_unicode(name):
+        raise ConfigurationError(f"Input: name {name!r} is not Unicode: it has half a character")
     return Value(as_sample_shape(shape), name, None, 0, next(_serial))
 
 
@@ -247,8 +249,8 @@ def apply(layer: "Layer", inputs: tuple[Any, ...], name: str | None) -> Any:
     if not inputs or (takes is not None and len(inputs) != takes):
         wanted = "one or more" if takes is None else takes
         raise ConfigurationError(f"{kind} takes {wanted} input(s), got {len(inputs)}")
-    if name is not None and (not isinstance(name, str) or not name or "." in name):
-        raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
+    if name is not None:
+        check_layer_name(name)
     try:
         shapes = layer.output_shapes(*(value.shape for value in inputs))
     except ShapeError as error:

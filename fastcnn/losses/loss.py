@@ -193,7 +193,7 @@ def check_settings(loss: Any) -> None:
     ConfigurationError
     """
     make_plain(loss)
-    if loss.reduction not in REDUCTIONS:
+    if not isinstance(loss.reduction, str) or loss.reduction not in REDUCTIONS:
         raise ConfigurationError(
             f"{type(loss).__name__}: reduction must be one of {', '.join(REDUCTIONS)}, got "
             f"{loss.reduction!r}: training needs one number"

@@ -5,8 +5,7 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
-
+from fastcnn.arguments import as_count, as_flag, as_sample_shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import (
     GELU,
@@ -27,6 +26,7 @@ from fastcnn.layers import (
     Tanh,
     init,
 )
+from fastcnn.layers.init import generator_of
 
 #: Images below which :func:`auto_cnn` is small and drops units.
 FEW_SAMPLES = 2_000
@@ -55,7 +55,7 @@ def report_cnn(
     ConfigurationError
         If ``activation`` is not one of the three.
     """
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ConfigurationError(
             f"report_cnn: activation must be one of {sorted(ACTIVATIONS)}, got {activation!r}"
         )
@@ -258,7 +258,10 @@ def airbench(
     ----------
     Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    generator, channels = np.random.default_rng(seed), 8 * input_shape[0]
+    as_sample_shape(input_shape)
+    if not isinstance(widths, (tuple, list)):
+        raise ConfigurationError(f"airbench: widths must be numbers of channels, got {widths!r}")
+    generator, channels = generator_of(seed), 8 * input_shape[0]
     layers: dict[str, Layer] = {
         "whiten": Conv2d(input_shape[0], channels, 2, bias_init=init.Constant(0.0), seed=generator),
         "gelu0": GELU(),
@@ -276,7 +279,7 @@ def airbench(
             layers[f"gelu{index}"] = GELU()
             channels = width
     head = Linear(channels, num_classes, bias=False, seed=generator)
-    if unit_head:
+    if as_flag("airbench", "unit_head", unit_head):
         head.weight[...] /= head.weight.std(ddof=1)
     layers |= {
         "pool": MaxPool2d(3),
@@ -322,11 +325,11 @@ def auto_cnn(
     >>> fastcnn.models.auto_cnn((3, 64, 64), 5, samples=400, seed=0).num_parameters
     98325
     """
-    if len(input_shape) != 3 or min(*input_shape, num_classes, samples) < 1:
-        raise ConfigurationError(
-            f"auto_cnn needs images (C, H, W), classes and samples, got {tuple(input_shape)}, "
-            f"{num_classes} and {samples}"
-        )
+    as_sample_shape(input_shape)
+    for name, number in (("num_classes", num_classes), ("samples", samples)):
+        as_count("auto_cnn", name, number)
+    if len(input_shape) != 3:
+        raise ConfigurationError(f"auto_cnn needs images (C, H, W), got {input_shape}")
     conv, linear = _layers(seed)
     few = samples < FEW_SAMPLES
     channels, side = input_shape[0], min(input_shape[1:])
@@ -357,7 +360,7 @@ def _layers(seed: int | None) -> tuple[Callable[..., Conv2d], Callable[..., Line
     """Makers of convolutions and linear layers, whose weights are drawn one after the other."""
     given: dict[str, Any] = {
         "bias_init": init.Constant(0.0),
-        "seed": np.random.default_rng(seed),
+        "seed": generator_of(seed),
     }
 
     def linear(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:

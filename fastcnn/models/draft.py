@@ -18,6 +18,7 @@ from fastcnn.layers import (
     ReLU,
     init,
 )
+from fastcnn.layers.init import generator_of
 
 #: Of :class:`fastcnn.layers.wiring.Value`.
 Value = Any
@@ -120,4 +121,4 @@ class Draft:
 
 def draft(seed: int | None) -> Draft:
     """A draft whose weights follow from a seed."""
-    return Draft(np.random.default_rng(seed))
+    return Draft(generator_of(seed))

@@ -1,5 +1,6 @@
 """Networks for pictures of some ten pixels a side, in which branches meet."""
 
+from fastcnn.arguments import as_count
 from fastcnn.layers import (
     AvgPool2d,
     Concat,
@@ -44,6 +45,7 @@ def densenet_bc_40(
     Huang, Liu, van der Maaten and Weinberger, "Densely connected convolutional networks",
     arXiv:1608.06993.
     """
+    growth = as_count("densenet_bc_40", "growth", growth)
     d, x = draft(seed), Input(input_shape)
     y = d.conv(x, 2 * growth, bias=False)
     for stage in range(3):

@@ -1,5 +1,6 @@
 """Networks whose output is a picture."""
 
+from fastcnn.arguments import as_count, as_sample_shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Concat, Flatten, Input, MaxPool2d, Model, ReLU, Unflatten
 from fastcnn.models.draft import Draft, Value, draft
@@ -48,6 +49,8 @@ def unet(
     >>> model.output_shape((1, 48, 32))
     (3, 48, 32)
     """
+    as_sample_shape(input_shape)
+    width, levels = as_count("unet", "width", width), as_count("unet", "levels", levels, least=0)
     if len(input_shape) != 3 or any(size % 2**levels for size in input_shape[1:]):
         raise ConfigurationError(
             f"unet: height and width of input_shape must be divisible by {2**levels}, got "
@@ -99,6 +102,7 @@ def autoencoder(
     Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science
     313 (2006), with convolutions.
     """
+    as_sample_shape(input_shape)
     if len(input_shape) != 3 or any(size % 4 for size in input_shape[1:]):
         raise ConfigurationError(
             "autoencoder: height and width of input_shape must be divisible by 4, got "

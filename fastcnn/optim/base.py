@@ -2,6 +2,7 @@
 
 import math
 import sys
+from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,13 +82,10 @@ def check_numbers(optimizer: Any, **bounds: tuple[float, float]) -> None:
         known["eps"] = (0.0, math.inf)
     check_bounds(optimizer, **{**known, **bounds})
     owner = type(optimizer).__name__
-    if hasattr(optimizer, "betas") and len(optimizer.betas) != 2:
-        raise ConfigurationError(f"{owner}: betas must be two numbers, got {optimizer.betas!r}")
-    if not isinstance(optimizer.decoupled_weight_decay, bool):
-        raise ConfigurationError(
-            f"{owner}: decoupled_weight_decay must be True or False, got "
-            f"{optimizer.decoupled_weight_decay!r}"
-        )
+    for each in fields(optimizer):
+        value = getattr(optimizer, each.name)
+        if type(each.default) is bool and type(value) is not bool:
+            raise ConfigurationError(f"{owner}: {each.name} must be True or False, got {value!r}")
 
 
 def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
@@ -98,9 +96,16 @@ def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
     ConfigurationError
     """
     owner = type(settings).__name__
+    defaults = {each.name: each.default for each in fields(settings)}
     for name, (low, high) in bounds.items():
-        given = getattr(settings, name)
-        several = isinstance(given, (tuple, list))
+        given, default = getattr(settings, name), defaults[name]
+        several = isinstance(default, tuple)
+        if isinstance(default, tuple) and not (
+            isinstance(given, (tuple, list)) and len(given) == len(default)
+        ):
+            raise ConfigurationError(
+                f"{owner}: {name} must be {len(default)} numbers, got {given!r}"
+            )
         for index, value in enumerate(given if several else [given]):
             place = f"{name}[{index}]" if several else name
             if not isinstance(value, (int, float)) or isinstance(value, bool):

@@ -178,6 +178,7 @@ class Warmup:
         make_plain(self)
         if not _is_count(self.steps, 0):
             raise ConfigurationError(f"Warmup: steps must be an integer >= 0, got {self.steps!r}")
+        object.__setattr__(self, "then", NAMED.get(self.then))
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """The rising rate, or that of the schedule after it."""

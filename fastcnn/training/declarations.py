@@ -75,7 +75,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
         return  # an object, which is checked where it is taken
     passed = (kind, NoneType) if kind is str else (*PLAIN, NoneType)
     others = [each for each in allowed if each not in passed]
-    if declared.choices and kind is not str and value in declared.choices:
+    word = value if isinstance(value, str) else None
+    if declared.choices and kind is not str and word in declared.choices:
         return
     if declared.choices and kind is str and (not others or isinstance(value, str)):
         if not isinstance(value, str) or value not in declared.choices:

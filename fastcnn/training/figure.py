@@ -51,8 +51,11 @@ def _notebook_figure() -> Any:
 
 
 def literal(text: str) -> str:
-    """A name as matplotlib shows it as it is: between dollars it would read a formula."""
-    return text.replace("$", r"\$")
+    """A name as matplotlib shows it as it is: between dollars it would read a formula.
+
+    It refuses bytes of a name that are not Unicode: these are question marks.
+    """
+    return text.encode(errors="replace").decode().replace("$", r"\$")
 
 
 #: Kinds of files that figures are written as, by the ends of their names.

@@ -22,6 +22,7 @@ from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
+from fastcnn.layers.given import as_model
 from fastcnn.losses import JointLoss, as_loss
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
@@ -216,11 +217,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if o.lr == AUTO:
                 once = partial(fit, deepcopy(model), train)
                 o = replace(o, lr=found_rate(once, o, is_stream(train)))
-            if not isinstance(model, Model):
-                raise ConfigurationError(
-                    "model must be a Model, such as fastcnn.models.report_cnn() or "
-                    f"fastcnn.Sequential(...), got {model!r}"
-                )
+            as_model(model)
             loss, stream = bound_loss(model, o.make_loss()), None
             if isinstance(loss, JointLoss):
                 o = replace(o, loss=loss)

@@ -1,7 +1,6 @@
 """The search for a learning rate: some steps of a rate that grows, and their losses."""
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_number
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.notebook import brief
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
@@ -128,7 +128,9 @@ def search(train_once: Callable[..., Any], lowest: float, highest: float, steps:
     ConfigurationError
         If the bounds are not ones, or the loss falls at no rate.
     """
-    if not 0.0 < lowest < highest < math.inf:
+    lowest = as_number("lr_find", "lowest", lowest)
+    highest = as_number("lr_find", "highest", highest)
+    if not 0.0 < lowest < highest:
         raise ConfigurationError(
             f"lr_find needs 0 < lowest < highest, got lowest={lowest} and highest={highest}"
         )

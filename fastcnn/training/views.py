@@ -39,7 +39,7 @@ def check_tta(tta: str | None) -> None:
     ------
     ConfigurationError
     """
-    if tta is not None and tta not in VIEWS:
+    if tta is not None and not (isinstance(tta, str) and tta in VIEWS):
         raise ConfigurationError(f"tta must be one of {', '.join(VIEWS)}, or None, got {tta!r}")
 
 

@@ -6,7 +6,7 @@ from fastcnn import data
 from fastcnn.analysis.explain import Explanation
 from fastcnn.analysis.explain_figure import explanation_figure
 from fastcnn.analysis.figures import confusion_figure, mistakes_figure, samples_figure
-from fastcnn.training.figure import png
+from fastcnn.training.figure import literal, new_figure, png
 
 #: What matplotlib would read as formulas, the first as a wrong one.
 NAMES = ("$\\frac$", "a$b$c", "one $")
@@ -30,3 +30,9 @@ def test_names_with_dollars_are_no_formulas() -> None:
         text.get_text() for text in confusion_figure(np.eye(3), NAMES).axes[0].get_xticklabels()
     ]
     assert [text.replace(r"\$", "$") for text in labels_shown] == list(NAMES)
+
+
+def test_a_name_of_other_bytes_than_unicode_is_drawn() -> None:
+    figure = new_figure(2.0, 1.0)
+    figure.text(0.1, 0.1, literal("run \udcff $x$"))
+    assert png(figure).startswith(b"\x89PNG")

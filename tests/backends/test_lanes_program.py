@@ -62,9 +62,12 @@ def test_bytes_of_pooling_and_elements() -> None:
     )
     found = costs(fastcnn.plan(model, 16, training=False, threads=1))
     assert found["s: sigmoid"] == Cost(16 * 243, VECTOR * 243, VECTOR * 243)
-    # Outputs and, for each, the place of its maximum.
-    assert found["m: max pooling"] == Cost(16 * 48 * 8, VECTOR * 243, VECTOR * 2 * 48)
+    assert found["m: max pooling"] == Cost(16 * 48 * 8, VECTOR * 243, VECTOR * 48)
     assert found["a: average pooling"] == Cost(16 * 27 * 4, VECTOR * 48, VECTOR * 27)
+    whole = Sequential(*model, Flatten(), Linear(27, 2), input_shape=(3, 9, 9))
+    # Outputs and, for each, the place of its maximum.
+    found = costs(fastcnn.plan(whole, 16, threads=1))
+    assert found["1: max pooling"] == Cost(16 * 48 * 8, VECTOR * 243, VECTOR * 2 * 48)
 
 
 def test_description() -> None:

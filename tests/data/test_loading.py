@@ -3,11 +3,13 @@
 import gzip
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fastcnn import data
 from fastcnn.data import sources
@@ -174,3 +176,20 @@ def test_files_without_their_names(tmp_path: Path) -> None:
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(b"\x1f\x8bdamaged")
     with pytest.raises(DataError, match="corrupt or truncated gzip"):
         data.load("mnist", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_one_picture_is_no_data_set(tmp_path: Path, linked: bool) -> None:
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(path)
+    if linked:
+        (tmp_path / "link.png").symlink_to(path)
+        path = tmp_path / "link.png"
+    with pytest.raises(DataError, match="is one picture: give a folder"):
+        data.load(path)
+
+
+def test_names_of_classes_that_files_cannot_hold() -> None:
+    train, _ = data.load("digits012")
+    with pytest.raises(DataError, match="cannot be the name of a class"):
+        replace(train, classes=("a", "b\udcff", "c"))

@@ -380,3 +380,25 @@ def test_colours_that_a_folder_loses_are_said(
     Image.new("RGB", (16, 16), "red").save(tmp_path / "d" / "b" / "7.png")
     data.read_folder(tmp_path / "d")
     assert "colours read as grey (1 of 16)" in caplog.text
+
+
+def test_copies_of_pictures_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in ("a", "b"):
+            folder = tmp_path / part / label
+            folder.mkdir(parents=True)
+            for index in range(3):
+                pixels = generator.integers(0, 256, (6, 6)).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    data.load(tmp_path)
+    assert "same pixels" not in caplog.text
+    first = (tmp_path / "train" / "a" / "0.png").read_bytes()
+    (tmp_path / "train" / "b" / "copy.png").write_bytes(first)
+    (tmp_path / "test" / "a" / "copy.png").write_bytes(first)
+    data.load(tmp_path)
+    assert (
+        "1 pictures with the same pixels are of two classes, such as train/a/0.png and "
+        "train/b/copy.png" in caplog.text
+    )
+    assert "1 pictures with the same pixels are in the training and in the test part" in caplog.text

@@ -436,6 +436,15 @@ def test_names_of_classes(tmp_path: Path) -> None:
     assert printed.decode() == "|".join([*labels, ""])
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("日本", "net___"), ("1a", "net_1a"), ("int", "net_int"), ("a b", "a_b")]
+)
+def test_any_file_name_gives_an_identifier(tmp_path: Path, file: str, name: str) -> None:
+    model = Sequential(Flatten(), Linear(4, 2, seed=0), input_shape=(1, 2, 2))
+    export_c(model, tmp_path / f"{file}.h")
+    assert f"{name}_predict(" in (tmp_path / f"{file}.h").read_text(encoding="utf-8")
+
+
 def test_what_is_refused(tmp_path: Path) -> None:
     linear = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     for name in ("2net", "a-b", "int", ""):

@@ -8,9 +8,9 @@ import pytest
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import forward
-from fastcnn.interop import import_onnx
+from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.onnx_import import OPERATORS
-from fastcnn.layers import GELU, Sequential
+from fastcnn.layers import GELU, ChannelShuffle, PixelUnshuffle, ReLU, Sequential
 from tests.interop.test_interop import SHAPE, onnx, run
 
 #: GELU as PyTorch writes it, node by node: kind, inputs, output; numbers are constants.
@@ -185,3 +185,24 @@ def test_operators_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "interchange.md").read_text(encoding="utf-8")
     listed = text.split("for constants and shapes only:")[1].split(".")[0]
     assert [word.strip() for word in listed.split(",")] == sorted(OPERATORS)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layers"),
+    [
+        ((3, 8, 8), [PixelUnshuffle(2), ChannelShuffle(3), PixelUnshuffle(2), ChannelShuffle(12)]),
+        ((1, 8, 8), [PixelUnshuffle(2), PixelUnshuffle(2), ChannelShuffle(4)]),
+        ((2, 8, 16), [PixelUnshuffle(2), ChannelShuffle(2), ReLU(), PixelUnshuffle(4)]),
+        ((12, 4, 4), [ChannelShuffle(2), ChannelShuffle(3)]),
+        ((2, 4, 4), [PixelUnshuffle(2), ChannelShuffle(4), PixelUnshuffle(2), ChannelShuffle(2)]),
+    ],
+)
+def test_layers_that_arrange_pixels_one_after_the_other_are_read_back(
+    shape: tuple[int, ...], layers: list[Any], tmp_path: Path
+) -> None:
+    model = Sequential(*layers, input_shape=shape)
+    export_onnx(model, tmp_path / "m.onnx")
+    x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    again = import_onnx(tmp_path / "m.onnx")
+    expected = model.logits(x, backend="im2col")
+    np.testing.assert_array_equal(again.logits(x, backend="im2col"), expected)

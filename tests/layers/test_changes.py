@@ -162,6 +162,7 @@ REFUSED: list[tuple[Callable[[Sequential], Any], str]] = [
     (lambda m: setattr(m, "fc", Linear(100, 2)), "Sequential has nothing called 'fc'"),
     (lambda m: m.layers.update(fc=ReLU), "layer 'fc' must be a Layer"),
     (lambda m: m.layers.update({"a.b": ReLU()}), "non-empty, without dots"),
+    (lambda m: m.layers.update({"a\udcff": ReLU()}), "is not Unicode"),
     (lambda m: m.replace("head", ReLU()), "there is no layer 'head'"),
     (lambda m: m.replace("fc.0", ReLU()), "there is no layer 'fc.0'; there are conv, bn"),
     (lambda m: m.append(ReLU(), "fc"), "there is a layer 'fc' already"),

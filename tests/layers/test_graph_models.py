@@ -363,3 +363,9 @@ def test_definitions_that_do_not_fit_are_refused(changes: dict[str, Any], messag
     definition = to_definition(Model(x, Conv2d(1, 2, 3)(x, name="conv")))
     with pytest.raises(ConfigurationError, match=message):
         from_definition(definition | changes)
+
+
+def test_a_name_of_an_input_that_files_cannot_hold() -> None:
+    assert Input((3,), name="input.1").shape == (3,)
+    with pytest.raises(ConfigurationError, match="is not Unicode"):
+        Input((3,), name="a\udcff")

@@ -64,6 +64,7 @@ def test_samples_that_do_not_fit(layer: Layer, shape: tuple[int, ...], message: 
         (lambda: GroupNorm(0, 4), "num_groups must be a positive integer"),
         (lambda: InstanceNorm2d(3, track_running_stats=True), "track_running_stats=True"),
         (lambda: LocalResponseNorm(0), "size must be a positive integer"),
+        (lambda: LocalResponseNorm(2**40), "of at most 65,536, got 1099511627776"),
         (lambda: LocalResponseNorm(3, beta=np.nan), "beta must be a finite number"),
         (lambda: Softmax(0), "dim must be an integer, and not 0"),
         (lambda: LogSoftmax(1.5), "LogSoftmax: dim must be an integer"),

@@ -33,8 +33,7 @@ def _divisors(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
 def _window_sums(values: np.ndarray, size: int, before: int) -> np.ndarray:
     """Sums over ``size`` channels, of which the first is ``before`` channels back."""
     channels, sums = values.shape[1], np.zeros_like(values)
-    for shift in range(-before, size - before):
+    for shift in range(max(-before, 1 - channels), min(size - before, channels)):
         first, last = max(0, -shift), min(channels, channels - shift)
-        if first < last:
-            sums[:, first:last] += values[:, first + shift : last + shift]
+        sums[:, first:last] += values[:, first + shift : last + shift]
     return sums

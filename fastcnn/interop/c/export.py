@@ -15,6 +15,7 @@ from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
 from fastcnn.interop.inference_plan import Plan, gives_classes, in_comment, make_plan
 from fastcnn.layers import Model
+from fastcnn.layers.given import as_model
 
 #: C's own words, which no identifier may be.
 RESERVED = """
@@ -101,7 +102,7 @@ def export_c(
     """
     path = Path(path)
     name = _checked_name(path.stem if name is None else name, given=name is not None)
-    preprocessing = model.preprocessing
+    preprocessing = as_model(model).preprocessing
     in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
     plan = make_plan(model, input_in_memory=in_memory or calibration is not None)
     if classes is not None and len(classes) != plan.steps[-1].size:
@@ -136,7 +137,8 @@ def _constant_bytes(code: str) -> int:
 def _checked_name(name: str, *, given: bool) -> str:
     if not given:
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
-        name = f"net_{name}" if not name or name[0].isdigit() or name in RESERVED.split() else name
+        is_word = re.match("[A-Za-z]", name) and name not in RESERVED.split()
+        name = name if is_word else f"net_{name}"
     if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII) or name in RESERVED.split():
         raise ConfigurationError(f"name must be a C identifier, got {name!r}")
     return name

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import STRIP, share
+from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
@@ -40,8 +40,10 @@ from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9), window_tile.sized(4)
-WINDOW = window_tile.sized(0)
+WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9, 1), window_tile.sized(4, 1)
+WINDOW = window_tile.sized(0, 1)
+LARGEST_OF_NINE, LARGEST_OF_FOUR = window_tile.sized(9, 0), window_tile.sized(4, 0)
+LARGEST = window_tile.sized(0, 0)
 #: Windows by which their pixels are asked for beforehand.
 AHEAD = 48
 #: Floats of a block's map above which the last-level cache does not keep it for its reader.
@@ -50,13 +52,13 @@ FITS_CACHE = 4 * 1024 * 1024
 
 @linked
 def max_pool(A, T, r, block, slot, part, parts):
-    """Maximum over windows; M receives the winner's place in its window.
+    """Maximum over windows; M, unless it is negative, receives the winner's place in its window.
 
     With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
+    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
     size, windows, rectified = r[TAPS], T[r[TAP_TABLE] :], r[RELU]
     positions, places = r[POSITIONS], T[r[Y_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
@@ -68,7 +70,14 @@ def max_pool(A, T, r, block, slot, part, parts):
                 later, later_x = later - positions, x + r[X_CHANNEL]
             ask = later_x, min(later, positions - 1) * size
             rest = A, x, windows, p * size, size, *ask, A, y + at, A, m + at, rectified
-            if size == 9:
+            if m0 < 0:
+                if size == 9:
+                    LARGEST_OF_NINE(*rest)
+                elif size == 4:
+                    LARGEST_OF_FOUR(*rest)
+                else:
+                    LARGEST(*rest)
+            elif size == 9:
                 WINDOW_OF_NINE(*rest)
             elif size == 4:
                 WINDOW_OF_FOUR(*rest)
@@ -194,7 +203,8 @@ def _windows(r: Row) -> int:
 
 def _max_pool(r: Row) -> Cost:
     read = r[L.CHANNELS] * distinct(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS]))
-    return r.cost(r.elements * (r[L.TAPS] - 1), read, 2 * r.elements)
+    written = r.elements * (1 if r[L.M] < 0 else 2)
+    return r.cost(r.elements * (r[L.TAPS] - 1), read, written)
 
 
 def _max_pool_backward(r: Row) -> Cost:

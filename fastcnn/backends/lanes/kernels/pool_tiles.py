@@ -19,10 +19,11 @@ from fastcnn.codegen.simd import (
 LATER = 96
 
 
-@tile(1)
+@tile(2)
 def window_tile(
     at: Emitter,
     K: int,
+    wins: int,
     X: Any,
     x0: Any,
     windows: Any,
@@ -40,11 +41,14 @@ def window_tile(
 
     The list has K entries from ``first`` on, or if K is 0, ``count``. The first of equal ones wins.
     If ``rectified``, what is not above 0 has no winner, -1. The window that begins at entry
-    ``later`` is asked for, from ``later_x`` on.
+    ``later`` is asked for, from ``later_x`` on. If ``wins`` is 0, none of that is done: only the
+    largest is stored.
     """
     builder = at.builder
 
     def ask(k: Any) -> None:
+        if not wins:
+            return
         place = at.table(windows, builder.add(later, k))
         emit_prefetch(builder, at.pointer(X, builder.add(later_x, place)))
 
@@ -67,12 +71,14 @@ def window_tile(
 
         initial = [constant(1.0), pixel(at.index(0)), constant(0.0)]
         _, best, winner = at.loop(at.index(1), count, initial, step)
+    emit_store(builder, best, at.pointer(Y, y0))
+    if not wins:
+        return
     # Nothing is below or equal NaN.
     floor = builder.select(
         builder.icmp_signed("!=", rectified, at.index(0)), constant(0.0), constant(float("nan"))
     )
     closed = builder.fcmp_ordered("<=", best, floor)
-    emit_store(builder, best, at.pointer(Y, y0))
     emit_store(builder, builder.select(closed, constant(-1.0), winner), at.pointer(M, m0))
 
 

@@ -114,9 +114,8 @@ class ChannelMaps(ChannelValues):
 
     def _max_pool(self, group: Group, what: str) -> None:
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = planner.like(y, passing=True)
         windows, _ = pool_offsets(group, x, y)
-        planner.emit(f"{group.node.name}: {what}", winner_row(planner, x, y, winners, windows))
+        planner.emit(f"{group.node.name}: {what}", winner_row(planner, x, y, None, windows))
 
     def normalised(self, group: Group) -> None:
         """Normalisation within samples."""

@@ -307,8 +307,10 @@ class Forward(SampleNormForward):
 
     def _max_pool(self, group: Group, what: str) -> None:
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        winners = planner.like(y, passing=planner.winners_pass(group))
-        self.winners[group.target] = winners
+        winners = None
+        if planner.backward:
+            winners = planner.like(y, passing=planner.winners_pass(group))
+            self.winners[group.target] = winners
         windows, _ = pool_offsets(group, x, y)
         values = winner_row(planner, x, y, winners, windows)
         values[L.RELU] = is_rectified(planner, group.source)

@@ -192,13 +192,14 @@ def _window_offsets(
 
 
 def winner_row(
-    planner: Planner, x: Buffer, y: Buffer, winner: Buffer, offsets: np.ndarray
+    planner: Planner, x: Buffer, y: Buffer, winner: Buffer | None, offsets: np.ndarray
 ) -> np.ndarray:
-    """The row of a maximum over windows."""
+    """The row of a maximum over windows, and of its place in each, if somebody asks for that."""
+    places = {"m": -1} if winner is None else winner.columns("m")
     return row(
         L.K_MAX_POOL,
         **_window_columns(planner, x, y),
-        **winner.columns("m"),
+        **places,
         taps=offsets.shape[1],
         tap_table=planner.table(offsets),
     )

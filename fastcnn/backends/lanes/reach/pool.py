@@ -14,6 +14,8 @@ def max_pool(r: Reach) -> Touches:
     windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
     yield arena("X", channels_of(r, L.X, L.X_CHANNEL, windows))
     for place, what in ((L.Y, "Y"), (L.M, "M")):
+        if place == L.M and r[L.M] < 0:
+            continue
         outputs = r.entries(L.Y_TABLE, positions)
         yield arena(what, channels_of(r, place, L.Y_CHANNEL, outputs))
 

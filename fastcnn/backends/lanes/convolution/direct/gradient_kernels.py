@@ -65,8 +65,8 @@ MANY = 9
 TILE_4X6 = grid_gradient_tile.sized(4, 6, 1, 1)
 TILE_4X5 = grid_gradient_tile.sized(4, 5, 1, 1)
 TILE_2X9_OF_3 = grid_gradient_tile.sized(2, 9, 3, 0)
-TILE_4X5_OF_5 = grid_gradient_tile.sized(4, 5, 5, 0)
-TILE_3X7_OF_7 = grid_gradient_tile.sized(3, 7, 7, 0)
+TILE_4X5_OF_5 = grid_gradient_tile.sized(4, 5, 5, 1)
+TILE_3X7_OF_7 = grid_gradient_tile.sized(3, 7, 7, 1)
 TILE_2X9 = grid_gradient_tile.sized(2, 9, 1, 0)
 TILE_1X9 = grid_gradient_tile.sized(1, 9, 1, 0)
 POOLED_TILE_2X9_OF_3 = pooled_gradient_tile.sized(2, 9, 3)
@@ -211,9 +211,9 @@ def add_grid(
     """Sums of products over a grid of pixels, of some taps and channels.
 
     The grid goes in parts that stay in the first-level cache for all taps. What is needed LATER,
-    unless it is negative, is asked for meanwhile: by each tile of taps a grid of vectors, LROW
-    floats from row to row, and by the next one that at its right. Tiles of runs also make the sums
-    of D.
+    or of D if it is negative, is asked for meanwhile: by each tile of taps a grid of vectors, LROW
+    floats from row to row, and by the next one that at its right, or of the next channel of D.
+    Tiles of runs also make the sums of D.
     """
     across, down = columns, rows
     if tap_end - tap > MANY:
@@ -222,7 +222,10 @@ def add_grid(
     for h in range(0, rows, down):
         for w in range(0, columns, across):
             dp, xp = d + h * drow + w * LANES, x + h * xrow + w * xstep
-            place = later + h * lrow + w * LANES if later >= 0 else xp
+            nearby, asked = dp + across * LANES, 0
+            if w + across >= columns:
+                nearby = d + (h + down) * drow
+            place = later + h * lrow + w * LANES if later >= 0 else nearby
             grid = min(down, rows - h), min(across, columns - w)
             sources = D, dp, stride, drow, X, xp, xrow, xstep, *grid, tap_table
             t = tap
@@ -252,8 +255,11 @@ def add_grid(
                 else:
                     TILE_3X7_OF_7(*sources, *rest)
                     t += 7
+                asked += 1
                 if later >= 0:
                     place += columns * LANES
+                else:
+                    place = nearby + asked * stride if asked < channels else xp
 
 
 @linked

@@ -1,0 +1,140 @@
+"""Arguments of the wrong kind are refused by name, where they would be ignored or end in Python."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
+from fastcnn.analysis.explain import fgsm, occlusion, saliency
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop import export_onnx, save_state
+from fastcnn.interop.c.export import export_c
+from fastcnn.optim import SGD, Adam, Muon, RMSprop, Warmup
+
+X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2
+
+
+def model() -> Sequential:
+    return Sequential(Flatten(), Linear(36, 2, seed=0), input_shape=(1, 6, 6))
+
+
+class Estimator:
+    model_ = model()
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [("net.safetensors", "fastcnn.load"), (Estimator(), "model_"), (None, "Sequential")],
+)
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda given: fastcnn.fit(given, (X, Y)),
+        lambda given: fastcnn.evaluate(given, (X, Y)),
+        lambda given: fastcnn.gradients(given, X, Y),
+        lambda given: fastcnn.input_gradient(given, X, Y),
+        lambda given: fastcnn.compare_backends(given, X, Y),
+        fastcnn.session,
+        fastcnn.plan,
+        lambda given: saliency(given, X),
+        lambda given: fgsm(given, X, Y, 0.1),
+        lambda given: fastcnn.transfer.replace_head(given, 3),
+        lambda given: export_onnx(given, "a.onnx"),
+        lambda given: export_c(given, "a.h"),
+        lambda given: save_state(given, "a.safetensors"),
+    ],
+)
+def test_what_is_not_a_model(call: Callable[[Any], Any], given: Any, hint: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"model must be a Model.*{hint}"):
+        call(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("bias", lambda value: Conv2d(1, 1, 1, bias=value)),
+        ("bias", lambda value: Linear(1, 1, value)),
+        ("affine", lambda value: BatchNorm2d(1, affine=value)),
+        ("track_running_stats", lambda value: BatchNorm2d(1, track_running_stats=value)),
+        ("weight", lambda value: BatchNorm2d(1, weight=value)),
+        ("elementwise_affine", lambda value: LayerNorm(1, elementwise_affine=value)),
+        ("trainable", lambda value: Scale(trainable=value)),
+        ("nesterov", lambda value: SGD(momentum=0.9, nesterov=value)),
+        ("centered", lambda value: RMSprop(centered=value)),
+        ("nesterov", lambda value: Muon(nesterov=value)),
+        ("training", lambda value: fastcnn.gradients(model(), X, Y, training=value)),
+        ("strict", lambda value: model().load_state_dict(model().state_dict(), strict=value)),
+    ],
+)
+@pytest.mark.parametrize("value", ["False", None, 2, np.zeros(3)])
+def test_flags_are_true_or_false(name: str, make: Callable[[Any], Any], value: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} must be True or False"):
+        make(value)
+
+
+@pytest.mark.parametrize("dtype", [int, np.float16, None, [], ">f4", "x"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda dtype: Linear(1, 1, dtype=dtype),
+        lambda dtype: BatchNorm2d(1, dtype=dtype),
+        lambda dtype: LayerNorm(1, dtype=dtype),
+        lambda dtype: PReLU(dtype=dtype),
+        lambda dtype: model().to(dtype),
+    ],
+)
+def test_parameters_are_float32_or_float64(make: Callable[[Any], Any], dtype: Any) -> None:
+    with pytest.raises(ConfigurationError, match="dtype must be float32 or float64"):
+        make(dtype)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "x", np.zeros(3)])
+def test_seeds(seed: Any) -> None:
+    for make in (
+        lambda: Linear(1, 1, seed=seed),
+        lambda: fastcnn.models.lenet5(seed=seed),
+        lambda: model().initialize(fastcnn.layers.init.Normal(0.1), seed=seed),
+    ):
+        with pytest.raises(ConfigurationError, match="seed must be an integer"):
+            make()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: SGD(lr=(0.1, 0.2)), r"lr must be a number, got \(0.1, 0.2\)"),  # type: ignore[arg-type]
+        (lambda: Adam(betas=0.9), "betas must be 2 numbers"),  # type: ignore[arg-type]
+        (lambda: Warmup(3, "x"), "schedule must be one of"),  # type: ignore[arg-type]
+        (lambda: model().summary(6), "input_shape must be a tuple of positive integers"),
+        (lambda: model().output_shape((1, 6.5, 6)), "input_shape must be a tuple"),  # type: ignore[arg-type]
+        (lambda: model().features(X, 1), "layers must be a name or a list of names"),  # type: ignore[arg-type]
+        (lambda: model().load_state_dict("net.safetensors"), "state must be a dictionary"),  # type: ignore[arg-type]
+        (lambda: model().logits(X, backend=np.zeros(2)), "backend must be one of"),  # type: ignore[arg-type]
+        (lambda: fastcnn.gradients(model(), X, Y, loss=""), "loss must be one of"),
+        (lambda: fastcnn.models.unet(2, width=1.5), "width must be a positive integer"),  # type: ignore[arg-type]
+        (lambda: fastcnn.models.auto_cnn(8, 2, 10), "input_shape must be a tuple"),  # type: ignore[arg-type]
+        (lambda: fastcnn.lr_find(model(), (X, Y), lowest="x"), "lowest must be a finite number"),
+        (lambda: fgsm(model(), X, Y, 0.1, bounds=(1, 0)), "least and the largest"),
+        (lambda: fgsm(model(), X, Y, "x"), "epsilon must be a finite number"),  # type: ignore[arg-type]
+        (lambda: occlusion(model(), X, value=float("nan")), "value must be a finite number"),
+        (lambda: fastcnn.compare_backends(model(), X, Y, repeats=0), "repeats must be a positive"),
+        (lambda: fastcnn.data.Augment(flip=np.zeros(2)), "flip must be"),  # type: ignore[arg-type]
+    ],
+)
+def test_the_message_says_what_is_accepted(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+def test_a_warm_up_takes_a_schedule_by_its_name() -> None:
+    assert Warmup(3, "cosine") == Warmup(3, fastcnn.optim.Cosine())  # type: ignore[arg-type]
+
+
+def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError):
+        export_onnx("net", tmp_path / "a.onnx")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
