@@ -8,7 +8,7 @@ Networks, section 4.1).
 """
 
 from fractions import Fraction
-from functools import cache
+from functools import cache, reduce
 from math import prod
 from typing import NamedTuple
 
@@ -87,12 +87,15 @@ def _with_roots(roots: list[Fraction]) -> list[Fraction]:
     return list(found)
 
 
-def factors(matrix: Matrix) -> tuple[Matrix, Matrix]:
-    """Two sparser matrices ``(second, first)`` whose product a matrix is.
+def factors(matrix: Matrix) -> tuple[Matrix, ...]:
+    """Sparser matrices, the last to be applied first, whose product a matrix is.
 
     The rows of two opposite points differ in the signs of every other column: they are the sum and
     the difference of two rows. In a transposed matrix these are columns.
     """
+    for found in (_EXACT_INPUT, _EXACT_INPUT_TRANSPOSED):
+        if np.array_equal(reduce(np.matmul, found), matrix):
+            return found
     rows = _paired(matrix)
     if rows is not None:
         return rows
@@ -127,6 +130,46 @@ def _paired(matrix: Matrix) -> tuple[Matrix, Matrix] | None:
         i += 1
     return (second, first) if found else None
 
+
+#: Factors of the input's matrix at the points ``EXACT``: differences of pixels, sums of these, and
+#: sums and differences for 1 and -1. Of 14 vector operations instead of 20, eight are additions,
+#: which a Zen 5 does at the same time as multiplications.
+_EXACT_INPUT = (
+    np.array([[1, 0, 0, 0, 0, 0],
+              [0, 1, 1, 0, 0, 0],
+              [0, 1, -1, 0, 0, 0],
+              [0, 0, 0, 1, 0, 0],
+              [0, 0, 0, 0, 1, 0],
+              [0, 0, 0, 0, 0, 1]], np.float64),
+    np.array([[1, 1.5, 1, 0, 0, 0],
+              [1, 0, 0, 0, 0, 1.5],
+              [0, 1, 0, 0, 1.5, 0],
+              [1, 2, 0, 0, 0, 0],
+              [1, -0.5, 0, 0, 0, 0],
+              [1.5, -1, 0, 1, 0, 0]]),
+    np.array([[0, 0, -1, 0, 1, 0],
+              [0, -1, 0, 1, 0, 0],
+              [1, 0, -1, 0, 0, 0],
+              [0, 0, 0, -1, 0, 1],
+              [0, 0, 1, 0, 0, 0],
+              [0, 0, 0, 1, 0, 0]], np.float64),
+)  # fmt: skip
+#: Those of its transpose.
+_EXACT_INPUT_TRANSPOSED = (
+    np.array([[1, 0, 0, 0, 0, 0],
+              [0, 0, 1, 0, 0, 0],
+              [-2, -1, 0, 0, 1.5, 0],
+              [0, 0, -1, 1.5, 0, -1],
+              [1, 1, 0, 0, 0, 0],
+              [0, 0, 0, 0, 0, 1]]),
+    np.array([[1, 0, 0, 0, 0, 0],
+              [0, 1, 0, 1, 1, 1.5],
+              [-1.5, 0, -1, -2, 0.5, 1],
+              [0, 1, 0, 0, 0, 0],
+              [0, 0, 1, 0, 0, 0],
+              [0, 0, 0, 0, 0, 1]]),
+    _EXACT_INPUT[0].T,
+)  # fmt: skip
 
 #: Share of the direct sum's products up to which transforms pay.
 MOST_PRODUCTS = 0.7

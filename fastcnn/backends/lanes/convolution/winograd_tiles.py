@@ -9,13 +9,17 @@ from fastcnn.codegen.simd import constant, emit_fma, emit_load, emit_store
 
 
 def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
-    """A linear combination of vectors; terms of factor 1 come first, so that none is negated."""
+    """A linear combination of vectors.
+
+    Terms of factor 1 come first, or else of -1, whose sign goes into the multiplication after it.
+    """
     total = None
-    for factor, value in sorted(zip(factors, values, strict=True), key=lambda pair: pair[0] != 1):
-        if factor == 0:
-            continue
-        if total is None:
-            total = value if factor == 1 else builder.fmul(value, constant(factor))
+    terms = [pair for pair in zip(factors, values, strict=True) if pair[0] != 0]
+    for factor, value in sorted(terms, key=lambda pair: (pair[0] != 1, pair[0] != -1)):
+        if total is None and factor == 1:
+            total = value
+        elif total is None:
+            total = builder.fneg(value) if factor == -1 else builder.fmul(value, constant(factor))
         elif factor == 1:
             total = builder.fadd(total, value)
         elif factor == -1:
@@ -36,6 +40,19 @@ def emit_both_ways(builder: Any, matrix: Matrix, tile: list[list[Any]]) -> list[
     """``matrix @ tile @ matrix.T`` of a tile of vectors."""
     columns = [emit_product(builder, matrix, list(column)) for column in zip(*tile, strict=True)]
     return [emit_product(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
+
+
+def store_both_ways(
+    at: Emitter, matrix: Matrix, tile: list[list[Any]], Y: Any, y0: Any, step: Any
+) -> None:
+    """Store ``matrix @ tile @ matrix.T``, numbers ``step`` floats apart.
+
+    Row by row: what is stored needs no register any more.
+    """
+    columns = [emit_product(at.builder, matrix, list(column)) for column in zip(*tile, strict=True)]
+    for i, row in enumerate(zip(*columns, strict=True)):
+        made = emit_product(at.builder, matrix, list(row))
+        store_all(at, made, Y, at.offset(y0, i * len(made), step), step)
 
 
 def load_all(at: Emitter, count: int, X: Any, x0: Any, step: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """Tiles of the gradient of transformed weights; see gradient_kernels.py.
 
-Rows of transforms are emitted one after the other, each from the pixels, so that threads may share
-the six of a tile: a row's bits do not depend on which others are made.
+Threads may share the six rows of a tile's transforms: a row's bits do not depend on which others
+are made.
 """
 
 from typing import Any
@@ -9,9 +9,10 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
-    emit_combination,
     emit_product,
+    load_all,
     store_all,
+    store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -50,20 +51,27 @@ def _emit_rows(
     """
     builder = at.builder
     down, along = steps
-    for i, factors in enumerate(matrix.tolist()):
-        wanted = builder.and_(
-            builder.icmp_signed("<=", first, at.index(i)),
-            builder.icmp_signed("<", at.index(i), last),
-        )
-        with builder.if_then(wanted):
-            rows = [k for k, factor in enumerate(factors) if factor]
-            values = []
-            for j in range(matrix.shape[1]):
-                places = [at.offset(at.offset(x0, k, down), j, along) for k in rows]
-                pixels = [emit_load(builder, at.pointer(X, place)) for place in places]
-                values.append(emit_combination(builder, [factors[k] for k in rows], pixels))
-            place = at.offset(v0, i * SIDE, PIXEL)
-            store_all(at, emit_product(builder, matrix, values), V, place, PIXEL)
+    side = matrix.shape[1]
+
+    def pixels() -> list[list[Any]]:
+        return [load_all(at, side, X, at.offset(x0, i, down), along) for i in range(side)]
+
+    whole = builder.icmp_signed("==", builder.sub(last, first), at.index(SIDE))
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            store_both_ways(at, matrix, pixels(), V, v0, PIXEL)
+        with otherwise:
+            for i in range(SIDE):
+                wanted = builder.and_(
+                    builder.icmp_signed("<=", first, at.index(i)),
+                    builder.icmp_signed("<", at.index(i), last),
+                )
+                with builder.if_then(wanted):
+                    # LLVM leaves out what the other rows would need.
+                    columns = zip(*pixels(), strict=True)
+                    values = [emit_product(builder, matrix, list(column))[i] for column in columns]
+                    row = emit_product(builder, matrix, values)
+                    store_all(at, row, V, at.offset(v0, i * SIDE, PIXEL), PIXEL)
 
 
 @tile(0)

@@ -51,18 +51,11 @@ def both_ways(matrix: Matrix) -> int:
     return sum(matrix.shape) * operations(matrix)
 
 
-def _row_by_row(matrix: Matrix) -> int:
-    """The same where each row of the result combines rows of the tile again."""
-    nonzero = matrix != 0
-    combinations = int(nonzero.sum() + (nonzero & (abs(matrix) != 1)).sum()) - len(matrix)
-    return matrix.shape[1] * combinations + len(matrix) * operations(matrix)
-
-
 def _transforms(stride: int) -> tuple[Transform, int, int]:
     """The transform, and operations for a tile of an input channel and of an output channel."""
     if stride == 1:
         outputs = both_ways(MATRICES.output) + OUTPUTS * OUTPUTS
-        return TRANSFORMS[1], _row_by_row(MATRICES.input), outputs
+        return TRANSFORMS[1], both_ways(MATRICES.input), outputs
     down, sums = operations(EVEN.output), OUTPUTS * (3 * OUTPUTS + EVENS)
     inputs = both_ways(EVEN.input) + 2 * ODDS * operations(EVEN.input)
     return TRANSFORMS[2], inputs, (2 * OUTPUTS + EVENS) * down + sums
@@ -119,8 +112,8 @@ def strided_adjoint(r: Row) -> Cost:
 def gradient(r: Row) -> Cost:
     """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
-    flops = 2 * PRODUCTS * inputs * outputs + _row_by_row(MATRICES.input) * inputs
-    flops += _row_by_row(MATRICES.output.T) * outputs
+    flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.input) * inputs
+    flops += both_ways(MATRICES.output.T) * outputs
     pixels = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
     if r[L.OUT]:
         return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)

@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     emit_both_ways,
     load_all,
     store_all,
+    store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -50,8 +51,7 @@ def transform_tile(
             place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
             emit_prefetch(at.builder, at.pointer(X, place), level=3)
     pixels = [load_all(at, side, X, at.offset(x0, i, xrow), LANES) for i in range(side)]
-    rows = emit_both_ways(at.builder, matrix, pixels)
-    store_all(at, [value for row in rows for value in row], V, v0, step)
+    store_both_ways(at, matrix, pixels, V, v0, step)
 
 
 @tile(2)
@@ -164,14 +164,29 @@ def store_outputs(
 ) -> None:
     """Store the first rows and columns, and the others to a spare place."""
     rows, columns, spare = sizes
-    places, summands = [], []
-    for i, values in enumerate(outputs):
-        for j, value in enumerate(values):
-            place = at.offset(at.offset(y0, i, yrow), j, LANES)
-            places.append((value, place_inside(at, i, j, rows, columns, place, spare)))
-            summand = at.offset(place, 1, met)
-            summands.append(place_inside(at, i, j, rows, columns, summand, spare))
-    emit_outputs(at, places, Y, at.index(0), relu, met, summands)
+
+    def emit(whole: bool) -> None:
+        places, summands = [], []
+        for i, values in enumerate(outputs):
+            for j, value in enumerate(values):
+                place = at.offset(at.offset(y0, i, yrow), j, LANES)
+                summand = at.offset(place, 1, met)
+                if not whole:
+                    place = place_inside(at, i, j, rows, columns, place, spare)
+                    summand = place_inside(at, i, j, rows, columns, summand, spare)
+                places.append((value, place))
+                summands.append(summand)
+        emit_outputs(at, places, Y, at.index(0), relu, met, summands)
+
+    whole = at.builder.and_(
+        at.builder.icmp_signed(">=", rows, at.index(OUTPUTS)),
+        at.builder.icmp_signed(">=", columns, at.index(OUTPUTS)),
+    )
+    with at.builder.if_else(whole) as (then, otherwise):
+        with then:
+            emit(True)
+        with otherwise:
+            emit(False)
 
 
 @tile(0)
@@ -223,8 +238,7 @@ def store_windows(
 @tile(0)
 def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
     """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
-    rows = emit_both_ways(at.builder, MATRICES.weight, load_kernels(at, P, places, p0))
-    store_all(at, [value for row in rows for value in row], U, u0, step)
+    store_both_ways(at, MATRICES.weight, load_kernels(at, P, places, p0), U, u0, step)
 
 
 def load_kernels(at: Emitter, P: Any, places: Any, p0: Any) -> list[list[Any]]:
@@ -248,5 +262,4 @@ def weight_gradient_tile(
     """The gradients of the 9 weights of 16 kernels from those of their 36 products."""
     flat = load_all(at, PRODUCTS, E, e0, estep)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
-    rows = emit_both_ways(at.builder, MATRICES.weight.T, sums)
-    store_all(at, [value for row in rows for value in row], G, g0, gstep)
+    store_both_ways(at, MATRICES.weight.T, sums, G, g0, gstep)

@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_load
+from fastcnn.codegen.simd import LANES, emit_load, emit_store
 
 #: Rows and columns of pixels that neighbouring tiles share.
 SHARED = SIDE - OUTPUTS
@@ -66,29 +66,48 @@ def adjoint_output_tile(
     flat = load_all(at, PRODUCTS, S, s0, step)
     along = [emit_product(builder, matrix, flat[j::SIDE]) for j in range(SIDE)]
     bias = at.bias(B, b0, 1)[0]
-    # Row by row: what is stored needs no register any more.
-    for i in range(SIDE):
-        pixels = emit_product(builder, matrix, [column[i] for column in along])
-        at_left = at.offset(c0, SHARED * i, LANES)
-        above = at.offset(r0, i if i < SHARED else i - OUTPUTS, rrow)
-        for j, value in enumerate(load_all(at, SHARED, C, at_left, LANES)):
-            pixels[j] = builder.fadd(pixels[j], value)
-        store_all(at, pixels[OUTPUTS:], C, at_left, LANES)
-        if i < SHARED:
-            for j, value in enumerate(load_all(at, OUTPUTS, R, above, LANES)):
+
+    def emit(whole: bool) -> None:
+        # Row by row: what is stored needs no register any more.
+        for i in range(SIDE):
+            pixels = emit_product(builder, matrix, [column[i] for column in along])
+            at_left = at.offset(c0, SHARED * i, LANES)
+            above = at.offset(r0, i if i < SHARED else i - OUTPUTS, rrow)
+            for j, value in enumerate(load_all(at, SHARED, C, at_left, LANES)):
                 pixels[j] = builder.fadd(pixels[j], value)
-        if i >= OUTPUTS:
-            store_all(at, pixels[:OUTPUTS], R, above, LANES)
-            continue
-        places = []
-        for j in range(OUTPUTS):
-            place = at.offset(at.offset(y0, i, yrow), j, LANES)
-            for low, number in ((top, i), (left, j)):
-                outside = builder.icmp_signed("<", at.index(number), low)
-                place = builder.select(outside, spare, place)
-            place = place_inside(at, i, j, rows, columns, place, spare)
-            places.append((builder.fadd(pixels[j], bias), place))
-        emit_outputs(at, places, Y, at.index(0), relu, masked)
+            store_all(at, pixels[OUTPUTS:], C, at_left, LANES)
+            if i < SHARED:
+                for j, value in enumerate(load_all(at, OUTPUTS, R, above, LANES)):
+                    pixels[j] = builder.fadd(pixels[j], value)
+            if i >= OUTPUTS:
+                store_all(at, pixels[:OUTPUTS], R, above, LANES)
+                continue
+            places = []
+            for j in range(OUTPUTS):
+                place = at.offset(at.offset(y0, i, yrow), j, LANES)
+                if not whole:
+                    for low, number in ((top, i), (left, j)):
+                        outside = builder.icmp_signed("<", at.index(number), low)
+                        place = builder.select(outside, spare, place)
+                    place = place_inside(at, i, j, rows, columns, place, spare)
+                places.append((builder.fadd(pixels[j], bias), place))
+            if whole:
+                for value, place in places:
+                    emit_store(builder, value, at.pointer(Y, place))
+            else:
+                emit_outputs(at, places, Y, at.index(0), relu, masked)
+
+    # Most tiles lie inside, and their pixels are neither rectified nor masked.
+    plain = builder.icmp_signed("==", builder.or_(relu, masked), at.index(0))
+    for low in (top, left):
+        plain = builder.and_(plain, builder.icmp_signed("<=", low, at.index(0)))
+    for high in (rows, columns):
+        plain = builder.and_(plain, builder.icmp_signed(">=", high, at.index(OUTPUTS)))
+    with builder.if_else(plain) as (then, otherwise):
+        with then:
+            emit(True)
+        with otherwise:
+            emit(False)
 
 
 @tile(0)
