@@ -152,7 +152,7 @@ def _accumulate_grid(
 
         def pixel(w: Any, sums: list[Any]) -> list[Any]:
             along = builder.mul(w, at.index(LANES))
-            vectors = [emit_load(builder, at.pointer(output, along)) for output in outputs]
+            vectors = [emit_load(builder, at.pointer(d, along)) for d in outputs]
             for place in wanted:
                 emit_prefetch(builder, at.pointer(place, along))
             updated = list(sums)
@@ -160,9 +160,11 @@ def _accumulate_grid(
             for t, pointer in enumerate(pointers):
                 x = emit_load(builder, pointer)
                 for c, vector in enumerate(vectors):
-                    updated[c * TB + t] = emit_fma(builder, x, vector, sums[c * TB + t])
+                    i = c * TB + t
+                    updated[i] = emit_fma(builder, x, vector, sums[i])
             for c, vector in enumerate(vectors if SUMS else []):
-                updated[CB * TB + c] = builder.fadd(sums[CB * TB + c], vector)
+                i = CB * TB + c
+                updated[i] = builder.fadd(sums[i], vector)
             return updated
 
         return at.loop(at.index(0), columns, state, pixel)
