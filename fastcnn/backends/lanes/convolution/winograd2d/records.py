@@ -1,5 +1,7 @@
 """Costs and records of F(4x4, 3x3): the products and additions that it really does."""
 
+from functools import partial
+
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
 from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
@@ -109,29 +111,19 @@ def strided_adjoint(r: Row) -> Cost:
     return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
 
 
-def gradient(r: Row) -> Cost:
+def gradient(r: Row, stride: int) -> Cost:
     """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
-    flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.input) * inputs
-    flops += both_ways(MATRICES.output.T) * outputs
-    pixels = OUTPUTS * OUTPUTS * tiles * (inputs + outputs)
-    if r[L.OUT]:
-        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
-    back = _back(1) * inputs * outputs * r.blocks
-    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
-
-
-def strided_gradient(r: Row) -> Cost:
-    """The cost of one block's gradient with stride 2."""
-    inputs, outputs, tiles = _tiles(r)
-    transform, of_input, _ = _transforms(2)
-    of_output = operations(EVEN.output.T)
-    of_output *= OUTPUTS + EVENS + 2 * ODDS
+    transform, of_input, _ = _transforms(stride)
+    if stride == 1:
+        of_output = both_ways(MATRICES.output.T)
+    else:
+        of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
-    pixels = (OUTPUTS**2 * outputs + (2 * OUTPUTS) ** 2 * inputs) * tiles
+    pixels = OUTPUTS * OUTPUTS * tiles * (stride * stride * inputs + outputs)
     if r[L.OUT]:
         return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
-    back = _back(2) * inputs * outputs * r.blocks
+    back = _back(stride) * inputs * outputs * r.blocks
     return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
 
 
@@ -183,14 +175,14 @@ register(
         L.K_WINOGRAD2D_GRADIENT: Kernel(
             of_weights.winograd2d_gradient,
             "Winograd 2-D gradient",
-            gradient,
+            partial(gradient, stride=1),
             sizes,
             _winograd2d_gradient_tile,
         ),
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,
             "Winograd 2-D gradient",
-            strided_gradient,
+            partial(gradient, stride=2),
             sizes,
             _winograd2d_gradient_tile,
         ),
