@@ -5,7 +5,14 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
 from fastcnn.codegen.emitter import Emitter
-from fastcnn.codegen.simd import constant, emit_fma, emit_load, emit_store
+from fastcnn.codegen.simd import (
+    LANES,
+    constant,
+    emit_fma,
+    emit_load,
+    emit_prefetch,
+    emit_store,
+)
 
 
 def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
@@ -58,6 +65,29 @@ def store_both_ways(
 def load_all(at: Emitter, count: int, X: Any, x0: Any, step: Any) -> list[Any]:
     """Vectors that are ``step`` floats apart."""
     return [emit_load(at.builder, at.pointer(X, at.offset(x0, i, step))) for i in range(count)]
+
+
+def load_pixels(
+    at: Emitter, sides: Sequence[range], X: Any, x0: Any, down: Any, along: int
+) -> list[list[Any]]:
+    """Some rows and columns of pixels, ``down`` and ``along`` floats apart."""
+    rows, columns = sides
+    first, step = columns.start, columns.step * along
+    return [
+        load_all(at, len(columns), X, at.offset(at.offset(x0, i, down), first, along), step)
+        for i in rows
+    ]
+
+
+def ask_for_pixels(
+    at: Emitter, sides: Sequence[range], X: Any, x0: Any, xrow: Any, ahead: Any
+) -> None:
+    """Prefetch some rows and columns of a map ``ahead`` floats further."""
+    rows, columns = sides
+    for i in rows:
+        for j in columns:
+            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            emit_prefetch(at.builder, at.pointer(X, place), level=3)
 
 
 def store_all(at: Emitter, values: list[Any], Y: Any, y0: Any, step: Any) -> None:

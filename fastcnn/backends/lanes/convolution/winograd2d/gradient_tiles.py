@@ -9,8 +9,9 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
     emit_product,
-    load_all,
+    load_pixels,
     store_all,
     store_both_ways,
 )
@@ -54,7 +55,7 @@ def _emit_rows(
     side = matrix.shape[1]
 
     def pixels() -> list[list[Any]]:
-        return [load_all(at, side, X, at.offset(x0, i, down), along) for i in range(side)]
+        return load_pixels(at, (range(side), range(side)), X, x0, down, along)
 
     whole = builder.icmp_signed("==", builder.sub(last, first), at.index(SIDE))
     with builder.if_else(whole) as (then, otherwise):
@@ -79,10 +80,7 @@ def input_rows_tile(
     at: Emitter, first: Any, last: Any, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any
 ) -> None:
     """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are asked for."""
-    for i in range(SIDE):
-        for j in range(OUTPUTS):
-            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(X, place), level=3)
+    ask_for_pixels(at, (range(SIDE), range(OUTPUTS)), X, x0, xrow, ahead)
     _emit_rows(at, MATRICES.input, first, last, X, x0, (xrow, LANES), V, v0)
 
 

@@ -4,7 +4,6 @@ Products that share weights are summed up together: those of odd rows and column
 the input times those of the output's gradient. What meets in a sum lies in a row of memory.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
@@ -18,9 +17,11 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
     emit_both_ways,
     emit_product,
     load_all,
+    load_pixels,
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
@@ -55,22 +56,6 @@ def _store(
             store_all(at, [value], V, place, PIXEL)
 
 
-def _pixels(
-    at: Emitter, sides: Sequence[range], X: Any, x0: Any, down: Any, along: int
-) -> list[list[Any]]:
-    rows, columns = sides
-    return [
-        load_all(
-            at,
-            len(columns),
-            X,
-            at.offset(at.offset(x0, i, down), columns.start, along),
-            columns.step * along,
-        )
-        for i in rows
-    ]
-
-
 @tile(2)
 def input_phase_tile(
     at: Emitter,
@@ -91,11 +76,8 @@ def input_phase_tile(
     """
     odd = odd_rows, odd_columns
     sides = [range(first, STRIDED_SIDE, 2) for first in odd]
-    for i in sides[0]:
-        for j in sides[1]:
-            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(X, place), level=3)
-    pixels = _pixels(at, sides, X, x0, xrow, LANES)
+    ask_for_pixels(at, sides, X, x0, xrow, ahead)
+    pixels = load_pixels(at, sides, X, x0, xrow, LANES)
     made = emit_phase(at.builder, EVEN.input, odd, pixels)
     _store(at, odd, made, (V, v0, each), number)
 
@@ -114,7 +96,7 @@ def gradient_phase_tile(
 ) -> None:
     """A phase of the transforms of a sample's gradient of 4x4 outputs."""
     odd, side = (odd_rows, odd_columns), range(OUTPUTS)
-    pixels = _pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
     made = emit_phase(at.builder, EVEN.output.T, odd, pixels)
     _store(at, odd, made, (E, e0, each), number)
 

@@ -3,20 +3,28 @@
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
-from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, ODDS, STRIDED_SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.strided import (
+    EVEN,
+    EVENS,
+    ODDS,
+    STRIDED_SIDE,
+    emit_phase,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     load_kernels,
     store_outputs,
     store_windows,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
     emit_both_ways,
     emit_product,
     load_all,
+    load_pixels,
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_prefetch
+from fastcnn.codegen.simd import LANES
 
 
 @tile(0)
@@ -24,37 +32,15 @@ def strided_input_tile(
     at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
 ) -> None:
     """The transforms of 9x9 pixels of the input, ``step`` apart; what is ``ahead`` comes next."""
-    place, side = v0, 2 * OUTPUTS
-    for i in range(side):
-        for j in range(side):
-            pixel = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(X, pixel), level=3)
-    for first in (0, 1):
-        rows = range(first, STRIDED_SIDE, 2)
-        for start in (0, 1):
-            pixels = [
-                load_all(
-                    at,
-                    len(range(start, STRIDED_SIDE, 2)),
-                    X,
-                    at.offset(at.offset(x0, i, xrow), start, LANES),
-                    2 * LANES,
-                )
-                for i in rows
-            ]
-            if not first and not start:
-                pixels = emit_both_ways(at.builder, EVEN.input, pixels)
-            elif not first:
-                columns = [
-                    emit_product(at.builder, EVEN.input, list(column))
-                    for column in zip(*pixels, strict=True)
-                ]
-                pixels = [list(row) for row in zip(*columns, strict=True)]
-            elif not start:
-                pixels = [emit_product(at.builder, EVEN.input, row) for row in pixels]
-            flat = [value for row in pixels for value in row]
-            store_all(at, flat, V, place, step)
-            place = at.offset(place, len(flat), step)
+    place, side = v0, range(2 * OUTPUTS)
+    ask_for_pixels(at, (side, side), X, x0, xrow, ahead)
+    for odd in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        sides = [range(first, STRIDED_SIDE, 2) for first in odd]
+        pixels = load_pixels(at, sides, X, x0, xrow, LANES)
+        made = emit_phase(at.builder, EVEN.input, odd, pixels)
+        flat = [value for row in made for value in row]
+        store_all(at, flat, V, place, step)
+        place = at.offset(place, len(flat), step)
 
 
 def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
@@ -68,10 +54,7 @@ def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> 
         ]
 
     def down(values: list[list[Any]]) -> list[list[Any]]:
-        made = [
-            emit_product(builder, EVEN.output, list(column)) for column in zip(*values, strict=True)
-        ]
-        return [list(row) for row in zip(*made, strict=True)]
+        return emit_phase(builder, EVEN.output, (0, 1), values)
 
     def added(values: list[list[Any]], more: list[list[Any]]) -> list[list[Any]]:
         return [
@@ -81,7 +64,7 @@ def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> 
 
     second, third = EVENS * EVENS, EVENS * (EVENS + ODDS)
     even = added(down(take(0, EVENS, EVENS)), take(third, ODDS, EVENS))
-    across = [emit_product(builder, EVEN.output, row) for row in even]
+    across = emit_phase(builder, EVEN.output, (1, 0), even)
     odd = added(down(take(second, EVENS, ODDS)), take(third + ODDS * EVENS, ODDS, ODDS))
     return [[builder.fadd(value, bias) for value in row] for row in added(across, odd)]
 

@@ -9,8 +9,10 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
 from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, points, transforms
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
     emit_both_ways,
     load_all,
+    load_pixels,
     store_all,
     store_both_ways,
 )
@@ -19,7 +21,6 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
-    emit_prefetch,
     emit_splat,
 )
 from fastcnn.codegen.target import blocking, split, tile_heights
@@ -46,11 +47,8 @@ def transform_tile(
 ) -> None:
     """Store ``M d M^T`` of pixels as many as ``matrix`` has columns, each way."""
     side = matrix.shape[1]
-    for i in range(side):
-        for j in range(OUTPUTS):
-            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(X, place), level=3)
-    pixels = [load_all(at, side, X, at.offset(x0, i, xrow), LANES) for i in range(side)]
+    ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, ahead)
+    pixels = load_pixels(at, (range(side), range(side)), X, x0, xrow, LANES)
     store_both_ways(at, matrix, pixels, V, v0, step)
 
 

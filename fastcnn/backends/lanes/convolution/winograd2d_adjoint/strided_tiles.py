@@ -10,9 +10,9 @@ from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, emit_phase
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import place_inside
-from fastcnn.backends.lanes.convolution.winograd_tiles import load_all, store_all
+from fastcnn.backends.lanes.convolution.winograd_tiles import ask_for_pixels, load_all, store_all
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_prefetch
+from fastcnn.codegen.simd import LANES
 
 
 def _sides(odd: tuple[int, int]) -> tuple[int, int]:
@@ -43,9 +43,7 @@ def strided_adjoint_input_tile(
     pixels = []
     for i in range(rows):
         first = at.offset(d0, i, drow)
-        for j in range(columns):
-            place = at.offset(at.offset(first, j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(D, place), level=3)
+        ask_for_pixels(at, (range(1), range(columns)), D, first, drow, ahead)
         pixels.append(load_all(at, columns, D, first, LANES)[::-1])
     made = emit_phase(at.builder, EVEN.input, odd, pixels[::-1])
     store_all(at, [value for row in made for value in row], V, v0, step)
