@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
+from fastcnn.backends.lanes.convolution.depthwise import tiles as depthwise_tiles
 from fastcnn.backends.lanes.convolution.direct import tiles as conv_tiles
 from fastcnn.backends.lanes.kernels import linear_tiles
 from fastcnn.codegen import simd, transpose_tiles
@@ -83,10 +84,11 @@ def test_conv_pool_tile() -> None:
 def run_weight_gradient(d, x, pix, taps, sums, out):  # type: ignore[no-untyped-def]
     half = len(pix) // 2
     for first, last in ((0, half), (half, len(pix))):
-        conv_tiles.weight_gradient_tile(
-            2, 3, d, 0, pix, len(pix) * 16, x, 0, pix, first, last, taps, 0, sums, 0, 16 * 16,
-            first == 0,
-        )  # fmt: skip
+        for row in range(2):
+            depthwise_tiles.weight_gradient_tile(
+                3, d, row * len(pix) * 16, pix, x, 0, pix, first, last, taps, 0, sums, row * 256,
+                first == 0,
+            )  # fmt: skip
     for row in range(2):
         transpose_tiles.lane_sums(sums, row * 256, out, row * 16)
 

@@ -11,14 +11,16 @@ next one is asked for.
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.depthwise.tiles import depthwise_tile
+from fastcnn.backends.lanes.convolution.depthwise.tiles import (
+    depthwise_tile,
+    weight_gradient_tile,
+)
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import (
     CHUNK,
     SUM_ROW,
     write_sums,
 )
-from fastcnn.backends.lanes.convolution.direct.tiles import weight_gradient_tile
 from fastcnn.backends.lanes.convolution.phases import (
     PHASE,
     PHASE_TAPS,
@@ -71,8 +73,8 @@ MANY_TAPS, FEW_TAPS = 9, 5
 #: Floats of scratch: sums of a channel's taps, and a spare vector.
 SCRATCH = SUM_ROW + LANES
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
-GRADIENT_OF_MANY = weight_gradient_tile.sized(1, MANY_TAPS)
-GRADIENT_OF_FEW = weight_gradient_tile.sized(1, FEW_TAPS)
+GRADIENT_OF_MANY = weight_gradient_tile.sized(MANY_TAPS)
+GRADIENT_OF_FEW = weight_gradient_tile.sized(FEW_TAPS)
 
 
 @linked
@@ -160,15 +162,15 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
                         simd.prefetch(A, next_d + i * LANES)
                     next_x, next_d = next_x + lines_x * LANES, next_d + lines_d * LANES
                 end = min(p + CHUNK, positions)
-                sources = A, d, dpix, r[Y_CHANNEL], A, x, xpix, p, end, tap_table
+                sources = A, d, dpix, A, x, xpix, p, end, tap_table
                 t = NOUGHT
                 while t < taps:
                     target = sums + t * LANES
                     if taps - t > FEW_TAPS:
-                        GRADIENT_OF_MANY(*sources, t, A, target, SUM_ROW, p == 0)
+                        GRADIENT_OF_MANY(*sources, t, A, target, p == 0)
                         t += MANY_TAPS
                     else:
-                        GRADIENT_OF_FEW(*sources, t, A, target, SUM_ROW, p == 0)
+                        GRADIENT_OF_FEW(*sources, t, A, target, p == 0)
                         t += FEW_TAPS
             write_sums(A, ONE, sums, NOUGHT, taps, out + c * taps, taps, sums + SUM_ROW, NO)
         d, w = d0 + group * outputs * r[Y_CHANNEL], r[W] + group * outputs * taps
