@@ -63,9 +63,32 @@ def branched() -> Model:
     return Model(x, Linear(6, 4, seed=3)(Flatten()(GlobalAvgPool2d()(total))))
 
 
+def handed_back() -> Model:
+    """The gradient of a sum goes on, as it is, to what batch normalisation is between."""
+    x = Input(SHAPE)
+    y = Conv2d(2, 6, 3, padding=1, seed=0)(x)
+    total = Add()(Tanh()(BatchNorm2d(6)(y)), y)
+    last = Conv2d(6, 6, 3, padding=1, seed=1)(total)
+    return Model(x, Linear(6, 4, seed=2)(Flatten()(GlobalAvgPool2d()(last))))
+
+
+def handed_to_linear() -> Model:
+    """The gradient of a sum is that of linear layers, whose weights' gradients are made at last."""
+    x = Input(SHAPE)
+    y = Linear(264, 20, seed=0)(Flatten()(x))
+    return Model(x, Linear(20, 4, seed=2)(Add()(Linear(20, 20, seed=1)(Tanh()(y)), y)))
+
+
+NETWORKS = {
+    "branched": branched,
+    "handed back": handed_back,
+    "handed to linear": handed_to_linear,
+}
+
+
 def network(kind: str) -> Model:
-    if kind == "branched":
-        return branched()
+    if kind in NETWORKS:
+        return NETWORKS[kind]()
     conv, head = Conv2d(2, 8, 3, padding=1, seed=0), [Flatten(), Linear(8 * 30, 4, seed=5)]
     layers: dict[str, list[Any]] = {
         "pooled": [conv, ReLU(), MaxPool2d(2), Dropout(0.3)],
@@ -90,7 +113,7 @@ def turns(model: Model) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", ["pooled", "separable", "linear", "normalised", "transposed", "branched"]
+    "kind", ["pooled", "separable", "linear", "normalised", "transposed", *NETWORKS]
 )
 def test_the_bits_are_the_same(kind: str) -> None:
     generator = np.random.default_rng(0)
