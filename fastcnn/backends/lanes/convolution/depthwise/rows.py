@@ -68,9 +68,20 @@ def gradients(
         f"{name}: gradients",
         row(
             L.K_DEPTHWISE_GRADIENT,
-            **direct.gradient_columns(planner, g, x, grad, (h, w), SCRATCH),
+            **x.columns("x"),
+            **grad.columns("y"),
             **columns,
+            m=planner.allocate(SCRATCH * planner.workers),
+            m_slot=SCRATCH,
+            taps=g.taps,
+            tap_table=planner.table(direct.input_taps(g, x), 1),
+            positions=len(h),
+            x_table=planner.table(x.at(*g.first_pixels(h, w))),
             y_table=planner.table(grad.at(h, w)),
+            groups=g.groups,
+            channels=g.group_outputs,
+            x_group=x.channel,
+            y_channel=grad.channel,
         ),
     )
 

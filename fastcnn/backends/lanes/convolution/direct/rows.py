@@ -262,31 +262,6 @@ def _run(g: ConvGeometry, taps: np.ndarray) -> int:
     return run if (np.diff(taps.reshape(-1, run)) == LANES).all() else 1
 
 
-def gradient_columns(
-    planner: Planner,
-    g: ConvGeometry,
-    x: Buffer,
-    grad: Buffer,
-    positions: tuple[np.ndarray, np.ndarray],
-    scratch: int,
-) -> dict[str, int]:
-    """Columns of sums over some positions of an output's gradient, with floats of scratch."""
-    return {
-        **x.columns("x"),
-        **grad.columns("y"),
-        "m": planner.allocate(scratch * planner.workers),
-        "m_slot": scratch,
-        "taps": g.taps,
-        "tap_table": planner.table(input_taps(g, x), 1),
-        "positions": len(positions[0]),
-        "x_table": planner.table(x.at(*g.first_pixels(*positions))),
-        "groups": g.groups,
-        "channels": g.group_outputs,
-        "x_group": g.group_inputs * x.channel,
-        "y_channel": grad.channel,
-    }
-
-
 def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:
     """Offsets of a convolution's taps in its input, in the order of the weights."""
     c, kh, kw = np.mgrid[: g.group_inputs, : g.kernel[0], : g.kernel[1]]
