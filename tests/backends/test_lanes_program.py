@@ -118,9 +118,9 @@ def test_small_linear_layers_wait_for_no_other_thread() -> None:
 
 def test_bad_plans() -> None:
     model = fastcnn.models.report_cnn(seed=0)
-    with pytest.raises(ConfigurationError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ConfigurationError, match="plan: batch_size must be a positive integer, got 0"):
         fastcnn.plan(model, 0)
-    with pytest.raises(ConfigurationError, match="threads must be at least 1"):
+    with pytest.raises(ConfigurationError, match="plan: threads must be a positive integer, got 0"):
         fastcnn.plan(model, threads=0)
     with pytest.raises(ShapeError, match="input shape is not known"):
         fastcnn.plan(Sequential(Conv2d(1, 4, 3)))
