@@ -1,5 +1,6 @@
 """Runs that are interrupted, and resumed with the same settings or with others."""
 
+import json
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import pytest
 from fastcnn import data
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Flatten, Linear, Sequential
-from fastcnn.optim import SGD, MultiStep
+from fastcnn.optim import SGD, MultiStep, Warmup
 from fastcnn.training import Callback, fit
 from fastcnn.training.run import Run
 from tests.command import fastcnn as command
@@ -97,6 +98,23 @@ def test_more_epochs_after_the_milestones_of_a_schedule(tmp_path: Path) -> None:
     fit(network(), TRAIN, TEST, out=tmp_path / "parts", resume=True, **chosen)
     fit(network(), TRAIN, TEST, out=tmp_path / "whole", **chosen)
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+class Halved:
+    """A schedule of a user's own, which is not a dataclass."""
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        return base_lr / 2
+
+    def __repr__(self) -> str:
+        return "Halved()"
+
+
+def test_a_schedule_of_ones_own_after_a_warm_up_is_on_record(tmp_path: Path) -> None:
+    chosen = settings(schedule=Warmup(2, Halved()), epochs=1)
+    fit(network(), TRAIN, TEST, out=tmp_path / "run", **chosen)
+    schedule = json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]
+    assert schedule["then"] == {"name": "Halved", "repr": "Halved()"}
 
 
 def test_more_epochs(tmp_path: Path) -> None:
