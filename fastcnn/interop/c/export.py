@@ -9,7 +9,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn.errors import ConfigurationError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
@@ -106,7 +106,7 @@ def export_c(
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     name = _checked_name(path.stem if name is None else name, given=name is not None)
     preprocessing = as_model(model).preprocessing
     in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
