@@ -4,11 +4,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import fastcnn
-from fastcnn.errors import ConfigurationError
+from fastcnn.arguments import plain_array
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
@@ -102,7 +104,7 @@ def export_c(
     ConfigurationError
         If ``name`` is not an identifier, or a layer cannot be computed one sample at a time.
     ShapeError
-        If the model's input shape is not known.
+        If the model's input shape is not known, or ``calibration`` has another.
     OSError
         If the file cannot be written.
     """
@@ -119,7 +121,7 @@ def export_c(
         integers, ram = None, FLOAT_BYTES * plan.memory
         code = float_code(plan, name, preprocessing, is_classifier)
     else:
-        integers, ram = quantise(model, plan, calibration), plan.memory
+        integers, ram = quantise(model, plan, _samples(plan, calibration)), plan.memory
         code = integer_code(integers, name, is_classifier)
     flash = _constant_bytes(code)
     kind = "single precision" if integers is None else "8-bit integers"
@@ -136,6 +138,17 @@ def _constant_bytes(code: str) -> int:
     return sum(
         CONSTANT_BYTES[kind] * (values.count(",") + 1) for kind, values in CONSTANTS.findall(code)
     )
+
+
+def _samples(plan: Plan, given: Any) -> np.ndarray:
+    """Samples for calibration, checked: numbers in the shape that the network takes."""
+    samples = plain_array("calibration", given)
+    if samples.dtype.kind not in "fiub" or samples.shape[1:] != plan.input_shape:
+        raise ShapeError(
+            f"calibration: the network takes samples of shape {plan.input_shape}, got "
+            f"{samples.dtype} of shape {samples.shape}"
+        )
+    return samples
 
 
 def _checked_name(name: str, *, given: bool) -> str:

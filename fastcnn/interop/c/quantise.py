@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.interop.c.integer_steps import SAMPLE, SHARES, sample_arrays, sample_step
 from fastcnn.interop.c.integers import (
     ADD_BITS,
@@ -134,17 +133,9 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
     ------
     ConfigurationError
         If a layer has no integer arithmetic.
-    ShapeError
-        If the samples are not the network's.
     DataError
         If there are no samples, or the network gives numbers that are not finite.
     """
-    samples = plain_array("calibration", samples)
-    if samples.dtype.kind not in "fu" or samples.shape[1:] != plan.input_shape:
-        raise ShapeError(
-            f"calibration: the network takes samples of shape {plan.input_shape}, got "
-            f"{samples.dtype} of shape {samples.shape}"
-        )
     if len(samples) == 0:
         raise DataError("quantisation needs samples to choose scales by, got none")
     ranges = _ranges(model, plan, samples)
