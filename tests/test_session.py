@@ -241,24 +241,28 @@ def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.Monkey
     """Those of a team of its own, on a machine that seems to have three cores."""
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("only Linux tells threads where to run")
-    here = [0]
+    here, allowed = [0], [0b1011]
     moved: list[tuple[int, int]] = []
     get_core = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: here[0])
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+
+    def get_cores(thread: int, size: int, mask: int) -> int:
+        ctypes.memmove(mask, allowed[0].to_bytes(size, "little"), size)
+        return thread
 
     def set_cores(thread: int, size: int, mask: int) -> int:
         moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
         return 0
 
-    move = kind(set_cores)
+    see, move = kind(get_cores), kind(set_cores)
     monkeypatch.setattr(team, "_team", None)
     with monkeypatch.context() as patched:
         patched.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3})
         session = fastcnn.session(network("vgg_small"), threads=2)
     mine = team._team
     assert mine is not None
-    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in (get_core, move)]
-    mine.moves[[conductor.CORE_OF, conductor.SET_CORES]] = addresses
+    addresses = [ctypes.cast(one, ctypes.c_void_p).value for one in (get_core, see, move)]
+    mine.moves[[conductor.CORE_OF, conductor.GET_CORES, conductor.SET_CORES]] = addresses
     x = samples(network("vgg_small"), 1)
     while not mine.moves[conductor.FIRST_HELPER]:
         session.logits(x)
@@ -270,3 +274,9 @@ def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.Monkey
     helper = int(mine.moves[conductor.FIRST_HELPER])
     assert helper == mine.threads[0].native_id
     assert moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
+    # The process is told to run on fewer cores: the thread, too, and nobody tells it otherwise.
+    allowed[0] = 0b0010
+    for core in (0, 3, 1):
+        here[0] = core
+        session.logits(x)
+    assert len(moved) == 3

@@ -33,7 +33,9 @@ from fastcnn.layers import (
     ReLU,
     Sequential,
     Split,
+    Subtract,
     Tanh,
+    Unflatten,
 )
 from tests.backends.one_step import take_step
 from tests.random_networks import random_case
@@ -63,9 +65,32 @@ def branched() -> Model:
     return Model(x, Linear(6, 4, seed=3)(Flatten()(GlobalAvgPool2d()(total))))
 
 
+def handed_back() -> Model:
+    """The gradient of a sum goes on, as it is, to what batch normalisation is between."""
+    x = Input(SHAPE)
+    y = Conv2d(2, 6, 3, padding=1, seed=0)(x)
+    total = Add()(Tanh()(BatchNorm2d(6)(y)), y)
+    last = Conv2d(6, 6, 3, padding=1, seed=1)(total)
+    return Model(x, Linear(6, 4, seed=2)(Flatten()(GlobalAvgPool2d()(last))))
+
+
+def handed_to_linear() -> Model:
+    """The gradient of a sum is that of linear layers, whose weights' gradients are made at last."""
+    x = Input(SHAPE)
+    y = Linear(264, 20, seed=0)(Flatten()(x))
+    return Model(x, Linear(20, 4, seed=2)(Add()(Linear(20, 20, seed=1)(Tanh()(y)), y)))
+
+
+NETWORKS = {
+    "branched": branched,
+    "handed back": handed_back,
+    "handed to linear": handed_to_linear,
+}
+
+
 def network(kind: str) -> Model:
-    if kind == "branched":
-        return branched()
+    if kind in NETWORKS:
+        return NETWORKS[kind]()
     conv, head = Conv2d(2, 8, 3, padding=1, seed=0), [Flatten(), Linear(8 * 30, 4, seed=5)]
     layers: dict[str, list[Any]] = {
         "pooled": [conv, ReLU(), MaxPool2d(2), Dropout(0.3)],
@@ -90,7 +115,7 @@ def turns(model: Model) -> bool:
 
 
 @pytest.mark.parametrize(
-    "kind", ["pooled", "separable", "linear", "normalised", "transposed", "branched"]
+    "kind", ["pooled", "separable", "linear", "normalised", "transposed", *NETWORKS]
 )
 def test_the_bits_are_the_same(kind: str) -> None:
     generator = np.random.default_rng(0)
@@ -122,6 +147,50 @@ def test_memory_does_not_grow_with_the_batch() -> None:
 
 def test_small_networks_read_their_weights_once() -> None:
     assert not turns(fastcnn.models.lenet5(seed=0))
+
+
+def random_graph(seed: int) -> Model:
+    """Layers and sums of whatever maps there are, of which each may be read again much later."""
+    r = np.random.default_rng(seed)
+    x = Input((4, 8, 8))
+    maps = [Conv2d(4, 4, 3, padding=1, seed=seed)(x)]
+    for k in range(r.integers(4, 12)):
+        one, other = (maps[r.integers(len(maps))] for _ in range(2))
+        made = {
+            0: lambda k=k, x=maps[-1]: Conv2d(4, 4, 3, padding=1, seed=k)(x),
+            1: lambda k=k, x=maps[-1]: Conv2d(4, 4, 1, seed=k)(ReLU()(x)),
+            2: lambda x=one: Tanh()(x),
+            3: lambda x=one: BatchNorm2d(4)(x),
+            4: lambda x=one, y=other: Add()(x, y),
+            5: lambda x=one, y=other: ReLU()(Add()(BatchNorm2d(4)(x), y)),
+            6: lambda x=one, y=other: Subtract()(x, y),
+            7: lambda x=one: Concat()(*reversed(Split((1, 3))(x))),
+            8: lambda k=k, x=one, y=other: Conv2d(8, 4, 1, seed=k)(Concat()(x, y)),
+            9: lambda k=k, x=one: Unflatten(1, (4, 8, 8))(Linear(256, 256, seed=k)(Flatten()(x))),
+            10: lambda x=maps[-1]: MaxPool2d(3, stride=1, padding=1)(x),
+            11: lambda x=one: Dropout(0.2)(x),
+        }
+        maps.append(made[int(r.integers(len(made)))]())
+    total = maps[-1]
+    for one in maps[:-1]:
+        if r.random() < 0.3:
+            total = Add()(one, total)
+    return Model(x, Linear(4, 4, seed=5)(Flatten()(GlobalAvgPool2d()(total))))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_graphs(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    x = generator.standard_normal((70, 4, 8, 8)).astype(np.float32)
+    y = generator.integers(0, 4, 70)
+    found = []
+    for wanted, threads in ((False, 1), (True, 1), (True, 3)):
+        model = random_graph(seed)
+        with turning(wanted):
+            take_step(model, x, y, None, threads, lr=0.1)
+        found.append(model.parameter_vector)
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ class Purpose:
     outputs : bool
         Whether the network's output is copied out of the arena.
     values : bool
-        Whether every node's output is kept, as it is with a backward pass.
+        Whether every node's output is kept to the end.
     arrays : bool
         Whether the output's gradient is read from an array, ``targets``, and the input's gradient
         copied to one, ``outputs``.

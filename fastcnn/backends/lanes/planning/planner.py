@@ -95,6 +95,7 @@ class Planner(Layouts):
         if self.turns:
             self._take_by_block()
         self.last_stage = number_stages(self.groups, training)
+        self._turning = self._find_turning()
         self.makers = {group.target: group for group in self.groups}
         self.readers = {}
         for group in self.groups:
@@ -320,10 +321,25 @@ class Planner(Layouts):
 
         A linear layer's is read once more at the end.
         """
-        maker = self.makers.get(index)
-        if not self.turns or self._written(index) < self.last_stage:
-            return False
-        return maker is None or (maker.reads == maker.writes and maker.operation != "linear")
+        return index in self._turning
+
+    def _find_turning(self) -> set[int]:
+        """The nodes of which that is true."""
+        found: set[int] = set()
+        if not self.turns:
+            return found
+        if self.last_stage == 0:
+            found.add(INPUT)
+        for group in self.groups:
+            if self.last_stage == group.reads == group.writes and group.operation != "linear":
+                record = OPERATIONS[group.operation]
+                hands_on = group.adds or record.hands_gradient_on or record.renames
+                changes = record.random and self.training
+                # A gradient that is handed on as it is may be in the place of the output, and has
+                # to be used up where it goes.
+                if changes or not hands_on or found.issuperset(group.sources):
+                    found.add(group.target)
+        return found
 
     def gradient_passes(self, index: int) -> bool:
         """Whether the gradient of a node's output is read in the stage that writes it."""

@@ -35,9 +35,15 @@ FIRST_SEGMENT = 3 * APART
 #: pass, threads that sleep, whether they shall end, the core of the last caller.
 CALLERS, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED = (n * APART for n in range(6))
 TEAM_SIZE = 6 * APART
-#: How threads are kept off a core: the addresses of ``sched_getcpu`` and ``sched_setaffinity``, the
-#: cores that have a mask, the bytes of one, where masks are, and the threads' numbers, or 0.
-CORE_OF, SET_CORES, CORES, MASK_BYTES, MASKS, FIRST_HELPER = range(6)
+#: How threads are kept off a core: the addresses of ``sched_getcpu``, ``sched_getaffinity`` and
+#: ``sched_setaffinity``, the cores that have a mask, the words of one, the threads' numbers, or 0,
+#: and the masks. The first is room for the caller's, then come that of all cores of the team, and
+#: for each core that of the others.
+CORE_OF, GET_CORES, SET_CORES, CORES, WORDS, FIRST_HELPER = range(6)
+#: Most threads that are kept off the caller's core; among many cores the system finds free ones.
+FEW = 8
+MASKS = FIRST_HELPER + FEW
+OF_CALLER, ALL, OTHERS = range(3)
 
 #: What a pass is given, packed.
 PASS_KINDS = {
@@ -191,19 +197,32 @@ def run_together(counters, segments, segment_count, program, entries, context, w
 
 
 @linked
+def is_confined(moves):
+    """Whether the caller may no longer run on all cores of the team, as after ``taskset``."""
+    words, here = moves[WORDS], MASKS + OF_CALLER * moves[WORDS]
+    status = foreign(moves[GET_CORES], NOUGHT, words * 8, address(moves, here))
+    differs = status & 0xFFFFFFFF != 0
+    for word in range(words):
+        differs |= moves[here + word] != moves[here + ALL * words + word]
+    return differs
+
+
+@linked
 def leave_core(team, moves):
     """Keep helping threads off the caller's core.
 
     If the others are busy, the system may put a thread that wakes up there, where it takes turns
     with the one that waits for it.
     """
-    core = foreign(moves[CORE_OF], NOUGHT, NOUGHT, NOUGHT) & 0xFFFFFFFF
+    core, words = foreign(moves[CORE_OF], NOUGHT, NOUGHT, NOUGHT) & 0xFFFFFFFF, moves[WORDS]
     if core != team[AVOIDED] and core < moves[CORES]:
         team[AVOIDED] = core
-        mask = moves[MASKS] + core * moves[MASK_BYTES]
-        for helper in range(FIRST_HELPER, moves.size):
+        if is_confined(moves):
+            return
+        mask = address(moves, MASKS + (OTHERS + core) * words)
+        for helper in range(FIRST_HELPER, FIRST_HELPER + FEW):
             if moves[helper] > 0:
-                foreign(moves[SET_CORES], moves[helper], moves[MASK_BYTES], mask)
+                foreign(moves[SET_CORES], moves[helper], words * 8, mask)
 
 
 def lead(

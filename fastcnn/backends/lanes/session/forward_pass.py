@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernel_table import KERNELS, conductor_sources
+from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
+from fastcnn.backends.lanes.session.dispatcher import MANY
 from fastcnn.backends.lanes.session.engine import aligned, packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
@@ -160,7 +161,7 @@ class Pass:
         """Rows of a phase in runs that take one block, or many at once."""
         found: list[tuple[int, int, bool]] = []
         for n in range(first, last):
-            many = KERNELS[self.program.rows[n, L.KERNEL]].many
+            many = bool(self._entries[n, MANY])
             if found and not many and not found[-1][2]:
                 found[-1] = (found[-1][0], n + 1, False)
             else:

@@ -63,7 +63,7 @@ def _check_compiles(name: str, source: Source) -> None:
         raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
 
 
-def takes_many(row: np.ndarray) -> bool:
+def _takes_many(row: np.ndarray) -> bool:
     """Whether a row takes many blocks at once."""
     return KERNELS[int(row[KERNEL])].many and not row[BY_BLOCK]
 
@@ -77,8 +77,5 @@ def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
     sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
     found = build.addresses(sources)[1:]
     table = dict(zip(numbers, found, strict=False))
-    entries = np.array(
-        [(table[int(row[KERNEL])], takes_many(row)) for row in rows],
-        np.int64,
-    )
+    entries = np.array([(table[int(row[KERNEL])], _takes_many(row)) for row in rows], np.int64)
     return entries.reshape(-1, 2), *found[len(numbers) :]

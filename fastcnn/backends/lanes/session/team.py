@@ -19,8 +19,8 @@ from fastcnn.backends.lanes.session.engine import aligned, packed
 from fastcnn.codegen import build
 from fastcnn.cores import take_core
 
-#: Most threads that are kept off the caller's core; among many cores the system finds free ones.
-FEW = 8
+#: Cores for which a mask may have room.
+ROOMS = tuple(1 << n for n in range(10, 17))
 _lock = threading.RLock()
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
@@ -69,30 +69,37 @@ class Bell:
         )
 
 
-def _moves() -> tuple[np.ndarray, np.ndarray]:
-    """What :data:`conductor.CORE_OF` and so on number, and masks of all cores but one each.
+def _moves() -> np.ndarray:
+    """What :data:`conductor.CORE_OF` and so on number.
 
     Empty where the system cannot do this, or there is one core.
     """
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+    nothing = np.zeros(0, np.int64)
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == 1:
         return nothing
     library, allowed = ctypes.CDLL(None), sorted(os.sched_getaffinity(0))
     try:
-        functions = library.sched_getcpu, library.sched_setaffinity
+        functions = library.sched_getcpu, library.sched_getaffinity, library.sched_setaffinity
     except AttributeError:
         return nothing
-    bits = np.zeros((allowed[-1] + 1, -(-(allowed[-1] + 1) // 64) * 64), np.uint8)
-    bits[:, allowed] = 1
-    np.fill_diagonal(bits, 0)
-    masks = np.packbits(bits, axis=1, bitorder="little")
-    found = np.zeros(conductor.FIRST_HELPER + FEW, np.int64)
+    # Linux fills in no mask with room for fewer cores than it knows.
+    room, cores = ctypes.create_string_buffer(ROOMS[-1] // 8), allowed[-1] + 1
+    fits = (n for n in ROOMS if not library.sched_getaffinity(0, ctypes.c_size_t(n // 8), room))
+    bits = next(fits, 0)
+    if cores > bits:
+        return nothing
+    masks = np.zeros((conductor.OTHERS + cores, bits), np.uint8)
+    masks[conductor.ALL :, allowed] = 1
+    np.fill_diagonal(masks[conductor.OTHERS :], 0)
+    words = np.packbits(masks, axis=1, bitorder="little").view(np.int64)
+    found = np.zeros(conductor.MASKS + words.size, np.int64)
     found[: conductor.FIRST_HELPER] = (
         *(ctypes.cast(function, ctypes.c_void_p).value or 0 for function in functions),
-        *masks.shape,
-        masks.ctypes.data,
+        cores,
+        words.shape[1],
     )
-    return found, masks
+    found[conductor.MASKS :] = words.ravel()
+    return found
 
 
 class Team:
@@ -101,7 +108,7 @@ class Team:
     def __init__(self) -> None:
         self.counters = aligned(conductor.TEAM_SIZE, np.int64)
         self.counters[conductor.AVOIDED] = -1
-        self.moves, self._masks = _moves()
+        self.moves = _moves()
         self.bell = Bell()
         self.threads: list[threading.Thread] = []
         self.users = 0
@@ -127,9 +134,8 @@ class Team:
 
     def _live(self, index: int) -> None:
         take_core(index)
-        place = conductor.FIRST_HELPER + index - 1
-        if place < len(self.moves):
-            self.moves[place] = threading.get_native_id()
+        if self.moves.size and index <= conductor.FEW:
+            self.moves[conductor.FIRST_HELPER + index - 1] = threading.get_native_id()
             self.counters[conductor.AVOIDED] = -1
         self._life(self._packed.ctypes.data)
 
