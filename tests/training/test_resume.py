@@ -59,7 +59,10 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     [
         ({"optimizer": SGD(lr=0.01)}, "optimizer.name was 'adam' and is now 'sgd'"),
         ({"batch_size": 16}, "training.batch_size was 32 and is now 16"),
-        ({"epochs": 9}, "on which the schedule cosine depends"),
+        (
+            {"epochs": 9},
+            "the schedule cosine depends on the number of epochs, which was 1 and is now 9",
+        ),
         ({"seed": 6}, "training.seed was 5"),
     ],
 )
