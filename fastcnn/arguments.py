@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -194,7 +195,7 @@ def as_dtype(owner: str, value: Any) -> np.dtype:
     """float32 or float64."""
     try:
         dtype = None if value is None else np.dtype(value)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # numpy parses text and dictionaries
         dtype = None
     if dtype is None or dtype not in (np.float32, np.float64):
         raise ConfigurationError(f"{owner}: dtype must be float32 or float64, got {value!r}")
@@ -210,6 +211,14 @@ def as_divisor(owner: str, value: Any) -> int | None:
             f"{owner}: divisor_override must be a positive integer or None, got {value!r}"
         )
     return int(value)
+
+
+def words_of(value: Any) -> tuple[str, ...] | None:
+    """The words of a list or another iterable, or None if it is something else."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        return None
+    words = tuple(value)
+    return words if all(isinstance(word, str) for word in words) else None
 
 
 def is_unicode(text: str) -> bool:

@@ -85,10 +85,14 @@ def atomic_write(path: str | Path, content: bytes) -> None:
 
     Raises
     ------
+    ConfigurationError
+        If the path has no name of a file, such as ``.``.
     OSError
         If the folder cannot be written; the old file is then untouched.
     """
     path = expanded(path)
+    if not path.name:
+        raise ConfigurationError(f"{path} is a folder, and cannot be written as a file")
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -85,7 +85,9 @@ class Named:
     def _described(self, value: Any) -> Any:
         if isinstance(value, tuple):
             return [self._described(each) for each in value]
-        return self.describe(value) if is_dataclass(value) else plain(value)
+        if is_dataclass(value) or all(_has(value, name) for name in self.members):
+            return self.describe(value)
+        return plain(value)
 
     def from_description(self, description: Mapping[str, Any]) -> Any:
         """The object that :meth:`describe` has described.

@@ -9,9 +9,9 @@ PLAIN = ((np.bool_, bool), (np.integer, int), (np.floating, float))
 
 
 def plain(value: Any) -> Any:
-    """A value with Python's numbers in the place of numpy's, also within tuples and lists."""
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
+    """A value with Python's numbers in the place of numpy's, also within lists and for arrays."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, np.generic):
         return next((kind(value) for scalar, kind in PLAIN if isinstance(value, scalar)), value)
     if type(value) in (tuple, list):

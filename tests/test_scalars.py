@@ -22,6 +22,7 @@ from fastcnn import (
     Sequential,
     Upsample,
 )
+from fastcnn.data import Augment
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import BCEWithLogitsLoss, FocalLoss
 from fastcnn.optim import SGD, Adam, Cosine, Lookahead, MultiStep, Muon, OneCycle, StepDecay, Warmup
@@ -59,6 +60,8 @@ def model() -> Sequential:
         ({"schedule": Cosine(F(0.25))}, {"schedule": Cosine(0.25)}),
         ({"schedule": StepDecay(np.int64(1), F(0.5))}, {"schedule": StepDecay(1, 0.5)}),
         ({"schedule": MultiStep([np.int64(1)])}, {"schedule": MultiStep((1,))}),  # type: ignore[arg-type]
+        ({"schedule": MultiStep(np.array([1]))}, {"schedule": MultiStep((1,))}),  # type: ignore[arg-type]
+        ({"optimizer": Adam(betas=np.array([0.5, 0.75]))}, {"optimizer": Adam(betas=(0.5, 0.75))}),  # type: ignore[arg-type]
         ({"schedule": Warmup(np.int64(2))}, {"schedule": Warmup(2)}),
         ({"lookahead": np.int64(2)}, {"lookahead": 2}),
         (
@@ -141,7 +144,12 @@ def test_a_layer_with_numbers_of_numpy_is_saved_like_one_with_pythons(
     assert (tmp_path / "numpy").read_bytes() == (tmp_path / "python").read_bytes()
 
 
+def test_a_flag_of_numpy_is_pythons() -> None:
+    assert Augment(flip=np.True_) == Augment(flip=True)  # type: ignore[arg-type]
+
+
 def test_plain() -> None:
+    assert plain((np.array([1, 2]), np.ones((1, 1), F))) == ([1, 2], [[1.0]])
     found = plain((np.int8(3), [F(0.5)], np.True_, np.longdouble(2), np.array(7), "a", None))
     assert found == (3, [0.5], True, 2.0, 7, "a", None)
     assert [type(each) for each in found[:5]] == [int, list, bool, float, int]

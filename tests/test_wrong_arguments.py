@@ -77,7 +77,7 @@ def test_flags_are_true_or_false(name: str, make: Callable[[Any], Any], value: A
         make(value)
 
 
-@pytest.mark.parametrize("dtype", [int, np.float16, None, [], ">f4", "x"])
+@pytest.mark.parametrize("dtype", [int, np.float16, None, [], ">f4", "x", "f4,,", {"names": ["a"]}])
 @pytest.mark.parametrize(
     "make",
     [
@@ -148,9 +148,59 @@ def test_samples_for_calibration_are_the_networks(tmp_path: Path, samples: Any) 
         export_c(model(), tmp_path / "net.h", calibration=samples)
 
 
-def test_an_empty_path_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="cannot be a path"):
-        model().save("")
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("", "cannot be a path"),
+        (5, "a path must be a str or a Path"),
+        (b"net", "a path must be a str or a Path"),
+        (Path(""), r"\. is a folder"),
+    ],
+)
+@pytest.mark.parametrize(
+    "export", [Sequential.save, save_state, export_onnx, export_c, export_numpy]
+)
+def test_what_cannot_be_the_path_of_a_file(
+    export: Callable[..., Any], path: Any, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        export(model(), path)
+
+
+def test_names_may_come_from_any_iterable() -> None:
+    net = model()
+    expected = net.features(X, ["0", "1"])
+    for names in (iter(["0", "1"]), {"0": None, "1": None}.keys(), np.array(["0", "1"])):
+        found = net.features(X, names)
+        assert list(found) == ["0", "1"]
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, expected[name])
+    for patterns in (iter(["1.b*"]), {"1.bias"}, np.array(["1.b*"])):
+        assert net.load_state_dict(net.state_dict(), skip=patterns).skipped == ("1.bias",)
+
+
+def test_sizes_of_networks_are_numbers_of_python() -> None:
+    """Those of numpy's small types would overflow."""
+    small = np.array([32, 32, 32], np.int8)
+    net = fastcnn.models.airbench(widths=small // 4, input_shape=tuple(small))
+    assert net.input_shape == (32, 32, 32)
+    assert net.layers["whiten"].out_channels == 256
+    for make in (fastcnn.models.unet, fastcnn.models.autoencoder):
+        assert make(2, input_shape=iter((1, 64, 64))).input_shape == (1, 64, 64)
+    assert fastcnn.models.auto_cnn(iter((3, 16, 16)), 2, 9).input_shape == (3, 16, 16)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float16])
+def test_samples_for_calibration_may_be_whole_numbers(tmp_path: Path, dtype: type) -> None:
+    samples = np.round(255 * X)
+    export_c(model(), tmp_path / "a.h", name="net", calibration=samples)
+    export_c(model(), tmp_path / "b.h", name="net", calibration=samples.astype(dtype))
+    assert (tmp_path / "a.h").read_bytes() == (tmp_path / "b.h").read_bytes()
+
+
+def test_bounds_may_be_an_array() -> None:
+    found = fgsm(model(), X, Y, 0.5, bounds=np.array([0.0, 1.0]))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found, fgsm(model(), X, Y, 0.5, bounds=(0.0, 1.0)))
 
 
 def test_numbers_of_numpy_in_a_search_for_a_rate() -> None:

@@ -15,6 +15,7 @@ from fastcnn.layers import Model
 from fastcnn.layers.given import as_model
 from fastcnn.losses import Loss
 from fastcnn.notebook import brief
+from fastcnn.scalars import plain
 
 
 def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -213,7 +214,7 @@ def fgsm(
     """
     if (epsilon := as_number("fgsm", "epsilon", epsilon)) < 0.0:
         raise ConfigurationError(f"fgsm: epsilon must be a number of at least 0, got {epsilon!r}")
-    if bounds is not None:
+    if (bounds := plain(bounds)) is not None:
         pair = isinstance(bounds, (tuple, list)) and len(bounds) == 2
         low, high = (as_number("fgsm", "bounds", each) for each in bounds) if pair else (1.0, 0.0)
         if low > high:

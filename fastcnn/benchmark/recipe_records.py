@@ -131,13 +131,16 @@ def measured(
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
     checks, augmentation and steps. Compilation is done before, and tests are timed apart. Where it
-    is not timed, its accuracy joins those on record, and their seconds and threads stay.
+    is not timed, its accuracy joins those on record, and their seconds, threads
+    and machine stay.
     """
-    threads = plan.threads or default_threads()
+    here, threads = machine(), plan.threads or default_threads()
     trainer.warm()
     accuracies = list(before.accuracies) if before else []
     seconds = list(before.seconds) if before else []
     tests: list[float] = []
+    if before is not None and not plan.timed:
+        here, threads = before.machine, before.threads
     for seed in seeds:
         began = time.perf_counter()
         trainer.train(seed)
@@ -152,8 +155,8 @@ def measured(
             list(accuracies),
             list(seconds),
             round(median(tests), 4) if tests else before.evaluation_seconds if before else 0.0,
-            before.threads if before and not plan.timed else threads,
-            machine(),
+            threads,
+            here,
             f"{datetime.now(UTC):%Y-%m-%d}",
             plan.command,
             data,

@@ -158,6 +158,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
     """Train as the options say, on the processes of ``world``; continues a saved run."""
+    from fastcnn.cli.compiling import Compiling
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
@@ -241,7 +242,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         )
     from fastcnn.training.progress import progress_callback
 
-    callbacks: list[Callback] = []
+    compiling = Compiling()
+    callbacks: list[Callback] = [compiling]
     if world.is_root:
         callbacks.append(progress_callback(console))
         if o.tensorboard:
@@ -266,19 +268,10 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
         raise world.known_error from None
     if world.is_root:
-        from fastcnn.codegen import build
-
-        compiling = build.report.seconds if build.report.compiled else 0.0
         measured = None
         if options.early_stopping is not None or tta is not None:
             measured = evaluate(network, test, loss=options.make_loss(), tta=tta)
-        _conclude(
-            console,
-            folder,
-            history,
-            measured,
-            compiling,
-        )
+        _conclude(console, folder, history, measured, compiling.seconds)
 
 
 def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":

@@ -115,9 +115,9 @@ class Augment:
     fill: float = 0.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.flip is True:
             object.__setattr__(self, "flip", 0.5)
-        make_plain(self)
         mode = self.padding_mode
         if not isinstance(mode, str) or mode not in ("constant", "reflect"):
             raise ConfigurationError(

@@ -71,7 +71,7 @@ class Dataset:
                 f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
                 f"{len(self.classes)} classes"
             )
-        if bad := [name for name in self.classes if not is_unicode(name)]:
+        if bad := [name for name in self.classes if not is_unicode(str(name))]:
             raise DataError(f"{self.name}: {bad[0]!r} cannot be the name of a class")
         if self.preprocessing.mean and len(self.preprocessing.mean) != images.shape[1]:
             raise DataError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arguments import words_of
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.errors import ConfigurationError
@@ -32,8 +33,8 @@ def layer_outputs(
     """See :meth:`fastcnn.layers.Model.features`; ``threads`` are an engine's that has its own."""
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
-    names = [layers] if isinstance(layers, str) else layers
-    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+    names = (layers,) if isinstance(layers, str) else words_of(layers)
+    if names is None:
         raise ConfigurationError(f"layers must be a name or a list of names, got {layers!r}")
     places = [layer_place(graph, name) for name in names]
     found = {

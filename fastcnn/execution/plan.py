@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from fastcnn.arguments import as_flag
+from fastcnn.arguments import as_count, as_flag
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.checks import as_batch_size, bound_loss
+from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import parameter_places, running_statistics
 from fastcnn.layers.given import as_model
@@ -61,8 +61,8 @@ def plan(
     from fastcnn.backends import lanes
 
     threads = lanes.default_threads() if threads is None else threads
-    batch_size = as_batch_size(batch_size, "plan: batch_size")
-    threads = as_batch_size(threads, "plan: threads")
+    batch_size = as_count("plan", "batch_size", batch_size)
+    threads = as_count("plan", "threads", threads)
     training = as_flag("plan", "training", training)
     graph = as_model(model).graph(input_shape)
     try:

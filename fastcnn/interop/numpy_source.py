@@ -12,7 +12,7 @@ import numpy as np
 import fastcnn
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.expression import NUMPY, Expression
 from fastcnn.interop.inference_plan import (
     Plan,
@@ -186,7 +186,7 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     plan = make_plan(model, input_in_memory=False)
     lines, constants = _lines(plan)
     shape = model.graph().output_shape
@@ -197,7 +197,8 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     if is_classifier and not plan.gives_probabilities:
         result = f"softmax({result})"
     lines.append(f"    return {result}")
-    atomic_write(path, _file(model, plan, lines, constants, classes).encode())
+    outputs = "Probabilities of the classes" if is_classifier else "Outputs"
+    atomic_write(path, _file(model, plan, lines, constants, classes, outputs).encode())
     return path
 
 
@@ -351,6 +352,7 @@ def _file(
     lines: list[str],
     constants: dict[str, np.ndarray],
     classes: tuple[str, ...] | None,
+    outputs: str,
 ) -> str:
     body = "\n".join(lines)
     needed: list[str] = []
@@ -366,8 +368,6 @@ def _file(
     shape = ", ".join(map(str, plan.input_shape))
     scale, shift = model.preprocessing.factors(False, plan.channels)
     each = (1, -1, *(1,) * (len(plan.input_shape) - 1))
-    is_classifier = plan.gives_probabilities or gives_classes(model)
-    outputs = "Probabilities of the classes" if is_classifier else "Outputs"
     names = "" if classes is None else f"\nCLASSES = {list(classes)!r}\n"
     return f'''"""A network of fastcnn {fastcnn.__version__} in plain numpy: predict(images)."""
 

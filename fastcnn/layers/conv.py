@@ -73,7 +73,7 @@ class _Conv(WeightedLayer):
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = geometry.per_axis(stride, "stride", axes)
         self.dilation = geometry.per_axis(dilation, "dilation", axes)
-        self.padding = padding.tolist() if isinstance(padding, np.ndarray) else plain(padding)
+        self.padding = plain(padding)
         self._padding = geometry.resolve_padding(
             self.padding, self.kernel_size, self.dilation, self.stride
         )

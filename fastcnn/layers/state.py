@@ -1,13 +1,13 @@
 """Arrays of a model by their state keys, and states that come from elsewhere."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_flag, plain_array
+from fastcnn.arguments import as_flag, plain_array, words_of
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.weights import check_variances
@@ -88,7 +88,7 @@ def matched(
     state: Mapping[str, Any],
     aliases: Mapping[str, str],
     strict: bool,
-    skip: Sequence[str] = (),
+    skip: Iterable[str] = (),
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
     """The values of a state for a model's arrays, by the key of each array's first user.
 
@@ -160,13 +160,11 @@ def matched(
     return values, report
 
 
-def _skipped(keys: Sequence[str], patterns: Sequence[str]) -> set[str]:
+def _skipped(keys: Sequence[str], skip: Iterable[str]) -> set[str]:
     """The keys that any pattern fits."""
-    several = isinstance(patterns, Sequence) and not isinstance(patterns, (str, bytes))
-    if not several or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ConfigurationError(
-            f"skip must be a list of patterns such as ['fc.*'], got {patterns!r}"
-        )
+    patterns = words_of(skip)
+    if patterns is None:
+        raise ConfigurationError(f"skip must be a list of patterns such as ['fc.*'], got {skip!r}")
     found: set[str] = set()
     for pattern in patterns:
         fitting = [key for key in keys if fnmatchcase(key, pattern)]

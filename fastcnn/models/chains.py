@@ -1,6 +1,6 @@
 """Networks that are chains: the report's, LeNet-5, a small VGG, ResNets, airbench's, auto_cnn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -258,12 +258,12 @@ def airbench(
     ----------
     Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", arXiv:2404.00498.
     """
-    as_sample_shape(input_shape)
-    if not isinstance(widths, (tuple, list)):
+    shape = as_sample_shape(input_shape)
+    if not isinstance(widths, Iterable):
         raise ConfigurationError(f"airbench: widths must be numbers of channels, got {widths!r}")
-    generator, channels = generator_of(seed), 8 * input_shape[0]
+    generator, channels = generator_of(seed), 8 * shape[0]
     layers: dict[str, Layer] = {
-        "whiten": Conv2d(input_shape[0], channels, 2, bias_init=init.Constant(0.0), seed=generator),
+        "whiten": Conv2d(shape[0], channels, 2, bias_init=init.Constant(0.0), seed=generator),
         "gelu0": GELU(),
     }
     index = 0
@@ -287,7 +287,7 @@ def airbench(
         "head": head,
         "scale": Scale(init=scale, trainable=False),
     }
-    return Sequential(layers, input_shape=input_shape)
+    return Sequential(layers, input_shape=shape)
 
 
 def auto_cnn(
@@ -325,14 +325,14 @@ def auto_cnn(
     >>> fastcnn.models.auto_cnn((3, 64, 64), 5, samples=400, seed=0).num_parameters
     98325
     """
-    as_sample_shape(input_shape)
+    shape = as_sample_shape(input_shape)
     for name, number in (("num_classes", num_classes), ("samples", samples)):
         as_count("auto_cnn", name, number)
-    if len(input_shape) != 3:
-        raise ConfigurationError(f"auto_cnn needs images (C, H, W), got {input_shape}")
+    if len(shape) != 3:
+        raise ConfigurationError(f"auto_cnn needs images (C, H, W), got {shape}")
     conv, linear = _layers(seed)
     few = samples < FEW_SAMPLES
-    channels, side = input_shape[0], min(input_shape[1:])
+    channels, side = shape[0], min(shape[1:])
     width = 16 if few else 32
     layers: dict[str, Layer] = {}
     stage = 0
@@ -353,7 +353,7 @@ def auto_cnn(
     if few:
         layers["dropout"] = Dropout(0.2)
     layers["fc"] = linear(channels, num_classes, init.Xavier())
-    return Sequential(layers, input_shape=input_shape)
+    return Sequential(layers, input_shape=shape)
 
 
 def _layers(seed: int | None) -> tuple[Callable[..., Conv2d], Callable[..., Linear]]:

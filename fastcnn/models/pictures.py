@@ -49,15 +49,14 @@ def unet(
     >>> model.output_shape((1, 48, 32))
     (3, 48, 32)
     """
-    as_sample_shape(input_shape)
+    shape = as_sample_shape(input_shape)
     width, levels = as_count("unet", "width", width), as_count("unet", "levels", levels, least=0)
-    if len(input_shape) != 3 or any(size % 2**levels for size in input_shape[1:]):
+    if len(shape) != 3 or any(size % 2**levels for size in shape[1:]):
         raise ConfigurationError(
-            f"unet: height and width of input_shape must be divisible by {2**levels}, got "
-            f"{tuple(input_shape)}"
+            f"unet: height and width of input_shape must be divisible by {2**levels}, got {shape}"
         )
     d, passed = draft(seed), []
-    x = y = Input(input_shape)
+    x = y = Input(shape)
     for level in range(levels):
         passed.append(_twice(d, y, width << level))
         y = MaxPool2d(2)(passed[-1])
@@ -102,17 +101,16 @@ def autoencoder(
     Hinton and Salakhutdinov, "Reducing the dimensionality of data with neural networks", Science
     313 (2006), with convolutions.
     """
-    as_sample_shape(input_shape)
-    if len(input_shape) != 3 or any(size % 4 for size in input_shape[1:]):
+    shape = as_sample_shape(input_shape)
+    if len(shape) != 3 or any(size % 4 for size in shape[1:]):
         raise ConfigurationError(
-            "autoencoder: height and width of input_shape must be divisible by 4, got "
-            f"{tuple(input_shape)}"
+            f"autoencoder: height and width of input_shape must be divisible by 4, got {shape}"
         )
-    d, x = draft(seed), Input(input_shape)
+    d, x = draft(seed), Input(shape)
     y = ReLU()(d.conv(x, 16, 3, stride=2))
     y = ReLU()(d.conv(y, 32, 3, stride=2))
     small, flat = y.shape, Flatten()(y)
     y = d.linear(flat, latent)
     y = Unflatten(1, small)(ReLU()(d.linear(y, flat.shape[0])))
     y = ReLU()(d.up_conv(y, 16, 4, stride=2, padding=1))
-    return Model(x, d.up_conv(y, input_shape[0], 4, stride=2, padding=1))
+    return Model(x, d.up_conv(y, shape[0], 4, stride=2, padding=1))

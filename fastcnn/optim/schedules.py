@@ -61,7 +61,7 @@ class MultiStep:
         check_bounds(self, gamma=(0.0, math.inf))
         several = isinstance(self.milestones, (tuple, list))
         whole = several and all(_is_count(epoch, 1) for epoch in self.milestones)
-        if not self.milestones or not whole or not 0.0 < self.gamma <= 1.0:
+        if not whole or not self.milestones or not 0.0 < self.gamma <= 1.0:
             raise ConfigurationError(
                 "MultiStep: milestones must be numbers of epochs of at least 1 and gamma in "
                 f"(0, 1], got {self}"

@@ -113,10 +113,13 @@ def test_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert added.accuracies == records(whole)[0].accuracies
     with pytest.raises(ConfigurationError, match=r"1 threads, and these would be of .*, 2 threads"):
         measure(name, replace(plan, seeds=4, threads=2), [Own], path, console)
-    measure(name, replace(plan, seeds=4, threads=2, timed=False), [Own], path, console)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(recipe_records, "machine", lambda: "another machine")
+        measure(name, replace(plan, seeds=4, threads=2, timed=False), [Own], path, console)
     (untimed,) = records(path)
     assert untimed.accuracies[:3] == added.accuracies
     assert (len(untimed.accuracies), untimed.threads) == (4, 1)
+    assert untimed.machine == added.machine
     assert (untimed.seconds, untimed.evaluation_seconds) == (
         added.seconds,
         added.evaluation_seconds,

@@ -66,7 +66,7 @@ def test_weights_of_a_fixed_norm() -> None:
     [
         ({"ns_steps": 2.5}, "ns_steps must be an integer"),
         ({"ns_steps": -1}, "ns_steps must be at least 0"),
-        ({"ns_coefficients": (1.0, 2.0)}, "three numbers"),
+        ({"ns_coefficients": (1.0, 2.0)}, "ns_coefficients must be 3 numbers"),
         ({"adjust_lr_fn": "sqrt"}, "adjust_lr_fn must be one of original, match_rms_adamw, none"),
         ({"others": Muon()}, "others must be an optimiser of single numbers"),
         ({"others": 3}, "others must be an optimiser"),

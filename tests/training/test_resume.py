@@ -1,5 +1,6 @@
 """Runs that are interrupted, and resumed with the same settings or with others."""
 
+import json
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ import pytest
 from fastcnn import data
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Flatten, Linear, Sequential
-from fastcnn.optim import SGD, MultiStep
+from fastcnn.optim import SGD, MultiStep, Warmup
 from fastcnn.training import Callback, fit
 from fastcnn.training.run import Run
 from tests.command import fastcnn as command
@@ -58,7 +59,10 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(
     [
         ({"optimizer": SGD(lr=0.01)}, "optimizer.name was 'adam' and is now 'sgd'"),
         ({"batch_size": 16}, "training.batch_size was 32 and is now 16"),
-        ({"epochs": 9}, "on which the schedule cosine depends"),
+        (
+            {"epochs": 9},
+            "the schedule cosine depends on the number of epochs, which was 1 and is now 9",
+        ),
         ({"seed": 6}, "training.seed was 5"),
     ],
 )
@@ -97,6 +101,23 @@ def test_more_epochs_after_the_milestones_of_a_schedule(tmp_path: Path) -> None:
     fit(network(), TRAIN, TEST, out=tmp_path / "parts", resume=True, **chosen)
     fit(network(), TRAIN, TEST, out=tmp_path / "whole", **chosen)
     assert records(tmp_path / "parts") == records(tmp_path / "whole")
+
+
+class Halved:
+    """A schedule of a user's own, which is not a dataclass."""
+
+    def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
+        return base_lr / 2
+
+    def __repr__(self) -> str:
+        return "Halved()"
+
+
+def test_a_schedule_of_ones_own_after_a_warm_up_is_on_record(tmp_path: Path) -> None:
+    chosen = settings(schedule=Warmup(2, Halved()), epochs=1)
+    fit(network(), TRAIN, TEST, out=tmp_path / "run", **chosen)
+    schedule = json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]
+    assert schedule["then"] == {"name": "Halved", "repr": "Halved()"}
 
 
 def test_more_epochs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import fastcnn
 from fastcnn.arguments import plain_array
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.c.float_code import float_code
 from fastcnn.interop.c.integer_code import integer_code
 from fastcnn.interop.c.quantise import IntegerNetwork, quantise
@@ -108,7 +108,7 @@ def export_c(
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     name = _checked_name(path.stem if name is None else name, given=name is not None)
     preprocessing = as_model(model).preprocessing
     in_memory = preprocessing.takes_bytes or not preprocessing.is_identity
@@ -143,7 +143,7 @@ def _constant_bytes(code: str) -> int:
 def _samples(plan: Plan, given: Any) -> np.ndarray:
     """Samples for calibration, checked: numbers in the shape that the network takes."""
     samples = plain_array("calibration", given)
-    if samples.dtype.kind not in "fu" or samples.shape[1:] != plan.input_shape:
+    if samples.dtype.kind not in "fiub" or samples.shape[1:] != plan.input_shape:
         raise ShapeError(
             f"calibration: the network takes samples of shape {plan.input_shape}, got "
             f"{samples.dtype} of shape {samples.shape}"

@@ -10,7 +10,7 @@ from string import Template
 
 import fastcnn
 from fastcnn.errors import ConfigurationError, DataError
-from fastcnn.files import atomic_write
+from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.html_page.javascript import as_json, network_code
 from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan, names_of_classes
 from fastcnn.layers import Model
@@ -65,7 +65,7 @@ def export_html(
     OSError
         If the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     plan = make_plan(model, input_in_memory=False)
     rule = model.preprocessing.rule_for_pictures(plan.input_shape)
     if rule.shape != plan.input_shape:
