@@ -118,7 +118,9 @@ def test_small_linear_layers_wait_for_no_other_thread() -> None:
 
 def test_bad_plans() -> None:
     model = fastcnn.models.report_cnn(seed=0)
-    with pytest.raises(ConfigurationError, match="plan: batch_size must be a positive integer, got 0"):
+    with pytest.raises(
+        ConfigurationError, match="plan: batch_size must be a positive integer, got 0"
+    ):
         fastcnn.plan(model, 0)
     with pytest.raises(ConfigurationError, match="plan: threads must be a positive integer, got 0"):
         fastcnn.plan(model, threads=0)
