@@ -64,8 +64,8 @@ def render_readme(folder: Path) -> str:
             table(header, rows, left=1),
             "",
             f"Forward, loss, backward and SGD with momentum; fastcnn {environment['fastcnn']} "
-            f"({report.date[:10]}){on}; {machine(report)}{version}; medians of one "
-            f"{'trial ' if report.quick else ''}run in which all took turns. All "
+            f"({report.date[:10]}){on}; {machine(report)}{version}; medians of "
+            f"{'trial ' if report.quick else ''}runs in which all took turns. All "
             "contestants and suites, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         )
@@ -107,7 +107,7 @@ def render_loops(folder: Path) -> str | None:
         if SLOW in found and "fastcnn" in found:
             rows.append((what, "", form.format(found[SLOW]), form.format(found["fastcnn"])))
     header = ("the report's network, batch 64", "nested loops", "im2col", "lanes")
-    return f"{table(header, rows, left=1)}\n\nThe same run. {_levels(report)}".rstrip()
+    return f"{table(header, rows, left=1)}\n\nThe same runs. {_levels(report)}".rstrip()
 
 
 def _rounded(ratio: float) -> str:

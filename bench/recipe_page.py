@@ -103,7 +103,8 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
     rows = [
         f"| {record.contestant}{_of(record)} | {record.accuracy:.2f}{_spread(record)} "
         f"| {_seconds(record.time)} | {_seeds(record)} "
-        f"| {_seconds(record.evaluation_seconds) if record.seconds else ''} | {record.machine}, {record.threads} threads |"
+        f"| {_seconds(record.evaluation_seconds) if record.seconds else ''} "
+        f"| {record.machine}, {record.threads} thread{'s' if record.threads > 1 else ''} |"
         for record in records
     ]
     rows += _published(recipe)

@@ -19,7 +19,7 @@ from fastcnn.files import atomic_write
 from fastcnn.recipes import names, records
 from fastcnn.recipes.records import FILE
 
-PROGRAM = "python -m bench records"
+PROGRAM = "python -m bench"
 
 
 class By(StrEnum):
