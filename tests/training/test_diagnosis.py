@@ -113,7 +113,7 @@ def test_overfitting(data: tuple[Dataset, Dataset]) -> None:
     noisy = Dataset(
         train.images, generator.integers(0, 3, len(train)), train.classes, train.preprocessing
     )  # fmt: skip
-    options = {"epochs": 40, "optimizer": SGD(0.05, momentum=0.9)}
+    options = {"epochs": 40, "optimizer": SGD(0.02, momentum=0.9)}
     found = findings(fastcnn.models.report_cnn(seed=0), noisy, test, **options)
     assert "while the training loss fell" in found["overfitting"].message
     found = findings(fastcnn.models.report_cnn(seed=0), *data, **options)
