@@ -37,11 +37,11 @@ normalised beforehand where nothing is augmented.
 augmentation were compared on the last 10,000 training images, with the first 50,000 trained on,
 from one to four seeds; the last number of epochs is a few more than were compared. The test images
 were looked at when a recipe was fixed. The five views in which `mnist-99.6` sees a test image were
-chosen there, too: over six seeds they classify 99.61 % of the 10,000 correctly,
-and one view 99.57 %.
-`cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned. `fashion-94` is `cifar10-90` for
-Fashion-MNIST. Its first settings were kept: trained on 50,000 images, they classified 94.49 % of
-the other 10,000 correctly. The other recipes are published, and have the published numbers.
+chosen there, too: over six seeds they classify 99.61 % of the 10,000 correctly, and one view
+99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned. `fashion-94` is
+`cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000 images, they
+classified 94.49 % of the other 10,000 correctly. The other recipes are published, and have the
+published numbers.
 
 CIFAR-10 comes as JPEG files in some places. Accuracies on them lie below those on the lossless
 files: compare them only with PyTorch's in the same table.

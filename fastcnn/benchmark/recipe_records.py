@@ -131,8 +131,7 @@ def measured(
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
     checks, augmentation and steps. Compilation is done before, and tests are timed apart. Where it
-    is not timed, its accuracy joins those on record, and their seconds, threads
-    and machine stay.
+    is not timed, its accuracy joins those on record, and their seconds, threads and machine stay.
     """
     here, threads = machine(), plan.threads or default_threads()
     trainer.warm()

@@ -50,7 +50,8 @@ MOMENTS = 60
 Y_ROWS, ACROSS = 61, 62
 #: Shares of a block, each with sums of its own.
 SHARES = 63
-#: Whether a row that could take many blocks at once takes one after the other.
+#: Whether a row that could take many blocks at once takes one after the other; such rows have no
+#: shares, and the column is the same.
 BY_BLOCK = 63
 
 # Kernels.
