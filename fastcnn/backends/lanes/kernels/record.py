@@ -45,7 +45,7 @@ class Kernel:
         What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
         reach/kernels.py does not say it.
     gradients : tuple of str
-        Of which of ``x``, ``weight`` and ``bias`` its rows in a backward pass make gradients.
+        What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     """
 
     function: Any
