@@ -139,7 +139,8 @@ BY_BLOCK = 63
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
-) = range(83)
+    K_LINEAR_JOIN,
+) = range(84)
 
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128

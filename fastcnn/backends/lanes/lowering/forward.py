@@ -171,18 +171,22 @@ class Forward(SampleNormForward):
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
         outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
-        columns: dict[str, int] = {"in": inputs, "out": outputs, "by_block": int(group.by_block)}
+        weight, groups = parameter_offset(planner, group, "weight"), planner.input_groups(group)
+        sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
+        bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
+        ends = y.columns("y") | bias | {"relu": int(group.relu)}
+        name, sums = f"{group.node.name}: linear", None
+        if groups > 1:
+            planner.grouped[weight] = groups
+            size = groups * outputs * LANES
+            place = planner.allocate(size * planner.blocks)
+            columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
+            sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+            ends = {"y": place, "y_block": size, "bias": -1}
+        columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
         planner.emit(
-            f"{group.node.name}: linear" + fused(group),
-            row(
-                L.K_LINEAR,
-                **x.columns("x"),
-                **y.columns("y"),
-                w=parameter_offset(planner, group, "weight"),
-                bias=parameter_offset(planner, group, "bias"),
-                relu=int(group.relu),
-                **columns,
-            ),
+            name + ("" if groups > 1 else fused(group)),
+            row(L.K_LINEAR, **columns, **ends),
             group.whole,
         )
         if (group.target, "weight") in planner.gradients and planner.backward:
@@ -191,13 +195,14 @@ class Forward(SampleNormForward):
             width = -(-inputs // 64) * 64 + LANES
             transposed = planner.allocate(planner.blocks * LANES * width)
             planner.transposed[group.target] = width, transposed
-            sizes = columns | {"out": width}
             planner.emit(
                 f"{group.node.name}: transpose input",
-                row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
+                row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
                 group.whole,
                 apart=False,
             )
+        if sums is not None:
+            planner.emit(f"{name}, sums" + fused(group), sums)
 
     def flatten(self, group: Group) -> None:
         """Another shape of the same memory, unless the map has a halo."""

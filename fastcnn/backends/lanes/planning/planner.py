@@ -35,6 +35,8 @@ FILLING = (
 )
 #: Weights of a linear layer that stay in the second-level cache while blocks pass.
 FITS_BESIDE = 64 * 1024
+#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
+MOST_GROUPS, LEAST_INPUTS = 8, 256
 #: Floats of a block's outputs from which on it had better turn round alone at linear layers, and
 #: for each of their weights.
 LEAVES_CACHE, OUTPUTS_PER_WEIGHT = 128 * 1024, 8
@@ -133,6 +135,8 @@ class Planner(Layouts):
         self.reductions: list[tuple[str, np.ndarray]] = []
         #: By node of a linear layer: width and place of its input with a row for each sample.
         self.transposed: dict[int, tuple[int, int]] = {}
+        #: By the place of weights of which each thread has some inputs: groups of inputs.
+        self.grouped: dict[int, int] = {}
         #: By node of a batch normalisation: where its statistics stand.
         self.statistics: dict[int, int] = {}
         #: By state key of a running mean: place and size of running statistics in the arena.
@@ -377,6 +381,18 @@ class Planner(Layouts):
             for group in linear:
                 group.by_block, group.whole = True, False
 
+    def input_groups(self, group: Group) -> int:
+        """Groups of a linear layer's inputs that have sums of their own.
+
+        With whole groups a thread has the same weights forward, in both gradients and in the
+        update. Other threads need of its inputs and weights nothing but these sums.
+        """
+        groups, inputs = 1, int(np.prod(self.shape(group.source)))
+        if self.backward and group.whole and self._weights_of(group.node) > FITS_BESIDE:
+            while groups < MOST_GROUPS and inputs >= 2 * groups * LEAST_INPUTS:
+                groups *= 2
+        return groups
+
     def _weights_of(self, node: Node) -> int:
         return int(np.prod(self.parameters[node.parameters["weight"]][1]))
 
@@ -384,13 +400,14 @@ class Planner(Layouts):
         """Whether threads had better have a part of a layer's weights each than all of them.
 
         With its own blocks a thread waits for none and fetches no other's activations, but all of
-        the weights.
+        the weights. Where blocks are few and do not divide evenly, some would wait.
         """
         if node.operation == "conv2d":
             return algorithms.shares_batch(self.geometry(node))
         if node.operation != "linear":
             return False
-        return self._weights_of(node) > FITS_BESIDE or self.blocks < 2 * self.workers
+        uneven = self.blocks < 2 * self.workers and self.blocks % self.workers > 0
+        return self._weights_of(node) > FITS_BESIDE or uneven
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes
