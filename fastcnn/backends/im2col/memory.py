@@ -5,7 +5,6 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 """
 
 import math
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 
 #: Bytes from which on an array is worth the search.
@@ -25,7 +25,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[_Block]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, size: int) -> np.ndarray:
         """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""
