@@ -20,7 +20,7 @@ def costs(program: "fastcnn.backends.lanes.lowering.program.Program") -> dict[st
 
 def test_every_kernel_is_in_the_table() -> None:
     numbers = [value for name, value in vars(layout).items() if name.startswith("K_")]
-    assert sorted(key for key in KERNELS if key < layout.FIRST_FORMULA) == sorted(numbers)
+    assert sorted(key for key in KERNELS if key < layout.FIRST_NUMBERED) == sorted(numbers)
 
 
 @pytest.mark.parametrize("batch", [1, 16, 50])
