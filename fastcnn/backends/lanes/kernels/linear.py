@@ -71,8 +71,8 @@ def linear(A, P, r, block, blocks, slot, part, parts, backward):
 
     IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
     A unit is 16 outputs: with few blocks they fill the registers. Many inputs meet all outputs
-    some at a time, and the sums wait in Y. With GROUPS, each of so many parts of the inputs has
-    sums of its own, one after the other in Y.
+    some at a time, and the sums wait in Y. Each of GROUPS parts of the inputs has sums of
+    its own, one after the other in Y.
     """
     groups, units = max(r[GROUPS], 1), (r[OUT] + 15) // 16
     waits = blocks >= 4 and r[MODE] != MASKED

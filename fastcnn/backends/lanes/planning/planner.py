@@ -35,8 +35,6 @@ FILLING = (
 )
 #: Weights of a linear layer that stay in the second-level cache while blocks pass.
 FITS_BESIDE = 64 * 1024
-#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
-MOST_GROUPS, LEAST_INPUTS = 8, 256
 #: Floats of a block's outputs from which on it had better turn round alone at linear layers, and
 #: for each of their weights.
 LEAVES_CACHE, OUTPUTS_PER_WEIGHT = 128 * 1024, 8
@@ -380,18 +378,6 @@ class Planner(Layouts):
         if outputs > max(LEAVES_CACHE, OUTPUTS_PER_WEIGHT * weights):
             for group in linear:
                 group.by_block, group.whole = True, False
-
-    def input_groups(self, group: Group) -> int:
-        """Groups of a linear layer's inputs that have sums of their own.
-
-        With whole groups a thread has the same weights forward, in both gradients and in the
-        update. Other threads need of its inputs and weights nothing but these sums.
-        """
-        groups, inputs = 1, int(np.prod(self.shape(group.source)))
-        if self.backward and group.whole and self._weights_of(group.node) > FITS_BESIDE:
-            while groups < MOST_GROUPS and inputs >= 2 * groups * LEAST_INPUTS:
-                groups *= 2
-        return groups
 
     def _weights_of(self, node: Node) -> int:
         return int(np.prod(self.parameters[node.parameters["weight"]][1]))
