@@ -385,15 +385,13 @@ class Planner(Layouts):
     def _shares_batch(self, node: Node) -> bool:
         """Whether threads had better have a part of a layer's weights each than all of them.
 
-        With its own blocks a thread waits for none and fetches no other's activations, but all of
-        the weights. Where blocks are few and do not divide evenly, some would wait.
+        With its own blocks a thread waits for none and needs no other's activations, but all
+        weights. Few blocks that do not divide evenly let some wait.
         """
         if node.operation == "conv2d":
             return algorithms.shares_batch(self.geometry(node))
-        if node.operation != "linear":
-            return False
         uneven = self.blocks < 2 * self.workers and self.blocks % self.workers > 0
-        return self._weights_of(node) > FITS_BESIDE or uneven
+        return node.operation == "linear" and (self._weights_of(node) > FITS_BESIDE or uneven)
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes
