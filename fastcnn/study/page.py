@@ -90,5 +90,6 @@ def _both(text: Text) -> str:
         return escape(text.en)
     return "".join(
         f'<span class="{name}" lang="{name}">{escape(words)}</span>'
-        for name, words in (("en", text.en), ("zh", text.zh))
+        # Chinese has no space before the sign of per cent.
+        for name, words in (("en", text.en), ("zh", text.zh.replace(" %", "%")))
     )
