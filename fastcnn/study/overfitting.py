@@ -131,7 +131,7 @@ def section(result: OverfittingResult) -> Section:
                 ],
                 rows=[
                     (
-                        VARIANTS[variant].en,
+                        VARIANTS[variant],
                         *(f"{value:.2f}" for value in result.errors(variant).mean(axis=1)),
                     )
                     for variant in VARIANTS

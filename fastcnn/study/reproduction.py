@@ -171,9 +171,10 @@ def _on_time(result: Reproduction) -> Text:
         f"as the report has them, would take {minutes:.0f} minutes (computed from "
         f"{1000 * result.looped:.0f} ms for an image). The report states that an epoch with "
         "sigmoid took about half a minute longer.",
-        f"在单核上（其余各核同时进行其他训练），训练一轮（{result.images:,} 张图像）使用 sigmoid 需 "
-        f"{sigmoid:.3f} 秒，使用 ReLU 需 {relu:.3f} 秒。若像报告那样用 Python 嵌套循环，每轮约需 "
-        f"{minutes:.0f} 分钟（由每张图像 {1000 * result.looped:.0f} 毫秒推算）。"
+        f"在单核上（其余各核同时进行其他训练），训练一轮（{result.images:,} 张图像）使用 sigmoid "
+        f"需 {sigmoid:.3f} 秒，使用 ReLU 需 {relu:.3f} 秒。"
+        f"若像报告那样用 Python 嵌套循环，每轮约需 {minutes:.0f} 分钟"
+        f"（由每张图像 {1000 * result.looped:.0f} 毫秒推算）。"
         "报告只提到使用 sigmoid 时每轮大约多花半分钟。",
     )
 
@@ -208,7 +209,7 @@ def _epochs(reached: Sequence[int | None]) -> str:
     known = [epoch for epoch in reached if epoch is not None]
     if not known:
         return "-"
-    some = f" ({len(known)} of {len(reached)})" if len(known) < len(reached) else ""
+    some = f" ({len(known)} / {len(reached)})" if len(known) < len(reached) else ""
     return f"{float(np.median(known)):g}{some}"
 
 

@@ -171,7 +171,8 @@ def _on_plateau(result: UnderfittingResult) -> Text:
         f"frequent the classes are gives {result.entropy:.4f}.",
         f"平台确实存在：标准差为 {result.deviations[0]:g} 时，在不超过 "
         f"{result.learning_rates[-1]:g} 的所有学习率下，最终损失都在 {low:.4f} 与 {high:.4f} 之间。"
-        f"随机猜测的损失为 ln {result.classes} = {chance:.4f}；只知道各类比例时为 {result.entropy:.4f}。",
+        f"随机猜测的损失为 ln {result.classes} = {chance:.4f}；"
+        f"只知道各类比例时为 {result.entropy:.4f}。",
     )
 
 
@@ -202,7 +203,8 @@ def _on_gradients(result: UnderfittingResult) -> list[Text]:
             f"{LAYERS[least]} by {updates[least]:.0e} of its size: it would take about "
             f"{1.0 / updates[least]:.0e} steps to move it by as much as it is.",
             f"此时以报告的学习率 {REPORT_LR:g} 更新一步，{LAYERS[least]} 的权重只改变自身大小的 "
-            f"{updates[least]:.0e} 倍：大约要 {1.0 / updates[least]:.0e} 步，改变量才与权重本身相当。",
+            f"{updates[least]:.0e} 倍：大约要 {1.0 / updates[least]:.0e} 步，"
+            "改变量才与权重本身相当。",
         ),
     ]
 

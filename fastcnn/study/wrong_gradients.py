@@ -147,6 +147,10 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
     )
 
 
+#: Names of formulas that are words.
+CHINESE = {"none": "无", "convolution": "卷积", "all three": "三个", "conv. + relu": "卷积 + relu"}
+
+
 def formulas_name(wrong: Formulas) -> str:
     """Wrong formulas in a word or two."""
     if len(wrong) > 1:
@@ -215,7 +219,8 @@ def section(result: WrongGradients) -> Section:
                     "some of the others lie. Dotted: guessing, ln 3. std: standard deviation of "
                     "the initial weights, where they are not scaled (Kaiming, Xavier).",
                     f"使用各错误公式时的训练损失（一个种子）：浅色为每一步，深色为 {SMOOTH} "
-                    "步平均。较宽的蓝线使用正确的梯度，部分曲线与它重合。点线为随机猜测的损失 ln 3。"
+                    "步平均。较宽的蓝线使用正确的梯度，部分曲线与它重合。"
+                    "点线为随机猜测的损失 ln 3。"
                     "std 为初始权重的标准差（未注明时为 Kaiming、Xavier 缩放初始化）。",
                 ),
             )
@@ -223,27 +228,37 @@ def section(result: WrongGradients) -> Section:
     )
 
 
+def _collapse(counts: tuple[int, int], highest: tuple[float, float]) -> Text:
+    """How many trainings collapsed, and the worst of them."""
+    least, most = (f"{value:.2f}" for value in highest)
+    return Text(
+        f"{counts[0]} of {counts[1]}: {least} to {most}",
+        f"{counts[1]} 次中 {counts[0]} 次：{least} 升到 {most}",
+    )
+
+
 def _table(result: WrongGradients) -> Table:
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for name, plan in PLANS.items():
         for wrong in plan.sets:
+            label = formulas_name(wrong)
             outcomes = result.of(name, wrong)
             accuracies = [100 * one.test_accuracy for one in outcomes]
             spread = f"{np.mean(accuracies):.2f} ({min(accuracies):.2f}-{max(accuracies):.2f})"
             collapses = [one.collapse for one in outcomes if one.collapse is not None]
             highest = max(collapses, key=lambda pair: pair[1], default=None)
-            collapsed = f"{len(collapses)} of {len(outcomes)}"
+            counts = len(collapses), len(outcomes)
             rows.append(
                 (
                     plan.name,
-                    formulas_name(wrong),
+                    Text(label, CHINESE.get(label, label)),
                     f"{result.steps(name):,}",
                     spread,
                     " / ".join(
                         "×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
                         for one in outcomes
                     ),
-                    f"{collapsed}: {highest[0]:.2f} to {highest[1]:.2f}" if highest else "-",
+                    _collapse(counts, highest) if highest else "-",
                     f"{sum(one.overflows for one in outcomes):,}",
                 )
             )
