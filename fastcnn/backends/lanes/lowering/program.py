@@ -106,7 +106,6 @@ class Program:
             L.K_INPUT: wants_weight,
             # These sum up the output's gradient, too.
             L.K_WEIGHT_GRADIENT: wants_weight or wants_bias,
-            L.K_INPUT_LANES_GRADIENT: wants_weight or wants_bias,
             L.K_BIAS_GRADIENT: wants_bias,
             L.K_REDUCE: wants_weight or wants_bias,
             L.K_PACK: wants_x,
@@ -118,12 +117,10 @@ class Program:
             L.K_WINOGRAD2D_STRIDED_ADJOINT: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
+            L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: wants_x,
             L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: wants_x,
-            L.K_DIRECT_BATCH: wants_x,
-            L.K_DIRECT_BATCH_TURN: wants_weight,
-            L.K_DIRECT_BATCH_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_STRIDED_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
@@ -133,6 +130,12 @@ class Program:
             L.K_WINOGRAD1D_GRADIENT: wants_weight,
             L.K_WINOGRAD1D_REDUCE: wants_weight,
             L.K_OUTPUT: wants_x,
+        }
+        given = {"x": wants_x, "weight": wants_weight, "bias": wants_bias}
+        wanted |= {
+            number: any(given[name] for name in kernel.gradients)
+            for number, kernel in KERNELS.items()
+            if kernel.gradients
         }
         kept = [
             [index, index + 1, whole]
