@@ -38,10 +38,10 @@ and augmentation were chosen by training on the first 50,000 training images and
 last 10,000, with one to four seeds; the final number of epochs is a few more than were compared.
 The test images were looked at once a recipe was fixed. The five views in which `mnist-99.6` sees a
 test image were chosen in the same way: over six seeds they classify 99.61 % of the 10,000
-correctly, and one view 99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned. `fashion-94` is
-`cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000 images, they
-classified 94.49 % of the other 10,000 correctly. The other recipes follow published ones, with the
-published numbers.
+correctly, and one view 99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned.
+`fashion-94` is `cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000
+images, they classified 94.49 % of the other 10,000 correctly. The other recipes follow published
+ones, with the published numbers.
 
 Some sources have CIFAR-10 as JPEG files, on which accuracies are lower than on the lossless files:
 compare them only with PyTorch's in the same table.

@@ -172,11 +172,8 @@ def _ranked(numbers: "np.ndarray", names: tuple[str, ...]) -> list[list[tuple[st
 def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int) -> Table:
     """A line for each image, with as many of the likeliest classes as fit next to its name."""
     titles = ("class", "second", "third")[: min(LIKELIEST, len(rows[0]))]
-    widest = [max(cell_len(row[place][0]) for row in rows) for place in range(len(titles))]
-    lines = [
-        (image, *(_padded(*cell, most) for cell, most in zip(row, widest, strict=False)))
-        for image, row in zip(images, rows, strict=True)
-    ]
+    columns = [_aligned([row[place] for row in rows]) for place in range(len(titles))]
+    lines = list(zip(images, *columns, strict=True))
     needed = [3 + max(map(len, column)) for column in zip(("image", *titles), *lines, strict=True)]
     while len(needed) > 2 and 1 + sum(needed) > width:
         needed.pop()
@@ -186,8 +183,10 @@ def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int)
     return table
 
 
-def _padded(name: str, share: str, width: int) -> str:
-    return f"{set_cell_size(name, width)}  {share:>7}"
+def _aligned(cells: list[tuple[str, str]]) -> list[str]:
+    """Names and shares, each below the other."""
+    name, share = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    return [f"{set_cell_size(one, name)}  {other:>{share}}" for one, other in cells]
 
 
 def _downwards(images: list[str], rows: list[list[tuple[str, str]]], title: str) -> Table:

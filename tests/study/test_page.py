@@ -37,7 +37,7 @@ def test_one_language_is_shown_at_a_time(tmp_path: Path) -> None:
         assert not any("\u4e00" <= letter <= "\u9fff" for letter in text.replace("中文", ""))
         browser.evaluate("document.getElementById('language').click()")
         text = browser.evaluate("document.body.innerText")
-        for words in ("它学会了。", "学习", "种子", "98%，全部", "一条线", "今天制作。"):
+        for words in ("它学会了。", "学习", "种子", "98%\uff0c全部", "一条线", "今天制作。"):
             assert words in text
         assert "learns" not in text
         assert browser.evaluate("document.documentElement.lang") == "zh"
