@@ -5,7 +5,6 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 """
 
 import math
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned
+
 #: Bytes from which on an array is worth the search.
 LARGE = 1 << 16
-#: Bytes of a cache line.
-LINE = 64
 
 
 class Memory:
@@ -25,7 +25,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[_Block]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, size: int) -> np.ndarray:
         """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""
@@ -34,15 +34,8 @@ class Memory:
             for block in blocks:
                 if block.user() is None:
                     return block.array()
-            blocks.append(_Block(aligned(size)))
+            blocks.append(_Block(aligned(size, np.uint8, np.empty)))
             return blocks[-1].array()
-
-
-def aligned(size: int) -> np.ndarray:
-    """Bytes from the beginning of a cache line: a vector across two lines takes twice as long."""
-    made = np.empty(size + LINE, np.uint8)
-    first = -made.ctypes.data % LINE
-    return made[first : first + size]
 
 
 class _Block:

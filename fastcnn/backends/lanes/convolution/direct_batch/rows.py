@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.direct_batch.records import K_GRADIENT, K_PRODUCT, K_TURN
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -106,7 +107,7 @@ def _emit(
         run = min(blocks, planner.blocks - first)
         places = [_places(x, y, run, np.array(pixels)) for pixels in kinds.values()]
         values = row(
-            L.K_DIRECT_BATCH,
+            K_PRODUCT,
             x=x.offset + first * x.block,
             y=y.offset + first * y.block,
             **({"bias": -1} | columns),
@@ -160,7 +161,7 @@ def weight_gradient(
         "strip_rows": blocks,
     }
     turn = row(
-        L.K_DIRECT_BATCH_TURN,
+        K_TURN,
         **x.columns("x"),
         **grad.columns("y"),
         x_table=planner.table(x_pixels),
@@ -172,7 +173,7 @@ def weight_gradient(
     sums = taps * ROWS * inputs
     ends = np.searchsorted(pairs.weight, np.arange(taps + 1))
     gradient = row(
-        L.K_DIRECT_BATCH_GRADIENT,
+        K_GRADIENT,
         w=weight,
         m=planner.allocate(sums * planner.workers),
         m_slot=sums,

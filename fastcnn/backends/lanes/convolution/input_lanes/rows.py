@@ -4,6 +4,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.input_lanes.kernels import PIXEL
+from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -68,7 +69,7 @@ def weight_gradient(
         "extra_block": taps * count,
     }
     gradient = row(
-        L.K_INPUT_LANES_GRADIENT,
+        K_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
