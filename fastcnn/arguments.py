@@ -335,7 +335,10 @@ def regression_arguments(
     operation: str, prediction: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     prediction = as_array(operation, "prediction", prediction)
-    target = plain_array(f"{operation}: target", target).astype(prediction.dtype, copy=False)
+    target = plain_array(f"{operation}: target", target)
+    if target.dtype.kind not in "fiub":
+        raise ConfigurationError(f"{operation}: target must be numbers, got {target.dtype}")
+    target = target.astype(prediction.dtype, copy=False)
     if target.shape != prediction.shape:
         raise ShapeError(
             f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"

@@ -41,6 +41,7 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
      ConfigurationError, "sample_weight must be numbers"),
     (F.cross_entropy_backward, ("", np.zeros((2, 3)), [0, 1]), {}, ConfigurationError,
      "grad_output must be a finite number"),
+    (F.mse, (np.zeros((2, 3)), [["a"] * 3] * 2), {}, ConfigurationError, "target must be numbers"),
     (F.mse_backward, (None, np.zeros((2, 3)), np.zeros((2, 3))), {}, ConfigurationError,
      "grad_output must be a finite number"),
     (F.conv2d, (X, W), {"padding": -1}, ConfigurationError, "padding must be an integer"),
