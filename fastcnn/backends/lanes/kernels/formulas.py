@@ -1,6 +1,6 @@
 """Kernels of element-wise operations, each for one block of 16 samples.
 
-A kernel is made of a formula: it loops over vectors that follow each other in memory and calls it.
+A kernel is made of a formula, which it calls for each vector.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.elements import run_length
+from fastcnn.backends.lanes.kernels.elements import element_kernel
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
     EXTRA,
@@ -23,9 +23,6 @@ from fastcnn.backends.lanes.kernels.layout import (
     POSITIONS,
     SCALE,
     X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
     Y_BLOCK,
     Y_CHANNEL,
     Y_SLOT,
@@ -66,117 +63,46 @@ def reader_of(count: int) -> Any:
     return read
 
 
-def value_kernel(value: Any, count: int) -> Any:
-    """Y is the formula's value at X; its numbers stand at SCALE."""
+def _arguments(count: int, learned: bool) -> Any:
+    """What a formula gets after its values: perhaps a parameter at W, then numbers at SCALE.
+
+    The parameter is one for all, for each channel, or for each lane of each block of channels.
+    """
     read = reader_of(count)
 
     @linked
-    def elements(A, T, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        numbers = read(A, r[SCALE])
-        positions, run = r[POSITIONS], run_length(T, r, False)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                simd.store(A, y + i, value(simd.load(A, x + i), *numbers))
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
-
-    return elements
-
-
-def gradient_kernel(gradient: Any, count: int) -> Any:
-    """X is the input's gradient, Y the output's, M what the formula's gradient reads."""
-    read = reader_of(count)
+    def numbers(A, P, r, m, c):
+        return read(A, r[SCALE])
 
     @linked
-    def elements(A, T, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        numbers = read(A, r[SCALE])
-        positions, run = r[POSITIONS], run_length(T, r, True)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                made = gradient(simd.load(A, y + i), simd.load(A, m + i), *numbers)
-                simd.store(A, x + i, made)
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
-
-    return elements
-
-
-def value_kernel_of_channels(value: Any, count: int) -> Any:
-    """With a parameter at W: for all, for each channel, or for each lane of each block of them."""
-    read = reader_of(count)
-
-    @linked
-    def channels(A, T, P, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        numbers = read(A, r[SCALE])
-        positions = r[POSITIONS]
-        run = min(run_length(T, r, False), positions)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            if r[MODE] == FOR_LANES:
-                parameter = simd.load(P, r[W] + c * LANES)
-            else:
-                parameter = simd.splat(P[r[W] + c * r[MODE]])
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                simd.store(A, y + i, value(simd.load(A, x + i), parameter, *numbers))
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
-
-    return channels
-
-
-def gradient_kernel_of_channels(gradient: Any, count: int) -> Any:
-    """The same of the input's gradient."""
-    read = reader_of(count)
-
-    @linked
-    def channels(A, T, P, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        numbers = read(A, r[SCALE])
-        positions = r[POSITIONS]
-        run = min(run_length(T, r, True), positions)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
+    def parameter_and_numbers(A, P, r, m, c):
+        if r[MODE] == FOR_LANES:
+            parameter = simd.load(P, r[W] + c * LANES)
+        else:
             parameter = simd.splat(P[r[W] + c * r[MODE]])
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                made = gradient(simd.load(A, y + i), simd.load(A, m + i), parameter, *numbers)
-                simd.store(A, x + i, made)
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
+        return (parameter, *read(A, r[SCALE]))
 
-    return channels
+    return parameter_and_numbers if learned else numbers
+
+
+def value_kernel(value: Any, learned: bool, count: int) -> Any:
+    """Y is the formula's value at X."""
+
+    @linked
+    def each(A, x, y, m, arguments):
+        simd.store(A, y, value(simd.load(A, x), *arguments))
+
+    return element_kernel(each, _arguments(count, learned), whole=not learned)
+
+
+def gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
+    """X is the input's gradient, Y the output's, M what the formula's gradient reads."""
+
+    @linked
+    def each(A, x, y, m, arguments):
+        simd.store(A, x, gradient(simd.load(A, y), simd.load(A, m), *arguments))
+
+    return element_kernel(each, _arguments(count, learned), third=True, whole=not learned)
 
 
 def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
