@@ -10,29 +10,6 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    KEY,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    POSITIONS,
-    SCALE,
-    THRESHOLD,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    M,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
 from fastcnn.codegen import linked, simd
 
@@ -57,14 +34,14 @@ def run_length(T, r, third):
 
     Runs begin at multiples of their length.
     """
-    positions = r[POSITIONS]
+    positions = r[L.POSITIONS]
     size = positions * LANES
-    length = min(following(T, r[X_TABLE], positions), following(T, r[Y_TABLE], positions))
-    joined = r[X_CHANNEL] == size and r[Y_CHANNEL] == size
+    length = min(following(T, r[L.X_TABLE], positions), following(T, r[L.Y_TABLE], positions))
+    joined = r[L.X_CHANNEL] == size and r[L.Y_CHANNEL] == size
     if third:
-        length = min(length, following(T, r[M_TABLE], positions))
-        joined = joined and r[M_CHANNEL] == size
-    return length * r[CHANNELS] if joined and length == positions else length
+        length = min(length, following(T, r[L.M_TABLE], positions))
+        joined = joined and r[L.M_CHANNEL] == size
+    return length * r[L.CHANNELS] if joined and length == positions else length
 
 
 @linked
@@ -89,20 +66,20 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
 
     @linked
     def elements(A, T, P, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        positions, run = r[POSITIONS], run_length(T, r, third)
+        x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+        y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+        m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+        positions, run = r[L.POSITIONS], run_length(T, r, third)
         if not whole:
             run = min(run, positions)
-        e, last = share(r[CHANNELS] * positions, part, parts)
+        e, last = share(r[L.CHANNELS] * positions, part, parts)
         c, p, count = e // positions, e % positions, run - e % run
         while e < last:
             count = min(count, last - e)
             arguments = given(A, P, r, m0, c)
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p] if third else m0
+            x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+            y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
+            m = m0 + c * r[L.M_CHANNEL] + T[r[L.M_TABLE] + p] if third else m0
             for i in range(0, count * LANES, LANES):
                 each(A, x + i, y + i, m + i, arguments)
             e, p, count = e + count, p + count, run
@@ -151,21 +128,21 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
 
     With MODE 1, all elements of a channel share one hash.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    positions, channelwise = r[POSITIONS], r[MODE] == 1
-    key = dropout_key(seed, step, r[KEY])
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    positions, channelwise = r[L.POSITIONS], r[L.MODE] == 1
+    key = dropout_key(seed, step, r[L.KEY])
     run = run_length(T, r, False)
     run = min(run, positions) if channelwise else run
-    hashes = r[CHANNELS] if channelwise else r[CHANNELS] * positions
+    hashes = r[L.CHANNELS] if channelwise else r[L.CHANNELS] * positions
     counter = (first_sample + block * LANES) * hashes
-    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[SCALE]]), r[THRESHOLD]
-    e, last = share(r[CHANNELS] * positions, part, parts)
+    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[L.SCALE]]), r[L.THRESHOLD]
+    e, last = share(r[L.CHANNELS] * positions, part, parts)
     c, p, count = e // positions, e % positions, run - e % run
     while e < last:
         count = min(count, last - e)
-        x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-        y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
+        x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+        y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
         if channelwise:
             kept = simd.keep_random(counter + c, hashes, key, threshold, one)
             for i in range(0, count * LANES, LANES):

@@ -7,31 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.elements import element_kernel
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    FOR_LANES,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    SCALE,
-    X_BLOCK,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    M,
-    W,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.losses import (
     lane_weights,
     largest_output,
@@ -72,15 +50,15 @@ def _arguments(count: int, learned: bool) -> Any:
 
     @linked
     def numbers(A, P, r, m, c):
-        return read(A, r[SCALE])
+        return read(A, r[L.SCALE])
 
     @linked
     def parameter_and_numbers(A, P, r, m, c):
-        if r[MODE] == FOR_LANES:
-            parameter = simd.load(P, r[W] + c * LANES)
+        if r[L.MODE] == L.FOR_LANES:
+            parameter = simd.load(P, r[L.W] + c * LANES)
         else:
-            parameter = simd.splat(P[r[W] + c * r[MODE]])
-        return (parameter, *read(A, r[SCALE]))
+            parameter = simd.splat(P[r[L.W] + c * r[L.MODE]])
+        return (parameter, *read(A, r[L.SCALE]))
 
     return parameter_and_numbers if learned else numbers
 
@@ -111,29 +89,29 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
 
     @linked
     def sums(A, T, P, r, block, slot, part, parts):
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        out = r[EXTRA] + block * r[EXTRA_BLOCK]
-        numbers = read(A, r[SCALE])
-        first, last = share(r[CHANNELS], part, parts)
-        if r[MODE] == 0:
-            first, last = 0, 0 if part else r[CHANNELS]
+        y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+        m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+        out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+        numbers = read(A, r[L.SCALE])
+        first, last = share(r[L.CHANNELS], part, parts)
+        if r[L.MODE] == 0:
+            first, last = 0, 0 if part else r[L.CHANNELS]
         whole = 0.0
         for c in range(first, last):
-            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            parameter = simd.splat(P[r[L.W] + c * r[L.MODE]])
             total = simd.splat(np.float32(0))
-            for start in range(0, r[POSITIONS], STRIP):
+            for start in range(0, r[L.POSITIONS], STRIP):
                 strip = simd.splat(np.float32(0))
-                for p in range(start, min(start + STRIP, r[POSITIONS])):
-                    y = simd.load(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p])
-                    m = simd.load(A, m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p])
+                for p in range(start, min(start + STRIP, r[L.POSITIONS])):
+                    y = simd.load(A, y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p])
+                    m = simd.load(A, m0 + c * r[L.M_CHANNEL] + T[r[L.M_TABLE] + p])
                     strip = simd.add(strip, gradient(y, m, parameter, *numbers))
                 total = simd.add(total, strip)
-            if r[MODE] == 1:
+            if r[L.MODE] == 1:
                 A[out + c] = simd.lane_sum(total)
             else:
                 whole += np.float64(simd.lane_sum(total))
-        if r[MODE] == 0 and part == 0:
+        if r[L.MODE] == 0 and part == 0:
             A[out] = np.float32(whole)
 
     return sums
@@ -176,13 +154,13 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
     ):
         if part:
             return
-        C, P = r[CHANNELS], r[POSITIONS]
+        C, P = r[L.CHANNELS], r[L.POSITIONS]
         size = C * P
-        x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-        numbers = read(A, r[SCALE] + 1)
+        x0, y0 = r[L.X] + block * r[L.X_BLOCK], r[L.Y] + block * r[L.Y_BLOCK]
+        numbers = read(A, r[L.SCALE] + 1)
         first = start + block * LANES
         valid = min(LANES, count - block * LANES)
-        factor = loss_factor(A[r[SCALE]], count, size, mean_weights[r[OUT]])
+        factor = loss_factor(A[r[L.SCALE]], count, size, mean_weights[r[L.OUT]])
         places = size if weights.size == targets.size else 0
         share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
         if weights.size > 0 and places == 0:
@@ -201,7 +179,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
                 if weights.size > 0 and places > 0:
                     share = lane_weights(weights, size, order, first, valid, k, factor)
                 x, t = simd.load(A, x0 + k * LANES), simd.load(A, y0 + k * LANES)
-                loss, slope = both(x, t, A, r[SCALE] + 1 + given + k // P, numbers)
+                loss, slope = both(x, t, A, r[L.SCALE] + 1 + given + k // P, numbers)
                 # What does not count may be anything, also NaN.
                 strip = simd.add(strip, simd.keep_positive(share, simd.mul(share, loss)))
                 made = simd.keep_positive(share, simd.mul(share, slope))

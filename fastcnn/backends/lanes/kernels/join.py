@@ -9,28 +9,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.elements import element_record
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    OF_PIXELS,
-    POSITIONS,
-    RELU,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    M,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
 from fastcnn.codegen import linked, simd
 
@@ -40,12 +18,12 @@ JOINED = per_element(1, 2, 1)
 
 @linked
 def _rectifies(A, P, r, m, c):
-    return r[RELU]
+    return r[L.RELU]
 
 
 @linked
 def _factor(A, P, r, m, c):
-    return simd.load(A, m + c * r[M_CHANNEL]), r[RELU]
+    return simd.load(A, m + c * r[L.M_CHANNEL]), r[L.RELU]
 
 
 @linked
@@ -78,11 +56,11 @@ def _gated(A, x, y, m, factor):
 @linked
 def product_sums(A, T, r, block, slot, part, parts):
     """Y = sum of X * M over each channel's pixels, or with OF_PIXELS over each pixel's channels."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    by_pixel = r[MODE] == OF_PIXELS
-    outer, inner = r[CHANNELS], r[POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    by_pixel = r[L.MODE] == L.OF_PIXELS
+    outer, inner = r[L.CHANNELS], r[L.POSITIONS]
     if by_pixel:
         outer, inner = inner, outer
     first, last = share(outer, part, parts)
@@ -92,11 +70,11 @@ def product_sums(A, T, r, block, slot, part, parts):
             strip = simd.splat(np.float32(0))
             for i in range(begin, min(begin + STRIP, inner)):
                 c, p = (i, o) if by_pixel else (o, i)
-                x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-                m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
+                x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+                m = m0 + c * r[L.M_CHANNEL] + T[r[L.M_TABLE] + p]
                 strip = simd.add(strip, simd.mul(simd.load(A, x), simd.load(A, m)))
             total = simd.add(total, strip)
-        y = y0 + T[r[Y_TABLE] + o] if by_pixel else y0 + o * r[Y_CHANNEL] + T[r[Y_TABLE]]
+        y = y0 + T[r[L.Y_TABLE] + o] if by_pixel else y0 + o * r[L.Y_CHANNEL] + T[r[L.Y_TABLE]]
         simd.store(A, y, total)
 
 

@@ -53,22 +53,28 @@ class _Part(NamedTuple):
             places += [at.offset(totals, self.c + c, LANES) for c in range(self.CB)]
         return [at.pointer(S, place) for place in places]
 
+    def inputs(self, at: Emitter, runs: list[Any], place: Any) -> list[Any]:
+        """Where the inputs of all taps are, ``place`` floats after the first of the runs."""
+        pointers = []
+        for t in range(self.TB):
+            run = at.pointer(runs[t // self.RUN], place)
+            further = at.index(t % self.RUN * LANES)
+            pointers.append(at.pointer(run, further) if t % self.RUN else run)
+        return pointers
+
     def added(
         self, at: Emitter, sums: list[Any], runs: list[Any], place: Any, vectors: list[Any]
     ) -> list[Any]:
-        """The sums with one pixel more, ``place`` floats after the first of the runs."""
-        builder, updated = at.builder, list(sums)
-        for t in range(self.TB):
-            pointer = at.pointer(runs[t // self.RUN], place)
-            if t % self.RUN:
-                pointer = at.pointer(pointer, at.index(t % self.RUN * LANES))
-            x = emit_load(builder, pointer)
+        """The sums with one pixel more: products of vectors, and vectors."""
+        updated = list(sums)
+        for t, pointer in enumerate(self.inputs(at, runs, place)):
+            x = emit_load(at.builder, pointer)
             for c, vector in enumerate(vectors):
                 i = c * self.TB + t
-                updated[i] = emit_fma(builder, x, vector, sums[i])
-        products = self.CB * self.TB
-        for i in range(products, len(sums)):
-            updated[i] = builder.fadd(sums[i], vectors[i - products])
+                updated[i] = emit_fma(at.builder, x, vector, sums[i])
+        for i in range(self.CB * self.TB, len(sums)):
+            vector = vectors[i - self.CB * self.TB]
+            updated[i] = at.builder.fadd(sums[i], vector)
         return updated
 
 
@@ -177,7 +183,6 @@ def pooled_gradient_tile(
     def accumulate(part: _Part) -> None:
         runs = part.runs(at, X, x0, taps, t0)
         grads, winners = part.outputs(at, D, d0, dstride), part.outputs(at, M, m0, dstride)
-        sums_at = part.sums(at, S, s0, sstride, totals, True)
 
         def line(h: Any, state: list[Any]) -> list[Any]:
             above = builder.mul(h, at.offset(xrow, xrow, 1))
@@ -201,7 +206,9 @@ def pooled_gradient_tile(
 
             return at.loop(at.index(0), columns, state, window)
 
-        sums = at.loop(at.index(0), rows, [constant(0.0)] * len(sums_at), line)
+        initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
+        sums = at.loop(at.index(0), rows, initial, line)
+        sums_at = part.sums(at, S, s0, sstride, totals, True)
         for pointer, value in zip(sums_at, sums, strict=True):
             emit_store(builder, value, pointer)
 
