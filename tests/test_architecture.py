@@ -118,6 +118,7 @@ ALLOWED = {
     "weights": set(),
     "text_table": set(),
     "cores": set(),
+    "forks": set(),
     "scalars": set(),
 }
 EVERYWHERE = {
@@ -125,6 +126,7 @@ EVERYWHERE = {
     "errors",
     "extras",
     "files",
+    "forks",
     "named",
     "notebook",
     "scalars",

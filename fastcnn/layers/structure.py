@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import Layer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Input shapes whose graphs a model keeps.
 KEPT_GRAPHS = 16
 #: One thread at a time looks at a model's layers.
-_looking = RLock()
+_looking = forks.lock()
 
 
 @dataclass

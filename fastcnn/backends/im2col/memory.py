@@ -5,7 +5,6 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 """
 
 import math
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,8 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+
+from fastcnn import forks
 
 #: Bytes from which on an array is worth the search.
 LARGE = 1 << 16
@@ -25,7 +26,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[_Block]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, size: int) -> np.ndarray:
         """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""

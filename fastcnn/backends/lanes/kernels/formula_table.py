@@ -1,10 +1,10 @@
 """The kernels of element-wise operations: a line in the table of kernels for each in use."""
 
-import threading
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
+from fastcnn import forks
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formulas import (
     gradient_kernel,
@@ -37,7 +37,7 @@ _COSTS = {
     "parameter": per_element(2, 2, 0, 1),
 }
 _SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
-_lock = threading.Lock()
+_lock = forks.lock()
 #: The module by which another process gets a kernel's source.
 TABLE = "fastcnn.backends.lanes.kernel_table"
 

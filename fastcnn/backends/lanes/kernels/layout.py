@@ -135,7 +135,8 @@ BY_BLOCK = 63
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
-) = range(79)
+    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
+) = range(80)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96

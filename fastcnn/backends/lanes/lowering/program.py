@@ -117,6 +117,7 @@ class Program:
             L.K_WINOGRAD2D_STRIDED_ADJOINT: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
+            L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: wants_x,
             L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: wants_x,

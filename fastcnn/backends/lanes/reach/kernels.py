@@ -333,6 +333,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_STRIDED_ADJOINT: winograd.winograd2d_strided_adjoint,
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
+    L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: winograd.winograd2d_batch_products_of_kernels,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
     L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: winograd.winograd2d_batch_adjoint_inputs,
     L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: winograd.winograd2d_batch_adjoint_outputs,
