@@ -136,7 +136,8 @@ BY_BLOCK = 63
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
     K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
-) = range(80)
+    K_LINEAR_JOIN,
+) = range(81)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96

@@ -169,6 +169,7 @@ class Backward(SampleNormBackward):
                 "w": gradient_offset(planner, group, "weight"),
                 "m": planner.allocate(64 * planner.workers),
                 "m_slot": 64,
+                "groups": planner.grouped.get(offset, 1),
             }
             gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
         if self._trains(group, "bias"):

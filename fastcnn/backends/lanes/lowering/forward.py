@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
-from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.planner import FITS_BESIDE, Planner
 from fastcnn.backends.lanes.planning.rows import (
     copy,
     dropout_row,
@@ -25,6 +25,9 @@ from fastcnn.backends.lanes.planning.rows import (
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
+
+#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
+MOST_GROUPS, LEAST_INPUTS = 8, 256
 
 
 class Forward(SampleNormForward):
@@ -162,18 +165,23 @@ class Forward(SampleNormForward):
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
         outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
-        columns: dict[str, int] = {"in": inputs, "out": outputs, "by_block": int(group.by_block)}
+        weight = parameter_offset(planner, group, "weight")
+        groups = _input_groups(inputs, outputs) if planner.backward and group.whole else 1
+        sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
+        bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
+        ends = y.columns("y") | bias | {"relu": int(group.relu)}
+        name, sums = f"{group.node.name}: linear", None
+        if groups > 1:
+            planner.grouped[weight] = groups
+            size = groups * outputs * LANES
+            place = planner.allocate(size * planner.blocks)
+            columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
+            sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+            ends = {"y": place, "y_block": size, "bias": -1}
+        columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
         planner.emit(
-            f"{group.node.name}: linear" + fused(group),
-            row(
-                L.K_LINEAR,
-                **x.columns("x"),
-                **y.columns("y"),
-                w=parameter_offset(planner, group, "weight"),
-                bias=parameter_offset(planner, group, "bias"),
-                relu=int(group.relu),
-                **columns,
-            ),
+            name + ("" if groups > 1 else fused(group)),
+            row(L.K_LINEAR, **columns, **ends),
             group.whole,
         )
         if (group.target, "weight") in planner.gradients and planner.backward:
@@ -182,13 +190,14 @@ class Forward(SampleNormForward):
             width = -(-inputs // 64) * 64 + LANES
             transposed = planner.allocate(planner.blocks * LANES * width)
             planner.transposed[group.target] = width, transposed
-            sizes = columns | {"out": width}
             planner.emit(
                 f"{group.node.name}: transpose input",
-                row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
+                row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
                 group.whole,
                 apart=False,
             )
+        if sums is not None:
+            planner.emit(f"{name}, sums" + fused(group), sums)
 
     def flatten(self, group: Group) -> None:
         """Another shape of the same memory, unless the map has a halo."""
@@ -323,3 +332,16 @@ class Forward(SampleNormForward):
             self.values[group.target] = x.reshaped(channels, height, width)
         else:
             self.sampling(group)
+
+
+def _input_groups(inputs: int, outputs: int) -> int:
+    """Groups of a linear layer's inputs that have sums of their own.
+
+    With whole groups a thread has the same weights forward, in both gradients and in the update.
+    Others need nothing of its inputs and weights but these sums.
+    """
+    groups = 1
+    if inputs * outputs > FITS_BESIDE:
+        while groups < MOST_GROUPS and inputs >= 2 * groups * LEAST_INPUTS:
+            groups *= 2
+    return groups
