@@ -62,9 +62,7 @@ class _Part(NamedTuple):
             pointers.append(at.pointer(run, further) if t % self.RUN else run)
         return pointers
 
-    def added(
-        self, at: Emitter, sums: list[Any], runs: list[Any], place: Any, vectors: list[Any]
-    ) -> list[Any]:
+    def added(self, at: Emitter, sums: Any, runs: Any, place: Any, vectors: Any) -> list[Any]:
         """The sums with one pixel more: products of vectors, and vectors."""
         updated = list(sums)
         for t, pointer in enumerate(self.inputs(at, runs, place)):
