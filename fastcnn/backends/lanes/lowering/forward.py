@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
@@ -120,16 +121,8 @@ class Forward(SampleNormForward):
             sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
             self.moments[group.target] = sums
             columns |= sums | {"moments": 1}
-        conv_rows.product(
-            planner,
-            f"{group.node.name}: convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            group.pooled,
-            **columns,
-        )
+        task = self._task(group, "convolution")
+        conv_rows.product(task, x, y, group.pooled, **columns)
         if len(strips) > 1:
             count = {"channels": y.channels, "taps": len(strips)}
             values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
@@ -158,16 +151,14 @@ class Forward(SampleNormForward):
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        conv_rows.transpose(
-            planner,
-            f"{group.node.name}: transposed convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            relu=int(group.relu),
-            bias=parameter_offset(planner, group, "bias"),
-        )
+        columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+        conv_rows.transpose(self._task(group, "transposed convolution"), x, y, **columns)
+
+    def _task(self, group: Group, what: str) -> Task:
+        """The group's convolution, whose rows are to be added."""
+        planner, name = self.planner, f"{group.node.name}: {what}{fused(group)}"
+        weight = parameter_offset(planner, group, "weight")
+        return Task(planner, name, planner.geometry(group.node), weight)
 
     def linear(self, group: Group) -> None:
         """Fully connected layer."""
