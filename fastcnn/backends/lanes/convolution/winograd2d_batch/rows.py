@@ -3,6 +3,7 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.rows import (
@@ -34,17 +35,9 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     return [int(product_tiling(g, 0, pooled).pixels().sum())]
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the rows of a convolution of X into Y."""
+    planner, name, g, weight = task
     tiling = product_tiling(g, weight, pooled)
     places = tiling.places(planner, x, y) | columns
     outputs = "y", "m", "bias", "relu", "strip_table", "extra"
@@ -57,16 +50,9 @@ def product(
     )
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the rows that carry its output side back."""
+    planner, name, g, weight = task
     places = adjoint_places(g, grad, grad_x) | columns
     own = LANES + carried_floats(places["across"])
     places |= {"m": planner.allocate(own * planner.workers), "m_slot": own}
@@ -120,10 +106,9 @@ def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict
             planner.emit(label, values, whole=True)
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the row of the weights' gradient."""
+    planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     h, w = grid(*map(tiles, g.output))
     places = (
