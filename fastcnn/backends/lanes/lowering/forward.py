@@ -22,6 +22,7 @@ from fastcnn.backends.lanes.planning.rows import (
     is_rectified,
     parameter_offset,
     pool_offsets,
+    stored_eps,
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
@@ -260,7 +261,7 @@ class Forward(SampleNormForward):
             "running": running,
             "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
-            "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
+            "scale": planner.constant([stored_eps(node), node.arguments["momentum"] or 0.0]),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }
         name = f"{node.name}: batch normalisation"
