@@ -7,7 +7,8 @@ import numpy as np
 
 import fastcnn
 from fastcnn.backends import im2col
-from fastcnn.backends.im2col.memory import LARGE, LINE, Memory, empty, empty_like, recycling
+from fastcnn.backends.alignment import LINE
+from fastcnn.backends.im2col.memory import LARGE, Memory, empty, empty_like, recycling
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.optim import SGD

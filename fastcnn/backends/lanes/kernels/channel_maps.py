@@ -44,6 +44,7 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, sqrt
 
 LANES = simd.LANES
+INFINITE = np.float32(np.inf)
 #: Numbers of an entry of a table of runs.
 RUN = 5
 
@@ -67,8 +68,8 @@ def channel_move(A, T, r, block, slot, part, parts):
 
 
 @linked
-def deviation(A, line, members, vectors, mean, eps):
-    """1 / deviation of a line from a mean."""
+def variance_of(A, line, members, vectors, mean):
+    """Mean squared deviation of a line from a mean."""
     total = simd.splat(np.float32(0))
     for begin in range(0, vectors, STRIP):
         strip = simd.splat(np.float32(0))
@@ -77,8 +78,17 @@ def deviation(A, line, members, vectors, mean, eps):
             value = simd.first_lanes(min(LANES, members - i * LANES), value)
             strip = simd.fma(value, value, strip)
         total = simd.add(total, strip)
-    variance = simd.splat(simd.lane_sum(total) / np.float32(members) + eps)
-    return simd.div(simd.splat(np.float32(1)), sqrt(variance))
+    return simd.lane_sum(total) / np.float32(members)
+
+
+@linked
+def is_finite(A, line, vectors):
+    """Whether all numbers of a line are finite."""
+    zero = simd.splat(np.float32(0))
+    total = zero
+    for i in range(vectors):
+        total = simd.fma(simd.load(A, line + i * LANES), zero, total)
+    return simd.lane_sum(total) == 0
 
 
 @linked
@@ -93,7 +103,11 @@ def normalise_line(A, P, r, line, members, vectors, number):
                 strip = simd.add(strip, simd.sub(simd.load(A, line + i * LANES), level))
             total = simd.add(total, strip)
         mean = simd.splat(simd.lane_sum(total) / np.float32(members) + A[line])
-    inverse = deviation(A, line, members, vectors, mean, A[r[SCALE]])
+    variance = variance_of(A, line, members, vectors, mean)
+    if r[MODE] == CENTRED and not variance < INFINITE and is_finite(A, line, vectors):
+        # As in sample_norm.py: the normalised value is 0, and no deviation may be infinite.
+        mean, variance = simd.splat(np.float32(0)), INFINITE
+    inverse = simd.div(simd.splat(np.float32(1)), sqrt(simd.splat(variance + A[r[SCALE]])))
     for i in range(vectors):
         at = line + i * LANES
         value = simd.mul(simd.sub(simd.load(A, at), mean), inverse)

@@ -2,7 +2,7 @@
 
 Three passes: sums of each block of 16 samples, statistics over all blocks in their order, and the
 normalisation of each block; backward the same. Arrays of one value a channel: BATCH is where
-``scale, shift, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
+``scale, bias, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
 with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
 """
 
@@ -62,6 +62,8 @@ from fastcnn.backends.lanes.kernels.record import (
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
+INFINITE = np.float32(np.inf)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @linked
@@ -79,9 +81,13 @@ def sums(A, T, r, block, slot, count, part, parts):
     zero = simd.splat(np.float32(0))
     valid = min(LANES, count - block * LANES)
     size = np.float32(valid * positions)
+    share_of_lane = simd.first_lanes(valid, simd.splat(np.float32(1.0 / valid)))
     for c in range(first, last):
         x = x0 + c * r[X_CHANNEL]
-        near = simd.lane_sum(simd.first_lanes(valid, simd.load(A, x + xs[0]))) / np.float32(valid)
+        # Shares are added up: the sum of values may overflow, their mean does not.
+        near = simd.lane_sum(
+            simd.first_lanes(valid, simd.mul(simd.load(A, x + xs[0]), share_of_lane))
+        )
         level = simd.splat(near)
         a, b, p = zero, zero, 0
         while p < positions:
@@ -100,8 +106,24 @@ def sums(A, T, r, block, slot, count, part, parts):
             a, b = simd.add(a, simd.add(a0, a1)), simd.add(b, simd.add(b0, b1))
         total = simd.lane_sum(simd.first_lanes(valid, a))
         squares = simd.lane_sum(simd.first_lanes(valid, b))
-        A[out + c] = near + total / size
-        A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+        if squares < INFINITE:
+            A[out + c] = near + total / size
+            A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+        else:
+            mean = mean_by_shares(A, x, xs, positions, valid)
+            A[out + c] = mean
+            # NaN if one value is not finite.
+            A[out + r[CHANNELS] + c] = INFINITE + (mean - mean)
+
+
+@linked
+def mean_by_shares(A, x, xs, positions, valid):
+    """Mean of a channel over one block where deviations or their sum overflowed."""
+    share_of_one = simd.splat(np.float32(1.0 / (valid * positions)))
+    total = simd.splat(np.float32(0))
+    for p in range(positions):
+        total = simd.fma(simd.load(A, x + xs[p]), share_of_one, total)
+    return simd.lane_sum(simd.first_lanes(valid, total))
 
 
 @linked
@@ -131,7 +153,7 @@ def join(A, T, r, block, count, part, parts):
 
 @linked
 def statistics(A, P, r, blocks, count, part, parts):
-    """Scale and shift of each channel from the blocks' sums; updates the running statistics.
+    """Scale and bias of each channel from the blocks' sums; updates the running statistics.
 
     SCALE is where eps and the momentum stand.
     """
@@ -160,30 +182,38 @@ def statistics(A, P, r, blocks, count, part, parts):
                 A[running + c] = np.float32(old + momentum * (mean - old))
                 old = np.float64(A[at])
                 A[at] = np.float32(old + momentum * (unbiased - old))
+        if variance > LARGEST:
+            # The normalised value is 0. Deviations from the mean may overflow, too, and infinity
+            # times 0 is not 0.
+            mean, variance = 0.0, np.inf
         inverse = 1.0 / math.sqrt(variance + eps)
         scale = inverse * P[r[W] + c] if r[W] >= 0 else inverse
-        shift = np.float64(P[r[BIAS] + c]) if r[BIAS] >= 0 else 0.0
         A[out + c] = np.float32(scale)
-        A[out + channels + c] = np.float32(shift - mean * scale)
+        A[out + channels + c] = P[r[BIAS] + c] if r[BIAS] >= 0 else np.float32(0)
         A[out + 2 * channels + c] = np.float32(mean)
         A[out + 3 * channels + c] = np.float32(inverse)
 
 
 @linked
-def normalise(A, T, r, block, slot, part, parts, adds):
-    """Y = scale * X + shift for each channel, with ``adds`` + M; then rectified with RELU."""
+def normalise(A, T, r, block, slot, count, part, parts, adds):
+    """Y = scale * (X - mean) + bias, with ``adds`` + M; then rectified with RELU.
+
+    Not ``scale * X`` plus a summand: with a large mean, or a large scale, that cancels. Idle lanes
+    are 0, with ``adds`` M: they would be far from the mean, and must not be infinite.
+    """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, relu = r[POSITIONS], r[RELU]
+    positions, relu, valid = r[POSITIONS], r[RELU], min(LANES, count - block * LANES)
     xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
     first, last = share(r[CHANNELS], part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
-        scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + r[CHANNELS] + c])
+        scale = simd.first_lanes(valid, simd.splat(A[r[BATCH] + c]))
+        bias = simd.first_lanes(valid, simd.splat(A[r[BATCH] + r[CHANNELS] + c]))
+        mean = simd.splat(A[r[BATCH] + 2 * r[CHANNELS] + c])
         for p in range(positions):
-            value = simd.fma(simd.load(A, x + xs[p]), scale, shift)
+            value = simd.fma(simd.sub(simd.load(A, x + xs[p]), mean), scale, bias)
             if adds:
                 value = simd.add(value, simd.load(A, m + ms[p]))
             if relu:
@@ -215,26 +245,28 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
         x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
         m, z = m0 + c * r[M_CHANNEL], z0 + c * r[Z_CHANNEL]
         scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + channels + c])
+        bias = simd.splat(A[r[BATCH] + channels + c])
         mean = simd.splat(A[r[BATCH] + 2 * channels + c])
         a, b = zero, zero
         for start in range(0, positions, STRIP):
             a0, b0 = zero, zero
             for p in range(start, min(start + STRIP, positions)):
-                grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+                grad, deviation = simd.load(A, y + ys[p]), simd.sub(simd.load(A, x + xs[p]), mean)
                 if joins and r[ADDS]:
                     grad = simd.add(grad, simd.load(A, z + zs[p]))
                 if joins and r[MODE] == MASKED:
                     grad = simd.keep_positive(simd.load(A, m + ms[p]), grad)
                 if relu:
-                    grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+                    grad = simd.keep_positive(simd.fma(deviation, scale, bias), grad)
                 if joins:
                     simd.store(A, y + ys[p], grad)
                 a0 = simd.add(a0, grad)
-                b0 = simd.fma(grad, simd.sub(value, mean), b0)
+                b0 = simd.fma(grad, deviation, b0)
             a, b = simd.add(a, a0), simd.add(b, b0)
         A[out + c] = simd.lane_sum(a)
-        A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
+        inverse = A[r[BATCH] + 3 * channels + c]
+        # Where the variance overflowed, the sum may have, too: infinity times 0 is not 0.
+        A[out + channels + c] = np.float32(0) if inverse == 0 else simd.lane_sum(b) * inverse
 
 
 @linked
@@ -253,19 +285,18 @@ def gradient_statistics(A, P, G, r, blocks, count, part, parts):
             G[r[W] + c] = np.float32(product)
         if r[BIAS] >= 0:
             G[r[BIAS] + c] = np.float32(total)
-        scale, mean = np.float64(A[out + c]), np.float64(A[out + 2 * channels + c])
-        inverse = np.float64(A[out + 3 * channels + c])
+        scale, inverse = np.float64(A[out + c]), np.float64(A[out + 3 * channels + c])
         slope, level = 0.0, 0.0
         if r[MODE] == OF_BATCH:
             slope = -scale * inverse * product / size
-            level = -scale * total / size - slope * mean
+            level = -scale * total / size
         A[out + 4 * channels + c] = np.float32(slope)
         A[out + 5 * channels + c] = np.float32(level)
 
 
 @linked
 def gradient(A, T, r, block, slot, count, part, parts):
-    """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
+    """The input's gradient, Z = scale * Y + slope * (X - mean) + level, zero in idle lanes."""
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
@@ -277,14 +308,15 @@ def gradient(A, T, r, block, slot, count, part, parts):
         x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
         z = z0 + c * r[Z_CHANNEL]
         scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + channels + c])
+        bias = simd.splat(A[r[BATCH] + channels + c])
+        mean = simd.splat(A[r[BATCH] + 2 * channels + c])
         slope = simd.splat(A[r[BATCH] + 4 * channels + c])
         level = simd.splat(A[r[BATCH] + 5 * channels + c])
         for p in range(positions):
-            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+            grad, deviation = simd.load(A, y + ys[p]), simd.sub(simd.load(A, x + xs[p]), mean)
             if relu:
-                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
-            made = simd.fma(grad, scale, simd.fma(value, slope, level))
+                grad = simd.keep_positive(simd.fma(deviation, scale, bias), grad)
+            made = simd.fma(grad, scale, simd.fma(deviation, slope, level))
             simd.store(A, z + zs[p], simd.first_lanes(valid, made))
 
 
@@ -308,10 +340,10 @@ register(
             statistics, "normalisation statistics", per_channel(2, 4), map_sizes
         ),
         L.K_NORM: Kernel(
-            normalise, "normalise", per_element(2, 1, 1), map_sizes, fixed={"adds": False}
+            normalise, "normalise", per_element(3, 1, 1), map_sizes, fixed={"adds": False}
         ),
         L.K_NORM_ADD: Kernel(
-            normalise, "normalise and add", per_element(3, 2, 1), map_sizes, fixed={"adds": True}
+            normalise, "normalise and add", per_element(4, 2, 1), map_sizes, fixed={"adds": True}
         ),
         L.K_NORM_GRADIENT_SUMS: Kernel(
             gradient_sums,
@@ -331,7 +363,7 @@ register(
             gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
         ),
         L.K_NORM_GRADIENT: Kernel(
-            gradient, "normalisation gradient", per_element(4, 2, 1, mask=True), map_sizes
+            gradient, "normalisation gradient", per_element(5, 2, 1, mask=True), map_sizes
         ),
     }
 )

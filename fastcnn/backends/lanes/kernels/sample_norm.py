@@ -52,6 +52,7 @@ from fastcnn.codegen.elementary import sqrt
 LANES = simd.LANES
 #: Floats of a set's mean and 1 / deviation.
 STATISTICS = 2 * LANES
+INFINITE = np.float32(np.inf)
 
 
 @linked
@@ -73,8 +74,8 @@ def mean_of(A, x, xs, members):
 
 
 @linked
-def inverse_of(A, x, xs, members, mean, eps):
-    """1 / deviation of one set from a mean."""
+def variance_of(A, x, xs, members, mean, eps):
+    """Mean squared deviation of one set from a mean, with eps."""
     zero, k = simd.splat(np.float32(0)), 0
     total = zero
     while k < members:
@@ -89,8 +90,29 @@ def inverse_of(A, x, xs, members, mean, eps):
             a = simd.fma(one, one, a)
             k += 1
         total = simd.add(total, simd.add(a, b))
-    variance = simd.fma(total, simd.splat(np.float32(1.0 / members)), eps)
-    return simd.div(simd.splat(np.float32(1)), sqrt(variance))
+    return simd.fma(total, simd.splat(np.float32(1.0 / members)), eps)
+
+
+@linked
+def overflow_of(A, x, xs, members, variance):
+    """1 in lanes whose members are finite and whose variance is not, else 0.
+
+    There 1 / deviation is 0, and so is the normalised value. The mean and the deviations from it
+    may have overflowed, too, and infinity times 0 would not be 0.
+    """
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    total = zero
+    for k in range(members):
+        total = simd.fma(simd.load(A, x + xs[k]), zero, total)
+    finite = simd.keep_equal(total, zero, one)
+    return simd.sub(finite, simd.keep_equal(simd.sub(variance, variance), zero, finite))
+
+
+@linked
+def settled(overflow, variance):
+    """A variance, infinite where it overflowed."""
+    infinite = simd.splat(INFINITE)
+    return simd.choose_winner(overflow, simd.splat(np.float32(0)), infinite, variance)
 
 
 @linked
@@ -147,10 +169,20 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
                 a, b = simd.fma(va, va, a), simd.fma(vb, vb, b)
                 c, d = simd.fma(vc, vc, c), simd.fma(vd, vd, d)
             ia, ib, ic, id_ = simd.add(ia, a), simd.add(ib, b), simd.add(ic, c), simd.add(id_, d)
-        ia = simd.div(one, sqrt(simd.fma(ia, portion, eps)))
-        ib = simd.div(one, sqrt(simd.fma(ib, portion, eps)))
-        ic = simd.div(one, sqrt(simd.fma(ic, portion, eps)))
-        id_ = simd.div(one, sqrt(simd.fma(id_, portion, eps)))
+        ia, ib = simd.fma(ia, portion, eps), simd.fma(ib, portion, eps)
+        ic, id_ = simd.fma(ic, portion, eps), simd.fma(id_, portion, eps)
+        largest = simd.lane_sum(simd.add(simd.add(ia, ib), simd.add(ic, id_)))
+        if r[MODE] == CENTRED and not largest < INFINITE:
+            oa = overflow_of(A, xa, inner, members, ia)
+            ob = overflow_of(A, xb, inner, members, ib)
+            oc = overflow_of(A, xc, inner, members, ic)
+            od = overflow_of(A, xd, inner, members, id_)
+            ma, ia = simd.keep_equal(oa, zero, ma), settled(oa, ia)
+            mb, ib = simd.keep_equal(ob, zero, mb), settled(ob, ib)
+            mc, ic = simd.keep_equal(oc, zero, mc), settled(oc, ic)
+            md, id_ = simd.keep_equal(od, zero, md), settled(od, id_)
+        ia, ib = simd.div(one, sqrt(ia)), simd.div(one, sqrt(ib))
+        ic, id_ = simd.div(one, sqrt(ic)), simd.div(one, sqrt(id_))
         if r[EXTRA] >= 0:
             at = out + s * STATISTICS
             simd.store(A, at, ma)
@@ -177,7 +209,12 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
     while s < last:
         x, y = x0 + xs[s], y0 + ys[s]
         mean = mean_of(A, x, inner, members) if r[MODE] == CENTRED else zero
-        inverse = inverse_of(A, x, inner, members, mean, eps)
+        variance = variance_of(A, x, inner, members, mean, eps)
+        if r[MODE] == CENTRED and not simd.lane_sum(variance) < INFINITE:
+            overflow = overflow_of(A, x, inner, members, variance)
+            mean = simd.keep_equal(overflow, zero, mean)
+            variance = settled(overflow, variance)
+        inverse = simd.div(one, sqrt(variance))
         if r[EXTRA] >= 0:
             simd.store(A, out + s * STATISTICS, mean)
             simd.store(A, out + s * STATISTICS + LANES, inverse)
@@ -233,6 +270,9 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
                 d = simd.fma(gb, simd.sub(simd.load(A, xb + inner[k]), mb), d)
             plain_a, plain_b = simd.add(plain_a, a), simd.add(plain_b, b)
             along_a, along_b = simd.add(along_a, c), simd.add(along_b, d)
+        # Where a variance overflowed, sums of products may have, too: infinity times 0 is not 0.
+        along_a = simd.choose_winner(ia, zero, along_a, zero)
+        along_b = simd.choose_winner(ib, zero, along_b, zero)
         slope_a = simd.mul(simd.mul(simd.mul(along_a, ia), simd.mul(ia, ia)), minus)
         slope_b = simd.mul(simd.mul(simd.mul(along_b, ib), simd.mul(ib, ib)), minus)
         level_a = simd.mul(simd.mul(plain_a, ia), minus) if centred else zero
@@ -274,7 +314,7 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
                 grad = simd.load(A, y0 + ys[w] + inner_y[k])
                 at = statistics + (ss[w] + inner_s[k]) * STATISTICS
                 value = simd.sub(simd.load(A, x0 + xs[w] + inner[k]), simd.load(A, at))
-                a = simd.fma(simd.mul(grad, value), simd.load(A, at + LANES), a)
+                a = simd.fma(grad, simd.mul(value, simd.load(A, at + LANES)), a)
                 b = simd.add(b, grad)
             along, plain = simd.add(along, a), simd.add(plain, b)
         place = to + w

@@ -37,6 +37,13 @@ def _products(r: Row) -> Cost:
     return _cost(r, 2 * weights, inputs, outputs, weights)
 
 
+def _products_of_kernels(r: Row) -> Cost:
+    kernels = r[L.IN] * r[L.CHANNELS]
+    vectors = PRODUCTS * r[L.IN], PRODUCTS * r[L.CHANNELS]
+    cost = _cost(r, 2 * PRODUCTS * kernels, *vectors, 9 * kernels)
+    return cost + Cost(both_ways(MATRICES.weight) * kernels, 0, 0)
+
+
 def _outputs(r: Row) -> Cost:
     channels = r[L.CHANNELS]
     flops = (both_ways(MATRICES.output) + OUTPUTS * OUTPUTS) * channels
@@ -69,6 +76,13 @@ register(
             kernels.winograd2d_batch_products,
             "Winograd 2-D products",
             _products,
+            sizes,
+            product_tile,
+        ),
+        L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: Kernel(
+            kernels.winograd2d_batch_products_of_kernels,
+            "Winograd 2-D products",
+            _products_of_kernels,
             sizes,
             product_tile,
         ),
