@@ -4,6 +4,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
@@ -45,10 +46,8 @@ class Backward(SampleNormBackward):
         x = self.values[group.source]
         if group.pooled and weights and trains and not self._is_needed(group.source):
             # Nobody else needs the gradient before pooling.
-            winners, place = (
-                self.winners[group.target],
-                weights if self._trains(group, "bias") else -1,
-            )
+            winners = self.winners[group.target]
+            place = weights if self._trains(group, "bias") else -1
             direct_rows.pooled_weight_gradient(
                 planner, node.name, g, x, grad, winners, partial, place
             )
@@ -59,9 +58,8 @@ class Backward(SampleNormBackward):
             self._reduce(group, partial, bias, weights, g.out_channels)
             place = weights if self._needs_sums(group) else -1
             columns = partial | {"bias": place} | self.mask(group)
-            conv_rows.gradients(
-                planner, node.name, g, weight, x, grad, self.wanted(group), **columns
-            )
+            task = Task(planner, node.name, g, weight)
+            conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
         sums = False
         if group.pooled:
@@ -79,12 +77,13 @@ class Backward(SampleNormBackward):
         else:
             target = gradient_offset(planner, group, "weight")
             biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
-            conv_rows.summed_weight_gradient(planner, node.name, g, target, x, grad, **biases)
+            task = Task(planner, node.name, g, target)
+            conv_rows.summed_weight_gradient(task, x, grad, **biases)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            name = f"{node.name}: input gradient"
-            conv_rows.transpose(planner, name, g, weight, grad, grad_x, **self.mask(group))
+            task = Task(planner, f"{node.name}: input gradient", g, weight)
+            conv_rows.transpose(task, grad, grad_x, **self.mask(group))
 
     def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
         planner, node = self.planner, group.node
@@ -99,8 +98,8 @@ class Backward(SampleNormBackward):
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            name = f"{node.name}: input gradient"
-            conv_rows.product(planner, name, g, weight, grad, grad_x, False, **self.mask(group))
+            task = Task(planner, f"{node.name}: input gradient", g, weight)
+            conv_rows.product(task, grad, grad_x, False, **self.mask(group))
 
     def _partial(
         self, group: Group, weights: int, biases: int

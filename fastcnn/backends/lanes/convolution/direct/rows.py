@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.convolution.geometry import (
     stretch,
     without_zeros,
 )
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -61,18 +62,9 @@ def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) ->
     return Sums(input_taps(g, x), source, pixels, y.pixels(), g.group_inputs, window)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
-    _emit(planner, name, g, weight, x, y, [product_sums(g, x, y, pooled)], columns)
+    _emit(task, x, y, [product_sums(task.g, x, y, pooled)], columns)
 
 
 def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
@@ -102,31 +94,14 @@ def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]
     return found
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries a convolution's output side back to its input side."""
-    sums = transposed_sums(g, grad, grad_x)
-    _emit(planner, name, g, weight, grad, grad_x, sums, columns)
+    _emit(task, grad, grad_x, transposed_sums(task.g, grad, grad_x), columns)
 
 
-def _emit(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    phases: list[Sums],
-    columns: dict[str, int],
-) -> None:
+def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[str, int]) -> None:
     """Add a K_CONV row, whose first phase has most positions."""
+    planner, name, g, weight = task
     phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
     group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
     heights = tile_heights(pooled=phases[0].window == 4)

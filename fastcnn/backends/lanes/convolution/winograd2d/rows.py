@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
@@ -122,30 +123,15 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y."""
+    planner, name, g, weight = task
     _emit(planner, name, x, y, product_tiling(g, weight, pooled), columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries its output side back."""
+    planner, name, g, weight = task
     if g.stride == (2, 2):
         _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
         return
@@ -269,10 +255,9 @@ def _room(inputs: int, outputs: int, strip: int, made: int = PRODUCTS) -> int:
     return made * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient."""
+    planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
     h, w = grid(*map(tiles, g.output))
