@@ -6,6 +6,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
@@ -21,6 +22,7 @@ from fastcnn.backends.lanes.planning.rows import (
     is_rectified,
     parameter_offset,
     pool_offsets,
+    stored_eps,
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
@@ -119,16 +121,8 @@ class Forward(SampleNormForward):
             sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
             self.moments[group.target] = sums
             columns |= sums | {"moments": 1}
-        conv_rows.product(
-            planner,
-            f"{group.node.name}: convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            group.pooled,
-            **columns,
-        )
+        task = self._task(group, "convolution")
+        conv_rows.product(task, x, y, group.pooled, **columns)
         if len(strips) > 1:
             count = {"channels": y.channels, "taps": len(strips)}
             values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
@@ -157,16 +151,14 @@ class Forward(SampleNormForward):
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        conv_rows.transpose(
-            planner,
-            f"{group.node.name}: transposed convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            relu=int(group.relu),
-            bias=parameter_offset(planner, group, "bias"),
-        )
+        columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+        conv_rows.transpose(self._task(group, "transposed convolution"), x, y, **columns)
+
+    def _task(self, group: Group, what: str) -> Task:
+        """The group's convolution, whose rows are to be added."""
+        planner, name = self.planner, f"{group.node.name}: {what}{fused(group)}"
+        weight = parameter_offset(planner, group, "weight")
+        return Task(planner, name, planner.geometry(group.node), weight)
 
     def linear(self, group: Group) -> None:
         """Fully connected layer."""
@@ -269,7 +261,7 @@ class Forward(SampleNormForward):
             "running": running,
             "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
-            "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
+            "scale": planner.constant([stored_eps(node), node.arguments["momentum"] or 0.0]),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }
         name = f"{node.name}: batch normalisation"
