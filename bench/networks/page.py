@@ -36,9 +36,9 @@ OF_EXPORTERS = """
 ## Files of PyTorch's exporters
 
 Each network is written by `torch.onnx.export`, with running statistics other than a new network's,
-by the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for an
-open batch size. `import_onnx` reads the file; the number is the largest difference from PyTorch's
-output, divided by the largest output. All inputs and outputs of a network are exported.
+by the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for
+an open batch size. `import_onnx` reads the file; the number is the largest difference from
+PyTorch's output, divided by the largest output. All inputs and outputs of a network are exported.
 """
 WAITS = """
 Training steps are measured by `python -m bench.networks --time --out docs/benchmarks`, on a machine
