@@ -17,34 +17,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CENTRED,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    M_BLOCK,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    SCALE,
-    X_BLOCK,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_SLOT,
-    Z_TABLE,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import sqrt
@@ -118,11 +90,11 @@ def settled(overflow, variance):
 @linked
 def scaled(P, r, value, number):
     """A normalised value with weight, bias and rectifier."""
-    if r[W] >= 0:
-        value = simd.mul(value, simd.splat(P[r[W] + number]))
-    if r[BIAS] >= 0:
-        value = simd.add(value, simd.splat(P[r[BIAS] + number]))
-    if r[RELU]:
+    if r[L.W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[L.W] + number]))
+    if r[L.BIAS] >= 0:
+        value = simd.add(value, simd.splat(P[r[L.BIAS] + number]))
+    if r[L.RELU]:
         value = simd.relu(value)
     return value
 
@@ -130,21 +102,21 @@ def scaled(P, r, value, number):
 @linked
 def normalise_samples(A, T, P, r, block, slot, part, parts):
     """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_w = xs[sets:], ys[sets:], ws[sets:]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
-    eps, portion = simd.splat(A[r[SCALE]]), simd.splat(np.float32(1.0 / members))
+    eps, portion = simd.splat(A[r[L.SCALE]]), simd.splat(np.float32(1.0 / members))
     # Whole fours: how a set is summed up must not depend on the threads.
     first, last = share((sets + 3) // 4, part, parts)
     s, last = 4 * first, min(4 * last, sets)
     while s + 4 <= last:
         xa, xb, xc, xd = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
         ma, mb, mc, md = zero, zero, zero, zero
-        if r[MODE] == CENTRED:
+        if r[L.MODE] == L.CENTRED:
             la, lb = simd.load(A, xa + inner[0]), simd.load(A, xb + inner[0])
             lc, ld = simd.load(A, xc + inner[0]), simd.load(A, xd + inner[0])
             for start in range(0, members, STRIP):
@@ -172,7 +144,7 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
         ia, ib = simd.fma(ia, portion, eps), simd.fma(ib, portion, eps)
         ic, id_ = simd.fma(ic, portion, eps), simd.fma(id_, portion, eps)
         largest = simd.lane_sum(simd.add(simd.add(ia, ib), simd.add(ic, id_)))
-        if r[MODE] == CENTRED and not largest < INFINITE:
+        if r[L.MODE] == L.CENTRED and not largest < INFINITE:
             oa = overflow_of(A, xa, inner, members, ia)
             ob = overflow_of(A, xb, inner, members, ib)
             oc = overflow_of(A, xc, inner, members, ic)
@@ -183,7 +155,7 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
             md, id_ = simd.keep_equal(od, zero, md), settled(od, id_)
         ia, ib = simd.div(one, sqrt(ia)), simd.div(one, sqrt(ib))
         ic, id_ = simd.div(one, sqrt(ic)), simd.div(one, sqrt(id_))
-        if r[EXTRA] >= 0:
+        if r[L.EXTRA] >= 0:
             at = out + s * STATISTICS
             simd.store(A, at, ma)
             simd.store(A, at + LANES, ia)
@@ -208,14 +180,14 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
         s += 4
     while s < last:
         x, y = x0 + xs[s], y0 + ys[s]
-        mean = mean_of(A, x, inner, members) if r[MODE] == CENTRED else zero
+        mean = mean_of(A, x, inner, members) if r[L.MODE] == L.CENTRED else zero
         variance = variance_of(A, x, inner, members, mean, eps)
-        if r[MODE] == CENTRED and not simd.lane_sum(variance) < INFINITE:
+        if r[L.MODE] == L.CENTRED and not simd.lane_sum(variance) < INFINITE:
             overflow = overflow_of(A, x, inner, members, variance)
             mean = simd.keep_equal(overflow, zero, mean)
             variance = settled(overflow, variance)
         inverse = simd.div(one, sqrt(variance))
-        if r[EXTRA] >= 0:
+        if r[L.EXTRA] >= 0:
             simd.store(A, out + s * STATISTICS, mean)
             simd.store(A, out + s * STATISTICS + LANES, inverse)
         for k in range(members):
@@ -227,8 +199,8 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
 @linked
 def weighted(P, r, value, number):
     """The output's gradient times the weight."""
-    if r[W] >= 0:
-        value = simd.mul(value, simd.splat(P[r[W] + number]))
+    if r[L.W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[L.W] + number]))
     return value
 
 
@@ -239,15 +211,15 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
     With g = weight * Y, ``Z = g / deviation + slope * (X - mean) + level``. A set's members are
     read before one is written, so Z may be X.
     """
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    xs, ys, zs, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :], T[r[M_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    xs, ys, zs, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_z, inner_w = xs[sets:], ys[sets:], zs[sets:], ws[sets:]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, minus = simd.splat(np.float32(0)), simd.splat(np.float32(-1.0 / members))
-    centred = r[MODE] == CENTRED
+    centred = r[L.MODE] == L.CENTRED
     first, last = share(sets, part, parts)
     s = first
     while s < last:
@@ -298,12 +270,12 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
     weight where W is not negative, then those of the bias where BIAS is not. Idle lanes have no
     gradient.
     """
-    weights, members = r[OUT], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys, ss = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    weights, members = r[L.OUT], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys, ss = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_s = xs[weights:], ys[weights:], ss[weights:]
-    statistics, to = r[EXTRA] + block * r[EXTRA_BLOCK], r[M] + block * r[M_BLOCK]
+    statistics, to = r[L.EXTRA] + block * r[L.EXTRA_BLOCK], r[L.M] + block * r[L.M_BLOCK]
     zero = simd.splat(np.float32(0))
     first, last = share(weights, part, parts)
     for w in range(first, last):
@@ -318,10 +290,10 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
                 b = simd.add(b, grad)
             along, plain = simd.add(along, a), simd.add(plain, b)
         place = to + w
-        if r[W] >= 0:
+        if r[L.W] >= 0:
             A[place] = simd.lane_sum(along)
             place += weights
-        if r[BIAS] >= 0:
+        if r[L.BIAS] >= 0:
             A[place] = simd.lane_sum(plain)
 
 

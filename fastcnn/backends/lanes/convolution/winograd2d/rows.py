@@ -36,9 +36,11 @@ from fastcnn.backends.lanes.planning.rows import grid
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 5 * 1024
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
-#: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
-#: are larger than these.
-GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
+#: No strip has more tiles than the last number.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 16 * 1024, 32, 256, 8
+#: Pairs of channels above which many tiles at once are worth more than transforms that stay in the
+#: second-level cache, as the sums are larger than these, and vectors of a strip then.
+LARGE_SUMS, LARGE_STRIP = 128 * 128, 64 * 1024
 #: The same with stride 2, where all sums are kept until the last phase.
 STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
 #: Tiles of a strip of the input's gradient with stride 2.
@@ -311,7 +313,9 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
         min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
         min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
     )
-    strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    large = inputs * together[1] > LARGE_SUMS
+    most, vectors = (tiles, LARGE_STRIP) if large else (GRADIENT_TILES, GRADIENT_STRIP)
+    strip = max(1, min(vectors // (PRODUCTS * sum(together)), most, tiles))
     return together, -(-tiles // -(-tiles // strip))
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     adjoint_places,
@@ -13,14 +13,21 @@ from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     weights,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import (
+    batch_gradient_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
+from fastcnn.backends.lanes.convolution.winograd2d_batch.records import K_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import grid
 
 #: Tiles that are in hand at a time: enough to read the weights seldom.
 TILES = 24
+#: The same of a weights' gradient, and channels of either side.
+GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
@@ -85,18 +92,54 @@ def _products(planner: Planner, name: str, source: np.ndarray) -> tuple[str, int
 
 def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict[str, int]) -> None:
     """Add three rows for each run of blocks, over the whole batch."""
-    inputs, outputs, tiles = sizes["in"], sizes["channels"], sizes["positions"]
-    blocks = min(planner.blocks, max(1, TILES // tiles))
-    each = blocks * tiles * LANES
+    inputs, outputs, count = sizes["in"], sizes["channels"], sizes["positions"]
+    blocks = min(planner.blocks, max(1, TILES // count))
+    each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
     if planner.training:
         room += planner.workers * kernels_room(inputs)
-    sizes |= {"strip_rows": blocks, "taps": blocks * tiles}
+    sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):
         for label, kernel, own in steps:
             values = row(kernel, **sizes | own, groups=first)
             planner.with_shared_scratch(values, room)
             planner.emit(label, values, whole=True)
+
+
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
+    """Add the row of the weights' gradient."""
+    planner, name, g, weight = task
+    inputs, outputs = g.group_inputs, g.out_channels
+    h, w = grid(*map(tiles, g.output))
+    places = (
+        x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1]),
+        grad.at(OUTPUTS * h, OUTPUTS * w),
+    )
+    blocks = np.arange(planner.blocks)[:, None]
+    count = planner.blocks * len(h)
+    shared = -(-outputs // planner.workers // LANES) * LANES
+    together = min(inputs, GRADIENT_INPUTS), min(shared, GRADIENT_OUTPUTS)
+    strip = min(GRADIENT_TILES, count)
+    values = row(
+        K_GRADIENT,
+        w=weight,
+        x=x.offset,
+        y=grad.offset,
+        taps=strip,
+        x_group=together[0],
+        groups=together[1],
+        positions=len(h),
+        channels=outputs,
+        x_table=planner.table(blocks * x.block + places[0]),
+        y_table=planner.table(blocks * grad.block + places[1]),
+        x_channel=x.channel,
+        x_row=x.row,
+        y_channel=grad.channel,
+        y_row=grad.row,
+        **{"in": inputs},
+    )
+    planner.with_scratch(values, batch_gradient_room(inputs, together, strip, count))
+    planner.emit(f"{name}: weight gradient", values, whole=True)
 
 
 def _of(places: dict[str, int], *names: str) -> dict[str, int]:
