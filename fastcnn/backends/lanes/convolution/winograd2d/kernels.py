@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     PRODUCTS,
+    SIDE,
     WIDTH,
     input_tile,
     output_tile,
@@ -77,8 +78,18 @@ PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
 PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
-#: Output channels whose products are in hand at a time.
-CHUNK = 16
+#: Output channels whose products are in hand at a time, and the most tiles.
+CHUNK, MOST_TILES = 16, 3
+#: Floats from a channel's products to the next one's, and from one product to the next: numbers
+#: that are known when transforms are compiled need no registers.
+SUMS, SUMS_STEP = MOST_TILES * LANES, CHUNK * MOST_TILES * LANES + STAGGER
+#: Products of a strip before the next one's pixels are asked for: first come outputs' places.
+LATER = 12
+
+
+def strip_room(inputs: int, strip: int, factors: int) -> int:
+    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
+    return factors * (inputs * strip * LANES + STAGGER + SUMS_STEP) + LANES
 
 
 @linked
@@ -116,8 +127,11 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
 
 
 @linked
-def products(A, v, tiles, inputs, each, w, outputs, s):
-    """One of the products of some tiles, summed over input channels, of some output channels."""
+def products(A, v, tiles, inputs, each, w, outputs, s, apart):
+    """One of the products of some tiles, summed over input channels, of some output channels.
+
+    Inputs are EACH floats apart, outputs APART.
+    """
     c = 0
     while c < outputs:
         left = outputs - c
@@ -133,8 +147,8 @@ def products(A, v, tiles, inputs, each, w, outputs, s):
                 A,
                 w + c * inputs,
                 A,
-                s + c * each + t * LANES,
-                each,
+                s + c * apart + t * LANES,
+                apart,
             )
             if HIGH and rows == 8:
                 if columns == WIDTH:
@@ -171,6 +185,20 @@ def ask_for_outputs(A, T, r, y, m, p0, count):
                 simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
                 if r[MODE] == ADDED:
                     simd.prefetch(A, place + m - y + i * r[Y_ROW] + j * LANES)
+
+
+@linked
+def ask_for_inputs(A, T, r, x0, p0, count, first, last):
+    """Prefetch what some tiles read of some channels, without what the tiles before them read."""
+    shared = 1 if r[DOWN] == 2 else SIDE - OUTPUTS
+    side = OUTPUTS * r[DOWN]
+    for c in range(first, last):
+        corner = x0 + c * r[X_CHANNEL] + shared * (r[X_ROW] + LANES)
+        for t in range(p0, p0 + count):
+            for i in range(side):
+                place = corner + T[r[X_TABLE] + t] + i * r[X_ROW]
+                for j in range(side):
+                    simd.prefetch(A, place + j * LANES)
 
 
 @linked
@@ -231,12 +259,12 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
     xpix = T[r[X_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    from_step = inputs * each + STAGGER
     strided = r[DOWN] == 2
     factors = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + factors * from_step
-    spare = sums + factors * to_step
+    spare = sums + factors * SUMS_STEP
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
@@ -249,17 +277,23 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+        coming = min(strip, tiles - p0 - taken) if unit + 1 < last else 0
+        turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):
+                if coming > 0 and k >= LATER:
+                    turn = c0 // CHUNK * (factors - LATER) + k - LATER
+                    first_c, last_c = share(inputs, turn, turns)
+                    ask_for_inputs(A, T, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     channel = (c0 + k) * r[Y_CHANNEL]
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[W] + T[r[S_TABLE] + k] + c0 * inputs
-                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+                products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(made):
-                s = sums + c * each
-                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, to_step, spare)
+                s = sums + c * SUMS
+                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, SUMS_STEP, spare)
                 if r[MOMENTS]:
                     valid = min(LANES, count - block * LANES)
                     out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs

@@ -84,7 +84,7 @@ def winograd2d_batch_products(A, r, blocks, part, parts):
         made = min(STRIP_CHANNELS, outputs - c)
         w = r[W] + k * r[OUT] + c * inputs
         s = sums + k * to_step + c * each
-        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s)
+        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s, each)
 
 
 @linked
