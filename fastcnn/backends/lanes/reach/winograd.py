@@ -9,7 +9,11 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import MOST_TILES, strip_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    MOST_TILES,
+    moment_room,
+    strip_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVENS,
     LARGEST,
@@ -96,11 +100,15 @@ def winograd2d(r: Reach) -> Touches:
     transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), strip_room(inputs, strip, transform.products))
+    yield arena(
+        "Z",
+        r.workers(L.Z, L.Z_SLOT),
+        strip_room(inputs, strip, transform.products) + moment_room(outputs),
+    )
     weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
     yield arena("W", weights, inputs * outputs)
     yield from _outputs_of_tiles(r, outputs, tiles)
-    yield from _moments(r, -(-tiles // strip))
+    yield from _moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
 
 def _gradient_tiles(r: Reach) -> Range:

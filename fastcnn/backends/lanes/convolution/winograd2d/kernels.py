@@ -22,6 +22,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     SIDE,
     WIDTH,
     input_tile,
+    moment_tile,
     output_tile,
     pooled_output_tile,
     product_tile,
@@ -35,6 +36,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     DOWN,
     EXTRA,
     EXTRA_BLOCK,
+    GROUPS,
     IN,
     M_BLOCK,
     M_SLOT,
@@ -78,6 +80,7 @@ PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
 PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
+MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
 #: Output channels whose products are in hand at a time, and the most tiles.
 CHUNK, MOST_TILES = 16, 3
 #: Floats from a channel's products to the next one's, and from one product to the next: numbers
@@ -90,6 +93,11 @@ LATER = 12
 def strip_room(inputs: int, strip: int, factors: int) -> int:
     """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
     return factors * (inputs * strip * LANES + STAGGER + SUMS_STEP) + LANES
+
+
+def moment_room(outputs: int) -> int:
+    """Floats of the levels and sums of a product's moments."""
+    return 3 * outputs * LANES
 
 
 @linked
@@ -202,56 +210,51 @@ def ask_for_inputs(A, T, r, x0, p0, count, first, last):
 
 
 @linked
-def moments_of_channel(A, T, r, c, y0, p0, tiles, valid, out):
-    """Mean of some tiles' outputs of a channel, and squared deviations; see kernels/norm.py.
+def begin_moments(A, pixel, valid, m, apart):
+    """Level near which a channel's outputs are, of its first pixel, and two sums; see moment_tile.
 
-    The outputs were written a moment ago, and are read from the cache.
+    Those of a channel are three vectors, APART.
     """
+    first = simd.first_lanes(valid, simd.load(A, pixel))
+    simd.store(A, m, simd.splat(simd.lane_sum(first) / np.float32(valid)))
+    simd.store(A, m + apart, simd.splat(np.float32(0)))
+    simd.store(A, m + 2 * apart, simd.splat(np.float32(0)))
+
+
+@linked
+def add_moments(A, T, r, y, p0, tiles, m, apart):
+    """Add a channel's outputs of some tiles, which were written a moment ago."""
     ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
-    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
-    y = y0 + c * r[Y_CHANNEL]
-    zero = simd.splat(np.float32(0))
-    first = simd.first_lanes(valid, simd.load(A, y + ypix[p0]))
-    near = simd.lane_sum(first) / np.float32(valid)
-    level = simd.splat(near)
-    a0, a1, a2, a3 = zero, zero, zero, zero
-    b0, b1, b2, b3 = zero, zero, zero, zero
-    pixels = 0
     for t in range(p0, p0 + tiles):
-        at, rows, columns = y + ypix[t], min(side, sizes[2 * t]), min(side, sizes[2 * t + 1])
-        pixels += rows * columns
-        for _ in range(rows):
-            d0 = simd.sub(simd.load(A, at), level)
-            a0, b0 = simd.add(a0, d0), simd.fma(d0, d0, b0)
-            if columns > 1:
-                d1 = simd.sub(simd.load(A, at + LANES), level)
-                a1, b1 = simd.add(a1, d1), simd.fma(d1, d1, b1)
-            if columns > 2:
-                d2 = simd.sub(simd.load(A, at + 2 * LANES), level)
-                a2, b2 = simd.add(a2, d2), simd.fma(d2, d2, b2)
-            if columns > 3:
-                d3 = simd.sub(simd.load(A, at + 3 * LANES), level)
-                a3, b3 = simd.add(a3, d3), simd.fma(d3, d3, b3)
-            at += r[Y_ROW]
-    a, b = (
-        simd.add(simd.add(a0, a1), simd.add(a2, a3)),
-        simd.add(simd.add(b0, b1), simd.add(b2, b3)),
-    )
+        rows, columns = sizes[2 * t], sizes[2 * t + 1]
+        if r[MODE] == POOLED:
+            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+        else:
+            MOMENTS_OF_TILE(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+
+
+@linked
+def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
+    """Mean of a channel's outputs of some tiles, and squared deviations; see kernels/norm.py."""
+    sizes, pixels = T[r[STRIP_TABLE] :], 0
+    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    for t in range(p0, p0 + tiles):
+        pixels += min(side, sizes[2 * t]) * min(side, sizes[2 * t + 1])
     size = np.float32(valid * pixels)
-    total = simd.lane_sum(simd.first_lanes(valid, a))
-    squares = simd.lane_sum(simd.first_lanes(valid, b))
-    A[out + c] = near + total / size
+    total = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + apart)))
+    squares = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + 2 * apart)))
+    A[out + c] = A[m] + total / size
     A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
 
 
 @linked
 def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
-    """Convolution forward; a unit is a strip of TAPS tiles.
+    """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
     DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
-    strip go to EXTRA.
+    unit go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -265,10 +268,14 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + factors * from_step
     spare = sums + factors * SUMS_STEP
-    first, last = share((tiles + strip - 1) // strip, part, parts)
-    for unit in range(first, last):
-        p0 = unit * strip
+    moments, valid = spare + LANES, min(LANES, count - block * LANES)
+    of_unit = r[GROUPS] * strip
+    first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
+    end = min(last * of_unit, tiles)
+    turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
+    for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
+        begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
         for c in range(inputs):
             for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
@@ -277,8 +284,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
-        coming = min(strip, tiles - p0 - taken) if unit + 1 < last else 0
-        turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
+        coming = min(strip, end - p0 - taken)
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):
@@ -291,10 +297,16 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[W] + T[r[S_TABLE] + k] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
-            for c in range(made):
-                s = sums + c * SUMS
-                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, SUMS_STEP, spare)
+            for c in range(c0, c0 + made):
+                s = sums + (c - c0) * SUMS
+                outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, SUMS_STEP, spare)
                 if r[MOMENTS]:
-                    valid = min(LANES, count - block * LANES)
-                    out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
-                    moments_of_channel(A, T, r, c0 + c, y0, p0, taken, valid, out)
+                    y, m = y0 + c * r[Y_CHANNEL], moments + c * 3 * LANES
+                    if begins:
+                        begin_moments(A, y + T[r[Y_TABLE] + p0], valid, m, LANES)
+                    add_moments(A, T, r, y, p0, taken, m, LANES)
+                    if ends:
+                        unit = p0 // of_unit
+                        p, out = unit * of_unit, r[EXTRA] + block * r[EXTRA_BLOCK]
+                        out += unit * 2 * outputs
+                        end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)

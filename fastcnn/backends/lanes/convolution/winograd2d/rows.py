@@ -10,7 +10,12 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
     gradient_room,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import MOST_TILES, PRODUCTS, strip_room
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    MOST_TILES,
+    PRODUCTS,
+    moment_room,
+    strip_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     LARGEST,
     TRANSFORMS,
@@ -31,6 +36,8 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 #: Tiles of a strip: its transforms leave most of the second-level cache to what comes next.
 STRIP = 2
+#: Shares of a block's strips, with moments of their own: threads without a block take some.
+SHARES = 4
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
 #: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
 #: are larger than these.
@@ -103,8 +110,9 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip = _strip(len(pixels))
-    return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
+    strip, strips = _units(len(pixels))
+    each = strip * strips
+    return [int(pixels[first : first + each].sum()) for first in range(0, len(pixels), each)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
@@ -247,9 +255,10 @@ def _emit(
     of_products = planner.table(weights_of_products(transform) * found["out"])
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
-    strip = _strip(common["positions"])
-    values = row(L.K_WINOGRAD2D, **common, taps=strip)
+    strip, strips = _units(common["positions"])
+    values = row(L.K_WINOGRAD2D, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
+    size += moment_room(common["channels"])
     planner.emit(name, planner.with_scratch(values, size))
 
 
@@ -330,3 +339,9 @@ def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple
 def _strip(tiles: int) -> int:
     """Tiles of a strip: more where whole strips are left then, and one tile otherwise."""
     return MOST_TILES if tiles % STRIP and tiles % MOST_TILES == 0 else min(STRIP, tiles)
+
+
+def _units(tiles: int) -> tuple[int, int]:
+    """Tiles of a strip, and strips that one thread takes: four shares of a block, or more."""
+    strip = _strip(tiles)
+    return strip, max(1, -(-tiles // strip) // SHARES)

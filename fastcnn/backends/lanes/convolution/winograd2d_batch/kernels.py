@@ -6,7 +6,9 @@ transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the 
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
-    moments_of_channel,
+    add_moments,
+    begin_moments,
+    end_moments,
     outputs_of_channel,
     products,
 )
@@ -35,6 +37,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X_TABLE,
     Y_BLOCK,
     Y_CHANNEL,
+    Y_TABLE,
     M,
     W,
     X,
@@ -102,7 +105,11 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         if r[MOMENTS]:
             valid = min(LANES, count - (r[GROUPS] + b) * LANES)
             out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
-            moments_of_channel(A, T, r, c, y, NOUGHT, tiles, valid, out)
+            # The channel's products are not needed any more.
+            y += c * r[Y_CHANNEL]
+            begin_moments(A, y + T[r[Y_TABLE]], valid, s, step)
+            add_moments(A, T, r, y, NOUGHT, tiles, s, step)
+            end_moments(A, T, r, c, NOUGHT, tiles, valid, s, step, out)
 
 
 @linked
