@@ -28,6 +28,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     product_tile,
     weight_tile,
 )
+from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     ADDED,
@@ -81,13 +82,19 @@ PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
-#: Output channels whose products are in hand at a time, and the most tiles.
-CHUNK, MOST_TILES = 16, 3
+ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
+ASK_OUTPUTS = ask_tile.sized(OUTPUTS, 1)
+ASK_WINDOWS = ask_tile.sized(OUTPUTS // 2, 1)
+#: Output channels whose products are in hand at a time, and the most tiles: transforms leave most
+#: of the second-level cache to weights, and to what comes next.
+CHUNK, MOST_TILES = 16, 2
 #: Floats from a channel's products to the next one's, and from one product to the next: numbers
 #: that are known when transforms are compiled need no registers.
 SUMS, SUMS_STEP = MOST_TILES * LANES, CHUNK * MOST_TILES * LANES + STAGGER
 #: Products of a strip before the next one's pixels are asked for: first come outputs' places.
 LATER = 12
+#: Floats of a block's map from which they are asked for: smaller ones are in that cache already.
+FAR = 128 * 1024
 
 
 def strip_room(inputs: int, strip: int, factors: int) -> int:
@@ -185,28 +192,28 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
 @linked
 def ask_for_outputs(A, T, r, y, m, p0, count):
     """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
-    rows = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
     for t in range(count):
         place = y + T[r[Y_TABLE] + p0 + t]
-        for i in range(rows):
-            for j in range(rows):
-                simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
-                if r[MODE] == ADDED:
-                    simd.prefetch(A, place + m - y + i * r[Y_ROW] + j * LANES)
+        if r[MODE] == POOLED:
+            ASK_WINDOWS(A, place, r[Y_ROW])
+        else:
+            ASK_OUTPUTS(A, place, r[Y_ROW])
+        if r[MODE] == ADDED:
+            ASK_TILE(A, place + m - y, r[Y_ROW])
 
 
 @linked
 def ask_for_inputs(A, T, r, x0, p0, count, first, last):
     """Prefetch what some tiles read of some channels, without what the tiles before them read."""
     shared = 1 if r[DOWN] == 2 else SIDE - OUTPUTS
-    side = OUTPUTS * r[DOWN]
     for c in range(first, last):
         corner = x0 + c * r[X_CHANNEL] + shared * (r[X_ROW] + LANES)
         for t in range(p0, p0 + count):
-            for i in range(side):
-                place = corner + T[r[X_TABLE] + t] + i * r[X_ROW]
-                for j in range(side):
-                    simd.prefetch(A, place + j * LANES)
+            place = corner + T[r[X_TABLE] + t]
+            if r[DOWN] == 2:
+                ASK_TILE_OF_2(A, place, r[X_ROW])
+            else:
+                ASK_TILE(A, place, r[X_ROW])
 
 
 @linked
@@ -273,6 +280,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
     end = min(last * of_unit, tiles)
     turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
+    far = inputs * r[X_CHANNEL] >= FAR
     for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
         begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
@@ -284,7 +292,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
-        coming = min(strip, end - p0 - taken)
+        coming = min(strip, end - p0 - taken) if far else 0
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):

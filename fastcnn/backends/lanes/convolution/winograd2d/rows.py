@@ -34,8 +34,6 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Tiles of a strip: its transforms leave most of the second-level cache to what comes next.
-STRIP = 2
 #: Shares of a block's strips, with moments of their own: threads without a block take some.
 SHARES = 4
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
@@ -44,8 +42,6 @@ SHARES = 4
 GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
 #: The same with stride 2, where all sums are kept until the last phase.
 STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
-#: Tiles of a strip of the input's gradient with stride 2.
-STRIDED_TILES = 2
 
 
 @dataclass(frozen=True)
@@ -154,7 +150,7 @@ def transpose(
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
     outputs, inputs = columns["channels"], columns["in"]
-    strip = _strip(columns["positions"])
+    strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
     values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
@@ -174,7 +170,7 @@ def _emit_strided_adjoint(
     side = 2 * OUTPUTS
     h, w = grid(*(-(-size // side) for size in g.input))
     top, left = (first_gradient(padding) for padding in g.padding)
-    strip = min(STRIDED_TILES, len(h))
+    strip = min(MOST_TILES, len(h))
     places = {
         "bias": -1,
         **grad.columns("x"),
@@ -336,12 +332,7 @@ def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple
     return together, -(-tiles // -(-tiles // strip))
 
 
-def _strip(tiles: int) -> int:
-    """Tiles of a strip: more where whole strips are left then, and one tile otherwise."""
-    return MOST_TILES if tiles % STRIP and tiles % MOST_TILES == 0 else min(STRIP, tiles)
-
-
 def _units(tiles: int) -> tuple[int, int]:
     """Tiles of a strip, and strips that one thread takes: four shares of a block, or more."""
-    strip = _strip(tiles)
+    strip = min(MOST_TILES, tiles)
     return strip, max(1, -(-tiles // strip) // SHARES)

@@ -12,7 +12,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    ASK_OUTPUTS,
+    ASK_TILE,
     CHUNK,
+    FAR,
     LATER,
     SUMS,
     SUMS_STEP,
@@ -62,7 +65,7 @@ COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
 UNIT = HEIGHTS[0]
 #: Floats from which it pays to ask for what is carried.
-FAR = 64 * 1024
+FAR_CARRIED = 64 * 1024
 
 
 @linked
@@ -95,9 +98,7 @@ def ask_for_gradients(A, r, x0, p0, count, first, last):
         for t in range(p0, p0 + count):
             down, along = t // r[ACROSS], t % r[ACROSS]
             x = x0 + c * r[X_CHANNEL] + OUTPUTS * (down * r[X_ROW] + along * LANES)
-            for i in range(OUTPUTS):
-                for j in range(OUTPUTS):
-                    simd.prefetch(A, x + i * r[X_ROW] + j * LANES)
+            ASK_TILE(A, x, r[X_ROW])
 
 
 @linked
@@ -166,10 +167,9 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
     for t in range(p0, p0 + count):
         down, along = t // across, OUTPUTS * (t % across)
         h, w = OUTPUTS * down - r[TOP], along - r[LEFT]
-        for j in range(OUTPUTS):
-            for i in range(OUTPUTS):
-                simd.prefetch_write(A, y0 + (h + i) * r[Y_ROW] + (w + j) * LANES)
-            for i in range(SHARED if far else 0):
+        ASK_OUTPUTS(A, y0 + h * r[Y_ROW] + w * LANES, r[Y_ROW])
+        for j in range(OUTPUTS if far else 0):
+            for i in range(SHARED):
                 simd.prefetch_write(A, carried + COLUMNS + i * row + (along + j) * LANES)
 
 
@@ -195,13 +195,14 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
     if first == last:
         return
     # What is carried of many channels is not in the first caches any more.
-    far = outputs * carried_step > FAR
+    far = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
             x, v = x0 + c * r[X_CHANNEL], transformed + c * each
             adjoint_inputs(A, r, x, p0, taken, v, from_step)
-        coming, turns = min(strip, tiles - p0 - taken), PRODUCTS - LATER
+        coming = min(strip, tiles - p0 - taken) if inputs * r[X_CHANNEL] >= FAR else 0
+        turns = PRODUCTS - LATER
         all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
         for c0 in range(first * UNIT, end, CHUNK):
             made = min(CHUNK, end - c0)
