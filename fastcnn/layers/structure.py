@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.backends.alignment import aligned, is_aligned
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import Layer
@@ -153,8 +154,8 @@ class Structure:
         dtype = next(iter(types), np.dtype(np.float32))
         size = sum(array.size for array in arrays)
         vector = self.vector
-        if vector.size != size or vector.dtype != dtype:
-            vector = np.empty(size, dtype)
+        if vector.size != size or vector.dtype != dtype or not is_aligned(vector):
+            vector = aligned(size, dtype, np.empty)
         offset, moved = 0, []
         for slot in self.slots:
             slot.offset = offset

@@ -409,17 +409,20 @@ class TrainingLoop:
 
     def _record_steps(self, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray) -> None:
         first = self.executor.step - len(losses) + 1
-        for index, (loss, lr) in enumerate(zip(losses, rates, strict=True)):
-            if not np.isfinite(loss) or np.isinf(norms[index]):
-                raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
-            self.history.steps.append(
-                StepRecord(
-                    kind="step",
-                    epoch=self.progress.epoch,
-                    step=first + index,
-                    loss=float(loss),
-                    lr=float(lr),
-                )
+        wrong = np.flatnonzero(~np.isfinite(losses) | np.isinf(norms))
+        good = slice(int(wrong[0]) if wrong.size else len(losses))
+        epoch, figures = (
+            self.progress.epoch,
+            zip(losses[good].tolist(), rates[good].tolist(), strict=True),
+        )
+        self.history.steps.extend(
+            StepRecord(kind="step", epoch=epoch, step=step, loss=loss, lr=lr)
+            for step, (loss, lr) in enumerate(figures, first)
+        )
+        if wrong.size:
+            index = good.stop
+            raise NonFiniteError(
+                self._explain(first + index, losses[index], rates[index], norms[index])
             )
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:

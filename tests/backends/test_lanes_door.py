@@ -134,6 +134,8 @@ def programs() -> list[tuple[Program, int]]:
                 ),
             )
             found.append((program, model.parameter_vector.size))
+    inference = lower(many.graph(), 100, parameter_places(many), 3, Purpose(outputs=True))
+    found.append((inference, many.parameter_vector.size))
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))

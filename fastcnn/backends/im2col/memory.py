@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 
 #: Bytes from which on an array is worth the search.
 LARGE = 1 << 16
-#: Bytes of a cache line.
-LINE = 64
 
 
 class Memory:
@@ -35,15 +34,8 @@ class Memory:
             for block in blocks:
                 if block.user() is None:
                     return block.array()
-            blocks.append(_Block(aligned(size)))
+            blocks.append(_Block(aligned(size, np.uint8, np.empty)))
             return blocks[-1].array()
-
-
-def aligned(size: int) -> np.ndarray:
-    """Bytes from the beginning of a cache line: a vector across two lines takes twice as long."""
-    made = np.empty(size + LINE, np.uint8)
-    first = -made.ctypes.data % LINE
-    return made[first : first + size]
 
 
 class _Block:

@@ -2,26 +2,12 @@
 
 from collections.abc import Mapping
 from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
+from fastcnn.backends.lanes import kernels
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS
-from fastcnn.backends.lanes.convolution.channels import records as _channels
-from fastcnn.backends.lanes.kernels import (
-    channel_maps,
-    constraints,
-    elements,
-    inputs,
-    join,
-    linear,
-    local_response,
-    losses,
-    norm,
-    outputs,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-)
+from fastcnn.backends.lanes.convolution.channels import records as _channels  # noqa: F401
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
@@ -42,25 +28,11 @@ from fastcnn.operations import OPERATIONS, Elementwise, own
 from fastcnn.operations.losses import LOSSES
 
 ROOM = "fastcnn.backends.lanes"
-#: Whose records are in KERNELS.
-FAMILIES = (
-    *(import_module(f"{ROOM}.convolution.{found.name}.records") for found in ALGORITHMS),
-    _channels,
-    channel_maps,
-    constraints,
-    elements,
-    inputs,
-    join,
-    linear,
-    local_response,
-    losses,
-    norm,
-    outputs,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-)
+# Files of kernels are known by being in their folder, algorithms by being in their list.
+for _file in iter_modules(kernels.__path__):
+    import_module(f"{ROOM}.kernels.{_file.name}")
+for _algorithm in ALGORITHMS:
+    import_module(f"{ROOM}.convolution.{_algorithm.name}.records")
 
 #: The updates of the package's optimisers, by name.
 UPDATE_KERNELS = {

@@ -79,9 +79,7 @@ def load_pixels(
     ]
 
 
-def ask_for_pixels(
-    at: Emitter, sides: Sequence[range], X: Any, x0: Any, xrow: Any, ahead: Any
-) -> None:
+def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> None:
     """Prefetch some rows and columns of a map ``ahead`` floats further."""
     rows, columns = sides
     for i in rows:

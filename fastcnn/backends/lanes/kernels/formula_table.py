@@ -8,11 +8,9 @@ from fastcnn import forks
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formulas import (
     gradient_kernel,
-    gradient_kernel_of_channels,
     loss_kernel,
     parameter_gradient_kernel,
     value_kernel,
-    value_kernel_of_channels,
 )
 from fastcnn.backends.lanes.kernels.record import (
     KERNELS,
@@ -29,11 +27,9 @@ from fastcnn.operations.losses import ElementwiseLoss
 #: The formula and what of it, to the kernel's number.
 _numbers: dict[Any, int] = {}
 _MAKERS = {
-    ("value", False): value_kernel,
-    ("value", True): value_kernel_of_channels,
-    ("gradient", False): gradient_kernel,
-    ("gradient", True): gradient_kernel_of_channels,
-    ("parameter", True): parameter_gradient_kernel,
+    "value": value_kernel,
+    "gradient": gradient_kernel,
+    "parameter": lambda gradient, _, count: parameter_gradient_kernel(gradient, count),
 }
 _COSTS = {
     "value": per_element(1, 1, 1),
@@ -118,7 +114,7 @@ def _kernel(
     else:  # which another function of the same name may replace
         symbol += f"_{_digest(function)}"
     return Kernel(
-        _MAKERS[what, bool(record.parameters)](called, numbers),
+        _MAKERS[what](called, bool(record.parameters), numbers),
         record.name + _SHOWN[what],
         _COSTS[what],
         map_sizes,

@@ -135,7 +135,9 @@ BY_BLOCK = 63
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
-) = range(79)
+    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
+    K_LINEAR_JOIN,
+) = range(81)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96

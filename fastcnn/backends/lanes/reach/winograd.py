@@ -25,6 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels impo
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
@@ -185,6 +186,15 @@ def winograd2d_batch_products(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+
+
+def winograd2d_batch_products_of_kernels(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    kernels = r.along(inputs, r[L.X_CHANNEL]) + r.along(outputs, r[L.Y_CHANNEL])
+    yield parameters("W", kernels + r.along(9, 1) + r[L.W])
+    of_tiles = _batch_room(r)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), of_tiles)
+    yield arena("Z", r.workers(L.Z, L.M_SLOT) + of_tiles, kernels_room(inputs))
 
 
 def winograd2d_batch_outputs(r: Reach) -> Touches:

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
 from fastcnn.backends.lanes.session.dispatcher import MANY
-from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores

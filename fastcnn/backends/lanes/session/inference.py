@@ -7,13 +7,14 @@ from math import prod
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
-from fastcnn.backends.lanes.session.engine import Engine, aligned
+from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.backends.lanes.session.probabilities import softmax
 from fastcnn.codegen import build

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.session import conductor
-from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores, take_core
 

@@ -8,6 +8,7 @@ from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.direct_batch.records import K_GRADIENT, K_PRODUCT, K_TURN
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -38,37 +39,22 @@ def _pairs(g: ConvGeometry) -> _Pairs:
     return _Pairs(output, (down * g.input[1] + along)[inside], weight)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the rows of a convolution of X into Y."""
+    planner, name, g, weight = task
     if pooled:
         padded = planner.buffer((x.channels, x.height, x.width), g.input_halo())
         copy(planner, name.split(":")[0], x, padded)
-        direct_rows.product(planner, name, g, weight, padded, y, pooled, columns)
+        direct_rows.product(Task(planner, name, g, weight), padded, y, pooled, columns)
         return
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": g.taps, "channels": g.out_channels}
     _emit(planner, name, x, y, (pairs.input, pairs.output, pairs.weight), taps, sizes | columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the rows that carry its output side back to its input side."""
+    planner, name, g, weight = task
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": taps, "channels": g.group_inputs}
     found = (pairs.output, pairs.input, pairs.weight)
@@ -145,10 +131,9 @@ def _entries(
     return entries
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient."""
+    planner, name, g, weight = task
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     inputs, outputs, blocks = g.group_inputs, g.out_channels, planner.blocks
     x_pixels, y_pixels = x.pixels(), grad.pixels()

@@ -20,9 +20,8 @@ from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Share of the direct sum's products up to which kernels cut into pieces pay.
 MOST_PRODUCTS_OF_PIECES = 0.6
-#: Products of a sum, in one column of the kernel, from which it pays also for more than
-#: ``FEW_SUMS`` sums of a pixel.
-FEWEST_TAPS, FEW_SUMS = 5, 4
+#: Products of a sum from which it pays, in one column of the kernel and in all.
+FEWEST_TAPS, FEWEST_IN_ALL = 5, 20
 #: The same with stride along rows: where half of the products are saved, and where fewer are.
 FEWEST_STRIDED_TAPS = (10, 64)
 #: For the weights' gradient: pairs of channels, and tiles of a strip, from which it pays.
@@ -61,7 +60,8 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
         divided = division(g, part)
         strip = divided.most * divided.tiles
         return sums * summands >= FEWEST_PAIRS and strip >= FEWEST_TILES
-    return summands * g.kernel[0] >= FEWEST_TAPS or sums <= FEW_SUMS
+    taps = summands * g.kernel[0]
+    return taps >= FEWEST_TAPS and taps * g.kernel[1] >= FEWEST_IN_ALL
 
 
 def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
@@ -37,9 +38,11 @@ from fastcnn.backends.lanes.planning.rows import grid
 #: Shares of a block's strips, with moments of their own: threads without a block take some.
 SHARES = 4
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
-#: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
-#: are larger than these.
-GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
+#: No strip has more tiles than the last number.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 16 * 1024, 32, 256, 8
+#: Pairs of channels above which many tiles at once are worth more than transforms that stay in the
+#: second-level cache, as the sums are larger than these, and vectors of a strip then.
+LARGE_SUMS, LARGE_STRIP = 128 * 128, 64 * 1024
 #: The same with stride 2, where all sums are kept until the last phase.
 STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
 
@@ -120,30 +123,15 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y."""
+    planner, name, g, weight = task
     _emit(planner, name, x, y, product_tiling(g, weight, pooled), columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries its output side back."""
+    planner, name, g, weight = task
     if g.stride == (2, 2):
         _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
         return
@@ -258,10 +246,9 @@ def _emit(
     planner.emit(name, planner.with_scratch(values, size))
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient."""
+    planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
     h, w = grid(*map(tiles, g.output))
@@ -317,7 +304,9 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
         min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
         min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
     )
-    strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    large = inputs * together[1] > LARGE_SUMS
+    most, vectors = (tiles, LARGE_STRIP) if large else (GRADIENT_TILES, GRADIENT_STRIP)
+    strip = max(1, min(vectors // (PRODUCTS * sum(together)), most, tiles))
     return together, -(-tiles // -(-tiles // strip))
 
 

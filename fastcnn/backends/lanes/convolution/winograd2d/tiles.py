@@ -292,15 +292,47 @@ def store_windows(
 @tile(0)
 def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
     """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
-    store_both_ways(at, MATRICES.weight, load_kernels(at, P, places, p0), U, u0, step)
+    kernels = load_kernels(at, P, kernels_by_table(at, places, p0))
+    store_both_ways(at, MATRICES.weight, kernels, U, u0, step)
 
 
-def load_kernels(at: Emitter, P: Any, places: Any, p0: Any) -> list[list[Any]]:
-    """16 kernels, a vector for each of their weights."""
+def kernels_by_table(at: Emitter, places: Any, p0: Any) -> list[Any]:
+    """The places of 16 kernels."""
+    return [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
+
+
+@tile(1)
+def kernels_tile(
+    at: Emitter,
+    CB: int,
+    P: Any,
+    p0: Any,
+    down: Any,
+    along: Any,
+    left: Any,
+    U: Any,
+    u0: Any,
+    step: Any,
+) -> None:
+    """Transform 16 kernels: CB output channels, ``down`` apart, of each input channel.
+
+    These are ``along`` apart; the last of those that are ``left`` may be repeated.
+    """
+    builder = at.builder
+    columns = []
+    for column in range(LANES // CB):
+        inside = builder.icmp_signed("<", at.index(column), left)
+        last = builder.select(inside, at.index(column), builder.sub(left, at.index(1)))
+        columns.append(at.offset(p0, last, along))
+    first = [at.offset(columns[lane // CB], lane % CB, down) for lane in range(LANES)]
+    store_both_ways(at, MATRICES.weight, load_kernels(at, P, first), U, u0, step)
+
+
+def load_kernels(at: Emitter, P: Any, places: list[Any]) -> list[list[Any]]:
+    """16 kernels by the places of their first weights, a vector for each of their weights."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
-    for lane in range(LANES):
-        first = at.table(places, at.offset(p0, lane, 1))
+    for lane, first in enumerate(places):
         for k in range(9):
             weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
             kernels[k // 3][k % 3] = builder.insert_element(
