@@ -265,6 +265,7 @@ MOST_WINDOW = 65_536
 
 #: Numbers of an array, or steps of anything: what a 32-bit place can say.
 MOST_COUNT = 2**31 - 1
+MOST_THREADS = 1024
 
 
 def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST_COUNT) -> int:

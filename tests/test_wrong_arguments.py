@@ -10,7 +10,7 @@ import pytest
 import fastcnn
 from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
 from fastcnn.analysis.explain import fgsm, occlusion, saliency
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.interop import export_onnx, save_state
 from fastcnn.interop.c.export import export_c
 from fastcnn.interop.numpy_source import export_numpy
@@ -263,3 +263,34 @@ def test_flatten_takes_what_pytorch_users_write() -> None:
     for layer in (Flatten(), Flatten(1), Flatten(start_dim=1, end_dim=-1)):
         assert repr(layer) == "Flatten()"
         assert layer.output_shape((2, 3, 4)) == (24,)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fastcnn.session(model(), threads=10**30), "threads must be .* at most 1,024"),
+        (lambda: fastcnn.session(model(), max_batch=2**62), "max_batch must be .* at most 2,147"),
+        (lambda: fastcnn.plan(model(), threads=2**62), "threads must be .* at most 1,024"),
+        (lambda: fastcnn.fit(model(), (X, Y), batch_size=10**30), "batch_size must be .* at most"),
+        (lambda: fastcnn.fit(model(), (X, Y), accumulate=2**62), "accumulate must be .* at most"),
+        (lambda: fastcnn.fit(model(), (X, Y), epochs=2**62), "epochs must be .* at most"),
+        (
+            lambda: fastcnn.compare_backends(model(), X, Y, backends=None),  # type: ignore[arg-type]
+            "backends must be a tuple of names, got None",
+        ),
+        (lambda: fastcnn.data.Dataset([[1]], Y, ("a",), None), "images must be a NumPy array"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.Dataset(X, Y, 3, None), "classes must be a tuple of names, got 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_image("a.png", 3), r"shape \(1, H, W\) or .*, not 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_image("a.png", (1, "8", 8)), "shape must be a positive integer"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_picture("a.png", 3), "pictures must be a Pictures, got 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.write_npz("a.npz", X, X), "train must be a Dataset"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.write_idx("a", [[1], [2, 3]]), "write_idx: array: not an array"),  # type: ignore[arg-type]
+        (
+            lambda: fastcnn.data.load("digits", validation_split="no"),  # type: ignore[call-overload]
+            "validation_split must be True or False",
+        ),
+    ],
+)
+def test_counts_and_data_of_the_wrong_kind(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        call()

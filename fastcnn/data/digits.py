@@ -298,8 +298,7 @@ def _as_digits(owner: str, classes: Any) -> tuple[int, ...]:
     known = all(type(digit) is int and digit in STYLES for digit in digits)
     if not digits or not known or len(set(digits)) < len(digits):
         raise ConfigurationError(
-            f"{owner}: classes must be different digits of 0 to 9, such as (0, 1, 2), "
-            f"got {classes!r}"
+            f"{owner}: classes must be different digits 0 to 9, such as (0, 1, 2), got {classes!r}"
         )
     return digits
 

@@ -100,19 +100,21 @@ def batch_norm_backward(
     variance: np.ndarray | None,
     eps: float,
     gradient_means: tuple[np.ndarray, np.ndarray] | None = None,
+    sums: tuple[int, np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
     ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
     variance do not come from ``x``, both means are left out. For a part of a batch they come
-    from the whole batch, and so do ``gradient_means``, those of dy z and of dy.
+    from the whole batch, and so do ``gradient_means``, those of dy z and of dy; ``sums`` are the
+    part's :func:`gradient_sums`, if they are known.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
     mean = _centre(mean, variance)
-    count, *sums = gradient_sums(grad_output, x, mean, variance, eps)
-    grad_weight, grad_bias = (each.astype(x.dtype) for each in sums)
+    count, *totals = sums or gradient_sums(grad_output, x, mean, variance, eps)
+    grad_weight, grad_bias = (each.astype(x.dtype) for each in totals)
     if of_batch:
         gradient_means = (grad_weight / count, grad_bias / count)
     scale = _scale(weight, variance, eps)

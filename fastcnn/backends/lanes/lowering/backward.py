@@ -38,8 +38,8 @@ class Backward(SampleNormBackward):
             getattr(self, f"_{name}")(group, *self.gathered(group.target, most))
 
     def _conv2d(self, group: Group, grad: Buffer) -> None:
-        planner, node = self.planner, group.node
-        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        task = self._task(group)
+        g = task.g
         weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
         trains = self._trains(group, "weight")
         partial, bias = self._partial(group, weights, g.out_channels)
@@ -48,9 +48,7 @@ class Backward(SampleNormBackward):
             # Nobody else needs the gradient before pooling.
             winners = self.winners[group.target]
             place = weights if self._trains(group, "bias") else -1
-            direct_rows.pooled_weight_gradient(
-                planner, node.name, g, x, grad, winners, partial, place
-            )
+            direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
             self._reduce(group, partial, bias, weights, g.out_channels)
             return
         if trains and not group.pooled and conv_rows.are_made_together(g):
@@ -58,7 +56,6 @@ class Backward(SampleNormBackward):
             self._reduce(group, partial, bias, weights, g.out_channels)
             place = weights if self._needs_sums(group) else -1
             columns = partial | {"bias": place} | self.mask(group)
-            task = Task(planner, node.name, g, weight)
             conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
         sums = False
@@ -73,32 +70,36 @@ class Backward(SampleNormBackward):
             pass
         elif weights:
             place = weights if sums else -1
-            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial, place)
+            direct_rows.weight_gradient(task, x, grad, partial, place)
         else:
-            target = gradient_offset(planner, group, "weight")
             biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
-            task = Task(planner, node.name, g, target)
-            conv_rows.summed_weight_gradient(task, x, grad, **biases)
+            target = task._replace(weight=gradient_offset(self.planner, group, "weight"))
+            conv_rows.summed_weight_gradient(target, x, grad, **biases)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            task = Task(planner, f"{node.name}: input gradient", g, weight)
+            task = task._replace(name=f"{task.name}: input gradient")
             conv_rows.transpose(task, grad, grad_x, **self.mask(group))
 
-    def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
+    def _task(self, group: Group) -> Task:
+        """The group's convolution, whose rows are to be added."""
         planner, node = self.planner, group.node
-        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
-        count, channels = g.out_channels * g.taps, node.output_shape[0]
+        weight = parameter_offset(planner, group, "weight")
+        return Task(planner, node.name, planner.geometry(node), weight)
+
+    def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
+        task = self._task(group)
+        count, channels = task.g.out_channels * task.g.taps, group.node.output_shape[0]
         partial, bias = self._partial(group, count, channels)
         grad = self.rectify(group, grad)
         self._bias_gradient(group, grad, bias)
         if self._trains(group, "weight"):
             x = self.values[group.source]
-            direct_rows.weight_gradient(planner, node.name, g, grad, x, partial)
+            direct_rows.weight_gradient(task, grad, x, partial)
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            task = Task(planner, f"{node.name}: input gradient", g, weight)
+            task = task._replace(name=f"{task.name}: input gradient")
             conv_rows.product(task, grad, grad_x, False, **self.mask(group))
 
     def _partial(

@@ -157,51 +157,33 @@ def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> d
 
 
 def weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    grad: Buffer,
-    partial: dict[str, int],
-    bias: int = -1,
+    task: Task, x: Buffer, grad: Buffer, partial: dict[str, int], bias: int = -1
 ) -> None:
     """Add the row of the weights' gradient; ``partial`` addresses each block's share of it.
 
     The sums of the output's gradient go ``bias`` floats after it, unless that is -1.
     """
+    planner, g = task.planner, task.g
     pixels = grad.at(*grid(*g.output)) - grad.at(0, 0)
     columns = partial | {"bias": bias, "y_table": planner.table(pixels)}
     columns |= {"positions": g.output[0] * g.output[1]}
-    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, g.output, columns)
+    _emit_gradient(task, "weight gradient", x, grad, g.output, columns)
 
 
 def pooled_weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    pooled: Buffer,
-    winners: Buffer,
-    partial: dict[str, int],
-    bias: int,
+    task: Task, x: Buffer, pooled: Buffer, winners: Buffer, partial: dict[str, int], bias: int
 ) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output."""
-    size = g.output[0] // 2, g.output[1] // 2
+    size = task.g.output[0] // 2, task.g.output[1] // 2
     columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
     columns |= {"positions": 4 * size[0] * size[1]}
-    name = f"{name}: weight gradient through pooling"
-    _emit_gradient(planner, name, g, x, pooled, size, columns)
+    _emit_gradient(task, "weight gradient through pooling", x, pooled, size, columns)
 
 
 def _emit_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    grad: Buffer,
-    size: tuple[int, ...],
-    columns: dict[str, int],
+    task: Task, what: str, x: Buffer, grad: Buffer, size: tuple[int, ...], columns: dict[str, int]
 ) -> None:
+    planner, g = task.planner, task.g
     taps = input_taps(g, x)
     values = row(
         L.K_WEIGHT_GRADIENT,
@@ -225,7 +207,7 @@ def _emit_gradient(
     )
     values[L.X] += int(x.at(-g.padding[0], -g.padding[1]))
     values[[L.Y, L.Z]] += int(grad.at(0, 0))
-    planner.emit(name, values)
+    planner.emit(f"{task.name}: {what}", values)
 
 
 def _run(g: ConvGeometry, taps: np.ndarray) -> int:
