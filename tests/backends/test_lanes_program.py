@@ -123,7 +123,7 @@ def test_bad_plans() -> None:
     ):
         fastcnn.plan(model, 0)
     with pytest.raises(
-        ConfigurationError, match="plan: threads must be .* of at most 1,024, got 0"
+        ConfigurationError, match="threads must be a positive integer of at most 1,024, got 0"
     ):
         fastcnn.plan(model, threads=0)
     with pytest.raises(ShapeError, match="input shape is not known"):
