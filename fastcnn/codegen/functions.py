@@ -76,7 +76,7 @@ class Compiled:
         packed = array("q")
         for kind, value in zip(self.kinds, arrays, strict=True):
             if ":" in kind:
-                packed.append(address_of(value))
+                packed.append(address_of(value) if value.size else 0)
                 packed.extend(value.shape)
             elif kind.startswith("float"):
                 packed.frombytes(np.float64(value).tobytes())

@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def empty_like(x: np.ndarray) -> np.ndarray:
     """``np.empty_like(x)``: axes are in memory in the same order."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
     return empty_in_order(x, stored_order(x))
 
 
@@ -94,11 +97,16 @@ def zeros_like(x: np.ndarray) -> np.ndarray:
     return made
 
 
-def stored_order(x: np.ndarray) -> list[int]:
+def stored_order(x: np.ndarray) -> tuple[int, ...]:
     """Axes from the one with the largest step in memory to that with the smallest."""
     if x.flags.c_contiguous:
-        return list(range(x.ndim))
-    return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+        return tuple(range(x.ndim))
+    return _by_steps(x.strides)
+
+
+@lru_cache(maxsize=256)
+def _by_steps(steps: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(steps)), key=lambda axis: -steps[axis]))
 
 
 def flat(x: np.ndarray, order: Sequence[int]) -> np.ndarray:

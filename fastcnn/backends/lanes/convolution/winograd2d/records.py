@@ -77,7 +77,7 @@ def product(r: Row) -> Cost:
     read += pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0
     flops, numbers = tiles * flops, 0
     if r[L.MOMENTS]:
-        flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // r[L.TAPS])
+        flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // (r[L.TAPS] * r[L.GROUPS]))
     return r.cost(
         flops, read, written, partial=numbers, parameters_read=PRODUCTS * inputs * outputs
     )

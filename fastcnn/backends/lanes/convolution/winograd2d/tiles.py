@@ -21,6 +21,7 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
+    emit_load,
     emit_splat,
 )
 from fastcnn.codegen.target import blocking, split, tile_heights
@@ -181,6 +182,61 @@ def store_outputs(
         at.builder.icmp_signed(">=", columns, at.index(OUTPUTS)),
     )
     with at.builder.if_else(whole) as (then, otherwise):
+        with then:
+            emit(True)
+        with otherwise:
+            emit(False)
+
+
+@tile(1)
+def moment_tile(
+    at: Emitter,
+    side: int,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    M: Any,
+    m0: Any,
+    apart: Any,
+) -> None:
+    """Add the first rows and columns of outputs, less a level, to a sum, and their squares to one.
+
+    ``M`` has the level and then the two sums.
+    """
+    builder = at.builder
+    level, total, squares = load_all(at, 3, M, m0, apart)
+
+    def emit(whole: bool) -> None:
+        sums = [total, *[constant(0.0)] * (side - 1)]
+        powers = [squares, *[constant(0.0)] * (side - 1)]
+        for i in range(side):
+            for j in range(side):
+                place, inside = at.offset(at.offset(y0, i, yrow), j, LANES), None
+                if not whole:
+                    inside = builder.and_(
+                        builder.icmp_signed("<", at.index(i), rows),
+                        builder.icmp_signed("<", at.index(j), columns),
+                    )
+                    place = builder.select(inside, place, y0)
+                value = builder.fsub(emit_load(builder, at.pointer(Y, place)), level)
+                if inside is not None:
+                    value = builder.select(inside, value, constant(0.0))
+                sums[j] = builder.fadd(sums[j], value)
+                powers[j] = emit_fma(builder, value, value, powers[j])
+        while len(sums) > 1:
+            sums, powers = (
+                [builder.fadd(a, b) for a, b in zip(v[::2], v[1::2], strict=True)]
+                for v in (sums, powers)
+            )
+        store_all(at, [sums[0], powers[0]], M, at.offset(m0, 1, apart), apart)
+
+    whole = builder.and_(
+        builder.icmp_signed(">=", rows, at.index(side)),
+        builder.icmp_signed(">=", columns, at.index(side)),
+    )
+    with builder.if_else(whole) as (then, otherwise):
         with then:
             emit(True)
         with otherwise:

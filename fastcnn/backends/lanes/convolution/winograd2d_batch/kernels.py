@@ -6,7 +6,9 @@ transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the 
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
-    moments_of_channel,
+    add_moments,
+    begin_moments,
+    end_moments,
     outputs_of_channel,
     products,
 )
@@ -40,6 +42,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X_TABLE,
     Y_BLOCK,
     Y_CHANNEL,
+    Y_TABLE,
     M,
     W,
     X,
@@ -95,7 +98,7 @@ def winograd2d_batch_products(A, r, blocks, part, parts):
         made = min(STRIP_CHANNELS, outputs - c)
         w = r[W] + k * r[OUT] + c * inputs
         s = sums + k * to_step + c * each
-        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s)
+        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s, each)
 
 
 @linked
@@ -150,7 +153,7 @@ def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
         transform_kernels(A, P, p, r[Y_CHANNEL], r[X_CHANNEL], inputs, made, u, step)
         for k in range(PRODUCTS):
             s = sums + k * to_step + c * each
-            products(A, r[Z] + k * from_step, count, inputs, each, u + k * step, made, s)
+            products(A, r[Z] + k * from_step, count, inputs, each, u + k * step, made, s, each)
 
 
 @linked
@@ -168,7 +171,11 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         if r[MOMENTS]:
             valid = min(LANES, count - (r[GROUPS] + b) * LANES)
             out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
-            moments_of_channel(A, T, r, c, y, NOUGHT, tiles, valid, out)
+            # The channel's products are not needed any more.
+            y += c * r[Y_CHANNEL]
+            begin_moments(A, y + T[r[Y_TABLE]], valid, s, step)
+            add_moments(A, T, r, y, NOUGHT, tiles, s, step)
+            end_moments(A, T, r, c, NOUGHT, tiles, valid, s, step, out)
 
 
 @linked
