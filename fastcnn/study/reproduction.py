@@ -188,8 +188,9 @@ def _finding(result: Reproduction, activation: str) -> Text:
     above = np.nanmin(values["fair"]) > stated
     verdict = ("above", "也高于") if above else ("not above", "不高于")
     return Text(
-        f"{name}: {report:.2f} % of the test images at the report's learning rate, {fair:.2f} % at "
-        f"a fair one; the worst seed of these is {verdict[0]} the report's {stated:.2f} %.",
+        f"{name}: {report:.2f} % of the test images are right at the report's learning rate, "
+        f"{fair:.2f} % at a fair one; the worst seed of these is {verdict[0]} the report's "
+        f"{stated:.2f} %.",
         f"{name}：采用报告的学习率时测试准确率为 {report:.2f} %，采用合适的学习率时为 "
         f"{fair:.2f} %；后者最差的种子{verdict[1]}报告的 {stated:.2f} %。",
     )

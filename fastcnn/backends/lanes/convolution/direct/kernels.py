@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct.tiles import (
     conv_pool_tile,
     conv_tile,
+    gather_tile,
 )
 from fastcnn.backends.lanes.convolution.phases import (
     PHASE,
@@ -43,6 +44,8 @@ CONV_TILE_1X8 = conv_tile.sized(1, 8)
 CONV_POOL_TILE_4X4 = conv_pool_tile.sized(4, 4)
 CONV_POOL_TILE_2X8 = conv_pool_tile.sized(2, 8)
 CONV_POOL_TILE_1X8 = conv_pool_tile.sized(1, 8)
+#: Weights that are packed before those that are asked for.
+PACKED_AHEAD = 256
 
 
 @linked
@@ -50,7 +53,12 @@ def pack(A, T, P, r, part, parts):
     """Gather weights into the order in which tiles read them; index -1 is a zero."""
     first, last = share(r[L.TAPS], part, parts)
     target, table = r[L.W], r[L.TAP_TABLE]
-    for i in range(first, last):
+    whole = first + (last - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        # In the order of tiles, neighbours may lie pages apart.
+        simd.prefetch(P, T[table + min(i + PACKED_AHEAD, last - 1)])
+        gather_tile(P, T, table + i, A, target + i)
+    for i in range(whole, last):
         source = T[table + i]
         A[target + i] = P[source] if source >= 0 else np.float32(0)
 

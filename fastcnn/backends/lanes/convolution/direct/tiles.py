@@ -8,8 +8,11 @@ kernels differ in their tables only. What of a tile is computed at a time is the
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llvmlite import ir
+
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
+    LANES,
     constant,
     emit_fma,
     emit_keep_open,
@@ -239,3 +242,16 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
     winner = builder.select(closed, constant(4.0), winner)
     emit_store(builder, builder.select(closed, constant(0.0), best), at.pointer(Y, y0))
     emit_store(builder, winner, at.pointer(I, i0))
+
+
+@tile(0)
+def gather_tile(at: Emitter, P: Any, T: Any, t0: Any, Y: Any, y0: Any) -> None:
+    """A vector of the numbers at 16 places of a table; -1 is a zero."""
+    builder, made = at.builder, constant(0.0)
+    for lane in range(LANES):
+        place = at.table(T, at.offset(t0, lane, 1))
+        missing = builder.icmp_signed("<", place, at.index(0))
+        number = builder.load(at.pointer(P, builder.select(missing, at.index(0), place)))
+        number = builder.select(missing, ir.Constant(number.type, 0.0), number)
+        made = builder.insert_element(made, number, at.index(lane))
+    emit_store(builder, made, at.pointer(Y, y0))
