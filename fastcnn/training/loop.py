@@ -411,19 +411,15 @@ class TrainingLoop:
         first = self.executor.step - len(losses) + 1
         wrong = np.flatnonzero(~np.isfinite(losses) | np.isinf(norms))
         good = slice(int(wrong[0]) if wrong.size else len(losses))
-        epoch, figures = (
-            self.progress.epoch,
-            zip(losses[good].tolist(), rates[good].tolist(), strict=True),
-        )
+        epoch = self.progress.epoch
+        figures = zip(losses[good].tolist(), rates[good].tolist(), strict=True)
         self.history.steps.extend(
             StepRecord(kind="step", epoch=epoch, step=step, loss=loss, lr=lr)
             for step, (loss, lr) in enumerate(figures, first)
         )
         if wrong.size:
-            index = good.stop
-            raise NonFiniteError(
-                self._explain(first + index, losses[index], rates[index], norms[index])
-            )
+            at = good.stop
+            raise NonFiniteError(self._explain(first + at, losses[at], rates[at], norms[at]))
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

@@ -122,7 +122,9 @@ def test_bad_plans() -> None:
         ConfigurationError, match="plan: batch_size must be a positive integer, got 0"
     ):
         fastcnn.plan(model, 0)
-    with pytest.raises(ConfigurationError, match="plan: threads must be a positive integer, got 0"):
+    with pytest.raises(
+        ConfigurationError, match="threads must be a positive integer of at most 1,024, got 0"
+    ):
         fastcnn.plan(model, threads=0)
     with pytest.raises(ShapeError, match="input shape is not known"):
         fastcnn.plan(Sequential(Conv2d(1, 4, 3)))
