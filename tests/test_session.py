@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.session import conductor, team
+from fastcnn.backends.lanes.session import conductor, forward_pass, team
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, Linear, Sequential
@@ -280,3 +281,109 @@ def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.Monkey
         here[0] = core
         session.logits(x)
     assert len(moved) == 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
+def test_callers_take_turns_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order they came; one that fails, or is interrupted, holds nobody up."""
+    turns = forward_pass._Turns()
+    turns._last = [threading.Lock()]
+    monkeypatch.setattr(forward_pass, "_turns", turns)
+    session = fastcnn.session(network("vgg_small"), threads=1)
+    x = samples(network("vgg_small"), 9)
+    expected = session.logits(x)
+    inner, begun, go_on = forward_pass.Pass._run, [], threading.Event()
+
+    def run(self: forward_pass.Pass, *arguments: object) -> None:
+        begun.append(threading.get_ident())
+        assert go_on.wait(60)
+        if len(begun) == 3:
+            raise RuntimeError("the third one fails")
+        inner(self, *arguments)
+
+    monkeypatch.setattr(forward_pass.Pass, "_run", run)
+    found, came = {}, []
+
+    def ask() -> None:
+        try:
+            found[threading.get_ident()] = session.logits(x)
+        except RuntimeError:
+            found[threading.get_ident()] = "failed"
+
+    callers = [threading.Thread(target=ask) for _ in range(5)]
+    for caller in callers:
+        last = turns._last[0]
+        caller.start()
+        came.append(caller.ident)
+        while turns._last[0] is last:
+            pass
+    last = turns._last[0]
+
+    def interrupt() -> None:
+        while turns._last[0] is last:
+            pass
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            session.logits(x)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert begun == came[:1]
+    go_on.set()
+    for caller in callers:
+        caller.join()
+    assert begun == came
+    assert [isinstance(found[ident], str) for ident in came] == [False, False, True, False, False]
+    assert all(np.array_equal(found[came[n]], expected) for n in (0, 1, 3, 4))
+    assert np.array_equal(session.logits(x), expected)
+
+
+def test_callers_who_find_the_cores_taken_run_alone() -> None:
+    session = fastcnn.session(network("vgg_small"), threads=2)
+    x, inference = samples(network("vgg_small"), 9), session._inference
+    assert inference is not None
+    group = inference._group
+    assert group is not None
+    expected = session.logits(x)
+    (memory,) = inference.choose(9)._idle
+    segments = memory.counters[conductor.CURRENT]
+    assert segments > 1  # the team's
+    room = int(group.counters[conductor.ROOM])
+    for others in (room, 0):
+        group.counters[conductor.CALLERS] += others
+        memory.counters[conductor.CURRENT] = 0
+        assert np.array_equal(session.logits(x), expected)
+        assert memory.counters[conductor.CURRENT] == (0 if others else segments)
+        group.counters[conductor.CALLERS] -= others
+    assert not group.counters[[conductor.CALLERS, conductor.TAKEN, conductor.INSIDE]].any()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_is_forked_while_locks_are_held() -> None:
+    program = (
+        "import os, signal, threading, numpy as np, fastcnn;"
+        "from fastcnn import forks;"
+        "from fastcnn.backends.lanes.session import forward_pass;"
+        "model = fastcnn.models.vgg_small(seed=0);"
+        "x = np.zeros((9, 3, 32, 32), np.float32);"
+        "session = fastcnn.session(model, threads=2);"
+        "before = session.logits(x), model.logits(x);"
+        "held, done = threading.Event(), threading.Event();"
+        "locks = [*forks._locks, *forward_pass._turns._last];"
+        "hold = lambda: [[lock.acquire() for lock in locks], held.set(), done.wait()];"
+        "thread = threading.Thread(target=hold, daemon=True);"
+        "thread.start();"
+        "held.wait();"
+        "child = os.fork();"
+        "child and (os._exit(os.waitpid(child, 0)[1] != 0));"
+        "signal.alarm(100);"
+        "same = np.array_equal(session.logits(x), before[0]);"
+        "same &= np.array_equal(model.logits(x), before[1]);"
+        "session.logits(x[:1]);"
+        "fastcnn.session(fastcnn.models.lenet5(seed=0), threads=2);"
+        "os._exit(0 if same else 3)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

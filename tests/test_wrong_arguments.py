@@ -10,10 +10,11 @@ import pytest
 import fastcnn
 from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
 from fastcnn.analysis.explain import fgsm, occlusion, saliency
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.interop import export_onnx, save_state
 from fastcnn.interop.c.export import export_c
 from fastcnn.interop.numpy_source import export_numpy
+from fastcnn.layers.folding import fold_batch_norm
 from fastcnn.optim import SGD, Adam, Muon, RMSprop, Warmup
 
 X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2
@@ -216,3 +217,80 @@ def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError):
         export_onnx("net", tmp_path / "a.onnx")  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Flatten(2), "Flatten: start_dim must be 1, because all dimensions"),
+        (lambda: Flatten(1, 2), "Flatten: end_dim must be -1"),
+        (lambda: fastcnn.ReLU(inplace=True), "ReLU: .*'inplace'.*it takes no arguments"),
+        (lambda: fastcnn.Tanh(1), "Tanh: too many positional arguments; it takes no arguments"),
+        (lambda: Conv2d(1, 2, 3, pading=1), "Conv2d: .*'pading'; it takes in_channels, out_ch"),
+        (lambda: Linear(3), "Linear: missing a required argument: 'out_features'"),
+        (lambda: Linear(10**30, 2), "in_features must be a positive integer of at most"),
+        (lambda: Linear(2**20, 2**20), r"shape \(1048576, 1048576\) are more than 2,147,483,647"),
+        (lambda: BatchNorm2d(2**40), "num_features must be a positive integer of at most"),
+        (lambda: fastcnn.MaxPool2d(2**40), "kernel_size must be an integer of at most 16,777,216"),
+        (lambda: fastcnn.ZeroPad2d(2**40), "padding must be an integer of at most 16,777,216"),
+        (lambda: Conv2d(1, 2, 3, weight_init=lambda *a: None), "weight_init must return numbers"),
+        (lambda: Linear(1, 2, bias_init=lambda *a: np.ones(3)), r"bias_init must .* shape \(2,\)"),
+        (lambda: Linear(1, 2, weight_init=lambda: None), "weight_init must take a shape and a"),
+        (lambda: fold_batch_norm("net.safetensors"), "model must be a Model.*fastcnn.load"),  # type: ignore[arg-type]
+        (lambda: fastcnn.losses.JointLoss(3), "losses of several outputs must be a loss for each"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.draw_digits("3"), "draw_digits: count must be a positive integer"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.draw_digits(10**30), "count must be .* of at most 2,147,483,647"),
+        (lambda: fastcnn.data.draw_digits(3, classes=5), "classes must be different digits"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.draw_digits(3, classes=(1, 1)), "classes must be different digits"),
+        (lambda: fastcnn.data.draw_digits(3, seed="a"), "seed must be an integer of at least 0"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.digits_dataset("1", "2"), "digits_dataset: train must be a positive"),  # type: ignore[arg-type]
+    ],
+)
+def test_no_bare_type_error(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+def test_arrays_without_dimensions_are_numbers() -> None:
+    size, two = np.array(3), np.array(2)
+    layer = Conv2d(1, 2, size, stride=two)  # type: ignore[arg-type]
+    assert layer.output_shape((1, 7, 7)) == (2, 3, 3)
+    upsample = fastcnn.Upsample(scale_factor=two)  # type: ignore[arg-type]
+    assert upsample.output_shape((1, 7, 7)) == (1, 14, 14)
+
+
+def test_flatten_takes_what_pytorch_users_write() -> None:
+    for layer in (Flatten(), Flatten(1), Flatten(start_dim=1, end_dim=-1)):
+        assert repr(layer) == "Flatten()"
+        assert layer.output_shape((2, 3, 4)) == (24,)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: fastcnn.session(model(), threads=10**30), "threads must be .* at most 1,024"),
+        (lambda: fastcnn.session(model(), max_batch=2**62), "max_batch must be .* at most 2,147"),
+        (lambda: fastcnn.plan(model(), threads=2**62), "threads must be .* at most 1,024"),
+        (lambda: fastcnn.fit(model(), (X, Y), batch_size=10**30), "batch_size must be .* at most"),
+        (lambda: fastcnn.fit(model(), (X, Y), accumulate=2**62), "accumulate must be .* at most"),
+        (lambda: fastcnn.fit(model(), (X, Y), epochs=2**62), "epochs must be .* at most"),
+        (
+            lambda: fastcnn.compare_backends(model(), X, Y, backends=None),  # type: ignore[arg-type]
+            "backends must be a tuple of names, got None",
+        ),
+        (lambda: fastcnn.data.Dataset([[1]], Y, ("a",), None), "images must be a NumPy array"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.Dataset(X, Y, 3, None), "classes must be a tuple of names, got 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_image("a.png", 3), r"shape \(1, H, W\) or .*, not 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_image("a.png", (1, "8", 8)), "shape must be a positive integer"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.read_picture("a.png", 3), "pictures must be a Pictures, got 3"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.write_npz("a.npz", X, X), "train must be a Dataset"),  # type: ignore[arg-type]
+        (lambda: fastcnn.data.write_idx("a", [[1], [2, 3]]), "write_idx: array: not an array"),  # type: ignore[arg-type]
+        (
+            lambda: fastcnn.data.load("digits", validation_split="no"),  # type: ignore[call-overload]
+            "validation_split must be True or False",
+        ),
+    ],
+)
+def test_counts_and_data_of_the_wrong_kind(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ConfigurationError, DataError), match=message):
+        call()

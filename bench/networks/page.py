@@ -20,15 +20,14 @@ and two others below:
 MEANING = """
 "{engine}" says that the engine computes the training step of the network as it is described, with
 the loss in the table; otherwise the column has the reason why im2col does. Samples and targets are
-random, weights those of a fixed seed, and dropout lets everything pass, as each library draws its
-own masks.
+random, weights have a fixed seed, and dropout is off, because each library draws its own masks.
 
-The difference is the largest one between the gradients of a training step and PyTorch's in float64:
-of each parameter's gradient by the largest number in it, or by a hundredth of the largest
-gradient if that is more. Next to it is that of PyTorch in float32.
-Where a sum is next to zero, rounding decides which way a ReLU or a maximum goes, and some gradients
-differ visibly in either library. The columns "without kinks" are of the same networks with SiLU and
-means in place of ReLU and maxima: what is left is rounding.
+The difference is the largest one between the gradients of a training step and PyTorch's in float64.
+Each parameter's gradient is divided by the largest number in it, or by a hundredth of the largest
+gradient if that is more. The next column has the same difference for PyTorch in float32. Where a
+sum is close to zero, rounding decides which way a ReLU or a maximum goes, and some gradients differ
+visibly in either library. The columns "without kinks" are for the same networks with SiLU and means
+in place of ReLU and maxima: what is left is rounding.
 
 ONNX: exported, compared with ONNX Runtime's output, read back and compared again, to {same:.0e} of
 the largest output.
@@ -36,11 +35,10 @@ the largest output.
 OF_EXPORTERS = """
 ## Files of PyTorch's exporters
 
-`torch.onnx.export` of each network, with running statistics that are not those of a new one, by
-the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for an
-open batch size. `import_onnx` reads the file; the number is the largest difference of its output
-from PyTorch's, by the largest output. Inputs and outputs are those of the network, several where it
-has several.
+Each network is written by `torch.onnx.export`, with running statistics other than a new network's,
+by the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for
+an open batch size. `import_onnx` reads the file; the number is the largest difference from
+PyTorch's output, divided by the largest output. All inputs and outputs of a network are exported.
 """
 WAITS = """
 Training steps are measured by `python -m bench.networks --time --out docs/benchmarks`, on a machine

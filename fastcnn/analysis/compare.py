@@ -12,6 +12,7 @@ import numpy as np
 from fastcnn.arguments import as_count
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Graph, Node
+from fastcnn.errors import ConfigurationError
 from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
@@ -118,6 +119,10 @@ def compare_backends(
     Comparison
     """
     repeats = as_count("compare_backends", "repeats", repeats)
+    if not isinstance(backends, (tuple, list)):
+        raise ConfigurationError(
+            f"compare_backends: backends must be a tuple of names, got {backends!r}"
+        )
     reference_samples = as_count("compare_backends", "reference_samples", reference_samples)
     loss = bound_loss(model, loss)
     x = as_input(model, as_batch(model, x))

@@ -54,6 +54,9 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
         if metric.endswith(("accuracy", "loss")):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter("{x:g}")
+            # Within a decade there may be no other ticks than the minor ones.
+            narrow = bool(values) and max(values) < 10 * min(values)
+            axes.yaxis.set_minor_formatter("{x:g}" if narrow else "")
     if done:
         panels[0].legend(frameon=False)
     return figure

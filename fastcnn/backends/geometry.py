@@ -27,6 +27,10 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     return rows, columns
 
 
+#: Of a window, a stride, a padding or a map; tables of places would not fit into memory.
+MOST_SIZE = 2**24
+
+
 def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple[int, ...]:
     """Return an int, or as many as there are axes, as a tuple with one for each axis.
 
@@ -35,17 +39,26 @@ def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple
     ConfigurationError
         If it is neither, or an element is below ``minimum``.
     """
-    is_list = isinstance(value, (tuple, list, np.ndarray))
-    items = tuple(value) if is_list else (value,) * axes
+    items = each_of(value, axes)
     integers = all(
         isinstance(item, (int, np.integer)) and not isinstance(item, (bool, np.bool_))
         for item in items
     )
-    if len(items) != axes or not integers or (minimum is not None and min(items) < minimum):
+    too_large = integers and any(abs(int(item)) > MOST_SIZE for item in items)
+    wrong = len(items) != axes or not integers or too_large
+    if wrong or (minimum is not None and min(items) < minimum):
         bound = "" if minimum is None else f" of at least {minimum}"
+        bound = f" of at most {MOST_SIZE:,}" if too_large else bound
         several = {1: "a tuple of one", 2: "a pair of such", 4: "four of such"}[axes]
         raise ConfigurationError(f"{name} must be an integer{bound} or {several}, got {value!r}")
     return tuple(int(item) for item in items)
+
+
+def each_of(value: Any, count: int) -> tuple[Any, ...]:
+    """The items of a sequence, or one value ``count`` times."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    return tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,) * count
 
 
 def of_map(values: tuple[Any, ...], of_row: Any) -> tuple[Any, Any]:

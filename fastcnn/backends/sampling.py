@@ -5,7 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import AdaptiveSize, Padding, Pair, of_map, per_axis
+from fastcnn.backends.geometry import (
+    MOST_SIZE,
+    AdaptiveSize,
+    Padding,
+    Pair,
+    each_of,
+    of_map,
+    per_axis,
+)
 from fastcnn.errors import ConfigurationError, ShapeError
 
 PADDING_MODES = ("constant", "reflect", "replicate", "circular")
@@ -112,14 +120,16 @@ def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
     ConfigurationError
     """
     least = None if cuts else 0
-    is_list = isinstance(value, (tuple, list, np.ndarray))
-    sides = tuple(value) if is_list else (value,) * (2 * axes)
+    sides = each_of(value, 2 * axes)
     integers = all(
         isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in sides
     )
-    if len(sides) != 2 * axes or not integers or (least is not None and min(sides) < least):
+    too_large = integers and any(abs(int(side)) > MOST_SIZE for side in sides)
+    wrong = len(sides) != 2 * axes or not integers or too_large
+    if wrong or (least is not None and min(sides) < least):
         names = "left, right" if axes == 1 else "left, right, top, bottom"
         bound = "" if cuts else " of at least 0"
+        bound = f" of at most {MOST_SIZE:,}" if too_large else bound
         raise ConfigurationError(
             f"{owner}: padding must be an integer{bound}, or a tuple ({names}) of such, "
             f"got {value!r}"
@@ -151,8 +161,7 @@ def as_interpolation(
         if mode == "nearest":
             raise ConfigurationError(f"{owner}: align_corners has no meaning for mode='nearest'")
     name, value = ("size", size) if scale_factor is None else ("scale_factor", scale_factor)
-    is_list = isinstance(value, (tuple, list, np.ndarray))
-    numbers = tuple(value) if is_list else (value,)
+    numbers, is_list = each_of(value, 1), bool(np.ndim(np.asarray(value, object)))
     if name == "scale_factor":
         wholes = [
             isinstance(number, (int, float, np.number))

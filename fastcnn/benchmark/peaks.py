@@ -94,9 +94,10 @@ def measure_peaks(
 def measured_flops(threads: tuple[int, ...]) -> dict[int, float]:
     """The rate of fused multiply-adds alone, by number of threads, measured once in a process.
 
-    In many short rounds, of which the best counts: on a busy machine few of them are undisturbed.
+    In many short rounds, of which the best counts: on a busy machine few of them are undisturbed,
+    and none that is longer than the time for which a process keeps its core.
     """
-    rounds, seconds = 20, 0.01
+    rounds, seconds = 80, 0.0025
     runs = {
         (count, chains): _repeated(_multiply_adds(chains), count, seconds)
         for count in threads

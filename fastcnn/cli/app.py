@@ -44,7 +44,7 @@ COMMANDS = {
         "predict.predict", "Classify pictures with a trained network, or predict values for them."
     ),
     "explain": Listed(
-        "explain.explain", "Show what in a picture a trained network's answer depends on."
+        "explain.explain", "Show which parts of a picture a trained network's answer depends on."
     ),
     "serve": Listed(
         "serve.serve",
@@ -61,11 +61,11 @@ COMMANDS = {
     "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
     "cross-validate": Listed(
         "cross_validate.cross_validate",
-        "Train on all but one part of the training data, for each part, and measure on that part.",
+        "Test on each part of the training data a network that was trained on the others.",
     ),
     "lr-find": Listed(
         "lr_find.lr_find",
-        "Find a learning rate: train some steps while it grows; gives a picture and a number.",
+        "Find a learning rate: raise it step by step, draw the loss and suggest a rate.",
     ),
     "study": Listed(
         "study.study",

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 
 from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 
 
 def compare(
@@ -59,7 +59,11 @@ def compare(
         print(rounding_table(found))
         return
     comparison = compare_backends(*network_and_data(seed))
-    table = Table("layer", "backend", "forward µs", "backward µs", "largest difference", "relative")
+    table = Table(
+        "layer",
+        "backend",
+        *number_columns("forward µs", "backward µs", "largest difference", "relative"),
+    )
     for row in comparison.rows:
         table.add_row(
             row.layer,

@@ -7,7 +7,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 
 
 def compare_runs(
@@ -24,11 +24,11 @@ def compare_runs(
 
     comparison = compare(runs)
     # With titles of two lines and without lines between columns, usual names fit 80 columns.
-    run, *numbers = comparison.header
+    run, *measured = comparison.header
     widest = max(len(cells[0]) for cells in comparison.cells)
     name = Column(run, overflow="fold", min_width=min(widest, 32))
-    titles = (title.replace(" ", "\n") for title in numbers)
-    table = Table(name, *titles, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    titles = (title.replace(" ", "\n") for title in measured)
+    table = Table(name, *number_columns(*titles), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for cells in comparison.cells:
         table.add_row(*cells)
     console = screen()

@@ -24,7 +24,7 @@ def cross_validate(
     gray: InGray = None,
     **options: Any,
 ) -> None:
-    """Train on all but one part of the training data, for each part, and measure on that part.
+    """Test on each part of the training data a network that was trained on the others.
 
     The test data of the data set are not used.
 

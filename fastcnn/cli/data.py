@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 from fastcnn.cli.training_data import DataDir
 
 app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
@@ -78,7 +78,7 @@ def show(
     counts = [
         confusion_matrix(part.labels, part.labels, count).diagonal() for part in (train, test)
     ]
-    table = Table("class", "training images", "test images")
+    table = Table("class", *number_columns("training images", "test images"))
     for label, first, second in zip(train.classes, *counts, strict=True):
         table.add_row(label, f"{first:,}", f"{second:,}")
     table.add_row("all", f"{len(train):,}", f"{len(test):,}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fastcnn.cli.screen import Screen, screen
+from fastcnn.cli.screen import Screen, number_columns, screen
 from fastcnn.cli.training_data import DataDir
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def evaluate(
     )
     if changes is not None:
         console.say(changes, style="yellow")
-    table = Table("class", "precision", "recall", "F1", "images")
+    table = Table("class", *number_columns("precision", "recall", "F1", "images"))
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
         table.add_row(label, *values, str(confusion[index].sum()))
     console.print(table)
-    matrix = Table("true \\ predicted", *test.classes)
+    matrix = Table("true \\ predicted", *number_columns(*test.classes))
     for label, row in zip(test.classes, confusion, strict=True):
         matrix.add_row(label, *map(str, row))
     console.print(matrix)

@@ -30,7 +30,7 @@ def explain(
         str | None, typer.Option(help="reference, im2col or lanes (the default).")
     ] = None,
 ) -> None:
-    """Show what in a picture a trained network's answer depends on.
+    """Show which parts of a picture a trained network's answer depends on.
 
     The picture has the input, its saliency, Grad-CAM, occlusion, and the probabilities.
 

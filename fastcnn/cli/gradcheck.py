@@ -8,7 +8,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 
 if TYPE_CHECKING:
     from fastcnn.analysis.gradcheck import GradientReport, GradientRow
@@ -63,7 +63,7 @@ def _kinds(report: "GradientReport") -> Table:
     for row in report.rows:
         kind = row.subject.partition("(")[0]
         errors.setdefault(kind, {}).setdefault(row.backend, []).append(row)
-    table = Table("layer or loss", Column("gradients", justify="right"), *backends, "")
+    table = Table("layer or loss", *number_columns("gradients", *backends), "")
     for kind, found in errors.items():
         rows = [row for each in found.values() for row in each]
         largest = [
@@ -77,7 +77,7 @@ def _kinds(report: "GradientReport") -> Table:
 def _gradients(rows: "Sequence[GradientRow]") -> Table:
     """A line for each gradient."""
     name = Column("layer or loss", overflow="fold")
-    table = Table("backend", name, "gradient of", "relative error", "")
+    table = Table("backend", name, "gradient of", *number_columns("relative error"), "")
     for row in rows:
         table.add_row(row.backend, row.subject, row.gradient, f"{row.error:.1e}", _mark(row.ok))
     return table

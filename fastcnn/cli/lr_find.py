@@ -30,7 +30,7 @@ def lr_find(
     ),
     **options: Any,
 ) -> None:
-    """Find a learning rate: train some steps while it grows; gives a picture and a number.
+    """Find a learning rate: raise it step by step, draw the loss and suggest a rate.
 
     The options are those of fastcnn train that decide a step. fastcnn train --lr auto does the
     same before its training.

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import Screen, screen
+from fastcnn.cli.screen import Screen, number_columns, screen
 
 if TYPE_CHECKING:
     import numpy as np
@@ -154,7 +155,7 @@ def _values(images: list[str], numbers: "np.ndarray", names: tuple[str, ...]) ->
     cells = [[f"{value:.6g}" for value in row] for row in numbers]
     if len(names) > VALUES:
         return _downwards(images, [list(zip(names, row, strict=True)) for row in cells], "")
-    table = Table(Column("image", overflow="fold"), *names)
+    table = Table(Column("image", overflow="fold"), *number_columns(*names))
     for image, row in zip(images, cells, strict=True):
         table.add_row(image, *row)
     return table
@@ -171,10 +172,8 @@ def _ranked(numbers: "np.ndarray", names: tuple[str, ...]) -> list[list[tuple[st
 def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int) -> Table:
     """A line for each image, with as many of the likeliest classes as fit next to its name."""
     titles = ("class", "second", "third")[: min(LIKELIEST, len(rows[0]))]
-    lines = [
-        (image, *(f"{name}  {share}" for name, share in row[: len(titles)]))
-        for image, row in zip(images, rows, strict=True)
-    ]
+    columns = [_aligned([row[place] for row in rows]) for place in range(len(titles))]
+    lines = list(zip(images, *columns, strict=True))
     needed = [3 + max(map(len, column)) for column in zip(("image", *titles), *lines, strict=True)]
     while len(needed) > 2 and 1 + sum(needed) > width:
         needed.pop()
@@ -182,6 +181,12 @@ def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int)
     for line in lines:
         table.add_row(*line[: len(needed)])
     return table
+
+
+def _aligned(cells: list[tuple[str, str]]) -> list[str]:
+    """Names and shares, each below the other."""
+    name, share = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
+    return [f"{set_cell_size(one, name)}  {other:>{share}}" for one, other in cells]
 
 
 def _downwards(images: list[str], rows: list[list[tuple[str, str]]], title: str) -> Table:

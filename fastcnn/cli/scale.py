@@ -7,7 +7,7 @@ from rich.table import Table
 
 from fastcnn.cli.model_name import ModelName
 from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 
 
 def scale(
@@ -108,11 +108,7 @@ def scale(
     )
     kind = "each" if weak else "all"
     table = Table(
-        "ranks",
-        "compute us",
-        "sum us",
-        "speed-up",
-        "efficiency",
+        *number_columns("ranks", "compute us", "sum us", "speed-up", "efficiency"),
         title=f"batch {batch_size} for {kind}",
     )
     count = 1

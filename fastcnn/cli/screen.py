@@ -1,6 +1,7 @@
 """Where commands print."""
 
 from rich.console import Console
+from rich.table import Column
 
 from fastcnn.cli.lines import fitted
 
@@ -19,6 +20,11 @@ class Screen(Console):
         """
         text = fitted(text, self.width) if self.is_terminal else text
         self.print(text, style=style, soft_wrap=True)
+
+
+def number_columns(*titles: str) -> list[Column]:
+    """Columns of numbers, which end at the same place."""
+    return [Column(title, justify="right") for title in titles]
 
 
 def screen(quiet: bool = False) -> Screen:

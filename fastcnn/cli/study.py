@@ -82,7 +82,7 @@ def study(
             done = len(chosen) - len(left)
             complain(
                 f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
-                f"without it: {', '.join(left)}"
+                f"not run: {', '.join(left)}"
             )
             raise SystemExit(130) from None
     console.say(f"written: {page}")

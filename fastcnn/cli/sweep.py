@@ -15,7 +15,7 @@ from rich.table import Table
 
 from fastcnn.cli.lines import complain
 from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import number_columns, screen
 from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
 
 if TYPE_CHECKING:
@@ -228,9 +228,7 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = 
 
     columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)
     table = Table(
-        "",
-        *(name.replace("_", " ") for name in (*varied, *columns)),
-        "seconds",
+        *number_columns("", *(name.replace("_", " ") for name in (*varied, *columns)), "seconds"),
         title=title,
         title_justify="left",
     )

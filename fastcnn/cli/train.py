@@ -61,7 +61,7 @@ def train(
         str | None,
         typer.Option(
             help="A training by its name, see fastcnn recipes, or a .toml file of one; options "
-            "that are given count."
+            "that you give replace its own."
         ),
     ] = None,
     write_recipe: Annotated[
@@ -90,7 +90,8 @@ def train(
     """Train a network and write a run: config, metrics, weights, checkpoints and curves.
 
     For a folder of pictures, their size, the model, the number of epochs, augmentation and early
-    stopping are chosen to suit; the output says what was chosen, and options that are given count.
+    stopping are chosen to suit; the output says what was chosen. Options that you give replace
+    these choices.
 
     After Ctrl-C or SIGTERM, --resume continues the run as if it had not been stopped.
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastcnn import forks
 from fastcnn.codegen import objects, store
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.identity import function_digest, versions
@@ -24,7 +25,7 @@ from fastcnn.cores import available_cores
 log = logging.getLogger("fastcnn.codegen")
 #: Compiling processes at once: each takes 150 MB.
 MOST_WORKERS = 8
-_lock = threading.RLock()
+_lock = forks.lock()
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,13 +2,13 @@
 
 import ctypes
 import functools
-import threading
 from array import array
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.codegen.build import Source, addresses, is_disabled
 from fastcnn.codegen.entry import ArgumentEntry
 
@@ -51,7 +51,7 @@ class Compiled:
         #: Of an array the type of its elements; REAL is decided at each call.
         self.elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
         self._entries: dict[str, Any] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def source(self, real: str) -> Source:
         """What is compiled for one type of elements."""
@@ -76,7 +76,7 @@ class Compiled:
         packed = array("q")
         for kind, value in zip(self.kinds, arrays, strict=True):
             if ":" in kind:
-                packed.append(address_of(value))
+                packed.append(address_of(value) if value.size else 0)
                 packed.extend(value.shape)
             elif kind.startswith("float"):
                 packed.frombytes(np.float64(value).tobytes())

@@ -2,11 +2,11 @@
 
 import ctypes
 import sys
-import threading
 from typing import Any
 
 import llvmlite.binding as ll
 
+from fastcnn import forks
 from fastcnn.codegen.processor import initialise_llvm, is_x86, processor
 
 #: Functions of the C library that compiled functions may call.
@@ -45,7 +45,7 @@ SYSTEM = {
     "trunc",
 }
 SYSTEM |= {f"{name}f" for name in SYSTEM}
-_lock = threading.Lock()
+_lock = forks.lock()
 _engine: Any = None
 _loaded: dict[str, int] = {}
 

@@ -23,14 +23,14 @@ from fastcnn.codegen.simd import (
 
 
 @tile(0)
-def lane_sums(at: Emitter, S: Any, s0: Any, G: Any, g0: Any) -> None:
+def lane_sums(at: Emitter, S, s0, G, g0) -> None:
     """Sum the lanes of 16 consecutive vectors of ``S`` into 16 consecutive floats of ``G``."""
     rows = [emit_load(at.builder, at.pointer(S, at.offset(s0, i, LANES))) for i in range(LANES)]
     emit_store(at.builder, emit_sums(at.builder, rows), at.pointer(G, g0))
 
 
 @tile(0)
-def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yrow: Any) -> None:
+def transpose_tile(at: Emitter, X, x0, xrow, Y, y0, yrow) -> None:
     """Transpose 16 x 16 floats whose rows are ``xrow`` apart to rows that are ``yrow`` apart."""
     builder = at.builder
     rows = [emit_load(builder, at.pointer(X, at.offset(x0, i, xrow))) for i in range(LANES)]
@@ -39,9 +39,7 @@ def transpose_tile(at: Emitter, X: Any, x0: Any, xrow: Any, Y: Any, y0: Any, yro
 
 
 @tile(0)
-def transpose_rows_tile(
-    at: Emitter, X: Any, x0: Any, xrow: Any, count: Any, Y: Any, y0: Any, yrow: Any
-) -> None:
+def transpose_rows_tile(at: Emitter, X, x0, xrow, count, Y, y0, yrow) -> None:
     """The same of the first ``count`` rows, at least one; others are zero and not read."""
     builder = at.builder
     rows = []
@@ -55,18 +53,7 @@ def transpose_rows_tile(
 
 
 @tile(0)
-def transpose_sums_tile(
-    at: Emitter,
-    X: Any,
-    x0: Any,
-    count: Any,
-    xblock: Any,
-    blocks: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    valid: Any,
-) -> None:
+def transpose_sums_tile(at: Emitter, X, x0, count, xblock, blocks, Y, y0, yrow, valid) -> None:
     """Sum ``count`` consecutive vectors, up to 16, over blocks in order, and transpose the sums.
 
     Blocks are ``xblock`` floats apart. Each of the first ``valid`` lanes is a row of ``count``
@@ -148,21 +135,7 @@ def _of_pixels(at: Emitter, N: Any, firsts: tuple[Any, Any], pixel: Any, size: A
 
 @tile(0)
 def pack_tile(
-    at: Emitter,
-    S: Any,
-    order: Any,
-    first: Any,
-    valid: Any,
-    pixels: Any,
-    pixel: Any,
-    size: Any,
-    N: Any,
-    scale: Any,
-    shift: Any,
-    places: Any,
-    place: Any,
-    Y: Any,
-    y0: Any,
+    at: Emitter, S, order, first, valid, pixels, pixel, size, N, scale, shift, places, place, Y, y0
 ) -> None:
     """Gather 16 pixels of 16 samples, normalise, transpose and store them as vectors.
 
@@ -190,9 +163,7 @@ def pack_tile(
 
 
 @tile(0)
-def unpack_tile(
-    at: Emitter, X: Any, x0: Any, places: Any, place: Any, valid: Any, Y: Any, y0: Any, size: Any
-) -> None:
+def unpack_tile(at: Emitter, X, x0, places, place, valid, Y, y0, size) -> None:
     """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.
 
     The vectors stand at places of a table, the samples' rows in ``Y``, ``size`` floats apart.

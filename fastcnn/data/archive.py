@@ -31,6 +31,9 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     numbers from 0 on are in a further array, ``classes``. Images are (N, 28, 28) if they have one
     channel, else (N, C, H, W), and an array ``layout`` says so.
     """
+    for name, given in (("train", train), ("test", test)):
+        if not isinstance(given, Dataset):
+            raise DataError(f"write_npz: {name} must be a Dataset, got {given!r:.200}")
     names = train.classes
     suffix = "".join(names) if all(len(name) == 1 and name.isdigit() for name in names) else ""
     arrays: dict[str, Any] = {}

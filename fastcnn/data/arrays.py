@@ -47,8 +47,8 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
         If the shape may be either.
     """
     if given is not None:
-        if given not in LAYOUTS:
-            raise ConfigurationError(f"layout must be NCHW or NHWC, got {given[:20]!r}")
+        if not isinstance(given, str) or given not in LAYOUTS:
+            raise ConfigurationError(f"layout must be NCHW or NHWC, got {given!r:.200}")
         return given
     first, last = shape[1] in USUAL_CHANNELS, shape[3] in USUAL_CHANNELS
     if first == last:

@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.pickled import read_pickled
 from fastcnn.data.preprocessing import Preprocessing
@@ -294,9 +295,10 @@ def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> N
     DataError
         If the arrays are not so.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = plain_array("images", images), plain_array("labels", labels)
     if (
-        images.dtype != np.uint8
+        labels.ndim != 1
+        or images.dtype != np.uint8
         or images.shape != (len(labels), *SHAPE)
         or labels.dtype.kind not in "iu"
         or not ((labels >= 0) & (labels <= 9)).all()

@@ -53,6 +53,14 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
+        for name, value, kind, said in (
+            ("images", images, np.ndarray, "a NumPy array"),
+            ("labels", labels, np.ndarray, "a NumPy array"),
+            ("classes", self.classes, tuple, "a tuple of names"),
+            ("preprocessing", self.preprocessing, Preprocessing, "a Preprocessing"),
+        ):
+            if not isinstance(value, kind):
+                raise DataError(f"Dataset: {name} must be {said}, got {value!r:.200}")
         plain_array(f"{self.name}: images", images)
         plain_array(f"{self.name}: labels", labels)
         if images.ndim != 4 or images.size == 0:

@@ -5,11 +5,15 @@ style, moves its points, bends and tilts the whole by random smooth and affine m
 with a pen of random width; noise and blur vary. Sizes and centring follow MNIST's conventions.
 """
 
+from typing import Any
+
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import plain
 
 SIZE = 28
 #: Points along the pen's path of one digit, over all strokes.
@@ -230,13 +234,11 @@ def draw_digits(
     Raises
     ------
     ConfigurationError
-        If ``count`` is below 1 or a class is not a digit.
+        If ``count`` is below 1, or a class is not a digit or given twice.
     """
-    classes = tuple(classes)
-    if count < 1 or not classes or any(digit not in STYLES for digit in classes):
-        raise ConfigurationError(
-            f"draw_digits: needs a count above 0 and digits 0 to 9, got {count}, {classes}"
-        )
+    count = as_count("draw_digits", "count", count)
+    classes = _as_digits("draw_digits", classes)
+    seed = as_count("draw_digits", "seed", seed, least=0, most=2**64 - 1)
     from fastcnn.data.pen import draw_paths
 
     generator = np.random.default_rng(seed)
@@ -271,6 +273,10 @@ def digits_dataset(
     seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets of drawn digits; labels count from 0 in the order of ``classes``."""
+    train, test = (
+        as_count("digits_dataset", name, each) for name, each in (("train", train), ("test", test))
+    )
+    classes = _as_digits("digits_dataset", classes)
     images, labels = draw_digits(train + test, classes=classes, seed=seed)
     lookup = np.full(10, -1, np.int64)
     lookup[list(classes)] = np.arange(len(classes))
@@ -282,6 +288,19 @@ def digits_dataset(
         for part in (slice(0, train), slice(train, None))
     )
     return first, second
+
+
+def _as_digits(owner: str, classes: Any) -> tuple[int, ...]:
+    try:
+        digits = tuple(plain(digit) for digit in classes)
+    except TypeError:
+        digits = ()
+    known = all(type(digit) is int and digit in STYLES for digit in digits)
+    if not digits or not known or len(set(digits)) < len(digits):
+        raise ConfigurationError(
+            f"{owner}: classes must be different digits 0 to 9, such as (0, 1, 2), got {classes!r}"
+        )
+    return digits
 
 
 def _write(

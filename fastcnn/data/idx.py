@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.arguments import plain_array
 from fastcnn.data.reading import GZIP_MAGIC, gunzip, read_bytes
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
@@ -80,7 +81,7 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
         If IDX has no code for the array's type.
     """
     path = expanded(path)
-    array = np.asarray(array)
+    array = plain_array("write_idx: array", array)
     dtype = array.dtype.newbyteorder(">")
     if dtype not in _CODES or not 1 <= array.ndim <= MOST_DIMENSIONS:
         raise DataError(f"IDX cannot hold {array.dtype} of shape {array.shape}")

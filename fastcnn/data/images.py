@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import read_bytes, regular_file
-from fastcnn.errors import DataError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.notebook import brief
 
 #: What Pillow may take a file for, whatever its name is: it knows others, such as PostScript, which
@@ -81,6 +82,8 @@ def read_picture(
         If the file is missing, not a picture of these formats, damaged, or too large, or has
         numbers that are not pixels.
     """
+    if not isinstance(pictures, Pictures):
+        raise ConfigurationError(f"read_picture: pictures must be a Pictures, got {pictures!r}")
     pixels, notes = decode(source, pictures.shape, most_pixels)
     pixels, done = pictures.apply(pixels, invert)
     return Picture(pixels, (*notes, *done))
@@ -112,9 +115,10 @@ def read_image(
         If the file is missing, not a picture of these formats, damaged, or too large, or has
         numbers that are not pixels.
     """
-    if len(shape) != 3 or shape[0] not in (1, 3):
-        raise DataError(f"pictures have shape (1, H, W) or (3, H, W), not {tuple(shape)}")
-    channels, height, width = (int(size) for size in shape)
+    sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
+    if len(sizes) != 3 or sizes[0] not in (1, 3):
+        raise DataError(f"pictures have shape (1, H, W) or (3, H, W), not {shape!r}")
+    channels, height, width = (as_count("read_image", "shape", size) for size in sizes)
     paper: Any = "dark" if channels == 1 else None
     rule = Pictures((channels, height, width), "stretch", paper, inverts=channels == 1)
     return read_picture(path, rule, invert=invert).pixels

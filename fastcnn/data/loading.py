@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fastcnn.arguments import as_flag
 from fastcnn.data import cifar
 from fastcnn.data.archive import read_npz
 from fastcnn.data.dataset import Dataset
@@ -131,7 +132,7 @@ def _check_options(
     """Refuse options that would do nothing."""
     if data_dir is not None and not named:
         raise ConfigurationError(f"data_dir is for data sets of files by name, not for {text!r}")
-    if validation_split and not (named and "mnist" in text):
+    if as_flag("load", "validation_split", validation_split) and not (named and "mnist" in text):
         raise ConfigurationError(
             f"validation_split is for mnist, mnist012 and fashion_mnist, not for {text!r}"
         )

@@ -102,7 +102,8 @@ class Preprocessing:
             raise ConfigurationError(
                 f"preprocessing: pixels has {len(self.pixels)} channels, mean {len(self.mean)}"
             )
-        if self.trained_on not in (None, "uint8", "float"):
+        told = self.trained_on is None or isinstance(self.trained_on, str)
+        if not told or self.trained_on not in (None, "uint8", "float"):
             raise ConfigurationError(
                 f"preprocessing: trained_on must be uint8, float or None, got {self.trained_on!r}"
             )

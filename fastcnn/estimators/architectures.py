@@ -127,6 +127,13 @@ def build_network(
     """
     if isinstance(architecture, Model):
         network = deepcopy(architecture)
+    elif isinstance(architecture, type) or not (
+        callable(architecture) or isinstance(architecture, str)
+    ):
+        raise ConfigurationError(
+            "architecture must be a name, a Model, or a function of input_shape, outputs and "
+            f"seed that returns one, got {architecture!r}"
+        )
     elif callable(architecture):
         network = architecture(input_shape, outputs, seed)
         if not isinstance(network, Model):

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field, replace
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import as_flag, plain_array
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
@@ -73,8 +74,12 @@ class NetworkEstimator(BaseEstimator):
     def _fit(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Self:
         """Train a new network on checked arrays."""
         self._start(x, target)
+        if not isinstance(self.callbacks, (tuple, list, NoneType)):
+            raise ConfigurationError(
+                f"callbacks must be a list of callbacks or None, got {self.callbacks!r}"
+            )
         callbacks = list(self.callbacks or ())
-        if self.early_stopping:
+        if as_flag(type(self).__name__, "early_stopping", self.early_stopping):
             callbacks.append(EarlyStopping("validation_loss", self.n_iter_no_change, self.tol))
         held = bool(self.metrics) or any(map(needs_validation, callbacks))
         share = self.validation_fraction if held else 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
 from fastcnn.optim import Assignment, Optimizer, Part
 
@@ -100,7 +101,8 @@ class Assigned:
         self.names = optimizer.state_names(places)
         vector = model.parameter_vector
         stride = -(-vector.size // ALIGNED) * ALIGNED
-        self.state = np.zeros((len(self.names), stride), vector.dtype)
+        state = aligned(len(self.names) * stride, vector.dtype)
+        self.state = state.reshape(len(self.names), stride)
         self._epoch = (1, 0)
         self._known: tuple[tuple[int, int, int], tuple[Part, ...], tuple[str, ...]] | None = None
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import MOST_COUNT, plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.given import as_model
@@ -47,10 +47,12 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     return x
 
 
-def as_batch_size(value: Any, name: str = "batch_size") -> int:
+def as_batch_size(value: Any, name: str = "batch_size", most: int = MOST_COUNT) -> int:
     """A positive integer, or a ConfigurationError."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ConfigurationError(f"{name} must be a positive integer, got {value!r}")
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or not 1 <= value <= most:
+        limit = f" of at most {most:,}" if whole and value > most else ""
+        raise ConfigurationError(f"{name} must be a positive integer{limit}, got {value!r}")
     return int(value)
 
 

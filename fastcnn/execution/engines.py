@@ -1,12 +1,12 @@
 """Engines of a model: made when they are needed, kept for the next call, dropped when too many."""
 
-import threading
 import weakref
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.backends.graph import Graph
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class _Idle:
 
     def __init__(self) -> None:
         self._engines: list[tuple[Hashable, Engine]] = []
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, key: Hashable, graph: Graph, vector: np.ndarray) -> "Engine | None":
         """An engine for a key, unless the model has changed since it was made."""

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -149,41 +149,30 @@ class Executor(ABC):
             slot[...] = state[name]
 
 
-class ModelExecutor(Executor):
-    """Base of executors that run a model themselves.
+class Training(NamedTuple):
+    """What is trained, and how: the arguments of ``make_executor`` by the same names."""
 
-    Parameters
-    ----------
-    optimizer : Optimizer or Assignment
-        The latter with parameter groups.
-    seed : int
-        Key of the dropout masks.
-    clip_norm : float or None
-        Largest Euclidean norm of a gradient.
-    """
+    model: "Model"
+    loss: Loss
+    optimizer: Optimizer | Assignment
+    batch_size: int
+    seed: int
+    clip_norm: float | None
+
+
+class ModelExecutor(Executor):
+    """Base of executors that run a model themselves."""
 
     #: What computes losses of evaluations.
     backend = "im2col"
 
-    def __init__(
-        self,
-        model: "Model",
-        loss: Loss,
-        optimizer: Optimizer | Assignment,
-        batch_size: int,
-        seed: int,
-        clip_norm: float | None,
-    ) -> None:
-        self.model = model
-        self.loss = loss
-        self.assigned = Assigned(model, optimizer)
-        self.batch_size = batch_size
-        self.seed = seed
-        self.clip_norm = clip_norm
+    def __init__(self, training: Training) -> None:
+        self.model, self.loss, optimizer, self.batch_size, self.seed, self.clip_norm = training
+        self.assigned = Assigned(self.model, optimizer)
         self.step = 0
         self.first_sample = 0
-        self._layout = model.parameter_layout()
-        constrain(model)
+        self._layout = self.model.parameter_layout()
+        constrain(self.model)
 
     def now(self) -> Step:
         """The step that is taken next."""

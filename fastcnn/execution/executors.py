@@ -8,7 +8,7 @@ from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.executor import Executor, ModelExecutor, count_correct, totals
+from fastcnn.execution.executor import Executor, ModelExecutor, Training, count_correct, totals
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
@@ -47,13 +47,13 @@ def make_executor(
         Largest Euclidean norm of a gradient; larger ones are scaled down to it.
     """
     loss = bound_loss(model, loss)
-    settings = (model, loss, optimizer, batch_size, seed, clip_norm)
+    training = Training(model, loss, optimizer, batch_size, seed, clip_norm)
 
     def on_engine() -> Executor:
-        return LanesExecutor(*settings, threads)
+        return LanesExecutor(training, threads)
 
     def by_operations(name: str) -> Executor:
-        return OperationExecutor(*settings, name)
+        return OperationExecutor(training, name)
 
     return run(backend, on_engine, by_operations)
 
@@ -61,17 +61,8 @@ def make_executor(
 class OperationExecutor(ModelExecutor):
     """Runs one backend operation after the other from Python."""
 
-    def __init__(
-        self,
-        model: "Model",
-        loss: Loss,
-        optimizer: Optimizer | Assignment,
-        batch_size: int,
-        seed: int,
-        clip_norm: float | None,
-        backend: str,
-    ) -> None:
-        super().__init__(model, loss, optimizer, batch_size, seed, clip_norm)
+    def __init__(self, training: Training, backend: str) -> None:
+        super().__init__(training)
         self.backend = backend
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()

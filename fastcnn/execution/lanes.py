@@ -25,12 +25,12 @@ from fastcnn.execution.engine_arguments import (
     stored_samples,
 )
 from fastcnn.execution.engines import BLOCK, Lease, make_engine, room_for
-from fastcnn.execution.executor import ModelExecutor, StepResults
+from fastcnn.execution.executor import ModelExecutor, StepResults, Training
 from fastcnn.execution.prepared import prepared
 from fastcnn.execution.step import INFERENCE, Batch, Step
 from fastcnn.execution.thread_choice import ThreadChoice
-from fastcnn.losses import Loss, PythonLoss
-from fastcnn.optim import Assignment, Optimizer, Part
+from fastcnn.losses import PythonLoss
+from fastcnn.optim import Part
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Batches, Engine, Moment, Update
@@ -219,26 +219,17 @@ class LanesExecutor(ModelExecutor):
         At construction, if the engine does not cover the model, the loss or the optimiser.
     """
 
-    def __init__(
-        self,
-        model: "Model",
-        loss: Loss,
-        optimizer: Optimizer | Assignment,
-        batch_size: int,
-        seed: int,
-        clip_norm: float | None,
-        threads: int | None,
-    ) -> None:
-        super().__init__(model, loss, optimizer, batch_size, seed, clip_norm)
+    def __init__(self, training: Training, threads: int | None) -> None:
+        super().__init__(training)
         self.threads = threads
         self.graph = self.assigned.graph()
-        self.step_size = batch_size
+        self.step_size = self.batch_size
         self.has_python_update = any(map(is_python_update, self.assigned.optimizers))
         self.engine_update: Update | None = None
         self._parts: tuple[Part, ...] | None = None
         self._frozen: tuple[str, ...] = ()
-        is_python = isinstance(loss, PythonLoss)
-        self._build: dict[str, Any] = HALVES if is_python else {"loss": loss_key(loss)}
+        is_python = isinstance(self.loss, PythonLoss)
+        self._build: dict[str, Any] = HALVES if is_python else {"loss": loss_key(self.loss)}
         self._engine: Engine | None = None
         self._choice: ThreadChoice | None = None
         self._source: tuple[Any, ...] = NOTHING_TAKEN

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
+from fastcnn.backends.im2col.memory import empty_like
 from fastcnn.execution.step import INFERENCE, Step
 from fastcnn.execution.workers import run_all
 from fastcnn.operations import OPERATIONS
@@ -39,6 +40,8 @@ class Part:
         Gradients of outputs that wait for their node.
     gradient_means : dict of int to (ndarray, ndarray)
         Means over the whole batch that the gradient of batch normalisation needs, by node.
+    gradient_sums : dict of int to tuple
+        This part's sums, of which those means were made.
     gradient : ndarray, slots : mapping of str to ndarray
         The parameters' gradient, flat, and by name of those that are trained.
     wanted : set of int or None
@@ -53,6 +56,7 @@ class Part:
     statistics: dict[int, Any] = field(default_factory=dict)
     pending: dict[int, np.ndarray] = field(default_factory=dict)
     gradient_means: dict[int, Any] = field(default_factory=dict)
+    gradient_sums: dict[int, Any] = field(default_factory=dict)
     gradient: np.ndarray = field(default_factory=lambda: np.empty(0))
     slots: Mapping[str, np.ndarray] = field(default_factory=dict)
     wanted: set[int] | None = None
@@ -191,6 +195,8 @@ def backward_parts(
         run_all(partial(compute, begin=place + 1, end=end), parts)
         has_gradient = all(place in part.pending for part in parts)
         rows = list(run_all(partial(sums, place=place), parts)) if has_gradient else []
+        for part, row in zip(parts, rows, strict=False):
+            part.gradient_sums[place] = row
         if meet is not None:
             rows = meet(rows, graph.nodes[place].input_shapes[0][0], False)
         if rows and parts and has_gradient:
@@ -236,6 +242,7 @@ def _take_back(node: Node, index: int, state: State, part: Part, operations: Mod
         if index in part.statistics:
             arguments["mean"], arguments["variance"] = part.statistics[index]
             arguments["gradient_means"] = part.gradient_means[index]
+            arguments["sums"] = part.gradient_sums[index]
         if row.output_mask and part.wanted is not None:
             arguments["output_mask"] = (
                 *(source in part.wanted for source in node.inputs),
@@ -253,7 +260,9 @@ def _take_back(node: Node, index: int, state: State, part: Part, operations: Mod
             continue
         assert grad_x is not None
         held = part.pending.get(source)
-        part.pending[source] = grad_x if held is None else held + grad_x
+        if held is not None:
+            grad_x = np.add(held, grad_x, out=empty_like(held))
+        part.pending[source] = grad_x
     for parameter, value in zip(row.parameters, results[len(node.inputs) :], strict=False):
         if node.parameters.get(parameter) in part.slots:
             part.slots[node.parameters[parameter]] += value

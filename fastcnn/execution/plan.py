@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from fastcnn.arguments import as_count, as_flag
+from fastcnn.arguments import MOST_THREADS, as_count, as_flag
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.engine_arguments import loss_key
@@ -62,7 +62,7 @@ def plan(
 
     threads = lanes.default_threads() if threads is None else threads
     batch_size = as_count("plan", "batch_size", batch_size)
-    threads = as_count("plan", "threads", threads)
+    threads = as_count("plan", "threads", threads, most=MOST_THREADS)
     training = as_flag("plan", "training", training)
     graph = as_model(model).graph(input_shape)
     try:

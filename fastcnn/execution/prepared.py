@@ -2,12 +2,12 @@
 
 import ctypes
 import sys
-import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.backends.graph import Graph
 from fastcnn.execution.engines import RUNNING, parameter_places, running_statistics
 from fastcnn.layers.folding import fold_batch_norm
@@ -64,7 +64,7 @@ class _Kept:
 
 _compare = _memcmp()
 _kept: "weakref.WeakKeyDictionary[Model, dict[Any, _Kept]]" = weakref.WeakKeyDictionary()
-_lock = threading.RLock()
+_lock = forks.lock()
 #: Samples that are run at a time, and input shapes with numbers of threads whose passes a model
 #: keeps.
 MOST, KEPT = 256, 4

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastcnn.arguments import MOST_THREADS
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
@@ -190,4 +191,4 @@ class InferenceSession(Answers):
 def _threads(threads: int | None) -> int:
     from fastcnn.backends.lanes import default_threads
 
-    return default_threads() if threads is None else as_batch_size(threads, "threads")
+    return default_threads() if threads is None else as_batch_size(threads, "threads", MOST_THREADS)

@@ -1,7 +1,6 @@
 """Threads of the backends that run operation by operation, and numpy's own."""
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -9,12 +8,13 @@ from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any, TypeVar
 
+from fastcnn import forks
 from fastcnn.cores import available_cores
 
 P = TypeVar("P")
 R = TypeVar("R")
 _limit: ContextVar[int | None] = ContextVar("limit", default=None)
-_lock = threading.Lock()
+_lock = forks.lock()
 _inside = 0
 _limits: Any = None
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_bias, as_gradient, conv_arguments
+from fastcnn.arguments import as_bias, as_gradient, as_output_mask, conv_arguments
 from fastcnn.backends import get_backend
 from fastcnn.backends.geometry import IntOrPair
 
@@ -129,7 +129,7 @@ def conv2d_backward(
     x, weight, arguments, output = conv_arguments(name, x, weight, *given)
     grad_output = as_gradient(name, grad_output, x, output)
     return get_backend(backend).conv2d_backward(
-        grad_output, x, weight, **arguments, output_mask=output_mask
+        grad_output, x, weight, **arguments, output_mask=as_output_mask(name, output_mask)
     )
 
 
@@ -150,5 +150,5 @@ def conv1d_backward(
     x, weight, arguments, output = conv_arguments(name, x, weight, *given)
     grad_output = as_gradient(name, grad_output, x, output)
     return get_backend(backend).conv2d_backward(
-        grad_output, x, weight, **arguments, output_mask=output_mask
+        grad_output, x, weight, **arguments, output_mask=as_output_mask(name, output_mask)
     )

@@ -27,7 +27,8 @@ def add_backward(
     """Gradients of :func:`add`: ``grad_output`` twice."""
     x, other = _alike("add_backward", x, other)
     grad_output = as_gradient("add_backward", grad_output, x, x.shape)
-    return get_backend(backend).add_backward(grad_output, x, other)
+    grad_x, grad_other = get_backend(backend).add_backward(grad_output, x, other)
+    return grad_x.copy(), grad_other.copy()
 
 
 def subtract(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -47,7 +48,8 @@ def subtract_backward(
     """Gradients of :func:`subtract`: ``grad_output``, and its negative."""
     x, other = _alike("subtract_backward", x, other)
     grad_output = as_gradient("subtract_backward", grad_output, x, x.shape)
-    return get_backend(backend).subtract_backward(grad_output, x, other)
+    grad_x, grad_other = get_backend(backend).subtract_backward(grad_output, x, other)
+    return grad_x.copy(), grad_other
 
 
 def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import (
+    as_number,
     as_sample_weight,
     as_share,
     classification_arguments,
@@ -63,9 +64,8 @@ def cross_entropy_backward(
     logits, target = classification_arguments("cross_entropy_backward", logits, target)
     weight = as_sample_weight("cross_entropy_backward", sample_weight, len(logits))
     smoothing = as_share("cross_entropy_backward", "label_smoothing", label_smoothing)
-    return get_backend(backend).cross_entropy_backward(
-        float(grad_output), logits, target, smoothing, weight
-    )
+    grad = as_number("cross_entropy_backward", "grad_output", grad_output)
+    return get_backend(backend).cross_entropy_backward(grad, logits, target, smoothing, weight)
 
 
 def mse(
@@ -91,4 +91,5 @@ def mse_backward(
     """Gradient of :func:`mse` with respect to ``prediction``; ``grad_output`` is a number."""
     prediction, target = regression_arguments("mse_backward", prediction, target)
     weight = as_sample_weight("mse_backward", sample_weight, len(prediction))
-    return get_backend(backend).mse_backward(float(grad_output), prediction, target, weight)
+    grad = as_number("mse_backward", "grad_output", grad_output)
+    return get_backend(backend).mse_backward(grad, prediction, target, weight)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, as_number, as_same_type
+from fastcnn.arguments import as_array, as_flag, as_gradient, as_number, as_same_type
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 
@@ -113,7 +113,7 @@ def _arguments(
     x = _as_maps(operation, x)
     if (running_mean is None) != (running_var is None):
         raise ConfigurationError(f"{operation}: running_mean and running_var come together")
-    of_batch = training or running_mean is None
+    of_batch = as_flag(operation, "training", training) or running_mean is None
     if of_batch and x.size == x.shape[1]:
         raise ShapeError(
             f"{operation}: statistics need more than one value a channel, x has shape {x.shape}"

@@ -334,7 +334,10 @@ def _trailing(
     operation: str, x: Any, normalized_shape: int | Sequence[int]
 ) -> tuple[np.ndarray, tuple[int, ...]]:
     x = as_array(operation, "x", x)
-    given = (normalized_shape,) if np.ndim(normalized_shape) == 0 else tuple(normalized_shape)  # type: ignore[arg-type]
+    is_list = isinstance(normalized_shape, (tuple, list))
+    given: tuple[Any, ...] = tuple(normalized_shape) if is_list else (normalized_shape,)  # type: ignore[arg-type]
+    if isinstance(normalized_shape, np.ndarray):
+        given = tuple(normalized_shape.ravel().tolist())
     shape = tuple(as_count(operation, "normalized_shape", size) for size in given)
     if not shape or len(shape) >= x.ndim or x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(

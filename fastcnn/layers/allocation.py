@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from fastcnn.arguments import MOST_COUNT
 from fastcnn.errors import ConfigurationError
 
 _left: ContextVar[int | None] = ContextVar("values that layers may still hold", default=None)
@@ -31,8 +32,12 @@ def claim(shape: Sequence[int]) -> None:
     Raises
     ------
     ConfigurationError
-        If there is a limit and it is passed.
+        If they are too many for any array, or there is a limit and it is passed.
     """
+    if math.prod(shape) > MOST_COUNT:
+        raise ConfigurationError(
+            f"parameters of shape {tuple(shape)} are more than {MOST_COUNT:,} numbers"
+        )
     left = _left.get()
     if left is None:
         return

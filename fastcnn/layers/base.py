@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import check_layer_name
+from fastcnn.arguments import check_constructor, check_layer_name
 from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
@@ -18,7 +18,11 @@ class _LayerType(ABCMeta):
     """Seals a layer when its constructor is done: from then on changes are checked and noticed."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        layer = super().__call__(*args, **kwargs)
+        try:
+            layer = super().__call__(*args, **kwargs)
+        except TypeError:
+            check_constructor(cls, args, kwargs)
+            raise
         layer.__dict__["_sealed"] = True
         return layer
 

@@ -7,16 +7,16 @@ changes anywhere.
 
 from collections import UserDict
 from collections.abc import Callable, Mapping
-from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.arguments import plain_array
 from fastcnn.errors import ConfigurationError
 
 _latest = 0
-_lock = Lock()
+_lock = forks.lock()
 
 T = TypeVar("T")
 #: Returns the value to keep for a key of a mapping, or raises a ConfigurationError.

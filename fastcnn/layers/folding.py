@@ -8,6 +8,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.layers.base import GraphBuilder, Layer, WeightedLayer
+from fastcnn.layers.given import as_model
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
@@ -56,6 +57,7 @@ def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model"
       (1): Identity()
     )
     """
+    model = as_model(model)
     pairs = _pairs(model.graph(input_shape), dict(model.named_leaves()))
     folded = deepcopy(model)
     leaves = dict(folded.named_leaves())

@@ -263,8 +263,31 @@ def draw_weight_and_bias(
     claim(weight_shape)
     generator, dtype = generator_of(seed), as_dtype("a layer", dtype)
     draw = weight_init or DEFAULT_WEIGHT
-    parameters = {"weight": draw(weight_shape, generator).astype(dtype)}
+    parameters = {"weight": _drawn("weight_init", draw, weight_shape, generator, dtype)}
     if as_flag("a layer", "bias", bias):
         draw = bias_init or default_bias(weight_shape)
-        parameters["bias"] = draw((outputs or weight_shape[0],), generator).astype(dtype)
+        shape = (outputs or weight_shape[0],)
+        parameters["bias"] = _drawn("bias_init", draw, shape, generator, dtype)
     return parameters
+
+
+def _drawn(
+    name: str,
+    draw: Any,
+    shape: Sequence[int],
+    generator: np.random.Generator,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """What an initialiser draws, which may be a user's function."""
+    try:
+        drawn = np.asarray(draw(tuple(shape), generator))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{name} must take a shape and a numpy.random.Generator: {error}"
+        ) from error
+    if drawn.dtype.kind not in "fiu" or drawn.shape != tuple(shape):
+        raise ConfigurationError(
+            f"{name} must return numbers of shape {tuple(shape)}, "
+            f"got an array of {drawn.dtype} of shape {drawn.shape}"
+        )
+    return drawn.astype(dtype)

@@ -7,15 +7,36 @@ import numpy as np
 
 from fastcnn.arguments import as_count, as_number
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, WeightedLayer
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
 
 class Flatten(Layer):
-    """Reshape each sample to a vector, channels first: ``(C, H, W)`` to ``(C * H * W,)``."""
+    """Reshape each sample to a vector, channels first: ``(C, H, W)`` to ``(C * H * W,)``.
+
+    Parameters
+    ----------
+    start_dim, end_dim : int
+        As in PyTorch, where they are 1 and -1: all dimensions of a sample. No others are supported.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are others.
+    """
 
     operation: ClassVar[str] = "flatten"
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        for name, value, only in (("start_dim", start_dim, 1), ("end_dim", end_dim, -1)):
+            if isinstance(value, bool) or not np.isscalar(value) or value != only:
+                raise ConfigurationError(
+                    f"Flatten: {name} must be {only}, because all dimensions of a sample are "
+                    f"flattened, got {value!r}"
+                )
+        self.start_dim, self.end_dim = 1, -1
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C * H * W,)``."""

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned, is_aligned
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import Layer
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 #: Input shapes whose graphs a model keeps.
 KEPT_GRAPHS = 16
 #: One thread at a time looks at a model's layers.
-_looking = RLock()
+_looking = forks.lock()
 
 
 @dataclass
@@ -153,8 +154,8 @@ class Structure:
         dtype = next(iter(types), np.dtype(np.float32))
         size = sum(array.size for array in arrays)
         vector = self.vector
-        if vector.size != size or vector.dtype != dtype:
-            vector = np.empty(size, dtype)
+        if vector.size != size or vector.dtype != dtype or not is_aligned(vector):
+            vector = aligned(size, dtype, np.empty)
         offset, moved = 0, []
         for slot in self.slots:
             slot.offset = offset

@@ -38,7 +38,8 @@ class JointLoss(Loss):
     operation: ClassVar[str] = "joint"
 
     def __post_init__(self) -> None:
-        if not self.losses or any(isinstance(loss, JointLoss) for loss in self.losses):
+        several = isinstance(self.losses, tuple) and len(self.losses) > 0
+        if not several or any(isinstance(loss, JointLoss) for loss in self.losses):
             raise ConfigurationError("losses of several outputs must be a loss for each")
         written = [loss for loss in self.losses if isinstance(loss, PythonLoss)]
         if written:

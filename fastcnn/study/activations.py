@@ -171,12 +171,12 @@ def section(result: ActivationResult) -> Section:
                     Text("test accuracy, 3 seeds (range)", "测试准确率，3 个种子（范围）"),
                     Text("initial weights", "初始权重"),
                     Text("learning rate", "学习率"),
-                    Text(f"settings above {CONVERGED:.0%}", f"超过 {CONVERGED:.0%} 的设置"),
+                    Text(f"settings above {CONVERGED:.0%}", f"超过 {CONVERGED:.0%} 的设置数"),
                 ],
                 rows=rows,
                 caption=Text(
                     "The best setting of each pair, chosen with one seed and repeated with others.",
-                    "每种组合的最佳设置：用一个种子选出，再用其他种子重复。",
+                    "每种组合的最佳设置：先用一个种子选出，再换其他种子重复训练。",
                 ),
             )
         ],
@@ -202,7 +202,7 @@ def section(result: ActivationResult) -> Section:
                     "layer whose slope is under 5 % of the largest (the zeros of ReLU, saturated "
                     "values of sigmoid and tanh).",
                     f"学习率 {PROBED_LR:g}、缩放初始化时的梯度流（{PROBE_IMAGES} 张图像）：上排为"
-                    "各层权重梯度的范数；下排为各层激活输出中斜率低于最大值 5 % 的比例"
+                    "各层权重梯度的范数；下排为各层输出中斜率低于最大值 5 % 的比例"
                     "（ReLU 的零输出，sigmoid 和 tanh 的饱和输出）。",
                 ),
             ),
@@ -232,7 +232,7 @@ def _on_layers(result: ActivationResult) -> list[Text]:
         Text(
             f"In the fully connected layers, each at its best setting: {listed}; "
             f"{spread:.2f} points apart. Best learning rates: {wants}.",
-            f"全连接层在各自最佳设置下：{listed}，相差 {spread:.2f} 个百分点。"
+            f"全连接层的各激活函数在各自最佳设置下：{listed}，相差 {spread:.2f} 个百分点。"
             f"最佳学习率：{wants}。",
         )
     ]
@@ -272,7 +272,7 @@ def _on_convolutions(result: ActivationResult) -> list[Text]:
             f"{100 * at_report:.2f} %. Before the first step, from scaled weights, the gradient of "
             f"conv1 has norm {sigmoid:.2g} with sigmoid everywhere and {relu:.2g} with ReLU "
             f"everywhere: a ratio of {relu / sigmoid:.0f}.",
-            f"在报告的学习率 {REPORT_LR:g} 下，最好的初始化达到 {100 * at_report:.2f} %。"
+            f"在报告的学习率 {REPORT_LR:g} 下，最好的初始化可达到 {100 * at_report:.2f} %。"
             f"缩放初始化时，第一步之前 conv1 的梯度范数：全部用 sigmoid 时为 {sigmoid:.2g}，"
             f"全部用 ReLU 时为 {relu:.2g}，相差 {relu / sigmoid:.0f} 倍。",
         ),
@@ -296,7 +296,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     return [
         Text(
             f"Zeros after the layers of the ReLU network, from the start to the end: {en}.",
-            f"ReLU 网络各层输出中零的比例（开始到结束）：{zh}。",
+            f"ReLU 网络各层输出中零的比例（训练前后）：{zh}。",
         ),
         Text(
             "Sparsity is the report's reason why ReLU suits convolution. Leaky ReLU and tanh "

@@ -86,7 +86,7 @@ def section(result: Gallery) -> Section:
     zeros = ", ".join(f"{name} {100 * np.mean(m == 0):.0f} %" for name, m in result.maps.items())
     return Section(
         name="gallery",
-        title=Text("Inside a trained network", "训练好的网络内部"),
+        title=Text("Inside a trained network", "训练好的网络里有什么"),
         findings=[
             Text(
                 f"With ReLU, {wrong} of {len(result.test):,} test images are wrong; the most "
@@ -97,7 +97,7 @@ def section(result: Gallery) -> Section:
             ),
             Text(
                 f"Zeros in the maps of the image shown: {zeros}.",
-                f"所示图像的特征图中零的比例：{zeros}。",
+                f"下图所示图像的各层特征图中，零所占的比例：{zeros}。",
             ),
         ],
         figures=[
@@ -107,7 +107,7 @@ def section(result: Gallery) -> Section:
                 Text(
                     f"Test images by true and predicted digit, after {EPOCHS} epochs, by the "
                     "activation of the fully connected layers.",
-                    f"训练 {EPOCHS} 个 epoch 后测试图像的混淆矩阵，按全连接层的激活函数。",
+                    f"训练 {EPOCHS} 轮后测试图像的混淆矩阵，每种全连接层激活函数一个。",
                 ),
             ),
             Figure(
@@ -116,7 +116,7 @@ def section(result: Gallery) -> Section:
                 Text(
                     "The four 3x3 filters of the first convolution with their weights; purple is "
                     "positive, orange negative.",
-                    "第一个卷积层的四个 3x3 滤波器及其权重；紫色为正，橙色为负。",
+                    "第一个卷积层的四个 3×3 滤波器及其权重；紫色为正，橙色为负。",
                 ),
             ),
             Figure(
@@ -125,8 +125,8 @@ def section(result: Gallery) -> Section:
                 Text(
                     "One test image through the layers: after each rectifier and each pooling, "
                     "every map on its own scale from 0.",
-                    "一张测试图像经过各层的特征图：每个 ReLU 和每个池化之后，"
-                    "各图从 0 起按自身范围显示。",
+                    "一张测试图像经过各层后的特征图（每个 ReLU 和每个池化层之后）；"
+                    "每幅图的颜色从 0 到它自身的最大值。",
                 ),
             ),
             Figure(
@@ -134,7 +134,7 @@ def section(result: Gallery) -> Section:
                 lambda: mistakes_figure(result.test, result.probabilities),
                 Text(
                     "The worst mistakes of the network with ReLU, in per cent its confidence.",
-                    "使用 ReLU 的网络最严重的错误，百分数为其置信度。",
+                    "使用 ReLU 的网络错得最厉害的图像，百分数为它的置信度。",
                 ),
             ),
         ],

@@ -131,14 +131,14 @@ def section(result: OverfittingResult) -> Section:
                 ],
                 rows=[
                     (
-                        VARIANTS[variant].en,
+                        VARIANTS[variant],
                         *(f"{value:.2f}" for value in result.errors(variant).mean(axis=1)),
                     )
                     for variant in VARIANTS
                 ],
                 caption=Text(
                     f"Mean of {len(SEEDS)} seeds by number of training images.",
-                    f"按训练图像数量，{len(SEEDS)} 个种子的平均。",
+                    f"各列为训练图像的数量；{len(SEEDS)} 个种子的平均值。",
                 ),
             )
         ],
@@ -153,7 +153,7 @@ def section(result: OverfittingResult) -> Section:
                     "are drawn there.",
                     f"训练 {result.steps} 步后的损失（{len(SEEDS)} 个种子的平均与范围）"
                     "以及测试错误率。每个种子抽取不同的图像，所有训练的步数相同。"
-                    "两轴均为对数刻度；小于 2e-7 的损失画在该处。",
+                    "两轴均为对数刻度；小于 2e-7 的损失按 2e-7 画出。",
                 ),
             )
         ],
@@ -212,9 +212,9 @@ def _on_remedies(result: OverfittingResult) -> list[Text]:
                 f"{name.en}: {b:.2f} % test errors instead of {a:.2f} % on up to {FEW} images "
                 f"(fewer in {better} of {plain[few].size} pairs of runs), gap {gap:.3f} instead of "
                 f"{without:.3f} nats; on all images {last:.2f} % instead of {first:.2f} %.",
-                f"{name.zh}：不超过 {FEW} 张图像时测试错误率为 {b:.2f} %，原为 {a:.2f} %"
-                f"（{plain[few].size} 对训练中有 {better} 对更低），损失差距 {gap:.3f} nat，原为 "
-                f"{without:.3f}；使用全部图像时为 {last:.2f} %，原为 {first:.2f} %。",
+                f"{name.zh}：训练图像不超过 {FEW} 张时，测试错误率由 {a:.2f} % 变为 {b:.2f} %"
+                f"（{plain[few].size} 对训练中有 {better} 对更低），损失差距由 {without:.3f} 变为 "
+                f"{gap:.3f} nat；使用全部图像时，错误率由 {first:.2f} % 变为 {last:.2f} %。",
             )
         )
     return found
@@ -233,14 +233,14 @@ def _on_convolutions(result: OverfittingResult) -> list[Text]:
         en, zh = "The claim that a CNN overfits less holds here", "CNN 更不易过拟合的说法在此成立"
     elif share_errors >= 0.7 and share_gap >= 0.5:
         en = "The claim that a CNN overfits less holds for most sizes, not for all"
-        zh = "CNN 更不易过拟合的说法在大多数情况下成立，但并非全部"
+        zh = "CNN 更不易过拟合的说法在大多数情况下成立，但并非总是如此"
     else:
         en, zh = (
             "The claim that a CNN overfits less is not borne out",
             "CNN 更不易过拟合的说法未得到证实",
         )
     where = f" (the gap is no smaller for {', '.join(worse)} images)" if worse else ""
-    ort = f"（图像数为 {'、'.join(worse)} 时差距并不更小）" if worse else ""
+    ort = f"（图像数为 {'、'.join(worse)} 时差距没有变小）" if worse else ""
     return [
         Text(
             f"{en}: against a fully connected network of {result.parameters['dense']:,} parameters "

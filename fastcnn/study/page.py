@@ -54,13 +54,17 @@ def _section(section: Section, folder: Path) -> str:
 def _table(table: Table) -> str:
     header = "".join(f"<th>{_both(cell)}</th>" for cell in table.header)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
+        "<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in table.rows
     )
     return (
         f'<figure><div class="scroll"><table><thead><tr>{header}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
         f"<figcaption>{_both(table.caption)}</figcaption></figure>"
     )
+
+
+def _cell(cell: str | Text) -> str:
+    return _both(cell) if isinstance(cell, Text) else escape(cell)
 
 
 def _figure(figure: Figure, folder: Path) -> str:
@@ -84,11 +88,18 @@ def draw(figure: Figure, colours: str) -> bytes:
         return png(figure.draw())
 
 
+def _chinese(words: str) -> str:
+    """Numbers and names are joined as in English until here."""
+    for english, chinese in ((" %", "%"), (", ", "，"), ("; ", "；"), (": ", "：")):
+        words = words.replace(english, chinese)
+    return words
+
+
 def _both(text: Text) -> str:
     """Both languages, of which the page shows one."""
     if text.en == text.zh:
         return escape(text.en)
     return "".join(
         f'<span class="{name}" lang="{name}">{escape(words)}</span>'
-        for name, words in (("en", text.en), ("zh", text.zh))
+        for name, words in (("en", text.en), ("zh", _chinese(text.zh)))
     )

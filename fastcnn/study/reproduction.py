@@ -116,18 +116,18 @@ def section(result: Reproduction) -> Section:
     findings.append(_on_time(result))
     return Section(
         name="reproduction",
-        title=Text("The report's network, reproduced", "报告网络的复现"),
+        title=Text("The report's network, reproduced", "复现报告中的网络"),
         findings=findings,
         tables=[
             Table(
                 header=[
                     Text("FC activation", "全连接层激活函数"),
-                    Text("learning rate, momentum", "学习率，动量"),
-                    Text("train accuracy / report's, %", "训练准确率 / 报告，%"),
-                    Text("test accuracy / report's, %", "测试准确率 / 报告，%"),
-                    Text("epochs to 95 %", "达到 95 % 的 epoch"),
-                    Text("epochs to 99 %", "达到 99 % 的 epoch"),
-                    Text("time per epoch, s", "每个 epoch 用时，秒"),
+                    Text("learning rate, momentum", "学习率、动量"),
+                    Text("train accuracy / report's, %", "训练准确率 / 报告值（%）"),
+                    Text("test accuracy / report's, %", "测试准确率 / 报告值（%）"),
+                    Text("epochs to 95 %", "达到 95 % 所需轮数"),
+                    Text("epochs to 99 %", "达到 99 % 所需轮数"),
+                    Text("time per epoch, s", "每轮用时（秒）"),
                 ],
                 rows=rows,
                 caption=Text(
@@ -136,11 +136,11 @@ def section(result: Reproduction) -> Section:
                     "accuracy is that of the epoch's batches, each before its update. Epochs to "
                     "95 and 99 % of the test images, and time: medians; in brackets how many seeds "
                     "get there, if not all do; -: none.",
-                    f"每批 {BATCH} 张，训练 {result.curves['relu', 'fair']['seconds'].shape[1]} 个 "
-                    f"epoch 之后：{result.seeds} 个种子的平均值（最小到最大）。"
-                    "训练准确率为该 epoch 各批更新前的平均。"
-                    "测试准确率达到 95 % 和 99 % 的 epoch 数以及用时为中位数；"
-                    "括号内为达到的种子数（若非全部），- 表示均未达到。",
+                    f"每批 {BATCH} 张，训练 {result.curves['relu', 'fair']['seconds'].shape[1]} 轮"
+                    f"（epoch）之后：{result.seeds} 个种子的平均值（最小值-最大值）。"
+                    "训练准确率为该轮各批次在参数更新前的准确率的平均值。"
+                    "测试准确率达到 95 % 和 99 % 所需的轮数以及用时均为中位数；"
+                    "并非所有种子都达到时，括号内为达到的种子数；- 表示均未达到。",
                 ),
             )
         ],
@@ -151,7 +151,7 @@ def section(result: Reproduction) -> Section:
                 Text(
                     f"The four curves: mean over {result.seeds} seeds, and the range of all of "
                     "them. Losses are drawn on a logarithmic scale.",
-                    f"四条曲线：{result.seeds} 个种子的平均值及其范围。损失采用对数刻度。",
+                    f"四条曲线：{result.seeds} 个种子的平均值与范围。损失采用对数刻度。",
                 ),
             )
         ],
@@ -167,14 +167,15 @@ def _on_time(result: Reproduction) -> Text:
     minutes = result.images * result.looped / 60
     return Text(
         f"An epoch of {result.images:,} images takes {sigmoid:.3f} s with sigmoid and {relu:.3f} s "
-        "with ReLU, on one core while another training ran on the other. Nested loops in Python, "
+        "with ReLU, on one core, with a training on each other core. Nested loops in Python, "
         f"as the report has them, would take {minutes:.0f} minutes (computed from "
         f"{1000 * result.looped:.0f} ms for an image). The report states that an epoch with "
         "sigmoid took about half a minute longer.",
-        f"{result.images:,} 张图像的一个 epoch 在单核上（同时另一核也在训练）：sigmoid 需 "
-        f"{sigmoid:.3f} 秒，ReLU 需 {relu:.3f} 秒。像报告那样用 Python 嵌套循环约需 "
-        f"{minutes:.0f} 分钟（由每张图像 {1000 * result.looped:.0f} 毫秒推算）。"
-        "报告只提到 sigmoid 的一个 epoch 约多用半分钟。",
+        f"在单核上（其余各核同时进行其他训练），训练一轮（{result.images:,} 张图像）使用 sigmoid "
+        f"需 {sigmoid:.3f} 秒，使用 ReLU 需 {relu:.3f} 秒。"
+        f"若像报告那样用 Python 嵌套循环，每轮约需 {minutes:.0f} 分钟"
+        f"（由每张图像 {1000 * result.looped:.0f} 毫秒推算）。"
+        "报告只提到使用 sigmoid 时每轮大约多花半分钟。",
     )
 
 
@@ -184,12 +185,14 @@ def _finding(result: Reproduction, activation: str) -> Text:
     values = {rate: 100 * result.curves[activation, rate]["test_accuracy"][:, -1] for rate in RATES}
     report, fair = (float(np.nanmean(values[rate])) for rate in RATES)
     name = _name(activation)
-    verdict = ("above", "高于") if np.nanmin(values["fair"]) > stated else ("not above", "不高于")
+    above = np.nanmin(values["fair"]) > stated
+    verdict = ("above", "也高于") if above else ("not above", "不高于")
     return Text(
-        f"{name}: {report:.2f} % of the test images at the report's learning rate, {fair:.2f} % at "
-        f"a fair one; the worst seed of these is {verdict[0]} the report's {stated:.2f} %.",
-        f"{name}：报告的学习率下测试准确率 {report:.2f} %，合适的学习率下 {fair:.2f} %；"
-        f"其中最差的种子{verdict[1]}报告的 {stated:.2f} %。",
+        f"{name}: {report:.2f} % of the test images are right at the report's learning rate, "
+        f"{fair:.2f} % at a fair one; the worst seed of these is {verdict[0]} the report's "
+        f"{stated:.2f} %.",
+        f"{name}：采用报告的学习率时测试准确率为 {report:.2f} %，采用合适的学习率时为 "
+        f"{fair:.2f} %；后者最差的种子{verdict[1]}报告的 {stated:.2f} %。",
     )
 
 
@@ -207,7 +210,7 @@ def _epochs(reached: Sequence[int | None]) -> str:
     known = [epoch for epoch in reached if epoch is not None]
     if not known:
         return "-"
-    some = f" ({len(known)} of {len(reached)})" if len(known) < len(reached) else ""
+    some = f" ({len(known)} / {len(reached)})" if len(known) < len(reached) else ""
     return f"{float(np.median(known)):g}{some}"
 
 

@@ -65,14 +65,14 @@ def _facts(setting: Setting) -> list[Text]:
             f"digits {', '.join(train.classes)}. All numbers are measured; where a sentence "
             "judges, the judgement follows from them.",
             f"数据：{train.name}，数字 {'、'.join(train.classes)}，训练图像 {len(train):,} 张，"
-            f"测试图像 {len(test):,} 张。所有数字均为实测，结论由这些数字得出。",
+            f"测试图像 {len(test):,} 张。所有数字均为实测值，结论由这些数字得出。",
         )
     ]
     if setting.quick:
         facts.append(
             Text(
                 "A trial run with few steps: its results mean little.",
-                "这是步数很少的试运行，结果参考意义不大。",
+                "这是步数很少的试运行，结果仅供参考。",
             )
         )
     return facts

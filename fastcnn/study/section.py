@@ -36,7 +36,7 @@ class Table:
     """A table with its caption; the first column is text, the others are numbers."""
 
     header: Sequence[Text]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Text]]
     caption: Text
 
 

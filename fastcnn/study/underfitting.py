@@ -119,7 +119,7 @@ def section(result: UnderfittingResult) -> Section:
 
     return Section(
         name="underfitting",
-        title=Text("Underfitting: the plateau at ln 3", "欠拟合：停在 ln 3 的损失"),
+        title=Text("Underfitting: the plateau at ln 3", "欠拟合：损失停在 ln 3"),
         findings=[_on_plateau(result), *_on_gradients(result), *_on_its_end(result)],
         tables=[],
         figures=[
@@ -131,7 +131,7 @@ def section(result: UnderfittingResult) -> Section:
                     f"which the mean of {WINDOW} batches had fallen below {LEFT:.0%} of the "
                     "plateau; –: it never did; ×: the loss became infinite.",
                     f"训练损失（最后 {WINDOW} 个批次的平均）。数字：{WINDOW} 个批次的平均损失降到"
-                    f"平台的 {LEFT:.0%} 以下时的步数；–：始终没有；×：损失变为无穷大。",
+                    f"平台值的 {LEFT:.0%} 以下时的步数；–：始终没有降到；×：损失变为无穷大。",
                 ),
             ),
             Figure(
@@ -162,7 +162,7 @@ def _on_plateau(result: UnderfittingResult) -> Text:
             f"From a standard deviation of {result.deviations[0]:g} the loss ends between "
             f"{low:.4f} and {high:.4f}: not all of these trainings are on a plateau.",
             f"标准差为 {result.deviations[0]:g} 时，最终损失在 {low:.4f} 与 {high:.4f} 之间："
-            "并非所有训练都停在平台上。",
+            "并非所有训练都停留在平台上。",
         )
     return Text(
         f"The plateau is there: from a standard deviation of {result.deviations[0]:g} the loss "
@@ -171,7 +171,8 @@ def _on_plateau(result: UnderfittingResult) -> Text:
         f"frequent the classes are gives {result.entropy:.4f}.",
         f"平台确实存在：标准差为 {result.deviations[0]:g} 时，在不超过 "
         f"{result.learning_rates[-1]:g} 的所有学习率下，最终损失都在 {low:.4f} 与 {high:.4f} 之间。"
-        f"随机猜测为 ln {result.classes} = {chance:.4f}；只知道各类比例时为 {result.entropy:.4f}。",
+        f"随机猜测的损失为 ln {result.classes} = {chance:.4f}；"
+        f"只知道各类比例时为 {result.entropy:.4f}。",
     )
 
 
@@ -201,8 +202,9 @@ def _on_gradients(result: UnderfittingResult) -> list[Text]:
             f"There, a step at the report's learning rate {REPORT_LR:g} changes the weight of "
             f"{LAYERS[least]} by {updates[least]:.0e} of its size: it would take about "
             f"{1.0 / updates[least]:.0e} steps to move it by as much as it is.",
-            f"此时以报告的学习率 {REPORT_LR:g} 走一步，{LAYERS[least]} 的权重只改变自身大小的 "
-            f"{updates[least]:.0e}：大约需要 {1.0 / updates[least]:.0e} 步才能移动自身大小的距离。",
+            f"此时以报告的学习率 {REPORT_LR:g} 更新一步，{LAYERS[least]} 的权重只改变自身大小的 "
+            f"{updates[least]:.0e} 倍：大约要 {1.0 / updates[least]:.0e} 步，"
+            "改变量才与权重本身相当。",
         ),
     ]
 
@@ -220,7 +222,7 @@ def _on_its_end(result: UnderfittingResult) -> list[Text]:
             Text(
                 f"Standard deviations from which the network with {NAMES[name]} has left the "
                 f"plateau by the end, by learning rate: {en}.",
-                f"使用 {NAMES[name]} 的网络最终离开平台所需的标准差（按学习率）：{zh}。",
+                f"使用 {NAMES[name]} 的网络到训练结束时能离开平台的标准差（按学习率）：{zh}。",
             )
         )
     small = [key for key in result.grid if key[1] < SMALL]

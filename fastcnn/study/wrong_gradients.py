@@ -147,6 +147,10 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
     )
 
 
+#: Names of formulas that are words.
+CHINESE = {"none": "无", "convolution": "卷积", "all three": "三个", "conv. + relu": "卷积 + relu"}
+
+
 def formulas_name(wrong: Formulas) -> str:
     """Wrong formulas in a word or two."""
     if len(wrong) > 1:
@@ -215,7 +219,8 @@ def section(result: WrongGradients) -> Section:
                     "some of the others lie. Dotted: guessing, ln 3. std: standard deviation of "
                     "the initial weights, where they are not scaled (Kaiming, Xavier).",
                     f"使用各错误公式时的训练损失（一个种子）：浅色为每一步，深色为 {SMOOTH} "
-                    "步平均。较宽的蓝线为正确的梯度，部分曲线与它重合。点线为随机猜测 ln 3。"
+                    "步平均。较宽的蓝线使用正确的梯度，部分曲线与它重合。"
+                    "点线为随机猜测的损失 ln 3。"
                     "std 为初始权重的标准差（未注明时为 Kaiming、Xavier 缩放初始化）。",
                 ),
             )
@@ -223,27 +228,37 @@ def section(result: WrongGradients) -> Section:
     )
 
 
+def _collapse(counts: tuple[int, int], highest: tuple[float, float]) -> Text:
+    """How many trainings collapsed, and the worst of them."""
+    least, most = (f"{value:.2f}" for value in highest)
+    return Text(
+        f"{counts[0]} of {counts[1]}: {least} to {most}",
+        f"{counts[1]} 次中 {counts[0]} 次：{least} 升到 {most}",
+    )
+
+
 def _table(result: WrongGradients) -> Table:
-    rows = []
+    rows: list[tuple[str | Text, ...]] = []
     for name, plan in PLANS.items():
         for wrong in plan.sets:
+            label = formulas_name(wrong)
             outcomes = result.of(name, wrong)
             accuracies = [100 * one.test_accuracy for one in outcomes]
             spread = f"{np.mean(accuracies):.2f} ({min(accuracies):.2f}-{max(accuracies):.2f})"
             collapses = [one.collapse for one in outcomes if one.collapse is not None]
             highest = max(collapses, key=lambda pair: pair[1], default=None)
-            collapsed = f"{len(collapses)} of {len(outcomes)}"
+            counts = len(collapses), len(outcomes)
             rows.append(
                 (
                     plan.name,
-                    formulas_name(wrong),
+                    Text(label, CHINESE.get(label, label)),
                     f"{result.steps(name):,}",
                     spread,
                     " / ".join(
                         "×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
                         for one in outcomes
                     ),
-                    f"{collapsed}: {highest[0]:.2f} to {highest[1]:.2f}" if highest else "-",
+                    _collapse(counts, highest) if highest else "-",
                     f"{sum(one.overflows for one in outcomes):,}",
                 )
             )
@@ -252,7 +267,7 @@ def _table(result: WrongGradients) -> Table:
             Text("training", "训练"),
             Text("wrong", "错误的公式"),
             Text("steps", "步数"),
-            Text("test accuracy, %", "测试准确率，%"),
+            Text("test accuracy, %", "测试准确率（%）"),
             Text("loss at the end", "最终损失"),
             Text("collapses", "崩溃"),
             Text("overflows", "溢出"),
@@ -267,8 +282,8 @@ def _table(result: WrongGradients) -> Table:
             "inside, in double precision; of all seeds.",
             "普通 SGD，每批 64 张；同一种子下各公式的初始权重和图像顺序相同。准确率为各种子的平均"
             f"（范围），损失变为无穷大（×）时记为 0。崩溃：损失（{SMOOTH} 步平均）低于 {LEARNED:g} "
-            f"之后又上升 {RISE:g} 以上；所列为最严重的种子，从最小值到单步最大值。溢出：报告的 "
-            "1 / (1 + exp(-x)) 在双精度下 exp 会溢出的步数，各种子合计。",
+            f"之后又上升 {RISE:g} 以上；表中列出最严重的种子，从最小值到单步最大值。溢出：报告的 "
+            "1 / (1 + exp(-x)) 在双精度下计算 exp 会溢出的步数，各种子合计。",
         ),
     )
 
@@ -278,11 +293,11 @@ def _on_formulas(result: WrongGradients) -> Text:
     return Text(
         "Error against finite differences, relative to the largest gradient: sigmoid "
         f"dy (1 - dy) {errors['sigmoid']:.1f}, convolution turned over the wrong axes "
-        f"{errors['convolution']:.1f}. ReLU with >= differs at exactly 0 alone, there by "
+        f"{errors['convolution']:.1f}. ReLU with >= differs only at exactly 0, by "
         f"{errors['relu']:.0f}.",
         f"与有限差分相比的误差（相对最大梯度）：sigmoid 的 dy (1 - dy) 为 {errors['sigmoid']:.1f}，"
-        f"沿错误轴旋转的卷积为 {errors['convolution']:.1f}。ReLU 的 >= 只在恰好为 0 处不同，"
-        f"差 {errors['relu']:.0f}。",
+        f"卷积核沿错误的轴旋转时为 {errors['convolution']:.1f}。ReLU 写成 >= 只在输入恰好为 0 "
+        f"时有差别，差值为 {errors['relu']:.0f}。",
     )
 
 
@@ -303,11 +318,11 @@ def _on_the_sigmoid(result: WrongGradients) -> Text:
         f"{FAIR_LR:g} {fair[0]:.2f} / {fair[1]:.2f} % of the test images are right. The wrong one "
         "passes the gradient on nearly unscaled, where the right one takes at most a quarter: it "
         "acts as a larger learning rate, and still pushes units that are saturated.",
-        f"全连接层使用 sigmoid，正确 / 错误的梯度，在报告的学习率 {REPORT_LR:g} 下训练 "
+        f"全连接层使用 sigmoid，梯度正确 / 错误时，以报告的学习率 {REPORT_LR:g} 训练 "
         f"{result.steps('sigmoid'):,} 步：损失最低降到 {least[0]:.2f} / {least[1]:.2f}，最终为 "
         f"{last[0]:.2f} / {last[1]:.2f}；学习率 {FAIR_LR:g} 时测试准确率为 {fair[0]:.2f} / "
         f"{fair[1]:.2f} %。错误的公式几乎原样传递梯度，而正确的梯度最多只有四分之一：其效果"
-        "相当于更大的学习率，并且会继续推动已经饱和的单元。",
+        "相当于更大的学习率，而且对已经饱和的单元也照样更新。",
     )
 
 
@@ -330,18 +345,18 @@ def _on_the_jump(result: WrongGradients) -> Text:
     found = [[one.collapse for one in group if one.collapse] for group in (with_it, without)]
     seen = {one.collapse: PLANS[case.plan].name for case, one in result.outcomes.items()}
     low, high = REPORTED
-    stated = f"{low:g} to {high:g}", f"{low:g} 升到 {high:g}"
+    stated = f"{low:g} to {high:g}", f"从 {low:g} 升到 {high:g}"
     highest = max(found[0], key=lambda pair: pair[1], default=None)
     if highest is None or found[1]:
         verdict = Text(
             f"So it does not explain the report's jump from {stated[0]}.",
-            f"因此它不能解释报告中损失从{stated[1]}的跳变。",
+            f"因此，它不能解释报告中损失{stated[1]}的突变。",
         )
     elif highest[0] <= 2 * low and highest[1] >= 0.75 * high:
         verdict = Text(
             f"So it can explain the report's jump from {stated[0]}: the highest here goes from "
             f"{highest[0]:.2f} to {highest[1]:.2f} ({seen[highest]}).",
-            f"因此它可以解释报告中损失从{stated[1]}的跳变：此处最大的一次从 {highest[0]:.2f} "
+            f"因此，它可以解释报告中损失{stated[1]}的突变：此处最大的一次从 {highest[0]:.2f} "
             f"升到 {highest[1]:.2f}（{seen[highest]}）。",
         )
     else:
@@ -349,7 +364,7 @@ def _on_the_jump(result: WrongGradients) -> Text:
             f"So it can explain a loss that rises late, but not as far as the report's, from "
             f"{stated[0]}: the highest here goes from {highest[0]:.2f} to {highest[1]:.2f} "
             f"({seen[highest]}).",
-            f"因此它可以解释损失的后期上升，但达不到报告中从{stated[1]}的程度：此处最大的一次从 "
+            f"因此，它可以解释损失在后期上升，但达不到报告中{stated[1]}的程度：此处最大的一次从 "
             f"{highest[0]:.2f} 升到 {highest[1]:.2f}。",
         )
     return Text(
@@ -357,9 +372,9 @@ def _on_the_jump(result: WrongGradients) -> Text:
         f"of {len(with_it)} trainings with the wrong sigmoid gradient and in {len(found[1])} of "
         f"{len(without)} with the right one, from the same weights and for as many steps. "
         f"{verdict.en}",
-        "使用 sigmoid 的网络中，损失下降之后又崩溃的："
-        f"错误 sigmoid 梯度的 {len(with_it)} 次训练中有 {len(found[0])} 次，"
-        f"正确梯度的 {len(without)} 次中有 {len(found[1])} 次（初始权重和步数相同）。"
+        "使用 sigmoid 的网络中，损失下降之后又崩溃的情况："
+        f"sigmoid 梯度错误的 {len(with_it)} 次训练中有 {len(found[0])} 次，"
+        f"梯度正确的 {len(without)} 次中有 {len(found[1])} 次（初始权重和步数相同）。"
         f"{verdict.zh}",
     )
 
@@ -376,8 +391,8 @@ def _on_overflows(result: WrongGradients) -> Text:
     return Text(
         f"Overflow in the report's exp(-x): in {counts[0]} of {with_it} trainings with the wrong "
         f"sigmoid gradient, in {counts[1]} of {without} with the right one; {verdict.en}.",
-        f"报告的 exp(-x) 发生溢出：错误 sigmoid 梯度的 {with_it} 次训练中有 {counts[0]} 次，"
-        f"正确梯度的 {without} 次中有 {counts[1]} 次；{verdict.zh}。",
+        f"报告的 exp(-x) 发生溢出：sigmoid 梯度错误的 {with_it} 次训练中有 {counts[0]} 次，"
+        f"梯度正确的 {without} 次中有 {counts[1]} 次；{verdict.zh}。",
     )
 
 
@@ -391,9 +406,9 @@ def _on_sigmoid_everywhere(result: WrongGradients) -> Text:
         f"{result.steps('everywhere'):,} steps at {plan.lr:g}: {right:.2f} % of the test images "
         f"with right gradients and {wrong:.2f} % with the report's three; steps with overflow "
         f"{overflows[0]:,} and {overflows[1]:,}.",
-        f"卷积层之后也使用 sigmoid，初始标准差 {plan.deviation:g}，学习率 {plan.lr:g}，"
-        f"{result.steps('everywhere'):,} 步：梯度正确时测试准确率 {right:.2f} %，使用报告的三个"
-        f"公式时 {wrong:.2f} %；溢出的步数分别为 {overflows[0]:,} 和 {overflows[1]:,}。",
+        f"卷积层之后也使用 sigmoid，初始标准差 {plan.deviation:g}，学习率 {plan.lr:g}，训练 "
+        f"{result.steps('everywhere'):,} 步：梯度正确时测试准确率为 {right:.2f} %，使用报告的三个"
+        f"公式时为 {wrong:.2f} %；溢出的步数分别为 {overflows[0]:,} 和 {overflows[1]:,}。",
     )
 
 
@@ -409,6 +424,6 @@ def _on_convolution(result: WrongGradients) -> Text:
         "Test accuracy with the right / the wrong gradient of the convolution, mean of the seeds: "
         f"{listed}. At most it costs {max(costs):.2f} points: of all weights, only those of the "
         "first convolution get a wrong gradient by it.",
-        f"卷积梯度正确 / 错误时的测试准确率（各种子平均）：{listed}。最多损失 {max(costs):.2f} "
-        "个百分点：所有权重中，只有第一个卷积层的权重因此得到错误的梯度。",
+        f"卷积梯度正确 / 错误时的测试准确率（各种子平均）：{listed}。最多降低 {max(costs):.2f} "
+        "个百分点，因为受影响的只有第一个卷积层的权重。",
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import MOST_COUNT
 from fastcnn.errors import ConfigurationError
 
 #: Types that a command line knows.
@@ -104,6 +105,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
             and (declared.above is None or value > declared.above)
             and (declared.below is None or value < declared.below)
         )
+    if good and kind is int and declared.below is None and name != "seed" and value > MOST_COUNT:
+        good, words = False, f"{words} of at most {MOST_COUNT:,}"
     if not good:
         said = " ".join([words, " and ".join(bounds)]).strip()
         if declared.choices:

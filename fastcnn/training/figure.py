@@ -1,5 +1,6 @@
 """Figures of matplotlib, and the colours of all figures."""
 
+import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +48,14 @@ def _notebook_figure() -> Any:
     """Figures that Jupyter shows, which knows those of pyplot alone."""
     from matplotlib.figure import Figure
 
-    return type("Figure", (Figure,), {"_repr_png_": png})
+    return type("Figure", (Figure,), {"_repr_png_": png, "_repr_html_": _card})
+
+
+def _card(figure: Any) -> str:
+    """A figure as HTML: on a dark page a card, and not a hole."""
+    data = base64.b64encode(png(figure)).decode()
+    style = "background:white;border-radius:6px;box-sizing:border-box;max-width:100%;padding:8px"
+    return f'<img alt="" style="{style}" src="data:image/png;base64,{data}">'
 
 
 def literal(text: str) -> str:

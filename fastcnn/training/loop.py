@@ -409,18 +409,17 @@ class TrainingLoop:
 
     def _record_steps(self, losses: np.ndarray, rates: np.ndarray, norms: np.ndarray) -> None:
         first = self.executor.step - len(losses) + 1
-        for index, (loss, lr) in enumerate(zip(losses, rates, strict=True)):
-            if not np.isfinite(loss) or np.isinf(norms[index]):
-                raise NonFiniteError(self._explain(first + index, loss, lr, norms[index]))
-            self.history.steps.append(
-                StepRecord(
-                    kind="step",
-                    epoch=self.progress.epoch,
-                    step=first + index,
-                    loss=float(loss),
-                    lr=float(lr),
-                )
-            )
+        wrong = np.flatnonzero(~np.isfinite(losses) | np.isinf(norms))
+        good = slice(int(wrong[0]) if wrong.size else len(losses))
+        epoch = self.progress.epoch
+        figures = zip(losses[good].tolist(), rates[good].tolist(), strict=True)
+        self.history.steps.extend(
+            StepRecord(kind="step", epoch=epoch, step=step, loss=loss, lr=lr)
+            for step, (loss, lr) in enumerate(figures, first)
+        )
+        if wrong.size:
+            at = good.stop
+            raise NonFiniteError(self._explain(first + at, losses[at], rates[at], norms[at]))
 
     def _explain(self, step: int, loss: float, lr: float, norm: float) -> str:
         before = f"{self.history.steps[-1]['loss']:.4g}" if self.history.steps else "none"

@@ -111,7 +111,7 @@ def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
         if accuracy is not None:
             number += f"{'' if crowded else ','} {_as_wide(100 * accuracy, 2, 5)} %"
         words.append(number)
-    start = f"epoch {epoch['epoch']}/{epochs}  "
+    start = f"epoch {epoch['epoch']:>{len(str(epochs))}}/{epochs}  "
     line = start + "  ".join(words)
     line = line if crowded else f"{line}  {epoch['seconds']:.2f} s"
     measured = [(name, values) for name, _, _ in parts[1:] if (values := metrics_of(epoch, name))]

@@ -6,7 +6,9 @@ from threading import Thread
 import numpy as np
 
 import fastcnn
-from fastcnn.backends.im2col.memory import LARGE, LINE, Memory, empty, empty_like, recycling
+from fastcnn.backends import im2col
+from fastcnn.backends.alignment import LINE
+from fastcnn.backends.im2col.memory import LARGE, Memory, empty, empty_like, recycling
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.optim import SGD
@@ -70,3 +72,19 @@ def test_steps_do_not_change_gradients_that_are_kept() -> None:
     kept = gradient.copy()
     executor.gradient(ArrayDataset(x[::-1].copy(), y), order)
     assert (gradient == kept).all()
+
+
+def test_sums_take_memory_of_earlier_ones_and_gradients_none() -> None:
+    x = np.ones((2, 8, 64, 64), np.float32).swapaxes(0, 1)
+    with recycling(Memory()):
+        for function in (im2col.add, im2col.subtract):
+            first = function(x, x)
+            place, strides = first.ctypes.data, first.strides
+            del first
+            second = function(x, x)
+            assert (second.ctypes.data, second.strides) == (place, strides) == (place, x.strides)
+            del second
+        assert all(grad is x for grad in im2col.add_backward(x, x, x))
+        grad, other = im2col.subtract_backward(x, x, x)
+        assert grad is x
+        assert np.array_equal(other, -x)

@@ -7,6 +7,7 @@ import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.input_lanes import rows
+from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
@@ -74,7 +75,7 @@ def test_they_are_used_where_channels_fill_vectors() -> None:
     names = {
         name.partition(":")[0]
         for name, kernel in zip(program.names, program.rows[:, L.KERNEL].tolist(), strict=True)
-        if kernel == L.K_INPUT_LANES_GRADIENT
+        if kernel == K_GRADIENT
     }
     assert names == {"2", "6"}
 

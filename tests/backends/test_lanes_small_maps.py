@@ -6,12 +6,13 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.direct_batch import records
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.execution.workers import workers
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from tests.backends.one_step import take_step
 
-KERNELS = {L.K_DIRECT_BATCH, L.K_DIRECT_BATCH_TURN, L.K_DIRECT_BATCH_GRADIENT}
+KERNELS = {records.K_PRODUCT, records.K_TURN, records.K_GRADIENT}
 
 
 @pytest.mark.parametrize(

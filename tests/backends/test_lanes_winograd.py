@@ -602,6 +602,33 @@ def test_both_ways_on_any_threads(size: int, batch: int, convolution: str) -> No
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize(("size", "batch"), [(4, 33), (9, 70), (13, 1)])
+def test_gradients_of_many_channels_are_summed_over_the_batch(size: int, batch: int) -> None:
+    """Sums over taps to float32's roundings, in several strips of tiles; the same bits always."""
+    generator = np.random.default_rng(5)
+    x = generator.standard_normal((batch, 16, size, size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(16, 80, 3, padding=1, seed=0), fastcnn.Tanh(),
+            Conv2d(80, 48, 3, padding=(2, 0), seed=1), fastcnn.Tanh(), Flatten(),
+            Linear(48 * (size + 2) * (size - 2), 5, seed=2), input_shape=(16, size, size),
+        )  # fmt: skip
+        with forced(name):
+            program = fastcnn.plan(model, batch, threads=threads)
+        named = [program.kernel(row) for row in range(len(program.rows))]
+        batched = name != "direct"
+        assert named.count("Winograd 2-D gradient") == 2 * batched
+        assert "sum of kernels over blocks" not in named
+        take_step(model, x, y, name, threads)
+        found[name, threads] = model.parameter_vector.copy()
+    first = found["winograd2d_batch", 1]
+    np.testing.assert_allclose(first, found["direct", 1], atol=5e-6 * abs(first).max())
+    for threads in (2, 3):
+        np.testing.assert_array_equal(first, found["winograd2d_batch", threads])
+
+
 def test_weights_of_many_channels_are_read_once() -> None:
     """Where transformed weights are larger than the cache, rows take the whole batch."""
     model = Sequential(Conv2d(256, 256, 3, padding=1, seed=0), input_shape=(256, 4, 4))

@@ -2,10 +2,15 @@
 
 import time
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from bench import sessions
+import fastcnn
+from bench import callers, sessions
+from fastcnn.benchmark.records import Records
+from fastcnn.execution.session import InferenceSession
 
 
 def test_the_shortest_call_of_each_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,3 +30,33 @@ def test_the_shortest_call_of_each_counts(monkeypatch: pytest.MonkeyPatch) -> No
     found = sessions.shortest(runs, 1.0, lambda: now[0])
     assert found == pytest.approx([0.2, 0.6])
     assert order == ["rest", *"aaaa", "rest", *"bbbb"]
+
+
+def test_several_callers_are_measured_next_to_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(callers, "ROUNDS", 1)
+    monkeypatch.setattr(callers, "TURN", 0.01)
+    monkeypatch.setattr(callers, "rest", lambda most: None)
+    (record,) = callers.measure(["lenet5"], [64], 1, 3)
+    assert (record["network"], record["batch"], record["callers"]) == ("lenet5", 64, 3)
+    assert record["alone"] > 0
+    assert record["together"] > 0
+    assert 0 <= record["fewest"] <= 1
+    answers = iter(range(10**9))
+    monkeypatch.setattr(InferenceSession, "logits", lambda self, x: next(answers))
+    session = fastcnn.session(fastcnn.models.report_cnn(seed=0))
+    with pytest.raises(AssertionError, match="other answers"):
+        callers.rate(session, np.zeros((1, 1, 28, 28), np.float32), 2)
+
+
+def test_the_page_says_what_callers_reached(tmp_path: Path) -> None:
+    page = (callers.BEGIN, "old", callers.END)
+    assert "old" not in callers.with_callers("\n".join(page), tmp_path)
+    place = {"network": "lenet5", "batch": 8, "threads": 2, "callers": 8}
+    rates = {"alone": 34_000.0, "together": 35_700.0, "fewest": 0.9}
+    Records("callers", "the command", [place | rates]).write(tmp_path)
+    made = callers.with_callers("\n".join(page), tmp_path)
+    assert "| lenet5 | 8 | 34,000 | 35,700 | 1.05 |" in made
+    assert "2 threads, of one Python thread and of 8" in made
+    assert "the command" in made
+    with pytest.raises(ValueError, match=r"docs/inference.md needs the lines"):
+        callers.with_callers("", tmp_path)

@@ -1,9 +1,28 @@
 """``fastcnn profile`` and ``fastcnn bench`` as a user runs them."""
 
 import json
+from functools import partial
 from pathlib import Path
 
+import pytest
+
+from fastcnn.benchmark import ladder, profile
+from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.peaks import measure_peaks
 from tests.command import fastcnn
+
+
+@pytest.fixture(autouse=True)
+def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time is tested: nobody rests, and the machine's peaks are measured for a moment."""
+    monkeypatch.setitem(measure.__kwdefaults__, "pause", 0.0)
+    moment = partial(measure_peaks, rounds=1, seconds=1e-3, memory_limit=8 << 20)
+    monkeypatch.setattr(profile, "measure_peaks", moment)
+    monkeypatch.setattr(
+        ladder,
+        "measured_flops",
+        lambda threads: {count: peak.flops for count, peak in moment(threads).items()},
+    )
 
 
 def test_profile(tmp_path: Path) -> None:

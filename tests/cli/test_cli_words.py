@@ -166,7 +166,7 @@ def test_control_c_says_what_a_study_has(tmp_path: Path) -> None:
         going.send_signal(signal.SIGINT)
         _, errors = going.communicate(timeout=60)
     assert going.returncode == 130
-    assert "index.html has 0 of 2 experiments; without it: wrong_gradients, gallery" in errors
+    assert "index.html has 0 of 2 experiments; not run: wrong_gradients, gallery" in errors
 
 
 def test_estimators_say_nothing_unless_asked(

@@ -1,36 +1,28 @@
 """The cells of the notebooks run from top to bottom, and no output is kept in the files."""
 
-import ast
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from notebook_cells import cells, run_cell
 
-FOLDER = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+FOLDER = DOCS / "notebooks"
+
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
-def cells(path: Path) -> list[dict[str, Any]]:
-    return json.loads(path.read_text(encoding="utf-8"))["cells"]
-
-
-def run_cells(path: Path) -> dict[str, Any]:
-    """Run the code, and show the value of a cell's last line as Jupyter would."""
+def run_cells(path: Path) -> None:
+    """Run the code, and check that the value of a cell's last line can be shown."""
     names: dict[str, Any] = {"__name__": "__main__"}
-    for place, cell in enumerate(cells(path)):
-        if cell["cell_type"] != "code":
+    for place, (kind, source) in enumerate(cells(path.read_text(encoding="utf-8"))):
+        if kind != "code":
             continue
-        tree = ast.parse("".join(cell["source"]))
-        where = f"{path.name}, cell {place}"
-        last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
-        exec(compile(tree, where, "exec"), names)
-        if isinstance(last, ast.Expr):
-            shown = eval(compile(ast.Expression(last.value), where, "eval"), names)
-            assert len(repr(shown)) < 1000 or hasattr(shown, "_repr_html_"), "longer than a cell"
-            if type(shown).__name__ == "Figure":
-                assert hasattr(shown, "_repr_png_"), "Jupyter shows the words of this figure"
-    return names
+        shown = run_cell(source, names, f"{path.name}, cell {place}").value
+        assert len(repr(shown)) < 1000 or hasattr(shown, "_repr_html_"), "longer than a cell"
+        if type(shown).__name__ == "Figure":
+            assert hasattr(shown, "_repr_png_"), "Jupyter shows the words of this figure"
 
 
 @pytest.mark.usefixtures("own_kernels")
@@ -38,16 +30,17 @@ def run_cells(path: Path) -> dict[str, Any]:
 def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
-    names = run_cells(path)
-    if "plt" in names:
-        names["plt"].close("all")
+    run_cells(path)
 
 
 def test_notebooks_are_whole_and_named() -> None:
-    page = (FOLDER.parent / "tutorial.md").read_text(encoding="utf-8")
+    page, index = (
+        (DOCS / name).read_text(encoding="utf-8") for name in ("tutorial.md", "index.md")
+    )
     assert len(NOTEBOOKS) >= 5
     for path in NOTEBOOKS:
         assert f"`{path.name}`" in page
+        assert f"notebooks/{path.stem}\n" in index
         content = json.loads(path.read_text(encoding="utf-8"))
         assert content["nbformat"] == 4
         for cell in content["cells"]:

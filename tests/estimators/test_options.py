@@ -242,3 +242,20 @@ def test_features_of_a_trained_model() -> None:
 def test_features_that_there_are_not(transformer: Any, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         transformer.fit(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"early_stopping": "False"}, "CNNClassifier: early_stopping must be True or False"),
+        ({"early_stopping": np.zeros(0)}, "early_stopping must be True or False"),
+        ({"callbacks": 5}, "callbacks must be a list of callbacks or None, got 5"),
+        ({"architecture": ["lenet5"]}, r"architecture must be a name, a Model.*\['lenet5'\]"),
+        ({"architecture": int}, "architecture must be a name, a Model"),
+        ({"layout": 3}, "layout must be NCHW or NHWC, got 3"),
+    ],
+)
+def test_options_of_the_wrong_kind(options: dict[str, Any], message: str) -> None:
+    x, y = np.random.default_rng(0).random((12, 1, 6, 6)), np.arange(12) % 3
+    with pytest.raises(ConfigurationError, match=message):
+        CNNClassifier(epochs=1, **options).fit(x, y)

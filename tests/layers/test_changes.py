@@ -365,3 +365,15 @@ def test_every_argument_of_pooling_and_transposed_convolution_can_be_set() -> No
         setattr(layer, name, value)
         wanted = predict_logits(copy.deepcopy(model), X, backend="reference")
         assert model.logits(X) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_parameters_begin_with_a_line_of_the_cache() -> None:
+    """Also those of a copy, whose memory numpy places."""
+    models = [Sequential(Linear(3, size, seed=0), input_shape=(3,)) for size in range(1, 9)]
+    models += [copy.deepcopy(model) for model in models]
+    models += [pickle.loads(pickle.dumps(model)) for model in models]
+    for model in models:
+        before = {key: value.copy() for key, value in model.state_dict().items()}
+        assert model.parameter_vector.ctypes.data % 64 == 0
+        for key, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, before[key])

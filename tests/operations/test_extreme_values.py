@@ -5,16 +5,29 @@ pixels, so on the engine an infinity reaches all outputs of its tile; convolutio
 compared on the other backends alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastcnn
 from fastcnn import functional as F
 from fastcnn.backends import BACKENDS
 from fastcnn.backends import im2col as im2col_backend
 from fastcnn.execution.passes import forward
-from fastcnn.layers import BatchNorm2d, Sequential
+from fastcnn.layers import (
+    BatchNorm2d,
+    Flatten,
+    GroupNorm,
+    InstanceNorm2d,
+    Layer,
+    LayerNorm,
+    LayerNorm2d,
+    Linear,
+    RMSNorm,
+    Sequential,
+)
 from tests.operations.calls import CALLS, ELEMENTWISE, ROUNDED, SETS, SHAPE, Call, torch_function
 from tests.operations.conftest import random_array
 
@@ -169,3 +182,80 @@ def test_a_small_eps_counts() -> None:
         one = np.zeros(1, np.float32)
         y = F.batch_norm(x, one, one, eps=1e-60, backend=backend)
         assert np.isfinite(y).all(), backend
+
+
+NORMS: dict[str, Callable[[float], Layer]] = {
+    "layer": lambda eps: LayerNorm((8, 5, 5), eps),
+    "layer2d": lambda eps: LayerNorm2d(8, eps),
+    "group": lambda eps: GroupNorm(4, 8, eps),
+    "instance": lambda eps: InstanceNorm2d(7, eps, affine=True),
+    "rms": lambda eps: RMSNorm((8, 5, 5), eps),
+    "batch": lambda eps: BatchNorm2d(8, eps),
+    "batch alone": lambda eps: BatchNorm2d(8, eps, track_running_stats=False),
+}
+
+
+def _overflowing(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Finite inputs, of which squares, sums or differences are not."""
+    drawn = random_array(shape)
+    one, whole = drawn.copy(), drawn.copy()
+    one[3, 1, 2, 2], whole[17] = 3e38, 3e38 * np.sign(whole[17])
+    return {
+        "random": np.clip(1e38 * drawn, -3e38, 3e38),
+        "both ends": 3e38 * np.sign(drawn),
+        "few at an end": np.where(drawn > 1.0, 3e38, -3e38),
+        "one value": one,
+        "one sample": whole,
+        "constant": np.full(shape, 3.3e38),
+        "not near the end": 1e30 * drawn,
+        "zero": np.zeros(shape),
+    }
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("eps", [1e-5, 1e-50])
+def test_variances_that_overflow(norm: str, eps: float) -> None:
+    """What is finite stays so: a variance beyond float32 is infinite, the normalised value is 0."""
+    shape = (7 if norm == "instance" else 8, 5, 5)
+    labels = np.arange(20) % 3
+    for name, x in _overflowing((20, *shape)).items():
+        model = Sequential(
+            NORMS[norm](eps), Flatten(), Linear(25 * shape[0], 3, seed=0), input_shape=shape
+        )
+        made: dict[str, list[np.ndarray]] = {}
+        with np.errstate(all="ignore"):
+            for backend in BACKENDS:
+                loss, gradients = fastcnn.gradients(
+                    model, x.astype(np.float32), labels, backend=backend, training=True
+                )
+                made[backend] = [np.float64(loss), *gradients.values()]
+        for backend in ("im2col", "lanes"):
+            for actual, expected in zip(made[backend], made["reference"], strict=True):
+                _near(np.asarray(actual), np.asarray(expected), "float32", f"{backend}, {name}")
+        assert all(np.isfinite(each).all() for each in made["reference"]), name
+
+
+@pytest.mark.parametrize("norm", [name for name in NORMS if name != "batch alone"])
+@pytest.mark.parametrize("count", [1, 3, 20])
+def test_a_session_where_variances_overflow(norm: str, count: int) -> None:
+    """A channel in each lane, too."""
+    shape = (7 if norm == "instance" else 8, 5, 5)
+    model = Sequential(NORMS[norm](1e-50), input_shape=shape)
+    session = fastcnn.session(model)
+    for name, x in _overflowing((20, *shape)).items():
+        x = x[-count:].astype(np.float32)
+        with np.errstate(all="ignore"):
+            expected = model.logits(x, backend="reference")
+            _near(session.logits(x), expected, "float32", name)
+        x[0, 0, 0, 0] = np.inf if norm == "layer" else np.nan
+        with np.errstate(all="ignore"):
+            expected = model.logits(x, backend="reference")
+            _near(session.logits(x), expected, "float32", f"{name}, not finite")
+
+
+def test_a_large_mean_does_not_cancel() -> None:
+    """A channel of one value is 0 after normalisation, however large that value is."""
+    x = np.full((20, 2, 5, 5), 1e8, np.float32)
+    model = Sequential(BatchNorm2d(2, track_running_stats=False), input_shape=(2, 5, 5))
+    for backend in BACKENDS:
+        np.testing.assert_array_equal(model.logits(x, backend=backend), 0)

@@ -135,3 +135,13 @@ def test_losses_can_be_called(backend: str) -> None:
         fastcnn.MSELoss()(output, values[:, :2], backend=backend)
     with pytest.raises(DataError, match=r"classes must lie in 0..2"):
         fastcnn.CrossEntropyLoss()(output, classes + 5, backend=backend)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_number_a_sample(backend: str) -> None:
+    """Predictions of shape (N,), too."""
+    prediction, target = np.array([1.0, 4.0]), [2, 2]
+    assert F.mse(prediction, target, backend=backend) == 2.5
+    gradient = F.mse_backward(1.0, prediction, target, backend=backend)
+    np.testing.assert_array_equal(gradient, [-1.0, 2.0])
+    assert F.mse(prediction, target, sample_weight=[3, 1], backend=backend) == 1.75

@@ -13,7 +13,11 @@ from tests.browser import CHROMIUM, Browser
 
 def section() -> Section:
     title = Text("Learning", "学习")
-    table = Table((Text("seed", "种子"), Text("right", "正确")), [("0", "98 %")], Text("A", "甲"))
+    table = Table(
+        (Text("seed", "种子"), Text("right", "正确")),
+        [("0", Text("98 %, all", "98 %, 全部"))],
+        Text("A", "甲"),
+    )
     figure = Figure("line", lambda: new_figure(6.0, 3.0), Text("A line", "一条线"))
     return Section("learning", title, [Text("It learns.", "它学会了。")], [table], [figure])
 
@@ -33,10 +37,11 @@ def test_one_language_is_shown_at_a_time(tmp_path: Path) -> None:
         assert not any("\u4e00" <= letter <= "\u9fff" for letter in text.replace("中文", ""))
         browser.evaluate("document.getElementById('language').click()")
         text = browser.evaluate("document.body.innerText")
-        for words in ("它学会了。", "学习", "种子", "一条线", "今天制作。"):
+        for words in ("它学会了。", "学习", "种子", "98%\uff0c全部", "一条线", "今天制作。"):
             assert words in text
         assert "learns" not in text
         assert browser.evaluate("document.documentElement.lang") == "zh"
+        assert "复现" in browser.evaluate("document.title")
         browser.screenshot(tmp_path / "phone.png", 390, dark=True)
         assert browser.evaluate("document.documentElement.scrollWidth") <= 390
         assert browser.problems() == []

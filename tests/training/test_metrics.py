@@ -289,7 +289,7 @@ def test_progress_shows_them() -> None:
         "validation_size_mae": None,
     }
     first, second = describe_epoch(epoch, 10).split("\n")
-    assert first.startswith("epoch 3/10  train loss 0.5000, 90.00 %")
+    assert first.startswith("epoch  3/10  train loss 0.5000, 90.00 %")
     assert second.split() == ["valid", "f1", "0.7500", "size_mae", "none"]
     assert max(len(first), len(second)) <= 80
     assert "validation_f1=0.7500" in repr(History([EpochRecord(epoch)]))

@@ -240,3 +240,16 @@ def test_a_search_refuses_wrong_settings_before_it_runs() -> None:
         sweep(train, TreeParzen({"learning": [0.1]}, 3))
     with pytest.raises(ConfigurationError, match="at least 1"):
         TreeParzen({"lr": [0.1]}, 0)
+
+
+def test_errors_within_a_decade_have_plain_ticks() -> None:
+    trials = [
+        Trial(number, {"lr": lr}, Recipe(), [{"validation_accuracy": accuracy}], "finished")
+        for number, (lr, accuracy) in enumerate([(0.01, 0.995), (0.03, 0.9933)])
+    ]
+    figure = sweep_figure(trials, ["lr"], "validation_accuracy")
+    figure.canvas.draw()
+    labels = figure.axes[0].get_yticklabels(which="both")
+    texts = [label.get_text() for label in labels]
+    assert "0.6" in texts
+    assert not any("times" in text for text in texts)

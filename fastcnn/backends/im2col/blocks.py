@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.im2col.columns import Window
 from fastcnn.backends.im2col.kernels import over_blocks, scatter_blocks
-from fastcnn.backends.im2col.memory import aligned, empty
+from fastcnn.backends.im2col.memory import empty
 from fastcnn.codegen.simd import LANES
 
 #: Bytes of a block: it leaves room in the second-level cache for what is multiplied with it.
@@ -149,6 +150,6 @@ def _buffer(name: str, size: int) -> Any:
     """Floats of this thread, the same memory at each call: new memory costs its first touch."""
     held = getattr(_memory, name, None)
     if held is None or held.size < size:
-        held = aligned(4 * size).view(np.float32)
+        held = aligned(size, np.float32, np.empty)
         setattr(_memory, name, held)
     return held[:size]

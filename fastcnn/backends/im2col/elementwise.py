@@ -1,5 +1,6 @@
 """Element-wise operations: their formulas over whole arrays."""
 
+import math
 from functools import partial
 from typing import Any
 
@@ -85,7 +86,7 @@ def _loss_numbers(
     record: ElementwiseLoss, prediction: np.ndarray, arguments: dict[str, Any]
 ) -> list[Any]:
     """Those by channel as an array that fits the prediction, and the others."""
-    by_channel = record.channel_numbers(arguments, prediction.shape[1])
+    by_channel = record.channel_numbers(arguments, math.prod(prediction.shape[1:2]))
     trailing = (1,) * (prediction.ndim - 2)
     first = [np.array(by_channel, prediction.dtype).reshape(-1, *trailing)] if by_channel else []
     return [*first, *record.numbers(arguments)]

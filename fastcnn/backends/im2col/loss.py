@@ -49,15 +49,17 @@ class _Terms:
 
     def pick(self, values: np.ndarray) -> np.ndarray:
         """The value of the target's class in each column of ``values``, shape (N, K, P)."""
-        assert self.classes is not None
-        return np.take_along_axis(values, self.classes[:, None], axis=1)[:, 0]
+        return values[self._places()]
 
     def add(self, values: np.ndarray, more: np.ndarray) -> None:
         """Add to those of the targets' classes, in place."""
+        values[self._places()] += more.astype(values.dtype)
+
+    def _places(self) -> tuple[np.ndarray, ...]:
+        """Where the targets' classes are."""
         assert self.classes is not None
-        there = self.classes[:, None]
-        new = np.take_along_axis(values, there, axis=1) + more[:, None].astype(values.dtype)
-        np.put_along_axis(values, there, new, axis=1)
+        count, pixels = self.classes.shape
+        return np.arange(count)[:, None], self.classes, np.arange(pixels)
 
     def sum(self, losses: np.ndarray) -> float:
         """Sum of the losses of all targets; those that weigh nothing may be anything."""

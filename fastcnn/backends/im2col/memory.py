@@ -5,19 +5,20 @@ large arrays take memory that earlier ones had, as soon as nothing refers to tho
 """
 
 import math
-import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned
+
 #: Bytes from which on an array is worth the search.
 LARGE = 1 << 16
-#: Bytes of a cache line.
-LINE = 64
 
 
 class Memory:
@@ -25,7 +26,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[_Block]] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def take(self, size: int) -> np.ndarray:
         """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""
@@ -34,15 +35,8 @@ class Memory:
             for block in blocks:
                 if block.user() is None:
                     return block.array()
-            blocks.append(_Block(aligned(size)))
+            blocks.append(_Block(aligned(size, np.uint8, np.empty)))
             return blocks[-1].array()
-
-
-def aligned(size: int) -> np.ndarray:
-    """Bytes from the beginning of a cache line: a vector across two lines takes twice as long."""
-    made = np.empty(size + LINE, np.uint8)
-    first = -made.ctypes.data % LINE
-    return made[first : first + size]
 
 
 class _Block:
@@ -85,6 +79,8 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def empty_like(x: np.ndarray) -> np.ndarray:
     """``np.empty_like(x)``: axes are in memory in the same order."""
+    if x.flags.c_contiguous:
+        return empty(x.shape, x.dtype)
     return empty_in_order(x, stored_order(x))
 
 
@@ -101,11 +97,16 @@ def zeros_like(x: np.ndarray) -> np.ndarray:
     return made
 
 
-def stored_order(x: np.ndarray) -> list[int]:
+def stored_order(x: np.ndarray) -> tuple[int, ...]:
     """Axes from the one with the largest step in memory to that with the smallest."""
     if x.flags.c_contiguous:
-        return list(range(x.ndim))
-    return sorted(range(x.ndim), key=lambda axis: -x.strides[axis])
+        return tuple(range(x.ndim))
+    return _by_steps(x.strides)
+
+
+@lru_cache(maxsize=256)
+def _by_steps(steps: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(steps)), key=lambda axis: -steps[axis]))
 
 
 def flat(x: np.ndarray, order: Sequence[int]) -> np.ndarray:

@@ -53,6 +53,7 @@ def batch_norm(
     """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
+    mean = _centre(mean, variance)
     if _is_compiled(x):
         added = np.zeros_like(mean) if bias is None else bias
         return _in_one_pass(norm_loops.normalise, x, mean, _scale(weight, variance, eps), added)
@@ -67,7 +68,7 @@ def gradient_sums(
     grad_output: np.ndarray, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
-    axes, count = _axes(x), x.size // x.shape[1]
+    axes, count, mean = _axes(x), x.size // x.shape[1], _centre(mean, variance)
     if _is_compiled(x):
         order, numbers = _runs(x)
         sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
@@ -99,18 +100,21 @@ def batch_norm_backward(
     variance: np.ndarray | None,
     eps: float,
     gradient_means: tuple[np.ndarray, np.ndarray] | None = None,
+    sums: tuple[int, np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
     ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
     variance do not come from ``x``, both means are left out. For a part of a batch they come
-    from the whole batch, and so do ``gradient_means``, those of dy z and of dy.
+    from the whole batch, and so do ``gradient_means``, those of dy z and of dy; ``sums`` are the
+    part's :func:`gradient_sums`, if they are known.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
-    count, *sums = gradient_sums(grad_output, x, mean, variance, eps)
-    grad_weight, grad_bias = (each.astype(x.dtype) for each in sums)
+    mean = _centre(mean, variance)
+    count, *totals = sums or gradient_sums(grad_output, x, mean, variance, eps)
+    grad_weight, grad_bias = (each.astype(x.dtype) for each in totals)
     if of_batch:
         gradient_means = (grad_weight / count, grad_bias / count)
     scale = _scale(weight, variance, eps)
@@ -157,6 +161,14 @@ def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: floa
     z = np.subtract(x, _by_channel(mean, x), out=empty_like(x))
     z *= _by_channel(_scale(None, variance, eps), x)
     return z
+
+
+def _centre(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """What is taken from a channel: its mean, but 0 where its variance overflowed.
+
+    The normalised value is 0 there. Deviations may overflow, too, and infinity times 0 is not 0.
+    """
+    return np.where(np.isinf(variance), mean.dtype.type(0), mean)
 
 
 def _axes(x: np.ndarray) -> tuple[int, ...]:

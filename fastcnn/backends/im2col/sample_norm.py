@@ -61,7 +61,11 @@ def _deviations(
     axes = tuple(axis + 1 for axis in sets.axes)
     variance = np.square(deviations).mean(axis=axes, keepdims=True, dtype=np.float64)
     # In float64: in float32 a small eps would be 0.
-    return deviations, (1.0 / np.sqrt(variance + eps)).astype(x.dtype)
+    inverse = (1.0 / np.sqrt(variance + eps)).astype(x.dtype)
+    if not inverse.all():
+        # A variance overflowed. Deviations may have, too, and infinity times 0 is not 0.
+        np.copyto(deviations, 0, where=(inverse == 0) & np.isfinite(values))
+    return deviations, inverse
 
 
 def _mean(values: np.ndarray, sets: Sets) -> np.ndarray:

@@ -1,32 +1,13 @@
 """All kernels, and what they are compiled from."""
 
 from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
-from fastcnn.backends.lanes.convolution.channels import records as _channels
-from fastcnn.backends.lanes.convolution.depthwise import records as _depthwise
-from fastcnn.backends.lanes.convolution.direct import records as _direct
-from fastcnn.backends.lanes.convolution.direct_batch import records as _direct_batch
-from fastcnn.backends.lanes.convolution.input_lanes import records as _input_lanes
-from fastcnn.backends.lanes.convolution.winograd1d import records as _winograd1d
-from fastcnn.backends.lanes.convolution.winograd2d import records as _winograd2d
-from fastcnn.backends.lanes.convolution.winograd2d_batch import records as _winograd2d_batch
-from fastcnn.backends.lanes.kernels import (
-    channel_maps,
-    constraints,
-    elements,
-    inputs,
-    join,
-    linear,
-    local_response,
-    losses,
-    norm,
-    outputs,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-)
+from fastcnn.backends.lanes import kernels
+from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS
+from fastcnn.backends.lanes.convolution.channels import records as _channels  # noqa: F401
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
@@ -46,31 +27,12 @@ from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.operations import OPERATIONS, Elementwise, own
 from fastcnn.operations.losses import LOSSES
 
-#: Whose records are in KERNELS.
-FAMILIES = (
-    _channels,
-    _depthwise,
-    _direct,
-    _direct_batch,
-    _input_lanes,
-    _winograd1d,
-    _winograd2d,
-    _winograd2d_batch,
-    channel_maps,
-    constraints,
-    elements,
-    inputs,
-    join,
-    linear,
-    local_response,
-    losses,
-    norm,
-    outputs,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-)
+ROOM = "fastcnn.backends.lanes"
+# Files of kernels are known by being in their folder, algorithms by being in their list.
+for _file in iter_modules(kernels.__path__):
+    import_module(f"{ROOM}.kernels.{_file.name}")
+for _algorithm in ALGORITHMS:
+    import_module(f"{ROOM}.convolution.{_algorithm.name}.records")
 
 #: The updates of the package's optimisers, by name.
 UPDATE_KERNELS = {
@@ -104,18 +66,24 @@ def kernel_source(key: int | str) -> Source:
     """What a kernel is compiled from, by its number, or the name of an update."""
     if isinstance(key, int):
         kernel = KERNELS[key]
-        function, fixed = kernel.function, dict(kernel.fixed)
-        if key >= L.FIRST_FORMULA:
-            entry = kernel_entry(f"fastcnn_{kernel.symbol}", function, fixed)
-            return Source(function, entry, kernel.origin)
-        symbol = "_".join([function.__name__, *(n for n, value in fixed.items() if value)])
-    elif key in own.UPDATES:
+        fixed = dict(kernel.fixed)
+        names = [kernel.function.__name__, *(name for name, value in fixed.items() if value)]
+        symbol = "fastcnn_" + (kernel.symbol or "_".join(names))
+        # Another process may have another number for it.
+        origin = (__name__, "symbol_source", [symbol])
+        entry = kernel_entry(symbol, kernel.function, fixed)
+        return Source(kernel.function, entry, kernel.origin if key >= L.FIRST_FORMULA else origin)
+    if key in own.UPDATES:
         return own_update(own.UPDATES[key])
-    else:
-        function = gradient_squares if key == SQUARES else UPDATE_KERNELS[key].function
-        fixed, symbol = {}, f"update_{key}"
-    origin = (__name__, "kernel_source", [key])
-    return Source(function, kernel_entry(f"fastcnn_{symbol}", function, fixed), origin)
+    function = gradient_squares if key == SQUARES else UPDATE_KERNELS[key].function
+    entry = kernel_entry(f"fastcnn_update_{key}", function, {})
+    return Source(function, entry, (__name__, "kernel_source", [key]))
+
+
+def symbol_source(symbol: str) -> Source:
+    """What the kernel of a symbol is compiled from, for another process."""
+    sources = (kernel_source(number) for number in KERNELS)
+    return next(source for source in sources if source.name == symbol)
 
 
 def all_sources() -> list[Source]:

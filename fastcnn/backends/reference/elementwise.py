@@ -1,5 +1,6 @@
 """Element-wise operations: their formulas, one element at a time."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -104,7 +105,7 @@ def _loss_terms(
 ) -> Iterator[tuple[tuple[int, ...], float, list[float]]]:
     """Each element that counts: its index, its share of the loss, and the formula's numbers."""
     weights = np.ones(len(prediction)) if sample_weight is None else sample_weight
-    by_channel = record.channel_numbers(arguments, prediction.shape[1])
+    by_channel = record.channel_numbers(arguments, math.prod(prediction.shape[1:2]))
     numbers = record.numbers(arguments)
 
     def weight_of(index: tuple[int, ...]) -> float:

@@ -10,8 +10,8 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.planning.buffers import Buffer
-from fastcnn.backends.lanes.planning.planner import Planner
 
 _ROWS = {found.name: import_module(f"{__package__}.{found.name}.rows") for found in ALGORITHMS}
 
@@ -20,18 +20,9 @@ def _rows(g: ConvGeometry, part: Part) -> Any:
     return _ROWS[algorithm(g, part).name]
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool = False,
-    **columns: int,
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool = False, **columns: int) -> None:
     """Add the rows of a convolution of X into Y, with the columns of what is fused to it."""
-    _rows(g, Part.PRODUCT).product(planner, name, g, weight, x, y, pooled, columns)
+    _rows(task.g, Part.PRODUCT).product(task, x, y, pooled, columns)
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
@@ -40,17 +31,9 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     return of_algorithm(g, pooled) if of_algorithm else []
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    **columns: int,
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, **columns: int) -> None:
     """Add the rows that carry a convolution's output side back to its input side."""
-    _rows(g, Part.TRANSPOSE).transpose(planner, name, g, weight, grad, grad_x, columns)
+    _rows(task.g, Part.TRANSPOSE).transpose(task, grad, grad_x, columns)
 
 
 def are_made_together(g: ConvGeometry) -> bool:
@@ -58,18 +41,9 @@ def are_made_together(g: ConvGeometry) -> bool:
     return hasattr(_rows(g, Part.TRANSPOSE), "gradients")
 
 
-def gradients(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    grad: Buffer,
-    grad_x: Buffer | None,
-    **columns: int,
-) -> None:
+def gradients(task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, **columns: int) -> None:
     """Add that row; ``columns`` address each block's share of the parameters' gradients."""
-    _rows(g, Part.TRANSPOSE).gradients(planner, name, g, weight, x, grad, grad_x, columns)
+    _rows(task.g, Part.TRANSPOSE).gradients(task, x, grad, grad_x, columns)
 
 
 def sums_own_gradient(g: ConvGeometry) -> bool:
@@ -82,17 +56,9 @@ def sums_biases(g: ConvGeometry) -> bool:
     return algorithm(g, Part.GRADIENT).sums_biases
 
 
-def summed_weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    grad: Buffer,
-    **biases: int,
-) -> None:
+def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **biases: int) -> None:
     """Add the rows of such a gradient, its sum over blocks among them.
 
     ``biases`` address as M each block's sums of the output's gradient, where these are to be made.
     """
-    _rows(g, Part.GRADIENT).weight_gradient(planner, name, g, weight, x, grad, **biases)
+    _rows(task.g, Part.GRADIENT).weight_gradient(task, x, grad, **biases)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
-from fastcnn.codegen.emitter import Emitter
+from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
     LANES,
     constant,
@@ -79,15 +79,22 @@ def load_pixels(
     ]
 
 
-def ask_for_pixels(
-    at: Emitter, sides: Sequence[range], X: Any, x0: Any, xrow: Any, ahead: Any
-) -> None:
+def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> None:
     """Prefetch some rows and columns of a map ``ahead`` floats further."""
     rows, columns = sides
     for i in rows:
         for j in columns:
             place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
             emit_prefetch(at.builder, at.pointer(X, place), level=3)
+
+
+@tile(2)
+def ask_tile(at: Emitter, side: int, write: int, X: Any, x0: Any, xrow: Any) -> None:
+    """Prefetch square tiles of a map into the second-level cache, or to be written."""
+    for i in range(side):
+        for j in range(side):
+            place = at.offset(at.offset(x0, i, xrow), j, LANES)
+            emit_prefetch(at.builder, at.pointer(X, place), write=bool(write))
 
 
 def store_all(at: Emitter, values: list[Any], Y: Any, y0: Any, step: Any) -> None:

@@ -10,40 +10,13 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CENTRED,
-    CHANNELS,
-    GROUPS,
-    IN,
-    LOGARITHM,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    SCALE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.local_response import inverse_power
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, sqrt
 
 LANES = simd.LANES
+INFINITE = np.float32(np.inf)
 #: Numbers of an entry of a table of runs.
 RUN = 5
 
@@ -55,10 +28,10 @@ def channel_move(A, T, r, block, slot, part, parts):
     TAP_TABLE has for each of POSITIONS runs: where it begins in X and in Y, its length, and the
     floats between its numbers in X and in Y.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    table = T[r[TAP_TABLE] :]
-    first, last = share(r[POSITIONS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    table = T[r[L.TAP_TABLE] :]
+    first, last = share(r[L.POSITIONS], part, parts)
     for k in range(first, last):
         x, y, count = x0 + table[RUN * k], y0 + table[RUN * k + 1], table[RUN * k + 2]
         x_step, y_step = table[RUN * k + 3], table[RUN * k + 4]
@@ -67,8 +40,8 @@ def channel_move(A, T, r, block, slot, part, parts):
 
 
 @linked
-def deviation(A, line, members, vectors, mean, eps):
-    """1 / deviation of a line from a mean."""
+def variance_of(A, line, members, vectors, mean):
+    """Mean squared deviation of a line from a mean."""
     total = simd.splat(np.float32(0))
     for begin in range(0, vectors, STRIP):
         strip = simd.splat(np.float32(0))
@@ -77,15 +50,24 @@ def deviation(A, line, members, vectors, mean, eps):
             value = simd.first_lanes(min(LANES, members - i * LANES), value)
             strip = simd.fma(value, value, strip)
         total = simd.add(total, strip)
-    variance = simd.splat(simd.lane_sum(total) / np.float32(members) + eps)
-    return simd.div(simd.splat(np.float32(1)), sqrt(variance))
+    return simd.lane_sum(total) / np.float32(members)
+
+
+@linked
+def is_finite(A, line, vectors):
+    """Whether all numbers of a line are finite."""
+    zero = simd.splat(np.float32(0))
+    total = zero
+    for i in range(vectors):
+        total = simd.fma(simd.load(A, line + i * LANES), zero, total)
+    return simd.lane_sum(total) == 0
 
 
 @linked
 def normalise_line(A, P, r, line, members, vectors, number):
     """(Line - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
     mean = simd.splat(np.float32(0))
-    if r[MODE] == CENTRED:
+    if r[L.MODE] == L.CENTRED:
         level, total = simd.splat(A[line]), simd.splat(np.float32(0))
         for begin in range(0, vectors, STRIP):
             strip = simd.splat(np.float32(0))
@@ -93,15 +75,19 @@ def normalise_line(A, P, r, line, members, vectors, number):
                 strip = simd.add(strip, simd.sub(simd.load(A, line + i * LANES), level))
             total = simd.add(total, strip)
         mean = simd.splat(simd.lane_sum(total) / np.float32(members) + A[line])
-    inverse = deviation(A, line, members, vectors, mean, A[r[SCALE]])
+    variance = variance_of(A, line, members, vectors, mean)
+    if r[L.MODE] == L.CENTRED and not variance < INFINITE and is_finite(A, line, vectors):
+        # As in sample_norm.py: the normalised value is 0, and no deviation may be infinite.
+        mean, variance = simd.splat(np.float32(0)), INFINITE
+    inverse = simd.div(simd.splat(np.float32(1)), sqrt(simd.splat(variance + A[r[L.SCALE]])))
     for i in range(vectors):
         at = line + i * LANES
         value = simd.mul(simd.sub(simd.load(A, at), mean), inverse)
-        if r[W] >= 0:
-            value = simd.mul(value, simd.load(P, r[W] + number * r[OUT] + i * LANES))
-        if r[BIAS] >= 0:
-            value = simd.add(value, simd.load(P, r[BIAS] + number * r[OUT] + i * LANES))
-        if r[RELU]:
+        if r[L.W] >= 0:
+            value = simd.mul(value, simd.load(P, r[L.W] + number * r[L.OUT] + i * LANES))
+        if r[L.BIAS] >= 0:
+            value = simd.add(value, simd.load(P, r[L.BIAS] + number * r[L.OUT] + i * LANES))
+        if r[L.RELU]:
             value = simd.relu(value)
         simd.store(A, at, value)
 
@@ -131,12 +117,12 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
     X_TABLE and Y_TABLE have a place of each set, then of each member from there. Weights and biases
     are lines, OUT floats apart.
     """
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     inner, inner_y = xs[sets:], ys[sets:]
-    line, vectors = r[Z] + worker * r[Z_SLOT], (members + LANES - 1) // LANES
+    line, vectors = r[L.Z] + worker * r[L.Z_SLOT], (members + LANES - 1) // LANES
     first, last = share(sets, part, parts)
     for s in range(first, last):
         x, y = x0 + xs[s], y0 + ys[s]
@@ -147,8 +133,8 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
             largest = max(largest, value)
         for k in range(members, vectors * LANES):
             A[line + k] = A[line]
-        if r[IN]:
-            softmax_line(A, line, members, vectors, largest, r[MODE] == LOGARITHM)
+        if r[L.IN]:
+            softmax_line(A, line, members, vectors, largest, r[L.MODE] == L.LOGARITHM)
         else:
             normalise_line(A, P, r, line, members, vectors, s)
         for k in range(members):
@@ -161,27 +147,27 @@ def channel_local_response(A, T, r, block, slot, worker, part, parts):
 
     SCALE is where alpha / size, beta and k stand. The squares of a pixel are a line.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    blocks, size, line = r[CHANNELS], r[TAPS], r[Z] + worker * r[Z_SLOT]
-    alpha, beta, k = simd.splat(A[r[SCALE]]), A[r[SCALE] + 1], simd.splat(A[r[SCALE] + 2])
-    first, last = share(r[POSITIONS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    blocks, size, line = r[L.CHANNELS], r[L.TAPS], r[L.Z] + worker * r[L.Z_SLOT]
+    alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
+    first, last = share(r[L.POSITIONS], part, parts)
     zero, squares = simd.splat(np.float32(0)), line + size // 2
     for i in range(0, blocks * LANES + size, LANES):
         simd.store(A, line + i, zero)
     for p in range(first, last):
         for c in range(blocks):
-            value = simd.load(A, x0 + c * r[X_CHANNEL] + xs[p])
-            value = simd.first_lanes(min(LANES, r[IN] - c * LANES), value)
+            value = simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p])
+            value = simd.first_lanes(min(LANES, r[L.IN] - c * LANES), value)
             simd.store(A, squares + c * LANES, simd.mul(value, value))
         for c in range(blocks):
             total = zero
             for j in range(size):
                 total = simd.add(total, simd.load(A, line + c * LANES + j))
             power = inverse_power(simd.fma(total, alpha, k), beta)
-            value = simd.mul(simd.load(A, x0 + c * r[X_CHANNEL] + xs[p]), power)
-            simd.store(A, y0 + c * r[Y_CHANNEL] + ys[p], value)
+            value = simd.mul(simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p]), power)
+            simd.store(A, y0 + c * r[L.Y_CHANNEL] + ys[p], value)
 
 
 def line_floats(blocks: int, taps: int) -> int:

@@ -7,7 +7,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import IN, OUT, SCALE, W
 from fastcnn.backends.lanes.kernels.record import Kernel, matrix_sizes, register
 from fastcnn.codegen import linked
 
@@ -18,10 +17,10 @@ SLACK = 1.000001
 @linked
 def limit_norms(A, P, r, part, parts):
     """Scale each of OUT rows of IN weights whose norm is above the number at SCALE down to it."""
-    columns, largest = r[IN], np.float64(A[r[SCALE]])
-    first, last = share(r[OUT], part, parts)
+    columns, largest = r[L.IN], np.float64(A[r[L.SCALE]])
+    first, last = share(r[L.OUT], part, parts)
     for row in range(first, last):
-        start, total = r[W] + row * columns, 0.0
+        start, total = r[L.W] + row * columns, 0.0
         for i in range(start, start + columns):
             total += np.float64(P[i]) * np.float64(P[i])
         norm = math.sqrt(total)

@@ -1,18 +1,16 @@
 """The kernels of element-wise operations: a line in the table of kernels for each in use."""
 
-import threading
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
+from fastcnn import forks
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formulas import (
     gradient_kernel,
-    gradient_kernel_of_channels,
     loss_kernel,
     parameter_gradient_kernel,
     value_kernel,
-    value_kernel_of_channels,
 )
 from fastcnn.backends.lanes.kernels.record import (
     KERNELS,
@@ -29,11 +27,9 @@ from fastcnn.operations.losses import ElementwiseLoss
 #: The formula and what of it, to the kernel's number.
 _numbers: dict[Any, int] = {}
 _MAKERS = {
-    ("value", False): value_kernel,
-    ("value", True): value_kernel_of_channels,
-    ("gradient", False): gradient_kernel,
-    ("gradient", True): gradient_kernel_of_channels,
-    ("parameter", True): parameter_gradient_kernel,
+    "value": value_kernel,
+    "gradient": gradient_kernel,
+    "parameter": lambda gradient, _, count: parameter_gradient_kernel(gradient, count),
 }
 _COSTS = {
     "value": per_element(1, 1, 1),
@@ -41,7 +37,7 @@ _COSTS = {
     "parameter": per_element(2, 2, 0, 1),
 }
 _SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
-_lock = threading.Lock()
+_lock = forks.lock()
 #: The module by which another process gets a kernel's source.
 TABLE = "fastcnn.backends.lanes.kernel_table"
 
@@ -118,7 +114,7 @@ def _kernel(
     else:  # which another function of the same name may replace
         symbol += f"_{_digest(function)}"
     return Kernel(
-        _MAKERS[what, bool(record.parameters)](called, numbers),
+        _MAKERS[what](called, bool(record.parameters), numbers),
         record.name + _SHOWN[what],
         _COSTS[what],
         map_sizes,

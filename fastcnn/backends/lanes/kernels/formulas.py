@@ -1,40 +1,15 @@
 """Kernels of element-wise operations, each for one block of 16 samples.
 
-A kernel is made of a formula: it loops over vectors that follow each other in memory and calls it.
+A kernel is made of a formula, which it calls for each vector.
 """
 
 from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.elements import run_length
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    FOR_LANES,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    SCALE,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    M,
-    W,
-    X,
-    Y,
-)
+from fastcnn.backends.lanes.kernels.elements import element_kernel
 from fastcnn.backends.lanes.kernels.losses import (
     lane_weights,
     largest_output,
@@ -66,117 +41,46 @@ def reader_of(count: int) -> Any:
     return read
 
 
-def value_kernel(value: Any, count: int) -> Any:
-    """Y is the formula's value at X; its numbers stand at SCALE."""
+def _arguments(count: int, learned: bool) -> Any:
+    """What a formula gets after its values: perhaps a parameter at W, then numbers at SCALE.
+
+    The parameter is one for all, for each channel, or for each lane of each block of channels.
+    """
     read = reader_of(count)
 
     @linked
-    def elements(A, T, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        numbers = read(A, r[SCALE])
-        positions, run = r[POSITIONS], run_length(T, r, False)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                simd.store(A, y + i, value(simd.load(A, x + i), *numbers))
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
+    def numbers(A, P, r, m, c):
+        return read(A, r[L.SCALE])
 
-    return elements
+    @linked
+    def parameter_and_numbers(A, P, r, m, c):
+        if r[L.MODE] == L.FOR_LANES:
+            parameter = simd.load(P, r[L.W] + c * LANES)
+        else:
+            parameter = simd.splat(P[r[L.W] + c * r[L.MODE]])
+        return (parameter, *read(A, r[L.SCALE]))
+
+    return parameter_and_numbers if learned else numbers
 
 
-def gradient_kernel(gradient: Any, count: int) -> Any:
+def value_kernel(value: Any, learned: bool, count: int) -> Any:
+    """Y is the formula's value at X."""
+
+    @linked
+    def each(A, x, y, m, arguments):
+        simd.store(A, y, value(simd.load(A, x), *arguments))
+
+    return element_kernel(each, _arguments(count, learned), whole=not learned)
+
+
+def gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
     """X is the input's gradient, Y the output's, M what the formula's gradient reads."""
-    read = reader_of(count)
 
     @linked
-    def elements(A, T, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        numbers = read(A, r[SCALE])
-        positions, run = r[POSITIONS], run_length(T, r, True)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                made = gradient(simd.load(A, y + i), simd.load(A, m + i), *numbers)
-                simd.store(A, x + i, made)
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
+    def each(A, x, y, m, arguments):
+        simd.store(A, x, gradient(simd.load(A, y), simd.load(A, m), *arguments))
 
-    return elements
-
-
-def value_kernel_of_channels(value: Any, count: int) -> Any:
-    """With a parameter at W: for all, for each channel, or for each lane of each block of them."""
-    read = reader_of(count)
-
-    @linked
-    def channels(A, T, P, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        numbers = read(A, r[SCALE])
-        positions = r[POSITIONS]
-        run = min(run_length(T, r, False), positions)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            if r[MODE] == FOR_LANES:
-                parameter = simd.load(P, r[W] + c * LANES)
-            else:
-                parameter = simd.splat(P[r[W] + c * r[MODE]])
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                simd.store(A, y + i, value(simd.load(A, x + i), parameter, *numbers))
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
-
-    return channels
-
-
-def gradient_kernel_of_channels(gradient: Any, count: int) -> Any:
-    """The same of the input's gradient."""
-    read = reader_of(count)
-
-    @linked
-    def channels(A, T, P, r, block, slot, part, parts):
-        x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        numbers = read(A, r[SCALE])
-        positions = r[POSITIONS]
-        run = min(run_length(T, r, True), positions)
-        e, last = share(r[CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
-            parameter = simd.splat(P[r[W] + c * r[MODE]])
-            x = x0 + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-            y = y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p]
-            m = m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p]
-            for i in range(0, count * LANES, LANES):
-                made = gradient(simd.load(A, y + i), simd.load(A, m + i), parameter, *numbers)
-                simd.store(A, x + i, made)
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
-
-    return channels
+    return element_kernel(each, _arguments(count, learned), third=True, whole=not learned)
 
 
 def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
@@ -185,29 +89,29 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
 
     @linked
     def sums(A, T, P, r, block, slot, part, parts):
-        y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-        m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-        out = r[EXTRA] + block * r[EXTRA_BLOCK]
-        numbers = read(A, r[SCALE])
-        first, last = share(r[CHANNELS], part, parts)
-        if r[MODE] == 0:
-            first, last = 0, 0 if part else r[CHANNELS]
+        y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+        m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+        out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+        numbers = read(A, r[L.SCALE])
+        first, last = share(r[L.CHANNELS], part, parts)
+        if r[L.MODE] == 0:
+            first, last = 0, 0 if part else r[L.CHANNELS]
         whole = 0.0
         for c in range(first, last):
-            parameter = simd.splat(P[r[W] + c * r[MODE]])
+            parameter = simd.splat(P[r[L.W] + c * r[L.MODE]])
             total = simd.splat(np.float32(0))
-            for start in range(0, r[POSITIONS], STRIP):
+            for start in range(0, r[L.POSITIONS], STRIP):
                 strip = simd.splat(np.float32(0))
-                for p in range(start, min(start + STRIP, r[POSITIONS])):
-                    y = simd.load(A, y0 + c * r[Y_CHANNEL] + T[r[Y_TABLE] + p])
-                    m = simd.load(A, m0 + c * r[M_CHANNEL] + T[r[M_TABLE] + p])
+                for p in range(start, min(start + STRIP, r[L.POSITIONS])):
+                    y = simd.load(A, y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p])
+                    m = simd.load(A, m0 + c * r[L.M_CHANNEL] + T[r[L.M_TABLE] + p])
                     strip = simd.add(strip, gradient(y, m, parameter, *numbers))
                 total = simd.add(total, strip)
-            if r[MODE] == 1:
+            if r[L.MODE] == 1:
                 A[out + c] = simd.lane_sum(total)
             else:
                 whole += np.float64(simd.lane_sum(total))
-        if r[MODE] == 0 and part == 0:
+        if r[L.MODE] == 0 and part == 0:
             A[out] = np.float32(whole)
 
     return sums
@@ -250,13 +154,13 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
     ):
         if part:
             return
-        C, P = r[CHANNELS], r[POSITIONS]
+        C, P = r[L.CHANNELS], r[L.POSITIONS]
         size = C * P
-        x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-        numbers = read(A, r[SCALE] + 1)
+        x0, y0 = r[L.X] + block * r[L.X_BLOCK], r[L.Y] + block * r[L.Y_BLOCK]
+        numbers = read(A, r[L.SCALE] + 1)
         first = start + block * LANES
         valid = min(LANES, count - block * LANES)
-        factor = loss_factor(A[r[SCALE]], count, size, mean_weights[r[OUT]])
+        factor = loss_factor(A[r[L.SCALE]], count, size, mean_weights[r[L.OUT]])
         places = size if weights.size == targets.size else 0
         share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
         if weights.size > 0 and places == 0:
@@ -275,7 +179,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
                 if weights.size > 0 and places > 0:
                     share = lane_weights(weights, size, order, first, valid, k, factor)
                 x, t = simd.load(A, x0 + k * LANES), simd.load(A, y0 + k * LANES)
-                loss, slope = both(x, t, A, r[SCALE] + 1 + given + k // P, numbers)
+                loss, slope = both(x, t, A, r[L.SCALE] + 1 + given + k // P, numbers)
                 # What does not count may be anything, also NaN.
                 strip = simd.add(strip, simd.keep_positive(share, simd.mul(share, loss)))
                 made = simd.keep_positive(share, simd.mul(share, slope))

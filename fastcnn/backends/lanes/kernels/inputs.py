@@ -5,7 +5,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import IN, OUT, SCALE, X_TABLE, Y_BLOCK, Y_SLOT, Y
 from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import pack_tile
@@ -16,11 +15,11 @@ LANES = simd.LANES
 @linked
 def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
     """Normalise one block's samples and pack them into lanes; idle lanes are zero."""
-    pixels, channels, table = r[IN], r[OUT], r[X_TABLE]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    pixels, channels, table = r[L.IN], r[L.OUT], r[L.X_TABLE]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     sample = start + block * LANES
     valid = min(LANES, count - block * LANES)
-    size, scale, shift = pixels // channels, r[SCALE], r[SCALE] + channels
+    size, scale, shift = pixels // channels, r[L.SCALE], r[L.SCALE] + channels
     first, last = share((pixels + LANES - 1) // LANES, part, parts)
     if pixels >= LANES:
         for unit in range(first, last):

@@ -54,7 +54,7 @@ SHARES = 63
 #: shares, and the column is the same.
 BY_BLOCK = 63
 
-# Kernels.
+# Kernels. Further ones are numbered where their records are; see record.py.
 (
     K_INPUT,
     K_PACK,
@@ -125,22 +125,22 @@ BY_BLOCK = 63
     K_WINOGRAD2D_BATCH_INPUTS,
     K_WINOGRAD2D_BATCH_PRODUCTS,
     K_WINOGRAD2D_BATCH_OUTPUTS,
-    K_DIRECT_BATCH,
-    K_DIRECT_BATCH_TURN,
-    K_DIRECT_BATCH_GRADIENT,
     K_CHANNEL_MOVE,
     K_CHANNEL_SETS,
     K_CHANNEL_LOCAL_RESPONSE,
     K_DEPTHWISE,
     K_DEPTHWISE_GRADIENT,
-    K_INPUT_LANES_GRADIENT,
     K_WINOGRAD2D_ADJOINT,
     K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
     K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
-) = range(83)
+    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
+    K_LINEAR_JOIN,
+) = range(81)
 
+#: From here on kernels are numbered where their records are.
+FIRST_NUMBERED = 96
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
 

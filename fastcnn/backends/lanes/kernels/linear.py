@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     DOWN,
     EXTRA,
     EXTRA_BLOCK,
+    GROUPS,
     IN,
     M_SLOT,
     MASKED,
@@ -70,28 +71,47 @@ def linear(A, P, r, block, blocks, slot, part, parts, backward):
 
     IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
     A unit is 16 outputs: with few blocks they fill the registers. Many inputs meet all outputs
-    some at a time, and the sums wait in Y.
+    some at a time, and the sums wait in Y. Each of GROUPS parts of the inputs has sums of
+    its own, one after the other in Y.
     """
-    inner = r[IN]
+    groups, units = max(r[GROUPS], 1), (r[OUT] + 15) // 16
     waits = blocks >= 4 and r[MODE] != MASKED
-    some = max((CHUNK_BACK if backward else CHUNK) // blocks, 64) if waits else inner
-    for k in range(0, inner, some):
-        count = min(some, inner - k)
-        linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count)
+    unit, last = share(groups * units, part, parts)
+    while unit < last:
+        group = unit // units
+        first, end = unit - group * units, min(last - group * units, units)
+        begin, stop = input_share(r[IN], group, groups)
+        some = stop - begin
+        if waits:
+            most = max((CHUNK_BACK if backward else CHUNK) // blocks, 64)
+            some = (some + most - 1) // most
+            some = (stop - begin + some - 1) // max(some, 1)
+        y = group * r[OUT] * LANES
+        for k in range(begin, stop, some):
+            ends = k + some >= stop
+            rest = min(some, stop - k), k - begin, ends
+            linear_part(A, P, r, block, blocks, slot, first, end, backward, y, k, *rest)
+        unit += end - first
 
 
 @linked
-def linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count):
-    """The sums over COUNT inputs from the K-th on, added to those over the inputs before."""
+def input_share(inputs, part, parts):
+    """First and last + 1 input of a share: whole vectors, but for the last."""
+    first, last = share((inputs + LANES - 1) // LANES, part, parts)
+    return min(first * LANES, inputs), min(last * LANES, inputs)
+
+
+@linked
+def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count, more, ends):
+    """The sums of some units over COUNT inputs from the K-th on; with MORE added to those in Y."""
     inner, outer = r[IN], r[OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[BIAS] >= 0
-    relu = r[RELU] if k + count == inner else 0
+    relu = r[RELU] if ends else 0
     x_block, y_block, masked = r[X_BLOCK], r[Y_BLOCK], r[MODE] == MASKED
     x0 = r[X] + block * x_block + slot * r[X_SLOT] + k * LANES
-    y0 = r[Y] + block * y_block + slot * r[Y_SLOT]
+    y0 = r[Y] + block * y_block + slot * r[Y_SLOT] + y
     w0 = r[W] + k * win
-    first, last = share((outer + 15) // 16, part, parts)
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
         b = 0
@@ -106,7 +126,7 @@ def linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count):
                 w, y = w0 + o * wout, y0 + b * y_block + o * LANES
                 bias = r[BIAS] + o if biased else -1
                 places = P, bias, A, y, y_block
-                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, k
+                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, more
                 if done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4
@@ -129,14 +149,34 @@ def linear_part(A, P, r, block, blocks, slot, part, parts, backward, k, count):
 
 
 @linked
+def join_groups(A, P, r, block, slot, part, parts):
+    """Outputs of a fully connected layer whose GROUPS of inputs have sums of their own, X."""
+    outputs = r[OUT]
+    x = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
+    y = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    first, last = share(outputs, part, parts)
+    for o in range(first, last):
+        total = simd.load(A, x + o * LANES)
+        for group in range(1, r[GROUPS]):
+            total = simd.add(total, simd.load(A, x + (group * outputs + o) * LANES))
+        if r[BIAS] >= 0:
+            total = simd.add(total, simd.splat(P[r[BIAS] + o]))
+        if r[RELU]:
+            total = simd.relu(total)
+        simd.store(A, y + o * LANES, total)
+
+
+@linked
 def transpose(A, r, block, blocks, slot, part, parts):
-    """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart."""
-    columns = (r[IN] + LANES - 1) // LANES
-    first, last = share(blocks * columns, part, parts)
-    for unit in range(first, last):
-        b, i = block + unit // columns, unit % columns
-        x = r[X] + b * r[X_BLOCK] + slot * r[X_SLOT] + i * LANES * LANES
-        transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i * LANES, r[OUT])
+    """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart.
+
+    A thread has some inputs of all blocks, those that it has in a product by GROUPS.
+    """
+    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
+    for b in range(block, block + blocks):
+        for i in range(first * LANES, last * LANES, LANES):
+            x = r[X] + b * r[X_BLOCK] + slot * r[X_SLOT] + i * LANES
+            transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i, r[OUT])
 
 
 @linked
@@ -144,42 +184,59 @@ def outer(A, P, G, r, blocks, worker, part, parts):
     """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
 
     X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
+    With GROUPS a thread has the inputs that it has in the product, otherwise some of the outputs.
     """
     inputs, outputs = r[IN], r[OUT]
-    strips = (inputs + 63) // 64
     tiles = outputs // 4 + outputs % 4
-    samples = blocks * LANES
-    first, last = share(tiles * strips, part, parts)
     spare = r[M] + worker * r[M_SLOT]
-    # A strip of inputs stays in the first-level cache for all outputs.
+    if r[GROUPS] > 1:
+        first, last = input_share(inputs, part, parts)
+        for i in range(first, last, 64):
+            outer_strip(A, P, G, r, blocks, i, min(64, last - i), 0, tiles, spare, False)
+        return
+    strips = (inputs + 63) // 64
+    first, last = share(tiles * strips, part, parts)
     for strip in range(strips):
         i = strip * 64
         begin, end = (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
-        for tile in range(begin, end):
-            o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
-            count = 4 if tile < outputs // 4 else 1
-            d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
-            # The update will write there what other cores have read.
-            for row in range(count if parts > 1 else 0):
-                for k in range(g + row * inputs, g + row * inputs + 64, LANES):
-                    simd.prefetch_write(P, k)
-            if i + 64 > inputs:
-                narrow_outer(A, G, r, samples, d, x, g, min(64, inputs - i), count, spare)
-            elif count == 4:
-                OUTER_TILE_4X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
-            else:
-                OUTER_TILE_1X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+        outer_strip(A, P, G, r, blocks, i, min(64, inputs - i), begin, end, spare, parts > 1)
+
+
+@linked
+def outer_strip(A, P, G, r, blocks, i, width, begin, end, spare, asks):
+    """Gradients of some tiles of outputs: the inputs stay in the first-level cache for all."""
+    inputs, outputs, samples = r[IN], r[OUT], blocks * LANES
+    for tile in range(begin, end):
+        o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
+        count = 4 if tile < outputs // 4 else 1
+        d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+        # The update will write there what other cores have read.
+        for row in range(count if asks else 0):
+            for k in range(g + row * inputs, g + row * inputs + width, LANES):
+                simd.prefetch_write(P, k)
+        if width < 64:
+            narrow_outer(A, G, r, samples, d, x, g, width, count, spare)
+        elif count == 4:
+            OUTER_TILE_4X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+        else:
+            OUTER_TILE_1X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
 
 
 @linked
 def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
     """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
     for k in range(0, width, LANES):
-        if count == 4:
-            OUTER_TILE_4X1(A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
+        rest = samples, A, x + k, r[EXTRA]
+        whole = k + LANES <= width
+        if whole and count == 4:
+            OUTER_TILE_4X1(A, d, r[Y_BLOCK], *rest, G, g + k, r[IN], False)
+        elif whole:
+            OUTER_TILE_1X1(A, d, r[Y_BLOCK], *rest, G, g + k, r[IN], False)
+        elif count == 4:
+            OUTER_TILE_4X1(A, d, r[Y_BLOCK], *rest, A, spare, LANES, False)
         else:
-            OUTER_TILE_1X1(A, d, r[Y_BLOCK], samples, A, x + k, r[EXTRA], A, spare, LANES, False)
-        for row in range(count):
+            OUTER_TILE_1X1(A, d, r[Y_BLOCK], *rest, A, spare, LANES, False)
+        for row in range(0 if whole else count):
             for j in range(min(LANES, width - k)):
                 G[g + row * r[IN] + k + j] = A[spare + row * LANES + j]
 
@@ -238,7 +295,13 @@ def reduce_kernels(A, G, r, blocks, part, parts):
 def _linear(r: Row) -> Cost:
     weights = r[L.IN] * r[L.OUT]
     read = r[L.IN] + (r[L.OUT] if r[L.MODE] == L.MASKED else 0)
-    return r.cost(2 * weights, read, r[L.OUT], parameters_read=weights)
+    written = r[L.OUT] * max(r[L.GROUPS], 1)
+    return r.cost(2 * weights, read, written, parameters_read=weights)
+
+
+def _join(r: Row) -> Cost:
+    flops = r[L.OUT] * (r[L.GROUPS] if r[L.BIAS] >= 0 else r[L.GROUPS] - 1)
+    return r.cost(flops, r[L.OUT] * r[L.GROUPS], r[L.OUT], parameters_read=r[L.OUT])
 
 
 def _outer(r: Row) -> Cost:
@@ -295,6 +358,7 @@ register(
             fixed={"backward": True},
             many=True,
         ),
+        L.K_LINEAR_JOIN: Kernel(join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT)),
         L.K_TRANSPOSE: Kernel(
             transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True
         ),

@@ -12,34 +12,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    POSITIONS,
-    SCALE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_CHANNEL,
-    Z_SLOT,
-    Z_TABLE,
-    M,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, minimum
@@ -57,20 +29,20 @@ def inverse_power(value, beta):
 @linked
 def local_response(A, T, r, block, slot, part, parts):
     """Y = X / M ** beta, and M = k + alpha / size * sum of squares over the window."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    channels, size = r[CHANNELS], r[TAPS]
-    alpha, beta, k = simd.splat(A[r[SCALE]]), A[r[SCALE] + 1], simd.splat(A[r[SCALE] + 2])
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    channels, size = r[L.CHANNELS], r[L.TAPS]
+    alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
     first, last = share(channels, part, parts)
     for c in range(first, last):
         low, high = max(0, c - size // 2), min(channels, c - size // 2 + size)
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
-        for p in range(r[POSITIONS]):
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL]
+        for p in range(r[L.POSITIONS]):
             total = simd.splat(np.float32(0))
             for j in range(low, high):
-                value = simd.load(A, x0 + j * r[X_CHANNEL] + xs[p])
+                value = simd.load(A, x0 + j * r[L.X_CHANNEL] + xs[p])
                 total = simd.fma(value, value, total)
             divisor = simd.fma(total, alpha, k)
             simd.store(A, m + ms[p], divisor)
@@ -81,42 +53,42 @@ def local_response(A, T, r, block, slot, part, parts):
 @linked
 def local_response_shares(A, T, r, block, slot, part, parts):
     """What each output sends back: EXTRA = Y * X * M ** (-beta - 1), Y being its gradient."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    q0 = r[EXTRA] + slot * r[EXTRA_BLOCK]
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    beta = A[r[SCALE] + 1] + np.float32(1)
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    q0 = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK]
+    xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    beta = A[r[L.SCALE] + 1] + np.float32(1)
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
-        for p in range(r[POSITIONS]):
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL]
+        for p in range(r[L.POSITIONS]):
             product = simd.mul(simd.load(A, y + ys[p]), simd.load(A, x + xs[p]))
             value = simd.mul(product, inverse_power(simd.load(A, m + ms[p]), beta))
-            simd.store(A, q0 + c * r[M_CHANNEL] + ms[p], value)
+            simd.store(A, q0 + c * r[L.M_CHANNEL] + ms[p], value)
 
 
 @linked
 def local_response_gradient(A, T, r, block, slot, part, parts):
     """The input's gradient Z = Y * M ** -beta - 2 alpha beta / size * X * sum of EXTRA."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    q0 = r[EXTRA] + slot * r[EXTRA_BLOCK]
-    xs, ys, ms, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :], T[r[Z_TABLE] :]
-    channels, size, beta = r[CHANNELS], r[TAPS], A[r[SCALE] + 1]
-    factor = simd.splat(np.float32(-2) * A[r[SCALE]] * beta)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    q0 = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK]
+    xs, ys, ms, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :], T[r[L.Z_TABLE] :]
+    channels, size, beta = r[L.CHANNELS], r[L.TAPS], A[r[L.SCALE] + 1]
+    factor = simd.splat(np.float32(-2) * A[r[L.SCALE]] * beta)
     first, last = share(channels, part, parts)
     for c in range(first, last):
         # The outputs whose windows hold this channel.
         low, high = max(0, c + size // 2 - size + 1), min(channels, c + size // 2 + 1)
-        x, y, z = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], z0 + c * r[Z_CHANNEL]
-        for p in range(r[POSITIONS]):
+        x, y, z = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], z0 + c * r[L.Z_CHANNEL]
+        for p in range(r[L.POSITIONS]):
             total = simd.splat(np.float32(0))
             for j in range(low, high):
-                total = simd.add(total, simd.load(A, q0 + j * r[M_CHANNEL] + ms[p]))
-            power = inverse_power(simd.load(A, m0 + c * r[M_CHANNEL] + ms[p]), beta)
+                total = simd.add(total, simd.load(A, q0 + j * r[L.M_CHANNEL] + ms[p]))
+            power = inverse_power(simd.load(A, m0 + c * r[L.M_CHANNEL] + ms[p]), beta)
             direct = simd.mul(simd.load(A, y + ys[p]), power)
             through = simd.mul(simd.mul(simd.load(A, x + xs[p]), factor), total)
             simd.store(A, z + zs[p], simd.add(direct, through))

@@ -13,18 +13,6 @@ of them it is: ``mean_weights`` has a number for each.
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    KEY,
-    MODE,
-    OUT,
-    POSITIONS,
-    SCALE,
-    X_BLOCK,
-    Y_BLOCK,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_number, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
@@ -44,8 +32,8 @@ def loss_factor(factor, count, targets, mean_weight):
 @linked
 def note_loss(r, block, loss, right, losses, hits):
     """The loss and the hits of a block: alone, or first or further of several."""
-    mode = r[MODE]
-    if mode != L.ALONE and r[KEY] == 0:
+    mode = r[L.MODE]
+    if mode != L.ALONE and r[L.KEY] == 0:
         right = 0
     if mode == L.FURTHER:
         loss, right = loss + losses[block], right + hits[block]
@@ -102,15 +90,15 @@ def class_loss(
     """
     if part:
         return
-    K, P = r[CHANNELS], r[POSITIONS]
-    x0, y0 = r[X] + block * r[X_BLOCK], r[Y] + block * r[Y_BLOCK]
-    step, of_class = P * LANES, r[SCALE] + 3
-    smoothing, gamma = A[r[SCALE] + 1], A[r[SCALE] + 2]
+    K, P = r[L.CHANNELS], r[L.POSITIONS]
+    x0, y0 = r[L.X] + block * r[L.X_BLOCK], r[L.Y] + block * r[L.Y_BLOCK]
+    step, of_class = P * LANES, r[L.SCALE] + 3
+    smoothing, gamma = A[r[L.SCALE] + 1], A[r[L.SCALE] + 2]
     spread, certain = smoothing / np.float32(K), np.float32(1) - smoothing
     first = start + block * LANES
     valid = min(LANES, count - block * LANES)
-    factor = loss_factor(A[r[SCALE]], count, P, mean_weights[r[OUT]])
-    together = r[MODE] != L.ALONE
+    factor = loss_factor(A[r[L.SCALE]], count, P, mean_weights[r[L.OUT]])
+    together = r[L.MODE] != L.ALONE
     soft = targets.size > 0
     if together:
         soft = A[y0 + step] >= np.float32(0)

@@ -2,7 +2,7 @@
 
 Three passes: sums of each block of 16 samples, statistics over all blocks in their order, and the
 normalisation of each block; backward the same. Arrays of one value a channel: BATCH is where
-``scale, shift, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
+``scale, bias, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
 with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
 """
 
@@ -13,45 +13,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    ADDS,
-    BATCH,
-    BIAS,
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    FROZEN,
-    M_BLOCK,
-    M_CHANNEL,
-    M_SLOT,
-    M_TABLE,
-    MASKED,
-    MODE,
-    OF_BATCH,
-    POSITIONS,
-    RELU,
-    RUNNING,
-    SCALE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_CHANNEL,
-    Z_SLOT,
-    Z_TABLE,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.record import (
     Kernel,
     map_sizes,
@@ -62,6 +23,8 @@ from fastcnn.backends.lanes.kernels.record import (
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
+INFINITE = np.float32(np.inf)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @linked
@@ -72,16 +35,20 @@ def sums(A, T, r, block, slot, count, part, parts):
     nothing to cancel. Blocks are joined by their means and deviations (Chan, Golub and LeVeque,
     "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    positions, xs = r[POSITIONS], T[r[X_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    positions, xs = r[L.POSITIONS], T[r[L.X_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     valid = min(LANES, count - block * LANES)
     size = np.float32(valid * positions)
+    share_of_lane = simd.first_lanes(valid, simd.splat(np.float32(1.0 / valid)))
     for c in range(first, last):
-        x = x0 + c * r[X_CHANNEL]
-        near = simd.lane_sum(simd.first_lanes(valid, simd.load(A, x + xs[0]))) / np.float32(valid)
+        x = x0 + c * r[L.X_CHANNEL]
+        # Shares are added up: the sum of values may overflow, their mean does not.
+        near = simd.lane_sum(
+            simd.first_lanes(valid, simd.mul(simd.load(A, x + xs[0]), share_of_lane))
+        )
         level = simd.splat(near)
         a, b, p = zero, zero, 0
         while p < positions:
@@ -100,8 +67,24 @@ def sums(A, T, r, block, slot, count, part, parts):
             a, b = simd.add(a, simd.add(a0, a1)), simd.add(b, simd.add(b0, b1))
         total = simd.lane_sum(simd.first_lanes(valid, a))
         squares = simd.lane_sum(simd.first_lanes(valid, b))
-        A[out + c] = near + total / size
-        A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+        if squares < INFINITE:
+            A[out + c] = near + total / size
+            A[out + r[L.CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+        else:
+            mean = mean_by_shares(A, x, xs, positions, valid)
+            A[out + c] = mean
+            # NaN if one value is not finite.
+            A[out + r[L.CHANNELS] + c] = INFINITE + (mean - mean)
+
+
+@linked
+def mean_by_shares(A, x, xs, positions, valid):
+    """Mean of a channel over one block where deviations or their sum overflowed."""
+    share_of_one = simd.splat(np.float32(1.0 / (valid * positions)))
+    total = simd.splat(np.float32(0))
+    for p in range(positions):
+        total = simd.fma(simd.load(A, x + xs[p]), share_of_one, total)
+    return simd.lane_sum(simd.first_lanes(valid, total))
 
 
 @linked
@@ -110,8 +93,8 @@ def join(A, T, r, block, count, part, parts):
 
     TAP_TABLE has the strips' pixels. The first strip's place gets the block's.
     """
-    channels, strips, pixels = r[CHANNELS], r[TAPS], T[r[TAP_TABLE] :]
-    at = r[EXTRA] + block * r[EXTRA_BLOCK]
+    channels, strips, pixels = r[L.CHANNELS], r[L.TAPS], T[r[L.TAP_TABLE] :]
+    at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     valid = np.float64(min(LANES, count - block * LANES))
     first, last = share(channels, part, parts)
     for c in range(first, last):
@@ -131,22 +114,22 @@ def join(A, T, r, block, count, part, parts):
 
 @linked
 def statistics(A, P, r, blocks, count, part, parts):
-    """Scale and shift of each channel from the blocks' sums; updates the running statistics.
+    """Scale and bias of each channel from the blocks' sums; updates the running statistics.
 
     SCALE is where eps and the momentum stand.
     """
-    channels, positions = r[CHANNELS], r[POSITIONS]
-    eps, momentum = np.float64(A[r[SCALE]]), np.float64(A[r[SCALE] + 1])
-    running, out = r[RUNNING], r[BATCH]
+    channels, positions = r[L.CHANNELS], r[L.POSITIONS]
+    eps, momentum = np.float64(A[r[L.SCALE]]), np.float64(A[r[L.SCALE] + 1])
+    running, out = r[L.RUNNING], r[L.BATCH]
     first, last = share(channels, part, parts)
     for c in range(first, last):
-        if r[MODE] == FROZEN:
+        if r[L.MODE] == L.FROZEN:
             mean = np.float64(A[running + c])
             variance = np.float64(A[running + channels + c])
         else:
             mean, squares, seen = 0.0, 0.0, 0.0
             for block in range(blocks):
-                at = r[EXTRA] + block * r[EXTRA_BLOCK] + c
+                at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + c
                 size = np.float64(min(LANES, count - block * LANES) * positions)
                 difference = np.float64(A[at]) - mean
                 seen += size
@@ -160,30 +143,38 @@ def statistics(A, P, r, blocks, count, part, parts):
                 A[running + c] = np.float32(old + momentum * (mean - old))
                 old = np.float64(A[at])
                 A[at] = np.float32(old + momentum * (unbiased - old))
+        if variance > LARGEST:
+            # The normalised value is 0. Deviations from the mean may overflow, too, and infinity
+            # times 0 is not 0.
+            mean, variance = 0.0, np.inf
         inverse = 1.0 / math.sqrt(variance + eps)
-        scale = inverse * P[r[W] + c] if r[W] >= 0 else inverse
-        shift = np.float64(P[r[BIAS] + c]) if r[BIAS] >= 0 else 0.0
+        scale = inverse * P[r[L.W] + c] if r[L.W] >= 0 else inverse
         A[out + c] = np.float32(scale)
-        A[out + channels + c] = np.float32(shift - mean * scale)
+        A[out + channels + c] = P[r[L.BIAS] + c] if r[L.BIAS] >= 0 else np.float32(0)
         A[out + 2 * channels + c] = np.float32(mean)
         A[out + 3 * channels + c] = np.float32(inverse)
 
 
 @linked
-def normalise(A, T, r, block, slot, part, parts, adds):
-    """Y = scale * X + shift for each channel, with ``adds`` + M; then rectified with RELU."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    positions, relu = r[POSITIONS], r[RELU]
-    xs, ys, ms = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
+def normalise(A, T, r, block, slot, count, part, parts, adds):
+    """Y = scale * (X - mean) + bias, with ``adds`` + M; then rectified with RELU.
+
+    Not ``scale * X`` plus a summand: with a large mean, or a large scale, that cancels. Idle lanes
+    are 0, with ``adds`` M: they would be far from the mean, and must not be infinite.
+    """
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    positions, relu, valid = r[L.POSITIONS], r[L.RELU], min(LANES, count - block * LANES)
+    xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL]
-        scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + r[CHANNELS] + c])
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL]
+        scale = simd.first_lanes(valid, simd.splat(A[r[L.BATCH] + c]))
+        bias = simd.first_lanes(valid, simd.splat(A[r[L.BATCH] + r[L.CHANNELS] + c]))
+        mean = simd.splat(A[r[L.BATCH] + 2 * r[L.CHANNELS] + c])
         for p in range(positions):
-            value = simd.fma(simd.load(A, x + xs[p]), scale, shift)
+            value = simd.fma(simd.sub(simd.load(A, x + xs[p]), mean), scale, bias)
             if adds:
                 value = simd.add(value, simd.load(A, m + ms[p]))
             if relu:
@@ -201,90 +192,92 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
     With ``joins`` Y becomes the gradient that is summed: ADDS adds Z to it, and MASKED masks it
     where M, the sum of the output and another map, is not positive.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
-    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    ms, zs = T[r[M_TABLE] :], T[r[Z_TABLE] :]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
+    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    ms, zs = T[r[L.M_TABLE] :], T[r[L.Z_TABLE] :]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     first, last = share(channels, part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
-        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
-        m, z = m0 + c * r[M_CHANNEL], z0 + c * r[Z_CHANNEL]
-        scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + channels + c])
-        mean = simd.splat(A[r[BATCH] + 2 * channels + c])
+        x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
+        m, z = m0 + c * r[L.M_CHANNEL], z0 + c * r[L.Z_CHANNEL]
+        scale = simd.splat(A[r[L.BATCH] + c])
+        bias = simd.splat(A[r[L.BATCH] + channels + c])
+        mean = simd.splat(A[r[L.BATCH] + 2 * channels + c])
         a, b = zero, zero
         for start in range(0, positions, STRIP):
             a0, b0 = zero, zero
             for p in range(start, min(start + STRIP, positions)):
-                grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
-                if joins and r[ADDS]:
+                grad, deviation = simd.load(A, y + ys[p]), simd.sub(simd.load(A, x + xs[p]), mean)
+                if joins and r[L.ADDS]:
                     grad = simd.add(grad, simd.load(A, z + zs[p]))
-                if joins and r[MODE] == MASKED:
+                if joins and r[L.MODE] == L.MASKED:
                     grad = simd.keep_positive(simd.load(A, m + ms[p]), grad)
                 if relu:
-                    grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
+                    grad = simd.keep_positive(simd.fma(deviation, scale, bias), grad)
                 if joins:
                     simd.store(A, y + ys[p], grad)
                 a0 = simd.add(a0, grad)
-                b0 = simd.fma(grad, simd.sub(value, mean), b0)
+                b0 = simd.fma(grad, deviation, b0)
             a, b = simd.add(a, a0), simd.add(b, b0)
         A[out + c] = simd.lane_sum(a)
-        A[out + channels + c] = simd.lane_sum(b) * A[r[BATCH] + 3 * channels + c]
+        inverse = A[r[L.BATCH] + 3 * channels + c]
+        # Where the variance overflowed, the sum may have, too: infinity times 0 is not 0.
+        A[out + channels + c] = np.float32(0) if inverse == 0 else simd.lane_sum(b) * inverse
 
 
 @linked
 def gradient_statistics(A, P, G, r, blocks, count, part, parts):
     """Gradients of weight and bias, and the coefficients of the input's gradient."""
-    channels, out = r[CHANNELS], r[BATCH]
-    size = np.float64(count * r[POSITIONS])
+    channels, out = r[L.CHANNELS], r[L.BATCH]
+    size = np.float64(count * r[L.POSITIONS])
     first, last = share(channels, part, parts)
     for c in range(first, last):
         total, product = 0.0, 0.0
         for block in range(blocks):
-            at = r[EXTRA] + block * r[EXTRA_BLOCK] + c
+            at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + c
             total += np.float64(A[at])
             product += np.float64(A[at + channels])
-        if r[W] >= 0:
-            G[r[W] + c] = np.float32(product)
-        if r[BIAS] >= 0:
-            G[r[BIAS] + c] = np.float32(total)
-        scale, mean = np.float64(A[out + c]), np.float64(A[out + 2 * channels + c])
-        inverse = np.float64(A[out + 3 * channels + c])
+        if r[L.W] >= 0:
+            G[r[L.W] + c] = np.float32(product)
+        if r[L.BIAS] >= 0:
+            G[r[L.BIAS] + c] = np.float32(total)
+        scale, inverse = np.float64(A[out + c]), np.float64(A[out + 3 * channels + c])
         slope, level = 0.0, 0.0
-        if r[MODE] == OF_BATCH:
+        if r[L.MODE] == L.OF_BATCH:
             slope = -scale * inverse * product / size
-            level = -scale * total / size - slope * mean
+            level = -scale * total / size
         A[out + 4 * channels + c] = np.float32(slope)
         A[out + 5 * channels + c] = np.float32(level)
 
 
 @linked
 def gradient(A, T, r, block, slot, count, part, parts):
-    """The input's gradient, Z = scale * Y + slope * X + level, zero in idle lanes."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    channels, positions, relu = r[CHANNELS], r[POSITIONS], r[RELU]
+    """The input's gradient, Z = scale * Y + slope * (X - mean) + level, zero in idle lanes."""
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
     valid = min(LANES, count - block * LANES)
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
     first, last = share(channels, part, parts)
     for c in range(first, last):
-        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
-        z = z0 + c * r[Z_CHANNEL]
-        scale = simd.splat(A[r[BATCH] + c])
-        shift = simd.splat(A[r[BATCH] + channels + c])
-        slope = simd.splat(A[r[BATCH] + 4 * channels + c])
-        level = simd.splat(A[r[BATCH] + 5 * channels + c])
+        x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
+        z = z0 + c * r[L.Z_CHANNEL]
+        scale = simd.splat(A[r[L.BATCH] + c])
+        bias = simd.splat(A[r[L.BATCH] + channels + c])
+        mean = simd.splat(A[r[L.BATCH] + 2 * channels + c])
+        slope = simd.splat(A[r[L.BATCH] + 4 * channels + c])
+        level = simd.splat(A[r[L.BATCH] + 5 * channels + c])
         for p in range(positions):
-            grad, value = simd.load(A, y + ys[p]), simd.load(A, x + xs[p])
+            grad, deviation = simd.load(A, y + ys[p]), simd.sub(simd.load(A, x + xs[p]), mean)
             if relu:
-                grad = simd.keep_positive(simd.fma(value, scale, shift), grad)
-            made = simd.fma(grad, scale, simd.fma(value, slope, level))
+                grad = simd.keep_positive(simd.fma(deviation, scale, bias), grad)
+            made = simd.fma(grad, scale, simd.fma(deviation, slope, level))
             simd.store(A, z + zs[p], simd.first_lanes(valid, made))
 
 
@@ -308,10 +301,10 @@ register(
             statistics, "normalisation statistics", per_channel(2, 4), map_sizes
         ),
         L.K_NORM: Kernel(
-            normalise, "normalise", per_element(2, 1, 1), map_sizes, fixed={"adds": False}
+            normalise, "normalise", per_element(3, 1, 1), map_sizes, fixed={"adds": False}
         ),
         L.K_NORM_ADD: Kernel(
-            normalise, "normalise and add", per_element(3, 2, 1), map_sizes, fixed={"adds": True}
+            normalise, "normalise and add", per_element(4, 2, 1), map_sizes, fixed={"adds": True}
         ),
         L.K_NORM_GRADIENT_SUMS: Kernel(
             gradient_sums,
@@ -331,7 +324,7 @@ register(
             gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
         ),
         L.K_NORM_GRADIENT: Kernel(
-            gradient, "normalisation gradient", per_element(4, 2, 1, mask=True), map_sizes
+            gradient, "normalisation gradient", per_element(5, 2, 1, mask=True), map_sizes
         ),
     }
 )

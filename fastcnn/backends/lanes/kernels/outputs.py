@@ -2,7 +2,6 @@
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import IN, X_BLOCK, X_TABLE, X
 from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import unpack_tile
@@ -13,8 +12,8 @@ LANES = simd.LANES
 @linked
 def write_output(A, T, r, block, count, start, outputs, part, parts):
     """Copy one block of X to a row of ``outputs`` for each sample."""
-    size, table = r[IN], r[X_TABLE]
-    x0 = r[X] + block * r[X_BLOCK]
+    size, table = r[L.IN], r[L.X_TABLE]
+    x0 = r[L.X] + block * r[L.X_BLOCK]
     valid = min(LANES, count - block * LANES)
     y0 = (start + block * LANES) * size
     if size >= LANES:

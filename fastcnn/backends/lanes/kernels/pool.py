@@ -10,31 +10,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    IN,
-    M_BLOCK,
-    M_SLOT,
-    M_TABLE,
-    POSITIONS,
-    RELU,
-    SCALE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    M,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
@@ -56,18 +31,18 @@ def max_pool(A, T, r, block, slot, part, parts):
 
     With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    size, windows, rectified = r[TAPS], T[r[TAP_TABLE] :], r[RELU]
-    positions, places = r[POSITIONS], T[r[Y_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    size, windows, rectified = r[L.TAPS], T[r[L.TAP_TABLE] :], r[L.RELU]
+    positions, places = r[L.POSITIONS], T[r[L.Y_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
         for p in range(positions):
             at, later, later_x = places[p], p + AHEAD, x
             if later >= positions and c + 1 < last:
-                later, later_x = later - positions, x + r[X_CHANNEL]
+                later, later_x = later - positions, x + r[L.X_CHANNEL]
             ask = later_x, min(later, positions - 1) * size
             rest = A, x, windows, p * size, size, *ask, A, y + at, A, m + at, rectified
             if m0 < 0:
@@ -93,22 +68,22 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
     where those of each begin, and at last where they end. The sums of the input's gradient go to
     EXTRA, unless it is negative.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    sums = r[EXTRA] + block * r[EXTRA_BLOCK]
-    starts, windows = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
-    positions, pixels = r[POSITIONS], T[r[X_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
-    streams = r[CHANNELS] * r[X_CHANNEL] > FITS_CACHE
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    starts, windows = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
+    positions, pixels = r[L.POSITIONS], T[r[L.X_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
+    streams = r[L.CHANNELS] * r[L.X_CHANNEL] > FITS_CACHE
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
         total = simd.splat(np.float32(0))
         for p in range(0, positions, STRIP):
             tables = starts, windows, starts[positions]
             rest = p, min(p + STRIP, positions), A, x, pixels, streams
             total = simd.add(total, winners_tile(A, y, A, m, *tables, *rest))
-        if r[EXTRA] >= 0:
+        if r[L.EXTRA] >= 0:
             A[sums + c] = simd.lane_sum(total)
     if streams:
         simd.fence()
@@ -142,14 +117,14 @@ def unpool(A, T, r, block, slot, part, parts):
 
     The sums of what is sent, which are the bias gradient, go to EXTRA.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    sums = r[EXTRA] + block * r[EXTRA_BLOCK]
-    positions, targets, places = r[POSITIONS], T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    positions, targets, places = r[L.POSITIONS], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        x, y, m = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], m0 + c * r[Y_CHANNEL]
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
         total = simd.splat(np.float32(0))
         for start in range(0, positions, STRIP):
             end = min(start + STRIP, positions)
@@ -165,20 +140,20 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
     TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
     in the arena the reciprocal divisors stand.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    size = r[TAPS]
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    size = r[L.TAPS]
+    first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
-        x, y = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL]
+        x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
         if backward:
-            for i in range(r[IN]):
-                simd.store(A, x + T[r[X_TABLE] + i], zero)
-        for p in range(r[POSITIONS]):
-            window = r[TAP_TABLE] + p * (size + 1)
-            at = y + T[r[Y_TABLE] + p]
-            scale = simd.splat(A[r[SCALE] + p])
+            for i in range(r[L.IN]):
+                simd.store(A, x + T[r[L.X_TABLE] + i], zero)
+        for p in range(r[L.POSITIONS]):
+            window = r[L.TAP_TABLE] + p * (size + 1)
+            at = y + T[r[L.Y_TABLE] + p]
+            scale = simd.splat(A[r[L.SCALE] + p])
             if backward:
                 grad = simd.mul(simd.load(A, at), scale)
                 for k in range(1, T[window] + 1):

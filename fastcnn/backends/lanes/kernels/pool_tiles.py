@@ -24,18 +24,18 @@ def window_tile(
     at: Emitter,
     K: int,
     wins: int,
-    X: Any,
-    x0: Any,
-    windows: Any,
-    first: Any,
-    count: Any,
-    later_x: Any,
-    later: Any,
-    Y: Any,
-    y0: Any,
-    M: Any,
-    m0: Any,
-    rectified: Any,
+    X,
+    x0,
+    windows,
+    first,
+    count,
+    later_x,
+    later,
+    Y,
+    y0,
+    M,
+    m0,
+    rectified,
 ) -> None:
     """The largest of the pixels of X that a window lists, and its place in the list.
 
@@ -97,20 +97,7 @@ def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
 
 @tile(0, "vector")
 def winners_tile(
-    at: Emitter,
-    Y: Any,
-    y0: Any,
-    M: Any,
-    m0: Any,
-    starts: Any,
-    windows: Any,
-    visits: Any,
-    p0: Any,
-    p1: Any,
-    X: Any,
-    x0: Any,
-    pixels: Any,
-    streams: Any,
+    at: Emitter, Y, y0, M, m0, starts, windows, visits, p0, p1, X, x0, pixels, streams
 ) -> Any:
     """Give some pixels of X the gradients of the windows that they won; returns their sum.
 

@@ -41,6 +41,11 @@ class Kernel:
     formula : (str, bool, int), optional
         For an element-wise operation: what of it is computed, whether it has a parameter, and the
         numbers that it reads.
+    touches : callable, optional
+        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
+        reach/kernels.py does not say it.
+    gradients : tuple of str
+        What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     """
 
     function: Any
@@ -53,6 +58,8 @@ class Kernel:
     symbol: str = ""
     origin: tuple[str, str, list[Any]] | None = None
     formula: tuple[str, bool, int] | None = None
+    touches: Callable[[Any], Any] | None = None
+    gradients: tuple[str, ...] = ()
 
 
 def per_element(
@@ -108,3 +115,13 @@ KERNELS: dict[int, Kernel] = {}
 def register(kernels: Mapping[int, Kernel]) -> None:
     """Add kernels to those that programs may use."""
     KERNELS.update(kernels)
+
+
+def numbered(kernel: Kernel) -> int:
+    """Add a kernel whose number layout.py does not name; returns the number.
+
+    It may be another in the next process.
+    """
+    number = next(n for n in range(L.FIRST_NUMBERED, L.FIRST_FORMULA) if n not in KERNELS)
+    KERNELS[number] = kernel
+    return number

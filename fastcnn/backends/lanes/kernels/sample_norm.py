@@ -17,34 +17,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CENTRED,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    M_BLOCK,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    SCALE,
-    X_BLOCK,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_SLOT,
-    Z_TABLE,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import sqrt
@@ -52,6 +24,7 @@ from fastcnn.codegen.elementary import sqrt
 LANES = simd.LANES
 #: Floats of a set's mean and 1 / deviation.
 STATISTICS = 2 * LANES
+INFINITE = np.float32(np.inf)
 
 
 @linked
@@ -73,8 +46,8 @@ def mean_of(A, x, xs, members):
 
 
 @linked
-def inverse_of(A, x, xs, members, mean, eps):
-    """1 / deviation of one set from a mean."""
+def variance_of(A, x, xs, members, mean, eps):
+    """Mean squared deviation of one set from a mean, with eps."""
     zero, k = simd.splat(np.float32(0)), 0
     total = zero
     while k < members:
@@ -89,18 +62,39 @@ def inverse_of(A, x, xs, members, mean, eps):
             a = simd.fma(one, one, a)
             k += 1
         total = simd.add(total, simd.add(a, b))
-    variance = simd.fma(total, simd.splat(np.float32(1.0 / members)), eps)
-    return simd.div(simd.splat(np.float32(1)), sqrt(variance))
+    return simd.fma(total, simd.splat(np.float32(1.0 / members)), eps)
+
+
+@linked
+def overflow_of(A, x, xs, members, variance):
+    """1 in lanes whose members are finite and whose variance is not, else 0.
+
+    There 1 / deviation is 0, and so is the normalised value. The mean and the deviations from it
+    may have overflowed, too, and infinity times 0 would not be 0.
+    """
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    total = zero
+    for k in range(members):
+        total = simd.fma(simd.load(A, x + xs[k]), zero, total)
+    finite = simd.keep_equal(total, zero, one)
+    return simd.sub(finite, simd.keep_equal(simd.sub(variance, variance), zero, finite))
+
+
+@linked
+def settled(overflow, variance):
+    """A variance, infinite where it overflowed."""
+    infinite = simd.splat(INFINITE)
+    return simd.choose_winner(overflow, simd.splat(np.float32(0)), infinite, variance)
 
 
 @linked
 def scaled(P, r, value, number):
     """A normalised value with weight, bias and rectifier."""
-    if r[W] >= 0:
-        value = simd.mul(value, simd.splat(P[r[W] + number]))
-    if r[BIAS] >= 0:
-        value = simd.add(value, simd.splat(P[r[BIAS] + number]))
-    if r[RELU]:
+    if r[L.W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[L.W] + number]))
+    if r[L.BIAS] >= 0:
+        value = simd.add(value, simd.splat(P[r[L.BIAS] + number]))
+    if r[L.RELU]:
         value = simd.relu(value)
     return value
 
@@ -108,21 +102,21 @@ def scaled(P, r, value, number):
 @linked
 def normalise_samples(A, T, P, r, block, slot, part, parts):
     """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_w = xs[sets:], ys[sets:], ws[sets:]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
-    eps, portion = simd.splat(A[r[SCALE]]), simd.splat(np.float32(1.0 / members))
+    eps, portion = simd.splat(A[r[L.SCALE]]), simd.splat(np.float32(1.0 / members))
     # Whole fours: how a set is summed up must not depend on the threads.
     first, last = share((sets + 3) // 4, part, parts)
     s, last = 4 * first, min(4 * last, sets)
     while s + 4 <= last:
         xa, xb, xc, xd = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
         ma, mb, mc, md = zero, zero, zero, zero
-        if r[MODE] == CENTRED:
+        if r[L.MODE] == L.CENTRED:
             la, lb = simd.load(A, xa + inner[0]), simd.load(A, xb + inner[0])
             lc, ld = simd.load(A, xc + inner[0]), simd.load(A, xd + inner[0])
             for start in range(0, members, STRIP):
@@ -147,11 +141,21 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
                 a, b = simd.fma(va, va, a), simd.fma(vb, vb, b)
                 c, d = simd.fma(vc, vc, c), simd.fma(vd, vd, d)
             ia, ib, ic, id_ = simd.add(ia, a), simd.add(ib, b), simd.add(ic, c), simd.add(id_, d)
-        ia = simd.div(one, sqrt(simd.fma(ia, portion, eps)))
-        ib = simd.div(one, sqrt(simd.fma(ib, portion, eps)))
-        ic = simd.div(one, sqrt(simd.fma(ic, portion, eps)))
-        id_ = simd.div(one, sqrt(simd.fma(id_, portion, eps)))
-        if r[EXTRA] >= 0:
+        ia, ib = simd.fma(ia, portion, eps), simd.fma(ib, portion, eps)
+        ic, id_ = simd.fma(ic, portion, eps), simd.fma(id_, portion, eps)
+        largest = simd.lane_sum(simd.add(simd.add(ia, ib), simd.add(ic, id_)))
+        if r[L.MODE] == L.CENTRED and not largest < INFINITE:
+            oa = overflow_of(A, xa, inner, members, ia)
+            ob = overflow_of(A, xb, inner, members, ib)
+            oc = overflow_of(A, xc, inner, members, ic)
+            od = overflow_of(A, xd, inner, members, id_)
+            ma, ia = simd.keep_equal(oa, zero, ma), settled(oa, ia)
+            mb, ib = simd.keep_equal(ob, zero, mb), settled(ob, ib)
+            mc, ic = simd.keep_equal(oc, zero, mc), settled(oc, ic)
+            md, id_ = simd.keep_equal(od, zero, md), settled(od, id_)
+        ia, ib = simd.div(one, sqrt(ia)), simd.div(one, sqrt(ib))
+        ic, id_ = simd.div(one, sqrt(ic)), simd.div(one, sqrt(id_))
+        if r[L.EXTRA] >= 0:
             at = out + s * STATISTICS
             simd.store(A, at, ma)
             simd.store(A, at + LANES, ia)
@@ -176,9 +180,14 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
         s += 4
     while s < last:
         x, y = x0 + xs[s], y0 + ys[s]
-        mean = mean_of(A, x, inner, members) if r[MODE] == CENTRED else zero
-        inverse = inverse_of(A, x, inner, members, mean, eps)
-        if r[EXTRA] >= 0:
+        mean = mean_of(A, x, inner, members) if r[L.MODE] == L.CENTRED else zero
+        variance = variance_of(A, x, inner, members, mean, eps)
+        if r[L.MODE] == L.CENTRED and not simd.lane_sum(variance) < INFINITE:
+            overflow = overflow_of(A, x, inner, members, variance)
+            mean = simd.keep_equal(overflow, zero, mean)
+            variance = settled(overflow, variance)
+        inverse = simd.div(one, sqrt(variance))
+        if r[L.EXTRA] >= 0:
             simd.store(A, out + s * STATISTICS, mean)
             simd.store(A, out + s * STATISTICS + LANES, inverse)
         for k in range(members):
@@ -190,8 +199,8 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
 @linked
 def weighted(P, r, value, number):
     """The output's gradient times the weight."""
-    if r[W] >= 0:
-        value = simd.mul(value, simd.splat(P[r[W] + number]))
+    if r[L.W] >= 0:
+        value = simd.mul(value, simd.splat(P[r[L.W] + number]))
     return value
 
 
@@ -202,15 +211,15 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
     With g = weight * Y, ``Z = g / deviation + slope * (X - mean) + level``. A set's members are
     read before one is written, so Z may be X.
     """
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    xs, ys, zs, ws = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :], T[r[M_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    xs, ys, zs, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_z, inner_w = xs[sets:], ys[sets:], zs[sets:], ws[sets:]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, minus = simd.splat(np.float32(0)), simd.splat(np.float32(-1.0 / members))
-    centred = r[MODE] == CENTRED
+    centred = r[L.MODE] == L.CENTRED
     first, last = share(sets, part, parts)
     s = first
     while s < last:
@@ -233,6 +242,9 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
                 d = simd.fma(gb, simd.sub(simd.load(A, xb + inner[k]), mb), d)
             plain_a, plain_b = simd.add(plain_a, a), simd.add(plain_b, b)
             along_a, along_b = simd.add(along_a, c), simd.add(along_b, d)
+        # Where a variance overflowed, sums of products may have, too: infinity times 0 is not 0.
+        along_a = simd.choose_winner(ia, zero, along_a, zero)
+        along_b = simd.choose_winner(ib, zero, along_b, zero)
         slope_a = simd.mul(simd.mul(simd.mul(along_a, ia), simd.mul(ia, ia)), minus)
         slope_b = simd.mul(simd.mul(simd.mul(along_b, ib), simd.mul(ib, ib)), minus)
         level_a = simd.mul(simd.mul(plain_a, ia), minus) if centred else zero
@@ -258,12 +270,12 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
     weight where W is not negative, then those of the bias where BIAS is not. Idle lanes have no
     gradient.
     """
-    weights, members = r[OUT], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys, ss = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    weights, members = r[L.OUT], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys, ss = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_s = xs[weights:], ys[weights:], ss[weights:]
-    statistics, to = r[EXTRA] + block * r[EXTRA_BLOCK], r[M] + block * r[M_BLOCK]
+    statistics, to = r[L.EXTRA] + block * r[L.EXTRA_BLOCK], r[L.M] + block * r[L.M_BLOCK]
     zero = simd.splat(np.float32(0))
     first, last = share(weights, part, parts)
     for w in range(first, last):
@@ -274,14 +286,14 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
                 grad = simd.load(A, y0 + ys[w] + inner_y[k])
                 at = statistics + (ss[w] + inner_s[k]) * STATISTICS
                 value = simd.sub(simd.load(A, x0 + xs[w] + inner[k]), simd.load(A, at))
-                a = simd.fma(simd.mul(grad, value), simd.load(A, at + LANES), a)
+                a = simd.fma(grad, simd.mul(value, simd.load(A, at + LANES)), a)
                 b = simd.add(b, grad)
             along, plain = simd.add(along, a), simd.add(plain, b)
         place = to + w
-        if r[W] >= 0:
+        if r[L.W] >= 0:
             A[place] = simd.lane_sum(along)
             place += weights
-        if r[BIAS] >= 0:
+        if r[L.BIAS] >= 0:
             A[place] = simd.lane_sum(plain)
 
 

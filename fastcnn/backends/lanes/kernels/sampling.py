@@ -9,22 +9,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    POSITIONS,
-    SCALE,
-    TAP_TABLE,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
 from fastcnn.codegen import linked, simd
 
@@ -38,16 +22,16 @@ def move(A, T, r, block, slot, part, parts):
     TAP_TABLE has for each of POSITIONS runs: where it begins in X, -1 for zeros; where in Y; and
     its vectors.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    runs, table = r[POSITIONS], T[r[TAP_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    runs, table = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
     zero = simd.splat(np.float32(0))
-    e, last = share(r[CHANNELS] * runs, part, parts)
+    e, last = share(r[L.CHANNELS] * runs, part, parts)
     c, k = e // runs, e % runs
     while e < last:
         source, count = table[3 * k], table[3 * k + 2]
-        x = x0 + c * r[X_CHANNEL] + source
-        y = y0 + c * r[Y_CHANNEL] + table[3 * k + 1]
+        x = x0 + c * r[L.X_CHANNEL] + source
+        y = y0 + c * r[L.Y_CHANNEL] + table[3 * k + 1]
         if source < 0:
             for i in range(0, count * LANES, LANES):
                 simd.store(A, y + i, zero)
@@ -66,17 +50,17 @@ def weighted_sums(A, T, r, block, slot, part, parts):
     TAP_TABLE has the number of its summands for each pixel, X_TABLE where they stand, one pixel
     after the other, and SCALE is where in the arena their weights do.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    positions, counts = r[POSITIONS], T[r[TAP_TABLE] :]
-    sources, places = T[r[X_TABLE] :], T[r[Y_TABLE] :]
-    first, last = share(r[CHANNELS], part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    positions, counts = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
+    sources, places = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        x, y, k = x0 + c * r[X_CHANNEL], y0 + c * r[Y_CHANNEL], 0
+        x, y, k = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], 0
         for p in range(positions):
             total = simd.splat(np.float32(0))
             for _ in range(counts[p]):
-                weight = simd.splat(A[r[SCALE] + k])
+                weight = simd.splat(A[r[L.SCALE] + k])
                 total = simd.fma(simd.load(A, x + sources[k]), weight, total)
                 k += 1
             simd.store(A, y + places[p], total)

@@ -7,24 +7,6 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    GROUPS,
-    LOGARITHM,
-    MODE,
-    POSITIONS,
-    X_BLOCK,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_SLOT,
-    Z_TABLE,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.record import Kernel, register
 from fastcnn.backends.lanes.kernels.sample_norm import set_elements, set_sizes
 from fastcnn.codegen import linked, simd
@@ -34,10 +16,10 @@ from fastcnn.codegen.elementary import exp, log
 @linked
 def softmax(A, T, r, block, slot, part, parts):
     """Y = exp(X - largest) / sum of them, or the logarithm of that."""
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    xs, ys = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     inner, inner_y = xs[sets:], ys[sets:]
     first, last = share(sets, part, parts)
     for s in range(first, last):
@@ -46,7 +28,7 @@ def softmax(A, T, r, block, slot, part, parts):
         for k in range(1, members):
             largest = simd.maximum(largest, simd.load(A, x + inner[k]))
         total = simd.splat(np.float32(0))
-        if r[MODE] == LOGARITHM:
+        if r[L.MODE] == L.LOGARITHM:
             for k in range(members):
                 total = simd.add(total, exp(simd.sub(simd.load(A, x + inner[k]), largest)))
             level = log(total)
@@ -67,17 +49,17 @@ def softmax(A, T, r, block, slot, part, parts):
 @linked
 def softmax_gradient(A, T, r, block, slot, part, parts):
     """The input's gradient Z from the output X and its gradient Y."""
-    sets, members = r[GROUPS], r[POSITIONS]
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    xs, ys, zs = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[Z_TABLE] :]
+    sets, members = r[L.GROUPS], r[L.POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
     inner, inner_y, inner_z = xs[sets:], ys[sets:], zs[sets:]
     first, last = share(sets, part, parts)
     for s in range(first, last):
         x, y, z = x0 + xs[s], y0 + ys[s], z0 + zs[s]
         total = simd.splat(np.float32(0))
-        if r[MODE] == LOGARITHM:
+        if r[L.MODE] == L.LOGARITHM:
             for k in range(members):
                 total = simd.add(total, simd.load(A, y + inner_y[k]))
             for k in range(members):

@@ -4,6 +4,7 @@ from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
@@ -37,21 +38,17 @@ class Backward(SampleNormBackward):
             getattr(self, f"_{name}")(group, *self.gathered(group.target, most))
 
     def _conv2d(self, group: Group, grad: Buffer) -> None:
-        planner, node = self.planner, group.node
-        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
+        task = self._task(group)
+        g = task.g
         weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
         trains = self._trains(group, "weight")
         partial, bias = self._partial(group, weights, g.out_channels)
         x = self.values[group.source]
         if group.pooled and weights and trains and not self._is_needed(group.source):
             # Nobody else needs the gradient before pooling.
-            winners, place = (
-                self.winners[group.target],
-                weights if self._trains(group, "bias") else -1,
-            )
-            direct_rows.pooled_weight_gradient(
-                planner, node.name, g, x, grad, winners, partial, place
-            )
+            winners = self.winners[group.target]
+            place = weights if self._trains(group, "bias") else -1
+            direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
             self._reduce(group, partial, bias, weights, g.out_channels)
             return
         if trains and not group.pooled and conv_rows.are_made_together(g):
@@ -59,9 +56,7 @@ class Backward(SampleNormBackward):
             self._reduce(group, partial, bias, weights, g.out_channels)
             place = weights if self._needs_sums(group) else -1
             columns = partial | {"bias": place} | self.mask(group)
-            conv_rows.gradients(
-                planner, node.name, g, weight, x, grad, self.wanted(group), **columns
-            )
+            conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
         sums = False
         if group.pooled:
@@ -75,32 +70,37 @@ class Backward(SampleNormBackward):
             pass
         elif weights:
             place = weights if sums else -1
-            direct_rows.weight_gradient(planner, node.name, g, x, grad, partial, place)
+            direct_rows.weight_gradient(task, x, grad, partial, place)
         else:
-            target = gradient_offset(planner, group, "weight")
             biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
-            conv_rows.summed_weight_gradient(planner, node.name, g, target, x, grad, **biases)
+            target = task._replace(weight=gradient_offset(self.planner, group, "weight"))
+            conv_rows.summed_weight_gradient(target, x, grad, **biases)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            name = f"{node.name}: input gradient"
-            conv_rows.transpose(planner, name, g, weight, grad, grad_x, **self.mask(group))
+            task = task._replace(name=f"{task.name}: input gradient")
+            conv_rows.transpose(task, grad, grad_x, **self.mask(group))
+
+    def _task(self, group: Group) -> Task:
+        """The group's convolution, whose rows are to be added."""
+        planner, node = self.planner, group.node
+        weight = parameter_offset(planner, group, "weight")
+        return Task(planner, node.name, planner.geometry(node), weight)
 
     def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
-        planner, node = self.planner, group.node
-        g, weight = planner.geometry(node), parameter_offset(planner, group, "weight")
-        count, channels = g.out_channels * g.taps, node.output_shape[0]
+        task = self._task(group)
+        count, channels = task.g.out_channels * task.g.taps, group.node.output_shape[0]
         partial, bias = self._partial(group, count, channels)
         grad = self.rectify(group, grad)
         self._bias_gradient(group, grad, bias)
         if self._trains(group, "weight"):
             x = self.values[group.source]
-            direct_rows.weight_gradient(planner, node.name, g, grad, x, partial)
+            direct_rows.weight_gradient(task, grad, x, partial)
         self._reduce(group, partial, bias, count, channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
-            name = f"{node.name}: input gradient"
-            conv_rows.product(planner, name, g, weight, grad, grad_x, False, **self.mask(group))
+            task = task._replace(name=f"{task.name}: input gradient")
+            conv_rows.product(task, grad, grad_x, False, **self.mask(group))
 
     def _partial(
         self, group: Group, weights: int, biases: int
@@ -170,6 +170,7 @@ class Backward(SampleNormBackward):
                 "w": gradient_offset(planner, group, "weight"),
                 "m": planner.allocate(64 * planner.workers),
                 "m_slot": 64,
+                "groups": planner.grouped.get(offset, 1),
             }
             gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
         if self._trains(group, "bias"):

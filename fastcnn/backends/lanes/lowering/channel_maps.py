@@ -17,6 +17,7 @@ from fastcnn.backends.lanes.planning.rows import (
     element_columns,
     fused,
     pool_offsets,
+    stored_eps,
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
@@ -120,7 +121,7 @@ class ChannelMaps(ChannelValues):
     def normalised(self, group: Group) -> None:
         """Normalisation within samples."""
         columns = {"mode": L.AROUND_ZERO if group.operation == "rms_norm" else L.CENTRED}
-        columns |= {"scale": self.planner.constant([group.node.arguments["eps"]])}
+        columns |= {"scale": self.planner.constant([stored_eps(group.node)])}
         self._sets(group, relu=int(group.relu), **columns)
 
     layer_norm = layer_norm2d = group_norm = rms_norm = normalised

@@ -6,12 +6,13 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.sample_norm import SampleNormForward
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
-from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.planner import FITS_BESIDE, Planner
 from fastcnn.backends.lanes.planning.rows import (
     copy,
     dropout_row,
@@ -21,9 +22,13 @@ from fastcnn.backends.lanes.planning.rows import (
     is_rectified,
     parameter_offset,
     pool_offsets,
+    stored_eps,
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
+
+#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
+MOST_GROUPS, LEAST_INPUTS = 8, 256
 
 
 class Forward(SampleNormForward):
@@ -116,16 +121,8 @@ class Forward(SampleNormForward):
             sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
             self.moments[group.target] = sums
             columns |= sums | {"moments": 1}
-        conv_rows.product(
-            planner,
-            f"{group.node.name}: convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            group.pooled,
-            **columns,
-        )
+        task = self._task(group, "convolution")
+        conv_rows.product(task, x, y, group.pooled, **columns)
         if len(strips) > 1:
             count = {"channels": y.channels, "taps": len(strips)}
             values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
@@ -154,16 +151,14 @@ class Forward(SampleNormForward):
     def conv_transpose2d(self, group: Group) -> None:
         """Transposed convolution."""
         planner, x, y = self.planner, self.values[group.source], self.output(group)
-        conv_rows.transpose(
-            planner,
-            f"{group.node.name}: transposed convolution" + fused(group),
-            planner.geometry(group.node),
-            parameter_offset(planner, group, "weight"),
-            x,
-            y,
-            relu=int(group.relu),
-            bias=parameter_offset(planner, group, "bias"),
-        )
+        columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+        conv_rows.transpose(self._task(group, "transposed convolution"), x, y, **columns)
+
+    def _task(self, group: Group, what: str) -> Task:
+        """The group's convolution, whose rows are to be added."""
+        planner, name = self.planner, f"{group.node.name}: {what}{fused(group)}"
+        weight = parameter_offset(planner, group, "weight")
+        return Task(planner, name, planner.geometry(group.node), weight)
 
     def linear(self, group: Group) -> None:
         """Fully connected layer."""
@@ -171,18 +166,23 @@ class Forward(SampleNormForward):
         if x.halo != NO_HALO or y.halo != NO_HALO:
             raise Unsupported("a linear layer on a padded map")
         outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
-        columns: dict[str, int] = {"in": inputs, "out": outputs, "by_block": int(group.by_block)}
+        weight = parameter_offset(planner, group, "weight")
+        groups = _input_groups(inputs, outputs) if planner.backward and group.whole else 1
+        sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
+        bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
+        ends = y.columns("y") | bias | {"relu": int(group.relu)}
+        name, sums = f"{group.node.name}: linear", None
+        if groups > 1:
+            planner.grouped[weight] = groups
+            size = groups * outputs * LANES
+            place = planner.allocate(size * planner.blocks)
+            columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
+            sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+            ends = {"y": place, "y_block": size, "bias": -1}
+        columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
         planner.emit(
-            f"{group.node.name}: linear" + fused(group),
-            row(
-                L.K_LINEAR,
-                **x.columns("x"),
-                **y.columns("y"),
-                w=parameter_offset(planner, group, "weight"),
-                bias=parameter_offset(planner, group, "bias"),
-                relu=int(group.relu),
-                **columns,
-            ),
+            name + ("" if groups > 1 else fused(group)),
+            row(L.K_LINEAR, **columns, **ends),
             group.whole,
         )
         if (group.target, "weight") in planner.gradients and planner.backward:
@@ -191,13 +191,14 @@ class Forward(SampleNormForward):
             width = -(-inputs // 64) * 64 + LANES
             transposed = planner.allocate(planner.blocks * LANES * width)
             planner.transposed[group.target] = width, transposed
-            sizes = columns | {"out": width}
             planner.emit(
                 f"{group.node.name}: transpose input",
-                row(L.K_TRANSPOSE, **x.columns("x"), y=transposed, **sizes),
+                row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
                 group.whole,
                 apart=False,
             )
+        if sums is not None:
+            planner.emit(f"{name}, sums" + fused(group), sums)
 
     def flatten(self, group: Group) -> None:
         """Another shape of the same memory, unless the map has a halo."""
@@ -260,7 +261,7 @@ class Forward(SampleNormForward):
             "running": running,
             "w": parameter_offset(planner, group, "weight"),
             "bias": parameter_offset(planner, group, "bias"),
-            "scale": planner.constant([node.arguments["eps"], node.arguments["momentum"] or 0.0]),
+            "scale": planner.constant([stored_eps(node), node.arguments["momentum"] or 0.0]),
             "mode": L.OF_BATCH if of_batch else L.FROZEN,
         }
         name = f"{node.name}: batch normalisation"
@@ -332,3 +333,16 @@ class Forward(SampleNormForward):
             self.values[group.target] = x.reshaped(channels, height, width)
         else:
             self.sampling(group)
+
+
+def _input_groups(inputs: int, outputs: int) -> int:
+    """Groups of a linear layer's inputs that have sums of their own.
+
+    With whole groups a thread has the same weights forward, in both gradients and in the update.
+    Others need nothing of its inputs and weights but these sums.
+    """
+    groups = 1
+    if inputs * outputs > FITS_BESIDE:
+        while groups < MOST_GROUPS and inputs >= 2 * groups * LEAST_INPUTS:
+            groups *= 2
+    return groups

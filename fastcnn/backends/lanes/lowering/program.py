@@ -32,6 +32,8 @@ class Program:
         What stands in the arena before the first run, by offset.
     running : dict of str to (offset, channels)
         By state key of a running mean: where it is, followed by the running variance.
+    grouped : dict of int to int
+        By the place of weights of which each thread has some inputs: groups of inputs.
     gradient_size : int
         Size of the array of gradients: the parameters', then those of parameters that are used at
         several places, from each place but the first.
@@ -55,6 +57,7 @@ class Program:
     arena_size: int
     constants: dict[int, np.ndarray]
     running: dict[str, tuple[int, int]]
+    grouped: dict[int, int]
     gradient_size: int
     first_backward: int
     constrains: bool
@@ -87,6 +90,7 @@ class Program:
             arena_size=planner.size,
             constants=planner.constants,
             running=planner.running,
+            grouped=planner.grouped,
             gradient_size=planner.gradient_size,
             constrains=bool(planner.constraints),
             samples=planner.samples,
@@ -106,7 +110,6 @@ class Program:
             L.K_INPUT: wants_weight,
             # These sum up the output's gradient, too.
             L.K_WEIGHT_GRADIENT: wants_weight or wants_bias,
-            L.K_INPUT_LANES_GRADIENT: wants_weight or wants_bias,
             L.K_BIAS_GRADIENT: wants_bias,
             L.K_REDUCE: wants_weight or wants_bias,
             L.K_PACK: wants_x,
@@ -118,12 +121,10 @@ class Program:
             L.K_WINOGRAD2D_STRIDED_ADJOINT: wants_x,
             L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
+            L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: wants_x,
             L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: wants_x,
             L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: wants_x,
-            L.K_DIRECT_BATCH: wants_x,
-            L.K_DIRECT_BATCH_TURN: wants_weight,
-            L.K_DIRECT_BATCH_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_STRIDED_GRADIENT: wants_weight,
             L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
@@ -133,6 +134,12 @@ class Program:
             L.K_WINOGRAD1D_GRADIENT: wants_weight,
             L.K_WINOGRAD1D_REDUCE: wants_weight,
             L.K_OUTPUT: wants_x,
+        }
+        given = {"x": wants_x, "weight": wants_weight, "bias": wants_bias}
+        wanted |= {
+            number: any(given[name] for name in kernel.gradients)
+            for number, kernel in KERNELS.items()
+            if kernel.gradients
         }
         kept = [
             [index, index + 1, whole]

@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.planning.rows import (
     fused,
     gradient_offset,
     parameter_offset,
+    stored_eps,
 )
 from fastcnn.backends.sample_sets import Sets, sets_of
 
@@ -46,7 +47,7 @@ class SampleNormForward(SharedForward):
                 **columns,
                 extra=place,
                 extra_block=_block(sets),
-                scale=planner.constant([node.arguments["eps"]]),
+                scale=planner.constant([stored_eps(node)]),
                 relu=int(group.relu),
             ),
         )

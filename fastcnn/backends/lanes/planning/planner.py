@@ -133,6 +133,8 @@ class Planner(Layouts):
         self.reductions: list[tuple[str, np.ndarray]] = []
         #: By node of a linear layer: width and place of its input with a row for each sample.
         self.transposed: dict[int, tuple[int, int]] = {}
+        #: By the place of weights of which each thread has some inputs: groups of inputs.
+        self.grouped: dict[int, int] = {}
         #: By node of a batch normalisation: where its statistics stand.
         self.statistics: dict[int, int] = {}
         #: By state key of a running mean: place and size of running statistics in the arena.
@@ -383,14 +385,13 @@ class Planner(Layouts):
     def _shares_batch(self, node: Node) -> bool:
         """Whether threads had better have a part of a layer's weights each than all of them.
 
-        With its own blocks a thread waits for none and fetches no other's activations, but all of
-        the weights.
+        With its own blocks a thread waits for none and needs no other's activations, but all
+        weights. Few blocks that do not divide evenly let some wait.
         """
         if node.operation == "conv2d":
             return algorithms.shares_batch(self.geometry(node))
-        if node.operation != "linear":
-            return False
-        return self._weights_of(node) > FITS_BESIDE or self.blocks < 2 * self.workers
+        uneven = self.blocks < 2 * self.workers and self.blocks % self.workers > 0
+        return node.operation == "linear" and (self._weights_of(node) > FITS_BESIDE or uneven)
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes

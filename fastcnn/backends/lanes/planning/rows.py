@@ -4,6 +4,7 @@ import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.geometry import adaptive_windows, average_divisors, pool_windows
+from fastcnn.backends.graph import Node
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
@@ -24,6 +25,11 @@ def windows_of_two(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     h, w = grid(height // 2, width // 2)
     offset = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     return (2 * h[:, None] + offset[:, 0]).ravel(), (2 * w[:, None] + offset[:, 1]).ravel()
+
+
+def stored_eps(node: Node) -> float:
+    """The eps of a normalisation as the engine keeps it: float32 that does not count as zero."""
+    return max(float(node.arguments["eps"]), float(np.finfo(np.float32).tiny))
 
 
 def fused(group: Group) -> str:

@@ -77,12 +77,12 @@ def check_program(
 
 def touches_of(kernel: int) -> Callable[[Reach], Touches]:
     """What says how far a kernel's rows reach, by its number; ProgramError if there is none."""
-    formula = KERNELS[kernel].formula if kernel in KERNELS else None
+    if kernel not in KERNELS:
+        raise ProgramError(f"there is no kernel of number {kernel}")
+    formula = KERNELS[kernel].formula
     if formula is not None:
         return formula_reach(*formula)
-    if kernel not in REACHES:
-        raise ProgramError(f"there is no kernel of number {kernel}")
-    return REACHES[kernel]
+    return KERNELS[kernel].touches or REACHES[kernel]
 
 
 def _check_phases(program: Program, phases: np.ndarray) -> None:

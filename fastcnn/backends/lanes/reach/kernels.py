@@ -9,10 +9,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
-    depthwise,
-    direct_batch,
     gradient_sums,
-    input_lanes,
     norm,
     pool,
     sample_norm,
@@ -30,6 +27,7 @@ from fastcnn.backends.lanes.reach.ranges import (
     bias,
     channels_of,
     gradient,
+    optional,
     parameters,
 )
 from fastcnn.codegen.simd import LANES
@@ -233,9 +231,16 @@ def _linear(r: Reach) -> Touches:
     r.among(L.BY_BLOCK, (0, 1))
     inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
     yield arena("X", r.buffer(L.X) + r.along(inputs, LANES))
-    yield arena("Y", r.buffer(L.Y) + r.along(outputs, LANES))
+    yield arena("Y", r.buffer(L.Y) + r.along(max(r.count(L.GROUPS), 1) * outputs, LANES))
     yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
     yield from bias(r, outputs)
+
+
+def _linear_join(r: Reach) -> Touches:
+    outputs = r.count(L.OUT)
+    yield arena("X", r.buffer(L.X) + r.along(r.count(L.GROUPS, 1) * outputs, LANES))
+    yield arena("Y", r.buffer(L.Y) + r.along(outputs, LANES))
+    yield parameters("BIAS", optional(r, L.BIAS, outputs))
 
 
 def _transpose(r: Reach) -> Touches:
@@ -249,6 +254,7 @@ def _transpose(r: Reach) -> Touches:
 
 
 def _outer(r: Reach) -> Touches:
+    r.count(L.GROUPS)
     inputs, outputs = r.count(L.IN), r.count(L.OUT)
     blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
     rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
@@ -279,7 +285,7 @@ def _input(r: Reach) -> Touches:
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
 
 
-#: By the number of a kernel in layout.py: what its rows touch.
+#: By the number of a kernel in layout.py: what its rows touch, unless its record says it.
 REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_INPUT: _input,
     L.K_PACK: _pack,
@@ -302,13 +308,13 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_LIMIT_NORMS: constraints.limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
+    L.K_LINEAR_JOIN: _linear_join,
     L.K_TRANSPOSE: _transpose,
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
     **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
     L.K_REDUCE: gradient_sums.reduce,
     L.K_REDUCE_KERNELS: gradient_sums.reduce_kernels,
-    L.K_INPUT_LANES_GRADIENT: input_lanes.weight_gradient,
     L.K_SUM_PLACES: gradient_sums.sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
@@ -317,8 +323,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_SUMS: norm.normalisation("X", sums=True),
     L.K_NORM_JOIN: norm.join,
     L.K_NORM_STATISTICS: norm.statistics,
-    L.K_NORM: norm.normalisation("X", "Y", values=2),
-    L.K_NORM_ADD: norm.normalisation("X", "Y", "M", values=2),
+    L.K_NORM: norm.normalisation("X", "Y", values=3),
+    L.K_NORM_ADD: norm.normalisation("X", "Y", "M", values=3),
     L.K_NORM_JOINED_GRADIENT_SUMS: norm.joined_gradient_sums,
     L.K_NORM_GRADIENT_SUMS: norm.normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: norm.normalisation(values=6, sums=True, learned=gradient),
@@ -337,14 +343,10 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_STRIDED_ADJOINT: winograd.winograd2d_strided_adjoint,
     L.K_WINOGRAD2D_BATCH_INPUTS: winograd.winograd2d_batch_inputs,
     L.K_WINOGRAD2D_BATCH_PRODUCTS: winograd.winograd2d_batch_products,
+    L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: winograd.winograd2d_batch_products_of_kernels,
     L.K_WINOGRAD2D_BATCH_OUTPUTS: winograd.winograd2d_batch_outputs,
     L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: winograd.winograd2d_batch_adjoint_inputs,
     L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: winograd.winograd2d_batch_adjoint_outputs,
-    L.K_DEPTHWISE: depthwise.product,
-    L.K_DEPTHWISE_GRADIENT: depthwise.gradients,
-    L.K_DIRECT_BATCH: direct_batch.product,
-    L.K_DIRECT_BATCH_TURN: direct_batch.turn,
-    L.K_DIRECT_BATCH_GRADIENT: direct_batch.weight_gradient,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient(1),
     L.K_WINOGRAD2D_STRIDED_GRADIENT: winograd.winograd2d_gradient(2),
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,

@@ -9,9 +9,14 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import PASS_CHANNELS, WIDTHS, Strip
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import gradient_room
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    MOST_TILES,
+    moment_room,
+    strip_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVENS,
+    LARGEST,
     STRIDED_PRODUCTS,
     TRANSFORMS,
 )
@@ -20,9 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels impo
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
-from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels import (
-    strided_adjoint_room,
-)
+from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
@@ -39,6 +42,9 @@ from fastcnn.backends.lanes.reach.ranges import (
 )
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
+
+#: Tiles that a strip may have.
+STRIPS = tuple(range(1, MOST_TILES + 1))
 
 
 def winograd2d_weights(r: Reach) -> Touches:
@@ -89,21 +95,21 @@ def winograd2d(r: Reach) -> Touches:
     inputs, outputs, strip, tiles = (
         r.count(L.IN),
         r.count(L.CHANNELS),
-        r.count(L.TAPS, 1),
+        r.among(L.TAPS, STRIPS),
         r.count(L.POSITIONS),
     )
     transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
-    each = strip * LANES
-    made = min(outputs, CHUNK)
-    from_step, to_step = inputs * each + STAGGER, made * each + STAGGER
-    scratch = transform.products * (from_step + to_step)
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch + LANES)
+    yield arena(
+        "Z",
+        r.workers(L.Z, L.Z_SLOT),
+        strip_room(inputs, strip, transform.products) + moment_room(outputs),
+    )
     weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
     yield arena("W", weights, inputs * outputs)
     yield from _outputs_of_tiles(r, outputs, tiles)
-    yield from _moments(r, -(-tiles // strip))
+    yield from _moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
 
 def _gradient_tiles(r: Reach) -> Range:
@@ -128,14 +134,12 @@ def winograd2d_adjoint(r: Reach) -> Touches:
     inputs, outputs, strip, across = (
         r.count(L.IN),
         r.count(L.CHANNELS),
-        r.count(L.TAPS, 1),
+        r.among(L.TAPS, STRIPS),
         r.count(L.ACROSS, 1),
     )
-    each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
-    room = PRODUCTS * (from_step + to_step) + LANES + outputs * carried_floats(across)
+    size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
     yield arena("X", _gradient_tiles(r))
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), size)
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
     yield from _pixels(r)
 
@@ -144,7 +148,7 @@ def winograd2d_strided_adjoint(r: Reach) -> Touches:
     inputs, outputs, strip, tiles = (
         r.count(L.IN),
         r.count(L.CHANNELS),
-        r.count(L.TAPS, 1),
+        r.among(L.TAPS, STRIPS),
         r.count(L.POSITIONS),
     )
     r.among(L.MODE, (L.PLAIN, L.MASKED))
@@ -152,7 +156,7 @@ def winograd2d_strided_adjoint(r: Reach) -> Touches:
         r.count(padding)
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, EVENS) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), strided_adjoint_room(inputs, outputs, strip))
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), strip_room(inputs, strip, LARGEST))
     weights = r.entries(L.S_TABLE, STRIDED_PRODUCTS) + r[L.W]
     yield arena("W", weights, inputs * outputs)
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
@@ -182,6 +186,15 @@ def winograd2d_batch_products(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     yield arena("Z", Range(r[L.Z], r[L.Z]), _batch_room(r))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+
+
+def winograd2d_batch_products_of_kernels(r: Reach) -> Touches:
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    kernels = r.along(inputs, r[L.X_CHANNEL]) + r.along(outputs, r[L.Y_CHANNEL])
+    yield parameters("W", kernels + r.along(9, 1) + r[L.W])
+    of_tiles = _batch_room(r)
+    yield arena("Z", Range(r[L.Z], r[L.Z]), of_tiles)
+    yield arena("Z", r.workers(L.Z, L.M_SLOT) + of_tiles, kernels_room(inputs))
 
 
 def winograd2d_batch_outputs(r: Reach) -> Touches:

@@ -4,7 +4,8 @@ A pass is cut into segments; the threads that are there claim a segment's units 
 next segment begins when all are done. A thread that comes late finds less to do, and the caller
 never waits for one to wake up. What a unit computes does not depend on who does it. The units of a
 segment are two halves, in the order of pixels or channels: a thread begins with the same half of
-each segment, most of whose inputs it has written itself, and then helps with the other.
+each segment, most of whose inputs it has written itself, and then helps with the other. If several
+callers are inside, each has a core rather than help: threads that help leave between two segments.
 """
 
 from typing import Any
@@ -31,10 +32,11 @@ CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
 #: Counters of each segment, from here on: units claimed of either half, units done.
 CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
-#: Counters of a team of helping threads: who calls it, the pass to help with, threads inside that
-#: pass, threads that sleep, whether they shall end, the core of the last caller.
-CALLERS, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED = (n * APART for n in range(6))
-TEAM_SIZE = 6 * APART
+#: Counters of a team of helping threads: callers inside a pass, whether one of them has the team,
+#: the pass to help with, threads inside that pass, threads that sleep, whether they shall end, the
+#: core of the last caller, and how many cores there are.
+CALLERS, TAKEN, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED, ROOM = (n * APART for n in range(8))
+TEAM_SIZE = 8 * APART
 #: How threads are kept off a core: the addresses of ``sched_getcpu``, ``sched_getaffinity`` and
 #: ``sched_setaffinity``, the cores that have a mask, the words of one, the threads' numbers, or 0,
 #: and the masks. The first is room for the caller's, then come that of all cores of the team, and
@@ -177,11 +179,18 @@ def claim_units(counters, place, segment, rows, entries, context, worker):
 
 
 @linked
-def run_together(counters, segments, segment_count, program, entries, context, worker):
+def is_full(team, helpers):
+    """Whether other callers need the cores of some helping threads."""
+    callers = atomic_load(team, CALLERS)
+    return callers > 1 and callers + helpers > team[ROOM]
+
+
+@linked
+def run_together(counters, segments, segment_count, program, entries, context, team, worker):
     """Claim units of one segment after the other, and wait for each until it is done."""
     rows, here = address(program, 0), address(context, 0)
     s = atomic_load(counters, CURRENT)
-    while s < segment_count:
+    while s < segment_count and (worker == 0 or not is_full(team, worker)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
         # Another core may have the counter that is wanted next.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
@@ -245,7 +254,7 @@ def lead(
     count,
     segment_count,
 ):
-    """Run a pass on the calling thread, with the team's if nobody else calls it.
+    """Run a pass on the calling thread, with the team's if nobody else has it, and there are cores.
 
     ``bytes_`` or ``floats`` is where the ``images`` numbers are, the other 0; ``outputs`` is where
     ``results`` numbers go.
@@ -257,11 +266,16 @@ def lead(
     context[COUNT] = count
     counters[FAILED] = 0
     alone = threads == 1
-    if not alone and atomic_add(team, CALLERS, 1) > 0:
-        atomic_add(team, CALLERS, -1)
+    if not alone:
+        atomic_add(team, CALLERS, 1)
+        alone = is_full(team, ONE)
+    if not alone and atomic_add(team, TAKEN, 1) > 0:
+        atomic_add(team, TAKEN, -1)
         alone = True
     if alone:
         run_alone(counters, segments, segment_count, program, entries, context)
+        if threads > 1:
+            atomic_add(team, CALLERS, -1)
         restore_denormals(state)
         return
     counters[CURRENT], counters[HELPERS] = 0, 1
@@ -278,11 +292,12 @@ def lead(
                 foreign(wake, bell, ONE, NOUGHT)
             else:
                 atomic_add(team, ASLEEP, 1)
-    run_together(counters, segments, segment_count, program, entries, context, NOUGHT)
+    run_together(counters, segments, segment_count, program, entries, context, team, NOUGHT)
     atomic_add(team, PASS, -here)
     spins = 0
     while atomic_load(team, INSIDE) > 0:
         spins = spin(spins)
+    atomic_add(team, TAKEN, -1)
     atomic_add(team, CALLERS, -1)
     restore_denormals(state)
 
@@ -311,7 +326,7 @@ def assist(
     worker = atomic_add(counters, HELPERS, 1)
     if worker < threads:
         state = flush_denormals()
-        run_together(counters, segments, segment_count, program, entries, context, worker)
+        run_together(counters, segments, segment_count, program, entries, context, team, worker)
         restore_denormals(state)
 
 
@@ -324,7 +339,7 @@ def wait_and_help(team, sleep, bell, assist):
     """The life of a helping thread: sleep until a pass begins, help with it."""
     while not atomic_load(team, STOPPED):
         looks, seen = 0, 0
-        while looks < LINGER:
+        while looks < LINGER and not is_full(team, ONE):
             packed = atomic_load(team, PASS)
             if packed != 0 and packed != seen:
                 atomic_add(team, INSIDE, 1)
@@ -339,7 +354,7 @@ def wait_and_help(team, sleep, bell, assist):
             looks += 1
         atomic_add(team, ASLEEP, 1)
         packed = atomic_load(team, PASS)
-        if packed != 0 and packed != seen:
+        if packed != 0 and packed != seen and not is_full(team, ONE):
             # Begun in between, by one who saw nobody asleep, or who rings now.
             if atomic_add(team, ASLEEP, -1) > 0:
                 continue

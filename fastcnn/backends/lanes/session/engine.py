@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.kernel_table import (
     SQUARES,
@@ -98,7 +99,7 @@ class Engine:
         check_own_kernels(sorted(set(self.program.rows[:, KERNEL].tolist())))
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
-        self._gradients = np.zeros(size, np.float32)
+        self._gradients = aligned(size)
         #: In the order of the parameters.
         self.gradient = self._gradients[: parameters.size]
         check_program(self.program, parameters, self._gradients, self.running)
@@ -113,7 +114,8 @@ class Engine:
         blocks = -(-batch // LANES)
         self._block_losses, self._block_hits = np.zeros(blocks), np.zeros(blocks, np.int64)
         self._entries: dict[tuple[str, ...], tuple[np.ndarray, dict[str, int]]] = {}
-        self._places = list(places.values())
+        grouped = self.program.grouped
+        self._places = [(*place, grouped.get(place[0], 1)) for place in places.values()]
         self._checked: Update | None = None
         uses = [
             None if node.frozen_statistics else node.buffers.get("running_mean")
@@ -420,12 +422,3 @@ def packed(kinds: Mapping[str, str], values: Mapping[str, Any]) -> np.ndarray:
         else:
             made.append(np.float64(value).view(np.int64) if kind == "float64" else value)
     return np.array(made, np.int64)
-
-
-def aligned(size: int, dtype: Any = np.float32) -> np.ndarray:
-    """Zeroed array that starts at a cache line."""
-    each = np.dtype(dtype).itemsize
-    line = LANES * 4
-    raw = np.zeros(size + line // each, dtype)
-    start = (-raw.ctypes.data % line) // each
-    return raw[start : start + size]

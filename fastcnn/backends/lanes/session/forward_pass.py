@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
 from fastcnn.backends.lanes.session.dispatcher import MANY
-from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores
@@ -47,20 +49,37 @@ _FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
-class _Places:
-    """Room for as many long passes at once as there are cores."""
+class _Turns:
+    """Room for as many long passes at once as there are cores; callers come in turn.
+
+    Each core has a line of callers. Each caller holds a lock until it is done, and the next one
+    waits for that. ``with`` gives locks back in any case, as a counter cannot: an interrupt may
+    come before a line that counts.
+    """
 
     def __init__(self) -> None:
+        self._lock = forks.lock()
         self.renew()
 
     def renew(self) -> None:
-        """All are free, as in a process that was forked."""
-        self.free = threading.BoundedSemaphore(available_cores())
+        """Nobody is in a line, as in a process that was forked."""
+        self._last = [threading.Lock() for _ in range(available_cores())]
+        self._next = 0
+
+    def join(self, mine: threading.Lock) -> threading.Lock:
+        """Stand in a line, one that is empty if there is one; returns the lock to wait for."""
+        with self._lock:
+            last = self._last
+            free = (n for n, lock in enumerate(last) if not lock.locked())
+            self._next = (self._next + 1) % len(last)
+            line = next(free, self._next)
+            before, last[line] = last[line], mine
+        return before
 
 
-_places = _Places()
+_turns = _Turns()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_places.renew)
+    os.register_at_fork(after_in_child=_turns.renew)
 
 
 class Pass:
@@ -204,7 +223,10 @@ class Pass:
             self._run(self._run_held, segments, images, outputs, factors, count, place)
             return
         # More long passes than cores would only take the caches from each other.
-        with _places.free:
+        mine = threading.Lock()
+        with mine:
+            with _turns.join(mine):
+                pass  # the one before is done
             self._run(self._run_free, segments, images, outputs, factors, count, place)
 
     def _run(

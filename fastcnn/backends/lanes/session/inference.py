@@ -1,19 +1,20 @@
 """A network prepared for forward passes: programs, weights and memory that calls only use."""
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
-from fastcnn.backends.lanes.session.engine import Engine, aligned
+from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.backends.lanes.session.probabilities import softmax
 from fastcnn.codegen import build
@@ -75,7 +76,7 @@ class Inference:
         self._fits_channels = True
         self._samples: dict[int, Pass] = {}
         self._chosen: dict[int, Pass] = {}
-        self._lock = threading.Lock()
+        self._lock = forks.lock()
 
     def by_channels(self) -> Pass | None:
         """The pass with a channel in each lane, if there is one."""

@@ -1,12 +1,12 @@
 """One operation on the engine by itself: a network of one node, with arrays in and out."""
 
-import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.kernels import layout as L
@@ -66,7 +66,7 @@ class Operation:
         self.places = places
         self.batch = batch
         self.output_shape = output_shape
-        self.lock = threading.Lock()
+        self.lock = forks.lock()
         self.phases = self.engine.program.phases
         if backward and OPERATIONS[name].gradient_needs == "nothing":
             self.phases = self.phases[self.engine.program.first_backward :]

@@ -13,15 +13,17 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import forks
+from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.session import conductor
-from fastcnn.backends.lanes.session.engine import aligned, packed
+from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.codegen import build
-from fastcnn.cores import take_core
+from fastcnn.cores import available_cores, take_core
 
 #: Cores for which a mask may have room.
 ROOMS = tuple(1 << n for n in range(10, 17))
-_lock = threading.RLock()
+_lock = forks.lock()
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
@@ -108,6 +110,7 @@ class Team:
     def __init__(self) -> None:
         self.counters = aligned(conductor.TEAM_SIZE, np.int64)
         self.counters[conductor.AVOIDED] = -1
+        self.counters[conductor.ROOM] = available_cores()
         self.moves = _moves()
         self.bell = Bell()
         self.threads: list[threading.Thread] = []
@@ -151,7 +154,7 @@ class Team:
 
     def never_again(self) -> None:
         """In a process that has none of the threads: no caller gets the team."""
-        self.counters[conductor.CALLERS] = 1
+        self.counters[conductor.TAKEN] = 1
 
 
 _team: Team | None = None
@@ -196,8 +199,7 @@ def _leave(team: Team) -> None:
 
 def _after_fork() -> None:
     """Threads do not come along into a forked process."""
-    global _team, _lock
-    _lock = threading.RLock()
+    global _team
     if _team is not None:
         _team.never_again()
         _team.threads.clear()

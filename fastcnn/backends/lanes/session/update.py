@@ -144,8 +144,8 @@ class Update:
 
         Parameters
         ----------
-        places : collection of (offset, shape)
-            Where the parameters are.
+        places : collection of (offset, shape, groups)
+            Where the parameters are, and the groups of inputs that threads share out.
         size : int
             Number of the parameters.
         """
@@ -154,13 +154,8 @@ class Update:
         return self._units[threads]
 
     def _share(self, threads: int, places: Any, size: int) -> Units:
-        starts = np.arange(0, size, K.UNIT)
-        nearest = np.zeros(len(starts), np.int64)
-        for offset, shape in places:
-            count = int(np.prod(shape))
-            inside = np.flatnonzero((starts >= offset) & (starts < offset + count))
-            middle = np.minimum(starts[inside] + K.UNIT // 2, offset + count - 1) - offset
-            nearest[inside] = middle * threads // count
+        starts, nearest = _pieces(threads, places, size)
+        ends = np.append(starts[1:], size)
         spans: list[tuple[int, int, int]] = []
         owners: list[int] = []
         kernels: list[str] = []
@@ -171,11 +166,10 @@ class Update:
                 load[owner] += min(part.shape) * (part.end - part.first)
                 pieces = [(part.first, part.end, owner)]
             else:
-                pieces = [
-                    (max(int(starts[unit]), part.first), min(int(starts[unit]) + K.UNIT, part.end),
-                     int(nearest[unit]))
-                    for unit in range(part.first // K.UNIT, -(-part.end // K.UNIT))
-                ]  # fmt: skip
+                inside = slice(np.searchsorted(ends, part.first, "right"),
+                               np.searchsorted(starts, part.end))  # fmt: skip
+                here = np.maximum(starts[inside], part.first), np.minimum(ends[inside], part.end)
+                pieces = list(zip(*(a.tolist() for a in (*here, nearest[inside])), strict=True))
             for first, end, owner in pieces:
                 if first < end:
                     spans.append((first, end, row))
@@ -183,3 +177,28 @@ class Update:
                     kernels.append(part.kernel)
         flat = np.array(spans, np.int64).reshape(-1)
         return Units(flat, np.array(owners, np.int64), kernels)
+
+
+def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where pieces of the parameters begin, for any number of threads, and who has each."""
+    starts = np.arange(0, size, K.UNIT)
+    nearest = np.zeros(len(starts), np.int64)
+    for offset, shape, groups in places:
+        count = int(np.prod(shape))
+        inside = (starts >= offset) & (starts < offset + count)
+        if groups == 1:
+            middle = np.minimum(starts[inside] + K.UNIT // 2, offset + count - 1) - offset
+            nearest[inside] = middle * threads // count
+            continue
+        rows, columns = shape
+        vectors = -(-columns // LANES)
+        parts = np.arange(groups)
+        first = offset + np.arange(rows)[:, None] * columns + vectors * parts // groups * LANES
+        owners = np.broadcast_to((2 * parts + 1) * threads // (2 * groups), first.shape)
+        after = [offset + count] if offset + count < size else []
+        # What follows, up to the next piece, is the next parameter's.
+        starts = np.concatenate([starts[~inside], first.ravel(), after]).astype(np.int64)
+        nearest = np.concatenate([nearest[~inside], owners.ravel(), [0] * len(after)])
+        starts, kept = np.unique(starts, return_index=True)
+        nearest = nearest[kept].astype(np.int64)
+    return starts, nearest

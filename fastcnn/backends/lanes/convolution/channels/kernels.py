@@ -22,46 +22,8 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
     strided_input_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CHANNELS,
-    DOWN,
-    EXTRA,
-    GROUPS,
-    IN,
-    M_BLOCK,
-    M_CHANNEL,
-    M_ROW,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    S_TABLE,
-    SCALE,
-    STRIP_TABLE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_GROUP,
-    X_ROW,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -185,20 +147,20 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
     IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
     in X_TABLE. What is not a map is one row, of as many channels as numbers.
     """
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    rows, step, places = r[POSITIONS], r[MODE], T[r[X_TABLE] :]
-    width, each = r[IN] // rows, rows // r[OUT]
-    source = order[start + block] * r[IN]
-    if r[OUT] > rows:
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
+    width, each = r[L.IN] // rows, rows // r[L.OUT]
+    source = order[start + block] * r[L.IN]
+    if r[L.OUT] > rows:
         first, last = share(width, part, parts)
         for j in range(first, last):
             value = np.float32(bytes_[source + j]) if bytes_.size > 0 else floats[source + j]
-            A[y0 + places[0] + j] = value * A[r[SCALE] + j] + A[r[SCALE] + width + j]
+            A[y0 + places[0] + j] = value * A[r[L.SCALE] + j] + A[r[L.SCALE] + width + j]
         return
     first, last = share(rows, part, parts)
     for i in range(first, last):
         channel = i // each
-        scale, shift = A[r[SCALE] + channel], A[r[SCALE] + r[OUT] + channel]
+        scale, shift = A[r[L.SCALE] + channel], A[r[L.SCALE] + r[L.OUT] + channel]
         x, y = source + i * width, y0 + places[i]
         if bytes_.size > 0:
             if step == 1:
@@ -224,8 +186,8 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
 @linked
 def channel_output(A, T, r, block, start, outputs, part, parts):
     """Copy the IN numbers of a sample to its row of ``outputs``."""
-    first, last = share(r[IN], part, parts)
-    x0, y0, places = r[X] + block * r[X_BLOCK], (start + block) * r[IN], T[r[X_TABLE] :]
+    first, last = share(r[L.IN], part, parts)
+    x0, y0, places = r[L.X] + block * r[L.X_BLOCK], (start + block) * r[L.IN], T[r[L.X_TABLE] :]
     for i in range(first, last):
         outputs[y0 + i] = A[x0 + places[i]]
 
@@ -234,9 +196,9 @@ def channel_output(A, T, r, block, start, outputs, part, parts):
 def positions_of(r, block, blocks):
     """First and last position of a row's tables: of some samples, of which each has MODE, or,
     where that is 0, of the one sample whose positions they are."""
-    if r[MODE] > 0:
-        return block * r[MODE], (block + blocks) * r[MODE]
-    return NOUGHT, r[POSITIONS]
+    if r[L.MODE] > 0:
+        return block * r[L.MODE], (block + blocks) * r[L.MODE]
+    return NOUGHT, r[L.POSITIONS]
 
 
 @linked
@@ -246,19 +208,19 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
     A fully connected layer is one with one position.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    taps, channels, tap_table = r[TAPS], r[CHANNELS], T[r[TAP_TABLE] :]
-    stride, mstep = r[Y_CHANNEL], r[M_CHANNEL]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    taps, channels, tap_table = r[L.TAPS], r[L.CHANNELS], T[r[L.TAP_TABLE] :]
+    stride, mstep = r[L.Y_CHANNEL], r[L.M_CHANNEL]
     begin, stop = positions_of(r, block, blocks)
     across = (channels + UNIT_BLOCKS - 1) // UNIT_BLOCKS
     granules = (stop - begin + LEAST - 1) // LEAST
     clusters = (granules * LEAST + CLUSTER - 1) // CLUSTER
-    if r[GROUPS] * across % parts:
+    if r[L.GROUPS] * across % parts:
         clusters = min(granules, rounded_up(clusters, parts))
-    first, last = share(r[GROUPS] * across * clusters, part, parts)
+    first, last = share(r[L.GROUPS] * across * clusters, part, parts)
     for unit in range(first, last):
         # All positions meet some weights before the next.
         from_granule, to_granule = share(granules, unit % clusters, clusters)
@@ -268,19 +230,19 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
         channel_products(
             A,
             P,
-            x0 + group * r[X_GROUP],
+            x0 + group * r[L.X_GROUP],
             xpix,
             p0,
             min(begin + to_granule * LEAST, stop),
             tap_table,
             taps,
-            r[W] + at * taps * LANES,
-            r[BIAS] + at * LANES,
+            r[L.W] + at * taps * LANES,
+            r[L.BIAS] + at * LANES,
             min(UNIT_BLOCKS, channels - c),
             y0 + at * stride,
             ypix,
             stride,
-            r[RELU],
+            r[L.RELU],
             m0 + at * mstep if m0 >= 0 else MISSING,
             mpix,
             mstep,
@@ -293,19 +255,29 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 
     TAPS vectors of the input; of those from EXTRA on only the first IN lanes are channels.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     begin, stop = positions_of(r, block, blocks)
     first, last = share((stop - begin + LANES - 1) // LANES, part, parts)
     for unit in range(first, last):
         p0 = begin + unit * LANES
         end, c = min(p0 + LANES, stop), 0
-        while c < r[OUT]:
-            rows = blocks_of_tile(r[OUT] - c)
-            weights = P, r[W] + c * r[TAPS] * LANES, P, r[BIAS] + c
-            rest = T[r[TAP_TABLE] :], r[EXTRA], r[TAPS], r[IN], *weights, A, y0 + c, ypix, r[RELU]
+        while c < r[L.OUT]:
+            rows = blocks_of_tile(r[L.OUT] - c)
+            weights = P, r[L.W] + c * r[L.TAPS] * LANES, P, r[L.BIAS] + c
+            rest = (
+                T[r[L.TAP_TABLE] :],
+                r[L.EXTRA],
+                r[L.TAPS],
+                r[L.IN],
+                *weights,
+                A,
+                y0 + c,
+                ypix,
+                r[L.RELU],
+            )
             more = A, m0 + c if m0 >= 0 else MISSING, mpix
             if rows == 4:
                 for p in range(p0, end, 4):
@@ -321,20 +293,20 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 @linked
 def channel_depthwise(A, T, P, r, block, slot, part, parts):
     """Convolution in which each channel has a kernel of its own."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    taps, tap_table = r[TAPS], T[r[TAP_TABLE] :]
-    clusters = (r[POSITIONS] + CLUSTER - 1) // CLUSTER
-    first, last = share(r[CHANNELS] * clusters, part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    taps, tap_table = r[L.TAPS], T[r[L.TAP_TABLE] :]
+    clusters = (r[L.POSITIONS] + CLUSTER - 1) // CLUSTER
+    first, last = share(r[L.CHANNELS] * clusters, part, parts)
     for unit in range(first, last):
         c, p0 = unit // clusters, unit % clusters * CLUSTER
-        x, w, bias = x0 + c * r[X_CHANNEL], r[W] + c * taps * LANES, r[BIAS] + c * LANES
-        y, m = y0 + c * r[Y_CHANNEL], m0 + c * r[M_CHANNEL] if m0 >= 0 else MISSING
-        for p in range(p0, min(p0 + CLUSTER, r[POSITIONS]), 8):
+        x, w, bias = x0 + c * r[L.X_CHANNEL], r[L.W] + c * taps * LANES, r[L.BIAS] + c * LANES
+        y, m = y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL] if m0 >= 0 else MISSING
+        for p in range(p0, min(p0 + CLUSTER, r[L.POSITIONS]), 8):
             DEPTH_TILE_8(
-                A, x, xpix, p, tap_table, taps, P, w, P, bias, A, y, ypix, r[RELU], A, m, mpix
+                A, x, xpix, p, tap_table, taps, P, w, P, bias, A, y, ypix, r[L.RELU], A, m, mpix
             )
 
 
@@ -350,23 +322,23 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns lie inside.
     S_TABLE has the place of each product's weights, TAP_TABLE those of channels in Z.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT] if r[M] >= 0 else MISSING
-    inputs, outputs, strip = r[EXTRA], r[CHANNELS], r[TAPS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    inputs, outputs, strip = r[L.EXTRA], r[L.CHANNELS], r[L.TAPS]
     begin, stop = positions_of(r, block, blocks)
-    xpix, ypix, mpix = T[r[X_TABLE] :], T[r[Y_TABLE] :], T[r[M_TABLE] :]
-    sizes, channels = T[r[STRIP_TABLE] :], T[r[TAP_TABLE] :]
+    xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
+    sizes, channels = T[r[L.STRIP_TABLE] :], T[r[L.TAP_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
-    strided = r[DOWN] == 2
+    strided = r[L.DOWN] == 2
     products = STRIDED_PRODUCTS if strided else PRODUCTS
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + products * from_step
     spare = sums + products * to_step
     each = strip * LANES
     quads = (stop - begin + WHOLE - 1) // WHOLE
     full = (quads * WHOLE + strip - 1) // strip
-    across = ONE if full >= parts else min(r[GROUPS], parts)
+    across = ONE if full >= parts else min(r[L.GROUPS], parts)
     strips = min(quads, rounded_up(full, (parts + across - 1) // across))
     first, last = share(strips * across, part, parts)
     for unit in range(first, last):
@@ -375,15 +347,15 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
         count = min(begin + to_quad * WHOLE, stop) - p0
         for t in range(count):
             for c in range(inputs):
-                x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                x = x0 + c * r[L.X_CHANNEL] + xpix[p0 + t]
                 v = transformed + (c * strip + t) * LANES
                 if strided:
-                    strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+                    strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
-                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
-        from_pack, to_pack = share(r[GROUPS], unit // strips, across)
+                    input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
+        from_pack, to_pack = share(r[L.GROUPS], unit // strips, across)
         for pack in range(from_pack, to_pack):
-            first_block, end = share(outputs, pack, r[GROUPS])
+            first_block, end = share(outputs, pack, r[L.GROUPS])
             for c0 in range(first_block, end, UNIT_BLOCKS):
                 c1 = min(c0 + UNIT_BLOCKS, end)
                 for k in range(products):
@@ -393,8 +365,8 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                         transformed + k * from_step,
                         count,
                         channels,
-                        r[IN],
-                        r[W] + T[r[S_TABLE] + k] + c0 * r[IN] * LANES,
+                        r[L.IN],
+                        r[L.W] + T[r[L.S_TABLE] + k] + c0 * r[L.IN] * LANES,
                         c1 - c0,
                         sums + k * to_step + c0 * each,
                         each,
@@ -402,15 +374,15 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 for c in range(c0, c1):
                     for t in range(count):
                         p = p0 + t
-                        more = m0 + c * r[M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
-                        s, y = sums + c * each + t * LANES, y0 + c * r[Y_CHANNEL] + ypix[p]
-                        sources = A, s, to_step, P, r[BIAS] + c * LANES
+                        more = m0 + c * r[L.M_CHANNEL] + mpix[p] if m0 >= 0 else MISSING
+                        s, y = sums + c * each + t * LANES, y0 + c * r[L.Y_CHANNEL] + ypix[p]
+                        sources = A, s, to_step, P, r[L.BIAS] + c * LANES
                         inside = sizes[2 * p], sizes[2 * p + 1], spare
                         if strided:
                             strided_output_tile(
-                                *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                                *sources, A, y, r[L.Y_ROW], *inside, r[L.RELU], A, more, r[L.M_ROW]
                             )
                         else:
                             channel_output_tile(
-                                *sources, A, y, r[Y_ROW], *inside, r[RELU], A, more, r[M_ROW]
+                                *sources, A, y, r[L.Y_ROW], *inside, r[L.RELU], A, more, r[L.M_ROW]
                             )

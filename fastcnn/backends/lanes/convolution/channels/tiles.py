@@ -59,14 +59,7 @@ def _biases(at: Emitter, B: Any, b0: Any, count: int) -> list[Any]:
     ]
 
 
-def _store(
-    at: Emitter,
-    places: list[tuple[Any, Any, Any]],
-    Y: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-) -> None:
+def _store(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> None:
     """Store sums; each comes with its place, and that of what is added to it."""
     builder = at.builder
     with builder.if_else(builder.icmp_signed(">=", m0, at.index(0))) as (then, otherwise):
@@ -80,14 +73,7 @@ def _store(
 
 
 def _multiply(
-    at: Emitter,
-    numbers: Callable[[Any], list[Any]],
-    T: Any,
-    W: Any,
-    w0: Any,
-    CB: int,
-    ahead: Any,
-    initial: list[Any],
+    at: Emitter, numbers: Callable[[Any], list[Any]], T, W, w0, CB: int, ahead, initial: list[Any]
 ) -> list[Any]:
     """Sums over T taps of a number of each position times blocks of channels, [block][position].
 
@@ -120,26 +106,26 @@ def channel_tile(
     at: Emitter,
     CB: int,
     PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    ystride: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-    mpix: Any,
-    mstride: Any,
-    ahead: Any,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    T,
+    W,
+    w0,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    ystride,
+    relu,
+    M,
+    m0,
+    mpix,
+    mstride,
+    ahead,
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
@@ -177,19 +163,7 @@ def channel_tile(
 
 @tile(2)
 def channel_product_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X: Any,
-    x0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    Y: Any,
-    y0: Any,
-    ystride: Any,
-    ahead: Any,
+    at: Emitter, CB: int, PB: int, X, x0, taps, T, W, w0, Y, y0, ystride, ahead
 ) -> None:
     """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do.
 
@@ -216,25 +190,25 @@ def dot_tile(
     at: Emitter,
     CB: int,
     PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    full: Any,
-    T: Any,
-    used: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-    mpix: Any,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    full,
+    T,
+    used,
+    W,
+    w0,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    relu,
+    M,
+    m0,
+    mpix,
 ) -> None:
     """CB channels by PB positions, 16 sums over the lanes of X and T taps.
 
@@ -273,7 +247,7 @@ def dot_tile(
             )
 
 
-def _finished(at: Emitter, total: Any, relu: Any, M: Any, m0: Any, more: Any) -> Any:
+def _finished(at: Emitter, total, relu, M, m0, more) -> Any:
     """A number plus one of M, if there is one, rectified if that is wanted."""
     builder, zero = at.builder, ir.Constant(FLOAT, 0.0)
     exists = builder.icmp_signed(">=", m0, at.index(0))
@@ -292,25 +266,7 @@ def _finished(at: Emitter, total: Any, relu: Any, M: Any, m0: Any, more: Any) ->
 
 @tile(1)
 def depth_tile(
-    at: Emitter,
-    PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-    mpix: Any,
+    at: Emitter, PB: int, X, x0, xpix, p0, taps, T, W, w0, B, b0, Y, y0, ypix, relu, M, m0, mpix
 ) -> None:
     """PB positions of a block of 16 channels, each of which has weights of its own."""
     builder = at.builder
@@ -339,22 +295,7 @@ def depth_tile(
 
 @tile(0)
 def channel_output_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-    mrow: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
     """The first rows and columns of 4x4 outputs of Winograd's products, with a vector of biases.
 
@@ -366,22 +307,7 @@ def channel_output_tile(
 
 @tile(0)
 def strided_output_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    M: Any,
-    m0: Any,
-    mrow: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
     """The same of the products of stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])

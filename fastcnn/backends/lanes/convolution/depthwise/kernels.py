@@ -30,39 +30,8 @@ from fastcnn.backends.lanes.convolution.phases import (
     WEIGHTS_AT,
     WRITTEN_AT,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    M_SLOT,
-    MASKED,
-    MODE,
-    PHASE_TABLE,
-    PHASES,
-    POSITIONS,
-    RELU,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_GROUP,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_BLOCK,
-    Z_CHANNEL,
-    Z_SLOT,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -110,23 +79,28 @@ def channel(A, T, P, table, phases, x, w, bias, y, relu, masked, next_x, next_y,
 @linked
 def depthwise(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables tell which."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    outputs, table, phases, masked = r[CHANNELS], r[PHASE_TABLE], r[PHASES], r[MODE] == MASKED
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    outputs, table, phases, masked = (
+        r[L.CHANNELS],
+        r[L.PHASE_TABLE],
+        r[L.PHASES],
+        r[L.MODE] == L.MASKED,
+    )
     tiles = max(ONE, tiles_of(T, table, phases) * outputs)
-    first, last = share(r[GROUPS], part, parts)
+    first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
-        x = x0 + group * r[X_GROUP]
-        next_x, lines_x, lines_y = x + r[X_GROUP], NOUGHT, NOUGHT
+        x = x0 + group * r[L.X_GROUP]
+        next_x, lines_x, lines_y = x + r[L.X_GROUP], NOUGHT, NOUGHT
         if group + 1 < last:
-            lines_x = (r[X_GROUP] // LANES + tiles - 1) // tiles
-            lines_y = (outputs * r[Y_CHANNEL] // LANES + tiles - 1) // tiles
+            lines_x = (r[L.X_GROUP] // LANES + tiles - 1) // tiles
+            lines_y = (outputs * r[L.Y_CHANNEL] // LANES + tiles - 1) // tiles
         for c in range(group * outputs, (group + 1) * outputs):
-            y = y0 + c * r[Y_CHANNEL]
-            bias = r[BIAS] + c if r[BIAS] >= 0 else MISSING
-            sums = A, T, P, table, phases, x, r[W] + c * r[TAPS], bias, y, r[RELU], masked
-            channel(*sums, next_x, y + outputs * r[Y_CHANNEL], lines_x, lines_y)
-            next_x += r[X_GROUP] // outputs
+            y = y0 + c * r[L.Y_CHANNEL]
+            bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
+            sums = A, T, P, table, phases, x, r[L.W] + c * r[L.TAPS], bias, y, r[L.RELU], masked
+            channel(*sums, next_x, y + outputs * r[L.Y_CHANNEL], lines_x, lines_y)
+            next_x += r[L.X_GROUP] // outputs
 
 
 @linked
@@ -136,24 +110,29 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     X is the input, Y the output's gradient, M scratch; sums of the output's gradient go BIAS floats
     after the weights' gradient. Z may be X's place: a channel is read before it is overwritten.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    z0 = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    sums, out = r[M] + worker * r[M_SLOT], r[EXTRA] + block * r[EXTRA_BLOCK]
-    taps, outputs, positions, masked = r[TAPS], r[CHANNELS], r[POSITIONS], r[MODE] == MASKED
-    tap_table, xpix, dpix = T[r[TAP_TABLE] :], T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    sums, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    taps, outputs, positions, masked = (
+        r[L.TAPS],
+        r[L.CHANNELS],
+        r[L.POSITIONS],
+        r[L.MODE] == L.MASKED,
+    )
+    tap_table, xpix, dpix = T[r[L.TAP_TABLE] :], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     chunks = outputs * ((positions + CHUNK - 1) // CHUNK)
-    lines_x = (r[X_GROUP] // LANES + chunks - 1) // chunks
-    lines_d = (outputs * r[Y_CHANNEL] // LANES + chunks - 1) // chunks
-    first, last = share(r[GROUPS], part, parts)
+    lines_x = (r[L.X_GROUP] // LANES + chunks - 1) // chunks
+    lines_d = (outputs * r[L.Y_CHANNEL] // LANES + chunks - 1) // chunks
+    first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
-        x = x0 + group * r[X_GROUP]
-        next_x, next_d = x + r[X_GROUP], d0 + (group + 1) * outputs * r[Y_CHANNEL]
+        x = x0 + group * r[L.X_GROUP]
+        next_x, next_d = x + r[L.X_GROUP], d0 + (group + 1) * outputs * r[L.Y_CHANNEL]
         for c in range(group * outputs, (group + 1) * outputs):
-            d = d0 + c * r[Y_CHANNEL]
-            if r[BIAS] >= 0:
+            d = d0 + c * r[L.Y_CHANNEL]
+            if r[L.BIAS] >= 0:
                 total = channel_sum(A, d, dpix, positions)
-                A[out + r[BIAS] + c] = simd.lane_sum(total)
+                A[out + r[L.BIAS] + c] = simd.lane_sum(total)
             for p in range(0, positions, CHUNK):
                 if group + 1 < last:
                     for i in range(lines_x):
@@ -173,7 +152,7 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
                         GRADIENT_OF_FEW(*sources, t, A, target, p == 0)
                         t += FEW_TAPS
             write_sums(A, ONE, sums, NOUGHT, taps, out + c * taps, taps, sums + SUM_ROW, NO)
-        d, w = d0 + group * outputs * r[Y_CHANNEL], r[W] + group * outputs * taps
-        z, nothing = z0 + group * r[Z_CHANNEL], (NOUGHT, NOUGHT, NOUGHT, NOUGHT)
-        phases = A, T, P, r[PHASE_TABLE], r[PHASES]
+        d, w = d0 + group * outputs * r[L.Y_CHANNEL], r[L.W] + group * outputs * taps
+        z, nothing = z0 + group * r[L.Z_CHANNEL], (NOUGHT, NOUGHT, NOUGHT, NOUGHT)
+        phases = A, T, P, r[L.PHASE_TABLE], r[L.PHASES]
         channel(*phases, d, w, MISSING, z, NOUGHT, masked, *nothing)

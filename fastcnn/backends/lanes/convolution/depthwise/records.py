@@ -1,6 +1,6 @@
 """Costs and records of convolutions of single channels."""
 
-from fastcnn.backends.lanes.convolution.depthwise import kernels
+from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
     products_of,
@@ -41,13 +41,21 @@ def _sizes(r: Row) -> str:
 
 register(
     {
-        L.K_DEPTHWISE: Kernel(kernels.depthwise, "depthwise", _depthwise, _sizes, depthwise_tile),
+        L.K_DEPTHWISE: Kernel(
+            kernels.depthwise,
+            "depthwise",
+            _depthwise,
+            _sizes,
+            depthwise_tile,
+            touches=reach.product,
+        ),
         L.K_DEPTHWISE_GRADIENT: Kernel(
             kernels.depthwise_gradient,
             "depthwise gradients",
             _depthwise_gradient,
             _sizes,
             depthwise_gradient_tile,
+            touches=reach.gradients,
         ),
     }
 )

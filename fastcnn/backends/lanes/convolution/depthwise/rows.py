@@ -2,7 +2,7 @@
 
 from fastcnn.backends.lanes.convolution.depthwise.kernels import SCRATCH
 from fastcnn.backends.lanes.convolution.direct import rows as direct
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import Buffer
@@ -10,19 +10,11 @@ from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y; where it is pooled, that of any convolution."""
+    planner, name, g, weight = task
     if pooled:
-        direct.product(planner, name, g, weight, x, y, pooled, columns)
+        direct.product(task, x, y, pooled, columns)
         return
     sums = direct.product_sums(g, x, y)
     places = {"x_group": x.channel, "y_channel": y.channel}
@@ -31,16 +23,9 @@ def product(
     planner.emit(name, row(L.K_DEPTHWISE, **x.columns("x"), **y.columns("y"), **columns))
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries a convolution's output side back to its input side."""
+    planner, name, g, weight = task
     places = {"x_group": g.group_outputs * grad.channel, "y_channel": grad_x.channel}
     weights = g.group_outputs * g.taps
     sizes: dict[str, int] = {"groups": g.groups, "channels": 1, "taps": weights}
@@ -50,16 +35,10 @@ def transpose(
 
 
 def gradients(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    grad: Buffer,
-    grad_x: Buffer | None,
-    columns: dict[str, int],
+    task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, columns: dict[str, int]
 ) -> None:
     """Add the row of all gradients; ``columns`` address each block's share of the parameters'."""
+    planner, name, g, weight = task
     h, w = grid(*g.output)
     if grad_x is not None:
         columns = columns | grad_x.columns("z") | {"z_channel": grad_x.channel, "w": weight}

@@ -18,24 +18,7 @@ from fastcnn.codegen.target import blocking, split
 
 @tile(1)
 def depthwise_tile(
-    at: Emitter,
-    PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    chosen: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    relu: Any,
-    masked: Any,
+    at: Emitter, PB: int, X, x0, xpix, p0, taps, T, W, w0, chosen, B, b0, Y, y0, ypix, relu, masked
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
@@ -64,21 +47,7 @@ def depthwise_tile(
 
 @tile(1)
 def weight_gradient_tile(
-    at: Emitter,
-    TB: int,
-    D: Any,
-    d0: Any,
-    dpix: Any,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    p1: Any,
-    taps: Any,
-    t0: Any,
-    S: Any,
-    s0: Any,
-    first: Any,
+    at: Emitter, TB: int, D, d0, dpix, X, x0, xpix, p0, p1, taps, t0, S, s0, first
 ) -> None:
     """Add to TB sums, kept lane by lane in ``S``, a channel's products over positions p0 to p1.
 
@@ -116,6 +85,6 @@ def weight_gradient_tile(
             emit_store(builder, value, pointer)
 
 
-def _under(at: Emitter, X: Any, x0: Any, taps: Any, t: Any) -> Any:
+def _under(at: Emitter, X, x0, taps, t) -> Any:
     """Pointer to a tap's first input."""
     return at.pointer(X, at.builder.add(x0, at.table(taps, t)))

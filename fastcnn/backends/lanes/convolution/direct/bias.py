@@ -4,18 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    POSITIONS,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Y,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import constant, emit_load
@@ -24,12 +14,12 @@ from fastcnn.codegen.simd import constant, emit_load
 @linked
 def bias_gradient(A, T, r, block, slot, part, parts):
     """One block's sums of the output gradient over positions and samples, for each channel."""
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    places, positions = T[r[Y_TABLE] :], r[POSITIONS]
-    first, last = share(r[CHANNELS], part, parts)
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    places, positions = T[r[L.Y_TABLE] :], r[L.POSITIONS]
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
-        A[out + c] = simd.lane_sum(channel_sum(A, d0 + c * r[Y_CHANNEL], places, positions))
+        A[out + c] = simd.lane_sum(channel_sum(A, d0 + c * r[L.Y_CHANNEL], places, positions))
 
 
 @linked

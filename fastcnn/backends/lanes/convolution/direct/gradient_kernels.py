@@ -12,39 +12,8 @@ from fastcnn.backends.lanes.convolution.direct.gradient_tiles import (
     grid_gradient_tile,
     pooled_gradient_tile,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, share
-from fastcnn.backends.lanes.kernels.layout import (
-    ALONG,
-    BIAS,
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    M_SLOT,
-    MODE,
-    POOLED,
-    POSITIONS,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_GROUP,
-    X_ROW,
-    X_SLOT,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_ROWS,
-    Y_SLOT,
-    Y_TABLE,
-    Y_WIDTH,
-    Z_BLOCK,
-    Z_SLOT,
-    M,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import lane_sums
 
@@ -85,43 +54,43 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
 
     POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    sums = r[M] + worker * r[M_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    winners = r[Z] + block * r[Z_BLOCK] + slot * r[Z_SLOT]
-    taps, channels, run, tap_table = r[TAPS], r[CHANNELS], r[IN], T[r[TAP_TABLE] :]
-    pooled, stride = r[MODE] == POOLED, r[Y_CHANNEL]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    sums = r[L.M] + worker * r[L.M_SLOT]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    winners = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    taps, channels, run, tap_table = r[L.TAPS], r[L.CHANNELS], r[L.IN], T[r[L.TAP_TABLE] :]
+    pooled, stride = r[L.MODE] == L.POOLED, r[L.Y_CHANNEL]
     spare = sums + 4 * SUM_ROW
     totals = spare + LANES
     wide = width_of_gradient(taps, run)
     high = 2 if pooled else height_of_gradient(wide)
     each = TAP_BLOCK // wide * wide
     tiles = tiles_of_gradient(channels, high)
-    first, last = share(r[GROUPS] * tiles, part, parts)
+    first, last = share(r[L.GROUPS] * tiles, part, parts)
     for unit in range(first, last):
         group, tile = unit // tiles, unit % tiles
         c, rows = channels_of_gradient(channels, high, tile)
         at = group * channels + c
-        d, x = d0 + at * stride, x0 + group * r[X_GROUP]
-        inputs = A, x, r[X_ROW], r[ALONG] * LANES, r[Y_ROWS], r[Y_WIDTH], tap_table
+        d, x = d0 + at * stride, x0 + group * r[L.X_GROUP]
+        inputs = A, x, r[L.X_ROW], r[L.ALONG] * LANES, r[L.Y_ROWS], r[L.Y_WIDTH], tap_table
         for tap in range(0, taps, each):
             tap_end = min(tap + each, taps)
             if pooled:
-                outputs = A, d, stride, r[Y_ROW], A, winners + at * stride
+                outputs = A, d, stride, r[L.Y_ROW], A, winners + at * stride
                 add_windows(rows, run, *outputs, *inputs, tap, tap_end, A, sums, totals)
             else:
-                outputs = A, d, stride, r[Y_ROW]
-                rest = tap, tap_end, A, sums, MISSING, r[Y_ROW], totals
+                outputs = A, d, stride, r[L.Y_ROW]
+                rest = tap, tap_end, A, sums, MISSING, r[L.Y_ROW], totals
                 add_grid(rows, wide, run, *outputs, *inputs, *rest)
             write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
-        if r[BIAS] >= 0:
+        if r[L.BIAS] >= 0:
             for k in range(rows):
                 if pooled or (run > 1 and rows == high):
                     total = simd.load(A, totals + k * LANES)
                 else:
-                    total = channel_sum(A, d + k * stride, T[r[Y_TABLE] :], r[POSITIONS])
-                A[out + r[BIAS] + at + k] = simd.lane_sum(total)
+                    total = channel_sum(A, d + k * stride, T[r[L.Y_TABLE] :], r[L.POSITIONS])
+                A[out + r[L.BIAS] + at + k] = simd.lane_sum(total)
 
 
 @linked

@@ -6,7 +6,8 @@ of ``X`` are ``xstep`` floats apart. With few addresses no register is missing f
 that takes each address from a table is half as fast.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
@@ -21,23 +22,63 @@ from fastcnn.codegen.simd import (
 from fastcnn.codegen.target import blocking, split
 
 
-def _pointers(at: Emitter, array: Any, first: Any, count: int, stride: Any) -> list[Any]:
-    return [at.pointer(array, at.offset(first, i, stride)) for i in range(count)]
+class _Part(NamedTuple):
+    """What of a tile is computed at a time: channels and taps from ``c`` and ``t`` on."""
+
+    c: int
+    t: int
+    CB: int
+    TB: int
+    RUN: int
+
+    def runs(self, at: Emitter, X: Any, x0: Any, taps: Any, t0: Any) -> list[Any]:
+        """Where the first taps of the runs are."""
+        starts = [at.table(taps, at.offset(t0, self.t + t, 1)) for t in range(0, self.TB, self.RUN)]
+        return [at.pointer(X, at.builder.add(x0, start)) for start in starts]
+
+    def outputs(self, at: Emitter, D: Any, d0: Any, dstride: Any) -> list[Any]:
+        """Where the channels are."""
+        return [at.pointer(D, at.offset(d0, self.c + c, dstride)) for c in range(self.CB)]
+
+    def sums(
+        self, at: Emitter, S: Any, s0: Any, sstride: Any, totals: Any, has_totals: bool
+    ) -> list[Any]:
+        """Where the sums of products are, and perhaps those of each channel."""
+        places = [
+            at.offset(at.offset(s0, self.c + c, sstride), self.t + t, LANES)
+            for c in range(self.CB)
+            for t in range(self.TB)
+        ]
+        if has_totals:
+            places += [at.offset(totals, self.c + c, LANES) for c in range(self.CB)]
+        return [at.pointer(S, place) for place in places]
+
+    def inputs(self, at: Emitter, runs: list[Any], place: Any) -> list[Any]:
+        """Where the inputs of all taps are, ``place`` floats after the first of the runs."""
+        pointers = []
+        for t in range(self.TB):
+            run = at.pointer(runs[t // self.RUN], place)
+            further = at.index(t % self.RUN * LANES)
+            pointers.append(at.pointer(run, further) if t % self.RUN else run)
+        return pointers
+
+    def added(self, at: Emitter, sums: Any, runs: Any, place: Any, vectors: Any) -> list[Any]:
+        """The sums with one pixel more: products of vectors, and vectors."""
+        updated = list(sums)
+        for t, pointer in enumerate(self.inputs(at, runs, place)):
+            x = emit_load(at.builder, pointer)
+            for c, vector in enumerate(vectors):
+                i = c * self.TB + t
+                updated[i] = emit_fma(at.builder, x, vector, sums[i])
+        for i in range(self.CB * self.TB, len(sums)):
+            vector = vectors[i - self.CB * self.TB]
+            updated[i] = at.builder.fadd(sums[i], vector)
+        return updated
 
 
-def _taps(at: Emitter, TB: int, RUN: int, X: Any, x0: Any, taps: Any, t0: Any) -> list[Any]:
-    """Where the first taps of the runs of a tile are."""
-    starts = [at.table(taps, at.offset(t0, t, 1)) for t in range(0, TB, RUN)]
-    return [at.pointer(X, at.builder.add(x0, start)) for start in starts]
-
-
-def _inputs(at: Emitter, TB: int, RUN: int, runs: list[Any], place: Any) -> list[Any]:
-    """Pointers to the inputs of all taps, ``place`` floats after the runs' first."""
-    pointers = []
-    for t in range(TB):
-        run = at.pointer(runs[t // RUN], place)
-        pointers.append(at.pointer(run, at.index(t % RUN * LANES)) if t % RUN else run)
-    return pointers
+def _parts(CB: int, TB: int, RUN: int) -> Iterator[_Part]:
+    for c, t, height, width in split(CB, TB, blocking().gradients):
+        yield _Part(c, t, height, width, 1 if width % RUN else RUN)
 
 
 @tile(4)
@@ -47,25 +88,25 @@ def grid_gradient_tile(
     TB: int,
     RUN: int,
     ASKS: int,
-    D: Any,
-    d0: Any,
-    dstride: Any,
-    drow: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    xstep: Any,
-    rows: Any,
-    columns: Any,
-    taps: Any,
-    t0: Any,
-    S: Any,
-    s0: Any,
-    sstride: Any,
-    first: Any,
-    later: Any,
-    lrow: Any,
-    totals: Any,
+    D,
+    d0,
+    dstride,
+    drow,
+    X,
+    x0,
+    xrow,
+    xstep,
+    rows,
+    columns,
+    taps,
+    t0,
+    S,
+    s0,
+    sstride,
+    first,
+    later,
+    lrow,
+    totals,
 ) -> None:
     """Add to CB x TB sums in ``S`` the products over a grid; ``first`` starts them from zero.
 
@@ -73,104 +114,36 @@ def grid_gradient_tile(
     many vectors in as many rows, ``lrow`` floats apart. With runs, the sums of ``D`` are added to
     those of each channel at ``totals``.
     """
-    for c, t, height, width in split(CB, TB, blocking().gradients):
-        _accumulate_grid(
-            at,
-            height,
-            width,
-            1 if width % RUN else RUN,
-            ASKS if c == t == 0 else 0,
-            RUN > 1 and t == 0,
-            D,
-            at.offset(d0, c, dstride),
-            dstride,
-            drow,
-            X,
-            x0,
-            xrow,
-            xstep,
-            rows,
-            columns,
-            taps,
-            at.offset(t0, t, 1),
-            S,
-            at.offset(at.offset(s0, c, sstride), t, LANES),
-            sstride,
-            first,
-            later,
-            lrow,
-            at.offset(totals, c, LANES),
-        )
-
-
-def _accumulate_grid(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    RUN: int,
-    ASKS: int,
-    SUMS: bool,
-    D: Any,
-    d0: Any,
-    dstride: Any,
-    drow: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    xstep: Any,
-    rows: Any,
-    columns: Any,
-    taps: Any,
-    t0: Any,
-    S: Any,
-    s0: Any,
-    sstride: Any,
-    first: Any,
-    later: Any,
-    lrow: Any,
-    totals: Any,
-) -> None:
     builder = at.builder
-    runs = _taps(at, TB, RUN, X, x0, taps, t0)
-    grads = _pointers(at, D, d0, CB, dstride)
-    asked = [at.pointer(X, later)] if ASKS else []
-    sums_at = [
-        at.pointer(S, at.offset(at.offset(s0, c, sstride), t, LANES))
-        for c in range(CB)
-        for t in range(TB)
-    ]
-    sums_at += _pointers(at, S, totals, CB if SUMS else 0, LANES)
     fresh = builder.icmp_signed("!=", first, at.index(0))
-    initial = [
-        builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
-    ]
 
-    def line(h: Any, state: list[Any]) -> list[Any]:
-        inputs = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
-        outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
-        wanted = [at.pointer(place, builder.mul(h, lrow)) for place in asked]
+    def accumulate(part: _Part, asks: bool) -> None:
+        runs, grads = part.runs(at, X, x0, taps, t0), part.outputs(at, D, d0, dstride)
+        asked = [at.pointer(X, later)] if asks else []
+        sums_at = part.sums(at, S, s0, sstride, totals, RUN > 1 and part.t == 0)
+        initial = [
+            builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
+        ]
 
-        def pixel(w: Any, sums: list[Any]) -> list[Any]:
-            along = builder.mul(w, at.index(LANES))
-            vectors = [emit_load(builder, at.pointer(d, along)) for d in outputs]
-            for place in wanted:
-                emit_prefetch(builder, at.pointer(place, along))
-            updated = list(sums)
-            pointers = _inputs(at, TB, RUN, inputs, builder.mul(w, xstep))
-            for t, pointer in enumerate(pointers):
-                x = emit_load(builder, pointer)
-                for c, vector in enumerate(vectors):
-                    i = c * TB + t
-                    updated[i] = emit_fma(builder, x, vector, sums[i])
-            for c, vector in enumerate(vectors if SUMS else []):
-                i = CB * TB + c
-                updated[i] = builder.fadd(sums[i], vector)
-            return updated
+        def line(h: Any, state: list[Any]) -> list[Any]:
+            inputs = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
+            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            wanted = [at.pointer(place, builder.mul(h, lrow)) for place in asked]
 
-        return at.loop(at.index(0), columns, state, pixel)
+            def pixel(w: Any, sums: list[Any]) -> list[Any]:
+                along = builder.mul(w, at.index(LANES))
+                vectors = [emit_load(builder, at.pointer(d, along)) for d in outputs]
+                for place in wanted:
+                    emit_prefetch(builder, at.pointer(place, along))
+                return part.added(at, sums, inputs, builder.mul(w, xstep), vectors)
 
-    for pointer, value in zip(sums_at, at.loop(at.index(0), rows, initial, line), strict=True):
-        emit_store(builder, value, pointer)
+            return at.loop(at.index(0), columns, state, pixel)
+
+        for pointer, value in zip(sums_at, at.loop(at.index(0), rows, initial, line), strict=True):
+            emit_store(builder, value, pointer)
+
+    for part in _parts(CB, TB, RUN):
+        accumulate(part, bool(ASKS) and part.c == part.t == 0)
 
 
 @tile(3)
@@ -179,117 +152,63 @@ def pooled_gradient_tile(
     CB: int,
     TB: int,
     RUN: int,
-    D: Any,
-    d0: Any,
-    dstride: Any,
-    drow: Any,
-    M: Any,
-    m0: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    xstep: Any,
-    rows: Any,
-    columns: Any,
-    taps: Any,
-    t0: Any,
-    S: Any,
-    s0: Any,
-    sstride: Any,
-    totals: Any,
+    D,
+    d0,
+    dstride,
+    drow,
+    M,
+    m0,
+    X,
+    x0,
+    xrow,
+    xstep,
+    rows,
+    columns,
+    taps,
+    t0,
+    S,
+    s0,
+    sstride,
+    totals,
 ) -> None:
     """CB x TB sums of products with what 2x2 max-pooling sends back.
 
     ``D`` is the gradient of a grid of windows, ``M``, laid out alike, their winners: 0 to 3, or 4
     for none. The sums of what is sent to each channel go to ``totals``.
     """
-    for c, t, height, width in split(CB, TB, blocking().gradients):
-        _accumulate_windows(
-            at,
-            height,
-            width,
-            1 if width % RUN else RUN,
-            D,
-            at.offset(d0, c, dstride),
-            dstride,
-            drow,
-            M,
-            at.offset(m0, c, dstride),
-            X,
-            x0,
-            xrow,
-            xstep,
-            rows,
-            columns,
-            taps,
-            at.offset(t0, t, 1),
-            S,
-            at.offset(at.offset(s0, c, sstride), t, LANES),
-            sstride,
-            at.offset(totals, c, LANES),
-        )
-
-
-def _accumulate_windows(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    RUN: int,
-    D: Any,
-    d0: Any,
-    dstride: Any,
-    drow: Any,
-    M: Any,
-    m0: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    xstep: Any,
-    rows: Any,
-    columns: Any,
-    taps: Any,
-    t0: Any,
-    S: Any,
-    s0: Any,
-    sstride: Any,
-    totals: Any,
-) -> None:
     builder = at.builder
-    runs = _taps(at, TB, RUN, X, x0, taps, t0)
-    grads = _pointers(at, D, d0, CB, dstride)
-    winners = _pointers(at, M, m0, CB, dstride)
 
-    def line(h: Any, state: list[Any]) -> list[Any]:
-        above = builder.mul(h, at.offset(xrow, xrow, 1))
-        inputs = [at.pointer(run, above) for run in runs]
-        outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
-        places = [at.pointer(winner, builder.mul(h, drow)) for winner in winners]
+    def accumulate(part: _Part) -> None:
+        runs = part.runs(at, X, x0, taps, t0)
+        grads, winners = part.outputs(at, D, d0, dstride), part.outputs(at, M, m0, dstride)
 
-        def window(w: Any, sums: list[Any]) -> list[Any]:
-            along = builder.mul(w, at.index(LANES))
-            vectors = [emit_load(builder, at.pointer(output, along)) for output in outputs]
-            won = [emit_load(builder, at.pointer(place, along)) for place in places]
-            updated = list(sums)
-            left = builder.mul(w, at.offset(xstep, xstep, 1))
-            for k in range(4):
-                place = at.offset(at.offset(left, k % 2, xstep), k // 2, xrow)
-                sent = [
-                    emit_keep_equal(builder, winner, constant(float(k)), vector)
-                    for winner, vector in zip(won, vectors, strict=True)
-                ]
-                for t, pointer in enumerate(_inputs(at, TB, RUN, inputs, place)):
-                    x = emit_load(builder, pointer)
-                    for c in range(CB):
-                        updated[c * TB + t] = emit_fma(builder, x, sent[c], updated[c * TB + t])
-                for c in range(CB):
-                    updated[CB * TB + c] = builder.fadd(updated[CB * TB + c], sent[c])
-            return updated
+        def line(h: Any, state: list[Any]) -> list[Any]:
+            above = builder.mul(h, at.offset(xrow, xrow, 1))
+            inputs = [at.pointer(run, above) for run in runs]
+            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            places = [at.pointer(winner, builder.mul(h, drow)) for winner in winners]
 
-        return at.loop(at.index(0), columns, state, window)
+            def window(w: Any, sums: list[Any]) -> list[Any]:
+                along = builder.mul(w, at.index(LANES))
+                vectors = [emit_load(builder, at.pointer(output, along)) for output in outputs]
+                won = [emit_load(builder, at.pointer(place, along)) for place in places]
+                left = builder.mul(w, at.offset(xstep, xstep, 1))
+                for k in range(4):
+                    place = at.offset(at.offset(left, k % 2, xstep), k // 2, xrow)
+                    sent = [
+                        emit_keep_equal(builder, winner, constant(float(k)), vector)
+                        for winner, vector in zip(won, vectors, strict=True)
+                    ]
+                    sums = part.added(at, sums, inputs, place, sent)
+                return sums
 
-    sums = at.loop(at.index(0), rows, [constant(0.0)] * (CB * TB + CB), line)
-    for c in range(CB):
-        for t in range(TB):
-            place = at.offset(at.offset(s0, c, sstride), t, LANES)
-            emit_store(builder, sums[c * TB + t], at.pointer(S, place))
-        emit_store(builder, sums[CB * TB + c], at.pointer(S, at.offset(totals, c, LANES)))
+            return at.loop(at.index(0), columns, state, window)
+
+        initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
+        sums = at.loop(at.index(0), rows, initial, line)
+        sums_at = part.sums(at, S, s0, sstride, totals, True)
+        for pointer, value in zip(sums_at, sums, strict=True):
+            emit_store(builder, value, pointer)
+
+    for part in _parts(CB, TB, RUN):
+        accumulate(part)

@@ -10,6 +10,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct.tiles import (
     conv_pool_tile,
     conv_tile,
+    gather_tile,
 )
 from fastcnn.backends.lanes.convolution.phases import (
     PHASE,
@@ -20,36 +21,8 @@ from fastcnn.backends.lanes.convolution.phases import (
     WEIGHTS_AT,
     WRITTEN_AT,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
-from fastcnn.backends.lanes.kernels.layout import (
-    ADDED,
-    BIAS,
-    CHANNELS,
-    EXTRA,
-    GROUPS,
-    IN,
-    M_BLOCK,
-    M_SLOT,
-    MODE,
-    PHASE_TABLE,
-    PHASES,
-    POOLED,
-    POSITIONS,
-    RELU,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_GROUP,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    M,
-    W,
-    X,
-    Y,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import tile_heights
 
@@ -71,14 +44,21 @@ CONV_TILE_1X8 = conv_tile.sized(1, 8)
 CONV_POOL_TILE_4X4 = conv_pool_tile.sized(4, 4)
 CONV_POOL_TILE_2X8 = conv_pool_tile.sized(2, 8)
 CONV_POOL_TILE_1X8 = conv_pool_tile.sized(1, 8)
+#: Weights that are packed before those that are asked for.
+PACKED_AHEAD = 256
 
 
 @linked
 def pack(A, T, P, r, part, parts):
     """Gather weights into the order in which tiles read them; index -1 is a zero."""
-    first, last = share(r[TAPS], part, parts)
-    target, table = r[W], r[TAP_TABLE]
-    for i in range(first, last):
+    first, last = share(r[L.TAPS], part, parts)
+    target, table = r[L.W], r[L.TAP_TABLE]
+    whole = first + (last - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        # In the order of tiles, neighbours may lie pages apart.
+        simd.prefetch(P, T[table + min(i + PACKED_AHEAD, last - 1)])
+        gather_tile(P, T, table + i, A, target + i)
+    for i in range(whole, last):
         source = T[table + i]
         A[target + i] = P[source] if source >= 0 else np.float32(0)
 
@@ -91,7 +71,7 @@ def ask_ahead(A, T, r, x, position, count, first, last):
     """
     for c in range(first, last):
         for p in range(position, position + count):
-            simd.prefetch(A, x + T[r[X_TABLE] + p] + T[r[EXTRA] + c])
+            simd.prefetch(A, x + T[r[L.X_TABLE] + p] + T[r[L.EXTRA] + c])
 
 
 @linked
@@ -144,7 +124,7 @@ def products(
             # The table is as long as tiles reach.
             next_y, next_pix = y, ypix[CLUSTER:]
         if ahead == INPUTS:
-            near, far = r[IN] * c // channels, r[IN] * (c + rows) // channels
+            near, far = r[L.IN] * c // channels, r[L.IN] * (c + rows) // channels
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
@@ -210,7 +190,7 @@ def pooled_products(
     """
     for p in range(p0, end, 4):
         if ahead == INPUTS:
-            near, far = share(r[IN], (p - p0) // 4, (end - p0 + 3) // 4)
+            near, far = share(r[L.IN], (p - p0) // 4, (end - p0 + 3) // 4)
             ask_ahead(A, T, r, x, p0 + POOLED_CLUSTER, POOLED_CLUSTER, near, far)
         for c in range(0, channels - 3, 4):
             bc = bias + c if bias >= 0 else -1
@@ -235,33 +215,33 @@ def pooled_products(
 @linked
 def convolution(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables and packed weights tell which."""
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    channels, stride, mode = r[CHANNELS], r[Y_CHANNEL], r[MODE]
-    met = m0 - y0 if mode == ADDED else mode
-    step = POOLED_CLUSTER if mode == POOLED else CLUSTER
-    clusters = (r[POSITIONS] + step - 1) // step
-    first, last = share(r[GROUPS] * clusters, part, parts)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    channels, stride, mode = r[L.CHANNELS], r[L.Y_CHANNEL], r[L.MODE]
+    met = m0 - y0 if mode == L.ADDED else mode
+    step = POOLED_CLUSTER if mode == L.POOLED else CLUSTER
+    clusters = (r[L.POSITIONS] + step - 1) // step
+    first, last = share(r[L.GROUPS] * clusters, part, parts)
     for unit in range(first, last):
         group, cluster = unit // clusters, unit % clusters
         c, p0 = group * channels, cluster * step
-        x, y, m = x0 + group * r[X_GROUP], y0 + c * stride, m0 + c * stride
-        bias = r[BIAS] + c if r[BIAS] >= 0 else MISSING
-        for k in range(r[PHASES]):
-            entry = r[PHASE_TABLE] + k * PHASE
+        x, y, m = x0 + group * r[L.X_GROUP], y0 + c * stride, m0 + c * stride
+        bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
+        for k in range(r[L.PHASES]):
+            entry = r[L.PHASE_TABLE] + k * PHASE
             taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
             end = min(p0 + step, positions)
             ahead = NOTHING
-            if r[IN] > 0:
+            if r[L.IN] > 0:
                 # All phases read the same pixels: the first, which has most, asks for them.
                 ahead = INPUTS if k == 0 and cluster + 1 < clusters else TARGETS
-            w = r[W] + c * r[TAPS] + T[entry + WEIGHTS_AT]
+            w = r[L.W] + c * r[L.TAPS] + T[entry + WEIGHTS_AT]
             tap_table = T[T[entry + TAPS_AT] :]
             xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
             inputs = A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w
-            outputs = bias, y, ypix, stride, r[RELU]
-            if mode == POOLED:
+            outputs = bias, y, ypix, stride, r[L.RELU]
+            if mode == L.POOLED:
                 pooled_products(*inputs, *outputs, m)
             elif p0 < end:
                 products(*inputs, NOUGHT, taps, *outputs, met)

@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.convolution.geometry import (
     stretch,
     without_zeros,
 )
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -61,18 +62,9 @@ def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) ->
     return Sums(input_taps(g, x), source, pixels, y.pixels(), g.group_inputs, window)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
-    _emit(planner, name, g, weight, x, y, [product_sums(g, x, y, pooled)], columns)
+    _emit(task, x, y, [product_sums(task.g, x, y, pooled)], columns)
 
 
 def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
@@ -102,31 +94,14 @@ def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]
     return found
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries a convolution's output side back to its input side."""
-    sums = transposed_sums(g, grad, grad_x)
-    _emit(planner, name, g, weight, grad, grad_x, sums, columns)
+    _emit(task, grad, grad_x, transposed_sums(task.g, grad, grad_x), columns)
 
 
-def _emit(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    phases: list[Sums],
-    columns: dict[str, int],
-) -> None:
+def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[str, int]) -> None:
     """Add a K_CONV row, whose first phase has most positions."""
+    planner, name, g, weight = task
     phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
     group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
     heights = tile_heights(pooled=phases[0].window == 4)
@@ -182,51 +157,33 @@ def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> d
 
 
 def weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    grad: Buffer,
-    partial: dict[str, int],
-    bias: int = -1,
+    task: Task, x: Buffer, grad: Buffer, partial: dict[str, int], bias: int = -1
 ) -> None:
     """Add the row of the weights' gradient; ``partial`` addresses each block's share of it.
 
     The sums of the output's gradient go ``bias`` floats after it, unless that is -1.
     """
+    planner, g = task.planner, task.g
     pixels = grad.at(*grid(*g.output)) - grad.at(0, 0)
     columns = partial | {"bias": bias, "y_table": planner.table(pixels)}
     columns |= {"positions": g.output[0] * g.output[1]}
-    _emit_gradient(planner, f"{name}: weight gradient", g, x, grad, g.output, columns)
+    _emit_gradient(task, "weight gradient", x, grad, g.output, columns)
 
 
 def pooled_weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    pooled: Buffer,
-    winners: Buffer,
-    partial: dict[str, int],
-    bias: int,
+    task: Task, x: Buffer, pooled: Buffer, winners: Buffer, partial: dict[str, int], bias: int
 ) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output."""
-    size = g.output[0] // 2, g.output[1] // 2
+    size = task.g.output[0] // 2, task.g.output[1] // 2
     columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
     columns |= {"positions": 4 * size[0] * size[1]}
-    name = f"{name}: weight gradient through pooling"
-    _emit_gradient(planner, name, g, x, pooled, size, columns)
+    _emit_gradient(task, "weight gradient through pooling", x, pooled, size, columns)
 
 
 def _emit_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    x: Buffer,
-    grad: Buffer,
-    size: tuple[int, ...],
-    columns: dict[str, int],
+    task: Task, what: str, x: Buffer, grad: Buffer, size: tuple[int, ...], columns: dict[str, int]
 ) -> None:
+    planner, g = task.planner, task.g
     taps = input_taps(g, x)
     values = row(
         L.K_WEIGHT_GRADIENT,
@@ -250,7 +207,7 @@ def _emit_gradient(
     )
     values[L.X] += int(x.at(-g.padding[0], -g.padding[1]))
     values[[L.Y, L.Z]] += int(grad.at(0, 0))
-    planner.emit(name, values)
+    planner.emit(f"{task.name}: {what}", values)
 
 
 def _run(g: ConvGeometry, taps: np.ndarray) -> int:

@@ -8,8 +8,11 @@ kernels differ in their tables only. What of a tile is computed at a time is the
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llvmlite import ir
+
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
+    LANES,
     constant,
     emit_fma,
     emit_keep_open,
@@ -57,20 +60,7 @@ def accumulate_taps(
 
 
 def _conv_parts(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    block: tuple[int, int],
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
+    at: Emitter, CB: int, PB: int, block: tuple[int, int], X, x0, xpix, p0, taps, T, W, w0, B, b0
 ) -> Iterator[tuple[int, int, list[list[Any]]]]:
     """First channel, first position and sums of each part of a tile that fits the registers.
 
@@ -93,24 +83,24 @@ def conv_tile(
     at: Emitter,
     CB: int,
     PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    ystride: Any,
-    relu: Any,
-    met: Any,
-    next_y: Any,
-    next_pix: Any,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    T,
+    W,
+    w0,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    ystride,
+    relu,
+    met,
+    next_y,
+    next_pix,
 ) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
@@ -131,14 +121,7 @@ def conv_tile(
 
 
 def emit_map(
-    at: Emitter,
-    sums: list[list[Any]],
-    positions: list[Any],
-    Y: Any,
-    y0: Any,
-    ystride: Any,
-    relu: Any,
-    met: Any,
+    at: Emitter, sums: list[list[Any]], positions: list[Any], Y, y0, ystride, relu, met
 ) -> None:
     """Store the sums of some channels at some positions of each, as ``emit_outputs`` does."""
     places = [
@@ -151,13 +134,7 @@ def emit_map(
 
 
 def emit_outputs(
-    at: Emitter,
-    places: list[tuple[Any, Any]],
-    Y: Any,
-    y0: Any,
-    relu: Any,
-    met: Any,
-    summands: list[Any] | None = None,
+    at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu, met, summands: list[Any] | None = None
 ) -> None:
     """Store values at their places, rectified; what they meet there decides.
 
@@ -207,23 +184,23 @@ def conv_pool_tile(
     at: Emitter,
     CB: int,
     PB: int,
-    X: Any,
-    x0: Any,
-    xpix: Any,
-    p0: Any,
-    taps: Any,
-    T: Any,
-    W: Any,
-    w0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    ypix: Any,
-    ystride: Any,
-    relu: Any,
-    I: Any,
-    i0: Any,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    T,
+    W,
+    w0,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    ystride,
+    relu,
+    I,
+    i0,
 ) -> None:
     """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
 
@@ -249,9 +226,7 @@ def conv_pool_tile(
                 )
 
 
-def emit_window(
-    at: Emitter, values: list[Any], Y: Any, y0: Any, relu: Any, I: Any, i0: Any
-) -> None:
+def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
     """Store the largest of a window's four values, rectified, and its number: 4 if closed."""
     builder = at.builder
     best, winner = values[0], constant(0.0)
@@ -267,3 +242,16 @@ def emit_window(
     winner = builder.select(closed, constant(4.0), winner)
     emit_store(builder, builder.select(closed, constant(0.0), best), at.pointer(Y, y0))
     emit_store(builder, winner, at.pointer(I, i0))
+
+
+@tile(0)
+def gather_tile(at: Emitter, P: Any, T: Any, t0: Any, Y: Any, y0: Any) -> None:
+    """A vector of the numbers at 16 places of a table; -1 is a zero."""
+    builder, made = at.builder, constant(0.0)
+    for lane in range(LANES):
+        place = at.table(T, at.offset(t0, lane, 1))
+        missing = builder.icmp_signed("<", place, at.index(0))
+        number = builder.load(at.pointer(P, builder.select(missing, at.index(0), place)))
+        number = builder.select(missing, ir.Constant(number.type, 0.0), number)
+        made = builder.insert_element(made, number, at.index(lane))
+    emit_store(builder, made, at.pointer(Y, y0))

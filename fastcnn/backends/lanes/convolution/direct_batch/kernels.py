@@ -9,34 +9,8 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.direct_batch.tiles import pixel_tile
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import blocks_of_row
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CHANNELS,
-    GROUPS,
-    IN,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    STRIP_ROWS,
-    STRIP_TABLE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_TABLE,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.backends.lanes.kernels.linear_tiles import outer_tile
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
@@ -76,33 +50,33 @@ def direct_batch(A, T, P, r, blocks, part, parts):
     are OUT apart for two output channels.
     """
     count = blocks_of_row(r, blocks)
-    x, y = r[X], r[Y]
-    kinds = T[r[STRIP_TABLE] :]
-    first, last = share((r[CHANNELS] + ROWS - 1) // ROWS, part, parts)
+    x, y = r[L.X], r[L.Y]
+    kinds = T[r[L.STRIP_TABLE] :]
+    first, last = share((r[L.CHANNELS] + ROWS - 1) // ROWS, part, parts)
     for unit in range(first, last):
-        c, end = unit * ROWS, min(unit * ROWS + ROWS, r[CHANNELS])
+        c, end = unit * ROWS, min(unit * ROWS + ROWS, r[L.CHANNELS])
         while c < end:
             rows = ROWS if end - c == ROWS else 1
-            for kind in range(r[POSITIONS]):
+            for kind in range(r[L.POSITIONS]):
                 place, pixels = kinds[ENTRIES * kind], kinds[ENTRIES * kind + 1]
                 tap, taps = kinds[ENTRIES * kind + 2], kinds[ENTRIES * kind + 3]
                 rest = (
-                    T[r[TAP_TABLE] + tap :],
-                    T[r[M_TABLE] + tap :],
+                    T[r[L.TAP_TABLE] + tap :],
+                    T[r[L.M_TABLE] + tap :],
                     taps,
                     P,
-                    r[W] + c * r[OUT],
-                    r[OUT],
+                    r[L.W] + c * r[L.OUT],
+                    r[L.OUT],
                     P,
-                    r[BIAS] + c if r[BIAS] >= 0 else -1,
+                    r[L.BIAS] + c if r[L.BIAS] >= 0 else -1,
                     A,
-                    y + c * r[Y_CHANNEL],
-                    T[r[Y_TABLE] + place :],
-                    r[Y_CHANNEL],
-                    r[RELU],
-                    r[MODE],
+                    y + c * r[L.Y_CHANNEL],
+                    T[r[L.Y_TABLE] + place :],
+                    r[L.Y_CHANNEL],
+                    r[L.RELU],
+                    r[L.MODE],
                 )
-                positions_of_kind(A, rows, x, T[r[X_TABLE] + place :], count * pixels, rest)
+                positions_of_kind(A, rows, x, T[r[L.X_TABLE] + place :], count * pixels, rest)
             c += rows
 
 
@@ -112,23 +86,23 @@ def direct_batch_turn(A, T, r, blocks, part, parts):
 
     After these, pixel after pixel and block after block, come the output's gradients.
     """
-    inputs, outputs, most = r[IN], r[CHANNELS], r[STRIP_ROWS]
+    inputs, outputs, most = r[L.IN], r[L.CHANNELS], r[L.STRIP_ROWS]
     parts_of_row = inputs // LANES
-    grads = r[Z] + r[POSITIONS] * most * LANES * inputs
-    first, last = share(r[POSITIONS] * blocks * parts_of_row, part, parts)
+    grads = r[L.Z] + r[L.POSITIONS] * most * LANES * inputs
+    first, last = share(r[L.POSITIONS] * blocks * parts_of_row, part, parts)
     for unit in range(first, last):
         p, c = unit // (blocks * parts_of_row), unit % parts_of_row * LANES
         b = unit // parts_of_row % blocks
-        x = r[X] + b * r[X_BLOCK] + c * r[X_CHANNEL] + T[r[X_TABLE] + p]
-        row = r[Z] + (p * most + b) * LANES * inputs + c
-        transpose_tile(A, x, r[X_CHANNEL], A, row, inputs)
-    first, last = share(r[GROUPS] * blocks, part, parts)
+        x = r[L.X] + b * r[L.X_BLOCK] + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+        row = r[L.Z] + (p * most + b) * LANES * inputs + c
+        transpose_tile(A, x, r[L.X_CHANNEL], A, row, inputs)
+    first, last = share(r[L.GROUPS] * blocks, part, parts)
     for unit in range(first, last):
         p, b = unit // blocks, unit % blocks
-        y = r[Y] + b * r[Y_BLOCK] + T[r[Y_TABLE] + p]
+        y = r[L.Y] + b * r[L.Y_BLOCK] + T[r[L.Y_TABLE] + p]
         target = grads + (p * most + b) * outputs * LANES
         for o in range(outputs):
-            simd.store(A, target + o * LANES, simd.load(A, y + o * r[Y_CHANNEL]))
+            simd.store(A, target + o * LANES, simd.load(A, y + o * r[L.Y_CHANNEL]))
 
 
 @linked
@@ -138,10 +112,10 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
     M_TABLE has the first pair of pixels of each of TAPS weights, TAP_TABLE the pairs: the output's
     pixel and the input's. M is room for a unit's sums.
     """
-    inputs, outputs, most, taps = r[IN], r[CHANNELS], r[STRIP_ROWS], r[TAPS]
-    grads = r[Z] + r[POSITIONS] * most * LANES * inputs
-    sums = r[M] + worker * r[M_SLOT]
-    ends, pairs = T[r[M_TABLE] :], T[r[TAP_TABLE] :]
+    inputs, outputs, most, taps = r[L.IN], r[L.CHANNELS], r[L.STRIP_ROWS], r[L.TAPS]
+    grads = r[L.Z] + r[L.POSITIONS] * most * LANES * inputs
+    sums = r[L.M] + worker * r[L.M_SLOT]
+    ends, pairs = T[r[L.M_TABLE] :], T[r[L.TAP_TABLE] :]
     zero = simd.splat(np.float32(0))
     first, last = share(outputs // ROWS, part, parts)
     for unit in range(first, last):
@@ -154,7 +128,7 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
             for c in range(0, inputs - LANES, 2 * LANES):
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
-                    x = r[Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
+                    x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
                     outer_tile(
                         8,
                         2,
@@ -174,7 +148,7 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                 c = inputs - LANES
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
-                    x = r[Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
+                    x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
                     outer_tile(
                         8,
                         1,
@@ -191,7 +165,7 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                         pair > ends[k],
                     )
         for i in range(ROWS):
-            target = r[W] + (o + i) * inputs * taps
+            target = r[L.W] + (o + i) * inputs * taps
             for c in range(inputs):
                 for k in range(taps):
                     G[target + c * taps + k] = A[sums + (k * ROWS + i) * inputs + c]

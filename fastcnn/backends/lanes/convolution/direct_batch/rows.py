@@ -6,7 +6,9 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.direct_batch.algorithm import ROWS
+from fastcnn.backends.lanes.convolution.direct_batch.records import K_GRADIENT, K_PRODUCT, K_TURN
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -37,37 +39,22 @@ def _pairs(g: ConvGeometry) -> _Pairs:
     return _Pairs(output, (down * g.input[1] + along)[inside], weight)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the rows of a convolution of X into Y."""
+    planner, name, g, weight = task
     if pooled:
         padded = planner.buffer((x.channels, x.height, x.width), g.input_halo())
         copy(planner, name.split(":")[0], x, padded)
-        direct_rows.product(planner, name, g, weight, padded, y, pooled, columns)
+        direct_rows.product(Task(planner, name, g, weight), padded, y, pooled, columns)
         return
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": g.taps, "channels": g.out_channels}
     _emit(planner, name, x, y, (pairs.input, pairs.output, pairs.weight), taps, sizes | columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the rows that carry its output side back to its input side."""
+    planner, name, g, weight = task
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": taps, "channels": g.group_inputs}
     found = (pairs.output, pairs.input, pairs.weight)
@@ -106,7 +93,7 @@ def _emit(
         run = min(blocks, planner.blocks - first)
         places = [_places(x, y, run, np.array(pixels)) for pixels in kinds.values()]
         values = row(
-            L.K_DIRECT_BATCH,
+            K_PRODUCT,
             x=x.offset + first * x.block,
             y=y.offset + first * y.block,
             **({"bias": -1} | columns),
@@ -144,10 +131,9 @@ def _entries(
     return entries
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient."""
+    planner, name, g, weight = task
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     inputs, outputs, blocks = g.group_inputs, g.out_channels, planner.blocks
     x_pixels, y_pixels = x.pixels(), grad.pixels()
@@ -160,7 +146,7 @@ def weight_gradient(
         "strip_rows": blocks,
     }
     turn = row(
-        L.K_DIRECT_BATCH_TURN,
+        K_TURN,
         **x.columns("x"),
         **grad.columns("y"),
         x_table=planner.table(x_pixels),
@@ -172,7 +158,7 @@ def weight_gradient(
     sums = taps * ROWS * inputs
     ends = np.searchsorted(pairs.weight, np.arange(taps + 1))
     gradient = row(
-        L.K_DIRECT_BATCH_GRADIENT,
+        K_GRADIENT,
         w=weight,
         m=planner.allocate(sums * planner.workers),
         m_slot=sums,

@@ -8,34 +8,8 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct.bias import strip_sum
 from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.input_lanes.tiles import input_lanes_tile
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    M_BLOCK,
-    M_TABLE,
-    POSITIONS,
-    S_TABLE,
-    STRIP_TABLE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    M,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
@@ -62,16 +36,16 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     S_TABLE has its positions and TAP_TABLE the taps of these channels; M_TABLE has the taps' sums.
     The sums of the output's gradient go to M, unless it is negative.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    out = r[EXTRA] + block * r[EXTRA_BLOCK]
-    biases = r[M] + block * r[M_BLOCK]
-    inputs, taps = r[IN], r[TAPS]
-    pixels, strips = T[r[X_TABLE] :], T[r[STRIP_TABLE] :]
-    room = r[Z] + worker * r[Z_SLOT]
-    tiles, together = r[CHANNELS] // ROWS, r[GROUPS] * LANES
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    biases = r[L.M] + block * r[L.M_BLOCK]
+    inputs, taps = r[L.IN], r[L.TAPS]
+    pixels, strips = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
+    room = r[L.Z] + worker * r[L.Z_SLOT]
+    tiles, together = r[L.CHANNELS] // ROWS, r[L.GROUPS] * LANES
     first, last = share((inputs + together - 1) // together * tiles, part, parts)
-    for strip in range(r[POSITIONS]):
+    for strip in range(r[L.POSITIONS]):
         p0, count = strips[ENTRIES * strip], strips[ENTRIES * strip + 1]
         q0, size = strips[ENTRIES * strip + 2], strips[ENTRIES * strip + 3]
         for piece in range(first // tiles, (last + tiles - 1) // tiles):
@@ -79,17 +53,17 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
             channels = min(together, inputs - c0)
             for c in range(0, channels, LANES):
                 # Taps of a channel begin where its first one is.
-                turned = room + T[r[TAP_TABLE] + c // LANES * taps]
+                turned = room + T[r[L.TAP_TABLE] + c // LANES * taps]
                 for q in range(size):
-                    x = x0 + (c0 + c) * r[X_CHANNEL] + pixels[q0 + q]
+                    x = x0 + (c0 + c) * r[L.X_CHANNEL] + pixels[q0 + q]
                     for k in range(LANES):
-                        simd.prefetch(A, x + k * r[X_CHANNEL] + AHEAD)
-                    transpose_tile(A, x, r[X_CHANNEL], A, turned + q * PIXEL, LANES)
+                        simd.prefetch(A, x + k * r[L.X_CHANNEL] + AHEAD)
+                    transpose_tile(A, x, r[L.X_CHANNEL], A, turned + q * PIXEL, LANES)
             begin, end = max(first - piece * tiles, 0), min(last - piece * tiles, tiles)
             for o in range(begin * ROWS, end * ROWS, ROWS):
-                d, sums = d0 + o * r[Y_CHANNEL], out + (o * inputs + c0) * taps
+                d, sums = d0 + o * r[L.Y_CHANNEL], out + (o * inputs + c0) * taps
                 add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, strip > 0)
-                if r[M] >= 0 and piece == 0:
+                if r[L.M] >= 0 and piece == 0:
                     add_gradients(A, T, r, d, p0, count, biases + o, strip > 0)
 
 
@@ -97,25 +71,25 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
 def add_gradients(A, T, r, d, p0, count, sums, more):
     """The sums of some output channels' gradients over a strip."""
     for k in range(ROWS):
-        strip = strip_sum(A, d + k * r[Y_CHANNEL], T[r[Y_TABLE] :], p0, p0 + count)
+        strip = strip_sum(A, d + k * r[L.Y_CHANNEL], T[r[L.Y_TABLE] :], p0, p0 + count)
         A[sums + k] = simd.lane_sum(strip) + (A[sums + k] if more else ZERO)
 
 
 @linked
 def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
     """The products of some output channels with all taps that are in the room."""
-    dpix, xpix = T[r[Y_TABLE] :], T[r[S_TABLE] :]
-    places, targets = T[r[TAP_TABLE] :], T[r[M_TABLE] :]
-    sources = A, d, r[Y_CHANNEL], dpix, p0, A, room, xpix, count, places, targets
+    dpix, xpix = T[r[L.Y_TABLE] :], T[r[L.S_TABLE] :]
+    places, targets = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
+    sources = A, d, r[L.Y_CHANNEL], dpix, p0, A, room, xpix, count, places, targets
     t = 0
     while t < taps:
         left = taps - t
         if left == 3 or left > 4:
-            TILE_8X3(*sources, t, A, sums, r[IN] * r[TAPS], more)
+            TILE_8X3(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
             t += 3
         elif left >= 2:
-            TILE_8X2(*sources, t, A, sums, r[IN] * r[TAPS], more)
+            TILE_8X2(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
             t += 2
         else:
-            TILE_8X1(*sources, t, A, sums, r[IN] * r[TAPS], more)
+            TILE_8X1(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
             t += 1

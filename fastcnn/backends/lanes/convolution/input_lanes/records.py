@@ -1,11 +1,11 @@
 """Costs and records of weights' gradients whose vectors hold input channels."""
 
-from fastcnn.backends.lanes.convolution.input_lanes import kernels
+from fastcnn.backends.lanes.convolution.input_lanes import kernels, reach
 from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.input_lanes.kernels import ENTRIES
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register
+from fastcnn.backends.lanes.kernels.record import Kernel, clipped, numbered
 from fastcnn.codegen.target import blocking
 
 
@@ -33,10 +33,14 @@ def _sizes(r: Row) -> str:
     return f"{r[L.CHANNELS]} x {_last(r)[0]}, {r[L.IN] * r[L.TAPS]} taps"
 
 
-register(
-    {
-        L.K_INPUT_LANES_GRADIENT: Kernel(
-            kernels.input_lanes_gradient, "weight gradient by channels", _gradient, _sizes, _tile
-        )
-    }
+K_GRADIENT = numbered(
+    Kernel(
+        kernels.input_lanes_gradient,
+        "weight gradient by channels",
+        _gradient,
+        _sizes,
+        _tile,
+        touches=reach.weight_gradient,
+        gradients=("weight", "bias"),
+    )
 )

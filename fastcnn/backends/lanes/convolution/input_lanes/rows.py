@@ -4,11 +4,12 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.input_lanes.kernels import PIXEL
+from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
-from fastcnn.backends.lanes.planning.planner import Planner
 
 #: Floats of a strip's inputs and gradients, which stay in the second-level cache.
 STRIP = 128 * 1024
@@ -33,16 +34,9 @@ def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
     return output, tap, places - g.padding[axis]
 
 
-def weight_gradient(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    grad: Buffer,
-    **biases: int,
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer, **biases: int) -> None:
     """Add the rows of the weights' gradient; ``biases`` address as M that of the biases."""
+    planner, name, g, weight = task
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
     (down, tap_down, rows), (along, tap_along, columns) = _read(g, 0), _read(g, 1)
     height, width = g.output
@@ -68,7 +62,7 @@ def weight_gradient(
         "extra_block": taps * count,
     }
     gradient = row(
-        L.K_INPUT_LANES_GRADIENT,
+        K_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,

@@ -20,13 +20,14 @@ from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Share of the direct sum's products up to which kernels cut into pieces pay.
 MOST_PRODUCTS_OF_PIECES = 0.6
-#: Products of a sum, in one column of the kernel, from which it pays also for more than
-#: ``FEW_SUMS`` sums of a pixel.
-FEWEST_TAPS, FEW_SUMS = 5, 4
+#: Products of a sum from which it pays, in one column of the kernel and in all; those of kernels of
+#: one row, whose transforms serve no other row.
+FEWEST_TAPS, FEWEST_IN_ALL, FEWEST_OF_ROW = 5, 20, 9
 #: The same with stride along rows: where half of the products are saved, and where fewer are.
 FEWEST_STRIDED_TAPS = (10, 64)
-#: For the weights' gradient: pairs of channels, and tiles of a strip, from which it pays.
-FEWEST_PAIRS, FEWEST_TILES = 64, 8
+#: For the weights' gradient: pairs of channels from which it pays, those of kernels of several
+#: rows and five columns, which save more, and of one row; tiles of a strip.
+FEWEST_PAIRS, FEWEST_PAIRS_OF_FIVE, FEWEST_PAIRS_OF_ROW, FEWEST_TILES = 64, 18, 192, 8
 
 
 def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
@@ -57,11 +58,17 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
         return False
     if is_strided and g.group_inputs * g.kernel[0] < FEWEST_STRIDED_TAPS[along > 0.5]:
         return False
+    is_row = is_known and g.kernel[0] == 1
     if part == Part.GRADIENT:
         divided = division(g, part)
         strip = divided.most * divided.tiles
-        return sums * summands >= FEWEST_PAIRS and strip >= FEWEST_TILES
-    return summands * g.kernel[0] >= FEWEST_TAPS or sums <= FEW_SUMS
+        fewest = FEWEST_PAIRS_OF_FIVE if is_known and columns == 5 else FEWEST_PAIRS
+        fewest = FEWEST_PAIRS_OF_ROW if is_row else fewest
+        return sums * summands >= fewest and strip >= FEWEST_TILES
+    taps = summands * g.kernel[0]
+    return (
+        taps >= (FEWEST_OF_ROW if is_row else FEWEST_TAPS) and taps * g.kernel[1] >= FEWEST_IN_ALL
+    )
 
 
 def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:

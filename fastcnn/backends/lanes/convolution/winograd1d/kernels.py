@@ -31,54 +31,8 @@ from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
     pooled_outputs_row,
     weight_gradient_of_points,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, share
-from fastcnn.backends.lanes.kernels.layout import (
-    ADDS,
-    ALONG,
-    BIAS,
-    CHANNELS,
-    DOWN,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    KERNEL_ROWS,
-    LEFT,
-    M_BLOCK,
-    M_SLOT,
-    M_TABLE,
-    MODE,
-    MORE_TILES,
-    OUT,
-    PASS_ROWS,
-    POOLED,
-    POSITIONS,
-    RELU,
-    SHARES,
-    STRIP_ROWS,
-    STRIP_TABLE,
-    TAP_TABLE,
-    TAPS,
-    TOP,
-    V_TABLE,
-    X_BLOCK,
-    X_CHANNEL,
-    X_ROW,
-    X_ROWS,
-    X_SLOT,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_LAST,
-    Y_ROW,
-    Y_SLOT,
-    Y_WIDTH,
-    Z_SLOT,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -91,11 +45,11 @@ STRIP_WIDTH = len(Strip._fields)
 @linked
 def winograd1d_weights(A, T, P, r, part, parts):
     """Transformed weights of IN pieces of kernels, in the order of TAP_TABLE; points OUT apart."""
-    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
-    places = T[r[TAP_TABLE] :]
+    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
+    places = T[r[L.TAP_TABLE] :]
     for unit in range(first, last):
         i = unit * LANES
-        points_of_weights(r[TAPS], P, places, i, A, r[W] + i, r[OUT])
+        points_of_weights(r[L.TAPS], P, places, i, A, r[L.W] + i, r[L.OUT])
 
 
 @linked
@@ -113,7 +67,7 @@ def to_points(
         for i in range(count):
             source, target = of_channel + (first + i) * row, v + c * each + i * tiles * LANES
             if 0 <= first + i < height:
-                points_row(r[TAPS], gradient, A, source, along * LANES, A, target, step, tiles)
+                points_row(r[L.TAPS], gradient, A, source, along * LANES, A, target, step, tiles)
                 continue
             for k in range(points_of_tile(r)):
                 for t in range(tiles):
@@ -123,22 +77,22 @@ def to_points(
 @linked
 def points_of_tile(r):
     """Products of a tile."""
-    return r[TAPS] + OUTPUTS - 1
+    return r[L.TAPS] + OUTPUTS - 1
 
 
 @linked
 def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spare):
     """Outputs of some rows and channels from their sums, with bias and what is fused to it."""
-    row = r[GROUPS] * LANES
-    pooled = r[MODE] == POOLED
+    row = r[L.GROUPS] * LANES
+    pooled = r[L.MODE] == L.POOLED
     for c in range(channels):
-        bias = r[BIAS] + c0 + c if r[BIAS] >= 0 else -1
-        s, inside = sums + c * each, (c0 + c) * r[Y_CHANNEL]
+        bias = r[L.BIAS] + c0 + c if r[L.BIAS] >= 0 else -1
+        s, inside = sums + c * each, (c0 + c) * r[L.Y_CHANNEL]
         if pooled:
             for i in range(count // 2):
-                at = inside + (first // 2 + i) * r[Y_ROW]
+                at = inside + (first // 2 + i) * r[L.Y_ROW]
                 pooled_outputs_row(
-                    r[TAPS],
+                    r[L.TAPS],
                     A,
                     s + 2 * i * row,
                     row,
@@ -149,26 +103,26 @@ def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spa
                     y + at,
                     A,
                     m + at,
-                    r[Y_WIDTH],
+                    r[L.Y_WIDTH],
                     spare,
-                    r[RELU],
+                    r[L.RELU],
                 )
         else:
             for i in range(count):
                 outputs_row(
-                    r[TAPS],
+                    r[L.TAPS],
                     A,
                     s + i * row,
                     step,
-                    r[GROUPS],
+                    r[L.GROUPS],
                     P,
                     bias,
                     A,
-                    y + inside + (first + i) * r[Y_ROW],
-                    r[Y_WIDTH] if first + i + 1 < r[X_ROWS] else r[Y_LAST],
+                    y + inside + (first + i) * r[L.Y_ROW],
+                    r[L.Y_WIDTH] if first + i + 1 < r[L.X_ROWS] else r[L.Y_LAST],
                     spare,
-                    r[RELU],
-                    r[MODE],
+                    r[L.RELU],
+                    r[L.MODE],
                 )
 
 
@@ -178,28 +132,28 @@ def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spa
     for c in range(channels):
         for i in range(count):
             input_gradient_row(
-                r[TAPS],
+                r[L.TAPS],
                 A,
-                sums + c * each + i * r[GROUPS] * LANES,
+                sums + c * each + i * r[L.GROUPS] * LANES,
                 step,
-                r[GROUPS],
+                r[L.GROUPS],
                 A,
-                y + (c0 + c) * r[Y_CHANNEL] + (first + i) * r[Y_ROW],
-                r[LEFT],
-                r[Y_WIDTH],
+                y + (c0 + c) * r[L.Y_CHANNEL] + (first + i) * r[L.Y_ROW],
+                r[L.LEFT],
+                r[L.Y_WIDTH],
                 spare,
-                r[MODE],
+                r[L.MODE],
             )
 
 
 @linked
 def source_end(T, r, unit, last):
     """The row after the last that a unit reads, or its followers before LAST in its window."""
-    strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
-    window, end = T[strip + 4], r[DOWN] * T[strip] + T[strip + 2] - r[TOP]
+    strip = r[L.STRIP_TABLE] + STRIP_WIDTH * unit
+    window, end = T[strip + 4], r[L.DOWN] * T[strip] + T[strip + 2] - r[L.TOP]
     while unit < last and T[strip + 4] == window:
-        below = r[DOWN] * (T[strip] + T[strip + 1] - 1) + T[strip + 3]
-        end = max(end, below - r[TOP])
+        below = r[L.DOWN] * (T[strip] + T[strip + 1] - 1) + T[strip + 3]
+        end = max(end, below - r[L.TOP])
         unit, strip = unit + 1, strip + STRIP_WIDTH
     return end
 
@@ -212,36 +166,36 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
     TAP_TABLE has the pieces of the kernel: row after row, all channels of each. V_TABLE has the
     tiles of a strip among X's transforms, M_TABLE among the products.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    inputs, tiles, x_tiles = r[IN], r[GROUPS], r[GROUPS] + r[MORE_TILES]
-    pieces = inputs * (r[MORE_TILES] + 1)
-    taps = pieces * r[KERNEL_ROWS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    inputs, tiles, x_tiles = r[L.IN], r[L.GROUPS], r[L.GROUPS] + r[L.MORE_TILES]
+    pieces = inputs * (r[L.MORE_TILES] + 1)
+    taps = pieces * r[L.KERNEL_ROWS]
     points = points_of_tile(r)
-    from_each = (r[DOWN] * (r[STRIP_ROWS] - 1) + r[KERNEL_ROWS]) * x_tiles * LANES
-    to_each = (r[PASS_ROWS] * tiles + OVERSHOOT) * LANES
+    from_each = (r[L.DOWN] * (r[L.STRIP_ROWS] - 1) + r[L.KERNEL_ROWS]) * x_tiles * LANES
+    to_each = (r[L.PASS_ROWS] * tiles + OVERSHOOT) * LANES
     from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + points * from_step
     spare = sums + points * to_step
-    places, pixels = T[r[V_TABLE] :], T[r[M_TABLE] :]
-    first, last = share(r[POSITIONS], part, parts)
+    places, pixels = T[r[L.V_TABLE] :], T[r[L.M_TABLE] :]
+    first, last = share(r[L.POSITIONS], part, parts)
     known = MISSING
     for unit in range(first, last):
-        strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
+        strip = r[L.STRIP_TABLE] + STRIP_WIDTH * unit
         row, count, low, high = T[strip], T[strip + 1], T[strip + 2], T[strip + 3]
         if T[strip + 4] != known:
             known = T[strip + 4]
-            source, end = r[DOWN] * row + low - r[TOP], source_end(T, r, unit, last)
+            source, end = r[L.DOWN] * row + low - r[L.TOP], source_end(T, r, unit, last)
             to_points(
                 A,
                 r,
                 x0,
-                r[X_CHANNEL],
-                r[X_ROW],
-                r[X_ROWS],
-                r[ALONG],
+                r[L.X_CHANNEL],
+                r[L.X_ROW],
+                r[L.X_ROWS],
+                r[L.ALONG],
                 inputs,
                 source,
                 end - source,
@@ -251,11 +205,11 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 x_tiles,
                 back,
             )
-        x = transformed + (r[DOWN] * row + low - r[TOP] - source) * x_tiles * LANES
-        for top in range(0, count, r[PASS_ROWS]):
-            rows = min(r[PASS_ROWS], count - top)
-            for c in range(0, r[CHANNELS], PASS_CHANNELS):
-                channels = min(PASS_CHANNELS, r[CHANNELS] - c)
+        x = transformed + (r[L.DOWN] * row + low - r[L.TOP] - source) * x_tiles * LANES
+        for top in range(0, count, r[L.PASS_ROWS]):
+            rows = min(r[L.PASS_ROWS], count - top)
+            for c in range(0, r[L.CHANNELS], PASS_CHANNELS):
+                channels = min(PASS_CHANNELS, r[L.CHANNELS] - c)
                 for i in range(points):
                     products(
                         A,
@@ -263,14 +217,14 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                         P,
                         r,
                         NOTHING,
-                        x + i * from_step + r[DOWN] * top * x_tiles * LANES,
+                        x + i * from_step + r[L.DOWN] * top * x_tiles * LANES,
                         places,
                         NOUGHT,
                         rows * tiles,
-                        T[r[TAP_TABLE] :],
+                        T[r[L.TAP_TABLE] :],
                         (high - low) * pieces,
                         channels,
-                        r[W] + i * r[OUT] + c * taps,
+                        r[L.W] + i * r[L.OUT] + c * taps,
                         low * pieces,
                         taps,
                         MISSING,
@@ -295,55 +249,60 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     each with sums of its own; if it is one, threads share the points. With ADDS sums are added to
     those of another row.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, channels, tiles, x_tiles = r[IN], r[CHANNELS], r[GROUPS], r[GROUPS] + r[MORE_TILES]
-    taps = inputs * r[KERNEL_ROWS] * (r[MORE_TILES] + 1)
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    inputs, channels, tiles, x_tiles = (
+        r[L.IN],
+        r[L.CHANNELS],
+        r[L.GROUPS],
+        r[L.GROUPS] + r[L.MORE_TILES],
+    )
+    taps = inputs * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1)
     points = points_of_tile(r)
-    x_each = (r[DOWN] * (r[STRIP_ROWS] - 1) + r[KERNEL_ROWS]) * x_tiles * LANES
-    d_each = r[STRIP_ROWS] * tiles * LANES
+    x_each = (r[L.DOWN] * (r[L.STRIP_ROWS] - 1) + r[L.KERNEL_ROWS]) * x_tiles * LANES
+    d_each = r[L.STRIP_ROWS] * tiles * LANES
     x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     grads = transformed + points * x_step
     sums = grads + points * d_step
     spare = sums + 4 * SUM_ROW
-    wide, tap_table = width_of_gradient(taps, ONE), T[r[TAP_TABLE] :]
+    wide, tap_table = width_of_gradient(taps, ONE), T[r[L.TAP_TABLE] :]
     high, each = height_of_gradient(wide), TAP_BLOCK // wide * wide
-    shares, strips = r[SHARES], r[POSITIONS]
+    shares, strips = r[L.SHARES], r[L.POSITIONS]
     first, last = share(points, part, parts) if shares == 1 else (0, points)
     begin, end = share(shares, part, parts) if shares > 1 else (0, 1)
     for unit in range(strips * begin // shares, strips * end // shares):
-        strip = r[STRIP_TABLE] + STRIP_WIDTH * unit
+        strip = r[L.STRIP_TABLE] + STRIP_WIDTH * unit
         row, count = np.int64(T[strip]), np.int64(T[strip + 1])
         # The last share that begins at this strip or before.
         own = (shares * (unit + 1) - 1) // strips
-        out = r[EXTRA] + (block * shares + own) * r[EXTRA_BLOCK]
+        out = r[L.EXTRA] + (block * shares + own) * r[L.EXTRA_BLOCK]
         to_points(
             A,
             r,
             x0,
-            r[X_CHANNEL],
-            r[X_ROW],
-            r[X_ROWS],
-            r[ALONG],
+            r[L.X_CHANNEL],
+            r[L.X_ROW],
+            r[L.X_ROWS],
+            r[L.ALONG],
             inputs,
-            r[DOWN] * row - r[TOP],
-            r[DOWN] * (count - 1) + r[KERNEL_ROWS],
+            r[L.DOWN] * row - r[L.TOP],
+            r[L.DOWN] * (count - 1) + r[L.KERNEL_ROWS],
             transformed,
             x_each,
             x_step,
             x_tiles,
             NO,
         )
-        adds = unit > strips * own // shares or r[ADDS] > 0
+        adds = unit > strips * own // shares or r[L.ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
             to_points(
                 A,
                 r,
-                d0 + c0 * r[Y_CHANNEL],
-                r[Y_CHANNEL],
-                r[Y_ROW],
+                d0 + c0 * r[L.Y_CHANNEL],
+                r[L.Y_CHANNEL],
+                r[L.Y_ROW],
                 row + count,
                 ONE,
                 made,
@@ -357,7 +316,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             )
             asked = NOUGHT
             for i in range(first, last):
-                x = A, transformed + i * x_step, r[DOWN] * x_tiles * LANES, LANES
+                x = A, transformed + i * x_step, r[L.DOWN] * x_tiles * LANES, LANES
                 for k in range(tiles_of_gradient(made, high)):
                     c, rows = channels_of_gradient(made, high, k)
                     d = A, grads + i * d_step + c * d_each, d_each, tiles * LANES
@@ -381,15 +340,15 @@ def following(r, x0, d0, row, count, c0, number):
     """
     channel = c0 + PASS_CHANNELS + number
     if number < PASS_CHANNELS:
-        if c0 + PASS_CHANNELS < r[CHANNELS]:
-            return d0 + channel * r[Y_CHANNEL] + row * r[Y_ROW], np.int64(r[Y_ROW])
-        return d0 + number * r[Y_CHANNEL] + (row + count) * r[Y_ROW], np.int64(r[Y_ROW])
-    lines = r[IN] // r[ALONG] * r[DOWN]
+        if c0 + PASS_CHANNELS < r[L.CHANNELS]:
+            return d0 + channel * r[L.Y_CHANNEL] + row * r[L.Y_ROW], np.int64(r[L.Y_ROW])
+        return d0 + number * r[L.Y_CHANNEL] + (row + count) * r[L.Y_ROW], np.int64(r[L.Y_ROW])
+    lines = r[L.IN] // r[L.ALONG] * r[L.DOWN]
     number += c0 // PASS_CHANNELS * 4 - PASS_CHANNELS
     if number >= lines:
         return MISSING, NOUGHT
-    below = r[DOWN] * (row + count - 1) + r[KERNEL_ROWS] + number % r[DOWN] - r[TOP]
-    return x0 + number // r[DOWN] * r[X_CHANNEL] + below * r[X_ROW], r[DOWN] * r[X_ROW]
+    below = r[L.DOWN] * (row + count - 1) + r[L.KERNEL_ROWS] + number % r[L.DOWN] - r[L.TOP]
+    return x0 + number // r[L.DOWN] * r[L.X_CHANNEL] + below * r[L.X_ROW], r[L.DOWN] * r[L.X_ROW]
 
 
 @linked
@@ -399,18 +358,18 @@ def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
     A row of a kernel has OUT weights, of which every ALONG-th are cut into pieces; pieces but the
     last have as many as a tile has outputs.
     """
-    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
-    spare = r[Z] + worker * r[Z_SLOT]
-    width, pieces, along, sums = r[TAPS], r[MORE_TILES] + 1, r[ALONG], blocks * r[SHARES]
+    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
+    spare = r[L.Z] + worker * r[L.Z_SLOT]
+    width, pieces, along, sums = r[L.TAPS], r[L.MORE_TILES] + 1, r[L.ALONG], blocks * r[L.SHARES]
     for unit in range(first, last):
         i = unit * LANES
-        e = r[EXTRA] + i
-        weight_gradient_of_points(width, A, e, r[IN], sums, r[EXTRA_BLOCK], A, spare)
-        for lane in range(min(LANES, r[IN] - i)):
+        e = r[L.EXTRA] + i
+        weight_gradient_of_points(width, A, e, r[L.IN], sums, r[L.EXTRA_BLOCK], A, spare)
+        for lane in range(min(LANES, r[L.IN] - i)):
             row, piece = (i + lane) // pieces, (i + lane) % pieces
             row, phase = row // along, row % along
-            columns = (r[OUT] - phase + along - 1) // along
-            target = r[W] + row * r[OUT] + phase + along * piece * OUTPUTS
+            columns = (r[L.OUT] - phase + along - 1) // along
+            target = r[L.W] + row * r[L.OUT] + phase + along * piece * OUTPUTS
             count = OUTPUTS if piece + 1 < pieces else columns - piece * OUTPUTS
             for k in range(count):
                 G[target + along * k] = A[spare + k * LANES + lane]

@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     PASS_CHANNELS,
@@ -34,17 +35,9 @@ MOST_SHARES, FEW_SUMS = 4, 16 * 1024
 TILE = OUTPUTS * LANES
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y."""
+    planner, name, g, weight = task
     rows, width = g.output
     if pooled:
         rows, width = rows // 2 * 2, width // 2
@@ -59,16 +52,9 @@ def product(
     _emit(planner, name, g, _Work(L.K_WINOGRAD1D, divided, source, first), x, y, columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries its output side back to its input side: with the kernel turned."""
+    planner, name, g, weight = task
     kernel, divided = L.K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
     weights = _weights(g, weight)[:, :, ::-1]
     columns = columns | {"top": g.kernel[0] - 1 - g.padding[0]}
@@ -83,10 +69,9 @@ def transpose(
     _emit(planner, name, g, _Work(kernel, divided, source, first), grad, grad_x, columns)
 
 
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient, its sum over blocks among them."""
+    planner, name, g, weight = task
     (height, _), (down, along) = g.kernel, g.stride
     width, inputs, channels = piece_width(phase_columns(g)), g.group_inputs, g.out_channels
     more = pieces(phase_columns(g)) - 1

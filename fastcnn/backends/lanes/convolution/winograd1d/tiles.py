@@ -28,18 +28,7 @@ def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
 
 
 @tile(0)
-def points_row(
-    at: Emitter,
-    width: Any,
-    gradient: Any,
-    X: Any,
-    x0: Any,
-    pixel: Any,
-    V: Any,
-    v0: Any,
-    step: Any,
-    tiles: Any,
-) -> None:
+def points_row(at: Emitter, width, gradient, X, x0, pixel, V, v0, step, tiles) -> None:
     """``B^T d`` of tiles of inputs, of which the first begins at ``x0``, ``pixel`` floats apart.
 
     With ``gradient`` it is ``A d`` of tiles of the gradient of outputs.
@@ -65,7 +54,7 @@ def points_row(
     at.cases(width, WIDTHS, for_width)
 
 
-def _outputs(at: Emitter, r: int, S: Any, s0: Any, step: Any, bias: Any) -> list[Any]:
+def _outputs(at: Emitter, r: int, S, s0, step, bias) -> list[Any]:
     """The four outputs of a tile."""
     sums = load_all(at, points(r), S, s0, step)
     products = emit_product(at.builder, transforms(r).output, sums)
@@ -74,20 +63,7 @@ def _outputs(at: Emitter, r: int, S: Any, s0: Any, step: Any, bias: Any) -> list
 
 @tile(0)
 def outputs_row(
-    at: Emitter,
-    width: Any,
-    S: Any,
-    s0: Any,
-    step: Any,
-    tiles: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    size: Any,
-    spare: Any,
-    relu: Any,
-    masked: Any,
+    at: Emitter, width, S, s0, step, tiles, B, b0, Y, y0, size, spare, relu, masked
 ) -> None:
     """A row of ``size`` outputs, with bias and rectifier or mask as in ``conv_tile``.
 
@@ -107,17 +83,7 @@ def outputs_row(
     at.cases(width, WIDTHS, for_width)
 
 
-def _store_inside(
-    at: Emitter,
-    values: list[Any],
-    Y: Any,
-    y0: Any,
-    first: Any,
-    size: Any,
-    spare: Any,
-    relu: Any,
-    masked: Any,
-) -> None:
+def _store_inside(at: Emitter, values: list[Any], Y, y0, first, size, spare, relu, masked) -> None:
     """Store neighbours in a row from pixel ``first`` on; those outside the row go to ``spare``."""
     places = [
         (value, _inside(at, at.builder.add(first, at.index(i)), size, y0, spare))
@@ -126,7 +92,7 @@ def _store_inside(
     emit_outputs(at, places, Y, at.index(0), relu, masked)
 
 
-def _inside(at: Emitter, pixel: Any, size: Any, y0: Any, spare: Any) -> Any:
+def _inside(at: Emitter, pixel, size, y0, spare) -> Any:
     """The place of a pixel of a row, or ``spare`` if it lies outside."""
     inside = at.builder.icmp_unsigned("<", pixel, size)
     return at.builder.select(inside, at.offset(y0, pixel, LANES), spare)
@@ -134,21 +100,7 @@ def _inside(at: Emitter, pixel: Any, size: Any, y0: Any, spare: Any) -> Any:
 
 @tile(0)
 def pooled_outputs_row(
-    at: Emitter,
-    width: Any,
-    S: Any,
-    s0: Any,
-    srow: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    I: Any,
-    i0: Any,
-    size: Any,
-    spare: Any,
-    relu: Any,
+    at: Emitter, width, S, s0, srow, step, B, b0, Y, y0, I, i0, size, spare, relu
 ) -> None:
     """A row of ``size`` windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
     builder = at.builder
@@ -173,18 +125,7 @@ def pooled_outputs_row(
 
 @tile(0)
 def input_gradient_row(
-    at: Emitter,
-    width: Any,
-    E: Any,
-    e0: Any,
-    step: Any,
-    tiles: Any,
-    X: Any,
-    x0: Any,
-    before: Any,
-    size: Any,
-    spare: Any,
-    masked: Any,
+    at: Emitter, width, E, e0, step, tiles, X, x0, before, size, spare, masked
 ) -> None:
     """``B e`` of a row of tiles, each added to the next where they overlap.
 
@@ -210,9 +151,7 @@ def input_gradient_row(
 
 
 @tile(0)
-def points_of_weights(
-    at: Emitter, width: Any, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
-) -> None:
+def points_of_weights(at: Emitter, width, P, places, p0, U, u0, step) -> None:
     """``G g`` of 16 rows of weights, of which ``places`` has each; -1 is a zero."""
     builder, none = at.builder, at.index(0)
 
@@ -232,9 +171,7 @@ def points_of_weights(
 
 
 @tile(0)
-def weight_gradient_of_points(
-    at: Emitter, width: Any, E: Any, e0: Any, step: Any, blocks: Any, eblock: Any, S: Any, s0: Any
-) -> None:
+def weight_gradient_of_points(at: Emitter, width, E, e0, step, blocks, eblock, S, s0) -> None:
     """Sum the points' gradients over blocks and transform them to those of a row of weights."""
     builder = at.builder
 

@@ -7,15 +7,22 @@ the output's gradient is transposed before its transform, which has no more pixe
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
     PIXEL,
+    PRODUCT,
     TILE,
     gradient_rows_tile,
+    gradient_tile,
     input_rows_tile,
     products_of_samples_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
     strided_weight_gradient_tile,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    PRODUCTS,
+    SIDE,
+    input_tile,
+    weight_gradient_tile,
+)
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     CHANNELS,
@@ -131,19 +138,29 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
         of_channel, target = d + o * r[Y_CHANNEL], e + o // LANES * step
         for t in range(count):
             turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned, PIXEL)
-            for n in range(LANES):
-                of_sample = target + t * TILE + n * LANES
-                gradient_rows_tile(first, last, A, turned + n * LANES, A, of_sample)
+            of_tile = target + t * TILE
+            # Code that asks for each row whether it is wanted is slower.
+            if last - first == SIDE:
+                for n in range(0, PIXEL, LANES):
+                    gradient_tile(A, turned + n, A, of_tile + n)
+            else:
+                for n in range(0, PIXEL, LANES):
+                    gradient_rows_tile(first, last, A, turned + n, A, of_tile + n)
 
 
 @linked
 def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
     """Transforms of some channels of some tiles of the input, 16 channels STEP apart."""
     for c in range(channels):
-        for t in range(count):
-            source = x + c * r[X_CHANNEL] + xpix[p0 + t]
-            target = v + c // LANES * step + t * TILE + c % LANES * LANES
-            input_rows_tile(first, last, A, source, r[X_ROW], r[X_CHANNEL], A, target)
+        of_channel, target = x + c * r[X_CHANNEL], v + c // LANES * step + c % LANES * LANES
+        if last - first == SIDE:
+            for t in range(count):
+                rest = A, of_channel + xpix[p0 + t], r[X_ROW], r[X_CHANNEL], A, target + t * TILE
+                input_tile(*rest, PRODUCT)
+        else:
+            for t in range(count):
+                rest = A, of_channel + xpix[p0 + t], r[X_ROW], r[X_CHANNEL], A, target + t * TILE
+                input_rows_tile(first, last, *rest)
 
 
 @linked
@@ -188,7 +205,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
                 else:
                     target, column = r[EXTRA] + slot * r[EXTRA_BLOCK] + place, inputs * LANES
                 for k in range(first * SIDE, last * SIDE):
-                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
                     rest = v, step, TILE, e, step, g, column, p0 > 0
                     products_of_samples(A, some, vectors, count, *rest)
                 if own and p0 + count == tiles:

@@ -29,8 +29,10 @@ from fastcnn.codegen.target import blocking, split
 
 #: Floats of 16 channels of 16 samples of a pixel, or of a product.
 PIXEL = LANES * LANES
-#: Floats from a tile's products to the next one's.
-TILE = PRODUCTS * PIXEL + STAGGER
+#: Floats from a product of these to the next one's, which must not all meet in a few sets of the
+#: cache, and from a tile's products to the next one's.
+PRODUCT = PIXEL + STAGGER
+TILE = PRODUCTS * PRODUCT
 #: Samples that are written one after the other in a tile's loop.
 UNROLLED = 4
 
@@ -50,29 +52,18 @@ def _emit_rows(
 
     ``steps`` are floats to the next row and to the next column.
     """
-    builder = at.builder
-    down, along = steps
-    side = matrix.shape[1]
-
-    def pixels() -> list[list[Any]]:
-        return load_pixels(at, (range(side), range(side)), X, x0, down, along)
-
-    whole = builder.icmp_signed("==", builder.sub(last, first), at.index(SIDE))
-    with builder.if_else(whole) as (then, otherwise):
-        with then:
-            store_both_ways(at, matrix, pixels(), V, v0, PIXEL)
-        with otherwise:
-            for i in range(SIDE):
-                wanted = builder.and_(
-                    builder.icmp_signed("<=", first, at.index(i)),
-                    builder.icmp_signed("<", at.index(i), last),
-                )
-                with builder.if_then(wanted):
-                    # LLVM leaves out what the other rows would need.
-                    columns = zip(*pixels(), strict=True)
-                    values = [emit_product(builder, matrix, list(column))[i] for column in columns]
-                    row = emit_product(builder, matrix, values)
-                    store_all(at, row, V, at.offset(v0, i * SIDE, PIXEL), PIXEL)
+    builder, side = at.builder, range(matrix.shape[1])
+    for i in range(SIDE):
+        wanted = builder.and_(
+            builder.icmp_signed("<=", first, at.index(i)),
+            builder.icmp_signed("<", at.index(i), last),
+        )
+        with builder.if_then(wanted):
+            # LLVM leaves out what the other rows would need.
+            columns = zip(*load_pixels(at, (side, side), X, x0, *steps), strict=True)
+            values = [emit_product(builder, matrix, list(column))[i] for column in columns]
+            row = emit_product(builder, matrix, values)
+            store_all(at, row, V, at.offset(v0, i * SIDE, PRODUCT), PRODUCT)
 
 
 @tile(0)
@@ -85,10 +76,18 @@ def input_rows_tile(
 
 
 @tile(0)
+def gradient_tile(at: Emitter, D: Any, d0: Any, E: Any, e0: Any) -> None:
+    """``A d A^T`` of a sample's gradient of 4x4 outputs."""
+    side = range(OUTPUTS)
+    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    store_both_ways(at, MATRICES.output.T, pixels, E, e0, PRODUCT)
+
+
+@tile(0)
 def gradient_rows_tile(
     at: Emitter, first: Any, last: Any, D: Any, d0: Any, E: Any, e0: Any
 ) -> None:
-    """Rows of ``A d A^T`` of a sample's gradient of 4x4 outputs."""
+    """Rows of what ``gradient_tile`` makes."""
     _emit_rows(at, MATRICES.output.T, first, last, D, d0, (OUTPUTS * PIXEL, PIXEL), E, e0)
 
 

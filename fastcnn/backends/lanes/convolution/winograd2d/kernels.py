@@ -19,13 +19,16 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     PRODUCTS,
+    SIDE,
     WIDTH,
     input_tile,
+    moment_tile,
     output_tile,
     pooled_output_tile,
     product_tile,
     weight_tile,
 )
+from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import (
     ADDED,
@@ -34,6 +37,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     DOWN,
     EXTRA,
     EXTRA_BLOCK,
+    GROUPS,
     IN,
     M_BLOCK,
     M_SLOT,
@@ -77,8 +81,30 @@ PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
 PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
-#: Output channels whose products are in hand at a time.
-CHUNK = 16
+MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
+ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
+ASK_OUTPUTS = ask_tile.sized(OUTPUTS, 1)
+ASK_WINDOWS = ask_tile.sized(OUTPUTS // 2, 1)
+#: Output channels whose products are in hand at a time, and the most tiles: transforms leave most
+#: of the second-level cache to weights, and to what comes next.
+CHUNK, MOST_TILES = 16, 2
+#: Floats from a channel's products to the next one's, and from one product to the next: numbers
+#: that are known when transforms are compiled need no registers.
+SUMS, SUMS_STEP = MOST_TILES * LANES, CHUNK * MOST_TILES * LANES + STAGGER
+#: Products of a strip before the next one's pixels are asked for: first come outputs' places.
+LATER = 12
+#: Floats of a block's map from which they are asked for: smaller ones are in that cache already.
+FAR = 128 * 1024
+
+
+def strip_room(inputs: int, strip: int, factors: int) -> int:
+    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
+    return factors * (inputs * strip * LANES + STAGGER + SUMS_STEP) + LANES
+
+
+def moment_room(outputs: int) -> int:
+    """Floats of the levels and sums of a product's moments."""
+    return 3 * outputs * LANES
 
 
 @linked
@@ -116,8 +142,11 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
 
 
 @linked
-def products(A, v, tiles, inputs, each, w, outputs, s):
-    """One of the products of some tiles, summed over input channels, of some output channels."""
+def products(A, v, tiles, inputs, each, w, outputs, s, apart):
+    """One of the products of some tiles, summed over input channels, of some output channels.
+
+    Inputs are EACH floats apart, outputs APART.
+    """
     c = 0
     while c < outputs:
         left = outputs - c
@@ -133,8 +162,8 @@ def products(A, v, tiles, inputs, each, w, outputs, s):
                 A,
                 w + c * inputs,
                 A,
-                s + c * each + t * LANES,
-                each,
+                s + c * apart + t * LANES,
+                apart,
             )
             if HIGH and rows == 8:
                 if columns == WIDTH:
@@ -163,67 +192,76 @@ def products(A, v, tiles, inputs, each, w, outputs, s):
 @linked
 def ask_for_outputs(A, T, r, y, m, p0, count):
     """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
-    rows = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
     for t in range(count):
         place = y + T[r[Y_TABLE] + p0 + t]
-        for i in range(rows):
-            for j in range(rows):
-                simd.prefetch_write(A, place + i * r[Y_ROW] + j * LANES)
-                if r[MODE] == ADDED:
-                    simd.prefetch(A, place + m - y + i * r[Y_ROW] + j * LANES)
+        if r[MODE] == POOLED:
+            ASK_WINDOWS(A, place, r[Y_ROW])
+        else:
+            ASK_OUTPUTS(A, place, r[Y_ROW])
+        if r[MODE] == ADDED:
+            ASK_TILE(A, place + m - y, r[Y_ROW])
 
 
 @linked
-def moments_of_channel(A, T, r, c, y0, p0, tiles, valid, out):
-    """Mean of some tiles' outputs of a channel, and squared deviations; see kernels/norm.py.
+def ask_for_inputs(A, T, r, x0, p0, count, first, last):
+    """Prefetch what some tiles read of some channels, without what the tiles before them read."""
+    shared = 1 if r[DOWN] == 2 else SIDE - OUTPUTS
+    for c in range(first, last):
+        corner = x0 + c * r[X_CHANNEL] + shared * (r[X_ROW] + LANES)
+        for t in range(p0, p0 + count):
+            place = corner + T[r[X_TABLE] + t]
+            if r[DOWN] == 2:
+                ASK_TILE_OF_2(A, place, r[X_ROW])
+            else:
+                ASK_TILE(A, place, r[X_ROW])
 
-    The outputs were written a moment ago, and are read from the cache.
+
+@linked
+def begin_moments(A, pixel, valid, m, apart):
+    """Level near which a channel's outputs are, of its first pixel, and two sums; see moment_tile.
+
+    Those of a channel are three vectors, APART.
     """
+    first = simd.first_lanes(valid, simd.load(A, pixel))
+    simd.store(A, m, simd.splat(simd.lane_sum(first) / np.float32(valid)))
+    simd.store(A, m + apart, simd.splat(np.float32(0)))
+    simd.store(A, m + 2 * apart, simd.splat(np.float32(0)))
+
+
+@linked
+def add_moments(A, T, r, y, p0, tiles, m, apart):
+    """Add a channel's outputs of some tiles, which were written a moment ago."""
     ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
-    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
-    y = y0 + c * r[Y_CHANNEL]
-    zero = simd.splat(np.float32(0))
-    first = simd.first_lanes(valid, simd.load(A, y + ypix[p0]))
-    near = simd.lane_sum(first) / np.float32(valid)
-    level = simd.splat(near)
-    a0, a1, a2, a3 = zero, zero, zero, zero
-    b0, b1, b2, b3 = zero, zero, zero, zero
-    pixels = 0
     for t in range(p0, p0 + tiles):
-        at, rows, columns = y + ypix[t], min(side, sizes[2 * t]), min(side, sizes[2 * t + 1])
-        pixels += rows * columns
-        for _ in range(rows):
-            d0 = simd.sub(simd.load(A, at), level)
-            a0, b0 = simd.add(a0, d0), simd.fma(d0, d0, b0)
-            if columns > 1:
-                d1 = simd.sub(simd.load(A, at + LANES), level)
-                a1, b1 = simd.add(a1, d1), simd.fma(d1, d1, b1)
-            if columns > 2:
-                d2 = simd.sub(simd.load(A, at + 2 * LANES), level)
-                a2, b2 = simd.add(a2, d2), simd.fma(d2, d2, b2)
-            if columns > 3:
-                d3 = simd.sub(simd.load(A, at + 3 * LANES), level)
-                a3, b3 = simd.add(a3, d3), simd.fma(d3, d3, b3)
-            at += r[Y_ROW]
-    a, b = (
-        simd.add(simd.add(a0, a1), simd.add(a2, a3)),
-        simd.add(simd.add(b0, b1), simd.add(b2, b3)),
-    )
+        rows, columns = sizes[2 * t], sizes[2 * t + 1]
+        if r[MODE] == POOLED:
+            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+        else:
+            MOMENTS_OF_TILE(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+
+
+@linked
+def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
+    """Mean of a channel's outputs of some tiles, and squared deviations; see kernels/norm.py."""
+    sizes, pixels = T[r[STRIP_TABLE] :], 0
+    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    for t in range(p0, p0 + tiles):
+        pixels += min(side, sizes[2 * t]) * min(side, sizes[2 * t + 1])
     size = np.float32(valid * pixels)
-    total = simd.lane_sum(simd.first_lanes(valid, a))
-    squares = simd.lane_sum(simd.first_lanes(valid, b))
-    A[out + c] = near + total / size
+    total = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + apart)))
+    squares = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + 2 * apart)))
+    A[out + c] = A[m] + total / size
     A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
 
 
 @linked
 def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
-    """Convolution forward; a unit is a strip of TAPS tiles.
+    """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
     DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
-    strip go to EXTRA.
+    unit go to EXTRA.
     """
     x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
@@ -231,16 +269,21 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
     xpix = T[r[X_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    from_step = inputs * each + STAGGER
     strided = r[DOWN] == 2
     factors = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + factors * from_step
-    spare = sums + factors * to_step
-    first, last = share((tiles + strip - 1) // strip, part, parts)
-    for unit in range(first, last):
-        p0 = unit * strip
+    spare = sums + factors * SUMS_STEP
+    moments, valid = spare + LANES, min(LANES, count - block * LANES)
+    of_unit = r[GROUPS] * strip
+    first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
+    end = min(last * of_unit, tiles)
+    turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
+    far = inputs * r[X_CHANNEL] >= FAR
+    for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
+        begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
         for c in range(inputs):
             for t in range(taken):
                 x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
@@ -249,18 +292,29 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+        coming = min(strip, end - p0 - taken) if far else 0
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):
+                if coming > 0 and k >= LATER:
+                    turn = c0 // CHUNK * (factors - LATER) + k - LATER
+                    first_c, last_c = share(inputs, turn, turns)
+                    ask_for_inputs(A, T, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     channel = (c0 + k) * r[Y_CHANNEL]
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[W] + T[r[S_TABLE] + k] + c0 * inputs
-                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
-            for c in range(made):
-                s = sums + c * each
-                outputs_of_channel(A, T, P, r, c0 + c, y0, m0, p0, taken, s, to_step, spare)
+                products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
+            for c in range(c0, c0 + made):
+                s = sums + (c - c0) * SUMS
+                outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, SUMS_STEP, spare)
                 if r[MOMENTS]:
-                    valid = min(LANES, count - block * LANES)
-                    out = r[EXTRA] + block * r[EXTRA_BLOCK] + unit * 2 * outputs
-                    moments_of_channel(A, T, r, c0 + c, y0, p0, taken, valid, out)
+                    y, m = y0 + c * r[Y_CHANNEL], moments + c * 3 * LANES
+                    if begins:
+                        begin_moments(A, y + T[r[Y_TABLE] + p0], valid, m, LANES)
+                    add_moments(A, T, r, y, p0, taken, m, LANES)
+                    if ends:
+                        unit = p0 // of_unit
+                        p, out = unit * of_unit, r[EXTRA] + block * r[EXTRA_BLOCK]
+                        out += unit * 2 * outputs
+                        end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)

@@ -33,7 +33,8 @@ from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
 
 
-def _winograd2d_gradient_tile(r: Row) -> str:
+def gradient_tile(r: Row) -> str:
+    """The register tile of most products of a weights' gradient."""
     return clipped((8, 2) if r[L.CHANNELS] > LANES else (16, 1), blocking().products)
 
 
@@ -76,7 +77,7 @@ def product(r: Row) -> Cost:
     read += pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0
     flops, numbers = tiles * flops, 0
     if r[L.MOMENTS]:
-        flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // r[L.TAPS])
+        flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // (r[L.TAPS] * r[L.GROUPS]))
     return r.cost(
         flops, read, written, partial=numbers, parameters_read=PRODUCTS * inputs * outputs
     )
@@ -177,14 +178,14 @@ register(
             "Winograd 2-D gradient",
             partial(gradient, stride=1),
             sizes,
-            _winograd2d_gradient_tile,
+            gradient_tile,
         ),
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,
             "Winograd 2-D gradient",
             partial(gradient, stride=2),
             sizes,
-            _winograd2d_gradient_tile,
+            gradient_tile,
         ),
         L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
             of_weights.winograd2d_weight_gradient,

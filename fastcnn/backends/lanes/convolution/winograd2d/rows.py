@@ -5,12 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
+from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
     gradient_room,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, PRODUCTS
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    MOST_TILES,
+    PRODUCTS,
+    moment_room,
+    strip_room,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     LARGEST,
     TRANSFORMS,
@@ -21,27 +27,24 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_kernels import (
     strided_gradient_room,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, WIDTH
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
-from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels import (
-    strided_adjoint_room,
-)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Vectors of a strip's transforms, which stay in the second-level cache.
-STRIP = 5 * 1024
+#: Shares of a block's strips, with moments of their own: threads without a block take some.
+SHARES = 4
 #: The same of a weights' gradient, and the channels of either side that are transformed at a time.
-#: Many tiles at once are worth more than transforms that stay in the second-level cache: the sums
-#: are larger than these.
-GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 64 * 1024, 32, 256
+#: No strip has more tiles than the last number.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 16 * 1024, 32, 256, 8
+#: Pairs of channels above which many tiles at once are worth more than transforms that stay in the
+#: second-level cache, as the sums are larger than these, and vectors of a strip then.
+LARGE_SUMS, LARGE_STRIP = 128 * 128, 64 * 1024
 #: The same with stride 2, where all sums are kept until the last phase.
 STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
-#: Tiles of a strip of the input's gradient with stride 2.
-STRIDED_TILES = 2
 
 
 @dataclass(frozen=True)
@@ -106,9 +109,9 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    made = tiling.transform.products
-    strip = _strip(g.group_inputs, g.out_channels, len(pixels), made)
-    return [int(pixels[first : first + strip].sum()) for first in range(0, len(pixels), strip)]
+    strip, strips = _units(len(pixels))
+    each = strip * strips
+    return [int(pixels[first : first + each].sum()) for first in range(0, len(pixels), each)]
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
@@ -120,40 +123,25 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the row of a convolution of X into Y."""
+    planner, name, g, weight = task
     _emit(planner, name, x, y, product_tiling(g, weight, pooled), columns)
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries its output side back."""
+    planner, name, g, weight = task
     if g.stride == (2, 2):
         _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
     outputs, inputs = columns["channels"], columns["in"]
-    strip = _strip(inputs, outputs, columns["positions"])
-    room = _room(inputs, outputs, strip) + outputs * carried_floats(columns["across"])
+    strip = min(MOST_TILES, columns["positions"])
+    size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
     values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
-    planner.emit(name, planner.with_scratch(values, room))
+    planner.emit(name, planner.with_scratch(values, size))
 
 
 def _emit_strided_adjoint(
@@ -170,7 +158,7 @@ def _emit_strided_adjoint(
     side = 2 * OUTPUTS
     h, w = grid(*(-(-size // side) for size in g.input))
     top, left = (first_gradient(padding) for padding in g.padding)
-    strip = min(STRIDED_TILES, len(h))
+    strip = min(MOST_TILES, len(h))
     places = {
         "bias": -1,
         **grad.columns("x"),
@@ -192,7 +180,7 @@ def _emit_strided_adjoint(
         "y_row": grad_x.row,
     }
     values = row(L.K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
-    planner.emit(name, planner.with_scratch(values, strided_adjoint_room(inputs, outputs, strip)))
+    planner.emit(name, planner.with_scratch(values, strip_room(inputs, strip, LARGEST)))
 
 
 def transposed_kernels(g: ConvGeometry, weight: int) -> np.ndarray:
@@ -246,31 +234,21 @@ def _kernels(g: ConvGeometry, first: int) -> np.ndarray:
 def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
-    outputs, inputs = tiling.source.shape
     transform = tiling.transform
     found = weights(planner, name, tiling.source, transform)
     of_products = planner.table(weights_of_products(transform) * found["out"])
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
-    made = transform.products
-    strip = _strip(inputs, outputs, common["positions"], made)
-    values = row(
-        L.K_WINOGRAD2D,
-        **common,
-        taps=strip,
-    )
-    planner.emit(name, planner.with_scratch(values, _room(inputs, outputs, strip, made)))
+    strip, strips = _units(common["positions"])
+    values = row(L.K_WINOGRAD2D, **common, taps=strip, groups=strips)
+    size = strip_room(common["in"], strip, transform.products)
+    size += moment_room(common["channels"])
+    planner.emit(name, planner.with_scratch(values, size))
 
 
-def _room(inputs: int, outputs: int, strip: int, made: int = PRODUCTS) -> int:
-    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
-    return made * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
-
-
-def weight_gradient(
-    planner: Planner, name: str, g: ConvGeometry, weight: int, x: Buffer, grad: Buffer
-) -> None:
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the rows of the weights' gradient."""
+    planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
     h, w = grid(*map(tiles, g.output))
@@ -283,11 +261,11 @@ def weight_gradient(
     if stride == 1:
         kernel = L.K_WINOGRAD2D_GRADIENT
         together, strip = gradient_strip(inputs, outputs, len(h))
-        room = gradient_room(inputs, together, strip, len(h), own)
+        size = gradient_room(inputs, together, strip, len(h), own)
     else:
         kernel = L.K_WINOGRAD2D_STRIDED_GRADIENT
         together, strip = strided_gradient_strip(inputs, outputs, len(h))
-        room = strided_gradient_room(inputs, together, strip, own)
+        size = strided_gradient_room(inputs, together, strip, own)
     each = OUTPUTS * stride
     gradient = row(
         kernel,
@@ -307,7 +285,7 @@ def weight_gradient(
         y_row=grad.row,
         **{"in": inputs},
     )
-    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, room))
+    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, size))
     if not own:
         # Products of one weight must not all meet in one set of the cache.
         gradient[L.OUT] = count + STAGGER
@@ -326,7 +304,9 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
         min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
         min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
     )
-    strip = max(1, min(GRADIENT_STRIP // (PRODUCTS * sum(together)), tiles))
+    large = inputs * together[1] > LARGE_SUMS
+    most, vectors = (tiles, LARGE_STRIP) if large else (GRADIENT_TILES, GRADIENT_STRIP)
+    strip = max(1, min(vectors // (PRODUCTS * sum(together)), most, tiles))
     return together, -(-tiles // -(-tiles // strip))
 
 
@@ -341,9 +321,7 @@ def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple
     return together, -(-tiles // -(-tiles // strip))
 
 
-def _strip(inputs: int, outputs: int, tiles: int, made: int = PRODUCTS) -> int:
-    """Tiles of a strip whose transforms fit the cache: whole register tiles."""
-    vectors = made * (inputs + min(outputs, CHUNK))
-    strip = max(1, STRIP // vectors // WIDTH) * WIDTH
-    # Four tiles are two strips of two, not three and one.
-    return -(-tiles // -(-tiles // strip))
+def _units(tiles: int) -> tuple[int, int]:
+    """Tiles of a strip, and strips that one thread takes: four shares of a block, or more."""
+    strip = min(MOST_TILES, tiles)
+    return strip, max(1, -(-tiles // strip) // SHARES)

@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     emit_phase,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    kernels_by_table,
     load_kernels,
     store_outputs,
     store_windows,
@@ -119,7 +120,7 @@ def strided_weight_tile(
     at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
 ) -> None:
     """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
-    builder, kernels = at.builder, load_kernels(at, P, places, p0)
+    builder, kernels = at.builder, load_kernels(at, P, kernels_by_table(at, places, p0))
     outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]
     made = [value for row in emit_both_ways(builder, EVEN.weight, outer) for value in row]
     made += emit_product(builder, EVEN.weight, [kernels[0][1], kernels[2][1]])

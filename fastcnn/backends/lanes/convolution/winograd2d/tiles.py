@@ -21,6 +21,7 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
+    emit_load,
     emit_splat,
 )
 from fastcnn.codegen.target import blocking, split, tile_heights
@@ -187,6 +188,61 @@ def store_outputs(
             emit(False)
 
 
+@tile(1)
+def moment_tile(
+    at: Emitter,
+    side: int,
+    Y: Any,
+    y0: Any,
+    yrow: Any,
+    rows: Any,
+    columns: Any,
+    M: Any,
+    m0: Any,
+    apart: Any,
+) -> None:
+    """Add the first rows and columns of outputs, less a level, to a sum, and their squares to one.
+
+    ``M`` has the level and then the two sums.
+    """
+    builder = at.builder
+    level, total, squares = load_all(at, 3, M, m0, apart)
+
+    def emit(whole: bool) -> None:
+        sums = [total, *[constant(0.0)] * (side - 1)]
+        powers = [squares, *[constant(0.0)] * (side - 1)]
+        for i in range(side):
+            for j in range(side):
+                place, inside = at.offset(at.offset(y0, i, yrow), j, LANES), None
+                if not whole:
+                    inside = builder.and_(
+                        builder.icmp_signed("<", at.index(i), rows),
+                        builder.icmp_signed("<", at.index(j), columns),
+                    )
+                    place = builder.select(inside, place, y0)
+                value = builder.fsub(emit_load(builder, at.pointer(Y, place)), level)
+                if inside is not None:
+                    value = builder.select(inside, value, constant(0.0))
+                sums[j] = builder.fadd(sums[j], value)
+                powers[j] = emit_fma(builder, value, value, powers[j])
+        while len(sums) > 1:
+            sums, powers = (
+                [builder.fadd(a, b) for a, b in zip(v[::2], v[1::2], strict=True)]
+                for v in (sums, powers)
+            )
+        store_all(at, [sums[0], powers[0]], M, at.offset(m0, 1, apart), apart)
+
+    whole = builder.and_(
+        builder.icmp_signed(">=", rows, at.index(side)),
+        builder.icmp_signed(">=", columns, at.index(side)),
+    )
+    with builder.if_else(whole) as (then, otherwise):
+        with then:
+            emit(True)
+        with otherwise:
+            emit(False)
+
+
 @tile(0)
 def pooled_output_tile(
     at: Emitter,
@@ -236,15 +292,47 @@ def store_windows(
 @tile(0)
 def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
     """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
-    store_both_ways(at, MATRICES.weight, load_kernels(at, P, places, p0), U, u0, step)
+    kernels = load_kernels(at, P, kernels_by_table(at, places, p0))
+    store_both_ways(at, MATRICES.weight, kernels, U, u0, step)
 
 
-def load_kernels(at: Emitter, P: Any, places: Any, p0: Any) -> list[list[Any]]:
-    """16 kernels, a vector for each of their weights."""
+def kernels_by_table(at: Emitter, places: Any, p0: Any) -> list[Any]:
+    """The places of 16 kernels."""
+    return [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
+
+
+@tile(1)
+def kernels_tile(
+    at: Emitter,
+    CB: int,
+    P: Any,
+    p0: Any,
+    down: Any,
+    along: Any,
+    left: Any,
+    U: Any,
+    u0: Any,
+    step: Any,
+) -> None:
+    """Transform 16 kernels: CB output channels, ``down`` apart, of each input channel.
+
+    These are ``along`` apart; the last of those that are ``left`` may be repeated.
+    """
+    builder = at.builder
+    columns = []
+    for column in range(LANES // CB):
+        inside = builder.icmp_signed("<", at.index(column), left)
+        last = builder.select(inside, at.index(column), builder.sub(left, at.index(1)))
+        columns.append(at.offset(p0, last, along))
+    first = [at.offset(columns[lane // CB], lane % CB, down) for lane in range(LANES)]
+    store_both_ways(at, MATRICES.weight, load_kernels(at, P, first), U, u0, step)
+
+
+def load_kernels(at: Emitter, P: Any, places: list[Any]) -> list[list[Any]]:
+    """16 kernels by the places of their first weights, a vector for each of their weights."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
-    for lane in range(LANES):
-        first = at.table(places, at.offset(p0, lane, 1))
+    for lane, first in enumerate(places):
         for k in range(9):
             weight = builder.load(at.pointer(P, at.offset(first, k, 1)))
             kernels[k // 3][k % 3] = builder.insert_element(

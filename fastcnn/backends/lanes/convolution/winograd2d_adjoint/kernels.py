@@ -11,7 +11,16 @@ sum in a fixed order.
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, products
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    ASK_OUTPUTS,
+    ASK_TILE,
+    CHUNK,
+    FAR,
+    LATER,
+    SUMS,
+    SUMS_STEP,
+    products,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     SHARED,
@@ -56,7 +65,7 @@ COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
 UNIT = HEIGHTS[0]
 #: Floats from which it pays to ask for what is carried.
-FAR = 64 * 1024
+FAR_CARRIED = 64 * 1024
 
 
 @linked
@@ -80,6 +89,16 @@ def adjoint_inputs(A, r, x0, p0, count, v, step):
         down, along = (p0 + t) // r[ACROSS], (p0 + t) % r[ACROSS]
         x = x0 + OUTPUTS * (down * r[X_ROW] + along * LANES)
         adjoint_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v + t * LANES, step)
+
+
+@linked
+def ask_for_gradients(A, r, x0, p0, count, first, last):
+    """Prefetch what some tiles read of some channels."""
+    for c in range(first, last):
+        for t in range(p0, p0 + count):
+            down, along = t // r[ACROSS], t % r[ACROSS]
+            x = x0 + c * r[X_CHANNEL] + OUTPUTS * (down * r[X_ROW] + along * LANES)
+            ASK_TILE(A, x, r[X_ROW])
 
 
 @linked
@@ -148,10 +167,9 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
     for t in range(p0, p0 + count):
         down, along = t // across, OUTPUTS * (t % across)
         h, w = OUTPUTS * down - r[TOP], along - r[LEFT]
-        for j in range(OUTPUTS):
-            for i in range(OUTPUTS):
-                simd.prefetch_write(A, y0 + (h + i) * r[Y_ROW] + (w + j) * LANES)
-            for i in range(SHARED if far else 0):
+        ASK_OUTPUTS(A, y0 + h * r[Y_ROW] + w * LANES, r[Y_ROW])
+        for j in range(OUTPUTS if far else 0):
+            for i in range(SHARED):
                 simd.prefetch_write(A, carried + COLUMNS + i * row + (along + j) * LANES)
 
 
@@ -167,31 +185,38 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
     y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    from_step = inputs * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + PRODUCTS * from_step
-    spare = sums + PRODUCTS * to_step
+    spare = sums + PRODUCTS * SUMS_STEP
     carried, carried_step = spare + LANES, carried_floats(r[ACROSS])
     first, last = share((outputs + UNIT - 1) // UNIT, part, parts)
     end = min(last * UNIT, outputs)
     if first == last:
         return
     # What is carried of many channels is not in the first caches any more.
-    far = outputs * carried_step > FAR
+    far = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
             x, v = x0 + c * r[X_CHANNEL], transformed + c * each
             adjoint_inputs(A, r, x, p0, taken, v, from_step)
+        coming = min(strip, tiles - p0 - taken) if inputs * r[X_CHANNEL] >= FAR else 0
+        turns = PRODUCTS - LATER
+        all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
         for c0 in range(first * UNIT, end, CHUNK):
             made = min(CHUNK, end - c0)
             for k in range(PRODUCTS):
+                if coming > 0 and k >= LATER:
+                    turn = (c0 - first * UNIT) // CHUNK * turns + k - LATER
+                    first_c, last_c = share(inputs, turn, all_turns)
+                    ask_for_gradients(A, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     y, kept = y0 + (c0 + k) * r[Y_CHANNEL], carried + (c0 + k) * carried_step
                     ask_for_pixels(A, r, y, kept, p0, taken, far)
                 v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
-                products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+                products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(made):
                 y, kept = y0 + (c0 + c) * r[Y_CHANNEL], carried + (c0 + c) * carried_step
-                s = sums + c * each
-                adjoint_of_channel(A, P, r, c0 + c, y, p0, taken, s, to_step, kept, spare)
+                s = sums + c * SUMS
+                adjoint_of_channel(A, P, r, c0 + c, y, p0, taken, s, SUMS_STEP, kept, spare)

@@ -5,7 +5,12 @@ and last row, odd ones its middle row. No pixel is in two tiles.
 """
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.kernels import CHUNK, products
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    CHUNK,
+    SUMS,
+    SUMS_STEP,
+    products,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     FIRST_PRODUCT,
     LARGEST,
@@ -59,11 +64,6 @@ OUTPUTS_EE = strided_adjoint_output_tile.sized(0, 0)
 OUTPUTS_EO = strided_adjoint_output_tile.sized(0, 1)
 OUTPUTS_OE = strided_adjoint_output_tile.sized(1, 0)
 OUTPUTS_OO = strided_adjoint_output_tile.sized(1, 1)
-
-
-def strided_adjoint_room(inputs: int, outputs: int, strip: int) -> int:
-    """Floats of a phase's transforms of a strip of tiles, and of a vector to spare."""
-    return LARGEST * ((inputs + min(outputs, CHUNK)) * strip * LANES + 2 * STAGGER) + LANES
 
 
 @linked
@@ -152,10 +152,10 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
     inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
     xpix = T[r[X_TABLE] :]
     each = strip * LANES
-    from_step, to_step = inputs * each + STAGGER, min(outputs, CHUNK) * each + STAGGER
+    from_step = inputs * each + STAGGER
     transformed = r[Z] + worker * r[Z_SLOT]
     sums = transformed + LARGEST * from_step
-    spare = sums + LARGEST * to_step
+    spare = sums + LARGEST * SUMS_STEP
     first, last = share((tiles + strip - 1) // strip, part, parts)
     for unit in range(first, last):
         p0 = unit * strip
@@ -175,9 +175,9 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
                     if k < made:
                         ask_for_phase(A, T, r, phase, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
                     v, w = transformed + k * from_step, r[W] + T[weights + k] + c0 * inputs
-                    products(A, v, taken, inputs, each, w, made, sums + k * to_step)
+                    products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
                 for c in range(made):
-                    s, y = sums + c * each, y0 + (c0 + c) * r[Y_CHANNEL]
+                    s, y = sums + c * SUMS, y0 + (c0 + c) * r[Y_CHANNEL]
                     if c + 1 < made:
                         ask_for_phase(A, T, r, phase, y + r[Y_CHANNEL], p0, taken)
-                    pixels_of_channel(A, T, P, r, phase, c0 + c, y, p0, taken, s, to_step, spare)
+                    pixels_of_channel(A, T, P, r, phase, c0 + c, y, p0, taken, s, SUMS_STEP, spare)

@@ -4,14 +4,19 @@ from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import is_plain, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
+from fastcnn.backends.lanes.planning.buffers import LANES
 
 #: Pairs of channels from which transformed weights had better be read once for many blocks, and
 #: tiles of a map up to which that costs less than it saves.
 FEWEST_PAIRS, MOST_TILES = 128 * 256, 16
+#: The same of a weights' gradient.
+MOST_TILES_OF_GRADIENT = 4
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    if part == Part.GRADIENT or g.transposed or not is_plain(g):
+    if g.transposed or not is_plain(g):
+        return False
+    if part == Part.GRADIENT and (g.group_inputs % LANES or g.out_channels % LANES):
         return False
     return WINOGRAD_2D.fits(g, part)
 
@@ -19,7 +24,8 @@ def _fits(g: ConvGeometry, part: Part) -> bool:
 def _pays(g: ConvGeometry, part: Part) -> bool:
     across, down = (tiles(size) for size in g.output)
     many = g.group_inputs * g.out_channels >= FEWEST_PAIRS
-    return many and across * down <= MOST_TILES and WINOGRAD_2D.pays(g, part)
+    most = MOST_TILES_OF_GRADIENT if part == Part.GRADIENT else MOST_TILES
+    return many and across * down <= most and WINOGRAD_2D.pays(g, part)
 
 
 WINOGRAD_2D_BATCH = Algorithm(

@@ -6,11 +6,18 @@ transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the 
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
-    moments_of_channel,
+    add_moments,
+    begin_moments,
+    end_moments,
     outputs_of_channel,
     products,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    HEIGHTS,
+    PRODUCTS,
+    input_tile,
+    kernels_tile,
+)
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import (
     adjoint_inputs,
     adjoint_of_channel,
@@ -35,6 +42,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     X_TABLE,
     Y_BLOCK,
     Y_CHANNEL,
+    Y_TABLE,
     M,
     W,
     X,
@@ -44,6 +52,12 @@ from fastcnn.backends.lanes.kernels.layout import (
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
+HIGH = HEIGHTS[0] == 8
+KERNELS_TILE_8 = kernels_tile.sized(8)
+KERNELS_TILE_4 = kernels_tile.sized(4)
+KERNELS_TILE_1 = kernels_tile.sized(1)
+#: Input channels by which kernels are asked for before they are transformed.
+AHEAD = 8
 #: Output channels of a unit of products: their weights of one product stay in the cache.
 STRIP_CHANNELS = 16
 
@@ -84,7 +98,62 @@ def winograd2d_batch_products(A, r, blocks, part, parts):
         made = min(STRIP_CHANNELS, outputs - c)
         w = r[W] + k * r[OUT] + c * inputs
         s = sums + k * to_step + c * each
-        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s)
+        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s, each)
+
+
+@linked
+def transform_kernels(A, P, p, down, along, inputs, outputs, u, step):
+    """Transformed weights of some output channels in the order in which tiles read them.
+
+    Kernels of two output channels are DOWN apart, those of two inputs ALONG.
+    """
+    c = 0
+    while c < outputs:
+        left = outputs - c
+        rows = 8 if HIGH and left >= 8 else 4 if left >= 4 else 1
+        for i in range(0, inputs, LANES // rows):
+            place = p + c * down + i * along
+            if along > down:
+                # Kernels of one input channel follow each other, and lie far from the next one's.
+                for column in range(AHEAD, AHEAD + LANES // rows):
+                    for line in range(0, rows * down + LANES, LANES):
+                        simd.prefetch(P, place + column * along + line)
+            rest = P, place, down, along, inputs - i, A, u + c * inputs + i * rows, step
+            if HIGH and rows == 8:
+                KERNELS_TILE_8(*rest)
+            elif rows == 4:
+                KERNELS_TILE_4(*rest)
+            else:
+                KERNELS_TILE_1(*rest)
+        c += rows
+
+
+def kernels_room(inputs: int) -> int:
+    """Floats of the transformed weights of some output channels."""
+    return PRODUCTS * (STRIP_CHANNELS * inputs + STAGGER)
+
+
+@linked
+def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
+    """The same from weights that are not transformed; a unit is some output channels.
+
+    These of a unit are transformed to where the cache keeps them until all tiles have met them.
+    Kernels of two output channels are Y_CHANNEL apart, those of two inputs X_CHANNEL.
+    """
+    inputs, outputs, each = r[IN], r[CHANNELS], r[TAPS] * LANES
+    from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
+    count = blocks_of_row(r, blocks) * r[POSITIONS]
+    sums, step = r[Z] + PRODUCTS * from_step, STRIP_CHANNELS * inputs + STAGGER
+    u = sums + PRODUCTS * to_step + outputs * LANES + worker * r[M_SLOT]
+    first, last = share((outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS, part, parts)
+    for unit in range(first, last):
+        c = unit * STRIP_CHANNELS
+        made = min(STRIP_CHANNELS, outputs - c)
+        p = r[W] + c * r[Y_CHANNEL]
+        transform_kernels(A, P, p, r[Y_CHANNEL], r[X_CHANNEL], inputs, made, u, step)
+        for k in range(PRODUCTS):
+            s = sums + k * to_step + c * each
+            products(A, r[Z] + k * from_step, count, inputs, each, u + k * step, made, s, each)
 
 
 @linked
@@ -102,7 +171,11 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         if r[MOMENTS]:
             valid = min(LANES, count - (r[GROUPS] + b) * LANES)
             out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
-            moments_of_channel(A, T, r, c, y, NOUGHT, tiles, valid, out)
+            # The channel's products are not needed any more.
+            y += c * r[Y_CHANNEL]
+            begin_moments(A, y + T[r[Y_TABLE]], valid, s, step)
+            add_moments(A, T, r, y, NOUGHT, tiles, s, step)
+            end_moments(A, T, r, c, NOUGHT, tiles, valid, s, step, out)
 
 
 @linked

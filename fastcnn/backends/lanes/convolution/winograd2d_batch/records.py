@@ -4,14 +4,18 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     CARRIED,
     both_ways,
+    gradient_tile,
     product_tile,
     sizes,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS
-from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels
+from fastcnn.backends.lanes.convolution.winograd2d_batch import kernels, reach
+from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import (
+    winograd2d_batch_gradient,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered, register
 from fastcnn.codegen.simd import LANES
 
 
@@ -35,6 +39,22 @@ def _products(r: Row) -> Cost:
     inputs, outputs = PRODUCTS * r[L.IN], PRODUCTS * r[L.CHANNELS]
     weights = inputs * r[L.CHANNELS]
     return _cost(r, 2 * weights, inputs, outputs, weights)
+
+
+def _products_of_kernels(r: Row) -> Cost:
+    kernels = r[L.IN] * r[L.CHANNELS]
+    vectors = PRODUCTS * r[L.IN], PRODUCTS * r[L.CHANNELS]
+    cost = _cost(r, 2 * PRODUCTS * kernels, *vectors, 9 * kernels)
+    return cost + Cost(both_ways(MATRICES.weight) * kernels, 0, 0)
+
+
+def _gradient(r: Row) -> Cost:
+    inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.POSITIONS]
+    flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.input) * inputs
+    flops += both_ways(MATRICES.output.T) * outputs
+    pixels, kernels = OUTPUTS**2 * tiles * (inputs + outputs), inputs * outputs
+    cost = r.cost(tiles * flops, pixels, 0, parameters_written=9 * kernels)
+    return cost + Cost(both_ways(MATRICES.weight.T) * kernels, 0, 0)
 
 
 def _outputs(r: Row) -> Cost:
@@ -72,6 +92,13 @@ register(
             sizes,
             product_tile,
         ),
+        L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: Kernel(
+            kernels.winograd2d_batch_products_of_kernels,
+            "Winograd 2-D products",
+            _products_of_kernels,
+            sizes,
+            product_tile,
+        ),
         L.K_WINOGRAD2D_BATCH_OUTPUTS: Kernel(
             kernels.winograd2d_batch_outputs, "Winograd 2-D outputs", _outputs, sizes
         ),
@@ -88,4 +115,15 @@ register(
             sizes,
         ),
     }
+)
+K_GRADIENT = numbered(
+    Kernel(
+        winograd2d_batch_gradient,
+        "Winograd 2-D gradient",
+        _gradient,
+        sizes,
+        gradient_tile,
+        touches=reach.weight_gradient,
+        gradients=("weight",),
+    )
 )

@@ -1,7 +1,10 @@
 """Rows of 3x3 convolutions by Winograd's F(4x4, 3x3) over many blocks at once."""
 
+import numpy as np
+
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.task import Task
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     adjoint_places,
@@ -10,13 +13,21 @@ from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     weights,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
+from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import (
+    batch_gradient_room,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
+from fastcnn.backends.lanes.convolution.winograd2d_batch.records import K_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import grid
 
 #: Tiles that are in hand at a time: enough to read the weights seldom.
 TILES = 24
+#: The same of a weights' gradient, and channels of either side.
+GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
@@ -24,43 +35,27 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     return [int(product_tiling(g, 0, pooled).pixels().sum())]
 
 
-def product(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    x: Buffer,
-    y: Buffer,
-    pooled: bool,
-    columns: dict[str, int],
-) -> None:
+def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
     """Add the rows of a convolution of X into Y."""
+    planner, name, g, weight = task
     tiling = product_tiling(g, weight, pooled)
     places = tiling.places(planner, x, y) | columns
     outputs = "y", "m", "bias", "relu", "strip_table", "extra"
     _emit(
         planner,
         (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
-        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, tiling.source)),
+        _products(planner, name, tiling.source),
         (name, L.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
         sizes=_of(places, "in", "channels", "positions"),
     )
 
 
-def transpose(
-    planner: Planner,
-    name: str,
-    g: ConvGeometry,
-    weight: int,
-    grad: Buffer,
-    grad_x: Buffer,
-    columns: dict[str, int],
-) -> None:
+def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the rows that carry its output side back."""
+    planner, name, g, weight = task
     places = adjoint_places(g, grad, grad_x) | columns
     own = LANES + carried_floats(places["across"])
     places |= {"m": planner.allocate(own * planner.workers), "m_slot": own}
-    packed = weights(planner, name, transposed_kernels(g, weight))
     _emit(
         planner,
         (
@@ -68,7 +63,7 @@ def transpose(
             L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
             _of(places, "x", "across"),
         ),
-        (f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, packed),
+        _products(planner, name, transposed_kernels(g, weight)),
         (
             name,
             L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
@@ -78,18 +73,73 @@ def transpose(
     )
 
 
+def _products(planner: Planner, name: str, source: np.ndarray) -> tuple[str, int, dict[str, int]]:
+    """The step of products of kernels by the places of their weights.
+
+    In training weights are other ones at each step, and are not written to memory transformed.
+    """
+    if not planner.training:
+        return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
+    first, outputs, inputs = int(source[0, 0]), *source.shape
+    columns = {
+        "w": first,
+        "y_channel": (int(source[-1, 0]) - first) // max(1, outputs - 1),
+        "x_channel": (int(source[0, -1]) - first) // max(1, inputs - 1),
+        "m_slot": kernels_room(inputs),
+    }
+    return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
+
+
 def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict[str, int]) -> None:
     """Add three rows for each run of blocks, over the whole batch."""
-    inputs, outputs, tiles = sizes["in"], sizes["channels"], sizes["positions"]
-    blocks = min(planner.blocks, max(1, TILES // tiles))
-    each = blocks * tiles * LANES
+    inputs, outputs, count = sizes["in"], sizes["channels"], sizes["positions"]
+    blocks = min(planner.blocks, max(1, TILES // count))
+    each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
-    sizes |= {"strip_rows": blocks, "taps": blocks * tiles}
+    if planner.training:
+        room += planner.workers * kernels_room(inputs)
+    sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):
         for label, kernel, own in steps:
             values = row(kernel, **sizes | own, groups=first)
             planner.with_shared_scratch(values, room)
             planner.emit(label, values, whole=True)
+
+
+def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
+    """Add the row of the weights' gradient."""
+    planner, name, g, weight = task
+    inputs, outputs = g.group_inputs, g.out_channels
+    h, w = grid(*map(tiles, g.output))
+    places = (
+        x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1]),
+        grad.at(OUTPUTS * h, OUTPUTS * w),
+    )
+    blocks = np.arange(planner.blocks)[:, None]
+    count = planner.blocks * len(h)
+    shared = -(-outputs // planner.workers // LANES) * LANES
+    together = min(inputs, GRADIENT_INPUTS), min(shared, GRADIENT_OUTPUTS)
+    strip = min(GRADIENT_TILES, count)
+    values = row(
+        K_GRADIENT,
+        w=weight,
+        x=x.offset,
+        y=grad.offset,
+        taps=strip,
+        x_group=together[0],
+        groups=together[1],
+        positions=len(h),
+        channels=outputs,
+        x_table=planner.table(blocks * x.block + places[0]),
+        y_table=planner.table(blocks * grad.block + places[1]),
+        x_channel=x.channel,
+        x_row=x.row,
+        y_channel=grad.channel,
+        y_row=grad.row,
+        **{"in": inputs},
+    )
+    planner.with_scratch(values, batch_gradient_room(inputs, together, strip, count))
+    planner.emit(f"{name}: weight gradient", values, whole=True)
 
 
 def _of(places: dict[str, int], *names: str) -> dict[str, int]:

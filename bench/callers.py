@@ -1,0 +1,113 @@
+"""Calls a second of one session that several threads of Python call at once, and of one thread.
+
+Part of ``python -m bench.sessions``; docs/inference.md has what it measured.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastcnn
+from bench.markdown import command, number, replaced, table
+from fastcnn.benchmark.measure import rest
+from fastcnn.benchmark.records import Records
+from fastcnn.benchmark.work import NETWORKS, make_model
+from fastcnn.execution.session import InferenceSession
+
+NAME = "callers"
+BATCHES = (1, 8, 64)
+#: Turns of each, and seconds of one.
+ROUNDS, TURN = 5, 0.3
+#: Seconds that threads of a turn before may run on.
+PAUSE = 0.5
+BEGIN, END = "<!-- callers: begin -->", "<!-- callers: end -->"
+
+
+def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
+    """Calls a second, and the fewest of a caller as a share of the most."""
+    expected, calls = session.logits(x), [0] * callers
+    ready, ends = threading.Barrier(callers + 1), [0.0] * callers
+    right = [True] * callers
+
+    def call(caller: int) -> None:
+        ready.wait()
+        stop, found = time.perf_counter() + TURN, expected
+        while time.perf_counter() < stop:
+            found = session.logits(x)
+            calls[caller] += 1
+        ends[caller] = time.perf_counter()
+        right[caller] = np.array_equal(found, expected)
+
+    threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    began = time.perf_counter()
+    for thread in threads:
+        thread.join()
+    assert all(right), "callers get other answers together than alone"
+    return sum(calls) / (max(ends) - began), min(calls) / max(calls)
+
+
+def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers: int) -> list[Any]:
+    """A record of each network and batch; one caller and several take turns, the best counts."""
+    records: list[dict[str, Any]] = []
+    for name in names or NETWORKS:
+        model = make_model(name)
+        session = fastcnn.session(model, threads=threads)
+        for batch in batches or BATCHES:
+            x = np.random.default_rng(0).standard_normal((batch, *session.input_shape))
+            x, found = x.astype(np.float32), []
+            for _ in range(ROUNDS):
+                for count in (1, callers):
+                    rest(PAUSE)
+                    found.append(rate(session, x, count))
+            alone, together = (max(each for each, _ in found[n::2]) for n in (0, 1))
+            fewest = float(np.median([share for _, share in found[1::2]]))
+            place = {"network": name, "batch": batch, "threads": threads, "callers": callers}
+            rates = {"alone": alone, "together": together, "fewest": fewest}
+            records.append(place | rates)
+            print(*place.values(), *map(number, rates.values()), number(together / alone))
+    return records
+
+
+def with_callers(page: str, folder: Path) -> str:
+    """docs/inference.md with its generated part replaced, if there are results.
+
+    Raises
+    ------
+    ValueError
+        If it has no place for them.
+    """
+    path = folder / f"{NAME}.json"
+    made = render(Records.read(path)) if path.is_file() else ""
+    return replaced(page, made, BEGIN, END, "docs/inference.md")
+
+
+def render(found: Records) -> str:
+    """The table of calls a second."""
+    first = found.records[0]
+    header = ("network", "batch", "one caller", f"{first['callers']} callers", "ratio")
+    rows = [
+        (
+            row["network"],
+            str(row["batch"]),
+            *(number(row[key]) for key in ("alone", "together")),
+            f"{row['together'] / row['alone']:.2f}",
+        )
+        for row in found.records
+    ]
+    return "\n".join(
+        (
+            f"Calls a second of one session on {first['threads']} threads, of one Python thread "
+            f"and of {first['callers']} at once:",
+            "",
+            table(header, rows, left=1),
+            "",
+            command(found.command),
+        )
+    )

@@ -1,0 +1,103 @@
+"""The kernel of weights' gradients by F(4x4, 3x3) over the whole batch.
+
+As in winograd2d/gradient_kernels.py, but a thread has some output channels of all blocks: what is
+summed up over the batch goes to the gradient at once, and blocks have none of their own.
+"""
+
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
+    TILE_PIXELS,
+    products_of_samples,
+    transform_gradients,
+    transform_inputs,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, TILE
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
+from fastcnn.backends.lanes.kernels.division import NOUGHT, share
+from fastcnn.backends.lanes.kernels.layout import (
+    CHANNELS,
+    GROUPS,
+    IN,
+    POSITIONS,
+    TAPS,
+    X_CHANNEL,
+    X_GROUP,
+    X_TABLE,
+    Y_CHANNEL,
+    Y_TABLE,
+    Z_SLOT,
+    W,
+    X,
+    Y,
+    Z,
+)
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import transpose_tile
+
+LANES = simd.LANES
+#: Weights of a kernel.
+TAPS_OF_KERNEL = 9
+
+
+def batch_gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int) -> int:
+    """Floats of a thread; some inputs and outputs are in hand together, in a strip of the tiles."""
+    sums = PRODUCTS * (together[0] * together[1] + STAGGER)
+    if strip < tiles:
+        sums *= -(-inputs // together[0])
+    transforms = sum(together) // LANES * strip * TILE
+    return transforms + (TILE_PIXELS + TAPS_OF_KERNEL) * PIXEL + sums
+
+
+@linked
+def kernels_of_sums(A, G, e, apart, row, made, g):
+    """The gradients of 16 outputs by 16 inputs from those of their products.
+
+    MADE is room for them. Sums of two products are APART, rows of weights in G ROW.
+    """
+    for c in range(LANES):
+        kernel = made + c * TAPS_OF_KERNEL * LANES
+        weight_gradient_tile(A, e + c * LANES, apart, A, kernel, LANES)
+    for k in range(TAPS_OF_KERNEL):
+        transpose_tile(A, made + k * PIXEL, LANES, G, g + k * LANES, row)
+
+
+@linked
+def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
+    """The weights' gradient of the whole batch; a unit is GROUPS output channels.
+
+    X is the input with IN channels, Y the output's gradient with CHANNELS, both multiples of 16.
+    X_TABLE and Y_TABLE have the places of POSITIONS tiles of each block; TAPS of all tiles, and
+    X_GROUP inputs, are transformed at a time.
+    """
+    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], blocks * r[POSITIONS]
+    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    step = strip * TILE
+    transformed = r[Z] + worker * r[Z_SLOT]
+    grads = transformed + r[X_GROUP] // LANES * step
+    turned = grads + r[GROUPS] // LANES * step
+    kernels = turned + TILE_PIXELS * PIXEL
+    sums = kernels + TAPS_OF_KERNEL * PIXEL
+    apart, row = r[X_GROUP] * r[GROUPS] + STAGGER, TAPS_OF_KERNEL * inputs
+    # Sums of some inputs are kept for the next strip, if there is one.
+    kept = PRODUCTS * apart if strip < tiles else 0
+    first, last = share((channels + r[GROUPS] - 1) // r[GROUPS], part, parts)
+    for unit in range(first, last):
+        o0 = unit * r[GROUPS]
+        made = min(r[GROUPS], channels - o0)
+        for p0 in range(0, tiles, strip):
+            count, d = min(strip, tiles - p0), r[Y] + o0 * r[Y_CHANNEL]
+            transform_gradients(A, r, d, dpix, p0, count, made, NOUGHT, SIDE, turned, grads, step)
+            for c0 in range(0, inputs, r[X_GROUP]):
+                some, x = min(r[X_GROUP], inputs - c0), r[X] + c0 * r[X_CHANNEL]
+                transform_inputs(A, r, x, xpix, p0, count, some, NOUGHT, SIDE, transformed, step)
+                target, column = sums + c0 // r[X_GROUP] * kept, some * LANES
+                for k in range(PRODUCTS):
+                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    rest = v, step, TILE, e, step, g, column, p0 > 0
+                    products_of_samples(A, some, made // LANES, count, *rest)
+                if p0 + count == tiles:
+                    for o in range(0, made, LANES):
+                        for c in range(0, some, LANES):
+                            e = target + o * some + c * LANES
+                            g = r[W] + (o0 + o) * row + (c0 + c) * TAPS_OF_KERNEL
+                            kernels_of_sums(A, G, e, apart, row, kernels, g)

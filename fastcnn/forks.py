@@ -1,0 +1,25 @@
+"""Locks that are free in a forked process: the threads that had them are not in it."""
+
+import os
+import threading
+import weakref
+from typing import Any
+
+_locks: "weakref.WeakSet[Any]" = weakref.WeakSet()
+
+
+def lock() -> Any:
+    """A lock that its thread may take again, and that is free after a fork by another thread."""
+    made = threading.RLock()
+    _locks.add(made)
+    return made
+
+
+def _free() -> None:
+    for each in _locks:
+        if not each._is_owned():
+            each._at_fork_reinit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_free)
