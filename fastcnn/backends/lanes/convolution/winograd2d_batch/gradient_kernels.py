@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     transform_gradients,
     transform_inputs,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, TILE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT, TILE
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import NOUGHT, share
@@ -76,7 +76,7 @@ def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                 transform_inputs(A, r, x, xpix, p0, count, some, NOUGHT, SIDE, transformed, step)
                 target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
                 for k in range(PRODUCTS):
-                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
                     rest = v, step, TILE, e, step, g, column, p0 > 0
                     products_of_samples(A, some, made // LANES, count, *rest)
                 if p0 + count == tiles:
