@@ -68,6 +68,7 @@ from fastcnn.backends.lanes.kernels.layout import (
     Y,
     Z,
 )
+from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -250,8 +251,9 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
     size = np.float32(valid * pixels)
     total = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + apart)))
     squares = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + 2 * apart)))
-    A[out + c] = A[m] + total / size
-    A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+    mean = A[m] + total / size
+    A[out + c] = mean
+    A[out + r[CHANNELS] + c] = squared_deviations(squares, total, size, mean)
 
 
 @linked
