@@ -251,6 +251,15 @@ def test_no_bare_type_error(call: Callable[[], Any], message: str) -> None:
         call()
 
 
+def test_lists_become_tuples() -> None:
+    cross_entropy, mse = fastcnn.losses.CrossEntropyLoss(), fastcnn.losses.MSELoss()
+    losses = fastcnn.losses.JointLoss([cross_entropy, mse])  # type: ignore[arg-type]
+    assert losses == fastcnn.losses.JointLoss((cross_entropy, mse))
+    preprocessing = fastcnn.data.Preprocessing((0.5,), (1.0,))
+    data = fastcnn.data.Dataset(X, Y.astype(np.int64), ["a", "b"], preprocessing)  # type: ignore[arg-type]
+    assert data.classes == ("a", "b")
+
+
 def test_arrays_without_dimensions_are_numbers() -> None:
     size, two = np.array(3), np.array(2)
     layer = Conv2d(1, 2, size, stride=two)  # type: ignore[arg-type]

@@ -259,3 +259,23 @@ def test_a_large_mean_does_not_cancel() -> None:
     model = Sequential(BatchNorm2d(2, track_running_stats=False), input_shape=(2, 5, 5))
     for backend in BACKENDS:
         np.testing.assert_array_equal(model.logits(x, backend=backend), 0)
+
+
+@pytest.mark.parametrize("scale", [1e8, 1e16, 1e17])
+@pytest.mark.parametrize("size", [(33, 31), (17, 19)])
+def test_variances_near_the_end(scale: float, size: tuple[int, int]) -> None:
+    """Sums of squares are finite, and the square of a sum is not: neither alone nor after a product."""
+    x = random_array((20, 3, *size)) + 3
+    x[:, :, 0, 0] = 0
+    norm = Sequential(BatchNorm2d(3, track_running_stats=False), input_shape=(3, *size))
+    conv = Sequential(
+        Conv2d(3, 16, 3, padding=1, bias=False, weight_init=abs_normal, seed=0),
+        BatchNorm2d(16, track_running_stats=False),
+        input_shape=(3, *size),
+    )
+    for model in (norm, conv):
+        x = (scale * x).astype(np.float32)
+        expected = model.logits(x, backend="im2col")
+        assert np.abs(expected).max() < 50
+        actual = model.logits(x, backend="lanes")
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)
