@@ -19,6 +19,8 @@ LANES = simd.LANES
 PIXEL_TILE_8X3 = pixel_tile.sized(8, 3)
 PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
 PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
+OUTER_TILE_8X2 = outer_tile.sized(8, 2)
+OUTER_TILE_8X1 = outer_tile.sized(8, 1)
 #: Entries of STRIP_TABLE for pixels that have the same taps: the first of their positions, which
 #: come block after block, how many are in a block, the first of their taps, and these.
 ENTRIES = 4
@@ -129,41 +131,15 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    outer_tile(
-                        8,
-                        2,
-                        A,
-                        d,
-                        outputs * LANES,
-                        blocks * LANES,
-                        A,
-                        x,
-                        inputs,
-                        A,
-                        target + c,
-                        inputs,
-                        pair > ends[k],
-                    )
+                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
+                    OUTER_TILE_8X2(A, d, outputs * LANES, blocks * LANES, *rest)
             if inputs % (2 * LANES):
                 c = inputs - LANES
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    outer_tile(
-                        8,
-                        1,
-                        A,
-                        d,
-                        outputs * LANES,
-                        blocks * LANES,
-                        A,
-                        x,
-                        inputs,
-                        A,
-                        target + c,
-                        inputs,
-                        pair > ends[k],
-                    )
+                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
+                    OUTER_TILE_8X1(A, d, outputs * LANES, blocks * LANES, *rest)
         for i in range(ROWS):
             target = r[L.W] + (o + i) * inputs * taps
             for c in range(inputs):
