@@ -62,22 +62,11 @@ def direct_batch(A, T, P, r, blocks, part, parts):
             for kind in range(r[L.POSITIONS]):
                 place, pixels = kinds[ENTRIES * kind], kinds[ENTRIES * kind + 1]
                 tap, taps = kinds[ENTRIES * kind + 2], kinds[ENTRIES * kind + 3]
-                rest = (
-                    T[r[L.TAP_TABLE] + tap :],
-                    T[r[L.M_TABLE] + tap :],
-                    taps,
-                    P,
-                    r[L.W] + c * r[L.OUT],
-                    r[L.OUT],
-                    P,
-                    r[L.BIAS] + c if r[L.BIAS] >= 0 else -1,
-                    A,
-                    y + c * r[L.Y_CHANNEL],
-                    T[r[L.Y_TABLE] + place :],
-                    r[L.Y_CHANNEL],
-                    r[L.RELU],
-                    r[L.MODE],
-                )
+                of_taps = T[r[L.TAP_TABLE] + tap :], T[r[L.M_TABLE] + tap :], taps
+                weights = P, r[L.W] + c * r[L.OUT], r[L.OUT]
+                bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+                to = A, y + c * r[L.Y_CHANNEL], T[r[L.Y_TABLE] + place :], r[L.Y_CHANNEL]
+                rest = *of_taps, *weights, P, bias, *to, r[L.RELU], r[L.MODE]
                 positions_of_kind(A, rows, x, T[r[L.X_TABLE] + place :], count * pixels, rest)
             c += rows
 

@@ -187,12 +187,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    inputs, channels, tiles, x_tiles = (
-        r[L.IN],
-        r[L.CHANNELS],
-        r[L.GROUPS],
-        r[L.GROUPS] + r[L.MORE_TILES],
-    )
+    inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
+    x_tiles = tiles + r[L.MORE_TILES]
     taps = inputs * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1)
     points = points_of_tile(r)
     x_each = (r[L.DOWN] * (r[L.STRIP_ROWS] - 1) + r[L.KERNEL_ROWS]) * x_tiles * LANES
@@ -219,16 +215,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
         adds = unit > strips * own // shares or r[L.ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
-            maps = (
-                A,
-                r,
-                d0 + c0 * r[L.Y_CHANNEL],
-                r[L.Y_CHANNEL],
-                r[L.Y_ROW],
-                row + count,
-                ONE,
-                made,
-            )
+            of_pass = d0 + c0 * r[L.Y_CHANNEL]
+            maps = A, r, of_pass, r[L.Y_CHANNEL], r[L.Y_ROW], row + count, ONE, made
             to_points(*maps, row, count, grads, d_each, d_step, tiles, YES)
             asked = NOUGHT
             for i in range(first, last):
