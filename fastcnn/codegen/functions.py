@@ -125,6 +125,6 @@ def address_of(array: np.ndarray) -> int:
     if not array.size:
         return 0
     try:
-        return _addressof(_from_buffer(array))
+        return _addressof(_from_buffer(array))  # type: ignore[arg-type]
     except TypeError:  # it is read-only
         return int(array.ctypes.data)
