@@ -488,8 +488,8 @@ def step_of(case: Case, backend: str) -> Results:
     }  # fmt: skip
 
 
-def differences(case: Case, backend: str = "lanes") -> tuple[list[str], int]:
-    """What of a step is wrong, as text; and how many arrays were compared."""
+def differences(case: Case, backend: str = "lanes") -> tuple[list[str], list[float]]:
+    """What of a step is wrong, as text; and each array's difference, a part of float32's own."""
     kept = {key: value.copy() for key, value in case.model.state_dict().items()}
     step = Step(case, kept)
     found = step_of(case, backend)
@@ -512,7 +512,11 @@ def differences(case: Case, backend: str = "lanes") -> tuple[list[str], int]:
         disturbed = [step.results(errors, cancels=True) for errors in range(MANY)]
         right = set(nothing) - set(_wrong(found, true, disturbed, nothing, kept))
         wrong = {name: words for name, words in wrong.items() if name not in right}
-    return list(wrong.values()), len(names)
+    return list(wrong.values()), [
+        difference / (bound / MARGIN)
+        for difference, _, bound in _bounds(found, true, disturbed, names, kept).values()
+        if bound
+    ]
 
 
 def _is_nothing(key: str, true: Results, disturbed: list[Results]) -> bool:
@@ -527,7 +531,21 @@ def _is_nothing(key: str, true: Results, disturbed: list[Results]) -> bool:
 def _wrong(
     found: Results, true: Results, disturbed: list[Results], names: list[str], kept: Results
 ) -> dict[str, str]:
-    wrong = {}
+    return {
+        name: f"{name} {true[name].shape} differs by {difference:.2e} of {largest:.2e}, "
+        f"float32 by {bound:.2e}"
+        for name, (difference, largest, bound) in _bounds(
+            found, true, disturbed, names, kept
+        ).items()
+        if not difference <= bound
+    }
+
+
+def _bounds(
+    found: Results, true: Results, disturbed: list[Results], names: list[str], kept: Results
+) -> dict[str, tuple[float, float, float]]:
+    """Of each array: its difference from the true one, its largest number, and the bound."""
+    bounds = {}
     for name in names:
         if not true[name].size:
             continue
@@ -538,13 +556,8 @@ def _wrong(
             largest = max(largest, float(np.abs(kept[name.partition(" ")[2]]).max()))
         bound = max(float(np.abs(other[name] - true[name]).max()) for other in disturbed)
         # The array itself is rounded, too.
-        bound = MARGIN * (bound + ROUNDING * largest)
-        if not difference <= bound:
-            wrong[name] = (
-                f"{name} {true[name].shape} differs by {difference:.2e} of {largest:.2e}, "
-                f"float32 by {bound:.2e}"
-            )
-    return wrong
+        bounds[name] = difference, largest, MARGIN * (bound + ROUNDING * largest)
+    return bounds
 
 
 def main() -> None:
@@ -558,16 +571,24 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     total: Counter[str] = Counter()
+    shares: list[float] = []
     for seed in range(options.first, options.first + options.count):
         case = random_case(seed, options.budget)
-        wrong, arrays = differences(case, options.backend)
+        wrong, differing = differences(case, options.backend)
+        shares += differing
         total += Counter({
-            "networks": 1, "arrays": arrays, "training" if case.training else "evaluation": 1,
-            "wrong networks": bool(wrong),
+            "networks": 1, "arrays": len(differing), "wrong networks": bool(wrong),
+            "training" if case.training else "evaluation": 1,
         })  # fmt: skip
         if wrong:
             print("\n  ".join([str(case), *wrong]), flush=True)
     print(dict(total))
+    if shares:
+        median, most, all_ = np.quantile(shares, [0.5, 0.99, 1])
+        print(
+            f"differences, as a part of what float32 may differ by: median {median:.2f}, "
+            f"of 99 % at most {most:.2f}, largest {all_:.2f}; wrong is more than {MARGIN:g}"
+        )
 
 
 if __name__ == "__main__":

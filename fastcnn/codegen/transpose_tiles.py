@@ -86,7 +86,7 @@ def transpose_sums_tile(at: Emitter, X, x0, count, xblock, blocks, Y, y0, yrow, 
             emit(seen, lambda row, pointer: emit_store_first(builder, count, row, pointer))
 
 
-def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
+def _load_samples(at: Emitter, S, rows: list[Any], kind: str) -> list[Any]:
     """16 consecutive pixels of each sample as float vectors; bytes are converted."""
     builder = at.builder
     if kind == "float32":
@@ -100,7 +100,7 @@ def _load_samples(at: Emitter, S: Any, rows: list[Any], kind: str) -> list[Any]:
     return loaded
 
 
-def _of_pixels(at: Emitter, N: Any, firsts: tuple[Any, Any], pixel: Any, size: Any) -> list[Any]:
+def _of_pixels(at: Emitter, N, firsts: tuple[Any, Any], pixel, size) -> list[Any]:
     """Two numbers of the channel of each of 16 pixels; a channel has ``size`` of them."""
     builder = at.builder
     channel, begin = builder.sdiv(pixel, size), builder.srem(pixel, size)

@@ -57,7 +57,7 @@ class TestAgainstTorch:
         for seed in seeds:
             case = random_case(seed, budget, **styles)  # type: ignore[arg-type]
             found, compared = differences(case, backend)
-            arrays += compared
+            arrays += len(compared)
             wrong += ["\n  ".join([f"{backend}, {case}", *found])] if found else []
         assert not wrong, "\n".join(wrong)
         assert arrays > 5 * len(seeds)

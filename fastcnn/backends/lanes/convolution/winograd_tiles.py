@@ -15,7 +15,7 @@ from fastcnn.codegen.simd import (
 )
 
 
-def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[Any]) -> Any:
+def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
     """A linear combination of vectors.
 
     Terms of factor 1 come first, or else of -1, whose sign goes into the multiplication after it.
@@ -36,22 +36,20 @@ def emit_combination(builder: Any, factors: Sequence[float], values: Sequence[An
     return total
 
 
-def emit_product(builder: Any, matrix: Matrix, values: list[Any]) -> list[Any]:
+def emit_product(builder, matrix: Matrix, values: list[Any]) -> list[Any]:
     """A matrix times a column of vectors."""
     for factor in reversed(factors(matrix)):
         values = [emit_combination(builder, row, values) for row in factor.tolist()]
     return values
 
 
-def emit_both_ways(builder: Any, matrix: Matrix, tile: list[list[Any]]) -> list[list[Any]]:
+def emit_both_ways(builder, matrix: Matrix, tile: list[list[Any]]) -> list[list[Any]]:
     """``matrix @ tile @ matrix.T`` of a tile of vectors."""
     columns = [emit_product(builder, matrix, list(column)) for column in zip(*tile, strict=True)]
     return [emit_product(builder, matrix, list(row)) for row in zip(*columns, strict=True)]
 
 
-def store_both_ways(
-    at: Emitter, matrix: Matrix, tile: list[list[Any]], Y: Any, y0: Any, step: Any
-) -> None:
+def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, step) -> None:
     """Store ``matrix @ tile @ matrix.T``, numbers ``step`` floats apart.
 
     Row by row: what is stored needs no register any more.
@@ -62,14 +60,12 @@ def store_both_ways(
         store_all(at, made, Y, at.offset(y0, i * len(made), step), step)
 
 
-def load_all(at: Emitter, count: int, X: Any, x0: Any, step: Any) -> list[Any]:
+def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
     """Vectors that are ``step`` floats apart."""
     return [emit_load(at.builder, at.pointer(X, at.offset(x0, i, step))) for i in range(count)]
 
 
-def load_pixels(
-    at: Emitter, sides: Sequence[range], X: Any, x0: Any, down: Any, along: int
-) -> list[list[Any]]:
+def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along: int) -> list[list[Any]]:
     """Some rows and columns of pixels, ``down`` and ``along`` floats apart."""
     rows, columns = sides
     first, step = columns.start, columns.step * along
@@ -89,7 +85,7 @@ def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> N
 
 
 @tile(2)
-def ask_tile(at: Emitter, side: int, write: int, X: Any, x0: Any, xrow: Any) -> None:
+def ask_tile(at: Emitter, side: int, write: int, X, x0, xrow) -> None:
     """Prefetch square tiles of a map into the second-level cache, or to be written."""
     for i in range(side):
         for j in range(side):
@@ -97,7 +93,7 @@ def ask_tile(at: Emitter, side: int, write: int, X: Any, x0: Any, xrow: Any) -> 
             emit_prefetch(at.builder, at.pointer(X, place), write=bool(write))
 
 
-def store_all(at: Emitter, values: list[Any], Y: Any, y0: Any, step: Any) -> None:
+def store_all(at: Emitter, values: list[Any], Y, y0, step) -> None:
     """Store vectors ``step`` floats apart."""
     for i, value in enumerate(values):
         emit_store(at.builder, value, at.pointer(Y, at.offset(y0, i, step)))

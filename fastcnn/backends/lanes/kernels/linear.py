@@ -10,29 +10,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CHANNELS,
-    DOWN,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    M_SLOT,
-    MASKED,
-    MODE,
-    OUT,
-    RELU,
-    TAPS,
-    X_BLOCK,
-    X_SLOT,
-    Y_BLOCK,
-    Y_SLOT,
-    M,
-    W,
-    X,
-    Y,
-)
 from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
 from fastcnn.backends.lanes.kernels.record import (
     Kernel,
@@ -74,19 +51,19 @@ def linear(A, P, r, block, blocks, slot, part, parts, backward):
     some at a time, and the sums wait in Y. Each of GROUPS parts of the inputs has sums of
     its own, one after the other in Y.
     """
-    groups, units = max(r[GROUPS], 1), (r[OUT] + 15) // 16
-    waits = blocks >= 4 and r[MODE] != MASKED
+    groups, units = max(r[L.GROUPS], 1), (r[L.OUT] + 15) // 16
+    waits = blocks >= 4 and r[L.MODE] != L.MASKED
     unit, last = share(groups * units, part, parts)
     while unit < last:
         group = unit // units
         first, end = unit - group * units, min(last - group * units, units)
-        begin, stop = input_share(r[IN], group, groups)
+        begin, stop = input_share(r[L.IN], group, groups)
         some = stop - begin
         if waits:
             most = max((CHUNK_BACK if backward else CHUNK) // blocks, 64)
             some = (some + most - 1) // most
             some = (stop - begin + some - 1) // max(some, 1)
-        y = group * r[OUT] * LANES
+        y = group * r[L.OUT] * LANES
         for k in range(begin, stop, some):
             ends = k + some >= stop
             rest = min(some, stop - k), k - begin, ends
@@ -104,14 +81,14 @@ def input_share(inputs, part, parts):
 @linked
 def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count, more, ends):
     """The sums of some units over COUNT inputs from the K-th on; with MORE added to those in Y."""
-    inner, outer = r[IN], r[OUT]
+    inner, outer = r[L.IN], r[L.OUT]
     wout, win = (1, outer) if backward else (inner, 1)
-    biased = not backward and r[BIAS] >= 0
-    relu = r[RELU] if ends else 0
-    x_block, y_block, masked = r[X_BLOCK], r[Y_BLOCK], r[MODE] == MASKED
-    x0 = r[X] + block * x_block + slot * r[X_SLOT] + k * LANES
-    y0 = r[Y] + block * y_block + slot * r[Y_SLOT] + y
-    w0 = r[W] + k * win
+    biased = not backward and r[L.BIAS] >= 0
+    relu = r[L.RELU] if ends else 0
+    x_block, y_block, masked = r[L.X_BLOCK], r[L.Y_BLOCK], r[L.MODE] == L.MASKED
+    x0 = r[L.X] + block * x_block + slot * r[L.X_SLOT] + k * LANES
+    y0 = r[L.Y] + block * y_block + slot * r[L.Y_SLOT] + y
+    w0 = r[L.W] + k * win
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
         b = 0
@@ -124,7 +101,7 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
             x = x0 + b * x_block
             while o < end:
                 w, y = w0 + o * wout, y0 + b * y_block + o * LANES
-                bias = r[BIAS] + o if biased else -1
+                bias = r[L.BIAS] + o if biased else -1
                 places = P, bias, A, y, y_block
                 rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, more
                 if done == 4 and end - o >= 4:
@@ -151,17 +128,17 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
 @linked
 def join_groups(A, P, r, block, slot, part, parts):
     """Outputs of a fully connected layer whose GROUPS of inputs have sums of their own, X."""
-    outputs = r[OUT]
-    x = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
+    outputs = r[L.OUT]
+    x = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     first, last = share(outputs, part, parts)
     for o in range(first, last):
         total = simd.load(A, x + o * LANES)
-        for group in range(1, r[GROUPS]):
+        for group in range(1, r[L.GROUPS]):
             total = simd.add(total, simd.load(A, x + (group * outputs + o) * LANES))
-        if r[BIAS] >= 0:
-            total = simd.add(total, simd.splat(P[r[BIAS] + o]))
-        if r[RELU]:
+        if r[L.BIAS] >= 0:
+            total = simd.add(total, simd.splat(P[r[L.BIAS] + o]))
+        if r[L.RELU]:
             total = simd.relu(total)
         simd.store(A, y + o * LANES, total)
 
@@ -172,11 +149,11 @@ def transpose(A, r, block, blocks, slot, part, parts):
 
     A thread has some inputs of all blocks, those that it has in a product by GROUPS.
     """
-    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
+    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
     for b in range(block, block + blocks):
         for i in range(first * LANES, last * LANES, LANES):
-            x = r[X] + b * r[X_BLOCK] + slot * r[X_SLOT] + i * LANES
-            transpose_tile(A, x, LANES, A, r[Y] + b * LANES * r[OUT] + i, r[OUT])
+            x = r[L.X] + b * r[L.X_BLOCK] + slot * r[L.X_SLOT] + i * LANES
+            transpose_tile(A, x, LANES, A, r[L.Y] + b * LANES * r[L.OUT] + i, r[L.OUT])
 
 
 @linked
@@ -186,10 +163,10 @@ def outer(A, P, G, r, blocks, worker, part, parts):
     X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
     With GROUPS a thread has the inputs that it has in the product, otherwise some of the outputs.
     """
-    inputs, outputs = r[IN], r[OUT]
+    inputs, outputs = r[L.IN], r[L.OUT]
     tiles = outputs // 4 + outputs % 4
-    spare = r[M] + worker * r[M_SLOT]
-    if r[GROUPS] > 1:
+    spare = r[L.M] + worker * r[L.M_SLOT]
+    if r[L.GROUPS] > 1:
         first, last = input_share(inputs, part, parts)
         for i in range(first, last, 64):
             outer_strip(A, P, G, r, blocks, i, min(64, last - i), 0, tiles, spare, False)
@@ -205,11 +182,11 @@ def outer(A, P, G, r, blocks, worker, part, parts):
 @linked
 def outer_strip(A, P, G, r, blocks, i, width, begin, end, spare, asks):
     """Gradients of some tiles of outputs: the inputs stay in the first-level cache for all."""
-    inputs, outputs, samples = r[IN], r[OUT], blocks * LANES
+    inputs, outputs, samples = r[L.IN], r[L.OUT], blocks * LANES
     for tile in range(begin, end):
         o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
         count = 4 if tile < outputs // 4 else 1
-        d, x, g = r[Y] + o * LANES, r[X] + i, r[W] + o * inputs + i
+        d, x, g = r[L.Y] + o * LANES, r[L.X] + i, r[L.W] + o * inputs + i
         # The update will write there what other cores have read.
         for row in range(count if asks else 0):
             for k in range(g + row * inputs, g + row * inputs + width, LANES):
@@ -217,59 +194,59 @@ def outer_strip(A, P, G, r, blocks, i, width, begin, end, spare, asks):
         if width < 64:
             narrow_outer(A, G, r, samples, d, x, g, width, count, spare)
         elif count == 4:
-            OUTER_TILE_4X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+            OUTER_TILE_4X4(A, d, r[L.Y_BLOCK], samples, A, x, r[L.EXTRA], G, g, inputs, False)
         else:
-            OUTER_TILE_1X4(A, d, r[Y_BLOCK], samples, A, x, r[EXTRA], G, g, inputs, False)
+            OUTER_TILE_1X4(A, d, r[L.Y_BLOCK], samples, A, x, r[L.EXTRA], G, g, inputs, False)
 
 
 @linked
 def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
     """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
     for k in range(0, width, LANES):
-        rest = samples, A, x + k, r[EXTRA]
+        rest = samples, A, x + k, r[L.EXTRA]
         whole = k + LANES <= width
         if whole and count == 4:
-            OUTER_TILE_4X1(A, d, r[Y_BLOCK], *rest, G, g + k, r[IN], False)
+            OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest, G, g + k, r[L.IN], False)
         elif whole:
-            OUTER_TILE_1X1(A, d, r[Y_BLOCK], *rest, G, g + k, r[IN], False)
+            OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest, G, g + k, r[L.IN], False)
         elif count == 4:
-            OUTER_TILE_4X1(A, d, r[Y_BLOCK], *rest, A, spare, LANES, False)
+            OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest, A, spare, LANES, False)
         else:
-            OUTER_TILE_1X1(A, d, r[Y_BLOCK], *rest, A, spare, LANES, False)
+            OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest, A, spare, LANES, False)
         for row in range(0 if whole else count):
             for j in range(min(LANES, width - k)):
-                G[g + row * r[IN] + k + j] = A[spare + row * LANES + j]
+                G[g + row * r[L.IN] + k + j] = A[spare + row * LANES + j]
 
 
 @linked
 def linear_bias_gradient(A, G, r, blocks, part, parts):
     """Sum the output's gradient over all samples, in block order."""
-    first, last = share(r[OUT], part, parts)
+    first, last = share(r[L.OUT], part, parts)
     for o in range(first, last):
         total = simd.splat(np.float32(0))
         for b in range(blocks):
-            total = simd.add(total, simd.load(A, r[Y] + b * r[Y_BLOCK] + o * LANES))
-        G[r[BIAS] + o] = simd.lane_sum(total)
+            total = simd.add(total, simd.load(A, r[L.Y] + b * r[L.Y_BLOCK] + o * LANES))
+        G[r[L.BIAS] + o] = simd.lane_sum(total)
 
 
 @linked
 def sum_places(G, r, part, parts):
     """Add a parameter's gradient of another place in the network, EXTRA on, to that of its own."""
-    first, last = share(r[OUT], part, parts)
+    first, last = share(r[L.OUT], part, parts)
     for i in range(first, last):
-        G[r[W] + i] += G[r[EXTRA] + i]
+        G[r[L.W] + i] += G[r[L.EXTRA] + i]
 
 
 @linked
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
-    first, last = share(r[OUT], part, parts)
+    first, last = share(r[L.OUT], part, parts)
     for i in range(first, last):
-        G[r[W] + i] = A[r[EXTRA] + i]
+        G[r[L.W] + i] = A[r[L.EXTRA] + i]
     for b in range(1, blocks):
-        source = r[EXTRA] + b * r[EXTRA_BLOCK]
+        source = r[L.EXTRA] + b * r[L.EXTRA_BLOCK]
         for i in range(first, last):
-            G[r[W] + i] += A[source + i]
+            G[r[L.W] + i] += A[source + i]
 
 
 @linked
@@ -279,16 +256,16 @@ def reduce_kernels(A, G, r, blocks, part, parts):
     Partial gradients have the weights of 16 kernels one after the other, those of 16 outputs of
     each of DOWN inputs, of CHANNELS outputs; with DOWN 1 the kernels are in their own order.
     """
-    taps, inputs = r[TAPS], r[DOWN]
-    unit, last = share(r[IN] // LANES, part, parts)
+    taps, inputs = r[L.TAPS], r[L.DOWN]
+    unit, last = share(r[L.IN] // LANES, part, parts)
     while unit < last:
         output, c = unit // inputs * LANES, unit % inputs
         units = min(inputs - c, last - unit)
-        source, target = r[EXTRA] + unit * taps * LANES, r[W] + (output * inputs + c) * taps
-        row, valid = inputs * taps, min(LANES, r[CHANNELS] - output)
+        source, target = r[L.EXTRA] + unit * taps * LANES, r[L.W] + (output * inputs + c) * taps
+        row, valid = inputs * taps, min(LANES, r[L.CHANNELS] - output)
         for k in range(0, units * taps, LANES):
             count, x = min(LANES, units * taps - k), source + k * LANES
-            transpose_sums_tile(A, x, count, r[EXTRA_BLOCK], blocks, G, target + k, row, valid)
+            transpose_sums_tile(A, x, count, r[L.EXTRA_BLOCK], blocks, G, target + k, row, valid)
         unit += units
 
 

@@ -21,22 +21,22 @@ def linear_tile(
     at: Emitter,
     OB: int,
     NB: int,
-    X: Any,
-    x0: Any,
-    xblock: Any,
-    K: Any,
-    W: Any,
-    w0: Any,
-    wout: Any,
-    win: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yblock: Any,
-    relu: Any,
-    masked: Any,
-    more: Any,
+    X,
+    x0,
+    xblock,
+    K,
+    W,
+    w0,
+    wout,
+    win,
+    B,
+    b0,
+    Y,
+    y0,
+    yblock,
+    relu,
+    masked,
+    more,
 ) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
@@ -44,53 +44,21 @@ def linear_tile(
     gradient differ in these two strides. With ``more`` added to what ``Y`` has, without bias.
     """
     for o, n, rows, columns in split(OB, NB, blocking().products):
-        _multiply(
-            at,
-            rows,
-            columns,
-            X,
-            at.offset(x0, n, xblock),
-            xblock,
-            K,
-            W,
-            at.offset(w0, o, wout),
-            wout,
-            win,
-            B,
-            at.optional(b0, o),
-            Y,
-            at.offset(at.offset(y0, n, yblock), o, LANES),
-            yblock,
-            relu,
-            masked,
-            more,
-        )
+        inputs = X, at.offset(x0, n, xblock), xblock
+        weights = W, at.offset(w0, o, wout), wout, win
+        bias = B, at.optional(b0, o)
+        outputs = Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock
+        _multiply(at, (rows, columns), inputs, K, weights, bias, outputs, relu, masked, more)
 
 
 def _multiply(
-    at: Emitter,
-    OB: int,
-    NB: int,
-    X: Any,
-    x0: Any,
-    xblock: Any,
-    K: Any,
-    W: Any,
-    w0: Any,
-    wout: Any,
-    win: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yblock: Any,
-    relu: Any,
-    masked: Any,
-    more: Any,
+    at: Emitter, sizes: tuple[int, int], inputs, K, weights, bias, outputs, relu, masked, more
 ) -> None:
+    (OB, NB), (X, x0, xblock), (W, w0, wout, win) = sizes, inputs, weights
+    (B, b0), (Y, y0, yblock) = bias, outputs
     builder = at.builder
     rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
-    weights = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
+    kernels = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
     inside = [
         at.offset(at.offset(at.index(0), n, yblock), o, LANES) for o in range(OB) for n in range(NB)
     ]
@@ -107,7 +75,7 @@ def _multiply(
         within = builder.mul(k, win)
         updated = list(state)
         for o in range(OB):
-            weight = emit_splat(builder, builder.load(at.pointer(weights[o], within)))
+            weight = emit_splat(builder, builder.load(at.pointer(kernels[o], within)))
             for n in range(NB):
                 updated[o * NB + n] = emit_fma(builder, x[n], weight, state[o * NB + n])
         return updated
@@ -118,20 +86,7 @@ def _multiply(
 
 @tile(2)
 def outer_tile(
-    at: Emitter,
-    OB: int,
-    IB: int,
-    D: Any,
-    d0: Any,
-    dblock: Any,
-    N: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    G: Any,
-    g0: Any,
-    grow: Any,
-    more: Any,
+    at: Emitter, OB: int, IB: int, D, d0, dblock, N, X, x0, xrow, G, g0, grow, more
 ) -> None:
     """Weight gradient of a fully connected layer: OB outputs by IB vectors of 16 inputs.
 
@@ -139,39 +94,13 @@ def outer_tile(
     over samples needs no reduction across lanes. With ``more`` added to what ``G`` has.
     """
     for o, i, rows, columns in split(OB, IB, blocking().products):
-        _multiply_samples(
-            at,
-            rows,
-            columns,
-            D,
-            at.offset(d0, o, LANES),
-            dblock,
-            N,
-            X,
-            at.offset(x0, i, LANES),
-            xrow,
-            G,
-            at.offset(at.offset(g0, o, grow), i, LANES),
-            grow,
-            more,
-        )
+        d, x = at.offset(d0, o, LANES), at.offset(x0, i, LANES)
+        g = at.offset(at.offset(g0, o, grow), i, LANES)
+        _multiply_samples(at, rows, columns, D, d, dblock, N, X, x, xrow, G, g, grow, more)
 
 
 def _multiply_samples(
-    at: Emitter,
-    OB: int,
-    IB: int,
-    D: Any,
-    d0: Any,
-    dblock: Any,
-    N: Any,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    G: Any,
-    g0: Any,
-    grow: Any,
-    more: Any,
+    at: Emitter, OB: int, IB: int, D, d0, dblock, N, X, x0, xrow, G, g0, grow, more
 ) -> None:
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))

@@ -37,7 +37,7 @@ from fastcnn.codegen.target import blocking, split
 RELU6 = 2
 
 
-def _bounded(at: Emitter, value: Any, relu: Any) -> Any:
+def _bounded(at: Emitter, value, relu) -> Any:
     """``value`` through ReLU or ReLU6, if either is wanted."""
     builder = at.builder
     caps = builder.icmp_signed("==", relu, at.index(RELU6))
@@ -46,7 +46,7 @@ def _bounded(at: Emitter, value: Any, relu: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", top, value), top, value)
 
 
-def _biases(at: Emitter, B: Any, b0: Any, count: int) -> list[Any]:
+def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
     """Vectors of biases from ``b0`` on, or zeros where it is negative."""
     builder = at.builder
     exists = builder.icmp_signed(">=", b0, at.index(0))
@@ -317,11 +317,11 @@ def strided_output_tile(
 def _store_inside(
     at: Emitter,
     outputs: list[list[Any]],
-    Y: Any,
+    Y,
     to: tuple[Any, Any],
     inside: tuple[Any, Any, Any],
-    relu: Any,
-    M: Any,
+    relu,
+    M,
     more: tuple[Any, Any],
 ) -> None:
     """Store the first rows and columns, each row of Y and of M so far from the one before it."""

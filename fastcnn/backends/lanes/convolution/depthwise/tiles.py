@@ -67,11 +67,7 @@ def weight_gradient_tile(
         ]
 
         def step(
-            p: Any,
-            state: list[Any],
-            taps_at: list[Any] = taps_at,
-            next_at: Any = next_at,
-            grads_at: Any = grads_at,
+            p, state: list[Any], taps_at: list[Any] = taps_at, next_at=next_at, grads_at=grads_at
         ) -> list[Any]:
             position = at.table(xpix, p)
             grad = emit_load(builder, at.pointer(grads_at, at.table(dpix, p)))

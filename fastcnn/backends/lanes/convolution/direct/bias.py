@@ -32,7 +32,7 @@ def channel_sum(A, d, places, positions):
 
 
 @tile(0, "vector")
-def strip_sum(at: Emitter, D: Any, d: Any, places: Any, p: Any, end: Any) -> Any:
+def strip_sum(at: Emitter, D, d, places, p, end) -> Any:
     """The sum of a channel over some positions, sample by sample."""
     builder = at.builder
 

@@ -31,18 +31,16 @@ class _Part(NamedTuple):
     TB: int
     RUN: int
 
-    def runs(self, at: Emitter, X: Any, x0: Any, taps: Any, t0: Any) -> list[Any]:
+    def runs(self, at: Emitter, X, x0, taps, t0) -> list[Any]:
         """Where the first taps of the runs are."""
         starts = [at.table(taps, at.offset(t0, self.t + t, 1)) for t in range(0, self.TB, self.RUN)]
         return [at.pointer(X, at.builder.add(x0, start)) for start in starts]
 
-    def outputs(self, at: Emitter, D: Any, d0: Any, dstride: Any) -> list[Any]:
+    def outputs(self, at: Emitter, D, d0, dstride) -> list[Any]:
         """Where the channels are."""
         return [at.pointer(D, at.offset(d0, self.c + c, dstride)) for c in range(self.CB)]
 
-    def sums(
-        self, at: Emitter, S: Any, s0: Any, sstride: Any, totals: Any, has_totals: bool
-    ) -> list[Any]:
+    def sums(self, at: Emitter, S, s0, sstride, totals, has_totals: bool) -> list[Any]:
         """Where the sums of products are, and perhaps those of each channel."""
         places = [
             at.offset(at.offset(s0, self.c + c, sstride), self.t + t, LANES)
@@ -53,7 +51,7 @@ class _Part(NamedTuple):
             places += [at.offset(totals, self.c + c, LANES) for c in range(self.CB)]
         return [at.pointer(S, place) for place in places]
 
-    def inputs(self, at: Emitter, runs: list[Any], place: Any) -> list[Any]:
+    def inputs(self, at: Emitter, runs: list[Any], place) -> list[Any]:
         """Where the inputs of all taps are, ``place`` floats after the first of the runs."""
         pointers = []
         for t in range(self.TB):
@@ -62,7 +60,7 @@ class _Part(NamedTuple):
             pointers.append(at.pointer(run, further) if t % self.RUN else run)
         return pointers
 
-    def added(self, at: Emitter, sums: Any, runs: Any, place: Any, vectors: Any) -> list[Any]:
+    def added(self, at: Emitter, sums, runs, place, vectors) -> list[Any]:
         """The sums with one pixel more: products of vectors, and vectors."""
         updated = list(sums)
         for t, pointer in enumerate(self.inputs(at, runs, place)):

@@ -27,10 +27,10 @@ from fastcnn.codegen.target import blocking, split
 
 def accumulate_taps(
     at: Emitter,
-    X: Any,
+    X,
     inputs: list[Any],
-    taps: Any,
-    T: Any,
+    taps,
+    T,
     weights: Callable[[Any], list[Any]],
     biases: list[Any],
 ) -> list[list[Any]]:
@@ -171,9 +171,7 @@ def emit_outputs(
                     _store_rectified(at, sums, Y, y0, relu)
 
 
-def _store_rectified(
-    at: Emitter, places: list[tuple[Any, Any]], Y: Any, y0: Any, relu: Any
-) -> None:
+def _store_rectified(at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu) -> None:
     for value, inside in places:
         target = at.pointer(Y, at.builder.add(y0, inside))
         emit_store(at.builder, at.rectified(value, relu), target)
@@ -245,7 +243,7 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
 
 
 @tile(0)
-def gather_tile(at: Emitter, P: Any, T: Any, t0: Any, Y: Any, y0: Any) -> None:
+def gather_tile(at: Emitter, P, T, t0, Y, y0) -> None:
     """A vector of the numbers at 16 places of a table; -1 is a zero."""
     builder, made = at.builder, constant(0.0)
     for lane in range(LANES):

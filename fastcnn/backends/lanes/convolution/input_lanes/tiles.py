@@ -46,7 +46,7 @@ def input_lanes_tile(
         grads = [at.pointer(D, at.offset(d0, c + i, dstride)) for i in range(rows)]
 
         def step(
-            p: Any, state: list[Any], inputs: list[Any] = inputs, grads: list[Any] = grads
+            p, state: list[Any], inputs: list[Any] = inputs, grads: list[Any] = grads
         ) -> list[Any]:
             place, target = at.table(xpix, p), at.table(dpix, builder.add(p0, p))
             vectors = [at.pointer(row, place) for row in inputs]

@@ -17,7 +17,7 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import FLOAT, LANES, constant
 
 
-def _for_tiles(at: Emitter, tiles: Any, emit: Callable[[Any], None]) -> None:
+def _for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
     """Emit a loop over the tiles of a row."""
 
     def step(t: Any, state: list[Any]) -> list[Any]:

@@ -23,33 +23,8 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     input_tile,
     weight_gradient_tile,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    DOWN,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    OUT,
-    POSITIONS,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_GROUP,
-    X_ROW,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
@@ -83,13 +58,13 @@ def turn_tile(A, r, d, valid, turned, pixel):
     Pixels are PIXEL apart.
     """
     for p in range(TILE_PIXELS):
-        place, target = d + p // OUTPUTS * r[Y_ROW] + p % OUTPUTS * LANES, turned + p * pixel
+        place, target = d + p // OUTPUTS * r[L.Y_ROW] + p % OUTPUTS * LANES, turned + p * pixel
         for k in range(valid):
-            simd.prefetch(A, place + k * r[Y_CHANNEL] + AHEAD)
+            simd.prefetch(A, place + k * r[L.Y_CHANNEL] + AHEAD)
         if valid == LANES:
-            transpose_tile(A, place, r[Y_CHANNEL], A, target, LANES)
+            transpose_tile(A, place, r[L.Y_CHANNEL], A, target, LANES)
         else:
-            transpose_rows_tile(A, place, r[Y_CHANNEL], valid, A, target, LANES)
+            transpose_rows_tile(A, place, r[L.Y_CHANNEL], valid, A, target, LANES)
 
 
 @linked
@@ -135,7 +110,7 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
 def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned, e, step):
     """Transforms of the gradients of some channels of some tiles, 16 channels STEP apart."""
     for o in range(0, channels, LANES):
-        of_channel, target = d + o * r[Y_CHANNEL], e + o // LANES * step
+        of_channel, target = d + o * r[L.Y_CHANNEL], e + o // LANES * step
         for t in range(count):
             turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned, PIXEL)
             of_tile = target + t * TILE
@@ -152,15 +127,15 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
 def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
     """Transforms of some channels of some tiles of the input, 16 channels STEP apart."""
     for c in range(channels):
-        of_channel, target = x + c * r[X_CHANNEL], v + c // LANES * step + c % LANES * LANES
+        of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
         if last - first == SIDE:
             for t in range(count):
-                rest = A, of_channel + xpix[p0 + t], r[X_ROW], r[X_CHANNEL], A, target + t * TILE
-                input_tile(*rest, PRODUCT)
+                pixels, to = of_channel + xpix[p0 + t], target + t * TILE
+                input_tile(A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to, PRODUCT)
         else:
             for t in range(count):
-                rest = A, of_channel + xpix[p0 + t], r[X_ROW], r[X_CHANNEL], A, target + t * TILE
-                input_rows_tile(first, last, *rest)
+                pixels, to = of_channel + xpix[p0 + t], target + t * TILE
+                input_rows_tile(first, last, A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to)
 
 
 @linked
@@ -172,44 +147,44 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
     each input, one after the other, of each 16 outputs. With OUT, EXTRA gets those of transformed
     weights, OUT apart; without, a block is one thread's, who transforms them back to EXTRA at once.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
+    xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step = strip * TILE
-    transformed = r[Z] + worker * r[Z_SLOT]
-    grads = transformed + r[X_GROUP] // LANES * step
-    turned = grads + r[GROUPS] // LANES * step
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
+    grads = transformed + r[L.X_GROUP] // LANES * step
+    turned = grads + r[L.GROUPS] // LANES * step
     sums = turned + TILE_PIXELS * PIXEL
-    own = r[OUT] == 0
-    apart = r[X_GROUP] * r[GROUPS] + STAGGER if own else r[OUT]
+    own = r[L.OUT] == 0
+    apart = r[L.X_GROUP] * r[L.GROUPS] + STAGGER if own else r[L.OUT]
     # Sums of some inputs are kept for the next strip, if there is one.
     kept = PRODUCTS * apart if strip < tiles else 0
     first, last = share(SIDE, part, parts)
     if own:
         first, last = (0, SIDE) if part == 0 else (0, 0)
-    for o0 in range(0, channels if first < last else 0, r[GROUPS]):
-        made = min(r[GROUPS], channels - o0)
+    for o0 in range(0, channels if first < last else 0, r[L.GROUPS]):
+        made = min(r[L.GROUPS], channels - o0)
         vectors = (made + LANES - 1) // LANES
         for p0 in range(0, tiles, strip):
             count = min(strip, tiles - p0)
-            d = d0 + o0 * r[Y_CHANNEL]
+            d = d0 + o0 * r[L.Y_CHANNEL]
             transform_gradients(A, r, d, dpix, p0, count, made, first, last, turned, grads, step)
-            for c0 in range(0, inputs, r[X_GROUP]):
-                some = min(r[X_GROUP], inputs - c0)
-                x = x0 + c0 * r[X_CHANNEL]
+            for c0 in range(0, inputs, r[L.X_GROUP]):
+                some = min(r[L.X_GROUP], inputs - c0)
+                x = x0 + c0 * r[L.X_CHANNEL]
                 transform_inputs(A, r, x, xpix, p0, count, some, first, last, transformed, step)
                 place = o0 * inputs + c0 * LANES
                 if own:
-                    target, column = sums + c0 // r[X_GROUP] * kept, some * LANES
+                    target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
                 else:
-                    target, column = r[EXTRA] + slot * r[EXTRA_BLOCK] + place, inputs * LANES
+                    target, column = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK] + place, inputs * LANES
                 for k in range(first * SIDE, last * SIDE):
                     v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
                     rest = v, step, TILE, e, step, g, column, p0 > 0
                     products_of_samples(A, some, vectors, count, *rest)
                 if own and p0 + count == tiles:
-                    weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * place
+                    weights = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + 9 * place
                     for o in range(vectors):
                         for c in range(some):
                             e, g = target + o * column, weights + 9 * o * inputs * LANES
@@ -220,11 +195,11 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
 @linked
 def winograd2d_weight_gradient(A, r, block, slot, part, parts):
     """One block's gradient of IN kernels, 16 by 16, from that of their transforms X."""
-    first, last = share(r[IN] // LANES, part, parts)
+    first, last = share(r[L.IN] // LANES, part, parts)
     for unit in range(first, last):
         i = unit * LANES
-        e, g = r[X] + slot * r[X_SLOT] + i, r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * i
-        if r[DOWN] == 2:
-            strided_weight_gradient_tile(A, e, r[OUT], A, g, LANES)
+        e, g = r[L.X] + slot * r[L.X_SLOT] + i, r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + 9 * i
+        if r[L.DOWN] == 2:
+            strided_weight_gradient_tile(A, e, r[L.OUT], A, g, LANES)
         else:
-            weight_gradient_tile(A, e, r[OUT], A, g, LANES)
+            weight_gradient_tile(A, e, r[L.OUT], A, g, LANES)

@@ -38,15 +38,7 @@ UNROLLED = 4
 
 
 def _emit_rows(
-    at: Emitter,
-    matrix: Matrix,
-    first: Any,
-    last: Any,
-    X: Any,
-    x0: Any,
-    steps: tuple[Any, Any],
-    V: Any,
-    v0: Any,
+    at: Emitter, matrix: Matrix, first, last, X, x0, steps: tuple[Any, Any], V, v0
 ) -> None:
     """Emit rows of ``matrix @ d @ matrix.T`` of the pixels from ``x0`` on.
 
@@ -67,16 +59,14 @@ def _emit_rows(
 
 
 @tile(0)
-def input_rows_tile(
-    at: Emitter, first: Any, last: Any, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any
-) -> None:
+def input_rows_tile(at: Emitter, first, last, X, x0, xrow, ahead, V, v0) -> None:
     """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are asked for."""
     ask_for_pixels(at, (range(SIDE), range(OUTPUTS)), X, x0, xrow, ahead)
     _emit_rows(at, MATRICES.input, first, last, X, x0, (xrow, LANES), V, v0)
 
 
 @tile(0)
-def gradient_tile(at: Emitter, D: Any, d0: Any, E: Any, e0: Any) -> None:
+def gradient_tile(at: Emitter, D, d0, E, e0) -> None:
     """``A d A^T`` of a sample's gradient of 4x4 outputs."""
     side = range(OUTPUTS)
     pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
@@ -84,29 +74,14 @@ def gradient_tile(at: Emitter, D: Any, d0: Any, E: Any, e0: Any) -> None:
 
 
 @tile(0)
-def gradient_rows_tile(
-    at: Emitter, first: Any, last: Any, D: Any, d0: Any, E: Any, e0: Any
-) -> None:
+def gradient_rows_tile(at: Emitter, first, last, D, d0, E, e0) -> None:
     """Rows of what ``gradient_tile`` makes."""
     _emit_rows(at, MATRICES.output.T, first, last, D, d0, (OUTPUTS * PIXEL, PIXEL), E, e0)
 
 
 @tile(2)
 def products_of_samples_tile(
-    at: Emitter,
-    CB: int,
-    OB: int,
-    V: Any,
-    v0: Any,
-    E: Any,
-    e0: Any,
-    ecolumn: Any,
-    count: Any,
-    each: Any,
-    G: Any,
-    g0: Any,
-    gcolumn: Any,
-    more: Any,
+    at: Emitter, CB: int, OB: int, V, v0, E, e0, ecolumn, count, each, G, g0, gcolumn, more
 ) -> None:
     """One of the products of CB inputs by OB vectors of outputs, summed over tiles and samples.
 
@@ -127,9 +102,7 @@ def products_of_samples_tile(
             for pointer in targets:
                 emit_prefetch(builder, pointer, write=True)
 
-        def step(
-            t: Any, state: list[Any], v: Any = v, e: Any = e, shape: Any = (rows, columns)
-        ) -> list[Any]:
+        def step(t, state: list[Any], v=v, e=e, shape=(rows, columns)) -> list[Any]:
             rows, columns = shape
             first, second = at.offset(v, t, each), at.offset(e, t, each)
             inputs = [at.pointer(V, at.offset(first, i, LANES)) for i in range(rows)]

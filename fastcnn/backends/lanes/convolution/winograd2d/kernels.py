@@ -29,45 +29,9 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     weight_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    ADDED,
-    BIAS,
-    CHANNELS,
-    DOWN,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    M_BLOCK,
-    M_SLOT,
-    MODE,
-    MOMENTS,
-    OUT,
-    POOLED,
-    POSITIONS,
-    RELU,
-    S_TABLE,
-    STRIP_TABLE,
-    TAP_TABLE,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_ROW,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
+from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -110,35 +74,35 @@ def moment_room(outputs: int) -> int:
 @linked
 def winograd2d_weights(A, T, P, r, part, parts):
     """Transformed weights of IN kernels in the order in which tiles read them, OUT apart."""
-    first, last = share((r[IN] + LANES - 1) // LANES, part, parts)
-    places = T[r[TAP_TABLE] :]
+    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
+    places = T[r[L.TAP_TABLE] :]
     for unit in range(first, last):
         i = unit * LANES
-        if r[DOWN] == 2:
-            strided_weight_tile(P, places, i, A, r[W] + i, r[OUT])
+        if r[L.DOWN] == 2:
+            strided_weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
         else:
-            weight_tile(P, places, i, A, r[W] + i, r[OUT])
+            weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
 
 
 @linked
 def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
     """The outputs of some tiles of a channel from their products, which are ``step`` apart."""
-    ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
-    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
-        s, inside = sums + t * LANES, c * r[Y_CHANNEL] + ypix[p0 + t]
+        s, inside = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
         rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
         y, m = y0 + inside, m0 + inside
         sources, sizes_ = (A, s, step, P, bias), (rows, columns, spare)
-        met = m - y if r[MODE] == ADDED else r[MODE]
-        if r[MODE] == POOLED and r[DOWN] == 2:
-            strided_pooled_tile(*sources, A, y, A, m, r[Y_ROW], *sizes_, r[RELU])
-        elif r[MODE] == POOLED:
-            pooled_output_tile(*sources, A, y, A, m, r[Y_ROW], *sizes_, r[RELU])
-        elif r[DOWN] == 2:
-            strided_output_tile(*sources, A, y, r[Y_ROW], *sizes_, r[RELU], met)
+        met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
+        if r[L.MODE] == L.POOLED and r[L.DOWN] == 2:
+            strided_pooled_tile(*sources, A, y, A, m, r[L.Y_ROW], *sizes_, r[L.RELU])
+        elif r[L.MODE] == L.POOLED:
+            pooled_output_tile(*sources, A, y, A, m, r[L.Y_ROW], *sizes_, r[L.RELU])
+        elif r[L.DOWN] == 2:
+            strided_output_tile(*sources, A, y, r[L.Y_ROW], *sizes_, r[L.RELU], met)
         else:
-            output_tile(*sources, A, y, r[Y_ROW], *sizes_, r[RELU], met)
+            output_tile(*sources, A, y, r[L.Y_ROW], *sizes_, r[L.RELU], met)
 
 
 @linked
@@ -193,27 +157,27 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
 def ask_for_outputs(A, T, r, y, m, p0, count):
     """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
     for t in range(count):
-        place = y + T[r[Y_TABLE] + p0 + t]
-        if r[MODE] == POOLED:
-            ASK_WINDOWS(A, place, r[Y_ROW])
+        place = y + T[r[L.Y_TABLE] + p0 + t]
+        if r[L.MODE] == L.POOLED:
+            ASK_WINDOWS(A, place, r[L.Y_ROW])
         else:
-            ASK_OUTPUTS(A, place, r[Y_ROW])
-        if r[MODE] == ADDED:
-            ASK_TILE(A, place + m - y, r[Y_ROW])
+            ASK_OUTPUTS(A, place, r[L.Y_ROW])
+        if r[L.MODE] == L.ADDED:
+            ASK_TILE(A, place + m - y, r[L.Y_ROW])
 
 
 @linked
 def ask_for_inputs(A, T, r, x0, p0, count, first, last):
     """Prefetch what some tiles read of some channels, without what the tiles before them read."""
-    shared = 1 if r[DOWN] == 2 else SIDE - OUTPUTS
+    shared = 1 if r[L.DOWN] == 2 else SIDE - OUTPUTS
     for c in range(first, last):
-        corner = x0 + c * r[X_CHANNEL] + shared * (r[X_ROW] + LANES)
+        corner = x0 + c * r[L.X_CHANNEL] + shared * (r[L.X_ROW] + LANES)
         for t in range(p0, p0 + count):
-            place = corner + T[r[X_TABLE] + t]
-            if r[DOWN] == 2:
-                ASK_TILE_OF_2(A, place, r[X_ROW])
+            place = corner + T[r[L.X_TABLE] + t]
+            if r[L.DOWN] == 2:
+                ASK_TILE_OF_2(A, place, r[L.X_ROW])
             else:
-                ASK_TILE(A, place, r[X_ROW])
+                ASK_TILE(A, place, r[L.X_ROW])
 
 
 @linked
@@ -231,27 +195,28 @@ def begin_moments(A, pixel, valid, m, apart):
 @linked
 def add_moments(A, T, r, y, p0, tiles, m, apart):
     """Add a channel's outputs of some tiles, which were written a moment ago."""
-    ypix, sizes = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
+    ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for t in range(p0, p0 + tiles):
         rows, columns = sizes[2 * t], sizes[2 * t + 1]
-        if r[MODE] == POOLED:
-            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+        if r[L.MODE] == L.POOLED:
+            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[L.Y_ROW], rows, columns, A, m, apart)
         else:
-            MOMENTS_OF_TILE(A, y + ypix[t], r[Y_ROW], rows, columns, A, m, apart)
+            MOMENTS_OF_TILE(A, y + ypix[t], r[L.Y_ROW], rows, columns, A, m, apart)
 
 
 @linked
 def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
     """Mean of a channel's outputs of some tiles, and squared deviations; see kernels/norm.py."""
-    sizes, pixels = T[r[STRIP_TABLE] :], 0
-    side = OUTPUTS // 2 if r[MODE] == POOLED else OUTPUTS
+    sizes, pixels = T[r[L.STRIP_TABLE] :], 0
+    side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     for t in range(p0, p0 + tiles):
         pixels += min(side, sizes[2 * t]) * min(side, sizes[2 * t + 1])
     size = np.float32(valid * pixels)
     total = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + apart)))
     squares = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + 2 * apart)))
-    A[out + c] = A[m] + total / size
-    A[out + r[CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+    mean = A[m] + total / size
+    A[out + c] = mean
+    A[out + r[L.CHANNELS] + c] = squared_deviations(squares, total, size, mean)
 
 
 @linked
@@ -263,35 +228,35 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
     unit go to EXTRA.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    m0 = r[M] + block * r[M_BLOCK] + slot * r[M_SLOT]
-    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix = T[r[X_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
+    xpix = T[r[L.X_TABLE] :]
     each = strip * LANES
     from_step = inputs * each + STAGGER
-    strided = r[DOWN] == 2
+    strided = r[L.DOWN] == 2
     factors = STRIDED_PRODUCTS if strided else PRODUCTS
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + factors * from_step
     spare = sums + factors * SUMS_STEP
     moments, valid = spare + LANES, min(LANES, count - block * LANES)
-    of_unit = r[GROUPS] * strip
+    of_unit = r[L.GROUPS] * strip
     first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
     end = min(last * of_unit, tiles)
     turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
-    far = inputs * r[X_CHANNEL] >= FAR
+    far = inputs * r[L.X_CHANNEL] >= FAR
     for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
         begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
         for c in range(inputs):
             for t in range(taken):
-                x = x0 + c * r[X_CHANNEL] + xpix[p0 + t]
+                x = x0 + c * r[L.X_CHANNEL] + xpix[p0 + t]
                 v = transformed + c * each + t * LANES
                 if strided:
-                    strided_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+                    strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
-                    input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v, from_step)
+                    input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
         coming = min(strip, end - p0 - taken) if far else 0
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
@@ -301,20 +266,20 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     first_c, last_c = share(inputs, turn, turns)
                     ask_for_inputs(A, T, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
-                    channel = (c0 + k) * r[Y_CHANNEL]
+                    channel = (c0 + k) * r[L.Y_CHANNEL]
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
-                v, w = transformed + k * from_step, r[W] + T[r[S_TABLE] + k] + c0 * inputs
+                v, w = transformed + k * from_step, r[L.W] + T[r[L.S_TABLE] + k] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(c0, c0 + made):
                 s = sums + (c - c0) * SUMS
                 outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, SUMS_STEP, spare)
-                if r[MOMENTS]:
-                    y, m = y0 + c * r[Y_CHANNEL], moments + c * 3 * LANES
+                if r[L.MOMENTS]:
+                    y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
                     if begins:
-                        begin_moments(A, y + T[r[Y_TABLE] + p0], valid, m, LANES)
+                        begin_moments(A, y + T[r[L.Y_TABLE] + p0], valid, m, LANES)
                     add_moments(A, T, r, y, p0, taken, m, LANES)
                     if ends:
                         unit = p0 // of_unit
-                        p, out = unit * of_unit, r[EXTRA] + block * r[EXTRA_BLOCK]
+                        p, out = unit * of_unit, r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
                         out += unit * 2 * outputs
                         end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)

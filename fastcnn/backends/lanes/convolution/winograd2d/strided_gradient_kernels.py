@@ -21,31 +21,8 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import
     strided_weight_gradient_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    OUT,
-    POSITIONS,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_GROUP,
-    X_ROW,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -71,8 +48,8 @@ def phase_of_inputs(A, r, x, xpix, p0, count, channels, phase, v, step, each):
     for c in range(channels):
         target = v + c // LANES * step + c % LANES * LANES
         for t in range(count):
-            source = x + c * r[X_CHANNEL] + xpix[p0 + t]
-            rest = A, source, r[X_ROW], r[X_CHANNEL], A, target, each, t
+            source = x + c * r[L.X_CHANNEL] + xpix[p0 + t]
+            rest = A, source, r[L.X_ROW], r[L.X_CHANNEL], A, target, each, t
             if phase == 0:
                 INPUTS_EE(*rest)
             elif phase == 1:
@@ -105,29 +82,29 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
 
     The gradient of the outputs, turned, is that of products of odd rows and columns.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    d0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
+    xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step, tstep = strip * LARGEST * PIXEL, strip * TILE_PIXELS * PIXEL
-    transformed = r[Z] + worker * r[Z_SLOT]
-    grads = transformed + r[X_GROUP] // LANES * step
-    turned = grads + r[GROUPS] // LANES * step
-    sums = turned + r[GROUPS] // LANES * tstep
-    own = r[OUT] == 0
-    apart = inputs * r[GROUPS] + STAGGER if own else r[OUT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
+    grads = transformed + r[L.X_GROUP] // LANES * step
+    turned = grads + r[L.GROUPS] // LANES * step
+    sums = turned + r[L.GROUPS] // LANES * tstep
+    own = r[L.OUT] == 0
+    apart = inputs * r[L.GROUPS] + STAGGER if own else r[L.OUT]
     column = inputs * LANES
     first, last = share(PHASES, part, parts)
     if own:
         first, last = (0, PHASES) if part == 0 else (0, 0)
-    for o0 in range(0, channels if first < last else 0, r[GROUPS]):
-        made = min(r[GROUPS], channels - o0)
+    for o0 in range(0, channels if first < last else 0, r[L.GROUPS]):
+        made = min(r[L.GROUPS], channels - o0)
         vectors = (made + LANES - 1) // LANES
-        found = sums if own else r[EXTRA] + slot * r[EXTRA_BLOCK] + o0 * inputs
+        found = sums if own else r[L.EXTRA] + slot * r[L.EXTRA_BLOCK] + o0 * inputs
         for p0 in range(0, tiles, strip):
             count = min(strip, tiles - p0)
             for o in range(vectors):
-                d, some = d0 + (o0 + o * LANES) * r[Y_CHANNEL], min(LANES, made - o * LANES)
+                d, some = d0 + (o0 + o * LANES) * r[L.Y_CHANNEL], min(LANES, made - o * LANES)
                 for t in range(count):
                     target = turned + o * tstep + t * TILE_PIXELS * PIXEL
                     turn_tile(A, r, d + dpix[p0 + t], some, target, PIXEL)
@@ -138,8 +115,8 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
                 else:
                     phase_of_gradients(A, turned, tstep, count, vectors, phase, e, estep, each)
                 taken = count * SHARING[phase]
-                for c0 in range(0, inputs, r[X_GROUP]):
-                    some, x = min(r[X_GROUP], inputs - c0), x0 + c0 * r[X_CHANNEL]
+                for c0 in range(0, inputs, r[L.X_GROUP]):
+                    some, x = min(r[L.X_GROUP], inputs - c0), x0 + c0 * r[L.X_CHANNEL]
                     phase_of_inputs(A, r, x, xpix, p0, count, some, phase, transformed, step, each)
                     for k in range(WEIGHTS[phase]):
                         g = found + (FIRST_WEIGHT[phase] + k) * apart + c0 * LANES
@@ -147,6 +124,6 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
                         rest = v, step, PIXEL, grad, estep, g, column, p0 > 0
                         products_of_samples(A, some, vectors, taken, *rest)
         if own:
-            weights = r[EXTRA] + block * r[EXTRA_BLOCK] + 9 * o0 * inputs
+            weights = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + 9 * o0 * inputs
             for i in range(0, vectors * column, LANES):
                 strided_weight_gradient_tile(A, found + i, apart, A, weights + 9 * i, LANES)

@@ -33,11 +33,7 @@ PIXEL = FLOATS + STAGGER
 
 
 def _store(
-    at: Emitter,
-    odd: tuple[int, int],
-    values: list[list[Any]],
-    to: tuple[Any, Any, Any],
-    number: Any,
+    at: Emitter, odd: tuple[int, int], values: list[list[Any]], to: tuple[Any, Any, Any], number
 ) -> None:
     """Store products of the ``number``-th tile with those of other tiles that share weights.
 
@@ -58,17 +54,7 @@ def _store(
 
 @tile(2)
 def input_phase_tile(
-    at: Emitter,
-    odd_rows: int,
-    odd_columns: int,
-    X: Any,
-    x0: Any,
-    xrow: Any,
-    ahead: Any,
-    V: Any,
-    v0: Any,
-    each: Any,
-    number: Any,
+    at: Emitter, odd_rows: int, odd_columns: int, X, x0, xrow, ahead, V, v0, each, number
 ) -> None:
     """A phase of the transforms of 9x9 pixels of the input; those ``ahead`` are asked for.
 
@@ -84,15 +70,7 @@ def input_phase_tile(
 
 @tile(2)
 def gradient_phase_tile(
-    at: Emitter,
-    odd_rows: int,
-    odd_columns: int,
-    D: Any,
-    d0: Any,
-    E: Any,
-    e0: Any,
-    each: Any,
-    number: Any,
+    at: Emitter, odd_rows: int, odd_columns: int, D, d0, E, e0, each, number
 ) -> None:
     """A phase of the transforms of a sample's gradient of 4x4 outputs."""
     odd, side = (odd_rows, odd_columns), range(OUTPUTS)
@@ -102,9 +80,7 @@ def gradient_phase_tile(
 
 
 @tile(0)
-def strided_weight_gradient_tile(
-    at: Emitter, E: Any, e0: Any, estep: Any, G: Any, g0: Any, gstep: Any
-) -> None:
+def strided_weight_gradient_tile(at: Emitter, E, e0, estep, G, g0, gstep) -> None:
     """The gradients of the 9 weights of 16 kernels from those of their 36 different products."""
     builder, back = at.builder, EVEN.weight.T
     flat = load_all(at, PRODUCTS, E, e0, estep)

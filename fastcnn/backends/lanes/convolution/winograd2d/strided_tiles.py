@@ -29,9 +29,7 @@ from fastcnn.codegen.simd import LANES
 
 
 @tile(0)
-def strided_input_tile(
-    at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
-) -> None:
+def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
     """The transforms of 9x9 pixels of the input, ``step`` apart; what is ``ahead`` comes next."""
     place, side = v0, range(2 * OUTPUTS)
     ask_for_pixels(at, (side, side), X, x0, xrow, ahead)
@@ -44,7 +42,7 @@ def strided_input_tile(
         place = at.offset(place, len(flat), step)
 
 
-def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
+def emit_strided_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
     """The 4x4 outputs of 81 products, with their bias."""
     builder = at.builder
 
@@ -72,20 +70,7 @@ def emit_strided_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> 
 
 @tile(0)
 def strided_output_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    met: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
 ) -> None:
     """As ``output_tile``."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
@@ -94,21 +79,7 @@ def strided_output_tile(
 
 @tile(0)
 def strided_pooled_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    I: Any,
-    i0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
 ) -> None:
     """As ``pooled_output_tile``."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
@@ -116,9 +87,7 @@ def strided_pooled_tile(
 
 
 @tile(0)
-def strided_weight_tile(
-    at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any
-) -> None:
+def strided_weight_tile(at: Emitter, P, places, p0, U, u0, step) -> None:
     """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
     builder, kernels = at.builder, load_kernels(at, P, kernels_by_table(at, places, p0))
     outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]

@@ -36,16 +36,12 @@ HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1),
 
 
 @tile(0)
-def input_tile(
-    at: Emitter, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
-) -> None:
+def input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
     """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are asked for."""
     transform_tile(at, MATRICES.input, X, x0, xrow, ahead, V, v0, step)
 
 
-def transform_tile(
-    at: Emitter, matrix: Any, X: Any, x0: Any, xrow: Any, ahead: Any, V: Any, v0: Any, step: Any
-) -> None:
+def transform_tile(at: Emitter, matrix, X, x0, xrow, ahead, V, v0, step) -> None:
     """Store ``M d M^T`` of pixels as many as ``matrix`` has columns, each way."""
     side = matrix.shape[1]
     ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, ahead)
@@ -54,20 +50,7 @@ def transform_tile(
 
 
 @tile(2)
-def product_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    V: Any,
-    v0: Any,
-    K: Any,
-    vstep: Any,
-    W: Any,
-    w0: Any,
-    S: Any,
-    s0: Any,
-    sstep: Any,
-) -> None:
+def product_tile(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, S, s0, sstep) -> None:
     """One of the products of CB output channels of TB tiles, summed over K input channels.
 
     Channels of V are ``vstep`` apart and those of S ``sstep``; weights follow each other.
@@ -79,18 +62,7 @@ def product_tile(
             store_all(at, row, S, at.offset(s, i, sstep), LANES)
 
 
-def _multiply(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    V: Any,
-    v0: Any,
-    K: Any,
-    vstep: Any,
-    W: Any,
-    w0: Any,
-    wstep: int,
-) -> list[list[Any]]:
+def _multiply(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, wstep: int) -> list[list[Any]]:
     builder = at.builder
 
     def step(k: Any, state: list[Any]) -> list[Any]:
@@ -107,7 +79,7 @@ def _multiply(
     return [flat[c * TB : (c + 1) * TB] for c in range(CB)]
 
 
-def emit_tile_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> list[list[Any]]:
+def emit_tile_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
     """The outputs of 36 products, with their bias."""
     flat = load_all(at, PRODUCTS, S, s0, step)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
@@ -115,9 +87,7 @@ def emit_tile_outputs(at: Emitter, S: Any, s0: Any, step: Any, bias: Any) -> lis
     return [[at.builder.fadd(value, bias) for value in row] for row in rows]
 
 
-def place_inside(
-    at: Emitter, i: int, j: int, rows: Any, columns: Any, place: Any, spare: Any
-) -> Any:
+def place_inside(at: Emitter, i: int, j: int, rows, columns, place, spare) -> Any:
     """A place if it is among the first rows and columns, else ``spare``."""
     builder = at.builder
     inside = builder.and_(
@@ -128,20 +98,7 @@ def place_inside(
 
 @tile(0)
 def output_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    met: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
 ) -> None:
     """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
 
@@ -152,14 +109,7 @@ def output_tile(
 
 
 def store_outputs(
-    at: Emitter,
-    outputs: list[list[Any]],
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    sizes: tuple[Any, Any, Any],
-    relu: Any,
-    met: Any,
+    at: Emitter, outputs: list[list[Any]], Y, y0, yrow, sizes: tuple[Any, Any, Any], relu, met
 ) -> None:
     """Store the first rows and columns, and the others to a spare place."""
     rows, columns, spare = sizes
@@ -189,18 +139,7 @@ def store_outputs(
 
 
 @tile(1)
-def moment_tile(
-    at: Emitter,
-    side: int,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    M: Any,
-    m0: Any,
-    apart: Any,
-) -> None:
+def moment_tile(at: Emitter, side: int, Y, y0, yrow, rows, columns, M, m0, apart) -> None:
     """Add the first rows and columns of outputs, less a level, to a sum, and their squares to one.
 
     ``M`` has the level and then the two sums.
@@ -245,21 +184,7 @@ def moment_tile(
 
 @tile(0)
 def pooled_output_tile(
-    at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    I: Any,
-    i0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
+    at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
 ) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
@@ -271,9 +196,9 @@ def store_windows(
     outputs: list[list[Any]],
     to: tuple[Any, Any],
     winners: tuple[Any, Any],
-    yrow: Any,
+    yrow,
     sizes: tuple[Any, Any, Any],
-    relu: Any,
+    relu,
 ) -> None:
     """Store the largest of each window and its number, of the first rows and columns."""
     (Y, y0), (I, i0), (rows, columns, spare) = to, winners, sizes
@@ -290,30 +215,19 @@ def store_windows(
 
 
 @tile(0)
-def weight_tile(at: Emitter, P: Any, places: Any, p0: Any, U: Any, u0: Any, step: Any) -> None:
+def weight_tile(at: Emitter, P, places, p0, U, u0, step) -> None:
     """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
     kernels = load_kernels(at, P, kernels_by_table(at, places, p0))
     store_both_ways(at, MATRICES.weight, kernels, U, u0, step)
 
 
-def kernels_by_table(at: Emitter, places: Any, p0: Any) -> list[Any]:
+def kernels_by_table(at: Emitter, places, p0) -> list[Any]:
     """The places of 16 kernels."""
     return [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
 
 
 @tile(1)
-def kernels_tile(
-    at: Emitter,
-    CB: int,
-    P: Any,
-    p0: Any,
-    down: Any,
-    along: Any,
-    left: Any,
-    U: Any,
-    u0: Any,
-    step: Any,
-) -> None:
+def kernels_tile(at: Emitter, CB: int, P, p0, down, along, left, U, u0, step) -> None:
     """Transform 16 kernels: CB output channels, ``down`` apart, of each input channel.
 
     These are ``along`` apart; the last of those that are ``left`` may be repeated.
@@ -328,7 +242,7 @@ def kernels_tile(
     store_both_ways(at, MATRICES.weight, load_kernels(at, P, first), U, u0, step)
 
 
-def load_kernels(at: Emitter, P: Any, places: list[Any]) -> list[list[Any]]:
+def load_kernels(at: Emitter, P, places: list[Any]) -> list[list[Any]]:
     """16 kernels by the places of their first weights, a vector for each of their weights."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
@@ -342,9 +256,7 @@ def load_kernels(at: Emitter, P: Any, places: list[Any]) -> list[list[Any]]:
 
 
 @tile(0)
-def weight_gradient_tile(
-    at: Emitter, E: Any, e0: Any, estep: Any, G: Any, g0: Any, gstep: Any
-) -> None:
+def weight_gradient_tile(at: Emitter, E, e0, estep, G, g0, gstep) -> None:
     """The gradients of the 9 weights of 16 kernels from those of their 36 products."""
     flat = load_all(at, PRODUCTS, E, e0, estep)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]

@@ -28,35 +28,8 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     adjoint_output_tile,
     carried_tile,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    ACROSS,
-    BIAS,
-    CHANNELS,
-    IN,
-    LEFT,
-    MODE,
-    OUT,
-    POSITIONS,
-    RELU,
-    TAPS,
-    TOP,
-    X_BLOCK,
-    X_CHANNEL,
-    X_ROW,
-    X_SLOT,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_ROWS,
-    Y_SLOT,
-    Y_WIDTH,
-    Z_SLOT,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -86,9 +59,9 @@ def clear(A, first, floats):
 def adjoint_inputs(A, r, x0, p0, count, v, step):
     """Transform the gradients of some tiles of a channel; products are ``step`` apart."""
     for t in range(count):
-        down, along = (p0 + t) // r[ACROSS], (p0 + t) % r[ACROSS]
-        x = x0 + OUTPUTS * (down * r[X_ROW] + along * LANES)
-        adjoint_input_tile(A, x, r[X_ROW], r[X_CHANNEL], A, v + t * LANES, step)
+        down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
+        x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
+        adjoint_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step)
 
 
 @linked
@@ -96,32 +69,32 @@ def ask_for_gradients(A, r, x0, p0, count, first, last):
     """Prefetch what some tiles read of some channels."""
     for c in range(first, last):
         for t in range(p0, p0 + count):
-            down, along = t // r[ACROSS], t % r[ACROSS]
-            x = x0 + c * r[X_CHANNEL] + OUTPUTS * (down * r[X_ROW] + along * LANES)
-            ASK_TILE(A, x, r[X_ROW])
+            down, along = t // r[L.ACROSS], t % r[L.ACROSS]
+            x = x0 + c * r[L.X_CHANNEL] + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
+            ASK_TILE(A, x, r[L.X_ROW])
 
 
 @linked
 def put_carried(A, P, r, bias, source, row, rows, columns, h, w, y0):
     """Store carried pixels that lie on the map; the first one's place is ``h``, ``w``."""
-    for i in range(max(0, -h), min(rows, r[Y_ROWS] - h)):
-        for j in range(max(0, -w), min(columns, r[Y_WIDTH] - w)):
-            y = y0 + (h + i) * r[Y_ROW] + (w + j) * LANES
-            carried_tile(A, source + i * row + j * LANES, P, bias, A, y, r[RELU], r[MODE])
+    for i in range(max(0, -h), min(rows, r[L.Y_ROWS] - h)):
+        for j in range(max(0, -w), min(columns, r[L.Y_WIDTH] - w)):
+            y = y0 + (h + i) * r[L.Y_ROW] + (w + j) * LANES
+            carried_tile(A, source + i * row + j * LANES, P, bias, A, y, r[L.RELU], r[L.MODE])
 
 
 @linked
 def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
     """Gradients of a channel's pixels of some tiles from those of products, ``step`` apart."""
-    across = r[ACROSS]
+    across = r[L.ACROSS]
     row = (OUTPUTS * across + SHARED) * LANES
     rows = carried + COLUMNS
-    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     if p0 == 0:
         clear(A, rows, SHARED * row)
     for t in range(count):
         down, along = (p0 + t) // across, (p0 + t) % across
-        h, w = OUTPUTS * down - r[TOP], OUTPUTS * along - r[LEFT]
+        h, w = OUTPUTS * down - r[L.TOP], OUTPUTS * along - r[L.LEFT]
         if along == 0:
             clear(A, carried, COLUMNS)
         adjoint_output_tile(
@@ -136,15 +109,15 @@ def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
             P,
             bias,
             A,
-            y0 + h * r[Y_ROW] + w * LANES,
-            r[Y_ROW],
+            y0 + h * r[L.Y_ROW] + w * LANES,
+            r[L.Y_ROW],
             -h,
-            r[Y_ROWS] - h,
+            r[L.Y_ROWS] - h,
             -w,
-            r[Y_WIDTH] - w,
+            r[L.Y_WIDTH] - w,
             spare,
-            r[RELU],
-            r[MODE],
+            r[L.RELU],
+            r[L.MODE],
         )
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
@@ -154,20 +127,20 @@ def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
                     simd.store(A, left, simd.add(simd.load(A, left), simd.load(A, kept)))
                     simd.store(A, kept, simd.load(A, left + OUTPUTS * SHARED * LANES))
             put_carried(A, P, r, bias, carried, SHARED * LANES, OUTPUTS, SHARED, h, w + OUTPUTS, y0)
-    if p0 + count == r[POSITIONS]:
-        h = OUTPUTS * (r[POSITIONS] // across) - r[TOP]
-        put_carried(A, P, r, bias, rows, row, SHARED, row // LANES, h, -r[LEFT], y0)
+    if p0 + count == r[L.POSITIONS]:
+        h = OUTPUTS * (r[L.POSITIONS] // across) - r[L.TOP]
+        put_carried(A, P, r, bias, rows, row, SHARED, row // LANES, h, -r[L.LEFT], y0)
 
 
 @linked
 def ask_for_pixels(A, r, y0, carried, p0, count, far):
     """Prefetch where the pixels of some tiles of a channel will be written, and what is carried."""
-    across = r[ACROSS]
+    across = r[L.ACROSS]
     row = (OUTPUTS * across + SHARED) * LANES
     for t in range(p0, p0 + count):
         down, along = t // across, OUTPUTS * (t % across)
-        h, w = OUTPUTS * down - r[TOP], along - r[LEFT]
-        ASK_OUTPUTS(A, y0 + h * r[Y_ROW] + w * LANES, r[Y_ROW])
+        h, w = OUTPUTS * down - r[L.TOP], along - r[L.LEFT]
+        ASK_OUTPUTS(A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW])
         for j in range(OUTPUTS if far else 0):
             for i in range(SHARED):
                 simd.prefetch_write(A, carried + COLUMNS + i * row + (along + j) * LANES)
@@ -181,15 +154,15 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
     are taken TAPS at a time. Z is room for transforms, of some channels of Y at a time, and for
     what is carried of each channel of Y.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     each = strip * LANES
     from_step = inputs * each + STAGGER
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + PRODUCTS * from_step
     spare = sums + PRODUCTS * SUMS_STEP
-    carried, carried_step = spare + LANES, carried_floats(r[ACROSS])
+    carried, carried_step = spare + LANES, carried_floats(r[L.ACROSS])
     first, last = share((outputs + UNIT - 1) // UNIT, part, parts)
     end = min(last * UNIT, outputs)
     if first == last:
@@ -199,9 +172,9 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
-            x, v = x0 + c * r[X_CHANNEL], transformed + c * each
+            x, v = x0 + c * r[L.X_CHANNEL], transformed + c * each
             adjoint_inputs(A, r, x, p0, taken, v, from_step)
-        coming = min(strip, tiles - p0 - taken) if inputs * r[X_CHANNEL] >= FAR else 0
+        coming = min(strip, tiles - p0 - taken) if inputs * r[L.X_CHANNEL] >= FAR else 0
         turns = PRODUCTS - LATER
         all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
         for c0 in range(first * UNIT, end, CHUNK):
@@ -212,11 +185,11 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
                     first_c, last_c = share(inputs, turn, all_turns)
                     ask_for_gradients(A, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
-                    y, kept = y0 + (c0 + k) * r[Y_CHANNEL], carried + (c0 + k) * carried_step
+                    y, kept = y0 + (c0 + k) * r[L.Y_CHANNEL], carried + (c0 + k) * carried_step
                     ask_for_pixels(A, r, y, kept, p0, taken, far)
-                v, w = transformed + k * from_step, r[W] + k * r[OUT] + c0 * inputs
+                v, w = transformed + k * from_step, r[L.W] + k * r[L.OUT] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(made):
-                y, kept = y0 + (c0 + c) * r[Y_CHANNEL], carried + (c0 + c) * carried_step
+                y, kept = y0 + (c0 + c) * r[L.Y_CHANNEL], carried + (c0 + c) * carried_step
                 s = sums + c * SUMS
                 adjoint_of_channel(A, P, r, c0 + c, y, p0, taken, s, SUMS_STEP, kept, spare)

@@ -24,35 +24,8 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_tiles import 
     strided_adjoint_input_tile,
     strided_adjoint_output_tile,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.layout import (
-    BIAS,
-    CHANNELS,
-    IN,
-    LEFT,
-    MODE,
-    POSITIONS,
-    RELU,
-    S_TABLE,
-    STRIP_TABLE,
-    TAPS,
-    TOP,
-    X_BLOCK,
-    X_CHANNEL,
-    X_ROW,
-    X_SLOT,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_ROW,
-    Y_SLOT,
-    Y_TABLE,
-    Z_SLOT,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -81,7 +54,7 @@ def first_pixel(odd, padding):
 @linked
 def transformed_gradients(A, r, phase, x, v, step):
     """A phase's transforms of a tile of a channel."""
-    rest = A, x, r[X_ROW], r[X_CHANNEL], A, v, step
+    rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
     if phase == 0:
         INPUTS_EE(*rest)
     elif phase == 1:
@@ -95,28 +68,15 @@ def transformed_gradients(A, r, phase, x, v, step):
 @linked
 def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
     """A phase's pixels of some tiles of a channel."""
-    ypix, left = T[r[Y_TABLE] :], T[r[STRIP_TABLE] :]
-    top, side = first_pixel(ODD_ROWS[phase], r[TOP]), first_pixel(ODD_COLUMNS[phase], r[LEFT])
-    bias = r[BIAS] + c if r[BIAS] >= 0 else -1
+    ypix, left = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    top, side = first_pixel(ODD_ROWS[phase], r[L.TOP]), first_pixel(ODD_COLUMNS[phase], r[L.LEFT])
+    bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
-        place = y + ypix[p0 + t] + top * r[Y_ROW] + side * LANES
+        place = y + ypix[p0 + t] + top * r[L.Y_ROW] + side * LANES
         rows = (left[2 * (p0 + t)] - top + 1) // 2
         columns = (left[2 * (p0 + t) + 1] - side + 1) // 2
-        rest = (
-            A,
-            sums + t * LANES,
-            step,
-            P,
-            bias,
-            A,
-            place,
-            r[Y_ROW],
-            rows,
-            columns,
-            spare,
-            r[RELU],
-            r[MODE],
-        )
+        sources, inside = (A, sums + t * LANES, step, P, bias), (rows, columns, spare)
+        rest = *sources, A, place, r[L.Y_ROW], *inside, r[L.RELU], r[L.MODE]
         if phase == 0:
             OUTPUTS_EE(*rest)
         elif phase == 1:
@@ -130,13 +90,13 @@ def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
 @linked
 def ask_for_phase(A, T, r, phase, y, p0, count):
     """Prefetch where a phase's pixels of some tiles of a channel will be written."""
-    ypix = T[r[Y_TABLE] :]
-    top, side = first_pixel(ODD_ROWS[phase], r[TOP]), first_pixel(ODD_COLUMNS[phase], r[LEFT])
+    ypix = T[r[L.Y_TABLE] :]
+    top, side = first_pixel(ODD_ROWS[phase], r[L.TOP]), first_pixel(ODD_COLUMNS[phase], r[L.LEFT])
     for t in range(p0, p0 + count):
-        place = y + ypix[t] + top * r[Y_ROW] + side * LANES
+        place = y + ypix[t] + top * r[L.Y_ROW] + side * LANES
         for i in range(OUTPUTS):
             for j in range(OUTPUTS):
-                simd.prefetch_write(A, place + 2 * (i * r[Y_ROW] + j * LANES))
+                simd.prefetch_write(A, place + 2 * (i * r[L.Y_ROW] + j * LANES))
 
 
 @linked
@@ -147,13 +107,13 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
     STRIP_TABLE tells how many rows and columns Y has from their first on. TOP and LEFT are zeros
     of padding. S_TABLE has the place of each product's weights; Z is room for transforms.
     """
-    x0 = r[X] + block * r[X_BLOCK] + slot * r[X_SLOT]
-    y0 = r[Y] + block * r[Y_BLOCK] + slot * r[Y_SLOT]
-    inputs, outputs, strip, tiles = r[IN], r[CHANNELS], r[TAPS], r[POSITIONS]
-    xpix = T[r[X_TABLE] :]
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
+    xpix = T[r[L.X_TABLE] :]
     each = strip * LANES
     from_step = inputs * each + STAGGER
-    transformed = r[Z] + worker * r[Z_SLOT]
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + LARGEST * from_step
     spare = sums + LARGEST * SUMS_STEP
     first, last = share((tiles + strip - 1) // strip, part, parts)
@@ -161,23 +121,23 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
         p0 = unit * strip
         taken = min(strip, tiles - p0)
         for phase in range(PHASES):
-            x = x0 + first_gradient(ODD_ROWS[phase], r[TOP]) * r[X_ROW]
-            x += first_gradient(ODD_COLUMNS[phase], r[LEFT]) * LANES
+            x = x0 + first_gradient(ODD_ROWS[phase], r[L.TOP]) * r[L.X_ROW]
+            x += first_gradient(ODD_COLUMNS[phase], r[L.LEFT]) * LANES
             for c in range(inputs):
                 for t in range(taken):
                     v = transformed + c * each + t * LANES
-                    of_tile = x + c * r[X_CHANNEL] + xpix[p0 + t]
+                    of_tile = x + c * r[L.X_CHANNEL] + xpix[p0 + t]
                     transformed_gradients(A, r, phase, of_tile, v, from_step)
-            weights = r[S_TABLE] + FIRST_PRODUCT[phase]
+            weights = r[L.S_TABLE] + FIRST_PRODUCT[phase]
             for c0 in range(0, outputs, CHUNK):
                 made = min(CHUNK, outputs - c0)
                 for k in range(WEIGHTS[phase] * SHARING[phase]):
                     if k < made:
-                        ask_for_phase(A, T, r, phase, y0 + (c0 + k) * r[Y_CHANNEL], p0, taken)
-                    v, w = transformed + k * from_step, r[W] + T[weights + k] + c0 * inputs
+                        ask_for_phase(A, T, r, phase, y0 + (c0 + k) * r[L.Y_CHANNEL], p0, taken)
+                    v, w = transformed + k * from_step, r[L.W] + T[weights + k] + c0 * inputs
                     products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
                 for c in range(made):
-                    s, y = sums + c * SUMS, y0 + (c0 + c) * r[Y_CHANNEL]
+                    s, y = sums + c * SUMS, y0 + (c0 + c) * r[L.Y_CHANNEL]
                     if c + 1 < made:
-                        ask_for_phase(A, T, r, phase, y + r[Y_CHANNEL], p0, taken)
+                        ask_for_phase(A, T, r, phase, y + r[L.Y_CHANNEL], p0, taken)
                     pixels_of_channel(A, T, P, r, phase, c0 + c, y, p0, taken, s, SUMS_STEP, spare)

@@ -4,8 +4,6 @@ Even pixels of the input are a correlation of the output's gradient with the out
 reverse: tiles are read and written in reverse, so that weights are those of the product.
 """
 
-from typing import Any
-
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, emit_phase
@@ -23,16 +21,7 @@ def _sides(odd: tuple[int, int]) -> tuple[int, int]:
 
 @tile(2)
 def strided_adjoint_input_tile(
-    at: Emitter,
-    odd_rows: int,
-    odd_columns: int,
-    D: Any,
-    d0: Any,
-    drow: Any,
-    ahead: Any,
-    V: Any,
-    v0: Any,
-    step: Any,
+    at: Emitter, odd_rows: int, odd_columns: int, D, d0, drow, ahead, V, v0, step
 ) -> None:
     """A phase's transforms of the output's gradient, ``step`` apart.
 
@@ -54,19 +43,19 @@ def strided_adjoint_output_tile(
     at: Emitter,
     odd_rows: int,
     odd_columns: int,
-    S: Any,
-    s0: Any,
-    step: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    rows: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    masked: Any,
+    S,
+    s0,
+    step,
+    B,
+    b0,
+    Y,
+    y0,
+    yrow,
+    rows,
+    columns,
+    spare,
+    relu,
+    masked,
 ) -> None:
     """A phase's first rows and columns of 4x4 pixels, two rows and columns apart.
 

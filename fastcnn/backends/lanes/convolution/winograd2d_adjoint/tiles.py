@@ -1,7 +1,5 @@
 """Transforms of the transpose of Winograd's F(4x4, 3x3), the matrices of the product transposed."""
 
-from typing import Any
-
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
@@ -24,9 +22,7 @@ SHARED = SIDE - OUTPUTS
 
 
 @tile(0)
-def adjoint_input_tile(
-    at: Emitter, D: Any, d0: Any, drow: Any, ahead: Any, V: Any, v0: Any, step: Any
-) -> None:
+def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
     """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are asked for."""
     transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
 
@@ -34,26 +30,26 @@ def adjoint_input_tile(
 @tile(0)
 def adjoint_output_tile(
     at: Emitter,
-    S: Any,
-    s0: Any,
-    step: Any,
-    R: Any,
-    r0: Any,
-    rrow: Any,
-    C: Any,
-    c0: Any,
-    B: Any,
-    b0: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    top: Any,
-    rows: Any,
-    left: Any,
-    columns: Any,
-    spare: Any,
-    relu: Any,
-    masked: Any,
+    S,
+    s0,
+    step,
+    R,
+    r0,
+    rrow,
+    C,
+    c0,
+    B,
+    b0,
+    Y,
+    y0,
+    yrow,
+    top,
+    rows,
+    left,
+    columns,
+    spare,
+    relu,
+    masked,
 ) -> None:
     """``B p B^T`` of a tile, and what is carried to it; its first 4x4 pixels are stored.
 
@@ -111,9 +107,7 @@ def adjoint_output_tile(
 
 
 @tile(0)
-def carried_tile(
-    at: Emitter, C: Any, c0: Any, B: Any, b0: Any, Y: Any, y0: Any, relu: Any, masked: Any
-) -> None:
+def carried_tile(at: Emitter, C, c0, B, b0, Y, y0, relu, masked) -> None:
     """Store a pixel to which nothing more comes as :func:`adjoint_output_tile` does."""
     value = emit_load(at.builder, at.pointer(C, c0))
     value = at.builder.fadd(value, at.bias(B, b0, 1)[0])

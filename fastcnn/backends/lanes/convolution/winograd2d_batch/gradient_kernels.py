@@ -11,26 +11,10 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     transform_gradients,
     transform_inputs,
 )
-from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, TILE
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT, TILE
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, SIDE, weight_gradient_tile
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import NOUGHT, share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    GROUPS,
-    IN,
-    POSITIONS,
-    TAPS,
-    X_CHANNEL,
-    X_GROUP,
-    X_TABLE,
-    Y_CHANNEL,
-    Y_TABLE,
-    Z_SLOT,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
@@ -69,35 +53,35 @@ def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
     X_TABLE and Y_TABLE have the places of POSITIONS tiles of each block; TAPS of all tiles, and
     X_GROUP inputs, are transformed at a time.
     """
-    inputs, channels, strip, tiles = r[IN], r[CHANNELS], r[TAPS], blocks * r[POSITIONS]
-    xpix, dpix = T[r[X_TABLE] :], T[r[Y_TABLE] :]
+    inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], blocks * r[L.POSITIONS]
+    xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step = strip * TILE
-    transformed = r[Z] + worker * r[Z_SLOT]
-    grads = transformed + r[X_GROUP] // LANES * step
-    turned = grads + r[GROUPS] // LANES * step
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
+    grads = transformed + r[L.X_GROUP] // LANES * step
+    turned = grads + r[L.GROUPS] // LANES * step
     kernels = turned + TILE_PIXELS * PIXEL
     sums = kernels + TAPS_OF_KERNEL * PIXEL
-    apart, row = r[X_GROUP] * r[GROUPS] + STAGGER, TAPS_OF_KERNEL * inputs
+    apart, row = r[L.X_GROUP] * r[L.GROUPS] + STAGGER, TAPS_OF_KERNEL * inputs
     # Sums of some inputs are kept for the next strip, if there is one.
     kept = PRODUCTS * apart if strip < tiles else 0
-    first, last = share((channels + r[GROUPS] - 1) // r[GROUPS], part, parts)
+    first, last = share((channels + r[L.GROUPS] - 1) // r[L.GROUPS], part, parts)
     for unit in range(first, last):
-        o0 = unit * r[GROUPS]
-        made = min(r[GROUPS], channels - o0)
+        o0 = unit * r[L.GROUPS]
+        made = min(r[L.GROUPS], channels - o0)
         for p0 in range(0, tiles, strip):
-            count, d = min(strip, tiles - p0), r[Y] + o0 * r[Y_CHANNEL]
+            count, d = min(strip, tiles - p0), r[L.Y] + o0 * r[L.Y_CHANNEL]
             transform_gradients(A, r, d, dpix, p0, count, made, NOUGHT, SIDE, turned, grads, step)
-            for c0 in range(0, inputs, r[X_GROUP]):
-                some, x = min(r[X_GROUP], inputs - c0), r[X] + c0 * r[X_CHANNEL]
+            for c0 in range(0, inputs, r[L.X_GROUP]):
+                some, x = min(r[L.X_GROUP], inputs - c0), r[L.X] + c0 * r[L.X_CHANNEL]
                 transform_inputs(A, r, x, xpix, p0, count, some, NOUGHT, SIDE, transformed, step)
-                target, column = sums + c0 // r[X_GROUP] * kept, some * LANES
+                target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
                 for k in range(PRODUCTS):
-                    v, e, g = transformed + k * PIXEL, grads + k * PIXEL, target + k * apart
+                    v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
                     rest = v, step, TILE, e, step, g, column, p0 > 0
                     products_of_samples(A, some, made // LANES, count, *rest)
                 if p0 + count == tiles:
                     for o in range(0, made, LANES):
                         for c in range(0, some, LANES):
                             e = target + o * some + c * LANES
-                            g = r[W] + (o0 + o) * row + (c0 + c) * TAPS_OF_KERNEL
+                            g = r[L.W] + (o0 + o) * row + (c0 + c) * TAPS_OF_KERNEL
                             kernels_of_sums(A, G, e, apart, row, kernels, g)

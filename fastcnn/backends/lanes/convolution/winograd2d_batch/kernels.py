@@ -22,33 +22,8 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import (
     adjoint_inputs,
     adjoint_of_channel,
 )
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import NOUGHT, share
-from fastcnn.backends.lanes.kernels.layout import (
-    CHANNELS,
-    EXTRA,
-    EXTRA_BLOCK,
-    GROUPS,
-    IN,
-    M_BLOCK,
-    M_SLOT,
-    MOMENTS,
-    OUT,
-    POSITIONS,
-    STRIP_ROWS,
-    TAPS,
-    X_BLOCK,
-    X_CHANNEL,
-    X_ROW,
-    X_TABLE,
-    Y_BLOCK,
-    Y_CHANNEL,
-    Y_TABLE,
-    M,
-    W,
-    X,
-    Y,
-    Z,
-)
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -65,21 +40,21 @@ STRIP_CHANNELS = 16
 @linked
 def blocks_of_row(r, blocks):
     """Blocks of a row that a batch of some blocks has."""
-    return max(0, min(r[STRIP_ROWS], blocks - r[GROUPS]))
+    return max(0, min(r[L.STRIP_ROWS], blocks - r[L.GROUPS]))
 
 
 @linked
 def winograd2d_batch_inputs(A, T, r, blocks, part, parts):
     """Transform POSITIONS tiles of IN channels of X; a unit is a channel of a block."""
-    inputs, tiles, each = r[IN], r[POSITIONS], r[TAPS] * LANES
-    step, xpix = inputs * each + STAGGER, T[r[X_TABLE] :]
+    inputs, tiles, each = r[L.IN], r[L.POSITIONS], r[L.TAPS] * LANES
+    step, xpix = inputs * each + STAGGER, T[r[L.X_TABLE] :]
     first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
     for unit in range(first, last):
         b, c = unit // inputs, unit % inputs
-        x = r[X] + (r[GROUPS] + b) * r[X_BLOCK] + c * r[X_CHANNEL]
-        v = r[Z] + c * each + b * tiles * LANES
+        x = r[L.X] + (r[L.GROUPS] + b) * r[L.X_BLOCK] + c * r[L.X_CHANNEL]
+        v = r[L.Z] + c * each + b * tiles * LANES
         for t in range(tiles):
-            input_tile(A, x + xpix[t], r[X_ROW], r[X_CHANNEL], A, v + t * LANES, step)
+            input_tile(A, x + xpix[t], r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step)
 
 
 @linked
@@ -88,17 +63,17 @@ def winograd2d_batch_products(A, r, blocks, part, parts):
 
     Weights are read once for all tiles.
     """
-    inputs, outputs, each = r[IN], r[CHANNELS], r[TAPS] * LANES
+    inputs, outputs, each = r[L.IN], r[L.CHANNELS], r[L.TAPS] * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
-    count = blocks_of_row(r, blocks) * r[POSITIONS]
-    sums, strips = r[Z] + PRODUCTS * from_step, (outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS
+    count = blocks_of_row(r, blocks) * r[L.POSITIONS]
+    sums, strips = r[L.Z] + PRODUCTS * from_step, (outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS
     first, last = share(PRODUCTS * strips, part, parts)
     for unit in range(first, last):
         k, c = unit // strips, unit % strips * STRIP_CHANNELS
         made = min(STRIP_CHANNELS, outputs - c)
-        w = r[W] + k * r[OUT] + c * inputs
+        w = r[L.W] + k * r[L.OUT] + c * inputs
         s = sums + k * to_step + c * each
-        products(A, r[Z] + k * from_step, count, inputs, each, w, made, s, each)
+        products(A, r[L.Z] + k * from_step, count, inputs, each, w, made, s, each)
 
 
 @linked
@@ -140,40 +115,40 @@ def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
     These of a unit are transformed to where the cache keeps them until all tiles have met them.
     Kernels of two output channels are Y_CHANNEL apart, those of two inputs X_CHANNEL.
     """
-    inputs, outputs, each = r[IN], r[CHANNELS], r[TAPS] * LANES
+    inputs, outputs, each = r[L.IN], r[L.CHANNELS], r[L.TAPS] * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
-    count = blocks_of_row(r, blocks) * r[POSITIONS]
-    sums, step = r[Z] + PRODUCTS * from_step, STRIP_CHANNELS * inputs + STAGGER
-    u = sums + PRODUCTS * to_step + outputs * LANES + worker * r[M_SLOT]
+    count = blocks_of_row(r, blocks) * r[L.POSITIONS]
+    sums, step = r[L.Z] + PRODUCTS * from_step, STRIP_CHANNELS * inputs + STAGGER
+    u = sums + PRODUCTS * to_step + outputs * LANES + worker * r[L.M_SLOT]
     first, last = share((outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS, part, parts)
     for unit in range(first, last):
         c = unit * STRIP_CHANNELS
         made = min(STRIP_CHANNELS, outputs - c)
-        p = r[W] + c * r[Y_CHANNEL]
-        transform_kernels(A, P, p, r[Y_CHANNEL], r[X_CHANNEL], inputs, made, u, step)
+        p = r[L.W] + c * r[L.Y_CHANNEL]
+        transform_kernels(A, P, p, r[L.Y_CHANNEL], r[L.X_CHANNEL], inputs, made, u, step)
         for k in range(PRODUCTS):
             s = sums + k * to_step + c * each
-            products(A, r[Z] + k * from_step, count, inputs, each, u + k * step, made, s, each)
+            products(A, r[L.Z] + k * from_step, count, inputs, each, u + k * step, made, s, each)
 
 
 @linked
 def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
     """Make Y of the products, and with MOMENTS those of Y; a unit is a channel of a block."""
-    outputs, tiles, each = r[CHANNELS], r[POSITIONS], r[TAPS] * LANES
-    sums = r[Z] + PRODUCTS * (r[IN] * each + STAGGER)
+    outputs, tiles, each = r[L.CHANNELS], r[L.POSITIONS], r[L.TAPS] * LANES
+    sums = r[L.Z] + PRODUCTS * (r[L.IN] * each + STAGGER)
     step = outputs * each + STAGGER
     first, last = share(blocks_of_row(r, blocks) * outputs, part, parts)
     for unit in range(first, last):
         b, c = unit // outputs, unit % outputs
-        y, m = r[Y] + (r[GROUPS] + b) * r[Y_BLOCK], r[M] + (r[GROUPS] + b) * r[M_BLOCK]
+        y, m = r[L.Y] + (r[L.GROUPS] + b) * r[L.Y_BLOCK], r[L.M] + (r[L.GROUPS] + b) * r[L.M_BLOCK]
         s, spare = sums + c * each + b * tiles * LANES, sums + PRODUCTS * step + c * LANES
         outputs_of_channel(A, T, P, r, c, y, m, NOUGHT, tiles, s, step, spare)
-        if r[MOMENTS]:
-            valid = min(LANES, count - (r[GROUPS] + b) * LANES)
-            out = r[EXTRA] + (r[GROUPS] + b) * r[EXTRA_BLOCK]
+        if r[L.MOMENTS]:
+            valid = min(LANES, count - (r[L.GROUPS] + b) * LANES)
+            out = r[L.EXTRA] + (r[L.GROUPS] + b) * r[L.EXTRA_BLOCK]
             # The channel's products are not needed any more.
-            y += c * r[Y_CHANNEL]
-            begin_moments(A, y + T[r[Y_TABLE]], valid, s, step)
+            y += c * r[L.Y_CHANNEL]
+            begin_moments(A, y + T[r[L.Y_TABLE]], valid, s, step)
             add_moments(A, T, r, y, NOUGHT, tiles, s, step)
             end_moments(A, T, r, c, NOUGHT, tiles, valid, s, step, out)
 
@@ -181,24 +156,24 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
 @linked
 def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
     """Transform the gradients of POSITIONS tiles of IN channels X; units are as those of inputs."""
-    inputs, tiles, each = r[IN], r[POSITIONS], r[TAPS] * LANES
+    inputs, tiles, each = r[L.IN], r[L.POSITIONS], r[L.TAPS] * LANES
     first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
     for unit in range(first, last):
         b, c = unit // inputs, unit % inputs
-        x = r[X] + (r[GROUPS] + b) * r[X_BLOCK] + c * r[X_CHANNEL]
-        v = r[Z] + c * each + b * tiles * LANES
+        x = r[L.X] + (r[L.GROUPS] + b) * r[L.X_BLOCK] + c * r[L.X_CHANNEL]
+        v = r[L.Z] + c * each + b * tiles * LANES
         adjoint_inputs(A, r, x, NOUGHT, tiles, v, inputs * each + STAGGER)
 
 
 @linked
 def winograd2d_batch_adjoint_outputs(A, P, r, blocks, worker, part, parts):
     """Make the input's gradient Y of those of products; M is room for what tiles carry."""
-    outputs, tiles, each = r[CHANNELS], r[POSITIONS], r[TAPS] * LANES
-    sums = r[Z] + PRODUCTS * (r[IN] * each + STAGGER)
-    step, spare = outputs * each + STAGGER, r[M] + worker * r[M_SLOT]
+    outputs, tiles, each = r[L.CHANNELS], r[L.POSITIONS], r[L.TAPS] * LANES
+    sums = r[L.Z] + PRODUCTS * (r[L.IN] * each + STAGGER)
+    step, spare = outputs * each + STAGGER, r[L.M] + worker * r[L.M_SLOT]
     first, last = share(blocks_of_row(r, blocks) * outputs, part, parts)
     for unit in range(first, last):
         b, c = unit // outputs, unit % outputs
-        y = r[Y] + (r[GROUPS] + b) * r[Y_BLOCK] + c * r[Y_CHANNEL]
+        y = r[L.Y] + (r[L.GROUPS] + b) * r[L.Y_BLOCK] + c * r[L.Y_CHANNEL]
         s = sums + c * each + b * tiles * LANES
         adjoint_of_channel(A, P, r, c, y, NOUGHT, tiles, s, step, spare + LANES, spare)

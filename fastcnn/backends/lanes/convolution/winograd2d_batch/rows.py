@@ -26,6 +26,8 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 #: Tiles that are in hand at a time: enough to read the weights seldom.
 TILES = 24
+#: Of these, as many as are worth transforming weights where they meet the tiles.
+FEW_TILES = 12
 #: The same of a weights' gradient, and channels of either side.
 GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
@@ -44,7 +46,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     _emit(
         planner,
         (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
-        _products(planner, name, tiling.source),
+        _products(planner, name, tiling.source, places["positions"]),
         (name, L.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
         sizes=_of(places, "in", "channels", "positions"),
     )
@@ -63,7 +65,7 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
             L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
             _of(places, "x", "across"),
         ),
-        _products(planner, name, transposed_kernels(g, weight)),
+        _products(planner, name, transposed_kernels(g, weight), places["positions"]),
         (
             name,
             L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
@@ -73,12 +75,15 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     )
 
 
-def _products(planner: Planner, name: str, source: np.ndarray) -> tuple[str, int, dict[str, int]]:
-    """The step of products of kernels by the places of their weights.
+def _products(
+    planner: Planner, name: str, source: np.ndarray, count: int
+) -> tuple[str, int, dict[str, int]]:
+    """The step of products of kernels by the places of their weights; a map has COUNT tiles.
 
-    In training weights are other ones at each step, and are not written to memory transformed.
+    In training weights are other ones at each step, and are not written to memory transformed,
+    unless all tiles' transforms take longer to be read again for each unit's weights.
     """
-    if not planner.training:
+    if not planner.training or _blocks(planner, count) * count > FEW_TILES:
         return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
     first, outputs, inputs = int(source[0, 0]), *source.shape
     columns = {
@@ -90,13 +95,18 @@ def _products(planner: Planner, name: str, source: np.ndarray) -> tuple[str, int
     return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
 
 
+def _blocks(planner: Planner, count: int) -> int:
+    """Blocks whose tiles are in hand at a time."""
+    return min(planner.blocks, max(1, TILES // count))
+
+
 def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict[str, int]) -> None:
     """Add three rows for each run of blocks, over the whole batch."""
     inputs, outputs, count = sizes["in"], sizes["channels"], sizes["positions"]
-    blocks = min(planner.blocks, max(1, TILES // count))
+    blocks = _blocks(planner, count)
     each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
-    if planner.training:
+    if any(kernel == L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS for _, kernel, _ in steps):
         room += planner.workers * kernels_room(inputs)
     sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):
