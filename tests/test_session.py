@@ -341,6 +341,32 @@ def test_callers_take_turns_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None
     assert np.array_equal(session.logits(x), expected)
 
 
+def test_a_caller_who_asks_again_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal's handler may ask while its thread waits or runs."""
+    turns = forward_pass._Turns()
+    turns._last = [threading.Lock()]
+    monkeypatch.setattr(forward_pass, "_turns", turns)
+    session = fastcnn.session(network("vgg_small"), threads=1)
+    x = samples(network("vgg_small"), 9)
+    expected, found = session.logits(x), []
+    inner = forward_pass.Pass._run
+
+    def run(self: forward_pass.Pass, *arguments: object) -> None:
+        if not found:
+            found.append(None)
+            found.append(session.logits(x))
+        inner(self, *arguments)
+
+    monkeypatch.setattr(forward_pass.Pass, "_run", run)
+    caller = threading.Thread(target=lambda: found.append(session.logits(x)), daemon=True)
+    caller.start()
+    caller.join(60)
+    assert not caller.is_alive()
+    assert all(np.array_equal(each, expected) for each in found[1:])
+    assert len(found) == 3
+    assert not turns._last[0].locked()
+
+
 def test_callers_who_find_the_cores_taken_run_alone() -> None:
     session = fastcnn.session(network("vgg_small"), threads=2)
     x, inference = samples(network("vgg_small"), 9), session._inference

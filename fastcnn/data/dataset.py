@@ -53,6 +53,8 @@ class Dataset:
 
     def __post_init__(self) -> None:
         images, labels = self.images, self.labels
+        if isinstance(self.classes, list):
+            object.__setattr__(self, "classes", tuple(self.classes))
         for name, value, kind, said in (
             ("images", images, np.ndarray, "a NumPy array"),
             ("labels", labels, np.ndarray, "a NumPy array"),

@@ -38,9 +38,10 @@ class JointLoss(Loss):
     operation: ClassVar[str] = "joint"
 
     def __post_init__(self) -> None:
-        several = isinstance(self.losses, tuple) and len(self.losses) > 0
+        several = isinstance(self.losses, (tuple, list)) and len(self.losses) > 0
         if not several or any(isinstance(loss, JointLoss) for loss in self.losses):
             raise ConfigurationError("losses of several outputs must be a loss for each")
+        object.__setattr__(self, "losses", tuple(self.losses))
         written = [loss for loss in self.losses if isinstance(loss, PythonLoss)]
         if written:
             raise ConfigurationError(

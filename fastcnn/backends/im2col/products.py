@@ -199,9 +199,7 @@ def _has_wide_registers() -> bool:
 
 
 def are_compiled(*arrays: np.ndarray) -> bool:
-    """Whether products of arrays with one group as first axis are compiled here."""
-    return (
-        all(array.dtype == np.float32 and len(array) == 1 for array in arrays)
-        and _has_wide_registers()
-        and not is_disabled()
-    )
+    """Whether products of such arrays are compiled here."""
+    if is_disabled() or not _has_wide_registers():
+        return False
+    return all(array.dtype == np.float32 for array in arrays)

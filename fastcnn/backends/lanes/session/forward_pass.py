@@ -77,7 +77,16 @@ class _Turns:
         return before
 
 
-_turns = _Turns()
+class _Own(threading.local):
+    """Whether this thread is in a line.
+
+    A signal's handler that asks then does not stand in one: it would wait for itself.
+    """
+
+    has_turn = False
+
+
+_turns, _own = _Turns(), _Own()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_turns.renew)
 
@@ -222,12 +231,19 @@ class Pass:
         if short:
             self._run(self._run_held, segments, images, outputs, factors, count, place)
             return
+        if _own.has_turn:
+            self._run(self._run_free, segments, images, outputs, factors, count, place)
+            return
         # More long passes than cores would only take the caches from each other.
         mine = threading.Lock()
-        with mine:
-            with _turns.join(mine):
-                pass  # the one before is done
-            self._run(self._run_free, segments, images, outputs, factors, count, place)
+        try:
+            _own.has_turn = True
+            with mine:
+                with _turns.join(mine):
+                    pass  # the one before is done
+                self._run(self._run_free, segments, images, outputs, factors, count, place)
+        finally:
+            _own.has_turn = False
 
     def _run(
         self,
