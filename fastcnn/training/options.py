@@ -271,6 +271,10 @@ class TrainingOptions:
         total = self.epochs * per_epoch
         if self.max_steps is None:
             return total
+        if per_epoch == 1:
+            raise ConfigurationError(
+                f"max_steps={self.max_steps} has no effect where an epoch has one step: set epochs"
+            )
         if not total - per_epoch < self.max_steps < total:
             raise ConfigurationError(
                 f"max_steps={self.max_steps} must end within the last epoch, between "

@@ -65,6 +65,11 @@ def test_what_comes_after_the_end_is_said(
     assert message in said(caplog, **beyond)
 
 
+def test_an_epoch_of_one_step_cannot_end_early(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigurationError, match="max_steps=2 has no effect where an epoch has on"):
+        said(caplog, batch_size=64, max_steps=2)
+
+
 def test_slow_weights_that_never_move_are_refused(caplog: pytest.LogCaptureFixture) -> None:
     assert said(caplog, lookahead=9) == ""
     with pytest.raises(ConfigurationError, match="lookahead: every=10 has no effect within 9 step"):
