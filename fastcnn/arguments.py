@@ -240,7 +240,8 @@ def as_divisor(owner: str, value: Any) -> int | None:
 
 def words_of(value: Any) -> tuple[str, ...] | None:
     """The words of a list or another iterable, or None if it is something else."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    is_number = isinstance(value, np.ndarray) and value.ndim == 0
+    if isinstance(value, str) or is_number or not isinstance(value, Iterable):
         return None
     words = tuple(value)
     return words if all(isinstance(word, str) for word in words) else None

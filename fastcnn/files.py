@@ -25,14 +25,23 @@ def expanded(path: str | Path) -> Path:
     Raises
     ------
     ConfigurationError
-        If it is neither text nor a path, or holds a NUL character.
+        If it is neither text nor a path, or holds a NUL or half of a character.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(f"a path must be a str or a Path, got {path!r}")
     text = os.fspath(path)
-    if not isinstance(text, str) or "\0" in text or not text:
+    if not isinstance(text, str) or "\0" in text or not text or not _can_be_a_name(text):
         raise ConfigurationError(f"{path!r} cannot be a path")
     return Path(os.path.expanduser(text))
+
+
+def _can_be_a_name(text: str) -> bool:
+    """Whether the system can encode a text: half of a surrogate pair it cannot, as a rule."""
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cache_folder() -> Path:

@@ -45,7 +45,7 @@ ALLOWED = {
         "optim",
         "weights",
     },
-    "recipes": {"data", "layers", "losses", "models", "optim", "training"},
+    "recipes": {"arguments", "data", "layers", "losses", "models", "optim", "training"},
     "study": {
         "analysis",
         "backends",

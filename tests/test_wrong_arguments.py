@@ -1,5 +1,6 @@
 """Arguments of the wrong kind are refused by name, where they would be ignored or end in Python."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,25 @@ import pytest
 
 import fastcnn
 from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
-from fastcnn.analysis.explain import fgsm, occlusion, saliency
+from fastcnn.analysis.explain import fgsm, grad_cam, occlusion, saliency
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.estimators import CNNClassifier
 from fastcnn.interop import export_onnx, save_state
 from fastcnn.interop.c.export import export_c
 from fastcnn.interop.numpy_source import export_numpy
+from fastcnn.layers import GraphBuilder
 from fastcnn.layers.folding import fold_batch_norm
-from fastcnn.optim import SGD, Adam, Muon, RMSprop, Warmup
+from fastcnn.optim import (
+    SGD,
+    Adam,
+    Lookahead,
+    Muon,
+    RMSprop,
+    Warmup,
+    clip_gradient_norm,
+    learning_rates,
+)
+from fastcnn.recipes import NamedRecipe, records
 
 X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2
 
@@ -248,6 +261,88 @@ def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
 )
 def test_no_bare_type_error(call: Callable[[], Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
+        call()
+
+
+RECIPE = {"data": {"name": "digits"}, "model": {"name": "lenet5"}}
+
+
+def builder() -> GraphBuilder:
+    return GraphBuilder((1, 6, 6))
+
+
+def whitened(**settings: Any) -> dict[str, Any]:
+    network = {"name": "airbench", "input_shape": [1, 28, 28], "num_classes": 10}
+    return RECIPE | {"model": network | {"whiten": {"layer": "whiten", **settings}}}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: clip_gradient_norm([1.0], 1.0), "gradient must be an array of floating-point"),
+        (lambda: clip_gradient_norm(np.arange(3), 1.0), "gradient must be an array of floating"),
+        (lambda: clip_gradient_norm(np.array(2.0), 1.0), "gradient must be an array of floating"),
+        (lambda: clip_gradient_norm(np.ones(3), "x"), "max_norm must be a number above 0 or None"),
+        (lambda: clip_gradient_norm(np.ones(3), -1.0), "max_norm must be a number above 0 or None"),
+        (lambda: clip_gradient_norm(np.ones(3), math.nan), "max_norm must be a number above 0"),
+        (lambda: learning_rates(None, 1.0, 0, 1, 1, 1), "schedule must be one of"),
+        (lambda: learning_rates("cosine", None, 0, 1, 1, 1), "base_lr must be a number, got None"),
+        (
+            lambda: learning_rates("cosine", 1.0, -1, 1, 1, 1),
+            "first_step must be an integer",
+        ),
+        (lambda: learning_rates("cosine", 1.0, 0, 10**30, 1, 1), "count must be an integer from 0"),
+        (
+            lambda: learning_rates("step", 1.0, 0, 1, 1, 0),
+            "steps_per_epoch must be an integer",
+        ),
+        (lambda: Lookahead(every=2**62), "every must be a number of steps from 1 to 2,147,483,647"),
+        (lambda: GraphBuilder(5), "input_shape must be a tuple of positive integers"),
+        (lambda: builder().shape(0), "index must be a node's, below 0, or -1, got 0"),
+        (lambda: builder().add("a", Flatten(), (0,)), "index must be a node's"),
+        (lambda: builder().add("a", Flatten(), -1), "inputs must be a tuple of nodes, got -1"),
+        (lambda: builder().add("a", Flatten(), ()), r"Flatten\(\) does not take 0 inputs"),
+        (lambda: builder().add("a", None, (-1,)), "layer must be a Layer, got None"),
+        (lambda: builder().add(3, Flatten(), (-1,)), "name must be text, got 3"),
+        (lambda: model().append(Flatten(), []), r"layer name \[\] must be non-empty"),
+        (lambda: model().draw(5), "a path must be a str or a Path, got 5"),
+        (lambda: model().save("\ud800"), "cannot be a path"),
+        (lambda: model().features(X, np.array(2)), "layers must be a name or a list of names"),
+        (lambda: grad_cam(model(), X, layer=np.zeros(3)), "a layer's name must be text"),
+        (lambda: fastcnn.fit(model(), (X, Y), metrics=int), "metrics must be names, functions of"),
+        (lambda: NamedRecipe("a", "x"), "recipe a: settings must be a table, got 'x'"),
+        (lambda: NamedRecipe("a", RECIPE | {"model": {"name": []}}), "model must be one of"),
+        (
+            lambda: NamedRecipe("a", RECIPE | {"model": {"name": "lenet5", "initial": {}}}),
+            "initial must be one of",
+        ),
+        (lambda: NamedRecipe("a", RECIPE).changed(3), "changes must be a table, got 3"),
+        (lambda: NamedRecipe("a", RECIPE).make_model((X, Y)), "a recipe takes a Dataset"),
+        (lambda: NamedRecipe("a", RECIPE).prepared(None), "a recipe takes a Dataset"),
+        (lambda: NamedRecipe("a", whitened(images=-1)), "whiten.images must be a positive integer"),
+        (
+            lambda: NamedRecipe("a", whitened(eps=None)),
+            "whiten.eps must be a finite number",
+        ),
+        (lambda: records(None), "a path must be a str or a Path, got None"),
+        (lambda: CNNClassifier(model(), class_weight=True).fit(X, Y), "class_weight must be 'bal"),
+        (
+            lambda: CNNClassifier(model(), class_weight=X).fit(X, Y),
+            "class_weight must be 'balanced",
+        ),
+        (
+            lambda: CNNClassifier(model(), metrics=X).fit(X, Y),
+            "metrics must be names, functions of",
+        ),
+        (lambda: CNNClassifier(model(), gray=X).fit(X, Y), "gray are for X of paths"),
+        (
+            lambda: CNNClassifier(model(), threads="2").fit(X, Y),
+            "threads must be a positive integer",
+        ),
+    ],
+)
+def test_no_bare_error_of_python(call: Callable[[], Any], message: str) -> None:
+    with pytest.raises((ConfigurationError, DataError), match=message):
         call()
 
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastcnn.arguments import as_flag, plain_array
+from fastcnn.arguments import MOST_THREADS, as_count, as_flag, plain_array
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
@@ -23,8 +23,10 @@ from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.optim import Optimizer, as_optimizer
+from fastcnn.scalars import plain
 from fastcnn.training.fit import fit
 from fastcnn.training.history import History
+from fastcnn.training.metrics import as_metrics
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.validation import needs_validation
 from fastcnn.weights import not_finite
@@ -81,7 +83,7 @@ class NetworkEstimator(BaseEstimator):
         callbacks = list(self.callbacks or ())
         if as_flag(type(self).__name__, "early_stopping", self.early_stopping):
             callbacks.append(EarlyStopping("validation_loss", self.n_iter_no_change, self.tol))
-        held = bool(self.metrics) or any(map(needs_validation, callbacks))
+        held = bool(as_metrics(self.metrics)) or any(map(needs_validation, callbacks))
         share = self.validation_fraction if held else 0
         self.history_: History = fit(
             self.model_,
@@ -94,7 +96,7 @@ class NetworkEstimator(BaseEstimator):
             optimizer=self._optimizer(),
             schedule=self.schedule,
             loss=self._loss(),
-            metrics=self.metrics or (),
+            metrics=self.metrics,
             backend=self.backend,
             seed=self._seed,
             threads=self._threads(),
@@ -229,7 +231,7 @@ class NetworkEstimator(BaseEstimator):
         """The pictures whose paths X holds, all by the rule of the first fit; or X itself."""
         paths = as_paths(X)
         if paths is None:
-            if reset and (self.image_size, self.gray) != (None, None):
+            if reset and not (self.image_size is None and self.gray is None):
                 raise ConfigurationError(
                     "image_size and gray are for X of paths of picture files, and X holds numbers"
                 )
@@ -263,9 +265,9 @@ class NetworkEstimator(BaseEstimator):
         shape = self.input_shape
         if shape is None:
             return None
-        whole = isinstance(shape, (tuple, list, np.ndarray)) and all(
-            isinstance(size, (int, np.integer)) and size > 0 for size in shape
-        )
+        whole = (
+            isinstance(shape, (tuple, list)) or (isinstance(shape, np.ndarray) and shape.ndim)
+        ) and all(isinstance(size, (int, np.integer)) and size > 0 for size in shape)
         if not whole or len(shape) not in (1, 2, 3):
             raise ConfigurationError(
                 f"input_shape must be (C, H, W), (H, W) or (features,), got {shape!r}"
@@ -329,6 +331,6 @@ class NetworkEstimator(BaseEstimator):
         from joblib.parallel import get_active_backend
 
         if self.threads is not None:
-            return self.threads
+            return as_count(type(self).__name__, "threads", plain(self.threads), most=MOST_THREADS)
         backend, _ = get_active_backend()
         return 1 if getattr(backend, "nesting_level", None) else None

@@ -262,8 +262,14 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     def _with_class_weight(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
         if self.class_weight is None:
             return weight
-        if self.class_weight != "balanced":
-            own = compute_sample_weight(self.class_weight, y)
+        if not isinstance(self.class_weight, str) or self.class_weight != "balanced":
+            try:
+                own = compute_sample_weight(self.class_weight, y)
+            except (TypeError, ValueError) as error:
+                raise ConfigurationError(
+                    "class_weight must be 'balanced' or a dictionary of numbers by class, got "
+                    f"{self.class_weight!r} ({error})"
+                ) from None
         else:
             _, index = np.unique(y, return_inverse=True)
             own = (1.0 / np.bincount(index, weights=weight))[index]

@@ -52,6 +52,8 @@ def layer_place(graph: Graph, name: str) -> int:
     ConfigurationError
         If there is none of that name.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"a layer's name must be text, got {name!r}")
     places = [
         place
         for place, node in enumerate(graph.nodes)

@@ -2,7 +2,8 @@
 
 from fastcnn.layers import activation, init
 from fastcnn.layers.activation import *
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import Conv1d, Conv2d
 from fastcnn.layers.conv_transpose import ConvTranspose1d, ConvTranspose2d

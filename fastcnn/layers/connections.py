@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.drawing import Drawing, draw
 from fastcnn.layers.join import Concat

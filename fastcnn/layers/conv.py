@@ -10,12 +10,8 @@ import numpy as np
 from fastcnn.arguments import as_choice, as_count, as_number, convolution_groups
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.layers.base import (
-    GraphBuilder,
-    Layer,
-    WeightedLayer,
-    check_samples,
-)
+from fastcnn.layers.base import Layer, WeightedLayer, check_samples
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 from fastcnn.layers.sampling import (
     CircularPad1d,

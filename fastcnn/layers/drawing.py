@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fastcnn.backends.graph import INPUT, Graph, Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.files import atomic_write
-from fastcnn.layers.base import GraphBuilder
+from fastcnn.files import atomic_write, expanded
+from fastcnn.layers.builder import GraphBuilder
 
 #: Heights, distances and the width of a letter, in pixels.
 BOX_HEIGHT, ROW, GAP, LETTER, MARGIN, TRACK = 38, 62, 18, 6.4, 12, 8
@@ -56,7 +56,8 @@ class Drawing:
         OSError
             If it cannot be written.
         """
-        if Path(path).suffix.lower() != ".svg":
+        path = expanded(path)
+        if path.suffix.lower() != ".svg":
             raise ConfigurationError(f"{path}: pictures of networks are .svg files")
         atomic_write(path, self.svg.encode())
 

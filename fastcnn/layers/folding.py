@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node, Shape
-from fastcnn.layers.base import GraphBuilder, Layer, WeightedLayer
+from fastcnn.layers.base import Layer, WeightedLayer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.given import as_model
 
 if TYPE_CHECKING:

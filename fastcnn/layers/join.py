@@ -6,7 +6,8 @@ from typing import ClassVar
 from fastcnn.backends.geometry import concat_shape, product_shape
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.wiring import JOINS
 
 

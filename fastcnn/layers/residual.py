@@ -1,6 +1,7 @@
 """Residual blocks: a branch whose output is added to what entered it."""
 
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.join import Add
 

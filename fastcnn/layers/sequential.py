@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 
 
@@ -59,7 +60,7 @@ class Sequential(Model):
             If the name is taken.
         """
         name = str(len(self)) if name is None else name
-        if name in self.layers:
+        if isinstance(name, str) and name in self.layers:
             raise ConfigurationError(f"there is a layer {name!r} already")
         self.layers[name] = layer
         return self

@@ -6,7 +6,8 @@ from fastcnn.arguments import as_count
 from fastcnn.backends.geometry import narrow_shape
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 
 
 class Narrow(Layer):

@@ -4,7 +4,8 @@ import numpy as np
 
 from fastcnn.arguments import as_count
 from fastcnn.layers.activation import ReLU, Sigmoid
-from fastcnn.layers.base import GraphBuilder, Layer
+from fastcnn.layers.base import Layer
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import Conv2d
 from fastcnn.layers.init import generator_of

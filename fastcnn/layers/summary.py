@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fastcnn.backends.graph import Shape
-from fastcnn.layers.base import GraphBuilder
+from fastcnn.layers.builder import GraphBuilder
 from fastcnn.notebook import html_table
 from fastcnn.text_table import text_table
 

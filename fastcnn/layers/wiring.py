@@ -16,7 +16,8 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.operations import OPERATIONS
 
 if TYPE_CHECKING:
-    from fastcnn.layers.base import GraphBuilder, Layer
+    from fastcnn.layers.base import Layer
+    from fastcnn.layers.builder import GraphBuilder
 
 _serial = count()
 #: Layers by their names that operators of :class:`Value` make; join.py puts them here.

@@ -1,7 +1,7 @@
 """Optimisers, parameter groups and learning-rate schedules over flat parameter arrays."""
 
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
-from fastcnn.optim.base import Optimizer, lerp
+from fastcnn.optim.base import Optimizer
 from fastcnn.optim.groups import Assignment, ParameterGroup, Part, as_groups
 from fastcnn.optim.lookahead import Lookahead
 from fastcnn.optim.muon import Muon
@@ -56,5 +56,4 @@ __all__ = [
     "as_schedule",
     "clip_gradient_norm",
     "learning_rates",
-    "lerp",
 ]

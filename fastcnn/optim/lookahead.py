@@ -39,9 +39,10 @@ class Lookahead:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if type(self.every) is not int or self.every < 1:
+        if type(self.every) is not int or not 1 <= self.every < 2**31:
             raise ConfigurationError(
-                f"lookahead: every must be a number of steps of at least 1, got {self.every!r}"
+                "lookahead: every must be a number of steps from 1 to 2,147,483,647, got "
+                f"{self.every!r}"
             )
         shares = {"alpha": self.alpha, "final_alpha": self.final_alpha}
         if self.final_alpha is None:

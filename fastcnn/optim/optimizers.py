@@ -11,6 +11,7 @@ from fastcnn.named import Named
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
 from fastcnn.optim.base import DecaysWeights, Optimizer, Slots, check_numbers, lerp
 from fastcnn.optim.muon import Muon
+from fastcnn.scalars import plain
 
 
 @dataclass(frozen=True)
@@ -135,15 +136,38 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
 
     A gradient that is not finite stays as it is: no factor makes it finite.
 
+    Parameters
+    ----------
+    gradient : ndarray of floating-point numbers
+    max_norm : float or None
+        A number above 0; None to measure only.
+
     Returns
     -------
     float
         The norm before, summed in float64.
 
+    Raises
+    ------
+    ConfigurationError
+        If the gradient is not such an array, or the norm not such a number.
+
     References
     ----------
     Pascanu, Mikolov and Bengio, arXiv:1211.5063, section 3.2.
     """
+    is_array = isinstance(gradient, np.ndarray) and gradient.dtype.kind == "f" and gradient.ndim
+    if not is_array:
+        raise ConfigurationError(
+            "clip_gradient_norm: gradient must be an array of floating-point numbers, got "
+            f"{gradient!r}"
+        )
+    number = plain(max_norm)
+    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
+    if number is not None and not (is_number and number > 0.0):
+        raise ConfigurationError(
+            f"clip_gradient_norm: max_norm must be a number above 0 or None, got {max_norm!r}"
+        )
     with np.errstate(over="ignore"):
         norm = math.sqrt(_square_sum(gradient))
     if math.isinf(norm):  # perhaps of the squares alone
@@ -151,6 +175,6 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
         if math.isfinite(largest):
             scaled = gradient / largest
             norm = largest * math.sqrt(_square_sum(scaled))
-    if max_norm is not None and max_norm < norm < math.inf:
-        gradient *= max_norm / norm
+    if number is not None and number < norm < math.inf:
+        gradient *= number / norm
     return norm

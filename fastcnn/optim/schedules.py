@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 from fastcnn.named import Named
 from fastcnn.optim.base import check_bounds
-from fastcnn.scalars import make_plain
+from fastcnn.scalars import make_plain, plain
 
 
 class Schedule(Protocol):
@@ -186,6 +186,10 @@ class Warmup:
         return rate * min(1.0, (step + 1) / (self.steps + 1))
 
 
+#: What a 32-bit place can say.
+MOST_STEPS = 2**31 - 1
+
+
 def learning_rates(
     schedule: Schedule,
     base_lr: float,
@@ -194,7 +198,28 @@ def learning_rates(
     total_steps: int,
     steps_per_epoch: int,
 ) -> np.ndarray:
-    """Rates of ``count`` consecutive steps as a float64 array."""
+    """Rates of ``count`` consecutive steps as a float64 array.
+
+    Raises
+    ------
+    ConfigurationError
+        If the schedule is not one, or a number is not accepted.
+    """
+    schedule, base_lr = NAMED.get(schedule), plain(base_lr)
+    if not isinstance(base_lr, (int, float)) or isinstance(base_lr, bool):
+        raise ConfigurationError(f"learning_rates: base_lr must be a number, got {base_lr!r}")
+    counts = {
+        "first_step": (first_step, 0),
+        "count": (count, 0),
+        "total_steps": (total_steps, 0),
+        "steps_per_epoch": (steps_per_epoch, 1),
+    }
+    for name, (value, least) in counts.items():
+        if not _is_count(plain(value), least) or value > MOST_STEPS:
+            raise ConfigurationError(
+                f"learning_rates: {name} must be an integer from {least} to {MOST_STEPS:,}, got "
+                f"{value!r}"
+            )
     return np.array(
         [
             schedule.lr(step, total_steps, steps_per_epoch, base_lr)

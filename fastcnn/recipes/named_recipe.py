@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn import losses
+from fastcnn.arguments import as_count, as_number
 from fastcnn.data import Dataset, Preprocessing, load
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import atomic_write, expanded, read_bytes
 from fastcnn.layers import Model, init
 from fastcnn.layers.definition import from_definition, read_definition
@@ -68,6 +69,8 @@ class NamedRecipe:
     settings: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.settings, Mapping):
+            self._refuse(f"settings must be a table, got {self.settings!r}")
         unknown = set(self.settings) - {"about", *SECTIONS}
         if unknown:
             self._refuse(f"no section {', '.join(sorted(unknown))}: it has {', '.join(SECTIONS)}")
@@ -164,6 +167,8 @@ class NamedRecipe:
         ConfigurationError
             If a change is unknown, not accepted, or has no effect.
         """
+        if not isinstance(changes, Mapping):
+            self._refuse(f"changes must be a table, got {changes!r}")
         settings: dict[str, Any] = deepcopy(dict(self.settings))
         given = dict(changes)
         if "model" in given:
@@ -203,7 +208,8 @@ class NamedRecipe:
 
     def prepared(self, data: Dataset) -> Dataset:
         """A data set with the recipe's preprocessing."""
-        return replace(data, preprocessing=self._preprocessing(data.preprocessing))
+        own = _as_dataset(data).preprocessing
+        return replace(data, preprocessing=self._preprocessing(own))
 
     def make_model(self, train: Dataset, seed: int | None = None) -> Model:
         """The network with its initial weights.
@@ -216,6 +222,7 @@ class NamedRecipe:
         seed : int, optional
             By default the recipe's.
         """
+        _as_dataset(train)
         seed = self.options.seed if seed is None else seed
         table = {k: v for k, v in self._section("model").items() if k not in OF_WEIGHTS}
         if "layers" in table:
@@ -236,6 +243,7 @@ class NamedRecipe:
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
         """Arguments of the model's function, without its seed; none of a model of its own."""
         table = self._section("model")
+        _as_dataset(train)
         if table.get("name") not in MODELS:
             return {}
         given = {k: v for k, v in table.items() if k not in ("name", *OF_WEIGHTS)}
@@ -283,10 +291,11 @@ class NamedRecipe:
         is_file = isinstance(name, str) and name.endswith((".toml", ".json"))
         if (name is None) == ("layers" not in table):
             self._refuse("model needs either a name or layers")
-        if name is not None and name not in MODELS and not is_file:
+        is_known = isinstance(name, str) and name in MODELS
+        if name is not None and not is_known and not is_file:
             self._refuse(f"model must be one of {', '.join(MODELS)}, or a file, got {name!r}")
         initial = table.get("initial")
-        if initial is not None and initial not in WEIGHTS:
+        if initial is not None and not (isinstance(initial, str) and initial in WEIGHTS):
             self._refuse(f"initial must be one of {', '.join(WEIGHTS)}, got {initial!r}")
         try:
             if "layers" in table:
@@ -305,6 +314,9 @@ class NamedRecipe:
             or f"{whiten.get('layer')}.weight" not in model.named_parameters()
         ):
             self._refuse(f"whiten must have the name of a layer, got {whiten!r}")
+        if whiten is not None:
+            as_count(f"recipe {self.name}", "whiten.images", whiten.get("images", 1))
+            as_number(f"recipe {self.name}", "whiten.eps", whiten.get("eps", 1.0), above=0.0)
 
     def _check_argument(self, part: str, table: Mapping[str, Any], name: str) -> None:
         """Refuse an option that the recipe's optimiser, schedule or loss does not take."""
@@ -318,6 +330,12 @@ class NamedRecipe:
 
     def _refuse(self, message: str) -> None:
         raise ConfigurationError(f"recipe {self.name}: {message}")
+
+
+def _as_dataset(data: Any) -> Dataset:
+    if not isinstance(data, Dataset):
+        raise DataError(f"a recipe takes a Dataset of fastcnn.data, got {data!r:.200}")
+    return data
 
 
 def set_weights(model: Model, weight: init.Initializer, generator: np.random.Generator) -> None:

@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from fastcnn.errors import DataError
+from fastcnn.files import expanded
 
 FILE = Path(__file__).parent / "records.json"
 #: Raised whenever a reader of older files would misunderstand newer ones.
@@ -77,6 +78,7 @@ def records(path: Path = FILE) -> list[Record]:
     DataError
         If it is not a file of records.
     """
+    path = expanded(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:

@@ -8,7 +8,8 @@ import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Model
-from fastcnn.optim import Lookahead, lerp
+from fastcnn.optim import Lookahead
+from fastcnn.optim.base import lerp
 from fastcnn.training.options import TrainingOptions
 
 #: Steps between updates: one at every step would take longer than the steps of a small network.

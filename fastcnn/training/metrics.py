@@ -258,6 +258,11 @@ def as_metrics(value: Any) -> tuple[Metric, ...]:
             made.append(_of_name(each))
         elif isinstance(each, Metric):
             made.append(each)
+        elif isinstance(each, type) or not callable(each):
+            raise ConfigurationError(
+                "metrics must be names, functions of outputs and targets, or a list of these, got "
+                f"{each!r}"
+            )
         else:
             larger = bool(getattr(each, "larger_is_better", True))
             made.append(Metric(getattr(each, "__name__", str(each)), each, larger))

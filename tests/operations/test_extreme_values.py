@@ -18,6 +18,7 @@ from fastcnn.backends import im2col as im2col_backend
 from fastcnn.execution.passes import forward
 from fastcnn.layers import (
     BatchNorm2d,
+    Conv2d,
     Flatten,
     GroupNorm,
     InstanceNorm2d,
@@ -259,3 +260,19 @@ def test_a_large_mean_does_not_cancel() -> None:
     model = Sequential(BatchNorm2d(2, track_running_stats=False), input_shape=(2, 5, 5))
     for backend in BACKENDS:
         np.testing.assert_array_equal(model.logits(x, backend=backend), 0)
+
+
+@pytest.mark.parametrize("size", [(33, 31), (17, 19)])
+def test_the_square_of_a_sum_may_overflow(size: tuple[int, int]) -> None:
+    """Where the sum of squares does not: alone, and of the outputs of Winograd's tiles."""
+    x = random_array((20, 3, *size)) + 3
+    x[:, :, 0, 0] = 0
+    norm = BatchNorm2d(3, track_running_stats=False)
+    conv = Conv2d(3, 16, 3, padding=1, bias=False, seed=0)
+    after = BatchNorm2d(16, track_running_stats=False)
+    for layers in ([norm], [conv, after]):
+        model = Sequential(*layers, input_shape=(3, *size))
+        for scale in (1e8, 1e16):
+            expected = model.logits((scale * x).astype(np.float32), backend="im2col")
+            actual = model.logits((scale * x).astype(np.float32), backend="lanes")
+            np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4)

@@ -21,8 +21,8 @@ from fastcnn.optim import (
     as_schedule,
     clip_gradient_norm,
     learning_rates,
-    lerp,
 )
+from fastcnn.optim.base import lerp
 
 
 def run(optimizer: Any, gradients: list[np.ndarray], start: np.ndarray) -> np.ndarray:

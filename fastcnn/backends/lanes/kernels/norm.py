@@ -67,14 +67,23 @@ def sums(A, T, r, block, slot, count, part, parts):
             a, b = simd.add(a, simd.add(a0, a1)), simd.add(b, simd.add(b0, b1))
         total = simd.lane_sum(simd.first_lanes(valid, a))
         squares = simd.lane_sum(simd.first_lanes(valid, b))
-        if squares < INFINITE:
-            A[out + c] = near + total / size
-            A[out + r[L.CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
-        else:
+        mean = near + total / size
+        if not squares < INFINITE:
             mean = mean_by_shares(A, x, xs, positions, valid)
-            A[out + c] = mean
-            # NaN if one value is not finite.
-            A[out + r[L.CHANNELS] + c] = INFINITE + (mean - mean)
+        A[out + c] = mean
+        A[out + r[L.CHANNELS] + c] = squared_deviations(squares, total, size, mean)
+
+
+@linked
+def squared_deviations(squares, total, size, mean):
+    """The sum of squared deviations from a mean, from the two sums of those from a level near it.
+
+    Infinite where the sum overflowed, and NaN if one value is not finite. The square of TOTAL may
+    overflow where this sum does not.
+    """
+    if squares < INFINITE:
+        return max(squares - total * (total / size), np.float32(0))
+    return INFINITE + (mean - mean)
 
 
 @linked

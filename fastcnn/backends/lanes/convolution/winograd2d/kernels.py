@@ -31,6 +31,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -213,8 +214,9 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
     size = np.float32(valid * pixels)
     total = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + apart)))
     squares = simd.lane_sum(simd.first_lanes(valid, simd.load(A, m + 2 * apart)))
-    A[out + c] = A[m] + total / size
-    A[out + r[L.CHANNELS] + c] = max(squares - total * total / size, np.float32(0))
+    mean = A[m] + total / size
+    A[out + c] = mean
+    A[out + r[L.CHANNELS] + c] = squared_deviations(squares, total, size, mean)
 
 
 @linked

@@ -1,0 +1,122 @@
+"""The nodes of a model's graph, as its layers add them."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fastcnn.arguments import as_sample_shape
+from fastcnn.backends.graph import Graph, Node, Port, Shape
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import Layer
+
+
+class GraphBuilder:
+    """Collects the nodes of a model while its layers connect themselves.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        The shape of one sample.
+    keys : mapping of (int, str) to str, optional
+        The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
+        a layer that is used twice have the same keys.
+    """
+
+    def __init__(
+        self, input_shape: Shape, keys: Mapping[tuple[int, str], str] | None = None
+    ) -> None:
+        self.input_shape = as_sample_shape(input_shape)
+        self.nodes: list[Node] = []
+        self.layers: list[Layer] = []
+        #: Of a model that has several.
+        self.inputs: tuple[Port, ...] = ()
+        self.outputs: tuple[Port, ...] = ()
+        self._keys = keys
+        self._names: set[str] = set()
+
+    def shape(self, index: int) -> Shape:
+        """Shape of one sample at a node's output; -1 is the model's input.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is no node of that number.
+        """
+        whole = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
+        if not whole or not -1 <= index < len(self.nodes):
+            raise ConfigurationError(
+                f"index must be a node's, below {len(self.nodes)}, or -1, got {index!r}"
+            )
+        return self.input_shape if index < 0 else self.nodes[index].output_shape
+
+    def add(self, name: str, layer: Layer, inputs: tuple[int, ...]) -> int:
+        """Append one operation and return its index.
+
+        Raises
+        ------
+        ShapeError
+            If the layer cannot take that input; the message names the layer and both shapes.
+        ConfigurationError
+            If the layer has parameters but is not one of the model's layers, or an argument is not
+            what it must be.
+        """
+        if not isinstance(name, str):
+            raise ConfigurationError(f"name must be text, got {name!r}")
+        if not isinstance(layer, Layer):
+            raise ConfigurationError(f"layer must be a Layer, got {layer!r}")
+        if not isinstance(inputs, (tuple, list)):
+            raise ConfigurationError(f"inputs must be a tuple of nodes, got {inputs!r}")
+        inputs = tuple(inputs)
+        input_shapes = tuple(self.shape(index) for index in inputs)
+        try:
+            output_shape = layer.output_shape(*input_shapes)
+        except ShapeError as error:
+            raise ShapeError(f"layer {name!r}, {layer!r}: {error}") from None
+        except TypeError:
+            _check_number_of_inputs(layer, input_shapes)
+            raise
+        self.layers.append(layer)
+        self.nodes.append(
+            Node(
+                name=self._unique(name),
+                operation=layer.operation,
+                inputs=inputs,
+                arguments=layer.arguments_for(*input_shapes),
+                parameters=self._state_keys(name, layer, layer.parameters),
+                input_shapes=input_shapes,
+                output_shape=output_shape,
+                buffers=self._state_keys(name, layer, layer.buffers),
+            )
+        )
+        return len(self.nodes) - 1
+
+    def _state_keys(self, name: str, layer: Layer, names: Iterable[str]) -> dict[str, str]:
+        if self._keys is None:
+            return {key: f"{name}.{key}" for key in names}
+        try:
+            return {key: self._keys[id(layer), key] for key in names}
+        except KeyError:
+            raise ConfigurationError(
+                f"layer {name!r}, {layer!r}, is connected but is not one of the model's layers: "
+                "its parameters would not be trained or saved"
+            ) from None
+
+    def _unique(self, name: str) -> str:
+        """The name, or with a number if another node has it: a layer may be connected twice."""
+        found, number = name, 2
+        while found in self._names:
+            found, number = f"{name}#{number}", number + 1
+        self._names.add(found)
+        return found
+
+    def build(self) -> Graph:
+        """The finished graph."""
+        return Graph(self.input_shape, tuple(self.nodes), self.inputs, self.outputs)
+
+
+def _check_number_of_inputs(layer: Layer, input_shapes: tuple[Shape, ...]) -> None:
+    try:
+        inspect.signature(layer.output_shape).bind(*input_shapes)
+    except TypeError:
+        raise ConfigurationError(f"{layer!r} does not take {len(input_shapes)} inputs") from None
