@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends import get_backend
 from fastcnn.execution import loss_and_gradients, predict_logits
 from fastcnn.execution import parts as passes
 from fastcnn.execution.step import Step
@@ -100,3 +101,45 @@ def test_this_thread_is_one_of_the_workers() -> None:
         names = run_all(lambda _: threading.current_thread().name, [0, 1, 2, 3])
     assert names[0] == names[2] == threading.current_thread().name
     assert names[1] == names[3] != names[0]
+
+
+@pytest.mark.parametrize("backend", ["im2col", "reference"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "pool", [{}, {"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}]
+)
+def test_pooling_before_relu_changes_no_bit(pool: dict[str, Any], dtype: Any, backend: str) -> None:
+    """Also of ties, of windows without a positive value, of NaN, of infinities and of -0."""
+    model = fastcnn.Sequential(
+        fastcnn.Conv2d(1, 2, 1, bias=False, seed=0),
+        fastcnn.ReLU(),
+        fastcnn.MaxPool2d(3 if pool else 2, **pool),
+        fastcnn.Conv2d(2, 3, 1, seed=1),
+        input_shape=(1, 11, 37),
+    ).to(dtype)
+    generator = np.random.default_rng(0)
+    x = generator.integers(-6, 3, (4, 1, 11, 37)).astype(dtype)
+    x[1:][generator.random((3, 1, 11, 37)) < 0.02] = np.nan
+    x[2:][generator.random((2, 1, 11, 37)) < 0.05] = np.inf
+    x[3:] = np.where(generator.random((1, 1, 11, 37)) < 0.5, -0.0, -np.inf)
+    graph, operations, found = model.graph(), get_backend(backend), []
+    assert [node.operation for node in graph.pooled_first.nodes[1:3]] == ["max_pool2d", "relu"]
+    for network in (graph, graph.pooled_first):
+        slots = {key: np.zeros_like(value) for key, value in model.named_parameters().items()}
+        state = model.state_dict()
+        with np.errstate(invalid="ignore"):
+            outputs = passes.run_forward(network, state, x, operations)
+            grad = np.random.default_rng(1).standard_normal(outputs[-1].shape).astype(dtype)
+            grad_x = passes.run_backward(network, state, x, outputs, grad, operations, slots)
+        found.append([outputs[-1], grad_x, *slots.values()])
+    for first, second in zip(*found, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert not ((first == 0) & (np.signbit(first) != np.signbit(second))).any()
+
+
+def test_a_relu_that_others_read_stays_before_pooling() -> None:
+    x = fastcnn.Input((1, 4, 4))
+    y = fastcnn.ReLU()(x)
+    pooled = fastcnn.Flatten()(fastcnn.MaxPool2d(2)(y))
+    graph = fastcnn.Model(x, fastcnn.Concat()(fastcnn.Flatten()(y), pooled)).graph()
+    assert graph.pooled_first.nodes == graph.nodes

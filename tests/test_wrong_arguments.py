@@ -296,7 +296,7 @@ def whitened(**settings: Any) -> dict[str, Any]:
             lambda: learning_rates("step", 1.0, 0, 1, 1, 0),
             "steps_per_epoch must be an integer",
         ),
-        (lambda: Lookahead(every=2**62), "every must be a number of steps from 1 to 2,147,483,647"),
+        (lambda: Lookahead(every=2**62), "steps of at least 1 and at most 2,147,483,647"),
         (lambda: GraphBuilder(5), "input_shape must be a tuple of positive integers"),
         (lambda: builder().shape(0), "index must be a node's, below 0, or -1, got 0"),
         (lambda: builder().add("a", Flatten(), (0,)), "index must be a node's"),

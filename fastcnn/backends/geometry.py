@@ -156,6 +156,7 @@ def conv_transpose_output_size(
     return output
 
 
+@lru_cache(maxsize=1024)
 def conv_output(
     size: Any,
     kernel: tuple[int, ...],
@@ -306,6 +307,7 @@ def pool_divisors(
     return [min(first + kernel, size + padding) - first for first in starts]
 
 
+@lru_cache(maxsize=1024)
 def pool_output(
     size: Any,
     kernel_size: tuple[int, ...],

@@ -1,7 +1,8 @@
 """A network as plain data: what a backend receives instead of layer objects."""
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -118,6 +119,26 @@ class Graph:
     def batch_statistics(self, training: bool) -> tuple[Node, ...]:
         """The nodes whose output for a sample depends on all samples of its batch."""
         return tuple(node for node in self.nodes if node.takes_batch_statistics(training))
+
+    @cached_property
+    def pooled_first(self) -> "Graph":
+        """The same network, in which max pooling comes before a ReLU that feeds it alone.
+
+        The largest of rectified values is the largest value, rectified, and both orders give every
+        bit of output and gradients; but the ReLU then reads the smaller maps.
+        """
+        nodes, readers = list(self.nodes), self.consumers()
+        for index, node in enumerate(self.nodes[:-1]):
+            pool = self.nodes[index + 1]
+            if node.operation != "relu" or pool.operation != "max_pool2d":
+                continue
+            if pool.inputs == (index,) and readers[index] == [index + 1]:
+                shape = pool.output_shape
+                nodes[index] = replace(pool, inputs=node.inputs)
+                nodes[index + 1] = replace(
+                    node, inputs=(index,), input_shapes=(shape,), output_shape=shape
+                )
+        return replace(self, nodes=tuple(nodes))
 
     def consumers(self) -> dict[int, list[int]]:
         """For each node (and :data:`INPUT`), the nodes that read its output."""

@@ -13,6 +13,7 @@ from fastcnn.codegen.build import Source, addresses, is_disabled
 from fastcnn.codegen.entry import ArgumentEntry
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+_addressof, _from_buffer = ctypes.addressof, ctypes.c_char.from_buffer
 #: Stands in a kind for the type of elements, which the first such array decides.
 REAL = "real"
 
@@ -20,12 +21,6 @@ REAL = "real"
 def _element(kind: str) -> np.dtype | str:
     name = kind.partition("[")[0]
     return REAL if name == REAL else np.dtype(name)
-
-
-@functools.cache
-def _name(dtype: np.dtype) -> str:
-    # numpy makes it at each question, which takes longer than a small function.
-    return dtype.name
 
 
 class Compiled:
@@ -46,11 +41,12 @@ class Compiled:
     def __init__(self, function: Callable[..., None], kinds: tuple[str, ...]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
-        self.written = tuple(kind.startswith("out ") for kind in kinds)
+        written = tuple(kind.startswith("out ") for kind in kinds)
         self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
         #: Of an array the type of its elements; REAL is decided at each call.
-        self.elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
-        self._entries: dict[str, Any] = {}
+        elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
+        self._expected = self.kinds, elements, written
+        self._entries: dict[np.dtype | None, Any] = {}
         self._lock = forks.lock()
 
     def source(self, real: str) -> Source:
@@ -69,49 +65,46 @@ class Compiled:
         TypeError
             If an array that is written to is not C-contiguous, aligned, writable and of its type.
         """
-        real, arrays = self._arrays(arguments)
+        real: np.dtype | None = None
+        values: list[Any] = []
+        packed: list[int] = []
+        for kind, element, written, value in zip(*self._expected, arguments, strict=True):
+            if element is None:
+                packed.append(_bits(kind, value))
+                values.append(value)
+                continue
+            if element is REAL:
+                real = element = real or np.asarray(value).dtype
+            fits = isinstance(value, np.ndarray) and value.dtype == element and value.flags.carray
+            if not fits:
+                if written:
+                    raise TypeError(
+                        f"{self.function.__name__} writes to a C-contiguous array of {element}, "
+                        f"got {value.dtype} with strides {value.strides}"
+                    )
+                value = np.require(value, element, ["C", "A"])
+            values.append(value)
+            packed.append(address_of(value))
+            packed += value.shape
         if is_disabled():
-            self.function(*arrays)
+            self.function(*values)
             return
-        packed = array("q")
-        for kind, value in zip(self.kinds, arrays, strict=True):
-            if ":" in kind:
-                packed.append(address_of(value) if value.size else 0)
-                packed.extend(value.shape)
-            elif kind.startswith("float"):
-                packed.frombytes(np.float64(value).tobytes())
-            elif kind == "uint64":
-                packed.frombytes(np.uint64(value).tobytes())
-            else:
-                packed.append(int(value))
-        self._entry(real)(packed.buffer_info()[0])
+        memory = array("q", packed)
+        self._entry(real)(memory.buffer_info()[0])
 
-    def _entry(self, real: str) -> Any:
+    def _entry(self, real: np.dtype | None) -> Any:
         if real not in self._entries:
             with self._lock:
-                (address,) = addresses([self.source(real)])
+                (address,) = addresses([self.source("only" if real is None else real.name)])
                 self._entries[real] = _ENTRY(address)
         return self._entries[real]
 
-    def _arrays(self, arguments: tuple[Any, ...]) -> tuple[str, list[Any]]:
-        """The type of elements, and the arguments with arrays as the function reads them."""
-        real: np.dtype | None = None
-        values = []
-        for element, written, value in zip(self.elements, self.written, arguments, strict=True):
-            if element is None:
-                values.append(value)
-                continue
-            if isinstance(element, str):
-                real = real or np.asarray(value).dtype
-                element = real
-            fits = isinstance(value, np.ndarray) and value.dtype == element and value.flags.carray
-            if written and not fits:
-                raise TypeError(
-                    f"{self.function.__name__} writes to a C-contiguous array of {element}, "
-                    f"got {value.dtype} with strides {value.strides}"
-                )
-            values.append(value if fits else np.require(value, element, ["C", "A"]))
-        return "only" if real is None else _name(real), values
+
+def _bits(kind: str, value: Any) -> int:
+    """A number as 64 bits with a sign."""
+    if kind.startswith("float"):
+        return int(np.float64(value).view(np.int64))
+    return int(np.uint64(value).view(np.int64)) if kind == "uint64" else int(value)
 
 
 def compiled(*kinds: str) -> Callable[[Callable[..., None]], Compiled]:
@@ -129,6 +122,9 @@ def source_of(module: str, name: str, real: str) -> Source:
 
 def address_of(array: np.ndarray) -> int:
     """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
-    if array.size and array.flags.writeable:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
-    return int(array.ctypes.data)
+    if not array.size:
+        return 0
+    try:
+        return _addressof(_from_buffer(array))  # type: ignore[arg-type]
+    except TypeError:  # it is read-only
+        return int(array.ctypes.data)

@@ -104,7 +104,7 @@ class Assigned:
         state = aligned(len(self.names) * stride, vector.dtype)
         self.state = state.reshape(len(self.names), stride)
         self._epoch = (1, 0)
-        self._known: tuple[tuple[int, int, int], tuple[Part, ...], tuple[str, ...]] | None = None
+        self._known: tuple[tuple[int, int, Graph], tuple[Part, ...], tuple[str, ...]] | None = None
 
     @property
     def optimizers(self) -> list[Optimizer]:
@@ -154,7 +154,8 @@ class Assigned:
         return self._now()[1]
 
     def _now(self) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-        key = (*self._epoch, self.model.version)
+        # A changed model makes another graph, which is faster to ask for than its version.
+        key = (*self._epoch, self.model.graph())
         if self._known is None or self._known[0] != key:
             parts = self.assignment.parts(parameter_places(self.model), *self._epoch)
             self._known = key, parts, frozen_parameters(self.model, parts)

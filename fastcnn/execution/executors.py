@@ -8,11 +8,19 @@ from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.constraints import constrain
-from fastcnn.execution.executor import Executor, ModelExecutor, Training, count_correct, totals
+from fastcnn.execution.executor import (
+    Executor,
+    ModelExecutor,
+    StepResults,
+    Training,
+    count_correct,
+    totals,
+)
 from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
 from fastcnn.execution.step import Batch
+from fastcnn.execution.workers import one_blas_thread
 from fastcnn.losses import Loss
 from fastcnn.optim import Assignment, Optimizer, clip_gradient_norm
 
@@ -66,6 +74,13 @@ class OperationExecutor(ModelExecutor):
         self.backend = backend
         self._shape: tuple[int, ...] = ()
         self._memory = Memory()
+
+    def train_steps(
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
+    ) -> StepResults:
+        """Take one step for each learning rate; numpy's threads are limited once for all."""
+        with one_blas_thread():
+            return super().train_steps(samples, order, learning_rates)
 
     def gradient(
         self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None

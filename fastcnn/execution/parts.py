@@ -273,7 +273,8 @@ def _inputs(node: Node, x: np.ndarray, outputs: list[np.ndarray]) -> list[np.nda
 
 
 def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.ndarray | None]:
-    return [state[node.parameters[key]] if key in node.parameters else None for key in names]
+    keys = node.parameters
+    return [state[keys[name]] if name in keys else None for name in names]
 
 
 def call_arguments(

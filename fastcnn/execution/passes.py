@@ -78,6 +78,7 @@ def _outputs(
 ) -> np.ndarray:
     """Output of the last layer, operation by operation."""
     parts = divided(graph, as_input(model, x), backend, step)
+    graph = graph.pooled_first if backend == "im2col" else graph
     with one_blas_thread():
         forward_parts(graph, model.state_dict(), parts, get_backend(backend))
     return np.concatenate([part.outputs[-1] for part in parts])
@@ -149,6 +150,7 @@ def operation_gradients(
     """
     state, operations = model.state_dict(), get_backend(backend)
     parts = divided(graph, as_input(model, batch.x), backend, step)
+    graph = graph.pooled_first if backend == "im2col" else graph
     with one_blas_thread():
         forward_parts(graph, state, parts, operations)
         logits = np.concatenate([part.outputs[-1] for part in parts])
@@ -165,12 +167,13 @@ def begin_backward(
     model: "Model", graph: Graph, parts: list[Part], grad: np.ndarray, frozen: Sequence[str]
 ) -> None:
     """Give parts of a batch the gradient of its outputs, and room for that of the parameters."""
-    trained = model.named_parameters().keys() - set(frozen)
+    parameters = model.named_parameters()
+    trained = parameters.keys() - set(frozen)
     wanted = graph.leads_to_parameters(trained)
     for part in parts:
         part.pending = {len(graph.nodes) - 1: grad[part.place]}
         part.gradient = zeros_like(model.parameter_vector)
-        views = views_of(part.gradient, model.named_parameters())
+        views = views_of(part.gradient, parameters)
         part.slots = {key: view for key, view in views.items() if key in trained}
         part.wanted = wanted
 

@@ -5,38 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers
 from fastcnn.backends.geometry import check_output_padding
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sampling import padded_sources
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop.onnx_file import FileNode, check_size
-from fastcnn.layers import (
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    ChannelShuffle,
-    CircularPad1d,
-    CircularPad2d,
-    Conv1d,
-    Conv2d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalMaxPool1d,
-    GlobalMaxPool2d,
-    Layer,
-    MaxPool1d,
-    MaxPool2d,
-    PixelShuffle,
-    PixelUnshuffle,
-    Upsample,
-    ZeroPad1d,
-    ZeroPad2d,
-)
+from fastcnn.layers import Layer
 from fastcnn.layers.init import Initializer
 
 #: Padding before and after, of each axis.
@@ -129,7 +104,7 @@ def _conv(node: FileNode, shape: Shape) -> Layer:
     is_same = pads == tuple((n // 2, n - n // 2) for n in reach)
     if not even and set(stride) == {1} and is_same:
         padding = "same"
-    kind: Any = Conv2d if len(shape) == 3 else Conv1d
+    kind: Any = layers.Conv2d if len(shape) == 3 else layers.Conv1d
     made: Layer = kind(
         channels,
         weight.shape[0],
@@ -183,7 +158,7 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
         for size, step, gap, extent in zip(shape[1:], stride, dilation, kernel, strict=True)
     ]
     check_size((outputs, *whole))
-    kind: Any = ConvTranspose2d if axes == 2 else ConvTranspose1d
+    kind: Any = layers.ConvTranspose2d if axes == 2 else layers.ConvTranspose1d
     made: Layer = kind(
         channels,
         outputs,
@@ -228,7 +203,7 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
             ]
             counted = more.get("count_include_pad", False)
             if counted and not node.given.get("ceil_mode", 0):
-                zeros: Any = ZeroPad2d if axes == 2 else ZeroPad1d
+                zeros: Any = layers.ZeroPad2d if axes == 2 else layers.ZeroPad1d
                 sides = [n for pair in reversed(pads) for n in pair]
                 return [zeros(tuple(sides)), kind(kernel, stride=stride)]
             made: Layer = kind(kernel, stride=stride, padding=padding, ceil_mode=True, **more)
@@ -254,14 +229,14 @@ def _output_or_none(layer: Layer, shape: Shape) -> Shape | None:
 
 
 POOLINGS: dict[tuple[str, int], type[Layer]] = {
-    ("Max", 1): MaxPool1d,
-    ("Max", 2): MaxPool2d,
-    ("Average", 1): AvgPool1d,
-    ("Average", 2): AvgPool2d,
-    ("GlobalMax", 1): GlobalMaxPool1d,
-    ("GlobalMax", 2): GlobalMaxPool2d,
-    ("GlobalAverage", 1): GlobalAvgPool1d,
-    ("GlobalAverage", 2): GlobalAvgPool2d,
+    ("Max", 1): layers.MaxPool1d,
+    ("Max", 2): layers.MaxPool2d,
+    ("Average", 1): layers.AvgPool1d,
+    ("Average", 2): layers.AvgPool2d,
+    ("GlobalMax", 1): layers.GlobalMaxPool1d,
+    ("GlobalMax", 2): layers.GlobalMaxPool2d,
+    ("GlobalAverage", 1): layers.GlobalAvgPool1d,
+    ("GlobalAverage", 2): layers.GlobalAvgPool2d,
 }
 
 
@@ -298,7 +273,7 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError("a Gather whose indices neither stretch nor repeat the map")
     axes = len(shape) - 1
     sides = [(before, after) if each == axis - 2 else (0, 0) for each in range(axes)]
-    kind = CircularPad1d if axes == 1 else CircularPad2d
+    kind = layers.CircularPad1d if axes == 1 else layers.CircularPad2d
     return kind(tuple(n for pair in reversed(sides) for n in pair))
 
 
@@ -306,8 +281,8 @@ def upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> La
     """A layer: by a factor where it is whole, else to a size."""
     if all(new % old == 0 for old, new in zip(shape[1:], output, strict=True)):
         factors = tuple(new // old for old, new in zip(shape[1:], output, strict=True))
-        return Upsample(scale_factor=factors, mode=mode, align_corners=corners)
-    return Upsample(size=output, mode=mode, align_corners=corners)
+        return layers.Upsample(scale_factor=factors, mode=mode, align_corners=corners)
+    return layers.Upsample(size=output, mode=mode, align_corners=corners)
 
 
 def _depth_to_space(node: FileNode, shape: Shape) -> Layer | list[Layer]:
@@ -315,19 +290,27 @@ def _depth_to_space(node: FileNode, shape: Shape) -> Layer | list[Layer]:
     mode = node.text("mode", "DCR")
     if mode not in ("DCR", "CRD"):
         raise ConfigurationError(f"a DepthToSpace with mode={mode!r}")
-    shuffle = PixelShuffle(factor)
+    shuffle = layers.PixelShuffle(factor)
     # DCR, TensorFlow's, has the channels in another order.
-    return shuffle if mode == "CRD" else [ChannelShuffle(factor**2), shuffle]
+    return shuffle if mode == "CRD" else [layers.ChannelShuffle(factor**2), shuffle]
 
 
 def _space_to_depth(node: FileNode, shape: Shape) -> list[Layer]:
-    return [PixelUnshuffle(node.integer("blocksize", 0)), ChannelShuffle(maps(shape)[0])]
+    return [
+        layers.PixelUnshuffle(node.integer("blocksize", 0)),
+        layers.ChannelShuffle(maps(shape)[0]),
+    ]
 
 
 #: What a note may say that a pooling is.
 ADAPTIVE: dict[Any, Any] = {
     kind.__name__: kind
-    for kind in (AdaptiveAvgPool1d, AdaptiveAvgPool2d, AdaptiveMaxPool1d, AdaptiveMaxPool2d)
+    for kind in (
+        layers.AdaptiveAvgPool1d,
+        layers.AdaptiveAvgPool2d,
+        layers.AdaptiveMaxPool1d,
+        layers.AdaptiveMaxPool2d,
+    )
 }
 
 

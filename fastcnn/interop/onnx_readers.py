@@ -105,12 +105,7 @@ READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     **onnx_norms.READERS,
 }
 #: Nodes whose inputs after the first one are a layer's parameters.
-WEIGHTED = (
-    "Conv",
-    "ConvTranspose",
-    "BatchNormalization",
-    *onnx_norms.WEIGHTED,
-)
+WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", *onnx_norms.WEIGHTED)
 
 
 def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:

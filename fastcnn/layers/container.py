@@ -241,11 +241,14 @@ class Model(Prediction, Connections, Layer):
         A layer that is used at several places has its arrays under each of its names.
         """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
-        return {
-            f"{name}.{key}": value
-            for name, layer in self.named_leaves()
-            for key, value in (*layer.parameters.items(), *layer.buffers.items())
-        }
+        known = self._current()
+        if known.state is None:
+            known.state = {
+                f"{name}.{key}": value
+                for name, layer in self.named_leaves()
+                for key, value in (*layer.parameters.items(), *layer.buffers.items())
+            }
+        return dict(known.state)
 
     def copy_state(self) -> dict[str, np.ndarray]:
         """A copy of :meth:`state_dict`, which later training does not change."""

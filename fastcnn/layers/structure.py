@@ -62,6 +62,8 @@ class Structure:
     slots : list of Slot
     in_vector : bool
         Whether all parameters are views of :attr:`vector`.
+    state : dict or None
+        All parameters and buffers by every state key, once they were asked for.
     graphs : dict
         The graphs of the last input shapes.
     """
@@ -74,6 +76,7 @@ class Structure:
     slots: list[Slot] = field(default_factory=list)
     vector: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
     in_vector: bool = False
+    state: dict[str, np.ndarray] | None = None
     graphs: dict[Shape, Graph] = field(default_factory=dict)
 
     def keep_graph(self, shape: Shape, graph: Graph) -> Graph:
@@ -110,7 +113,7 @@ class Structure:
             If arrays overlap without being one.
         """
         self.keys, self.aliases, self.buffer_aliases, self.slots = {}, {}, {}, []
-        self.in_vector = False
+        self.in_vector, self.state = False, None
         self.graphs = {}
         known: dict[tuple[object, ...], str] = {}
         by_key: dict[str, Slot] = {}
@@ -169,7 +172,7 @@ class Structure:
             slot.array = part
             for layer, key in slot.users:
                 layer.parameters.move(key, part)
-        self.vector, self.in_vector = vector, True
+        self.vector, self.in_vector, self.state = vector, True, None
         # Other models that have one of these layers notice; this one knows.
         self.version = model.version
 

@@ -39,9 +39,11 @@ class Lookahead:
 
     def __post_init__(self) -> None:
         make_plain(self)
-        if type(self.every) is not int or not 1 <= self.every < 2**31:
+        is_count = type(self.every) is int and self.every >= 1
+        if not is_count or self.every >= 2**31:
+            most = " and at most 2,147,483,647" if is_count else ""
             raise ConfigurationError(
-                "lookahead: every must be a number of steps from 1 to 2,147,483,647, got "
+                f"lookahead: every must be a number of steps of at least 1{most}, got "
                 f"{self.every!r}"
             )
         shares = {"alpha": self.alpha, "final_alpha": self.final_alpha}

@@ -44,6 +44,7 @@ from fastcnn.training.samples import (
 )
 from fastcnn.training.saver import Saver, check_same
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
+from fastcnn.training.unreached import check_lookahead, unreached
 from fastcnn.training.validation import Division, divide
 from fastcnn.weights import not_finite
 
@@ -274,7 +275,10 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
                 config["data"] |= described_division(division, feed.samples)
+            check_lookahead(o, o.total_steps(feed.steps))
             if world.is_root:
+                for sentence in unreached(o, listeners, feed.samples, feed.steps):
+                    log.warning("%s", sentence)
                 say_unused(preprocessing, training_data)
                 say_logits(model, loss)
             model.preprocessing = preprocessing

@@ -156,7 +156,7 @@ def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
     with started("train", "--data", archive, "--epochs", 100000, "--out", folder) as going:
         assert going.stdout is not None
         for line in going.stdout:
-            if line.startswith("epoch 1/"):
+            if line.startswith("epoch      1/"):
                 break
         going.send_signal(signal.SIGINT)
         _, errors = going.communicate(timeout=60)

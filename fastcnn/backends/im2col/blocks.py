@@ -8,6 +8,7 @@ columns.py.
 
 import math
 import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -93,14 +94,23 @@ def scattered(
     return image
 
 
-def _room(
+def _room(*geometry: Any, is_apart: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Memory for images with zeros around them and for columns; and the kernels' numbers."""
+    padded, columns, numbers = _sizes(*geometry, is_apart)
+    if not columns:
+        return _NONE, _NONE, numbers
+    return _buffer("padded", padded), _buffer("columns", columns), numbers
+
+
+@lru_cache(maxsize=1024)
+def _sizes(
     shape: tuple[int, ...],
     window: Window,
     output: tuple[int, ...],
     M: int,
-    is_apart: bool = False,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory for images with zeros around them and for columns; and the kernels' numbers.
+    is_apart: bool,
+) -> tuple[int, int, np.ndarray]:
+    """Floats of images with zeros around them and of columns; and the kernels' numbers.
 
     With ``is_apart`` rows of pixels are whole vectors. If one reached into the next row, reading
     that would wait until it is written.
@@ -113,14 +123,12 @@ def _room(
     K, floats = C * window.kernel[0] * window.kernel[1], C * padded_size[0] * padded_size[1]
     group = N if window.is_point else _samples(N, floats * 4, output[0] * output[1])
     rows = _rows(K, group * output[0], output[1])
-    if window.is_point:
-        padded, columns, width = _NONE, _NONE, N * output[0] * output[1]
-    else:
+    padded, columns, width = 0, 0, N * output[0] * output[1]
+    if not window.is_point:
         # An odd number of cache lines: else all rows of columns would share a few sets.
         width = -(-rows * output[1] // LANES) * LANES + LANES
         width += LANES if width // LANES % 2 == 0 else 0
-        padded = _buffer("padded", group * floats + 4 * LANES)
-        columns = _buffer("columns", LANES + K * width)
+        padded, columns = group * floats + 4 * LANES, LANES + K * width
     numbers = (*shape, top, left, *padded_size, *output, *window.kernel)
     numbers += (*window.stride, *window.dilation, group, rows, width, M)
     return padded, columns, np.array(numbers)

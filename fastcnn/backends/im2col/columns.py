@@ -4,6 +4,7 @@ N samples, C channels, (H, W) image, (KH, KW) kernel, (OH, OW) output map. A blo
 the windows of some consecutive rows of output maps, counted through all N * OH of them.
 """
 
+from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
@@ -108,21 +109,22 @@ class Window(NamedTuple):
         """Whether columns are the pixels themselves."""
         return self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
 
-    @property
-    def turned(self) -> "Window | None":
-        """The windows of the input's pixels on the output, for a stride of 1; None for others."""
-        reach = [(size - 1) * step for size, step in zip(self.kernel, self.dilation, strict=True)]
-        (top, bottom), (left, right) = self.padding
-        rows, columns = (reach[0] - top, reach[0] - bottom), (reach[1] - left, reach[1] - right)
-        if self.stride != (1, 1) or min(*rows, *columns) < 0:
-            return None
-        return Window(self.kernel, self.stride, (rows, columns), self.dilation)
-
     def geometry(self, shape: tuple[int, ...], output: tuple[int, ...], rows: Pair) -> np.ndarray:
         before = (self.padding[0][0], self.padding[1][0])
         numbers = (shape, output, self.kernel, self.stride, before, self.dilation)
         first, end = rows
         return np.array([*chain.from_iterable(numbers), first, end - first])
+
+
+@lru_cache(maxsize=1024)
+def turned(window: Window) -> Window | None:
+    """The windows of the input's pixels on the output, for a stride of 1; None for others."""
+    sides = zip(window.kernel, window.padding, window.dilation, strict=True)
+    around = [[(size - 1) * step - pad for pad in pads] for size, pads, step in sides]
+    (top, bottom), (left, right) = around
+    if window.stride != (1, 1) or min(top, bottom, left, right) < 0:
+        return None
+    return Window(window.kernel, window.stride, ((top, bottom), (left, right)), window.dilation)
 
 
 def im2col(

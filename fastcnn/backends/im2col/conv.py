@@ -18,7 +18,7 @@ import numpy as np
 
 from fastcnn.backends.geometry import ALL, Mask, Padding, Pair, conv_output
 from fastcnn.backends.im2col.blocks import pass_over, scattered
-from fastcnn.backends.im2col.columns import Window, col2im, im2col
+from fastcnn.backends.im2col.columns import Window, col2im, im2col, turned
 from fastcnn.backends.im2col.kernels import row_sums
 from fastcnn.backends.im2col.products import LANES, are_compiled
 from fastcnn.backends.one_row import on_sequences
@@ -45,7 +45,7 @@ def conv2d(
     output = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
     window = Window(weight.shape[2:], stride, padding, dilation)
     x = _channels_first(x)
-    if groups == 1 and are_compiled(x[None], weight[None]):
+    if groups == 1 and are_compiled(x, weight):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
         return _samples_first(pass_over(x, window, output, matrix=matrix, bias=bias)[0])
     y = np.empty((len(weight), x.shape[1], *output), x.dtype)
@@ -75,12 +75,12 @@ def conv2d_backward(
     window = Window(weight.shape[2:], stride, padding, dilation)
     grad_output = _samples_first(_channels_first(grad_output))
     grad_bias = bias_gradient(grad_output) if wants_bias else None
-    turned = window.turned if groups == 1 and are_compiled(x[None], grad_output[None]) else None
+    over_dy = turned(window) if groups == 1 and are_compiled(x, grad_output) else None
     # Without zeros around the input the output may be much smaller, and so are products with dy.
     few = math.prod(x.shape[2:]) <= MOST_PIXELS * math.prod(grad_output.shape[2:])
-    if wants_x and turned and few:
+    if wants_x and over_dy and few:
         dy, pixels = _channels_first(grad_output), _channels_first(x) if wants_weight else None
-        return *_from_columns_of_dy(dy, pixels, weight, turned, x.shape[2:]), grad_bias
+        return *_from_columns_of_dy(dy, pixels, weight, over_dy, x.shape[2:]), grad_bias
     return (
         input_gradient(grad_output, weight, x.shape, *arguments) if wants_x else None,
         weight_gradient(grad_output, x, weight, *arguments) if wants_weight else None,
@@ -98,8 +98,8 @@ def _from_columns_of_dy(
     columns are dW in turned order.
     """
     O, C, *kernel = weight.shape
-    turned = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
-    grad_x, gradient = pass_over(dy, window, size, matrix=turned, other=x)
+    matrix = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
+    grad_x, gradient = pass_over(dy, window, size, matrix=matrix, other=x)
     if x is None:
         return _samples_first(grad_x), None
     return _samples_first(grad_x), gradient.reshape(C, O, *kernel).swapaxes(0, 1)[:, :, ::-1, ::-1]
@@ -117,11 +117,11 @@ def input_gradient(
     """``dx = col2im(W^T dy)`` for an input of ``shape``: the transposed convolution of dy."""
     dy = _channels_first(grad_output)
     window = Window(weight.shape[2:], stride, padding, dilation)
-    if groups == 1 and are_compiled(dy[None], weight[None]):
+    if groups == 1 and are_compiled(dy, weight):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
         if window.is_point:
-            turned = np.ascontiguousarray(matrix.T)
-            return _samples_first(pass_over(dy, window, dy.shape[2:], matrix=turned)[0])
+            matrix = np.ascontiguousarray(matrix.T)
+            return _samples_first(pass_over(dy, window, dy.shape[2:], matrix=matrix)[0])
         image = scattered(dy, matrix, window, (shape[1], shape[0], *shape[2:]))
         return _samples_first(image)
     matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
@@ -151,7 +151,7 @@ def weight_gradient(
     """``dW = dy columns^T``, in the shape of ``weight``."""
     dy = _channels_first(grad_output)
     window = Window(weight.shape[2:], stride, padding, dilation)
-    if groups == 1 and are_compiled(x[None], dy[None]):
+    if groups == 1 and are_compiled(x, dy):
         _, gradient = pass_over(_channels_first(x), window, dy.shape[2:], other=dy)
         return gradient.reshape(weight.shape)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
@@ -164,7 +164,7 @@ def weight_gradient(
 
 def bias_gradient(grad_output: np.ndarray) -> np.ndarray:
     """``db``, the sum of dy over all positions."""
-    if not are_compiled(grad_output[None]):
+    if not are_compiled(grad_output):
         return np.asarray(grad_output.sum(axis=(0, 2, 3)))
     sums = np.empty(grad_output.shape[1], np.float32)
     row_sums(_channels_first(grad_output).reshape(-1), sums)

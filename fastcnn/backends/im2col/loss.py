@@ -44,7 +44,8 @@ class _Terms:
                 self.classes = np.where(share > 0.0, self.classes, 0)
         if sample_weight is not None:
             share *= sample_weight.reshape(count, -1)
-        counted = share if self.classes is None else share * self.weight[self.classes]
+        each_counts = weight is None or self.classes is None
+        counted = share if each_counts else share * self.weight[self.classes]
         self.share = over_sum(share, counted, reduction)
 
     def pick(self, values: np.ndarray) -> np.ndarray:

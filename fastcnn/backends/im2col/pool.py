@@ -1,6 +1,7 @@
 """Max and average pooling, one pass over the windows."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -209,9 +210,9 @@ def max_pool2d(
     maps, turned = _in_memory_order(x)
     y = empty((*maps.shape[:2], *output), x.dtype)
     if are_pairs(maps, window, output):
-        max_pairs(maps.reshape(-1), y.reshape(-1), _numbers(maps, output))
+        max_pairs(maps.reshape(-1), y.reshape(-1), _numbers(maps.shape, output))
     else:
-        places, numbers = np.empty(output[1], np.int64), _numbers(maps, output, *window)
+        places, numbers = np.empty(output[1], np.int64), _numbers(maps.shape, output, *window)
         _max_rows(maps.reshape(-1), y.reshape(-1), places, numbers)
     return y.swapaxes(0, 1) if turned else y
 
@@ -232,20 +233,20 @@ def max_pool2d_backward(
     window, output = (kernel_size, stride, padding, dilation), dy.shape[2:]
     if are_pairs(maps, window, output):
         grad_x = empty_like(maps)
-        numbers = _numbers(maps, output)
+        numbers = _numbers(maps.shape, output)
         max_pairs_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), numbers)
     else:
         grad_x = zeros_like(maps)
-        numbers = _numbers(maps, output, *window)
+        numbers = _numbers(maps.shape, output, *window)
         scratch = np.empty(output[1], x.dtype), np.empty(output[1], np.int64)
         _max_rows_backward(dy.reshape(-1), maps.reshape(-1), grad_x.reshape(-1), *scratch, numbers)
     return grad_x.swapaxes(0, 1) if turned else grad_x
 
 
-def _numbers(maps: np.ndarray, *pairs: tuple[int, ...]) -> np.ndarray:
+@lru_cache(maxsize=1024)
+def _numbers(maps: tuple[int, ...], *pairs: tuple[int, ...]) -> np.ndarray:
     """How many maps there are, their size, and the pairs of a pooling."""
-    count = maps.shape[0] * maps.shape[1]
-    return np.array([count, *maps.shape[2:], *(number for pair in pairs for number in pair)])
+    return np.array([maps[0] * maps[1], *maps[2:], *(n for pair in pairs for n in pair)])
 
 
 @on_sequences

@@ -30,19 +30,19 @@ def _product_tile(
     at: Emitter,
     rows: int,
     vectors: int,
-    A: Any,
-    a0: Any,
-    arow: Any,
-    acolumn: Any,
-    B: Any,
-    b0: Any,
-    brow: Any,
-    K: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
-    bias: Any,
-    first: Any,
+    A,
+    a0,
+    arow,
+    acolumn,
+    B,
+    b0,
+    brow,
+    K,
+    Y,
+    y0,
+    yrow,
+    bias,
+    first,
 ) -> None:
     """Some rows and vectors of ``Y = A B + bias``, of which the first row has the number."""
 
@@ -71,19 +71,7 @@ def _product_tile(
 
 @tile(2)
 def _outer_tile(
-    at: Emitter,
-    rows: int,
-    columns: int,
-    A: Any,
-    a0: Any,
-    arow: Any,
-    B: Any,
-    b0: Any,
-    brow: Any,
-    vectors: Any,
-    Y: Any,
-    y0: Any,
-    yrow: Any,
+    at: Emitter, rows: int, columns: int, A, a0, arow, B, b0, brow, vectors, Y, y0, yrow
 ) -> None:
     """Add some rows and columns of ``A B^T`` to ``Y``; at most 16 elements."""
 
@@ -211,9 +199,7 @@ def _has_wide_registers() -> bool:
 
 
 def are_compiled(*arrays: np.ndarray) -> bool:
-    """Whether products of arrays with one group as first axis are compiled here."""
-    return (
-        all(array.dtype == np.float32 and len(array) == 1 for array in arrays)
-        and _has_wide_registers()
-        and not is_disabled()
-    )
+    """Whether products of such arrays are compiled here."""
+    if is_disabled() or not _has_wide_registers():
+        return False
+    return all(array.dtype == np.float32 for array in arrays)

@@ -108,11 +108,7 @@ def _kernel(
     variant = "".join(f"_{value}" for value in arguments.values() if isinstance(value, str))
     symbol, origin = f"{record.name}{variant}_{what}", None
     if is_own(formula.value):
-        origin = (
-            TABLE,
-            "formula_source",
-            [record.name, dict(arguments), what],
-        )
+        origin = (TABLE, "formula_source", [record.name, dict(arguments), what])
     else:  # which another function of the same name may replace
         symbol += f"_{_digest(function)}"
     return Kernel(

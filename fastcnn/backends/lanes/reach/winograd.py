@@ -92,12 +92,8 @@ def _moments(r: Reach, strips: int) -> Touches:
 
 
 def winograd2d(r: Reach) -> Touches:
-    inputs, outputs, strip, tiles = (
-        r.count(L.IN),
-        r.count(L.CHANNELS),
-        r.among(L.TAPS, STRIPS),
-        r.count(L.POSITIONS),
-    )
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
     transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
@@ -131,12 +127,8 @@ def _pixels(r: Reach) -> Touches:
 
 
 def winograd2d_adjoint(r: Reach) -> Touches:
-    inputs, outputs, strip, across = (
-        r.count(L.IN),
-        r.count(L.CHANNELS),
-        r.among(L.TAPS, STRIPS),
-        r.count(L.ACROSS, 1),
-    )
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
     yield arena("X", _gradient_tiles(r))
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), size)
@@ -145,12 +137,8 @@ def winograd2d_adjoint(r: Reach) -> Touches:
 
 
 def winograd2d_strided_adjoint(r: Reach) -> Touches:
-    inputs, outputs, strip, tiles = (
-        r.count(L.IN),
-        r.count(L.CHANNELS),
-        r.among(L.TAPS, STRIPS),
-        r.count(L.POSITIONS),
-    )
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
     r.among(L.MODE, (L.PLAIN, L.MASKED))
     for padding in (L.TOP, L.LEFT):
         r.count(padding)
@@ -222,12 +210,8 @@ def winograd2d_gradient(stride: int) -> Callable[[Reach], Touches]:
 
 
 def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
-    inputs, outputs, strip, together = (
-        r.count(L.IN),
-        r.count(L.CHANNELS),
-        r.count(L.TAPS, 1),
-        r.count(L.GROUPS, 1),
-    )
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, together = r.count(L.TAPS, 1), r.count(L.GROUPS, 1)
     of_inputs = r.count(L.X_GROUP, 1)
     if of_inputs % LANES or together % LANES:
         raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")

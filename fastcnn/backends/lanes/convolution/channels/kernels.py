@@ -267,17 +267,8 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
         while c < r[L.OUT]:
             rows = blocks_of_tile(r[L.OUT] - c)
             weights = P, r[L.W] + c * r[L.TAPS] * LANES, P, r[L.BIAS] + c
-            rest = (
-                T[r[L.TAP_TABLE] :],
-                r[L.EXTRA],
-                r[L.TAPS],
-                r[L.IN],
-                *weights,
-                A,
-                y0 + c,
-                ypix,
-                r[L.RELU],
-            )
+            taps = T[r[L.TAP_TABLE] :], r[L.EXTRA], r[L.TAPS], r[L.IN]
+            rest = *taps, *weights, A, y0 + c, ypix, r[L.RELU]
             more = A, m0 + c if m0 >= 0 else MISSING, mpix
             if rows == 4:
                 for p in range(p0, end, 4):

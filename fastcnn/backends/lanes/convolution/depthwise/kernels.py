@@ -81,12 +81,8 @@ def depthwise(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables tell which."""
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    outputs, table, phases, masked = (
-        r[L.CHANNELS],
-        r[L.PHASE_TABLE],
-        r[L.PHASES],
-        r[L.MODE] == L.MASKED,
-    )
+    outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
+    table, phases = r[L.PHASE_TABLE], r[L.PHASES]
     tiles = max(ONE, tiles_of(T, table, phases) * outputs)
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
@@ -114,12 +110,8 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
     sums, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    taps, outputs, positions, masked = (
-        r[L.TAPS],
-        r[L.CHANNELS],
-        r[L.POSITIONS],
-        r[L.MODE] == L.MASKED,
-    )
+    taps, outputs, positions = r[L.TAPS], r[L.CHANNELS], r[L.POSITIONS]
+    masked = r[L.MODE] == L.MASKED
     tap_table, xpix, dpix = T[r[L.TAP_TABLE] :], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     chunks = outputs * ((positions + CHUNK - 1) // CHUNK)
     lines_x = (r[L.X_GROUP] // LANES + chunks - 1) // chunks

@@ -19,6 +19,8 @@ LANES = simd.LANES
 PIXEL_TILE_8X3 = pixel_tile.sized(8, 3)
 PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
 PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
+OUTER_TILE_8X2 = outer_tile.sized(8, 2)
+OUTER_TILE_8X1 = outer_tile.sized(8, 1)
 #: Entries of STRIP_TABLE for pixels that have the same taps: the first of their positions, which
 #: come block after block, how many are in a block, the first of their taps, and these.
 ENTRIES = 4
@@ -60,22 +62,11 @@ def direct_batch(A, T, P, r, blocks, part, parts):
             for kind in range(r[L.POSITIONS]):
                 place, pixels = kinds[ENTRIES * kind], kinds[ENTRIES * kind + 1]
                 tap, taps = kinds[ENTRIES * kind + 2], kinds[ENTRIES * kind + 3]
-                rest = (
-                    T[r[L.TAP_TABLE] + tap :],
-                    T[r[L.M_TABLE] + tap :],
-                    taps,
-                    P,
-                    r[L.W] + c * r[L.OUT],
-                    r[L.OUT],
-                    P,
-                    r[L.BIAS] + c if r[L.BIAS] >= 0 else -1,
-                    A,
-                    y + c * r[L.Y_CHANNEL],
-                    T[r[L.Y_TABLE] + place :],
-                    r[L.Y_CHANNEL],
-                    r[L.RELU],
-                    r[L.MODE],
-                )
+                of_taps = T[r[L.TAP_TABLE] + tap :], T[r[L.M_TABLE] + tap :], taps
+                weights = P, r[L.W] + c * r[L.OUT], r[L.OUT]
+                bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+                to = A, y + c * r[L.Y_CHANNEL], T[r[L.Y_TABLE] + place :], r[L.Y_CHANNEL]
+                rest = *of_taps, *weights, P, bias, *to, r[L.RELU], r[L.MODE]
                 positions_of_kind(A, rows, x, T[r[L.X_TABLE] + place :], count * pixels, rest)
             c += rows
 
@@ -129,41 +120,15 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    outer_tile(
-                        8,
-                        2,
-                        A,
-                        d,
-                        outputs * LANES,
-                        blocks * LANES,
-                        A,
-                        x,
-                        inputs,
-                        A,
-                        target + c,
-                        inputs,
-                        pair > ends[k],
-                    )
+                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
+                    OUTER_TILE_8X2(A, d, outputs * LANES, blocks * LANES, *rest)
             if inputs % (2 * LANES):
                 c = inputs - LANES
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    outer_tile(
-                        8,
-                        1,
-                        A,
-                        d,
-                        outputs * LANES,
-                        blocks * LANES,
-                        A,
-                        x,
-                        inputs,
-                        A,
-                        target + c,
-                        inputs,
-                        pair > ends[k],
-                    )
+                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
+                    OUTER_TILE_8X1(A, d, outputs * LANES, blocks * LANES, *rest)
         for i in range(ROWS):
             target = r[L.W] + (o + i) * inputs * taps
             for c in range(inputs):

@@ -45,7 +45,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     if pooled:
         padded = planner.buffer((x.channels, x.height, x.width), g.input_halo())
         copy(planner, name.split(":")[0], x, padded)
-        direct_rows.product(Task(planner, name, g, weight), padded, y, pooled, columns)
+        direct_rows.product(task, padded, y, pooled, columns)
         return
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": g.taps, "channels": g.out_channels}

@@ -91,39 +91,15 @@ def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spa
         if pooled:
             for i in range(count // 2):
                 at = inside + (first // 2 + i) * r[L.Y_ROW]
-                pooled_outputs_row(
-                    r[L.TAPS],
-                    A,
-                    s + 2 * i * row,
-                    row,
-                    step,
-                    P,
-                    bias,
-                    A,
-                    y + at,
-                    A,
-                    m + at,
-                    r[L.Y_WIDTH],
-                    spare,
-                    r[L.RELU],
-                )
+                sources = r[L.TAPS], A, s + 2 * i * row, row, step, P, bias
+                ends = r[L.Y_WIDTH], spare, r[L.RELU]
+                pooled_outputs_row(*sources, A, y + at, A, m + at, *ends)
         else:
             for i in range(count):
-                outputs_row(
-                    r[L.TAPS],
-                    A,
-                    s + i * row,
-                    step,
-                    r[L.GROUPS],
-                    P,
-                    bias,
-                    A,
-                    y + inside + (first + i) * r[L.Y_ROW],
-                    r[L.Y_WIDTH] if first + i + 1 < r[L.X_ROWS] else r[L.Y_LAST],
-                    spare,
-                    r[L.RELU],
-                    r[L.MODE],
-                )
+                sources = r[L.TAPS], A, s + i * row, step, r[L.GROUPS], P, bias
+                to = y + inside + (first + i) * r[L.Y_ROW]
+                width = r[L.Y_WIDTH] if first + i + 1 < r[L.X_ROWS] else r[L.Y_LAST]
+                outputs_row(*sources, A, to, width, spare, r[L.RELU], r[L.MODE])
 
 
 @linked
@@ -131,19 +107,10 @@ def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spa
     """The input's gradient of some rows and channels from their sums."""
     for c in range(channels):
         for i in range(count):
-            input_gradient_row(
-                r[L.TAPS],
-                A,
-                sums + c * each + i * r[L.GROUPS] * LANES,
-                step,
-                r[L.GROUPS],
-                A,
-                y + (c0 + c) * r[L.Y_CHANNEL] + (first + i) * r[L.Y_ROW],
-                r[L.LEFT],
-                r[L.Y_WIDTH],
-                spare,
-                r[L.MODE],
-            )
+            source = sums + c * each + i * r[L.GROUPS] * LANES
+            to = y + (c0 + c) * r[L.Y_CHANNEL] + (first + i) * r[L.Y_ROW]
+            ends = r[L.LEFT], r[L.Y_WIDTH], spare, r[L.MODE]
+            input_gradient_row(r[L.TAPS], A, source, step, r[L.GROUPS], A, to, *ends)
 
 
 @linked
@@ -188,52 +155,21 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
         if T[strip + 4] != known:
             known = T[strip + 4]
             source, end = r[L.DOWN] * row + low - r[L.TOP], source_end(T, r, unit, last)
-            to_points(
-                A,
-                r,
-                x0,
-                r[L.X_CHANNEL],
-                r[L.X_ROW],
-                r[L.X_ROWS],
-                r[L.ALONG],
-                inputs,
-                source,
-                end - source,
-                transformed,
-                from_each,
-                from_step,
-                x_tiles,
-                back,
-            )
+            maps = A, r, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
+            room = transformed, from_each, from_step, x_tiles
+            to_points(*maps, source, end - source, *room, back)
         x = transformed + (r[L.DOWN] * row + low - r[L.TOP] - source) * x_tiles * LANES
         for top in range(0, count, r[L.PASS_ROWS]):
             rows = min(r[L.PASS_ROWS], count - top)
             for c in range(0, r[L.CHANNELS], PASS_CHANNELS):
                 channels = min(PASS_CHANNELS, r[L.CHANNELS] - c)
                 for i in range(points):
-                    products(
-                        A,
-                        T,
-                        P,
-                        r,
-                        NOTHING,
-                        x + i * from_step + r[L.DOWN] * top * x_tiles * LANES,
-                        places,
-                        NOUGHT,
-                        rows * tiles,
-                        T[r[L.TAP_TABLE] :],
-                        (high - low) * pieces,
-                        channels,
-                        r[L.W] + i * r[L.OUT] + c * taps,
-                        low * pieces,
-                        taps,
-                        MISSING,
-                        sums + i * to_step,
-                        pixels,
-                        to_each,
-                        NOUGHT,
-                        NOUGHT,
-                    )
+                    v = x + i * from_step + r[L.DOWN] * top * x_tiles * LANES
+                    inside = v, places, NOUGHT, rows * tiles
+                    of_taps = T[r[L.TAP_TABLE] :], (high - low) * pieces
+                    kernels = channels, r[L.W] + i * r[L.OUT] + c * taps, low * pieces, taps
+                    to = sums + i * to_step, pixels, to_each, NOUGHT, NOUGHT
+                    products(A, T, P, r, NOTHING, *inside, *of_taps, *kernels, MISSING, *to)
                 at = sums, to_each, to_step, y0
                 if back:
                     input_from_points(A, r, *at, c, channels, row + top, rows, spare)
@@ -251,12 +187,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    inputs, channels, tiles, x_tiles = (
-        r[L.IN],
-        r[L.CHANNELS],
-        r[L.GROUPS],
-        r[L.GROUPS] + r[L.MORE_TILES],
-    )
+    inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
+    x_tiles = tiles + r[L.MORE_TILES]
     taps = inputs * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1)
     points = points_of_tile(r)
     x_each = (r[L.DOWN] * (r[L.STRIP_ROWS] - 1) + r[L.KERNEL_ROWS]) * x_tiles * LANES
@@ -277,43 +209,15 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
         # The last share that begins at this strip or before.
         own = (shares * (unit + 1) - 1) // strips
         out = r[L.EXTRA] + (block * shares + own) * r[L.EXTRA_BLOCK]
-        to_points(
-            A,
-            r,
-            x0,
-            r[L.X_CHANNEL],
-            r[L.X_ROW],
-            r[L.X_ROWS],
-            r[L.ALONG],
-            inputs,
-            r[L.DOWN] * row - r[L.TOP],
-            r[L.DOWN] * (count - 1) + r[L.KERNEL_ROWS],
-            transformed,
-            x_each,
-            x_step,
-            x_tiles,
-            NO,
-        )
+        maps = A, r, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
+        top, height = r[L.DOWN] * row - r[L.TOP], r[L.DOWN] * (count - 1) + r[L.KERNEL_ROWS]
+        to_points(*maps, top, height, transformed, x_each, x_step, x_tiles, NO)
         adds = unit > strips * own // shares or r[L.ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
-            to_points(
-                A,
-                r,
-                d0 + c0 * r[L.Y_CHANNEL],
-                r[L.Y_CHANNEL],
-                r[L.Y_ROW],
-                row + count,
-                ONE,
-                made,
-                row,
-                count,
-                grads,
-                d_each,
-                d_step,
-                tiles,
-                YES,
-            )
+            of_pass = d0 + c0 * r[L.Y_CHANNEL]
+            maps = A, r, of_pass, r[L.Y_CHANNEL], r[L.Y_ROW], row + count, ONE, made
+            to_points(*maps, row, count, grads, d_each, d_step, tiles, YES)
             asked = NOUGHT
             for i in range(first, last):
                 x = A, transformed + i * x_step, r[L.DOWN] * x_tiles * LANES, LANES

@@ -118,17 +118,8 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
         t = 0
         while t < tiles:
             columns = WIDTH if tiles - t >= WIDTH else 2 if tiles - t >= 2 else 1
-            rest = (
-                A,
-                v + t * LANES,
-                inputs,
-                each,
-                A,
-                w + c * inputs,
-                A,
-                s + c * apart + t * LANES,
-                apart,
-            )
+            sources, weights = (A, v + t * LANES, inputs, each), (A, w + c * inputs)
+            rest = *sources, *weights, A, s + c * apart + t * LANES, apart
             if HIGH and rows == 8:
                 if columns == WIDTH:
                     PRODUCT_TILE_8XW(*rest)

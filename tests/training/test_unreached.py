@@ -1,0 +1,71 @@
+"""What options ask for after the end of a run is said, or refused where nothing would be left."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.errors import ConfigurationError
+from fastcnn.optim import MultiStep, StepDecay, Warmup
+from fastcnn.training import EarlyStopping
+
+X = np.random.default_rng(0).random((40, 1, 4, 4), np.float32)
+Y = np.arange(40) % 3
+
+
+def said(caplog: pytest.LogCaptureFixture, **options: Any) -> str:
+    caplog.clear()
+    chosen: dict[str, Any] = {"epochs": 3, "batch_size": 16, "diagnose": False} | options
+    model = fastcnn.Sequential(
+        fastcnn.Flatten(), fastcnn.Linear(16, 3, seed=0), input_shape=(1, 4, 4)
+    )
+    with caplog.at_level(logging.WARNING, "fastcnn"):
+        fastcnn.fit(model, (X, Y), validation=(X, Y), **chosen)
+    return caplog.text
+
+
+@pytest.mark.parametrize(
+    ("last", "beyond", "message"),
+    [
+        ({"warmup_steps": 8}, {"warmup_steps": 9}, "takes 9 steps, and the training has 9 steps"),
+        (
+            {"schedule": Warmup(8)},
+            {"schedule": Warmup(500, MultiStep((1,)))},
+            "the warm-up takes 500 steps",
+        ),
+        (
+            {"schedule": MultiStep((1, 2))},
+            {"schedule": Warmup(1, MultiStep((2, 3, 7)))},
+            "milestones at epoch 3, 7 have no effect within 3 epochs",
+        ),
+        (
+            {"schedule": StepDecay(2)},
+            {"schedule": StepDecay(3)},
+            "falls every 3 epochs, which is never within 3 epochs",
+        ),
+        (
+            {"early_stopping": 1},
+            {"early_stopping": 2},
+            "after 2 epochs without improvement cannot end a training of 3 epochs early",
+        ),
+        ({}, {"callbacks": [EarlyStopping(patience=5)]}, "after 5 epochs without improvement"),
+        (
+            {"accumulate": 3},
+            {"accumulate": 4},
+            "accumulate=4: an epoch has 3 batches of batch_size=16, and so one step",
+        ),
+    ],
+)
+def test_what_comes_after_the_end_is_said(
+    caplog: pytest.LogCaptureFixture, last: dict[str, Any], beyond: dict[str, Any], message: str
+) -> None:
+    assert said(caplog, **last) == ""
+    assert message in said(caplog, **beyond)
+
+
+def test_slow_weights_that_never_move_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    assert said(caplog, lookahead=9) == ""
+    with pytest.raises(ConfigurationError, match="lookahead: every=10 has no effect within 9 step"):
+        said(caplog, lookahead=10)
