@@ -12,6 +12,13 @@ from typing import Any
 INTERRUPTED = 130
 
 
+def interrupted_code(interrupt: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal ended: that of SIGTERM, or of Ctrl-C."""
+    from fastcnn.training.interrupts import Terminated
+
+    return 143 if isinstance(interrupt, Terminated) else INTERRUPTED
+
+
 def main() -> None:
     """Run the command line; expected errors become one line and exit code 2, Ctrl-C 130."""
     run(_application)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fastcnn.cli import interrupted_code
 from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import DataDir
@@ -77,12 +78,12 @@ def study(
         setting = Setting(train, test, quick, tell_of_trainings)
         try:
             page = run_study(setting, out, chosen=chosen, tell=tell)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             progress.stop()
             done = len(chosen) - len(left)
             complain(
                 f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
                 f"not run: {', '.join(left)}"
             )
-            raise SystemExit(130) from None
+            raise SystemExit(interrupted_code(interrupt)) from None
     console.say(f"written: {page}")

@@ -13,6 +13,7 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from fastcnn.cli import interrupted_code
 from fastcnn.cli.lines import complain
 from fastcnn.cli.run_folder import free_folder
 from fastcnn.cli.screen import number_columns, screen
@@ -158,9 +159,9 @@ def sweep(
                     )
                 else:
                     console.say(f"{done}: {describe(trial, metric)}")
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             stream.close()  # type: ignore[attr-defined]
-            code = 130
+            code = interrupted_code(interrupt)
     seconds = time.perf_counter() - began
     ranked = rank(results, metric)
     if ranked:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fastcnn.cli import interrupted_code
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.lines import complain
 from fastcnn.cli.ranks import one_voice
@@ -165,7 +166,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.models import MODELS
     from fastcnn.training import Callback, TensorBoard, evaluate, fit
     from fastcnn.training.declarations import declarations
-    from fastcnn.training.interrupts import Terminated
     from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
@@ -266,7 +266,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                 f"interrupted: weights and metrics so far are in {folder}; "
                 f"continue with fastcnn train --resume {folder}"
             )
-        world.known_error = SystemExit(143 if isinstance(interrupt, Terminated) else 130)
+        world.known_error = SystemExit(interrupted_code(interrupt))
         raise world.known_error from None
     if world.is_root:
         measured = None

@@ -1,11 +1,49 @@
 """What is the same for all commands: Ctrl-C at any time, and arguments that are empty."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastcnn.cli import app, main
+from fastcnn.training.interrupts import Terminated
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)], ids=["SIGINT", "SIGTERM"]
+)
+@pytest.mark.parametrize(
+    ("arguments", "place", "message"),
+    [
+        (["study"], "fastcnn.study.run.run_study", "has 0 of 6 experiments; not run: reproduction"),
+        (
+            ["sweep", "epochs=1,2", "--workers", "1"],
+            "fastcnn.training.recipe.Recipe.run",
+            "interrupted",
+        ),
+    ],
+    ids=["study", "sweep"],
+)
+def test_the_exit_code_is_that_of_the_signal(
+    arguments: list[str],
+    place: str,
+    message: str,
+    kind: type[KeyboardInterrupt],
+    code: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ends(*_: Any, **__: Any) -> Any:
+        raise kind
+
+    monkeypatch.setattr(place, ends)
+    monkeypatch.setattr(sys, "argv", ["fastcnn", *arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+    assert message in capsys.readouterr().err
 
 
 def _interrupted(*_: Any) -> Any:
