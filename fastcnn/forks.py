@@ -15,9 +15,14 @@ def lock() -> Any:
     return made
 
 
+def is_mine(held: Any) -> bool:
+    """Whether this thread has a lock, as where a signal's handler came while it had."""
+    return bool(held._is_owned())
+
+
 def _free() -> None:
     for each in _locks:
-        if not each._is_owned():
+        if not is_mine(each):
             each._at_fork_reinit()
 
 

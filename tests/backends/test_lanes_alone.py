@@ -168,3 +168,24 @@ def test_results_alone_do_not_depend_on_the_number_of_threads(
     for threads in (2, 3):
         for actual, wanted in zip(run(threads), expected, strict=True):
             np.testing.assert_array_equal(actual, wanted)
+
+
+def test_what_a_signal_handler_runs_does_not_change_what_it_interrupts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may come between a run and the copy of the weights' gradient."""
+    shapes = (2, 3, 6, 6), (2, 4, 6, 6), (3, 4, 3, 3)
+    calls = [[values(*shape, seed=seed) for shape in shapes] for seed in (0, 1)]
+    expected = [F.conv2d_backward(*call, padding=1, backend="lanes") for call in calls]
+    inner, found = Operation._run, []
+
+    def run(self: Operation, *arguments: Any, **arrays: Any) -> None:
+        inner(self, *arguments, **arrays)
+        if not found:
+            found.append(None)
+            found.append(F.conv2d_backward(*calls[1], padding=1, backend="lanes"))
+
+    monkeypatch.setattr(Operation, "_run", run)
+    first = F.conv2d_backward(*calls[0], padding=1, backend="lanes")
+    for one, other in zip((*first, *found[1]), (*expected[0], *expected[1]), strict=True):
+        np.testing.assert_array_equal(one, other)

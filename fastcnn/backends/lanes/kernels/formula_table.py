@@ -1,6 +1,7 @@
 """The kernels of element-wise operations: a line in the table of kernels for each in use."""
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from types import FunctionType
 from typing import Any
 
@@ -26,6 +27,7 @@ from fastcnn.operations.losses import ElementwiseLoss
 
 #: The formula and what of it, to the kernel's number.
 _numbers: dict[Any, int] = {}
+_free = count(L.FIRST_FORMULA)
 _MAKERS = {
     "value": value_kernel,
     "gradient": gradient_kernel,
@@ -83,9 +85,9 @@ def element_loss_kernel(record: ElementwiseLoss) -> int:
 def _number_of(key: Any, make: Callable[[], Kernel]) -> int:
     with _lock:
         if key not in _numbers:
-            number = L.FIRST_FORMULA + len(_numbers)
-            KERNELS[number] = make()
-            _numbers[key] = number
+            # A signal's handler may take numbers in between.
+            kernel, number = make(), next(_free)
+            KERNELS[number], _numbers[key] = kernel, number
     return _numbers[key]
 
 
