@@ -118,7 +118,8 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
             "",
         ]
     for record in records:
-        note = f" ({record.note})" if record.note else ""
+        # A command that ran with --note says it.
+        note = "" if record.note in record.command else f" ({record.note})"
         lines += [f"`{record.command}`, {record.date}{note}", ""]
     return lines
 
