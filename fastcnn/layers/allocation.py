@@ -34,15 +34,14 @@ def claim(shape: Sequence[int]) -> None:
     ConfigurationError
         If they are too many for any array, or there is a limit and it is passed.
     """
-    if math.prod(shape) > MOST_COUNT:
+    left = _left.get()
+    if left is not None:
+        if math.prod(shape) > left:
+            raise ConfigurationError(
+                f"parameters of shape {tuple(shape)} are more than a file of this size can describe"
+            )
+        _left.set(left - math.prod(shape))
+    elif math.prod(shape) > MOST_COUNT:
         raise ConfigurationError(
             f"parameters of shape {tuple(shape)} are more than {MOST_COUNT:,} numbers"
         )
-    left = _left.get()
-    if left is None:
-        return
-    if math.prod(shape) > left:
-        raise ConfigurationError(
-            f"parameters of shape {tuple(shape)} are more than a file of this size can describe"
-        )
-    _left.set(left - math.prod(shape))

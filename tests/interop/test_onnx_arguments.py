@@ -123,6 +123,8 @@ OF_BEGINNING = {("PReLU", "init"), ("Scale", "init")}
 OF_TRAINING = {(kind, "max_norm") for kind in ("Conv1d", "Conv2d", "Linear")}
 #: Arguments that are refused at any other value.
 OF_ONE_VALUE = {
+    ("Flatten", "start_dim"),
+    ("Flatten", "end_dim"),
     ("InstanceNorm2d", "track_running_stats"),
 }
 #: Arguments for which a file has another layer.

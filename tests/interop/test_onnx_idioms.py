@@ -250,6 +250,8 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     (_resized(nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
      {"s": _floats(1, 1, 2**19, 1)}, MAPS, 17, "a Resize of 8 pixels to 4194304"),
     ([N("Pad", ["x", "p"], ["y"])], {"p": [0, 0, 2**40, 0, 0, 0, 0, 0]}, MAPS, 17,
+     "padding must be an integer of at most 16,777,216"),
+    ([N("Pad", ["x", "p"], ["y"])], {"p": [0, 0, 2**20, 0, 0, 0, 2**10, 0]}, MAPS, 17,
      "larger than fastcnn imports"),
     ([N("ConvTranspose", ["x", "w"], ["y"], strides=[2**30, 1])], {"w": KERNEL[:4]}, MAPS, 17,
      "larger than fastcnn imports"),

@@ -171,7 +171,7 @@ def test_early_stopping_by_name() -> None:
         ({"metrics": ["f1", "f1"]}, "two called f1"),
         ({"metrics": "accuracy"}, "every record has accuracy"),
         ({"metrics": {"policy": "f1"}, "validation": 0.2}, "has the outputs output, none called"),
-        ({"metrics": [3]}, "must be a Python name|must be a function"),
+        ({"metrics": [3]}, "must be names, functions of outputs and targets"),
         ({"monitor": "validation_f1"}, "monitor must be one of validation_loss"),
         ({"metrics": "f1"}, "metrics has no effect without validation or test data"),
         ({"metrics": [lambda o, t: "a"], "validation": 0.2}, "Python name"),

@@ -137,7 +137,8 @@ def endless(job: int) -> bool:
 
 
 def test_leaving_early_ends_the_workers() -> None:
+    others = multiprocessing.active_children()  # of an earlier test, which a library keeps
     results = run_jobs(endless, [1, 2, 3], workers=2)
     assert next(results) == (0, True)
     results.close()  # type: ignore[attr-defined]
-    assert not multiprocessing.active_children()
+    assert not set(multiprocessing.active_children()) - set(others)
