@@ -103,7 +103,7 @@ def main(
         count = (threads or [default_threads()])[0]
         records = at_once.measure(network or (), batch_size or (), count, callers)
         if out is not None:
-            Records(at_once.NAME, this_command("bench.sessions"), records).write(out)
+            Records(at_once.NAME, this_command("python -m bench.sessions"), records).write(out)
         return
     rows = []
     for name in network or (*NETWORKS, *OTHERS):
