@@ -10,7 +10,7 @@ import numpy as np
 
 from fastcnn.backends import geometry
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.scalars import plain
+from fastcnn.scalars import MOST_COUNT, is_integer, is_number, plain
 
 #: How GELU is computed: by the normal distribution function, or by its approximation.
 APPROXIMATIONS = ("none", "tanh")
@@ -229,7 +229,7 @@ def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
     if value is None:
         return None
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    whole = is_integer(value)
     if not whole or not 1 <= value <= MOST_COUNT:
         limit = f" of at most {MOST_COUNT:,}" if whole and value > MOST_COUNT else ""
         raise ConfigurationError(
@@ -264,14 +264,12 @@ def check_layer_name(name: Any) -> None:
 MOST_WINDOW = 65_536
 
 
-#: Numbers of an array, or steps of anything: what a 32-bit place can say.
-MOST_COUNT = 2**31 - 1
 MOST_THREADS = 1024
 
 
 def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST_COUNT) -> int:
     """A positive integer, or one of at least ``least`` and at most ``most``."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    whole = is_integer(value)
     if not whole or not least <= value <= most:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         too_large = whole and value > most
@@ -372,8 +370,7 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
 def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> float:
     """A finite number above a bound."""
     number = plain(value)  # a bound does not fit into float32
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not is_number or not above < number <= sys.float_info.max:
+    if not is_number(number) or not above < number <= sys.float_info.max:
         bound = "" if above == -math.inf else f" above {above:g}"
         raise ConfigurationError(f"{owner}: {name} must be a finite number{bound}, got {value!r}")
     return float(number)
@@ -391,16 +388,14 @@ def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> st
 def as_share(owner: str, name: str, value: Any) -> float:
     """A number of at least 0 and below 1."""
     number = plain(value)
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if not is_number or not 0.0 <= number < 1.0:
+    if not is_number(number) or not 0.0 <= number < 1.0:
         raise ConfigurationError(f"{owner}: {name} must be at least 0 and below 1, got {value!r}")
     return float(number)
 
 
 def as_key(key: Any) -> int:
     """The number that a dropout's mask follows from."""
-    whole = isinstance(key, (int, np.integer)) and not isinstance(key, bool)
-    if not whole or not 0 <= key < 2**64:
+    if not is_integer(key) or not 0 <= key < 2**64:
         raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
     return int(key)
 
@@ -411,7 +406,7 @@ def as_sample_shape(value: Any) -> tuple[int, ...]:
         shape = tuple(value)
     except TypeError:
         shape = ()
-    whole = all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in shape)
+    whole = all(map(is_integer, shape))
     if not shape or not whole or min(shape) < 1:
         raise ConfigurationError(
             f"input_shape must be a tuple of positive integers, such as (1, 28, 28), got {value!r}"

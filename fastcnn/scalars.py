@@ -6,6 +6,18 @@ from typing import Any
 import numpy as np
 
 PLAIN = ((np.bool_, bool), (np.integer, int), (np.floating, float))
+#: Numbers of an array, or steps of anything: what a 32-bit place can say.
+MOST_COUNT = 2**31 - 1
+
+
+def is_integer(value: Any) -> bool:
+    """Whether a value is a whole number, Python's or numpy's; truth values are not."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is one of Python's numbers; truth values are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:

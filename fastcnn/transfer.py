@@ -9,6 +9,7 @@ from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.layers import Model
 from fastcnn.layers.base import Layer, arguments_of
 from fastcnn.layers.given import as_model
+from fastcnn.scalars import is_integer
 
 #: Operations of layers that may be a head, and the argument that is its number of outputs.
 HEADS = {"linear": "out_features", "conv2d": "out_channels"}
@@ -60,7 +61,7 @@ def replace_head(
     >>> model.output_shape((1, 28, 28))
     (5,)
     """
-    if isinstance(num_classes, bool) or not isinstance(num_classes, (int, np.integer)):
+    if not is_integer(num_classes):
         raise ConfigurationError(f"num_classes must be an integer, got {num_classes!r}")
     graph = as_model(model).graph(input_shape)
     if graph.outputs:

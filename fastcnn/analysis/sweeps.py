@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.scalars import is_number
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.sweep import Trial
 
@@ -74,7 +75,7 @@ def _error(value: float, metric: str) -> float:
 
 def _positions(axes: Any, given: list[Any]) -> list[float]:
     """Places on the axis: numbers as they are, names in a row."""
-    if not all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in given):
+    if not all(map(is_number, given)):
         names = sorted({str(value) for value in given})
         axes.set_xticks(range(len(names)), names)
         axes.margins(x=0.2)

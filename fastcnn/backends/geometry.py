@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.scalars import is_integer
 
 Pair = tuple[int, int]
 #: Output size of an adaptive pooling; None keeps the size of the input.
@@ -40,10 +41,7 @@ def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple
         If it is neither, or an element is below ``minimum``.
     """
     items = each_of(value, axes)
-    integers = all(
-        isinstance(item, (int, np.integer)) and not isinstance(item, (bool, np.bool_))
-        for item in items
-    )
+    integers = all(map(is_integer, items))
     too_large = integers and any(abs(int(item)) > MOST_SIZE for item in items)
     wrong = len(items) != axes or not integers or too_large
     if wrong or (minimum is not None and min(items) < minimum):

@@ -15,6 +15,7 @@ from fastcnn.backends.geometry import (
     per_axis,
 )
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.scalars import is_integer
 
 PADDING_MODES = ("constant", "reflect", "replicate", "circular")
 INTERPOLATIONS = ("nearest", "bilinear")
@@ -121,9 +122,7 @@ def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
     """
     least = None if cuts else 0
     sides = each_of(value, 2 * axes)
-    integers = all(
-        isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in sides
-    )
+    integers = all(map(is_integer, sides))
     too_large = integers and any(abs(int(side)) > MOST_SIZE for side in sides)
     wrong = len(sides) != 2 * axes or not integers or too_large
     if wrong or (least is not None and min(sides) < least):

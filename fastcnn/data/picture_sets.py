@@ -18,6 +18,7 @@ from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.storage import allocate
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import is_integer
 
 log = logging.getLogger("fastcnn.data")
 
@@ -95,7 +96,7 @@ def as_size(value: Any) -> tuple[int, int]:
     if isinstance(value, str):
         parts = value.lower().split("x")
         sizes = [int(part) if part.isascii() and part.isdigit() else 0 for part in parts]
-    elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+    elif is_integer(value):
         sizes = [value]
     whole = isinstance(sizes, (list, tuple)) and all(
         isinstance(size, (int, np.integer)) and 1 <= size <= 2**15 for size in sizes

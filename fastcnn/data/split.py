@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.scalars import is_integer
 
 #: Share of the samples that are held out, on average.
 TEST_SHARE = 0.15
@@ -110,7 +111,7 @@ def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarra
     DataError
         If there are fewer samples than parts.
     """
-    if isinstance(folds, bool) or not isinstance(folds, (int, np.integer)) or folds < 2:
+    if not is_integer(folds) or folds < 2:
         raise ConfigurationError(f"folds must be an integer of at least 2, got {folds!r}")
     if len(targets) < folds:
         raise DataError(f"{len(targets)} samples cannot be divided into {folds} folds")

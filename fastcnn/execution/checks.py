@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import MOST_COUNT, plain_array
+from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.given import as_model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, as_loss
+from fastcnn.scalars import MOST_COUNT, is_integer
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -49,7 +50,7 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
 
 def as_batch_size(value: Any, name: str = "batch_size", most: int = MOST_COUNT) -> int:
     """A positive integer, or a ConfigurationError."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    whole = is_integer(value)
     if not whole or not 1 <= value <= most:
         limit = f" of at most {most:,}" if whole and value > most else ""
         raise ConfigurationError(f"{name} must be a positive integer{limit}, got {value!r}")

@@ -11,6 +11,7 @@ from fastcnn.execution.step import Step
 from fastcnn.losses import Loss
 from fastcnn.operations import own
 from fastcnn.optim import Optimizer, Part
+from fastcnn.scalars import is_integer
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Batches, Moment, Update, UpdatePart
@@ -193,7 +194,7 @@ def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[An
 
 def signed_seed(seed: int) -> int:
     """The seed's low 64 bits as int64."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+    if not is_integer(seed):
         raise ConfigurationError(f"seed must be an integer, got {seed!r}")
     return int(np.uint64(int(seed) & 0xFFFF_FFFF_FFFF_FFFF).astype(np.int64))
 

@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.arguments import as_array, as_gradient
 from fastcnn.backends import get_backend
 from fastcnn.errors import ShapeError
+from fastcnn.scalars import is_integer
 
 
 def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
@@ -58,7 +59,7 @@ def log_softmax_backward(
 
 def _along(operation: str, x: Any, dim: Any) -> tuple[np.ndarray, int]:
     x = as_array(operation, "x", x)
-    is_whole = isinstance(dim, (int, np.integer)) and not isinstance(dim, bool)
+    is_whole = is_integer(dim)
     if not is_whole or not 1 <= (dim if dim >= 0 else dim + x.ndim) < x.ndim:
         raise ShapeError(
             f"{operation}: dim must be a dimension of x after the first, x has shape {x.shape}, "

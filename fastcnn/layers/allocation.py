@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from fastcnn.arguments import MOST_COUNT
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import MOST_COUNT
 
 _left: ContextVar[int | None] = ContextVar("values that layers may still hold", default=None)
 

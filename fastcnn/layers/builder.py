@@ -3,12 +3,11 @@
 import inspect
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
+from fastcnn.scalars import is_integer
 
 
 class GraphBuilder:
@@ -43,8 +42,7 @@ class GraphBuilder:
         ConfigurationError
             If there is no node of that number.
         """
-        whole = isinstance(index, (int, np.integer)) and not isinstance(index, bool)
-        if not whole or not -1 <= index < len(self.nodes):
+        if not is_integer(index) or not -1 <= index < len(self.nodes):
             raise ConfigurationError(
                 f"index must be a node's, below {len(self.nodes)}, or -1, got {index!r}"
             )

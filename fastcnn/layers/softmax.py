@@ -2,11 +2,10 @@
 
 from typing import Any, ClassVar
 
-import numpy as np
-
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
+from fastcnn.scalars import is_integer
 
 
 class Softmax(Layer):
@@ -28,7 +27,7 @@ class Softmax(Layer):
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
         owner = type(self).__name__
-        if isinstance(dim, bool) or not isinstance(dim, (int, np.integer)) or dim == 0:
+        if not is_integer(dim) or dim == 0:
             raise ConfigurationError(
                 f"{owner}: dim must be an integer, and not 0, the samples; got {dim!r}"
             )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.scalars import make_plain
+from fastcnn.scalars import is_number, make_plain
 
 Slots = dict[str, np.ndarray]
 
@@ -108,7 +108,7 @@ def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
             )
         for index, value in enumerate(given if several else [given]):
             place = f"{name}[{index}]" if several else name
-            if not isinstance(value, (int, float)) or isinstance(value, bool):
+            if not is_number(value):
                 raise ConfigurationError(f"{owner}: {place} must be a number, got {value!r}")
             if not low <= value < high or value > sys.float_info.max:
                 raise ConfigurationError(

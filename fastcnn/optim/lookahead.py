@@ -6,7 +6,7 @@ from numbers import Real
 from typing import Any
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.scalars import make_plain, plain
+from fastcnn.scalars import MOST_COUNT, make_plain, plain
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Lookahead:
     def __post_init__(self) -> None:
         make_plain(self)
         is_count = type(self.every) is int and self.every >= 1
-        if not is_count or self.every >= 2**31:
-            most = " and at most 2,147,483,647" if is_count else ""
+        if not is_count or self.every > MOST_COUNT:
+            most = f" and at most {MOST_COUNT:,}" if is_count else ""
             raise ConfigurationError(
                 f"lookahead: every must be a number of steps of at least 1{most}, got "
                 f"{self.every!r}"

@@ -11,7 +11,7 @@ from fastcnn.named import Named
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
 from fastcnn.optim.base import DecaysWeights, Optimizer, Slots, check_numbers, lerp
 from fastcnn.optim.muon import Muon
-from fastcnn.scalars import plain
+from fastcnn.scalars import is_number, plain
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,7 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
             f"{gradient!r}"
         )
     number = plain(max_norm)
-    is_number = isinstance(number, (int, float)) and not isinstance(number, bool)
-    if number is not None and not (is_number and number > 0.0):
+    if number is not None and not (is_number(number) and number > 0.0):
         raise ConfigurationError(
             f"clip_gradient_norm: max_norm must be a number above 0 or None, got {max_norm!r}"
         )

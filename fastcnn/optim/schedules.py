@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 from fastcnn.named import Named
 from fastcnn.optim.base import check_bounds
-from fastcnn.scalars import make_plain, plain
+from fastcnn.scalars import MOST_COUNT, is_number, make_plain, plain
 
 
 class Schedule(Protocol):
@@ -186,10 +186,6 @@ class Warmup:
         return rate * min(1.0, (step + 1) / (self.steps + 1))
 
 
-#: What a 32-bit place can say.
-MOST_STEPS = 2**31 - 1
-
-
 def learning_rates(
     schedule: Schedule,
     base_lr: float,
@@ -206,7 +202,7 @@ def learning_rates(
         If the schedule is not one, or a number is not accepted.
     """
     schedule, base_lr = NAMED.get(schedule), plain(base_lr)
-    if not isinstance(base_lr, (int, float)) or isinstance(base_lr, bool):
+    if not is_number(base_lr):
         raise ConfigurationError(f"learning_rates: base_lr must be a number, got {base_lr!r}")
     counts = {
         "first_step": (first_step, 0),
@@ -215,9 +211,9 @@ def learning_rates(
         "steps_per_epoch": (steps_per_epoch, 1),
     }
     for name, (value, least) in counts.items():
-        if not _is_count(plain(value), least) or value > MOST_STEPS:
+        if not _is_count(plain(value), least) or value > MOST_COUNT:
             raise ConfigurationError(
-                f"learning_rates: {name} must be an integer from {least} to {MOST_STEPS:,}, got "
+                f"learning_rates: {name} must be an integer from {least} to {MOST_COUNT:,}, got "
                 f"{value!r}"
             )
     return np.array(

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import MOST_COUNT
 from fastcnn.errors import ConfigurationError
+from fastcnn.scalars import MOST_COUNT, is_integer
 
 #: Types that a command line knows.
 PLAIN = (bool, int, float, str)
@@ -30,6 +30,8 @@ class Declaration:
         Words that are accepted, where not any is.
     least, above, below : float or None
         Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
+    most : int or None
+        The largest whole number.
     part : str
         Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
         "schedule" as an argument of that object; "" for what does not change a result.
@@ -40,6 +42,7 @@ class Declaration:
     least: float | None = None
     above: float | None = None
     below: float | None = None
+    most: int | None = MOST_COUNT
     part: str = "training"
 
 
@@ -105,8 +108,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
             and (declared.above is None or value > declared.above)
             and (declared.below is None or value < declared.below)
         )
-    if good and kind is int and declared.below is None and name != "seed" and value > MOST_COUNT:
-        good, words = False, f"{words} of at most {MOST_COUNT:,}"
+    if good and kind is int and declared.most is not None and value > declared.most:
+        good, words = False, f"{words} of at most {declared.most:,}"
     if not good:
         said = " ".join([words, " and ".join(bounds)]).strip()
         if declared.choices:
@@ -120,7 +123,7 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
     if kind is bool:
         return truth, "True or False"
     if kind is int:
-        return isinstance(value, (int, np.integer)) and not truth, "an integer"
+        return is_integer(value), "an integer"
     if kind is float:
         number = isinstance(value, (int, float, np.integer, np.floating)) and not truth
         return number and abs(value) <= sys.float_info.max, "a finite number"

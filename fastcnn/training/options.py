@@ -178,7 +178,9 @@ class TrainingOptions:
         "validation loss.",
         least=0,
     )
-    seed: int = option(0, "Seed of the initial weights, the order of samples and dropout.", least=0)
+    seed: int = option(
+        0, "Seed of the initial weights, the order of samples and dropout.", least=0, most=None
+    )
     backend: str | None = option(
         None, "reference (slow loops), im2col or lanes (the default).", choices=BACKENDS
     )
