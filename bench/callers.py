@@ -13,9 +13,10 @@ import numpy as np
 
 import fastcnn
 from bench.markdown import command, number, replaced, table
+from bench.networks.tasks import network_of
 from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records
-from fastcnn.benchmark.work import NETWORKS, make_model
+from fastcnn.benchmark.work import NETWORKS
 from fastcnn.execution.session import InferenceSession
 
 NAME = "callers"
@@ -57,8 +58,7 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
     """A record of each network and batch; one caller and several take turns, the best counts."""
     records: list[dict[str, Any]] = []
     for name in names or NETWORKS:
-        model = make_model(name)
-        session = fastcnn.session(model, threads=threads)
+        session = fastcnn.session(network_of(name), threads=threads)
         for batch in batches or BATCHES:
             x = np.random.default_rng(0).standard_normal((batch, *session.input_shape))
             x, found = x.astype(np.float32), []

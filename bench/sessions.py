@@ -24,11 +24,11 @@ import typer
 
 import fastcnn
 from bench import callers as at_once
-from bench.networks.tasks import TASKS
+from bench.networks.tasks import network_of
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records, this_command
-from fastcnn.benchmark.work import NETWORKS, make_model
+from fastcnn.benchmark.work import NETWORKS
 from fastcnn.interop import export_onnx
 from fastcnn.text_table import text_table
 
@@ -36,6 +36,8 @@ BATCHES = (1, 8, 64, 256)
 #: Of other kinds of networks; larger batches take seconds.
 OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
+#: Seconds of calls of each figure, where no others are given.
+SECONDS = 2.0
 #: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
 WARM, TURN, CALLS = 0.008, 0.006, 3
 #: Seconds that a contestant's threads may run after its turn; the next one begins then in any case.
@@ -91,7 +93,9 @@ def main(
     ] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="May be repeated.")] = None,
-    seconds: Annotated[float, typer.Option(help="Time for each figure.")] = 2.0,
+    seconds: Annotated[
+        float | None, typer.Option(help=f"Time for each figure; by default {SECONDS:g} s.")
+    ] = None,
     callers: Annotated[
         int | None,
         typer.Option(min=2, help="Measure this many Python threads next to one."),
@@ -99,15 +103,21 @@ def main(
     out: Annotated[Path | None, typer.Option(help="Folder for the results of --callers.")] = None,
 ) -> None:
     """Print microseconds of a call, and how often a session's goes into ONNX Runtime's."""
+    if callers is None and out is not None:
+        raise typer.BadParameter("--out goes with --callers")
     if callers is not None:
-        count = (threads or [default_threads()])[0]
+        if seconds is not None:
+            raise typer.BadParameter("--seconds has no effect with --callers")
+        if len(threads or ()) > 1:
+            raise typer.BadParameter("--callers takes one --threads")
+        (count,) = threads or [default_threads()]
         records = at_once.measure(network or (), batch_size or (), count, callers)
         if out is not None:
             Records(at_once.NAME, this_command("python -m bench.sessions"), records).write(out)
         return
-    rows = []
+    rows, lasts = [], SECONDS if seconds is None else seconds
     for name in network or (*NETWORKS, *OTHERS):
-        model = TASKS[name].model() if name in TASKS else make_model(name)
+        model = network_of(name)
         assert model.input_shape is not None
         generator = np.random.default_rng(0)
         for count in threads or (1, 2):
@@ -121,7 +131,7 @@ def main(
                 assert apart < TOLERANCE, f"{name}: outputs differ by {apart:.1e}"
                 clock = time.thread_time if count == 1 else time.perf_counter
                 runs = [partial(run, x) for run in (*others, session.logits)]
-                *all_theirs, ours = (1e6 * value for value in shortest(runs, seconds, clock))
+                *all_theirs, ours = (1e6 * value for value in shortest(runs, lasts, clock))
                 theirs = min(all_theirs)
                 waiting = waits[all_theirs.index(theirs)] if count > 1 else ""
                 cells = (f"{count}", f"{batch}", f"{theirs:.1f}", waiting, f"{ours:.1f}")

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bench.networks import classic, games, mobile, pictures, residual, sequences
+from fastcnn.benchmark.work import make_model
 from fastcnn.layers import Model
 from fastcnn.losses import (
     BCEWithLogitsLoss,
@@ -254,3 +255,8 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
+
+
+def network_of(name: str) -> Model:
+    """A network of these tasks, of the benchmark or of the zoo."""
+    return TASKS[name].model() if name in TASKS else make_model(name)

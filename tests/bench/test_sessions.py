@@ -3,9 +3,11 @@
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import typer
 
 import fastcnn
 from bench import callers, sessions
@@ -60,3 +62,16 @@ def test_the_page_says_what_callers_reached(tmp_path: Path) -> None:
     assert "the command" in made
     with pytest.raises(ValueError, match=r"docs/inference.md needs the lines"):
         callers.with_callers("", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": Path("results")}, "--out goes with --callers"),
+        ({"callers": 2, "seconds": 1.0}, "--seconds has no effect with --callers"),
+        ({"callers": 2, "threads": [1, 2]}, "--callers takes one --threads"),
+    ],
+)
+def test_options_that_would_be_ignored(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(typer.BadParameter, match=message):
+        sessions.main(**options)
