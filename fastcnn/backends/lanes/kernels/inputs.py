@@ -60,7 +60,9 @@ def _input(r: Row) -> Cost:
 
 register(
     {
-        L.K_INPUT: Kernel(gather_input, "gather input", _input, sizes_of(L.IN)),
+        L.K_INPUT: Kernel(
+            gather_input, "gather input", _input, sizes_of(L.IN), gradients=("weight",)
+        ),
         L.K_OUTPUT_GRADIENT: Kernel(
             gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
         ),

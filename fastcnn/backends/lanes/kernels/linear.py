@@ -347,9 +347,19 @@ register(
             sizes_of(L.OUT),
         ),
         L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
-        L.K_REDUCE: Kernel(reduce_partials, "sum over blocks", _reduce, sizes_of(L.OUT)),
+        L.K_REDUCE: Kernel(
+            reduce_partials,
+            "sum over blocks",
+            _reduce,
+            sizes_of(L.OUT),
+            gradients=("weight", "bias"),
+        ),
         L.K_REDUCE_KERNELS: Kernel(
-            reduce_kernels, "sum of kernels over blocks", _reduce_kernels, sizes_of(L.IN)
+            reduce_kernels,
+            "sum of kernels over blocks",
+            _reduce_kernels,
+            sizes_of(L.IN),
+            gradients=("weight",),
         ),
     }
 )

@@ -30,6 +30,8 @@ def write_output(A, T, r, block, count, start, outputs, part, parts):
 
 register(
     {
-        L.K_OUTPUT: Kernel(write_output, "output", per_number(0, 1, 1), sizes_of(L.IN)),
+        L.K_OUTPUT: Kernel(
+            write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",)
+        ),
     }
 )

@@ -106,37 +106,8 @@ class Program:
         self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
     ) -> np.ndarray:
         """A convolution's backward phases without the rows of gradients that are not wanted."""
-        wanted = {
-            L.K_INPUT: wants_weight,
-            # These sum up the output's gradient, too.
-            L.K_WEIGHT_GRADIENT: wants_weight or wants_bias,
-            L.K_BIAS_GRADIENT: wants_bias,
-            L.K_REDUCE: wants_weight or wants_bias,
-            L.K_PACK: wants_x,
-            L.K_WINOGRAD2D_WEIGHTS: wants_x,
-            L.K_CONV: wants_x,
-            L.K_DEPTHWISE: wants_x,
-            L.K_WINOGRAD2D: wants_x,
-            L.K_WINOGRAD2D_ADJOINT: wants_x,
-            L.K_WINOGRAD2D_STRIDED_ADJOINT: wants_x,
-            L.K_WINOGRAD2D_BATCH_INPUTS: wants_x,
-            L.K_WINOGRAD2D_BATCH_PRODUCTS: wants_x,
-            L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: wants_x,
-            L.K_WINOGRAD2D_BATCH_OUTPUTS: wants_x,
-            L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: wants_x,
-            L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: wants_x,
-            L.K_WINOGRAD2D_GRADIENT: wants_weight,
-            L.K_WINOGRAD2D_STRIDED_GRADIENT: wants_weight,
-            L.K_WINOGRAD2D_WEIGHT_GRADIENT: wants_weight,
-            L.K_REDUCE_KERNELS: wants_weight,
-            L.K_WINOGRAD1D_WEIGHTS: wants_x,
-            L.K_WINOGRAD1D_TRANSPOSED: wants_x,
-            L.K_WINOGRAD1D_GRADIENT: wants_weight,
-            L.K_WINOGRAD1D_REDUCE: wants_weight,
-            L.K_OUTPUT: wants_x,
-        }
         given = {"x": wants_x, "weight": wants_weight, "bias": wants_bias}
-        wanted |= {
+        wanted = {
             number: any(given[name] for name in kernel.gradients)
             for number, kernel in KERNELS.items()
             if kernel.gradients

@@ -48,6 +48,7 @@ register(
             _sizes,
             depthwise_tile,
             touches=reach.product,
+            gradients=("x",),
         ),
         L.K_DEPTHWISE_GRADIENT: Kernel(
             kernels.depthwise_gradient,

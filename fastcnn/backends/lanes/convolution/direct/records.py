@@ -58,9 +58,14 @@ def _conv_sizes(r: Row) -> str:
 
 register(
     {
-        L.K_PACK: Kernel(kernels.pack, "pack", _pack, sizes_of(L.TAPS)),
+        L.K_PACK: Kernel(kernels.pack, "pack", _pack, sizes_of(L.TAPS), gradients=("x",)),
         L.K_CONV: Kernel(
-            kernels.convolution, "convolution", _convolution, _conv_sizes, product_tile
+            kernels.convolution,
+            "convolution",
+            _convolution,
+            _conv_sizes,
+            product_tile,
+            gradients=("x",),
         ),
         L.K_WEIGHT_GRADIENT: Kernel(
             gradient_kernels.weight_gradient,
@@ -68,9 +73,10 @@ register(
             _weight_gradient,
             _conv_sizes,
             gradient_tile,
+            gradients=("weight", "bias"),
         ),
         L.K_BIAS_GRADIENT: Kernel(
-            bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes
+            bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes, gradients=("bias",)
         ),
     }
 )

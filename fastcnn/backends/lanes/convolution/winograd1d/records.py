@@ -98,7 +98,11 @@ def sizes(r: Row) -> str:
 register(
     {
         L.K_WINOGRAD1D_WEIGHTS: Kernel(
-            kernels.winograd1d_weights, "Winograd 1-D weights", weights, sizes_of(L.IN)
+            kernels.winograd1d_weights,
+            "Winograd 1-D weights",
+            weights,
+            sizes_of(L.IN),
+            gradients=("x",),
         ),
         L.K_WINOGRAD1D: Kernel(
             kernels.winograd1d,
@@ -115,6 +119,7 @@ register(
             sizes,
             product_tile,
             fixed={"back": True},
+            gradients=("x",),
         ),
         L.K_WINOGRAD1D_GRADIENT: Kernel(
             kernels.winograd1d_gradient,
@@ -122,9 +127,14 @@ register(
             gradient,
             sizes,
             gradient_tile,
+            gradients=("weight",),
         ),
         L.K_WINOGRAD1D_REDUCE: Kernel(
-            kernels.winograd1d_reduce, "Winograd 1-D sum", reduction, sizes_of(L.IN)
+            kernels.winograd1d_reduce,
+            "Winograd 1-D sum",
+            reduction,
+            sizes_of(L.IN),
+            gradients=("weight",),
         ),
     }
 )

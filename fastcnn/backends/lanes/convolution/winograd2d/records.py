@@ -156,15 +156,22 @@ def weights(r: Row) -> Cost:
 register(
     {
         L.K_WINOGRAD2D_WEIGHTS: Kernel(
-            kernels.winograd2d_weights, "Winograd 2-D weights", weights, sizes_of(L.IN)
+            kernels.winograd2d_weights,
+            "Winograd 2-D weights",
+            weights,
+            sizes_of(L.IN),
+            gradients=("x",),
         ),
-        L.K_WINOGRAD2D: Kernel(kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile),
+        L.K_WINOGRAD2D: Kernel(
+            kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile, gradients=("x",)
+        ),
         L.K_WINOGRAD2D_ADJOINT: Kernel(
             winograd2d_adjoint,
             "Winograd 2-D transposed",
             adjoint_product,
             sizes,
             product_tile,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
             winograd2d_strided_adjoint,
@@ -172,6 +179,7 @@ register(
             strided_adjoint,
             sizes,
             product_tile,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_GRADIENT: Kernel(
             of_weights.winograd2d_gradient,
@@ -179,6 +187,7 @@ register(
             partial(gradient, stride=1),
             sizes,
             gradient_tile,
+            gradients=("weight",),
         ),
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,
@@ -186,12 +195,14 @@ register(
             partial(gradient, stride=2),
             sizes,
             gradient_tile,
+            gradients=("weight",),
         ),
         L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
             of_weights.winograd2d_weight_gradient,
             "Winograd 2-D weights",
             weight_gradient,
             sizes_of(L.IN),
+            gradients=("weight",),
         ),
     }
 )

@@ -83,7 +83,7 @@ def _adjoint_outputs(r: Row) -> Cost:
 register(
     {
         L.K_WINOGRAD2D_BATCH_INPUTS: Kernel(
-            kernels.winograd2d_batch_inputs, "Winograd 2-D inputs", _inputs, sizes
+            kernels.winograd2d_batch_inputs, "Winograd 2-D inputs", _inputs, sizes, gradients=("x",)
         ),
         L.K_WINOGRAD2D_BATCH_PRODUCTS: Kernel(
             kernels.winograd2d_batch_products,
@@ -91,6 +91,7 @@ register(
             _products,
             sizes,
             product_tile,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: Kernel(
             kernels.winograd2d_batch_products_of_kernels,
@@ -98,21 +99,28 @@ register(
             _products_of_kernels,
             sizes,
             product_tile,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_BATCH_OUTPUTS: Kernel(
-            kernels.winograd2d_batch_outputs, "Winograd 2-D outputs", _outputs, sizes
+            kernels.winograd2d_batch_outputs,
+            "Winograd 2-D outputs",
+            _outputs,
+            sizes,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: Kernel(
             kernels.winograd2d_batch_adjoint_inputs,
             "Winograd 2-D gradients",
             _adjoint_inputs,
             sizes,
+            gradients=("x",),
         ),
         L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: Kernel(
             kernels.winograd2d_batch_adjoint_outputs,
             "Winograd 2-D gradients of inputs",
             _adjoint_outputs,
             sizes,
+            gradients=("x",),
         ),
     }
 )
