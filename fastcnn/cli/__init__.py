@@ -39,6 +39,10 @@ def run(make: Callable[[list[str]], Any]) -> None:
     except KeyboardInterrupt:  # also while modules are being imported
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+    finally:
+        # ``python -m`` ends by SIGINT, whatever the exit code, if Ctrl-C came while a string was
+        # executed (dataclasses do so) and none was since.
+        exec("")
     raise SystemExit(status)
 
 

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +169,22 @@ def test_control_c_says_what_a_study_has(tmp_path: Path) -> None:
         _, errors = going.communicate(timeout=60)
     assert going.returncode == 130
     assert "index.html has 0 of 2 experiments; not run: wrong_gradients, gallery" in errors
+
+
+@pytest.mark.parametrize("leaving", ["raise", "raise SystemExit(130) from None"])
+def test_ctrl_c_within_executed_text_ends_as_any_other(tmp_path: Path, leaving: str) -> None:
+    lines = (
+        "import fastcnn.cli",
+        "def make(arguments):",
+        "    try:",
+        "        exec('raise KeyboardInterrupt')",
+        "    except KeyboardInterrupt:",
+        f"        {leaving}",
+        "fastcnn.cli.run(make)",
+    )
+    (tmp_path / "interrupted.py").write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, check=False)
+    assert done.returncode == 130
 
 
 def test_estimators_say_nothing_unless_asked(
