@@ -29,6 +29,8 @@ _IMPORT = re.compile(
     r"|import[ \t]+(fastcnn[\w.]*))",
     re.MULTILINE,
 )
+#: What type checkers alone read is not linked.
+_FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)*", re.MULTILINE)
 
 
 @functools.cache
@@ -82,7 +84,7 @@ def _file_digest(module: str) -> str:
 @functools.cache
 def _imports(module: str) -> list[str]:
     found = []
-    for base, names, plain in _IMPORT.findall(_text(module)):
+    for base, names, plain in _IMPORT.findall(_FOR_TYPES.sub("", _text(module))):
         found.append(base or plain)
         found += [f"{base}.{name}" for name in re.findall(r"\w+", re.sub(r"#.*", "", names))]
     return found

@@ -14,7 +14,7 @@ from fastcnn.backends.lanes.convolution.direct_batch.records import K_PRODUCT
 from fastcnn.backends.lanes.convolution.phases import PIXELS, WRITTEN_AT
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.pool import FITS_CACHE
+from fastcnn.backends.lanes.kernels.pool import FITS_CACHE, K_MAX_POOL_BACKWARD
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import Purpose
 from fastcnn.backends.lanes.lowering.plan import plan as lower
@@ -281,7 +281,7 @@ def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
 def test_windows_that_are_asked_for_beforehand_stand_in_tables() -> None:
     """A pixel after the last window looks up where the next one would be."""
     program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
-    row = next(row for row in program.rows if row[L.KERNEL] == L.K_MAX_POOL_BACKWARD)
+    row = next(row for row in program.rows if row[L.KERNEL] == K_MAX_POOL_BACKWARD)
     place, starts = int(row[L.M_TABLE]), int(row[L.TAP_TABLE])
     visits = int(program.tables[starts + row[L.POSITIONS]])
     changed = row.copy()
@@ -296,7 +296,7 @@ def test_windows_that_are_asked_for_beforehand_stand_in_tables() -> None:
 def test_whole_cache_lines_are_written_past_the_cache(column: int) -> None:
     """A vector that is stored past the cache kills the process elsewhere."""
     program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
-    row = next(row for row in program.rows if row[L.KERNEL] == L.K_MAX_POOL_BACKWARD).copy()
+    row = next(row for row in program.rows if row[L.KERNEL] == K_MAX_POOL_BACKWARD).copy()
     row[L.X_CHANNEL] = FITS_CACHE
     touched(program, row, program.tables)
     row[column] += 1

@@ -9,6 +9,7 @@ import fastcnn
 from fastcnn.backends.lanes import Inference
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.join import K_ADD
 from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.execution import forward, loss_and_gradients
 from fastcnn.execution.prepared import make_inference
@@ -223,7 +224,7 @@ def test_a_sum_takes_no_pass_of_its_own() -> None:
     """Neither it, its ReLU, nor the sum of the gradients where a branch begins."""
     program = fastcnn.plan(NETWORKS["ReLU after the sum"](), 32)
     kernels = program.rows[:, L.KERNEL].tolist()
-    assert L.K_ADD not in kernels
+    assert K_ADD not in kernels
     assert kernels.count(L.K_NORM_ADD) == 2
     assert kernels.count(L.K_NORM_JOINED_GRADIENT_SUMS) == 3
     assert not [name for name in program.names if "gradient of ReLU" in name]
@@ -263,7 +264,7 @@ def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int
     with forced(algorithm):
         made = inference(model, threads).by_samples(64)
         found = outputs(made, x, expected.shape)
-    assert L.K_ADD not in made.program.rows[:, L.KERNEL]
+    assert K_ADD not in made.program.rows[:, L.KERNEL]
     assert (made.program.rows[:, L.MODE] == L.ADDED).sum() >= 3
     assert found == pytest.approx(expected, rel=1e-4, abs=1e-5)
 

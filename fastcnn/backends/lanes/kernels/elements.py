@@ -4,14 +4,22 @@ A kernel does the ``part``-th of ``parts`` equal shares of the elements. A is th
 tables, P the parameters, r the program row.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.planning.rows import element_columns
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 LANES = simd.LANES
 
@@ -89,10 +97,12 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
     return elements
 
 
-def element_record(each: Any, name: str, cost: Any, **kinds: Any) -> Kernel:
+def element_record(
+    each: Any, name: str, cost: Any, touches: Callable[[Reach], Touches], **kinds: Any
+) -> Kernel:
     """The record of such a kernel."""
-    symbol = name.replace(" ", "_")
-    return Kernel(element_kernel(each, **kinds), name, cost, map_sizes, symbol=symbol)
+    symbol, function = name.replace(" ", "_"), element_kernel(each, **kinds)
+    return Kernel(function, name, cost, map_sizes, symbol=symbol, touches=touches)
 
 
 @linked
@@ -105,63 +115,42 @@ def _negated(A, x, y, m, arguments):
     simd.store(A, y, simd.sub(simd.splat(np.float32(0)), simd.load(A, x)))
 
 
-@linked
-def splitmix64(value):
-    """See counter_random.py."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
+    """Vectors of some buffers at the same elements, in runs that follow each other in memory."""
+
+    def touches(r: Reach) -> Touches:
+        positions = r.count(L.POSITIONS, 1)
+        places = {name: r.table(getattr(L, f"{name}_TABLE"), positions) for name in names}
+        run = min(_run(table) for table in places.values())
+        left = np.arange(positions) % run
+        for name, table in places.items():
+            # From any element to the end of its run.
+            ends = table + (run - 1 - left) * LANES
+            reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, channels_of(r, place, step, reached))
+        if numbers:
+            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
+
+    return touches
 
 
-@linked
-def dropout_key(seed, step, node):
-    """See counter_random.py."""
-    key = splitmix64(np.uint64(seed))
-    key = splitmix64(key ^ np.uint64(step))
-    return np.int64(splitmix64(key ^ np.uint64(node)))
+def _run(table: np.ndarray) -> int:
+    """Entries at the beginning of a table that are a vector apart, as the kernels count them."""
+    breaks = np.flatnonzero(np.diff(table) != LANES)
+    if table[-1] - table[0] == (len(table) - 1) * LANES or not breaks.size:
+        return len(table)
+    return int(breaks[0]) + 1
 
 
-@linked
-def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
-    """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
-
-    With MODE 1, all elements of a channel share one hash.
-    """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    positions, channelwise = r[L.POSITIONS], r[L.MODE] == 1
-    key = dropout_key(seed, step, r[L.KEY])
-    run = run_length(T, r, False)
-    run = min(run, positions) if channelwise else run
-    hashes = r[L.CHANNELS] if channelwise else r[L.CHANNELS] * positions
-    counter = (first_sample + block * LANES) * hashes
-    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[L.SCALE]]), r[L.THRESHOLD]
-    e, last = share(r[L.CHANNELS] * positions, part, parts)
-    c, p, count = e // positions, e % positions, run - e % run
-    while e < last:
-        count = min(count, last - e)
-        x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
-        y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
-        if channelwise:
-            kept = simd.keep_random(counter + c, hashes, key, threshold, one)
-            for i in range(0, count * LANES, LANES):
-                value = simd.mul(simd.load(A, x + i), scale)
-                simd.store(A, y + i, simd.keep_positive(kept, value))
-        else:
-            for i in range(count):
-                value = simd.mul(simd.load(A, x + i * LANES), scale)
-                value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
-                simd.store(A, y + i * LANES, value)
-        e, p, count = e + count, p + count, run
-        if p == positions:
-            c, p = c + 1, 0
-
-
-register(
-    {
-        L.K_COPY: element_record(_copied, "copy", per_element(0, 1, 1)),
-        L.K_NEGATE: element_record(_negated, "negate", per_element(1, 1, 1)),
-        L.K_DROPOUT: Kernel(dropout, "dropout", per_element(1, 1, 1), map_sizes),
-    }
+K_COPY = numbered(
+    element_record(_copied, "copy", per_element(0, 1, 1), touches=elements_reach("X", "Y"))
 )
+K_NEGATE = numbered(
+    element_record(_negated, "negate", per_element(1, 1, 1), touches=elements_reach("X", "Y"))
+)
+
+
+def copy(planner: "Planner", name: str, x: "Buffer", y: "Buffer") -> None:
+    """Add a row that copies between buffers of one shape and different halos."""
+    planner.emit(f"{name}: copy", row(K_COPY, **element_columns(planner, x=x, y=y)))

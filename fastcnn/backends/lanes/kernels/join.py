@@ -4,13 +4,26 @@ A kernel does the ``part``-th of ``parts`` equal shares of the elements. A is th
 tables, r the program row.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.elements import element_record
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register
+from fastcnn.backends.lanes.kernels.elements import K_NEGATE, element_record, elements_reach
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.planning.rows import element_columns, elements, fused
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 LANES = simd.LANES
 JOINED = per_element(1, 2, 1)
@@ -78,14 +91,135 @@ def product_sums(A, T, r, block, slot, part, parts):
         simd.store(A, y, total)
 
 
-register(
-    {
-        L.K_ADD: element_record(_added, "add", JOINED, given=_rectifies, third=True),
-        L.K_SUBTRACT: element_record(_subtracted, "subtract", JOINED, given=_rectifies, third=True),
-        L.K_MULTIPLY: element_record(_multiplied, "multiply", JOINED, given=_rectifies, third=True),
-        L.K_GATE: element_record(
-            _gated, "multiply channels", per_element(1, 1, 1), given=_factor, whole=False
-        ),
-        L.K_PRODUCT_SUMS: Kernel(product_sums, "sums of products", per_element(2, 2, 0), map_sizes),
-    }
+def _gate_reach(r: Reach) -> Touches:
+    yield from elements_reach("X", "Y")(r)
+    factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
+    yield arena("M", r.buffer(L.M) + factors)
+
+
+def _sums_reach(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    for name in "XM":
+        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
+        step = getattr(L, f"{name}_CHANNEL")
+        yield arena(name, channels_of(r, getattr(L, name), step, places))
+    if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
+        yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
+    else:
+        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
+
+
+_EACH = elements_reach("X", "Y", "M")
+K_ADD = numbered(element_record(_added, "add", JOINED, given=_rectifies, third=True, touches=_EACH))
+K_SUBTRACT = numbered(
+    element_record(_subtracted, "subtract", JOINED, given=_rectifies, third=True, touches=_EACH)
+)
+K_MULTIPLY = numbered(
+    element_record(_multiplied, "multiply", JOINED, given=_rectifies, third=True, touches=_EACH)
+)
+K_GATE = numbered(
+    element_record(
+        _gated,
+        "multiply channels",
+        per_element(1, 1, 1),
+        given=_factor,
+        whole=False,
+        touches=_gate_reach,
+    )
+)
+K_PRODUCT_SUMS = numbered(
+    Kernel(product_sums, "sums of products", per_element(2, 2, 0), map_sizes, touches=_sums_reach)
+)
+
+
+def _same_pixels(x: "Buffer", y: "Buffer") -> bool:
+    """Whether two maps have one height and width."""
+    return (x.height, x.width) == (y.height, y.width)
+
+
+def _product(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer", **more: int) -> np.ndarray:
+    """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
+    if elements(m) == elements(x):
+        return row(K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
+    if _same_pixels(x, m):
+        columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
+        return row(K_MULTIPLY, **columns, **more)
+    columns = element_columns(planner, x=x, y=y) | m.columns("m")
+    columns |= {"m": m.offset + int(m.pixels()[0]), "m_channel": m.channel}
+    return row(K_GATE, **columns, **more)
+
+
+def _product_sums(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer") -> np.ndarray:
+    """The row of Y = X * M, summed over the pixels or channels of which Y has one."""
+    columns = element_columns(planner, x=x, m=m) | element_columns(planner, y=y)
+    columns |= {"channels": x.channels, "positions": x.height * x.width}
+    return row(K_PRODUCT_SUMS, **columns, mode=L.OF_PIXELS if _same_pixels(x, y) else L.OF_CHANNELS)
+
+
+def _join(walk: "SharedForward", group: "Group", kernel: int) -> None:
+    x, m = walk.joined(group)
+    columns = element_columns(walk.planner, x=x, y=walk.output(group), m=m)
+    walk.planner.emit(
+        f"{group.node.name}: {group.operation}" + fused(group),
+        row(kernel, **columns, relu=int(group.relu)),
+    )
+
+
+def _add(walk: "SharedForward", group: "Group") -> None:
+    _join(walk, group, K_ADD)
+
+
+def _add_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """The gradient goes to both sides as it is: the same memory, where its layout suits."""
+    grad = walk.rectify(group, grad)
+    walk.shared.add(grad.offset)
+    for source in group.sources:
+        walk.hand_on(group, source, grad)
+
+
+def _subtract(walk: "SharedForward", group: "Group") -> None:
+    _join(walk, group, K_SUBTRACT)
+
+
+def _subtract_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """The gradient as it is, and its negative."""
+    grad = walk.rectify(group, grad)
+    first, second = group.sources
+    negative = walk.contribution(second)
+    if negative is not None:
+        columns = element_columns(walk.planner, x=grad, y=negative)
+        name = f"{group.node.name}: gradient of the second input"
+        walk.planner.emit(name, row(K_NEGATE, **columns))
+    walk.hand_on(group, first, grad)
+
+
+def _multiply(walk: "SharedForward", group: "Group") -> None:
+    """Product of two maps, one of which may be a factor for each channel, or each pixel."""
+    x, m = sorted(walk.joined(group), key=elements, reverse=True)
+    walk.planner.emit(
+        f"{group.node.name}: multiply" + fused(group),
+        _product(walk.planner, x, m, walk.output(group), relu=int(group.relu)),
+    )
+
+
+def _multiply_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """The gradient times the other input, summed where a factor stood for many elements."""
+    grad = walk.rectify(group, grad)
+    for source, other in zip(group.sources, reversed(group.sources), strict=True):
+        made, factor = walk.contribution(source), walk.values[other]
+        if made is None:
+            continue
+        if elements(made) < elements(grad):
+            values = _product_sums(walk.planner, grad, factor, made)
+        else:
+            values = _product(walk.planner, grad, factor, made)
+        walk.planner.emit(f"{group.node.name}: gradient of multiply", values)
+
+
+lowered("add", forward=_add, backward=_add_gradient, channels=_add, keeps_lanes=True)
+lowered(
+    "subtract", forward=_subtract, backward=_subtract_gradient, channels=_subtract, keeps_lanes=True
+)
+lowered(
+    "multiply", forward=_multiply, backward=_multiply_gradient, channels=_multiply, keeps_lanes=True
 )

@@ -6,15 +6,31 @@ each thread and in M's layout, what each output sends back to the inputs of its 
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.cost import Cost, Row
+from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.planning.rows import element_columns
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, minimum
+from fastcnn.errors import ProgramError
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
+    from fastcnn.backends.lanes.planning.planner import Planner
+
+LANES = simd.LANES
 
 #: The largest exponent of e that is taken: float32 ends there.
 HIGHEST = 88.0
@@ -94,6 +110,40 @@ def local_response_gradient(A, T, r, block, slot, part, parts):
             simd.store(A, z + zs[p], simd.add(direct, through))
 
 
+@linked
+def channel_local_response(A, T, r, block, slot, worker, part, parts):
+    """Y = X / (k + alpha / size * sum of squares) ** beta over the TAPS of IN channels around.
+
+    SCALE is where alpha / size, beta and k stand. The squares of a pixel are a line.
+    """
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    blocks, size, line = r[L.CHANNELS], r[L.TAPS], r[L.Z] + worker * r[L.Z_SLOT]
+    alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
+    first, last = share(r[L.POSITIONS], part, parts)
+    zero, squares = simd.splat(np.float32(0)), line + size // 2
+    for i in range(0, blocks * LANES + size, LANES):
+        simd.store(A, line + i, zero)
+    for p in range(first, last):
+        for c in range(blocks):
+            value = simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p])
+            value = simd.first_lanes(min(LANES, r[L.IN] - c * LANES), value)
+            simd.store(A, squares + c * LANES, simd.mul(value, value))
+        for c in range(blocks):
+            total = zero
+            for j in range(size):
+                total = simd.add(total, simd.load(A, line + c * LANES + j))
+            power = inverse_power(simd.fma(total, alpha, k), beta)
+            value = simd.mul(simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p]), power)
+            simd.store(A, y0 + c * r[L.Y_CHANNEL] + ys[p], value)
+
+
+def line_floats(blocks: int, taps: int) -> int:
+    """Floats of the line of a local response."""
+    return blocks * LANES + taps + LANES
+
+
 def _window(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
     """Work on each element, and on each of its window."""
 
@@ -104,14 +154,119 @@ def _window(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
     return cost
 
 
-register(
-    {
-        L.K_LOCAL_RESPONSE: Kernel(local_response, "local response", _window(4, 1, 2), map_sizes),
-        L.K_LOCAL_RESPONSE_SHARES: Kernel(
-            local_response_shares, "shares of a local response", _window(4, 3, 1), map_sizes
-        ),
-        L.K_LOCAL_RESPONSE_GRADIENT: Kernel(
-            local_response_gradient, "gradient of a local response", _window(5, 4, 1), map_sizes
-        ),
-    }
+def _channel_cost(r: Row) -> Cost:
+    numbers = r[L.CHANNELS] * LANES * r[L.POSITIONS] * r.batch
+    size = FLOAT_BYTES * numbers
+    return Cost((40 + r[L.TAPS]) * numbers, size, size)
+
+
+def _reach(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:
+    """Vectors of some buffers at the same elements, and what is kept in the layout of M."""
+
+    def touches(r: Reach) -> Touches:
+        r.count(L.TAPS, 1)
+        for name in names:
+            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
+            each = r.along(r.count(L.CHANNELS), r[getattr(L, f"{name}_CHANNEL")])
+            yield arena(name, r.buffer(getattr(L, name)) + each + places)
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)
+        if shares:
+            kept = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
+            places = kept + r.entries(L.M_TABLE, r[L.POSITIONS])
+            yield arena("EXTRA", r.workers(L.EXTRA, L.EXTRA_BLOCK) + places)
+
+    return touches
+
+
+def _channel_reach(r: Reach) -> Touches:
+    """Pixels of all blocks of channels, and a line of a thread's own."""
+    blocks, positions = r.count(L.CHANNELS, 1), r.count(L.POSITIONS, 1)
+    for name in "XY":
+        each = r.along(blocks, r[getattr(L, f"{name}_CHANNEL")])
+        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
+        yield arena(name, r.buffer(getattr(L, name)) + each + places)
+    if not (blocks - 1) * LANES < r[L.IN] <= blocks * LANES:
+        raise ProgramError(f"{r[L.IN]} channels in {blocks} blocks")
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), line_floats(blocks, r.count(L.TAPS, 1)))
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)
+
+
+K_RESPONSE = numbered(
+    Kernel(
+        local_response,
+        "local response",
+        _window(4, 1, 2),
+        map_sizes,
+        touches=_reach("X", "Y", "M", shares=False),
+    )
 )
+K_SHARES = numbered(
+    Kernel(
+        local_response_shares,
+        "shares of a local response",
+        _window(4, 3, 1),
+        map_sizes,
+        touches=_reach("X", "Y", "M"),
+    )
+)
+K_GRADIENT = numbered(
+    Kernel(
+        local_response_gradient,
+        "gradient of a local response",
+        _window(5, 4, 1),
+        map_sizes,
+        touches=_reach("X", "Y", "M", "Z"),
+    )
+)
+K_CHANNELS = numbered(
+    Kernel(
+        channel_local_response,
+        "local response by channels",
+        _channel_cost,
+        map_sizes,
+        touches=_channel_reach,
+    )
+)
+
+
+def _columns(planner: "Planner", group: "Group") -> dict[str, int]:
+    a = group.node.arguments
+    numbers = [a["alpha"] / a["size"], a["beta"], a["k"]]
+    return {"taps": a["size"], "scale": planner.constant(numbers)}
+
+
+def _forward(walk: "Forward", group: "Group") -> None:
+    planner = walk.planner
+    x, y = walk.values[group.source], walk.output(group)
+    shape = (x.channels, x.height, x.width)
+    divisors = walk.kept[group.target] = planner.buffer(shape, passing=not planner.backward)
+    columns = element_columns(planner, x=x, y=y, m=divisors) | _columns(planner, group)
+    planner.emit(f"{group.node.name}: {group.operation}", row(K_RESPONSE, **columns))
+
+
+def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    planner, grad_x = walk.planner, walk.wanted(group)
+    if grad_x is None:
+        return
+    x, divisors = walk.values[group.source], walk.kept[group.target]
+    shares = planner.like(divisors, passing=True)
+    columns = _columns(planner, group)
+    columns |= {"extra": shares.offset, "extra_block": shares.slot}
+    elements = element_columns(planner, x=x, y=grad, m=divisors)
+    name = f"{group.node.name}: gradient of {group.operation}"
+    planner.emit(f"{name}, shares", row(K_SHARES, **elements, **columns))
+    elements |= element_columns(planner, z=grad_x)
+    planner.emit(name, row(K_GRADIENT, **elements, **columns))
+
+
+def _channels(walk: "ChannelForward", group: "Group") -> None:
+    planner = walk.planner
+    x, y = walk.usual(group.source), walk.output(group)
+    channels: dict[str, int] = {"in": group.node.output_shape[0]}
+    columns = element_columns(planner, x=x, y=y) | _columns(planner, group) | channels
+    line = line_floats(x.channels, columns["taps"])
+    values = planner.with_scratch(row(K_CHANNELS, **columns), line)
+    planner.emit(f"{group.node.name}: {group.operation}", values)
+
+
+lowered("local_response_norm", forward=_forward, backward=_backward, channels=_channels)

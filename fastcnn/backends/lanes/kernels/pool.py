@@ -5,14 +5,31 @@ depend on the division, so neither do results on the number of threads. A is the
 tables, P the parameters, G their gradient, r the program row.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, share
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.windows import average_columns, pool_offsets, window_columns
+from fastcnn.backends.lanes.planning.rows import element_columns
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
+from fastcnn.errors import ProgramError
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 LANES = simd.LANES
 WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9, 1), window_tile.sized(4, 1)
@@ -90,50 +107,6 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
 
 
 @linked
-def send_to_winners(A, y, m, places, first, last, x, targets):
-    """Gradients of some 2x2 windows to their winners, 4 meaning none; returns their sum.
-
-    ``targets`` has four pixels of X for each window.
-    """
-    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
-    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
-    total = zero
-    for p in range(first, last):
-        at = places[p]
-        grad, winner = simd.load(A, y + at), simd.load(A, m + at)
-        g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
-        g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
-        simd.store(A, x + targets[4 * p], g0)
-        simd.store(A, x + targets[4 * p + 1], g1)
-        simd.store(A, x + targets[4 * p + 2], g2)
-        simd.store(A, x + targets[4 * p + 3], g3)
-        total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
-    return total
-
-
-@linked
-def unpool(A, T, r, block, slot, part, parts):
-    """The same for 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
-
-    The sums of what is sent, which are the bias gradient, go to EXTRA.
-    """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
-    sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    positions, targets, places = r[L.POSITIONS], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
-    first, last = share(r[L.CHANNELS], part, parts)
-    for c in range(first, last):
-        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
-        total = simd.splat(np.float32(0))
-        for start in range(0, positions, STRIP):
-            end = min(start + STRIP, positions)
-            strip = send_to_winners(A, y, m, places, start, end, x, targets)
-            total = simd.add(total, strip)
-        A[sums + c] = simd.lane_sum(total)
-
-
-@linked
 def avg_pool(A, T, r, block, slot, part, parts, backward):
     """Mean over windows, or its gradient spread over them.
 
@@ -199,30 +172,210 @@ def _avg_pool_backward(r: Row) -> Cost:
     return r.cost(r.elements * r[L.TAPS], r.elements, r[L.CHANNELS] * r[L.IN])
 
 
-def _unpool(r: Row) -> Cost:
-    return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
-
-
 def _window_sizes(r: Row) -> str:
     return f"{map_sizes(r)}, {r[L.TAPS]} taps"
 
 
-register(
-    {
-        L.K_MAX_POOL: Kernel(max_pool, "max pool", _max_pool, _window_sizes),
-        L.K_MAX_POOL_BACKWARD: Kernel(
-            max_pool_backward, "max pool gradient", _max_pool_backward, map_sizes
-        ),
-        L.K_AVG_POOL: Kernel(
-            avg_pool, "average pool", _avg_pool, _window_sizes, fixed={"backward": False}
-        ),
-        L.K_AVG_POOL_BACKWARD: Kernel(
-            avg_pool,
-            "average pool gradient",
-            _avg_pool_backward,
-            _window_sizes,
-            fixed={"backward": True},
-        ),
-        L.K_UNPOOL: Kernel(unpool, "unpool 2x2", _unpool, map_sizes),
-    }
+def _max_reach(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
+    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, windows))
+    for place, what in ((L.Y, "Y"), (L.M, "M")):
+        if place == L.M and r[L.M] < 0:
+            continue
+        outputs = r.entries(L.Y_TABLE, positions)
+        yield arena(what, channels_of(r, place, L.Y_CHANNEL, outputs))
+
+
+def _cleared(r: Reach) -> Touches:
+    """Pixels of X that are set to zero first."""
+    inputs = r.entries(L.X_TABLE, r.count(L.IN))
+    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, inputs))
+
+
+def _max_gradient_reach(r: Reach) -> Touches:
+    pixels = r.count(L.POSITIONS)
+    starts = r.table(L.TAP_TABLE, pixels + 1)
+    visits = int(starts.max())
+    if starts.min() < 0:
+        raise ProgramError("TAP_TABLE has windows before the first")
+    # A pixel without windows asks for the one that would come next.
+    windows = r.table(L.M_TABLE, 2 * visits + 1)[:-1:2]
+    if r.count(L.CHANNELS) * r[L.X_CHANNEL] > FITS_CACHE:
+        steps = (r[column] for column in (L.X, L.X_BLOCK, L.X_SLOT, L.X_CHANNEL))
+        if any(step % LANES for step in (*steps, *r.table(L.X_TABLE, pixels).tolist())):
+            raise ProgramError("X is written past the cache, but not in whole cache lines")
+    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, r.entries(L.X_TABLE, pixels)))
+    if visits:
+        outputs = Range(int(windows.min()), int(windows.max()))
+        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
+        yield arena("M", channels_of(r, L.M, L.Y_CHANNEL, outputs))
+    if r[L.EXTRA] >= 0:
+        sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r.count(L.CHANNELS), 1)
+        yield arena("EXTRA", sums, 1)
+
+
+def _average_reach(r: Reach) -> Touches:
+    positions, width = r.count(L.POSITIONS), r.count(L.TAPS) + 1
+    windows = r.table(L.TAP_TABLE, positions * width).reshape(-1, width)
+    if not windows.size:
+        return
+    if windows[:, 0].max() >= width:
+        raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
+    inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
+    if inside.size:
+        pixels = Range(int(inside.min()), int(inside.max()))
+        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, pixels))
+    outputs = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
+    yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
+
+
+def _average_gradient_reach(r: Reach) -> Touches:
+    yield from _average_reach(r)
+    yield from _cleared(r)
+
+
+K_MAX_POOL = numbered(Kernel(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach))
+K_MAX_POOL_BACKWARD = numbered(
+    Kernel(
+        max_pool_backward,
+        "max pool gradient",
+        _max_pool_backward,
+        map_sizes,
+        touches=_max_gradient_reach,
+    )
+)
+K_AVG_POOL = numbered(
+    Kernel(
+        avg_pool,
+        "average pool",
+        _avg_pool,
+        _window_sizes,
+        fixed={"backward": False},
+        touches=_average_reach,
+    )
+)
+K_AVG_POOL_BACKWARD = numbered(
+    Kernel(
+        avg_pool,
+        "average pool gradient",
+        _avg_pool_backward,
+        _window_sizes,
+        fixed={"backward": True},
+        touches=_average_gradient_reach,
+    )
+)
+
+
+def winner_row(
+    planner: "Planner", x: "Buffer", y: "Buffer", winner: "Buffer | None", offsets: np.ndarray
+) -> np.ndarray:
+    """The row of a maximum over windows, and of its place in each, if somebody asks for that."""
+    places = {"m": -1} if winner is None else winner.columns("m")
+    return row(
+        K_MAX_POOL,
+        **window_columns(planner, x, y),
+        **places,
+        taps=offsets.shape[1],
+        tap_table=planner.table(offsets),
+    )
+
+
+def _winner_gradient(
+    planner: "Planner", grad_x: "Buffer", grad: "Buffer", winner: "Buffer", offsets: np.ndarray
+) -> np.ndarray:
+    """The row that gives each pixel the gradients of the windows that it won."""
+    order = np.argsort(offsets, axis=None, kind="stable")
+    window, place = np.divmod(order, offsets.shape[1])
+    bits = place.astype(np.float32).view(np.int32)
+    ends = np.searchsorted(offsets.ravel()[order], grad_x.pixels(), side="right")
+    return row(
+        K_MAX_POOL_BACKWARD,
+        **element_columns(planner, x=grad_x),
+        **grad.columns("y"),
+        **winner.columns("m"),
+        y_channel=grad.channel,
+        extra=-1,
+        tap_table=planner.table(np.concatenate([[0], ends])),
+        m_table=planner.table(np.stack([grad.pixels()[window], bits], axis=1)),
+    )
+
+
+def _max_forward(walk: "Forward", group: "Group") -> None:
+    planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
+    winners = None
+    if planner.backward:
+        winners = planner.like(y, passing=planner.winners_pass(group))
+        walk.winners[group.target] = winners
+    windows, _ = pool_offsets(group, x, y)
+    values = winner_row(planner, x, y, winners, windows)
+    values[L.RELU] = walk.is_rectified(group.source)
+    planner.emit(f"{group.node.name}: {_adaptive(group)}max pooling", values)
+
+
+def _max_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """To the winners, of which a window that a ReLU closed has none.
+
+    What a convolution's gradient gets nothing else is summed up at once for its biases.
+    """
+    planner, takes_place = walk.planner, walk.takes_place(group)
+    grad_x = walk.wanted(group)
+    if grad_x is None:
+        return
+    walk.mask(group)
+    windows, _ = pool_offsets(group, grad_x, grad)
+    values = _winner_gradient(planner, grad_x, grad, walk.winners[group.target], windows)
+    what = _adaptive(group) or "max "
+    planner.emit(f"{group.node.name}: gradient of {what}pooling", values)
+    maker = planner.makers.get(group.source)
+    if takes_place and maker is not None and walk.sums_biases(maker):
+        _, bias = walk.partial(maker, 0, grad_x.channels)
+        values[L.EXTRA], values[L.EXTRA_BLOCK] = bias["extra"], bias["extra_block"]
+        walk.bias_sums[group.source] = bias
+
+
+def _max_channels(walk: "ChannelForward", group: "Group") -> None:
+    x, y = walk.values[group.source], walk.output(group)
+    windows, _ = pool_offsets(group, x, y)
+    values = winner_row(walk.planner, x, y, None, windows)
+    walk.planner.emit(f"{group.node.name}: {_adaptive(group)}max pooling", values)
+
+
+def _average(walk: "SharedForward", group: "Group") -> None:
+    x, y = walk.values[group.source], walk.output(group)
+    columns = average_columns(walk.planner, group, x, y)
+    walk.planner.emit(
+        f"{group.node.name}: {_adaptive(group)}average pooling", row(K_AVG_POOL, **columns)
+    )
+
+
+def _average_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """Spread over the windows."""
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        columns = average_columns(walk.planner, group, grad_x, grad)
+        name = f"{group.node.name}: gradient of {_adaptive(group) or 'average '}pooling"
+        walk.planner.emit(name, row(K_AVG_POOL_BACKWARD, **columns))
+
+
+def _adaptive(group: "Group") -> str:
+    return "adaptive " if group.operation.startswith("adaptive_") else ""
+
+
+lowered(
+    "max_pool2d",
+    "adaptive_max_pool2d",
+    forward=_max_forward,
+    backward=_max_backward,
+    channels=_max_channels,
+    keeps_lanes=True,
+)
+lowered(
+    "avg_pool2d",
+    "adaptive_avg_pool2d",
+    forward=_average,
+    backward=_average_backward,
+    channels=_average,
+    keeps_lanes=True,
 )

@@ -1,23 +1,21 @@
 """Kernels of normalisation within each sample: by layer, group, instance, pixel or mean square.
 
-A lane holds a sample, so the mean of a set is a vector and nothing crosses lanes. GROUPS sets of
-POSITIONS members each: a member's address is an entry for its set plus an entry for its place in
-the set, and each table has those of the sets, then those of the members. M_TABLE has the numbers of
-the weights in the same way. EXTRA, with a stride of EXTRA_BLOCK, has mean and 1 / deviation of each
-set, vectors both.
+A lane holds a sample, so the mean of a set is a vector and nothing crosses lanes. Sets and tables
+are those of sets.py; M_TABLE has the numbers of the weights in the same way. EXTRA, with a stride
+of EXTRA_BLOCK, has mean and 1 / deviation of each set, vectors both.
 
 Four sets are taken at once, so that four sums do not wait for each other, and where sets are the
 pixels of a map a row of cache lines is read for each channel.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.sets import set_elements, set_sizes, sets_reach, sums_of_two
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, optional
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import sqrt
 
@@ -297,16 +295,6 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
             A[place] = simd.lane_sum(plain)
 
 
-def set_elements(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work on each member of each set."""
-
-    def cost(r: Row) -> Cost:
-        n = r[L.GROUPS] * r[L.POSITIONS]
-        return r.cost(flops * n, read * n + 2 * r[L.GROUPS], written * n)
-
-    return cost
-
-
 def _sums(r: Row) -> Cost:
     n = r[L.OUT] * r[L.POSITIONS]
     kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)
@@ -314,26 +302,44 @@ def _sums(r: Row) -> Cost:
     return Cost(done.flops, done.read, FLOAT_BYTES * kinds * r[L.OUT] * r.blocks)
 
 
-def set_sizes(r: Row) -> str:
-    return f"{r[L.GROUPS]} sets of {r[L.POSITIONS]}"
+def _parameters_reach(r: Reach) -> Touches:
+    weights, members = r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
+    for name in ("X", "Y"):
+        places = sums_of_two(r, getattr(L, f"{name}_TABLE"), weights, members)
+        yield arena(name, r.buffer(getattr(L, name)) + places)
+    numbers = sums_of_two(r, L.M_TABLE, weights, members)
+    statistics = Range(2 * LANES * numbers.low, 2 * LANES * numbers.high)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + statistics, 2 * LANES)
+    kinds = (r[L.W] >= 0) + (r[L.BIAS] >= 0)
+    yield arena("M", r.blocks(L.M, L.M_BLOCK) + r.along(kinds * weights, 1), 1)
+    yield gradient("W", optional(r, L.W, weights))
+    yield gradient("BIAS", optional(r, L.BIAS, weights))
 
 
-register(
-    {
-        L.K_SAMPLE_NORM: Kernel(
-            normalise_samples, "normalise within samples", set_elements(7, 1, 1), set_sizes
-        ),
-        L.K_SAMPLE_NORM_GRADIENT: Kernel(
-            sample_norm_gradient,
-            "gradient of normalisation within samples",
-            set_elements(9, 2, 1),
-            set_sizes,
-        ),
-        L.K_SAMPLE_NORM_PARAMETERS: Kernel(
-            sample_norm_parameters,
-            "parameter gradients of normalisation within samples",
-            _sums,
-            lambda r: f"{r[L.OUT]} x {r[L.POSITIONS]}",
-        ),
-    }
+K_NORM = numbered(
+    Kernel(
+        normalise_samples,
+        "normalise within samples",
+        set_elements(7, 1, 1),
+        set_sizes,
+        touches=sets_reach("X", "Y", weighted=True),
+    )
+)
+K_GRADIENT = numbered(
+    Kernel(
+        sample_norm_gradient,
+        "gradient of normalisation within samples",
+        set_elements(9, 2, 1),
+        set_sizes,
+        touches=sets_reach("X", "Y", "Z", weighted=True),
+    )
+)
+K_PARAMETERS = numbered(
+    Kernel(
+        sample_norm_parameters,
+        "parameter gradients of normalisation within samples",
+        _sums,
+        lambda r: f"{r[L.OUT]} x {r[L.POSITIONS]}",
+        touches=_parameters_reach,
+    )
 )

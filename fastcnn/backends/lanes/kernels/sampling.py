@@ -4,13 +4,28 @@ A kernel does the ``part``-th of ``parts`` equal shares of its units. A is the a
 r the program row. What goes forward by one table goes backward by another.
 """
 
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.taps import Taps, taps_of
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 LANES = simd.LANES
 
@@ -66,21 +81,156 @@ def weighted_sums(A, T, r, block, slot, part, parts):
             simd.store(A, y + places[p], total)
 
 
-def _move(r: Row) -> Cost:
+def _move_cost(r: Row) -> Cost:
     runs = r.table(L.TAP_TABLE, 3 * r[L.POSITIONS]).reshape(-1, 3)
     read = int(runs[runs[:, 0] >= 0, 2].sum())
     return r.cost(0, r[L.CHANNELS] * read, r[L.CHANNELS] * int(runs[:, 2].sum()))
 
 
-def _weighted_sums(r: Row) -> Cost:
+def _sums_cost(r: Row) -> Cost:
     summands = int(r.table(L.TAP_TABLE, r[L.POSITIONS]).sum())
     read = distinct(r.table(L.X_TABLE, summands))
     return r.cost(2 * r[L.CHANNELS] * summands, r[L.CHANNELS] * read, r.elements)
 
 
-register(
-    {
-        L.K_MOVE: Kernel(move, "move", _move, map_sizes),
-        L.K_WEIGHTED_SUMS: Kernel(weighted_sums, "weighted sums", _weighted_sums, map_sizes),
+def _move_reach(r: Reach) -> Touches:
+    runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
+    lengths = (runs[:, 2].clip(1) - 1) * LANES
+    for name, column in (("X", 0), ("Y", 1)):
+        kept = runs[:, 2] > 0
+        if name == "X":
+            kept &= runs[:, 0] >= 0
+        if kept.any():
+            first = runs[kept, column]
+            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, channels_of(r, place, step, reached))
+
+
+def _sums_reach(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS, 1)
+    summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
+    if summands:
+        sources = r.entries(L.X_TABLE, summands)
+        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, sources))
+        yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
+    places = r.entries(L.Y_TABLE, positions)
+    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
+
+
+K_MOVE = numbered(Kernel(move, "move", _move_cost, map_sizes, touches=_move_reach))
+K_WEIGHTED_SUMS = numbered(
+    Kernel(weighted_sums, "weighted sums", _sums_cost, map_sizes, touches=_sums_reach)
+)
+
+
+def places(buffer: "Buffer", steps: tuple[int, int], pixels: np.ndarray) -> np.ndarray:
+    """Offsets of pixels of the first group."""
+    found: np.ndarray = pixels[0] * steps[1] * buffer.channel + buffer.at(pixels[1], pixels[2])
+    return found
+
+
+def sampling_row(planner: "Planner", taps: Taps, x: "Buffer", y: "Buffer") -> np.ndarray:
+    """The row that makes Y of X: copies, if no pixel is mixed, else sums."""
+    members = max(1, y.channels // taps.groups)
+    everything = np.stack([part.ravel() for part in np.mgrid[:members, : y.height, : y.width]])
+    targets = places(y, taps.y_steps, everything)
+    to, sources = places(y, taps.y_steps, taps.y), places(x, taps.x_steps, taps.x)
+    columns = {
+        **x.columns("x"),
+        **y.columns("y"),
+        "channels": taps.groups,
+        "x_channel": taps.x_steps[0] * x.channel,
+        "y_channel": taps.y_steps[0] * y.channel,
     }
+    order = np.argsort(targets, kind="stable")
+    targets = targets[order]
+    number = np.searchsorted(targets, to)
+    counts = np.bincount(number, minlength=len(targets))
+    if (counts <= 1).all() and (taps.weight == 1).all():
+        found = np.full(len(targets), -1)
+        found[number] = sources
+        return row(K_MOVE, **columns, **_runs(planner, found, targets))
+    by_target = np.argsort(number, kind="stable")
+    return row(
+        K_WEIGHTED_SUMS,
+        **columns,
+        positions=len(targets),
+        tap_table=planner.table(counts),
+        x_table=planner.table(sources[by_target]),
+        y_table=planner.table(targets),
+        scale=planner.constant(taps.weight[by_target]),
+    )
+
+
+def _runs(planner: "Planner", sources: np.ndarray, targets: np.ndarray) -> dict[str, int]:
+    """Columns of runs of vectors that follow each other on both sides, or that are zeros."""
+    follow = np.diff(targets) == LANES
+    zeros = (sources[1:] < 0) & (sources[:-1] < 0)
+    follow &= zeros | ((np.diff(sources) == LANES) & (sources[:-1] >= 0))
+    first = np.concatenate([[0], np.flatnonzero(~follow) + 1])
+    lengths = np.diff([*first, len(targets)])
+    table = np.stack([sources[first], targets[first], lengths], axis=1)
+    return {"positions": len(first), "tap_table": planner.table(table)}
+
+
+def forward_sampling(walk: "Forward", group: "Group") -> None:
+    """What copies pixels to other places, or mixes them."""
+    x, y = walk.values[group.source], walk.output(group)
+    name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
+    walk.planner.emit(name, sampling_row(walk.planner, taps_of(group.node), x, y))
+
+
+def backward_sampling(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """Back to the pixels of which the output's were made."""
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        name = f"{group.node.name}: gradient of {group.operation.replace('_', ' ')}"
+        taps = taps_of(group.node).backward
+        walk.planner.emit(name, sampling_row(walk.planner, taps, grad, grad_x))
+
+
+def _by_channel(walk: "ChannelForward", group: "Group") -> None:
+    """Pixels of each channel at other places, or mixed."""
+    x, y = walk.values[group.source], walk.output(group)
+    taps = replace(taps_of(group.node), groups=x.channels)
+    name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
+    walk.planner.emit(name, sampling_row(walk.planner, taps, x, y))
+
+
+def _shuffled(walk: "ChannelForward", group: "Group") -> None:
+    """Numbers that change their channel."""
+    node, taps = group.node, taps_of(group.node)
+    each = np.arange(taps.groups)[:, None]
+    sources, targets = (
+        np.ravel_multi_index(
+            (
+                each * steps[0] + pixels[0] * steps[1],
+                *(np.broadcast_to(part, (taps.groups, len(part))) for part in pixels[1:]),
+            ),
+            shape,
+        ).ravel()
+        for steps, pixels, shape in (
+            (taps.x_steps, taps.x, node.input_shapes[0]),
+            (taps.y_steps, taps.y, node.output_shape),
+        )
+    )
+    walk.move_numbers(group, group.source, sources, targets)
+
+
+lowered(
+    "pad",
+    "interpolate",
+    forward=forward_sampling,
+    backward=backward_sampling,
+    channels=_by_channel,
+    keeps_lanes=True,
+)
+lowered(
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    forward=forward_sampling,
+    backward=backward_sampling,
+    channels=_shuffled,
 )

@@ -1,16 +1,34 @@
 """Kernels of the softmax and its logarithm, each for one block of 16 samples.
 
-Sets and tables are those of sample_norm.py. With MODE LOGARITHM it is the logarithm.
+Sets and tables are those of sets.py. With MODE LOGARITHM it is the logarithm.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.channel_sets import channel_set_rows
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, register
-from fastcnn.backends.lanes.kernels.sample_norm import set_elements, set_sizes
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.sets import (
+    group_sets,
+    set_columns,
+    set_elements,
+    set_sizes,
+    sets_reach,
+)
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
 
 
 @linked
@@ -75,11 +93,47 @@ def softmax_gradient(A, T, r, block, slot, part, parts):
                 simd.store(A, z + inner_z[k], simd.mul(grad, simd.load(A, x + inner[k])))
 
 
-register(
-    {
-        L.K_SOFTMAX: Kernel(softmax, "softmax", set_elements(4, 1, 1), set_sizes),
-        L.K_SOFTMAX_GRADIENT: Kernel(
-            softmax_gradient, "gradient of softmax", set_elements(4, 2, 1), set_sizes
-        ),
-    }
+K_SOFTMAX = numbered(
+    Kernel(softmax, "softmax", set_elements(4, 1, 1), set_sizes, touches=sets_reach("X", "Y"))
 )
+K_GRADIENT = numbered(
+    Kernel(
+        softmax_gradient,
+        "gradient of softmax",
+        set_elements(4, 2, 1),
+        set_sizes,
+        touches=sets_reach("X", "Y", "Z"),
+    )
+)
+
+
+def _forward(walk: "Forward", group: "Group") -> None:
+    sets = group_sets(group)
+    x, y = walk.values[group.source], walk.output(group)
+    columns = set_columns(walk.planner, sets, sets.axes, x=x, y=y)
+    walk.planner.emit(
+        f"{group.node.name}: {group.operation}", row(K_SOFTMAX, **columns, mode=_mode(group))
+    )
+
+
+def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    grad_x, sets = walk.wanted(group), group_sets(group)
+    if grad_x is not None:
+        y = walk.values[group.target]
+        columns = set_columns(walk.planner, sets, sets.axes, x=y, y=grad, z=grad_x)
+        walk.planner.emit(
+            f"{group.node.name}: gradient of {group.operation}",
+            row(K_GRADIENT, **columns, mode=_mode(group)),
+        )
+
+
+def _channels(walk: "ChannelForward", group: "Group") -> None:
+    columns: dict[str, int] = {"in": 1, "mode": _mode(group)}
+    channel_set_rows(walk, group, **columns)
+
+
+def _mode(group: "Group") -> int:
+    return L.LOGARITHM if group.operation == "log_softmax" else L.PROBABILITY
+
+
+lowered("softmax", "log_softmax", forward=_forward, backward=_backward, channels=_channels)

@@ -1,209 +1,235 @@
-"""Rows of each operation's backward pass."""
+"""The backward pass: where gradients go, who may change them, and whose memory they take."""
+
+from typing import Any
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.convolution import rows as conv_rows
-from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
-from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
-from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import copy
+from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
+from fastcnn.backends.lanes.kernels.join import K_ADD
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.sample_norm import SampleNormBackward
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
+from fastcnn.backends.lanes.lowering.elementwise import elementwise
+from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.planning.grouping import Group
-from fastcnn.backends.lanes.planning.rows import (
-    copy,
-    dropout_row,
-    element_columns,
-    elements,
-    formula_columns,
-    gradient_offset,
-    parameter_offset,
-    product_row,
-    product_sums_row,
-    windows_of_two,
-)
-from fastcnn.operations import OPERATIONS, Elementwise
+from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.rows import element_columns
+from fastcnn.operations import OPERATIONS
 
 
-class Backward(SampleNormBackward):
-    """Adds the backward rows of one group after the other, from the last."""
+class Backward:
+    """The gradients of a network's outputs, from the last node to the first.
+
+    Parameters
+    ----------
+    planner : Planner
+    values, winners, kept : dict
+        The forward pass's.
+    gradient : Buffer
+        The gradient of the network's output.
+    input_gradient : bool
+        Whether the gradient of the network's input is wanted.
+    """
+
+    def __init__(
+        self,
+        planner: Planner,
+        values: dict[int, Buffer],
+        winners: dict[int, Buffer],
+        kept: dict[int, Any],
+        gradient: Buffer,
+        input_gradient: bool,
+    ) -> None:
+        self.planner = planner
+        self.values = values
+        self.winners = winners
+        self.kept = kept
+        self.input_gradient = input_gradient
+        #: Gradients of each node's output, one from each reader.
+        self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
+        #: Places of gradients that more than one reader sees: none may change them.
+        self.shared: set[int] = set()
+        # By node of which parts are read: gradients of it, and which parts each has.
+        self._divided: dict[int, list[tuple[Buffer, list[Group]]]] = {}
+        # By part that is read: its place in one of these.
+        self._places: dict[int, Buffer] = {}
+        #: By convolution whose output's gradient has been summed up already: columns of the sums.
+        self.bias_sums: dict[int, dict[str, int]] = {}
+        #: Nodes whose gradient its maker has masked by the node's ReLU already.
+        self.masked: set[int] = set()
+        # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
+        self.rectified = {
+            g.target
+            for g in planner.groups
+            if g.relu and not g.pooled and (g.operation != "batch_norm" or g.adds)
+        }
+        for group in planner.groups:
+            renamed = values[group.target].offset == values[group.source].offset
+            renamed = renamed and OPERATIONS[group.operation].renames
+            if renamed and group.source in self.rectified:
+                self.rectified.add(group.target)
 
     def add(self, group: Group) -> None:
         """Add one group's rows, if anything depends on its output, and it on what is wanted."""
-        if group.target in self.contributions and self._is_needed(group.target):
-            is_elementwise = isinstance(OPERATIONS[group.operation], Elementwise)
-            name = "elementwise" if is_elementwise else group.operation
+        if group.target in self.contributions and self.is_needed(group.target):
             # The first pass of batch normalisation sums up two gradients as it reads them.
             most = 2 if group.operation == "batch_norm" else 1
-            getattr(self, f"_{name}")(group, *self.gathered(group.target, most))
+            lowering_of(group.operation).backward(self, group, *self.gathered(group.target, most))
 
-    def _conv2d(self, group: Group, grad: Buffer) -> None:
-        task = self._task(group)
-        g = task.g
-        weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
-        trains = self._trains(group, "weight")
-        partial, bias = self._partial(group, weights, g.out_channels)
-        x = self.values[group.source]
-        if group.pooled and weights and trains and not self._is_needed(group.source):
-            # Nobody else needs the gradient before pooling.
-            winners = self.winners[group.target]
-            place = weights if self._trains(group, "bias") else -1
-            direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
-            self._reduce(group, partial, bias, weights, g.out_channels)
-            return
-        if trains and not group.pooled and conv_rows.are_made_together(g):
-            grad = self.rectify(group, grad)
-            self._reduce(group, partial, bias, weights, g.out_channels)
-            place = weights if self._needs_sums(group) else -1
-            columns = partial | {"bias": place} | self.mask(group)
-            conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
-            return
-        sums = False
-        if group.pooled:
-            grad = self._before_pooling(group, grad, bias)
-        else:
-            grad = self.rectify(group, grad)
-            sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
-            if not sums:
-                self._bias_gradient(group, grad, bias)
-        if not trains:
-            pass
-        elif weights:
-            place = weights if sums else -1
-            direct_rows.weight_gradient(task, x, grad, partial, place)
-        else:
-            biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
-            target = task._replace(weight=gradient_offset(self.planner, group, "weight"))
-            conv_rows.summed_weight_gradient(target, x, grad, **biases)
-        self._reduce(group, partial, bias, weights, g.out_channels)
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            task = task._replace(name=f"{task.name}: input gradient")
-            conv_rows.transpose(task, grad, grad_x, **self.mask(group))
+    def collected(self, index: int) -> Buffer:
+        """The gradient of a node's output: the sum of what its readers contribute."""
+        return self.gathered(index, 1)[0]
 
-    def _task(self, group: Group) -> Task:
-        """The group's convolution, whose rows are to be added."""
-        planner, node = self.planner, group.node
-        weight = parameter_offset(planner, group, "weight")
-        return Task(planner, node.name, planner.geometry(node), weight)
-
-    def _conv_transpose2d(self, group: Group, grad: Buffer) -> None:
-        task = self._task(group)
-        count, channels = task.g.out_channels * task.g.taps, group.node.output_shape[0]
-        partial, bias = self._partial(group, count, channels)
-        grad = self.rectify(group, grad)
-        self._bias_gradient(group, grad, bias)
-        if self._trains(group, "weight"):
-            x = self.values[group.source]
-            direct_rows.weight_gradient(task, grad, x, partial)
-        self._reduce(group, partial, bias, count, channels)
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            task = task._replace(name=f"{task.name}: input gradient")
-            conv_rows.product(task, grad, grad_x, False, **self.mask(group))
-
-    def _partial(
-        self, group: Group, weights: int, biases: int
-    ) -> tuple[dict[str, int], dict[str, int]]:
-        """Columns of each block's gradient of the weights, and after it that of the biases."""
-        block = -(-(weights + biases) // LANES) * LANES
-        partial = self.planner.allocate(block * self.planner.blocks)
-        bias = {"extra": partial + weights, "extra_block": block}
-        return {"extra": partial, "extra_block": block}, self.bias_sums.get(group.target, bias)
-
-    def _needs_sums(self, group: Group) -> bool:
-        """Whether the sums of the output's gradient are wanted, and not yet there."""
-        return self._trains(group, "bias") and group.target not in self.bias_sums
-
-    def _bias_gradient(self, group: Group, grad: Buffer, bias: dict[str, int]) -> None:
-        if self._needs_sums(group):
-            columns = element_columns(self.planner, y=grad) | bias
+    def gathered(self, index: int, most: int) -> list[Buffer]:
+        """At most some summands of the gradient of a node's output; the first may be changed,
+        if any may."""
+        parts = self.contributions[index]
+        for whole, groups in self._divided.get(index, []):
+            if sum(self.values[group.target].channels for group in groups) < whole.channels:
+                # Sums would fill channels that nobody writes, and that stay zero.
+                self.shared.add(whole.offset)
+        parts.sort(key=lambda part: part.offset in self.shared)
+        while len(parts) > most:
+            part = parts.pop()
+            x, total = parts[0], self._writable(parts[0], index)
+            columns = element_columns(self.planner, x=x, y=total, m=part)
             self.planner.emit(
-                f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns)
+                f"{self.planner.makers[index].node.name if index != INPUT else 'input'}: "
+                "sum of gradients",
+                row(K_ADD, **columns),
             )
+            parts[0] = total
+        return parts
 
-    def _before_pooling(self, group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
-        """The gradient of a convolution's own output, from that of what is pooled after it."""
-        planner, node = self.planner, group.node
-        halo = gradient_halo(planner.geometry(node))
-        grad = planner.buffer(node.output_shape, halo, passing=not group.whole)
-        h, w = windows_of_two(*node.output_shape[1:])
-        planner.emit(
-            f"{node.name}: gradients of pooling and bias",
-            row(
-                L.K_UNPOOL,
-                **grad.columns("x"),
-                **pooled.columns("y"),
-                **self.winners[group.target].columns("m"),
-                channels=grad.channels,
-                positions=len(h) // 4,
-                x_table=planner.table(grad.at(h, w)),
-                y_table=planner.table(pooled.pixels()),
-                x_channel=grad.channel,
-                y_channel=pooled.channel,
-                **bias,
-            ),
-        )
-        return grad
+    def _writable(self, grad: Buffer, index: int) -> Buffer:
+        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
+        if grad.offset not in self.shared:
+            return grad
+        return self.planner.like(self.values[index], self.planner.gradient_passes(index))
 
-    def _reduce(
-        self, group: Group, partial: dict[str, int], bias: dict[str, int], weights: int, biases: int
-    ) -> None:
-        """Plan the sums over blocks of the gradients."""
-        if weights and self._trains(group, "weight"):
-            target = gradient_offset(self.planner, group, "weight")
-            self.sum_blocks(group, target, partial, weights)
-        if self._trains(group, "bias"):
-            self.sum_blocks(group, gradient_offset(self.planner, group, "bias"), bias, biases)
+    def wanted(self, group: Group) -> Buffer | None:
+        """A buffer for the gradient of the group's input, or None where nobody needs it."""
+        if self.takes_place(group) and self.is_needed(group.source):
+            made = self.values[group.source]
+            self.contributions.setdefault(group.source, []).append(made)
+            return made
+        return self.contribution(group.source)
 
-    def _linear(self, group: Group, grad: Buffer) -> None:
-        planner, node = self.planner, group.node
-        grad = self.rectify(group, grad)
-        offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-        sizes: dict[str, int] = {"in": inputs, "out": outputs}
-        gradients = []
-        if self._trains(group, "weight"):
-            width, transposed = planner.transposed[group.target]
-            columns = grad.columns("y") | {
-                "x": transposed,
-                "extra": width,
-                "w": gradient_offset(planner, group, "weight"),
-                "m": planner.allocate(64 * planner.workers),
-                "m_slot": 64,
-                "groups": planner.grouped.get(offset, 1),
-            }
-            gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
-        if self._trains(group, "bias"):
-            bias = gradient_offset(planner, group, "bias")
-            values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
-            gradients.append((f"{node.name}: bias gradient", values))
-        if group.whole:
-            for index, (name, values) in enumerate(gradients):
-                planner.emit(name, values, whole=True, apart=index == 0)
-        else:
-            planner.reductions += gradients
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            sizes = {"in": outputs, "out": inputs, "by_block": int(group.by_block)}
-            planner.emit(
-                f"{node.name}: input gradient",
-                row(
-                    L.K_LINEAR_BACKWARD,
-                    **grad.columns("x"),
-                    **grad_x.columns("y"),
-                    w=offset,
-                    bias=-1,
-                    **self.mask(group),
-                    **sizes,
-                ),
-                group.whole,
-                apart=not gradients,
+    def is_needed(self, source: int) -> bool:
+        """Whether the gradient of a node's output leads to a trained parameter, or to the input."""
+        return self.input_gradient or source in self.planner.trained
+
+    def trains(self, group: Group, name: str) -> bool:
+        """Whether a layer has a parameter whose gradient is wanted."""
+        return (group.target, name) in self.planner.gradients
+
+    def contribution(self, source: int) -> Buffer | None:
+        """A buffer for a part of the gradient of a node's output, or None."""
+        if not self.is_needed(source):
+            return None
+        maker = self.planner.makers.get(source)
+        if maker is not None and maker.operation == "narrow" and source not in self._places:
+            made = self.place_of_part(maker)
+            self.contributions.setdefault(source, []).append(made)
+            return made
+        return self._own_contribution(source)
+
+    def _own_contribution(self, source: int) -> Buffer:
+        """A buffer for a part of the gradient of a node's output that lies in no other."""
+        made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
+        self.contributions.setdefault(source, []).append(made)
+        return made
+
+    def place_of_part(self, group: Group) -> Buffer:
+        """Where the gradient of some channels is in the gradient of all."""
+        if group.target not in self._places:
+            part = self._whole_of(group).part(
+                group.node.arguments["start"], self.values[group.target].channels
             )
+            self._places[group.target] = part
+        return self._places[group.target]
 
-    def _renamed(self, group: Group, grad: Buffer) -> None:
+    def _whole_of(self, group: Group) -> Buffer:
+        """A gradient of all channels in which those of a part are free; the others may be zero."""
+        divided = self._divided.setdefault(group.source, [])
+        for whole, groups in divided:
+            if not any(_overlap(group, other) for other in groups):
+                groups.append(group)
+                return whole
+        # Not a place in another: what fills that would fill channels that must stay zero.
+        made = self._own_contribution(group.source)
+        divided.append((made, [group]))
+        return made
+
+    def takes_place(self, group: Group) -> bool:
+        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
+        if not OPERATIONS[group.operation].frees_input:
+            return False
+        source = group.source
+        while len(self.planner.readers[source]) == 1 and not self.planner.is_joined(source):
+            maker = self.planner.makers.get(source)
+            if maker is None:
+                return True
+            if not OPERATIONS[maker.operation].renames or self.values[maker.source].offset != (
+                self.values[source].offset
+            ):
+                masks = OPERATIONS[group.operation].masks_gradient
+                masks = masks or source not in self.rectified
+                return masks and not OPERATIONS[maker.operation].gradient_reads_output
+            source = maker.source
+        return False
+
+    def rectify(self, group: Group, grad: Buffer) -> Buffer:
+        """The gradient before the group's fused ReLU."""
+        if not group.relu or group.pooled or group.target in self.masked:
+            return grad
+        target = self._writable(grad, group.target)
+        columns = element_columns(self.planner, x=target, y=grad, m=self.values[group.target])
+        kernel = formula_kernel(elementwise("relu"), {}, "gradient")
+        self.planner.emit(f"{group.node.name}: gradient of ReLU", row(kernel, **columns))
+        return target
+
+    def mask(self, group: Group) -> dict[str, int]:
+        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
+        if group.source not in self.rectified or not self.takes_place(group):
+            return {}
+        self.masked.add(group.source)
+        return {"mode": L.MASKED}
+
+    def _fits(self, index: int, grad: Buffer) -> bool:
+        """Whether a gradient's layout suits the maker of the node."""
+        if grad.halo == self.values[index].halo:
+            return True
+        needed = self.planner.gradient_halo(index)
+        return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
+
+    def hand_on(self, group: Group, source: int, grad: Buffer) -> None:
+        """Give a node a gradient as it is: the same memory, where its layout suits."""
+        if not self.is_needed(source):
+            return
+        if source == INPUT or not self._fits(source, grad):
+            given = self.planner.like(self.values[source])
+            copy(self.planner, group.node.name, grad, given)
+            grad = given
+        self.contributions.setdefault(source, []).append(grad)
+
+    def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
+        """Plan one sum over blocks; neighbours are summed by one row."""
+        reductions = self.planner.reductions
+        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
+            last = reductions[-1][1]
+            end = last[L.OUT]
+            if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
+                last[L.OUT] += count
+                return
+        columns: dict[str, int] = {"out": count}
+        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        reductions.append((f"{group.node.name}: sum gradients", values))
+
+    def renamed(self, group: Group, grad: Buffer) -> None:
         """The same memory, or a copy into the map with a halo."""
         x, y = self.values[group.source], self.values[group.target]
-        if not self._is_needed(group.source):
+        if not self.is_needed(group.source):
             return
         grad = grad.reshaped(x.channels, x.height, x.width)
         if x.offset == y.offset and self._fits(group.source, grad):
@@ -215,173 +241,28 @@ class Backward(SampleNormBackward):
         if grad_x is not None:
             copy(self.planner, group.node.name, grad, grad_x)
 
-    _flatten = _renamed
+    def partial(
+        self, group: Group, weights: int, biases: int
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Columns of each block's gradient of the weights, and after it that of the biases."""
+        block = -(-(weights + biases) // LANES) * LANES
+        partial = self.planner.allocate(block * self.planner.blocks)
+        bias = {"extra": partial + weights, "extra_block": block}
+        return {"extra": partial, "extra_block": block}, self.bias_sums.get(group.target, bias)
 
-    def _elementwise(self, group: Group, grad: Buffer) -> None:
-        by_output = OPERATIONS[group.operation].gradient_reads_output
-        seen = self.values[group.target if by_output else group.source]
-        self._parameter_gradient(group, grad, seen)
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            columns = formula_columns(self.planner, group, "gradient")
-            columns |= element_columns(self.planner, x=grad_x, y=grad, m=seen)
-            self.planner.emit(f"{group.node.name}: gradient of {group.operation}", row(**columns))
+    def needs_sums(self, group: Group) -> bool:
+        """Whether the sums of the output's gradient are wanted, and not yet there."""
+        return self.trains(group, "bias") and group.target not in self.bias_sums
 
-    def _parameter_gradient(self, group: Group, grad: Buffer, x: Buffer) -> None:
-        """The gradient of an element-wise operation's parameter, if it has one."""
-        for name, key in group.node.parameters.items():
-            if not self._trains(group, name):
-                continue
-            _, (size,) = self.planner.parameters[key]
-            partial, _ = self._partial(group, size, 0)
-            columns = formula_columns(self.planner, group, "parameter")
-            columns |= element_columns(self.planner, y=grad, m=x) | partial
-            self.planner.emit(f"{group.node.name}: gradient of its parameter", row(**columns))
-            self.sum_blocks(group, gradient_offset(self.planner, group, name), partial, size)
+    def sums_biases(self, group: Group) -> bool:
+        """Whether the sums of its output's gradient are the gradient of a convolution's biases."""
+        is_product = group.operation in ("conv2d", "conv_transpose2d")
+        return is_product and not group.pooled and self.trains(group, "bias")
 
-    def _add(self, group: Group, grad: Buffer) -> None:
-        """The gradient goes to both sides as it is: the same memory, where its layout suits."""
-        grad = self.rectify(group, grad)
-        self.shared.add(grad.offset)
-        for source in group.sources:
-            self._hand_on(group, source, grad)
 
-    def _subtract(self, group: Group, grad: Buffer) -> None:
-        """The gradient as it is, and its negative."""
-        grad = self.rectify(group, grad)
-        first, second = group.sources
-        negative = self._contribution(second)
-        if negative is not None:
-            columns = element_columns(self.planner, x=grad, y=negative)
-            name = f"{group.node.name}: gradient of the second input"
-            self.planner.emit(name, row(L.K_NEGATE, **columns))
-        self._hand_on(group, first, grad)
-
-    def _multiply(self, group: Group, grad: Buffer) -> None:
-        """The gradient times the other input, summed where a factor stood for many elements."""
-        grad = self.rectify(group, grad)
-        for source, other in zip(group.sources, reversed(group.sources), strict=True):
-            made, factor = self._contribution(source), self.values[other]
-            if made is None:
-                continue
-            if elements(made) < elements(grad):
-                values = product_sums_row(self.planner, grad, factor, made)
-            else:
-                values = product_row(self.planner, grad, factor, made)
-            self.planner.emit(f"{group.node.name}: gradient of multiply", values)
-
-    def _input_part(self, group: Group, grad: Buffer) -> None:
-        """To its place in the gradient of the whole input."""
-        if not self.input_gradient:
-            return
-        if INPUT not in self.contributions:
-            self.contributions[INPUT] = [self.planner.like(self.values[INPUT])]
-        (whole,) = self.contributions[INPUT]
-        channels, height, width = map_shape(group.node.output_shape)
-        part = whole.part(group.node.arguments["start"], channels * height * width)
-        part = part.reshaped(channels, height, width)
-        copy(self.planner, group.node.name, grad.reshaped(channels, height, width), part)
-
-    def _concat(self, group: Group, grad: Buffer) -> None:
-        """To each input its channels of the gradient: where they are, if the layout suits."""
-        first, is_shared = 0, grad.offset in self.shared
-        for source in group.sources:
-            channels = self.values[source].channels
-            part = grad.part(first, channels)
-            if is_shared:
-                self.shared.add(part.offset)
-            self._hand_on(group, source, part)
-            first += channels
-
-    def _narrow(self, group: Group, grad: Buffer) -> None:
-        """To its channels of the input's gradient, where it may have been written at once."""
-        if self._is_needed(group.source):
-            place = self.place_of_part(group)
-            if place.offset != grad.offset:
-                copy(self.planner, group.node.name, grad, place)
-
-    def _batch_norm(self, group: Group, grad: Buffer, other: Buffer | None = None) -> None:
-        """Two passes; the first also adds two gradients up, and takes them through a sum's ReLU."""
-        planner, node = self.planner, group.node
-        masks = group.adds and group.relu and group.target not in self.masked
-        trains = any(self._trains(group, name) for name in ("weight", "bias"))
-        trains = trains or self._is_needed(group.source)
-        if not trains or (other is not None and grad.offset in self.shared):
-            grad, other = self.collected(group.target), None
-        if masks and (not trains or grad.offset in self.shared):
-            grad, masks = self.rectify(group, grad), False
-        if trains:
-            block = -(-2 * self.values[group.source].channels // LANES) * LANES
-            of_batch = node.takes_batch_statistics(planner.training)
-            columns = {
-                "batch": planner.statistics[group.target],
-                "relu": int(group.relu and not group.adds),
-                "extra": planner.allocate(block * planner.blocks),
-                "extra_block": block,
-                "w": gradient_offset(planner, group, "weight"),
-                "bias": gradient_offset(planner, group, "bias"),
-                "mode": L.OF_BATCH if of_batch else L.FROZEN,
-            }
-            self._norm_sums(group, columns, grad, other, masks)
-            if masks or other is not None:
-                columns["relu"] = 0
-        if group.adds:
-            self.shared.add(grad.offset)
-            self._hand_on(group, group.sources[1], grad)
-        if trains:
-            self._norm_gradient(group, columns, grad)
-
-    def _norm_sums(
-        self,
-        group: Group,
-        columns: dict[str, int],
-        grad: Buffer,
-        other: Buffer | None,
-        masks: bool,
-    ) -> None:
-        """The sums of the first pass; with a summand or a mask it writes the gradient, too."""
-        buffers, kernel = {"x": self.values[group.source], "y": grad}, L.K_NORM_GRADIENT_SUMS
-        if other is not None or masks:
-            kernel = L.K_NORM_JOINED_GRADIENT_SUMS
-            columns = columns | {
-                "mode": L.MASKED if masks else L.PLAIN,
-                "adds": int(other is not None),
-            }
-        if masks:
-            buffers["m"] = self.values[group.target]
-        if other is not None:
-            buffers["z"] = other
-        columns = element_columns(self.planner, **buffers) | columns
-        name = f"{group.node.name}: gradient of batch normalisation, "
-        name += "sum and " if other is not None else ""
-        name += "ReLU and " if masks else ""
-        self.planner.emit(f"{name}sums", row(kernel, **columns))
-
-    def _norm_gradient(self, group: Group, columns: dict[str, int], grad: Buffer) -> None:
-        """The statistics and the second pass."""
-        planner, x = self.planner, self.values[group.source]
-        name = f"{group.node.name}: gradient of batch normalisation"
-        sizes = {"channels": x.channels, "positions": x.height * x.width}
-        statistics = row(L.K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
-        if columns["mode"] == L.OF_BATCH:
-            planner.emit(f"{name}, statistics", statistics, whole=True)
-        else:
-            planner.reductions.append((f"{name}, statistics", statistics))
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            elements = element_columns(planner, x=x, y=grad, z=grad_x)
-            planner.emit(name, row(L.K_NORM_GRADIENT, **elements, **columns))
-
-    def _dropout(self, group: Group, grad: Buffer) -> None:
-        """The same mask as forward."""
-        if not self.planner.training:
-            self._renamed(group, grad)
-            return
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of {group.operation}",
-                dropout_row(self.planner, group, grad, grad_x),
-            )
-
-    _dropout2d = _dropout
+def _overlap(group: Group, other: Group) -> bool:
+    """Whether two parts of one map have channels in common."""
+    (first, length), (second, theirs) = (
+        (part.node.arguments["start"], part.node.arguments["length"]) for part in (group, other)
+    )
+    return bool(first < second + theirs and second < first + length)

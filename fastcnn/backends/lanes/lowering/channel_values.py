@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.channel_maps import RUN
+from fastcnn.backends.lanes.kernels.channel_move import K_MOVE, RUN
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
+from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.channel_planner import (
     ChannelPlanner,
@@ -13,21 +12,6 @@ from fastcnn.backends.lanes.planning.channel_planner import (
     lane_blocks,
 )
 from fastcnn.backends.lanes.planning.grouping import Group
-from fastcnn.operations import OPERATIONS, Elementwise
-
-#: Operations, besides element-wise ones, whose output has each channel in the lane of the input's.
-KEEPING = (
-    "add",
-    "subtract",
-    "multiply",
-    "batch_norm",
-    "max_pool2d",
-    "avg_pool2d",
-    "adaptive_avg_pool2d",
-    "adaptive_max_pool2d",
-    "pad",
-    "interpolate",
-)
 
 
 class ChannelValues(SharedForward):
@@ -85,8 +69,7 @@ class ChannelValues(SharedForward):
         """The buffer that a group fills."""
         planner, index = self.planner, group.target
         channels, height, width = map_shape(planner.shape(index))
-        record = OPERATIONS[group.operation]
-        if not isinstance(record, Elementwise) and group.operation not in KEEPING:
+        if not lowering_of(group.operation).keeps_lanes:
             return self.keep(index, planner.value_buffer(index), np.arange(channels))
         lanes = self._lanes_of(group)
         blocks = lane_blocks(int(lanes.max()) + 1)
@@ -130,13 +113,22 @@ class ChannelValues(SharedForward):
         self.planner.emit(
             name,
             row(
-                L.K_CHANNEL_MOVE,
+                K_MOVE,
                 **self.values[index].columns("x"),
                 **y.columns("y"),
                 positions=len(runs),
                 tap_table=self.planner.table(runs),
             ),
         )
+
+    def move_numbers(
+        self, group: Group, source: int, sources: np.ndarray, targets: np.ndarray
+    ) -> None:
+        """Move a value's numbers by their numbers in flattened samples."""
+        y = self.output(group)
+        name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
+        places = self.places[source][sources], self.places[group.target][targets]
+        self.move(name, source, places[0], y, places[1])
 
 
 def _alike(lanes: np.ndarray, others: np.ndarray | None) -> bool:

@@ -6,16 +6,24 @@ from typing import Any
 
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import LOWERINGS
+from fastcnn.backends.lanes.lowering import (  # noqa: F401
+    batch_norm,
+    convolution,
+    linear,
+    sample_norm,
+    shapes,
+)
+from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
-from fastcnn.backends.lanes.lowering.maps_backward import MapsBackward
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
-from fastcnn.backends.lanes.planning.rows import copy
 from fastcnn.backends.one_row import on_maps, with_one_row
 from fastcnn.operations import OPERATIONS, Elementwise, Number
 from fastcnn.operations.losses import LOSSES
@@ -123,7 +131,7 @@ def plan(
         assert gradient is not None
         if purpose.arrays:
             forward.gradient_row(gradient)
-        walk = MapsBackward(
+        walk = Backward(
             planner, forward.values, forward.winners, forward.kept, gradient, purpose.input_gradient
         )
         for group in reversed(planner.groups):
@@ -160,7 +168,7 @@ def _has_rows(operation: str) -> bool:
     if isinstance(record, Elementwise):
         numbers = sum(isinstance(argument, Number) for argument in record.arguments)
         return len(record.parameters) <= 1 and numbers <= MOST_NUMBERS
-    return hasattr(Forward, operation)
+    return operation in LOWERINGS
 
 
 def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:

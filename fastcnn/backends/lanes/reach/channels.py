@@ -1,12 +1,9 @@
 """How far the kernels with a channel in each lane reach; see ranges.py."""
 
-import numpy as np
-
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.channel_maps import RUN, line_floats
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     NOTHING,
@@ -17,7 +14,6 @@ from fastcnn.backends.lanes.reach.ranges import (
     parameters,
     within,
 )
-from fastcnn.backends.lanes.reach.sample_norm import sums_of_two
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
@@ -145,45 +141,3 @@ def channel_winograd(r: Reach) -> Touches:
     each = blocks * taps * LANES
     yield parameters("W", r.entries(L.S_TABLE, transform.products) + r.along(each, 1) + r[L.W])
     yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])
-
-
-def channel_move(r: Reach) -> Touches:
-    """Runs of single numbers."""
-    runs = r.table(L.TAP_TABLE, RUN * r.count(L.POSITIONS, 1)).reshape(-1, RUN).astype(np.int64)
-    if (runs[:, 2] < 1).any():
-        raise ProgramError("TAP_TABLE has a run of no numbers")
-    for name, first, step in (("X", 0, 3), ("Y", 1, 4)):
-        ends = runs[:, first] + (runs[:, 2] - 1) * runs[:, step]
-        low, high = np.minimum(runs[:, first], ends), np.maximum(runs[:, first], ends)
-        yield arena(name, r.buffer(getattr(L, name)) + Range(int(low.min()), int(high.max())), 1)
-
-
-def channel_sets(r: Reach) -> Touches:
-    """Members of sets, weights in lines, and a line of a thread's own."""
-    sets, members = r.count(L.GROUPS, 1), r.count(L.POSITIONS, 1)
-    line = -(-members // LANES) * LANES
-    for name in "XY":
-        places = sums_of_two(r, getattr(L, f"{name}_TABLE"), sets, members)
-        yield arena(name, r.buffer(getattr(L, name)) + places, 1)
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), line)
-    if r.among(L.IN, (0, 1)):
-        r.among(L.MODE, (L.PROBABILITY, L.LOGARITHM))
-        return
-    r.among(L.MODE, (L.CENTRED, L.AROUND_ZERO))
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
-    for name, column in (("W", L.W), ("BIAS", L.BIAS)):
-        if r[column] >= 0:
-            yield parameters(name, r.along(sets, r.count(L.OUT)) + r[column], line)
-
-
-def channel_local_response(r: Reach) -> Touches:
-    """Pixels of all blocks of channels, and a line of a thread's own."""
-    blocks, positions = r.count(L.CHANNELS, 1), r.count(L.POSITIONS, 1)
-    for name in "XY":
-        each = r.along(blocks, r[getattr(L, f"{name}_CHANNEL")])
-        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
-        yield arena(name, r.buffer(getattr(L, name)) + each + places)
-    if not (blocks - 1) * LANES < r[L.IN] <= blocks * LANES:
-        raise ProgramError(f"{r[L.IN]} channels in {blocks} blocks")
-    yield arena("Z", r.workers(L.Z, L.Z_SLOT), line_floats(blocks, r.count(L.TAPS, 1)))
-    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 3)

@@ -6,13 +6,12 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import elements_reach
 from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
     gradient_sums,
     norm,
-    pool,
-    sample_norm,
     winograd,
 )
 from fastcnn.backends.lanes.reach.phases import phases
@@ -25,7 +24,6 @@ from fastcnn.backends.lanes.reach.ranges import (
     Touches,
     arena,
     bias,
-    channels_of,
     gradient,
     optional,
     parameters,
@@ -106,69 +104,6 @@ def _bias_gradient(r: Reach) -> Touches:
     yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)
 
 
-def _move(r: Reach) -> Touches:
-    runs = r.table(L.TAP_TABLE, 3 * r.count(L.POSITIONS, 1)).reshape(-1, 3).astype(np.int64)
-    lengths = (runs[:, 2].clip(1) - 1) * LANES
-    for name, column in (("X", 0), ("Y", 1)):
-        kept = runs[:, 2] > 0
-        if name == "X":
-            kept &= runs[:, 0] >= 0
-        if kept.any():
-            first = runs[kept, column]
-            reached = Range(int(first.min()), int((first + lengths[kept]).max()))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, channels_of(r, place, step, reached))
-
-
-def _weighted_sums(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS, 1)
-    summands = int(r.table(L.TAP_TABLE, positions).clip(0).sum())
-    if summands:
-        sources = r.entries(L.X_TABLE, summands)
-        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, sources))
-        yield arena("SCALE", r.along(summands, 1) + r[L.SCALE], 1)
-    places = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
-
-
-def _elements(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
-    """Vectors of some buffers at the same elements, in runs that follow each other in memory."""
-
-    def touches(r: Reach) -> Touches:
-        positions = r.count(L.POSITIONS, 1)
-        places = {name: r.table(getattr(L, f"{name}_TABLE"), positions) for name in names}
-        run = min(_following(table) for table in places.values())
-        left = np.arange(positions) % run
-        for name, table in places.items():
-            # From any element to the end of its run.
-            ends = table + (run - 1 - left) * LANES
-            reached = Range(int(table.min()), max(int(table.max()), int(ends.max())))
-            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
-            yield arena(name, channels_of(r, place, step, reached))
-        if numbers:
-            yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), numbers)
-
-    return touches
-
-
-def _gate(r: Reach) -> Touches:
-    yield from _elements("X", "Y")(r)
-    factors = r.along(r.count(L.CHANNELS), r[L.M_CHANNEL])
-    yield arena("M", r.buffer(L.M) + factors)
-
-
-def _product_sums(r: Reach) -> Touches:
-    positions = r.count(L.POSITIONS)
-    for name in "XM":
-        places = r.entries(getattr(L, f"{name}_TABLE"), positions)
-        step = getattr(L, f"{name}_CHANNEL")
-        yield arena(name, channels_of(r, getattr(L, name), step, places))
-    if r.among(L.MODE, (L.OF_CHANNELS, L.OF_PIXELS)) == L.OF_PIXELS:
-        yield arena("Y", r.buffer(L.Y) + r.entries(L.Y_TABLE, positions))
-    else:
-        yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
-
-
 def _learned(r: Reach) -> Touches:
     """A parameter of each channel, or of all, or one in each lane."""
     mode = r.among(L.MODE, (L.FOR_ALL, L.FOR_CHANNELS, L.FOR_LANES))
@@ -206,7 +141,7 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
     if what == "loss":
         return loss_reach(1 + numbers, is_learned)
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
-    elements = _elements(*names, numbers=numbers)
+    elements = elements_reach(*names, numbers=numbers)
 
     def touches(r: Reach) -> Touches:
         yield from elements(r)
@@ -217,14 +152,6 @@ def formula_reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach]
             yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
 
     return touches
-
-
-def _following(table: np.ndarray) -> int:
-    """Entries at the beginning of a table that are a vector apart, as the kernels count them."""
-    breaks = np.flatnonzero(np.diff(table) != LANES)
-    if table[-1] - table[0] == (len(table) - 1) * LANES or not breaks.size:
-        return len(table)
-    return int(breaks[0]) + 1
 
 
 def _linear(r: Reach) -> Touches:
@@ -292,19 +219,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CONV: _convolution,
     L.K_WEIGHT_GRADIENT: _weight_gradient,
     L.K_BIAS_GRADIENT: _bias_gradient,
-    L.K_MAX_POOL: pool.max_pool,
-    L.K_MAX_POOL_BACKWARD: pool.max_pool_backward,
-    L.K_AVG_POOL: pool.avg_pool,
-    L.K_AVG_POOL_BACKWARD: pool.avg_pool_backward,
-    L.K_UNPOOL: pool.unpool,
-    L.K_COPY: _elements("X", "Y"),
-    L.K_DROPOUT: _elements("X", "Y", numbers=1),
-    L.K_NEGATE: _elements("X", "Y"),
-    L.K_ADD: _elements("X", "Y", "M"),
-    L.K_SUBTRACT: _elements("X", "Y", "M"),
-    L.K_MULTIPLY: _elements("X", "Y", "M"),
-    L.K_GATE: _gate,
-    L.K_PRODUCT_SUMS: _product_sums,
     L.K_LIMIT_NORMS: constraints.limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
@@ -318,8 +232,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_SUM_PLACES: gradient_sums.sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
-    L.K_MOVE: _move,
-    L.K_WEIGHTED_SUMS: _weighted_sums,
     L.K_NORM_SUMS: norm.normalisation("X", sums=True),
     L.K_NORM_JOIN: norm.join,
     L.K_NORM_STATISTICS: norm.statistics,
@@ -329,14 +241,6 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_NORM_GRADIENT_SUMS: norm.normalisation("X", "Y", values=4, sums=True),
     L.K_NORM_GRADIENT_STATISTICS: norm.normalisation(values=6, sums=True, learned=gradient),
     L.K_NORM_GRADIENT: norm.normalisation("X", "Y", "Z", values=6),
-    L.K_SAMPLE_NORM: sample_norm.sets("X", "Y", weighted=True),
-    L.K_SAMPLE_NORM_GRADIENT: sample_norm.sets("X", "Y", "Z", weighted=True),
-    L.K_SAMPLE_NORM_PARAMETERS: sample_norm.set_parameters,
-    L.K_SOFTMAX: sample_norm.sets("X", "Y"),
-    L.K_SOFTMAX_GRADIENT: sample_norm.sets("X", "Y", "Z"),
-    L.K_LOCAL_RESPONSE: sample_norm.local_response("X", "Y", "M", shares=False),
-    L.K_LOCAL_RESPONSE_SHARES: sample_norm.local_response("X", "Y", "M"),
-    L.K_LOCAL_RESPONSE_GRADIENT: sample_norm.local_response("X", "Y", "M", "Z"),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_ADJOINT: winograd.winograd2d_adjoint,
@@ -361,7 +265,4 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CHANNEL_DEPTHWISE: channels.channel_depthwise,
     L.K_CHANNEL_DOT: channels.channel_dot,
     L.K_CHANNEL_WINOGRAD: channels.channel_winograd,
-    L.K_CHANNEL_MOVE: channels.channel_move,
-    L.K_CHANNEL_SETS: channels.channel_sets,
-    L.K_CHANNEL_LOCAL_RESPONSE: channels.channel_local_response,
 }

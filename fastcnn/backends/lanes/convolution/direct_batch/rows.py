@@ -10,10 +10,11 @@ from fastcnn.backends.lanes.convolution.direct_batch.records import K_GRADIENT, 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
-from fastcnn.backends.lanes.planning.rows import copy, grid
+from fastcnn.backends.lanes.planning.rows import grid
 
 #: Positions of a pixel's kind that are in hand at a time: enough to read the weights seldom.
 POSITIONS = 24

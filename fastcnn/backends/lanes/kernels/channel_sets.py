@@ -1,42 +1,33 @@
-"""Kernels with a channel in each lane that look at single numbers, or across lanes.
+"""The kernel of normalisation within samples and of the softmax, with a channel in each lane.
 
-A block is one sample. A kernel does the ``part``-th of ``parts`` equal shares of its units. A is
+A block is one sample. The kernel does the ``part``-th of ``parts`` equal shares of the sets. A is
 the arena, T the tables, P packed weights, r the program row; Z is room of each thread for a line of
 numbers that follow each other.
 """
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.local_response import inverse_power
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, register
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.sets import group_sets, sums_of_two
+from fastcnn.backends.lanes.planning.rows import fused
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
+from fastcnn.backends.sample_sets import Sets
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, sqrt
 
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
+    from fastcnn.backends.lanes.planning.grouping import Group
+
 LANES = simd.LANES
 INFINITE = np.float32(np.inf)
-#: Numbers of an entry of a table of runs.
-RUN = 5
-
-
-@linked
-def channel_move(A, T, r, block, slot, part, parts):
-    """Copy runs of numbers from X to Y.
-
-    TAP_TABLE has for each of POSITIONS runs: where it begins in X and in Y, its length, and the
-    floats between its numbers in X and in Y.
-    """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    table = T[r[L.TAP_TABLE] :]
-    first, last = share(r[L.POSITIONS], part, parts)
-    for k in range(first, last):
-        x, y, count = x0 + table[RUN * k], y0 + table[RUN * k + 1], table[RUN * k + 2]
-        x_step, y_step = table[RUN * k + 3], table[RUN * k + 4]
-        for i in range(count):
-            A[y + i * y_step] = A[x + i * x_step]
 
 
 @linked
@@ -141,70 +132,87 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
             A[y + inner_y[k]] = A[line + k]
 
 
-@linked
-def channel_local_response(A, T, r, block, slot, worker, part, parts):
-    """Y = X / (k + alpha / size * sum of squares) ** beta over the TAPS of IN channels around.
-
-    SCALE is where alpha / size, beta and k stand. The squares of a pixel are a line.
-    """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
-    blocks, size, line = r[L.CHANNELS], r[L.TAPS], r[L.Z] + worker * r[L.Z_SLOT]
-    alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
-    first, last = share(r[L.POSITIONS], part, parts)
-    zero, squares = simd.splat(np.float32(0)), line + size // 2
-    for i in range(0, blocks * LANES + size, LANES):
-        simd.store(A, line + i, zero)
-    for p in range(first, last):
-        for c in range(blocks):
-            value = simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p])
-            value = simd.first_lanes(min(LANES, r[L.IN] - c * LANES), value)
-            simd.store(A, squares + c * LANES, simd.mul(value, value))
-        for c in range(blocks):
-            total = zero
-            for j in range(size):
-                total = simd.add(total, simd.load(A, line + c * LANES + j))
-            power = inverse_power(simd.fma(total, alpha, k), beta)
-            value = simd.mul(simd.load(A, x0 + c * r[L.X_CHANNEL] + xs[p]), power)
-            simd.store(A, y0 + c * r[L.Y_CHANNEL] + ys[p], value)
-
-
-def line_floats(blocks: int, taps: int) -> int:
-    """Floats of the line of a local response."""
-    return blocks * LANES + taps + LANES
-
-
-def _move(r: Row) -> Cost:
-    numbers = r.batch * int(r.table(L.TAP_TABLE, RUN * r[L.POSITIONS])[2::RUN].sum())
-    # Single numbers take as long as vectors.
-    return Cost(0, FLOAT_BYTES * LANES * numbers, FLOAT_BYTES * numbers)
-
-
-def _sets(r: Row) -> Cost:
+def _cost(r: Row) -> Cost:
     numbers = r[L.GROUPS] * r[L.POSITIONS] * r.batch
     return Cost(10 * numbers, 4 * FLOAT_BYTES * LANES * numbers, FLOAT_BYTES * numbers)
 
 
-def _local_response(r: Row) -> Cost:
-    numbers = r[L.CHANNELS] * LANES * r[L.POSITIONS] * r.batch
-    size = FLOAT_BYTES * numbers
-    return Cost((40 + r[L.TAPS]) * numbers, size, size)
+def _reach(r: Reach) -> Touches:
+    """Members of sets, weights in lines, and a line of a thread's own."""
+    sets, members = r.count(L.GROUPS, 1), r.count(L.POSITIONS, 1)
+    line = -(-members // LANES) * LANES
+    for name in "XY":
+        places = sums_of_two(r, getattr(L, f"{name}_TABLE"), sets, members)
+        yield arena(name, r.buffer(getattr(L, name)) + places, 1)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), line)
+    if r.among(L.IN, (0, 1)):
+        r.among(L.MODE, (L.PROBABILITY, L.LOGARITHM))
+        return
+    r.among(L.MODE, (L.CENTRED, L.AROUND_ZERO))
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+    for name, column in (("W", L.W), ("BIAS", L.BIAS)):
+        if r[column] >= 0:
+            yield parameters(name, r.along(sets, r.count(L.OUT)) + r[column], line)
 
 
-register(
-    {
-        L.K_CHANNEL_MOVE: Kernel(
-            channel_move, "move by channels", _move, lambda r: f"{r[L.POSITIONS]} runs"
-        ),
-        L.K_CHANNEL_SETS: Kernel(
-            channel_sets,
-            "sets by channels",
-            _sets,
-            lambda r: f"{r[L.GROUPS]} x {r[L.POSITIONS]}",
-        ),
-        L.K_CHANNEL_LOCAL_RESPONSE: Kernel(
-            channel_local_response, "local response by channels", _local_response, map_sizes
-        ),
-    }
+K_SETS = numbered(
+    Kernel(
+        channel_sets,
+        "sets by channels",
+        _cost,
+        lambda r: f"{r[L.GROUPS]} x {r[L.POSITIONS]}",
+        touches=_reach,
+    )
 )
+
+
+def channel_set_rows(walk: "ChannelForward", group: "Group", **columns: int) -> None:
+    """Rows of the sets of a sample; those of one row have their members alike in memory."""
+    planner, node = walk.planner, group.node
+    x, y = walk.values[group.source], walk.output(group)
+    sets = group_sets(group)
+    sources, targets = (_by_set(sets, walk.places[index]) for index in (group.source, group.target))
+    numbers = _by_set(sets, sets.weight_numbers())
+    patterns = np.concatenate([sources - sources[:, :1], targets - targets[:, :1]], axis=1)
+    found: list[int] = np.unique(patterns, axis=0, return_inverse=True)[1].ravel().tolist()
+    for pattern in sorted(set(found)):
+        mine = np.array([index for index, one in enumerate(found) if one == pattern])
+        values = row(
+            K_SETS,
+            **x.columns("x"),
+            **y.columns("y"),
+            groups=len(mine),
+            positions=sets.members,
+            **{
+                f"{name}_table": planner.table(
+                    np.concatenate([places[mine, 0], places[mine[0]] - places[mine[0], 0]])
+                )
+                for name, places in (("x", sources), ("y", targets))
+            },
+            **_lines(walk.planner, group, numbers[mine]),
+            **columns,
+        )
+        name = f"{node.name}: {group.operation}" + fused(group)
+        planner.emit(name, planner.with_scratch(values, sets.members))
+
+
+def _lines(planner: "ChannelPlanner", group: "Group", numbers: np.ndarray) -> dict[str, int]:
+    """Weights and biases in the order of each set's members; once, if all have the same."""
+    same = bool((numbers == numbers[0]).all())
+    numbers = numbers[:1] if same else numbers
+    length = -(-numbers.shape[1] // LANES) * LANES
+    columns: dict[str, int] = {"w": -1, "bias": -1, "out": 0 if same else length}
+    for name, column in (("weight", "w"), ("bias", "bias")):
+        values = planner.parameter(group, name)
+        if values is not None:
+            lines = np.zeros((len(numbers), length), np.float32)
+            lines[:, : numbers.shape[1]] = values.ravel()[numbers]
+            columns[column] = planner.weight(lines)
+    return columns
+
+
+def _by_set(sets: Sets, values: np.ndarray) -> np.ndarray:
+    """What belongs to each element of a sample, a row for each set."""
+    others = [axis for axis in range(len(sets.view)) if axis not in sets.axes]
+    order = values.reshape(sets.view).transpose(*others, *sets.axes)
+    return order.reshape(sets.count, sets.members)

@@ -5,10 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.graph import Node
-from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
-from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.buffers import map_shape
 from fastcnn.backends.lanes.planning.rows import grid
 from fastcnn.backends.sampling import interpolation_taps, padded_sources
 
@@ -122,53 +119,3 @@ _TAPS = {
     "channel_shuffle": _channel_shuffle,
     "unflatten": _unflatten,
 }
-
-
-def places(buffer: Buffer, steps: tuple[int, int], pixels: np.ndarray) -> np.ndarray:
-    """Offsets of pixels of the first group."""
-    found: np.ndarray = pixels[0] * steps[1] * buffer.channel + buffer.at(pixels[1], pixels[2])
-    return found
-
-
-def sampling_row(planner: Planner, taps: Taps, x: Buffer, y: Buffer) -> np.ndarray:
-    """The row that makes Y of X: copies, if no pixel is mixed, else sums."""
-    members = max(1, y.channels // taps.groups)
-    everything = np.stack([part.ravel() for part in np.mgrid[:members, : y.height, : y.width]])
-    targets = places(y, taps.y_steps, everything)
-    to, sources = places(y, taps.y_steps, taps.y), places(x, taps.x_steps, taps.x)
-    columns = {
-        **x.columns("x"),
-        **y.columns("y"),
-        "channels": taps.groups,
-        "x_channel": taps.x_steps[0] * x.channel,
-        "y_channel": taps.y_steps[0] * y.channel,
-    }
-    order = np.argsort(targets, kind="stable")
-    targets = targets[order]
-    number = np.searchsorted(targets, to)
-    counts = np.bincount(number, minlength=len(targets))
-    if (counts <= 1).all() and (taps.weight == 1).all():
-        found = np.full(len(targets), -1)
-        found[number] = sources
-        return row(L.K_MOVE, **columns, **_runs(planner, found, targets))
-    by_target = np.argsort(number, kind="stable")
-    return row(
-        L.K_WEIGHTED_SUMS,
-        **columns,
-        positions=len(targets),
-        tap_table=planner.table(counts),
-        x_table=planner.table(sources[by_target]),
-        y_table=planner.table(targets),
-        scale=planner.constant(taps.weight[by_target]),
-    )
-
-
-def _runs(planner: Planner, sources: np.ndarray, targets: np.ndarray) -> dict[str, int]:
-    """Columns of runs of vectors that follow each other on both sides, or that are zeros."""
-    follow = np.diff(targets) == LANES
-    zeros = (sources[1:] < 0) & (sources[:-1] < 0)
-    follow &= zeros | ((np.diff(sources) == LANES) & (sources[:-1] >= 0))
-    first = np.concatenate([[0], np.flatnonzero(~follow) + 1])
-    lengths = np.diff([*first, len(targets)])
-    table = np.stack([sources[first], targets[first], lengths], axis=1)
-    return {"positions": len(first), "tap_table": planner.table(table)}

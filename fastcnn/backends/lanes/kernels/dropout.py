@@ -1,0 +1,139 @@
+"""The kernel of dropout, for one block of 16 samples.
+
+It does the ``part``-th of ``parts`` equal shares of the elements. A is the arena, T the tables, r
+the program row.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn.backends.counter_random import drop_threshold
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.elements import copy, elements_reach, run_length
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.planning.rows import element_columns
+from fastcnn.codegen import linked, simd
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.buffers import Buffer
+    from fastcnn.backends.lanes.planning.grouping import Group
+    from fastcnn.backends.lanes.planning.planner import Planner
+
+LANES = simd.LANES
+
+
+@linked
+def splitmix64(value):
+    """See counter_random.py."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
+
+
+@linked
+def dropout_key(seed, step, node):
+    """See counter_random.py."""
+    key = splitmix64(np.uint64(seed))
+    key = splitmix64(key ^ np.uint64(step))
+    return np.int64(splitmix64(key ^ np.uint64(node)))
+
+
+@linked
+def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
+    """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
+
+    With MODE 1, all elements of a channel share one hash.
+    """
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    positions, channelwise = r[L.POSITIONS], r[L.MODE] == 1
+    key = dropout_key(seed, step, r[L.KEY])
+    run = run_length(T, r, False)
+    run = min(run, positions) if channelwise else run
+    hashes = r[L.CHANNELS] if channelwise else r[L.CHANNELS] * positions
+    counter = (first_sample + block * LANES) * hashes
+    one, scale, threshold = simd.splat(np.float32(1)), simd.splat(A[r[L.SCALE]]), r[L.THRESHOLD]
+    e, last = share(r[L.CHANNELS] * positions, part, parts)
+    c, p, count = e // positions, e % positions, run - e % run
+    while e < last:
+        count = min(count, last - e)
+        x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
+        y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
+        if channelwise:
+            kept = simd.keep_random(counter + c, hashes, key, threshold, one)
+            for i in range(0, count * LANES, LANES):
+                value = simd.mul(simd.load(A, x + i), scale)
+                simd.store(A, y + i, simd.keep_positive(kept, value))
+        else:
+            for i in range(count):
+                value = simd.mul(simd.load(A, x + i * LANES), scale)
+                value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
+                simd.store(A, y + i * LANES, value)
+        e, p, count = e + count, p + count, run
+        if p == positions:
+            c, p = c + 1, 0
+
+
+K_DROPOUT = numbered(
+    Kernel(
+        dropout,
+        "dropout",
+        per_element(1, 1, 1),
+        map_sizes,
+        touches=elements_reach("X", "Y", numbers=1),
+    )
+)
+
+
+def _row(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> np.ndarray:
+    """The row of dropout; the key of its mask is the node's place in the graph."""
+    p = group.node.arguments["p"]
+    return row(
+        K_DROPOUT,
+        **element_columns(planner, x=x, y=y),
+        key=group.target,
+        threshold=drop_threshold(p),
+        scale=planner.constant([1.0 / (1.0 - p)]),
+        mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,
+    )
+
+
+def _forward(walk: "Forward", group: "Group") -> None:
+    """Outside training the same memory, or a copy where halos differ."""
+    planner, x = walk.planner, walk.values[group.source]
+    if not planner.training and planner.halo(group.target) == x.halo:
+        walk.values[group.target] = x
+        return
+    y = walk.output(group)
+    if not planner.training:
+        copy(planner, group.node.name, x, y)
+        return
+    planner.emit(f"{group.node.name}: {group.operation}", _row(planner, group, x, y))
+
+
+def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+    """The same mask as forward."""
+    if not walk.planner.training:
+        walk.renamed(group, grad)
+        return
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        walk.planner.emit(
+            f"{group.node.name}: gradient of {group.operation}",
+            _row(walk.planner, group, grad, grad_x),
+        )
+
+
+def _channels(walk: "ChannelForward", group: "Group") -> None:
+    walk.rename(group)
+
+
+lowered("dropout", "dropout2d", forward=_forward, backward=_backward, channels=_channels)

@@ -1,0 +1,268 @@
+"""Rows of convolutions, with what is fused to them, and of transposed ones."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
+from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
+from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.task import Task
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import copy
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.pool import winner_row
+from fastcnn.backends.lanes.kernels.unpool import K_UNPOOL
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
+from fastcnn.backends.lanes.planning.grouping import Group
+from fastcnn.backends.lanes.planning.rows import (
+    element_columns,
+    fused,
+    gradient_offset,
+    grid,
+    parameter_offset,
+    windows_of_two,
+)
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+
+
+def _forward(walk: "Forward", group: Group) -> None:
+    """Convolution, with what is fused to it."""
+    planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
+    columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+    if group.pooled:
+        winners = planner.like(y, passing=planner.winners_pass(group))
+        walk.winners[group.target] = winners
+        columns |= winners.columns("m") | {"mode": L.POOLED}
+    if group.adds:
+        columns |= _summand(walk, group, y).columns("m") | {"mode": L.ADDED}
+    strips = _strips(walk, group)
+    if strips:
+        size = -(-2 * y.channels * len(strips) // LANES) * LANES
+        sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
+        walk.moments[group.target] = sums
+        columns |= sums | {"moments": 1}
+    task = _named_task(walk, group, "convolution")
+    conv_rows.product(task, x, y, group.pooled, **columns)
+    if len(strips) > 1:
+        count = {"channels": y.channels, "taps": len(strips)}
+        values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
+        planner.emit(f"{group.node.name}: sums of strips", values)
+
+
+def _summand(walk: "Forward", group: Group, y: Buffer) -> Buffer:
+    """What is added to a convolution, laid out as its output."""
+    other = walk.values[group.sources[1]]
+    if (other.row, other.channel) == (y.row, y.channel):
+        return other
+    made = walk.planner.like(y, passing=not group.whole)
+    copy(walk.planner, group.node.name, other, made)
+    return made
+
+
+def _strips(walk: "Forward", group: Group) -> list[int]:
+    """Pixels of each part of a convolution's output whose moments batch normalisation reads."""
+    planner = walk.planner
+    readers = planner.readers.get(group.target, [])
+    norms = [reader for reader in readers if reader.node.takes_batch_statistics(planner.training)]
+    if len(norms) != 1 or norms[0].source != group.target:
+        return []
+    return conv_rows.moment_strips(planner.geometry(group.node), group.pooled)
+
+
+def _transposed(walk: "Forward", group: Group) -> None:
+    """Transposed convolution."""
+    planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
+    columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
+    conv_rows.transpose(_named_task(walk, group, "transposed convolution"), x, y, **columns)
+
+
+def _named_task(walk: "Forward", group: Group, what: str) -> Task:
+    """The group's convolution, whose rows are to be added."""
+    planner, name = walk.planner, f"{group.node.name}: {what}{fused(group)}"
+    weight = parameter_offset(planner, group, "weight")
+    return Task(planner, name, planner.geometry(group.node), weight)
+
+
+def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
+    task = _task(walk, group)
+    g = task.g
+    weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
+    trains = walk.trains(group, "weight")
+    partial, bias = walk.partial(group, weights, g.out_channels)
+    x = walk.values[group.source]
+    if group.pooled and weights and trains and not walk.is_needed(group.source):
+        # Nobody else needs the gradient before pooling.
+        winners = walk.winners[group.target]
+        place = weights if walk.trains(group, "bias") else -1
+        direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
+        _reduce(walk, group, partial, bias, weights, g.out_channels)
+        return
+    if trains and not group.pooled and conv_rows.are_made_together(g):
+        grad = walk.rectify(group, grad)
+        _reduce(walk, group, partial, bias, weights, g.out_channels)
+        place = weights if walk.needs_sums(group) else -1
+        columns = partial | {"bias": place} | walk.mask(group)
+        conv_rows.gradients(task, x, grad, walk.wanted(group), **columns)
+        return
+    sums = False
+    if group.pooled:
+        grad = _before_pooling(walk, group, grad, bias)
+    else:
+        grad = walk.rectify(group, grad)
+        sums = trains and conv_rows.sums_biases(g) and walk.needs_sums(group)
+        if not sums:
+            _bias_gradient(walk, group, grad, bias)
+    if not trains:
+        pass
+    elif weights:
+        place = weights if sums else -1
+        direct_rows.weight_gradient(task, x, grad, partial, place)
+    else:
+        biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
+        target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
+        conv_rows.summed_weight_gradient(target, x, grad, **biases)
+    _reduce(walk, group, partial, bias, weights, g.out_channels)
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        task = task._replace(name=f"{task.name}: input gradient")
+        conv_rows.transpose(task, grad, grad_x, **walk.mask(group))
+
+
+def _task(walk: "Backward", group: Group) -> Task:
+    """The group's convolution, whose rows are to be added."""
+    planner, node = walk.planner, group.node
+    weight = parameter_offset(planner, group, "weight")
+    return Task(planner, node.name, planner.geometry(node), weight)
+
+
+def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
+    task = _task(walk, group)
+    count, channels = task.g.out_channels * task.g.taps, group.node.output_shape[0]
+    partial, bias = walk.partial(group, count, channels)
+    grad = walk.rectify(group, grad)
+    _bias_gradient(walk, group, grad, bias)
+    if walk.trains(group, "weight"):
+        x = walk.values[group.source]
+        direct_rows.weight_gradient(task, grad, x, partial)
+    _reduce(walk, group, partial, bias, count, channels)
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        task = task._replace(name=f"{task.name}: input gradient")
+        conv_rows.product(task, grad, grad_x, False, **walk.mask(group))
+
+
+def _bias_gradient(walk: "Backward", group: Group, grad: Buffer, bias: dict[str, int]) -> None:
+    if walk.needs_sums(group):
+        columns = element_columns(walk.planner, y=grad) | bias
+        walk.planner.emit(f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns))
+
+
+def _before_pooling(walk: "Backward", group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
+    """The gradient of a convolution's own output, from that of what is pooled after it."""
+    planner, node = walk.planner, group.node
+    halo = gradient_halo(planner.geometry(node))
+    grad = planner.buffer(node.output_shape, halo, passing=not group.whole)
+    h, w = windows_of_two(*node.output_shape[1:])
+    planner.emit(
+        f"{node.name}: gradients of pooling and bias",
+        row(
+            K_UNPOOL,
+            **grad.columns("x"),
+            **pooled.columns("y"),
+            **walk.winners[group.target].columns("m"),
+            channels=grad.channels,
+            positions=len(h) // 4,
+            x_table=planner.table(grad.at(h, w)),
+            y_table=planner.table(pooled.pixels()),
+            x_channel=grad.channel,
+            y_channel=pooled.channel,
+            **bias,
+        ),
+    )
+    return grad
+
+
+def _reduce(
+    walk: "Backward",
+    group: Group,
+    partial: dict[str, int],
+    bias: dict[str, int],
+    weights: int,
+    biases: int,
+) -> None:
+    """Plan the sums over blocks of the gradients."""
+    if weights and walk.trains(group, "weight"):
+        target = gradient_offset(walk.planner, group, "weight")
+        walk.sum_blocks(group, target, partial, weights)
+    if walk.trains(group, "bias"):
+        walk.sum_blocks(group, gradient_offset(walk.planner, group, "bias"), bias, biases)
+
+
+def _channels(walk: "ChannelForward", group: Group) -> None:
+    """Convolution, with what is fused to it."""
+    planner, g = walk.planner, walk.planner.geometry(group.node)
+    y = walk.output(group)
+    if group.pooled:
+        shape = (g.out_channels, *g.output)
+        target = planner.buffer(shape) if group.whole else planner.reused(shape)
+        channel_rows.convolution(planner, g, _sum(walk, group, g.out_channels, target))
+        _pooled(walk, group, target, y)
+        planner.release(target)
+    else:
+        channel_rows.convolution(planner, g, _sum(walk, group, g.out_channels, y))
+
+
+def _transposed_channels(walk: "ChannelForward", group: Group) -> None:
+    """Transposed convolution."""
+    g = walk.planner.geometry(group.node)
+    work = _sum(walk, group, g.group_inputs * g.groups, walk.output(group))
+    channel_rows.transposed(walk.planner, g, work)
+
+
+def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> channel_rows.Sum:
+    """What a convolution's rows compute."""
+    weight = walk.planner.parameter(group, "weight")
+    assert weight is not None
+    what = "transposed convolution" if group.operation == "conv_transpose2d" else "convolution"
+    # A kernel for each channel works lane by lane.
+    alone = group.node.arguments["groups"] > 1
+    passing = not group.whole
+    x = walk.usual(group.source, passing) if alone else walk.values[group.source]
+    channels = np.arange(map_shape(group.node.input_shapes[0])[0])
+    return channel_rows.Sum(
+        f"{group.node.name}: {what}" + fused(group),
+        x,
+        y,
+        weight,
+        walk.bias(group, outputs),
+        walk.rectifier(group),
+        walk.usual(group.sources[1], passing) if group.adds else None,
+        channels if alone else walk.lanes[group.source],
+        group.whole,
+    )
+
+
+def _pooled(walk: "ChannelForward", group: Group, x: Buffer, y: Buffer) -> None:
+    """2x2 max pooling of a convolution's output."""
+    h, w = grid(y.height, y.width)
+    down, along = np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])
+    windows = x.at(2 * h[:, None] + down, 2 * w[:, None] + along)
+    walk.planner.emit(
+        f"{group.node.name}: 2x2 max pooling", winner_row(walk.planner, x, y, None, windows)
+    )
+
+
+lowered("conv2d", forward=_forward, backward=_backward, channels=_channels)
+lowered(
+    "conv_transpose2d",
+    forward=_transposed,
+    backward=_transposed_gradient,
+    channels=_transposed_channels,
+)

@@ -1,0 +1,132 @@
+"""Rows of fully connected layers."""
+
+from typing import TYPE_CHECKING
+
+from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
+from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
+from fastcnn.backends.lanes.planning.planner import FITS_BESIDE
+from fastcnn.backends.lanes.planning.rows import fused, gradient_offset, parameter_offset
+
+if TYPE_CHECKING:
+    from fastcnn.backends.lanes.lowering.backward import Backward
+    from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
+    from fastcnn.backends.lanes.lowering.forward import Forward
+
+#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
+MOST_GROUPS, LEAST_INPUTS = 8, 256
+
+
+def _forward(walk: "Forward", group: Group) -> None:
+    """Fully connected layer."""
+    planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
+    if x.halo != NO_HALO or y.halo != NO_HALO:
+        raise Unsupported("a linear layer on a padded map")
+    outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
+    weight = parameter_offset(planner, group, "weight")
+    groups = _input_groups(inputs, outputs) if planner.backward and group.whole else 1
+    sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
+    bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
+    ends = y.columns("y") | bias | {"relu": int(group.relu)}
+    name, sums = f"{group.node.name}: linear", None
+    if groups > 1:
+        planner.grouped[weight] = groups
+        size = groups * outputs * LANES
+        place = planner.allocate(size * planner.blocks)
+        columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
+        sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+        ends = {"y": place, "y_block": size, "bias": -1}
+    columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
+    planner.emit(
+        name + ("" if groups > 1 else fused(group)), row(L.K_LINEAR, **columns, **ends), group.whole
+    )
+    if (group.target, "weight") in planner.gradients and planner.backward:
+        # Rows of inputs for the weight gradient, made here because no barrier is needed.
+        # Rows of samples must not all meet in one set of the cache.
+        width = -(-inputs // 64) * 64 + LANES
+        transposed = planner.allocate(planner.blocks * LANES * width)
+        planner.transposed[group.target] = width, transposed
+        planner.emit(
+            f"{group.node.name}: transpose input",
+            row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
+            group.whole,
+            apart=False,
+        )
+    if sums is not None:
+        planner.emit(f"{name}, sums" + fused(group), sums)
+
+
+def _input_groups(inputs: int, outputs: int) -> int:
+    """Groups of a linear layer's inputs that have sums of their own.
+
+    With whole groups a thread has the same weights forward, in both gradients and in the update.
+    Others need nothing of its inputs and weights but these sums.
+    """
+    groups = 1
+    if inputs * outputs > FITS_BESIDE:
+        while groups < MOST_GROUPS and inputs >= 2 * groups * LEAST_INPUTS:
+            groups *= 2
+    return groups
+
+
+def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
+    planner, node = walk.planner, group.node
+    grad = walk.rectify(group, grad)
+    offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
+    sizes: dict[str, int] = {"in": inputs, "out": outputs}
+    gradients = []
+    if walk.trains(group, "weight"):
+        width, transposed = planner.transposed[group.target]
+        columns = grad.columns("y") | {
+            "x": transposed,
+            "extra": width,
+            "w": gradient_offset(planner, group, "weight"),
+            "m": planner.allocate(64 * planner.workers),
+            "m_slot": 64,
+            "groups": planner.grouped.get(offset, 1),
+        }
+        gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
+    if walk.trains(group, "bias"):
+        bias = gradient_offset(planner, group, "bias")
+        values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+        gradients.append((f"{node.name}: bias gradient", values))
+    if group.whole:
+        for index, (name, values) in enumerate(gradients):
+            planner.emit(name, values, whole=True, apart=index == 0)
+    else:
+        planner.reductions += gradients
+    grad_x = walk.wanted(group)
+    if grad_x is not None:
+        sizes = {"in": outputs, "out": inputs, "by_block": int(group.by_block)}
+        planner.emit(
+            f"{node.name}: input gradient",
+            row(
+                L.K_LINEAR_BACKWARD,
+                **grad.columns("x"),
+                **grad_x.columns("y"),
+                w=offset,
+                bias=-1,
+                **walk.mask(group),
+                **sizes,
+            ),
+            group.whole,
+            apart=not gradients,
+        )
+
+
+def _channels(walk: "ChannelForward", group: Group) -> None:
+    """Fully connected layer; its input's numbers may be anywhere."""
+    planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
+    weight = planner.parameter(group, "weight")
+    assert weight is not None
+    name = f"{group.node.name}: linear" + fused(group)
+    work = channel_rows.Sum(
+        name, x, y, weight, walk.bias(group, len(weight)), walk.rectifier(group), whole=True
+    )
+    channel_rows.linear(planner, work, walk.places[group.source])
+
+
+lowered("linear", forward=_forward, backward=_backward, channels=_channels)
