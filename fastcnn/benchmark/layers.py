@@ -4,13 +4,11 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from fastcnn.benchmark.layer_cases import (
     BATCH,
-    JOINS,
     Arrays,
     LayerCase,
     LayerRun,
@@ -22,7 +20,7 @@ from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of
-from fastcnn.operations import elementwise_operations
+from fastcnn.operations import OPERATIONS, elementwise_operations
 
 log = logging.getLogger("fastcnn.bench")
 
@@ -62,41 +60,11 @@ def cases() -> Iterator[LayerCase]:
     )
     yield LayerCase("linear", (392,), (128, 392))
     yield LayerCase("linear", (2048,), (256, 2048))
-    pool = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
-    for shape in ((8, 14, 14), (32, 32, 32)):
-        yield LayerCase("max_pool2d", shape, None, pool)
-    yield LayerCase("avg_pool2d", (32, 32, 32), None, pool | {"count_include_pad": True})
-    for size, output in ((32, (4, 4)), (8, (1, 1))):
-        yield LayerCase("adaptive_avg_pool2d", (64, size, size), None, {"output_size": output})
-    yield LayerCase("adaptive_max_pool2d", (64, 8, 8), None, {"output_size": (1, 1)})
-    yield LayerCase("pad", (32, 32, 32), None, {"padding": ((1, 1), (1, 1)), "mode": "reflect"})
-    twice = {"size": None, "scale_factor": (2, 2)}
-    for mode in ("nearest", "bilinear"):
-        how = {"mode": mode, "align_corners": False}
-        yield LayerCase("interpolate", (16, 16, 16), None, twice | how)
-    yield LayerCase("pixel_shuffle", (32, 16, 16), None, {"upscale_factor": 2})
-    yield LayerCase("pixel_unshuffle", (8, 32, 32), None, {"downscale_factor": 2})
-    yield LayerCase("channel_shuffle", (32, 16, 16), None, {"groups": 4})
-    yield LayerCase("narrow", (32, 16, 16), None, {"start": 16, "length": 16})
-    yield LayerCase("batch_norm", (16, 32, 32), None, {"eps": 1e-5})
-    yield LayerCase("batch_norm", (256,), None, {"eps": 1e-5})
-    eps = {"eps": 1e-5}
-    yield LayerCase("layer_norm", (256,), None, eps | {"normalized_shape": (256,)})
-    yield LayerCase("layer_norm", (16, 32, 32), None, eps | {"normalized_shape": (16, 32, 32)})
-    yield LayerCase("rms_norm", (256,), None, eps | {"normalized_shape": (256,)})
-    yield LayerCase("layer_norm2d", (64, 16, 16), None, eps)
-    for groups in (8, 64):  # the second is instance normalisation
-        yield LayerCase("group_norm", (64, 16, 16), None, eps | {"num_groups": groups})
-    response = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}
-    yield LayerCase("local_response_norm", (64, 16, 16), None, response)
-    for operation in ("softmax", "log_softmax"):
-        yield LayerCase(operation, (100,), None, {"dim": 1})
-        yield LayerCase(operation, (16, 32, 32), None, {"dim": 1})
-    own: dict[str, dict[str, Any]] = {"dropout": {"p": 0.5}, "dropout2d": {"p": 0.25}}
-    own |= {operation: {} for operation in JOINS}
-    own |= {record.name: record.checked(record.name, {}) for record in elementwise_operations()}
-    for operation, arguments in own.items():
-        yield LayerCase(operation, (32, 16, 16), None, arguments)
+    for record in OPERATIONS.values():
+        for shape, arguments in record.timed:
+            yield LayerCase(record.name, shape, None, dict(arguments))
+    for record in elementwise_operations():
+        yield LayerCase(record.name, (32, 16, 16), None, record.checked(record.name, {}))
 
 
 def bench_layers(

@@ -23,6 +23,8 @@ from fastcnn.layers.sampling import (
 )
 from fastcnn.scalars import plain
 
+__all__ = ["Conv1d", "Conv2d"]
+
 #: What pads an input otherwise than with zeros, by the mode and the number of axes.
 PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
     ("circular", 1): CircularPad1d,

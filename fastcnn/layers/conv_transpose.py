@@ -11,6 +11,8 @@ from fastcnn.backends.graph import Shape
 from fastcnn.layers.base import WeightedLayer, check_samples
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
+__all__ = ["ConvTranspose1d", "ConvTranspose2d"]
+
 
 class _ConvTranspose(WeightedLayer):
     operation: ClassVar[str] = "conv_transpose2d"

@@ -7,6 +7,8 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ShapeError
 from fastcnn.layers.base import Layer
 
+__all__ = ["Dropout", "Dropout2d"]
+
 
 class Dropout(Layer):
     """Inverted dropout: in training, zero each element with probability ``p``, scale the rest.

@@ -10,6 +10,8 @@ from fastcnn.layers.base import Layer
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.wiring import JOINS
 
+__all__ = ["Add", "Concat", "Multiply", "Subtract"]
+
 
 class _Join(Layer):
     """A layer that reads several others."""

@@ -11,6 +11,8 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, WeightedLayer
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
 
+__all__ = ["Flatten", "Linear"]
+
 
 class Flatten(Layer):
     """Reshape each sample to a vector, channels first: ``(C, H, W)`` to ``(C * H * W,)``.

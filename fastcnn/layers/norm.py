@@ -10,6 +10,8 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer
 
+__all__ = ["BatchNorm1d", "BatchNorm2d", "LocalResponseNorm"]
+
 
 class Normalisation(Layer):
     """A layer with ``eps``, and perhaps a weight and a bias of some shape."""

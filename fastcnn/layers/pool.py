@@ -9,6 +9,21 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import Layer, check_samples
 
+__all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "GlobalAvgPool1d",
+    "GlobalAvgPool2d",
+    "GlobalMaxPool1d",
+    "GlobalMaxPool2d",
+    "MaxPool1d",
+    "MaxPool2d",
+]
+
 IntOrTuple = int | tuple[int, ...]
 OutputSize = int | tuple[int | None, ...] | None
 

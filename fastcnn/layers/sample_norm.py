@@ -12,6 +12,8 @@ from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.norm import Normalisation
 
+__all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
+
 #: PyTorch's for float32 where none is given.
 RMS_EPS = float(str(np.finfo(np.float32).eps))
 

@@ -10,6 +10,22 @@ from fastcnn.backends.one_row import with_one_row
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, check_samples
 
+__all__ = [
+    "ChannelShuffle",
+    "CircularPad1d",
+    "CircularPad2d",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "Unflatten",
+    "Upsample",
+    "ZeroPad1d",
+    "ZeroPad2d",
+]
+
 MAP, SEQUENCE = ("H", "W"), ("L",)
 
 

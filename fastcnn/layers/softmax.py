@@ -7,6 +7,8 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
 from fastcnn.scalars import is_integer
 
+__all__ = ["LogSoftmax", "Softmax"]
+
 
 class Softmax(Layer):
     """Probabilities along one dimension: ``exp(x_i) / sum exp(x_j)``.

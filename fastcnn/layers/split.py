@@ -9,6 +9,8 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
 from fastcnn.layers.builder import GraphBuilder
 
+__all__ = ["Chunk", "Narrow", "Split"]
+
 
 class Narrow(Layer):
     """Some channels that are next to each other, ``start`` to ``start + length``.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,24 @@ from fastcnn.operations.onnx_node import OnnxNode
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
+
+
+#: Shape of a sample, or of a sample of each input.
+CaseShape = tuple[int, ...] | tuple[tuple[int, ...], ...]
+
+
+class Case(NamedTuple):
+    """A layer by its class and arguments, and the shape of samples for it."""
+
+    kind: str
+    shape: CaseShape
+    given: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+def case(kind: str, shape: CaseShape, *given: Any, **named: Any) -> Case:
+    """A layer, the shape of samples, and the layer's arguments."""
+    return Case(kind, shape, given, named)
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,11 @@ class Operation:
     output_mask : bool
         Whether the backward function takes ``output_mask``, the gradients that are wanted, and
         gives None in the place of the others.
+    layers : tuple of Case
+        Layers that compute it, whose gradients are checked.
+    timed : tuple of (shape, dict)
+        Shapes of samples and arguments with which ``fastcnn bench layer`` times it. Parameters have
+        a value for each channel, or the argument ``normalized_shape``.
     """
 
     name: str
@@ -75,6 +98,8 @@ class Operation:
     needs_output: bool = False
     hands_gradient_on: bool = False
     output_mask: bool = False
+    layers: tuple[Case, ...] = ()
+    timed: tuple[tuple[tuple[int, ...], Mapping[str, Any]], ...] = ()
 
     @property
     def gradient_reads_output(self) -> bool:

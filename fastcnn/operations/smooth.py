@@ -291,10 +291,7 @@ def _softsign_gradient(grad: Value, x: Value) -> Value:
 SOFTSIGN = Elementwise(
     "softsign",
     formula=Formula(_softsign, _softsign_gradient),
-    onnx=(
-        OnnxNode("Softsign"),
-        OnnxNode("Div", ("x", OnnxNode("Add", (OnnxNode("Abs"), 1.0)))),
-    ),
+    onnx=(OnnxNode("Softsign"), OnnxNode("Div", ("x", OnnxNode("Add", (OnnxNode("Abs"), 1.0))))),
 )
 
 

@@ -5,11 +5,9 @@ A set of elements has a mean m and a variance v; which elements are a set is sai
 m, and v is the mean of the squares.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from fastcnn.backends.reference.sums import root, total
+from fastcnn.backends.plain.sums import members, root, total
 from fastcnn.backends.sample_norm import Gradients, SampleNorms
 from fastcnn.backends.sample_sets import Sets
 
@@ -76,17 +74,6 @@ def _statistics(
     mean = total(values) / len(values) if centred else 0.0
     variance = total((value - mean) * (value - mean) for value in values) / len(values)
     return mean, 1.0 / root(float(x.dtype.type(variance)) + eps)
-
-
-def members(x: np.ndarray, sets: Sets) -> Iterator[list[tuple[int, ...]]]:
-    """Indices of the elements of each set."""
-    places = list(np.ndindex(x.shape[1:]))
-    members: list[list[tuple[int, ...]]] = [[] for _ in range(sets.count)]
-    for place, number in zip(places, sets.set_numbers(), strict=True):
-        members[number].append(place)
-    for n in range(x.shape[0]):
-        for part in members:
-            yield [(n, *place) for place in part]
 
 
 def _or(values: np.ndarray | None, place: int, default: float) -> float:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import (
-    MOST_WINDOW,
     as_array,
     as_count,
     as_gradient,
@@ -16,6 +15,18 @@ from fastcnn.arguments import (
 from fastcnn.backends import get_backend
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ShapeError
+from fastcnn.operations.record import Operation, case
+
+__all__ = [
+    "group_norm",
+    "group_norm_backward",
+    "layer_norm",
+    "layer_norm2d",
+    "layer_norm2d_backward",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+]
 
 Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -214,12 +225,7 @@ def group_norm_backward(
 
 
 def layer_norm2d(
-    x: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-6,
-    *,
-    backend: str | None = None,
+    x: Any, weight: Any = None, bias: Any = None, eps: float = 1e-6, *, backend: str | None = None
 ) -> np.ndarray:
     """Layer normalisation of the channels of each pixel.
 
@@ -249,12 +255,7 @@ def layer_norm2d(
 
 
 def layer_norm2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any = None,
-    eps: float = 1e-6,
-    *,
-    backend: str | None = None,
+    grad_output: Any, x: Any, weight: Any = None, eps: float = 1e-6, *, backend: str | None = None
 ) -> Gradients:
     """Gradients of :func:`layer_norm2d` with respect to its input, weight and bias.
 
@@ -268,66 +269,6 @@ def layer_norm2d_backward(
     factors = _weights(operation, x, x.shape[1:2], weight=weight)
     eps = as_number(operation, "eps", eps, above=0.0)
     return get_backend(backend).layer_norm2d_backward(grad_output, x, **factors, eps=eps)
-
-
-def local_response_norm(
-    x: Any,
-    size: int,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    k: float = 1.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Divide each pixel by ``(k + alpha / size * sum of squares)^beta`` of the channels around it.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W)
-    size : int
-        Channels of a window, from ``size // 2`` before on; those outside count as 0.
-    alpha, beta, k : float
-    backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
-    References
-    ----------
-    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
-    networks", NIPS 2012, section 3.3; with PyTorch's division by ``size``.
-    """
-    x = as_array("local_response_norm", "x", x, 4)
-    arguments = _response("local_response_norm", size, alpha, beta, k)
-    return get_backend(backend).local_response_norm(x, **arguments)
-
-
-def local_response_norm_backward(
-    grad_output: Any,
-    x: Any,
-    size: int,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    k: float = 1.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`local_response_norm` at its input ``x``.
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "local_response_norm_backward"
-    x = as_array(operation, "x", x, 4)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    arguments = _response(operation, size, alpha, beta, k)
-    return get_backend(backend).local_response_norm_backward(grad_output, x, **arguments)
 
 
 def _trailing(
@@ -364,12 +305,6 @@ def _groups(
     return x, arguments
 
 
-def _response(operation: str, size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
-    numbers = {"alpha": alpha, "beta": beta, "k": k}
-    checked = {name: as_number(operation, name, value) for name, value in numbers.items()}
-    return {"size": as_count(operation, "size", size, most=MOST_WINDOW), **checked}
-
-
 def _rms_eps(operation: str, x: np.ndarray, eps: float | None) -> float:
     if eps is None:
         return float(np.finfo(x.dtype).eps)
@@ -388,3 +323,56 @@ def _weights(
             if array.shape != shape:
                 raise ShapeError(f"{operation}: {name} must have shape {shape}, got {array.shape}")
     return checked
+
+
+#: What normalisations within a sample have in common.
+SAMPLE_NORM: dict[str, Any] = {
+    "parameters": ("weight", "bias"),
+    "backward_reads": ("weight",),
+    "fuses_relu": True,
+    "any_layout": True,
+    "frees_input": True,
+}
+_EPS: dict[str, Any] = {"eps": 1e-5}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "layer_norm",
+        **SAMPLE_NORM,
+        layers=(
+            case("LayerNorm", (2, 3, 2), (2, 3, 2)),
+            case("LayerNorm", (2, 3, 2), (3, 2), eps=0.1, bias=False),
+            case("LayerNorm", (3, 2, 4), 4, elementwise_affine=False),
+            case("LayerNorm", (6,), 6),
+        ),
+        timed=tuple((size, _EPS | {"normalized_shape": size}) for size in ((256,), (16, 32, 32))),
+    ),
+    Operation(
+        "layer_norm2d",
+        **SAMPLE_NORM,
+        layers=(
+            case("LayerNorm2d", (3, 2, 3), 3),
+            case("LayerNorm2d", (5, 2, 2), 5, eps=0.1, affine=False),
+        ),
+        timed=(((64, 16, 16), _EPS),),
+    ),
+    Operation(
+        "group_norm",
+        **SAMPLE_NORM,
+        layers=(
+            case("GroupNorm", (4, 2, 3), 2, 4),
+            case("GroupNorm", (6,), 2, 6, eps=0.1, affine=False),
+            case("InstanceNorm2d", (3, 2, 3), 3, affine=True),
+        ),
+        timed=tuple(((64, 16, 16), _EPS | {"num_groups": groups}) for groups in (8, 64)),
+    ),
+    Operation(
+        "rms_norm",
+        **(SAMPLE_NORM | {"parameters": ("weight",)}),
+        layers=(
+            case("RMSNorm", (3, 2, 3), (3, 2, 3)),
+            case("RMSNorm", (2, 2, 5), 5, eps=0.1, elementwise_affine=False),
+        ),
+        timed=(((256,), _EPS | {"normalized_shape": (256,)}),),
+    ),
+)

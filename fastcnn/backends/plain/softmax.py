@@ -1,15 +1,41 @@
-"""Softmax and its logarithm along one axis, one value at a time."""
+"""Softmax and its logarithm."""
 
 import math
 
 import numpy as np
 
-from fastcnn.backends.reference.sample_norm import members
-from fastcnn.backends.reference.sums import total
+from fastcnn.backends.plain.sums import members, total
 from fastcnn.backends.sample_sets import sets_of
 
 
 def softmax(x: np.ndarray, dim: int) -> np.ndarray:
+    """``y_i = exp(x_i) / sum_j exp(x_j)``, the largest taken away first."""
+    y = np.exp(x - x.max(axis=dim, keepdims=True))
+    y /= y.sum(axis=dim, keepdims=True, dtype=np.float64)
+    return y
+
+
+def softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
+    """``dx_i = y_i (dy_i - sum_j dy_j y_j)``."""
+    y = softmax(x, dim)
+    along = (grad_output * y).sum(axis=dim, keepdims=True, dtype=np.float64)
+    return y * (grad_output - along.astype(x.dtype))
+
+
+def log_softmax(x: np.ndarray, dim: int) -> np.ndarray:
+    """``y_i = x_i - log(sum_j exp(x_j))``, the largest taken away first."""
+    shifted = x - x.max(axis=dim, keepdims=True)
+    whole = np.exp(shifted).sum(axis=dim, keepdims=True, dtype=np.float64)
+    return shifted - np.log(whole).astype(x.dtype)
+
+
+def log_softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
+    """``dx_i = dy_i - softmax(x)_i sum_j dy_j``."""
+    along = grad_output.sum(axis=dim, keepdims=True, dtype=np.float64)
+    return grad_output - softmax(x, dim) * along.astype(x.dtype)
+
+
+def softmax_loops(x: np.ndarray, dim: int) -> np.ndarray:
     """``y_i = exp(x_i) / sum_j exp(x_j)``, the largest taken away first."""
     y = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("softmax", {"dim": dim}, x.shape[1:])):
@@ -21,9 +47,9 @@ def softmax(x: np.ndarray, dim: int) -> np.ndarray:
     return y
 
 
-def softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
+def softmax_backward_loops(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
     """``dx_i = y_i (dy_i - sum_j dy_j y_j)``."""
-    y = softmax(x.astype(np.float64), dim)
+    y = softmax_loops(x.astype(np.float64), dim)
     grad_x = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("softmax", {"dim": dim}, x.shape[1:])):
         along = total(float(grad_output[place]) * float(y[place]) for place in places)
@@ -32,7 +58,7 @@ def softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.nda
     return grad_x
 
 
-def log_softmax(x: np.ndarray, dim: int) -> np.ndarray:
+def log_softmax_loops(x: np.ndarray, dim: int) -> np.ndarray:
     """``y_i = x_i - log(sum_j exp(x_j))``, the largest taken away first."""
     y = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("log_softmax", {"dim": dim}, x.shape[1:])):
@@ -44,9 +70,9 @@ def log_softmax(x: np.ndarray, dim: int) -> np.ndarray:
     return y
 
 
-def log_softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
-    """``dx_i = dy_i - softmax(x)_i sum_j dy_j``."""
-    y = softmax(x.astype(np.float64), dim)
+def log_softmax_backward_loops(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.ndarray:
+    """``dx_i = dy_i - softmax_loops(x)_i sum_j dy_j``."""
+    y = softmax_loops(x.astype(np.float64), dim)
     grad_x = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("log_softmax", {"dim": dim}, x.shape[1:])):
         along = total(float(grad_output[place]) for place in places)

@@ -1,4 +1,4 @@
-"""Operations in which branches of a network meet or part."""
+"""What puts arrays together, and takes them apart."""
 
 from typing import Any
 
@@ -8,6 +8,20 @@ from fastcnn.arguments import as_array, as_count, as_gradient, as_same_type
 from fastcnn.backends import get_backend
 from fastcnn.backends.geometry import concat_shape, narrow_shape, product_shape
 from fastcnn.errors import ShapeError
+from fastcnn.operations.record import Operation, case
+
+__all__ = [
+    "add",
+    "add_backward",
+    "concat",
+    "concat_backward",
+    "multiply",
+    "multiply_backward",
+    "narrow",
+    "narrow_backward",
+    "subtract",
+    "subtract_backward",
+]
 
 
 def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -203,3 +217,54 @@ def _parts(operation: str, inputs: tuple[Any, ...]) -> list[np.ndarray]:
     except ShapeError as error:
         raise ShapeError(f"{operation}: {error}") from None
     return arrays
+
+
+JOIN: dict[str, Any] = {"inputs": 2, "fuses_relu": True, "any_layout": True}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "add",
+        **JOIN,
+        hands_gradient_on=True,
+        layers=(case("Add", (2, 3, 3)),),
+        timed=(((32, 16, 16), {}),),
+    ),
+    Operation(
+        "subtract",
+        **JOIN,
+        hands_gradient_on=True,
+        layers=(case("Subtract", (2, 3, 3)),),
+        timed=(((32, 16, 16), {}),),
+    ),
+    Operation(
+        "multiply",
+        **JOIN,
+        layers=(
+            case("Multiply", (2, 3, 3)),
+            case("Multiply", ((3, 2, 4), (3, 1, 1))),
+            case("Multiply", ((1, 2, 4), (3, 2, 4))),
+        ),
+        timed=(((32, 16, 16), {}),),
+    ),
+    Operation(
+        "concat",
+        inputs=None,
+        any_layout=True,
+        hands_gradient_on=True,
+        layers=(case("Concat", ((2, 3, 2), (1, 3, 2), (3, 3, 2))), case("Concat", ((4,), (3,)))),
+        timed=(((32, 16, 16), {}),),
+    ),
+    Operation(
+        "narrow",
+        gradient_needs="nothing",
+        renames=True,
+        any_layout=True,
+        layers=(
+            case("Narrow", (4, 2, 3), 1, 2),
+            case("Narrow", (5, 4), 0, 3),
+            case("Narrow", (5,), 2, 3),
+        ),
+        timed=(((32, 16, 16), {"start": 16, "length": 16}),),
+    ),
+    Operation("input_part", gradient_needs="nothing", renames=True),
+)

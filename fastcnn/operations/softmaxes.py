@@ -7,7 +7,10 @@ import numpy as np
 from fastcnn.arguments import as_array, as_gradient
 from fastcnn.backends import get_backend
 from fastcnn.errors import ShapeError
+from fastcnn.operations.record import Operation, case
 from fastcnn.scalars import is_integer
+
+__all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
 def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
@@ -66,3 +69,22 @@ def _along(operation: str, x: Any, dim: Any) -> tuple[np.ndarray, int]:
             f"got {dim!r}"
         )
     return x, int(dim)
+
+
+SOFTMAX: dict[str, Any] = {
+    "any_layout": True,
+    "frees_input": True,
+    "needs_output": True,
+    "timed": (((100,), {"dim": 1}), ((16, 32, 32), {"dim": 1})),
+}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "softmax", **SOFTMAX, layers=(case("Softmax", (4, 2, 3)), case("Softmax", (2, 3, 4), -1))
+    ),
+    Operation(
+        "log_softmax",
+        **SOFTMAX,
+        layers=(case("LogSoftmax", (5,)), case("LogSoftmax", (3, 2, 2), 1)),
+    ),
+)

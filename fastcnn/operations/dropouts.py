@@ -6,6 +6,9 @@ import numpy as np
 
 from fastcnn.arguments import as_array, as_gradient, as_key, as_share
 from fastcnn.backends import get_backend
+from fastcnn.operations.record import Operation, case
+
+__all__ = ["dropout", "dropout2d", "dropout2d_backward", "dropout_backward"]
 
 
 def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
@@ -58,3 +61,21 @@ def dropout2d_backward(
     return get_backend(backend).dropout2d_backward(
         grad_output, x, as_share("dropout2d", "p", p), as_key(key)
     )
+
+
+DROPOUT: dict[str, Any] = {"random": True, "renames": True, "any_layout": True, "frees_input": True}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "dropout",
+        **DROPOUT,
+        layers=(case("Dropout", (3, 4), 0.4),),
+        timed=(((32, 16, 16), {"p": 0.5}),),
+    ),
+    Operation(
+        "dropout2d",
+        **DROPOUT,
+        layers=(case("Dropout2d", (3, 2, 2), 0.4),),
+        timed=(((32, 16, 16), {"p": 0.25}),),
+    ),
+)

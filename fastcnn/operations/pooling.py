@@ -1,19 +1,32 @@
-"""Max and average pooling of maps and of sequences."""
+"""Pooling."""
 
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import (
-    as_array,
-    as_divisor,
-    as_flag,
-    as_gradient,
-    axes_of,
-    pool_arguments,
-)
+from fastcnn.arguments import as_array, as_divisor, as_flag, as_gradient, axes_of, pool_arguments
 from fastcnn.backends import get_backend
 from fastcnn.backends.geometry import IntOrPair, adaptive_output, adaptive_sizes, of_map
+from fastcnn.operations.record import Operation, case
+
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool1d_backward",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool2d_backward",
+    "adaptive_max_pool1d",
+    "adaptive_max_pool1d_backward",
+    "adaptive_max_pool2d",
+    "adaptive_max_pool2d_backward",
+    "avg_pool1d",
+    "avg_pool1d_backward",
+    "avg_pool2d",
+    "avg_pool2d_backward",
+    "max_pool1d",
+    "max_pool1d_backward",
+    "max_pool2d",
+    "max_pool2d_backward",
+]
 
 #: Output size of an adaptive pooling; None keeps that of the input.
 OutputSize = int | tuple[int | None, ...] | None
@@ -341,3 +354,57 @@ def _adaptive_backward(
     function = getattr(get_backend(backend), name.replace("1d", "2d"))
     made: np.ndarray = function(grad_output, x, of_map(size, 1))
     return made
+
+
+_WINDOWS: dict[str, Any] = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "max_pool2d",
+        masks_gradient=True,
+        frees_input=True,
+        layers=(
+            case("MaxPool2d", (2, 4, 6), 2),
+            case("MaxPool2d", (2, 5, 6), 3, stride=2, padding=1),
+            case("MaxPool2d", (2, 5, 6), 2, stride=2, dilation=2, ceil_mode=True),
+            case("MaxPool1d", (2, 8), 3, stride=2, ceil_mode=True),
+        ),
+        timed=(((8, 14, 14), _WINDOWS), ((32, 32, 32), _WINDOWS)),
+    ),
+    Operation(
+        "avg_pool2d",
+        gradient_needs="nothing",
+        frees_input=True,
+        layers=(
+            case("AvgPool2d", (2, 4, 6), 2),
+            case("AvgPool2d", (2, 5, 4), (3, 2), stride=(2, 1), padding=1),
+            case("AvgPool2d", (1, 5, 5), 3, stride=2, padding=1, count_include_pad=False),
+            case("AvgPool2d", (2, 4, 5), 3, stride=2, padding=1, ceil_mode=True),
+            case("AvgPool2d", (2, 4, 4), 2, divisor_override=3),
+            case("AvgPool1d", (2, 6), 2),
+        ),
+        timed=(((32, 32, 32), _WINDOWS | {"count_include_pad": True}),),
+    ),
+    Operation(
+        "adaptive_avg_pool2d",
+        gradient_needs="nothing",
+        frees_input=True,
+        layers=(
+            case("AdaptiveAvgPool2d", (2, 5, 4), (2, 3)),
+            case("GlobalAvgPool2d", (3, 2, 3)),
+            case("AdaptiveAvgPool1d", (2, 7), 3),
+        ),
+        timed=(((64, 32, 32), {"output_size": (4, 4)}), ((64, 8, 8), {"output_size": (1, 1)})),
+    ),
+    Operation(
+        "adaptive_max_pool2d",
+        masks_gradient=True,
+        frees_input=True,
+        layers=(
+            case("AdaptiveMaxPool2d", (2, 5, 4), (2, 3)),
+            case("GlobalMaxPool2d", (3, 2, 3)),
+            case("AdaptiveMaxPool1d", (2, 7), 3),
+        ),
+        timed=(((64, 8, 8), {"output_size": (1, 1)}),),
+    ),
+)

@@ -1,4 +1,4 @@
-"""Paddings, interpolation and shuffles: pixels that move, or are mixed with their neighbours."""
+"""What copies pixels to other places, or mixes them."""
 
 import math
 from typing import Any
@@ -18,6 +18,22 @@ from fastcnn.backends.sampling import (
     unshuffled_shape,
 )
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.operations.record import Operation, case
+
+__all__ = [
+    "channel_shuffle",
+    "channel_shuffle_backward",
+    "interpolate",
+    "interpolate_backward",
+    "pad",
+    "pad_backward",
+    "pixel_shuffle",
+    "pixel_shuffle_backward",
+    "pixel_unshuffle",
+    "pixel_unshuffle_backward",
+    "unflatten",
+    "unflatten_backward",
+]
 
 
 def _sequence_or_map(operation: str, x: Any) -> tuple[np.ndarray, int]:
@@ -44,11 +60,7 @@ def _pad_arguments(
 
 
 def pad(
-    x: Any,
-    padding: int | tuple[int, ...],
-    mode: str = "constant",
-    *,
-    backend: str | None = None,
+    x: Any, padding: int | tuple[int, ...], mode: str = "constant", *, backend: str | None = None
 ) -> np.ndarray:
     """Zeros, or copies of pixels, around maps or sequences.
 
@@ -283,3 +295,59 @@ def _reshaped(operation: str, x: Any, shape: Any) -> tuple[np.ndarray, tuple[int
     if math.prod(sizes) != math.prod(x.shape[1:]):
         raise ShapeError(f"{operation}: samples of shape {x.shape[1:]} cannot have shape {sizes}")
     return x, sizes
+
+
+#: What copies or mixes pixels, by tables of their places.
+SAMPLING: dict[str, Any] = {"gradient_needs": "nothing", "frees_input": True, "any_layout": True}
+_TWICE: dict[str, Any] = {"size": None, "scale_factor": (2, 2), "align_corners": False}
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "pad",
+        **SAMPLING,
+        layers=(
+            case("ZeroPad2d", (2, 4, 3), (1, 2, -1, 0)),
+            case("ZeroPad1d", (2, 4), (2, 1)),
+            case("ReflectionPad2d", (2, 4, 3), (1, 2, 0, 3)),
+            case("ReflectionPad1d", (2, 4), 2),
+            case("ReplicationPad2d", (2, 3, 3), (1, 0, 2, 1)),
+            case("CircularPad2d", (2, 3, 3), (1, 0, 2, 1)),
+        ),
+        timed=(((32, 32, 32), {"padding": ((1, 1), (1, 1)), "mode": "reflect"}),),
+    ),
+    Operation(
+        "interpolate",
+        **SAMPLING,
+        layers=(
+            case("Upsample", (2, 2, 3), scale_factor=(2, 3)),
+            case("Upsample", (2, 3, 6), size=(5, 4), mode="bilinear"),
+            case("Upsample", (2, 3, 2), scale_factor=2, mode="bilinear", align_corners=True),
+            case("Upsample", (2, 5), scale_factor=2, mode="linear"),
+        ),
+        timed=tuple(((16, 16, 16), _TWICE | {"mode": mode}) for mode in ("nearest", "bilinear")),
+    ),
+    Operation(
+        "pixel_shuffle",
+        **SAMPLING,
+        layers=(case("PixelShuffle", (8, 2, 3), 2),),
+        timed=(((32, 16, 16), {"upscale_factor": 2}),),
+    ),
+    Operation(
+        "pixel_unshuffle",
+        **SAMPLING,
+        layers=(case("PixelUnshuffle", (2, 4, 2), 2),),
+        timed=(((8, 32, 32), {"downscale_factor": 2}),),
+    ),
+    Operation(
+        "channel_shuffle",
+        **SAMPLING,
+        layers=(case("ChannelShuffle", (6, 2, 2), 3),),
+        timed=(((32, 16, 16), {"groups": 4}),),
+    ),
+    Operation(
+        "unflatten",
+        gradient_needs="nothing",
+        renames=True,
+        layers=(case("Unflatten", (12,), 1, (2, 3, 2)),),
+    ),
+)

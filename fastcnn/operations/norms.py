@@ -1,12 +1,23 @@
-"""Batch normalisation."""
+"""Batch normalisation, and local response normalisation."""
 
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_flag, as_gradient, as_number, as_same_type
+from fastcnn.arguments import (
+    MOST_WINDOW,
+    as_array,
+    as_count,
+    as_flag,
+    as_gradient,
+    as_number,
+    as_same_type,
+)
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.operations.record import Operation, case
+
+__all__ = ["batch_norm", "batch_norm_backward", "batch_statistics"]
 
 
 def batch_norm(
@@ -141,3 +152,100 @@ def _of_channels(operation: str, x: np.ndarray, **values: Any) -> dict[str, np.n
                     f"{operation}: {name} must have shape ({x.shape[1]},), got {array.shape}"
                 )
     return checked
+
+
+def local_response_norm(
+    x: Any,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Divide each pixel by ``(k + alpha / size * sum of squares)^beta`` of the channels around it.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    size : int
+        Channels of a window, from ``size // 2`` before on; those outside count as 0.
+    alpha, beta, k : float
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, of the shape of ``x``
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+
+    References
+    ----------
+    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
+    networks", NIPS 2012, section 3.3; with PyTorch's division by ``size``.
+    """
+    x = as_array("local_response_norm", "x", x, 4)
+    arguments = _response("local_response_norm", size, alpha, beta, k)
+    return get_backend(backend).local_response_norm(x, **arguments)
+
+
+def local_response_norm_backward(
+    grad_output: Any,
+    x: Any,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`local_response_norm` at its input ``x``.
+
+    Raises
+    ------
+    ShapeError, ConfigurationError
+    """
+    operation = "local_response_norm_backward"
+    x = as_array(operation, "x", x, 4)
+    grad_output = as_gradient(operation, grad_output, x, x.shape)
+    arguments = _response(operation, size, alpha, beta, k)
+    return get_backend(backend).local_response_norm_backward(grad_output, x, **arguments)
+
+
+def _response(operation: str, size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
+    numbers = {"alpha": alpha, "beta": beta, "k": k}
+    checked = {name: as_number(operation, name, value) for name, value in numbers.items()}
+    return {"size": as_count(operation, "size", size, most=MOST_WINDOW), **checked}
+
+
+#: The operations of this file.
+RECORDS = (
+    Operation(
+        "batch_norm",
+        ("weight", "bias"),
+        ("weight",),
+        normalises=True,
+        fuses_relu=True,
+        any_layout=True,
+        frees_input=True,
+        layers=(
+            case("BatchNorm1d", (3, 4), 3),
+            case("BatchNorm2d", (2, 3, 3), 2),
+            case("BatchNorm2d", (3, 2, 2), 3, eps=0.1, affine=False),
+            case("BatchNorm1d", (4,), 4, eps=0.5, track_running_stats=False),
+        ),
+        timed=(((16, 32, 32), {"eps": 1e-5}), ((256,), {"eps": 1e-5})),
+    ),
+    Operation(
+        "local_response_norm",
+        any_layout=True,
+        frees_input=True,
+        layers=(
+            case("LocalResponseNorm", (5, 2, 3), 3, alpha=0.5, beta=0.6, k=1.5),
+            case("LocalResponseNorm", (3, 2, 2), 4, alpha=2.0),
+        ),
+        timed=(((64, 16, 16), {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}),),
+    ),
+)

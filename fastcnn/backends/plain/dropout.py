@@ -1,0 +1,81 @@
+"""Dropout."""
+
+import math
+
+import numpy as np
+
+from fastcnn.backends.counter_random import drop_threshold, uniform_bits
+
+
+def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+
+    ``first_sample`` is the place of ``x`` in a batch that several processes share.
+    """
+    start = first_sample * math.prod(x.shape[1:])
+    kept = uniform_bits(key, start, x.size).reshape(x.shape) >= np.uint32(drop_threshold(p))
+    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+
+
+def dropout_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout(grad_output, p, key, first_sample)
+
+
+def dropout2d(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
+    samples, channels = x.shape[:2]
+    bits = uniform_bits(key, first_sample * channels, samples * channels)
+    bits = bits.reshape(samples, channels, 1, 1)
+    kept = bits >= np.uint32(drop_threshold(p))
+    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+
+
+def dropout2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout2d(grad_output, p, key, first_sample)
+
+
+def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+
+    ``first_sample`` is the place of ``x`` in a batch that several processes share.
+    """
+    y = np.zeros(x.shape, x.dtype)
+    elements = math.prod(x.shape[1:])
+    for n in range(len(x)):
+        for e, index in enumerate(np.ndindex(x.shape[1:])):
+            bits = int(uniform_bits(key, (first_sample + n) * elements + e, 1)[0])
+            if bits >= drop_threshold(p):
+                y[n][index] = float(x[n][index]) / (1.0 - p)
+    return y
+
+
+def dropout_backward_loops(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout_loops(grad_output, p, key, first_sample)
+
+
+def dropout2d_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
+    y = np.zeros(x.shape, x.dtype)
+    for n in range(len(x)):
+        for c in range(x.shape[1]):
+            bits = int(uniform_bits(key, (first_sample + n) * x.shape[1] + c, 1)[0])
+            if bits >= drop_threshold(p):
+                for index in np.ndindex(x.shape[2:]):
+                    y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
+    return y
+
+
+def dropout2d_backward_loops(
+    grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
+) -> np.ndarray:
+    """The gradient passes through the same mask, scaled alike."""
+    return dropout2d_loops(grad_output, p, key, first_sample)

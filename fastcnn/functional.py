@@ -1,0 +1,43 @@
+"""Operations as functions: check the arguments, pick the backend, compute.
+
+Arrays are NCHW, float32 or float64, all of one type; results are new arrays of that type and
+inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`.
+"""
+
+from fastcnn.operations import (
+    dropouts,
+    joins,
+    losses,
+    norms,
+    piecewise,
+    pooling,
+    products,
+    sample_norms,
+    sampling,
+    smooth,
+    softmaxes,
+)
+from fastcnn.operations.dropouts import *
+from fastcnn.operations.joins import *
+from fastcnn.operations.losses import *
+from fastcnn.operations.norms import *
+from fastcnn.operations.piecewise import *
+from fastcnn.operations.pooling import *
+from fastcnn.operations.products import *
+from fastcnn.operations.sample_norms import *
+from fastcnn.operations.sampling import *
+from fastcnn.operations.smooth import *
+from fastcnn.operations.softmaxes import *
+
+__all__: list[str] = []
+__all__ += dropouts.__all__
+__all__ += joins.__all__
+__all__ += losses.__all__
+__all__ += norms.__all__
+__all__ += piecewise.__all__
+__all__ += pooling.__all__
+__all__ += products.__all__
+__all__ += sample_norms.__all__
+__all__ += sampling.__all__
+__all__ += smooth.__all__
+__all__ += softmaxes.__all__
