@@ -1,26 +1,26 @@
 """Which functions a backend has: those that its files define under the name of an operation."""
 
+from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-from fastcnn.operations import OPERATIONS
 
-
-def functions_in(folder: str, ending: str = "") -> dict[str, Any]:
+def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> dict[str, Any]:
     """By name the functions of operations, and of their gradients, in the files of a package.
 
     Parameters
     ----------
     folder : str
         Name of the package.
+    operations : iterable of str
     ending : str
         What functions have after their names.
     """
     found: dict[str, Any] = {}
     for file in iter_modules(import_module(folder).__path__):
         module = import_module(f"{folder}.{file.name}")
-        for operation in OPERATIONS:
+        for operation in operations:
             for name in (operation, f"{operation}_backward"):
                 function = getattr(module, name + ending, None)
                 # Other packages have functions of such names, which files of a backend import.

@@ -21,9 +21,12 @@ from fastcnn.backends.im2col.norm import (
 from fastcnn.backends.input_part import input_part, input_part_backward
 from fastcnn.backends.joint import joint_functions
 from fastcnn.backends.operation_functions import functions_in
+from fastcnn.operations import OPERATIONS
 
 joint, joint_backward = joint_functions("im2col")
-globals().update(functions_in("fastcnn.backends.plain") | functions_in(__name__))
+globals().update(
+    functions_in("fastcnn.backends.plain", OPERATIONS) | functions_in(__name__, OPERATIONS)
+)
 
 
 def __getattr__(name: str) -> Any:

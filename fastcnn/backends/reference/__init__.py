@@ -15,9 +15,13 @@ from fastcnn.backends.reference.loss import (
     nll_backward,
 )
 from fastcnn.backends.reference.norm import batch_statistics
+from fastcnn.operations import OPERATIONS
 
 joint, joint_backward = joint_functions("reference")
-globals().update(functions_in("fastcnn.backends.plain", "_loops") | functions_in(__name__))
+globals().update(
+    functions_in("fastcnn.backends.plain", OPERATIONS, "_loops")
+    | functions_in(__name__, OPERATIONS)
+)
 
 
 def __getattr__(name: str) -> Any:
