@@ -503,7 +503,8 @@ def test_flops_both_ways() -> None:
     forward = products + 16 * 12 * pixels + 24 * (10 * outputs + 16)
     assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * tiles * forward
     assert found["c: convolution + ReLU + 2x2 max pooling"].written == 2 * 64 * 24 * 35 * 2
-    sums = tiles * (products + 16 * 12 * pixels + 24 * 10 * gradient)
+    # The gradient of the biases is the sum of one of the products.
+    sums = tiles * (products + 16 * 12 * pixels + 24 * (10 * gradient + 1))
     turned = 16 * 9 * operations(t.weight.T)
     assert found["c: weight gradient"].flops == 32 * sums + 2 * 24 * turned
     # Of a block that two threads share the sums are transformed back by themselves, in vectors.

@@ -93,9 +93,14 @@ def adjoint_product(r: Row) -> Cost:
     pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
     flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
     flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
-    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    read = _gradients_of_tile(r) * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     parameters = PRODUCTS * inputs * outputs
     return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
+
+
+def _gradients_of_tile(r: Row) -> int:
+    """Numbers that are read of a tile of an output's gradient: pixels, or windows and winners."""
+    return 2 * OUTPUTS if r[L.M_CHANNEL] else OUTPUTS * OUTPUTS
 
 
 def strided_adjoint(r: Row) -> Cost:
@@ -121,7 +126,10 @@ def gradient(r: Row, stride: int) -> Cost:
     else:
         of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
-    pixels = OUTPUTS * OUTPUTS * tiles * (stride * stride * inputs + outputs)
+    pixels = OUTPUTS * OUTPUTS * tiles * stride * stride * inputs
+    pixels += _gradients_of_tile(r) * tiles * outputs
+    if stride == 1 and r[L.BIAS] >= 0:
+        flops += outputs
     if r[L.OUT]:
         return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
     back = _back(stride) * inputs * outputs * r.blocks
