@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     HEIGHTS,
     PRODUCTS,
+    SIDE,
     WIDTH,
     input_tile,
     moment_tile,
@@ -45,7 +46,7 @@ PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
-ASK_TILE = ask_tile.sized(OUTPUTS, 0)
+ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
 ASK_OUTPUTS = ask_tile.sized(OUTPUTS, 1)
 ASK_WINDOWS = ask_tile.sized(OUTPUTS // 2, 1)
 #: Output channels whose products are in hand at a time, and the most tiles: transforms leave most
@@ -54,6 +55,10 @@ CHUNK, MOST_TILES = 16, 2
 #: Floats from a channel's products to the next one's, and from one product to the next: numbers
 #: that are known when transforms are compiled need no registers.
 SUMS, SUMS_STEP = MOST_TILES * LANES, CHUNK * MOST_TILES * LANES + STAGGER
+#: Products of a strip before the next one's pixels are asked for: first come outputs' places.
+LATER = 12
+#: Floats of a block's map from which they are asked for: smaller ones are in that cache already.
+FAR = 128 * 1024
 
 
 def strip_room(inputs: int, strip: int, factors: int) -> int:
@@ -153,6 +158,20 @@ def ask_for_outputs(A, T, r, y, m, p0, count):
 
 
 @linked
+def ask_for_inputs(A, T, r, x0, p0, count, first, last):
+    """Prefetch what some tiles read of some channels, without what the tiles before them read."""
+    shared = 1 if r[L.DOWN] == 2 else SIDE - OUTPUTS
+    for c in range(first, last):
+        corner = x0 + c * r[L.X_CHANNEL] + shared * (r[L.X_ROW] + LANES)
+        for t in range(p0, p0 + count):
+            place = corner + T[r[L.X_TABLE] + t]
+            if r[L.DOWN] == 2:
+                ASK_TILE_OF_2(A, place, r[L.X_ROW])
+            else:
+                ASK_TILE(A, place, r[L.X_ROW])
+
+
+@linked
 def begin_moments(A, pixel, valid, m, apart):
     """Level near which a channel's outputs are, of its first pixel, and two sums; see moment_tile.
 
@@ -216,6 +235,8 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
     of_unit = r[L.GROUPS] * strip
     first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
     end = min(last * of_unit, tiles)
+    turns = (outputs + CHUNK - 1) // CHUNK * (factors - LATER)
+    far = inputs * r[L.X_CHANNEL] >= FAR
     for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
         begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
@@ -227,9 +248,14 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
+        coming = min(strip, end - p0 - taken) if far else 0
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
             for k in range(factors):
+                if coming > 0 and k >= LATER:
+                    turn = c0 // CHUNK * (factors - LATER) + k - LATER
+                    first_c, last_c = share(inputs, turn, turns)
+                    ask_for_inputs(A, T, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     channel = (c0 + k) * r[L.Y_CHANNEL]
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)

@@ -13,7 +13,10 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     ASK_OUTPUTS,
+    ASK_TILE,
     CHUNK,
+    FAR,
+    LATER,
     SUMS,
     SUMS_STEP,
     products,
@@ -74,6 +77,16 @@ def adjoint_windows(A, T, r, x0, m0, p0, count, v, step):
             place = 0
         sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
         adjoint_windows_tile(*sources, A, v + t * LANES, step)
+
+
+@linked
+def ask_for_gradients(A, r, x0, p0, count, first, last):
+    """Prefetch what some tiles read of some channels."""
+    for c in range(first, last):
+        for t in range(p0, p0 + count):
+            down, along = t // r[L.ACROSS], t % r[L.ACROSS]
+            x = x0 + c * r[L.X_CHANNEL] + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
+            ASK_TILE(A, x, r[L.X_ROW])
 
 
 @linked
@@ -172,7 +185,7 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts):
     if first == last:
         return
     # What is carried of many channels is not in the first caches any more.
-    far = outputs * carried_step > FAR_CARRIED
+    far_carried = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
@@ -182,12 +195,20 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts):
                 adjoint_windows(A, T, r, x, m, p0, taken, v, from_step)
             else:
                 adjoint_inputs(A, r, x, p0, taken, v, from_step)
+        far = inputs * r[L.X_CHANNEL] >= FAR and not r[L.M_CHANNEL]
+        coming = min(strip, tiles - p0 - taken) if far else 0
+        turns = PRODUCTS - LATER
+        all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
         for c0 in range(first * UNIT, end, CHUNK):
             made = min(CHUNK, end - c0)
             for k in range(PRODUCTS):
+                if coming > 0 and k >= LATER:
+                    turn = (c0 - first * UNIT) // CHUNK * turns + k - LATER
+                    first_c, last_c = share(inputs, turn, all_turns)
+                    ask_for_gradients(A, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     y, kept = y0 + (c0 + k) * r[L.Y_CHANNEL], carried + (c0 + k) * carried_step
-                    ask_for_pixels(A, r, y, kept, p0, taken, far)
+                    ask_for_pixels(A, r, y, kept, p0, taken, far_carried)
                 v, w = transformed + k * from_step, r[L.W] + k * r[L.OUT] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(made):
