@@ -63,7 +63,7 @@ class Backward(SampleNormBackward):
         sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
         winners: dict[str, int] = {}
         if group.pooled and self._reads_windows(group, g, sums):
-            winners = self.winners[group.target].columns("m") | {"m_channel": grad.channel}
+            winners = self.winners[group.target].columns("m")
         elif group.pooled:
             grad, sums = self._before_pooling(group, grad, bias), False
         else:

@@ -127,8 +127,8 @@ def _gradient_windows(r: Reach) -> Touches:
         raise ProgramError("STRIP_TABLE has other windows than those of one map")
     rows, columns = map_size.tolist()
     windows = r.along(rows, r[L.X_ROW]) + r.along(columns, LANES)
-    for name, place, channel in (("X", L.X, L.X_CHANNEL), ("M", L.M, L.M_CHANNEL)):
-        yield arena(name, r.buffer(place) + r.along(r.count(L.IN), r[channel]) + windows)
+    for name, place in (("X", L.X), ("M", L.M)):
+        yield arena(name, r.buffer(place) + r.along(r.count(L.IN), r[L.X_CHANNEL]) + windows)
 
 
 def _pixels(r: Reach) -> Touches:
@@ -143,7 +143,7 @@ def winograd2d_adjoint(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
-    if r[L.M_CHANNEL]:
+    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_ADJOINT:
         yield from _gradient_windows(r)
     else:
         yield arena("X", _gradient_tiles(r))
@@ -236,7 +236,7 @@ def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
     own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
     count = inputs * lanes
     yield arena("X", x)
-    if stride == 1 and r.among(L.M_CHANNEL, (0, r[L.Y_CHANNEL])):
+    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_GRADIENT:
         sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
         corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
         for to in (("Y", L.Y), ("M", L.M)):

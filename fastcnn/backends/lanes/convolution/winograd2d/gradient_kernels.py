@@ -203,11 +203,11 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
 
 
 @linked
-def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
     """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
-    these are transformed at a time, in TAPS of the tiles. With M_CHANNEL, Y is the gradient of what
+    these are transformed at a time, in TAPS of the tiles. If POOLED, Y is the gradient of what
     2x2 max-pooling made of the output, M has the winners, and STRIP_TABLE windows from each tile's
     first on. Unless BIAS is negative, sums of the output's gradient go there, those of blocks
     Z_BLOCK apart. A gradient has a vector of 16 outputs for each input, one after the other, of
@@ -238,7 +238,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
             count = min(strip, tiles - p0)
             d, m = d0 + o0 * r[L.Y_CHANNEL], m0 + o0 * r[L.Y_CHANNEL]
             rest = p0, count, made, first, last, turned, grads, step
-            if r[L.M_CHANNEL]:
+            if pooled:
                 transform_windows(A, T, r, d, m, *rest)
             else:
                 transform_gradients(A, r, d, dpix, *rest)

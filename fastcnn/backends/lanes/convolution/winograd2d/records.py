@@ -83,6 +83,7 @@ def product(r: Row) -> Cost:
     )
 
 
+OF_WINDOWS = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT
 #: Additions of what neighbouring tiles carry to a tile.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
 
@@ -100,7 +101,7 @@ def adjoint_product(r: Row) -> Cost:
 
 def _gradients_of_tile(r: Row) -> int:
     """Numbers that are read of a tile of an output's gradient: pixels, or windows and winners."""
-    return 2 * OUTPUTS if r[L.M_CHANNEL] else OUTPUTS * OUTPUTS
+    return 2 * OUTPUTS if r[L.KERNEL] in OF_WINDOWS else OUTPUTS * OUTPUTS
 
 
 def strided_adjoint(r: Row) -> Cost:
@@ -173,14 +174,18 @@ register(
         L.K_WINOGRAD2D: Kernel(
             kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile, gradients=("x",)
         ),
-        L.K_WINOGRAD2D_ADJOINT: Kernel(
-            winograd2d_adjoint,
-            "Winograd 2-D transposed",
-            adjoint_product,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
+        **{
+            number: Kernel(
+                winograd2d_adjoint,
+                "Winograd 2-D transposed",
+                adjoint_product,
+                sizes,
+                product_tile,
+                fixed={"pooled": number in OF_WINDOWS},
+                gradients=("x",),
+            )
+            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT)
+        },
         L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
             winograd2d_strided_adjoint,
             "Winograd 2-D transposed",
@@ -189,14 +194,18 @@ register(
             product_tile,
             gradients=("x",),
         ),
-        L.K_WINOGRAD2D_GRADIENT: Kernel(
-            of_weights.winograd2d_gradient,
-            "Winograd 2-D gradient",
-            partial(gradient, stride=1),
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
+        **{
+            number: Kernel(
+                of_weights.winograd2d_gradient,
+                "Winograd 2-D gradient",
+                partial(gradient, stride=1),
+                sizes,
+                gradient_tile,
+                fixed={"pooled": number in OF_WINDOWS},
+                gradients=("weight", "bias"),
+            )
+            for number in (L.K_WINOGRAD2D_GRADIENT, L.K_WINOGRAD2D_WINDOWS_GRADIENT)
+        },
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,
             "Winograd 2-D gradient",

@@ -137,13 +137,15 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
-    if "m_channel" in columns:
+    kernel = L.K_WINOGRAD2D_ADJOINT
+    if "m" in columns:
+        kernel = L.K_WINOGRAD2D_WINDOWS_ADJOINT
         columns["m"] += int(grad.at(0, 0))
         columns["strip_table"] = planner.table(_windows_left(g, grad))
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
-    values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
+    values = row(kernel, **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
 
 
@@ -284,7 +286,7 @@ def weight_gradient(
     each, of_tile = OUTPUTS * stride, OUTPUTS
     more = {"bias": biases["extra"], "z_block": biases["extra_block"]} if biases else {"bias": -1}
     if winners:
-        of_tile = OUTPUTS // 2
+        kernel, of_tile = L.K_WINOGRAD2D_WINDOWS_GRADIENT, OUTPUTS // 2
         more |= winners | {"strip_table": planner.table(_windows_left(g, grad))}
     gradient = row(
         kernel,

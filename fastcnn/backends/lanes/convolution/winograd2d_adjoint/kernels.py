@@ -162,11 +162,11 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
 
 
 @linked
-def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts):
+def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
     """The transpose of a convolution; a unit is some channels of Y.
 
     X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS in a row,
-    are taken TAPS at a time. With M_CHANNEL, X is the gradient of what 2x2 max-pooling made of the
+    are taken TAPS at a time. If POOLED, X is the gradient of what 2x2 max-pooling made of the
     output, M has the winners, and STRIP_TABLE windows from each tile's first on. Z is room for
     transforms, of some channels of Y at a time, and for what is carried of each channel of Y.
     """
@@ -190,12 +190,12 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
             x, v = x0 + c * r[L.X_CHANNEL], transformed + c * each
-            if r[L.M_CHANNEL]:
-                m = m0 + c * r[L.M_CHANNEL]
+            if pooled:
+                m = m0 + c * r[L.X_CHANNEL]
                 adjoint_windows(A, T, r, x, m, p0, taken, v, from_step)
             else:
                 adjoint_inputs(A, r, x, p0, taken, v, from_step)
-        far = inputs * r[L.X_CHANNEL] >= FAR and not r[L.M_CHANNEL]
+        far = inputs * r[L.X_CHANNEL] >= FAR and not pooled
         coming = min(strip, tiles - p0 - taken) if far else 0
         turns = PRODUCTS - LATER
         all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
