@@ -61,9 +61,9 @@ class Backward(SampleNormBackward):
             conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
         sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
-        winners: dict[str, int] = {}
+        sent: dict[str, int] = {}
         if group.pooled and self._reads_windows(group, g, sums):
-            winners = self.winners[group.target].columns("m")
+            sent = self.winners[group.target].columns("m")
         elif group.pooled:
             grad, sums = self._before_pooling(group, grad, bias), False
         else:
@@ -76,15 +76,15 @@ class Backward(SampleNormBackward):
             place = weights if sums else -1
             direct_rows.weight_gradient(task, x, grad, partial, place)
         else:
-            columns = {"biases": bias} if sums else {}
-            columns |= {"winners": winners} if winners else {}
+            places = {"biases": bias} if sums else {}
+            places |= {"winners": sent} if sent else {}
             target = task._replace(weight=gradient_offset(self.planner, group, "weight"))
-            conv_rows.summed_weight_gradient(target, x, grad, **columns)
+            conv_rows.summed_weight_gradient(target, x, grad, **places)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
             task = task._replace(name=f"{task.name}: input gradient")
-            conv_rows.transpose(task, grad, grad_x, **winners, **self.mask(group))
+            conv_rows.transpose(task, grad, grad_x, **sent, **self.mask(group))
 
     def _reads_windows(self, group: Group, g: ConvGeometry, sums: bool) -> bool:
         """Whether a convolution's rows send the gradient of what is pooled to the winners."""

@@ -284,7 +284,9 @@ def weight_gradient(
         together, strip = strided_gradient_strip(inputs, outputs, len(h))
         size = strided_gradient_room(inputs, together, strip, own)
     each, of_tile = OUTPUTS * stride, OUTPUTS
-    more = {"bias": biases["extra"], "z_block": biases["extra_block"]} if biases else {"bias": -1}
+    more: dict[str, int] = {"bias": -1} if stride == 1 else {}
+    if biases:
+        more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
     if winners:
         kernel, of_tile = L.K_WINOGRAD2D_WINDOWS_GRADIENT, OUTPUTS // 2
         more |= winners | {"strip_table": planner.table(_windows_left(g, grad))}
