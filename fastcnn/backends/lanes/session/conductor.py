@@ -27,8 +27,9 @@ FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
 SHARES, PIECES = 0, 1
 #: Int64 between counters that threads change, so that no two are in one cache line.
 APART = 16
-#: Counters of a pass: the segment that runs, failures, threads that have come.
-CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
+#: Counters of a pass: the segment that runs, failures, threads that have come, and whether the
+#: first of them has taken the place of the caller's.
+CURRENT, FAILED, HELPERS, SWAPPED = 0, APART, 2 * APART, 2 * APART + 1
 #: Counters of each segment, from here on: units claimed of either half, units done.
 CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
@@ -191,11 +192,15 @@ def is_full(team, helpers):
 
 
 @linked
-def run_together(counters, segments, segment_count, program, entries, context, team, worker):
-    """Claim units of one segment after the other, and wait for each until it is done."""
+def run_together(counters, segments, segment_count, program, entries, context, team, number):
+    """Claim units of one segment after the other, and wait for each until it is done.
+
+    ``number`` is 0 for the caller.
+    """
     rows, here = address(program, 0), address(context, 0)
+    worker = number ^ counters[SWAPPED]
     s = atomic_load(counters, CURRENT)
-    while s < segment_count and (worker == 0 or not is_full(team, worker)):
+    while s < segment_count and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
         # Another core may have the counter that is wanted next.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
@@ -206,7 +211,7 @@ def run_together(counters, segments, segment_count, program, entries, context, t
         while atomic_load(counters, place + DONE) < segments[s, UNITS]:
             spins = spin(spins)
         s += 1
-        if worker == 0:
+        if number == 0:
             atomic_add(counters, CURRENT, 1)
 
 
@@ -292,8 +297,12 @@ def lead(
         place = FIRST_SEGMENT + s * OF_SEGMENT
         counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
         counters[place + DONE] = 0
+    counters[SWAPPED] = 0
     if moves.size > 0:
         leave_core(team, moves)
+        # Two threads on two cores: one whose core has the halves of the other takes its place.
+        if threads == 2 and team[ROOM] == 2:
+            counters[SWAPPED] = team[AVOIDED] & 1
     atomic_add(team, PASS, here)
     for _ in range(threads - 1):
         if atomic_load(team, ASLEEP) > 0:
