@@ -15,7 +15,7 @@ from llvmlite import ir
 from fastcnn.backends.lanes.kernels.context import COUNT, FIELDS
 from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
 from fastcnn.backends.lanes.kernels.layout import WIDTH
-from fastcnn.backends.lanes.session.dispatcher import ENTRY, address, call
+from fastcnn.backends.lanes.session.dispatcher import ENTRY, MANY, address, call
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, define, prefetch_write
@@ -144,12 +144,27 @@ def run_unit(segment, unit, rows, entries, context, worker):
 
 @linked
 def run_alone(counters, segments, segment_count, program, entries, context):
-    """Run all segments on this thread."""
+    """Run all segments on this thread: what threads would share is not cut."""
     rows, here = address(program, 0), address(context, 0)
     failed = 0
     for s in range(segment_count):
-        for unit in range(segments[s, UNITS]):
-            failed |= run_unit(segments[s], unit, rows, entries, here, NOUGHT)
+        segment = segments[s]
+        if segment[KIND] == SHARES or entries[segment[FIRST], MANY]:
+            for n in range(segment[FIRST], segment[LAST]):
+                failed |= call(
+                    entries[n, ENTRY],
+                    here,
+                    rows + n * WIDTH * 8,
+                    segment[BLOCK],
+                    segment[BLOCKS],
+                    NOUGHT,
+                    NOUGHT,
+                    NOUGHT,
+                    ONE,
+                )
+        else:
+            for unit in range(segment[UNITS]):
+                failed |= run_unit(segment, unit, rows, entries, here, NOUGHT)
     counters[FAILED] = failed
 
 
