@@ -53,7 +53,7 @@ class Bell:
         self._ring, self._sleep = _CALL(self.ring_address), _CALL(self.sleep_address)
 
     def ring(self) -> None:
-        """Let one who sleeps go on, or the next who would sleep."""
+        """Wake up one who sleeps, or the next who would."""
         self._ring(self.handle, 1, 0)
 
     def sleep(self) -> None:
