@@ -111,10 +111,12 @@ BY_BLOCK = 63
     K_WINOGRAD2D_STRIDED_ADJOINT,
     K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
     K_LINEAR_JOIN,
-) = range(55)
+    K_WINOGRAD2D_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_WINDOWS_GRADIENT,
+) = range(57)
 
 #: From here on kernels are numbered where their records are.
-FIRST_NUMBERED = 55
+FIRST_NUMBERED = 57
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
 

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import copy
@@ -111,12 +113,14 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         columns = partial | {"bias": place} | walk.mask(group)
         conv_rows.gradients(task, x, grad, walk.wanted(group), **columns)
         return
-    sums = False
-    if group.pooled:
-        grad = _before_pooling(walk, group, grad, bias)
+    sums = trains and conv_rows.sums_biases(g) and walk.needs_sums(group)
+    sent: dict[str, int] = {}
+    if group.pooled and _reads_windows(walk, group, g, sums):
+        sent = walk.winners[group.target].columns("m")
+    elif group.pooled:
+        grad, sums = _before_pooling(walk, group, grad, bias), False
     else:
         grad = walk.rectify(group, grad)
-        sums = trains and conv_rows.sums_biases(g) and walk.needs_sums(group)
         if not sums:
             _bias_gradient(walk, group, grad, bias)
     if not trains:
@@ -125,14 +129,22 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         place = weights if sums else -1
         direct_rows.weight_gradient(task, x, grad, partial, place)
     else:
-        biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
+        places = {"biases": bias} if sums else {}
+        places |= {"winners": sent} if sent else {}
         target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
-        conv_rows.summed_weight_gradient(target, x, grad, **biases)
+        conv_rows.summed_weight_gradient(target, x, grad, **places)
     _reduce(walk, group, partial, bias, weights, g.out_channels)
     grad_x = walk.wanted(group)
     if grad_x is not None:
         task = task._replace(name=f"{task.name}: input gradient")
-        conv_rows.transpose(task, grad, grad_x, **walk.mask(group))
+        conv_rows.transpose(task, grad, grad_x, **sent, **walk.mask(group))
+
+
+def _reads_windows(walk: "Backward", group: Group, g: ConvGeometry, sums: bool) -> bool:
+    """Whether a convolution's rows send the gradient of what is pooled to the winners."""
+    parts = [Part.GRADIENT] if walk.trains(group, "weight") else []
+    parts += [Part.TRANSPOSE] if walk.is_needed(group.source) else []
+    return conv_rows.unpools(g, parts) and (sums or not walk.needs_sums(group))
 
 
 def _task(walk: "Backward", group: Group) -> Task:
