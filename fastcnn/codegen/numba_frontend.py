@@ -22,10 +22,10 @@ from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, 
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
-from fastcnn.codegen import vector_math
 from fastcnn.codegen.declarations import TYPES, Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.simd import VECTOR, emit_splat
+from fastcnn.codegen.vector_math import OF_NUMPY
 
 #: The name of our target among numba's.
 TARGET = "fastcnn"
@@ -363,17 +363,7 @@ def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -
     return builder.select(*values)
 
 
-for _known, _emit, _arity in (
-    (np.exp, vector_math.emit_exp, 1),
-    (np.expm1, vector_math.emit_expm1, 1),
-    (np.log1p, vector_math.emit_log1p, 1),
-    (np.tanh, vector_math.emit_tanh, 1),
-    (np.sqrt, vector_math.emit_sqrt, 1),
-    (np.abs, vector_math.emit_absolute, 1),
-    (np.minimum, vector_math.emit_minimum, 2),
-    (np.maximum, vector_math.emit_maximum, 2),
-    (np.where, lambda builder, *values: builder.select(*values), 3),
-):
+for _known, (_emit, _arity) in OF_NUMPY.items():
     _numpy_function(_known, _emit, _arity)
 
 TYPES.update({Linked: linked_type, Emitted: emitted_type, Elementary: elementary_type})
