@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, codegen, types, typing
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.cpu import CPUContext
+from numba.core.errors import TypingError
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
@@ -129,7 +130,52 @@ class _Context(CPUContext):
         return {}.__getitem__
 
 
+class _Function(types.Function):
+    """A function of numba's that looks at each kind of call once: it tries many templates."""
+
+    def __init__(self, template: Any) -> None:
+        super().__init__(template)
+        self._calls: dict[Any, Any] = {}
+
+    def augment(self, other: Any) -> Any:
+        """This function with further templates; None if the other one is another function."""
+        known = types.Function(self.templates).augment(types.Function(other.templates))
+        return known and _Function(known.templates)
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call.
+
+        Raises
+        ------
+        TypingError
+            If there is none.
+        """
+        if kws:
+            return super().get_call_type(context, args, kws)
+        if args not in self._calls:
+            try:
+                self._calls[args] = super().get_call_type(context, args, kws)
+            except TypingError as error:
+                self._calls[args] = error
+        found = self._calls[args]
+        if isinstance(found, TypingError):
+            raise found.with_traceback(None)
+        return found
+
+
+register_model(_Function)(models.OpaqueModel)
+
+
+class _TypingContext(typing.Context):
+    def _insert_global(self, gv: Any, gty: Any) -> None:
+        super()._insert_global(gv, _Function(gty.templates) if type(gty) is types.Function else gty)
+
+
 class _Descriptor(CPUTarget):
+    @functools.cached_property
+    def _toplevel_typing_context(self) -> Any:
+        return _TypingContext()
+
     @functools.cached_property
     def _toplevel_target_context(self) -> Any:
         return _Context(self.typing_context, TARGET)
