@@ -17,9 +17,9 @@ from fastcnn.codegen.simd import VECTOR, emit_splat
 from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
-#: How functions are declared, lowered and made objects of; numba_frontend, which imports numba, is
-#: known by its text.
-FILES = "declarations", "entry", "numba_frontend", "objects", "processor"
+#: How functions are declared, lowered and made objects of: known by their text, because some of these
+#: files import numba.
+FILES = "declarations", "entry", "numba_frontend", "numba_target", "objects", "processor"
 #: What the frontend takes from other files.
 OF_FRONTEND = VECTOR, emit_splat
 #: When this process began to import what it hashes.
@@ -60,7 +60,7 @@ def function_digest(function: Any, records: Records | None = None) -> str:
     ----------
     function : callable
     records : Records, optional
-        Of functions whose digests are wanted at the same time; what they share is read once.
+        What several functions, whose digests are wanted at the same time, share is read once.
     """
     records = records or Records()
     digest = hashlib.sha256()

@@ -74,7 +74,7 @@ class _Code:
     Attributes
     ----------
     digest : str
-        Of instructions and constants, without docstrings and places in the file.
+        What instructions and constants say, without docstrings and places in the file.
     globals : tuple of tuple of str
         Names of the globals that are read, each with those of the attributes that are read of it.
     hidden : str

@@ -393,6 +393,7 @@ def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
     known = {
         "declarations import TYPES, Elementary, Emitted, Linked",
         "entry import Entry",
+        "numba_target import Dispatcher, dispatcher_of",
         "processor import initialise_llvm, is_x86, processor",
         # identity.OF_FRONTEND
         "simd import VECTOR, emit_splat",
