@@ -17,8 +17,8 @@ from fastcnn.codegen.simd import VECTOR, emit_splat
 from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
-#: How functions are declared, lowered and made objects of: known by their text, because some of these
-#: files import numba.
+#: How functions are declared, lowered and made objects of: known by their text, because some of
+#: these files import numba.
 FILES = "declarations", "entry", "numba_frontend", "numba_target", "objects", "processor"
 #: What the frontend takes from other files.
 OF_FRONTEND = VECTOR, emit_splat
