@@ -11,7 +11,11 @@ next one is asked for.
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.depthwise.tiles import depthwise_tile, gradients_tile
+from fastcnn.backends.lanes.convolution.depthwise.tiles import (
+    depthwise_tile,
+    gradients_tile,
+    products_tile,
+)
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import write_sums
 from fastcnn.backends.lanes.convolution.phases import (
@@ -33,9 +37,10 @@ LANES = simd.LANES
 POSITIONS_OF_TILE = 8
 #: Pixels of the input that meet all taps before the next ones do.
 CHUNK = 64
-#: Most taps of a tile of gradients: the registers hold a weight and a sum of each.
+#: Most taps whose weights, and sums of gradients, the registers hold.
 MOST_TAPS = min(9, blocking().gradients[1])
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
+PRODUCTS_OF_9 = products_tile.sized(9)
 GRADIENTS_OF_9 = gradients_tile.sized(9)
 GRADIENTS_OF_6 = gradients_tile.sized(6)
 GRADIENTS_OF_4 = gradients_tile.sized(4)
@@ -50,56 +55,35 @@ def scratch(taps: int) -> int:
 
 
 @linked
-def tiles_of(T, table, phases):
-    """Tiles of a channel."""
-    tiles = 0
-    for k in range(phases):
-        pixels = np.int64(T[table + k * PHASE + PIXELS])
-        tiles += (pixels + POSITIONS_OF_TILE - 1) // POSITIONS_OF_TILE
-    return tiles
-
-
-@linked
-def channel(A, T, P, table, phases, x, w, bias, y, relu, masked, next_x, next_y, lines_x, lines_y):
-    """The sums of all pixels of a channel, one phase of the stride after the other.
-
-    With each tile some lines of the next channels of X and Y are asked for.
-    """
-    for k in range(phases):
-        entry = table + k * PHASE
-        taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-        xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
-        for p in range(0, positions, POSITIONS_OF_TILE):
-            for i in range(lines_x):
-                simd.prefetch(A, next_x + i * LANES)
-            for i in range(lines_y):
-                simd.prefetch_write(A, next_y + i * LANES)
-            next_x, next_y = next_x + lines_x * LANES, next_y + lines_y * LANES
-            TILE(A, x, xpix, p, tap_table, taps, P, w, chosen, P, bias, A, y, ypix, relu, masked)
-
-
-@linked
 def depthwise(A, T, P, r, block, slot, part, parts):
-    """Convolution forward, or its input gradient: tables tell which."""
+    """Convolution forward, or its input gradient: tables tell which.
+
+    While a channel is computed, the next one of X and of Y is asked for.
+    """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
-    table, phases = r[L.PHASE_TABLE], r[L.PHASES]
-    tiles = max(ONE, tiles_of(T, table, phases) * outputs)
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
-        x = x0 + group * r[L.X_GROUP]
-        next_x, lines_x, lines_y = x + r[L.X_GROUP], NOUGHT, NOUGHT
-        if group + 1 < last:
-            lines_x = (r[L.X_GROUP] // LANES + tiles - 1) // tiles
-            lines_y = (outputs * r[L.Y_CHANNEL] // LANES + tiles - 1) // tiles
+        x, next_x, next_y = x0 + group * r[L.X_GROUP], r[L.X_GROUP], outputs * r[L.Y_CHANNEL]
+        if group + 1 == last:
+            next_x, next_y = NOUGHT, NOUGHT
         for c in range(group * outputs, (group + 1) * outputs):
-            y = y0 + c * r[L.Y_CHANNEL]
+            y, w = y0 + c * r[L.Y_CHANNEL], r[L.W] + c * r[L.TAPS]
             bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
-            sums = A, T, P, table, phases, x, r[L.W] + c * r[L.TAPS], bias, y, r[L.RELU], masked
-            channel(*sums, next_x, y + outputs * r[L.Y_CHANNEL], lines_x, lines_y)
-            next_x += r[L.X_GROUP] // outputs
+            for k in range(r[L.PHASES]):
+                entry = r[L.PHASE_TABLE] + k * PHASE
+                taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+                tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
+                xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+                outside = P, bias, A, y, ypix, r[L.RELU], masked, next_x, next_y
+                if MOST_TAPS == 9 and taps == 9:
+                    weights = tap_table, P, w, chosen
+                    PRODUCTS_OF_9(A, x, xpix, NOUGHT, positions, *weights, *outside)
+                else:
+                    weights = tap_table, taps, P, w, chosen
+                    for p in range(0, positions, POSITIONS_OF_TILE):
+                        TILE(A, x, xpix, p, *weights, *outside)
 
 
 @linked

@@ -20,15 +20,40 @@ from fastcnn.codegen.target import blocking, split
 
 @tile(1)
 def depthwise_tile(
-    at: Emitter, PB: int, X, x0, xpix, p0, taps, T, W, w0, chosen, B, b0, Y, y0, ypix, relu, masked
+    at: Emitter,
+    PB: int,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    T,
+    W,
+    w0,
+    chosen,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    relu,
+    masked,
+    next_x,
+    next_y,
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
     The weight of a tap is the ``chosen`` one after ``w0``. If ``masked``, zero wherever ``Y`` was
-    zero.
+    zero. What lies ``next_x`` and ``next_y`` floats further is asked for.
     """
     builder = at.builder
     (bias,) = at.bias(B, b0, 1)
+    for i in range(PB):
+        place, target = (at.table(table, at.offset(p0, i, 1)) for table in (xpix, ypix))
+        after = builder.add(builder.add(x0, place), next_x)
+        emit_prefetch(builder, at.pointer(X, after))
+        after = builder.add(builder.add(y0, target), next_y)
+        emit_prefetch(builder, at.pointer(Y, after), write=True)
     for _, p, _, columns in split(1, PB, blocking().windows):
         positions = [at.offset(p0, p + j, 1) for j in range(columns)]
         rows = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in positions]
@@ -45,6 +70,53 @@ def depthwise_tile(
         sums = at.loop(at.index(0), T, [bias] * columns, step)
         places = [at.table(ypix, place) for place in positions]
         emit_outputs(at, list(zip(sums, places, strict=True)), Y, y0, relu, masked)
+
+
+@tile(1)
+def products_tile(
+    at: Emitter,
+    TB: int,
+    X,
+    x0,
+    xpix,
+    p0,
+    p1,
+    taps,
+    W,
+    w0,
+    chosen,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    relu,
+    masked,
+    next_x,
+    next_y,
+) -> None:
+    """The same of positions p0 to p1, with TB taps, whose weights stay in registers.
+
+    What lies ``next_x`` and ``next_y`` floats further is asked for meanwhile.
+    """
+    builder = at.builder
+    rows = [_under(at, X, x0, taps, at.index(i)) for i in range(TB)]
+    numbers = [builder.add(w0, at.table(chosen, at.index(i))) for i in range(TB)]
+    weights = [emit_splat(builder, builder.load(at.pointer(W, number))) for number in numbers]
+    (bias,) = at.bias(B, b0, 1)
+
+    def position(p: Any, state: list[Any]) -> list[Any]:
+        place, target = at.table(xpix, p), at.table(ypix, p)
+        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_x)))
+        after = builder.add(builder.add(y0, target), next_y)
+        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        total = bias
+        for row, weight in zip(rows, weights, strict=True):
+            total = emit_fma(builder, emit_load(builder, at.pointer(row, place)), weight, total)
+        emit_outputs(at, [(total, target)], Y, y0, relu, masked)
+        return state
+
+    at.loop(p0, p1, [], position)
 
 
 @tile(1)
