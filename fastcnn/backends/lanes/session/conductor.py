@@ -47,6 +47,9 @@ FEW = 8
 MASKS = FIRST_HELPER + FEW
 OF_CALLER, ALL, OTHERS = range(3)
 
+#: How a pass is run: with the team, if there are cores, or on its thread alone.
+TOGETHER, ALONE = 0, 1
+
 #: What a pass is given, packed.
 PASS_KINDS = {
     "counters": "int64[:]",
@@ -56,7 +59,7 @@ PASS_KINDS = {
     "context": "int64[:]",
     # Threads that have room for their scratch, the caller among them.
     "threads": "int64",
-    # The team, how to keep its threads off a core, if they are few, and how to wake one of them.
+    # The team, how to keep its threads off a core, if they are few, how a bell is rung, and theirs.
     "team": "int64[:]",
     "moves": "int64[:]",
     "wake": "int64",
@@ -71,6 +74,8 @@ PASS_KINDS = {
     "results": "int64",
     "count": "int64",
     "segment_count": "int64",
+    # TOGETHER, ALONE, or alone after a bell was rung, by its handle.
+    "how": "int64",
 }
 #: What a helping thread is given.
 HELP_KINDS = {
@@ -253,26 +258,30 @@ def lead(
     results,
     count,
     segment_count,
+    how,
 ):
     """Run a pass on the calling thread, with the team's if nobody else has it, and there are cores.
 
     ``bytes_`` or ``floats`` is where the ``images`` numbers are, the other 0; ``outputs`` is where
     ``results`` numbers go.
     """
+    # Not earlier: a caller who wakes up on this core wants the interpreter's lock at once.
+    if how > ALONE:
+        foreign(wake, how, ONE, NOUGHT)
     state = flush_denormals()
     context[_BYTES], context[_BYTES + 1] = bytes_, images if bytes_ else 0
     context[_FLOATS], context[_FLOATS + 1] = floats, images if floats else 0
     context[_OUTPUTS], context[_OUTPUTS + 1] = outputs, results
     context[COUNT] = count
     counters[FAILED] = 0
-    alone = threads == 1
-    if not alone:
+    takes_team = threads > 1
+    if takes_team:
         atomic_add(team, CALLERS, 1)
-        alone = is_full(team, ONE)
-    if not alone and atomic_add(team, TAKEN, 1) > 0:
+        takes_team = how == TOGETHER and not is_full(team, ONE)
+    if takes_team and atomic_add(team, TAKEN, 1) > 0:
         atomic_add(team, TAKEN, -1)
-        alone = True
-    if alone:
+        takes_team = False
+    if not takes_team:
         run_alone(counters, segments, segment_count, program, entries, context)
         if threads > 1:
             atomic_add(team, CALLERS, -1)
@@ -321,6 +330,7 @@ def assist(
     results,
     count,
     segment_count,
+    how,
 ):
     """Help with a pass, unless as many threads as have room do so already."""
     worker = atomic_add(counters, HELPERS, 1)
