@@ -241,49 +241,83 @@ def test_a_forked_process_goes_on_alone() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
-def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a team of its own, on a machine that seems to have three cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("only Linux tells threads where to run")
-    here, allowed = [0], [0b1011]
-    moved: list[tuple[int, int]] = []
-    get_core = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: here[0])
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+class FakeCores:
+    """A team of its own, on a machine that seems to have some cores.
 
-    def get_cores(thread: int, size: int, mask: int) -> int:
-        ctypes.memmove(mask, allowed[0].to_bytes(size, "little"), size)
+    Attributes
+    ----------
+    here : int
+        The core of each thread that asks.
+    allowed : int
+        Mask of those that a thread may run on.
+    moved : list of (int, int)
+        Threads and masks.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: set[int]) -> None:
+        self.here, self.allowed = 0, sum(1 << core for core in cores)
+        self.moved: list[tuple[int, int]] = []
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+        self._functions = (
+            ctypes.CFUNCTYPE(ctypes.c_int)(lambda: self.here),
+            kind(self._get_cores),
+            kind(self._set_cores),
+        )
+        monkeypatch.setattr(team, "_team", None)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "sched_getaffinity", lambda _: cores)
+            self.session = fastcnn.session(network("vgg_small"), threads=2)
+        assert team._team is not None
+        self.team = team._team
+        self.team.moves[[conductor.CORE_OF, conductor.GET_CORES, conductor.SET_CORES]] = [
+            ctypes.cast(one, ctypes.c_void_p).value for one in self._functions
+        ]
+
+    def _get_cores(self, thread: int, size: int, mask: int) -> int:
+        ctypes.memmove(mask, self.allowed.to_bytes(size, "little"), size)
         return thread
 
-    def set_cores(thread: int, size: int, mask: int) -> int:
-        moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
+    def _set_cores(self, thread: int, size: int, mask: int) -> int:
+        self.moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
         return 0
 
-    see, move = kind(get_cores), kind(set_cores)
-    monkeypatch.setattr(team, "_team", None)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3})
-        session = fastcnn.session(network("vgg_small"), threads=2)
-    mine = team._team
-    assert mine is not None
-    addresses = [ctypes.cast(one, ctypes.c_void_p).value for one in (get_core, see, move)]
-    mine.moves[[conductor.CORE_OF, conductor.GET_CORES, conductor.SET_CORES]] = addresses
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
+def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = FakeCores(monkeypatch, {0, 1, 3})
     x = samples(network("vgg_small"), 1)
-    while not mine.moves[conductor.FIRST_HELPER]:
-        session.logits(x)
-    mine.counters[conductor.AVOIDED] = -1
-    moved.clear()
+    while not cores.team.moves[conductor.FIRST_HELPER]:
+        cores.session.logits(x)
+    cores.team.counters[conductor.AVOIDED] = -1
+    cores.moved.clear()
     for core in (0, 0, 3, 1, 7):
-        here[0] = core
-        session.logits(x)
-    helper = int(mine.moves[conductor.FIRST_HELPER])
-    assert helper == mine.threads[0].native_id
-    assert moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
+        cores.here = core
+        cores.session.logits(x)
+    helper = int(cores.team.moves[conductor.FIRST_HELPER])
+    assert helper == cores.team.threads[0].native_id
+    assert cores.moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
     # The process is told to run on fewer cores: the thread, too, and nobody tells it otherwise.
-    allowed[0] = 0b0010
+    cores.allowed = 0b0010
     for core in (0, 3, 1):
-        here[0] = core
-        session.logits(x)
-    assert len(moved) == 3
+        cores.here = core
+        cores.session.logits(x)
+    assert len(cores.moved) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_a_caller_on_the_other_core_has_the_other_halves(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    cores = FakeCores(monkeypatch, {0, 1})
+    x, inference = samples(network("vgg_small"), count), cores.session._inference
+    assert inference is not None
+    expected = fastcnn.session(network("vgg_small"), threads=1).logits(x)
+    for core in (0, 1, 1, 0):
+        cores.here = core
+        assert np.array_equal(cores.session.logits(x), expected)
+        (memory,) = inference.choose(count)._idle
+        assert memory.counters[conductor.SWAPPED] == core
 
 
 class Crowd:
@@ -449,16 +483,18 @@ def test_without_more_threads_callers_run_their_passes(monkeypatch: pytest.Monke
     assert not crowd.waits
 
 
-def test_callers_who_find_the_cores_taken_run_alone() -> None:
-    session = fastcnn.session(network("vgg_small"), threads=2)
-    x, inference = samples(network("vgg_small"), 9), session._inference
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_callers_who_find_the_cores_taken_run_alone(name: str, count: int) -> None:
+    session = fastcnn.session(network(name), threads=2)
+    x, inference = samples(network(name), count), session._inference
     assert inference is not None
     group = inference._group
     assert group is not None
     expected = session.logits(x)
-    (memory,) = inference.choose(9)._idle
+    (memory,) = inference.choose(count)._idle
     segments = memory.counters[conductor.CURRENT]
-    assert segments > 1  # the team's
+    assert segments > 0  # the team's
     room = int(group.counters[conductor.ROOM])
     for others in (room, 0):
         group.counters[conductor.CALLERS] += others

@@ -5,17 +5,15 @@ core free leaves its pass in a line and sleeps; threads, one for each core, take
 without a pause, so no core waits until a caller is awake.
 """
 
-import ctypes
 import os
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from queue import Empty, SimpleQueue
 
 from fastcnn import forks
+from fastcnn.backends.lanes.session.bell import Bell
 from fastcnn.backends.lanes.session.conductor import ALONE, TOGETHER
-from fastcnn.backends.lanes.session.team import Bell
 from fastcnn.cores import available_cores
 
 #: Seconds that a thread waits for another pass before it ends.
@@ -27,39 +25,13 @@ CROWDED = 0.001
 #: Runs a pass, on its thread alone if others need the cores. It may be told to ring a bell once
 #: the interpreter's lock is free.
 Work = Callable[[int], None]
-_CALL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
-
-
-@cache
-def ring_address() -> int:
-    """Where the function is that rings a bell; 0 if the system has none."""
-    try:
-        return Bell().ring
-    except (OSError, AttributeError):
-        return 0
-
-
-class _Sleeper:
-    """Who waits for a pass."""
-
-    def __init__(self) -> None:
-        self._bell = Bell()
-        self._ring, self._sleep = _CALL(self._bell.ring), _CALL(self._bell.sleep)
-        self.handle = self._bell.handle
-
-    def wake(self) -> None:
-        self._ring(self.handle, 1, 0)
-
-    def sleep(self) -> None:
-        """Until somebody wakes it up, or a signal comes."""
-        self._sleep(self.handle, -1, 0)
 
 
 class _Waiting:
     """A pass in the line."""
 
-    def __init__(self, work: Work, sleeper: _Sleeper) -> None:
-        self.work, self.sleeper = work, sleeper
+    def __init__(self, work: Work, bell: Bell) -> None:
+        self.work, self.bell = work, bell
         self.is_over = False
         self.error: BaseException | None = None
 
@@ -90,7 +62,7 @@ class Room:
         self._cores = [threading.Lock() for _ in range(available_cores())]
         self._line: SimpleQueue[_Waiting] = SimpleQueue()
         self._threads: dict[int, threading.Thread] = {}
-        self._sleepers: list[_Sleeper] = []
+        self._bells: list[Bell] = []
         self._crowded = 0.0
 
     def run(self, work: Work) -> None:
@@ -110,14 +82,13 @@ class Room:
             finally:
                 own.has_core = False
         try:
-            sleeper = self._sleepers.pop() if self._sleepers else _Sleeper()
-            waiting = self._join(_Waiting(work, sleeper))
+            waiting = self._join(_Waiting(work, self._take_bell()))
         except (RuntimeError, OSError, AttributeError):  # no more threads, or no semaphores
             work(ALONE)
             return
         while not waiting.is_over:
-            sleeper.sleep()
-        self._sleepers.append(sleeper)
+            waiting.bell.sleep()
+        self._bells.append(waiting.bell)
         if waiting.error is not None:
             raise waiting.error
 
@@ -133,6 +104,12 @@ class Room:
             if free >= 0:
                 self._cores[free] = mine
         return free >= 0
+
+    def _take_bell(self) -> Bell:
+        try:
+            return self._bells.pop()
+        except IndexError:
+            return Bell()
 
     def _join(self, waiting: _Waiting) -> _Waiting:
         """Stand in the line, which has a thread for each core from now on."""
@@ -176,20 +153,20 @@ class Room:
 
         Before that it would find the interpreter's lock taken, and sleep again.
         """
-        sleeper: _Sleeper | None = None
+        last: _Waiting | None = None
         while True:
             try:
-                waiting.work(ALONE if sleeper is None else sleeper.handle)
+                waiting.work(ALONE if last is None else last.bell.handle)
             except BaseException as error:
                 waiting.error = error
-                if sleeper is not None:
-                    sleeper.wake()
-            sleeper, waiting.is_over = waiting.sleeper, True
+                if last is not None:
+                    last.bell.ring()
+            last, waiting.is_over = waiting, True
             try:
                 waiting = self._line.get_nowait()
             except Empty:
                 break
-        sleeper.wake()
+        last.bell.ring()
 
 
 room = Room()

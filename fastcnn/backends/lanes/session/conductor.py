@@ -15,7 +15,7 @@ from llvmlite import ir
 from fastcnn.backends.lanes.kernels.context import COUNT, FIELDS
 from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
 from fastcnn.backends.lanes.kernels.layout import WIDTH
-from fastcnn.backends.lanes.session.dispatcher import ENTRY, address, call
+from fastcnn.backends.lanes.session.dispatcher import ENTRY, MANY, address, call
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, define, prefetch_write
@@ -27,8 +27,9 @@ FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
 SHARES, PIECES = 0, 1
 #: Int64 between counters that threads change, so that no two are in one cache line.
 APART = 16
-#: Counters of a pass: the segment that runs, failures, threads that have come.
-CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
+#: Counters of a pass: the segment that runs, failures, threads that have come, and whether the
+#: first of them has taken the place of the caller's.
+CURRENT, FAILED, HELPERS, SWAPPED = 0, APART, 2 * APART, 2 * APART + 1
 #: Counters of each segment, from here on: units claimed of either half, units done.
 CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
@@ -143,12 +144,27 @@ def run_unit(segment, unit, rows, entries, context, worker):
 
 @linked
 def run_alone(counters, segments, segment_count, program, entries, context):
-    """Run all segments on this thread."""
+    """Run all segments on this thread: what threads would share is not cut."""
     rows, here = address(program, 0), address(context, 0)
     failed = 0
     for s in range(segment_count):
-        for unit in range(segments[s, UNITS]):
-            failed |= run_unit(segments[s], unit, rows, entries, here, NOUGHT)
+        segment = segments[s]
+        if segment[KIND] == SHARES or entries[segment[FIRST], MANY]:
+            for n in range(segment[FIRST], segment[LAST]):
+                failed |= call(
+                    entries[n, ENTRY],
+                    here,
+                    rows + n * WIDTH * 8,
+                    segment[BLOCK],
+                    segment[BLOCKS],
+                    NOUGHT,
+                    NOUGHT,
+                    NOUGHT,
+                    ONE,
+                )
+        else:
+            for unit in range(segment[UNITS]):
+                failed |= run_unit(segment, unit, rows, entries, here, NOUGHT)
     counters[FAILED] = failed
 
 
@@ -191,11 +207,15 @@ def is_full(team, helpers):
 
 
 @linked
-def run_together(counters, segments, segment_count, program, entries, context, team, worker):
-    """Claim units of one segment after the other, and wait for each until it is done."""
+def run_together(counters, segments, segment_count, program, entries, context, team, number):
+    """Claim units of one segment after the other, and wait for each until it is done.
+
+    ``number`` is 0 for the caller.
+    """
     rows, here = address(program, 0), address(context, 0)
+    worker = number ^ counters[SWAPPED]
     s = atomic_load(counters, CURRENT)
-    while s < segment_count and (worker == 0 or not is_full(team, worker)):
+    while s < segment_count and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
         # Another core may have the counter that is wanted next.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
@@ -206,7 +226,7 @@ def run_together(counters, segments, segment_count, program, entries, context, t
         while atomic_load(counters, place + DONE) < segments[s, UNITS]:
             spins = spin(spins)
         s += 1
-        if worker == 0:
+        if number == 0:
             atomic_add(counters, CURRENT, 1)
 
 
@@ -292,8 +312,12 @@ def lead(
         place = FIRST_SEGMENT + s * OF_SEGMENT
         counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
         counters[place + DONE] = 0
+    counters[SWAPPED] = 0
     if moves.size > 0:
         leave_core(team, moves)
+        # Two threads on two cores: one whose core has the halves of the other takes its place.
+        if threads == 2 and team[ROOM] == 2:
+            counters[SWAPPED] = team[AVOIDED] & 1
     atomic_add(team, PASS, here)
     for _ in range(threads - 1):
         if atomic_load(team, ASLEEP) > 0:

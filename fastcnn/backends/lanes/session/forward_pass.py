@@ -14,7 +14,8 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
-from fastcnn.backends.lanes.session.callers import ring_address, room
+from fastcnn.backends.lanes.session.bell import ring_address
+from fastcnn.backends.lanes.session.callers import room
 from fastcnn.backends.lanes.session.dispatcher import MANY
 from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
