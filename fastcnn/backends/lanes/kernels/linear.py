@@ -241,12 +241,17 @@ def sum_places(G, r, part, parts):
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[L.OUT], part, parts)
-    for i in range(first, last):
-        G[r[L.W] + i] = A[r[L.EXTRA] + i]
-    for b in range(1, blocks):
-        source = r[L.EXTRA] + b * r[L.EXTRA_BLOCK]
-        for i in range(first, last):
-            G[r[L.W] + i] += A[source + i]
+    whole = first + (last - first) // LANES * LANES
+    for i in range(r[L.EXTRA] + first, r[L.EXTRA] + whole, LANES):
+        total = simd.load(A, i)
+        for b in range(1, blocks):
+            total = simd.add(total, simd.load(A, i + b * r[L.EXTRA_BLOCK]))
+        simd.store(G, r[L.W] - r[L.EXTRA] + i, total)
+    for i in range(r[L.EXTRA] + whole, r[L.EXTRA] + last):
+        rest = A[i]
+        for b in range(1, blocks):
+            rest += A[i + b * r[L.EXTRA_BLOCK]]
+        G[r[L.W] - r[L.EXTRA] + i] = rest
 
 
 @linked
