@@ -241,12 +241,18 @@ def sum_places(G, r, part, parts):
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[L.OUT], part, parts)
-    for i in range(first, last):
-        G[r[L.W] + i] = A[r[L.EXTRA] + i]
-    for b in range(1, blocks):
-        source = r[L.EXTRA] + b * r[L.EXTRA_BLOCK]
-        for i in range(first, last):
-            G[r[L.W] + i] += A[source + i]
+    source, target, step = r[L.EXTRA], r[L.W], r[L.EXTRA_BLOCK]
+    whole = first + (last - first) // LANES * LANES
+    for i in range(first, whole, LANES):
+        total = simd.load(A, source + i)
+        for b in range(1, blocks):
+            total = simd.add(total, simd.load(A, source + b * step + i))
+        simd.store(G, target + i, total)
+    for i in range(whole, last):
+        value = A[source + i]
+        for b in range(1, blocks):
+            value += A[source + b * step + i]
+        G[target + i] = value
 
 
 @linked
