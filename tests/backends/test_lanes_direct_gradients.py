@@ -102,7 +102,8 @@ def test_through_pooling(
             Flatten(), Linear(outputs * (h // 2) * (w // 2), 5, seed=4),
             input_shape=(inputs, *size),
         )  # fmt: skip
-        model.layers[int(not is_first)].bias[...] -= 0.3
+        bias = model.state_dict()[f"{int(not is_first)}.bias"]
+        bias -= 0.3
         return model
 
     generator = np.random.default_rng(0)
