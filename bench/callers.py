@@ -21,37 +21,43 @@ from fastcnn.execution.session import InferenceSession
 
 NAME = "callers"
 BATCHES = (1, 8, 64)
-#: Turns of each, and seconds of one.
-ROUNDS, TURN = 5, 0.3
+#: Turns of each, seconds of one, and those before in which the callers begin.
+ROUNDS, TURN, WARM = 4, 0.4, 0.1
 #: Seconds that threads of a turn before may run on.
 PAUSE = 0.5
 BEGIN, END = "<!-- callers: begin -->", "<!-- callers: end -->"
 
 
 def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
-    """Calls a second, and the fewest of a caller as a share of the most."""
-    expected, calls = session.logits(x), [0] * callers
-    ready, ends = threading.Barrier(callers + 1), [0.0] * callers
+    """Calls a second while all call, and the fewest of a caller as a share of the most."""
+    expected, calls = session.logits(x), np.zeros(callers, np.int64)
+    ready, over = threading.Barrier(callers + 1), threading.Event()
     right = [True] * callers
 
     def call(caller: int) -> None:
+        found, made = expected, 0
         ready.wait()
-        stop, found = time.perf_counter() + TURN, expected
-        while time.perf_counter() < stop:
+        while not over.is_set():
             found = session.logits(x)
-            calls[caller] += 1
-        ends[caller] = time.perf_counter()
+            made += 1
+            calls[caller] = made
         right[caller] = np.array_equal(found, expected)
 
     threads = [threading.Thread(target=call, args=(caller,)) for caller in range(callers)]
     for thread in threads:
         thread.start()
     ready.wait()
-    began = time.perf_counter()
+    counted = []
+    for seconds in (WARM, TURN):
+        time.sleep(seconds)
+        counted.append((time.perf_counter(), calls.copy()))
+    over.set()
     for thread in threads:
         thread.join()
     assert all(right), "callers get other answers together than alone"
-    return sum(calls) / (max(ends) - began), min(calls) / max(calls)
+    (began, before), (ended, after) = counted
+    made = after - before
+    return made.sum() / (ended - began), made.min() / max(made.max(), 1)
 
 
 def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers: int) -> list[Any]:
@@ -69,7 +75,7 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
             alone, together = (max(each for each, _ in found[n::2]) for n in (0, 1))
             fewest = float(np.median([share for _, share in found[1::2]]))
             place = {"network": name, "batch": batch, "threads": threads, "callers": callers}
-            rates = {"alone": alone, "together": together, "fewest": fewest}
+            rates = {"alone": float(alone), "together": float(together), "fewest": fewest}
             records.append(place | rates)
             print(*place.values(), *map(number, rates.values()), number(together / alone))
     return records

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends.lanes.session import conductor, forward_pass, team
+from fastcnn.backends.lanes.session import callers, conductor, forward_pass, team
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.layers import BatchNorm2d, Conv2d, ConvTranspose2d, Flatten, Linear, Sequential
@@ -193,19 +196,19 @@ def test_many_threads_call_one_session(name: str) -> None:
 def test_sessions_leave_no_threads_and_no_memory() -> None:
     model = network("report_cnn")
     x = samples(model, 1)
-    before = threading.active_count()
+    before = set(threading.enumerate())
     gc.collect()
     users = team.users()
     kept = [fastcnn.session(model, threads=3) for _ in range(3)]
     for _ in range(50):
         fastcnn.session(model, threads=3).logits(x)
     assert team.users() == users + 3
-    assert threading.active_count() <= before + 2
+    assert len(set(threading.enumerate()) - before) <= 2
     del kept
     gc.collect()
     assert team.users() == users
     if not users:
-        assert threading.active_count() == before
+        assert not set(threading.enumerate()) - before
 
 
 @pytest.mark.slow
@@ -238,145 +241,260 @@ def test_a_forked_process_goes_on_alone() -> None:
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
-def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of a team of its own, on a machine that seems to have three cores."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("only Linux tells threads where to run")
-    here, allowed = [0], [0b1011]
-    moved: list[tuple[int, int]] = []
-    get_core = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: here[0])
-    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+class FakeCores:
+    """A team of its own, on a machine that seems to have some cores.
 
-    def get_cores(thread: int, size: int, mask: int) -> int:
-        ctypes.memmove(mask, allowed[0].to_bytes(size, "little"), size)
+    Attributes
+    ----------
+    here : int
+        The core of each thread that asks.
+    allowed : int
+        Mask of those that a thread may run on.
+    moved : list of (int, int)
+        Threads and masks.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, cores: set[int]) -> None:
+        self.here, self.allowed = 0, sum(1 << core for core in cores)
+        self.moved: list[tuple[int, int]] = []
+        kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_size_t, ctypes.c_void_p)
+        self._functions = (
+            ctypes.CFUNCTYPE(ctypes.c_int)(lambda: self.here),
+            kind(self._get_cores),
+            kind(self._set_cores),
+        )
+        monkeypatch.setattr(team, "_team", None)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "sched_getaffinity", lambda _: cores)
+            self.session = fastcnn.session(network("vgg_small"), threads=2)
+        assert team._team is not None
+        self.team = team._team
+        self.team.moves[[conductor.CORE_OF, conductor.GET_CORES, conductor.SET_CORES]] = [
+            ctypes.cast(one, ctypes.c_void_p).value for one in self._functions
+        ]
+
+    def _get_cores(self, thread: int, size: int, mask: int) -> int:
+        ctypes.memmove(mask, self.allowed.to_bytes(size, "little"), size)
         return thread
 
-    def set_cores(thread: int, size: int, mask: int) -> int:
-        moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
+    def _set_cores(self, thread: int, size: int, mask: int) -> int:
+        self.moved.append((thread, int.from_bytes(ctypes.string_at(mask, size), "little")))
         return 0
 
-    see, move = kind(get_cores), kind(set_cores)
-    monkeypatch.setattr(team, "_team", None)
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_getaffinity", lambda _: {0, 1, 3})
-        session = fastcnn.session(network("vgg_small"), threads=2)
-    mine = team._team
-    assert mine is not None
-    addresses = [ctypes.cast(one, ctypes.c_void_p).value for one in (get_core, see, move)]
-    mine.moves[[conductor.CORE_OF, conductor.GET_CORES, conductor.SET_CORES]] = addresses
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
+def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = FakeCores(monkeypatch, {0, 1, 3})
     x = samples(network("vgg_small"), 1)
-    while not mine.moves[conductor.FIRST_HELPER]:
-        session.logits(x)
-    mine.counters[conductor.AVOIDED] = -1
-    moved.clear()
+    while not cores.team.moves[conductor.FIRST_HELPER]:
+        cores.session.logits(x)
+    cores.team.counters[conductor.AVOIDED] = -1
+    cores.moved.clear()
     for core in (0, 0, 3, 1, 7):
-        here[0] = core
-        session.logits(x)
-    helper = int(mine.moves[conductor.FIRST_HELPER])
-    assert helper == mine.threads[0].native_id
-    assert moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
+        cores.here = core
+        cores.session.logits(x)
+    helper = int(cores.team.moves[conductor.FIRST_HELPER])
+    assert helper == cores.team.threads[0].native_id
+    assert cores.moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
     # The process is told to run on fewer cores: the thread, too, and nobody tells it otherwise.
-    allowed[0] = 0b0010
+    cores.allowed = 0b0010
     for core in (0, 3, 1):
-        here[0] = core
-        session.logits(x)
-    assert len(moved) == 3
+        cores.here = core
+        cores.session.logits(x)
+    assert len(cores.moved) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_a_caller_on_the_other_core_has_the_other_halves(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    cores = FakeCores(monkeypatch, {0, 1})
+    x, inference = samples(network("vgg_small"), count), cores.session._inference
+    assert inference is not None
+    expected = fastcnn.session(network("vgg_small"), threads=1).logits(x)
+    for core in (0, 1, 1, 0):
+        cores.here = core
+        assert np.array_equal(cores.session.logits(x), expected)
+        (memory,) = inference.choose(count)._idle
+        assert memory.counters[conductor.SWAPPED] == core
+
+
+class Crowd:
+    """Callers of a session, on a machine with one core: the first pass runs until all wait."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(callers, "available_cores", lambda: 1)
+            self.room = callers.Room()
+        monkeypatch.setattr(callers, "IDLE", 0.01)
+        monkeypatch.setattr(forward_pass, "room", self.room)
+        monkeypatch.setattr(self.room, "_join", self._join)
+        monkeypatch.setattr(forward_pass.Pass, "_run", self._hold(forward_pass.Pass._run))
+        self.session = fastcnn.session(network("vgg_small"), threads=1)
+        #: Samples whose passes began, the number of those that wait, and who asks.
+        self.begun: list[np.ndarray] = []
+        self.waits = 0
+        self.threads: list[threading.Thread] = []
+        self.go_on = threading.Event()
+
+    def _join(self, waiting: callers._Waiting) -> callers._Waiting:
+        made = callers.Room._join(self.room, waiting)
+        self.waits += 1
+        return made
+
+    def _hold(self, inner: Callable[..., None]) -> Callable[..., None]:
+        def run(each: forward_pass.Pass, *arguments: Any) -> None:
+            self.begun.append(arguments[2])
+            assert self.go_on.wait(30)
+            if len(self.begun) == 3:
+                raise RuntimeError("the third one fails")
+            inner(each, *arguments)
+
+        return run
+
+    def start(self, ask: Callable[[], None]) -> None:
+        """Start a thread, and wait until its pass has begun or waits."""
+        before = len(self.begun) + self.waits
+        self.threads.append(threading.Thread(target=ask, daemon=True))
+        self.threads[-1].start()
+        while len(self.begun) + self.waits == before:
+            pass
+
+    def end(self) -> None:
+        """Wait for all threads; those of the line end by themselves."""
+        for thread in [*self.threads, *self.room._threads.values()]:
+            thread.join(60)
+            assert not thread.is_alive()
+        assert not self.room._threads
+        assert not self.room._cores[0].locked()
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
-def test_callers_take_turns_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callers_who_find_no_core_wait_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order they came; one that fails, or is interrupted, holds nobody up."""
-    turns = forward_pass._Turns()
-    turns._last = [threading.Lock()]
-    monkeypatch.setattr(forward_pass, "_turns", turns)
-    session = fastcnn.session(network("vgg_small"), threads=1)
-    x = samples(network("vgg_small"), 9)
-    expected = session.logits(x)
-    inner, begun, go_on = forward_pass.Pass._run, [], threading.Event()
+    model = network("vgg_small")
+    given = [samples(model, 9) + np.float32(n) for n in range(6)]
+    expected = [fastcnn.session(model, threads=1).logits(x) for x in given]
+    crowd, found = Crowd(monkeypatch), {}
 
-    def run(self: forward_pass.Pass, *arguments: object) -> None:
-        begun.append(threading.get_ident())
-        assert go_on.wait(60)
-        if len(begun) == 3:
-            raise RuntimeError("the third one fails")
-        inner(self, *arguments)
-
-    monkeypatch.setattr(forward_pass.Pass, "_run", run)
-    found, came = {}, []
-
-    def ask() -> None:
+    def ask(n: int) -> None:
         try:
-            found[threading.get_ident()] = session.logits(x)
+            found[n] = crowd.session.logits(given[n])
         except RuntimeError:
-            found[threading.get_ident()] = "failed"
+            found[n] = None
 
-    callers = [threading.Thread(target=ask) for _ in range(5)]
-    for caller in callers:
-        last = turns._last[0]
-        caller.start()
-        came.append(caller.ident)
-        while turns._last[0] is last:
-            pass
-    last = turns._last[0]
+    for n in range(5):
+        crowd.start(partial(ask, n))
+    interrupted = threading.Event()
 
     def interrupt() -> None:
-        while turns._last[0] is last:
-            pass
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        while crowd.waits < 5 or not interrupted.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    def stop(*_: object) -> None:
+        if crowd.waits == 5 and not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, stop)
     try:
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            session.logits(x)
+            crowd.session.logits(given[5])
     finally:
-        signal.signal(signal.SIGINT, before)
-    assert begun == came[:1]
-    go_on.set()
-    for caller in callers:
-        caller.join()
-    assert begun == came
-    assert [isinstance(found[ident], str) for ident in came] == [False, False, True, False, False]
-    assert all(np.array_equal(found[came[n]], expected) for n in (0, 1, 3, 4))
-    assert np.array_equal(session.logits(x), expected)
+        signal.signal(signal.SIGUSR1, before)
+    assert [x is given[0] for x in crowd.begun] == [True]
+    crowd.go_on.set()
+    crowd.end()
+    assert all(x is y for x, y in zip(crowd.begun, given, strict=True))
+    assert found.pop(2) is None
+    assert sorted(found) == [0, 1, 3, 4]
+    assert all(np.array_equal(found[n], expected[n]) for n in found)
+    assert np.array_equal(crowd.session.logits(given[2]), expected[2])
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
+def test_a_signals_handler_may_ask_while_its_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = samples(network("vgg_small"), 9)
+    expected = fastcnn.session(network("vgg_small"), threads=1).logits(x)
+    crowd, found = Crowd(monkeypatch), []
+    crowd.begun += [x] * 3  # none fails
+
+    def ask() -> None:
+        found.append(crowd.session.logits(x))
+
+    def asks_again(*_: object) -> None:
+        if crowd.waits == 1:
+            crowd.go_on.set()
+            ask()
+
+    def interrupt() -> None:
+        while not crowd.go_on.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    crowd.start(ask)
+    before = signal.signal(signal.SIGUSR1, asks_again)
+    try:
+        threading.Thread(target=interrupt).start()
+        ask()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    crowd.end()
+    assert len(found) == 3
+    assert all(np.array_equal(each, expected) for each in found)
 
 
 def test_a_caller_who_asks_again_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal's handler may ask while its thread waits or runs."""
-    turns = forward_pass._Turns()
-    turns._last = [threading.Lock()]
-    monkeypatch.setattr(forward_pass, "_turns", turns)
-    session = fastcnn.session(network("vgg_small"), threads=1)
+    """A signal's handler may ask while its thread has the only core."""
+    crowd, found = Crowd(monkeypatch), []
+    crowd.go_on.set()
     x = samples(network("vgg_small"), 9)
-    expected, found = session.logits(x), []
+    expected = crowd.session.logits(x)
     inner = forward_pass.Pass._run
 
-    def run(self: forward_pass.Pass, *arguments: object) -> None:
+    def run(self: forward_pass.Pass, *arguments: Any) -> None:
         if not found:
             found.append(None)
-            found.append(session.logits(x))
+            found.append(crowd.session.logits(x))
         inner(self, *arguments)
 
     monkeypatch.setattr(forward_pass.Pass, "_run", run)
-    caller = threading.Thread(target=lambda: found.append(session.logits(x)), daemon=True)
-    caller.start()
-    caller.join(60)
-    assert not caller.is_alive()
+    crowd.begun += [x] * 3
+    crowd.start(lambda: found.append(crowd.session.logits(x)))
+    crowd.end()
     assert all(np.array_equal(each, expected) for each in found[1:])
     assert len(found) == 3
-    assert not turns._last[0].locked()
+    assert not crowd.waits
 
 
-def test_callers_who_find_the_cores_taken_run_alone() -> None:
-    session = fastcnn.session(network("vgg_small"), threads=2)
-    x, inference = samples(network("vgg_small"), 9), session._inference
+def test_without_more_threads_callers_run_their_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    crowd = Crowd(monkeypatch)
+    crowd.go_on.set()
+    x = samples(network("vgg_small"), 9)
+    expected = crowd.session.logits(x)
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with crowd.room._cores[0]:
+        monkeypatch.setattr(crowd.room, "_start_threads", fails)
+        assert np.array_equal(crowd.session.logits(x), expected)
+    assert not crowd.waits
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("count", [1, 9, 40])
+def test_callers_who_find_the_cores_taken_run_alone(name: str, count: int) -> None:
+    session = fastcnn.session(network(name), threads=2)
+    x, inference = samples(network(name), count), session._inference
     assert inference is not None
     group = inference._group
     assert group is not None
     expected = session.logits(x)
-    (memory,) = inference.choose(9)._idle
+    (memory,) = inference.choose(count)._idle
     segments = memory.counters[conductor.CURRENT]
-    assert segments > 1  # the team's
+    assert segments > 0  # the team's
     room = int(group.counters[conductor.ROOM])
     for others in (room, 0):
         group.counters[conductor.CALLERS] += others
@@ -398,7 +516,7 @@ def test_a_process_that_is_forked_while_locks_are_held() -> None:
         "session = fastcnn.session(model, threads=2);"
         "before = session.logits(x), model.logits(x);"
         "held, done = threading.Event(), threading.Event();"
-        "locks = [*forks._locks, *forward_pass._turns._last];"
+        "locks = [*forks._locks, *forward_pass.room._cores];"
         "hold = lambda: [[lock.acquire() for lock in locks], held.set(), done.wait()];"
         "thread = threading.Thread(target=hold, daemon=True);"
         "thread.start();"

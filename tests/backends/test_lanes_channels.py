@@ -54,7 +54,7 @@ def by_channels(model: Model, x: np.ndarray, threads: int = 2) -> np.ndarray:
     outputs = np.empty((len(x), *model.graph().output_shape), np.float32)
     factors = np.concatenate(input_factors(model.preprocessing, x))
     place = x.ctypes.data, outputs.ctypes.data
-    one.run(x, outputs, factors, len(x), place)
+    one.run(x, outputs, factors, place)
     return outputs
 
 

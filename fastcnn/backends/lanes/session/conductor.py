@@ -15,7 +15,7 @@ from llvmlite import ir
 from fastcnn.backends.lanes.kernels.context import COUNT, FIELDS
 from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
 from fastcnn.backends.lanes.kernels.layout import WIDTH
-from fastcnn.backends.lanes.session.dispatcher import ENTRY, address, call
+from fastcnn.backends.lanes.session.dispatcher import ENTRY, MANY, address, call
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, define, prefetch_write
@@ -27,8 +27,9 @@ FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
 SHARES, PIECES = 0, 1
 #: Int64 between counters that threads change, so that no two are in one cache line.
 APART = 16
-#: Counters of a pass: the segment that runs, failures, threads that have come.
-CURRENT, FAILED, HELPERS = 0, APART, 2 * APART
+#: Counters of a pass: the segment that runs, failures, threads that have come, and whether the
+#: first of them has taken the place of the caller's.
+CURRENT, FAILED, HELPERS, SWAPPED = 0, APART, 2 * APART, 2 * APART + 1
 #: Counters of each segment, from here on: units claimed of either half, units done.
 CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
@@ -47,6 +48,9 @@ FEW = 8
 MASKS = FIRST_HELPER + FEW
 OF_CALLER, ALL, OTHERS = range(3)
 
+#: How a pass is run: with the team, if there are cores, or on its thread alone.
+TOGETHER, ALONE = 0, 1
+
 #: What a pass is given, packed.
 PASS_KINDS = {
     "counters": "int64[:]",
@@ -56,7 +60,7 @@ PASS_KINDS = {
     "context": "int64[:]",
     # Threads that have room for their scratch, the caller among them.
     "threads": "int64",
-    # The team, how to keep its threads off a core, if they are few, and how to wake one of them.
+    # The team, how to keep its threads off a core, if they are few, how a bell is rung, and theirs.
     "team": "int64[:]",
     "moves": "int64[:]",
     "wake": "int64",
@@ -71,6 +75,8 @@ PASS_KINDS = {
     "results": "int64",
     "count": "int64",
     "segment_count": "int64",
+    # TOGETHER, ALONE, or alone after a bell was rung, by its handle.
+    "how": "int64",
 }
 #: What a helping thread is given.
 HELP_KINDS = {
@@ -138,12 +144,27 @@ def run_unit(segment, unit, rows, entries, context, worker):
 
 @linked
 def run_alone(counters, segments, segment_count, program, entries, context):
-    """Run all segments on this thread."""
+    """Run all segments on this thread: what threads would share is not cut."""
     rows, here = address(program, 0), address(context, 0)
     failed = 0
     for s in range(segment_count):
-        for unit in range(segments[s, UNITS]):
-            failed |= run_unit(segments[s], unit, rows, entries, here, NOUGHT)
+        segment = segments[s]
+        if segment[KIND] == SHARES or entries[segment[FIRST], MANY]:
+            for n in range(segment[FIRST], segment[LAST]):
+                failed |= call(
+                    entries[n, ENTRY],
+                    here,
+                    rows + n * WIDTH * 8,
+                    segment[BLOCK],
+                    segment[BLOCKS],
+                    NOUGHT,
+                    NOUGHT,
+                    NOUGHT,
+                    ONE,
+                )
+        else:
+            for unit in range(segment[UNITS]):
+                failed |= run_unit(segment, unit, rows, entries, here, NOUGHT)
     counters[FAILED] = failed
 
 
@@ -186,11 +207,15 @@ def is_full(team, helpers):
 
 
 @linked
-def run_together(counters, segments, segment_count, program, entries, context, team, worker):
-    """Claim units of one segment after the other, and wait for each until it is done."""
+def run_together(counters, segments, segment_count, program, entries, context, team, number):
+    """Claim units of one segment after the other, and wait for each until it is done.
+
+    ``number`` is 0 for the caller.
+    """
     rows, here = address(program, 0), address(context, 0)
+    worker = number ^ counters[SWAPPED]
     s = atomic_load(counters, CURRENT)
-    while s < segment_count and (worker == 0 or not is_full(team, worker)):
+    while s < segment_count and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
         # Another core may have the counter that is wanted next.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
@@ -201,7 +226,7 @@ def run_together(counters, segments, segment_count, program, entries, context, t
         while atomic_load(counters, place + DONE) < segments[s, UNITS]:
             spins = spin(spins)
         s += 1
-        if worker == 0:
+        if number == 0:
             atomic_add(counters, CURRENT, 1)
 
 
@@ -253,26 +278,30 @@ def lead(
     results,
     count,
     segment_count,
+    how,
 ):
     """Run a pass on the calling thread, with the team's if nobody else has it, and there are cores.
 
     ``bytes_`` or ``floats`` is where the ``images`` numbers are, the other 0; ``outputs`` is where
     ``results`` numbers go.
     """
+    # Not earlier: a caller who wakes up on this core wants the interpreter's lock at once.
+    if how > ALONE:
+        foreign(wake, how, ONE, NOUGHT)
     state = flush_denormals()
     context[_BYTES], context[_BYTES + 1] = bytes_, images if bytes_ else 0
     context[_FLOATS], context[_FLOATS + 1] = floats, images if floats else 0
     context[_OUTPUTS], context[_OUTPUTS + 1] = outputs, results
     context[COUNT] = count
     counters[FAILED] = 0
-    alone = threads == 1
-    if not alone:
+    takes_team = threads > 1
+    if takes_team:
         atomic_add(team, CALLERS, 1)
-        alone = is_full(team, ONE)
-    if not alone and atomic_add(team, TAKEN, 1) > 0:
+        takes_team = how == TOGETHER and not is_full(team, ONE)
+    if takes_team and atomic_add(team, TAKEN, 1) > 0:
         atomic_add(team, TAKEN, -1)
-        alone = True
-    if alone:
+        takes_team = False
+    if not takes_team:
         run_alone(counters, segments, segment_count, program, entries, context)
         if threads > 1:
             atomic_add(team, CALLERS, -1)
@@ -283,8 +312,12 @@ def lead(
         place = FIRST_SEGMENT + s * OF_SEGMENT
         counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
         counters[place + DONE] = 0
+    counters[SWAPPED] = 0
     if moves.size > 0:
         leave_core(team, moves)
+        # Two threads on two cores: one whose core has the halves of the other takes its place.
+        if threads == 2 and team[ROOM] == 2:
+            counters[SWAPPED] = team[AVOIDED] & 1
     atomic_add(team, PASS, here)
     for _ in range(threads - 1):
         if atomic_load(team, ASLEEP) > 0:
@@ -321,6 +354,7 @@ def assist(
     results,
     count,
     segment_count,
+    how,
 ):
     """Help with a pass, unless as many threads as have room do so already."""
     worker = atomic_add(counters, HELPERS, 1)

@@ -1,26 +1,25 @@
 """One program of a forward pass, cut into what threads share, and the memory of its runs."""
 
 import ctypes
-import os
-import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
+from fastcnn.backends.lanes.session.bell import ring_address
+from fastcnn.backends.lanes.session.callers import room
 from fastcnn.backends.lanes.session.dispatcher import MANY
 from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 from fastcnn.codegen import build
-from fastcnn.cores import available_cores
 
 #: FLOPs of a row in a nanosecond, and bytes if a block's stay in the cache, or do not: measured on
 #: a Zen 5, for deciding which program runs and whether threads share a row.
@@ -47,48 +46,6 @@ KEPT = 4
 
 _FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-
-
-class _Turns:
-    """Room for as many long passes at once as there are cores; callers come in turn.
-
-    Each core has a line of callers. Each caller holds a lock until it is done, and the next one
-    waits for that. ``with`` gives locks back in any case, as a counter cannot: an interrupt may
-    come before a line that counts.
-    """
-
-    def __init__(self) -> None:
-        self._lock = forks.lock()
-        self.renew()
-
-    def renew(self) -> None:
-        """Nobody is in a line, as in a process that was forked."""
-        self._last = [threading.Lock() for _ in range(available_cores())]
-        self._next = 0
-
-    def join(self, mine: threading.Lock) -> threading.Lock:
-        """Stand in a line, one that is empty if there is one; returns the lock to wait for."""
-        with self._lock:
-            last = self._last
-            free = (n for n, lock in enumerate(last) if not lock.locked())
-            self._next = (self._next + 1) % len(last)
-            line = next(free, self._next)
-            before, last[line] = last[line], mine
-        return before
-
-
-class _Own(threading.local):
-    """Whether this thread is in a line.
-
-    A signal's handler that asks then does not stand in one: it would wait for itself.
-    """
-
-    has_turn = False
-
-
-_turns, _own = _Turns(), _Own()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turns.renew)
 
 
 class Pass:
@@ -208,10 +165,9 @@ class Pass:
         images: np.ndarray,
         outputs: np.ndarray,
         factors: np.ndarray,
-        count: int,
         place: tuple[int, int],
     ) -> None:
-        """Run the pass on ``count`` samples.
+        """Run the pass on some samples.
 
         Parameters
         ----------
@@ -227,23 +183,11 @@ class Pass:
         RuntimeError
             If a kernel failed.
         """
-        segments, short = self.segments(-(-count // self.program.samples))
+        segments, short = self.segments(-(-len(images) // self.program.samples))
         if short:
-            self._run(self._run_held, segments, images, outputs, factors, count, place)
-            return
-        if _own.has_turn:
-            self._run(self._run_free, segments, images, outputs, factors, count, place)
-            return
-        # More long passes than cores would only take the caches from each other.
-        mine = threading.Lock()
-        try:
-            _own.has_turn = True
-            with mine:
-                with _turns.join(mine):
-                    pass  # the one before is done
-                self._run(self._run_free, segments, images, outputs, factors, count, place)
-        finally:
-            _own.has_turn = False
+            self._run(self._run_held, segments, images, outputs, factors, place, conductor.TOGETHER)
+        else:
+            room.run(partial(self._run, self._run_free, segments, images, outputs, factors, place))
 
     def _run(
         self,
@@ -252,8 +196,8 @@ class Pass:
         images: np.ndarray,
         outputs: np.ndarray,
         factors: np.ndarray,
-        count: int,
         place: tuple[int, int],
+        how: int,
     ) -> None:
         try:
             memory = self._idle.pop()
@@ -265,7 +209,7 @@ class Pass:
         is_bytes = images.dtype.itemsize == 1
         words[0], words[1] = (place[0], 0) if is_bytes else (0, place[0])
         words[2], words[3], words[4] = images.size, place[1], outputs.size
-        words[5], words[6] = count, len(segments)
+        words[5], words[6], words[7] = len(images), len(segments), how
         run(memory.address)
         if memory.counters[conductor.FAILED]:
             raise RuntimeError("a kernel of the lanes engine failed")
@@ -315,7 +259,7 @@ class _Memory:
             "threads": owner._threads,
             "team": counters,
             "moves": np.zeros(0, np.int64) if group is None else group.moves,
-            "wake": 0 if group is None else group.bell.ring,
+            "wake": ring_address(),
             "bell": 0 if group is None else group.bell.handle,
         }
         self._kept = (owner._rows, owner._entries, counters, program.tables, owner._parameters)
@@ -325,7 +269,7 @@ class _Memory:
         places = _words(conductor.PASS_KINDS)
         view[places["here"]] = self.address
         first = places["bytes_"]
-        self.words = view[first : first + 7]
+        self.words = view[first : first + 8]
         self._view, self._segment_place = view, places["segments"]
 
     def take(self, factors: np.ndarray) -> None:

@@ -181,14 +181,14 @@ class Inference:
         # The last piece, too, takes the pass of the others: one of its own would need memory.
         size = chosen.program.batch
         if count <= size:
-            chosen.run(images, outputs, factors, count, (place, to))
+            chosen.run(images, outputs, factors, (place, to))
             return
         filled = outputs.reshape(-1)
         for start in range(0, count, size):
             part, first = images[start : start + size], start * self._results
             made = filled[first : first + len(part) * self._results]
             places = place + start * (images.nbytes // count), to + 4 * first
-            chosen.run(part, made, factors, len(part), places)
+            chosen.run(part, made, factors, places)
 
     @property
     def bytes(self) -> int:

@@ -6,10 +6,8 @@ more threads than there are cores.
 
 import ctypes
 import os
-import sys
 import threading
 import weakref
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +15,7 @@ from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.session import conductor
+from fastcnn.backends.lanes.session.bell import Bell
 from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores, take_core
@@ -25,50 +24,6 @@ from fastcnn.cores import available_cores, take_core
 ROOMS = tuple(1 << n for n in range(10, 17))
 _lock = forks.lock()
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
-
-
-class Bell:
-    """A semaphore of the operating system, which compiled functions can ring and wait for.
-
-    Attributes
-    ----------
-    handle, ring, sleep : int
-        What the functions ``ring(handle, 1, 0)`` and ``sleep(handle, -1, 0)`` take, and where
-        they are.
-
-    Raises
-    ------
-    OSError, AttributeError
-        If the system has none.
-    """
-
-    def __init__(self) -> None:
-        self._kept: Any
-        if sys.platform == "win32":
-            library = ctypes.windll.kernel32
-            library.CreateSemaphoreW.restype = ctypes.c_void_p
-            self._kept = None
-            self.handle = library.CreateSemaphoreW(None, 0, 2**30, None) or 0
-            ring, sleep = library.ReleaseSemaphore, library.WaitForSingleObject
-        elif sys.platform == "darwin":
-            library = ctypes.CDLL(None)
-            library.dispatch_semaphore_create.restype = ctypes.c_void_p
-            library.dispatch_semaphore_create.argtypes = [ctypes.c_long]
-            self._kept = None
-            self.handle = library.dispatch_semaphore_create(0) or 0
-            ring, sleep = library.dispatch_semaphore_signal, library.dispatch_semaphore_wait
-        else:
-            library = ctypes.CDLL(None, use_errno=True)
-            self._kept = (ctypes.c_int64 * 16)()
-            self.handle = ctypes.addressof(self._kept)
-            if library.sem_init(ctypes.c_void_p(self.handle), 0, 0):
-                raise OSError(ctypes.get_errno(), "sem_init")
-            ring, sleep = library.sem_post, library.sem_wait
-        if not self.handle:
-            raise OSError("there is no semaphore")
-        self.ring, self.sleep = (
-            ctypes.cast(function, ctypes.c_void_p).value or 0 for function in (ring, sleep)
-        )
 
 
 def _moves() -> np.ndarray:
@@ -118,7 +73,7 @@ class Team:
         _, assist, life = build.addresses(conductor_sources())
         values = {
             "team": self.counters,
-            "sleep": self.bell.sleep,
+            "sleep": self.bell.sleep_address,
             "bell": self.bell.handle,
             "assist": assist,
         }
@@ -145,9 +100,8 @@ class Team:
     def end(self) -> None:
         """End all threads."""
         self.counters[conductor.STOPPED] = 1
-        ring = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)(self.bell.ring)
         for _ in self.threads:
-            ring(self.bell.handle, 1, 0)
+            self.bell.ring()
         for thread in self.threads:
             thread.join()
         self.threads.clear()
