@@ -241,7 +241,7 @@ def window_gradient_tile(
     For taps that lie as the pixels of a window do: RUN side by side, ROWS ``xrow`` floats apart.
     Each tap meets one of a window's four pixels: of what it would meet at each, the winner's is
     chosen, first the row and then the column, which several taps share. That is one product
-    instead of four, and choosing costs a fourth of a product.
+    instead of four, and blends are cheaper than products.
     """
     builder = at.builder
 
@@ -264,16 +264,17 @@ def window_gradient_tile(
                 vector = emit_load(builder, at.pointer(outputs, along))
                 sent = builder.select(loses, constant(0.0), vector)
                 below, right = (emit_has_bits(builder, won, bits) for bits in (BELOW, RIGHT))
-                left, chosen = builder.mul(w, at.index(2 * LANES)), None
+                left = builder.mul(w, at.index(2 * LANES))
                 uppers = [pixel(inputs[0], left, i) for i in range(width + 1)]
-                updated = []
+                updated: list[Any] = []
                 for row in inputs[1:]:
                     lowers: list[Any] = []
+                    chosen: list[Any] = []
                     for i, upper in enumerate(uppers):
                         lowers.append(pixel(row, left, i))
-                        last, chosen = chosen, builder.select(below, lowers[i], upper)
+                        chosen.append(builder.select(below, lowers[i], upper))
                         if i:
-                            x = builder.select(right, chosen, last)
+                            x = builder.select(right, chosen[i], chosen[i - 1])
                             updated.append(emit_fma(builder, x, sent, sums[len(updated)]))
                     uppers = lowers
                 return [*updated, builder.fadd(sums[-1], sent)]
