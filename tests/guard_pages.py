@@ -119,10 +119,10 @@ def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
     def guarded_run(
         self: forward_pass.Pass, images: np.ndarray, outputs: np.ndarray, *rest: Any
     ) -> None:
-        factors, count, _ = rest
+        factors, _ = rest
         read = guarded(images, at_end, locked=True)
         written = guarded(np.full_like(outputs, np.nan), at_end)
-        run(self, read, written, factors, count, (read.ctypes.data, written.ctypes.data))
+        run(self, read, written, factors, (read.ctypes.data, written.ctypes.data))
         outputs[...] = written
         runs["prepared passes"] += 1
 

@@ -93,6 +93,10 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(3, 8, 3, seed=0), Conv2d(8, 16, 3, stride=2, padding=1, groups=8, seed=1), Flatten(),
         Linear(16 * 25, 3, seed=2), input_shape=(3, 11, 12),
     )  # fmt: skip
+    windows = Sequential(
+        Conv2d(16, 24, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Flatten(),
+        Linear(24 * 20, 3, seed=1), input_shape=(16, 11, 9),
+    )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     strided = Sequential(
@@ -111,6 +115,7 @@ def programs() -> list[tuple[Program, int]]:
         normalised,
         strips,
         wide,
+        windows,
         strided,
         phases,
         many,

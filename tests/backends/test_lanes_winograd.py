@@ -286,6 +286,42 @@ def test_gradients_both_ways_have_the_same_bits_on_any_threads(
     assert (found["winograd2d", 1] != found["direct", 1]).any()
 
 
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "padding", "batch"),
+    [(24, 35, (13, 9), 1, 37), (32, 64, (13, 13), 0, 16), (17, 40, (11, 14), 0, 33),
+     (16, 16, (5, 8), 1, 3), (67, 24, (4, 7), 1, 5)],
+)  # fmt: skip
+def test_gradients_through_pooling(
+    inputs: int, outputs: int, size: tuple[int, int], padding: int, batch: int
+) -> None:
+    """Rows of both gradients send that of windows to the winners, and one of them sums biases.
+
+    Some tiles have no window, one, or two of four, and some windows are closed by the ReLU.
+    """
+    generator = np.random.default_rng(batch)
+    x = generator.standard_normal((batch, 2, *size)).astype(np.float32)
+    y = generator.integers(0, 5, batch)
+    left = [(side + 2 * padding - 2) // 2 for side in size]
+    found = {}
+    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(2, inputs, 1, seed=3), ReLU(),
+            Conv2d(inputs, outputs, 3, padding=padding, seed=0), ReLU(), MaxPool2d(2), Flatten(),
+            Linear(outputs * left[0] * left[1], 5, seed=1), input_shape=(2, *size),
+        )  # fmt: skip
+        with forced(name):
+            kernels = fastcnn.plan(model, batch, threads=threads).rows[:, L.KERNEL]
+        ways = {L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT}
+        assert (L.K_UNPOOL in kernels) == (name == "direct")
+        assert ways.issubset(kernels) == (name == "winograd2d")
+        take_step(model, x, y, name, threads)
+        found[name, threads] = model.parameter_vector.copy()
+    for threads in (2, 3):
+        np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
+    largest = np.abs(found["direct", 1]).max()
+    np.testing.assert_allclose(found["winograd2d", 1], found["direct", 1], atol=2e-6 * largest)
+
+
 STRIDE_2 = [
     # samples, inputs, outputs, height and width, zeros at the four sides ...
     (16, 32, 64, (16, 16), ((1, 1), (1, 1))),
@@ -503,7 +539,8 @@ def test_flops_both_ways() -> None:
     forward = products + 16 * 12 * pixels + 24 * (10 * outputs + 16)
     assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * tiles * forward
     assert found["c: convolution + ReLU + 2x2 max pooling"].written == 2 * 64 * 24 * 35 * 2
-    sums = tiles * (products + 16 * 12 * pixels + 24 * 10 * gradient)
+    # The gradient of the biases is the sum of one of the products.
+    sums = tiles * (products + 16 * 12 * pixels + 24 * (10 * gradient + 1))
     turned = 16 * 9 * operations(t.weight.T)
     assert found["c: weight gradient"].flops == 32 * sums + 2 * 24 * turned
     # Of a block that two threads share the sums are transformed back by themselves, in vectors.

@@ -40,8 +40,11 @@ class Algorithm:
         Whether its rows take the whole batch, which all threads share out among them.
     adds : bool
         Whether the product's rows can add another map to what they store.
-    sums_biases : bool
-        Whether its rows of the weights' gradient also make that of the biases.
+    sums_biases : callable
+        ``sums_biases(g)``: whether its rows of the weights' gradient also make that of the biases.
+    unpools : callable
+        ``unpools(g)``: whether its rows of both gradients take that of what 2x2 max-pooling made
+        of the output, and send it to the winners as they read it. Then they sum biases, too.
     """
 
     name: str
@@ -51,4 +54,5 @@ class Algorithm:
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
     shares_batch: bool = False
     adds: bool = False
-    sums_biases: bool = False
+    sums_biases: Callable[[ConvGeometry], bool] = lambda g: False
+    unpools: Callable[[ConvGeometry], bool] = lambda g: False

@@ -4,6 +4,7 @@ A convolution's forward pass is the product, its input's gradient the transpose;
 convolution has the two exchanged.
 """
 
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -59,12 +60,18 @@ def chooses_pixels(g: ConvGeometry) -> bool:
 
 def sums_biases(g: ConvGeometry) -> bool:
     """Whether rows of the weights' gradient can make that of the biases, too."""
-    return algorithm(g, Part.GRADIENT).sums_biases
+    return algorithm(g, Part.GRADIENT).sums_biases(g)
 
 
-def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **biases: int) -> None:
+def unpools(g: ConvGeometry, parts: Iterable[Part]) -> bool:
+    """Whether rows of some gradients take that of what 2x2 max-pooling made of the output."""
+    return all(algorithm(g, part).unpools(g) for part in parts)
+
+
+def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **columns: dict[str, int]) -> None:
     """Add the rows of such a gradient, its sum over blocks among them.
 
-    ``biases`` address as M each block's sums of the output's gradient, where these are to be made.
+    ``biases`` address as EXTRA each block's sums of the output's gradient, where these are to be
+    made; ``winners`` as M those of the pooling through which the gradient comes.
     """
-    _rows(task.g, Part.GRADIENT).weight_gradient(task, x, grad, **biases)
+    _rows(task.g, Part.GRADIENT).weight_gradient(task, x, grad, **columns)

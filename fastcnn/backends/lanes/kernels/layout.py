@@ -137,7 +137,9 @@ BY_BLOCK = 63
     K_WINOGRAD2D_STRIDED_ADJOINT,
     K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
     K_LINEAR_JOIN,
-) = range(81)
+    K_WINOGRAD2D_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_WINDOWS_GRADIENT,
+) = range(83)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96

@@ -2,8 +2,10 @@
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution import rows as conv_rows
+from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -61,12 +63,14 @@ class Backward(SampleNormBackward):
             columns = partial | {"bias": place} | self.mask(group)
             conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
-        sums = False
-        if group.pooled:
-            grad = self._before_pooling(group, grad, bias)
+        sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
+        sent: dict[str, int] = {}
+        if group.pooled and self._reads_windows(group, g, sums):
+            sent = self.winners[group.target].columns("m")
+        elif group.pooled:
+            grad, sums = self._before_pooling(group, grad, bias), False
         else:
             grad = self.rectify(group, grad)
-            sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
             if not sums:
                 self._bias_gradient(group, grad, bias)
         if not trains:
@@ -75,14 +79,21 @@ class Backward(SampleNormBackward):
             place = weights if sums else -1
             direct_rows.weight_gradient(task, x, grad, partial, place)
         else:
-            biases = {"m": bias["extra"], "m_block": bias["extra_block"]} if sums else {}
+            places = {"biases": bias} if sums else {}
+            places |= {"winners": sent} if sent else {}
             target = task._replace(weight=gradient_offset(self.planner, group, "weight"))
-            conv_rows.summed_weight_gradient(target, x, grad, **biases)
+            conv_rows.summed_weight_gradient(target, x, grad, **places)
         self._reduce(group, partial, bias, weights, g.out_channels)
         grad_x = self.wanted(group)
         if grad_x is not None:
             task = task._replace(name=f"{task.name}: input gradient")
-            conv_rows.transpose(task, grad, grad_x, **self.mask(group))
+            conv_rows.transpose(task, grad, grad_x, **sent, **self.mask(group))
+
+    def _reads_windows(self, group: Group, g: ConvGeometry, sums: bool) -> bool:
+        """Whether a convolution's rows send the gradient of what is pooled to the winners."""
+        parts = [Part.GRADIENT] if self._trains(group, "weight") else []
+        parts += [Part.TRANSPOSE] if self._is_needed(group.source) else []
+        return conv_rows.unpools(g, parts) and (sums or not self._needs_sums(group))
 
     def _task(self, group: Group) -> Task:
         """The group's convolution, whose rows are to be added."""

@@ -118,6 +118,19 @@ def _gradient_tiles(r: Reach) -> Range:
     return r.buffer(L.X) + channels + down + r.along(OUTPUTS * across, LANES)
 
 
+def _gradient_windows(r: Reach) -> Touches:
+    """The gradient of 2x2 windows of the output, and their winners."""
+    tiles, across = r.count(L.POSITIONS), r.count(L.ACROSS, 1)
+    sizes, t = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2), np.arange(tiles)
+    map_size = sizes[0] if tiles else np.zeros(2, np.int64)
+    if (sizes != map_size - OUTPUTS // 2 * np.stack((t // across, t % across), axis=1)).any():
+        raise ProgramError("STRIP_TABLE has other windows than those of one map")
+    rows, columns = map_size.tolist()
+    windows = r.along(rows, r[L.X_ROW]) + r.along(columns, LANES)
+    for name, place in (("X", L.X), ("M", L.M)):
+        yield arena(name, r.buffer(place) + r.along(r.count(L.IN), r[L.X_CHANNEL]) + windows)
+
+
 def _pixels(r: Reach) -> Touches:
     """All pixels of the input's gradient."""
     outputs = r.count(L.CHANNELS)
@@ -130,7 +143,10 @@ def winograd2d_adjoint(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
-    yield arena("X", _gradient_tiles(r))
+    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_ADJOINT:
+        yield from _gradient_windows(r)
+    else:
+        yield arena("X", _gradient_tiles(r))
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), size)
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
     yield from _pixels(r)
@@ -217,10 +233,19 @@ def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
         raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
     side = TRANSFORMS[stride].side
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, side) + r.along(inputs, r[L.X_CHANNEL])
-    y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS) + r.along(outputs, r[L.Y_CHANNEL])
-    own, count = r[L.OUT] == 0, inputs * -(-outputs // LANES) * LANES
+    own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
+    count = inputs * lanes
     yield arena("X", x)
-    yield arena("Y", y)
+    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_GRADIENT:
+        sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
+        corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
+        for to in (("Y", L.Y), ("M", L.M)):
+            yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
+    else:
+        y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
+        yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
+    if stride == 1 and r[L.BIAS] >= 0:
+        yield arena("BIAS", r.blocks(L.BIAS, L.Z_BLOCK) + r.along(lanes // LANES, LANES))
     if stride == 1:
         room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
     else:

@@ -19,5 +19,5 @@ INPUT_LANES = Algorithm(
     pays=lambda g, part: True,
     input_halo=ConvGeometry.input_halo,
     gradient_halo=lambda g, part: NO_HALO,
-    sums_biases=True,
+    sums_biases=lambda g: True,
 )

@@ -34,8 +34,10 @@ def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
     return output, tap, places - g.padding[axis]
 
 
-def weight_gradient(task: Task, x: Buffer, grad: Buffer, **biases: int) -> None:
-    """Add the rows of the weights' gradient; ``biases`` address as M that of the biases."""
+def weight_gradient(
+    task: Task, x: Buffer, grad: Buffer, biases: dict[str, int] | None = None
+) -> None:
+    """Add the rows of the weights' gradient, and of the biases'."""
     planner, name, g, weight = task
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
     (down, tap_down, rows), (along, tap_along, columns) = _read(g, 0), _read(g, 1)
@@ -66,7 +68,8 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer, **biases: int) -> None:
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
-        **({"m": -1} | biases),
+        m=biases["extra"] if biases else -1,
+        m_block=biases["extra_block"] if biases else 0,
         channels=outputs,
         taps=taps,
         groups=together,

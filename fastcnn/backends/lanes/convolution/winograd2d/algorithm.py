@@ -75,4 +75,17 @@ def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
     return (0, beyond_output(g, 0), 0, beyond_output(g, 1))
 
 
-WINOGRAD_2D = Algorithm("winograd2d", _fits, _pays, _input_halo, _gradient_halo, adds=True)
+def _has_no_stride(g: ConvGeometry) -> bool:
+    return g.stride == (1, 1)
+
+
+WINOGRAD_2D = Algorithm(
+    "winograd2d",
+    _fits,
+    _pays,
+    _input_halo,
+    _gradient_halo,
+    adds=True,
+    sums_biases=_has_no_stride,
+    unpools=_has_no_stride,
+)

@@ -4,6 +4,8 @@ Vectors hold 16 output channels of a sample, so that sums over samples need no s
 the output's gradient is transposed before its transform, which has no more pixels than the map.
 """
 
+import numpy as np
+
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
     PIXEL,
@@ -38,8 +40,14 @@ TILE_1X2 = products_of_samples_tile.sized(1, 2)
 TILE_1X1 = products_of_samples_tile.sized(1, 1)
 #: Pixels of a tile of outputs.
 TILE_PIXELS = OUTPUTS * OUTPUTS
+#: The product that is the sum of a tile's gradients: that of the point 1 both ways.
+TOTAL = SIDE + 1
+GRADIENT_TILE, GRADIENT_TILE_OF_WINDOWS = gradient_tile.sized(0), gradient_tile.sized(1)
+ROWS_TILE, ROWS_TILE_OF_WINDOWS = gradient_rows_tile.sized(0), gradient_rows_tile.sized(1)
 #: Floats of a channel that are asked for before they are transposed: the next tile's.
 AHEAD = OUTPUTS * LANES
+#: Winner of a window that has none.
+CLOSED = 4
 
 
 def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int, own: bool) -> int:
@@ -59,12 +67,33 @@ def turn_tile(A, r, d, valid, turned, pixel):
     """
     for p in range(TILE_PIXELS):
         place, target = d + p // OUTPUTS * r[L.Y_ROW] + p % OUTPUTS * LANES, turned + p * pixel
-        for k in range(valid):
-            simd.prefetch(A, place + k * r[L.Y_CHANNEL] + AHEAD)
-        if valid == LANES:
-            transpose_tile(A, place, r[L.Y_CHANNEL], A, target, LANES)
+        turn_pixel(A, r, place, valid, target, AHEAD)
+
+
+@linked
+def turn_pixel(A, r, place, valid, target, ahead):
+    """The same of one pixel; those ``ahead`` floats further are asked for."""
+    for k in range(valid):
+        simd.prefetch(A, place + k * r[L.Y_CHANNEL] + ahead)
+    if valid == LANES:
+        transpose_tile(A, place, r[L.Y_CHANNEL], A, target, LANES)
+    else:
+        transpose_rows_tile(A, place, r[L.Y_CHANNEL], valid, A, target, LANES)
+
+
+@linked
+def turn_windows(A, r, d, m, rows, columns, valid, turned):
+    """The same of a tile's four windows, and of their winners; those outside have none."""
+    for q in range(OUTPUTS):
+        i, j = q // 2, q % 2
+        inside, target = i * r[L.Y_ROW] + j * LANES, turned + q * PIXEL
+        winners = target + OUTPUTS * PIXEL
+        if i < rows and j < columns:
+            turn_pixel(A, r, d + inside, valid, target, AHEAD // 2)
+            turn_pixel(A, r, m + inside, valid, winners, AHEAD // 2)
         else:
-            transpose_rows_tile(A, place, r[L.Y_CHANNEL], valid, A, target, LANES)
+            for n in range(0, PIXEL, LANES):
+                simd.store(A, winners + n, simd.splat(np.float32(CLOSED)))
 
 
 @linked
@@ -117,10 +146,45 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
             # Code that asks for each row whether it is wanted is slower.
             if last - first == SIDE:
                 for n in range(0, PIXEL, LANES):
-                    gradient_tile(A, turned + n, A, of_tile + n)
+                    GRADIENT_TILE(A, turned + n, A, of_tile + n)
             else:
                 for n in range(0, PIXEL, LANES):
-                    gradient_rows_tile(first, last, A, turned + n, A, of_tile + n)
+                    ROWS_TILE(first, last, A, turned + n, A, of_tile + n)
+
+
+@linked
+def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
+    """The same of gradients of 2x2 windows, which go to their winners M."""
+    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    for o in range(0, channels, LANES):
+        of_channel, target, valid = o * r[L.Y_CHANNEL], e + o // LANES * step, channels - o
+        for t in range(count):
+            p = p0 + t
+            place, rest = of_channel + dpix[p], (min(LANES, valid), turned)
+            turn_windows(A, r, d + place, m + place, sizes[2 * p], sizes[2 * p + 1], *rest)
+            of_tile = target + t * TILE
+            if last - first == SIDE:
+                for n in range(0, PIXEL, LANES):
+                    GRADIENT_TILE_OF_WINDOWS(A, turned + n, A, of_tile + n)
+            else:
+                for n in range(0, PIXEL, LANES):
+                    ROWS_TILE_OF_WINDOWS(first, last, A, turned + n, A, of_tile + n)
+
+
+@linked
+def add_totals(A, e, vectors, step, count, total, more):
+    """Sums of the output's gradient of some vectors of channels, of which a product is a part."""
+    for o in range(vectors):
+        place = total + o * LANES
+        a = simd.load(A, place) if more else simd.splat(np.float32(0))
+        for t in range(count):
+            first = e + o * step + t * TILE + TOTAL * PRODUCT
+            b, c = simd.load(A, first), simd.load(A, first + LANES)
+            for n in range(2 * LANES, PIXEL, 2 * LANES):
+                b = simd.add(b, simd.load(A, first + n))
+                c = simd.add(c, simd.load(A, first + n + LANES))
+            a = simd.add(a, simd.add(b, c))
+        simd.store(A, place, a)
 
 
 @linked
@@ -139,16 +203,20 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
 
 
 @linked
-def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
     """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
-    these are transformed at a time, in TAPS of the tiles. A gradient has a vector of 16 outputs for
-    each input, one after the other, of each 16 outputs. With OUT, EXTRA gets those of transformed
-    weights, OUT apart; without, a block is one thread's, who transforms them back to EXTRA at once.
+    these are transformed at a time, in TAPS of the tiles. If POOLED, Y is the gradient of what
+    2x2 max-pooling made of the output, M has the winners, and STRIP_TABLE windows from each tile's
+    first on. Unless BIAS is negative, sums of the output's gradient go there, those of blocks
+    Z_BLOCK apart. A gradient has a vector of 16 outputs for each input, one after the other, of
+    each 16 outputs. With OUT, EXTRA gets those of transformed weights, OUT apart; without, a block
+    is one thread's, who transforms them back to EXTRA at once.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step = strip * TILE
@@ -168,8 +236,15 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts):
         vectors = (made + LANES - 1) // LANES
         for p0 in range(0, tiles, strip):
             count = min(strip, tiles - p0)
-            d = d0 + o0 * r[L.Y_CHANNEL]
-            transform_gradients(A, r, d, dpix, p0, count, made, first, last, turned, grads, step)
+            d, m = d0 + o0 * r[L.Y_CHANNEL], m0 + o0 * r[L.Y_CHANNEL]
+            rest = p0, count, made, first, last, turned, grads, step
+            if pooled:
+                transform_windows(A, T, r, d, m, *rest)
+            else:
+                transform_gradients(A, r, d, dpix, *rest)
+            if r[L.BIAS] >= 0 and first <= 1 and last > 1:
+                place = r[L.BIAS] + block * r[L.Z_BLOCK] + o0
+                add_totals(A, grads, vectors, step, count, place, p0 > 0)
             for c0 in range(0, inputs, r[L.X_GROUP]):
                 some = min(r[L.X_GROUP], inputs - c0)
                 x = x0 + c0 * r[L.X_CHANNEL]

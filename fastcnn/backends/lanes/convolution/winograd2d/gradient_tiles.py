@@ -4,13 +4,21 @@ Threads may share the six rows of a tile's transforms: a row's bits do not depen
 are made.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import MATRICES, PRODUCTS, SIDE
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    MATRICES,
+    PRODUCTS,
+    SIDE,
+    emit_unpooled,
+)
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
     ask_for_pixels,
     emit_product,
+    load_all,
     load_pixels,
     store_all,
     store_both_ways,
@@ -38,13 +46,10 @@ UNROLLED = 4
 
 
 def _emit_rows(
-    at: Emitter, matrix: Matrix, first, last, X, x0, steps: tuple[Any, Any], V, v0
+    at: Emitter, matrix: Matrix, first, last, load: Callable[[], list[list[Any]]], V, v0
 ) -> None:
-    """Emit rows of ``matrix @ d @ matrix.T`` of the pixels from ``x0`` on.
-
-    ``steps`` are floats to the next row and to the next column.
-    """
-    builder, side = at.builder, range(matrix.shape[1])
+    """Emit rows of ``matrix @ d @ matrix.T`` of the pixels that ``load`` loads."""
+    builder = at.builder
     for i in range(SIDE):
         wanted = builder.and_(
             builder.icmp_signed("<=", first, at.index(i)),
@@ -52,7 +57,7 @@ def _emit_rows(
         )
         with builder.if_then(wanted):
             # LLVM leaves out what the other rows would need.
-            columns = zip(*load_pixels(at, (side, side), X, x0, *steps), strict=True)
+            columns = zip(*load(), strict=True)
             values = [emit_product(builder, matrix, list(column))[i] for column in columns]
             row = emit_product(builder, matrix, values)
             store_all(at, row, V, at.offset(v0, i * SIDE, PRODUCT), PRODUCT)
@@ -61,22 +66,36 @@ def _emit_rows(
 @tile(0)
 def input_rows_tile(at: Emitter, first, last, X, x0, xrow, ahead, V, v0) -> None:
     """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are asked for."""
-    ask_for_pixels(at, (range(SIDE), range(OUTPUTS)), X, x0, xrow, ahead)
-    _emit_rows(at, MATRICES.input, first, last, X, x0, (xrow, LANES), V, v0)
+    side = range(SIDE)
+    ask_for_pixels(at, (side, range(OUTPUTS)), X, x0, xrow, ahead)
+    pixels = partial(load_pixels, at, (side, side), X, x0, xrow, LANES)
+    _emit_rows(at, MATRICES.input, first, last, pixels, V, v0)
 
 
-@tile(0)
-def gradient_tile(at: Emitter, D, d0, E, e0) -> None:
-    """``A d A^T`` of a sample's gradient of 4x4 outputs."""
+def _load_gradients(at: Emitter, pooled: int, D, d0) -> list[list[Any]]:
+    """A sample's gradient of 4x4 outputs, PIXEL apart.
+
+    If they are pooled, ``D`` has that of their four windows and then the windows' winners.
+    """
     side = range(OUTPUTS)
-    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    if not pooled:
+        return load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    flat = load_all(at, 2 * OUTPUTS, D, d0, PIXEL)
+    return emit_unpooled(at, list(zip(flat[:OUTPUTS], flat[OUTPUTS:], strict=True)))
+
+
+@tile(1)
+def gradient_tile(at: Emitter, pooled: int, D, d0, E, e0) -> None:
+    """``A d A^T`` of a sample's gradient of 4x4 outputs."""
+    pixels = _load_gradients(at, pooled, D, d0)
     store_both_ways(at, MATRICES.output.T, pixels, E, e0, PRODUCT)
 
 
-@tile(0)
-def gradient_rows_tile(at: Emitter, first, last, D, d0, E, e0) -> None:
+@tile(1)
+def gradient_rows_tile(at: Emitter, pooled: int, first, last, D, d0, E, e0) -> None:
     """Rows of what ``gradient_tile`` makes."""
-    _emit_rows(at, MATRICES.output.T, first, last, D, d0, (OUTPUTS * PIXEL, PIXEL), E, e0)
+    pixels = partial(_load_gradients, at, pooled, D, d0)
+    _emit_rows(at, MATRICES.output.T, first, last, pixels, E, e0)
 
 
 @tile(2)

@@ -83,6 +83,7 @@ def product(r: Row) -> Cost:
     )
 
 
+OF_WINDOWS = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT
 #: Additions of what neighbouring tiles carry to a tile.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
 
@@ -93,9 +94,14 @@ def adjoint_product(r: Row) -> Cost:
     pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
     flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
     flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
-    read = OUTPUTS * OUTPUTS * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    read = _gradients_of_tile(r) * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     parameters = PRODUCTS * inputs * outputs
     return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
+
+
+def _gradients_of_tile(r: Row) -> int:
+    """Numbers that are read of a tile of an output's gradient: pixels, or windows and winners."""
+    return 2 * OUTPUTS if r[L.KERNEL] in OF_WINDOWS else OUTPUTS * OUTPUTS
 
 
 def strided_adjoint(r: Row) -> Cost:
@@ -121,7 +127,10 @@ def gradient(r: Row, stride: int) -> Cost:
     else:
         of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
-    pixels = OUTPUTS * OUTPUTS * tiles * (stride * stride * inputs + outputs)
+    pixels = OUTPUTS * OUTPUTS * tiles * stride * stride * inputs
+    pixels += _gradients_of_tile(r) * tiles * outputs
+    if stride == 1 and r[L.BIAS] >= 0:
+        flops += outputs
     if r[L.OUT]:
         return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
     back = _back(stride) * inputs * outputs * r.blocks
@@ -165,14 +174,18 @@ register(
         L.K_WINOGRAD2D: Kernel(
             kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile, gradients=("x",)
         ),
-        L.K_WINOGRAD2D_ADJOINT: Kernel(
-            winograd2d_adjoint,
-            "Winograd 2-D transposed",
-            adjoint_product,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
+        **{
+            number: Kernel(
+                winograd2d_adjoint,
+                "Winograd 2-D transposed",
+                adjoint_product,
+                sizes,
+                product_tile,
+                fixed={"pooled": number in OF_WINDOWS},
+                gradients=("x",),
+            )
+            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT)
+        },
         L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
             winograd2d_strided_adjoint,
             "Winograd 2-D transposed",
@@ -181,14 +194,18 @@ register(
             product_tile,
             gradients=("x",),
         ),
-        L.K_WINOGRAD2D_GRADIENT: Kernel(
-            of_weights.winograd2d_gradient,
-            "Winograd 2-D gradient",
-            partial(gradient, stride=1),
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
+        **{
+            number: Kernel(
+                of_weights.winograd2d_gradient,
+                "Winograd 2-D gradient",
+                partial(gradient, stride=1),
+                sizes,
+                gradient_tile,
+                fixed={"pooled": number in OF_WINDOWS},
+                gradients=("weight", "bias"),
+            )
+            for number in (L.K_WINOGRAD2D_GRADIENT, L.K_WINOGRAD2D_WINDOWS_GRADIENT)
+        },
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,
             "Winograd 2-D gradient",

@@ -137,11 +137,22 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
+    kernel = L.K_WINOGRAD2D_ADJOINT
+    if "m" in columns:
+        kernel = L.K_WINOGRAD2D_WINDOWS_ADJOINT
+        columns["m"] += int(grad.at(0, 0))
+        columns["strip_table"] = planner.table(_windows_left(g, grad))
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
-    values = row(L.K_WINOGRAD2D_ADJOINT, **columns, taps=strip)
+    values = row(kernel, **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
+
+
+def _windows_left(g: ConvGeometry, pooled: Buffer) -> np.ndarray:
+    """Rows and columns of 2x2 windows from the first of each tile of the output on."""
+    h, w = grid(*map(tiles, g.output))
+    return np.array((pooled.height, pooled.width)) - OUTPUTS // 2 * np.stack((h, w), axis=1)
 
 
 def _emit_strided_adjoint(
@@ -246,8 +257,14 @@ def _emit(
     planner.emit(name, planner.with_scratch(values, size))
 
 
-def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
-    """Add the rows of the weights' gradient."""
+def weight_gradient(
+    task: Task,
+    x: Buffer,
+    grad: Buffer,
+    biases: dict[str, int] | None = None,
+    winners: dict[str, int] | None = None,
+) -> None:
+    """Add the rows of the weights' gradient, and of the biases'; GRAD may be that of windows."""
     planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
@@ -266,19 +283,26 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         kernel = L.K_WINOGRAD2D_STRIDED_GRADIENT
         together, strip = strided_gradient_strip(inputs, outputs, len(h))
         size = strided_gradient_room(inputs, together, strip, own)
-    each = OUTPUTS * stride
+    each, of_tile = OUTPUTS * stride, OUTPUTS
+    more: dict[str, int] = {"bias": -1} if stride == 1 else {}
+    if biases:
+        more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
+    if winners:
+        kernel, of_tile = L.K_WINOGRAD2D_WINDOWS_GRADIENT, OUTPUTS // 2
+        more |= winners | {"strip_table": planner.table(_windows_left(g, grad))}
     gradient = row(
         kernel,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
+        **more,
         taps=strip,
         x_group=together[0],
         groups=together[1],
         positions=len(h),
         channels=outputs,
         x_table=planner.table(x.at(each * h - g.padding[0], each * w - g.padding[1])),
-        y_table=planner.table(grad.at(OUTPUTS * h, OUTPUTS * w)),
+        y_table=planner.table(grad.at(of_tile * h, of_tile * w)),
         x_channel=x.channel,
         x_row=x.row,
         y_channel=grad.channel,

@@ -21,6 +21,7 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
+    emit_keep_equal,
     emit_load,
     emit_splat,
 )
@@ -212,6 +213,17 @@ def store_windows(
                 for first in (y0, i0)
             )
             emit_window(at, values, Y, y, relu, I, winner)
+
+
+def emit_unpooled(at: Emitter, windows: list[tuple[Any, Any]]) -> list[list[Any]]:
+    """The gradients of 4x4 outputs from those of 2x2 windows of 2x2, and from their winners."""
+    rows = [[constant(0.0)] * OUTPUTS for _ in range(OUTPUTS)]
+    for number, (grad, winner) in enumerate(windows):
+        i, j = (OUTPUTS // 2 * place for place in divmod(number, OUTPUTS // 2))
+        for k in range(4):
+            own = emit_keep_equal(at.builder, winner, constant(float(k)), grad)
+            rows[i + k // 2][j + k % 2] = own
+    return rows
 
 
 @tile(0)

@@ -26,6 +26,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     SHARED,
     adjoint_input_tile,
     adjoint_output_tile,
+    adjoint_windows_tile,
     carried_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
@@ -62,6 +63,20 @@ def adjoint_inputs(A, r, x0, p0, count, v, step):
         down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
         x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
         adjoint_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step)
+
+
+@linked
+def adjoint_windows(A, T, r, x0, m0, p0, count, v, step):
+    """The same of gradients of 2x2 windows, which go to their winners M."""
+    sizes = T[r[L.STRIP_TABLE] :]
+    for t in range(count):
+        down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
+        rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
+        place = OUTPUTS // 2 * (down * r[L.X_ROW] + along * LANES)
+        if rows <= 0 or columns <= 0:
+            place = 0
+        sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
+        adjoint_windows_tile(*sources, A, v + t * LANES, step)
 
 
 @linked
@@ -147,15 +162,17 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
 
 
 @linked
-def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
+def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
     """The transpose of a convolution; a unit is some channels of Y.
 
     X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS in a row,
-    are taken TAPS at a time. Z is room for transforms, of some channels of Y at a time, and for
-    what is carried of each channel of Y.
+    are taken TAPS at a time. If POOLED, X is the gradient of what 2x2 max-pooling made of the
+    output, M has the winners, and STRIP_TABLE windows from each tile's first on. Z is room for
+    transforms, of some channels of Y at a time, and for what is carried of each channel of Y.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     each = strip * LANES
     from_step = inputs * each + STAGGER
@@ -168,13 +185,18 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
     if first == last:
         return
     # What is carried of many channels is not in the first caches any more.
-    far = outputs * carried_step > FAR_CARRIED
+    far_carried = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)
         for c in range(inputs):
             x, v = x0 + c * r[L.X_CHANNEL], transformed + c * each
-            adjoint_inputs(A, r, x, p0, taken, v, from_step)
-        coming = min(strip, tiles - p0 - taken) if inputs * r[L.X_CHANNEL] >= FAR else 0
+            if pooled:
+                m = m0 + c * r[L.X_CHANNEL]
+                adjoint_windows(A, T, r, x, m, p0, taken, v, from_step)
+            else:
+                adjoint_inputs(A, r, x, p0, taken, v, from_step)
+        far = inputs * r[L.X_CHANNEL] >= FAR and not pooled
+        coming = min(strip, tiles - p0 - taken) if far else 0
         turns = PRODUCTS - LATER
         all_turns = (end - first * UNIT + CHUNK - 1) // CHUNK * turns
         for c0 in range(first * UNIT, end, CHUNK):
@@ -186,7 +208,7 @@ def winograd2d_adjoint(A, P, r, block, slot, worker, part, parts):
                     ask_for_gradients(A, r, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     y, kept = y0 + (c0 + k) * r[L.Y_CHANNEL], carried + (c0 + k) * carried_step
-                    ask_for_pixels(A, r, y, kept, p0, taken, far)
+                    ask_for_pixels(A, r, y, kept, p0, taken, far_carried)
                 v, w = transformed + k * from_step, r[L.W] + k * r[L.OUT] + c0 * inputs
                 products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
             for c in range(made):

@@ -6,16 +6,19 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
     PRODUCTS,
     SIDE,
+    emit_unpooled,
     place_inside,
     transform_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
     emit_product,
     load_all,
     store_all,
+    store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_load, emit_store
+from fastcnn.codegen.simd import LANES, constant, emit_load, emit_store
 
 #: Rows and columns of pixels that neighbouring tiles share.
 SHARED = SIDE - OUTPUTS
@@ -25,6 +28,32 @@ SHARED = SIDE - OUTPUTS
 def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
     """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are asked for."""
     transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
+
+
+@tile(0)
+def adjoint_windows_tile(
+    at: Emitter, D, d0, M, m0, drow, rows, columns, ahead, V, v0, step
+) -> None:
+    """The same where max-pooling sends that of 2x2 windows of 2x2 outputs to their winners ``M``.
+
+    Only the first rows and columns of windows lie inside the map.
+    """
+    builder, side = at.builder, range(OUTPUTS // 2)
+    for array, first in ((D, d0), (M, m0)):
+        ask_for_pixels(at, (side, side), array, first, drow, ahead)
+    windows = []
+    for i in side:
+        for j in side:
+            inside = at.offset(at.offset(at.index(0), i, drow), j, LANES)
+            place = place_inside(at, i, j, rows, columns, inside, at.index(-1))
+            outside = builder.icmp_signed("<", place, at.index(0))
+            place = builder.select(outside, at.index(0), place)
+            grad, winner = (
+                emit_load(builder, at.pointer(array, builder.add(first, place)))
+                for array, first in ((D, d0), (M, m0))
+            )
+            windows.append((builder.select(outside, constant(0.0), grad), winner))
+    store_both_ways(at, MATRICES.output.T, emit_unpooled(at, windows), V, v0, step)
 
 
 @tile(0)
