@@ -136,9 +136,10 @@ def backward(model: Sequential) -> Program:
 def test_where_pixels_are_chosen() -> None:
     """The pixels that won, by kernels of three columns and of five with few channels."""
 
-    def through(inputs: int, outputs: int, kernel: int) -> bool:
+    def through(inputs: int, outputs: int, kernel: int, padding: int = 0) -> bool:
         model = Sequential(
-            Conv2d(2, inputs, 1), Conv2d(inputs, outputs, kernel), ReLU(), MaxPool2d(2),
+            Conv2d(2, inputs, 1), Conv2d(inputs, outputs, kernel, padding=padding), ReLU(),
+            MaxPool2d(2),
             input_shape=(2, 12, 12),
         )  # fmt: skip
         return "1: weight gradient through pooling" in backward(model).names
@@ -147,6 +148,36 @@ def test_where_pixels_are_chosen() -> None:
     assert through(8, 12, 3)
     assert not through(32, 64, 5)
     assert not through(32, 64, 3)
+    # Winograd's rows need no zeros above and below.
+    assert not through(6, 16, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "padding"),
+    [(6, 16, 5, 0), (13, 6, 5, 2), (8, 12, 3, 0), (8, 12, 3, 1), (4, 5, 3, 1), (2, 4, 5, 2)],
+)
+def test_through_pooling_by_what_the_engine_chooses(
+    inputs: int, outputs: int, kernel: int, padding: int
+) -> None:
+    def network() -> Sequential:
+        side = (13 + 2 * padding - kernel) // 2
+        return Sequential(
+            Conv2d(2, inputs, 1, seed=2), Conv2d(inputs, outputs, kernel, padding=padding, seed=0),
+            ReLU(), MaxPool2d(2), Flatten(), Linear(outputs * side * side, 5, seed=4),
+            input_shape=(2, 12, 12),
+        )  # fmt: skip
+
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((20, 2, 12, 12)).astype(np.float32)
+    y = generator.integers(0, 5, 20)
+    engine, right = network(), network()
+    take_step(engine, x, y, None, 2)
+    executor = make_executor(
+        right, loss=CrossEntropyLoss(), optimizer=SGD(0.5), backend="im2col", batch_size=20
+    )
+    executor.train_steps(ArrayDataset(x, y), np.arange(20), np.array([0.5]))
+    made, wanted = engine.parameter_vector, right.parameter_vector
+    np.testing.assert_allclose(made, wanted, rtol=0, atol=5e-6)
 
 
 def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:

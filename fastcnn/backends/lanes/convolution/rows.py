@@ -53,9 +53,13 @@ def sums_own_gradient(g: ConvGeometry) -> bool:
     return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
 
 
-def chooses_pixels(g: ConvGeometry) -> bool:
-    """Whether the weights' gradient through pooling meets one pixel of a window, not all four."""
-    return chooses(g) and direct_rows.chosen_rows(g) > 0
+def chooses_pixels(g: ConvGeometry, x: Buffer) -> bool:
+    """Whether the weights' gradient through pooling meets one pixel of a window, not all four.
+
+    It reads zeros on all sides, which rows of another algorithm may not need.
+    """
+    has_zeros = all(here >= wanted for here, wanted in zip(x.halo, g.input_halo(), strict=True))
+    return has_zeros and chooses(g) and direct_rows.chosen_rows(g) > 0
 
 
 def sums_biases(g: ConvGeometry) -> bool:

@@ -43,11 +43,11 @@ class Backward(SampleNormBackward):
         task = self._task(group)
         g = task.g
         trains, needed = self._trains(group, "weight"), self._is_needed(group.source)
-        chooses = group.pooled and conv_rows.chooses_pixels(g)
+        x = self.values[group.source]
+        chooses = group.pooled and conv_rows.chooses_pixels(g, x)
         sums_own = conv_rows.sums_own_gradient(g) and not chooses
         weights = 0 if sums_own else g.out_channels * g.taps
         partial, bias = self._partial(group, weights, g.out_channels)
-        x = self.values[group.source]
         if group.pooled and weights and trains and (chooses or not needed):
             winners = self.winners[group.target]
             place = weights if self._trains(group, "bias") and not needed else -1
