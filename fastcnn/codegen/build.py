@@ -20,6 +20,7 @@ from fastcnn.codegen import objects, store
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.identity import function_digest, versions
 from fastcnn.codegen.processor import processor
+from fastcnn.codegen.reached import Records
 from fastcnn.cores import available_cores
 
 log = logging.getLogger("fastcnn.codegen")
@@ -51,9 +52,10 @@ class Source:
         """The entry's symbol, which is unique among sources."""
         return self.entry.symbol
 
-    def key(self) -> str:
-        """Digest of all that the object depends on."""
-        parts = (self.name, repr(self.entry), versions(), function_digest(self.function))
+    def key(self, records: Records | None = None) -> str:
+        """Digest of all that the object depends on; see :func:`function_digest`."""
+        digest = function_digest(self.function, records)
+        parts = (self.name, repr(self.entry), versions(), digest)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def compile(self) -> bytes:
@@ -107,14 +109,17 @@ def kept(sources: Sequence[Source]) -> int:
     folder = store.object_folder()
     if folder is None:
         return 0
-    return sum(store.read(folder, source.name, source.key()) is not None for source in sources)
+    records = Records()
+    keys = {source.name: source.key(records) for source in sources}
+    return sum(store.read(folder, name, key) is not None for name, key in keys.items())
 
 
 def _prepare(sources: Sequence[Source]) -> None:
     began = time.perf_counter()
     unique = {source.name: source for source in sources}
     folder = store.object_folder()
-    keys = {name: source.key() for name, source in unique.items()} if folder else {}
+    records = Records()
+    keys = {name: source.key(records) for name, source in unique.items()} if folder else {}
     found: dict[str, bytes] = {}
 
     def missing() -> list[Source]:

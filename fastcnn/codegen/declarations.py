@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: Makes numba's type of a declared function, by its class; numba_frontend, which alone imports
+#: Makes numba's type of a declared function, by its class; numba_frontend, which imports
 #: numba, fills it.
 TYPES: dict[type, Callable[[Any], Any]] = {}
 

@@ -1,10 +1,9 @@
-"""From Python functions to LLVM modules: all that this package uses of numba, public or private.
+"""From Python functions to LLVM modules: with numba_target.py all that the package uses of numba.
 
 numba types and lowers each function with what it calls; optimisation and machine code are
 objects.py's. Works with numba 0.61 to 0.68; tests/compiler/test_frontend.py runs on both.
 """
 
-import functools
 import inspect
 import itertools
 import operator
@@ -13,31 +12,17 @@ from typing import Any
 import llvmlite.binding as ll
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, codegen, types, typing
+from numba.core import cgutils, types, typing
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.cpu import CPUContext
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
-from numba.core.registry import CPUDispatcher, CPUTarget
-from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
-from fastcnn.codegen import vector_math
 from fastcnn.codegen.declarations import TYPES, Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
+from fastcnn.codegen.numba_target import Dispatcher, dispatcher_of
 from fastcnn.codegen.simd import VECTOR, emit_splat
-
-#: The name of our target among numba's.
-TARGET = "fastcnn"
-#: Compiled functions neither raise nor count references.
-OPTIONS = {
-    "nopython": True,
-    "nogil": True,
-    "_nrt": False,
-    "no_cpython_wrapper": True,
-    "no_cfunc_wrapper": True,
-    "error_model": "numpy",
-}
+from fastcnn.codegen.vector_math import OF_NUMPY
 
 
 class VectorType(types.Type):
@@ -86,87 +71,9 @@ def _kind(numba: Any) -> str:
     return str(numba.dtype if isinstance(numba, types.Array) else numba)
 
 
-class _Library(codegen.CPUCodeLibrary):
-    """The IR of one function; nothing is optimised, linked or made machine code of."""
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
-
-    def finalize(self) -> None:
-        """Nothing is added any more."""
-        self._raise_if_finalized()
-        self._finalized = True
-
-    def linked_module(self) -> Any:
-        """All modules of this function and of those that it calls, in one."""
-        whole = self._final_module.clone()
-        seen, waiting = {id(self)}, list(self._linking_libraries)
-        while waiting:
-            library = waiting.pop()
-            if id(library) in seen:
-                continue
-            seen.add(id(library))
-            if isinstance(library, _Library):
-                whole.link_in(library._final_module, preserve=True)
-                waiting += library._linking_libraries
-            else:  # of numba's own functions
-                whole.link_in(library._get_module_for_linking(), preserve=True)
-        return whole
-
-
-class _Codegen(codegen.JITCPUCodegen):
-    _library_class = _Library
-
-
-class _Context(CPUContext):
-    def init(self) -> None:
-        """Make libraries of our kind."""
-        super().init()
-        self._internal_codegen = _Codegen("fastcnn")
-
-    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
-        """A name for numba's tables, different for each function; nothing is executable."""
-        return {}.__getitem__
-
-
-class _Descriptor(CPUTarget):
-    @functools.cached_property
-    def _toplevel_target_context(self) -> Any:
-        return _Context(self.typing_context, TARGET)
-
-    @property
-    def target_context(self) -> Any:
-        """Where functions are lowered."""
-        return self._toplevel_target_context
-
-
-class _Target(CPU):
-    """What numba has for the processor is ours, too."""
-
-
-class _Dispatcher(CPUDispatcher):
-    targetdescr = _Descriptor(TARGET)
-
-
-def _jit(**options: Any) -> Any:
-    """How numba declares the functions of its own that ours call."""
-    kept = {name: options[name] for name in ("inline",) if name in options}
-    return lambda function: _Dispatcher(function, targetoptions={**OPTIONS, **kept})
-
-
-target_registry[TARGET] = _Target
-dispatcher_registry[_Target] = _Dispatcher
-jit_registry[_Target] = _jit
-
-
-@functools.cache
-def _dispatcher(function: Any) -> Any:
-    return _Dispatcher(function, targetoptions=dict(OPTIONS))
-
-
 def linked_type(declared: Linked) -> Any:
     """The type by which numba calls a function."""
-    return types.Dispatcher(_dispatcher(declared.function))
+    return types.Dispatcher(dispatcher_of(declared.function))
 
 
 def _intrinsic_type(typed: Any, names: list[str], **options: Any) -> Any:
@@ -176,7 +83,7 @@ def _intrinsic_type(typed: Any, names: list[str], **options: Any) -> Any:
     ]
     typed.__signature__ = inspect.Signature(parameters)
     made = intrinsic(**options)(typed) if options else intrinsic(typed)
-    known = _Dispatcher.targetdescr.typing_context
+    known = Dispatcher.targetdescr.typing_context
     known.refresh()
     return known.resolve_value_type(made)
 
@@ -235,7 +142,7 @@ def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 def elementary_type(declared: Elementary) -> Any:
     """The type by which numba calls a function of numbers and vectors."""
-    scalar = _dispatcher(declared.scalar)
+    scalar = dispatcher_of(declared.scalar)
 
     def typed(typing_context: Any, *given: Any) -> Any:
         given = tuple(_unliteral(kind) for kind in given)
@@ -363,17 +270,7 @@ def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -
     return builder.select(*values)
 
 
-for _known, _emit, _arity in (
-    (np.exp, vector_math.emit_exp, 1),
-    (np.expm1, vector_math.emit_expm1, 1),
-    (np.log1p, vector_math.emit_log1p, 1),
-    (np.tanh, vector_math.emit_tanh, 1),
-    (np.sqrt, vector_math.emit_sqrt, 1),
-    (np.abs, vector_math.emit_absolute, 1),
-    (np.minimum, vector_math.emit_minimum, 2),
-    (np.maximum, vector_math.emit_maximum, 2),
-    (np.where, lambda builder, *values: builder.select(*values), 3),
-):
+for _known, (_emit, _arity) in OF_NUMPY.items():
     _numpy_function(_known, _emit, _arity)
 
 TYPES.update({Linked: linked_type, Emitted: emitted_type, Elementary: elementary_type})
@@ -396,7 +293,7 @@ def lower(function: Any, entry: Entry) -> Any:
     """
     function = getattr(function, "function", function)
     kinds = tuple(numba_type(kind) for kind in entry.kinds)
-    dispatcher = _dispatcher(function)
+    dispatcher = dispatcher_of(function)
     with global_compiler_lock:
         dispatcher.compile(kinds)
         result = dispatcher.overloads[kinds]

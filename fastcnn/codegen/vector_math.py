@@ -6,6 +6,7 @@ Errors are bounded against float64 by tests/backends/test_lanes_math.py.
 import math
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 
 from fastcnn.codegen.simd import (
@@ -253,3 +254,15 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
 exp = define("vector", emit_exp, "vector")
 log = define("vector", emit_log, "vector")
 log1p = define("vector", emit_log1p_of_any, "vector")
+#: What a formula's function of numpy does with vectors, and how many arguments it has.
+OF_NUMPY: dict[Any, tuple[Any, int]] = {
+    np.exp: (emit_exp, 1),
+    np.expm1: (emit_expm1, 1),
+    np.log1p: (emit_log1p, 1),
+    np.tanh: (emit_tanh, 1),
+    np.sqrt: (emit_sqrt, 1),
+    np.abs: (emit_absolute, 1),
+    np.minimum: (emit_minimum, 2),
+    np.maximum: (emit_maximum, 2),
+    np.where: (lambda builder, *values: builder.select(*values), 3),
+}

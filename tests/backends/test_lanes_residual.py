@@ -60,7 +60,7 @@ def outputs(made: Pass, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Those of a pass that takes numbers as they are."""
     found, channels = np.empty(shape, np.float32), x.shape[1]
     factors = np.repeat(np.float32([1, 0]), channels)
-    made.run(x, found, factors, len(x), (x.ctypes.data, found.ctypes.data))
+    made.run(x, found, factors, (x.ctypes.data, found.ctypes.data))
     return found
 
 

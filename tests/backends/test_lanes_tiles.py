@@ -81,32 +81,34 @@ def test_conv_pool_tile() -> None:
 
 
 @njit
-def run_weight_gradient(d, x, pix, taps, sums, out):  # type: ignore[no-untyped-def]
-    half = len(pix) // 2
-    for first, last in ((0, half), (half, len(pix))):
-        for row in range(2):
-            depthwise_tiles.weight_gradient_tile(
-                3, d, row * len(pix) * 16, pix, x, 0, pix, first, last, taps, 0, sums, row * 256,
-                first == 0,
-            )  # fmt: skip
-    for row in range(2):
-        transpose_tiles.lane_sums(sums, row * 256, out, row * 16)
+def run_gradients(d, x, dx, pix, taps, chosen, w, sums, between, masked):  # type: ignore[no-untyped-def]
+    for t, last in ((0, 0), (2, 1)):
+        depthwise_tiles.gradients_tile(
+            2, d, 0, pix, x, 0, pix, dx, 0, pix, 1, len(pix), taps, chosen, t, w, 0, sums, 0,
+            between, 0, t == 0, last, masked, 16, 16,
+        )  # fmt: skip
 
 
-def test_weight_gradient_tile() -> None:
-    d, x = integers((2, 5, LANES), 0), integers((9, LANES), 1)
-    taps = np.array([0, 1, 4])
-    sums = np.zeros((2, 16, LANES), np.float32)
-    out = np.zeros((2, 16), np.float32)
-    pix = (np.arange(5) * LANES).astype(np.int32)
-    run_weight_gradient(
-        d.reshape(-1), x.ravel(), pix, (taps * LANES).astype(np.int32), sums.reshape(-1),
-        out.reshape(-1),
+@pytest.mark.parametrize("masked", [0, 1])
+def test_gradients_tile(masked: int) -> None:
+    """Four taps as two times two, in the input's place, from the second of five pixels on."""
+    d, x, w = integers((9, LANES), 0), integers((5, LANES), 1), integers((6,), 2)
+    taps, chosen = np.array([0, 1, 4, 2]), np.array([5, 0, 2, 3])
+    sums, between = np.ones((6, LANES), np.float32), np.full((4, LANES), np.nan, np.float32)
+    x[2, 3], d[8, 5] = np.nan, np.inf
+    dx = x.copy()
+    run_gradients(
+        d.ravel(), dx.ravel(), dx.reshape(-1), (np.arange(5) * LANES).astype(np.int32),
+        (taps * LANES).astype(np.int32), chosen.astype(np.int32), w, sums.reshape(-1),
+        between.reshape(-1), masked,
     )  # fmt: skip
-    for row in range(2):
-        for index, tap in enumerate(taps):
-            assert out[row, index] == (d[row] * x[tap : tap + 5]).sum()
-    assert (out[:, 3:] == 0).all()
+    windows = np.stack([d[tap + 1 : tap + 5] for tap in taps])
+    whole = np.einsum("t,tpl->pl", w[chosen], windows)
+    np.testing.assert_array_equal(dx[1:], np.where(x[1:] == 0, 0, whole) if masked else whole)
+    np.testing.assert_array_equal(dx[0], x[0])
+    expected = np.ones((6, LANES), np.float32)
+    expected[chosen] += np.einsum("tpl,pl->tl", windows, x[1:])
+    np.testing.assert_array_equal(sums, expected)
 
 
 @njit

@@ -119,31 +119,6 @@ def test_a_function_of_its_own_is_known_by_its_code() -> None:
     assert make(1).key() != make(2).key()
 
 
-def test_a_kernel_depends_on_the_files_that_it_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastcnn.backends.lanes.kernel_table import kernel_source
-    from fastcnn.codegen import identity
-
-    def keys() -> list[str]:
-        return [kernel_source(name).key() for name in ("adam", 0)]
-
-    def edit(module: str) -> list[str]:
-        digest = identity._file_digest
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                identity, "_file_digest", lambda name: "edited" if name == module else digest(name)
-            )
-            return keys()
-
-    known = keys()
-    adam = edit("fastcnn.backends.lanes.kernels.optimizers")
-    assert adam[0] != known[0]
-    assert adam[1] == known[1]
-    both = edit("fastcnn.codegen.simd")
-    assert both[0] != known[0]
-    assert both[1] != known[1]
-    assert edit("fastcnn.backends.lanes.session.engine") == known
-
-
 @pytest.mark.parametrize("damage", ["empty", "short", "flipped", "another"])
 def test_a_damaged_file_is_replaced(
     folder: Path, damage: str, caplog: pytest.LogCaptureFixture
@@ -339,13 +314,12 @@ def test_a_source_that_changed_while_the_process_ran(monkeypatch: pytest.MonkeyP
     """What is in memory may be the old one: others must not find what this process compiles."""
     from fastcnn.codegen import identity
 
-    module = "fastcnn.codegen.simd"
-    usual = identity.module_digest(module)
+    usual = identity._file_digest("objects")
     identity._file_digest.cache_clear()
     try:
         monkeypatch.setattr(identity, "STARTED", 0.0)
-        assert identity.module_digest(module) != usual
+        assert identity._file_digest("objects") != usual
     finally:
         monkeypatch.undo()
         identity._file_digest.cache_clear()
-    assert identity.module_digest(module) == usual
+    assert identity._file_digest("objects") == usual

@@ -39,4 +39,4 @@ def depthwise_tile(r: Row) -> str:
 
 
 def depthwise_gradient_tile(r: Row) -> str:
-    return clipped((1, 9 if r[L.TAPS] > 5 else 5), blocking().gradients)
+    return clipped((1, 9), blocking().gradients)

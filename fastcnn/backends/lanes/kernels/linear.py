@@ -241,18 +241,17 @@ def sum_places(G, r, part, parts):
 def reduce_partials(A, G, r, blocks, part, parts):
     """Add the blocks' partial gradients in block order into G."""
     first, last = share(r[L.OUT], part, parts)
-    source, target, step = r[L.EXTRA], r[L.W], r[L.EXTRA_BLOCK]
     whole = first + (last - first) // LANES * LANES
-    for i in range(first, whole, LANES):
-        total = simd.load(A, source + i)
+    for i in range(r[L.EXTRA] + first, r[L.EXTRA] + whole, LANES):
+        total = simd.load(A, i)
         for b in range(1, blocks):
-            total = simd.add(total, simd.load(A, source + b * step + i))
-        simd.store(G, target + i, total)
-    for i in range(whole, last):
-        value = A[source + i]
+            total = simd.add(total, simd.load(A, i + b * r[L.EXTRA_BLOCK]))
+        simd.store(G, r[L.W] - r[L.EXTRA] + i, total)
+    for i in range(r[L.EXTRA] + whole, r[L.EXTRA] + last):
+        rest = A[i]
         for b in range(1, blocks):
-            value += A[source + b * step + i]
-        G[target + i] = value
+            rest += A[i + b * r[L.EXTRA_BLOCK]]
+        G[r[L.W] - r[L.EXTRA] + i] = rest
 
 
 @linked

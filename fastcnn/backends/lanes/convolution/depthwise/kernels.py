@@ -13,14 +13,11 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.depthwise.tiles import (
     depthwise_tile,
-    weight_gradient_tile,
+    gradients_tile,
+    products_tile,
 )
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
-from fastcnn.backends.lanes.convolution.direct.gradient_kernels import (
-    CHUNK,
-    SUM_ROW,
-    write_sums,
-)
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import write_sums
 from fastcnn.backends.lanes.convolution.phases import (
     PHASE,
     PHASE_TAPS,
@@ -33,70 +30,60 @@ from fastcnn.backends.lanes.convolution.phases import (
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
 from fastcnn.codegen import linked, simd
+from fastcnn.codegen.target import blocking
 
 LANES = simd.LANES
 #: Positions of a tile.
 POSITIONS_OF_TILE = 8
-#: Taps of a weight gradient's tiles.
-MANY_TAPS, FEW_TAPS = 9, 5
-#: Floats of scratch: sums of a channel's taps, and a spare vector.
-SCRATCH = SUM_ROW + LANES
+#: Pixels of the input that meet all taps before the next ones do.
+CHUNK = 64
+#: Most taps whose weights, and sums of gradients, the registers hold.
+MOST_TAPS = min(9, blocking().gradients[1])
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
-GRADIENT_OF_MANY = weight_gradient_tile.sized(MANY_TAPS)
-GRADIENT_OF_FEW = weight_gradient_tile.sized(FEW_TAPS)
+PRODUCTS_OF_9 = products_tile.sized(9)
+GRADIENTS_OF_9 = gradients_tile.sized(9)
+GRADIENTS_OF_6 = gradients_tile.sized(6)
+GRADIENTS_OF_4 = gradients_tile.sized(4)
+GRADIENTS_OF_3 = gradients_tile.sized(3)
+GRADIENTS_OF_2 = gradients_tile.sized(2)
+GRADIENTS_OF_1 = gradients_tile.sized(1)
 
 
-@linked
-def tiles_of(T, table, phases):
-    """Tiles of a channel."""
-    tiles = 0
-    for k in range(phases):
-        pixels = np.int64(T[table + k * PHASE + PIXELS])
-        tiles += (pixels + POSITIONS_OF_TILE - 1) // POSITIONS_OF_TILE
-    return tiles
-
-
-@linked
-def channel(A, T, P, table, phases, x, w, bias, y, relu, masked, next_x, next_y, lines_x, lines_y):
-    """The sums of all pixels of a channel, one phase of the stride after the other.
-
-    With each tile some lines of the next channels of X and Y are asked for.
-    """
-    for k in range(phases):
-        entry = table + k * PHASE
-        taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-        xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
-        for p in range(0, positions, POSITIONS_OF_TILE):
-            for i in range(lines_x):
-                simd.prefetch(A, next_x + i * LANES)
-            for i in range(lines_y):
-                simd.prefetch_write(A, next_y + i * LANES)
-            next_x, next_y = next_x + lines_x * LANES, next_y + lines_y * LANES
-            TILE(A, x, xpix, p, tap_table, taps, P, w, chosen, P, bias, A, y, ypix, relu, masked)
+def scratch(taps: int) -> int:
+    """Floats of scratch for gradients: of a chunk, a vector, and sums of taps and 15 more."""
+    return (CHUNK + 1 + taps + LANES - 1) * LANES
 
 
 @linked
 def depthwise(A, T, P, r, block, slot, part, parts):
-    """Convolution forward, or its input gradient: tables tell which."""
+    """Convolution forward, or its input gradient: tables tell which.
+
+    While a channel is computed, the next one of X and of Y is asked for.
+    """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
-    table, phases = r[L.PHASE_TABLE], r[L.PHASES]
-    tiles = max(ONE, tiles_of(T, table, phases) * outputs)
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
-        x = x0 + group * r[L.X_GROUP]
-        next_x, lines_x, lines_y = x + r[L.X_GROUP], NOUGHT, NOUGHT
-        if group + 1 < last:
-            lines_x = (r[L.X_GROUP] // LANES + tiles - 1) // tiles
-            lines_y = (outputs * r[L.Y_CHANNEL] // LANES + tiles - 1) // tiles
+        x, next_x, next_y = x0 + group * r[L.X_GROUP], r[L.X_GROUP], outputs * r[L.Y_CHANNEL]
+        if group + 1 == last:
+            next_x, next_y = NOUGHT, NOUGHT
         for c in range(group * outputs, (group + 1) * outputs):
-            y = y0 + c * r[L.Y_CHANNEL]
+            y, w = y0 + c * r[L.Y_CHANNEL], r[L.W] + c * r[L.TAPS]
             bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
-            sums = A, T, P, table, phases, x, r[L.W] + c * r[L.TAPS], bias, y, r[L.RELU], masked
-            channel(*sums, next_x, y + outputs * r[L.Y_CHANNEL], lines_x, lines_y)
-            next_x += r[L.X_GROUP] // outputs
+            for k in range(r[L.PHASES]):
+                entry = r[L.PHASE_TABLE] + k * PHASE
+                taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+                tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
+                xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+                outside = P, bias, A, y, ypix, r[L.RELU], masked, next_x, next_y
+                if MOST_TAPS == 9 and taps == 9:
+                    weights = tap_table, P, w, chosen
+                    PRODUCTS_OF_9(A, x, xpix, NOUGHT, positions, *weights, *outside)
+                else:
+                    weights = tap_table, taps, P, w, chosen
+                    for p in range(0, positions, POSITIONS_OF_TILE):
+                        TILE(A, x, xpix, p, *weights, *outside)
 
 
 @linked
@@ -104,47 +91,81 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     """All gradients of one block: biases and weights to its partial buffer, the input's to Z.
 
     X is the input, Y the output's gradient, M scratch; sums of the output's gradient go BIAS floats
-    after the weights' gradient. Z may be X's place: a channel is read before it is overwritten.
+    after the weights' gradient. X_TABLE has the input's pixels phase by phase. Z may be X's place,
+    because a pixel is read before it is overwritten, or missing.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
-    sums, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    between, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    # Before them a spare vector.
+    sums = between + (CHUNK + 1) * LANES
     taps, outputs, positions = r[L.TAPS], r[L.CHANNELS], r[L.POSITIONS]
-    masked = r[L.MODE] == L.MASKED
-    tap_table, xpix, dpix = T[r[L.TAP_TABLE] :], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
-    chunks = outputs * ((positions + CHUNK - 1) // CHUNK)
-    lines_x = (r[L.X_GROUP] // LANES + chunks - 1) // chunks
-    lines_d = (outputs * r[L.Y_CHANNEL] // LANES + chunks - 1) // chunks
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
-        x = x0 + group * r[L.X_GROUP]
-        next_x, next_d = x + r[L.X_GROUP], d0 + (group + 1) * outputs * r[L.Y_CHANNEL]
-        for c in range(group * outputs, (group + 1) * outputs):
-            d = d0 + c * r[L.Y_CHANNEL]
-            if r[L.BIAS] >= 0:
-                total = channel_sum(A, d, dpix, positions)
-                A[out + r[L.BIAS] + c] = simd.lane_sum(total)
-            for p in range(0, positions, CHUNK):
-                if group + 1 < last:
-                    for i in range(lines_x):
-                        simd.prefetch(A, next_x + i * LANES)
-                    for i in range(lines_d):
-                        simd.prefetch(A, next_d + i * LANES)
-                    next_x, next_d = next_x + lines_x * LANES, next_d + lines_d * LANES
-                end = min(p + CHUNK, positions)
-                sources = A, d, dpix, A, x, xpix, p, end, tap_table
-                t = NOUGHT
-                while t < taps:
-                    target = sums + t * LANES
-                    if taps - t > FEW_TAPS:
-                        GRADIENT_OF_MANY(*sources, t, A, target, p == 0)
-                        t += MANY_TAPS
-                    else:
-                        GRADIENT_OF_FEW(*sources, t, A, target, p == 0)
-                        t += FEW_TAPS
-            write_sums(A, ONE, sums, NOUGHT, taps, out + c * taps, taps, sums + SUM_ROW, NO)
-        d, w = d0 + group * outputs * r[L.Y_CHANNEL], r[L.W] + group * outputs * taps
-        z, nothing = z0 + group * r[L.Z_CHANNEL], (NOUGHT, NOUGHT, NOUGHT, NOUGHT)
-        phases = A, T, P, r[L.PHASE_TABLE], r[L.PHASES]
-        channel(*phases, d, w, MISSING, z, NOUGHT, masked, *nothing)
+        x, d = x0 + group * r[L.X_GROUP], d0 + group * outputs * r[L.Y_CHANNEL]
+        for c in range(outputs * (r[L.BIAS] >= 0)):
+            total = channel_sum(A, d + c * r[L.Y_CHANNEL], T[r[L.Y_TABLE] :], positions)
+            A[out + r[L.BIAS] + group * outputs + c] = simd.lane_sum(total)
+        for t in range(outputs * taps):
+            simd.store(A, sums + t * LANES, simd.splat(np.float32(0)))
+        z = z0 + group * r[L.Z_CHANNEL] if r[L.Z] >= 0 else MISSING
+        all_phases(A, T, P, r, d, x, z, group * outputs * taps, between, sums, group + 1 < last)
+        target = out + group * outputs * taps
+        write_sums(A, ONE, sums, NOUGHT, outputs * taps, target, NOUGHT, sums - LANES, NO)
+
+
+@linked
+def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
+    """All pixels of a channel of the input, one phase of the stride after the other.
+
+    BETWEEN tiles of taps gradients of the input are kept, all the time SUMS of the weights'. With
+    MORE channels to come, what the next one reads is asked for meanwhile.
+    """
+    masked = r[L.MODE] == L.MASKED
+    next_d, next_x = r[L.CHANNELS] * r[L.Y_CHANNEL], r[L.X_GROUP]
+    if not more:
+        next_d, next_x = NOUGHT, NOUGHT
+    xpix = T[r[L.X_TABLE] :]
+    for k in range(r[L.PHASES]):
+        entry = r[L.PHASE_TABLE] + k * PHASE
+        taps, pixels = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
+        dpix, zpix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+        if taps == 0 and z >= 0:
+            for p in range(pixels):
+                simd.store(A, z + zpix[p], simd.splat(np.float32(0)))
+        for p in range(0, pixels, CHUNK):
+            places = A, d, dpix, A, x, xpix, A, z, zpix, p, min(p + CHUNK, pixels)
+            t = NOUGHT
+            while t < taps:
+                wide = taps_of_tile(taps - t)
+                ends = t + wide == taps and z >= 0
+                weights = tap_table, chosen, t, P, r[L.W] + weight
+                targets = A, sums, A, between, t == 0, ends, masked, next_d, next_x
+                if MOST_TAPS == 9 and wide == 9:
+                    GRADIENTS_OF_9(*places, *weights, *targets)
+                elif MOST_TAPS == 9 and wide == 6:
+                    GRADIENTS_OF_6(*places, *weights, *targets)
+                elif MOST_TAPS == 9 and wide == 4:
+                    GRADIENTS_OF_4(*places, *weights, *targets)
+                elif MOST_TAPS == 3 and wide == 3:
+                    GRADIENTS_OF_3(*places, *weights, *targets)
+                elif wide == 2:
+                    GRADIENTS_OF_2(*places, *weights, *targets)
+                else:
+                    GRADIENTS_OF_1(*places, *weights, *targets)
+                t += wide
+        xpix = xpix[pixels:]
+
+
+@linked
+def taps_of_tile(left):
+    """Taps of the next tile where some are left."""
+    if MOST_TAPS == 9 and left >= 6:
+        return 9 if left >= 9 else 6
+    if MOST_TAPS == 9 and left >= 4:
+        return 4
+    if MOST_TAPS == 3 and left >= 3:
+        return 3
+    return 2 if left >= 2 else 1

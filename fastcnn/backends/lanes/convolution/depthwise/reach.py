@@ -1,26 +1,17 @@
 """How far rows of convolutions of single channels reach."""
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import SCRATCH
+from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
-    MORE_TAPS,
-    Range,
     Reach,
     Touches,
     arena,
     bias,
     parameters,
+    within,
 )
-
-
-def _sums(r: Reach, x: Range, w: Range, y: Range, names: str) -> Touches:
-    """All phases of some channels: where the sources, weights and targets of each begin."""
-    for phase in phases(r):
-        yield arena(names[0], x + phase.read() + phase.taps())
-        yield parameters("W", w + phase.weights())
-        yield arena(names[1], y + phase.written(phase.pixels + MORE_POSITIONS))
 
 
 def product(r: Reach) -> Touches:
@@ -29,24 +20,31 @@ def product(r: Reach) -> Touches:
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
     w = r.along(outputs, r.count(L.TAPS)) + r[L.W]
     y = r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL])
-    yield from _sums(r, x, w, y, "XY")
+    for phase in phases(r):
+        yield arena("X", x + phase.read() + phase.taps())
+        yield parameters("W", w + phase.weights())
+        yield arena("Y", y + phase.written(phase.pixels + MORE_POSITIONS))
     yield from bias(r, outputs)
 
 
 def gradients(r: Reach) -> Touches:
     groups, channels, taps = r.count(L.GROUPS), r.count(L.CHANNELS, 1), r.count(L.TAPS)
-    outputs, positions = groups * channels, r.count(L.POSITIONS, 1)
-    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
+    outputs, each = groups * channels, channels * taps
+    pixels = sum(phase.pixels for phase in phases(r))
+    yield arena("X", r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.entries(L.X_TABLE, pixels))
     grad = r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL])
+    yield arena("Y", grad + r.entries(L.Y_TABLE, r.count(L.POSITIONS)))
+    yield arena("M", r.workers(L.M, L.M_SLOT), scratch(each))
     out = r.blocks(L.EXTRA, L.EXTRA_BLOCK)
-    tapped = r.entries(L.TAP_TABLE, taps + MORE_TAPS)
-    yield arena("X", x + r.entries(L.X_TABLE, positions) + tapped)
-    yield arena("Y", grad + r.entries(L.Y_TABLE, positions))
-    yield arena("M", r.workers(L.M, L.M_SLOT), SCRATCH)
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
     if r[L.BIAS] >= 0:
         yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
-    z = r.buffer(L.Z) + r.along(groups, r[L.Z_CHANNEL])
     # Taps of a phase reach the other outputs of a group.
     first = r.buffer(L.Y) + r.along(groups, channels * r[L.Y_CHANNEL])
-    yield from _sums(r, first, r.along(groups, channels * taps) + r[L.W], z, "YZ")
+    z = r.buffer(L.Z) + r.along(groups, r[L.Z_CHANNEL])
+    for phase in phases(r):
+        within("WEIGHTS", phase.weights(), each, 1)
+        yield arena("Y", first + phase.read() + phase.taps())
+        yield parameters("W", r.along(groups, each) + phase.weights() + r[L.W])
+        if r[L.Z] >= 0:
+            yield arena("Z", z + phase.written(phase.pixels))

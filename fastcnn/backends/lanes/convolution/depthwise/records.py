@@ -4,7 +4,6 @@ from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
     products_of,
-    vectors_met,
     vectors_read,
 )
 from fastcnn.backends.lanes.convolution.tiles import depthwise_gradient_tile, depthwise_tile
@@ -23,20 +22,19 @@ def _depthwise(r: Row) -> Cost:
 
 def _depthwise_gradient(r: Row) -> Cost:
     groups, outputs = r[L.GROUPS], r[L.GROUPS] * r[L.CHANNELS]
-    pixels, taps = r.table(L.X_TABLE, r[L.POSITIONS]), r.table(L.TAP_TABLE, r[L.TAPS])
-    inputs = vectors_met([(pixels, taps)])
-    biases, weights, written = int(r[L.BIAS] >= 0), outputs * r[L.TAPS], groups * pixels_of(r)
+    biases, weights, pixels = int(r[L.BIAS] >= 0), outputs * r[L.TAPS], groups * pixels_of(r)
+    products = 2 * groups * products_of(r) if r[L.Z] >= 0 else 0
     return r.cost(
-        r.elements * (2 * r[L.TAPS] + biases) + 2 * groups * products_of(r),
-        r.elements + groups * inputs,
-        written,
+        r.elements * (2 * r[L.TAPS] + biases) + products,
+        r.elements + pixels,
+        pixels if r[L.Z] >= 0 else 0,
         partial=weights + biases * outputs,
-        parameters_read=weights if written else 0,
+        parameters_read=weights,
     )
 
 
 def _sizes(r: Row) -> str:
-    return f"{r[L.GROUPS] * r[L.CHANNELS]} x {pixels_of(r) or r[L.POSITIONS]}, {r[L.TAPS]} taps"
+    return f"{r[L.GROUPS] * r[L.CHANNELS]} x {pixels_of(r)}, {r[L.TAPS]} taps"
 
 
 register(

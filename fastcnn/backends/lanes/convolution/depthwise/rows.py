@@ -1,6 +1,8 @@
 """Rows of convolutions of single channels."""
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import SCRATCH
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
 from fastcnn.backends.lanes.convolution.direct import rows as direct
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
@@ -39,10 +41,11 @@ def gradients(
 ) -> None:
     """Add the row of all gradients; ``columns`` address each block's share of the parameters'."""
     planner, name, g, weight = task
-    h, w = grid(*g.output)
-    if grad_x is not None:
-        columns = columns | grad_x.columns("z") | {"z_channel": grad_x.channel, "w": weight}
-        columns |= _phases(planner, direct.transposed_sums(g, grad, grad_x))
+    phases = direct.transposed_sums(g, grad, x if grad_x is None else grad_x)
+    columns = columns | _phases(planner, phases)
+    columns |= {"z": -1} if grad_x is None else grad_x.columns("z") | {"z_channel": grad_x.channel}
+    pixels = [sums.to_pixels for sums in direct.transposed_sums(g, grad, x)]
+    room = scratch(g.group_outputs * g.taps)
     planner.emit(
         f"{name}: gradients",
         row(
@@ -50,13 +53,13 @@ def gradients(
             **x.columns("x"),
             **grad.columns("y"),
             **columns,
-            m=planner.allocate(SCRATCH * planner.workers),
-            m_slot=SCRATCH,
+            m=planner.allocate(room * planner.workers),
+            m_slot=room,
+            w=weight,
             taps=g.taps,
-            tap_table=planner.table(direct.input_taps(g, x), 1),
-            positions=len(h),
-            x_table=planner.table(x.at(*g.first_pixels(h, w))),
-            y_table=planner.table(grad.at(h, w)),
+            positions=g.output[0] * g.output[1],
+            x_table=planner.table(np.concatenate(pixels)),
+            y_table=planner.table(grad.at(*grid(*g.output))),
             groups=g.groups,
             channels=g.group_outputs,
             x_group=x.channel,

@@ -1,5 +1,7 @@
-"""Register tiles of a convolution of single channels, and of its weights' gradient."""
+"""Register tiles of a convolution of single channels, and of its gradients."""
 
+import math
+from functools import partial
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
@@ -18,15 +20,40 @@ from fastcnn.codegen.target import blocking, split
 
 @tile(1)
 def depthwise_tile(
-    at: Emitter, PB: int, X, x0, xpix, p0, taps, T, W, w0, chosen, B, b0, Y, y0, ypix, relu, masked
+    at: Emitter,
+    PB: int,
+    X,
+    x0,
+    xpix,
+    p0,
+    taps,
+    T,
+    W,
+    w0,
+    chosen,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    relu,
+    masked,
+    next_x,
+    next_y,
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
     The weight of a tap is the ``chosen`` one after ``w0``. If ``masked``, zero wherever ``Y`` was
-    zero.
+    zero. What lies ``next_x`` and ``next_y`` floats further is asked for.
     """
     builder = at.builder
     (bias,) = at.bias(B, b0, 1)
+    for i in range(PB):
+        place, target = (at.table(table, at.offset(p0, i, 1)) for table in (xpix, ypix))
+        after = builder.add(builder.add(x0, place), next_x)
+        emit_prefetch(builder, at.pointer(X, after))
+        after = builder.add(builder.add(y0, target), next_y)
+        emit_prefetch(builder, at.pointer(Y, after), write=True)
     for _, p, _, columns in split(1, PB, blocking().windows):
         positions = [at.offset(p0, p + j, 1) for j in range(columns)]
         rows = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in positions]
@@ -46,39 +73,130 @@ def depthwise_tile(
 
 
 @tile(1)
-def weight_gradient_tile(
-    at: Emitter, TB: int, D, d0, dpix, X, x0, xpix, p0, p1, taps, t0, S, s0, first
+def products_tile(
+    at: Emitter,
+    TB: int,
+    X,
+    x0,
+    xpix,
+    p0,
+    p1,
+    taps,
+    W,
+    w0,
+    chosen,
+    B,
+    b0,
+    Y,
+    y0,
+    ypix,
+    relu,
+    masked,
+    next_x,
+    next_y,
 ) -> None:
-    """Add to TB sums, kept lane by lane in ``S``, a channel's products over positions p0 to p1.
+    """The same of positions p0 to p1, with TB taps, whose weights stay in registers.
 
-    ``first`` starts the sums from zero instead of from ``S``.
+    What lies ``next_x`` and ``next_y`` floats further is asked for meanwhile.
     """
     builder = at.builder
-    for _, t, _, columns in split(1, TB, blocking().gradients):
-        tap, sums = at.offset(t0, t, 1), at.offset(s0, t, LANES)
-        taps_at = [_under(at, X, x0, taps, at.offset(tap, i, 1)) for i in range(columns)]
-        # The last tap of the next tile: its inputs arrive while this one computes.
-        next_at = _under(at, X, x0, taps, at.offset(tap, 2 * columns - 1, 1))
-        grads_at = at.pointer(D, d0)
-        sums_at = [at.pointer(S, at.offset(sums, i, LANES)) for i in range(columns)]
-        fresh = builder.icmp_signed("!=", first, at.index(0))
-        initial = [
-            builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
-        ]
+    rows = [_under(at, X, x0, taps, at.index(i)) for i in range(TB)]
+    numbers = [builder.add(w0, at.table(chosen, at.index(i))) for i in range(TB)]
+    weights = [emit_splat(builder, builder.load(at.pointer(W, number))) for number in numbers]
+    (bias,) = at.bias(B, b0, 1)
 
-        def step(
-            p, state: list[Any], taps_at: list[Any] = taps_at, next_at=next_at, grads_at=grads_at
-        ) -> list[Any]:
-            position = at.table(xpix, p)
-            grad = emit_load(builder, at.pointer(grads_at, at.table(dpix, p)))
-            emit_prefetch(builder, at.pointer(next_at, position), level=3)
-            return [
-                emit_fma(builder, emit_load(builder, at.pointer(tap, position)), grad, total)
-                for tap, total in zip(taps_at, state, strict=True)
-            ]
+    def position(p: Any, state: list[Any]) -> list[Any]:
+        place, target = at.table(xpix, p), at.table(ypix, p)
+        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_x)))
+        after = builder.add(builder.add(y0, target), next_y)
+        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        total = bias
+        for row, weight in zip(rows, weights, strict=True):
+            total = emit_fma(builder, emit_load(builder, at.pointer(row, place)), weight, total)
+        emit_outputs(at, [(total, target)], Y, y0, relu, masked)
+        return state
 
-        for pointer, value in zip(sums_at, at.loop(p0, p1, initial, step), strict=True):
-            emit_store(builder, value, pointer)
+    at.loop(p0, p1, [], position)
+
+
+@tile(1)
+def gradients_tile(
+    at: Emitter,
+    TB: int,
+    D,
+    d0,
+    dpix,
+    X,
+    x0,
+    xpix,
+    Z,
+    z0,
+    zpix,
+    p0,
+    p1,
+    taps,
+    chosen,
+    t0,
+    W,
+    w0,
+    S,
+    s0,
+    R,
+    r0,
+    first,
+    last,
+    masked,
+    next_d,
+    next_x,
+) -> None:
+    """What TB taps of the output's gradient give at pixels p0 to p1 of a channel of the input.
+
+    Products with the ``chosen`` weights after ``w0`` are added to the gradient of the input, those
+    with the input to sums in ``S``, which are kept lane by lane. Between tiles the gradients of
+    the input are in ``R``; the ``first`` tile starts them from zero, and the ``last`` one stores
+    them in ``Z``, if ``masked`` as zeros wherever ``X`` is zero. ``Z`` may be the place of ``X``.
+    What lies ``next_d`` and ``next_x`` floats further is asked for meanwhile.
+    """
+    builder = at.builder
+    rows = [_under(at, D, d0, taps, at.offset(t0, i, 1)) for i in range(TB)]
+    numbers = [at.table(chosen, at.offset(t0, i, 1)) for i in range(TB)]
+    weights = [
+        emit_splat(builder, builder.load(at.pointer(W, builder.add(w0, number))))
+        for number in numbers
+    ]
+    sums_at = [at.pointer(S, at.offset(s0, number, LANES)) for number in numbers]
+    starts = builder.icmp_signed("!=", first, at.index(0))
+    ends = builder.icmp_signed("!=", last, at.index(0))
+    hides = builder.and_(ends, builder.icmp_signed("!=", masked, at.index(0)))
+    # Nothing equals NaN: without a mask every pixel is open.
+    closed = builder.select(hides, constant(0.0), constant(math.nan))
+
+    def pixel(p: Any, sums: list[Any], alone: bool) -> list[Any]:
+        place, inside = at.table(dpix, p), builder.add(x0, at.table(xpix, p))
+        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_d)))
+        emit_prefetch(builder, at.pointer(X, builder.add(inside, next_x)))
+        x, total = emit_load(builder, at.pointer(X, inside)), constant(0.0)
+        room = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
+        target = at.pointer(Z, builder.add(z0, at.table(zpix, p)))
+        if not alone:
+            total = builder.select(starts, total, emit_load(builder, room))
+            target = builder.select(ends, target, room)
+        updated = []
+        for row, weight, before in zip(rows, weights, sums, strict=True):
+            grad = emit_load(builder, at.pointer(row, place))
+            total = emit_fma(builder, grad, weight, total)
+            updated.append(emit_fma(builder, grad, x, before))
+        is_open = builder.fcmp_unordered("!=", x, closed)
+        emit_store(builder, builder.select(is_open, total, constant(0.0)), target)
+        return updated
+
+    with builder.if_else(builder.and_(starts, ends)) as branches:
+        for branch, alone in zip(branches, (True, False), strict=True):
+            with branch:
+                sums = [emit_load(builder, pointer) for pointer in sums_at]
+                sums = at.loop(p0, p1, sums, partial(pixel, alone=alone))
+                for pointer, value in zip(sums_at, sums, strict=True):
+                    emit_store(builder, value, pointer)
 
 
 def _under(at: Emitter, X, x0, taps, t) -> Any:

@@ -1,0 +1,438 @@
+"""What compiled functions are made of: all that a function reaches, written down for a digest.
+
+Read from live objects, as numba reads them: the instructions and constants of a function, and what
+its globals, closure and defaults hold, from there on. So nothing is parsed, comments do not count,
+and what is written down is what this process would compile, whatever its files hold by now.
+
+An equal text for functions that differ would be a silent wrong answer. What is not known to be
+written down in full, such as an object of another library or a module that is handed on, makes
+everything that reaches it a matter of this process alone.
+"""
+
+import abc
+import dis
+import enum
+import functools
+import hashlib
+import re
+import sys
+import types
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import MISSING, Field, dataclass
+from fractions import Fraction
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+from llvmlite import ir
+
+from fastcnn.codegen.declarations import Elementary, Emitted, Linked
+from fastcnn.codegen.processor import processor
+from fastcnn.codegen.vector_math import OF_NUMPY
+
+#: Known by their names: their versions are part of each key.
+VERSIONED = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
+#: With these a function may read what it does not name.
+_HIDDEN = {
+    *("eval", "exec", "globals", "locals", "vars", "__import__", "import_module", "modules"),
+    *("_getframe", "environ", "getenv", "open"),
+}
+#: What a class has without a meaning for what is compiled.
+_OF_CLASSES = {
+    *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
+    *("__firstlineno__", "__static_attributes__", "__dataclass_params__", "__annotate_func__"),
+    *("__annotations_cache__", "__abstractmethods__", "_abc_impl", "__orig_bases__"),
+    *("__parameters__", "__type_params__"),
+}
+
+_ENUMS = "Enum", "IntEnum", "StrEnum", "ReprEnum", "Flag", "IntFlag"
+_NUMBERS = int, float, complex, str, bytes
+#: Classes of Python whose objects keep nothing but attributes.
+_BASES = {object, abc.ABC, Generic, *(getattr(enum, name) for name in _ENUMS)}
+
+
+def _operations(*names: str) -> tuple[int, ...]:
+    """Those of the instructions that this Python has."""
+    return tuple(dis.opmap[name] for name in names if name in dis.opmap)
+
+
+_LOADS = _operations("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+_ATTRIBUTES = _operations("LOAD_ATTR", "LOAD_METHOD")
+_STATE = _operations("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
+_CONSTANTS = tuple(dis.hasconst)
+_SKIPPED = {dis.opmap.get("CACHE", 0), dis.EXTENDED_ARG}
+#: Instructions whose lowest bit is not part of a name's place: whether a call follows.
+_SHIFTED = _operations("LOAD_GLOBAL", *["LOAD_ATTR"] * (sys.version_info >= (3, 12)))
+
+
+@dataclass(frozen=True)
+class _Code:
+    """What the instructions of a function and of those inside it say.
+
+    Attributes
+    ----------
+    digest : str
+        What instructions and constants say, without docstrings and places in the file.
+    globals : tuple of tuple of str
+        Names of the globals that are read, each with those of the attributes that are read of it.
+    hidden : str
+        Why there may be more; empty if there is not.
+    """
+
+    digest: str
+    globals: tuple[tuple[str, ...], ...]
+    hidden: str
+
+
+#: Read once: code does not change. It is kept, so that its id is not given to another one.
+_codes: dict[int, tuple[types.CodeType, _Code]] = {}
+
+
+def _read(code: types.CodeType) -> _Code:
+    known = _codes.get(id(code))
+    if known is None:
+        known = _codes[id(code)] = (code, _read_code(code))
+    return known[1]
+
+
+def _read_code(code: types.CodeType) -> _Code:
+    raw = code.co_code
+    operations, arguments = raw[::2], raw[1::2]
+    inner = [_read(value) for value in code.co_consts if isinstance(value, types.CodeType)]
+    paths = dict.fromkeys(_global_paths(code, operations, arguments))
+    for each in inner:
+        paths |= dict.fromkeys(each.globals)
+    hidden = [each.hidden for each in inner if each.hidden]
+    hidden += sorted(_HIDDEN.intersection(name for path in paths for name in path))
+    if any(operation in operations for operation in _STATE):
+        hidden.append("imports or changes globals")
+    constants = list(code.co_consts)
+    if constants and type(constants[0]) is str and not _reads_first(operations, arguments):
+        constants[0] = None  # a docstring
+    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
+    names = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
+    text = [repr((len(raw), counts, names))]
+    text += [_constant(value) for value in constants if not isinstance(value, types.CodeType)]
+    text += [each.digest for each in inner]
+    digest = hashlib.sha256(raw + code.co_exceptiontable + "\n".join(text).encode())
+    return _Code(digest.hexdigest(), tuple(paths), ", ".join(dict.fromkeys(hidden)))
+
+
+def _places(operations: bytes, wanted: Iterable[int]) -> Iterator[int]:
+    """Where some instructions are."""
+    for operation in wanted:
+        at = operations.find(operation)
+        while at >= 0:
+            yield at
+            at = operations.find(operation, at + 1)
+
+
+def _reads_first(operations: bytes, arguments: bytes) -> bool:
+    """Whether any instruction may read the first constant."""
+    return any(arguments[at] == 0 for at in _places(operations, _CONSTANTS))
+
+
+def _global_paths(
+    code: types.CodeType, operations: bytes, arguments: bytes
+) -> Iterator[tuple[str, ...]]:
+    def name(at: int) -> str:
+        index, before = arguments[at], at - 1
+        while before >= 0 and operations[before] == dis.EXTENDED_ARG:
+            index += arguments[before] << 8 * (at - before)
+            before -= 1
+        return str(code.co_names[index >> (operations[at] in _SHIFTED)])
+
+    for at in _places(operations, _LOADS):
+        path, after = [name(at)], at
+        while True:
+            after += 1
+            while operations[after] in _SKIPPED:
+                after += 1
+            if operations[after] not in _ATTRIBUTES:
+                break
+            path.append(name(after))
+        yield tuple(path)
+
+
+def _constant(value: Any) -> str:
+    """A constant as text, with its type."""
+    if isinstance(value, tuple):
+        return f"({','.join(map(_constant, value))})"
+    if isinstance(value, frozenset):  # in any order
+        return f"{{{','.join(sorted(map(_constant, value)))}}}"
+    # Python writes no more than 4300 decimal places.
+    return f"{type(value).__name__} {hex(value) if type(value) is int else repr(value)}"
+
+
+class Record:
+    """One object, written down.
+
+    Attributes
+    ----------
+    value : object
+        It is kept, so that its id is not given to another one.
+    text : list of str
+    parts : list
+        What the object holds or names, in an order that the text gives a meaning.
+    unknown : str
+        What could not be written down in full; empty if all is.
+    """
+
+    __slots__ = "parts", "text", "unknown", "value"
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.text: list[str] = []
+        self.parts: list[Any] = []
+        self.unknown = ""
+        kind = type(value)
+        if write := _WRITERS.get(kind):
+            write(self, value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif kind is np.ndarray and not value.dtype.hasobject:
+            flags = value.flags.c_contiguous, value.flags.f_contiguous, value.flags.writeable
+            self.say("array", _dtype(value), value.shape, flags, value.tobytes())
+        elif isinstance(value, np.generic) and not value.dtype.hasobject:
+            self.say(kind.__qualname__, _dtype(value), value.tobytes())
+        elif isinstance(value, (ir.Type, ir.Constant)):
+            self.say(kind.__qualname__, str(value))
+        elif hasattr(value, "py_func") and _is_versioned(kind.__module__):  # numba's function
+            self.say("numba", sorted(value.targetoptions.items()))
+            self.add(value.py_func)
+        elif not self._named(value):
+            self._instance(value, kind)
+
+    def say(self, *words: Any) -> None:
+        """Add to the text."""
+        self.text.append(repr(words))
+
+    def add(self, value: Any) -> None:
+        """Add a part, or the text of what needs no record."""
+        kind = type(value)
+        if kind in _PLAIN:
+            self.text.append(_constant(value))
+        elif kind is tuple:  # equal ones may be one object in another process
+            self.say("tuple", len(value))
+            for part in value:
+                self.add(part)
+        else:
+            self.text.append("part")
+            self.parts.append(value)
+
+    def give_up(self, what: str) -> None:
+        """Say that not all is written down."""
+        self.unknown = what
+
+    def function(self, function: types.FunctionType) -> None:
+        """Write down a function."""
+        owner = str(function.__globals__.get("__name__"))
+        if function is processor:
+            self.say("processor")  # which is part of each key, with the variables that it reads
+            return
+        if _is_versioned(owner):
+            self.say("named", owner, function.__qualname__)
+        else:
+            code = _read(function.__code__)
+            self.say("function", code.digest)
+            if code.hidden:
+                self.give_up(f"{function.__qualname__}: {code.hidden}")
+            for path in code.globals:
+                if path[0] in function.__globals__:
+                    self._global(function.__globals__[path[0]], path)
+        cells, defaults = function.__closure__ or (), function.__defaults__ or ()
+        self.say("given", len(cells), len(defaults))
+        for cell in cells:
+            try:
+                content = cell.cell_contents
+            except ValueError:
+                self.say("empty")
+            else:
+                self.add(content)
+        self.add(defaults)
+        for name, default in (function.__kwdefaults__ or {}).items():
+            self.say("default", name)
+            self.add(default)
+        for name, value in vars(function).items():
+            self.say("attribute", name)
+            self.add(value)
+
+    def _global(self, value: Any, path: tuple[str, ...]) -> None:
+        """What a function reads of a global: of a module what it names, of others all."""
+        self.say("global", path)
+        versioned = False
+        for name in path[1:]:
+            if not isinstance(value, types.ModuleType):
+                break
+            versioned = _is_versioned(value.__name__)
+            self.say("of", value.__name__)
+            if not hasattr(value, name):
+                self.say("missing")
+                return
+            value = getattr(value, name)
+        if not versioned or _emitted(value):
+            self.add(value)
+
+    def _class(self, kind: type) -> None:
+        self.say("class", kind.__module__, kind.__qualname__)
+        if _is_versioned(kind.__module__):
+            return
+        for part in (type(kind), *kind.__bases__):
+            self.add(part)
+        for name, value in vars(kind).items():
+            if name not in _OF_CLASSES:
+                self.say("attribute", name)
+                self.add(value)
+
+    def _named(self, value: Any) -> bool:
+        """Write down what is known by its name: functions of C."""
+        if emit := _emitted(value):
+            self.add(emit)
+        if isinstance(value, np.ufunc):
+            known = getattr(np, value.__name__, None) is value
+            owner, name = "numpy", value.__name__
+        elif isinstance(value, types.MemberDescriptorType | types.GetSetDescriptorType):
+            known, owner, name = True, value.__objclass__.__qualname__, value.__name__
+        elif isinstance(value, types.BuiltinFunctionType | type(np.where)):
+            own = getattr(value, "__self__", None)
+            fixed = own is None or isinstance(own, types.ModuleType | type)
+            owner = own.__module__ if isinstance(own, type) else str(value.__module__)
+            known, name = fixed and _is_versioned(owner), value.__qualname__
+        else:
+            return False
+        if known:
+            self.say("named", owner, name)
+        return known
+
+    def _instance(self, value: Any, kind: type) -> None:
+        if _is_versioned(kind.__module__):
+            self.give_up(f"a {kind.__module__}.{kind.__qualname__}")
+            return
+        self.say("instance")
+        self.add(kind)
+        for base in kind.__mro__:
+            if base in _NUMBERS:
+                self.say(base.__name__, base.__repr__(value))
+            elif base in (tuple, list):
+                self.add(tuple(value))
+            elif _is_versioned(base.__module__) and base not in _BASES:
+                self.give_up(f"a {kind.__qualname__}, which is a {base.__qualname__}")
+            for name, member in vars(base).items():
+                if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
+                    self.say("slot", name)
+                    self.add(getattr(value, name))
+        for name, part in getattr(value, "__dict__", {}).items():
+            self.say("state", name)
+            self.add(part)
+
+
+class Records:
+    """Writes down functions with all that they reach; what several reach is read once.
+
+    Objects are read when they are first reached: later changes are not seen.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Record] = {}
+
+    def reached(self, *values: Any) -> list[Record]:
+        """The records of some values and of all that they reach, in the order of :meth:`text`."""
+        return list(self._walk(values, []))
+
+    def text(self, *values: Any) -> tuple[str, list[str]]:
+        """All that is reached as one text, and what of it could not be written down in full."""
+        lines: list[str] = []
+        unknown = [record.unknown for record in self._walk(values, lines) if record.unknown]
+        return "\n".join(lines), unknown
+
+    def _walk(self, values: Sequence[Any], lines: list[str]) -> Iterator[Record]:
+        places: dict[int, int] = {}
+        waiting = [*reversed(values)]
+        while waiting:
+            value = waiting.pop()
+            if id(value) in places:
+                lines.append(f"again {places[id(value)]}")
+                continue
+            places[id(value)] = len(places)
+            record = self._known.get(id(value))
+            if record is None:
+                record = self._known[id(value)] = Record(value)
+            lines += record.text
+            waiting += reversed(record.parts)
+            yield record
+
+
+def _is_versioned(module: str) -> bool:
+    return module.partition(".")[0] in VERSIONED
+
+
+def _dtype(value: Any) -> str:
+    """The type of elements; its own text takes long."""
+    return str(value.dtype.str if value.dtype.names is None else value.dtype)
+
+
+def _emitted(value: Any) -> Any:
+    """What the engine computes for a function of numpy; None if it is not one that it knows."""
+    try:
+        return OF_NUMPY.get(value, (None, 0))[0]
+    except TypeError:  # not hashable
+        return None
+
+
+def _of(*parts_of: Callable[[Any], Any]) -> Callable[[Record, Any], None]:
+    """Writes down what an object is made of."""
+
+    def write(record: Record, value: Any) -> None:
+        record.say(type(value).__qualname__)
+        for part_of in parts_of:
+            record.add(part_of(value))
+
+    return write
+
+
+def _of_text(text_of: Callable[[Any], str]) -> Callable[[Record, Any], None]:
+    return lambda record, value: record.say(type(value).__qualname__, text_of(value))
+
+
+def _mapping(record: Record, value: Any) -> None:
+    record.say(type(value).__qualname__)
+    record.add(tuple(part for item in value.items() for part in item))
+
+
+def _set(record: Record, value: Any) -> None:
+    record.say(type(value).__qualname__, sorted(map(_constant, value)))
+    if not all(type(part) in _PLAIN for part in value):
+        record.give_up("a set")
+
+
+#: A descriptor of named tuples, which has no name.
+_FIELD_OF_TUPLE: type = type(vars(namedtuple("_", "field"))["field"])
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range}
+#: How objects of some types are written down.
+_WRITERS: dict[type, Callable[[Record, Any], None]] = {
+    types.FunctionType: Record.function,
+    Linked: _of(attrgetter("function")),
+    Emitted: _of(*map(attrgetter, ("emit", "result", "arguments", "sizes", "kinds"))),
+    Elementary: _of(*map(attrgetter, ("plain", "scalar", "vector"))),
+    types.MethodType: _of(attrgetter("__func__"), attrgetter("__self__")),
+    functools.partial: _of(*map(attrgetter, ("func", "args", "keywords"))),
+    functools.cached_property: _of(attrgetter("func")),
+    type(functools.cache(repr)): _of(attrgetter("__wrapped__")),
+    staticmethod: _of(attrgetter("__func__")),
+    classmethod: _of(attrgetter("__func__")),
+    property: _of(*map(attrgetter, ("fget", "fset", "fdel"))),
+    Field: _of(*map(attrgetter, ("name", "init", "default_factory"))),
+    _FIELD_OF_TUPLE: _of(lambda value: value.__reduce__()[1][0]),
+    list: _of(tuple),
+    dict: _mapping,
+    types.MappingProxyType: _mapping,
+    set: _set,
+    frozenset: _set,
+    re.Pattern: _of(attrgetter("pattern"), attrgetter("flags")),
+    type(MISSING): _of(),
+    Fraction: _of_text(str),
+    type(Path()): _of_text(str),
+    **{type(np.dtype(name)): _of_text(repr) for name in np.typecodes["All"] if name not in "OV"},
+}

@@ -1,0 +1,439 @@
+"""Keys of compiled functions: an edit changes those of the functions that reach it, no others."""
+
+import functools
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastcnn.backends.lanes.kernel_table import all_sources
+from fastcnn.codegen import build, identity, linked
+from fastcnn.codegen.build import Source
+from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.identity import function_digest
+from fastcnn.codegen.reached import Record, Records
+
+HELPERS = """
+from fastcnn.codegen import linked
+
+SCALE = 2.0
+UNUSED = 1.0
+
+@linked
+def doubled(x):
+    return x + x
+
+@linked
+def halved(x):
+    return x / SCALE
+
+@linked
+def unused(x):
+    return x
+"""
+KERNELS = '''
+import math
+import numpy as np
+from fastcnn.codegen import linked, simd
+from fastcnn.codegen.emitter import tile
+from llvmlite import ir
+import helpers_of_test as helpers
+from helpers_of_test import halved
+
+LIMIT = 3
+TABLE = np.arange(2000.0)
+CHOICES = {"low": (1, 2.5), "high": (3, 4.5)}
+LANES = ir.Constant(ir.IntType(32), 16)
+
+class Box:
+    side = 3
+    def __init__(self, size):
+        self.size = size
+    def area(self):
+        return self.size * self.side
+    @property
+    def edge(self):
+        return self.side
+
+BOX = Box(5)
+
+def first(x):
+    """Doubles."""
+    for i in range(x.size):
+        x[i] = helpers.doubled(x[i])
+
+def second(x):
+    x[0] = halved(x[0]) + LIMIT
+
+def third(x):
+    x[0] = min(x[0], LIMIT)
+
+def fourth(x):
+    x[0] = TABLE[1500]
+
+def made(number):
+    @linked
+    def inside(x, by=4):
+        return x * number + by
+    def kernel(x):
+        x[0] = inside(x[0])
+    return kernel
+
+fifth = made(7)
+
+@tile(1)
+def box_tile(at, SIZE, X, x0):
+    which = [name for name in ("low", "high") if CHOICES[name][0] < SIZE]
+    at.builder.store(ir.Constant(ir.FloatType(), BOX.area()), at.pointer(X, x0))
+
+def sixth(x):
+    box_tile(2, x, 0)
+
+def seventh(x):
+    x[0] = np.exp(x[0]) + math.pi
+
+def eighth(x):
+    simd.store(x, 0, simd.load(x, 0))
+'''
+NAMES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+def module_of(name: str, text: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    exec(compile(text, f"{name}.py", "exec"), vars(module))
+    return module
+
+
+def kernels_of(
+    monkeypatch: pytest.MonkeyPatch, kernels: str = KERNELS, helpers: str = HELPERS
+) -> types.ModuleType:
+    monkeypatch.setitem(sys.modules, "helpers_of_test", module_of("helpers_of_test", helpers))
+    return module_of("kernels_of_test", kernels)
+
+
+def keys_of(module: types.ModuleType) -> dict[str, str]:
+    return {name: function_digest(getattr(module, name)) for name in NAMES}
+
+
+def unknown_in(value: Any) -> list[str]:
+    return Records().text(value)[1]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("x[i] = helpers.doubled(x[i])", "x[i] = helpers.doubled(x[i]) * 2", "first"),
+        ("return x + x", "return 2 * x", "first"),
+        ("return x / SCALE", "return x // SCALE", "second"),
+        ("SCALE = 2.0", "SCALE = 2", "second"),
+        ("SCALE = 2.0", "SCALE = 4.0", "second"),
+        ("LIMIT = 3", "LIMIT = 4", "second third"),
+        ("LIMIT = 3", "LIMIT = np.int64(3)", "second third"),
+        ("LIMIT = 3", "LIMIT = True", "second third"),
+        # As many elements are not shown by repr.
+        ("np.arange(2000.0)", "np.arange(2000.0) + (np.arange(2000) == 1500)", "fourth"),
+        ("np.arange(2000.0)", "np.arange(2000.0).astype(np.float32)", "fourth"),
+        ("TABLE[1500]", "TABLE[1501]", "fourth"),
+        ("made(7)", "made(8)", "fifth"),
+        ("made(7)", "made(-7)", "fifth"),
+        ("by=4", "by=5", "fifth"),
+        ("x * number + by", "x * number - by", "fifth"),
+        ("self.size * self.side", "self.size + self.side", "sixth"),
+        ("return self.side", "return -self.side", "sixth"),
+        ("side = 3", "side = 4", "sixth"),
+        ("Box(5)", "Box(6)", "sixth"),
+        ("(3, 4.5)", "(3, 4.25)", "sixth"),
+        ("< SIZE", "<= SIZE", "sixth"),
+        ("box_tile(2, x, 0)", "box_tile(3, x, 0)", "sixth"),
+        ("np.exp", "np.expm1", "seventh"),
+        ("simd.load(x, 0)", "simd.splat(x[0])", "eighth"),
+        # A global of the same name hides the built-in function.
+        ("LIMIT = 3", "LIMIT = 3\n@linked\ndef min(x, y):\n    return x", "third"),
+        # The same name, another function.
+        ("def third(x):", "def third(x):\n    halved = LIMIT\n    x[0] = halved", "third"),
+        ("def first(x):", "@linked\ndef halved(x):\n    return x\ndef first(x):", "second"),
+        # Nothing that is compiled.
+        ("def first(x):", "# A remark.\n\n\ndef first(x):", ""),
+        ('"""Doubles."""', '"""Doubles each number."""', ""),
+        ("UNUSED = 1.0", "UNUSED = 2.0", ""),
+        ("    return x\n", "    return -x\n", ""),
+        ("LANES = ir.Constant(ir.IntType(32), 16)", "LANES = 3", ""),
+    ],
+)
+def test_an_edit_concerns_those_that_reach_it(
+    monkeypatch: pytest.MonkeyPatch, old: str, new: str, changed: str
+) -> None:
+    before = keys_of(kernels_of(monkeypatch))
+    if old in HELPERS:
+        assert HELPERS.count(old) == 1
+        after = keys_of(kernels_of(monkeypatch, helpers=HELPERS.replace(old, new)))
+    else:
+        assert KERNELS.count(old) == 1
+        after = keys_of(kernels_of(monkeypatch, KERNELS.replace(old, new)))
+    assert [name for name in NAMES if after[name] != before[name]] == changed.split()
+
+
+def test_all_of_these_kernels_are_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else their keys would be this process' own."""
+    module = kernels_of(monkeypatch)
+    assert not any(unknown_in(getattr(module, name)) for name in NAMES)
+
+
+def test_editing_one_function_of_a_file_compiles_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path))
+
+    def start(text: str) -> list[str]:
+        """What a new process compiles."""
+        module = kernels_of(monkeypatch, text)
+        sources = [
+            Source(getattr(module, name), ArgumentEntry(f"reached_{name}", ("float64[:]",)))
+            for name in ("first", "second", "third")
+        ]
+        for source in sources:
+            build._addresses.pop(source.name, None)
+        before = len(build.report.compiled)
+        # What is loaded already would not be loaded again.
+        monkeypatch.setattr("fastcnn.codegen.objects.load", lambda name, content: 1)
+        build.addresses(sources)
+        return build.report.compiled[before:]
+
+    assert sorted(start(KERNELS)) == ["reached_first", "reached_second", "reached_third"]
+    assert start(KERNELS) == []
+    assert start(KERNELS.replace("min(x[0], LIMIT)", "max(x[0], LIMIT)")) == ["reached_third"]
+    assert start("# Another remark.\n" + KERNELS) == []
+    assert start(KERNELS.replace("halved(x[0])", "halved(-x[0])")) == ["reached_second"]
+
+
+def test_strings_that_begin_a_comprehension_are_no_docstrings() -> None:
+    def names(which: str) -> Any:
+        text = f"def kernel(x):\n    return [{which!r} for _ in range(x)]"
+        return module_of("kernels_of_test", text).kernel
+
+    assert function_digest(names("a")) != function_digest(names("b"))
+
+    def lambdas(which: str) -> Any:
+        return module_of("kernels_of_test", f"kernel = lambda: {which!r}").kernel
+
+    assert function_digest(lambdas("a")) != function_digest(lambdas("b"))
+
+
+def test_a_docstring_that_is_also_used_counts() -> None:
+    def kernel(which: str) -> Any:
+        text = f"def kernel():\n    {which!r}\n    return {which!r}"
+        return module_of("kernels_of_test", text).kernel
+
+    assert function_digest(kernel("a")) != function_digest(kernel("b"))
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_many_names_in_one_function(count: int) -> None:
+    """Places of names beyond 255 take an instruction of their own."""
+
+    def kernel(last: float) -> Any:
+        lines = [f"number{i} = {i}" for i in range(count)]
+        lines[-1] = f"number{count - 1} = {last}"
+        total = " + ".join(f"number{i}" for i in range(count))
+        text = "\n".join([*lines, "def kernel():", f"    return {total}"])
+        return module_of("kernels_of_test", text).kernel
+
+    assert function_digest(kernel(1.0)) == function_digest(kernel(1.0))
+    assert function_digest(kernel(1.0)) != function_digest(kernel(2.0))
+
+
+def function_with(**names: Any) -> Any:
+    """A function that reads the global ``value``."""
+    module = module_of("kernels_of_test", "def kernel(x):\n    return value(x)")
+    vars(module).update(names)
+    return module.kernel
+
+
+class Pair(tuple):
+    __slots__ = ()
+
+
+class Slotted:
+    __slots__ = "number"
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Frozen(dict):
+    pass
+
+
+def added(x: float, y: float) -> float:
+    return x + y
+
+
+def with_attribute(number: int) -> Any:
+    def function() -> int:
+        return function.number  # type: ignore[attr-defined,no-any-return]
+
+    function.number = number  # type: ignore[attr-defined]
+    return function
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (0.0, -0.0),
+        (1, True),
+        (1, 1.0),
+        ((1, 2), [1, 2]),
+        (((1,), 2), (1, (2,))),
+        ({"a": 1}, {"a": 2}),
+        ({1, 2}, {1, 3}),
+        (frozenset("ab"), frozenset("ac")),
+        (np.float32(1), np.float64(1)),
+        (np.zeros(3), np.zeros((3, 1))),
+        (np.zeros((2, 3)), np.zeros((3, 2)).T),
+        (np.zeros(2, "i4,f4"), np.zeros(2, "f4,i4")),
+        (Pair((1, 2)), Pair((1, 3))),
+        (Slotted(1), Slotted(2)),
+        (functools.partial(added, 1.0), functools.partial(added, 2.0)),
+        (functools.cache(added), functools.cache(lambda x, y: x - y)),
+        (with_attribute(1), with_attribute(2)),
+        ([10**5000], [10**5000 + 1]),
+        (Slotted(1).__init__, Slotted(2).__init__),  # type: ignore[misc]
+    ],
+)
+def test_values_that_differ(one: Any, other: Any) -> None:
+    assert unknown_in(function_with(value=one)) == []
+    assert function_digest(function_with(value=one)) == function_digest(function_with(value=one))
+    assert function_digest(function_with(value=one)) != function_digest(function_with(value=other))
+
+
+class OfArrays(np.ndarray):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np,
+        object(),
+        iter([1]),
+        Frozen(a=1),
+        np.array([object()]),
+        np.zeros(2).view(OfArrays),
+        np.frompyfunc(added, 2, 1),
+        np.random.default_rng(0),
+        {added},
+        [1, (2, object())],
+        functools.partial(added, object()),
+        sys.stdout.write,
+    ],
+)
+def test_what_is_not_known_in_full_is_of_this_process(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert unknown_in(function_with(value=value))
+    here = function_digest(function_with(value=value))
+    monkeypatch.setattr(identity, "STARTED", 1.0)
+    assert function_digest(function_with(value=value)) != here
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "return globals()['y'](x)",
+        "import math; return math.exp(x)",
+        "return eval('x')",
+        "return other(np)",
+        "n = np; return n.exp(x)",
+        "return os.environ['X']",
+        "return [globals() for _ in x]",
+        "global y; y = x",
+        "return (lambda: np)().exp(x)",
+    ],
+)
+def test_functions_that_may_read_what_they_do_not_name(line: str) -> None:
+    text = f"import os\nimport numpy as np\ndef other(x): return x\ndef kernel(x):\n    {line}"
+    assert unknown_in(module_of("kernels_of_test", text).kernel)
+
+
+def test_cycles_end() -> None:
+    text = "def odd(x): return x > 0 and even(x - 1)\ndef even(x): return x == 0 or odd(x - 1)"
+    module = module_of("kernels_of_test", text)
+    module.odd.itself = module.odd
+    assert unknown_in(module.odd) == []
+
+
+def test_a_function_that_takes_the_name_of_one_of_numpy() -> None:
+    """It is known by what it does."""
+    one, other = (functools.wraps(np.exp)(lambda x, by=by: x * by) for by in (1, 2))
+    assert function_digest(function_with(value=one)) != function_digest(function_with(value=other))
+
+
+def test_functions_of_numpy_are_those_of_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastcnn.codegen import reached
+
+    function = function_with(value=np.tanh)
+    before = function_digest(function)
+    monkeypatch.setitem(reached.OF_NUMPY, np.tanh, (added, 1))
+    assert function_digest(function) != before
+
+
+def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
+    """Its own text is; what it imports must be known, too."""
+    folder = Path(identity.__file__).parent
+    imports = [
+        line.removeprefix("from fastcnn.codegen.")
+        for name in identity.FILES
+        for line in folder.joinpath(f"{name}.py").read_text(encoding="utf-8").splitlines()
+        if line.startswith("from fastcnn")
+    ]
+    known = {
+        "declarations import TYPES, Elementary, Emitted, Linked",
+        "entry import Entry",
+        "numba_target import Dispatcher, dispatcher_of",
+        "processor import initialise_llvm, is_x86, processor",
+        # identity.OF_FRONTEND
+        "simd import VECTOR, emit_splat",
+        # A function reaches what it needs of it.
+        "vector_math import OF_NUMPY",
+        "from fastcnn import forks",
+    }
+    assert set(imports) == known
+
+
+def test_all_kernels_of_the_package_are_written_down() -> None:
+    records = Records()
+    unknown = {source.name: records.text(source.function)[1] for source in all_sources()}
+    assert {name: what for name, what in unknown.items() if what} == {}
+
+
+def test_no_kernel_reaches_another_kernel() -> None:
+    """Then editing one would compile both."""
+    records = Records()
+    function_of = {
+        source.name: getattr(source.function, "function", source.function)
+        for source in all_sources()
+    }
+    kernels = {id(function) for function in function_of.values()}
+    for name, function in function_of.items():
+        found = {id(record.value) for record in records.reached(function)} & kernels
+        assert found == {id(function)}, name
+
+
+def test_keys_are_those_of_other_processes() -> None:
+    code = (
+        "from tests.codegen.test_reached import all_sources\n"
+        "for source in reversed(all_sources()): print(source.name, source.key())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = {source.name: source.key() for source in all_sources()}
+    assert dict(line.split() for line in done.stdout.splitlines()) == here
+
+
+def test_records_keep_what_they_have_read() -> None:
+    """Else the id of an object that is gone might be that of another one."""
+    value = linked(lambda x: x)
+    assert Record(value).value is value
