@@ -95,17 +95,20 @@ def _named_task(walk: "Forward", group: Group, what: str) -> Task:
 def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     task = _task(walk, group)
     g = task.g
-    weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
-    trains = walk.trains(group, "weight")
-    partial, bias = walk.partial(group, weights, g.out_channels)
+    trains, needed = walk.trains(group, "weight"), walk.is_needed(group.source)
     x = walk.values[group.source]
-    if group.pooled and weights and trains and not walk.is_needed(group.source):
-        # Nobody else needs the gradient before pooling.
+    chooses = group.pooled and conv_rows.chooses_pixels(g, x)
+    sums_own = conv_rows.sums_own_gradient(g) and not chooses
+    weights = 0 if sums_own else g.out_channels * g.taps
+    partial, bias = walk.partial(group, weights, g.out_channels)
+    if group.pooled and weights and trains and (chooses or not needed):
         winners = walk.winners[group.target]
-        place = weights if walk.trains(group, "bias") else -1
+        place = weights if walk.trains(group, "bias") and not needed else -1
         direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
-        _reduce(walk, group, partial, bias, weights, g.out_channels)
-        return
+        if not needed:  # Nobody else needs the gradient before pooling.
+            _reduce(walk, group, partial, bias, weights, g.out_channels)
+            return
+        trains = False
     if trains and not group.pooled and conv_rows.are_made_together(g):
         grad = walk.rectify(group, grad)
         _reduce(walk, group, partial, bias, weights, g.out_channels)
