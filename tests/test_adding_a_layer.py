@@ -241,7 +241,7 @@ for backend in ("im2col", "lanes"):
     history = fastcnn.fit(
         fresh, (x.astype(np.float32), y), epochs=2, batch_size=8, backend=backend, seed=0
     )
-    losses.append(history.loss)
+    losses.append(history.column("train_loss"))
 np.testing.assert_allclose(*losses, rtol=1e-4)
 """
 
