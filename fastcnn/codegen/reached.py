@@ -341,10 +341,10 @@ class Records:
         """The records of some values and of all that they reach, in the order of :meth:`text`."""
         return list(self._walk(values, []))
 
-    def text(self, *values: Any) -> tuple[str, list[str]]:
+    def text(self, *values: Any) -> tuple[str, list[Record]]:
         """All that is reached as one text, and what of it could not be written down in full."""
         lines: list[str] = []
-        unknown = [record.unknown for record in self._walk(values, lines) if record.unknown]
+        unknown = [record for record in self._walk(values, lines) if record.unknown]
         return "\n".join(lines), unknown
 
     def _walk(self, values: Sequence[Any], lines: list[str]) -> Iterator[Record]:

@@ -1,6 +1,8 @@
 """Keys of compiled functions: an edit changes those of the functions that reach it, no others."""
 
+import ctypes
 import functools
+import math
 import subprocess
 import sys
 import types
@@ -120,7 +122,7 @@ def keys_of(module: types.ModuleType) -> dict[str, str]:
 
 
 def unknown_in(value: Any) -> list[str]:
-    return Records().text(value)[1]
+    return [record.unknown for record in Records().text(value)[1]]
 
 
 @pytest.mark.parametrize(
@@ -341,6 +343,24 @@ def test_what_is_not_known_in_full_is_of_this_process(
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (math.sqrt.__call__, math.exp.__call__),
+        (np.frompyfunc(added, 2, 1), np.frompyfunc(divmod, 2, 1)),
+        (np.dtype([("a", "i4")]), np.dtype([("a", "i8")])),
+        (ctypes.c_int(3), ctypes.c_int(4)),
+        (types.SimpleNamespace(a=1), types.SimpleNamespace(a=2)),
+        (slice(1), slice(2)),
+    ],
+)
+def test_what_is_not_known_in_full_differs_from_others(one: Any, other: Any) -> None:
+    """Functions of users take part of their symbols from the digest."""
+    assert unknown_in(function_with(value=one))
+    first = function_digest(function_with(value=one))
+    assert first != function_digest(function_with(value=other))
+
+
+@pytest.mark.parametrize(
     "line",
     [
         "return globals()['y'](x)",
@@ -407,7 +427,10 @@ def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
 
 def test_all_kernels_of_the_package_are_written_down() -> None:
     records = Records()
-    unknown = {source.name: records.text(source.function)[1] for source in all_sources()}
+    unknown = {
+        source.name: [record.unknown for record in records.text(source.function)[1]]
+        for source in all_sources()
+    }
     assert {name: what for name, what in unknown.items() if what} == {}
 
 
