@@ -14,6 +14,7 @@ import dis
 import enum
 import functools
 import hashlib
+import os
 import re
 import sys
 import types
@@ -34,6 +35,8 @@ from fastcnn.codegen.vector_math import OF_NUMPY
 
 #: Known by their names: their versions are part of each key.
 VERSIONED = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
+#: Where Python's own modules are.
+_OF_PYTHON = Path(os.__file__).parent, Path(sys.base_prefix, "DLLs")
 #: With these a function may read what it does not name.
 _HIDDEN = {
     *("eval", "exec", "globals", "locals", "vars", "__import__", "import_module", "modules"),
@@ -188,6 +191,7 @@ class Record:
         self.parts: list[Any] = []
         self.unknown = ""
         kind = type(value)
+        versioned = _is_versioned(kind.__module__)
         if write := _WRITERS.get(kind):
             write(self, value)
         elif isinstance(value, type):
@@ -195,11 +199,14 @@ class Record:
         elif kind is np.ndarray and not value.dtype.hasobject:
             flags = value.flags.c_contiguous, value.flags.f_contiguous, value.flags.writeable
             self.say("array", _dtype(value), value.shape, flags, value.tobytes())
-        elif isinstance(value, np.generic) and not value.dtype.hasobject:
+        elif isinstance(value, np.generic) and versioned and not value.dtype.hasobject:
             self.say(kind.__qualname__, _dtype(value), value.tobytes())
-        elif isinstance(value, (ir.Type, ir.Constant)):
-            self.say(kind.__qualname__, str(value))
-        elif hasattr(value, "py_func") and _is_versioned(kind.__module__):  # numba's function
+        elif isinstance(value, (ir.Type, ir.Constant)) and versioned:
+            text = str(value)
+            self.say(kind.__qualname__, text)
+            if "%" in text:
+                self.give_up("a named type of LLVM")
+        elif hasattr(value, "py_func") and versioned:  # numba's function
             self.say("numba", sorted(value.targetoptions.items()))
             self.add(value.py_func)
         elif not self._named(value):
@@ -278,6 +285,8 @@ class Record:
     def _class(self, kind: type) -> None:
         self.say("class", kind.__module__, kind.__qualname__)
         if _is_versioned(kind.__module__):
+            if kind.__module__ == "types" and getattr(types, kind.__name__, None) is not kind:
+                self.give_up(f"a class {kind.__name__} that was made by a function")
             return
         for part in (type(kind), *kind.__bases__):
             self.add(part)
@@ -365,7 +374,16 @@ class Records:
 
 
 def _is_versioned(module: str) -> bool:
-    return module.partition(".")[0] in VERSIONED
+    return _is_known_by_name(module.partition(".")[0])
+
+
+@functools.cache
+def _is_known_by_name(module: str) -> bool:
+    """Whether a module is one of :data:`VERSIONED`, not a file of the user with such a name."""
+    if module not in sys.stdlib_module_names:
+        return module in VERSIONED
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is None or any(Path(file).is_relative_to(folder) for folder in _OF_PYTHON)
 
 
 def _dtype(value: Any) -> str:

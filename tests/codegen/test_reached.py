@@ -6,11 +6,13 @@ import math
 import subprocess
 import sys
 import types
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.codegen import build, identity, linked
@@ -316,6 +318,10 @@ class OfArrays(np.ndarray):
     pass
 
 
+class OfNumber(np.float64):
+    factor = 2
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -331,6 +337,11 @@ class OfArrays(np.ndarray):
         [1, (2, object())],
         functools.partial(added, object()),
         sys.stdout.write,
+        OfNumber(1.0),
+        types.new_class("Made"),
+        make_dataclass("Made", [("number", int, 1)], namespace={"__module__": "types"}),
+        ir.Context().get_identified_type("pair"),
+        ir.Context().get_identified_type("pair").as_pointer(),
     ],
 )
 def test_what_is_not_known_in_full_is_of_this_process(
@@ -358,6 +369,27 @@ def test_what_is_not_known_in_full_differs_from_others(one: Any, other: Any) -> 
     assert unknown_in(function_with(value=one))
     first = function_digest(function_with(value=one))
     assert first != function_digest(function_with(value=other))
+
+
+def test_a_module_of_the_user_that_is_called_as_one_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found first where a script is, and its name says nothing about what it holds."""
+    from fastcnn.codegen import reached
+
+    def digest(number: int) -> str:
+        module = module_of("colorsys", "def value(x): return x * NUMBER")
+        vars(module).update(NUMBER=number, __file__=str(tmp_path / "colorsys.py"))
+        monkeypatch.setitem(sys.modules, "colorsys", module)
+        reached._is_known_by_name.cache_clear()
+        assert unknown_in(function_with(value=module.value)) == []
+        return function_digest(function_with(value=module.value))
+
+    try:
+        assert digest(1) == digest(1)
+        assert digest(1) != digest(2)
+    finally:
+        reached._is_known_by_name.cache_clear()
 
 
 @pytest.mark.parametrize(
