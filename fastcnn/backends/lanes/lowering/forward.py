@@ -303,7 +303,7 @@ class Forward(SampleNormForward):
     def _is_free(self, source: int) -> bool:
         """Whether the only reader of a node's output may overwrite it with zeros and multiples.
 
-        Of a ReLU's output the backward pass reads only which elements are above zero.
+        The backward pass reads of a ReLU's output only which elements are above zero.
         """
         planner = self.planner
         while planner.turns and len(planner.readers[source]) == 1 and not planner.is_joined(source):
