@@ -17,7 +17,13 @@ from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.operations.record import Operation, case
 
-__all__ = ["batch_norm", "batch_norm_backward", "batch_statistics"]
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "batch_statistics",
+    "local_response_norm",
+    "local_response_norm_backward",
+]
 
 
 def batch_norm(

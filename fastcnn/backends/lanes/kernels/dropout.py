@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.backends.counter_random import drop_threshold
+from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.elements import copy, elements_reach, run_length
@@ -17,6 +18,7 @@ from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.codegen import linked, simd
+from fastcnn.operations import OPERATIONS
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
@@ -107,29 +109,57 @@ def _row(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> np.nda
 
 
 def _forward(walk: "Forward", group: "Group") -> None:
-    """Outside training the same memory, or a copy where halos differ."""
+    """In place if nothing else needs the input; outside training the same memory, or a copy where
+    halos differ."""
     planner, x = walk.planner, walk.values[group.source]
-    if not planner.training and planner.halo(group.target) == x.halo:
+    same = planner.halo(group.target) == x.halo
+    if same and (not planner.training or _is_free(walk, group.source)):
         walk.values[group.target] = x
-        return
     y = walk.output(group)
-    if not planner.training:
+    if planner.training:
+        planner.emit(f"{group.node.name}: {group.operation}", _row(planner, group, x, y))
+    elif y is not x:
         copy(planner, group.node.name, x, y)
-        return
-    planner.emit(f"{group.node.name}: {group.operation}", _row(planner, group, x, y))
+
+
+def _is_free(walk: "Forward", source: int) -> bool:
+    """Whether the only reader of a node's output may overwrite it with zeros and multiples.
+
+    The backward pass reads of a ReLU's output only which elements are above zero.
+    """
+    planner = walk.planner
+    while planner.turns and len(planner.readers[source]) == 1 and not planner.is_joined(source):
+        maker = planner.makers.get(source)
+        if maker is None:
+            return False
+        renames = OPERATIONS[maker.operation].renames
+        if not renames or walk.values[maker.source].offset != walk.values[source].offset:
+            return not OPERATIONS[maker.operation].gradient_reads_output
+        source = maker.source
+    return False
 
 
 def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """The same mask as forward."""
+    """The same mask as forward, in place unless others see the gradient."""
+    source = group.source
     if not walk.planner.training:
         walk.renamed(group, grad)
         return
-    grad_x = walk.wanted(group)
-    if grad_x is not None:
-        walk.planner.emit(
-            f"{group.node.name}: gradient of {group.operation}",
-            _row(walk.planner, group, grad, grad_x),
-        )
+    grad_x: Buffer | None = grad
+    if source == INPUT or grad.offset in walk.shared or not walk.fits(source, grad):
+        grad_x = walk.wanted(group)
+    elif walk.is_needed(source):
+        walk.contributions.setdefault(source, []).append(grad)
+    else:
+        grad_x = None
+    if grad_x is None:
+        return
+    walk.planner.emit(
+        f"{group.node.name}: gradient of {group.operation}",
+        _row(walk.planner, group, grad, grad_x),
+    )
+    if group.target in walk.masked:
+        walk.masked.add(source)
 
 
 def _channels(walk: "ChannelForward", group: "Group") -> None:

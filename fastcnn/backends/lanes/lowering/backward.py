@@ -196,7 +196,7 @@ class Backward:
         self.masked.add(group.source)
         return {"mode": L.MASKED}
 
-    def _fits(self, index: int, grad: Buffer) -> bool:
+    def fits(self, index: int, grad: Buffer) -> bool:
         """Whether a gradient's layout suits the maker of the node."""
         if grad.halo == self.values[index].halo:
             return True
@@ -207,7 +207,7 @@ class Backward:
         """Give a node a gradient as it is: the same memory, where its layout suits."""
         if not self.is_needed(source):
             return
-        if source == INPUT or not self._fits(source, grad):
+        if source == INPUT or not self.fits(source, grad):
             given = self.planner.like(self.values[source])
             copy(self.planner, group.node.name, grad, given)
             grad = given
@@ -232,7 +232,7 @@ class Backward:
         if not self.is_needed(group.source):
             return
         grad = grad.reshaped(x.channels, x.height, x.width)
-        if x.offset == y.offset and self._fits(group.source, grad):
+        if x.offset == y.offset and self.fits(group.source, grad):
             self.contributions.setdefault(group.source, []).append(grad)
             if group.target in self.masked and len(self.planner.readers[group.source]) == 1:
                 self.masked.add(group.source)
