@@ -139,7 +139,10 @@ BY_BLOCK = 63
     K_LINEAR_JOIN,
     K_WINOGRAD2D_WINDOWS_ADJOINT,
     K_WINOGRAD2D_WINDOWS_GRADIENT,
-) = range(83)
+    K_WINOGRAD2D_EDGE,
+    K_WINOGRAD2D_EDGE_ADJOINT,
+    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
+) = range(86)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96
