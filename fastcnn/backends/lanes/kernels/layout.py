@@ -142,7 +142,9 @@ BY_BLOCK = 63
     K_WINOGRAD2D_EDGE,
     K_WINOGRAD2D_EDGE_ADJOINT,
     K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
-) = range(86)
+    K_WINOGRAD2D_EDGE_GRADIENT,
+    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+) = range(88)
 
 #: From here on kernels are numbered where their records are.
 FIRST_NUMBERED = 96

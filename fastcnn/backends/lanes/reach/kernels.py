@@ -352,6 +352,8 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: winograd.winograd2d_batch_adjoint_inputs,
     L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: winograd.winograd2d_batch_adjoint_outputs,
     L.K_WINOGRAD2D_GRADIENT: winograd.winograd2d_gradient(1),
+    L.K_WINOGRAD2D_EDGE_GRADIENT: winograd.winograd2d_gradient(1),
+    L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT: winograd.winograd2d_gradient(1),
     L.K_WINOGRAD2D_WINDOWS_GRADIENT: winograd.winograd2d_gradient(1),
     L.K_WINOGRAD2D_STRIDED_GRADIENT: winograd.winograd2d_gradient(2),
     L.K_WINOGRAD2D_WEIGHT_GRADIENT: winograd.winograd2d_weight_gradient,

@@ -239,12 +239,14 @@ def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
     own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
     count = inputs * lanes
     yield arena("X", x)
-    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_GRADIENT:
+    if r[L.KERNEL] in (L.K_WINOGRAD2D_WINDOWS_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT):
         sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
         corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
         for to in (("Y", L.Y), ("M", L.M)):
             yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
     else:
+        if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE_GRADIENT:
+            r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
         y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
         yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
     if stride == 1 and r[L.BIAS] >= 0:

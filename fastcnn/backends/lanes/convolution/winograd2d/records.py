@@ -118,11 +118,18 @@ def _edge_adjoint(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
     return flops + back * outputs
 
 
+def _edge_gradient(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
+    flops = _products(of, inputs, outputs) + _along(*(side.of.input for side in of)) * inputs
+    return flops + _along(*(side.of.output.T for side in of)) * outputs
+
+
 WITH_EDGE = L.K_WINOGRAD2D_EDGE_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
+GRADIENTS_WITH_EDGE = L.K_WINOGRAD2D_EDGE_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
 OF_WINDOWS = (
     L.K_WINOGRAD2D_WINDOWS_ADJOINT,
     L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
     L.K_WINOGRAD2D_WINDOWS_GRADIENT,
+    L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
 )
 #: Additions of what neighbouring tiles carry to a tile.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
@@ -170,14 +177,17 @@ def gradient(r: Row, stride: int) -> Cost:
     else:
         of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
+    flops *= tiles
+    if r[L.KERNEL] in GRADIENTS_WITH_EDGE:
+        flops = _of_edges(r, partial(_edge_gradient, inputs=inputs, outputs=outputs))
     pixels = OUTPUTS * OUTPUTS * tiles * stride * stride * inputs
     pixels += _gradients_of_tile(r) * tiles * outputs
     if stride == 1 and r[L.BIAS] >= 0:
-        flops += outputs
+        flops += tiles * outputs
     if r[L.OUT]:
-        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
+        return r.cost(flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
     back = _back(stride) * inputs * outputs * r.blocks
-    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
+    return r.cost(flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
 
 
 def _back(stride: int) -> int:
@@ -253,10 +263,14 @@ register(
                 partial(gradient, stride=1),
                 sizes,
                 gradient_tile,
-                fixed={"pooled": number in OF_WINDOWS},
+                fixed={"pooled": number in OF_WINDOWS, "edge": number in GRADIENTS_WITH_EDGE},
                 gradients=("weight", "bias"),
             )
-            for number in (L.K_WINOGRAD2D_GRADIENT, L.K_WINOGRAD2D_WINDOWS_GRADIENT)
+            for number in (
+                L.K_WINOGRAD2D_GRADIENT,
+                L.K_WINOGRAD2D_WINDOWS_GRADIENT,
+                *GRADIENTS_WITH_EDGE,
+            )
         },
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,

@@ -298,10 +298,19 @@ def weight_gradient(
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
     if biases:
         more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
+    left, at_edge = _left(g, g.output, OUTPUTS), L.K_WINOGRAD2D_EDGE_GRADIENT
     if winners:
-        kernel, of_tile = L.K_WINOGRAD2D_WINDOWS_GRADIENT, OUTPUTS // 2
-        windows = _left(g, (grad.height, grad.width), of_tile)
-        more |= winners | {"strip_table": planner.table(windows)}
+        kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
+        of_tile = OUTPUTS // 2
+        left = _left(g, (grad.height, grad.width), of_tile)
+        more |= winners
+    if stride == 1 and has_edge(left, of_tile):
+        kernel = at_edge
+        rows, columns = (left <= of_tile // 2).T
+        # Each product's tiles follow each other.
+        order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
+        h, w, left = h[order], w[order], left[order]
+    more |= {"strip_table": planner.table(left)} if stride == 1 else {}
     gradient = row(
         kernel,
         **x.columns("x"),
