@@ -1,9 +1,10 @@
-"""From Python functions to LLVM modules: with numba_target.py all that the package uses of numba.
+"""From Python functions to LLVM modules: all private parts of numba that the package uses.
 
 numba types and lowers each function with what it calls; optimisation and machine code are
 objects.py's. Works with numba 0.61 to 0.68; tests/compiler/test_frontend.py runs on both.
 """
 
+import functools
 import inspect
 import itertools
 import operator
@@ -12,63 +13,168 @@ from typing import Any
 import llvmlite.binding as ll
 import numpy as np
 from llvmlite import ir
-from numba.core import cgutils, types, typing
+from numba.core import cgutils, codegen, types, typing
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.cpu import CPUContext
+from numba.core.errors import TypingError
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
+from numba.core.registry import CPUDispatcher, CPUTarget
+from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
 from fastcnn.codegen.declarations import TYPES, Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
-from fastcnn.codegen.numba_target import Dispatcher, dispatcher_of
-from fastcnn.codegen.simd import VECTOR, emit_splat
+from fastcnn.codegen.numba_types import (
+    ChoiceType,
+    VectorType,
+    choice,
+    is_number,
+    kind_of,
+    numba_type,
+    unliteral,
+    vector,
+)
+from fastcnn.codegen.simd import emit_splat
 from fastcnn.codegen.vector_math import OF_NUMPY
 
-
-class VectorType(types.Type):
-    """The numba type of a vector of 16 float32."""
-
-    def __init__(self) -> None:
-        super().__init__(name="float32x16")
-
-
-class ChoiceType(types.Type):
-    """The numba type of 16 truth values."""
-
-    def __init__(self) -> None:
-        super().__init__(name="boolx16")
+#: The name of our target among numba's.
+TARGET = "fastcnn"
+#: Compiled functions neither raise nor count references.
+OPTIONS = {
+    "nopython": True,
+    "nogil": True,
+    "_nrt": False,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "error_model": "numpy",
+}
 
 
-vector, choice = VectorType(), ChoiceType()
+class _Library(codegen.CPUCodeLibrary):
+    """The IR of one function; nothing is optimised, linked or made machine code of."""
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+
+    def finalize(self) -> None:
+        """Nothing is added any more."""
+        self._raise_if_finalized()
+        self._finalized = True
+
+    def linked_module(self) -> Any:
+        """All modules of this function and of those that it calls, in one."""
+        whole = self._final_module.clone()
+        seen, waiting = {id(self)}, list(self._linking_libraries)
+        while waiting:
+            library = waiting.pop()
+            if id(library) in seen:
+                continue
+            seen.add(id(library))
+            if isinstance(library, _Library):
+                whole.link_in(library._final_module, preserve=True)
+                waiting += library._linking_libraries
+            else:  # of numba's own functions
+                whole.link_in(library._get_module_for_linking(), preserve=True)
+        return whole
 
 
-@register_model(VectorType)
-class VectorModel(models.PrimitiveModel):
-    """Represents :class:`VectorType` by the LLVM vector itself."""
-
-    def __init__(self, manager: Any, frontend_type: Any) -> None:
-        super().__init__(manager, frontend_type, VECTOR)
+class _Codegen(codegen.JITCPUCodegen):
+    _library_class = _Library
 
 
-@register_model(ChoiceType)
-class ChoiceModel(models.PrimitiveModel):
-    """Represents :class:`ChoiceType` by a vector of bits."""
+class _Context(CPUContext):
+    def init(self) -> None:
+        """Make libraries of our kind."""
+        super().init()
+        self._internal_codegen = _Codegen("fastcnn")
 
-    def __init__(self, manager: Any, frontend_type: Any) -> None:
-        super().__init__(manager, frontend_type, ir.VectorType(ir.IntType(1), VECTOR.count))
-
-
-def numba_type(kind: str) -> Any:
-    """The numba type of a kind; see declarations.py."""
-    name, _, dimensions = kind.partition("[")
-    known = {"void": types.void, "bool": types.boolean, "vector": vector, "choice": choice}
-    scalar = known.get(name) or getattr(types, name)
-    return types.Array(scalar, dimensions.count(":"), "C") if dimensions else scalar
+    def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
+        """A name for numba's tables, different for each function; nothing is executable."""
+        return {}.__getitem__
 
 
-def _kind(numba: Any) -> str:
-    """The kind of a type; of an array that of its elements."""
-    return str(numba.dtype if isinstance(numba, types.Array) else numba)
+class _Function(types.Function):
+    """A function of numba's that looks at each kind of call once: it tries many templates."""
+
+    def __init__(self, template: Any) -> None:
+        super().__init__(template)
+        self._calls: dict[Any, Any] = {}
+
+    def augment(self, other: Any) -> Any:
+        """This function with further templates; None if the other one is another function."""
+        known = types.Function(self.templates).augment(types.Function(other.templates))
+        return known and _Function(known.templates)
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        """The signature of a call.
+
+        Raises
+        ------
+        TypingError
+            If there is none.
+        """
+        if kws:
+            return super().get_call_type(context, args, kws)
+        if args not in self._calls:
+            try:
+                self._calls[args] = super().get_call_type(context, args, kws)
+            except TypingError as error:
+                self._calls[args] = error
+        found = self._calls[args]
+        if isinstance(found, TypingError):
+            raise found.with_traceback(None)
+        return found
+
+
+register_model(_Function)(models.OpaqueModel)
+
+
+class _TypingContext(typing.Context):
+    def _insert_global(self, gv: Any, gty: Any) -> None:
+        super()._insert_global(gv, _Function(gty.templates) if type(gty) is types.Function else gty)
+
+
+class _Descriptor(CPUTarget):
+    @functools.cached_property
+    def _toplevel_typing_context(self) -> Any:
+        return _TypingContext()
+
+    @functools.cached_property
+    def _toplevel_target_context(self) -> Any:
+        return _Context(self.typing_context, TARGET)
+
+    @property
+    def target_context(self) -> Any:
+        """Where functions are lowered."""
+        return self._toplevel_target_context
+
+
+class _Target(CPU):
+    """What numba has for the processor is ours, too."""
+
+
+class Dispatcher(CPUDispatcher):
+    """A function for this target."""
+
+    targetdescr = _Descriptor(TARGET)
+
+
+def _jit(**options: Any) -> Any:
+    """How numba declares the functions of its own that ours call."""
+    kept = {name: options[name] for name in ("inline",) if name in options}
+    return lambda function: Dispatcher(function, targetoptions={**OPTIONS, **kept})
+
+
+target_registry[TARGET] = _Target
+dispatcher_registry[_Target] = Dispatcher
+jit_registry[_Target] = _jit
+
+
+@functools.cache
+def dispatcher_of(function: Any) -> Any:
+    """How numba knows a function of ours."""
+    return Dispatcher(function, targetoptions=dict(OPTIONS))
 
 
 def linked_type(declared: Linked) -> Any:
@@ -114,7 +220,7 @@ def emitted_type(declared: Emitted) -> Any:
         ]
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            extra = {"kinds": [_kind(kind) for kind in kinds]} if declared.kinds else {}
+            extra = {"kinds": [kind_of(kind) for kind in kinds]} if declared.kinds else {}
             arrays = _values(context, builder, signature.args[sizes:], values[sizes:])
             made = declared.emit(builder, *shape, *arrays, **extra)
             return context.get_dummy_value() if made is None else made
@@ -123,14 +229,6 @@ def emitted_type(declared: Emitted) -> Any:
 
     names = [f"argument{i}" for i in range(sizes + len(declared.arguments))]
     return _intrinsic_type(typed, names, **({"prefer_literal": True} if sizes else {}))
-
-
-def _unliteral(kind: Any) -> Any:
-    return getattr(kind, "literal_type", kind)
-
-
-def _is_number(kind: Any) -> bool:
-    return isinstance(kind, types.Number | types.Boolean)
 
 
 def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
@@ -145,7 +243,7 @@ def elementary_type(declared: Elementary) -> Any:
     scalar = dispatcher_of(declared.scalar)
 
     def typed(typing_context: Any, *given: Any) -> Any:
-        given = tuple(_unliteral(kind) for kind in given)
+        given = tuple(unliteral(kind) for kind in given)
         if vector in given or choice in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -177,10 +275,10 @@ def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
     @infer_global(symbol)
     class Template(AbstractTemplate):
         def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(_unliteral(kind) for kind in args)
+            args = tuple(unliteral(kind) for kind in args)
             if len(args) != arity or vector not in args:
                 return None
-            if not all(kind is vector or _is_number(kind) for kind in args):
+            if not all(kind is vector or is_number(kind) for kind in args):
                 return None
             return typing.signature(result, *args)
 
@@ -233,10 +331,10 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
         key = known
 
         def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(_unliteral(kind) for kind in args)
+            args = tuple(unliteral(kind) for kind in args)
             if len(args) != arity or not {vector, choice} & set(args):
                 return None
-            if not all(kind in (vector, choice) or _is_number(kind) for kind in args):
+            if not all(kind in (vector, choice) or is_number(kind) for kind in args):
                 return None
             return typing.signature(vector, *args)
 
@@ -260,7 +358,7 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
 @infer_global(np.where)
 class _WhereOfNumbers(AbstractTemplate):
     def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) != 3 or not all(_is_number(_unliteral(kind)) for kind in args):
+        if len(args) != 3 or not all(is_number(unliteral(kind)) for kind in args):
             return None
         return typing.signature(types.float64, types.boolean, types.float64, types.float64)
 

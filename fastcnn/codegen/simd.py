@@ -125,6 +125,12 @@ def emit_keep_equal(builder: Any, a: Any, b: Any, x: Any) -> Any:
     return builder.select(builder.fcmp_ordered("==", a, b), x, constant(0.0))
 
 
+def emit_has_bits(builder: Any, x: Any, bits: int) -> Any:
+    """Lanes whose float32 has any of some bits."""
+    found = builder.and_(builder.bitcast(x, INT_VECTOR), int_constant(bits))
+    return builder.icmp_signed("!=", found, int_constant(0))
+
+
 def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
     """Lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
     return builder.or_(

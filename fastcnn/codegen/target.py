@@ -53,18 +53,21 @@ class Blocking:
         Output channels by positions, four a window, of a convolution with pooling.
     gradients : tuple of int
         Output channels by taps of a weight gradient.
+    windowed : tuple of int
+        Rows by columns of the taps of a weight gradient through pooling.
     """
 
     products: tuple[int, int]
     windows: tuple[int, int]
     gradients: tuple[int, int]
+    windowed: tuple[int, int]
 
 
 _BLOCKINGS = {
-    "AVX-512": Blocking((16, 16), (16, 16), (16, 16)),
-    "AVX2": Blocking((2, 2), (1, 4), (2, 3)),
-    "NEON": Blocking((2, 2), (1, 4), (2, 3)),
-    "128 bits": Blocking((2, 1), (1, 4), (1, 2)),
+    "AVX-512": Blocking((16, 16), (16, 16), (16, 16), (3, 7)),
+    "AVX2": Blocking((2, 2), (1, 4), (2, 3), (1, 3)),
+    "NEON": Blocking((2, 2), (1, 4), (2, 3), (1, 3)),
+    "128 bits": Blocking((2, 1), (1, 4), (1, 2), (1, 2)),
 }
 
 

@@ -6,8 +6,16 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.lowering.plan import Purpose
+from fastcnn.backends.lanes.lowering.plan import plan as lower
+from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.reach.door import touches_of
+from fastcnn.backends.lanes.reach.ranges import Reach
 from fastcnn.data.dataset import ArrayDataset
+from fastcnn.errors import ProgramError
 from fastcnn.execution import make_executor
+from fastcnn.execution.engines import parameter_places
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -58,30 +66,131 @@ def test_against_float64(
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "kernel", "size"),
-    [(1, 5, 3, (12, 15)), (2, 4, 3, (9, 8)), (1, 3, 5, (14, 11)), (3, 2, 2, (9, 9))],
+    ("inputs", "outputs", "kernel", "size", "stride"),
+    [
+        (1, 5, (3, 3), (12, 15), 1),
+        (2, 4, (3, 3), (9, 8), 1),
+        (1, 2, (6, 3), (12, 12), 1),
+        (1, 3, (5, 5), (14, 11), 1),
+        (2, 3, (4, 5), (13, 12), 1),
+        # More taps than are summed up at a time.
+        (7, 2, (7, 5), (12, 13), 1),
+        # Of these, windows share no pixels, or there are no tiles.
+        (3, 2, (2, 2), (9, 9), 1),
+        (2, 2, (1, 5), (7, 12), 1),
+        (2, 3, (7, 7), (13, 12), 1),
+        (2, 3, (3, 3), (13, 16), 2),
+        (2, 3, (5, 5), (15, 17), 2),
+    ],
 )
-def test_through_pooling(inputs: int, outputs: int, kernel: int, size: tuple[int, int]) -> None:
-    """Odd maps leave pixels outside of all windows."""
+@pytest.mark.parametrize("is_first", [True, False])
+def test_through_pooling(
+    inputs: int,
+    outputs: int,
+    kernel: tuple[int, int],
+    size: tuple[int, int],
+    stride: int,
+    is_first: bool,
+) -> None:
+    """Odd maps leave pixels outside of all windows; biases keep some windows shut."""
 
     def network() -> Sequential:
-        h, w = (side + 3 - kernel for side in size)
-        return Sequential(
-            Conv2d(inputs, outputs, kernel, padding=1, seed=0), ReLU(), MaxPool2d(2),
+        h, w = ((n + 2 - k) // stride + 1 for n, k in zip(size, kernel, strict=True))
+        model = Sequential(
+            *[] if is_first else [Conv2d(inputs, inputs, 1, seed=1)],
+            Conv2d(inputs, outputs, kernel, stride, padding=1, seed=0), ReLU(), MaxPool2d(2),
             Flatten(), Linear(outputs * (h // 2) * (w // 2), 5, seed=4),
             input_shape=(inputs, *size),
         )  # fmt: skip
+        bias = model.state_dict()[f"{int(not is_first)}.bias"]
+        bias -= 0.3
+        return model
 
     generator = np.random.default_rng(0)
-    x = generator.standard_normal((20, inputs, *size)).astype(np.float32)
+    x = generator.standard_normal((37, inputs, *size)).astype(np.float32)
+    y = generator.integers(0, 5, 37)
+    right = network()
+    with forced("direct"):
+        names = fastcnn.plan(network(), 37).names
+    chooses = stride == 1 and kernel[1] in (3, 5) and kernel[0] > 2
+    through = f"{int(not is_first)}: weight gradient through pooling" in names
+    assert through == (is_first or chooses)
+    executor = make_executor(
+        right, loss=CrossEntropyLoss(), optimizer=SGD(0.5), backend="im2col", batch_size=37
+    )
+    executor.train_steps(ArrayDataset(x, y), np.arange(37), np.array([0.5]))
+    made = []
+    for threads in (1, 2, 4):
+        engine = network()
+        take_step(engine, x, y, "direct", threads)
+        made.append(engine.parameter_vector)
+        np.testing.assert_array_equal(made[-1], made[0])
+    np.testing.assert_allclose(made[0], right.parameter_vector, rtol=0, atol=2e-6)
+
+
+def backward(model: Sequential) -> Program:
+    purpose = Purpose(backward=True, arrays=True)
+    return lower(model.graph(), 16, parameter_places(model), 1, purpose)
+
+
+def test_where_pixels_are_chosen() -> None:
+    """The pixels that won, by kernels of three columns and of five with few channels."""
+
+    def through(inputs: int, outputs: int, kernel: int, padding: int = 0) -> bool:
+        model = Sequential(
+            Conv2d(2, inputs, 1), Conv2d(inputs, outputs, kernel, padding=padding), ReLU(),
+            MaxPool2d(2),
+            input_shape=(2, 12, 12),
+        )  # fmt: skip
+        return "1: weight gradient through pooling" in backward(model).names
+
+    assert through(6, 16, 5)
+    assert through(8, 12, 3)
+    assert not through(32, 64, 5)
+    assert not through(32, 64, 3)
+    # Winograd's rows need no zeros above and below.
+    assert not through(6, 16, 5, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kernel", "padding"),
+    [(6, 16, 5, 0), (13, 6, 5, 2), (8, 12, 3, 0), (8, 12, 3, 1), (4, 5, 3, 1), (2, 4, 5, 2)],
+)
+def test_through_pooling_by_what_the_engine_chooses(
+    inputs: int, outputs: int, kernel: int, padding: int
+) -> None:
+    def network() -> Sequential:
+        side = (13 + 2 * padding - kernel) // 2
+        return Sequential(
+            Conv2d(2, inputs, 1, seed=2), Conv2d(inputs, outputs, kernel, padding=padding, seed=0),
+            ReLU(), MaxPool2d(2), Flatten(), Linear(outputs * side * side, 5, seed=4),
+            input_shape=(2, 12, 12),
+        )  # fmt: skip
+
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((20, 2, 12, 12)).astype(np.float32)
     y = generator.integers(0, 5, 20)
     engine, right = network(), network()
-    with forced("direct"):
-        assert "0: weight gradient through pooling" in fastcnn.plan(engine, 20).names
-    take_step(engine, x, y, "direct", 1)
+    take_step(engine, x, y, None, 2)
     executor = make_executor(
         right, loss=CrossEntropyLoss(), optimizer=SGD(0.5), backend="im2col", batch_size=20
     )
     executor.train_steps(ArrayDataset(x, y), np.arange(20), np.array([0.5]))
     made, wanted = engine.parameter_vector, right.parameter_vector
-    np.testing.assert_allclose(made, wanted, rtol=0, atol=2e-6)
+    np.testing.assert_allclose(made, wanted, rtol=0, atol=5e-6)
+
+
+def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:
+    model = Sequential(Conv2d(1, 2, 5, seed=0), ReLU(), MaxPool2d(2), input_shape=(1, 12, 12))
+    program = backward(model)
+    (row,) = (row for row in program.rows if row[L.KERNEL] == L.K_WEIGHT_GRADIENT)
+    touches = touches_of(L.K_WEIGHT_GRADIENT)
+    list(touches(Reach(row, program.tables, program.blocks, program.workers)))
+    for column, wrong in [
+        (L.KERNEL_ROWS, 4), (L.KERNEL_ROWS, 1), (L.KERNEL_ROWS, 25), (L.ALONG, 2),
+        (L.X_ROW, 16), (L.MODE, L.PLAIN), (L.IN, 1),
+    ]:  # fmt: skip
+        changed = row.copy()
+        changed[column] = wrong
+        with pytest.raises(ProgramError, match="do not lie as pixels"):
+            list(touches(Reach(changed, program.tables, program.blocks, program.workers)))

@@ -111,7 +111,9 @@ def programs() -> list[tuple[Program, int]]:
     strips = Sequential(
         Conv2d(16, 32, 3, padding=1, seed=0), BatchNorm2d(32), input_shape=(16, 20, 20)
     )
+    five = Sequential(Conv2d(6, 16, 5, seed=0), input_shape=(6, 12, 12))
     usual = [
+        five,
         normalised,
         strips,
         wide,

@@ -29,6 +29,8 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     INPUT_LANES,
     DIRECT,
 )
+#: Pairs of channels up to which kernels of five columns meet chosen pixels of windows of pooling.
+MOST_PAIRS_OF_FIVE = 128
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 
 
@@ -59,6 +61,14 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
         if wanted and found.fits(g, part):
             return found
     return ALGORITHMS[-1]
+
+
+def chooses(g: ConvGeometry) -> bool:
+    """Whether products with chosen pixels are faster than the weights' gradient's algorithm."""
+    found = algorithm(g, Part.GRADIENT)
+    if found is WINOGRAD_1D and _forced.get() is None:
+        return g.kernel[1] == 3 or g.group_inputs * g.out_channels <= MOST_PAIRS_OF_FIVE
+    return found is DIRECT
 
 
 def shares_batch(g: ConvGeometry) -> bool:

@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.algorithm import Part
-from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm
+from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm, chooses
+from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.planning.buffers import Buffer
@@ -50,6 +51,15 @@ def gradients(task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, **colu
 def sums_own_gradient(g: ConvGeometry) -> bool:
     """Whether rows of the weights' gradient sum it over blocks: its parts have another layout."""
     return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
+
+
+def chooses_pixels(g: ConvGeometry, x: Buffer) -> bool:
+    """Whether the weights' gradient through pooling meets one pixel of a window, not all four.
+
+    It reads zeros on all sides, which rows of another algorithm may not need.
+    """
+    has_zeros = all(here >= wanted for here, wanted in zip(x.halo, g.input_halo(), strict=True))
+    return has_zeros and chooses(g) and direct_rows.chosen_rows(g) > 0
 
 
 def sums_biases(g: ConvGeometry) -> bool:

@@ -23,6 +23,10 @@ def gradient_tile(r: Row) -> str:
     else:
         taps, run = r[L.TAPS], r[L.IN]
     pooled = r[L.KERNEL] == L.K_WEIGHT_GRADIENT and r[L.MODE] == L.POOLED
+    if pooled and r[L.KERNEL_ROWS]:
+        largest = blocking().windowed
+        rows = 2 if r[L.KERNEL_ROWS] in (2, 4) else 3
+        return f"1x{min(rows, largest[0]) * min(run, largest[1])}"
     wide = 9 if run == 3 else run
     if run == 1:
         wide = 6 if pooled or -(-taps // 6) * 6 <= -(-taps // 5) * 5 else 5

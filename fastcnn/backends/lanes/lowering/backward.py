@@ -42,17 +42,20 @@ class Backward(SampleNormBackward):
     def _conv2d(self, group: Group, grad: Buffer) -> None:
         task = self._task(group)
         g = task.g
-        weights = 0 if conv_rows.sums_own_gradient(g) else g.out_channels * g.taps
-        trains = self._trains(group, "weight")
-        partial, bias = self._partial(group, weights, g.out_channels)
+        trains, needed = self._trains(group, "weight"), self._is_needed(group.source)
         x = self.values[group.source]
-        if group.pooled and weights and trains and not self._is_needed(group.source):
-            # Nobody else needs the gradient before pooling.
+        chooses = group.pooled and conv_rows.chooses_pixels(g, x)
+        sums_own = conv_rows.sums_own_gradient(g) and not chooses
+        weights = 0 if sums_own else g.out_channels * g.taps
+        partial, bias = self._partial(group, weights, g.out_channels)
+        if group.pooled and weights and trains and (chooses or not needed):
             winners = self.winners[group.target]
-            place = weights if self._trains(group, "bias") else -1
+            place = weights if self._trains(group, "bias") and not needed else -1
             direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
-            self._reduce(group, partial, bias, weights, g.out_channels)
-            return
+            if not needed:  # Nobody else needs the gradient before pooling.
+                self._reduce(group, partial, bias, weights, g.out_channels)
+                return
+            trains = False
         if trains and not group.pooled and conv_rows.are_made_together(g):
             grad = self.rectify(group, grad)
             self._reduce(group, partial, bias, weights, g.out_channels)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach import (
     channels,
@@ -76,6 +76,8 @@ def _weight_gradient(r: Reach) -> Touches:
     outputs, times = groups * channels, 2 if pooled else 1
     if run > 1 and (taps % (9 if run == 3 else run) or (_steps(r, taps, run) != LANES).any()):
         raise ProgramError(f"{taps} taps, which are not {run} and {run} side by side")
+    if r.count(L.KERNEL_ROWS) and not (pooled and _lie_as_pixels(r, taps, run)):
+        raise ProgramError(f"taps do not lie as pixels in {r[L.KERNEL_ROWS]} rows of {run}")
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.along(times * rows, r[L.X_ROW])
     x += r.along(times * columns, r.count(L.ALONG, 1) * LANES)
     each, scratch = r.along(outputs, r[L.Y_CHANNEL]), r.workers(L.M, L.M_SLOT)
@@ -92,6 +94,16 @@ def _weight_gradient(r: Reach) -> Touches:
         if not pooled:
             summed = each + r.entries(L.Y_TABLE, r.count(L.POSITIONS))
             yield arena("Y", r.buffer(L.Y) + summed)
+
+
+def _lie_as_pixels(r: Reach, taps: int, run: int) -> bool:
+    """Whether taps are rows of runs as far apart as rows of X, which some tiles read whole."""
+    high = r[L.KERNEL_ROWS]
+    fits = high % 3 == 0 if run == 3 else run == 5 and high > 1
+    if not fits or high * run > TAP_BLOCK or taps % (high * run) or r[L.ALONG] != 1:
+        return False
+    places = r.table(L.TAP_TABLE, taps).reshape(-1, high, run)
+    return bool((np.diff(places, axis=1) == r[L.X_ROW]).all())
 
 
 def _steps(r: Reach, taps: int, run: int) -> np.ndarray:

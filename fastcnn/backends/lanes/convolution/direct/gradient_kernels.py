@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_tiles import (
     grid_gradient_tile,
     pooled_gradient_tile,
+    window_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, share
@@ -38,8 +39,9 @@ TILE_4X5_OF_5 = grid_gradient_tile.sized(4, 5, 5, 1)
 TILE_3X7_OF_7 = grid_gradient_tile.sized(3, 7, 7, 1)
 TILE_2X9 = grid_gradient_tile.sized(2, 9, 1, 0)
 TILE_1X9 = grid_gradient_tile.sized(1, 9, 1, 0)
-POOLED_TILE_2X9_OF_3 = pooled_gradient_tile.sized(2, 9, 3)
-POOLED_TILE_2X5_OF_5 = pooled_gradient_tile.sized(2, 5, 5)
+WINDOW_TILE_3X3 = window_gradient_tile.sized(3, 3)
+WINDOW_TILE_3X5 = window_gradient_tile.sized(3, 5)
+WINDOW_TILE_2X5 = window_gradient_tile.sized(2, 5)
 POOLED_TILE_2X6 = pooled_gradient_tile.sized(2, 6, 1)
 POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6, 1)
 
@@ -52,7 +54,8 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     one tile row. IN taps at a time lie side by side. The sums of the output gradient go BIAS
     floats after the weights' gradient, unless BIAS is negative.
 
-    POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners.
+    POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. With
+    KERNEL_ROWS, rows of taps lie as rows of X do, and their tiles choose pixels by the winners.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
@@ -63,8 +66,10 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     pooled, stride = r[L.MODE] == L.POOLED, r[L.Y_CHANNEL]
     spare = sums + 4 * SUM_ROW
     totals = spare + LANES
-    wide = width_of_gradient(taps, run)
+    wide, area = width_of_gradient(taps, run), run * r[L.KERNEL_ROWS]
     high = 2 if pooled else height_of_gradient(wide)
+    if area > 0:
+        high, wide = 1, area
     each = TAP_BLOCK // wide * wide
     tiles = tiles_of_gradient(channels, high)
     first, last = share(r[L.GROUPS] * tiles, part, parts)
@@ -76,9 +81,13 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
         inputs = A, x, r[L.X_ROW], r[L.ALONG] * LANES, r[L.Y_ROWS], r[L.Y_WIDTH], tap_table
         for tap in range(0, taps, each):
             tap_end = min(tap + each, taps)
-            if pooled:
+            if area > 0:
+                outputs = A, d, r[L.Y_ROW], A, winners + at * stride
+                grid = A, x, r[L.X_ROW], r[L.Y_ROWS], r[L.Y_WIDTH], tap_table
+                choose_pixels(area, run, *outputs, *grid, tap, tap_end, A, sums, totals)
+            elif pooled:
                 outputs = A, d, stride, r[L.Y_ROW], A, winners + at * stride
-                add_windows(rows, run, *outputs, *inputs, tap, tap_end, A, sums, totals)
+                add_windows(rows, *outputs, *inputs, tap, tap_end, A, sums, totals)
             else:
                 outputs = A, d, stride, r[L.Y_ROW]
                 rest = tap, tap_end, A, sums, MISSING, r[L.Y_ROW], totals
@@ -114,7 +123,6 @@ def height_of_gradient(wide):
 @linked
 def add_windows(
     channels,
-    run,
     D,
     d,
     stride,
@@ -139,18 +147,48 @@ def add_windows(
     t = tap
     while t < tap_end:
         rest = t, S, sums + (t - tap) * LANES, SUM_ROW, totals
-        if channels == 2 and run == 3:
-            POOLED_TILE_2X9_OF_3(*sources, *rest)
-            t += 9
-        elif channels == 2 and run == 5:
-            POOLED_TILE_2X5_OF_5(*sources, *rest)
-            t += 5
-        elif channels == 2:
+        if channels == 2:
             POOLED_TILE_2X6(*sources, *rest)
-            t += 6
         else:
             POOLED_TILE_1X6(*sources, *rest)
-            t += 6
+        t += 6
+
+
+@linked
+def choose_pixels(
+    area,
+    run,
+    D,
+    d,
+    drow,
+    W,
+    winners,
+    X,
+    x,
+    xrow,
+    rows,
+    columns,
+    tap_table,
+    tap,
+    tap_end,
+    S,
+    sums,
+    totals,
+):
+    """The same of one channel, where the taps of an input are AREA, RUN side by side."""
+    outputs = D, d, drow, W, winners
+    for t in range(tap, tap_end, area):
+        place, target, left = x + tap_table[t], sums + (t - tap) * LANES, area // run
+        while left > 0:
+            high = 3 if left == 3 or left > 4 else 2
+            rest = X, place, xrow, rows, columns, S, target, totals
+            if run == 3:
+                WINDOW_TILE_3X3(*outputs, *rest)
+            elif high == 3:
+                WINDOW_TILE_3X5(*outputs, *rest)
+            else:
+                WINDOW_TILE_2X5(*outputs, *rest)
+            place, target, left = place + high * xrow, target + high * run * LANES, left - high
 
 
 @linked

@@ -14,6 +14,7 @@ from fastcnn.codegen.simd import (
     LANES,
     constant,
     emit_fma,
+    emit_has_bits,
     emit_keep_equal,
     emit_load,
     emit_prefetch,
@@ -210,3 +211,82 @@ def pooled_gradient_tile(
 
     for part in _parts(CB, TB, RUN):
         accumulate(part)
+
+
+#: Bits of 2 and 3 that 0 and 1 lack, and of 1 and 3 that 0 and 2 lack, as float32; 4 has both.
+BELOW, RIGHT = 0x40000000, 0x00C00000
+
+
+@tile(2)
+def window_gradient_tile(
+    at: Emitter,
+    ROWS: int,
+    RUN: int,
+    D,
+    d0,
+    drow,
+    M,
+    m0,
+    X,
+    x0,
+    xrow,
+    rows,
+    columns,
+    S,
+    s0,
+    totals,
+) -> None:
+    """ROWS x RUN sums of products with what 2x2 max-pooling sends back to one channel.
+
+    For taps that lie as the pixels of a window do: RUN side by side, ROWS ``xrow`` floats apart.
+    Each tap meets one of a window's four pixels: of what it would meet at each, the winner's is
+    chosen, first the row and then the column, which several taps share. That is one product
+    instead of four, and blends are cheaper than products.
+    """
+    builder = at.builder
+
+    def pixel(row: Any, left: Any, i: int) -> Any:
+        return emit_load(builder, at.pointer(at.pointer(row, left), at.index(i * LANES)))
+
+    def accumulate(first: int, start: int, height: int, width: int) -> None:
+        corner = at.pointer(X, at.offset(at.offset(x0, start, LANES), first, xrow))
+
+        def line(h: Any, state: list[Any]) -> list[Any]:
+            above = at.pointer(corner, builder.mul(h, at.offset(xrow, xrow, 1)))
+            inputs = [at.pointer(above, at.offset(at.index(0), t, xrow)) for t in range(height + 1)]
+            outputs = at.pointer(D, at.offset(d0, h, drow))
+            places = at.pointer(M, at.offset(m0, h, drow))
+
+            def window(w: Any, sums: list[Any]) -> list[Any]:
+                along = builder.mul(w, at.index(LANES))
+                won = emit_load(builder, at.pointer(places, along))
+                loses = builder.fcmp_ordered("==", won, constant(4.0))
+                vector = emit_load(builder, at.pointer(outputs, along))
+                sent = builder.select(loses, constant(0.0), vector)
+                below, right = (emit_has_bits(builder, won, bits) for bits in (BELOW, RIGHT))
+                left = builder.mul(w, at.index(2 * LANES))
+                uppers = [pixel(inputs[0], left, i) for i in range(width + 1)]
+                updated: list[Any] = []
+                for row in inputs[1:]:
+                    lowers: list[Any] = []
+                    chosen: list[Any] = []
+                    for i, upper in enumerate(uppers):
+                        lowers.append(pixel(row, left, i))
+                        chosen.append(builder.select(below, lowers[i], upper))
+                        if i:
+                            x = builder.select(right, chosen[i], chosen[i - 1])
+                            updated.append(emit_fma(builder, x, sent, sums[len(updated)]))
+                    uppers = lowers
+                return [*updated, builder.fadd(sums[-1], sent)]
+
+            return at.loop(at.index(0), columns, state, window)
+
+        *sums, total = at.loop(at.index(0), rows, [constant(0.0)] * (height * width + 1), line)
+        for i, value in enumerate(sums):
+            t, along = divmod(i, width)
+            place = (first + t) * RUN + start + along
+            emit_store(builder, value, at.pointer(S, at.offset(s0, place, LANES)))
+        emit_store(builder, total, at.pointer(S, totals))
+
+    for part in split(ROWS, RUN, blocking().windowed):
+        accumulate(*part)

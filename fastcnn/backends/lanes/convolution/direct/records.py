@@ -44,7 +44,8 @@ def _weight_gradient(r: Row) -> Cost:
     inputs = vectors_met([(pixels, r.table(L.TAP_TABLE, r[L.TAPS]))])
     read = r[L.GROUPS] * inputs + r.elements // (2 if pooled else 1)
     sums = int(r[L.BIAS] >= 0)
-    flops = r.elements * (2 * r[L.TAPS] + sums)
+    met = r.elements // 4 if r[L.KERNEL_ROWS] else r.elements
+    flops = met * (2 * r[L.TAPS] + sums)
     partial = _weights(r) + sums * r[L.GROUPS] * r[L.CHANNELS]
     return r.cost(flops, read, 0, partial=partial)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
     pack_order,
@@ -176,7 +176,7 @@ def pooled_weight_gradient(
     """The same from the gradient of what 2x2 max-pooling made of the output."""
     size = task.g.output[0] // 2, task.g.output[1] // 2
     columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
-    columns |= {"positions": 4 * size[0] * size[1]}
+    columns |= {"positions": 4 * size[0] * size[1], "kernel_rows": chosen_rows(task.g)}
     _emit_gradient(task, "weight gradient through pooling", x, pooled, size, columns)
 
 
@@ -217,6 +217,14 @@ def _run(g: ConvGeometry, taps: np.ndarray) -> int:
     if run not in RUNS or len(taps) % together:
         return 1
     return run if (np.diff(taps.reshape(-1, run)) == LANES).all() else 1
+
+
+def chosen_rows(g: ConvGeometry) -> int:
+    """Rows of a kernel whose taps lie as pixels do, if there are tiles for that; or 0."""
+    high, wide = g.kernel
+    fits = high % 3 == 0 if wide == 3 else wide == 5 and high > 1
+    is_plain = g.stride == g.dilation == (1, 1) and high * wide <= TAP_BLOCK
+    return high if fits and is_plain else 0
 
 
 def input_taps(g: ConvGeometry, x: Buffer) -> np.ndarray:

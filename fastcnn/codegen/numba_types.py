@@ -1,0 +1,65 @@
+"""numba's types for vectors, and for the kinds of arguments that declarations.py names."""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import models, register_model
+
+from fastcnn.codegen.simd import VECTOR
+
+
+class VectorType(types.Type):
+    """The numba type of a vector of 16 float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name="float32x16")
+
+
+class ChoiceType(types.Type):
+    """The numba type of 16 truth values."""
+
+    def __init__(self) -> None:
+        super().__init__(name="boolx16")
+
+
+vector, choice = VectorType(), ChoiceType()
+
+
+@register_model(VectorType)
+class VectorModel(models.PrimitiveModel):
+    """Represents :class:`VectorType` by the LLVM vector itself."""
+
+    def __init__(self, manager: Any, frontend_type: Any) -> None:
+        super().__init__(manager, frontend_type, VECTOR)
+
+
+@register_model(ChoiceType)
+class ChoiceModel(models.PrimitiveModel):
+    """Represents :class:`ChoiceType` by a vector of bits."""
+
+    def __init__(self, manager: Any, frontend_type: Any) -> None:
+        super().__init__(manager, frontend_type, ir.VectorType(ir.IntType(1), VECTOR.count))
+
+
+def numba_type(kind: str) -> Any:
+    """The numba type of a kind; see declarations.py."""
+    name, _, dimensions = kind.partition("[")
+    known = {"void": types.void, "bool": types.boolean, "vector": vector, "choice": choice}
+    scalar = known.get(name) or getattr(types, name)
+    return types.Array(scalar, dimensions.count(":"), "C") if dimensions else scalar
+
+
+def kind_of(numba: Any) -> str:
+    """The kind of a type; of an array that of its elements."""
+    return str(numba.dtype if isinstance(numba, types.Array) else numba)
+
+
+def unliteral(kind: Any) -> Any:
+    """The type of a literal; others stay."""
+    return getattr(kind, "literal_type", kind)
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a type is that of a number or a truth value."""
+    return isinstance(kind, types.Number | types.Boolean)
