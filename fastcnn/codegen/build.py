@@ -119,7 +119,7 @@ def _prepare(sources: Sequence[Source]) -> None:
     unique = {source.name: source for source in sources}
     folder = store.object_folder()
     records = Records()
-    keys = {name: source.key(records) for name, source in unique.items()} if folder else {}
+    keys = {name: source.key(records) for name, source in unique.items()}
     found: dict[str, bytes] = {}
 
     def missing() -> list[Source]:
@@ -141,7 +141,7 @@ def _prepare(sources: Sequence[Source]) -> None:
             report.loaded += found
             if left:
                 _announce(left, folder)
-                _compile(left, keep)
+                _compile(left, keys, keep)
                 report.compiled += [source.name for source in left]
                 log.info("compiled in %.1f s", time.perf_counter() - began)
                 if folder:
@@ -160,7 +160,9 @@ def _announce(sources: list[Source], folder: Path | None) -> None:
     log.log(level, "compiling %s for this processor (%s)%s", count, processor()[1], where)
 
 
-def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> None:
+def _compile(
+    sources: list[Source], keys: dict[str, str], keep: Callable[[Source, bytes], None]
+) -> None:
     """Compile in some processes at once; here what they do not know or fail at."""
     elsewhere = [source for source in sources if source.origin is not None]
     workers = min(available_cores(), MOST_WORKERS, len(elsewhere))
@@ -172,7 +174,8 @@ def _compile(sources: list[Source], keep: Callable[[Source, bytes], None]) -> No
         waiting = sorted(elsewhere, key=_file_size)
         failed: list[Source] = []
         threads = [
-            threading.Thread(target=_Worker(waiting, keep, failed).run) for _ in range(workers)
+            threading.Thread(target=_Worker(waiting, keys, keep, failed).run)
+            for _ in range(workers)
         ]
         for thread in threads:
             thread.start()
@@ -194,9 +197,13 @@ class _Worker:
     """One compiling process, which gets one source after the other."""
 
     def __init__(
-        self, waiting: list[Source], keep: Callable[[Source, bytes], None], failed: list[Source]
+        self,
+        waiting: list[Source],
+        keys: dict[str, str],
+        keep: Callable[[Source, bytes], None],
+        failed: list[Source],
     ) -> None:
-        self._waiting, self._keep, self._failed = waiting, keep, failed
+        self._waiting, self._keys, self._keep, self._failed = waiting, keys, keep, failed
 
     def run(self) -> None:
         """Compile until nothing is waiting; what fails here is compiled by the caller."""
@@ -219,7 +226,7 @@ class _Worker:
                     process.stdin.flush()
                     key, size = process.stdout.readline().decode().split()
                     content = process.stdout.read(int(size))
-                    if key == source.key():
+                    if key == self._keys[source.name]:
                         self._keep(source, content)
                     else:  # made from a file that was edited since this process read it
                         self._failed.append(source)

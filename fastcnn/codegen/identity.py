@@ -24,6 +24,8 @@ FILES = "declarations", "entry", "numba_frontend", "numba_types", "objects", "pr
 OF_FRONTEND = VECTOR, emit_splat
 #: When this process began to import what it hashes.
 STARTED = time.time()
+#: What is not known in full, by its id, which is kept from being given to another object.
+_unknown: dict[int, Any] = {}
 
 
 @functools.cache
@@ -70,4 +72,7 @@ def function_digest(function: Any, records: Records | None = None) -> str:
         digest.update(_file_digest(name).encode())
     if unknown:
         digest.update(_of_this_process())
+    for record in unknown:
+        _unknown[id(record.value)] = record.value
+        digest.update(f" {id(record.value)}".encode())
     return digest.hexdigest()

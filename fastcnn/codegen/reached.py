@@ -10,16 +10,15 @@ everything that reaches it a matter of this process alone.
 """
 
 import abc
-import dis
 import enum
 import functools
-import hashlib
+import os
 import re
 import sys
 import types
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import MISSING, Field, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, Field
 from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
@@ -28,17 +27,16 @@ from typing import Any, Generic
 import numpy as np
 from llvmlite import ir
 
+from fastcnn.codegen import bytecode
+from fastcnn.codegen.bytecode import constant_text
 from fastcnn.codegen.declarations import Elementary, Emitted, Linked
 from fastcnn.codegen.processor import processor
 from fastcnn.codegen.vector_math import OF_NUMPY
 
 #: Known by their names: their versions are part of each key.
 VERSIONED = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
-#: With these a function may read what it does not name.
-_HIDDEN = {
-    *("eval", "exec", "globals", "locals", "vars", "__import__", "import_module", "modules"),
-    *("_getframe", "environ", "getenv", "open"),
-}
+#: Where Python's own modules are.
+_OF_PYTHON = Path(os.__file__).parent, Path(sys.base_prefix, "DLLs")
 #: What a class has without a meaning for what is compiled.
 _OF_CLASSES = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
@@ -51,119 +49,6 @@ _ENUMS = "Enum", "IntEnum", "StrEnum", "ReprEnum", "Flag", "IntFlag"
 _NUMBERS = int, float, complex, str, bytes
 #: Classes of Python whose objects keep nothing but attributes.
 _BASES = {object, abc.ABC, Generic, *(getattr(enum, name) for name in _ENUMS)}
-
-
-def _operations(*names: str) -> tuple[int, ...]:
-    """Those of the instructions that this Python has."""
-    return tuple(dis.opmap[name] for name in names if name in dis.opmap)
-
-
-_LOADS = _operations("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
-_ATTRIBUTES = _operations("LOAD_ATTR", "LOAD_METHOD")
-_STATE = _operations("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
-_CONSTANTS = tuple(dis.hasconst)
-_SKIPPED = {dis.opmap.get("CACHE", 0), dis.EXTENDED_ARG}
-#: Instructions whose lowest bit is not part of a name's place: whether a call follows.
-_SHIFTED = _operations("LOAD_GLOBAL", *["LOAD_ATTR"] * (sys.version_info >= (3, 12)))
-
-
-@dataclass(frozen=True)
-class _Code:
-    """What the instructions of a function and of those inside it say.
-
-    Attributes
-    ----------
-    digest : str
-        What instructions and constants say, without docstrings and places in the file.
-    globals : tuple of tuple of str
-        Names of the globals that are read, each with those of the attributes that are read of it.
-    hidden : str
-        Why there may be more; empty if there is not.
-    """
-
-    digest: str
-    globals: tuple[tuple[str, ...], ...]
-    hidden: str
-
-
-#: Read once: code does not change. It is kept, so that its id is not given to another one.
-_codes: dict[int, tuple[types.CodeType, _Code]] = {}
-
-
-def _read(code: types.CodeType) -> _Code:
-    known = _codes.get(id(code))
-    if known is None:
-        known = _codes[id(code)] = (code, _read_code(code))
-    return known[1]
-
-
-def _read_code(code: types.CodeType) -> _Code:
-    raw = code.co_code
-    operations, arguments = raw[::2], raw[1::2]
-    inner = [_read(value) for value in code.co_consts if isinstance(value, types.CodeType)]
-    paths = dict.fromkeys(_global_paths(code, operations, arguments))
-    for each in inner:
-        paths |= dict.fromkeys(each.globals)
-    hidden = [each.hidden for each in inner if each.hidden]
-    hidden += sorted(_HIDDEN.intersection(name for path in paths for name in path))
-    if any(operation in operations for operation in _STATE):
-        hidden.append("imports or changes globals")
-    constants = list(code.co_consts)
-    if constants and type(constants[0]) is str and not _reads_first(operations, arguments):
-        constants[0] = None  # a docstring
-    counts = code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags
-    names = code.co_name, code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars
-    text = [repr((len(raw), counts, names))]
-    text += [_constant(value) for value in constants if not isinstance(value, types.CodeType)]
-    text += [each.digest for each in inner]
-    digest = hashlib.sha256(raw + code.co_exceptiontable + "\n".join(text).encode())
-    return _Code(digest.hexdigest(), tuple(paths), ", ".join(dict.fromkeys(hidden)))
-
-
-def _places(operations: bytes, wanted: Iterable[int]) -> Iterator[int]:
-    """Where some instructions are."""
-    for operation in wanted:
-        at = operations.find(operation)
-        while at >= 0:
-            yield at
-            at = operations.find(operation, at + 1)
-
-
-def _reads_first(operations: bytes, arguments: bytes) -> bool:
-    """Whether any instruction may read the first constant."""
-    return any(arguments[at] == 0 for at in _places(operations, _CONSTANTS))
-
-
-def _global_paths(
-    code: types.CodeType, operations: bytes, arguments: bytes
-) -> Iterator[tuple[str, ...]]:
-    def name(at: int) -> str:
-        index, before = arguments[at], at - 1
-        while before >= 0 and operations[before] == dis.EXTENDED_ARG:
-            index += arguments[before] << 8 * (at - before)
-            before -= 1
-        return str(code.co_names[index >> (operations[at] in _SHIFTED)])
-
-    for at in _places(operations, _LOADS):
-        path, after = [name(at)], at
-        while True:
-            after += 1
-            while operations[after] in _SKIPPED:
-                after += 1
-            if operations[after] not in _ATTRIBUTES:
-                break
-            path.append(name(after))
-        yield tuple(path)
-
-
-def _constant(value: Any) -> str:
-    """A constant as text, with its type."""
-    if isinstance(value, tuple):
-        return f"({','.join(map(_constant, value))})"
-    if isinstance(value, frozenset):  # in any order
-        return f"{{{','.join(sorted(map(_constant, value)))}}}"
-    # Python writes no more than 4300 decimal places.
-    return f"{type(value).__name__} {hex(value) if type(value) is int else repr(value)}"
 
 
 class Record:
@@ -188,6 +73,7 @@ class Record:
         self.parts: list[Any] = []
         self.unknown = ""
         kind = type(value)
+        versioned = _is_versioned(kind.__module__)
         if write := _WRITERS.get(kind):
             write(self, value)
         elif isinstance(value, type):
@@ -195,11 +81,14 @@ class Record:
         elif kind is np.ndarray and not value.dtype.hasobject:
             flags = value.flags.c_contiguous, value.flags.f_contiguous, value.flags.writeable
             self.say("array", _dtype(value), value.shape, flags, value.tobytes())
-        elif isinstance(value, np.generic) and not value.dtype.hasobject:
+        elif isinstance(value, np.generic) and versioned and not value.dtype.hasobject:
             self.say(kind.__qualname__, _dtype(value), value.tobytes())
-        elif isinstance(value, (ir.Type, ir.Constant)):
-            self.say(kind.__qualname__, str(value))
-        elif hasattr(value, "py_func") and _is_versioned(kind.__module__):  # numba's function
+        elif isinstance(value, (ir.Type, ir.Constant)) and versioned:
+            text = str(value)
+            self.say(kind.__qualname__, text)
+            if "%" in text:
+                self.give_up("a named type of LLVM")
+        elif hasattr(value, "py_func") and versioned:  # numba's function
             self.say("numba", sorted(value.targetoptions.items()))
             self.add(value.py_func)
         elif not self._named(value):
@@ -213,7 +102,7 @@ class Record:
         """Add a part, or the text of what needs no record."""
         kind = type(value)
         if kind in _PLAIN:
-            self.text.append(_constant(value))
+            self.text.append(constant_text(value))
         elif kind is tuple:  # equal ones may be one object in another process
             self.say("tuple", len(value))
             for part in value:
@@ -235,7 +124,7 @@ class Record:
         if _is_versioned(owner):
             self.say("named", owner, function.__qualname__)
         else:
-            code = _read(function.__code__)
+            code = bytecode.read(function.__code__)
             self.say("function", code.digest)
             if code.hidden:
                 self.give_up(f"{function.__qualname__}: {code.hidden}")
@@ -278,6 +167,8 @@ class Record:
     def _class(self, kind: type) -> None:
         self.say("class", kind.__module__, kind.__qualname__)
         if _is_versioned(kind.__module__):
+            if kind.__module__ == "types" and getattr(types, kind.__name__, None) is not kind:
+                self.give_up(f"a class {kind.__name__} that was made by a function")
             return
         for part in (type(kind), *kind.__bases__):
             self.add(part)
@@ -341,10 +232,10 @@ class Records:
         """The records of some values and of all that they reach, in the order of :meth:`text`."""
         return list(self._walk(values, []))
 
-    def text(self, *values: Any) -> tuple[str, list[str]]:
+    def text(self, *values: Any) -> tuple[str, list[Record]]:
         """All that is reached as one text, and what of it could not be written down in full."""
         lines: list[str] = []
-        unknown = [record.unknown for record in self._walk(values, lines) if record.unknown]
+        unknown = [record for record in self._walk(values, lines) if record.unknown]
         return "\n".join(lines), unknown
 
     def _walk(self, values: Sequence[Any], lines: list[str]) -> Iterator[Record]:
@@ -365,7 +256,16 @@ class Records:
 
 
 def _is_versioned(module: str) -> bool:
-    return module.partition(".")[0] in VERSIONED
+    return _is_known_by_name(module.partition(".")[0])
+
+
+@functools.cache
+def _is_known_by_name(module: str) -> bool:
+    """Whether a module is one of :data:`VERSIONED`, not a file of the user with such a name."""
+    if module not in sys.stdlib_module_names:
+        return module in VERSIONED
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is None or any(Path(file).is_relative_to(folder) for folder in _OF_PYTHON)
 
 
 def _dtype(value: Any) -> str:
@@ -402,7 +302,7 @@ def _mapping(record: Record, value: Any) -> None:
 
 
 def _set(record: Record, value: Any) -> None:
-    record.say(type(value).__qualname__, sorted(map(_constant, value)))
+    record.say(type(value).__qualname__, sorted(map(constant_text, value)))
     if not all(type(part) in _PLAIN for part in value):
         record.give_up("a set")
 

@@ -1,14 +1,18 @@
 """Keys of compiled functions: an edit changes those of the functions that reach it, no others."""
 
+import ctypes
 import functools
+import math
 import subprocess
 import sys
 import types
+from dataclasses import make_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from llvmlite import ir
 
 from fastcnn.backends.lanes.kernel_table import all_sources
 from fastcnn.codegen import build, identity, linked
@@ -120,7 +124,7 @@ def keys_of(module: types.ModuleType) -> dict[str, str]:
 
 
 def unknown_in(value: Any) -> list[str]:
-    return Records().text(value)[1]
+    return [record.unknown for record in Records().text(value)[1]]
 
 
 @pytest.mark.parametrize(
@@ -314,6 +318,10 @@ class OfArrays(np.ndarray):
     pass
 
 
+class OfNumber(np.float64):
+    factor = 2
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -329,6 +337,11 @@ class OfArrays(np.ndarray):
         [1, (2, object())],
         functools.partial(added, object()),
         sys.stdout.write,
+        OfNumber(1.0),
+        types.new_class("Made"),
+        make_dataclass("Made", [("number", int, 1)], namespace={"__module__": "types"}),
+        ir.Context().get_identified_type("pair"),
+        ir.Context().get_identified_type("pair").as_pointer(),
     ],
 )
 def test_what_is_not_known_in_full_is_of_this_process(
@@ -338,6 +351,45 @@ def test_what_is_not_known_in_full_is_of_this_process(
     here = function_digest(function_with(value=value))
     monkeypatch.setattr(identity, "STARTED", 1.0)
     assert function_digest(function_with(value=value)) != here
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (math.sqrt.__call__, math.exp.__call__),
+        (np.frompyfunc(added, 2, 1), np.frompyfunc(divmod, 2, 1)),
+        (np.dtype([("a", "i4")]), np.dtype([("a", "i8")])),
+        (ctypes.c_int(3), ctypes.c_int(4)),
+        (types.SimpleNamespace(a=1), types.SimpleNamespace(a=2)),
+        (slice(1), slice(2)),
+    ],
+)
+def test_what_is_not_known_in_full_differs_from_others(one: Any, other: Any) -> None:
+    """Functions of users take part of their symbols from the digest."""
+    assert unknown_in(function_with(value=one))
+    first = function_digest(function_with(value=one))
+    assert first != function_digest(function_with(value=other))
+
+
+def test_a_module_of_the_user_that_is_called_as_one_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found first where a script is, and its name says nothing about what it holds."""
+    from fastcnn.codegen import reached
+
+    def digest(number: int) -> str:
+        module = module_of("colorsys", "def value(x): return x * NUMBER")
+        vars(module).update(NUMBER=number, __file__=str(tmp_path / "colorsys.py"))
+        monkeypatch.setitem(sys.modules, "colorsys", module)
+        reached._is_known_by_name.cache_clear()
+        assert unknown_in(function_with(value=module.value)) == []
+        return function_digest(function_with(value=module.value))
+
+    try:
+        assert digest(1) == digest(1)
+        assert digest(1) != digest(2)
+    finally:
+        reached._is_known_by_name.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -407,7 +459,10 @@ def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
 
 def test_all_kernels_of_the_package_are_written_down() -> None:
     records = Records()
-    unknown = {source.name: records.text(source.function)[1] for source in all_sources()}
+    unknown = {
+        source.name: [record.unknown for record in records.text(source.function)[1]]
+        for source in all_sources()
+    }
     assert {name: what for name, what in unknown.items() if what} == {}
 
 
