@@ -7,11 +7,13 @@ import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.record import clipped
 from fastcnn.backends.lanes.lowering.plan import Purpose
 from fastcnn.backends.lanes.lowering.plan import plan as lower
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.reach.door import touches_of
 from fastcnn.backends.lanes.reach.ranges import Reach
+from fastcnn.codegen.target import blocking
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ProgramError
 from fastcnn.execution import make_executor
@@ -178,6 +180,25 @@ def test_through_pooling_by_what_the_engine_chooses(
     executor.train_steps(ArrayDataset(x, y), np.arange(20), np.array([0.5]))
     made, wanted = engine.parameter_vector, right.parameter_vector
     np.testing.assert_allclose(made, wanted, rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "wanted"),
+    [(3, 1, (3, 3)), (3, 2, (2, 6)), (5, 2, (2, 6)), (7, 1, (2, 6)), (2, 1, (2, 6))],
+)
+def test_descriptions_name_the_tile(kernel: int, stride: int, wanted: tuple[int, int]) -> None:
+    """Kernels of which no pixels are chosen have tiles of single taps through pooling."""
+    model = Sequential(
+        Conv2d(1, 8, kernel, stride, padding=1), ReLU(), MaxPool2d(2), input_shape=(1, 16, 16)
+    )
+    program = fastcnn.plan(model, 16, threads=1)
+    place = program.names.index("0: weight gradient through pooling")
+    cells = program.describe().splitlines()[place + 4].split()
+    if stride == 1 and kernel == 3:
+        rows, columns = (min(pair) for pair in zip(wanted, blocking().windowed, strict=True))
+        assert f"1x{rows * columns}" in cells
+    else:
+        assert clipped(wanted, blocking().gradients) in cells
 
 
 def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:

@@ -42,8 +42,8 @@ TILE_1X9 = grid_gradient_tile.sized(1, 9, 1, 0)
 WINDOW_TILE_3X3 = window_gradient_tile.sized(3, 3)
 WINDOW_TILE_3X5 = window_gradient_tile.sized(3, 5)
 WINDOW_TILE_2X5 = window_gradient_tile.sized(2, 5)
-POOLED_TILE_2X6 = pooled_gradient_tile.sized(2, 6, 1)
-POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6, 1)
+POOLED_TILE_2X6 = pooled_gradient_tile.sized(2, 6)
+POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6)
 
 
 @linked

@@ -145,12 +145,11 @@ def grid_gradient_tile(
         accumulate(part, bool(ASKS) and part.c == part.t == 0)
 
 
-@tile(3)
+@tile(2)
 def pooled_gradient_tile(
     at: Emitter,
     CB: int,
     TB: int,
-    RUN: int,
     D,
     d0,
     dstride,
@@ -209,7 +208,7 @@ def pooled_gradient_tile(
         for pointer, value in zip(sums_at, sums, strict=True):
             emit_store(builder, value, pointer)
 
-    for part in _parts(CB, TB, RUN):
+    for part in _parts(CB, TB, 1):
         accumulate(part)
 
 

@@ -166,7 +166,7 @@ def weight_gradient(
     planner, g = task.planner, task.g
     pixels = grad.at(*grid(*g.output)) - grad.at(0, 0)
     columns = partial | {"bias": bias, "y_table": planner.table(pixels)}
-    columns |= {"positions": g.output[0] * g.output[1]}
+    columns |= {"positions": g.output[0] * g.output[1], "in": _run(g, input_taps(g, x))}
     _emit_gradient(task, "weight gradient", x, grad, g.output, columns)
 
 
@@ -174,9 +174,11 @@ def pooled_weight_gradient(
     task: Task, x: Buffer, pooled: Buffer, winners: Buffer, partial: dict[str, int], bias: int
 ) -> None:
     """The same from the gradient of what 2x2 max-pooling made of the output."""
-    size = task.g.output[0] // 2, task.g.output[1] // 2
+    size, rows = (task.g.output[0] // 2, task.g.output[1] // 2), chosen_rows(task.g)
     columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
-    columns |= {"positions": 4 * size[0] * size[1], "kernel_rows": chosen_rows(task.g)}
+    # All four pixels of a window meet single taps.
+    columns |= {"kernel_rows": rows, "in": task.g.kernel[1] if rows else 1}
+    columns |= {"positions": 4 * size[0] * size[1]}
     _emit_gradient(task, "weight gradient through pooling", x, pooled, size, columns)
 
 
@@ -184,7 +186,6 @@ def _emit_gradient(
     task: Task, what: str, x: Buffer, grad: Buffer, size: tuple[int, ...], columns: dict[str, int]
 ) -> None:
     planner, g = task.planner, task.g
-    taps = input_taps(g, x)
     values = row(
         L.K_WEIGHT_GRADIENT,
         **x.columns("x"),
@@ -193,7 +194,7 @@ def _emit_gradient(
         m=planner.allocate(SCRATCH * planner.workers),
         m_slot=SCRATCH,
         taps=g.taps,
-        tap_table=planner.table(taps, 1),
+        tap_table=planner.table(input_taps(g, x), 1),
         groups=g.groups,
         channels=g.group_outputs,
         x_group=g.group_inputs * x.channel,
@@ -203,7 +204,6 @@ def _emit_gradient(
         y_row=grad.row,
         y_rows=size[0],
         y_width=size[1],
-        **{"in": _run(g, taps)},
     )
     values[L.X] += int(x.at(-g.padding[0], -g.padding[1]))
     values[[L.Y, L.Z]] += int(grad.at(0, 0))
