@@ -113,10 +113,15 @@ BY_BLOCK = 63
     K_LINEAR_JOIN,
     K_WINOGRAD2D_WINDOWS_ADJOINT,
     K_WINOGRAD2D_WINDOWS_GRADIENT,
-) = range(57)
+    K_WINOGRAD2D_EDGE,
+    K_WINOGRAD2D_EDGE_ADJOINT,
+    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_EDGE_GRADIENT,
+    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+) = range(62)
 
 #: From here on kernels are numbered where their records are.
-FIRST_NUMBERED = 57
+FIRST_NUMBERED = 62
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
 
