@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.backends.lanes.kernels import dropout
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.layers import (
@@ -104,9 +104,9 @@ def test_no_bit_depends_on_the_place(kind: str, monkeypatch: pytest.MonkeyPatch)
     y = generator.integers(0, 3, 42)
     program = fastcnn.plan(model, 37, training=True)
     forward = program.rows[: program.forward_rows]
-    dropouts = forward[forward[:, L.KERNEL] == L.K_DROPOUT]
+    dropouts = forward[forward[:, L.KERNEL] == dropout.K_DROPOUT]
     assert np.count_nonzero(dropouts[:, L.X] == dropouts[:, L.Y]) == in_place
     found = trained(model, "lanes", x, y)
     np.testing.assert_allclose(found, trained(model, "im2col", x, y), rtol=1e-4, atol=2e-6)
-    monkeypatch.setattr(Forward, "_is_free", lambda self, source: False)
+    monkeypatch.setattr(dropout, "_is_free", lambda walk, source: False)
     np.testing.assert_array_equal(trained(model, "lanes", x, y), found)
