@@ -5,7 +5,6 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
@@ -48,14 +47,6 @@ class Backward(SampleNormBackward):
         sums_own = conv_rows.sums_own_gradient(g) and not chooses
         weights = 0 if sums_own else g.out_channels * g.taps
         partial, bias = self._partial(group, weights, g.out_channels)
-        if group.pooled and weights and trains and (chooses or not needed):
-            winners = self.winners[group.target]
-            place = weights if self._trains(group, "bias") and not needed else -1
-            direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
-            if not needed:  # Nobody else needs the gradient before pooling.
-                self._reduce(group, partial, bias, weights, g.out_channels)
-                return
-            trains = False
         if trains and not group.pooled and conv_rows.are_made_together(g):
             grad = self.rectify(group, grad)
             self._reduce(group, partial, bias, weights, g.out_channels)
@@ -63,9 +54,16 @@ class Backward(SampleNormBackward):
             columns = partial | {"bias": place} | self.mask(group)
             conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
-        sums = trains and conv_rows.sums_biases(g) and self._needs_sums(group)
+        # Sums over taps meet windows where no other row needs the gradient of their pixels.
+        meets = bool(group.pooled and weights and trains and (chooses or not needed))
+        parts = [Part.GRADIENT] * (trains and not meets) + [Part.TRANSPOSE] * needed
+        reads = group.pooled and conv_rows.unpools(g, parts)
+        sums = trains and self._needs_sums(group) and (reads if meets else conv_rows.sums_biases(g))
+        if meets:
+            winners, place = self.winners[group.target], weights if sums else -1
+            direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
         sent: dict[str, int] = {}
-        if group.pooled and self._reads_windows(group, g, sums):
+        if reads and (sums or not self._needs_sums(group)):
             sent = self.winners[group.target].columns("m")
         elif group.pooled:
             grad, sums = self._before_pooling(group, grad, bias), False
@@ -73,7 +71,7 @@ class Backward(SampleNormBackward):
             grad = self.rectify(group, grad)
             if not sums:
                 self._bias_gradient(group, grad, bias)
-        if not trains:
+        if meets or not trains:
             pass
         elif weights:
             place = weights if sums else -1
@@ -88,12 +86,6 @@ class Backward(SampleNormBackward):
         if grad_x is not None:
             task = task._replace(name=f"{task.name}: input gradient")
             conv_rows.transpose(task, grad, grad_x, **sent, **self.mask(group))
-
-    def _reads_windows(self, group: Group, g: ConvGeometry, sums: bool) -> bool:
-        """Whether a convolution's rows send the gradient of what is pooled to the winners."""
-        parts = [Part.GRADIENT] if self._trains(group, "weight") else []
-        parts += [Part.TRANSPOSE] if self._is_needed(group.source) else []
-        return conv_rows.unpools(g, parts) and (sums or not self._needs_sums(group))
 
     def _task(self, group: Group) -> Task:
         """The group's convolution, whose rows are to be added."""
