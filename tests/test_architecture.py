@@ -156,6 +156,7 @@ COMPILED |= {
     "strided_gradient_tiles.py",
     "conductor.py",
     "dispatcher.py",
+    "edge_tiles.py",
     "strided_tiles.py",
 }
 #: Rooms whose classes derive from another package's.

@@ -13,6 +13,8 @@ _HIDDEN = {
     *("eval", "exec", "globals", "locals", "vars", "__import__", "import_module", "modules"),
     *("_getframe", "environ", "getenv", "open"),
 }
+#: Attributes of any object that are not written down.
+_UNWRITTEN = {"__annotations__", "__doc__", "__globals__"}
 
 
 def _operations(*names: str) -> tuple[int, ...]:
@@ -69,6 +71,7 @@ def _read_code(code: types.CodeType) -> Code:
         paths |= dict.fromkeys(each.globals)
     hidden = [each.hidden for each in inner if each.hidden]
     hidden += sorted(_HIDDEN.intersection(name for path in paths for name in path))
+    hidden += sorted(_UNWRITTEN.intersection(code.co_names))
     if any(operation in operations for operation in _STATE):
         hidden.append("imports or changes globals")
     constants = list(code.co_consts)

@@ -18,6 +18,7 @@ import sys
 import types
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, Field
 from fractions import Fraction
 from operator import attrgetter
@@ -45,6 +46,8 @@ _OF_CLASSES = {
     *("__parameters__", "__type_params__"),
 }
 
+#: Bytes of an attribute's place.
+_POINTER = np.intp().itemsize
 _ENUMS = "Enum", "IntEnum", "StrEnum", "ReprEnum", "Flag", "IntFlag"
 _NUMBERS = int, float, complex, str, bytes
 #: Classes of Python whose objects keep nothing but attributes.
@@ -210,10 +213,14 @@ class Record:
                 self.add(tuple(value))
             elif _is_versioned(base.__module__) and base not in _BASES:
                 self.give_up(f"a {kind.__qualname__}, which is a {base.__qualname__}")
+            elif base not in _BASES and _has_hidden_memory(base):
+                self.give_up(f"a {kind.__qualname__}, which keeps what no attribute shows")
             for name, member in vars(base).items():
-                if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
-                    self.say("slot", name)
-                    self.add(getattr(value, name))
+                if isinstance(member, types.MemberDescriptorType):
+                    with suppress(AttributeError):  # empty
+                        content = member.__get__(value)
+                        self.say("slot", name)
+                        self.add(content)
         for name, part in getattr(value, "__dict__", {}).items():
             self.say("state", name)
             self.add(part)
@@ -266,6 +273,17 @@ def _is_known_by_name(module: str) -> bool:
         return module in VERSIONED
     file = getattr(sys.modules.get(module), "__file__", None)
     return file is None or any(Path(file).is_relative_to(folder) for folder in _OF_PYTHON)
+
+
+def _has_hidden_memory(kind: type) -> bool:
+    """Whether objects have more memory than those of the base and the attributes' places."""
+    base: Any = kind.__base__
+    places = sum(
+        isinstance(member, types.MemberDescriptorType) or name in ("__dict__", "__weakref__")
+        for name, member in vars(kind).items()
+    )
+    most = base.__basicsize__ + places * _POINTER
+    return kind.__itemsize__ != base.__itemsize__ or kind.__basicsize__ > most
 
 
 def _dtype(value: Any) -> str:
@@ -323,7 +341,7 @@ _WRITERS: dict[type, Callable[[Record, Any], None]] = {
     staticmethod: _of(attrgetter("__func__")),
     classmethod: _of(attrgetter("__func__")),
     property: _of(*map(attrgetter, ("fget", "fset", "fdel"))),
-    Field: _of(*map(attrgetter, ("name", "init", "default_factory"))),
+    Field: _of(*map(attrgetter, ("name", "init", "default_factory", "metadata"))),
     _FIELD_OF_TUPLE: _of(lambda value: value.__reduce__()[1][0]),
     list: _of(tuple),
     dict: _mapping,

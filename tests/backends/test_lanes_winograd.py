@@ -29,6 +29,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     pieces,
     strips,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import EDGE
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
@@ -41,7 +42,7 @@ from tests.backends.one_step import take_step
 FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
 STRIDED_INPUT, STRIDED_WEIGHT = L.K_WINOGRAD2D_STRIDED_ADJOINT, L.K_WINOGRAD2D_STRIDED_GRADIENT
-MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN]
+MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN, EDGE]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
 
@@ -289,7 +290,7 @@ def test_gradients_both_ways_have_the_same_bits_on_any_threads(
 @pytest.mark.parametrize(
     ("inputs", "outputs", "size", "padding", "batch"),
     [(24, 35, (13, 9), 1, 37), (32, 64, (13, 13), 0, 16), (17, 40, (11, 14), 0, 33),
-     (16, 16, (5, 8), 1, 3), (67, 24, (4, 7), 1, 5)],
+     (16, 16, (5, 8), 1, 3), (67, 24, (4, 7), 1, 5), (24, 35, (6, 6), 0, 18)],
 )  # fmt: skip
 def test_gradients_through_pooling(
     inputs: int, outputs: int, size: tuple[int, int], padding: int, batch: int
@@ -311,7 +312,9 @@ def test_gradients_through_pooling(
         )  # fmt: skip
         with forced(name):
             kernels = fastcnn.plan(model, batch, threads=threads).rows[:, L.KERNEL]
-        ways = {L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT}
+        ways = {L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
+        if size == (6, 6):
+            ways = {L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT}
         assert (L.K_UNPOOL in kernels) == (name == "direct")
         assert ways.issubset(kernels) == (name == "winograd2d")
         take_step(model, x, y, name, threads)
@@ -320,6 +323,43 @@ def test_gradients_through_pooling(
         np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
     largest = np.abs(found["direct", 1]).max()
     np.testing.assert_allclose(found["winograd2d", 1], found["direct", 1], atol=2e-6 * largest)
+
+
+@pytest.mark.parametrize("padding", [0, 1])
+@pytest.mark.parametrize("side", range(4, 19))
+def test_tiles_at_the_edge(side: int, padding: int) -> None:
+    """Each size of the edge's tiles: right to the roundings, and NaN stays in its sample.
+
+    A NaN of the first row and column does not reach tiles that do not see it.
+    """
+    generator = np.random.default_rng(side)
+    geometry = ((1, 1), ((padding,) * 2,) * 2, (1, 1), 1)
+    weight = generator.standard_normal((20, 17, 3, 3)).astype(np.float32)
+    bias = generator.standard_normal(20).astype(np.float32)
+    operation.cache_clear()
+    try:
+        with forced("winograd2d"):
+            for other in (side, side % 4 + 4):
+                x = generator.standard_normal((19, 17, side, other)).astype(np.float32)
+                y = lanes.conv2d(x, weight, bias, *geometry)
+                dy = generator.standard_normal(y.shape).astype(np.float32)
+                back = lanes.conv2d_backward(dy, x, weight, *geometry)
+                exact = [a.astype(np.float64) for a in (dy, x, weight, bias)]
+                wanted = (
+                    im2col.conv2d(*exact[1:], *geometry),
+                    *im2col.conv2d_backward(*exact[:3], *geometry),
+                )
+                for got, right in zip((y, *back), wanted, strict=True):
+                    assert _error(got, right) < 2e-6
+                x[3, 5, 0, 0] = dy[3, 5, 0, 0] = np.nan
+                spoilt = lanes.conv2d(x, weight, bias, *geometry)
+                grad = lanes.conv2d_backward(dy, x, weight, *geometry)[0]
+                for got, before in ((spoilt, y), (grad, back[0])):
+                    assert np.isnan(got[3]).any()
+                    got[3, :, :6, :6] = before[3, :, :6, :6]
+                    np.testing.assert_array_equal(got, before)
+    finally:
+        operation.cache_clear()
 
 
 STRIDE_2 = [
@@ -529,19 +569,29 @@ def test_flops_both_ways() -> None:
     program = fastcnn.plan(model, 32, threads=1)
     found = dict(zip(program.names, program.costs(), strict=True))
     t = transforms(3, EXACT)
-    weight, pixels, outputs = (operations(m) for m in t)
-    gradient, transposed = operations(t.output.T), operations(t.input.T)
-    tiles, products = 4 * 3, 2 * 36 * 16 * 24
+    weight, turned = operations(t.weight), 16 * 9 * operations(t.weight.T)
+
+    def of(matrices: str) -> int:
+        """Operations of transforms: of six whole tiles, of 3 and 2 at the edges, and the corner."""
+        whole, few = (getattr(either, matrices.removesuffix("T")) for either in (t, EDGE))
+        if matrices.endswith("T"):
+            whole, few = whole.T, few.T
+        return sum(
+            count * (along.shape[1] * operations(down) + down.shape[0] * operations(along))
+            for count, down, along in ((6, whole, whole), (3, whole, few), (2, few, whole),
+                                       (1, few, few))
+        )  # fmt: skip
+
+    products = 2 * (6 * 36 + 5 * 24 + 16) * 16 * 24
     # Neighbours share 20 of 36 pixels of a tile.
-    back = products + 24 * 10 * gradient + 16 * (12 * transposed + 20 + 16)
-    assert found["c: input gradient"].flops == 32 * tiles * back
+    back = products + 24 * of("outputT") + 16 * (of("inputT") + 12 * (20 + 16))
+    assert found["c: input gradient"].flops == 32 * back
     # Pooled windows of seven by five lie in tiles of two by two.
-    forward = products + 16 * 12 * pixels + 24 * (10 * outputs + 16)
-    assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * tiles * forward
+    forward = products + 16 * of("input") + 24 * (of("output") + 14 * 10)
+    assert found["c: convolution + ReLU + 2x2 max pooling"].flops == 32 * forward
     assert found["c: convolution + ReLU + 2x2 max pooling"].written == 2 * 64 * 24 * 35 * 2
     # The gradient of the biases is the sum of one of the products.
-    sums = tiles * (products + 16 * 12 * pixels + 24 * (10 * gradient + 1))
-    turned = 16 * 9 * operations(t.weight.T)
+    sums = products + 16 * of("input") + 24 * (of("outputT") + 12)
     assert found["c: weight gradient"].flops == 32 * sums + 2 * 24 * turned
     # Of a block that two threads share the sums are transformed back by themselves, in vectors.
     program = fastcnn.plan(model, 16, threads=2)

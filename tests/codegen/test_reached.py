@@ -6,7 +6,7 @@ import math
 import subprocess
 import sys
 import types
-from dataclasses import make_dataclass
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +272,16 @@ class Frozen(dict):
     pass
 
 
+class Shadowing(Slotted):
+    __slots__ = "number"
+
+
+def shadowing(number: int) -> Shadowing:
+    made = Shadowing(0)
+    vars(Slotted)["number"].__set__(made, number)
+    return made
+
+
 def added(x: float, y: float) -> float:
     return x + y
 
@@ -306,6 +316,8 @@ def with_attribute(number: int) -> Any:
         (with_attribute(1), with_attribute(2)),
         ([10**5000], [10**5000 + 1]),
         (Slotted(1).__init__, Slotted(2).__init__),  # type: ignore[misc]
+        (shadowing(1), shadowing(2)),
+        (field(metadata={"number": 1}), field(metadata={"number": 2})),
     ],
 )
 def test_values_that_differ(one: Any, other: Any) -> None:
@@ -371,6 +383,13 @@ def test_what_is_not_known_in_full_differs_from_others(one: Any, other: Any) -> 
     assert first != function_digest(function_with(value=other))
 
 
+def test_objects_of_a_type_that_another_library_made_in_c() -> None:
+    """What they hold is not in attributes that are read."""
+    torch = pytest.importorskip("torch")
+    here, other = (function_with(value=torch.device(name)) for name in ("cpu", "meta"))
+    assert function_digest(here) != function_digest(other)
+
+
 def test_a_module_of_the_user_that_is_called_as_one_of_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -404,6 +423,9 @@ def test_a_module_of_the_user_that_is_called_as_one_of_python(
         "return [globals() for _ in x]",
         "global y; y = x",
         "return (lambda: np)().exp(x)",
+        "return other.__doc__",
+        "return other.__annotations__['x']",
+        "return x.__globals__['y']",
     ],
 )
 def test_functions_that_may_read_what_they_do_not_name(line: str) -> None:

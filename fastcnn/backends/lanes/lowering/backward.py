@@ -379,15 +379,25 @@ class Backward(SampleNormBackward):
             planner.emit(name, row(L.K_NORM_GRADIENT, **elements, **columns))
 
     def _dropout(self, group: Group, grad: Buffer) -> None:
-        """The same mask as forward."""
+        """The same mask as forward, in place unless others see the gradient."""
+        source = group.source
         if not self.planner.training:
             self._renamed(group, grad)
             return
-        grad_x = self.wanted(group)
-        if grad_x is not None:
-            self.planner.emit(
-                f"{group.node.name}: gradient of {group.operation}",
-                dropout_row(self.planner, group, grad, grad_x),
-            )
+        grad_x: Buffer | None = grad
+        if source == INPUT or grad.offset in self.shared or not self._fits(source, grad):
+            grad_x = self.wanted(group)
+        elif self._is_needed(source):
+            self.contributions.setdefault(source, []).append(grad)
+        else:
+            grad_x = None
+        if grad_x is None:
+            return
+        self.planner.emit(
+            f"{group.node.name}: gradient of {group.operation}",
+            dropout_row(self.planner, group, grad, grad_x),
+        )
+        if group.target in self.masked:
+            self.masked.add(source)
 
     _dropout2d = _dropout

@@ -26,6 +26,7 @@ from fastcnn.backends.lanes.planning.rows import (
     winner_row,
 )
 from fastcnn.backends.lanes.planning.sampling import sampling_row, taps_of
+from fastcnn.operations import OPERATIONS
 
 #: Groups of inputs of a large linear layer at most, and inputs of a group at least.
 MOST_GROUPS, LEAST_INPUTS = 8, 256
@@ -285,18 +286,35 @@ class Forward(SampleNormForward):
         planner.emit(name + fused(group), row(kernel, **columns, relu=int(group.relu)))
 
     def dropout(self, group: Group) -> None:
-        """Dropout; outside training the same memory, or a copy where halos differ."""
+        """Dropout, in place if nothing else needs its input; outside training the same memory, or
+        a copy where halos differ."""
         planner, x = self.planner, self.values[group.source]
-        if not planner.training and planner.halo(group.target) == x.halo:
+        same = planner.halo(group.target) == x.halo
+        if same and (not planner.training or self._is_free(group.source)):
             self.values[group.target] = x
-            return
         y = self.output(group)
-        if not planner.training:
+        if planner.training:
+            planner.emit(f"{group.node.name}: {group.operation}", dropout_row(planner, group, x, y))
+        elif y is not x:
             copy(planner, group.node.name, x, y)
-            return
-        planner.emit(f"{group.node.name}: {group.operation}", dropout_row(planner, group, x, y))
 
     dropout2d = dropout
+
+    def _is_free(self, source: int) -> bool:
+        """Whether the only reader of a node's output may overwrite it with zeros and multiples.
+
+        The backward pass reads of a ReLU's output only which elements are above zero.
+        """
+        planner = self.planner
+        while planner.turns and len(planner.readers[source]) == 1 and not planner.is_joined(source):
+            maker = planner.makers.get(source)
+            if maker is None:
+                return False
+            renames = OPERATIONS[maker.operation].renames
+            if not renames or self.values[maker.source].offset != self.values[source].offset:
+                return not OPERATIONS[maker.operation].gradient_reads_output
+            source = maker.source
+        return False
 
     def max_pool2d(self, group: Group) -> None:
         """Max pooling that is not fused."""

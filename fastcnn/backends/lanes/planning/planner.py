@@ -336,10 +336,9 @@ class Planner(Layouts):
             if self.last_stage == group.reads == group.writes and group.operation != "linear":
                 record = OPERATIONS[group.operation]
                 hands_on = group.adds or record.hands_gradient_on or record.renames
-                changes = record.random and self.training
-                # A gradient that is handed on as it is may be in the place of the output, and has
-                # to be used up where it goes.
-                if changes or not hands_on or found.issuperset(group.sources):
+                # A gradient that is handed on as it is, or changed where it is, may be in the place
+                # of the output, and has to be used up where it goes.
+                if not hands_on or found.issuperset(group.sources):
                     found.add(group.target)
         return found
 

@@ -94,7 +94,8 @@ def _moments(r: Reach, strips: int) -> Touches:
 def winograd2d(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
-    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
+    strides = (1,) if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE else tuple(TRANSFORMS)
+    transform = TRANSFORMS[r.among(L.DOWN, strides)]
     x = _tiles(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
     yield arena("X", x)
     yield arena(
@@ -143,9 +144,11 @@ def winograd2d_adjoint(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
-    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_ADJOINT:
+    if r[L.KERNEL] in (L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT):
         yield from _gradient_windows(r)
     else:
+        if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE_ADJOINT:
+            r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
         yield arena("X", _gradient_tiles(r))
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), size)
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
@@ -236,12 +239,14 @@ def _winograd2d_gradient(r: Reach, stride: int) -> Touches:
     own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
     count = inputs * lanes
     yield arena("X", x)
-    if r[L.KERNEL] == L.K_WINOGRAD2D_WINDOWS_GRADIENT:
+    if r[L.KERNEL] in (L.K_WINOGRAD2D_WINDOWS_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT):
         sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
         corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
         for to in (("Y", L.Y), ("M", L.M)):
             yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
     else:
+        if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE_GRADIENT:
+            r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
         y = _tiles(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
         yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
     if stride == 1 and r[L.BIAS] >= 0:

@@ -7,14 +7,23 @@ the output's gradient is transposed before its transform, which has no more pixe
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import FEW
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
     PIXEL,
     PRODUCT,
     TILE,
+    edge_gradient_tile,
     gradient_rows_tile,
     gradient_tile,
     input_rows_tile,
     products_of_samples_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    COLUMNS,
+    ROWS,
+    edge_inputs,
+    edge_of,
+    tiles_with_product,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
     strided_weight_gradient_tile,
@@ -26,7 +35,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     weight_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import ONE, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
@@ -44,6 +53,12 @@ TILE_PIXELS = OUTPUTS * OUTPUTS
 TOTAL = SIDE + 1
 GRADIENT_TILE, GRADIENT_TILE_OF_WINDOWS = gradient_tile.sized(0), gradient_tile.sized(1)
 ROWS_TILE, ROWS_TILE_OF_WINDOWS = gradient_rows_tile.sized(0), gradient_rows_tile.sized(1)
+#: Transforms of tiles with few columns, with few rows, and with few of both.
+OF_COLUMNS, OF_ROWS = edge_gradient_tile.sized(0, 0, 1), edge_gradient_tile.sized(0, 1, 0)
+OF_CORNER = edge_gradient_tile.sized(0, 1, 1)
+WINDOWS_OF_COLUMNS = edge_gradient_tile.sized(1, 0, 1)
+WINDOWS_OF_ROWS = edge_gradient_tile.sized(1, 1, 0)
+WINDOWS_OF_CORNER = edge_gradient_tile.sized(1, 1, 1)
 #: Floats of a channel that are asked for before they are transposed: the next tile's.
 AHEAD = OUTPUTS * LANES
 #: Winner of a window that has none.
@@ -172,6 +187,57 @@ def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e
 
 
 @linked
+def edge_gradients(A, T, r, d, p0, count, channels, first, last, turned, e, step):
+    """What ``transform_gradients`` does, where some tiles have few rows or columns."""
+    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    for o in range(0, channels, LANES):
+        of_channel, valid = d + o * r[L.Y_CHANNEL], min(LANES, channels - o)
+        for t in range(count):
+            of_tile, edge = e + o // LANES * step + t * TILE, edge_of(sizes, p0 + t, FEW)
+            if edge == 0:
+                rest = valid, first, last, turned, of_tile, step
+                transform_gradients(A, r, of_channel, dpix, p0 + t, ONE, *rest)
+                continue
+            rows = FEW if edge & ROWS else OUTPUTS
+            columns = FEW if edge & COLUMNS else OUTPUTS
+            for i in range(rows):
+                for j in range(columns):
+                    place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * LANES
+                    turn_pixel(A, r, place, valid, turned + (OUTPUTS * i + j) * PIXEL, AHEAD)
+            for n in range(0, PIXEL, LANES):
+                if edge == COLUMNS:
+                    OF_COLUMNS(A, turned + n, A, of_tile + n)
+                elif edge == ROWS:
+                    OF_ROWS(A, turned + n, A, of_tile + n)
+                else:
+                    OF_CORNER(A, turned + n, A, of_tile + n)
+
+
+@linked
+def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
+    """What ``transform_windows`` does, where some tiles have few rows or columns."""
+    dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    for o in range(0, channels, LANES):
+        of_channel, valid = o * r[L.Y_CHANNEL], min(LANES, channels - o)
+        for t in range(count):
+            of_tile, p = e + o // LANES * step + t * TILE, p0 + t
+            edge = edge_of(sizes, p, FEW // 2)
+            if edge == 0:
+                rest = valid, first, last, turned, of_tile, step
+                transform_windows(A, T, r, d + of_channel, m + of_channel, p, ONE, *rest)
+                continue
+            place, rows, columns = of_channel + dpix[p], sizes[2 * p], sizes[2 * p + 1]
+            turn_windows(A, r, d + place, m + place, rows, columns, valid, turned)
+            for n in range(0, PIXEL, LANES):
+                if edge == COLUMNS:
+                    WINDOWS_OF_COLUMNS(A, turned + n, A, of_tile + n)
+                elif edge == ROWS:
+                    WINDOWS_OF_ROWS(A, turned + n, A, of_tile + n)
+                else:
+                    WINDOWS_OF_CORNER(A, turned + n, A, of_tile + n)
+
+
+@linked
 def add_totals(A, e, vectors, step, count, total, more):
     """Sums of the output's gradient of some vectors of channels, of which a product is a part."""
     for o in range(vectors):
@@ -203,23 +269,40 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
 
 
 @linked
-def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
+def inputs_with_edge(A, T, r, x, p0, count, channels, first, last, few, v, step):
+    """What ``transform_inputs`` does, where some tiles have FEW rows or columns."""
+    xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
+    for c in range(channels):
+        of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
+        for t in range(count):
+            pixels, to = of_channel + xpix[p0 + t], target + t * TILE
+            edge = edge_of(sizes, p0 + t, few)
+            if edge == 0 and last - first < SIDE:
+                input_rows_tile(first, last, A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to)
+            else:
+                edge_inputs(A, r, edge, pixels, to, PRODUCT)
+
+
+@linked
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge):
     """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
-    these are transformed at a time, in TAPS of the tiles. If POOLED, Y is the gradient of what
-    2x2 max-pooling made of the output, M has the winners, and STRIP_TABLE windows from each tile's
-    first on. Unless BIAS is negative, sums of the output's gradient go there, those of blocks
-    Z_BLOCK apart. A gradient has a vector of 16 outputs for each input, one after the other, of
-    each 16 outputs. With OUT, EXTRA gets those of transformed weights, OUT apart; without, a block
-    is one thread's, who transforms them back to EXTRA at once.
+    these are transformed at a time, in TAPS of the tiles. If POOLED, Y is the gradient of what 2x2
+    max-pooling made of the output, M has the winners, and STRIP_TABLE windows from each tile's
+    first on. With EDGE it has outputs if there are no windows, tiles of few rows or columns have
+    fewer products, and those of each product follow each other. Unless BIAS is negative, sums of
+    the output's gradient go there, those of blocks Z_BLOCK apart. A gradient has a vector of 16
+    outputs for each input, one after the other, of each 16 outputs. With OUT, EXTRA gets those of
+    transformed weights, OUT apart; without, a block is one thread's, who transforms them back to
+    EXTRA at once.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
-    xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
-    step = strip * TILE
+    xpix, dpix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    step, few = strip * TILE, FEW // 2 if pooled else FEW
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     grads = transformed + r[L.X_GROUP] // LANES * step
     turned = grads + r[L.GROUPS] // LANES * step
@@ -238,8 +321,12 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
             count = min(strip, tiles - p0)
             d, m = d0 + o0 * r[L.Y_CHANNEL], m0 + o0 * r[L.Y_CHANNEL]
             rest = p0, count, made, first, last, turned, grads, step
-            if pooled:
+            if pooled and edge:
+                edge_windows(A, T, r, d, m, *rest)
+            elif pooled:
                 transform_windows(A, T, r, d, m, *rest)
+            elif edge:
+                edge_gradients(A, T, r, d, *rest)
             else:
                 transform_gradients(A, r, d, dpix, *rest)
             if r[L.BIAS] >= 0 and first <= 1 and last > 1:
@@ -248,7 +335,11 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
             for c0 in range(0, inputs, r[L.X_GROUP]):
                 some = min(r[L.X_GROUP], inputs - c0)
                 x = x0 + c0 * r[L.X_CHANNEL]
-                transform_inputs(A, r, x, xpix, p0, count, some, first, last, transformed, step)
+                if edge:
+                    rest = few, transformed, step
+                    inputs_with_edge(A, T, r, x, p0, count, some, first, last, *rest)
+                else:
+                    transform_inputs(A, r, x, xpix, p0, count, some, first, last, transformed, step)
                 place = o0 * inputs + c0 * LANES
                 if own:
                     target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
@@ -256,8 +347,14 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled):
                     target, column = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK] + place, inputs * LANES
                 for k in range(first * SIDE, last * SIDE):
                     v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart
+                    taken = count
+                    if edge:
+                        t0, t1 = tiles_with_product(sizes, p0, count, few, k)
+                        taken, v, e = max(0, t1 - t0), v + t0 * TILE, e + t0 * TILE
+                        if taken == 0 and p0 > 0:
+                            continue
                     rest = v, step, TILE, e, step, g, column, p0 > 0
-                    products_of_samples(A, some, vectors, count, *rest)
+                    products_of_samples(A, some, vectors, taken, *rest)
                 if own and p0 + count == tiles:
                     weights = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + 9 * place
                     for o in range(vectors):

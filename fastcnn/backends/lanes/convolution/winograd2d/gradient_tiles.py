@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, Matrix
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import sides, store_products
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
     PRODUCTS,
@@ -89,6 +90,16 @@ def gradient_tile(at: Emitter, pooled: int, D, d0, E, e0) -> None:
     """``A d A^T`` of a sample's gradient of 4x4 outputs."""
     pixels = _load_gradients(at, pooled, D, d0)
     store_both_ways(at, MATRICES.output.T, pixels, E, e0, PRODUCT)
+
+
+@tile(3)
+def edge_gradient_tile(at: Emitter, pooled: int, down: int, along: int, D, d0, E, e0) -> None:
+    """The same of a tile with few rows or columns of outputs."""
+    of = sides(down, along)
+    matrices = [side.of.output.T for side in of]
+    rows, columns = (matrix.shape[1] for matrix in matrices)
+    pixels = [row[:columns] for row in _load_gradients(at, pooled, D, d0)[:rows]]
+    store_products(at, of, matrices, pixels, E, e0, PRODUCT)
 
 
 @tile(1)

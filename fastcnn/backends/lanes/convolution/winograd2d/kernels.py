@@ -9,6 +9,13 @@ transforms stay in the second-level cache.
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import (
+    FEW,
+    FIRST_WITHOUT,
+    edge_input_tile,
+    edge_output_tile,
+    edge_pooled_output_tile,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
     strided_input_tile,
@@ -46,6 +53,16 @@ PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
+#: Transforms of tiles with few columns, with few rows, and with few of both.
+INPUTS_OF_COLUMNS, INPUTS_OF_ROWS = edge_input_tile.sized(0, 1), edge_input_tile.sized(1, 0)
+INPUTS_OF_CORNER = edge_input_tile.sized(1, 1)
+OUTPUTS_OF_COLUMNS, OUTPUTS_OF_ROWS = edge_output_tile.sized(0, 1), edge_output_tile.sized(1, 0)
+OUTPUTS_OF_CORNER = edge_output_tile.sized(1, 1)
+WINDOWS_OF_COLUMNS = edge_pooled_output_tile.sized(0, 1)
+WINDOWS_OF_ROWS = edge_pooled_output_tile.sized(1, 0)
+WINDOWS_OF_CORNER = edge_pooled_output_tile.sized(1, 1)
+#: Bits of which tiles have few columns or few rows.
+COLUMNS, ROWS = 1, 2
 ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
 ASK_OUTPUTS = ask_tile.sized(OUTPUTS, 1)
 ASK_WINDOWS = ask_tile.sized(OUTPUTS // 2, 1)
@@ -82,6 +99,71 @@ def winograd2d_weights(A, T, P, r, part, parts):
             strided_weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
         else:
             weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
+
+
+@linked
+def edge_of(sizes, tile, few):
+    """Bits of a tile, which has FEW rows or columns at most."""
+    rows = ROWS if sizes[2 * tile] <= few else 0
+    return rows + (COLUMNS if sizes[2 * tile + 1] <= few else 0)
+
+
+@linked
+def tiles_with_product(sizes, p0, count, few, k):
+    """The first of some tiles that have a product, and the one after the last."""
+    rows = ROWS if FIRST_WITHOUT <= k // SIDE < SIDE - 1 else 0
+    without = rows + (COLUMNS if FIRST_WITHOUT <= k % SIDE < SIDE - 1 else 0)
+    first, last = count, 0
+    for t in range(count):
+        if edge_of(sizes, p0 + t, few) & without == 0:
+            first, last = min(first, t), t + 1
+    return first, last
+
+
+@linked
+def edge_inputs(A, r, edge, x, v, step):
+    """Transform the pixels of a tile of a channel."""
+    rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
+    if edge == 0:
+        input_tile(*rest)
+    elif edge == COLUMNS:
+        INPUTS_OF_COLUMNS(*rest)
+    elif edge == ROWS:
+        INPUTS_OF_ROWS(*rest)
+    else:
+        INPUTS_OF_CORNER(*rest)
+
+
+@linked
+def edge_outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare, few):
+    """What ``outputs_of_channel`` does, where some tiles have FEW rows or columns."""
+    ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+    for t in range(count):
+        s, inside = sums + t * LANES, c * r[L.Y_CHANNEL] + ypix[p0 + t]
+        y, m, edge = y0 + inside, m0 + inside, edge_of(sizes, p0 + t, few)
+        inside_map = (sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1], spare)
+        if r[L.MODE] == L.POOLED:
+            rest = A, s, step, P, bias, A, y, A, m, r[L.Y_ROW], *inside_map, r[L.RELU]
+            if edge == 0:
+                pooled_output_tile(*rest)
+            elif edge == COLUMNS:
+                WINDOWS_OF_COLUMNS(*rest)
+            elif edge == ROWS:
+                WINDOWS_OF_ROWS(*rest)
+            else:
+                WINDOWS_OF_CORNER(*rest)
+        else:
+            met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
+            to = A, s, step, P, bias, A, y, r[L.Y_ROW], *inside_map, r[L.RELU], met
+            if edge == 0:
+                output_tile(*to)
+            elif edge == COLUMNS:
+                OUTPUTS_OF_COLUMNS(*to)
+            elif edge == ROWS:
+                OUTPUTS_OF_ROWS(*to)
+            else:
+                OUTPUTS_OF_CORNER(*to)
 
 
 @linked
@@ -211,22 +293,23 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
 
 
 @linked
-def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
+def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
     """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
     many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
     DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
-    unit go to EXTRA.
+    unit go to EXTRA. With EDGE, tiles that have few rows or columns have fewer products.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
-    xpix = T[r[L.X_TABLE] :]
+    xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
+    few = FEW // 2 if r[L.MODE] == L.POOLED else FEW
     each = strip * LANES
     from_step = inputs * each + STAGGER
-    strided = r[L.DOWN] == 2
+    strided = r[L.DOWN] == 2 and not edge
     factors = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + factors * from_step
@@ -244,7 +327,9 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
             for t in range(taken):
                 x = x0 + c * r[L.X_CHANNEL] + xpix[p0 + t]
                 v = transformed + c * each + t * LANES
-                if strided:
+                if edge:
+                    edge_inputs(A, r, edge_of(sizes, p0 + t, few), x, v, from_step)
+                elif strided:
                     strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
                     input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
@@ -260,10 +345,20 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts):
                     channel = (c0 + k) * r[L.Y_CHANNEL]
                     ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[L.W] + T[r[L.S_TABLE] + k] + c0 * inputs
-                products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
+                s = sums + k * SUMS_STEP
+                if edge:
+                    t0, t1 = tiles_with_product(sizes, p0, taken, few, k)
+                    v, s = v + t0 * LANES, s + t0 * LANES
+                    products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
+                else:
+                    products(A, v, taken, inputs, each, w, made, s, SUMS)
             for c in range(c0, c0 + made):
                 s = sums + (c - c0) * SUMS
-                outputs_of_channel(A, T, P, r, c, y0, m0, p0, taken, s, SUMS_STEP, spare)
+                rest = c, y0, m0, p0, taken, s, SUMS_STEP, spare
+                if edge:
+                    edge_outputs_of_channel(A, T, P, r, *rest, few)
+                else:
+                    outputs_of_channel(A, T, P, r, *rest)
                 if r[L.MOMENTS]:
                     y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
                     if begins:

@@ -1,10 +1,12 @@
 """Costs and records of F(4x4, 3x3): the products and additions that it really does."""
 
+from collections.abc import Callable
 from functools import partial
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
 from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
 from fastcnn.backends.lanes.convolution.winograd2d import kernels
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import FEW, SIDES, Side
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVEN,
     EVENS,
@@ -54,6 +56,18 @@ def both_ways(matrix: Matrix) -> int:
     return sum(matrix.shape) * operations(matrix)
 
 
+def _along(down: Matrix, along: Matrix) -> int:
+    """Additions and multiplications of ``down @ tile @ along.T``."""
+    return along.shape[1] * operations(down) + down.shape[0] * operations(along)
+
+
+def _of_edges(r: Row, cost: Callable[[tuple[Side, Side]], int]) -> int:
+    """The costs of all tiles, which some have few rows or columns."""
+    few = FEW // 2 if r[L.MODE] == L.POOLED or r[L.KERNEL] in OF_WINDOWS else FEW
+    left = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2) <= few
+    return sum(cost((SIDES[int(down)], SIDES[int(along)])) for down, along in left.tolist())
+
+
 def _transforms(stride: int) -> tuple[Transform, int, int]:
     """The transform, and operations for a tile of an input channel and of an output channel."""
     if stride == 1:
@@ -72,10 +86,13 @@ def product(r: Row) -> Cost:
     pixels = outputs * int(left.prod(axis=1).sum())
     transform, of_input, of_output = _transforms(r[L.DOWN])
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
+    flops *= tiles
+    if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE:
+        flops = _of_edges(r, partial(_edge_product, inputs=inputs, outputs=outputs))
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
     read = (transform.stride * OUTPUTS) ** 2 * tiles * inputs
     read += pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0
-    flops, numbers = tiles * flops, 0
+    numbers = 0
     if r[L.MOMENTS]:
         flops, numbers = flops + 4 * pixels, 2 * outputs * -(-tiles // (r[L.TAPS] * r[L.GROUPS]))
     return r.cost(
@@ -83,7 +100,37 @@ def product(r: Row) -> Cost:
     )
 
 
-OF_WINDOWS = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT
+def _products(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
+    return 2 * len(of[0].points) * len(of[1].points) * inputs * outputs
+
+
+def _edge_product(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
+    pixels = len(of[0].of.output) * len(of[1].of.output)
+    flops = _products(of, inputs, outputs)
+    flops += _along(*(side.of.input for side in of)) * inputs
+    return flops + (_along(*(side.of.output for side in of)) + pixels) * outputs
+
+
+def _edge_adjoint(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
+    flops = _products(of, inputs, outputs)
+    flops += _along(*(side.of.output.T for side in of)) * inputs
+    back = _along(*(side.of.input.T for side in of)) + CARRIED + OUTPUTS * OUTPUTS
+    return flops + back * outputs
+
+
+def _edge_gradient(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
+    flops = _products(of, inputs, outputs) + _along(*(side.of.input for side in of)) * inputs
+    return flops + _along(*(side.of.output.T for side in of)) * outputs
+
+
+WITH_EDGE = L.K_WINOGRAD2D_EDGE_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
+GRADIENTS_WITH_EDGE = L.K_WINOGRAD2D_EDGE_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
+OF_WINDOWS = (
+    L.K_WINOGRAD2D_WINDOWS_ADJOINT,
+    L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
+    L.K_WINOGRAD2D_WINDOWS_GRADIENT,
+    L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+)
 #: Additions of what neighbouring tiles carry to a tile.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
 
@@ -94,9 +141,12 @@ def adjoint_product(r: Row) -> Cost:
     pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
     flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
     flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
+    flops *= tiles
+    if r[L.KERNEL] in WITH_EDGE:
+        flops = _of_edges(r, partial(_edge_adjoint, inputs=inputs, outputs=outputs))
     read = _gradients_of_tile(r) * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     parameters = PRODUCTS * inputs * outputs
-    return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
+    return r.cost(flops, read, pixels, parameters_read=parameters)
 
 
 def _gradients_of_tile(r: Row) -> int:
@@ -127,14 +177,17 @@ def gradient(r: Row, stride: int) -> Cost:
     else:
         of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
+    flops *= tiles
+    if r[L.KERNEL] in GRADIENTS_WITH_EDGE:
+        flops = _of_edges(r, partial(_edge_gradient, inputs=inputs, outputs=outputs))
     pixels = OUTPUTS * OUTPUTS * tiles * stride * stride * inputs
     pixels += _gradients_of_tile(r) * tiles * outputs
     if stride == 1 and r[L.BIAS] >= 0:
-        flops += outputs
+        flops += tiles * outputs
     if r[L.OUT]:
-        return r.cost(tiles * flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
+        return r.cost(flops, pixels, 0, partial=PRODUCTS * inputs * outputs)
     back = _back(stride) * inputs * outputs * r.blocks
-    return r.cost(tiles * flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
+    return r.cost(flops, pixels, 0, partial=9 * inputs * outputs) + Cost(back, 0, 0)
 
 
 def _back(stride: int) -> int:
@@ -171,9 +224,18 @@ register(
             sizes_of(L.IN),
             gradients=("x",),
         ),
-        L.K_WINOGRAD2D: Kernel(
-            kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile, gradients=("x",)
-        ),
+        **{
+            number: Kernel(
+                kernels.winograd2d,
+                "Winograd 2-D",
+                product,
+                sizes,
+                product_tile,
+                fixed={"edge": number == L.K_WINOGRAD2D_EDGE},
+                gradients=("x",),
+            )
+            for number in (L.K_WINOGRAD2D, L.K_WINOGRAD2D_EDGE)
+        },
         **{
             number: Kernel(
                 winograd2d_adjoint,
@@ -181,10 +243,10 @@ register(
                 adjoint_product,
                 sizes,
                 product_tile,
-                fixed={"pooled": number in OF_WINDOWS},
+                fixed={"pooled": number in OF_WINDOWS, "edge": number in WITH_EDGE},
                 gradients=("x",),
             )
-            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT)
+            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT, *WITH_EDGE)
         },
         L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
             winograd2d_strided_adjoint,
@@ -201,10 +263,14 @@ register(
                 partial(gradient, stride=1),
                 sizes,
                 gradient_tile,
-                fixed={"pooled": number in OF_WINDOWS},
+                fixed={"pooled": number in OF_WINDOWS, "edge": number in GRADIENTS_WITH_EDGE},
                 gradients=("weight", "bias"),
             )
-            for number in (L.K_WINOGRAD2D_GRADIENT, L.K_WINOGRAD2D_WINDOWS_GRADIENT)
+            for number in (
+                L.K_WINOGRAD2D_GRADIENT,
+                L.K_WINOGRAD2D_WINDOWS_GRADIENT,
+                *GRADIENTS_WITH_EDGE,
+            )
         },
         L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
             winograd2d_strided_gradient,

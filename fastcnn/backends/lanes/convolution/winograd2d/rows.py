@@ -137,11 +137,15 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
-    kernel = L.K_WINOGRAD2D_ADJOINT
+    kernel, at_edge = L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_EDGE_ADJOINT
+    left, step = _left(g, g.output, OUTPUTS), OUTPUTS
     if "m" in columns:
-        kernel = L.K_WINOGRAD2D_WINDOWS_ADJOINT
+        kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
         columns["m"] += int(grad.at(0, 0))
-        columns["strip_table"] = planner.table(_windows_left(g, grad))
+        left, step = _left(g, (grad.height, grad.width), OUTPUTS // 2), OUTPUTS // 2
+    columns["strip_table"] = planner.table(left)
+    if has_edge(left, step):
+        kernel = at_edge
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
@@ -149,10 +153,15 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     planner.emit(name, planner.with_scratch(values, size))
 
 
-def _windows_left(g: ConvGeometry, pooled: Buffer) -> np.ndarray:
-    """Rows and columns of 2x2 windows from the first of each tile of the output on."""
+def _left(g: ConvGeometry, size: tuple[int, ...], step: int) -> np.ndarray:
+    """Rows and columns of a map, STEP to a tile of the output, from each tile's first on."""
     h, w = grid(*map(tiles, g.output))
-    return np.array((pooled.height, pooled.width)) - OUTPUTS // 2 * np.stack((h, w), axis=1)
+    return np.array(size) - step * np.stack((h, w), axis=1)
+
+
+def has_edge(left: np.ndarray, step: int) -> bool:
+    """Whether a tile has at most half of its rows or columns."""
+    return bool((left <= step // 2).any())
 
 
 def _emit_strided_adjoint(
@@ -251,7 +260,9 @@ def _emit(
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
     strip, strips = _units(common["positions"])
-    values = row(L.K_WINOGRAD2D, **common, taps=strip, groups=strips)
+    at_edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
+    kernel = L.K_WINOGRAD2D_EDGE if at_edge else L.K_WINOGRAD2D
+    values = row(kernel, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
     size += moment_room(common["channels"])
     planner.emit(name, planner.with_scratch(values, size))
@@ -287,9 +298,19 @@ def weight_gradient(
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
     if biases:
         more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
+    left, at_edge = _left(g, g.output, OUTPUTS), L.K_WINOGRAD2D_EDGE_GRADIENT
     if winners:
-        kernel, of_tile = L.K_WINOGRAD2D_WINDOWS_GRADIENT, OUTPUTS // 2
-        more |= winners | {"strip_table": planner.table(_windows_left(g, grad))}
+        kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
+        of_tile = OUTPUTS // 2
+        left = _left(g, (grad.height, grad.width), of_tile)
+        more |= winners
+    if stride == 1 and has_edge(left, of_tile):
+        kernel = at_edge
+        rows, columns = (left <= of_tile // 2).T
+        # Each product's tiles follow each other.
+        order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
+        h, w, left = h[order], w[order], left[order]
+    more |= {"strip_table": planner.table(left)} if stride == 1 else {}
     gradient = row(
         kernel,
         **x.columns("x"),

@@ -84,7 +84,11 @@ def emit_tile_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
     """The outputs of 36 products, with their bias."""
     flat = load_all(at, PRODUCTS, S, s0, step)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
-    rows = emit_both_ways(at.builder, MATRICES.output, sums)
+    return finish_outputs(at, emit_both_ways(at.builder, MATRICES.output, sums), bias)
+
+
+def finish_outputs(at: Emitter, rows: list[list[Any]], bias: Any) -> list[list[Any]]:
+    """Outputs with their bias."""
     return [[at.builder.fadd(value, bias) for value in row] for row in rows]
 
 
@@ -128,6 +132,9 @@ def store_outputs(
                 summands.append(summand)
         emit_outputs(at, places, Y, at.index(0), relu, met, summands)
 
+    if len(outputs) < OUTPUTS or len(outputs[0]) < OUTPUTS:
+        emit(False)
+        return
     whole = at.builder.and_(
         at.builder.icmp_signed(">=", rows, at.index(OUTPUTS)),
         at.builder.icmp_signed(">=", columns, at.index(OUTPUTS)),
@@ -203,8 +210,8 @@ def store_windows(
 ) -> None:
     """Store the largest of each window and its number, of the first rows and columns."""
     (Y, y0), (I, i0), (rows, columns, spare) = to, winners, sizes
-    for i in range(OUTPUTS // 2):
-        for j in range(OUTPUTS // 2):
+    for i in range(len(outputs) // 2):
+        for j in range(len(outputs[0]) // 2):
             values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
             y, winner = (
                 place_inside(

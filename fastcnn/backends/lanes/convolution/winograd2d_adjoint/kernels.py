@@ -11,19 +11,25 @@ sum in a fixed order.
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import FEW
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     ASK_OUTPUTS,
     ASK_TILE,
     CHUNK,
+    COLUMNS,
     FAR,
     LATER,
+    ROWS,
     SUMS,
     SUMS_STEP,
+    edge_of,
     products,
+    tiles_with_product,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS, PRODUCTS, SIDE
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     SHARED,
+    adjoint_edge_tile,
     adjoint_input_tile,
     adjoint_output_tile,
     adjoint_windows_tile,
@@ -34,8 +40,15 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
+#: Transforms of whole tiles, of those with few columns, with few rows, and with few of both.
+EDGE_COLUMNS, EDGE_ROWS = adjoint_edge_tile.sized(0, 1), adjoint_edge_tile.sized(1, 0)
+EDGE_CORNER = adjoint_edge_tile.sized(1, 1)
+WINDOWS, WINDOWS_COLUMNS = adjoint_windows_tile.sized(0, 0), adjoint_windows_tile.sized(0, 1)
+WINDOWS_ROWS, WINDOWS_CORNER = adjoint_windows_tile.sized(1, 0), adjoint_windows_tile.sized(1, 1)
+PIXELS, PIXELS_COLUMNS = adjoint_output_tile.sized(0, 0), adjoint_output_tile.sized(0, 1)
+PIXELS_ROWS, PIXELS_CORNER = adjoint_output_tile.sized(1, 0), adjoint_output_tile.sized(1, 1)
 #: Floats of the columns that are carried to the next tile.
-COLUMNS = SIDE * SHARED * LANES
+CARRIED_COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
 UNIT = HEIGHTS[0]
 #: Floats from which it pays to ask for what is carried.
@@ -45,7 +58,7 @@ FAR_CARRIED = 64 * 1024
 @linked
 def carried_floats(across):
     """Floats that are carried of a channel: columns, and then rows of a map some tiles wide."""
-    return COLUMNS + SHARED * (OUTPUTS * across + SHARED) * LANES
+    return CARRIED_COLUMNS + SHARED * (OUTPUTS * across + SHARED) * LANES
 
 
 @linked
@@ -66,7 +79,25 @@ def adjoint_inputs(A, r, x0, p0, count, v, step):
 
 
 @linked
-def adjoint_windows(A, T, r, x0, m0, p0, count, v, step):
+def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
+    """The same where some tiles have few rows or columns."""
+    for t in range(count):
+        down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
+        x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
+        rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step
+        edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, FEW)
+        if edge == 0:
+            adjoint_input_tile(*rest)
+        elif edge == COLUMNS:
+            EDGE_COLUMNS(*rest)
+        elif edge == ROWS:
+            EDGE_ROWS(*rest)
+        else:
+            EDGE_CORNER(*rest)
+
+
+@linked
+def adjoint_windows(A, T, r, x0, m0, p0, count, v, step, edge):
     """The same of gradients of 2x2 windows, which go to their winners M."""
     sizes = T[r[L.STRIP_TABLE] :]
     for t in range(count):
@@ -76,7 +107,15 @@ def adjoint_windows(A, T, r, x0, m0, p0, count, v, step):
         if rows <= 0 or columns <= 0:
             place = 0
         sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
-        adjoint_windows_tile(*sources, A, v + t * LANES, step)
+        bits = edge_of(sizes, p0 + t, FEW // 2) if edge else 0
+        if bits == 0:
+            WINDOWS(*sources, A, v + t * LANES, step)
+        elif bits == COLUMNS:
+            WINDOWS_COLUMNS(*sources, A, v + t * LANES, step)
+        elif bits == ROWS:
+            WINDOWS_ROWS(*sources, A, v + t * LANES, step)
+        else:
+            WINDOWS_CORNER(*sources, A, v + t * LANES, step)
 
 
 @linked
@@ -99,11 +138,14 @@ def put_carried(A, P, r, bias, source, row, rows, columns, h, w, y0):
 
 
 @linked
-def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
-    """Gradients of a channel's pixels of some tiles from those of products, ``step`` apart."""
+def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare, few):
+    """Gradients of a channel's pixels of some tiles from those of products, ``step`` apart.
+
+    Unless FEW is negative, some tiles have as many rows or columns at most.
+    """
     across = r[L.ACROSS]
     row = (OUTPUTS * across + SHARED) * LANES
-    rows = carried + COLUMNS
+    rows = carried + CARRIED_COLUMNS
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     if p0 == 0:
         clear(A, rows, SHARED * row)
@@ -111,29 +153,20 @@ def adjoint_of_channel(A, P, r, c, y0, p0, count, sums, step, carried, spare):
         down, along = (p0 + t) // across, (p0 + t) % across
         h, w = OUTPUTS * down - r[L.TOP], OUTPUTS * along - r[L.LEFT]
         if along == 0:
-            clear(A, carried, COLUMNS)
-        adjoint_output_tile(
-            A,
-            sums + t * LANES,
-            step,
-            A,
-            rows + OUTPUTS * along * LANES,
-            row,
-            A,
-            carried,
-            P,
-            bias,
-            A,
-            y0 + h * r[L.Y_ROW] + w * LANES,
-            r[L.Y_ROW],
-            -h,
-            r[L.Y_ROWS] - h,
-            -w,
-            r[L.Y_WIDTH] - w,
-            spare,
-            r[L.RELU],
-            r[L.MODE],
-        )
+            clear(A, carried, CARRIED_COLUMNS)
+        sources = A, sums + t * LANES, step, A, rows + OUTPUTS * along * LANES, row, A, carried
+        place = P, bias, A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW]
+        inside = -h, r[L.Y_ROWS] - h, -w, r[L.Y_WIDTH] - w, spare
+        rest = *sources, *place, *inside, r[L.RELU], r[L.MODE]
+        edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, few) if few >= 0 else 0
+        if edge == 0:
+            PIXELS(*rest)
+        elif edge == COLUMNS:
+            PIXELS_COLUMNS(*rest)
+        elif edge == ROWS:
+            PIXELS_ROWS(*rest)
+        else:
+            PIXELS_CORNER(*rest)
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
             for j in range(SHARED):
@@ -158,17 +191,18 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
         ASK_OUTPUTS(A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW])
         for j in range(OUTPUTS if far else 0):
             for i in range(SHARED):
-                simd.prefetch_write(A, carried + COLUMNS + i * row + (along + j) * LANES)
+                simd.prefetch_write(A, carried + CARRIED_COLUMNS + i * row + (along + j) * LANES)
 
 
 @linked
-def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
+def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edge):
     """The transpose of a convolution; a unit is some channels of Y.
 
     X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS in a row,
     are taken TAPS at a time. If POOLED, X is the gradient of what 2x2 max-pooling made of the
-    output, M has the winners, and STRIP_TABLE windows from each tile's first on. Z is room for
-    transforms, of some channels of Y at a time, and for what is carried of each channel of Y.
+    output, M has the winners, and STRIP_TABLE windows from each tile's first on. With EDGE it has
+    outputs if there are no windows, and tiles of few rows or columns have fewer products. Z is room
+    for transforms, of some channels of Y at a time, and for what is carried of each channel of Y.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
@@ -184,6 +218,7 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
     end = min(last * UNIT, outputs)
     if first == last:
         return
+    sizes, few = T[r[L.STRIP_TABLE] :], FEW // 2 if pooled else FEW
     # What is carried of many channels is not in the first caches any more.
     far_carried = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
@@ -192,7 +227,9 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
             x, v = x0 + c * r[L.X_CHANNEL], transformed + c * each
             if pooled:
                 m = m0 + c * r[L.X_CHANNEL]
-                adjoint_windows(A, T, r, x, m, p0, taken, v, from_step)
+                adjoint_windows(A, T, r, x, m, p0, taken, v, from_step, edge)
+            elif edge:
+                edge_adjoint_inputs(A, T, r, x, p0, taken, v, from_step)
             else:
                 adjoint_inputs(A, r, x, p0, taken, v, from_step)
         far = inputs * r[L.X_CHANNEL] >= FAR and not pooled
@@ -210,8 +247,15 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled):
                     y, kept = y0 + (c0 + k) * r[L.Y_CHANNEL], carried + (c0 + k) * carried_step
                     ask_for_pixels(A, r, y, kept, p0, taken, far_carried)
                 v, w = transformed + k * from_step, r[L.W] + k * r[L.OUT] + c0 * inputs
-                products(A, v, taken, inputs, each, w, made, sums + k * SUMS_STEP, SUMS)
+                s = sums + k * SUMS_STEP
+                if edge:
+                    t0, t1 = tiles_with_product(sizes, p0, taken, few, k)
+                    v, s = v + t0 * LANES, s + t0 * LANES
+                    products(A, v, t1 - t0, inputs, each, w, made, s, SUMS)
+                else:
+                    products(A, v, taken, inputs, each, w, made, s, SUMS)
             for c in range(made):
                 y, kept = y0 + (c0 + c) * r[L.Y_CHANNEL], carried + (c0 + c) * carried_step
                 s = sums + c * SUMS
-                adjoint_of_channel(A, P, r, c0 + c, y, p0, taken, s, SUMS_STEP, kept, spare)
+                rest = p0, taken, s, SUMS_STEP, kept, spare, few if edge else -1
+                adjoint_of_channel(A, T, P, r, c0 + c, y, *rest)

@@ -1,10 +1,17 @@
 """Transforms of the transpose of Winograd's F(4x4, 3x3), the matrices of the product transposed."""
 
+from typing import Any
+
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix
+from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import (
+    load_products,
+    sides,
+    store_products,
+    transform_edge,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
-    PRODUCTS,
     SIDE,
     emit_unpooled,
     place_inside,
@@ -15,7 +22,6 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     emit_product,
     load_all,
     store_all,
-    store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_load, emit_store
@@ -30,20 +36,45 @@ def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
     transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
 
 
-@tile(0)
+@tile(2)
+def adjoint_edge_tile(at: Emitter, down: int, along: int, D, d0, drow, ahead, V, v0, step) -> None:
+    """The same of a tile with few rows or columns."""
+    of = sides(down, along)
+    transform_edge(at, of, [side.of.output.T for side in of], (D, d0, drow, ahead), V, v0, step)
+
+
+@tile(2)
 def adjoint_windows_tile(
-    at: Emitter, D, d0, M, m0, drow, rows, columns, ahead, V, v0, step
+    at: Emitter,
+    few_down: int,
+    few_along: int,
+    D,
+    d0,
+    M,
+    m0,
+    drow,
+    rows,
+    columns,
+    ahead,
+    V,
+    v0,
+    step,
 ) -> None:
     """The same where max-pooling sends that of 2x2 windows of 2x2 outputs to their winners ``M``.
 
     Only the first rows and columns of windows lie inside the map.
     """
-    builder, side = at.builder, range(OUTPUTS // 2)
+    of = sides(few_down, few_along)
+    matrices = [side.of.output.T for side in of]
+    builder, (down, along) = at.builder, (range(matrix.shape[1] // 2) for matrix in matrices)
     for array, first in ((D, d0), (M, m0)):
-        ask_for_pixels(at, (side, side), array, first, drow, ahead)
+        ask_for_pixels(at, (down, along), array, first, drow, ahead)
     windows = []
-    for i in side:
-        for j in side:
+    for i in range(OUTPUTS // 2):
+        for j in range(OUTPUTS // 2):
+            if i not in down or j not in along:
+                windows.append((constant(0.0), constant(0.0)))
+                continue
             inside = at.offset(at.offset(at.index(0), i, drow), j, LANES)
             place = place_inside(at, i, j, rows, columns, inside, at.index(-1))
             outside = builder.icmp_signed("<", place, at.index(0))
@@ -53,12 +84,15 @@ def adjoint_windows_tile(
                 for array, first in ((D, d0), (M, m0))
             )
             windows.append((builder.select(outside, constant(0.0), grad), winner))
-    store_both_ways(at, MATRICES.output.T, emit_unpooled(at, windows), V, v0, step)
+    pixels = [row[: 2 * len(along)] for row in emit_unpooled(at, windows)[: 2 * len(down)]]
+    store_products(at, of, matrices, pixels, V, v0, step)
 
 
-@tile(0)
+@tile(2)
 def adjoint_output_tile(
     at: Emitter,
+    few_down: int,
+    few_along: int,
     S,
     s0,
     step,
@@ -86,16 +120,15 @@ def adjoint_output_tile(
     rows of ``R`` are carried from the tiles above and to those below, two columns of ``C`` from the
     tile at the left and to that at the right.
     """
-    builder = at.builder
-    matrix = MATRICES.input.T
-    flat = load_all(at, PRODUCTS, S, s0, step)
-    along = [emit_product(builder, matrix, flat[j::SIDE]) for j in range(SIDE)]
+    builder, of = at.builder, sides(few_down, few_along)
+    sums = load_products(at, of, S, s0, step)
+    along = [_all_pixels(at, of[0].of.input.T, list(column)) for column in zip(*sums, strict=True)]
     bias = at.bias(B, b0, 1)[0]
 
     def emit(whole: bool) -> None:
         # Row by row: what is stored needs no register any more.
         for i in range(SIDE):
-            pixels = emit_product(builder, matrix, [column[i] for column in along])
+            pixels = _all_pixels(at, of[1].of.input.T, [column[i] for column in along])
             at_left = at.offset(c0, SHARED * i, LANES)
             above = at.offset(r0, i if i < SHARED else i - OUTPUTS, rrow)
             for j, value in enumerate(load_all(at, SHARED, C, at_left, LANES)):
@@ -133,6 +166,12 @@ def adjoint_output_tile(
             emit(True)
         with otherwise:
             emit(False)
+
+
+def _all_pixels(at: Emitter, matrix: Matrix, sums: list[Any]) -> list[Any]:
+    """A direction's pixels, of which a tile with few outputs does not reach the last ones."""
+    made = emit_product(at.builder, matrix, sums)
+    return made + [constant(0.0)] * (SIDE - len(made))
 
 
 @tile(0)

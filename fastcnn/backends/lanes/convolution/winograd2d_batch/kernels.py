@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import (
     adjoint_of_channel,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -166,7 +166,7 @@ def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
 
 
 @linked
-def winograd2d_batch_adjoint_outputs(A, P, r, blocks, worker, part, parts):
+def winograd2d_batch_adjoint_outputs(A, T, P, r, blocks, worker, part, parts):
     """Make the input's gradient Y of those of products; M is room for what tiles carry."""
     outputs, tiles, each = r[L.CHANNELS], r[L.POSITIONS], r[L.TAPS] * LANES
     sums = r[L.Z] + PRODUCTS * (r[L.IN] * each + STAGGER)
@@ -176,4 +176,4 @@ def winograd2d_batch_adjoint_outputs(A, P, r, blocks, worker, part, parts):
         b, c = unit // outputs, unit % outputs
         y = r[L.Y] + (r[L.GROUPS] + b) * r[L.Y_BLOCK] + c * r[L.Y_CHANNEL]
         s = sums + c * each + b * tiles * LANES
-        adjoint_of_channel(A, P, r, c, y, NOUGHT, tiles, s, step, spare + LANES, spare)
+        adjoint_of_channel(A, T, P, r, c, y, NOUGHT, tiles, s, step, spare + LANES, spare, MISSING)

@@ -1,0 +1,125 @@
+"""Transforms of tiles that have at most two outputs in a direction, at a map's edge.
+
+Two outputs of a row take four products, those of F(2, 3) at the points 0, 1, -1 and infinity.
+F(4, 3) has these, too, so the transformed weights are the same, and the input's matrix has the
+factors by which they differ: such a tile has 24 products instead of 36, and that of the corner 16.
+They lie where those of other tiles do. A tile's ``down`` and ``along`` tell whether it has few rows
+and few columns.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, Transforms
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    MATRICES,
+    SIDE,
+    finish_outputs,
+    store_outputs,
+    store_windows,
+)
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    ask_for_pixels,
+    emit_product,
+    load_pixels,
+)
+from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES, emit_load, emit_store
+
+#: The most outputs of such a tile.
+FEW = OUTPUTS // 2
+#: The numbers of its points, and the first of those that it has not.
+POINTS = (0, 1, 2, SIDE - 1)
+FIRST_WITHOUT = 3
+EDGE = Transforms(
+    MATRICES.weight[list(POINTS)],
+    np.array([[1, 0, -1, 0], [0, 1.5, 1.5, 0], [0, 1.5, -1.5, 0], [0, -1, 0, 1]]),
+    np.array([[1, 1, 1, 0], [0, 1, -1, 1]], np.float64),
+)
+
+
+class Side(NamedTuple):
+    """The transforms of a direction, and the numbers of its points."""
+
+    of: Transforms
+    points: tuple[int, ...]
+
+
+#: By whether there are few outputs.
+SIDES = Side(MATRICES, tuple(range(SIDE))), Side(EDGE, POINTS)
+
+
+def sides(down: int, along: int) -> tuple[Side, Side]:
+    """Those of a tile."""
+    return SIDES[down], SIDES[along]
+
+
+def load_products(at: Emitter, of: tuple[Side, Side], S, s0, step) -> list[list[Any]]:
+    """The products of a tile, ``step`` floats apart."""
+    return [
+        [
+            emit_load(at.builder, at.pointer(S, at.offset(s0, SIDE * i + j, step)))
+            for j in of[1].points
+        ]
+        for i in of[0].points
+    ]
+
+
+def store_products(
+    at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], pixels: list[list[Any]], V, v0, step
+) -> None:
+    """Store ``matrices[0] @ pixels @ matrices[1].T`` there."""
+    down, along = matrices
+    columns = [emit_product(at.builder, down, list(column)) for column in zip(*pixels, strict=True)]
+    for i, row in zip(of[0].points, zip(*columns, strict=True), strict=True):
+        made = emit_product(at.builder, along, list(row))
+        for j, value in zip(of[1].points, made, strict=True):
+            emit_store(at.builder, value, at.pointer(V, at.offset(v0, SIDE * i + j, step)))
+
+
+@tile(2)
+def edge_input_tile(at: Emitter, down: int, along: int, X, x0, xrow, ahead, V, v0, step) -> None:
+    """``B^T d B`` of the pixels of a tile of the input, as ``input_tile``."""
+    of = sides(down, along)
+    transform_edge(at, of, [side.of.input for side in of], (X, x0, xrow, ahead), V, v0, step)
+
+
+def transform_edge(
+    at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], source: Any, V, v0, step
+) -> None:
+    """Store the products of pixels as many as the matrices have columns."""
+    X, x0, xrow, ahead = source
+    rows, columns = (range(matrix.shape[1]) for matrix in matrices)
+    ask_for_pixels(at, (rows, columns[:OUTPUTS]), X, x0, xrow, ahead)
+    pixels = load_pixels(at, (rows, columns), X, x0, xrow, LANES)
+    store_products(at, of, matrices, pixels, V, v0, step)
+
+
+def _emit_outputs(at: Emitter, down: int, along: int, source: Any, bias: Any) -> list[list[Any]]:
+    of = sides(down, along)
+    sums = load_products(at, of, *source)
+    rows, columns = (side.of.output for side in of)
+    half = [emit_product(at.builder, rows, list(column)) for column in zip(*sums, strict=True)]
+    made = [emit_product(at.builder, columns, list(row)) for row in zip(*half, strict=True)]
+    return finish_outputs(at, made, bias)
+
+
+@tile(2)
+def edge_output_tile(
+    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu,
+    met,
+) -> None:  # fmt: skip
+    """The outputs of a tile, as ``output_tile``."""
+    outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
+    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+
+
+@tile(2)
+def edge_pooled_output_tile(
+    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns,
+    spare, relu,
+) -> None:  # fmt: skip
+    """The windows of a tile, as ``pooled_output_tile``."""
+    outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
+    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
