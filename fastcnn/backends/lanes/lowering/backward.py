@@ -54,7 +54,7 @@ class Backward(SampleNormBackward):
             columns = partial | {"bias": place} | self.mask(group)
             conv_rows.gradients(task, x, grad, self.wanted(group), **columns)
             return
-        # Sums over taps meet windows where no other row needs the gradient of their pixels.
+        # Sums over taps meet windows if they choose pixels, or where no other row needs all pixels.
         meets = bool(group.pooled and weights and trains and (chooses or not needed))
         parts = [Part.GRADIENT] * (trains and not meets) + [Part.TRANSPOSE] * needed
         reads = group.pooled and conv_rows.unpools(g, parts)
