@@ -4,6 +4,7 @@ import ctypes
 import functools
 from array import array
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.codegen.build import Source, addresses, is_disabled
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.codegen.reached import WRITERS, of
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _addressof, _from_buffer = ctypes.addressof, ctypes.c_char.from_buffer
@@ -98,6 +100,10 @@ class Compiled:
                 (address,) = addresses([self.source("only" if real is None else real.name)])
                 self._entries[real] = _ENTRY(address)
         return self._entries[real]
+
+
+# Not what it has compiled, or keys would depend on what was called before.
+WRITERS[Compiled] = of(*map(attrgetter, ("function", "_expected")))
 
 
 def _bits(kind: str, value: Any) -> int:

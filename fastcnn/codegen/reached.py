@@ -77,7 +77,7 @@ class Record:
         self.unknown = ""
         kind = type(value)
         versioned = _is_versioned(kind.__module__)
-        if write := _WRITERS.get(kind):
+        if write := WRITERS.get(kind):
             write(self, value)
         elif isinstance(value, type):
             self._class(value)
@@ -299,7 +299,7 @@ def _emitted(value: Any) -> Any:
         return None
 
 
-def _of(*parts_of: Callable[[Any], Any]) -> Callable[[Record, Any], None]:
+def of(*parts_of: Callable[[Any], Any]) -> Callable[[Record, Any], None]:
     """Writes down what an object is made of."""
 
     def write(record: Record, value: Any) -> None:
@@ -328,28 +328,28 @@ def _set(record: Record, value: Any) -> None:
 #: A descriptor of named tuples, which has no name.
 _FIELD_OF_TUPLE: type = type(vars(namedtuple("_", "field"))["field"])
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range}
-#: How objects of some types are written down.
-_WRITERS: dict[type, Callable[[Record, Any], None]] = {
+#: How objects of some types are written down; a type's own module may add to it.
+WRITERS: dict[type, Callable[[Record, Any], None]] = {
     types.FunctionType: Record.function,
-    Linked: _of(attrgetter("function")),
-    Emitted: _of(*map(attrgetter, ("emit", "result", "arguments", "sizes", "kinds"))),
-    Elementary: _of(*map(attrgetter, ("plain", "scalar", "vector"))),
-    types.MethodType: _of(attrgetter("__func__"), attrgetter("__self__")),
-    functools.partial: _of(*map(attrgetter, ("func", "args", "keywords"))),
-    functools.cached_property: _of(attrgetter("func")),
-    type(functools.cache(repr)): _of(attrgetter("__wrapped__")),
-    staticmethod: _of(attrgetter("__func__")),
-    classmethod: _of(attrgetter("__func__")),
-    property: _of(*map(attrgetter, ("fget", "fset", "fdel"))),
-    Field: _of(*map(attrgetter, ("name", "init", "default_factory", "metadata"))),
-    _FIELD_OF_TUPLE: _of(lambda value: value.__reduce__()[1][0]),
-    list: _of(tuple),
+    Linked: of(attrgetter("function")),
+    Emitted: of(*map(attrgetter, ("emit", "result", "arguments", "sizes", "kinds"))),
+    Elementary: of(*map(attrgetter, ("plain", "scalar", "vector"))),
+    types.MethodType: of(attrgetter("__func__"), attrgetter("__self__")),
+    functools.partial: of(*map(attrgetter, ("func", "args", "keywords"))),
+    functools.cached_property: of(attrgetter("func")),
+    type(functools.cache(repr)): of(attrgetter("__wrapped__")),
+    staticmethod: of(attrgetter("__func__")),
+    classmethod: of(attrgetter("__func__")),
+    property: of(*map(attrgetter, ("fget", "fset", "fdel"))),
+    Field: of(*map(attrgetter, ("name", "init", "default_factory", "metadata"))),
+    _FIELD_OF_TUPLE: of(lambda value: value.__reduce__()[1][0]),
+    list: of(tuple),
     dict: _mapping,
     types.MappingProxyType: _mapping,
     set: _set,
     frozenset: _set,
-    re.Pattern: _of(attrgetter("pattern"), attrgetter("flags")),
-    type(MISSING): _of(),
+    re.Pattern: of(attrgetter("pattern"), attrgetter("flags")),
+    type(MISSING): of(),
     Fraction: _of_text(str),
     type(Path()): _of_text(str),
     **{type(np.dtype(name)): _of_text(repr) for name in np.typecodes["All"] if name not in "OV"},

@@ -155,8 +155,33 @@ def test_where_pixels_are_chosen() -> None:
 
 
 @pytest.mark.parametrize(
+    ("inputs", "outputs", "chooses", "sends"),
+    [(24, 17, True, False), (24, 40, False, False), (8, 12, False, True)],
+)
+def test_where_no_row_sends_gradients_to_winners(
+    inputs: int, outputs: int, chooses: bool, sends: bool
+) -> None:
+    """Where both gradients read windows, each by its own algorithm, nobody needs all pixels."""
+    convolution = Conv2d(inputs, outputs, 3, padding=1)
+    layers = Conv2d(2, inputs, 1), convolution, ReLU(), MaxPool2d(2)
+    names = backward(Sequential(*layers, input_shape=(2, 16, 16))).names
+    assert ("1: gradients of pooling and bias" in names) == sends
+    assert ("1: weight gradient through pooling" in names) == chooses
+
+
+@pytest.mark.parametrize(
     ("inputs", "outputs", "kernel", "padding"),
-    [(6, 16, 5, 0), (13, 6, 5, 2), (8, 12, 3, 0), (8, 12, 3, 1), (4, 5, 3, 1), (2, 4, 5, 2)],
+    [
+        (6, 16, 5, 0),
+        (13, 6, 5, 2),
+        (8, 12, 3, 0),
+        (8, 12, 3, 1),
+        (4, 5, 3, 1),
+        (2, 4, 5, 2),
+        # Each gradient reads windows by an algorithm of its own.
+        (16, 17, 3, 1),
+        (24, 18, 3, 1),
+    ],
 )
 def test_through_pooling_by_what_the_engine_chooses(
     inputs: int, outputs: int, kernel: int, padding: int

@@ -97,6 +97,14 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(16, 24, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Flatten(),
         Linear(24 * 20, 3, seed=1), input_shape=(16, 11, 9),
     )  # fmt: skip
+    whole = Sequential(
+        Conv2d(16, 24, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Flatten(),
+        Linear(24 * 24, 3, seed=1), input_shape=(16, 12, 8),
+    )  # fmt: skip
+    edges = Sequential(
+        Conv2d(16, 24, 3, padding=1, seed=0), Flatten(), Linear(24 * 90, 3, seed=1),
+        input_shape=(16, 10, 9),
+    )  # fmt: skip
     many = Sequential(Conv2d(128, 256, 3, padding=1, seed=0), input_shape=(128, 6, 6))
     small = Sequential(Conv2d(256, 128, 3, padding=1, seed=0), input_shape=(256, 2, 2))
     strided = Sequential(
@@ -118,6 +126,8 @@ def programs() -> list[tuple[Program, int]]:
         strips,
         wide,
         windows,
+        whole,
+        edges,
         strided,
         phases,
         many,

@@ -66,7 +66,11 @@ def test_rows_are_those_of_the_program(profiled: Profile) -> None:
     assert parts["conv2: transform weights"] == "forward"
     assert parts["fc3: weight gradient"] == "backward"
     # Of the phase in which the loss is.
-    assert parts["fc3: input gradient"] == parts["conv2: weight gradient"] == "backward"
+    assert (
+        parts["fc3: input gradient"]
+        == parts["conv2: weight gradient through pooling"]
+        == "backward"
+    )
     assert profiled.rows[-1].part == "update"
     assert all(row.low <= row.seconds <= row.high for row in profiled.rows)
     assert profiled.total() == pytest.approx(sum(profiled.total(part) for part in PARTS))

@@ -9,7 +9,6 @@ from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
-from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import copy
@@ -101,14 +100,6 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     sums_own = conv_rows.sums_own_gradient(g) and not chooses
     weights = 0 if sums_own else g.out_channels * g.taps
     partial, bias = walk.partial(group, weights, g.out_channels)
-    if group.pooled and weights and trains and (chooses or not needed):
-        winners = walk.winners[group.target]
-        place = weights if walk.trains(group, "bias") and not needed else -1
-        direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
-        if not needed:  # Nobody else needs the gradient before pooling.
-            _reduce(walk, group, partial, bias, weights, g.out_channels)
-            return
-        trains = False
     if trains and not group.pooled and conv_rows.are_made_together(g):
         grad = walk.rectify(group, grad)
         _reduce(walk, group, partial, bias, weights, g.out_channels)
@@ -116,9 +107,16 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         columns = partial | {"bias": place} | walk.mask(group)
         conv_rows.gradients(task, x, grad, walk.wanted(group), **columns)
         return
-    sums = trains and conv_rows.sums_biases(g) and walk.needs_sums(group)
+    # Sums over taps meet windows if they choose pixels, or where no other row needs all pixels.
+    meets = bool(group.pooled and weights and trains and (chooses or not needed))
+    parts = [Part.GRADIENT] * (trains and not meets) + [Part.TRANSPOSE] * needed
+    reads = group.pooled and conv_rows.unpools(g, parts)
+    sums = trains and walk.needs_sums(group) and (reads if meets else conv_rows.sums_biases(g))
+    if meets:
+        winners, place = walk.winners[group.target], weights if sums else -1
+        direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
     sent: dict[str, int] = {}
-    if group.pooled and _reads_windows(walk, group, g, sums):
+    if reads and (sums or not walk.needs_sums(group)):
         sent = walk.winners[group.target].columns("m")
     elif group.pooled:
         grad, sums = _before_pooling(walk, group, grad, bias), False
@@ -126,7 +124,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         grad = walk.rectify(group, grad)
         if not sums:
             _bias_gradient(walk, group, grad, bias)
-    if not trains:
+    if meets or not trains:
         pass
     elif weights:
         place = weights if sums else -1
@@ -141,13 +139,6 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     if grad_x is not None:
         task = task._replace(name=f"{task.name}: input gradient")
         conv_rows.transpose(task, grad, grad_x, **sent, **walk.mask(group))
-
-
-def _reads_windows(walk: "Backward", group: Group, g: ConvGeometry, sums: bool) -> bool:
-    """Whether a convolution's rows send the gradient of what is pooled to the winners."""
-    parts = [Part.GRADIENT] if walk.trains(group, "weight") else []
-    parts += [Part.TRANSPOSE] if walk.is_needed(group.source) else []
-    return conv_rows.unpools(g, parts) and (sums or not walk.needs_sums(group))
 
 
 def _task(walk: "Backward", group: Group) -> Task:

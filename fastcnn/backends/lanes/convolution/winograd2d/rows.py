@@ -143,9 +143,10 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
         columns["m"] += int(grad.at(0, 0))
         left, step = _left(g, (grad.height, grad.width), OUTPUTS // 2), OUTPUTS // 2
-    columns["strip_table"] = planner.table(left)
     if has_edge(left, step):
         kernel = at_edge
+    if kernel != L.K_WINOGRAD2D_ADJOINT:
+        columns["strip_table"] = planner.table(left)
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
@@ -310,7 +311,8 @@ def weight_gradient(
         # Each product's tiles follow each other.
         order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
         h, w, left = h[order], w[order], left[order]
-    more |= {"strip_table": planner.table(left)} if stride == 1 else {}
+    if stride == 1 and kernel != L.K_WINOGRAD2D_GRADIENT:
+        more["strip_table"] = planner.table(left)
     gradient = row(
         kernel,
         **x.columns("x"),
