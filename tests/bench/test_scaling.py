@@ -48,7 +48,7 @@ def test_explanations(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "2 threads wait for each other 11 times a step" in text
     assert "1 of the blocks cannot be given to a thread of its own" in text
     text = explain(Case(fastcnn.models.vgg_small(seed=0), 16, threads=1), best, "lanes")
-    assert "what a row touches for a block: 6." in text
+    assert "what a row touches for a block: 5." in text
     assert "the parameters: 2.5 MiB (before 0.3), beyond the second-level cache of 1.0" in text
     assert "all that a step touches: " in text
     assert "beyond the last cache of 8.0 MiB" in text
