@@ -24,24 +24,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fastcnn import layers as every_layer
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
-from fastcnn.layers import (
-    activation,
-    conv,
-    conv_transpose,
-    dropout,
-    folding,
-    join,
-    linear,
-    norm,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-    split,
-)
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
 from fastcnn.layers.container import Model
@@ -56,31 +42,13 @@ from fastcnn.layers.wiring import Wiring
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
 #: What says how the layers of a ``Model`` are connected.
 WIRED = ("inputs", "calls", "outputs")
-#: Whose layers a definition may have.
-MODULES = (
-    activation,
-    conv,
-    conv_transpose,
-    dropout,
-    folding,
-    join,
-    linear,
-    norm,
-    pool,
-    sample_norm,
-    sampling,
-    softmax,
-    split,
-)
+#: The layers that a definition may name: those that compute something, and the identity.
 TYPES: dict[str, type[Layer]] = {
     name: kind
-    for module in MODULES
-    for name, kind in vars(module).items()
+    for name, kind in vars(every_layer).items()
     if inspect.isclass(kind)
     and issubclass(kind, Layer)
-    and kind.__module__ == module.__name__
-    and (kind.operation or kind is folding.Identity)
-    and not name.startswith("_")
+    and (kind.operation or kind is every_layer.Identity)
 }
 
 
