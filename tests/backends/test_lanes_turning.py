@@ -10,6 +10,7 @@ import pytest
 
 import fastcnn
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.linear import K_LINEAR
 from fastcnn.backends.lanes.planning import planner
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
@@ -110,7 +111,7 @@ def network(kind: str) -> Model:
 
 def turns(model: Model) -> bool:
     program = fastcnn.plan(model, 64, threads=1)
-    linear = [row for row in program.rows if row[L.KERNEL] == L.K_LINEAR]
+    linear = [row for row in program.rows if row[L.KERNEL] == K_LINEAR]
     return all(row[L.BY_BLOCK] for row in linear)
 
 
