@@ -125,14 +125,6 @@ def cache_sizes() -> dict[str, int]:
     return found
 
 
-@cache
-def peak_rate(threads: int) -> float:
-    """FLOP/s of multiply-adds on some threads, measured once a process."""
-    return max(
-        _repeated(_multiply_adds(chains), threads, 0.005)() for chains in CHAINS for _ in (0, 1)
-    )
-
-
 def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, int]:
     """Bytes a thread that lie in each level: half of a cache, four times the last for memory."""
     caches = cache_sizes()
