@@ -50,13 +50,7 @@ SAME = 1e-4
 
 @dataclass(frozen=True)
 class Pass:
-    """A training step of one network, computed once by somebody.
-
-    Attributes
-    ----------
-    loss : float
-    gradients : dict of str to ndarray
-    """
+    """A training step of one network, computed once by somebody."""
 
     loss: float
     gradients: dict[str, np.ndarray]
@@ -68,7 +62,6 @@ class Check:
 
     Attributes
     ----------
-    task : Task
     batch : int or None
         Samples; None for those of the task.
     smooth : bool
