@@ -17,15 +17,19 @@ import numpy as np
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError, DataError
-from fastcnn.interop.c.integer_steps import SAMPLE, SHARES, sample_arrays, sample_step
 from fastcnn.interop.c.integers import (
     ADD_BITS,
     HIGH,
     LOW,
+    SAMPLE,
+    SHARES,
     IntegerStep,
     Scale,
     multiplier_of,
     rescaled,
+    sample_arrays,
+    sample_step,
+    shifted,
 )
 from fastcnn.interop.inference_plan import POOLING, WEIGHTED, Plan, scale_and_shift
 from fastcnn.interop.sample_steps import MOVING
@@ -83,20 +87,16 @@ class IntegerNetwork:
     def _run(self, samples: np.ndarray) -> np.ndarray:
         made: dict[int, np.ndarray] = {INPUT: self._input(samples)}
         scales = {INPUT: self.input_scale}
-        last = 0
         for index, step in enumerate(self.steps):
-            if step is None:
-                made[index], scales[index] = made[index - 1], scales[index - 1]
-            else:
+            made[index], scales[index] = made[index - 1], scales[index - 1]
+            if step is not None:
                 inputs = _in_shape(step.node, [made[source] for source in step.inputs])
                 zeros = [scales[source].zero for source in step.inputs]
-                made[index] = _compute(step, inputs, zeros)
-                scales[index] = step.scale
-            last = index
-        if made[last].dtype == np.float32:
-            return made[last]
-        scale = scales[last]
-        return np.float32(scale.scale) * (made[last] - scale.zero).astype(np.float32)
+                made[index], scales[index] = _compute(step, inputs, zeros), step.scale
+        outputs, scale = made[index], scales[index]
+        if outputs.dtype == np.float32:
+            return outputs
+        return np.float32(scale.scale) * (outputs - scale.zero).astype(np.float32)
 
     def _input(self, samples: np.ndarray) -> np.ndarray:
         if samples.dtype == np.uint8:
@@ -125,7 +125,6 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
     ----------
     model : Model
         The network that ``plan`` is of; its preprocessing is applied to ``samples``.
-    plan : Plan
     samples : ndarray, shape (N, ...)
         Some hundred training samples, as the model takes them.
 
@@ -344,18 +343,11 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
     elif node.operation == "multiply":
         total = (x - zeros[0]) * (inputs[1] - zeros[1])
         scaled = rescaled(total, arrays["multiplier"], arrays["shift"])
-    elif node.operation == "concat":
-        parts = [
-            (one - zero) * factor
-            for one, zero, factor in zip(inputs, zeros, arrays["factor"], strict=True)
-        ]
-        scaled = (np.concatenate(parts, axis=1) + (1 << (ADD_BITS - 1))) >> ADD_BITS
-    elif node.operation in ("add", "subtract"):
-        factors = arrays["factor"]
-        total = sum(
-            (one - zero) * factor for one, zero, factor in zip(inputs, zeros, factors, strict=True)
-        )
-        scaled = (total + (1 << (ADD_BITS - 1))) >> ADD_BITS
+    elif node.operation in ("add", "subtract", "concat"):
+        pairs = zip(inputs, zeros, arrays["factor"], strict=True)
+        parts = [(one - zero) * factor for one, zero, factor in pairs]
+        joined = np.concatenate(parts, axis=1) if node.operation == "concat" else sum(parts)
+        scaled = shifted(joined, ADD_BITS)
     elif node.operation in POOLING:
         return _pool(node, x, zeros[0])
     else:
