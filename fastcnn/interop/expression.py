@@ -103,6 +103,15 @@ JAVASCRIPT = Dialect(
 )
 
 
+def _operator(form: str) -> Callable[["Expression", "Expression | float"], "Expression"]:
+    """An operator between an expression, ``{0}``, and something else, ``{1}``."""
+
+    def write(self: "Expression", other: "Expression | float") -> "Expression":
+        return self._with(form.format(self.text, self._of(other)))
+
+    return write
+
+
 @dataclass(frozen=True, eq=False)
 class Expression:
     """An expression, or a comparison, that a formula is evaluated with like with a number."""
@@ -113,44 +122,15 @@ class Expression:
     #: numpy's numbers leave operators to this class.
     __array_ufunc__ = None
 
-    def __add__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} + {self._of(other)})")
-
-    def __radd__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} + {self.text})")
-
-    def __sub__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} - {self._of(other)})")
-
-    def __rsub__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} - {self.text})")
-
-    def __mul__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} * {self._of(other)})")
-
-    def __rmul__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} * {self.text})")
-
-    def __truediv__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} / {self._of(other)})")
-
-    def __rtruediv__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} / {self.text})")
+    __add__, __radd__ = _operator("({0} + {1})"), _operator("({1} + {0})")
+    __sub__, __rsub__ = _operator("({0} - {1})"), _operator("({1} - {0})")
+    __mul__, __rmul__ = _operator("({0} * {1})"), _operator("({1} * {0})")
+    __truediv__, __rtruediv__ = _operator("({0} / {1})"), _operator("({1} / {0})")
+    __le__, __lt__ = _operator("{0} <= {1}"), _operator("{0} < {1}")
+    __ge__, __gt__ = _operator("{0} >= {1}"), _operator("{0} > {1}")
 
     def __neg__(self) -> "Expression":
         return self._with(f"(-{self.text})")
-
-    def __le__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} <= {self._of(other)}")
-
-    def __lt__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} < {self._of(other)}")
-
-    def __ge__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} >= {self._of(other)}")
-
-    def __gt__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} > {self._of(other)}")
 
     def elementary(self, name: str, arguments: Sequence["Expression | float"]) -> "Expression":
         """A function of :mod:`fastcnn.codegen.elementary`, of which this is an argument."""

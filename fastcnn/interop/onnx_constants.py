@@ -33,7 +33,6 @@ class Constants:
 
     Parameters
     ----------
-    tensors : iterable of onnx.TensorProto
     folder : Path
         Where files of weights may lie.
     size : int

@@ -38,31 +38,17 @@ def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
         raise ConfigurationError(
             f"layer {node.name!r}: ONNX needs running statistics (track_running_stats)"
         )
-    channels = node.input_shapes[0][0]
-    defaults = {"weight": np.ones(channels), "bias": np.zeros(channels)}
-    affine = [
-        w.parameters(node, name)[0]
-        if name in node.parameters
-        else w.constant(f"{node.name}.{name}", value)
-        for name, value in defaults.items()
-    ]
+    momentum = node.arguments["momentum"]
+    notes: dict[str, Any] = {} if momentum is not None else {"momentum": None}
+    if batches := int(w.state[node.buffers["num_batches_tracked"]]):
+        notes["num_batches_tracked"] = batches
+    shape = node.input_shapes[0]
+    kind = "BatchNorm2d" if len(shape) == 3 else "BatchNorm1d"
+    affine = onnx_norms.factors(w, node, kind, shape[:1], **notes)
     running = [
         w.constant(node.buffers[name], w.state[node.buffers[name]])
         for name in ("running_mean", "running_var")
     ]
-    momentum = node.arguments["momentum"]
-    notes: dict[str, Any] = {}
-    if momentum is None:
-        notes["momentum"] = None
-    if not node.parameters:
-        notes["affine"] = False
-    elif len(node.parameters) < len(defaults):
-        notes |= {name: name in node.parameters for name in defaults}
-    batches = int(w.state[node.buffers["num_batches_tracked"]])
-    if batches:
-        notes["num_batches_tracked"] = batches
-    if notes:
-        w.note(node, "BatchNorm2d" if len(node.input_shapes[0]) == 3 else "BatchNorm1d", **notes)
     return w.add(
         "BatchNormalization",
         x + affine + running,
@@ -231,21 +217,15 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
-    kind = w.onnx.TensorProto.FLOAT
+
+    def port(name: str, shape: Shape) -> Any:
+        return helper.make_tensor_value_info(name, w.onnx.TensorProto.FLOAT, ["batch", *shape])
+
+    taken = [port(name, shape) for name, shape in inputs.items()]
+    given_back = [port(name, shape) for name, (_, shape) in ends.items()]
+    constants = list(w.constants.values())
     made = helper.make_model(
-        helper.make_graph(
-            w.nodes,
-            "fastcnn",
-            [
-                helper.make_tensor_value_info(name, kind, ["batch", *shape])
-                for name, shape in inputs.items()
-            ],
-            [
-                helper.make_tensor_value_info(name, kind, ["batch", *shape])
-                for name, (_, shape) in ends.items()
-            ],
-            list(w.constants.values()),
-        ),
+        helper.make_graph(w.nodes, "fastcnn", taken, given_back, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="fastcnn",
         producer_version=fastcnn.__version__,

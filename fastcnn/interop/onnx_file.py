@@ -39,7 +39,6 @@ class OnnxFile:
         In an order in which each comes after those that feed it.
     inputs : dict of str to tuple of int
         Names and shapes of a sample.
-    outputs : tuple of str
     input : str
         The first of the inputs.
     batch : int or None
@@ -48,7 +47,6 @@ class OnnxFile:
         Shape of a sample of the first input.
     element_type : int
         ONNX's number of the input's type; that of all weights.
-    metadata : dict of str to str
 
     Raises
     ------
@@ -158,6 +156,11 @@ class OnnxFile:
         if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
             raise ConfigurationError(f"the metadata {LAYERS} are damaged")
         return found
+
+
+def shortest(number: float) -> float:
+    """The shortest decimal of a float32: the number that was meant, such as 0.01."""
+    return float(str(np.float32(number)))
 
 
 def check_size(sample: Shape) -> None:
@@ -270,7 +273,7 @@ class FileNode:
     def number(self, name: str, default: float) -> float:
         """An attribute of one floating-point number: the shortest decimal of the float32."""
         found = self._take(name, None)
-        return default if found is None else float(str(np.float32(found)))
+        return default if found is None else shortest(found)
 
     def text(self, name: str, default: str) -> str:
         """An attribute of text."""

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import onnx_norms
-from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_map_readers import ADAPTIVE, MAP_READERS, given, is_adaptive
+from fastcnn.interop.onnx_norms import filled
 from fastcnn.layers import (
     GELU,
     BatchNorm1d,
@@ -23,15 +25,6 @@ from fastcnn.layers import (
     Linear,
     Softplus,
 )
-
-Pads = tuple[tuple[int, int], ...]
-
-
-def _fill(layer: Layer, **values: np.ndarray) -> Layer:
-    for name, value in values.items():
-        target = layer.parameters if name in layer.parameters else layer.buffers
-        target[name][...] = value
-    return layer
 
 
 def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
@@ -73,7 +66,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     momentum = round(1.0 - node.number("momentum", 0.9), 9)
     layer = kind(shape[0], eps=node.number("epsilon", 1e-5), momentum=momentum)
     names = ("weight", "bias", "running_mean", "running_var")
-    return _fill(layer, **dict(zip(names, arrays, strict=True)))
+    return filled(layer, **dict(zip(names, arrays, strict=True)))
 
 
 def _dropout(node: FileNode, shape: Shape) -> Layer:
@@ -83,7 +76,7 @@ def _dropout(node: FileNode, shape: Shape) -> Layer:
         assert given is not None
         if given.size != 1 or given.dtype.kind != "f":
             raise ConfigurationError("its ratio must be a number")
-        ratio = float(str(np.float32(given.item())))
+        ratio = shortest(given.item())
     training = node.constant(2)
     if training is not None and np.any(training):
         raise ConfigurationError("training_mode, which drops values in prediction too")
@@ -121,7 +114,7 @@ def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
         return Dropout2d(layer.p)
     if kind in ADAPTIVE and set(values) == {"output_size"}:
         size = values["output_size"]
-        made = ADAPTIVE[kind](tuple(size) if isinstance(size, list) else size)
+        made = getattr(layers, kind)(tuple(size) if isinstance(size, list) else size)
         if is_adaptive(layer, made, shape):
             return made
     if kind == type(layer).__name__ and isinstance(layer, (LayerNorm, LayerNorm2d, InstanceNorm2d)):
@@ -135,22 +128,13 @@ def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) 
     arguments: dict[str, Any] = {"eps": layer.eps, "momentum": layer.momentum}
     batches = values.get("num_batches_tracked", 0)
     is_count = isinstance(batches, int) and not isinstance(batches, bool)
-    known = {"momentum", "affine", "weight", "bias", "num_batches_tracked"}
+    known = {"momentum", "missing", "num_batches_tracked"}
     if not set(values) <= known or not is_count or not 0 <= batches < 2**63:
         raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
     if "momentum" in values and values["momentum"] is None:
         arguments["momentum"] = None
-    if values.get("affine") is False:
-        if np.any(layer.parameters["weight"] != 1.0) or np.any(layer.parameters["bias"]):
-            raise ConfigurationError("it has weights, and the file's metadata say that it has none")
-        arguments["affine"] = False
-    for name, neutral in (("weight", 1.0), ("bias", 0.0)):
-        if values.get(name) is False:
-            if np.any(layer.parameters[name] != neutral):
-                raise ConfigurationError(
-                    f"it has a {name}, and the file's metadata say that it has none"
-                )
-            arguments[name] = False
+    missing = onnx_norms.missing_parts(layer, values)
+    arguments |= {"affine": False} if len(missing) == 2 else dict.fromkeys(missing, False)
     made = type(layer)(layer.num_features, **arguments)
-    _fill(made, **{name: layer.parameters[name] for name in made.parameters})
-    return _fill(made, **{**layer.buffers, "num_batches_tracked": np.array(batches)})
+    filled(made, **{name: layer.parameters[name] for name in made.parameters})
+    return filled(made, **{**layer.buffers, "num_batches_tracked": np.array(batches)})

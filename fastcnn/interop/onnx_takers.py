@@ -7,30 +7,29 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_bounds import take_bounds
-from fastcnn.interop.onnx_channels import by_channel, scaled, shifted
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import of_maps
 from fastcnn.interop.onnx_norms import last_norm, softmax_axis
 from fastcnn.interop.onnx_parts import take_gather, take_slice, take_split
-from fastcnn.interop.onnx_products import take_bias, take_gemm, take_mat_mul
+from fastcnn.interop.onnx_products import (
+    by_channel,
+    scaled,
+    shifted,
+    take_bias,
+    take_gemm,
+    take_mat_mul,
+)
 from fastcnn.interop.onnx_resampling import take_pad, take_resize
 from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
 from fastcnn.layers import (
     Add,
-    AvgPool1d,
-    AvgPool2d,
     Concat,
     Flatten,
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalMaxPool1d,
-    GlobalMaxPool2d,
     Layer,
     LogSoftmax,
-    MaxPool1d,
-    MaxPool2d,
     Multiply,
     PReLU,
     Softmax,
@@ -248,14 +247,8 @@ def _concat(w: Wiring, node: FileNode) -> None:
 # -- layers that read dimensions in another order ----------------------------------------------
 
 
-def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
+def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
     """Means or maxima over pixels."""
-    kinds: dict[tuple[str, int], tuple[type[Layer], type[Layer]]] = {
-        ("mean", 1): (GlobalAvgPool1d, AvgPool1d),
-        ("mean", 2): (GlobalAvgPool2d, AvgPool2d),
-        ("max", 1): (GlobalMaxPool1d, MaxPool1d),
-        ("max", 2): (GlobalMaxPool2d, MaxPool2d),
-    }
 
     def take(w: Wiring, node: FileNode) -> None:
         axes = node.whole_numbers("axes", 1)
@@ -274,12 +267,11 @@ def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
             raise ConfigurationError(
                 f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is known"
             )
-        whole, part = kinds[spatial, len(own) - 1]
         if len(reduced) == len(own) - 1:
-            layer = whole()
+            layer: Layer = of_maps(f"Global{pooling}", own)()
         else:
             window = tuple(own[axis] if axis in reduced else 1 for axis in range(1, len(own)))
-            layer = part(window)  # type: ignore[call-arg]
+            layer = of_maps(pooling, own)(window)
         view = View.of(layer.output_shape(own)).transposed(order)
         if not keep:
             left = [size for place, size in enumerate(view.shape, 1) if place not in places]
@@ -336,8 +328,8 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "PRelu": _prelu,
     "Pad": take_pad,
     "Pow": _power,
-    "ReduceMax": _reduce("max"),
-    "ReduceMean": _reduce("mean"),
+    "ReduceMax": _reduce("MaxPool", "max"),
+    "ReduceMean": _reduce("AvgPool", "mean"),
     "Reshape": _reshape,
     "Resize": take_resize,
     "Slice": take_slice,

@@ -62,10 +62,6 @@ def network_code(plan: Plan) -> tuple[str, Weights]:
     It gives an array of the steps, each with its name, operation, shape, output (a Float32Array)
     and ``run(sample)``.
 
-    Parameters
-    ----------
-    plan : Plan
-
     Raises
     ------
     ConfigurationError
