@@ -15,7 +15,7 @@ from fastcnn.errors import FastcnnError
 from fastcnn.execution import predict_logits
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.execution.lanes import network_gradients
-from fastcnn.execution.passes import operation_gradients
+from fastcnn.execution.passes import operation_gradients, views_of
 from fastcnn.execution.step import Batch, Step
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import (
@@ -99,10 +99,7 @@ class Check:
             loss, _, vector = network_gradients(self.model, graph, batch, step)
         else:
             loss, _, vector = operation_gradients(self.model, graph, batch, backend, step)
-        found, offset = {}, 0
-        for key, value in self.model.named_parameters().items():
-            found[key] = vector[offset : offset + value.size].reshape(value.shape).copy()
-            offset += value.size
+        found = views_of(vector.copy(), self.model.named_parameters())
         return Pass(loss, {key: found[key] for key in self.trained()})
 
     def trained(self) -> set[str]:

@@ -41,65 +41,47 @@ class Dialect:
     functions: Mapping[str, str]
 
 
+def _dialect(number: Callable[[float], str], alike: str, **others: str) -> Dialect:
+    """A language in which most functions have the names that they have here, in some form."""
+    names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "erf")
+    return Dialect(number, {name: f"{alike.format(name)}({{0}})" for name in names} | others)
+
+
 #: ``PREFIX`` is where the name of an exported network goes.
-C = Dialect(
+C = _dialect(
     c_number,
-    {
-        "where": "({0} ? {1} : {2})",
-        "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
-        "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-        "exp": "expf({0})",
-        "expm1": "expm1f({0})",
-        "log": "logf({0})",
-        "log1p": "log1pf({0})",
-        "log1p_exp": "PREFIX_log1p_exp({0})",
-        "sqrt": "sqrtf({0})",
-        "tanh": "tanhf({0})",
-        "erf": "erff({0})",
-        "absolute": "fabsf({0})",
-        "sigmoid": "PREFIX_sigmoid({0})",
-        "normal_cdf": "PREFIX_normal_cdf({0})",
-    },
+    "{}f",
+    where="({0} ? {1} : {2})",
+    maximum="({0} > {1} || {0} != {0} ? {0} : {1})",
+    minimum="({0} < {1} || {0} != {0} ? {0} : {1})",
+    absolute="fabsf({0})",
+    log1p_exp="PREFIX_log1p_exp({0})",
+    sigmoid="PREFIX_sigmoid({0})",
+    normal_cdf="PREFIX_normal_cdf({0})",
 )
-NUMPY = Dialect(
+NUMPY = _dialect(
     repr,
-    {
-        "where": "np.where({0}, {1}, {2})",
-        "maximum": "np.maximum({0}, {1})",
-        "minimum": "np.minimum({0}, {1})",
-        "exp": "np.exp({0})",
-        "expm1": "np.expm1({0})",
-        "log": "np.log({0})",
-        "log1p": "np.log1p({0})",
-        "log1p_exp": "np.logaddexp(0.0, {0})",
-        "sqrt": "np.sqrt({0})",
-        "tanh": "np.tanh({0})",
-        "erf": "(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
-        "absolute": "np.abs({0})",
-        "sigmoid": "sigmoid({0})",
-        "normal_cdf": "normal_cdf({0})",
-    },
+    "np.{}",
+    where="np.where({0}, {1}, {2})",
+    maximum="np.maximum({0}, {1})",
+    minimum="np.minimum({0}, {1})",
+    absolute="np.abs({0})",
+    log1p_exp="np.logaddexp(0.0, {0})",
+    sigmoid="sigmoid({0})",
+    normal_cdf="normal_cdf({0})",
+    erf="(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
 )
-
-
-JAVASCRIPT = Dialect(
+JAVASCRIPT = _dialect(
     javascript_number,
-    {
-        "where": "({0} ? {1} : {2})",
-        "maximum": "Math.max({0}, {1})",
-        "minimum": "Math.min({0}, {1})",
-        "exp": "Math.exp({0})",
-        "expm1": "Math.expm1({0})",
-        "log": "Math.log({0})",
-        "log1p": "Math.log1p({0})",
-        "log1p_exp": "log1p_exp({0})",
-        "sqrt": "Math.sqrt({0})",
-        "tanh": "Math.tanh({0})",
-        "erf": "(2 * normal_cdf(1.4142135623730951 * {0}) - 1)",
-        "absolute": "Math.abs({0})",
-        "sigmoid": "sigmoid({0})",
-        "normal_cdf": "normal_cdf({0})",
-    },
+    "Math.{}",
+    where="({0} ? {1} : {2})",
+    maximum="Math.max({0}, {1})",
+    minimum="Math.min({0}, {1})",
+    absolute="Math.abs({0})",
+    log1p_exp="log1p_exp({0})",
+    sigmoid="sigmoid({0})",
+    normal_cdf="normal_cdf({0})",
+    erf="(2 * normal_cdf(1.4142135623730951 * {0}) - 1)",
 )
 
 

@@ -12,13 +12,7 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def take_bounds(w: Wiring, node: FileNode) -> None:
-    """Clip, or a Max or Min of samples and a number.
-
-    Raises
-    ------
-    ConfigurationError
-        If no layer has these bounds.
-    """
+    """Clip, or a Max or Min of samples and a number."""
     found = _bounds(w, node)
     bounds = found.low, found.high
     layer: Layer

@@ -65,13 +65,7 @@ class Match:
     parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def layer(self, shape: Shape) -> Activation:
-        """The layer, for samples of a shape.
-
-        Raises
-        ------
-        ConfigurationError
-            If a parameter has values for something else than channels.
-        """
+        """The layer, for samples of a shape."""
         for name, value in self.parameters.items():
             sizes = (1,) * (1 + len(shape) - value.ndim) + value.shape
             is_one = value.size == 1 and len(sizes) == 1 + len(shape)

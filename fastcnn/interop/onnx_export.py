@@ -19,6 +19,7 @@ from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
 from fastcnn.layers.given import as_model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
+from fastcnn.operations.onnx_node import OnnxNode
 from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
@@ -27,6 +28,7 @@ OUTPUT = "logits"
 #: Bytes that the format can hold.
 MOST_BYTES = 2**31 - 2**20
 DEFAULT_THRESHOLD = 20.0
+Part = OnnxNode | str | float
 
 
 def _linear(w: OnnxWriter, node: Node, x: list[str]) -> str:
@@ -67,36 +69,30 @@ def _dropout(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 def _gelu(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """``x * Phi(x)``, in operations that opset 17 has."""
-    half, one = w.constant(f"{node.name}/half", 0.5), w.constant(f"{node.name}/one", 1.0)
     if node.arguments.get("approximate", "none") == "tanh":
-        scale = w.constant(f"{node.name}/scale", math.sqrt(2.0 / math.pi))
-        cubic = w.constant(f"{node.name}/cubic", 0.044715)
-        square = w.add("Mul", x + x, "")
-        slope = w.add("Add", [w.add("Mul", [square, cubic], ""), one], "")
-        inner = w.add("Mul", [w.add("Mul", [x[0], slope], ""), scale], "")
-        bent = w.add("Tanh", [inner], "")
+        slope = _of("Add", _of("Mul", _of("Mul", "x", "x"), 0.044715), 1.0)
+        bent = _of("Tanh", _of("Mul", _of("Mul", "x", slope), math.sqrt(2.0 / math.pi)))
     else:
-        root = w.constant(f"{node.name}/root", math.sqrt(2.0))
-        bent = w.add("Erf", [w.add("Div", [x[0], root], "")], "")
-    area = w.add("Mul", [w.add("Add", [bent, one], ""), half], "")
-    return w.add("Mul", [x[0], area], node.name)
+        bent = _of("Erf", _of("Div", "x", math.sqrt(2.0)))
+    area = _of("Mul", _of("Add", bent, 1.0), 0.5)
+    return onnx_elementwise.write(w, node, x, _of("Mul", "x", area))
 
 
 def _softplus(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    beta, threshold = (node.arguments[name] for name in ("beta", "threshold"))
-    # Above the default threshold the formula gives x itself in float32.
-    whole = threshold == DEFAULT_THRESHOLD
-    if beta == 1.0:
-        scaled = x[0]
-        bent = w.add("Softplus", x, node.name if whole else "")
+    if node.arguments["beta"] == 1.0:
+        scaled: Part = "x"
+        form = _of("Softplus", "x")
     else:
-        factor = w.constant(f"{node.name}/beta", beta)
-        scaled = w.add("Mul", [x[0], factor], "")
-        bent = w.add("Div", [w.add("Softplus", [scaled], ""), factor], node.name if whole else "")
-    if whole:
-        return bent
-    above = w.add("Greater", [scaled, w.constant(f"{node.name}/threshold", threshold)], "")
-    return w.add("Where", [above, x[0], bent], node.name)
+        scaled = _of("Mul", "x", "beta")
+        form = _of("Div", _of("Softplus", scaled), "beta")
+    # Above the default threshold the formula gives x itself in float32.
+    if node.arguments["threshold"] != DEFAULT_THRESHOLD:
+        form = _of("Where", _of("Greater", scaled, "threshold"), "x", form)
+    return onnx_elementwise.write(w, node, x, form)
+
+
+def _of(kind: str, *inputs: Part) -> OnnxNode:
+    return OnnxNode(kind, inputs)
 
 
 def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:

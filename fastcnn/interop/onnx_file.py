@@ -1,7 +1,8 @@
 """ONNX files: what is in them, checked before anything is made of it.
 
 A file may come from anywhere. Nothing in it is believed: not the number of bytes of a constant, not
-the type or the number of a node's attributes. What is not known is refused by name.
+the type or the number of a node's attributes. What is not known is refused by name, here and in all
+modules that read a file: with a ConfigurationError that says why.
 """
 
 import json
@@ -209,13 +210,7 @@ class FileNode:
         return ConfigurationError(f"ONNX node {label[:80]!r} ({kind[:80]}): {reason}")
 
     def check(self) -> None:
-        """Compare the node with its operator's definition, and take in its attributes.
-
-        Raises
-        ------
-        ConfigurationError
-            If the operator is unknown, or the node has other inputs, outputs or attributes.
-        """
+        """Compare the node with its operator's definition, and take in its attributes."""
         if self.proto.domain not in DOMAINS:
             raise ConfigurationError(f"operators of the domain {self.proto.domain!r} are unknown")
         defs = self.file.onnx.defs
@@ -321,14 +316,7 @@ class FileNode:
         return self.file.constants[name] if name else None
 
     def weight(self, index: int, of_any_type: bool = False) -> np.ndarray:
-        """A constant of the model's type, or of any floating-point one, as float32.
-
-        Raises
-        ------
-        ConfigurationError
-            If it is of another type, holds numbers beyond float32, or the layers would hold much
-            more than the file.
-        """
+        """A constant of the model's type, or of any floating-point one, as float32."""
         name = self.inputs[index] if index < len(self.inputs) else ""
         array = self.file.constants[name]
         kind, own = self.file.constants.type_of(name), self.file.element_type

@@ -29,13 +29,7 @@ FOLDED = BROADCAST | REARRANGED | SIZED
 
 
 def folded(node: FileNode) -> np.ndarray:
-    """The result of a node whose inputs are constants.
-
-    Raises
-    ------
-    ConfigurationError
-        If it cannot be computed, or would hold much more than the file.
-    """
+    """The result of a node whose inputs are constants."""
     return evaluated(node, {name: node.file.constants[name] for name in node.inputs if name})
 
 

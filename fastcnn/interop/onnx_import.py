@@ -104,13 +104,7 @@ class _Reading(Wiring):
             raise
 
     def _preprocessed(self) -> int:
-        """The number of nodes that do the preprocessing of which the metadata tell.
-
-        Raises
-        ------
-        ConfigurationError
-            If the file's first nodes do something else.
-        """
+        """The number of nodes that do the preprocessing of which the metadata tell."""
         told = Preprocessing.from_metadata(self.file.metadata)
         if told is None or told.is_identity:
             return 0
@@ -281,11 +275,6 @@ def _assembled(
         Names and shapes.
     outputs : mapping of str to int
         By name the layer that makes each.
-
-    Raises
-    ------
-    ConfigurationError
-        If the outputs depend on no layer, or not on all inputs.
     """
     needed, waiting = set[int](), list(outputs.values())
     while waiting:

@@ -243,13 +243,7 @@ WEIGHTED = (
 
 
 def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:
-    """Which of weight and bias the file's metadata say that a normalisation does not have.
-
-    Raises
-    ------
-    ConfigurationError
-        If the metadata do not fit.
-    """
+    """Which of weight and bias the file's metadata say that a normalisation does not have."""
     missing: Any = values.get("missing", [])
     neutral = {"weight": 1.0, "bias": 0.0}
     if missing not in ([], ["weight"], ["bias"], ["weight", "bias"]):
@@ -263,13 +257,7 @@ def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:
 
 
 def restored_norm(layer: layers.Layer, values: Mapping[str, Any]) -> layers.Layer:
-    """A normalisation without the weight or bias that it does not have.
-
-    Raises
-    ------
-    ConfigurationError
-        If the metadata do not fit.
-    """
+    """A normalisation without the weight or bias that it does not have."""
     missing = missing_parts(layer, values)
     if set(values) != {"missing"} or missing == ["weight"]:
         raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")

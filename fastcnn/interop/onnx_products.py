@@ -26,11 +26,6 @@ def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.nda
         The dimension of the layer's output that each dimension of the samples is.
     own : tuple of int
         Shape of the layer's output.
-
-    Raises
-    ------
-    ConfigurationError
-        If it has values for something else than channels.
     """
     missing = 1 + len(own) - constant.ndim
     sizes = (1,) * missing + constant.shape

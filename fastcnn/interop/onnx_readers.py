@@ -28,13 +28,7 @@ from fastcnn.layers import (
 
 
 def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
-    """A layer of these weights, ``(out, in)``.
-
-    Raises
-    ------
-    ConfigurationError
-        If adding the bias to a row of each sample's outputs would mix samples.
-    """
+    """A layer of these weights, ``(out, in)``."""
     rows, columns = weight.shape
     if bias is None:
         return Linear(columns, rows, bias=False, weight_init=given(weight))
@@ -102,13 +96,7 @@ WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", *onnx_norms.WEIGHTED)
 
 
 def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
-    """A layer with what fastcnn's export noted of it because ONNX has no words for it.
-
-    Raises
-    ------
-    ConfigurationError
-        If the note does not fit the layer.
-    """
+    """A layer with what fastcnn's export noted of it because ONNX has no words for it."""
     kind, values = str(described.get("type")), {k: v for k, v in described.items() if k != "type"}
     if kind == "Dropout2d" and type(layer) is Dropout and not values:
         return Dropout2d(layer.p)

@@ -60,11 +60,6 @@ def computed(node: FileNode, given: Mapping[str, Numbers]) -> Numbers:
     """What a node makes of numbers, by their names.
 
     It is computed twice: what is another number for another number of samples must be that number.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is something else, or not numbers of a shape.
     """
     first, second = (
         evaluated(node, {name: numbers.array(batch) for name, numbers in given.items()})
@@ -87,11 +82,6 @@ def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) 
     ----------
     batch : int or None
         The number of samples, where the file says it.
-
-    Raises
-    ------
-    ConfigurationError
-        If samples are mixed, or the numbers do not fit.
     """
     first, *rest = wanted.values or (1,)
     if node.integer("allowzero", 0) and 0 in wanted.values:

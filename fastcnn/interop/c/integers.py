@@ -104,13 +104,7 @@ def multiplier_of(factors: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def sample_arrays(plan: Plan, node: Node, given: Scale, scale: Scale) -> dict[str, np.ndarray]:
-    """A step's constants.
-
-    Raises
-    ------
-    ConfigurationError
-        If a set that is normalised is too large.
-    """
+    """A step's constants."""
     if is_bilinear(node):
         # Places as they are, shares in their units.
         units = np.array([[1], [1], [2**SHARE_BITS]])
