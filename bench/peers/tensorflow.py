@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.elementwise import function_of
-from bench.peers.windows import even_windows
+from bench.peers.operations import even_windows, function_of
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
 from fastcnn.benchmark.peer import Peer, run_graph

@@ -12,33 +12,20 @@ from fastcnn.interop import onnx_norms
 from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_map_readers import ADAPTIVE, MAP_READERS, given, is_adaptive
 from fastcnn.interop.onnx_norms import filled
-from fastcnn.layers import (
-    GELU,
-    BatchNorm1d,
-    BatchNorm2d,
-    Dropout,
-    Dropout2d,
-    InstanceNorm2d,
-    Layer,
-    LayerNorm,
-    LayerNorm2d,
-    Linear,
-    Softplus,
-)
 
 
-def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
+def linear(weight: np.ndarray, bias: np.ndarray | None) -> layers.Layer:
     """A layer of these weights, ``(out, in)``."""
     rows, columns = weight.shape
     if bias is None:
-        return Linear(columns, rows, bias=False, weight_init=given(weight))
+        return layers.Linear(columns, rows, bias=False, weight_init=given(weight))
     if bias.shape not in ((), (1,), (rows,), (1, 1), (1, rows)):
         raise ConfigurationError(f"a summand of shape {bias.shape} is not a bias of {rows} outputs")
     values = np.broadcast_to(bias.reshape(-1), rows)
-    return Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
+    return layers.Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
 
 
-def _batch_norm(node: FileNode, shape: Shape) -> Layer:
+def _batch_norm(node: FileNode, shape: Shape) -> layers.Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
     if node.file.opset < 14 and any(node.outputs[1:]):
@@ -46,7 +33,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError("outputs of statistics, which are those of the batch")
     if len(shape) not in (1, 2, 3):
         raise ConfigurationError(f"batch normalisation of samples of {shape}")
-    kind = BatchNorm2d if len(shape) == 3 else BatchNorm1d
+    kind = layers.BatchNorm2d if len(shape) == 3 else layers.BatchNorm1d
     # Statistics, and since opset 15 weights too, may be of another type than samples.
     arrays = [
         node.weight(place, of_any_type=node.file.opset >= (15 if place < 3 else 14))
@@ -63,7 +50,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     return filled(layer, **dict(zip(names, arrays, strict=True)))
 
 
-def _dropout(node: FileNode, shape: Shape) -> Layer:
+def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     ratio = node.number("ratio", 0.5)
     if len(node.inputs) > 1 and node.inputs[1]:
         given = node.constant(1)
@@ -75,19 +62,19 @@ def _dropout(node: FileNode, shape: Shape) -> Layer:
     if training is not None and np.any(training):
         raise ConfigurationError("training_mode, which drops values in prediction too")
     node.integer("seed", 0)  # of training alone, where fastcnn draws by its own rule
-    return Dropout(ratio)
+    return layers.Dropout(ratio)
 
 
-def _gelu(node: FileNode, shape: Shape) -> Layer:
-    return GELU(node.text("approximate", "none"))
+def _gelu(node: FileNode, shape: Shape) -> layers.Layer:
+    return layers.GELU(node.text("approximate", "none"))
 
 
 #: How each node is read, with the shape of the samples that enter it.
-READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
+READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     **MAP_READERS,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
-    "Softplus": lambda node, shape: Softplus(),
+    "Softplus": lambda node, shape: layers.Softplus(),
     "Gelu": _gelu,
     **onnx_norms.READERS,
 }
@@ -95,24 +82,28 @@ READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
 WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", *onnx_norms.WEIGHTED)
 
 
-def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
+def restored(layer: layers.Layer, described: Mapping[str, Any], shape: Shape) -> layers.Layer:
     """A layer with what fastcnn's export noted of it because ONNX has no words for it."""
     kind, values = str(described.get("type")), {k: v for k, v in described.items() if k != "type"}
-    if kind == "Dropout2d" and type(layer) is Dropout and not values:
-        return Dropout2d(layer.p)
+    if kind == "Dropout2d" and type(layer) is layers.Dropout and not values:
+        return layers.Dropout2d(layer.p)
     if kind in ADAPTIVE and set(values) == {"output_size"}:
         size = values["output_size"]
         made = getattr(layers, kind)(tuple(size) if isinstance(size, list) else size)
         if is_adaptive(layer, made, shape):
             return made
-    if kind == type(layer).__name__ and isinstance(layer, (LayerNorm, LayerNorm2d, InstanceNorm2d)):
+    if kind == type(layer).__name__ and isinstance(
+        layer, (layers.LayerNorm, layers.LayerNorm2d, layers.InstanceNorm2d)
+    ):
         return onnx_norms.restored_norm(layer, values)
-    if kind == type(layer).__name__ and isinstance(layer, (BatchNorm1d, BatchNorm2d)):
+    if kind == type(layer).__name__ and isinstance(layer, (layers.BatchNorm1d, layers.BatchNorm2d)):
         return _restored_norm(layer, values)
     raise ConfigurationError(f"what the file's metadata say of it does not fit: {described!r}")
 
 
-def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) -> Layer:
+def _restored_norm(
+    layer: layers.BatchNorm1d | layers.BatchNorm2d, values: Mapping[str, Any]
+) -> layers.Layer:
     arguments: dict[str, Any] = {"eps": layer.eps, "momentum": layer.momentum}
     batches = values.get("num_batches_tracked", 0)
     is_count = isinstance(batches, int) and not isinstance(batches, bool)
