@@ -7,9 +7,18 @@ from bench import step_costs
 from bench.step_costs import COMPARISONS, shortest
 from fastcnn.data.dataset import ArrayDataset
 
+#: Whose kernels are not in the cache.
+COMPILED = ("optimizers", "kernel")
+
 
 @pytest.mark.usefixtures("own_kernels")
-@pytest.mark.parametrize("name", COMPARISONS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in COMPILED else [])
+        for name in COMPARISONS
+    ],
+)
 def test_all_contestants_are_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step_costs, "ROUNDS", 1)
     contestants = COMPARISONS[name][0](16, 1)
