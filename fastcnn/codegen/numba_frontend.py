@@ -182,13 +182,11 @@ def linked_type(declared: Linked) -> Any:
     return types.Dispatcher(dispatcher_of(declared.function))
 
 
-def _intrinsic_type(typed: Any, names: list[str], **options: Any) -> Any:
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name in ("typing", *names)
-    ]
+def _intrinsic_type(typed: Any, names: list[str], literal: bool = False) -> Any:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("typing", *names)]
     typed.__signature__ = inspect.Signature(parameters)
-    made = intrinsic(**options)(typed) if options else intrinsic(typed)
+    made = intrinsic(prefer_literal=literal)(typed)
     known = Dispatcher.targetdescr.typing_context
     known.refresh()
     return known.resolve_value_type(made)
@@ -228,14 +226,17 @@ def emitted_type(declared: Emitted) -> Any:
         return numba_type(declared.result)(*given[:sizes], *kinds), generate
 
     names = [f"argument{i}" for i in range(sizes + len(declared.arguments))]
-    return _intrinsic_type(typed, names, **({"prefer_literal": True} if sizes else {}))
+    return _intrinsic_type(typed, names, literal=sizes > 0)
 
 
-def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A vector of a number in all lanes; vectors stay."""
-    if kind in (vector, choice):
-        return value
-    return emit_splat(builder, context.cast(builder, value, kind, types.float32))
+def _spread(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
+    """Numbers as vectors that have them in all lanes; vectors stay."""
+    return [
+        value
+        if kind in (vector, choice)
+        else emit_splat(builder, context.cast(builder, value, kind, types.float32))
+        for kind, value in zip(kinds, values, strict=True)
+    ]
 
 
 def elementary_type(declared: Elementary) -> Any:
@@ -247,10 +248,7 @@ def elementary_type(declared: Elementary) -> Any:
         if vector in given or choice in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                spread = [
-                    _spread(context, builder, kind, value)
-                    for kind, value in zip(signature.args, values, strict=True)
-                ]
+                spread = _spread(context, builder, signature.args, values)
                 return declared.vector.emit(builder, *spread)
 
             return vector(*given), generate
@@ -283,25 +281,15 @@ def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
             return typing.signature(result, *args)
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return emit(
-            builder,
-            *(
-                _spread(context, builder, kind, value)
-                for kind, value in zip(signature.args, values, strict=True)
-            ),
-        )
+        return emit(builder, *_spread(context, builder, signature.args, values))
 
     if arity == 1:
         lower_builtin(symbol, VectorType)(lower)
         return
-    for kinds in (
-        (VectorType, VectorType),
-        (VectorType, types.Number),
-        (types.Number, VectorType),
-        (VectorType, types.Boolean),
-        (types.Boolean, VectorType),
-    ):
-        lower_builtin(symbol, *kinds)(lower)
+    lower_builtin(symbol, VectorType, VectorType)(lower)
+    for number in (types.Number, types.Boolean):
+        lower_builtin(symbol, VectorType, number)(lower)
+        lower_builtin(symbol, number, VectorType)(lower)
 
 
 def _compare(sign: str) -> Any:
@@ -342,11 +330,7 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
     infer_global(known, types.Function(Template))
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        spread = [
-            _spread(context, builder, kind, value)
-            for kind, value in zip(signature.args, values, strict=True)
-        ]
-        return emit(builder, *spread)
+        return emit(builder, *_spread(context, builder, signature.args, values))
 
     # Not for any types: that is what numba's own implementations are for.
     numbers = (VectorType, types.Number, types.Boolean)

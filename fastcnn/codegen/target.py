@@ -12,31 +12,13 @@ from fastcnn.codegen.processor import is_aarch64, processor
 #: Beginnings of LLVM's processor names, for targets given by name without features.
 _NAMES = {
     "AVX-512": (
-        "x86-64-v4",
-        "skylake-avx512",
-        "cascadelake",
-        "cooperlake",
-        "cannonlake",
-        "icelake",
-        "tigerlake",
-        "rocketlake",
-        "sapphirerapids",
-        "emeraldrapids",
-        "graniterapids",
-        "znver4",
-        "znver5",
+        *("x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "cannonlake", "icelake"),
+        *("tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids", "graniterapids"),
+        *("znver4", "znver5"),
     ),
     "AVX2": (
-        "x86-64-v3",
-        "haswell",
-        "broadwell",
-        "skylake",
-        "alderlake",
-        "raptorlake",
-        "meteorlake",
-        "arrowlake",
-        "lunarlake",
-        "znver",
+        *("x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake"),
+        *("meteorlake", "arrowlake", "lunarlake", "znver"),
     ),
 }
 
