@@ -66,10 +66,7 @@ def of_map(values: tuple[Any, ...], of_row: Any) -> tuple[Any, Any]:
 
 
 def resolve_padding(
-    padding: Any,
-    kernel_size: tuple[int, ...],
-    dilation: tuple[int, ...],
-    stride: tuple[int, ...],
+    padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]
 ) -> tuple[Pair, ...]:
     """Return a convolution's padding before and after, for each axis.
 

@@ -104,11 +104,7 @@ def _room(*geometry: Any, is_apart: bool = False) -> tuple[np.ndarray, np.ndarra
 
 @lru_cache(maxsize=1024)
 def _sizes(
-    shape: tuple[int, ...],
-    window: Window,
-    output: tuple[int, ...],
-    M: int,
-    is_apart: bool,
+    shape: tuple[int, ...], window: Window, output: tuple[int, ...], M: int, is_apart: bool
 ) -> tuple[int, int, np.ndarray]:
     """Floats of images with zeros around them and of columns; and the kernels' numbers.
 

@@ -38,12 +38,7 @@ def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int,
 
 
 @compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
-def _max_forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-) -> None:
+def _max_forward(x: np.ndarray, y: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
             for i in range(y.shape[2]):
@@ -56,11 +51,7 @@ def _max_forward(
 
 @compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
 def _max_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    dx: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
+    dy: np.ndarray, x: np.ndarray, dx: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -164,11 +155,7 @@ def _ends(windows: Sequence[Any]) -> np.ndarray:
 
 
 def _windows(
-    size: tuple[int, ...],
-    output: tuple[int, ...],
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
+    size: tuple[int, ...], output: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows' rows and columns."""
     rows, columns = (

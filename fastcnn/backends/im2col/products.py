@@ -13,15 +13,7 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_splat,
-    emit_store,
-    emit_sums,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_sums
 from fastcnn.codegen.target import instruction_set
 
 
@@ -48,13 +40,8 @@ def _product_tile(
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
-        columns = [
-            emit_load(at.builder, at.pointer(B, at.offset(b, v, LANES))) for v in range(vectors)
-        ]
-        factors = [
-            emit_splat(at.builder, at.builder.load(at.pointer(A, at.offset(a, i, arow))))
-            for i in range(rows)
-        ]
+        columns = [at.load(B, at.offset(b, v, LANES)) for v in range(vectors)]
+        factors = [at.spread(A, at.offset(a, i, arow)) for i in range(rows)]
         return [
             emit_fma(at.builder, factors[i], columns[v], sums[i * vectors + v])
             for i in range(rows)
@@ -62,11 +49,11 @@ def _product_tile(
         ]
 
     start = [vector for vector in at.bias(bias, first, rows) for _ in range(vectors)]
-    sums = at.loop(at.index(0), K, start, step)
+    sums = at.loop(0, K, start, step)
     for i in range(rows):
         for v in range(vectors):
             place = at.offset(at.offset(y0, i, yrow), v, LANES)
-            emit_store(at.builder, sums[i * vectors + v], at.pointer(Y, place))
+            at.store(sums[i * vectors + v], Y, place)
 
 
 @tile(2)
@@ -77,17 +64,15 @@ def _outer_tile(
 
     def step(p: Any, sums: list[Any]) -> list[Any]:
         a, b = at.offset(a0, p, LANES), at.offset(b0, p, LANES)
-        left = [emit_load(at.builder, at.pointer(A, at.offset(a, i, arow))) for i in range(rows)]
-        right = [
-            emit_load(at.builder, at.pointer(B, at.offset(b, j, brow))) for j in range(columns)
-        ]
+        left = [at.load(A, at.offset(a, i, arow)) for i in range(rows)]
+        right = [at.load(B, at.offset(b, j, brow)) for j in range(columns)]
         return [
             emit_fma(at.builder, left[i], right[j], sums[i * columns + j])
             for i in range(rows)
             for j in range(columns)
         ]
 
-    sums = at.loop(at.index(0), vectors, [constant(0.0)] * (rows * columns), step)
+    sums = at.loop(0, vectors, [constant(0.0)] * (rows * columns), step)
     totals = emit_sums(at.builder, sums)
     for i in range(rows):
         for j in range(columns):

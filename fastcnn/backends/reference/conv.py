@@ -89,14 +89,7 @@ def conv2d_backward(
 
 
 def taps(
-    i: int,
-    j: int,
-    x: np.ndarray,
-    KH: int,
-    KW: int,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    i: int, j: int, x: np.ndarray, KH: int, KW: int, stride: Pair, padding: Padding, dilation: Pair
 ) -> Iterator[tuple[int, int, int, int]]:
     """Kernel positions whose input pixel lies inside the image, with that pixel."""
     H, W = x.shape[2:]

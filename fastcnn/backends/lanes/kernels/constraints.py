@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, matrix_sizes, register
+from fastcnn.backends.lanes.kernels.record import matrix_sizes, register
 from fastcnn.codegen import linked
 
 #: Rounding of a row that was scaled before: it is not scaled once more.
@@ -34,4 +34,4 @@ def _cost(r: Row) -> Cost:
     return Cost(2 * r[L.IN] * r[L.OUT], FLOAT_BYTES * r[L.IN] * r[L.OUT], 0)
 
 
-register({L.K_LIMIT_NORMS: Kernel(limit_norms, "largest norm", _cost, matrix_sizes)})
+register(L.K_LIMIT_NORMS, limit_norms, "largest norm", _cost, matrix_sizes)

@@ -3,6 +3,9 @@
 A kernel is a function whose parameters are named here: it gets what it names. ``r`` is its row.
 A context is an array of int64: of each field its number, or an array's address and length. Each
 thread has its own, in which it counts steps.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads.
 """
 
 from collections.abc import Mapping

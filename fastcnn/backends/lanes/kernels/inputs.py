@@ -4,8 +4,8 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.division import base, share
+from fastcnn.backends.lanes.kernels.record import per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import pack_tile
 
@@ -16,7 +16,7 @@ LANES = simd.LANES
 def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
     """Normalise one block's samples and pack them into lanes; idle lanes are zero."""
     pixels, channels, table = r[L.IN], r[L.OUT], r[L.X_TABLE]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    y0 = base(r, L.Y, block, slot)
     sample = start + block * LANES
     valid = min(LANES, count - block * LANES)
     size, scale, shift = pixels // channels, r[L.SCALE], r[L.SCALE] + channels
@@ -30,11 +30,11 @@ def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
             )
         return
     for lane in range(LANES if last > first else 0):
-        base = order[sample + min(lane, valid - 1)] * pixels
+        image = order[sample + min(lane, valid - 1)] * pixels
         for k in range(pixels):
             value = np.float32(0)
             if lane < valid:
-                value = np.float32(samples[base + k]) * A[scale + k // size] + A[shift + k // size]
+                value = np.float32(samples[image + k]) * A[scale + k // size] + A[shift + k // size]
             A[y0 + T[table + k] + lane] = value
 
 
@@ -58,13 +58,7 @@ def _input(r: Row) -> Cost:
     return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
 
 
+register(L.K_INPUT, gather_input, "gather input", _input, sizes_of(L.IN), gradients=("weight",))
 register(
-    {
-        L.K_INPUT: Kernel(
-            gather_input, "gather input", _input, sizes_of(L.IN), gradients=("weight",)
-        ),
-        L.K_OUTPUT_GRADIENT: Kernel(
-            gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
-        ),
-    }
+    L.K_OUTPUT_GRADIENT, gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
 )

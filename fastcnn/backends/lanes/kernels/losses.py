@@ -1,6 +1,6 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
-A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block. Each of
+``losses`` and ``hits`` have an element for each block. Each of
 POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: a factor of
 the loss, negative for a sum instead of a mean, the label smoothing, the exponent of the focal loss,
 and a weight for each class.
@@ -13,7 +13,7 @@ of them it is: ``mean_weights`` has a number for each.
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_number, register
+from fastcnn.backends.lanes.kernels.record import map_sizes, per_number, register
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
 
@@ -213,15 +213,10 @@ def class_loss(
     note_loss(r, block, total, np.int64(simd.lane_sum(right)), losses, hits)
 
 
-def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:
-    fixed = {"nll": nll, "focal": focal}
-    return Kernel(class_loss, name, per_number(10, 1, 1), map_sizes, fixed=fixed)
-
-
-register(
-    {
-        L.K_CROSS_ENTROPY: _kernel("cross-entropy"),
-        L.K_NLL: _kernel("log-likelihood", nll=True),
-        L.K_FOCAL: _kernel("focal loss", focal=True),
-    }
-)
+for _number, _name in (
+    (L.K_CROSS_ENTROPY, "cross-entropy"),
+    (L.K_NLL, "log-likelihood"),
+    (L.K_FOCAL, "focal loss"),
+):
+    _fixed = {"nll": _number == L.K_NLL, "focal": _number == L.K_FOCAL}
+    register(_number, class_loss, _name, per_number(10, 1, 1), map_sizes, fixed=_fixed)

@@ -6,7 +6,7 @@ the group whose rows it adds to the program.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
@@ -42,13 +42,6 @@ class Lowering:
 LOWERINGS: dict[str, Lowering] = {}
 
 
-def lowered(
-    *operations: str,
-    forward: "Callable[[Forward, Group], None]",
-    backward: "Callable[..., None]",
-    channels: "Callable[[ChannelForward, Group], None] | None" = None,
-    keeps_lanes: bool = False,
-) -> None:
+def lowered(*operations: str, **fields: Any) -> None:
     """Note how some operations become rows, by the fields of a :class:`Lowering`."""
-    lowering = Lowering(forward, backward, channels, keeps_lanes)
-    LOWERINGS.update(dict.fromkeys(operations, lowering))
+    LOWERINGS.update(dict.fromkeys(operations, Lowering(**fields)))

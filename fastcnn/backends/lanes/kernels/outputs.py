@@ -2,7 +2,7 @@
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import unpack_tile
 
@@ -28,10 +28,4 @@ def write_output(A, T, r, block, count, start, outputs, part, parts):
                 outputs[y0 + lane * size + k] = A[x0 + T[table + k] + lane]
 
 
-register(
-    {
-        L.K_OUTPUT: Kernel(
-            write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",)
-        ),
-    }
-)
+register(L.K_OUTPUT, write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",))

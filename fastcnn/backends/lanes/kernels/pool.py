@@ -1,9 +1,4 @@
-"""Kernels of pooling, each for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Kernels of pooling, each for one block of 16 samples."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +6,11 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, share
+from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, base, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.windows import average_columns, pool_offsets, window_columns
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
@@ -48,9 +43,8 @@ def max_pool(A, T, r, block, slot, part, parts):
 
     With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     size, windows, rectified = r[L.TAPS], T[r[L.TAP_TABLE] :], r[L.RELU]
     positions, places = r[L.POSITIONS], T[r[L.Y_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -85,9 +79,7 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
     where those of each begin, and at last where they end. The sums of the input's gradient go to
     EXTRA, unless it is negative.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     starts, windows = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
     positions, pixels = r[L.POSITIONS], T[r[L.X_TABLE] :]
@@ -113,8 +105,7 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
     TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
     in the arena the reciprocal divisors stand.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     size = r[L.TAPS]
     first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
@@ -236,35 +227,29 @@ def _average_gradient_reach(r: Reach) -> Touches:
     yield from _cleared(r)
 
 
-K_MAX_POOL = numbered(Kernel(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach))
+K_MAX_POOL = numbered(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach)
 K_MAX_POOL_BACKWARD = numbered(
-    Kernel(
-        max_pool_backward,
-        "max pool gradient",
-        _max_pool_backward,
-        map_sizes,
-        touches=_max_gradient_reach,
-    )
+    max_pool_backward,
+    "max pool gradient",
+    _max_pool_backward,
+    map_sizes,
+    touches=_max_gradient_reach,
 )
 K_AVG_POOL = numbered(
-    Kernel(
-        avg_pool,
-        "average pool",
-        _avg_pool,
-        _window_sizes,
-        fixed={"backward": False},
-        touches=_average_reach,
-    )
+    avg_pool,
+    "average pool",
+    _avg_pool,
+    _window_sizes,
+    fixed={"backward": False},
+    touches=_average_reach,
 )
 K_AVG_POOL_BACKWARD = numbered(
-    Kernel(
-        avg_pool,
-        "average pool gradient",
-        _avg_pool_backward,
-        _window_sizes,
-        fixed={"backward": True},
-        touches=_average_gradient_reach,
-    )
+    avg_pool,
+    "average pool gradient",
+    _avg_pool_backward,
+    _window_sizes,
+    fixed={"backward": True},
+    touches=_average_gradient_reach,
 )
 
 

@@ -112,16 +112,16 @@ def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
 KERNELS: dict[int, Kernel] = {}
 
 
-def register(kernels: Mapping[int, Kernel]) -> None:
-    """Add kernels to those that programs may use."""
-    KERNELS.update(kernels)
+def register(number: int, *fields: Any, **more: Any) -> int:
+    """Add a kernel, by the fields of its record, to those that programs may use."""
+    KERNELS[number] = Kernel(*fields, **more)
+    return number
 
 
-def numbered(kernel: Kernel) -> int:
+def numbered(*fields: Any, **more: Any) -> int:
     """Add a kernel whose number layout.py does not name; returns the number.
 
     It may be another in the next process.
     """
-    number = next(n for n in range(L.FIRST_NUMBERED, L.FIRST_FORMULA) if n not in KERNELS)
-    KERNELS[number] = kernel
-    return number
+    numbers = range(L.FIRST_NUMBERED, L.FIRST_FORMULA)
+    return register(next(n for n in numbers if n not in KERNELS), *fields, **more)

@@ -4,8 +4,8 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
-from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
 
@@ -40,9 +40,7 @@ def unpool(A, T, r, block, slot, part, parts):
 
     The sums of what is sent, which are the bias gradient, go to EXTRA.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     positions, targets, places = r[L.POSITIONS], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -70,4 +68,4 @@ def _reach(r: Reach) -> Touches:
     yield arena("EXTRA", sums, 1)
 
 
-K_UNPOOL = numbered(Kernel(unpool, "unpool 2x2", _cost, map_sizes, touches=_reach))
+K_UNPOOL = numbered(unpool, "unpool 2x2", _cost, map_sizes, touches=_reach)

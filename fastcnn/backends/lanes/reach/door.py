@@ -148,11 +148,7 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
 
 
 def check_run(
-    wants: Needs,
-    batch: int,
-    schedule: np.ndarray,
-    images: np.ndarray,
-    arrays: dict[str, Any],
+    wants: Needs, batch: int, schedule: np.ndarray, images: np.ndarray, arrays: dict[str, Any]
 ) -> None:
     """Refuse arrays of a run that its rows would leave.
 

@@ -7,13 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import elements_reach
-from fastcnn.backends.lanes.reach import (
-    channels,
-    constraints,
-    gradient_sums,
-    norm,
-    winograd,
-)
+from fastcnn.backends.lanes.reach import channels, constraints, gradient_sums, norm, winograd
 from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,

@@ -11,10 +11,7 @@ import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes.kernel_table import (
-    SQUARES,
-    dispatcher_source,
-)
+from fastcnn.backends.lanes.kernel_table import SQUARES, dispatcher_source
 from fastcnn.backends.lanes.kernels.context import array_type, check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
@@ -23,13 +20,7 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
-from fastcnn.backends.lanes.session.batches import (
-    NO_BATCHES,
-    NO_BYTES,
-    NO_FLOATS,
-    Batches,
-    Moment,
-)
+from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOATS, Batches, Moment
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.schedule import CALLS, Between, Callback, plain_schedule
 from fastcnn.backends.lanes.session.update import Update

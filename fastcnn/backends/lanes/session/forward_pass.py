@@ -162,11 +162,7 @@ class Pass:
         return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
 
     def run(
-        self,
-        images: np.ndarray,
-        outputs: np.ndarray,
-        factors: np.ndarray,
-        place: tuple[int, int],
+        self, images: np.ndarray, outputs: np.ndarray, factors: np.ndarray, place: tuple[int, int]
     ) -> None:
         """Run the pass on some samples.
 

@@ -1,9 +1,7 @@
 """Kernels with a channel in each lane, for a few samples; a block is one sample.
 
 A map of C channels is C / 16 maps of vectors; lanes after the last channel hold what nobody reads.
-Pooling and element-wise functions are the kernels of 16 samples. A kernel does the ``part``-th of
-``parts`` equal shares of its units; a unit's result does not depend on the division. A is the
-arena, T the tables, P packed weights, r the program row.
+Pooling and element-wise functions are the kernels of 16 samples. P has packed weights.
 """
 
 import numpy as np
@@ -18,12 +16,10 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
-from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
-    strided_input_tile,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import strided_input_tile
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -147,7 +143,7 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
     IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
     in X_TABLE. What is not a map is one row, of as many channels as numbers.
     """
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    y0 = base(r, L.Y, block, slot)
     rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
     width, each = r[L.IN] // rows, rows // r[L.OUT]
     source = order[start + block] * r[L.IN]
@@ -208,9 +204,8 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
     A fully connected layer is one with one position.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     taps, channels, tap_table = r[L.TAPS], r[L.CHANNELS], T[r[L.TAP_TABLE] :]
     stride, mstep = r[L.Y_CHANNEL], r[L.M_CHANNEL]
@@ -255,9 +250,8 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 
     TAPS vectors of the input; of those from EXTRA on only the first IN lanes are channels.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     begin, stop = positions_of(r, block, blocks)
     first, last = share((stop - begin + LANES - 1) // LANES, part, parts)
@@ -284,9 +278,8 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 @linked
 def channel_depthwise(A, T, P, r, block, slot, part, parts):
     """Convolution in which each channel has a kernel of its own."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     taps, tap_table = r[L.TAPS], T[r[L.TAP_TABLE] :]
     clusters = (r[L.POSITIONS] + CLUSTER - 1) // CLUSTER
@@ -313,9 +306,8 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns lie inside.
     S_TABLE has the place of each product's weights, TAP_TABLE those of channels in Z.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     inputs, outputs, strip = r[L.EXTRA], r[L.CHANNELS], r[L.TAPS]
     begin, stop = positions_of(r, block, blocks)
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]

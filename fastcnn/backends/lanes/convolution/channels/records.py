@@ -9,7 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import register, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
@@ -81,25 +81,25 @@ def _tile(r: Row) -> str:
     return f"{blocks}x{kernels.WIDTHS[blocks]}"
 
 
+register(L.K_CHANNEL_INPUT, kernels.channel_input, "input by channels", _input, sizes_of(L.IN))
+register(L.K_CHANNEL_OUTPUT, kernels.channel_output, "output by channels", _output, sizes_of(L.IN))
 register(
-    {
-        L.K_CHANNEL_INPUT: Kernel(
-            kernels.channel_input, "input by channels", _input, sizes_of(L.IN)
-        ),
-        L.K_CHANNEL_OUTPUT: Kernel(
-            kernels.channel_output, "output by channels", _output, sizes_of(L.IN)
-        ),
-        L.K_CHANNEL_CONV: Kernel(
-            kernels.channel_convolution, "convolution by channels", _convolution, _sizes, _tile
-        ),
-        L.K_CHANNEL_DEPTHWISE: Kernel(
-            kernels.channel_depthwise, "depthwise by channels", _depthwise, _sizes
-        ),
-        L.K_CHANNEL_DOT: Kernel(
-            kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes
-        ),
-        L.K_CHANNEL_WINOGRAD: Kernel(
-            kernels.channel_winograd, "Winograd by channels", _winograd, _winograd_sizes, _tile
-        ),
-    }
+    L.K_CHANNEL_CONV,
+    kernels.channel_convolution,
+    "convolution by channels",
+    _convolution,
+    _sizes,
+    _tile,
+)
+register(
+    L.K_CHANNEL_DEPTHWISE, kernels.channel_depthwise, "depthwise by channels", _depthwise, _sizes
+)
+register(L.K_CHANNEL_DOT, kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes)
+register(
+    L.K_CHANNEL_WINOGRAD,
+    kernels.channel_winograd,
+    "Winograd by channels",
+    _winograd,
+    _winograd_sizes,
+    _tile,
 )

@@ -1,9 +1,5 @@
 """Kernels of convolutions of single channels, each for one block of 16 samples.
 
-A kernel does the ``part``-th of ``parts`` equal shares of the input's channels; what a channel
-gives does not depend on the division. A is the arena, T the tables, P the parameters, r the
-program row.
-
 There are few operations for each number that is read, so a channel takes as long as it takes to
 bring it from memory: all that is made of it is made while it is in the cache, and meanwhile the
 next one is asked for.
@@ -28,7 +24,7 @@ from fastcnn.backends.lanes.convolution.phases import (
     WRITTEN_AT,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
 
@@ -60,8 +56,7 @@ def depthwise(A, T, P, r, block, slot, part, parts):
 
     While a channel is computed, the next one of X and of Y is asked for.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
@@ -94,9 +89,7 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     after the weights' gradient. X_TABLE has the input's pixels phase by phase. Z may be X's place,
     because a pixel is read before it is overwritten, or missing.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    x0, d0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
     between, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     # Before them a spare vector.
     sums = between + (CHUNK + 1) * LANES

@@ -1,15 +1,11 @@
 """Costs and records of convolutions of single channels."""
 
 from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
-from fastcnn.backends.lanes.convolution.phases import (
-    pixels_of,
-    products_of,
-    vectors_read,
-)
+from fastcnn.backends.lanes.convolution.phases import pixels_of, products_of, vectors_read
 from fastcnn.backends.lanes.convolution.tiles import depthwise_gradient_tile, depthwise_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.backends.lanes.kernels.record import register
 
 
 def _depthwise(r: Row) -> Cost:
@@ -38,23 +34,21 @@ def _sizes(r: Row) -> str:
 
 
 register(
-    {
-        L.K_DEPTHWISE: Kernel(
-            kernels.depthwise,
-            "depthwise",
-            _depthwise,
-            _sizes,
-            depthwise_tile,
-            touches=reach.product,
-            gradients=("x",),
-        ),
-        L.K_DEPTHWISE_GRADIENT: Kernel(
-            kernels.depthwise_gradient,
-            "depthwise gradients",
-            _depthwise_gradient,
-            _sizes,
-            depthwise_gradient_tile,
-            touches=reach.gradients,
-        ),
-    }
+    L.K_DEPTHWISE,
+    kernels.depthwise,
+    "depthwise",
+    _depthwise,
+    _sizes,
+    depthwise_tile,
+    touches=reach.product,
+    gradients=("x",),
+)
+register(
+    L.K_DEPTHWISE_GRADIENT,
+    kernels.depthwise_gradient,
+    "depthwise gradients",
+    _depthwise_gradient,
+    _sizes,
+    depthwise_gradient_tile,
+    touches=reach.gradients,
 )

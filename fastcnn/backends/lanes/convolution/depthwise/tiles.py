@@ -6,15 +6,7 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_prefetch,
-    emit_splat,
-    emit_store,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
 
@@ -51,9 +43,9 @@ def depthwise_tile(
     for i in range(PB):
         place, target = (at.table(table, at.offset(p0, i, 1)) for table in (xpix, ypix))
         after = builder.add(builder.add(x0, place), next_x)
-        emit_prefetch(builder, at.pointer(X, after))
+        at.prefetch(X, after)
         after = builder.add(builder.add(y0, target), next_y)
-        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        at.prefetch(Y, after, write=True)
     for _, p, _, columns in split(1, PB, blocking().windows):
         positions = [at.offset(p0, p + j, 1) for j in range(columns)]
         rows = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in positions]
@@ -61,13 +53,13 @@ def depthwise_tile(
         def step(t: Any, state: list[Any], rows: list[Any] = rows) -> list[Any]:
             tap = at.table(taps, t)
             inside = builder.add(w0, at.table(chosen, t))
-            weight = emit_splat(builder, builder.load(at.pointer(W, inside)))
+            weight = at.spread(W, inside)
             return [
-                emit_fma(builder, emit_load(builder, at.pointer(row, tap)), weight, total)
+                emit_fma(builder, at.load(row, tap), weight, total)
                 for row, total in zip(rows, state, strict=True)
             ]
 
-        sums = at.loop(at.index(0), T, [bias] * columns, step)
+        sums = at.loop(0, T, [bias] * columns, step)
         places = [at.table(ypix, place) for place in positions]
         emit_outputs(at, list(zip(sums, places, strict=True)), Y, y0, relu, masked)
 
@@ -102,17 +94,17 @@ def products_tile(
     builder = at.builder
     rows = [_under(at, X, x0, taps, at.index(i)) for i in range(TB)]
     numbers = [builder.add(w0, at.table(chosen, at.index(i))) for i in range(TB)]
-    weights = [emit_splat(builder, builder.load(at.pointer(W, number))) for number in numbers]
+    weights = [at.spread(W, number) for number in numbers]
     (bias,) = at.bias(B, b0, 1)
 
     def position(p: Any, state: list[Any]) -> list[Any]:
         place, target = at.table(xpix, p), at.table(ypix, p)
-        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_x)))
+        at.prefetch(rows[0], builder.add(place, next_x))
         after = builder.add(builder.add(y0, target), next_y)
-        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        at.prefetch(Y, after, write=True)
         total = bias
         for row, weight in zip(rows, weights, strict=True):
-            total = emit_fma(builder, emit_load(builder, at.pointer(row, place)), weight, total)
+            total = emit_fma(builder, at.load(row, place), weight, total)
         emit_outputs(at, [(total, target)], Y, y0, relu, masked)
         return state
 
@@ -160,22 +152,19 @@ def gradients_tile(
     builder = at.builder
     rows = [_under(at, D, d0, taps, at.offset(t0, i, 1)) for i in range(TB)]
     numbers = [at.table(chosen, at.offset(t0, i, 1)) for i in range(TB)]
-    weights = [
-        emit_splat(builder, builder.load(at.pointer(W, builder.add(w0, number))))
-        for number in numbers
-    ]
+    weights = [at.spread(W, builder.add(w0, number)) for number in numbers]
     sums_at = [at.pointer(S, at.offset(s0, number, LANES)) for number in numbers]
-    starts = builder.icmp_signed("!=", first, at.index(0))
-    ends = builder.icmp_signed("!=", last, at.index(0))
-    hides = builder.and_(ends, builder.icmp_signed("!=", masked, at.index(0)))
+    starts = at.is_set(first)
+    ends = at.is_set(last)
+    hides = builder.and_(ends, at.is_set(masked))
     # Nothing equals NaN: without a mask every pixel is open.
     closed = builder.select(hides, constant(0.0), constant(math.nan))
 
     def pixel(p: Any, sums: list[Any], alone: bool) -> list[Any]:
         place, inside = at.table(dpix, p), builder.add(x0, at.table(xpix, p))
-        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_d)))
-        emit_prefetch(builder, at.pointer(X, builder.add(inside, next_x)))
-        x, total = emit_load(builder, at.pointer(X, inside)), constant(0.0)
+        at.prefetch(rows[0], builder.add(place, next_d))
+        at.prefetch(X, builder.add(inside, next_x))
+        x, total = at.load(X, inside), constant(0.0)
         room = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
         target = at.pointer(Z, builder.add(z0, at.table(zpix, p)))
         if not alone:
@@ -183,7 +172,7 @@ def gradients_tile(
             target = builder.select(ends, target, room)
         updated = []
         for row, weight, before in zip(rows, weights, sums, strict=True):
-            grad = emit_load(builder, at.pointer(row, place))
+            grad = at.load(row, place)
             total = emit_fma(builder, grad, weight, total)
             updated.append(emit_fma(builder, grad, x, before))
         is_open = builder.fcmp_unordered("!=", x, closed)

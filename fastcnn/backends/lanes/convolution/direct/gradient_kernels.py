@@ -1,9 +1,4 @@
-"""The kernel of a convolution's weights' gradient as sums over pixels, for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, r the program row.
-"""
+"""The kernel of a convolution's weights' gradient as sums over pixels."""
 
 import numpy as np
 
@@ -14,7 +9,7 @@ from fastcnn.backends.lanes.convolution.direct.gradient_tiles import (
     window_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import lane_sums
 
@@ -57,11 +52,10 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. With
     KERNEL_ROWS, rows of taps lie as rows of X do, and their tiles choose pixels by the winners.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     sums = r[L.M] + worker * r[L.M_SLOT]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    winners = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    winners = base(r, L.Z, block, slot)
     taps, channels, run, tap_table = r[L.TAPS], r[L.CHANNELS], r[L.IN], T[r[L.TAP_TABLE] :]
     pooled, stride = r[L.MODE] == L.POOLED, r[L.Y_CHANNEL]
     spare = sums + 4 * SUM_ROW

@@ -17,7 +17,6 @@ from fastcnn.codegen.simd import (
     emit_has_bits,
     emit_keep_equal,
     emit_load,
-    emit_prefetch,
     emit_store,
 )
 from fastcnn.codegen.target import blocking, split
@@ -114,7 +113,7 @@ def grid_gradient_tile(
     those of each channel at ``totals``.
     """
     builder = at.builder
-    fresh = builder.icmp_signed("!=", first, at.index(0))
+    fresh = at.is_set(first)
 
     def accumulate(part: _Part, asks: bool) -> None:
         runs, grads = part.runs(at, X, x0, taps, t0), part.outputs(at, D, d0, dstride)
@@ -131,14 +130,14 @@ def grid_gradient_tile(
 
             def pixel(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [emit_load(builder, at.pointer(d, along)) for d in outputs]
+                vectors = [at.load(d, along) for d in outputs]
                 for place in wanted:
-                    emit_prefetch(builder, at.pointer(place, along))
+                    at.prefetch(place, along)
                 return part.added(at, sums, inputs, builder.mul(w, xstep), vectors)
 
-            return at.loop(at.index(0), columns, state, pixel)
+            return at.loop(0, columns, state, pixel)
 
-        for pointer, value in zip(sums_at, at.loop(at.index(0), rows, initial, line), strict=True):
+        for pointer, value in zip(sums_at, at.loop(0, rows, initial, line), strict=True):
             emit_store(builder, value, pointer)
 
     for part in _parts(CB, TB, RUN):
@@ -188,8 +187,8 @@ def pooled_gradient_tile(
 
             def window(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [emit_load(builder, at.pointer(output, along)) for output in outputs]
-                won = [emit_load(builder, at.pointer(place, along)) for place in places]
+                vectors = [at.load(output, along) for output in outputs]
+                won = [at.load(place, along) for place in places]
                 left = builder.mul(w, at.offset(xstep, xstep, 1))
                 for k in range(4):
                     place = at.offset(at.offset(left, k % 2, xstep), k // 2, xrow)
@@ -200,10 +199,10 @@ def pooled_gradient_tile(
                     sums = part.added(at, sums, inputs, place, sent)
                 return sums
 
-            return at.loop(at.index(0), columns, state, window)
+            return at.loop(0, columns, state, window)
 
         initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
-        sums = at.loop(at.index(0), rows, initial, line)
+        sums = at.loop(0, rows, initial, line)
         sums_at = part.sums(at, S, s0, sstride, totals, True)
         for pointer, value in zip(sums_at, sums, strict=True):
             emit_store(builder, value, pointer)
@@ -218,22 +217,7 @@ BELOW, RIGHT = 0x40000000, 0x00C00000
 
 @tile(2)
 def window_gradient_tile(
-    at: Emitter,
-    ROWS: int,
-    RUN: int,
-    D,
-    d0,
-    drow,
-    M,
-    m0,
-    X,
-    x0,
-    xrow,
-    rows,
-    columns,
-    S,
-    s0,
-    totals,
+    at: Emitter, ROWS: int, RUN: int, D, d0, drow, M, m0, X, x0, xrow, rows, columns, S, s0, totals
 ) -> None:
     """ROWS x RUN sums of products with what 2x2 max-pooling sends back to one channel.
 
@@ -245,22 +229,22 @@ def window_gradient_tile(
     builder = at.builder
 
     def pixel(row: Any, left: Any, i: int) -> Any:
-        return emit_load(builder, at.pointer(at.pointer(row, left), at.index(i * LANES)))
+        return at.load(at.pointer(row, left), at.index(i * LANES))
 
     def accumulate(first: int, start: int, height: int, width: int) -> None:
         corner = at.pointer(X, at.offset(at.offset(x0, start, LANES), first, xrow))
 
         def line(h: Any, state: list[Any]) -> list[Any]:
             above = at.pointer(corner, builder.mul(h, at.offset(xrow, xrow, 1)))
-            inputs = [at.pointer(above, at.offset(at.index(0), t, xrow)) for t in range(height + 1)]
+            inputs = [at.pointer(above, at.offset(0, t, xrow)) for t in range(height + 1)]
             outputs = at.pointer(D, at.offset(d0, h, drow))
             places = at.pointer(M, at.offset(m0, h, drow))
 
             def window(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                won = emit_load(builder, at.pointer(places, along))
+                won = at.load(places, along)
                 loses = builder.fcmp_ordered("==", won, constant(4.0))
-                vector = emit_load(builder, at.pointer(outputs, along))
+                vector = at.load(outputs, along)
                 sent = builder.select(loses, constant(0.0), vector)
                 below, right = (emit_has_bits(builder, won, bits) for bits in (BELOW, RIGHT))
                 left = builder.mul(w, at.index(2 * LANES))
@@ -278,14 +262,14 @@ def window_gradient_tile(
                     uppers = lowers
                 return [*updated, builder.fadd(sums[-1], sent)]
 
-            return at.loop(at.index(0), columns, state, window)
+            return at.loop(0, columns, state, window)
 
-        *sums, total = at.loop(at.index(0), rows, [constant(0.0)] * (height * width + 1), line)
+        *sums, total = at.loop(0, rows, [constant(0.0)] * (height * width + 1), line)
         for i, value in enumerate(sums):
             t, along = divmod(i, width)
             place = (first + t) * RUN + start + along
-            emit_store(builder, value, at.pointer(S, at.offset(s0, place, LANES)))
-        emit_store(builder, total, at.pointer(S, totals))
+            at.store(value, S, at.offset(s0, place, LANES))
+        at.store(total, S, totals)
 
     for part in split(ROWS, RUN, blocking().windowed):
         accumulate(*part)

@@ -1,17 +1,8 @@
-"""Convolution kernels, each for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Convolution kernels, each for one block of 16 samples."""
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.tiles import (
-    conv_pool_tile,
-    conv_tile,
-    gather_tile,
-)
+from fastcnn.backends.lanes.convolution.direct.tiles import conv_pool_tile, conv_tile, gather_tile
 from fastcnn.backends.lanes.convolution.phases import (
     PHASE,
     PHASE_TAPS,
@@ -22,7 +13,7 @@ from fastcnn.backends.lanes.convolution.phases import (
     WRITTEN_AT,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import tile_heights
 
@@ -215,9 +206,7 @@ def pooled_products(
 @linked
 def convolution(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables and packed weights tell which."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     channels, stride, mode = r[L.CHANNELS], r[L.Y_CHANNEL], r[L.MODE]
     met = m0 - y0 if mode == L.ADDED else mode
     step = POOLED_CLUSTER if mode == L.POOLED else CLUSTER

@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.convolution.phases import (
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import map_sizes, per_element, register, sizes_of
 from fastcnn.codegen.simd import LANES
 
 
@@ -57,27 +57,30 @@ def _conv_sizes(r: Row) -> str:
     return f"{channels} x {pixels}, {r[L.TAPS]} taps{groups}"
 
 
+register(L.K_PACK, kernels.pack, "pack", _pack, sizes_of(L.TAPS), gradients=("x",))
 register(
-    {
-        L.K_PACK: Kernel(kernels.pack, "pack", _pack, sizes_of(L.TAPS), gradients=("x",)),
-        L.K_CONV: Kernel(
-            kernels.convolution,
-            "convolution",
-            _convolution,
-            _conv_sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        L.K_WEIGHT_GRADIENT: Kernel(
-            gradient_kernels.weight_gradient,
-            "weight gradient",
-            _weight_gradient,
-            _conv_sizes,
-            gradient_tile,
-            gradients=("weight", "bias"),
-        ),
-        L.K_BIAS_GRADIENT: Kernel(
-            bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes, gradients=("bias",)
-        ),
-    }
+    L.K_CONV,
+    kernels.convolution,
+    "convolution",
+    _convolution,
+    _conv_sizes,
+    product_tile,
+    gradients=("x",),
+)
+register(
+    L.K_WEIGHT_GRADIENT,
+    gradient_kernels.weight_gradient,
+    "weight gradient",
+    _weight_gradient,
+    _conv_sizes,
+    gradient_tile,
+    gradients=("weight", "bias"),
+)
+register(
+    L.K_BIAS_GRADIENT,
+    bias_gradient,
+    "bias gradient",
+    per_element(1, 1, 0, 1),
+    map_sizes,
+    gradients=("bias",),
 )

@@ -44,7 +44,7 @@ def accumulate_taps(
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         tap = at.table(taps, t)
-        x = [emit_load(builder, at.pointer(row, tap)) for row in rows]
+        x = [at.load(row, tap) for row in rows]
         updated = []
         for c, pointer in enumerate(weights(t)):
             weight = emit_splat(builder, builder.load(pointer))
@@ -55,7 +55,7 @@ def accumulate_taps(
             ]
         return updated
 
-    flat = at.loop(at.index(0), T, [bias for bias in biases for _ in rows], step)
+    flat = at.loop(0, T, [bias for bias in biases for _ in rows], step)
     return [flat[c * len(rows) : (c + 1) * len(rows)] for c in range(len(biases))]
 
 
@@ -160,10 +160,7 @@ def emit_outputs(
                 with nothing:
                     _store_rectified(at, places, Y, y0, relu)
                 with another:
-                    added = [
-                        emit_load(builder, at.pointer(Y, builder.add(y0, place)))
-                        for place in summands
-                    ]
+                    added = [at.load(Y, builder.add(y0, place)) for place in summands]
                     sums = [
                         (builder.fadd(value, other), inside)
                         for (value, inside), other in zip(places, added, strict=True)
@@ -233,13 +230,11 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
         best = builder.select(wins, candidate, best)
         winner = builder.select(wins, constant(float(k)), winner)
     # Nothing is below or equal NaN: without a rectifier no window is closed.
-    floor = builder.select(
-        builder.icmp_signed("!=", relu, at.index(0)), constant(0.0), constant(float("nan"))
-    )
+    floor = builder.select(at.is_set(relu), constant(0.0), constant(float("nan")))
     closed = builder.fcmp_ordered("<=", best, floor)
     winner = builder.select(closed, constant(4.0), winner)
-    emit_store(builder, builder.select(closed, constant(0.0), best), at.pointer(Y, y0))
-    emit_store(builder, winner, at.pointer(I, i0))
+    at.store(builder.select(closed, constant(0.0), best), Y, y0)
+    at.store(winner, I, i0)
 
 
 @tile(0)
@@ -252,4 +247,4 @@ def gather_tile(at: Emitter, P, T, t0, Y, y0) -> None:
         number = builder.load(at.pointer(P, builder.select(missing, at.index(0), place)))
         number = builder.select(missing, ir.Constant(number.type, 0.0), number)
         made = builder.insert_element(made, number, at.index(lane))
-    emit_store(builder, made, at.pointer(Y, y0))
+    at.store(made, Y, y0)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
 #: Samples of a position that are written one after the other in a tile's loop.
@@ -39,7 +39,7 @@ def input_lanes_tile(
     ``targets[t]``; with ``more`` they are added to what is there.
     """
     builder = at.builder
-    adds = builder.icmp_signed("!=", more, at.index(0))
+    adds = at.is_set(more)
     for c, t, rows, columns in split(CB, TB, blocking().products):
         tap_numbers = [at.offset(t0, t + j, 1) for j in range(columns)]
         inputs = [at.pointer(X, builder.add(x0, at.table(taps, n))) for n in tap_numbers]
@@ -56,10 +56,10 @@ def input_lanes_tile(
                 for lane in range(UNROLLED):
                     sample = at.offset(at.index(lane), turn, UNROLLED)
                     along = builder.mul(sample, at.index(LANES))
-                    x = [emit_load(builder, at.pointer(vector, along)) for vector in vectors]
+                    x = [at.load(vector, along) for vector in vectors]
                     updated = []
                     for i, gradient in enumerate(numbers):
-                        grad = emit_splat(builder, builder.load(at.pointer(gradient, sample)))
+                        grad = at.spread(gradient, sample)
                         own = sums[i * len(x) : (i + 1) * len(x)]
                         updated += [
                             emit_fma(builder, value, grad, total)
@@ -68,9 +68,9 @@ def input_lanes_tile(
                     sums = updated
                 return sums
 
-            return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
+            return at.loop(0, at.index(LANES // UNROLLED), state, some)
 
-        sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
+        sums = at.loop(0, count, [constant(0.0)] * (rows * columns), step)
         for j, number in enumerate(tap_numbers):
             place = builder.add(s0, at.table(targets, number))
             for i in range(rows):

@@ -1,11 +1,9 @@
 """Kernels of convolutions by Winograd's F(4, r) along rows; see winograd1d.py.
 
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row. TAPS is the width of a piece of the
-kernel, MORE_TILES how many pieces it has but one, GROUPS the tiles of a row of outputs. STRIP_TABLE
-has strips of rows: the first, how many, and the first and last kernel row through which they see
-any input. A strip's transforms stay in the second-level cache.
+TAPS is the width of a piece of the kernel, MORE_TILES how many pieces it has but one, GROUPS the
+tiles of a row of outputs. STRIP_TABLE has strips of rows: the first, how many, and the first and
+last kernel row through which they see any input. A strip's transforms stay in the second-level
+cache.
 """
 
 import numpy as np
@@ -32,7 +30,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
     weight_gradient_of_points,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -133,9 +131,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
     TAP_TABLE has the pieces of the kernel: row after row, all channels of each. V_TABLE has the
     tiles of a strip among X's transforms, M_TABLE among the products.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, tiles, x_tiles = r[L.IN], r[L.GROUPS], r[L.GROUPS] + r[L.MORE_TILES]
     pieces = inputs * (r[L.MORE_TILES] + 1)
     taps = pieces * r[L.KERNEL_ROWS]
@@ -185,8 +181,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     each with sums of its own; if it is one, threads share the points. With ADDS sums are added to
     those of another row.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
     x_tiles = tiles + r[L.MORE_TILES]
     taps = inputs * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1)

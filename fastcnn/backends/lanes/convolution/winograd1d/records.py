@@ -12,7 +12,7 @@ from fastcnn.backends.lanes.convolution.winograd1d import kernels
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import STRIP_WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import register, sizes_of
 
 
 def _of_width(r: Row) -> tuple[int, Transforms]:
@@ -96,45 +96,46 @@ def sizes(r: Row) -> str:
 
 
 register(
-    {
-        L.K_WINOGRAD1D_WEIGHTS: Kernel(
-            kernels.winograd1d_weights,
-            "Winograd 1-D weights",
-            weights,
-            sizes_of(L.IN),
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD1D: Kernel(
-            kernels.winograd1d,
-            "Winograd 1-D",
-            product,
-            sizes,
-            product_tile,
-            fixed={"back": False},
-        ),
-        L.K_WINOGRAD1D_TRANSPOSED: Kernel(
-            kernels.winograd1d,
-            "Winograd 1-D transposed",
-            product,
-            sizes,
-            product_tile,
-            fixed={"back": True},
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD1D_GRADIENT: Kernel(
-            kernels.winograd1d_gradient,
-            "Winograd 1-D gradient",
-            gradient,
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
-        L.K_WINOGRAD1D_REDUCE: Kernel(
-            kernels.winograd1d_reduce,
-            "Winograd 1-D sum",
-            reduction,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+    L.K_WINOGRAD1D_WEIGHTS,
+    kernels.winograd1d_weights,
+    "Winograd 1-D weights",
+    weights,
+    sizes_of(L.IN),
+    gradients=("x",),
+)
+register(
+    L.K_WINOGRAD1D,
+    kernels.winograd1d,
+    "Winograd 1-D",
+    product,
+    sizes,
+    product_tile,
+    fixed={"back": False},
+)
+register(
+    L.K_WINOGRAD1D_TRANSPOSED,
+    kernels.winograd1d,
+    "Winograd 1-D transposed",
+    product,
+    sizes,
+    product_tile,
+    fixed={"back": True},
+    gradients=("x",),
+)
+register(
+    L.K_WINOGRAD1D_GRADIENT,
+    kernels.winograd1d_gradient,
+    "Winograd 1-D gradient",
+    gradient,
+    sizes,
+    gradient_tile,
+    gradients=("weight",),
+)
+register(
+    L.K_WINOGRAD1D_REDUCE,
+    kernels.winograd1d_reduce,
+    "Winograd 1-D sum",
+    reduction,
+    sizes_of(L.IN),
+    gradients=("weight",),
 )

@@ -30,7 +30,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels impor
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import clipped, register, sizes_of
 from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
 
@@ -216,76 +216,59 @@ def weights(r: Row) -> Cost:
 
 
 register(
-    {
-        L.K_WINOGRAD2D_WEIGHTS: Kernel(
-            kernels.winograd2d_weights,
-            "Winograd 2-D weights",
-            weights,
-            sizes_of(L.IN),
-            gradients=("x",),
-        ),
-        **{
-            number: Kernel(
-                kernels.winograd2d,
-                "Winograd 2-D",
-                product,
-                sizes,
-                product_tile,
-                fixed={"edge": number == L.K_WINOGRAD2D_EDGE},
-                gradients=("x",),
-            )
-            for number in (L.K_WINOGRAD2D, L.K_WINOGRAD2D_EDGE)
-        },
-        **{
-            number: Kernel(
-                winograd2d_adjoint,
-                "Winograd 2-D transposed",
-                adjoint_product,
-                sizes,
-                product_tile,
-                fixed={"pooled": number in OF_WINDOWS, "edge": number in WITH_EDGE},
-                gradients=("x",),
-            )
-            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT, *WITH_EDGE)
-        },
-        L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
-            winograd2d_strided_adjoint,
-            "Winograd 2-D transposed",
-            strided_adjoint,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        **{
-            number: Kernel(
-                of_weights.winograd2d_gradient,
-                "Winograd 2-D gradient",
-                partial(gradient, stride=1),
-                sizes,
-                gradient_tile,
-                fixed={"pooled": number in OF_WINDOWS, "edge": number in GRADIENTS_WITH_EDGE},
-                gradients=("weight", "bias"),
-            )
-            for number in (
-                L.K_WINOGRAD2D_GRADIENT,
-                L.K_WINOGRAD2D_WINDOWS_GRADIENT,
-                *GRADIENTS_WITH_EDGE,
-            )
-        },
-        L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
-            winograd2d_strided_gradient,
-            "Winograd 2-D gradient",
-            partial(gradient, stride=2),
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
-        L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
-            of_weights.winograd2d_weight_gradient,
-            "Winograd 2-D weights",
-            weight_gradient,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+    L.K_WINOGRAD2D_WEIGHTS,
+    kernels.winograd2d_weights,
+    "Winograd 2-D weights",
+    weights,
+    sizes_of(L.IN),
+    gradients=("x",),
+)
+for number in (L.K_WINOGRAD2D, L.K_WINOGRAD2D_EDGE):
+    fixed = {"edge": number == L.K_WINOGRAD2D_EDGE}
+    fields = kernels.winograd2d, "Winograd 2-D", product, sizes, product_tile
+    register(number, *fields, fixed=fixed, gradients=("x",))
+for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT, *WITH_EDGE):
+    fixed = {"pooled": number in OF_WINDOWS, "edge": number in WITH_EDGE}
+    fields = winograd2d_adjoint, "Winograd 2-D transposed", adjoint_product, sizes, product_tile
+    register(number, *fields, fixed=fixed, gradients=("x",))
+register(
+    L.K_WINOGRAD2D_STRIDED_ADJOINT,
+    winograd2d_strided_adjoint,
+    "Winograd 2-D transposed",
+    strided_adjoint,
+    sizes,
+    product_tile,
+    gradients=("x",),
+)
+for number in (
+    L.K_WINOGRAD2D_GRADIENT,
+    L.K_WINOGRAD2D_WINDOWS_GRADIENT,
+    *GRADIENTS_WITH_EDGE,
+):
+    register(
+        number,
+        of_weights.winograd2d_gradient,
+        "Winograd 2-D gradient",
+        partial(gradient, stride=1),
+        sizes,
+        gradient_tile,
+        fixed={"pooled": number in OF_WINDOWS, "edge": number in GRADIENTS_WITH_EDGE},
+        gradients=("weight", "bias"),
+    )
+register(
+    L.K_WINOGRAD2D_STRIDED_GRADIENT,
+    winograd2d_strided_gradient,
+    "Winograd 2-D gradient",
+    partial(gradient, stride=2),
+    sizes,
+    gradient_tile,
+    gradients=("weight",),
+)
+register(
+    L.K_WINOGRAD2D_WEIGHT_GRADIENT,
+    of_weights.winograd2d_weight_gradient,
+    "Winograd 2-D weights",
+    weight_gradient,
+    sizes_of(L.IN),
+    gradients=("weight",),
 )
