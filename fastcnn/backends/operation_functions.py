@@ -5,6 +5,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+#: Losses of classes; a record makes the functions of all others.
+CLASS_LOSSES = ("cross_entropy", "nll", "focal")
+
 
 def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> dict[str, Any]:
     """By name the functions of operations, and of their gradients, in the files of a package.

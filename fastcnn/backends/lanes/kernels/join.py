@@ -1,6 +1,6 @@
 """Kernels that join two maps, each for one block of 16 samples."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.kernels.elements import K_NEGATE, elements_reach, nu
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
-from fastcnn.backends.lanes.planning.rows import element_columns, elements, fused
+from fastcnn.backends.lanes.planning.rows import element_columns, fused
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
 
@@ -103,7 +103,7 @@ def _sums_reach(r: Reach) -> Touches:
         yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
-_ALL = {"touches": elements_reach("X", "Y", "M"), "given": _rectifies, "third": True}
+_ALL: dict[str, Any] = {"touches": elements_reach("X", "Y", "M"), "given": _rectifies, "third": True}
 K_ADD = numbered_element(_added, "add", JOINED, **_ALL)
 K_SUBTRACT = numbered_element(_subtracted, "subtract", JOINED, **_ALL)
 K_MULTIPLY = numbered_element(_multiplied, "multiply", JOINED, **_ALL)
@@ -122,7 +122,7 @@ def _same_pixels(x: "Buffer", y: "Buffer") -> bool:
 
 def _product(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer", **more: int) -> np.ndarray:
     """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
-    if elements(m) == elements(x):
+    if m.elements == x.elements:
         return row(K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
     if _same_pixels(x, m):
         columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
@@ -178,7 +178,7 @@ def _subtract_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None
 
 def _multiply(walk: "SharedForward", group: "Group") -> None:
     """Product of two maps, one of which may be a factor for each channel, or each pixel."""
-    x, m = sorted(walk.joined(group), key=elements, reverse=True)
+    x, m = sorted(walk.joined(group), key=lambda buffer: buffer.elements, reverse=True)
     walk.planner.emit(
         f"{group.node.name}: multiply" + fused(group),
         _product(walk.planner, x, m, walk.output(group), relu=int(group.relu)),
@@ -192,7 +192,7 @@ def _multiply_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None
         made, factor = walk.contribution(source), walk.values[other]
         if made is None:
             continue
-        if elements(made) < elements(grad):
+        if made.elements < grad.elements:
             values = _product_sums(walk.planner, grad, factor, made)
         else:
             values = _product(walk.planner, grad, factor, made)

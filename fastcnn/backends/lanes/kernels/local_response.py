@@ -247,8 +247,8 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
 def _channels(walk: "ChannelForward", group: "Group") -> None:
     planner = walk.planner
     x, y = walk.usual(group.source), walk.output(group)
-    channels: dict[str, int] = {"in": group.node.output_shape[0]}
-    columns = element_columns(planner, x=x, y=y) | _columns(planner, group) | channels
+    columns = element_columns(planner, x=x, y=y) | _columns(planner, group)
+    columns["in_"] = group.node.output_shape[0]
     line = line_floats(x.channels, columns["taps"])
     values = planner.with_scratch(row(K_CHANNELS, **columns), line)
     planner.emit(f"{group.node.name}: {group.operation}", values)

@@ -123,8 +123,7 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
 
 
 def _channels(walk: "ChannelForward", group: "Group") -> None:
-    columns: dict[str, int] = {"in": 1, "mode": _mode(group)}
-    channel_set_rows(walk, group, **columns)
+    channel_set_rows(walk, group, in_=1, mode=_mode(group))
 
 
 def _mode(group: "Group") -> int:

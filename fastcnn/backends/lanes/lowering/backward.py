@@ -222,8 +222,7 @@ class Backward:
             if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
                 last[L.OUT] += count
                 return
-        columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        values = row(L.K_REDUCE, w=target, **partial, out=count)
         reductions.append((f"{group.node.name}: sum gradients", values))
 
     def renamed(self, group: Group, grad: Buffer) -> None:

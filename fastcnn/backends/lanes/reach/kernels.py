@@ -1,20 +1,21 @@
-"""How far each kernel's rows reach; see reach.py."""
+"""How far each kernel's rows reach; see ranges.py."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.phases import phases
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import elements_reach
-from fastcnn.backends.lanes.reach import channels, constraints, gradient_sums, norm, winograd
-from fastcnn.backends.lanes.reach.phases import phases
+from fastcnn.backends.lanes.reach import channels, winograd
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
     MORE_POSITIONS,
     MORE_TAPS,
     Range,
     Reach,
+    Touch,
     Touches,
     arena,
     bias,
@@ -208,14 +209,85 @@ def _output(r: Reach) -> Touches:
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
 
 
-def _factors(r: Reach) -> Touches:
-    """Factor and summand of each channel."""
-    yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
-
-
 def _input(r: Reach) -> Touches:
-    yield from _factors(r)
+    # Factor and summand of each channel.
+    yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
+
+
+def _reduce(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+    yield gradient("W", sums + r[L.W])
+
+
+def _reduce_kernels(r: Reach) -> Touches:
+    kernels, taps = r.count(L.IN) // LANES * LANES, r.count(L.TAPS)
+    if kernels:
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), taps * kernels)
+        inputs, outputs = r.count(L.DOWN, 1), r.count(L.CHANNELS)
+        if kernels != -(-outputs // LANES) * LANES * inputs:
+            raise ProgramError(f"{kernels} sums of kernels of {outputs} by {inputs} channels")
+        yield gradient("W", r.along(taps * outputs * inputs, 1) + r[L.W])
+
+
+def _sum_places(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield gradient("W", sums + r[L.W])
+    yield gradient("EXTRA", sums + r[L.EXTRA])
+
+
+def _limit_norms(r: Reach) -> Touches:
+    yield parameters("W", r.along(r.count(L.IN, 1) * r.count(L.OUT, 1), 1) + r[L.W])
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+
+
+def _normalisation(
+    *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
+) -> Callable[[Reach], Touches]:
+    """Vectors of buffers at the same elements; numbers of each channel at BATCH, W and BIAS."""
+
+    def touches(r: Reach) -> Touches:
+        channels = r.count(L.CHANNELS)
+        for name in names:
+            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, r.buffer(place) + r.along(channels, r[step]) + places)
+        if values:
+            yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
+        if sums:
+            each = r.along(2 * channels, 1)
+            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+        if learned is not None:
+            yield learned("W", optional(r, L.W, channels))
+            yield learned("BIAS", optional(r, L.BIAS, channels))
+
+    return touches
+
+
+def _norm_join(r: Reach) -> Touches:
+    strips = r.count(L.TAPS, 1)
+    r.table(L.TAP_TABLE, strips)
+    each = r.along(2 * r.count(L.CHANNELS) * strips, 1)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+
+
+def _norm_joined_gradient_sums(r: Reach) -> Touches:
+    mask = "M" if r.among(L.MODE, (L.PLAIN, L.MASKED)) == L.MASKED else ""
+    other = "Z" if r.among(L.ADDS, (0, 1)) else ""
+    yield from _normalisation("X", "Y", *mask, *other, values=4, sums=True)(r)
+
+
+def _norm_statistics(r: Reach) -> Touches:
+    frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
+    r.count(L.POSITIONS, 1)
+    yield from _normalisation(values=4, sums=not frozen, learned=parameters)(r)
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 2)
+    running = 2 * r[L.CHANNELS]
+    if frozen:
+        yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)
+    else:
+        yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
 
 
 #: By the number of a kernel in layout.py: what its rows touch, unless its record says it.
@@ -225,7 +297,7 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_CONV: _convolution,
     L.K_WEIGHT_GRADIENT: _weight_gradient,
     L.K_BIAS_GRADIENT: _bias_gradient,
-    L.K_LIMIT_NORMS: constraints.limit_norms,
+    L.K_LIMIT_NORMS: _limit_norms,
     L.K_LINEAR: _linear,
     L.K_LINEAR_BACKWARD: _linear,
     L.K_LINEAR_JOIN: _linear_join,
@@ -233,20 +305,20 @@ REACHES: dict[int, Callable[[Reach], Touches]] = {
     L.K_OUTER: _outer,
     L.K_LINEAR_BIAS_GRADIENT: _linear_bias_gradient,
     **dict.fromkeys((L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL), loss_reach(3, by_channel=True)),
-    L.K_REDUCE: gradient_sums.reduce,
-    L.K_REDUCE_KERNELS: gradient_sums.reduce_kernels,
-    L.K_SUM_PLACES: gradient_sums.sum_places,
+    L.K_REDUCE: _reduce,
+    L.K_REDUCE_KERNELS: _reduce_kernels,
+    L.K_SUM_PLACES: _sum_places,
     L.K_OUTPUT: _output,
     L.K_OUTPUT_GRADIENT: _input,
-    L.K_NORM_SUMS: norm.normalisation("X", sums=True),
-    L.K_NORM_JOIN: norm.join,
-    L.K_NORM_STATISTICS: norm.statistics,
-    L.K_NORM: norm.normalisation("X", "Y", values=3),
-    L.K_NORM_ADD: norm.normalisation("X", "Y", "M", values=3),
-    L.K_NORM_JOINED_GRADIENT_SUMS: norm.joined_gradient_sums,
-    L.K_NORM_GRADIENT_SUMS: norm.normalisation("X", "Y", values=4, sums=True),
-    L.K_NORM_GRADIENT_STATISTICS: norm.normalisation(values=6, sums=True, learned=gradient),
-    L.K_NORM_GRADIENT: norm.normalisation("X", "Y", "Z", values=6),
+    L.K_NORM_SUMS: _normalisation("X", sums=True),
+    L.K_NORM_JOIN: _norm_join,
+    L.K_NORM_STATISTICS: _norm_statistics,
+    L.K_NORM: _normalisation("X", "Y", values=3),
+    L.K_NORM_ADD: _normalisation("X", "Y", "M", values=3),
+    L.K_NORM_JOINED_GRADIENT_SUMS: _norm_joined_gradient_sums,
+    L.K_NORM_GRADIENT_SUMS: _normalisation("X", "Y", values=4, sums=True),
+    L.K_NORM_GRADIENT_STATISTICS: _normalisation(values=6, sums=True, learned=gradient),
+    L.K_NORM_GRADIENT: _normalisation("X", "Y", "Z", values=6),
     L.K_WINOGRAD2D_WEIGHTS: winograd.winograd2d_weights,
     L.K_WINOGRAD2D: winograd.winograd2d,
     L.K_WINOGRAD2D_EDGE: winograd.winograd2d,

@@ -1,4 +1,4 @@
-"""How far the rows of Winograd's convolutions reach; see reach.py."""
+"""How far the rows of Winograd's convolutions reach; see ranges.py."""
 
 from collections.abc import Callable
 

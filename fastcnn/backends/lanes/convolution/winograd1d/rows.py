@@ -102,7 +102,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         tap_table=planner.table(taps * LANES, 1),
         **_map_columns(g, divided, x, grad),
         **_strip_columns(planner, g, divided, found),
-        **{"in": inputs * along},
+        in_=inputs * along,
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))

@@ -1,4 +1,4 @@
-"""Into lanes: rows of an array, one for each sample, become buffers of 16 samples."""
+"""Into lanes and out of them: rows of an array, one for each sample, and buffers of 16 samples."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.record import per_number, register, sizes_of
 from fastcnn.codegen import linked, simd
-from fastcnn.codegen.transpose_tiles import pack_tile
+from fastcnn.codegen.transpose_tiles import pack_tile, unpack_tile
 
 LANES = simd.LANES
 
@@ -53,6 +53,25 @@ def gather_gradient(A, T, r, block, slot, count, target_order, start, targets, p
     pack_block(A, T, r, block, slot, count, target_order, start, targets, part, parts)
 
 
+@linked
+def write_output(A, T, r, block, count, start, outputs, part, parts):
+    """Copy one block of X to a row of ``outputs`` for each sample."""
+    size, table = r[L.IN], r[L.X_TABLE]
+    x0 = r[L.X] + block * r[L.X_BLOCK]
+    valid = min(LANES, count - block * LANES)
+    y0 = (start + block * LANES) * size
+    if size >= LANES:
+        first, last = share((size + LANES - 1) // LANES, part, parts)
+        for unit in range(first, last):
+            # The last tile overlaps the one before it rather than be a short one.
+            i = min(unit * LANES, size - LANES)
+            unpack_tile(A, x0, T, table + i, valid, outputs, y0 + i, size)
+    elif part == 0:
+        for lane in range(valid):
+            for k in range(size):
+                outputs[y0 + lane * size + k] = A[x0 + T[table + k] + lane]
+
+
 def _input(r: Row) -> Cost:
     pixels = r[L.IN]
     return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
@@ -62,3 +81,4 @@ register(L.K_INPUT, gather_input, "gather input", _input, sizes_of(L.IN), gradie
 register(
     L.K_OUTPUT_GRADIENT, gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
 )
+register(L.K_OUTPUT, write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",))
