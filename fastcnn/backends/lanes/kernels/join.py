@@ -103,7 +103,11 @@ def _sums_reach(r: Reach) -> Touches:
         yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
-_ALL: dict[str, Any] = {"touches": elements_reach("X", "Y", "M"), "given": _rectifies, "third": True}
+_ALL: dict[str, Any] = {
+    "touches": elements_reach("X", "Y", "M"),
+    "given": _rectifies,
+    "third": True,
+}
 K_ADD = numbered_element(_added, "add", JOINED, **_ALL)
 K_SUBTRACT = numbered_element(_subtracted, "subtract", JOINED, **_ALL)
 K_MULTIPLY = numbered_element(_multiplied, "multiply", JOINED, **_ALL)
