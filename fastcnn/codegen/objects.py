@@ -75,10 +75,7 @@ def keep_only(module: Any, symbol: str) -> None:
 def load(symbol: str, content: bytes) -> int:
     """Address of a symbol of an object file; loaded once a process.
 
-    Raises
-    ------
-    ValueError
-        If the object does not define the symbol.
+    Raises ValueError if the object does not define the symbol.
     """
     global _engine
     with _lock:

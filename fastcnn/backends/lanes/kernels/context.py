@@ -79,10 +79,7 @@ NUMBERS = ("block", "blocks", "slot", "worker", "part", "parts")
 def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> ContextEntry:
     """The entry of a kernel, by the names of its parameters.
 
-    Raises
-    ------
-    ValueError
-        If it names what the engine does not have.
+    Raises ValueError if it names what the engine does not have.
     """
     names = parameter_names(function)
     kinds = []
@@ -131,12 +128,7 @@ def array_type(kind: str) -> "np.dtype[Any] | None":
 
 
 def check_arrays(values: Mapping[str, Any]) -> None:
-    """Refuse arrays of other types than the kernels read.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse arrays of other types than the kernels read: TypeError."""
     for name, value in values.items():
         kind = array_type(KINDS[name])
         if kind is not None and (value.dtype != kind or not value.flags.c_contiguous):

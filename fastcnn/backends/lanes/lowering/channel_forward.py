@@ -21,12 +21,7 @@ class ChannelForward(ChannelValues):
     """Adds the rows of one group after the other."""
 
     def add_group(self, group: Group) -> None:
-        """Add a group's rows.
-
-        Raises
-        ------
-        Unsupported
-        """
+        """Add a group's rows, or raise Unsupported."""
         add = lowering_of(group.operation).channels
         if add is None:
             raise Unsupported(f"{group.operation} with a channel in each lane")

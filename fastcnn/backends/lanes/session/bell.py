@@ -17,10 +17,7 @@ class Bell:
         What the functions ``ring(handle, 1, 0)`` and ``sleep(handle, -1, 0)`` take, and where
         they are.
 
-    Raises
-    ------
-    OSError, AttributeError
-        If the system has none.
+    Raises OSError or AttributeError if the system has none.
     """
 
     def __init__(self) -> None:

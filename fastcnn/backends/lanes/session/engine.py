@@ -40,10 +40,7 @@ NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
 def default_threads() -> int:
     """Threads of the engine: ``FASTCNN_NUM_THREADS``, or the cores this process may use.
 
-    Raises
-    ------
-    ConfigurationError
-        If the variable is not an integer of 1 to 1,024.
+    Raises ConfigurationError if the variable is not an integer of 1 to 1,024.
     """
     chosen = os.environ.get(THREADS_VARIABLE)
     if chosen:

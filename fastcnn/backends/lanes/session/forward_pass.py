@@ -110,10 +110,7 @@ class Pass:
     def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
         """How a run of some blocks is cut, and whether it is short.
 
-        Raises
-        ------
-        ValueError
-            If the program has no memory for them.
+        Raises ValueError if the program has no memory for them.
         """
         if blocks not in self._segments:
             if blocks > self.program.blocks:

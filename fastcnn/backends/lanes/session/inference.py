@@ -115,10 +115,7 @@ class Inference:
     def choose(self, count: int) -> Pass:
         """The pass that takes some samples in the least time, by estimates.
 
-        Raises
-        ------
-        Unsupported
-            If the engine does not cover the network.
+        Raises Unsupported if the engine does not cover the network.
         """
         found = self._chosen.get(count)
         if found is None:

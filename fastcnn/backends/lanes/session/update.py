@@ -103,12 +103,8 @@ class Update:
     def check(self, size: int) -> None:
         """Refuse what would leave its arrays; ``size`` is the number of parameters.
 
-        Raises
-        ------
-        ConfigurationError
-            If there is no such update, or a part lies outside the parameters.
-        ShapeError
-            If the state is too small.
+        Raises ConfigurationError if there is no such update, or a part lies outside the parameters;
+        ShapeError if the state is too small.
         """
         end = 0
         for part in self.parts:
