@@ -50,11 +50,11 @@ class Emitted(_Declared):
     ----------
     emit : callable
         ``emit(builder, *sizes, *values)`` returns the result, or None. Arrays arrive as pointers
-        to their first element.
+        to their first element, tuples as Python's.
     result : str
         Kind of the result.
     arguments : sequence of (str or None)
-        Kinds; None takes an array of any kind, or an int64.
+        Kinds; None takes an array of any kind, an int64, or a tuple of such.
     sizes : int
         How many arguments before these are literal numbers at the call, given to ``emit`` as
         Python's.

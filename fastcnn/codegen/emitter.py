@@ -144,7 +144,7 @@ def tile(sizes: int, result: str = "void") -> Callable[[Any], Emitted]:
     """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
     The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
-    pointers, numbers as int64. It returns a ``result`` of that kind.
+    pointers, numbers as int64, tuples of these as tuples. It returns a ``result`` of that kind.
     """
 
     def decorate(emit: Any) -> Emitted:

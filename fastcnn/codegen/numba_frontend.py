@@ -186,14 +186,21 @@ def _intrinsic_type(typed: Any, names: list[str], literal: bool = False) -> Any:
     return known.resolve_value_type(made)
 
 
-def _values(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
-    """Arrays as pointers to their first element."""
-    return [
-        arrayobj.make_array(kind)(context, builder, value).data
-        if isinstance(kind, types.Array)
-        else value
-        for kind, value in zip(kinds, values, strict=True)
-    ]
+def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Arrays as pointers to their first element, tuples as Python's."""
+    if isinstance(kind, types.Array):
+        return arrayobj.make_array(kind)(context, builder, value).data
+    if isinstance(kind, types.BaseTuple):
+        parts = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
+        return tuple(_value(context, builder, *part) for part in parts)
+    return value
+
+
+def _taken(kind: Any) -> Any:
+    """As what an emitted function takes an argument of any kind."""
+    if isinstance(kind, types.BaseTuple):
+        return types.BaseTuple.from_types([_taken(part) for part in kind])
+    return kind if isinstance(kind, types.Array) else types.intp
 
 
 def emitted_type(declared: Emitted) -> Any:
@@ -203,18 +210,15 @@ def emitted_type(declared: Emitted) -> Any:
     def typed(typing_context: Any, *given: Any) -> Any:
         shape = [literal.literal_value for literal in given[:sizes]]
         kinds = [
-            numba_type(wanted)
-            if wanted is not None
-            else actual
-            if isinstance(actual, types.Array)
-            else types.intp
+            _taken(actual) if wanted is None else numba_type(wanted)
             for actual, wanted in zip(given[sizes:], declared.arguments, strict=True)
         ]
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             extra = {"kinds": [kind_of(kind) for kind in kinds]} if declared.kinds else {}
-            arrays = _values(context, builder, signature.args[sizes:], values[sizes:])
-            made = declared.emit(builder, *shape, *arrays, **extra)
+            taken = zip(signature.args[sizes:], values[sizes:], strict=True)
+            arguments = [_value(context, builder, *each) for each in taken]
+            made = declared.emit(builder, *shape, *arguments, **extra)
             return context.get_dummy_value() if made is None else made
 
         return numba_type(declared.result)(*given[:sizes], *kinds), generate

@@ -18,25 +18,9 @@ from fastcnn.codegen.target import instruction_set
 
 
 @tile(2)
-def _product_tile(
-    at: Emitter,
-    rows: int,
-    vectors: int,
-    A,
-    a0,
-    arow,
-    acolumn,
-    B,
-    b0,
-    brow,
-    K,
-    Y,
-    y0,
-    yrow,
-    bias,
-    first,
-) -> None:
+def _product_tile(at: Emitter, rows: int, vectors: int, left, right, K, made, bias, first) -> None:
     """Some rows and vectors of ``Y = A B + bias``, of which the first row has the number."""
+    (A, a0, arow, acolumn), (B, b0, brow), (Y, y0, yrow) = left, right, made
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
@@ -114,28 +98,29 @@ def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
         b, y = b0 + p * LANES, y0 + p * LANES
         i = 0
         while i < M:
-            a, place, height = i * arow, y + i * yrow, 1
+            left, height = (A, i * arow, arow, acolumn), 1
+            rest = (B, b, brow), K, (Y, y + i * yrow, yrow), bias, i
             if width == 2 and M - i >= 8:
-                _PRODUCT_8X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_8X2(left, *rest)
                 height = 8
             elif width == 2 and M - i >= 4:
-                _PRODUCT_4X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X2(left, *rest)
                 height = 4
             elif width == 2:
-                _PRODUCT_1X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X2(left, *rest)
             elif width == 4 and M - i >= 4:
-                _PRODUCT_4X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X4(left, *rest)
                 height = 4
             elif width == 4 and M - i >= 2:
-                _PRODUCT_2X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_2X4(left, *rest)
                 height = 2
             elif width == 4:
-                _PRODUCT_1X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X4(left, *rest)
             elif M - i >= 4:
-                _PRODUCT_4X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X1(left, *rest)
                 height = 4
             else:
-                _PRODUCT_1X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X1(left, *rest)
             i += height
         p += width
     for i in range(M):

@@ -96,8 +96,8 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
             while o < end:
                 w, y = w0 + o * wout, y0 + b * y_block + o * LANES
                 bias = r[L.BIAS] + o if biased else -1
-                places = P, bias, A, y, y_block
-                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, more
+                kernel, to = (P, w, wout, win), (A, y, y_block)
+                rest = (A, x, x_block), count, kernel, (P, bias), to, relu, masked, more
                 if done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4

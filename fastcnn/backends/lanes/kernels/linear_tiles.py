@@ -9,38 +9,19 @@ from fastcnn.codegen.target import blocking, split
 
 
 @tile(2)
-def linear_tile(
-    at: Emitter,
-    OB: int,
-    NB: int,
-    X,
-    x0,
-    xblock,
-    K,
-    W,
-    w0,
-    wout,
-    win,
-    B,
-    b0,
-    Y,
-    y0,
-    yblock,
-    relu,
-    masked,
-    more,
-) -> None:
+def linear_tile(at: Emitter, OB: int, NB: int, x, K, kernel, bias, y, relu, masked, more) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
     The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
     gradient differ in these two strides. With ``more`` added to what ``Y`` has, without bias.
     """
+    (X, x0, xblock), (W, w0, wout, win), (B, b0), (Y, y0, yblock) = x, kernel, bias, y
     for o, n, rows, columns in split(OB, NB, blocking().products):
         inputs = X, at.offset(x0, n, xblock), xblock
         weights = W, at.offset(w0, o, wout), wout, win
-        bias = B, at.optional(b0, o)
+        own = B, at.optional(b0, o)
         outputs = Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock
-        _multiply(at, (rows, columns), inputs, K, weights, bias, outputs, relu, masked, more)
+        _multiply(at, (rows, columns), inputs, K, weights, own, outputs, relu, masked, more)
 
 
 def _multiply(

@@ -55,7 +55,8 @@ def max_pool(A, T, r, block, slot, part, parts):
             if later >= positions and c + 1 < last:
                 later, later_x = later - positions, x + r[L.X_CHANNEL]
             ask = later_x, min(later, positions - 1) * size
-            rest = A, x, windows, p * size, size, *ask, A, y + at, A, m + at, rectified
+            to = (A, y + at), (A, m + at)
+            rest = (A, x, windows), p * size, size, ask, *to, rectified
             if m0 < 0:
                 if size == 9:
                     LARGEST_OF_NINE(*rest)

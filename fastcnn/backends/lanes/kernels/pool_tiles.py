@@ -19,21 +19,7 @@ LATER = 96
 
 @tile(2)
 def window_tile(
-    at: Emitter,
-    K: int,
-    wins: int,
-    X,
-    x0,
-    windows,
-    first,
-    count,
-    later_x,
-    later,
-    Y,
-    y0,
-    M,
-    m0,
-    rectified,
+    at: Emitter, K: int, wins: int, inputs, first, count, asked, outputs, winners, rectified
 ) -> None:
     """The largest of the pixels of X that a window lists, and its place in the list.
 
@@ -42,6 +28,8 @@ def window_tile(
     ``later`` is asked for, from ``later_x`` on. If ``wins`` is 0, none of that is done: only the
     largest is stored.
     """
+    (X, x0, windows), (later_x, later) = inputs, asked
+    (Y, y0), (M, m0) = outputs, winners
     builder = at.builder
 
     def ask(k: Any) -> None:

@@ -72,34 +72,35 @@ def rounded_up(count, multiple):
 
 
 @linked
-def channel_products(
-    A, P, x, xpix, p0, end, tap_table, taps, w, bias, blocks, y, ypix, stride, relu, m, mpix, mstep
-):
+def channel_products(A, P, inputs, kernel, blocks, outputs, relu, summands):
     """Some blocks of channels at some positions; a tile may repeat the last position."""
+    (x, xpix, p0, end), (tap_table, taps, w, bias) = inputs, kernel
+    (y, ypix, stride), (m, mpix, mstep) = outputs, summands
     c = 0
     while c < blocks:
         rows = blocks_of_tile(blocks - c)
         wc, bc = w + c * taps * LANES, bias + c * LANES if bias >= 0 else MISSING
         yc, mc = y + c * stride, m + c * mstep if m >= 0 else MISSING
-        rest = tap_table, taps, P, wc, P, bc, A, yc, ypix, stride, relu, A, mc, mpix, mstep
+        to, added = (A, yc, ypix, stride), (A, mc, mpix, mstep)
+        rest = (tap_table, taps, P, wc, P, bc), to, relu, added
         next_ = weights_ahead(wc, rows, taps, NOUGHT)
         if end - p0 == 1:
             if rows == 4:
-                CHANNEL_TILE_4X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_4X1((A, x, xpix, p0), *rest, next_)
             elif rows == 2:
-                CHANNEL_TILE_2X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_2X1((A, x, xpix, p0), *rest, next_)
             else:
-                CHANNEL_TILE_1X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_1X1((A, x, xpix, p0), *rest, next_)
         elif rows == 4:
             for p in range(p0, end, 4):
                 next_ = weights_ahead(wc, rows, taps, (p - p0) // 4)
-                CHANNEL_TILE_4X4(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_4X4((A, x, xpix, p), *rest, next_)
         elif rows == 2:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_2X8(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_2X8((A, x, xpix, p), *rest, next_)
         else:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_1X8(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_1X8((A, x, xpix, p), *rest, next_)
         c += rows
 
 
@@ -222,26 +223,12 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
         p0 = begin + from_granule * LEAST
         group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
         at = group * channels + c
-        channel_products(
-            A,
-            P,
-            x0 + group * r[L.X_GROUP],
-            xpix,
-            p0,
-            min(begin + to_granule * LEAST, stop),
-            tap_table,
-            taps,
-            r[L.W] + at * taps * LANES,
-            r[L.BIAS] + at * LANES,
-            min(UNIT_BLOCKS, channels - c),
-            y0 + at * stride,
-            ypix,
-            stride,
-            r[L.RELU],
-            m0 + at * mstep if m0 >= 0 else MISSING,
-            mpix,
-            mstep,
-        )
+        inputs = x0 + group * r[L.X_GROUP], xpix, p0, min(begin + to_granule * LEAST, stop)
+        kernel = tap_table, taps, r[L.W] + at * taps * LANES, r[L.BIAS] + at * LANES
+        outputs = y0 + at * stride, ypix, stride
+        summands = m0 + at * mstep if m0 >= 0 else MISSING, mpix, mstep
+        some = min(UNIT_BLOCKS, channels - c)
+        channel_products(A, P, inputs, kernel, some, outputs, r[L.RELU], summands)
 
 
 @linked
@@ -262,16 +249,16 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
             rows = blocks_of_tile(r[L.OUT] - c)
             weights = P, r[L.W] + c * r[L.TAPS] * LANES, P, r[L.BIAS] + c
             taps = T[r[L.TAP_TABLE] :], r[L.EXTRA], r[L.TAPS], r[L.IN]
-            rest = *taps, *weights, A, y0 + c, ypix, r[L.RELU]
-            more = A, m0 + c if m0 >= 0 else MISSING, mpix
+            summands = A, m0 + c if m0 >= 0 else MISSING, mpix
+            rest = (*taps, *weights), (A, y0 + c, ypix), r[L.RELU], summands
             if rows == 4:
                 for p in range(p0, end, 4):
-                    DOT_TILE_4X4(A, x0, xpix, p, *rest, *more)
+                    DOT_TILE_4X4((A, x0, xpix, p), *rest)
             elif rows == 2:
                 for p in range(p0, end, 8):
-                    DOT_TILE_2X8(A, x0, xpix, p, *rest, *more)
+                    DOT_TILE_2X8((A, x0, xpix, p), *rest)
             else:
-                DOT_TILE_1X16(A, x0, xpix, p0, *rest, *more)
+                DOT_TILE_1X16((A, x0, xpix, p0), *rest)
             c += rows
 
 

@@ -84,35 +84,15 @@ def _multiply(
 
 @tile(2)
 def channel_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    M,
-    m0,
-    mpix,
-    mstride,
-    ahead,
+    at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summands, ahead
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
     ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier;
     ``ahead`` as in ``_multiply``.
     """
+    (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
+    (Y, y0, ypix, ystride), (M, m0, mpix, mstride) = outputs, summands
     builder = at.builder
     for c0, p1, blocks, positions in split(CB, PB, blocking().products):
         rows = [
@@ -167,35 +147,14 @@ def channel_product_tile(
 
 
 @tile(2)
-def dot_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    full,
-    T,
-    used,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    M,
-    m0,
-    mpix,
-) -> None:
+def dot_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summands) -> None:
     """CB channels by PB positions, 16 sums over the lanes of X and T taps.
 
     A tap is one (16 input channels, kernel row, kernel column); of taps from ``full`` on only the
     first ``used`` lanes count. ``m0 < 0`` as in ``channel_tile``.
     """
+    (X, x0, xpix, p0), (taps, full, T, used, W, w0, B, b0) = inputs, kernel
+    (Y, y0, ypix), (M, m0, mpix) = outputs, summands
     builder = at.builder
     rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
     mask = emit_first(builder, used)

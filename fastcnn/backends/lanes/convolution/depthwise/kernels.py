@@ -71,14 +71,13 @@ def depthwise(A, T, P, r, block, slot, part, parts):
                 taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
                 tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
                 xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
-                outside = P, bias, A, y, ypix, r[L.RELU], masked, next_x, next_y
+                to, later = (A, y, ypix), (next_x, next_y)
+                rest = (P, w, chosen, P, bias), to, r[L.RELU], masked, later
                 if MOST_TAPS == 9 and taps == 9:
-                    weights = tap_table, P, w, chosen
-                    PRODUCTS_OF_9(A, x, xpix, NOUGHT, positions, *weights, *outside)
+                    PRODUCTS_OF_9((A, x, xpix, NOUGHT), positions, tap_table, *rest)
                 else:
-                    weights = tap_table, taps, P, w, chosen
                     for p in range(0, positions, POSITIONS_OF_TILE):
-                        TILE(A, x, xpix, p, *weights, *outside)
+                        TILE((A, x, xpix, p), (tap_table, taps), *rest)
 
 
 @linked
@@ -129,25 +128,26 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
             for p in range(pixels):
                 simd.store(A, z + zpix[p], simd.splat(np.float32(0)))
         for p in range(0, pixels, CHUNK):
-            places = A, d, dpix, A, x, xpix, A, z, zpix, p, min(p + CHUNK, pixels)
+            maps, some = ((A, d, dpix), (A, x, xpix), (A, z, zpix)), (p, min(p + CHUNK, pixels))
             t = NOUGHT
             while t < taps:
                 wide = taps_of_tile(taps - t)
                 ends = t + wide == taps and z >= 0
-                weights = tap_table, chosen, t, P, r[L.W] + weight
-                targets = A, sums, A, between, t == 0, ends, masked, next_d, next_x
+                kernel = (tap_table, chosen, t), (P, r[L.W] + weight)
+                targets = (A, sums), (A, between), t == 0, ends, masked, (next_d, next_x)
+                rest = maps, some, *kernel, *targets
                 if MOST_TAPS == 9 and wide == 9:
-                    GRADIENTS_OF_9(*places, *weights, *targets)
+                    GRADIENTS_OF_9(*rest)
                 elif MOST_TAPS == 9 and wide == 6:
-                    GRADIENTS_OF_6(*places, *weights, *targets)
+                    GRADIENTS_OF_6(*rest)
                 elif MOST_TAPS == 9 and wide == 4:
-                    GRADIENTS_OF_4(*places, *weights, *targets)
+                    GRADIENTS_OF_4(*rest)
                 elif MOST_TAPS == 3 and wide == 3:
-                    GRADIENTS_OF_3(*places, *weights, *targets)
+                    GRADIENTS_OF_3(*rest)
                 elif wide == 2:
-                    GRADIENTS_OF_2(*places, *weights, *targets)
+                    GRADIENTS_OF_2(*rest)
                 else:
-                    GRADIENTS_OF_1(*places, *weights, *targets)
+                    GRADIENTS_OF_1(*rest)
                 t += wide
         xpix = xpix[pixels:]
 

@@ -12,32 +12,15 @@ from fastcnn.codegen.target import blocking, split
 
 @tile(1)
 def depthwise_tile(
-    at: Emitter,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    chosen,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    masked,
-    next_x,
-    next_y,
+    at: Emitter, PB: int, inputs, taps, kernel, outputs, relu, masked, later
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
     The weight of a tap is the ``chosen`` one after ``w0``. If ``masked``, zero wherever ``Y`` was
     zero. What lies ``next_x`` and ``next_y`` floats further is asked for.
     """
+    (X, x0, xpix, p0), (tap_table, T) = inputs, taps
+    (W, w0, chosen, B, b0), (Y, y0, ypix), (next_x, next_y) = kernel, outputs, later
     builder = at.builder
     (bias,) = at.bias(B, b0, 1)
     for i in range(PB):
@@ -51,7 +34,7 @@ def depthwise_tile(
         rows = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in positions]
 
         def step(t: Any, state: list[Any], rows: list[Any] = rows) -> list[Any]:
-            tap = at.table(taps, t)
+            tap = at.table(tap_table, t)
             inside = builder.add(w0, at.table(chosen, t))
             weight = at.spread(W, inside)
             return [
@@ -66,31 +49,14 @@ def depthwise_tile(
 
 @tile(1)
 def products_tile(
-    at: Emitter,
-    TB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    p1,
-    taps,
-    W,
-    w0,
-    chosen,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    masked,
-    next_x,
-    next_y,
+    at: Emitter, TB: int, inputs, p1, taps, kernel, outputs, relu, masked, later
 ) -> None:
     """The same of positions p0 to p1, with TB taps, whose weights stay in registers.
 
     What lies ``next_x`` and ``next_y`` floats further is asked for meanwhile.
     """
+    (X, x0, xpix, p0), (W, w0, chosen, B, b0) = inputs, kernel
+    (Y, y0, ypix), (next_x, next_y) = outputs, later
     builder = at.builder
     rows = [_under(at, X, x0, taps, at.index(i)) for i in range(TB)]
     numbers = [builder.add(w0, at.table(chosen, at.index(i))) for i in range(TB)]
@@ -113,33 +79,7 @@ def products_tile(
 
 @tile(1)
 def gradients_tile(
-    at: Emitter,
-    TB: int,
-    D,
-    d0,
-    dpix,
-    X,
-    x0,
-    xpix,
-    Z,
-    z0,
-    zpix,
-    p0,
-    p1,
-    taps,
-    chosen,
-    t0,
-    W,
-    w0,
-    S,
-    s0,
-    R,
-    r0,
-    first,
-    last,
-    masked,
-    next_d,
-    next_x,
+    at: Emitter, TB: int, maps, pixels, taps, weights, sums, room, first, last, masked, later
 ) -> None:
     """What TB taps of the output's gradient give at pixels p0 to p1 of a channel of the input.
 
@@ -149,10 +89,13 @@ def gradients_tile(
     them in ``Z``, if ``masked`` as zeros wherever ``X`` is zero. ``Z`` may be the place of ``X``.
     What lies ``next_d`` and ``next_x`` floats further is asked for meanwhile.
     """
+    ((D, d0, dpix), (X, x0, xpix), (Z, z0, zpix)), (p0, p1) = maps, pixels
+    (tap_table, chosen, t0), (W, w0), (S, s0), (R, r0) = taps, weights, sums, room
+    next_d, next_x = later
     builder = at.builder
-    rows = [_under(at, D, d0, taps, at.offset(t0, i, 1)) for i in range(TB)]
+    rows = [_under(at, D, d0, tap_table, at.offset(t0, i, 1)) for i in range(TB)]
     numbers = [at.table(chosen, at.offset(t0, i, 1)) for i in range(TB)]
-    weights = [at.spread(W, builder.add(w0, number)) for number in numbers]
+    factors = [at.spread(W, builder.add(w0, number)) for number in numbers]
     sums_at = [at.pointer(S, at.offset(s0, number, LANES)) for number in numbers]
     starts = at.is_set(first)
     ends = at.is_set(last)
@@ -165,13 +108,13 @@ def gradients_tile(
         at.prefetch(rows[0], builder.add(place, next_d))
         at.prefetch(X, builder.add(inside, next_x))
         x, total = at.load(X, inside), constant(0.0)
-        room = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
+        between = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
         target = at.pointer(Z, builder.add(z0, at.table(zpix, p)))
         if not alone:
-            total = builder.select(starts, total, emit_load(builder, room))
-            target = builder.select(ends, target, room)
+            total = builder.select(starts, total, emit_load(builder, between))
+            target = builder.select(ends, target, between)
         updated = []
-        for row, weight, before in zip(rows, weights, sums, strict=True):
+        for row, weight, before in zip(rows, factors, sums, strict=True):
             grad = at.load(row, place)
             total = emit_fma(builder, grad, weight, total)
             updated.append(emit_fma(builder, grad, x, before))
@@ -182,9 +125,9 @@ def gradients_tile(
     with builder.if_else(builder.and_(starts, ends)) as branches:
         for branch, alone in zip(branches, (True, False), strict=True):
             with branch:
-                sums = [emit_load(builder, pointer) for pointer in sums_at]
-                sums = at.loop(p0, p1, sums, partial(pixel, alone=alone))
-                for pointer, value in zip(sums_at, sums, strict=True):
+                state = [emit_load(builder, pointer) for pointer in sums_at]
+                state = at.loop(p0, p1, state, partial(pixel, alone=alone))
+                for pointer, value in zip(sums_at, state, strict=True):
                     emit_store(builder, value, pointer)
 
 

@@ -81,30 +81,7 @@ def _parts(CB: int, TB: int, RUN: int) -> Iterator[_Part]:
 
 @tile(4)
 def grid_gradient_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    RUN: int,
-    ASKS: int,
-    D,
-    d0,
-    dstride,
-    drow,
-    X,
-    x0,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    taps,
-    t0,
-    S,
-    s0,
-    sstride,
-    first,
-    later,
-    lrow,
-    totals,
+    at: Emitter, CB: int, TB: int, RUN: int, ASKS: int, outputs, inputs, taps, sums, first, asked
 ) -> None:
     """Add to CB x TB sums in ``S`` the products over a grid; ``first`` starts them from zero.
 
@@ -112,28 +89,30 @@ def grid_gradient_tile(
     many vectors in as many rows, ``lrow`` floats apart. With runs, the sums of ``D`` are added to
     those of each channel at ``totals``.
     """
+    (D, d0, dstride, drow), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
+    (*of_sums, totals), (later, lrow) = sums, asked
     builder = at.builder
     fresh = at.is_set(first)
 
     def accumulate(part: _Part, asks: bool) -> None:
-        runs, grads = part.runs(at, X, x0, taps, t0), part.outputs(at, D, d0, dstride)
-        asked = [at.pointer(X, later)] if asks else []
-        sums_at = part.sums(at, S, s0, sstride, totals, RUN > 1 and part.t == 0)
+        runs, grads = part.runs(at, X, x0, *taps), part.outputs(at, D, d0, dstride)
+        ahead = [at.pointer(X, later)] if asks else []
+        sums_at = part.sums(at, *of_sums, totals, RUN > 1 and part.t == 0)
         initial = [
             builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
         ]
 
         def line(h: Any, state: list[Any]) -> list[Any]:
-            inputs = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
-            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
-            wanted = [at.pointer(place, builder.mul(h, lrow)) for place in asked]
+            x_rows = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
+            d_rows = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            wanted = [at.pointer(place, builder.mul(h, lrow)) for place in ahead]
 
             def pixel(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [at.load(d, along) for d in outputs]
+                vectors = [at.load(d, along) for d in d_rows]
                 for place in wanted:
                     at.prefetch(place, along)
-                return part.added(at, sums, inputs, builder.mul(w, xstep), vectors)
+                return part.added(at, sums, x_rows, builder.mul(w, xstep), vectors)
 
             return at.loop(0, columns, state, pixel)
 
@@ -145,49 +124,28 @@ def grid_gradient_tile(
 
 
 @tile(2)
-def pooled_gradient_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    D,
-    d0,
-    dstride,
-    drow,
-    M,
-    m0,
-    X,
-    x0,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    taps,
-    t0,
-    S,
-    s0,
-    sstride,
-    totals,
-) -> None:
+def pooled_gradient_tile(at: Emitter, CB: int, TB: int, outputs, inputs, taps, sums) -> None:
     """CB x TB sums of products with what 2x2 max-pooling sends back.
 
     ``D`` is the gradient of a grid of windows, ``M``, laid out alike, their winners: 0 to 3, or 4
     for none. The sums of what is sent to each channel go to ``totals``.
     """
+    (D, d0, dstride, drow, M, m0), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
     builder = at.builder
 
     def accumulate(part: _Part) -> None:
-        runs = part.runs(at, X, x0, taps, t0)
+        runs = part.runs(at, X, x0, *taps)
         grads, winners = part.outputs(at, D, d0, dstride), part.outputs(at, M, m0, dstride)
 
         def line(h: Any, state: list[Any]) -> list[Any]:
             above = builder.mul(h, at.offset(xrow, xrow, 1))
-            inputs = [at.pointer(run, above) for run in runs]
-            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            x_rows = [at.pointer(run, above) for run in runs]
+            d_rows = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
             places = [at.pointer(winner, builder.mul(h, drow)) for winner in winners]
 
             def window(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [at.load(output, along) for output in outputs]
+                vectors = [at.load(row, along) for row in d_rows]
                 won = [at.load(place, along) for place in places]
                 left = builder.mul(w, at.offset(xstep, xstep, 1))
                 for k in range(4):
@@ -196,15 +154,14 @@ def pooled_gradient_tile(
                         emit_keep_equal(builder, winner, constant(float(k)), vector)
                         for winner, vector in zip(won, vectors, strict=True)
                     ]
-                    sums = part.added(at, sums, inputs, place, sent)
+                    sums = part.added(at, sums, x_rows, place, sent)
                 return sums
 
             return at.loop(0, columns, state, window)
 
         initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
-        sums = at.loop(0, rows, initial, line)
-        sums_at = part.sums(at, S, s0, sstride, totals, True)
-        for pointer, value in zip(sums_at, sums, strict=True):
+        sums_at = part.sums(at, *sums, True)
+        for pointer, value in zip(sums_at, at.loop(0, rows, initial, line), strict=True):
             emit_store(builder, value, pointer)
 
     for part in _parts(CB, TB, 1):

@@ -60,53 +60,35 @@ def accumulate_taps(
 
 
 def _conv_parts(
-    at: Emitter, CB: int, PB: int, block: tuple[int, int], X, x0, xpix, p0, taps, T, W, w0, B, b0
+    at: Emitter, CB: int, PB: int, block: tuple[int, int], inputs, kernel
 ) -> Iterator[tuple[int, int, list[list[Any]]]]:
     """First channel, first position and sums of each part of a tile that fits the registers.
 
     Weights are packed: CB of a tap, then those of the next.
     """
-    builder = at.builder
+    (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
     for c, p, rows, columns in split(CB, PB, block):
 
         def weights(t: Any, first: int = c, count: int = rows) -> list[Any]:
             place = at.offset(at.offset(w0, first, 1), t, CB)
             return [at.pointer(W, at.offset(place, i, 1)) for i in range(count)]
 
-        inputs = [builder.add(x0, at.table(xpix, at.offset(p0, p + j, 1))) for j in range(columns)]
+        pixels = [at.table(xpix, at.offset(p0, p + j, 1)) for j in range(columns)]
+        places = [at.builder.add(x0, pixel) for pixel in pixels]
         biases = at.bias(B, at.optional(b0, c), rows)
-        yield c, p, accumulate_taps(at, X, inputs, taps, T, weights, biases)
+        yield c, p, accumulate_taps(at, X, places, taps, T, weights, biases)
 
 
 @tile(2)
-def conv_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    met,
-    next_y,
-    next_pix,
-) -> None:
+def conv_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, met, later) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    ``met`` as in ``emit_outputs``. What a later tile touches of ``Y``, from ``next_y``
-    on at ``next_pix``, is asked for meanwhile, unless ``next_y`` is negative.
+    ``inputs`` are X, x0, a table of places and where it begins, ``kernel`` a table of taps, their
+    number, W, w0, B and b0, ``outputs`` Y, y0, a table and the stride of channels. ``met`` as in
+    ``emit_outputs``. What a later tile touches of ``Y``, from the first number of ``later`` on at
+    its table, is asked for meanwhile, unless the number is negative.
     """
+    (*_, p0), (Y, y0, ypix, ystride), (next_y, next_pix) = inputs, outputs, later
     builder = at.builder
     with builder.if_then(builder.icmp_signed(">=", next_y, at.index(0))):
         for p in range(PB):
@@ -114,8 +96,7 @@ def conv_tile(
             for c in range(CB):
                 place = at.pointer(Y, at.offset(position, c, ystride))
                 emit_prefetch(builder, place, write=True)
-    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, T, W, w0, B, b0)
-    for c, p, sums in parts:
+    for c, p, sums in _conv_parts(at, CB, PB, blocking().products, inputs, kernel):
         positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
         emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, met)
 
@@ -175,50 +156,24 @@ def _store_rectified(at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu) ->
 
 
 @tile(2)
-def conv_pool_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    I,
-    i0,
-) -> None:
+def conv_pool_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, I, i0) -> None:
     """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
 
-    Positions come in fours, one window each; ``ypix`` has one entry a window. ``I``, laid out as
-    ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed the window.
+    Positions come in fours, one window each; the table of ``outputs`` has one entry a window.
+    ``I``, laid out as ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed
+    the window.
     """
+    (*_, p0), (Y, y0, ypix, ystride) = inputs, outputs
     builder = at.builder
     first = builder.sdiv(p0, at.index(4))
-    parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, T, W, w0, B, b0)
-    for c, p, sums in parts:
+    for c, p, sums in _conv_parts(at, CB, PB, blocking().windows, inputs, kernel):
         for window in range(len(sums[0]) // 4):
             position = at.table(ypix, at.offset(first, p // 4 + window, 1))
             for i, row in enumerate(sums):
+                values = row[4 * window : 4 * window + 4]
                 inside = at.offset(position, c + i, ystride)
-                emit_window(
-                    at,
-                    row[4 * window : 4 * window + 4],
-                    Y,
-                    builder.add(y0, inside),
-                    relu,
-                    I,
-                    builder.add(i0, inside),
-                )
+                places = builder.add(y0, inside), builder.add(i0, inside)
+                emit_window(at, values, Y, places[0], relu, I, places[1])
 
 
 def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:

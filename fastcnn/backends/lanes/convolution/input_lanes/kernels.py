@@ -79,16 +79,17 @@ def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
     """The products of some output channels with all taps that are in the room."""
     dpix, xpix = T[r[L.Y_TABLE] :], T[r[L.S_TABLE] :]
     places, targets = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
-    sources = A, d, r[L.Y_CHANNEL], dpix, p0, A, room, xpix, count, places, targets
+    sources = (A, d, r[L.Y_CHANNEL], dpix, p0), (A, room, xpix, count)
+    to = A, sums, r[L.IN] * r[L.TAPS]
     t = 0
     while t < taps:
         left = taps - t
         if left == 3 or left > 4:
-            TILE_8X3(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X3(*sources, (places, targets, t), to, more)
             t += 3
         elif left >= 2:
-            TILE_8X2(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X2(*sources, (places, targets, t), to, more)
             t += 2
         else:
-            TILE_8X1(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X1(*sources, (places, targets, t), to, more)
             t += 1

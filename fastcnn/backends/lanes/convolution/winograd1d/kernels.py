@@ -162,10 +162,11 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 for i in range(points):
                     v = x + i * from_step + r[L.DOWN] * top * x_tiles * LANES
                     inside = v, places, NOUGHT, rows * tiles
-                    of_taps = T[r[L.TAP_TABLE] :], (high - low) * pieces
-                    kernels = channels, r[L.W] + i * r[L.OUT] + c * taps, low * pieces, taps
+                    w, tap_table = r[L.W] + i * r[L.OUT] + c * taps, T[r[L.TAP_TABLE] :]
+                    of_taps = tap_table, (high - low) * pieces, channels
+                    kernel = *of_taps, w, low * pieces, taps, MISSING
                     to = sums + i * to_step, pixels, to_each, NOUGHT, NOUGHT
-                    products(A, T, P, r, NOTHING, *inside, *of_taps, *kernels, MISSING, *to)
+                    products(A, T, P, r, NOTHING, inside, kernel, to)
                 at = sums, to_each, to_step, y0
                 if back:
                     input_from_points(A, r, *at, c, channels, row + top, rows, spare)
@@ -215,7 +216,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             to_points(*maps, row, count, grads, d_each, d_step, tiles, YES)
             asked = NOUGHT
             for i in range(first, last):
-                x = A, transformed + i * x_step, r[L.DOWN] * x_tiles * LANES, LANES
+                x = transformed + i * x_step
+                inside = A, x, r[L.DOWN] * x_tiles * LANES, LANES, count, tiles
                 for k in range(tiles_of_gradient(made, high)):
                     c, rows = channels_of_gradient(made, high, k)
                     d = A, grads + i * d_step + c * d_each, d_each, tiles * LANES
@@ -226,8 +228,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                         if tap == 0:
                             later, lrow = following(r, x0, d0, row, count, c0, asked)
                             asked += 1
-                        rest = tap, tap_end, A, sums, later, lrow, NOUGHT
-                        add_grid(rows, wide, ONE, *d, *x, count, tiles, tap_table, *rest)
+                        rest = (tap_table, tap, tap_end), A, sums, NOUGHT, (later, lrow)
+                        add_grid(rows, wide, ONE, d, inside, *rest)
                         write_sums(A, rows, sums, tap, tap_end, into, taps, spare, adds)
 
 
