@@ -174,14 +174,6 @@ def _in_memory_order(x: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.ascontiguousarray(x.swapaxes(0, 1) if turned else x), turned
 
 
-def _to_winners(grad_output: np.ndarray, x: np.ndarray, *windows: Any) -> np.ndarray:
-    maps, turned = _in_memory_order(x)
-    dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
-    grad_x = np.zeros_like(maps)
-    _max_backward(dy, maps, grad_x, *windows)
-    return grad_x.swapaxes(0, 1) if turned else grad_x
-
-
 @on_sequences
 def max_pool2d(
     x: np.ndarray,
@@ -252,7 +244,9 @@ def adaptive_max_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of each window goes to its winner."""
     windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
-    return _to_winners(grad_output, x, *windows)
+    grad_x = np.zeros(x.shape, x.dtype)
+    _max_backward(np.ascontiguousarray(grad_output), np.ascontiguousarray(x), grad_x, *windows)
+    return grad_x
 
 
 @on_sequences

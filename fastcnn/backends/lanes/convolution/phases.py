@@ -13,12 +13,21 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Row
 from fastcnn.backends.lanes.reach.ranges import MORE_POSITIONS, Range, Reach
+from fastcnn.codegen import linked
 from fastcnn.codegen.simd import LANES
 
 #: Numbers of an entry of a table of phases: taps and the table of them, where their weights are
 #: found, pixels, and tables of where these are read and written.
 PHASE = 6
 PHASE_TAPS, TAPS_AT, WEIGHTS_AT, PIXELS, READ_AT, WRITTEN_AT = range(PHASE)
+
+
+@linked
+def phase_of(T, r, k):
+    """A row's k-th phase: taps, pixels, where its weights are, and its tables."""
+    at = r[L.PHASE_TABLE] + k * PHASE
+    tables = T[T[at + TAPS_AT] :], T[T[at + READ_AT] :], T[T[at + WRITTEN_AT] :]
+    return np.int64(T[at + PHASE_TAPS]), np.int64(T[at + PIXELS]), T[at + WEIGHTS_AT], *tables
 
 
 def entries(r: Row) -> list[list[int]]:

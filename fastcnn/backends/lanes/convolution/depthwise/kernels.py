@@ -14,15 +14,7 @@ from fastcnn.backends.lanes.convolution.depthwise.tiles import (
 )
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import write_sums
-from fastcnn.backends.lanes.convolution.phases import (
-    PHASE,
-    PHASE_TAPS,
-    PIXELS,
-    READ_AT,
-    TAPS_AT,
-    WEIGHTS_AT,
-    WRITTEN_AT,
-)
+from fastcnn.backends.lanes.convolution.phases import phase_of
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
@@ -67,12 +59,9 @@ def depthwise(A, T, P, r, block, slot, part, parts):
             y, w = y0 + c * r[L.Y_CHANNEL], r[L.W] + c * r[L.TAPS]
             bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
             for k in range(r[L.PHASES]):
-                entry = r[L.PHASE_TABLE] + k * PHASE
-                taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-                tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-                xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+                taps, positions, weights, tap_table, xpix, ypix = phase_of(T, r, k)
                 to, later = (A, y, ypix), (next_x, next_y)
-                rest = (P, w, chosen, P, bias), to, r[L.RELU], masked, later
+                rest = (P, w, T[weights:], P, bias), to, r[L.RELU], masked, later
                 if MOST_TAPS == 9 and taps == 9:
                     PRODUCTS_OF_9((A, x, xpix, NOUGHT), positions, tap_table, *rest)
                 else:
@@ -120,10 +109,7 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
         next_d, next_x = NOUGHT, NOUGHT
     xpix = T[r[L.X_TABLE] :]
     for k in range(r[L.PHASES]):
-        entry = r[L.PHASE_TABLE] + k * PHASE
-        taps, pixels = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-        dpix, zpix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+        taps, pixels, weights, tap_table, dpix, zpix = phase_of(T, r, k)
         if taps == 0 and z >= 0:
             for p in range(pixels):
                 simd.store(A, z + zpix[p], simd.splat(np.float32(0)))
@@ -133,7 +119,7 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
             while t < taps:
                 wide = taps_of_tile(taps - t)
                 ends = t + wide == taps and z >= 0
-                kernel = (tap_table, chosen, t), (P, r[L.W] + weight)
+                kernel = (tap_table, T[weights:], t), (P, r[L.W] + weight)
                 targets = (A, sums), (A, between), t == 0, ends, masked, (next_d, next_x)
                 rest = maps, some, *kernel, *targets
                 if MOST_TAPS == 9 and wide == 9:

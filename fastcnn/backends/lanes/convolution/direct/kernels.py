@@ -3,15 +3,7 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.tiles import conv_pool_tile, conv_tile, gather_tile
-from fastcnn.backends.lanes.convolution.phases import (
-    PHASE,
-    PHASE_TAPS,
-    PIXELS,
-    READ_AT,
-    TAPS_AT,
-    WEIGHTS_AT,
-    WRITTEN_AT,
-)
+from fastcnn.backends.lanes.convolution.phases import phase_of
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, base, share
 from fastcnn.codegen import linked, simd
@@ -182,16 +174,13 @@ def convolution(A, T, P, r, block, slot, part, parts):
         x, y, m = x0 + group * r[L.X_GROUP], y0 + c * stride, m0 + c * stride
         bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
         for k in range(r[L.PHASES]):
-            entry = r[L.PHASE_TABLE] + k * PHASE
-            taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+            taps, positions, packed, tap_table, xpix, ypix = phase_of(T, r, k)
             end = min(p0 + step, positions)
             ahead = NOTHING
             if r[L.IN] > 0:
                 # All phases read the same pixels: the first, which has most, asks for them.
                 ahead = INPUTS if k == 0 and cluster + 1 < clusters else TARGETS
-            w = r[L.W] + c * r[L.TAPS] + T[entry + WEIGHTS_AT]
-            tap_table = T[T[entry + TAPS_AT] :]
-            xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+            w = r[L.W] + c * r[L.TAPS] + packed
             inputs, outputs = (x, xpix, p0, end), (y, ypix, stride, r[L.RELU])
             kernel = tap_table, taps, channels, w, NOUGHT, taps, bias
             if mode == L.POOLED:
