@@ -25,23 +25,15 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Blocking:
-    """Largest part of a tile that is computed at a time, as (rows, columns) of vectors.
+    """Largest part of a tile that is computed at a time, as (rows, columns) of vectors."""
 
-    Attributes
-    ----------
-    products : tuple of int
-        Output channels by positions of a convolution; outputs by blocks of a linear layer.
-    windows : tuple of int
-        Output channels by positions, four a window, of a convolution with pooling.
-    gradients : tuple of int
-        Output channels by taps of a weight gradient.
-    windowed : tuple of int
-        Rows by columns of the taps of a weight gradient through pooling.
-    """
-
+    #: Output channels by positions of a convolution; outputs by blocks of a linear layer.
     products: tuple[int, int]
+    #: Output channels by positions, four a window, of a convolution with pooling.
     windows: tuple[int, int]
+    #: Output channels by taps of a weight gradient.
     gradients: tuple[int, int]
+    #: Rows by columns of the taps of a weight gradient through pooling.
     windowed: tuple[int, int]
 
 

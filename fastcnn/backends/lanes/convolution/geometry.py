@@ -90,20 +90,13 @@ def pack_order(
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns.
+    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns."""
 
-    Attributes
-    ----------
-    steps : ndarray of int
-        The range of m.
-    kernel : ndarray of int
-        Kernel rows through which any of them reaches the output.
-    shift : ndarray of int
-        For each of these: output row minus m.
-    """
-
+    #: ndarray of int. The range of m.
     steps: np.ndarray
+    #: ndarray of int. Kernel rows through which any of them reaches the output.
     kernel: np.ndarray
+    #: ndarray of int. For each of these: output row minus m.
     shift: np.ndarray
 
 

@@ -16,25 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What adds the rows of an operation.
+    """What adds the rows of an operation."""
 
-    Attributes
-    ----------
-    forward : callable
-        ``forward(walk, group)``.
-    backward : callable
-        ``backward(walk, group, grad)``, ``grad`` being the gradient of the group's output. That of
-        batch normalisation also takes two gradients whose sum it is.
-    channels : callable, optional
-        The forward pass with a channel in each lane; without it networks that have the operation
-        take 16 samples at a time.
-    keeps_lanes : bool
-        Whether that pass has each channel of the output in the lane of the input's.
-    """
-
+    #: ``forward(walk, group)``.
     forward: "Callable[[Forward, Group], None]"
+    #: ``backward(walk, group, grad)``, ``grad`` being the gradient of the group's output. That of
+    #: batch normalisation also takes two gradients whose sum it is.
     backward: "Callable[..., None]"
+    #: The forward pass with a channel in each lane; without it networks that have the operation
+    #: take 16 samples at a time.
     channels: "Callable[[ChannelForward, Group], None] | None" = None
+    #: Whether that pass has each channel of the output in the lane of the input's.
     keeps_lanes: bool = False
 
 

@@ -303,20 +303,13 @@ def _adadelta(p, g, slots, numbers):
 
 @dataclass(frozen=True)
 class UpdateKernel:
-    """The kernel of an update.
-
-    Attributes
-    ----------
-    function : Linked
-    slots : int
-        Numbers that it keeps for each parameter.
-    scratch : function, optional
-        ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others
-        go over any run of parameters.
-    """
+    """The kernel of an update."""
 
     function: Any
+    #: Numbers that it keeps for each parameter.
     slots: int
+    #: ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others go over
+    #: any run of parameters.
     scratch: Callable[[int, int], int] | None = None
 
 

@@ -17,48 +17,32 @@ def no_tile(r: Row) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The record of a kernel.
+    """The record of a kernel."""
 
-    Attributes
-    ----------
-    function : Linked
-        Its parameters name what it gets; see context.py.
-    name : str
-    cost : callable
-        From a :class:`Row` to its :class:`Cost`.
-    sizes : callable
-        From a :class:`Row` to text.
-    tile : callable
-        From a :class:`Row` to the largest register tile that it uses, or ``""``.
-    fixed : mapping of str to number
-        Parameters that have one value in this kernel.
-    many : bool
-        Whether a row had better take many blocks at once.
-    symbol : str
-        The compiled function's, where it is not that of the function and its fixed parameters.
-    origin : (str, str, list), optional
-        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
-    formula : (str, bool, int), optional
-        For an element-wise operation: what of it is computed, whether it has a parameter, and the
-        numbers that it reads.
-    touches : callable, optional
-        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
-        reach/kernels.py does not say it.
-    gradients : tuple of str
-        What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
-    """
-
+    #: Its parameters name what it gets; see context.py.
     function: Any
     name: str
+    #: From a :class:`Row` to its :class:`Cost`.
     cost: Callable[[Row], Cost]
+    #: From a :class:`Row` to text.
     sizes: Callable[[Row], str]
+    #: From a :class:`Row` to the largest register tile that it uses, or ``""``.
     tile: Callable[[Row], str] = no_tile
+    #: Parameters that have one value in this kernel.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether a row had better take many blocks at once.
     many: bool = False
+    #: The compiled function's, where it is not that of the function and its fixed parameters.
     symbol: str = ""
+    #: How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     origin: tuple[str, str, list[Any]] | None = None
+    #: For an element-wise operation: what of it is computed, whether it has a parameter, and the
+    #: numbers that it reads.
     formula: tuple[str, bool, int] | None = None
+    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
+    #: reach/kernels.py does not say it.
     touches: Callable[[Any], Any] | None = None
+    #: What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     gradients: tuple[str, ...] = ()
 
 
