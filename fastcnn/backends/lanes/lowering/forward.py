@@ -13,22 +13,14 @@ from fastcnn.operations import OPERATIONS
 
 
 class Forward(SharedForward):
-    """Adds the forward rows of one group after the other.
-
-    Attributes
-    ----------
-    values : dict of int to Buffer
-        Each node's output.
-    winners : dict of int to Buffer
-        Which pixel of each window was the maximum.
-    kept : dict of int to int or Buffer
-        By node what else its backward pass needs again.
-    """
+    """Adds the forward rows of one group after the other."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
+        #: By node which pixel of each window was the maximum.
         self.winners: dict[int, Buffer] = {}
+        #: By node what else its backward pass needs again.
         self.kept: dict[int, Any] = {}
         #: By node of a convolution whose row also writes its output's moments: where they are.
         self.moments: dict[int, dict[str, int]] = {}
