@@ -40,8 +40,9 @@ class _Part(NamedTuple):
         """Where the channels are."""
         return [at.pointer(D, at.offset(d0, self.c + c, dstride)) for c in range(self.CB)]
 
-    def sums(self, at: Emitter, S, s0, sstride, totals, has_totals: bool) -> list[Any]:
+    def sums(self, at: Emitter, sums, has_totals: bool) -> list[Any]:
         """Where the sums of products are, and perhaps those of each channel."""
+        S, s0, sstride, totals = sums
         places = [
             at.offset(at.offset(s0, self.c + c, sstride), self.t + t, LANES)
             for c in range(self.CB)
@@ -90,14 +91,14 @@ def grid_gradient_tile(
     those of each channel at ``totals``.
     """
     (D, d0, dstride, drow), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
-    (*of_sums, totals), (later, lrow) = sums, asked
+    later, lrow = asked
     builder = at.builder
     fresh = at.is_set(first)
 
     def accumulate(part: _Part, asks: bool) -> None:
         runs, grads = part.runs(at, X, x0, *taps), part.outputs(at, D, d0, dstride)
         ahead = [at.pointer(X, later)] if asks else []
-        sums_at = part.sums(at, *of_sums, totals, RUN > 1 and part.t == 0)
+        sums_at = part.sums(at, sums, RUN > 1 and part.t == 0)
         initial = [
             builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
         ]
@@ -160,7 +161,7 @@ def pooled_gradient_tile(at: Emitter, CB: int, TB: int, outputs, inputs, taps, s
             return at.loop(0, columns, state, window)
 
         initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
-        sums_at = part.sums(at, *sums, True)
+        sums_at = part.sums(at, sums, True)
         for pointer, value in zip(sums_at, at.loop(0, rows, initial, line), strict=True):
             emit_store(builder, value, pointer)
 
