@@ -20,6 +20,7 @@ from numba.core.errors import TypingError
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
+from numba.core.types.containers import BaseTuple
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
@@ -190,7 +191,7 @@ def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
     """Arrays as pointers to their first element, tuples as Python's."""
     if isinstance(kind, types.Array):
         return arrayobj.make_array(kind)(context, builder, value).data
-    if isinstance(kind, types.BaseTuple):
+    if isinstance(kind, BaseTuple):
         parts = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
         return tuple(_value(context, builder, *part) for part in parts)
     return value
@@ -198,8 +199,8 @@ def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
 
 def _taken(kind: Any) -> Any:
     """As what an emitted function takes an argument of any kind."""
-    if isinstance(kind, types.BaseTuple):
-        return types.BaseTuple.from_types([_taken(part) for part in kind])
+    if isinstance(kind, BaseTuple):
+        return BaseTuple.from_types([_taken(part) for part in kind])
     return kind if isinstance(kind, types.Array) else types.intp
 
 

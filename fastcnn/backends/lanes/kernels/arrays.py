@@ -5,7 +5,8 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import base, share
-from fastcnn.backends.lanes.kernels.record import per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import numbered, per_number, sizes_of
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import pack_tile, unpack_tile
 
@@ -77,8 +78,41 @@ def _input(r: Row) -> Cost:
     return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
 
 
-register(L.K_INPUT, gather_input, "gather input", _input, sizes_of(L.IN), gradients=("weight",))
-register(
-    L.K_OUTPUT_GRADIENT, gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
+def _packed(r: Reach) -> Touches:
+    """Factor and summand of each channel, and a block."""
+    yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
+    yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
+
+
+def _written(r: Reach) -> Touches:
+    elements = r.entries(L.X_TABLE, r.count(L.IN, 1))
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
+
+
+K_INPUT = numbered(
+    gather_input,
+    "gather input",
+    _input,
+    sizes_of(L.IN),
+    touches=_packed,
+    of_run="images",
+    gradients=("weight",),
+    before_backward=True,
 )
-register(L.K_OUTPUT, write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",))
+K_OUTPUT_GRADIENT = numbered(
+    gather_gradient,
+    "gather gradient",
+    per_number(0, 1, 1),
+    sizes_of(L.IN),
+    touches=_packed,
+    of_run="gradients",
+)
+K_OUTPUT = numbered(
+    write_output,
+    "output",
+    per_number(0, 1, 1),
+    sizes_of(L.IN),
+    touches=_written,
+    of_run="outputs",
+    gradients=("x",),
+)

@@ -9,10 +9,11 @@ from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
 from fastcnn.backends.lanes.kernels.record import (
     clipped,
     matrix_sizes,
+    numbered,
     per_number,
-    register,
     sizes_of,
 )
+from fastcnn.backends.lanes.reach import linear as reach
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_sums_tile, transpose_tile
@@ -313,8 +314,7 @@ def _sum_places(r: Row) -> Cost:
     return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
 
 
-register(
-    L.K_LINEAR,
+K_LINEAR = numbered(
     linear,
     "linear",
     _linear,
@@ -322,9 +322,9 @@ register(
     _linear_tile,
     fixed={"backward": False},
     many=True,
+    touches=reach.linear,
 )
-register(
-    L.K_LINEAR_BACKWARD,
+K_LINEAR_BACKWARD = numbered(
     linear,
     "linear transposed",
     _linear,
@@ -332,31 +332,44 @@ register(
     _linear_tile,
     fixed={"backward": True},
     many=True,
+    touches=reach.linear,
 )
-register(L.K_LINEAR_JOIN, join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT))
-register(L.K_TRANSPOSE, transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True)
-register(L.K_OUTER, outer, "outer product", _outer, matrix_sizes, _outer_tile)
-register(
-    L.K_LINEAR_BIAS_GRADIENT,
+K_LINEAR_JOIN = numbered(
+    join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join
+)
+K_TRANSPOSE = numbered(
+    transpose,
+    "transpose",
+    per_number(0, 1, 1),
+    sizes_of(L.IN),
+    many=True,
+    touches=reach.transpose,
+    before_backward=True,
+)
+K_OUTER = numbered(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
+K_LINEAR_BIAS_GRADIENT = numbered(
     linear_bias_gradient,
     "bias gradient",
     lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
     sizes_of(L.OUT),
+    touches=reach.bias_gradient,
 )
-register(L.K_SUM_PLACES, sum_places, "sum over places", _sum_places, sizes_of(L.OUT))
-register(
-    L.K_REDUCE,
+K_SUM_PLACES = numbered(
+    sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places
+)
+K_REDUCE = numbered(
     reduce_partials,
     "sum over blocks",
     _reduce,
     sizes_of(L.OUT),
     gradients=("weight", "bias"),
+    touches=reach.reduce,
 )
-register(
-    L.K_REDUCE_KERNELS,
+K_REDUCE_KERNELS = numbered(
     reduce_kernels,
     "sum of kernels over blocks",
     _reduce_kernels,
     sizes_of(L.IN),
     gradients=("weight",),
+    touches=reach.reduce_kernels,
 )

@@ -13,7 +13,9 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import STRIP, base, share
-from fastcnn.backends.lanes.kernels.record import map_sizes, per_channel, per_element, register
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_channel, per_element
+from fastcnn.backends.lanes.reach import norm as reach
+from fastcnn.backends.lanes.reach.ranges import gradient as to_gradient
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -291,45 +293,62 @@ def _joined_cost(r: Row) -> Cost:
     return r.cost((4 + adds) * n, (2 + adds + masks) * n, n, partial=2 * r[L.CHANNELS])
 
 
-register(L.K_NORM_SUMS, sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes)
-register(L.K_NORM_JOIN, join, "normalisation sums of strips", _join_cost, map_sizes)
-register(L.K_NORM_STATISTICS, statistics, "normalisation statistics", per_channel(2, 4), map_sizes)
-register(L.K_NORM, normalise, "normalise", per_element(3, 1, 1), map_sizes, fixed={"adds": False})
-register(
-    L.K_NORM_ADD,
+K_NORM_SUMS = numbered(
+    sums,
+    "normalisation sums",
+    per_element(4, 1, 0, 2),
+    map_sizes,
+    touches=reach.normalisation("X", sums=True),
+)
+K_NORM_JOIN = numbered(
+    join, "normalisation sums of strips", _join_cost, map_sizes, touches=reach.join
+)
+K_NORM_STATISTICS = numbered(
+    statistics, "normalisation statistics", per_channel(2, 4), map_sizes, touches=reach.statistics
+)
+K_NORM = numbered(
+    normalise,
+    "normalise",
+    per_element(3, 1, 1),
+    map_sizes,
+    fixed={"adds": False},
+    touches=reach.normalisation("X", "Y", values=3),
+)
+K_NORM_ADD = numbered(
     normalise,
     "normalise and add",
     per_element(4, 2, 1),
     map_sizes,
     fixed={"adds": True},
+    touches=reach.normalisation("X", "Y", "M", values=3),
 )
-register(
-    L.K_NORM_GRADIENT_SUMS,
+K_NORM_GRADIENT_SUMS = numbered(
     gradient_sums,
     "normalisation gradient sums",
     per_element(4, 2, 0, 2, mask=True),
     map_sizes,
     fixed={"joins": False},
+    touches=reach.normalisation("X", "Y", values=4, sums=True),
 )
-register(
-    L.K_NORM_JOINED_GRADIENT_SUMS,
+K_NORM_JOINED_GRADIENT_SUMS = numbered(
     gradient_sums,
     "normalisation joined gradient sums",
     _joined_cost,
     map_sizes,
     fixed={"joins": True},
+    touches=reach.joined_gradient_sums,
 )
-register(
-    L.K_NORM_GRADIENT_STATISTICS,
+K_NORM_GRADIENT_STATISTICS = numbered(
     gradient_statistics,
     "normalisation gradient statistics",
     per_channel(2, 4),
     map_sizes,
+    touches=reach.normalisation(values=6, sums=True, learned=to_gradient),
 )
-register(
-    L.K_NORM_GRADIENT,
+K_NORM_GRADIENT = numbered(
     gradient,
     "normalisation gradient",
     per_element(5, 2, 1, mask=True),
     map_sizes,
+    touches=reach.normalisation("X", "Y", "Z", values=6),
 )

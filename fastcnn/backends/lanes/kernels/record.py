@@ -26,6 +26,8 @@ class Kernel:
     cost: Callable[[Row], Cost]
     #: From a :class:`Row` to text.
     sizes: Callable[[Row], str]
+    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
+    touches: Callable[[Any], Any] = field(kw_only=True)
     #: From a :class:`Row` to the largest register tile that it uses, or ``""``.
     tile: Callable[[Row], str] = no_tile
     #: Parameters that have one value in this kernel.
@@ -36,14 +38,17 @@ class Kernel:
     symbol: str = ""
     #: How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     origin: tuple[str, str, list[Any]] | None = None
-    #: For an element-wise operation: what of it is computed, whether it has a parameter, and the
-    #: numbers that it reads.
-    formula: tuple[str, bool, int] | None = None
-    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
-    #: reach/kernels.py does not say it.
-    touches: Callable[[Any], Any] | None = None
+    #: Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
+    #: ``"targets"`` of a loss or its ``"classes"``.
+    of_run: str = ""
     #: What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     gradients: tuple[str, ...] = ()
+    #: Whether a backward pass needs its rows of the forward pass, where the rest is left out.
+    before_backward: bool = False
+    #: Share of a core's FLOPs that it reaches, and share of that where all channels are one vector:
+    #: on a Zen 5, for deciding which program runs and whether threads share a row.
+    speed: float = 1.0
+    one_vector: float = 1.0
 
 
 def per_element(
@@ -92,20 +97,15 @@ def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
-#: By the number of a kernel in layout.py.
+#: By their numbers, which may be others in the next process.
 KERNELS: dict[int, Kernel] = {}
 
 
-def register(number: int, *fields: Any, **more: Any) -> int:
-    """Add a kernel, by the fields of its record, to those that programs may use."""
+def numbered(*fields: Any, **more: Any) -> int:
+    """Add a kernel, by the fields of its record, to those that programs may use.
+
+    Returns its number.
+    """
+    number = next(n for n in range(L.FIRST_FORMULA) if n not in KERNELS)
     KERNELS[number] = Kernel(*fields, **more)
     return number
-
-
-def numbered(*fields: Any, **more: Any) -> int:
-    """Add a kernel whose number layout.py does not name; returns the number.
-
-    It may be another in the next process.
-    """
-    numbers = range(L.FIRST_NUMBERED, L.FIRST_FORMULA)
-    return register(next(n for n in numbers if n not in KERNELS), *fields, **more)

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import tiles
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.convolution.channels.records import K_CHANNEL_INPUT, K_CHANNEL_OUTPUT
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
@@ -42,7 +42,7 @@ class ChannelForward(ChannelValues):
             # Numbers that follow each other: one row.
             rows, step = rows[:1], 1
         values = row(
-            L.K_CHANNEL_INPUT,
+            K_CHANNEL_INPUT,
             **y.columns("y"),
             in_=channels * height * width,
             out=channels,
@@ -60,7 +60,7 @@ class ChannelForward(ChannelValues):
         columns, places = self.values[last].columns("x"), self.places[last]
         table = self.planner.table(places)
         self.planner.emit(
-            "output", row(L.K_CHANNEL_OUTPUT, **columns, in_=len(places), x_table=table)
+            "output", row(K_CHANNEL_OUTPUT, **columns, in_=len(places), x_table=table)
         )
 
     def bias(self, group: Group, outputs: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.arrays import K_INPUT, K_OUTPUT, K_OUTPUT_GRADIENT
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import Buffer, map_shape
@@ -36,13 +36,13 @@ class Forward(SharedForward):
         buffer = planner.buffer(shape, halo, planner.value_passes(INPUT))
         self.values[INPUT] = buffer
         normalisation = planner.allocate(2 * buffer.channels)
-        self._emit_rows("input", L.K_INPUT, buffer, buffer.channels, normalisation)
+        self._emit_rows("input", K_INPUT, buffer, buffer.channels, normalisation)
         return normalisation
 
     def gradient_row(self, buffer: Buffer, name: str = "output gradient") -> None:
         """Pack the gradient of the network's output, or targets, from an array into a buffer."""
         # One channel, as they all have the same factor 1.
-        self._emit_rows(name, L.K_OUTPUT_GRADIENT, buffer, 1, self.planner.constant([1.0, 0.0]))
+        self._emit_rows(name, K_OUTPUT_GRADIENT, buffer, 1, self.planner.constant([1.0, 0.0]))
 
     def _emit_rows(self, name: str, kernel: int, y: Buffer, channels: int, scale: int) -> None:
         """Add the row that packs an array's rows, of some channels with factors of their own."""
@@ -53,7 +53,7 @@ class Forward(SharedForward):
     def output_row(self, buffer: Buffer) -> None:
         """Copy a buffer, such as the network's output, to a row for each sample."""
         table = self.planner.table(buffer.places())
-        values = row(L.K_OUTPUT, **buffer.columns("x"), in_=buffer.elements, x_table=table)
+        values = row(K_OUTPUT, **buffer.columns("x"), in_=buffer.elements, x_table=table)
         self.planner.emit("output", values)
 
     def output(self, group: Group) -> Buffer:

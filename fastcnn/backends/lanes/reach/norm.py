@@ -1,0 +1,62 @@
+"""How far the rows of batch normalisation reach."""
+
+from collections.abc import Callable
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.ranges import (
+    Range,
+    Reach,
+    Touch,
+    Touches,
+    arena,
+    optional,
+    parameters,
+)
+
+
+def normalisation(
+    *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
+) -> Callable[[Reach], Touches]:
+    """Vectors of buffers at the same elements; numbers of each channel at BATCH, W and BIAS."""
+
+    def touches(r: Reach) -> Touches:
+        channels = r.count(L.CHANNELS)
+        for name in names:
+            places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
+            place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
+            yield arena(name, r.buffer(place) + r.along(channels, r[step]) + places)
+        if values:
+            yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
+        if sums:
+            each = r.along(2 * channels, 1)
+            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+        if learned is not None:
+            yield learned("W", optional(r, L.W, channels))
+            yield learned("BIAS", optional(r, L.BIAS, channels))
+
+    return touches
+
+
+def join(r: Reach) -> Touches:
+    strips = r.count(L.TAPS, 1)
+    r.table(L.TAP_TABLE, strips)
+    each = r.along(2 * r.count(L.CHANNELS) * strips, 1)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
+
+
+def joined_gradient_sums(r: Reach) -> Touches:
+    mask = "M" if r.among(L.MODE, (L.PLAIN, L.MASKED)) == L.MASKED else ""
+    other = "Z" if r.among(L.ADDS, (0, 1)) else ""
+    yield from normalisation("X", "Y", *mask, *other, values=4, sums=True)(r)
+
+
+def statistics(r: Reach) -> Touches:
+    frozen = r.among(L.MODE, (L.OF_BATCH, L.FROZEN)) == L.FROZEN
+    r.count(L.POSITIONS, 1)
+    yield from normalisation(values=4, sums=not frozen, learned=parameters)(r)
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 2)
+    running = 2 * r[L.CHANNELS]
+    if frozen:
+        yield arena("RUNNING", r.along(running, 1) + r[L.RUNNING], 1)
+    else:
+        yield arena("RUNNING", optional(r, L.RUNNING, running), 1)
