@@ -104,14 +104,7 @@ def shuffled_channels(channels: int, groups: int) -> np.ndarray:
 def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
     """PyTorch's padding, from the last axis on, as ``((top, bottom), (left, right))``.
 
-    Parameters
-    ----------
-    cuts : bool
-        Whether numbers may be negative.
-
-    Raises
-    ------
-    ConfigurationError
+    Numbers may be negative if it ``cuts``. Raises ConfigurationError.
     """
     least = None if cuts else 0
     sides = each_of(value, 2 * axes)

@@ -81,10 +81,7 @@ def scattered(
 ) -> np.ndarray:
     """``col2im(matrix^T dy)``, an image of ``shape`` (C, N, H, W).
 
-    Parameters
-    ----------
-    dy : ndarray, shape (M, N, OH, OW), contiguous
-    matrix : ndarray, shape (M, C * KH * KW)
+    ``dy``, of shape (M, N, OH, OW), is contiguous; ``matrix`` has the shape (M, C * KH * KW).
     """
     padded, columns, numbers = _room(shape, window, dy.shape[2:], len(dy), is_apart=True)
     zeros, image = np.zeros(matrix.shape[1], np.float32), empty(shape, np.float32)

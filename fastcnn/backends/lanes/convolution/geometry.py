@@ -73,12 +73,8 @@ def pack_order(
 ) -> np.ndarray:
     """Indices of weights in the order of tiles.
 
-    Parameters
-    ----------
-    source : ndarray, shape (groups, channels, taps)
-        Index of each weight in the flat parameters.
-    heights : tuple of int
-        Channels that a tile may have, in falling order.
+    ``source``, of shape (groups, channels, taps), has the index of each weight in the flat
+    parameters, ``heights`` the channels that a tile may have, in falling order.
     """
     parts = [
         source[group, first : first + height].T.ravel()

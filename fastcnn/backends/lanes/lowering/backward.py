@@ -21,15 +21,8 @@ from fastcnn.operations import OPERATIONS
 class Backward:
     """The gradients of a network's outputs, from the last node to the first.
 
-    Parameters
-    ----------
-    planner : Planner
-    values, winners, kept : dict
-        The forward pass's.
-    gradient : Buffer
-        The gradient of the network's output.
-    input_gradient : bool
-        Whether the gradient of the network's input is wanted.
+    ``values``, ``winners`` and ``kept`` are the forward pass's, ``gradient`` is that of the
+    network's output.
     """
 
     def __init__(

@@ -69,18 +69,8 @@ def plan(
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
-    Parameters
-    ----------
-    parameters : dict of str to (offset, shape)
-        Where each parameter is in the flat array.
-    workers : int
-        Number of threads.
-    purpose : Purpose
-
-    Raises
-    ------
-    Unsupported
-        If the engine has no kernel for an operation.
+    ``parameters`` says where in the flat array each one is, and its shape. Raises Unsupported if
+    the engine has no kernel for an operation.
     """
     graph = on_maps(graph)
     backward = purpose.backward or purpose.loss is not None

@@ -51,10 +51,7 @@ def whole(count: int, multiple: int) -> int:
 class ChannelPlanner(Planner):
     """Reserves memory, packs weights and collects rows.
 
-    Parameters
-    ----------
-    state : mapping of str to ndarray
-        Parameters and running statistics by state key.
+    ``state`` has parameters and running statistics by state key.
     """
 
     samples = 1

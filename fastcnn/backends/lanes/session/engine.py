@@ -269,12 +269,8 @@ class Engine:
     def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:
         """Have the program's kernels, and those of updates, compiled and loaded.
 
-        Returns
-        -------
-        entries : ndarray of int64, shape (rows, 2)
-            For each row its kernel's address, and whether it takes many blocks at once.
-        addresses : dict of str to int
-            By name, also the kernel of the norm's sums.
+        Returns for each row its kernel's address, and whether it takes many blocks at once; and by
+        name the addresses of updates and of the kernel of the norm's sums.
         """
         if updates not in self._entries:
             names = [*updates, SQUARES] if updates else []
@@ -341,17 +337,8 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
     """Call the dispatcher on this thread and ``threads - 1`` others, and wait for all.
 
-    Parameters
-    ----------
-    fields : mapping
-        What kernels get; see context.py.
-    steps : mapping
-        The dispatcher's arguments, without those of a thread.
-
-    Raises
-    ------
-    RuntimeError
-        If a kernel failed.
+    ``fields`` is what kernels get, see context.py, ``steps`` the dispatcher's arguments without
+    those of a thread. Raises RuntimeError if a kernel failed.
     """
     check_arrays(fields)
     (address,) = build.addresses([dispatcher_source()])

@@ -153,19 +153,8 @@ class Pass:
     ) -> None:
         """Run the pass on some samples.
 
-        Parameters
-        ----------
-        images : ndarray of uint8 or float32
-        outputs : ndarray of float32
-        factors : ndarray
-            Factors and summands of the input's channels.
-        place : (int, int)
-            Addresses of images and outputs.
-
-        Raises
-        ------
-        RuntimeError
-            If a kernel failed.
+        ``factors`` are factors and summands of the input's channels, ``place`` the addresses of
+        images and outputs. Raises RuntimeError if a kernel failed.
         """
         segments, short = self.segments(-(-len(images) // self.program.samples))
         if short:

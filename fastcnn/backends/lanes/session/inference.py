@@ -135,23 +135,10 @@ class Inference:
         return many
 
     def outputs(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """The outputs of all samples.
+        """The outputs of all samples, float32 of shape (N, ...).
 
-        Parameters
-        ----------
-        images : ndarray of uint8 or float32, shape (N, ...)
-            Contiguous.
-        factors : ndarray of float32
-            Factors, then summands, of the input's channels; not to be changed.
-
-        Returns
-        -------
-        ndarray of float32, shape (N, ...)
-
-        Raises
-        ------
-        RuntimeError
-            If a kernel failed.
+        ``images``, of shape (N, ...), are contiguous; ``factors`` has factors, then summands, of
+        the input's channels, and is not to be changed. Raises RuntimeError if a kernel failed.
         """
         found = np.empty((len(images), *self._shape), np.float32)
         self._run(images, found, address_of(found), factors)

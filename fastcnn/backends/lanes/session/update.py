@@ -116,16 +116,12 @@ class Update:
     def units(self, threads: int, places: Any, size: int) -> Units:
         """The units of work, and who has them.
 
-        A thread has of each parameter the same share as in its gradient and in the forward
-        product: what one core wrote and another reads takes longer than the arithmetic. Whole
-        matrices go to the thread that has least of them.
+        A thread has of each parameter the same share as in its gradient and in the forward product:
+        what one core wrote and another reads takes longer than the arithmetic. Whole matrices go to
+        the thread that has least of them.
 
-        Parameters
-        ----------
-        places : collection of (offset, shape, groups)
-            Where the parameters are, and the groups of inputs that threads share out.
-        size : int
-            Number of the parameters.
+        ``places`` has the offset and shape of parameters, and the groups of inputs that threads
+        share out; ``size`` is the number of all parameters.
         """
         if threads not in self._units:
             self._units[threads] = self._share(threads, places, size)
