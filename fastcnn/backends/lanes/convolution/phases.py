@@ -7,6 +7,7 @@ the same pixels, which a row with several phases fetches once.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ PHASE_TAPS, TAPS_AT, WEIGHTS_AT, PIXELS, READ_AT, WRITTEN_AT = range(PHASE)
 
 
 @linked
-def phase_of(T, r, k):
+def phase_of(T: Any, r: Any, k: Any) -> tuple[Any, ...]:
     """A row's k-th phase: taps, pixels, where its weights are, and its tables."""
     at = r[L.PHASE_TABLE] + k * PHASE
     tables = T[T[at + TAPS_AT] :], T[T[at + READ_AT] :], T[T[at + WRITTEN_AT] :]
