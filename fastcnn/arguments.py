@@ -32,7 +32,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         )
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # as of tensors with a gradient
         raise DataError(f"{name}: not an array ({error})") from None
 
 

@@ -15,7 +15,7 @@ from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
-from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
 from fastcnn.estimators.paths import as_paths
 from fastcnn.execution import make_executor, predict_logits
@@ -129,7 +129,13 @@ class NetworkEstimator(BaseEstimator):
             threads=self._threads(),
         )
         if progress["slots"]:
-            executor.load_optimizer_state(progress["slots"])
+            try:
+                executor.load_optimizer_state(progress["slots"])
+            except CheckpointError:
+                raise ConfigurationError(
+                    f"partial_fit continues with the optimizer of its first call, and {optimizer} "
+                    "has another state: use fit to begin again"
+                ) from None
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))

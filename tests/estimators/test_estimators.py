@@ -310,7 +310,9 @@ def test_bad_partial_fits() -> None:
     with pytest.raises(NonFiniteError, match="weights are those before"):
         classifier.partial_fit(X8, Y8)
     assert (classifier.model_.parameter_vector == before).all()
-    regressor = CNNRegressor().partial_fit(X8, Y8)
+    regressor = CNNRegressor(backend="im2col").partial_fit(X8, Y8)
+    with pytest.raises(ConfigurationError, match=r"continues with the optimizer of .* SGD\("):
+        regressor.set_params(optimizer="sgd").partial_fit(X8, Y8)
     with pytest.raises(ShapeError, match="y has 2 outputs, 1 at the first call"):
         regressor.partial_fit(X8, np.column_stack([Y8, Y8]))
 
