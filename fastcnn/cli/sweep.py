@@ -104,6 +104,7 @@ def sweep(
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
     from fastcnn.errors import ConfigurationError
+    from fastcnn.files import make_folder
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
@@ -115,7 +116,12 @@ def sweep(
             raise ConfigurationError(
                 f"{option} has no effect without --trials: all of the grid is run"
             )
-    space = dict(parse_parameter(text) for text in parameters)
+    space: dict[str, Any] = {}
+    for text in parameters:
+        name, values = parse_parameter(text)
+        if name in space:
+            raise ConfigurationError(f"{name} is given twice: write {name}=VALUE,VALUE")
+        space[name] = values
     measuring(Recipe(), metric or "loss")
     settings: Any = None
     if trials is None:
@@ -142,7 +148,7 @@ def sweep(
     began = time.perf_counter()
     code = 0
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = (folder / "sweep.jsonl").open("w", encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None

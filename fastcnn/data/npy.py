@@ -14,7 +14,10 @@ from fastcnn.errors import DataError
 NPY_MAGIC = b"\x93NUMPY"
 #: Bytes of an array's header: that of an array of numbers has 118.
 MOST_HEADER_BYTES = 10_000
-UNPACK = "Unpack an archive of pictures and give its folder"
+UNPACK = (
+    "Data sets are .npz, .csv and .parquet files, and folders, zip or tar archives of pictures: "
+    "convert or unpack others"
+)
 #: Types of arrays that may hold images or labels: booleans, numbers and text.
 KINDS = "biufUS"
 

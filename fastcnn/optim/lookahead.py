@@ -84,6 +84,8 @@ class Lookahead:
             name, equals, number = word.strip().partition("=")
             if not equals:
                 name, number = "every", name
+            if name in settings:
+                raise ConfigurationError(f"lookahead: {name} is given twice: {value!r}")
             try:
                 settings[name] = int(number) if name == "every" else float(number)
             except ValueError:

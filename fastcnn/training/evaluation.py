@@ -117,7 +117,8 @@ def evaluate(
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
         if tta is not None:
-            logits = mean_logits(executor, checked.images, tta)
+            whole = bool(model.graph().batch_statistics(training=False))
+            logits = mean_logits(executor, checked.images, tta, whole)
             score = mean_score(model, chosen, logits, checked)
             found = Evaluation(*score, logits)
         else:

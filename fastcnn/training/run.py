@@ -19,6 +19,7 @@ from fastcnn.files import (
     FolderLock,
     atomic_write,
     expanded,
+    make_folder,
     remove_unfinished,
 )
 from fastcnn.layers import Model
@@ -66,7 +67,7 @@ class Run:
         folder = expanded(folder)
         run = cls(folder, dict(config))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             check_free(folder, overwrite)
             run.lock()
             # The config goes first: until the new one is there, the folder holds no run.

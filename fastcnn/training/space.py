@@ -66,4 +66,4 @@ def check_space(space: Space) -> None:
     for name, values in space.items():
         several = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str)
         if not isinstance(values, Span) and not (several and len(values)):
-            raise ConfigurationError(f"{name}: needs a list of values or a Span, got {values!r}")
+            raise ConfigurationError(f"{name}: needs a list of values, or a range, got {values!r}")

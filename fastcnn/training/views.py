@@ -43,7 +43,7 @@ def check_tta(tta: str | None) -> None:
         raise ConfigurationError(f"tta must be one of {', '.join(VIEWS)}, or None, got {tta!r}")
 
 
-def mean_logits(executor: Executor, images: np.ndarray, tta: str) -> np.ndarray:
+def mean_logits(executor: Executor, images: np.ndarray, tta: str, whole: bool) -> np.ndarray:
     """The weighted mean of the network's outputs for views of each image.
 
     Parameters
@@ -51,6 +51,8 @@ def mean_logits(executor: Executor, images: np.ndarray, tta: str) -> np.ndarray:
     executor : Executor
     images : ndarray, shape (N, C, H, W)
     tta : {"flip", "five-view", "six-view"}
+    whole : bool
+        Whether all images are run at once, as where the network takes statistics of them.
 
     Returns
     -------
@@ -67,7 +69,7 @@ def mean_logits(executor: Executor, images: np.ndarray, tta: str) -> np.ndarray:
             f"tta={tta!r} needs images of shape (N, C, H, W) of at least 2 x 2 pixels, got "
             f"{images.shape}"
         )
-    step = max(1, BLOCK_BYTES // images[0].nbytes)
+    step = len(images) if whole else max(1, BLOCK_BYTES // images[0].nbytes)
     parts = []
     for start in range(0, len(images), step):
         block = images[start : start + step]

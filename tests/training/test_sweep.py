@@ -146,10 +146,10 @@ def test_the_best_settings_are_the_first_of_the_ranking() -> None:
         (lambda: Span("a", "b"), "a range: low must be a finite number, got 'a'"),  # type: ignore[arg-type]
         (lambda: Span(0, np.inf), "a range: high must be a finite number"),
         (lambda: Span(1.5, 2.5, whole=True), "needs whole ends, got 1.5..2.5"),
-        (lambda: grid({"lr": []}), "lr: needs a list of values or a Span, got"),
+        (lambda: grid({"lr": []}), "lr: needs a list of values, or a range, got"),
         (lambda: draw({"lr": []}, 3), "lr: needs a list of values"),
-        (lambda: grid({"lr": "0.1"}), "lr: needs a list of values or a Span, got '0.1'"),
-        (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values or a Span, got 0.1"),  # type: ignore[dict-item]
+        (lambda: grid({"lr": "0.1"}), "lr: needs a list of values, or a range, got '0.1'"),
+        (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values, or a range, got 0.1"),  # type: ignore[dict-item]
         (lambda: draw({"lr": [1]}, 2.5), "trials must be a positive integer, got 2.5"),  # type: ignore[arg-type]
         (lambda: draw({"lr": [1]}, 0), "trials must be"),
         (lambda: rank([], "accuracy"), "metric must be one of"),
