@@ -10,7 +10,7 @@ import typer
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.screen import screen
 from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
-from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
+from fastcnn.training.lr_finder import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
 
 

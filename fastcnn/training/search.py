@@ -1,12 +1,16 @@
 """Settings that are chosen by the results so far, for :func:`~fastcnn.training.sweep.sweep`."""
 
 from collections.abc import Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
+
+#: Types of the values that optuna chooses among.
+SIMPLE = (NoneType, bool, int, float, str)
 
 
 class TreeParzen:
@@ -54,7 +58,7 @@ class TreeParzen:
         self.trials = trials
         self._space = dict(space)
         for name, values in self._space.items():
-            if isinstance(values, Sequence) and not all(_is_simple(value) for value in values):
+            if isinstance(values, Sequence) and not all(isinstance(v, SIMPLE) for v in values):
                 raise ConfigurationError(f"{name}: optuna chooses among numbers, words and None")
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self._study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -76,10 +80,6 @@ class TreeParzen:
             self._study.tell(self._asked[number], score)
         else:
             self._study.tell(self._asked[number], state=self._failed)
-
-
-def _is_simple(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _suggest(trial: Any, name: str, values: Any) -> Any:
