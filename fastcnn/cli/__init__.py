@@ -25,13 +25,7 @@ def main() -> None:
 
 
 def run(make: Callable[[list[str]], Any]) -> None:
-    """Run a command line as :func:`main` does.
-
-    Parameters
-    ----------
-    make : callable
-        Takes the arguments and gives an application of typer.
-    """
+    """Run a command line as :func:`main` does; ``make`` gives an application of typer."""
     try:
         status = _run(make)
         if status == INTERRUPTED:
@@ -97,12 +91,7 @@ def _in_one_line(message: str, error: Any) -> str:
 
 
 def _check_empty(arguments: list[str]) -> None:
-    """Refuse what a variable that is not set leaves: as a path it would be the current folder.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse what a variable that is not set leaves: as a path it would be the current folder."""
     from fastcnn.errors import ConfigurationError
 
     for place, argument in enumerate(arguments):
