@@ -36,8 +36,10 @@ from fastcnn.files import cache_folder
 
 #: Files and folders that operating systems, file servers and notebooks put among a user's.
 OF_TOOLS = {
-    *("__macosx", "__pycache__", "@eadir", "@tmp", "#recycle", "$recycle.bin", "lost+found"),
-    *("system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
+    *("__macosx", "__pycache__", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@tmp"),
+    *("@transcode", "#recycle", "#snapshot", "$recycle.bin", "~snapshot", "found.000"),
+    *("lost+found", "network trash folder", "system volume information", "temporary items"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 }
 #: Beginnings of compressed tar files, and what reads them.
 COMPRESSED = {GZIP_MAGIC: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}

@@ -41,7 +41,8 @@ LEAST_STEPS = 20
 DECIDED = (
     *("lr", "epochs", "schedule", "warmup_steps", "early_stopping", "reduce_on_plateau"),
     *("callbacks", "out", "resume", "world", "verbose"),
-    *("average_every", "ordered_reduction", "ema_decay", "diagnose"),
+    *("average_every", "ordered_reduction", "ema_decay", "swa_start", "max_steps"),
+    *("metrics", "monitor", "diagnose"),
 )
 
 
