@@ -68,7 +68,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
         if isinstance(error, MemoryError):
             text = f"not enough memory ({text}): a smaller batch or smaller images need less"
         if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename}: {error.strerror}"
+            text = f"{error.filename} cannot be read or written ({error.strerror})"
         complain(f"error: {text}")
         raise SystemExit(2) from None
     except Exception as error:
