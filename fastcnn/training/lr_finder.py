@@ -190,8 +190,8 @@ def lr_find(
 def search(train_once: Callable[..., Any], lowest: float, highest: float, steps: int) -> RateSearch:
     """Train with a growing rate, and find where the loss is smallest.
 
-    ``train_once`` is ``fit`` with its model and data. Raises ConfigurationError if the bounds are
-    not ones, or the loss falls at no rate or up to the highest.
+    ``train_once`` is ``fit`` with its model and data. Raises ConfigurationError if the bounds do
+    not fit, or the loss falls at no rate or up to the highest.
     """
     lowest = as_number("lr_find", "lowest", lowest)
     highest = as_number("lr_find", "highest", highest)
