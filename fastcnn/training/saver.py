@@ -142,7 +142,12 @@ class Saver:
             # A checkpoint is worth nothing without the records of the steps before it.
             with self.metrics.open("rb+") as file:
                 os.fsync(file.fileno())
-            state = {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
+            state = {
+                "loop": loop.state_dict(),
+                "best_loss": self.best_loss,
+                "best": self.best,
+                "last_step": loop.history.steps[-1:],
+            }
             atomic_write(self.folder / LAST, checkpoint_to_bytes(state))
             self.save_best()
         self.written = time.monotonic()
@@ -186,11 +191,19 @@ class Saver:
             self.best = state["best"]
             self.metadata = file_metadata(loop.model)
             steps, progress = loop.executor.step, loop.progress
+            begun = progress.epoch - (progress.done == 0)
+            if loop.epochs < begun:
+                raise CheckpointError(
+                    f"{self.folder}: its epoch {begun} has begun: it cannot end after "
+                    f"epochs={loop.epochs}"
+                )
             restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
             if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (
                 progress.done
             ):
                 raise CheckpointError(f"{path} counts other steps than {self.metrics}")
+            if loop.history.steps[-1:] != state["last_step"]:
+                raise CheckpointError(f"{path} is of another run than {self.metrics}")
         except BaseException as error:
             loop.model.load_state_dict(before)
             if isinstance(error, UNFIT):
