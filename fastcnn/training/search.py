@@ -1,5 +1,6 @@
 """Settings that are chosen by the results so far, for :func:`~fastcnn.training.sweep.sweep`."""
 
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,9 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.scalars import plain
 from fastcnn.training.space import Space, Span, check_space
+
+#: Types of the values that optuna chooses among.
+SIMPLE = (NoneType, bool, int, float, str)
 
 
 class TreeParzen:
@@ -56,7 +60,7 @@ class TreeParzen:
         self.trials = trials
         self._space = {name: plain(values) for name, values in space.items()}
         for name, values in self._space.items():
-            if not isinstance(values, Span) and not all(_is_simple(value) for value in values):
+            if not isinstance(values, Span) and not all(isinstance(v, SIMPLE) for v in values):
                 raise ConfigurationError(f"{name}: optuna chooses among numbers, words and None")
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self._study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -78,10 +82,6 @@ class TreeParzen:
             self._study.tell(self._asked[number], score)
         else:
             self._study.tell(self._asked[number], state=self._failed)
-
-
-def _is_simple(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def _suggest(trial: Any, name: str, values: Any) -> Any:
