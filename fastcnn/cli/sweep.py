@@ -202,7 +202,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """
     from fastcnn.errors import ConfigurationError
     from fastcnn.optim.groups import value_of
-    from fastcnn.training.space import Span
+    from fastcnn.training.search import Span
 
     name, sign, values = text.partition("=")
     name = name.strip().replace("-", "_")

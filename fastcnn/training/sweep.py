@@ -17,8 +17,7 @@ from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.search import TreeParzen
-from fastcnn.training.space import Space, Span, check_space
+from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.

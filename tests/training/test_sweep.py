@@ -11,8 +11,7 @@ from fastcnn.analysis.sweeps import sweep_figure
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.search import TreeParzen
-from fastcnn.training.space import Span
+from fastcnn.training.search import Span, TreeParzen
 from fastcnn.training.sweep import Trial, best_settings, draw, grid, measuring, rank, sweep
 
 
