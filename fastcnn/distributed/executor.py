@@ -8,7 +8,6 @@ from typing import Any, cast
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
@@ -261,7 +260,7 @@ class DistributedExecutor(WrappingExecutor):
             value, right, row[...] = self._local.gradient(samples, batch[start:stop], batch)
             losses[start // BLOCK], hits[start // BLOCK] = value, right
         shares = [self.shards.share(len(batch), rank) for rank in range(self.world.size)]
-        return ordered_sum(self.world, rows, [-(-(b - a) // BLOCK) for a, b in shares])
+        return self.world.ordered_sum(rows, [-(-(b - a) // BLOCK) for a, b in shares])
 
     def _own_steps(
         self, batches: list[np.ndarray], learning_rates: np.ndarray, samples: Samples

@@ -7,13 +7,23 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fastcnn.distributed.launch import launched_size
 from fastcnn.errors import ConfigurationError, FastcnnError, MissingExtraError, RankError
 from fastcnn.extras import require
+
+#: Number of processes, as the launchers of MPICH and Intel MPI, Open MPI, MVAPICH and Slurm say it.
+#: Slurm's other variables also stand in the environment of a batch script itself.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def launched_size() -> int:
+    """Processes that the launcher started, 1 without one; an ordinary run never loads MPI."""
+    sizes = [os.environ.get(name, "") for name in SIZES]
+    return max([int(size) for size in sizes if size.isdigit()], default=1)
 
 
 class World:
@@ -80,6 +90,35 @@ class World:
     def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         """All processes' flat arrays, of ``counts`` elements, one after the other."""
         return part
+
+    def ordered_sum(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """The sum of all processes' rows, one by one: the same bits however they are spread.
+
+        Each process sums a segment of all rows: a row travels once, and the sums once more, where
+        gathering all rows everywhere would send each to every process.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (counts[rank], N)
+            This process' rows; those of rank 0 come first.
+        counts : sequence of int
+            Rows of each process.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+        """
+        bounds = [rows.shape[1] * rank // self.size for rank in range(self.size + 1)]
+        widths = [end - first for first, end in pairwise(bounds)]
+        parts = np.concatenate([rows[:, first:end].reshape(-1) for first, end in pairwise(bounds)])
+        mine = widths[self.rank]
+        segment = self.exchange(
+            parts, [len(rows) * width for width in widths], [count * mine for count in counts]
+        ).reshape(sum(counts), mine)
+        total = segment[0].copy()
+        for row in segment[1:]:
+            total += row
+        return self.join_parts(total, widths)
 
     def bytes_from_root(self, content: bytes) -> bytes:
         """The root's bytes; those of the others are ignored."""

@@ -8,7 +8,7 @@ import numpy as np
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, as_loss
 from fastcnn.scalars import MOST_COUNT, is_integer

@@ -10,9 +10,8 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.data.dataset import Samples
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.assigned import Assigned
+from fastcnn.execution.assigned import Assigned, constrain
 from fastcnn.execution.checks import as_target
-from fastcnn.execution.constraints import constrain
 from fastcnn.execution.step import Step
 from fastcnn.losses import JointLoss, Loss, PythonLoss
 from fastcnn.optim import Assignment, Optimizer

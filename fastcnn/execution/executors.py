@@ -6,8 +6,8 @@ import numpy as np
 
 from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
+from fastcnn.execution.assigned import constrain
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
-from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import (
     Executor,
     ModelExecutor,

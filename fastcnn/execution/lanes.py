@@ -8,10 +8,9 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.assigned import frozen_parameters
+from fastcnn.execution.assigned import frozen_parameters, largest_norms
 from fastcnn.execution.between import MOST_OUTPUTS, Passes, Piece
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
-from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import (
     batches_of,
     check_optimizer,

@@ -1,6 +1,6 @@
-"""Outputs of layers by their names, and gradients of what a network is fed with."""
+"""Outputs of layers by their names, and of nodes for those who look inside."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from fastcnn.arguments import words_of
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import make_engine, room_for
@@ -19,8 +20,8 @@ from fastcnn.execution.parts import run_forward
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: Samples that are run at a time.
-CHUNK = 256
+#: Samples that are run at a time, and of which the outputs of nodes are in memory together.
+CHUNK, NODES_CHUNK = 256, 16
 
 
 def layer_outputs(
@@ -108,3 +109,36 @@ def _output(
         return np.concatenate([run_forward(graph, state, p, operations)[-1] for p in parts])
 
     return run(backend, on_engine, by_operations)
+
+
+def node_outputs(
+    model: "Model", x: Any, nodes: Sequence[int], backend: str | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Outputs of some nodes of a model's graph outside training, a few samples at a time.
+
+    The engine runs some nodes as one, such as a convolution, its ReLU and the pooling after it:
+    each of them then has the output of the last.
+
+    Parameters
+    ----------
+    nodes : sequence of int
+        Their places in the graph.
+
+    Returns
+    -------
+    iterator of lists of ndarray
+        One array for each of ``nodes``; the first axis is that of the samples.
+    """
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    check_statistics(graph, len(x), training=False)
+    size = len(x) if graph.batch_statistics(training=False) else NODES_CHUNK
+
+    def by_operations(name: str) -> Iterator[list[np.ndarray]]:
+        operations, state = get_backend(name), model.state_dict()
+        for start in range(0, len(x), size):
+            part = as_input(model, x[start : start + size])
+            outputs = run_forward(graph, state, part, operations)
+            yield [outputs[index] for index in nodes]
+
+    return run(backend, lambda: lanes.network_values(model, x, graph, nodes), by_operations)

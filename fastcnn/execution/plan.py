@@ -7,7 +7,7 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import parameter_places, running_statistics
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import Loss
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
 from fastcnn.layers.answers import Answers, ends_in
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import unpack
 
 if TYPE_CHECKING:

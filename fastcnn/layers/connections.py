@@ -4,22 +4,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
+from fastcnn.layers.branches import Concat
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.drawing import Drawing, draw
-from fastcnn.layers.join import Concat
 from fastcnn.layers.linear import Flatten
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.layers.wiring import Wiring
 from fastcnn.notebook import html_table
 
 if TYPE_CHECKING:
+    from fastcnn.layers.container import Model
     from fastcnn.layers.structure import Structure
 
 
@@ -46,6 +47,7 @@ class InputPart(Layer):
     """One of a model's several inputs, of samples that have all of them."""
 
     operation: ClassVar[str] = "input_part"
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, port: Port) -> None:
         super().__init__()
@@ -59,10 +61,6 @@ class InputPart(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The input's own."""
         return self.port.shape
-
-    def flops(self, *input_shapes: Shape) -> int:
-        """None: it computes nothing."""
-        return 0
 
     def __repr__(self) -> str:
         return "Input"
@@ -197,9 +195,9 @@ class Connections(Layer):
         """Shape of one sample at the model's output."""
         return self.graph(input_shape).output_shape
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Floating-point operations of one sample's forward pass."""
-        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
+        return sum(row.flops for row in summary_rows(self.builder(*input_shapes)))
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
@@ -251,3 +249,26 @@ class Connections(Layer):
         else:
             lines = "\n".join(self._wiring.lines(self.layers))
         return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
+
+
+def as_model(value: Any) -> "Model":
+    """The model that a user gives as one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is something else.
+    """
+    if isinstance(value, Connections):
+        return cast("Model", value)
+    hint = ""
+    if isinstance(value, (str, Path)):
+        hint = "; fastcnn.load(path) reads one from a file"
+    elif isinstance(getattr(value, "model_", None), Connections):
+        hint = "; that of an estimator is its model_"
+    elif hasattr(value, "load_model"):
+        hint = "; that of a run is run.load_model()"
+    raise ConfigurationError(
+        "model must be a Model, such as fastcnn.models.report_cnn() or fastcnn.Sequential(...), "
+        f"got {value!r}{hint}"
+    )

@@ -125,10 +125,10 @@ class _Conv(WeightedLayer):
         )
         return index
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per weight and output position, one per bias and output position."""
         per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
-        return per_position * math.prod(self.output_shape(input_shape)[1:])
+        return per_position * math.prod(self.output_shape(*input_shapes)[1:])
 
 
 class Conv2d(_Conv):

@@ -73,10 +73,10 @@ class _ConvTranspose(WeightedLayer):
         window = (self.kernel_size, self.stride, sides, self.dilation, self.output_padding)
         return (self.out_channels, *geometry.conv_transpose_output(input_shape[1:], *window))
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per weight and input position, one per bias and output position."""
-        bias = math.prod(self.output_shape(input_shape)) if self.bias is not None else 0
-        return 2 * self.weight.size * math.prod(input_shape[1:]) + bias
+        bias = math.prod(self.output_shape(*input_shapes)) if self.bias is not None else 0
+        return 2 * self.weight.size * math.prod(input_shapes[0][1:]) + bias
 
     def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
         """Multiply each output channel by a factor, then add a summand, for good."""

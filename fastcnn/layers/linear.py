@@ -29,6 +29,7 @@ class Flatten(Layer):
     """
 
     operation: ClassVar[str] = "flatten"
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -43,10 +44,6 @@ class Flatten(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C * H * W,)``."""
         return (math.prod(input_shape),)
-
-    def flops(self, input_shape: Shape) -> int:
-        """Zero: no arithmetic."""
-        return 0
 
 
 class Linear(WeightedLayer):
@@ -109,6 +106,6 @@ class Linear(WeightedLayer):
             )
         return (self.out_features,)
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per weight, one per bias."""
         return 2 * self.weight.size + (self.out_features if self.bias is not None else 0)

@@ -71,9 +71,9 @@ class _Pool(Layer):
         window = (self.kernel_size, self.stride, self.padding, self._gaps(), self.ceil_mode)
         return (input_shape[0], *geometry.pool_output(input_shape[1:], *window))
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """One per window element."""
-        return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_size)
+        return math.prod(self.output_shape(*input_shapes)) * math.prod(self.kernel_size)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
         return super()._is_default(name, value, self.kernel_size if name == "stride" else default)
@@ -217,12 +217,12 @@ class _AdaptivePool(Layer):
         check_samples(input_shape, self.axes)
         return (input_shape[0], *geometry.adaptive_output(input_shape[1:], self.output_size))
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """One per element of each window."""
-        channels, *output = self.output_shape(input_shape)
+        channels, *output = self.output_shape(*input_shapes)
         return channels * math.prod(
             sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
-            for size, wanted in zip(input_shape[1:], output, strict=True)
+            for size, wanted in zip(input_shapes[0][1:], output, strict=True)
         )
 
 

@@ -58,9 +58,7 @@ def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU.forward(x, backend=backend)
 
 
-def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`relu`: ``grad_output`` where ``x > 0``, else 0 (also at 0)."""
-    return RELU.backward(grad_output, x, backend=backend)
+relu_backward = RELU.gradient_of(relu, "``grad_output`` where ``x > 0``, else 0 (also at 0).")
 
 
 @linked
@@ -90,14 +88,12 @@ def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = No
     ConfigurationError
         If ``negative_slope`` is not a finite number.
     """
-    return LEAKY_RELU.forward(x, negative_slope=negative_slope, backend=backend)
+    return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
-def leaky_relu_backward(
-    grad_output: Any, x: Any, negative_slope: float = 0.01, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`leaky_relu` at its input ``x``; ``negative_slope`` also at 0."""
-    return LEAKY_RELU.backward(grad_output, x, negative_slope=negative_slope, backend=backend)
+leaky_relu_backward = LEAKY_RELU.gradient_of(
+    leaky_relu, "times ``negative_slope`` where ``x <= 0``."
+)
 
 
 @linked
@@ -131,14 +127,10 @@ def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray
     ----------
     Clevert, Unterthiner and Hochreiter, arXiv:1511.07289.
     """
-    return ELU.forward(x, alpha=alpha, backend=backend)
+    return ELU.forward(x, alpha, backend=backend)
 
 
-def elu_backward(
-    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`elu` at its input ``x``: times ``alpha * exp(x)`` where ``x <= 0``."""
-    return ELU.backward(grad_output, x, alpha=alpha, backend=backend)
+elu_backward = ELU.gradient_of(elu, "times ``alpha * exp(x)`` where ``x <= 0``.")
 
 
 #: With these, activations keep mean 0 and variance 1 from layer to layer.
@@ -172,9 +164,7 @@ def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SELU.forward(x, backend=backend)
 
 
-def selu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`selu` at its input ``x``."""
-    return SELU.backward(grad_output, x, backend=backend)
+selu_backward = SELU.gradient_of(selu)
 
 
 @linked
@@ -208,14 +198,10 @@ def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarra
     ----------
     Barron, arXiv:1704.07483.
     """
-    return CELU.forward(x, alpha=alpha, backend=backend)
+    return CELU.forward(x, alpha, backend=backend)
 
 
-def celu_backward(
-    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`celu` at its input ``x``: times ``exp(x / alpha)`` where ``x <= 0``."""
-    return CELU.backward(grad_output, x, alpha=alpha, backend=backend)
+celu_backward = CELU.gradient_of(celu, "times ``exp(x / alpha)`` where ``x <= 0``.")
 
 
 @linked
@@ -259,19 +245,10 @@ def hardtanh(
     ConfigurationError
         If ``min_val`` is not below ``max_val``, or a number is not finite.
     """
-    return HARDTANH.forward(x, min_val=min_val, max_val=max_val, backend=backend)
+    return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
-def hardtanh_backward(
-    grad_output: Any,
-    x: Any,
-    min_val: float = -1.0,
-    max_val: float = 1.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`hardtanh` at its input ``x``: 0 at the ends and outside of them."""
-    return HARDTANH.backward(grad_output, x, min_val=min_val, max_val=max_val, backend=backend)
+hardtanh_backward = HARDTANH.gradient_of(hardtanh, "0 at the ends and outside of them.")
 
 
 @linked
@@ -304,9 +281,7 @@ def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU6.forward(x, backend=backend)
 
 
-def relu6_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`relu6`: ``grad_output`` where ``0 < x < 6``, else 0."""
-    return RELU6.backward(grad_output, x, backend=backend)
+relu6_backward = RELU6.gradient_of(relu6, "``grad_output`` where ``0 < x < 6``, else 0.")
 
 
 @linked
@@ -336,9 +311,9 @@ def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSIGMOID.forward(x, backend=backend)
 
 
-def hardsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`hardsigmoid`: ``grad_output / 6`` where ``-3 < x < 3``, else 0."""
-    return HARDSIGMOID.backward(grad_output, x, backend=backend)
+hardsigmoid_backward = HARDSIGMOID.gradient_of(
+    hardsigmoid, "``grad_output / 6`` where ``-3 < x < 3``, else 0."
+)
 
 
 @linked
@@ -374,9 +349,9 @@ def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSWISH.forward(x, backend=backend)
 
 
-def hardswish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`hardswish`: times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."""
-    return HARDSWISH.backward(grad_output, x, backend=backend)
+hardswish_backward = HARDSWISH.gradient_of(
+    hardswish, "times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."
+)
 
 
 @linked
@@ -418,11 +393,7 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return PRELU.forward(x, weight, backend=backend)
 
 
-def prelu_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`prelu` with respect to ``x`` and ``weight``."""
-    return PRELU.backward(grad_output, x, weight, backend=backend)
+prelu_backward = PRELU.gradient_of(prelu, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (RELU, LEAKY_RELU, ELU, SELU, CELU, HARDTANH, RELU6, HARDSIGMOID, HARDSWISH, PRELU)

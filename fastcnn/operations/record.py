@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_choice, as_gradient, as_number, as_same_type
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
 from fastcnn.errors import ShapeError
+from fastcnn.operations.forms import Checked, computed, gradient_of
 from fastcnn.operations.onnx_node import OnnxNode
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
@@ -222,51 +222,41 @@ class Elementwise(Operation):
         assert isinstance(formula, Formula)
         return formula, tuple(numbers)
 
-    def forward(
-        self, x: Any, *parameters: Any, backend: str | None, **arguments: Any
-    ) -> np.ndarray:
-        """The functional form: check what is given, and let a backend compute.
+    def forward(self, *given: Any, backend: str | None) -> np.ndarray:
+        """The functional form of ``x``, parameters and arguments, in the record's order.
 
         Raises
         ------
         ShapeError, ConfigurationError
         """
-        x = as_array(self.name, "x", x)
-        arrays = self._parameters(self.name, x, parameters)
-        function = getattr(get_backend(backend), self.name)
-        return function(x, *arrays, **self.checked(self.name, arguments))
+        made: np.ndarray = computed(self.name, self.taken, backend, *given)
+        return made
 
-    def backward(
-        self, grad_output: Any, x: Any, *parameters: Any, backend: str | None, **arguments: Any
-    ) -> Any:
-        """The functional form of the gradient: of ``x``, or a tuple with those of parameters.
+    def gradient_of(self, function: Callable[..., Any], what: str = "") -> Callable[..., Any]:
+        """The functional form of the gradient: of ``x``, or a tuple with those of parameters."""
+        return gradient_of(function, self.taken, what)
+
+    def taken(self, name: str, x: Any, *given: Any) -> Checked:
+        """What a functional form of some name was given, checked.
 
         Raises
         ------
         ShapeError, ConfigurationError
         """
-        name = f"{self.name}_backward"
         x = as_array(name, "x", x)
-        grad_output = as_gradient(name, grad_output, x, x.shape)
-        arrays = self._parameters(name, x, parameters)
-        function = getattr(get_backend(backend), name)
-        return function(grad_output, x, *arrays, **self.checked(self.name, arguments))
-
-    def _parameters(
-        self, owner: str, x: np.ndarray, given: tuple[Any, ...]
-    ) -> tuple[np.ndarray, ...]:
-        """Parameters of one value, or one a channel of ``x``."""
-        arrays = []
-        for name, value in zip(self.parameters, given, strict=True):
-            array = as_same_type(owner, x, name, value, 1)
+        arrays, count = [x], len(self.parameters)
+        for parameter, value in zip(self.parameters, given[:count], strict=True):
+            array = as_same_type(name, x, parameter, value, 1)
             channels = x.shape[1] if x.ndim > 1 else 1
             if len(array) not in (1, channels):
                 raise ShapeError(
-                    f"{owner}: {name} must have shape (1,) or ({channels},) for x of shape "
+                    f"{name}: {parameter} must have shape (1,) or ({channels},) for x of shape "
                     f"{x.shape}, got {array.shape}"
                 )
             arrays.append(array)
-        return tuple(arrays)
+        names = (argument.name for argument in self.arguments)
+        arguments = self.checked(self.name, dict(zip(names, given[count:], strict=True)))
+        return Checked(tuple(arrays), arguments, x.shape)
 
 
 def by_channel(parameter: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -59,9 +59,7 @@ def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SIGMOID.forward(x, backend=backend)
 
 
-def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`sigmoid` at its input ``x``: ``grad_output * y * (1 - y)``."""
-    return SIGMOID.backward(grad_output, x, backend=backend)
+sigmoid_backward = SIGMOID.gradient_of(sigmoid, "``grad_output * y * (1 - y)``.")
 
 
 @linked
@@ -86,9 +84,7 @@ def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
     return TANH.forward(x, backend=backend)
 
 
-def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`tanh` at its input ``x``: ``grad_output * (1 - y^2)``."""
-    return TANH.backward(grad_output, x, backend=backend)
+tanh_backward = TANH.gradient_of(tanh, "``grad_output * (1 - y^2)``.")
 
 
 @linked
@@ -119,9 +115,7 @@ def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SILU.forward(x, backend=backend)
 
 
-def silu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`silu` at its input ``x``: times ``s * (1 + x * (1 - s))``."""
-    return SILU.backward(grad_output, x, backend=backend)
+silu_backward = SILU.gradient_of(silu, "times ``s * (1 + x * (1 - s))``.")
 
 
 @linked
@@ -183,14 +177,10 @@ def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np
     ----------
     Hendrycks and Gimpel, arXiv:1606.08415.
     """
-    return GELU.forward(x, approximate=approximate, backend=backend)
+    return GELU.forward(x, approximate, backend=backend)
 
 
-def gelu_backward(
-    grad_output: Any, x: Any, approximate: str = "none", *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`gelu` at its input ``x``."""
-    return GELU.backward(grad_output, x, approximate=approximate, backend=backend)
+gelu_backward = GELU.gradient_of(gelu)
 
 
 @linked
@@ -232,19 +222,10 @@ def softplus(
     ConfigurationError
         If ``beta`` is not above 0, or a number is not finite.
     """
-    return SOFTPLUS.forward(x, beta=beta, threshold=threshold, backend=backend)
+    return SOFTPLUS.forward(x, beta, threshold, backend=backend)
 
 
-def softplus_backward(
-    grad_output: Any,
-    x: Any,
-    beta: float = 1.0,
-    threshold: float = 20.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`softplus` at its input ``x``: times ``sigmoid(beta * x)``."""
-    return SOFTPLUS.backward(grad_output, x, beta=beta, threshold=threshold, backend=backend)
+softplus_backward = SOFTPLUS.gradient_of(softplus, "times ``sigmoid(beta * x)``.")
 
 
 @linked
@@ -272,9 +253,7 @@ def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return LOGSIGMOID.forward(x, backend=backend)
 
 
-def logsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`logsigmoid` at its input ``x``: times ``sigmoid(-x)``."""
-    return LOGSIGMOID.backward(grad_output, x, backend=backend)
+logsigmoid_backward = LOGSIGMOID.gradient_of(logsigmoid, "times ``sigmoid(-x)``.")
 
 
 @linked
@@ -300,9 +279,7 @@ def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SOFTSIGN.forward(x, backend=backend)
 
 
-def softsign_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`softsign` at its input ``x``: times ``1 / (1 + |x|)^2``."""
-    return SOFTSIGN.backward(grad_output, x, backend=backend)
+softsign_backward = SOFTSIGN.gradient_of(softsign, "times ``1 / (1 + |x|)^2``.")
 
 
 @linked
@@ -348,9 +325,7 @@ def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return MISH.forward(x, backend=backend)
 
 
-def mish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`mish` at its input ``x``: times ``t + x * sigmoid(x) * (1 - t^2)``."""
-    return MISH.backward(grad_output, x, backend=backend)
+mish_backward = MISH.gradient_of(mish, "times ``t + x * sigmoid(x) * (1 - t^2)``.")
 
 
 @linked
@@ -395,11 +370,7 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return SCALE.forward(x, weight, backend=backend)
 
 
-def scale_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`scale` with respect to ``x`` and ``weight``."""
-    return SCALE.backward(grad_output, x, weight, backend=backend)
+scale_backward = SCALE.gradient_of(scale, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

@@ -22,7 +22,7 @@ from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import JointLoss, as_loss
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of

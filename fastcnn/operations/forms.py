@@ -1,0 +1,102 @@
+"""Functional forms: they check what is given and let a backend compute, and so do the gradients'.
+
+The two forms of an operation differ in little, so that of the gradient is made from the other.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastcnn.arguments import as_gradient
+from fastcnn.backends import get_backend
+
+
+class Checked(NamedTuple):
+    """What an operation is given, as backends take it.
+
+    Attributes
+    ----------
+    arrays : tuple of ndarray
+    arguments : dict
+        What is passed by name. The gradient's function does not take a ``bias``.
+    output : tuple of int
+        Shape of the result.
+    """
+
+    arrays: tuple[np.ndarray, ...]
+    arguments: dict[str, Any]
+    output: tuple[int, ...]
+
+
+#: Takes a function's name, for messages, and what the function was given, but for the backend.
+Check = Callable[..., Checked]
+
+
+#: What the gradient of an operation with weight and bias is.
+OF_PARAMETERS = "``(grad_x, grad_weight, grad_bias)``."
+
+
+def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
+    """What a backend computes of what a functional form was given."""
+    arrays, arguments, _ = check(name, *given)
+    return _of_backend(backend, name)(*arrays, **arguments)
+
+
+def gradient_of(function: Callable[..., Any], check: Check, what: str = "") -> Callable[..., Any]:
+    """The functional form of an operation's gradient.
+
+    It takes ``grad_output``, and then what the operation's own form takes, but for a ``bias``, on
+    which no gradient depends. The results are new arrays, as all functional forms give them.
+
+    Parameters
+    ----------
+    function : function
+        The operation's form, whose last argument is ``backend``.
+    check : function
+    what : str
+        What it is, for the docstring.
+    """
+    name, form = f"{function.__name__}_backward", inspect.signature(function)
+    first = inspect.Parameter(
+        "grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any
+    )
+    rest = [own for own in form.parameters.values() if own.name != "bias"]
+    signature = form.replace(parameters=[first, *rest], return_annotation=Any)
+
+    def backward(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        grad_output, *_, backend = bound.arguments.values()
+        given = [bound.arguments.get(own) for own in form.parameters][:-1]
+        arrays, arguments, output = check(name, *given)
+        arguments.pop("bias", None)
+        grad = as_gradient(name, grad_output, arrays[0], output)
+        made = _of_backend(backend, name)(grad, *arrays, **arguments)
+        if isinstance(made, tuple):
+            return tuple(_apart(each, grad) for each in made)
+        return _apart(made, grad)
+
+    backward.__name__ = backward.__qualname__ = name
+    backward.__module__ = function.__module__
+    of = f"Gradient of :func:`{function.__name__}`"
+    backward.__doc__ = f"{of}: {what}" if what else f"{of} at its input ``x``."
+    backward.__signature__ = signature  # type: ignore[attr-defined]
+    return backward
+
+
+def axes_of(name: str) -> int:
+    """Dimensions of the maps that a function takes: 1 for ``conv1d_backward``, else 2."""
+    return 1 if name.removesuffix("_backward").endswith("1d") else 2
+
+
+def _of_backend(backend: str | None, name: str) -> Callable[..., Any]:
+    """A backend's function; those of maps take sequences, too."""
+    found: Callable[..., Any] = getattr(get_backend(backend), name.replace("1d", "2d"))
+    return found
+
+
+def _apart(made: np.ndarray, grad_output: np.ndarray) -> np.ndarray:
+    """A gradient in memory of its own: that of a sum is the output's itself."""
+    return made.copy() if np.may_share_memory(made, grad_output) else made
