@@ -123,15 +123,7 @@ def as_dtype(owner: str, value: Any) -> np.dtype:
 
 def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
-    if value is None:
-        return None
-    whole = is_integer(value)
-    if not whole or not 1 <= value <= MOST_COUNT:
-        limit = f" of at most {MOST_COUNT:,}" if whole and value > MOST_COUNT else ""
-        raise ConfigurationError(
-            f"{owner}: divisor_override must be a positive integer{limit} or None, got {value!r}"
-        )
-    return int(value)
+    return None if value is None else as_count(owner, "divisor_override", value)
 
 
 def words_of(value: Any) -> tuple[str, ...] | None:
@@ -231,8 +223,8 @@ def regression_arguments(
     return prediction, target
 
 
-def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | None:
-    """Weights of samples as float64, or None where there are none."""
+def as_sample_weight(operation: str, value: Any, *shapes: tuple[int, ...]) -> np.ndarray | None:
+    """Weights of samples or targets, in one of some shapes, as float64; None if there are none."""
     if value is None:
         return None
     weight = plain_array(f"{operation}: sample_weight", value)
@@ -240,10 +232,11 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
         raise ConfigurationError(
             f"{operation}: sample_weight must be numbers, got an array of {weight.dtype}"
         )
-    weight = weight.astype(np.float64, copy=False)
-    if weight.shape != (samples,):
+    weight = np.ascontiguousarray(weight, np.float64)
+    if weight.shape not in shapes:
         raise ShapeError(
-            f"{operation}: sample_weight must have shape ({samples},), got {weight.shape}"
+            f"{operation}: sample_weight must have shape {' or '.join(map(str, shapes))}, got "
+            f"{weight.shape}"
         )
     if not np.isfinite(weight).all() or weight.min() < 0.0 or weight.sum() == 0.0:
         raise ConfigurationError(

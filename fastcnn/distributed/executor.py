@@ -327,6 +327,5 @@ class DistributedExecutor(WrappingExecutor):
         return whole.reshape(len(images), *shape)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         logits = self.logits(samples.images)
         return *mean_score(self.model, self.loss, logits, samples), logits

@@ -237,15 +237,12 @@ class MPIWorld(World):
         return max(1, int(share))
 
     def add(self, array: np.ndarray) -> None:
-        """Replace an array by the sum over all processes."""
         self._all.Allreduce(self._mpi.IN_PLACE, array)
 
     def copy_from_root(self, array: np.ndarray) -> None:
-        """Replace an array by the root's."""
         self._all.Bcast(array)
 
     def largest(self, number: float) -> float:
-        """The largest of all processes' numbers."""
         found = np.array([number], np.float64)
         self._all.Allreduce(self._mpi.IN_PLACE, found, op=self._mpi.MAX)
         return float(found[0])
@@ -253,19 +250,16 @@ class MPIWorld(World):
     def exchange(
         self, parts: np.ndarray, sent: Sequence[int], received: Sequence[int]
     ) -> np.ndarray:
-        """Give each process its part of a flat array; returns those for this one, by rank."""
         made = np.empty(sum(received), parts.dtype)
         self._all.Alltoallv([parts, sent], [made, received])
         return made
 
     def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        """All processes' flat arrays, of ``counts`` elements, one after the other."""
         whole = np.empty(sum(counts), part.dtype)
         self._all.Allgatherv(part, [whole, counts])
         return whole
 
     def bytes_from_root(self, content: bytes) -> bytes:
-        """The root's bytes; those of the others are ignored."""
         length = np.array([len(content)], np.int64)
         self._all.Bcast(length)
         buffer = np.frombuffer(content, np.uint8) if self.is_root else np.empty(length, np.uint8)
@@ -273,15 +267,12 @@ class MPIWorld(World):
         return buffer.tobytes()
 
     def everyone(self, value: Any) -> list[Any]:
-        """All processes' values, of what JSON knows, by rank."""
         return _gather(self._all, value)
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
         self._all.Barrier()
 
     def abort(self, error: BaseException) -> None:
-        """End all processes because this one failed; does not return if there are others."""
         if self.size == 1:
             return
         if not isinstance(error, (FastcnnError, KeyboardInterrupt)):

@@ -38,7 +38,6 @@ class AccumulatingExecutor(WrappingExecutor):
     def train_steps(
         self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
         local = self._local
         if not isinstance(local, LanesExecutor):
             return super().train_steps(samples, order, learning_rates)
@@ -49,7 +48,6 @@ class AccumulatingExecutor(WrappingExecutor):
     def gradient(
         self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
     ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         whole = rows if whole is None else whole
         loss, hits = 0.0, 0
         total: np.ndarray | None = None

@@ -173,14 +173,8 @@ class Assigned:
 
     def update(self, gradient: np.ndarray, lr: float, step: int) -> None:
         """Change the model's parameters along a gradient; ``step`` counts from 1."""
-        self.update_parts(self.parts, gradient, lr, step)
-
-    def update_parts(
-        self, parts: Sequence[Part], gradient: np.ndarray, lr: float, step: int
-    ) -> None:
-        """The same of some parts, which must be those of now."""
         vector = self.model.parameter_vector
-        for part in parts:
+        for part in self.parts:
             shape = part.shape or (part.end - part.first,)
             here = slice(part.first, part.end)
             slots = {

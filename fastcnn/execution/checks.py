@@ -69,10 +69,6 @@ def bound_loss(model: "Model", loss: Any) -> Loss:
     ----------
     loss : str, Loss or callable, or sequence or mapping of them
         As for :func:`fastcnn.losses.as_loss`; by default cross-entropy.
-
-    Raises
-    ------
-    ConfigurationError
     """
     loss = CrossEntropyLoss() if loss is None else as_loss(loss)
     outputs = model.graph().outputs if as_model(model).gives > 1 else ()
@@ -96,12 +92,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
 
 
 def check_layout(before: tuple[Any, ...], model: "Model") -> None:
-    """Refuse another set of parameters than that of the start.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse another set of parameters than that of the start."""
     now = model.parameter_layout()
     if now == before:
         return
@@ -127,12 +118,7 @@ def _change(key: str, old: Any, new: Any) -> str:
 
 
 def check_statistics(graph: Graph, count: int, training: bool = True) -> None:
-    """Refuse a batch that has one value a channel where its variance is asked for.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Refuse a batch that has one value a channel where its variance is asked for."""
     for node in graph.batch_statistics(training):
         if count * prod(node.output_shape[1:]) == 1:
             where = "in training" if training else "without running statistics"

@@ -178,16 +178,13 @@ class ModelExecutor(Executor):
         return Step(True, self.seed, self.step, self.first_sample)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
         self.assigned.start_epoch(epoch, per_epoch)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         logits = self.logits(samples.images)
         return *mean_score(self.model, self.loss, logits, samples, self.backend), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
         return self.assigned.slots()
 
 
@@ -214,23 +211,18 @@ class WrappingExecutor(Executor):
         self._local.step = value
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
         self._local.start_epoch(epoch, per_epoch)
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
         return self._local.update(gradient, lr)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
         return self._local.logits(images)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         return self._local.evaluate(samples)
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
         return self._local.optimizer_state()
 
 

@@ -85,7 +85,6 @@ class OperationExecutor(ModelExecutor):
     def gradient(
         self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
     ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         check_layout(self._layout, self.model)
         x, y = as_batch(self.model, samples.images[rows]), samples.labels[rows]
         weight = None if samples.sample_weight is None else samples.sample_weight[rows]
@@ -107,7 +106,6 @@ class OperationExecutor(ModelExecutor):
         return value, count_correct(logits, y, self.loss), gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
         check_layout(self._layout, self.model)
         self.assigned.clear_frozen(gradient)
         norm = clip_gradient_norm(gradient, self.clip_norm)
@@ -117,5 +115,4 @@ class OperationExecutor(ModelExecutor):
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
         return predict_logits(self.model, images, backend=self.backend)

@@ -1,14 +1,13 @@
 """Outputs of layers by their names, and of nodes for those who look inside."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.arguments import words_of
 from fastcnn.backends import get_backend
-from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, check_statistics
@@ -16,6 +15,7 @@ from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import make_engine, room_for
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import run_forward
+from fastcnn.layers.connections import needed_nodes
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -38,10 +38,11 @@ def layer_outputs(
     if names is None:
         raise ConfigurationError(f"layers must be a name or a list of names, got {layers!r}")
     places = [layer_place(graph, name) for name in names]
-    found = {
-        name: _output(model, x, up_to(graph, place), backend, threads)
-        for name, place in zip(names, places, strict=True)
-    }
+    found = {}
+    for name, place in zip(names, places, strict=True):
+        _, nodes = needed_nodes(graph.nodes, place)
+        part = Graph(graph.input_shape, nodes, graph.inputs)
+        found[name] = _output(model, x, part, backend, threads)
     return found[names[0]] if isinstance(layers, str) else found
 
 
@@ -64,21 +65,6 @@ def layer_place(graph: Graph, name: str) -> int:
         known = ", ".join(dict.fromkeys(node.name for node in graph.nodes))
         raise ConfigurationError(f"the network has no layer {name!r}; there are {known}")
     return places[-1]
-
-
-def up_to(graph: Graph, place: int) -> Graph:
-    """The part of a graph that a node's output depends on; the node is its last."""
-    needed = {place}
-    for index in range(place, -1, -1):
-        if index in needed:
-            needed.update(graph.nodes[index].inputs)
-    kept = sorted(needed - {INPUT})
-    numbers = {INPUT: INPUT} | {index: number for number, index in enumerate(kept)}
-    nodes = (
-        replace(graph.nodes[index], inputs=tuple(numbers[i] for i in graph.nodes[index].inputs))
-        for index in kept
-    )
-    return Graph(graph.input_shape, tuple(nodes), graph.inputs)
 
 
 def _output(

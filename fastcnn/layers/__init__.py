@@ -4,7 +4,6 @@ from fastcnn.layers import (
     activation,
     branches,
     conv,
-    conv_transpose,
     dropout,
     init,
     linear,
@@ -21,7 +20,6 @@ from fastcnn.layers.branches import *
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import *
-from fastcnn.layers.conv_transpose import *
 from fastcnn.layers.dropout import *
 from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.linear import *
@@ -47,7 +45,6 @@ __all__ = [
 __all__ += activation.__all__
 __all__ += branches.__all__
 __all__ += conv.__all__
-__all__ += conv_transpose.__all__
 __all__ += dropout.__all__
 __all__ += linear.__all__
 __all__ += norm.__all__

@@ -204,7 +204,6 @@ class _Weighted(Activation):
         return tuple(input_shape)
 
     def extra_repr(self) -> str:
-        """The arguments shown between the parentheses of ``repr``."""
         return f"num_parameters={self.num_parameters}"
 
 
@@ -432,7 +431,6 @@ class Scale(_Weighted):
         self.requires_grad = value
 
     def extra_repr(self) -> str:
-        """The arguments shown between the parentheses of ``repr``."""
         return super().extra_repr() + ("" if self.trainable else ", trainable=False")
 
 

@@ -14,12 +14,20 @@ PREDICTIONS = (None, "classes", "values", "value", "labels", "label")
 METADATA = "fastcnn.predicts"
 
 
-class Meaning:
-    """The part of a model that says how samples become its input, and what its output is."""
+class Answers:
+    """The part of models and sessions that knows what is read and predicted, and reads outputs."""
 
     input_shape: Shape | None
     _preprocessing = Preprocessing()
     _predicts: str | None = None
+
+    if TYPE_CHECKING:  # what is mixed with this class computes them
+
+        def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph: ...
+
+        def logits(
+            self, x: Any, *, backend: str | None = None, batch_size: int | None = None
+        ) -> Any: ...
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -76,18 +84,6 @@ class Meaning:
         except ConfigurationError:
             self.preprocessing = before
             raise
-
-
-class Answers(Meaning):
-    """The part of models and sessions that reads their own outputs."""
-
-    if TYPE_CHECKING:  # what is mixed with this class computes them
-
-        def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph: ...
-
-        def logits(
-            self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-        ) -> Any: ...
 
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
@@ -181,12 +177,7 @@ def _predictions(predicts: str | None, outputs: np.ndarray, _: bool) -> np.ndarr
 
 
 def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> None:
-    """Refuse to tell classes by outputs that do not tell them.
-
-    Raises
-    ------
-    ConfigurationError, NonFiniteError
-    """
+    """Refuse to tell classes by outputs that do not tell them."""
     if predicts not in (None, "classes"):
         raise ConfigurationError(
             f"{method}: the model was trained on {predicts.removesuffix('s')}s, not "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import check_constructor, check_layer_name
+from fastcnn.arguments import as_number, check_constructor, check_layer_name
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
@@ -336,6 +336,12 @@ class WeightedLayer(Layer):
     def bias(self) -> np.ndarray | None:
         """The layer's bias, or None."""
         return self.parameters.get("bias")
+
+    def _set_max_norm(self, value: Any) -> None:
+        self.max_norm = None
+        if value is not None:
+            self.max_norm = as_number(type(self).__name__, "max_norm", value, above=0.0)
+            self.limit_norms()
 
     def limit_norms(self) -> None:
         """Scale the weights of each output whose norm is above ``max_norm`` down to it."""

@@ -30,12 +30,7 @@ class _Join(Layer):
         return tuple(input_shapes[0])
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Refuse to be part of a chain.
-
-        Raises
-        ------
-        ConfigurationError
-        """
+        """Refuse to be part of a chain."""
         kind = type(self).__name__
         raise ConfigurationError(
             f"layer {name!r}: {kind} joins branches, and has one input in a chain; connect it as "
@@ -175,12 +170,7 @@ class _Parts(Layer):
         return self.output_shapes(input_shape)[0]
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Refuse to be a layer of a chain, unless there is one part only.
-
-        Raises
-        ------
-        ConfigurationError
-        """
+        """Refuse to be a layer of a chain, unless there is one part only."""
         outputs = self.connect_all(builder, name, source)
         if len(outputs) > 1:
             raise ConfigurationError(
@@ -233,11 +223,9 @@ class Split(_Parts):
 
     @property
     def gives(self) -> int:
-        """Number of parts."""
         return len(self.sizes)
 
     def sizes_of(self, channels: int) -> tuple[int, ...]:
-        """Channels of each part."""
         if sum(self.sizes) != channels:
             raise ShapeError(
                 f"sizes {self.sizes} are {sum(self.sizes)} channels together, got {channels}"
@@ -267,11 +255,9 @@ class Chunk(_Parts):
 
     @property
     def gives(self) -> int:
-        """Number of parts."""
         return self.chunks
 
     def sizes_of(self, channels: int) -> tuple[int, ...]:
-        """Channels of each part."""
         if channels % self.chunks:
             raise ShapeError(
                 f"chunks={self.chunks} must divide the channels, got {channels}; Split(sizes) "

@@ -1,13 +1,13 @@
 """How a model's layers are connected, as a graph and for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastcnn.arguments import as_sample_shape
-from fastcnn.backends.graph import Graph, Port, Shape, ports
+from fastcnn.backends.graph import INPUT, Graph, Node, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
 from fastcnn.layers.branches import Concat
@@ -24,23 +24,19 @@ if TYPE_CHECKING:
     from fastcnn.layers.structure import Structure
 
 
-def _leave_out_unread(builder: GraphBuilder, output: int) -> None:
-    """Keep the nodes that a network's output depends on: not all of a layer's may be used."""
-    needed, waiting = set[int](), [output]
-    while waiting:
-        index = waiting.pop()
-        if index not in needed and index >= 0:
-            needed.add(index)
-            waiting += builder.nodes[index].inputs
-    if len(needed) == len(builder.nodes):
-        return
-    places = {-1: -1} | {index: place for place, index in enumerate(sorted(needed))}
-    builder.nodes = [
-        replace(node, inputs=tuple(places[source] for source in node.inputs))
-        for index, node in enumerate(builder.nodes)
-        if index in needed
-    ]
-    builder.layers = [layer for index, layer in enumerate(builder.layers) if index in needed]
+def needed_nodes(nodes: Sequence[Node], last: int) -> tuple[list[int], tuple[Node, ...]]:
+    """The nodes that one of them depends on, with it as the last: their old places, and they."""
+    needed = {last}
+    for index in range(last, -1, -1):
+        if index in needed:
+            needed.update(nodes[index].inputs)
+    kept = sorted(needed - {INPUT})
+    places = {INPUT: INPUT} | {index: place for place, index in enumerate(kept)}
+    made = (
+        replace(nodes[index], inputs=tuple(places[source] for source in nodes[index].inputs))
+        for index in kept
+    )
+    return kept, tuple(made)
 
 
 class InputPart(Layer):
@@ -126,7 +122,9 @@ class Connections(Layer):
                 for name, value in named
             )
             values = (builder.add("outputs", Concat(), flat),)
-        _leave_out_unread(builder, values[0])
+        # Not all of a layer's outputs may be used.
+        kept, nodes = needed_nodes(builder.nodes, values[0])
+        builder.nodes, builder.layers = list(nodes), [builder.layers[index] for index in kept]
         return builder
 
     def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:
@@ -138,7 +136,6 @@ class Connections(Layer):
         return builder, tuple(builder.add(port.name, InputPart(port), (-1,)) for port in inputs)
 
     def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
-        """Shapes of all outputs, for a sample of each input."""
         if self._wiring is None:
             return super().output_shapes(*input_shapes)
         if len(input_shapes) == 1:
@@ -161,7 +158,6 @@ class Connections(Layer):
 
     @property
     def gives(self) -> int:
-        """Number of outputs."""
         return 1 if self._wiring is None else len(self._wiring.outputs)
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:

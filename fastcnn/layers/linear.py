@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, WeightedLayer
@@ -88,14 +88,10 @@ class Linear(WeightedLayer):
         super().__init__()
         self.in_features = as_count("Linear", "in_features", in_features)
         self.out_features = as_count("Linear", "out_features", out_features)
-        drawn = draw_weight_and_bias(
+        self.parameters = draw_weight_and_bias(
             (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
         )
-        self._set_arrays("parameters", drawn)
-        self.max_norm = None
-        if max_norm is not None:
-            self.max_norm = as_number("Linear", "max_norm", max_norm, above=0.0)
-            self.limit_norms()
+        self._set_max_norm(max_norm)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_features,)``."""

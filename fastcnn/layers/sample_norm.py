@@ -325,12 +325,7 @@ class InstanceNorm2d(_SampleNorm):
 
 
 def check_sets(arguments: Mapping[str, Any], shape: Shape) -> None:
-    """Refuse sets of one element, whose variance is always 0.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Refuse sets of one element, whose variance is always 0."""
     if sets_of("group_norm", arguments, shape).members == 1:
         raise ShapeError(
             f"statistics need more than one value; samples of shape {shape} have "

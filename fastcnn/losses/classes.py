@@ -52,7 +52,7 @@ class ClassLoss(Loss):
     #: Whether targets may be probabilities, in the shape of the output.
     takes_probabilities: ClassVar[bool] = False
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         owner = type(self).__name__
         check_settings(self)
         if self.weight is not None:
@@ -189,7 +189,7 @@ class CrossEntropyLoss(ClassLoss):
 
     def __post_init__(self) -> None:
         as_share("CrossEntropyLoss", "label_smoothing", self.label_smoothing)
-        self._check()
+        super().__post_init__()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -216,9 +216,6 @@ class NLLLoss(ClassLoss):
     ignore_index: int | None = None
     reduction: str = "mean"
     operation: ClassVar[str] = "nll"
-
-    def __post_init__(self) -> None:
-        self._check()
 
 
 @dataclass(frozen=True)
@@ -249,7 +246,7 @@ class FocalLoss(ClassLoss):
     def __post_init__(self) -> None:
         if as_number("FocalLoss", "gamma", self.gamma) < 0.0:
             raise ConfigurationError(f"FocalLoss: gamma must be at least 0, got {self.gamma!r}")
-        self._check()
+        super().__post_init__()
 
     @property
     def arguments(self) -> dict[str, Any]:

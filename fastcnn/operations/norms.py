@@ -151,10 +151,6 @@ def local_response_norm(
     -------
     ndarray, of the shape of ``x``
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
     References
     ----------
     Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural

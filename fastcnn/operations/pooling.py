@@ -69,10 +69,6 @@ def max_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     return computed("max_pool2d", _largest, backend, x, *window)
@@ -154,10 +150,6 @@ def avg_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     window = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return computed("avg_pool2d", _mean, backend, x, *window)
@@ -215,10 +207,6 @@ def adaptive_avg_pool2d(
     Returns
     -------
     ndarray, shape (N, C, OH, OW)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     return computed("adaptive_avg_pool2d", _adaptive, backend, x, output_size)
 

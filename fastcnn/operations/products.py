@@ -257,10 +257,6 @@ def conv_transpose2d(
     ndarray, shape (N, out_channels, OH, OW)
         ``OH = (H - 1) * stride - 2 * padding + dilation * (KH - 1) + output_padding + 1``.
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
     References
     ----------
     Dumoulin and Visin, arXiv:1603.07285, section 4; Zeiler et al., "Deconvolutional networks",
@@ -348,10 +344,6 @@ def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None)
     Returns
     -------
     ndarray, shape (N, out_features)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     return computed("linear", _connected, backend, x, weight, bias)
 

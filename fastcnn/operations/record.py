@@ -223,12 +223,7 @@ class Elementwise(Operation):
         return formula, tuple(numbers)
 
     def forward(self, *given: Any, backend: str | None) -> np.ndarray:
-        """The functional form of ``x``, parameters and arguments, in the record's order.
-
-        Raises
-        ------
-        ShapeError, ConfigurationError
-        """
+        """The functional form of ``x``, parameters and arguments, in the record's order."""
         made: np.ndarray = computed(self.name, self.taken, backend, *given)
         return made
 
@@ -237,12 +232,7 @@ class Elementwise(Operation):
         return gradient_of(function, self.taken, what)
 
     def taken(self, name: str, x: Any, *given: Any) -> Checked:
-        """What a functional form of some name was given, checked.
-
-        Raises
-        ------
-        ShapeError, ConfigurationError
-        """
+        """What a functional form of some name was given, checked."""
         x = as_array(name, "x", x)
         arrays, count = [x], len(self.parameters)
         for parameter, value in zip(self.parameters, given[:count], strict=True):

@@ -97,10 +97,6 @@ def rms_norm(
     -------
     ndarray, of the shape of ``x``
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
     References
     ----------
     Zhang and Sennrich, arXiv:1910.07467.
@@ -140,10 +136,6 @@ def group_norm(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
 
     References
     ----------
@@ -185,10 +177,6 @@ def layer_norm2d(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
 
     References
     ----------

@@ -114,10 +114,6 @@ def interpolate(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (N, C, OL)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     return computed(
         "interpolate", _interpolated, backend, x, size, scale_factor, mode, align_corners
