@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn import models
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import Watch, make_executor
-from fastcnn.execution.accumulation import make_accumulating
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.losses import Loss, MSELoss, PythonLoss
 from fastcnn.optim import SGD, Optimizer
 from fastcnn.training.averaging import make_average

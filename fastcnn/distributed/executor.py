@@ -11,7 +11,6 @@ from fastcnn.data.dataset import Samples
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
     StepResults,
@@ -21,6 +20,7 @@ from fastcnn.execution.executor import (
     portions,
     totals,
 )
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.execution.joint_norm import Share, joint_gradients
 from fastcnn.execution.step import Batch, Step
 from fastcnn.layers import Model
@@ -60,7 +60,7 @@ class DistributedExecutor(WrappingExecutor):
         layer, forward and backward. Without it, or with ``average_every``, ``accumulate`` or the
         reference backend, it takes those of each process' share.
     **settings
-        What :func:`~fastcnn.execution.accumulation.make_accumulating` takes: loss, optimizer,
+        What :func:`~fastcnn.execution.executors.make_accumulating` takes: loss, optimizer,
         backend, seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and
         in how many smaller batches each process computes its share (``accumulate``; not with
         ``ordered``, which computes 16 samples at a time in any case).
@@ -201,11 +201,7 @@ class DistributedExecutor(WrappingExecutor):
         return self._sum([gradient, *(share * value for value in self._running)])
 
     def _joint_gradient(
-        self,
-        batch: np.ndarray,
-        samples: Samples,
-        losses: np.ndarray,
-        hits: np.ndarray,
+        self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch that is normalised as a whole."""
         first, end = self.shards.share(len(batch))
@@ -216,11 +212,7 @@ class DistributedExecutor(WrappingExecutor):
             target = as_target(self.loss, y, end - first, graph, self.model.dtype)
         share = Share(
             Batch(
-                samples.images[rows],
-                target,
-                self.loss,
-                weight,
-                totals(self.loss, samples, batch),
+                samples.images[rows], target, self.loss, weight, totals(self.loss, samples, batch)
             ),
             Step(True, local.seed, self.step, first),
             local.assigned.frozen,

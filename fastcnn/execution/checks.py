@@ -11,7 +11,6 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, as_loss
-from fastcnn.scalars import MOST_COUNT, is_integer
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -46,15 +45,6 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
         model.graph(x.shape[1:])
         model.input_shape = x.shape[1:]
     return x
-
-
-def as_batch_size(value: Any, name: str = "batch_size", most: int = MOST_COUNT) -> int:
-    """A positive integer, or a ConfigurationError."""
-    whole = is_integer(value)
-    if not whole or not 1 <= value <= most:
-        limit = f" of at most {most:,}" if whole and value > most else ""
-        raise ConfigurationError(f"{name} must be a positive integer{limit}, got {value!r}")
-    return int(value)
 
 
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:

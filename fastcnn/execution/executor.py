@@ -247,11 +247,7 @@ SCORED = 1 << 22
 
 
 def mean_score(
-    model: "Model",
-    loss: Loss,
-    logits: np.ndarray,
-    samples: Samples,
-    backend: str | None = "im2col",
+    model: "Model", loss: Loss, logits: np.ndarray, samples: Samples, backend: str | None = "im2col"
 ) -> tuple[float, float]:
     """Mean loss and accuracy of a model's output for samples; ``backend`` is one with operations.
 

@@ -124,11 +124,7 @@ def run_backward(
 
 
 def forward_parts(
-    graph: Graph,
-    state: State,
-    parts: list[Part],
-    operations: ModuleType,
-    meet: Meet | None = None,
+    graph: Graph, state: State, parts: list[Part], operations: ModuleType, meet: Meet | None = None
 ) -> None:
     """Fill the outputs of all parts, which meet at nodes that need the whole batch.
 

@@ -194,7 +194,6 @@ class _Weighted(Activation):
         return self.parameters["weight"]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         count, channels = self.num_parameters, input_shape[0]
         if count not in (1, channels):
             raise ShapeError(

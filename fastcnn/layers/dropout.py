@@ -51,6 +51,5 @@ class Dropout2d(Dropout):
     operation: ClassVar[str] = "dropout2d"
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         check_samples(input_shape, ("H", "W"))
         return tuple(input_shape)

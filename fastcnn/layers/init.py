@@ -267,11 +267,7 @@ def draw_weight_and_bias(
 
 
 def _drawn(
-    name: str,
-    draw: Any,
-    shape: Sequence[int],
-    generator: np.random.Generator,
-    dtype: np.dtype,
+    name: str, draw: Any, shape: Sequence[int], generator: np.random.Generator, dtype: np.dtype
 ) -> np.ndarray:
     """What an initialiser draws, which may be a user's function."""
     try:

@@ -55,15 +55,8 @@ class Linear(WeightedLayer):
         Size of each input and output sample.
     bias : bool
         Whether to add a learned bias of shape ``(out_features,)``.
-    max_norm : float, optional
-        The largest norm of the weights of one output. Weights above it are scaled down to it, at
-        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
-    weight_init, bias_init : Initializer, optional
-        By default PyTorch's: uniform with bound ``1 / sqrt(in_features)``.
-    seed : int, SeedSequence or Generator, optional
-        Source of the initial values.
-    dtype : dtype
-        float32 or float64.
+    max_norm, weight_init, bias_init, seed, dtype
+        As for :class:`Conv2d`.
 
     Attributes
     ----------

@@ -90,7 +90,6 @@ class _BatchNorm(Normalisation):
         return self.buffers.get("running_var")
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         is_fitting = len(input_shape) - 1 in self.ranks
         if not is_fitting or input_shape[0] != self.num_features:
             wanted = ", ".join((str(self.num_features), *self.pixels))
@@ -186,7 +185,6 @@ class LocalResponseNorm(Layer):
         self.k = as_number("LocalResponseNorm", "k", k)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         check_samples(input_shape, ("H", "W"))
         return tuple(input_shape)
 

@@ -39,21 +39,17 @@ class _Pool(Layer):
 
     def _set_window(
         self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-    ) -> tuple[int, ...]:
-        """Keep the checked arguments; returns the dilation."""
+    ) -> None:
+        """Keep the checked arguments."""
         axes = len(self.axes)
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = (
             self.kernel_size if stride is None else geometry.per_axis(stride, "stride", axes)
         )
         self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
-        gaps = geometry.per_axis(dilation, "dilation", axes)
-        geometry.check_pool_padding(self.kernel_size, self.padding, gaps)
+        self._gaps = geometry.per_axis(dilation, "dilation", axes)
+        geometry.check_pool_padding(self.kernel_size, self.padding, self._gaps)
         self.ceil_mode = as_flag(type(self).__name__, "ceil_mode", ceil_mode)
-        return gaps
-
-    def _gaps(self) -> tuple[int, ...]:
-        return (1,) * len(self.axes)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -68,7 +64,7 @@ class _Pool(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, OH, OW)``, or ``(C, OL)``."""
         check_samples(input_shape, self.axes)
-        window = (self.kernel_size, self.stride, self.padding, self._gaps(), self.ceil_mode)
+        window = (self.kernel_size, self.stride, self.padding, self._gaps, self.ceil_mode)
         return (input_shape[0], *geometry.pool_output(input_shape[1:], *window))
 
     def flops(self, *input_shapes: Shape) -> int:
@@ -92,10 +88,8 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        self.dilation = self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
-
-    def _gaps(self) -> tuple[int, ...]:
-        return self.dilation
+        self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
+        self.dilation = self._gaps
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -38,7 +38,6 @@ class _TrailingNorm(_SampleNorm):
     normalized_shape: Shape
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         size, input_shape = len(self.normalized_shape), tuple(input_shape)
         if input_shape[-size:] != self.normalized_shape:
             hint = ""
@@ -159,12 +158,8 @@ class LayerNorm2d(_SampleNorm):
     Parameters
     ----------
     num_channels : int
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
-    dtype : dtype
-        float32 or float64.
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
 
     Attributes
     ----------
@@ -179,12 +174,7 @@ class LayerNorm2d(_SampleNorm):
     passed: ClassVar[tuple[str, ...]] = ("eps",)
 
     def __init__(
-        self,
-        num_channels: int,
-        eps: float = 1e-6,
-        affine: bool = True,
-        *,
-        dtype: Any = np.float32,
+        self, num_channels: int, eps: float = 1e-6, affine: bool = True, *, dtype: Any = np.float32
     ) -> None:
         super().__init__()
         self.num_channels = as_count("LayerNorm2d", "num_channels", num_channels)
@@ -192,7 +182,6 @@ class LayerNorm2d(_SampleNorm):
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         check_samples(input_shape, ("H", "W"), self.num_channels)
         return tuple(input_shape)
 
@@ -204,12 +193,8 @@ class GroupNorm(_SampleNorm):
     ----------
     num_groups, num_channels : int
         ``num_groups`` divides ``num_channels``.
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
-    dtype : dtype
-        float32 or float64.
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
 
     Attributes
     ----------
@@ -248,7 +233,6 @@ class GroupNorm(_SampleNorm):
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if not input_shape or input_shape[0] != self.num_channels:
             raise ShapeError(
                 f"expects samples of shape ({self.num_channels}, ...), got {tuple(input_shape)}"
@@ -267,14 +251,10 @@ class InstanceNorm2d(_SampleNorm):
     ----------
     num_features : int
         Channels.
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
     track_running_stats : bool
         Only False: with True, PyTorch trains by the statistics of samples and predicts by others.
-    dtype : dtype
-        float32 or float64.
 
     Attributes
     ----------
@@ -318,7 +298,6 @@ class InstanceNorm2d(_SampleNorm):
         return {"num_groups": self.num_features, "eps": self.eps}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         check_samples(input_shape, ("H", "W"), self.num_features)
         check_sets(self.arguments, tuple(input_shape))
         return tuple(input_shape)

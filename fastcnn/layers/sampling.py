@@ -266,7 +266,6 @@ class ChannelShuffle(Layer):
         self.groups = as_count("ChannelShuffle", "groups", groups)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if len(input_shape) not in (2, 3):
             raise ShapeError(
                 f"expects samples of shape (C, H, W) or (C, L), got {tuple(input_shape)}"

@@ -38,7 +38,6 @@ class Softmax(Layer):
         self.dim = int(dim)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if not -len(input_shape) <= self.dim <= len(input_shape):
             raise ShapeError(
                 f"has dim={self.dim}, samples of shape {tuple(input_shape)} have "

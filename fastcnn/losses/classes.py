@@ -75,11 +75,7 @@ class ClassLoss(Loss):
     def arguments(self) -> dict[str, Any]:
         """Weights, what is ignored, and the reduction."""
         weight = None if self.weight is None else np.array(self.weight)
-        return {
-            "weight": weight,
-            "ignore_index": self.ignore_index,
-            "reduction": self.reduction,
-        }
+        return {"weight": weight, "ignore_index": self.ignore_index, "reduction": self.reduction}
 
     @property
     def numbers(self) -> tuple[float, float]:

@@ -5,12 +5,14 @@ The two forms of an operation differ in little, so that of the gradient is made 
 
 import inspect
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import numpy as np
 
 from fastcnn.arguments import as_gradient
 from fastcnn.backends import get_backend
+
+P = ParamSpec("P")
 
 
 class Checked(NamedTuple):
@@ -44,7 +46,9 @@ def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
     return _of_backend(backend, name)(*arrays, **arguments)
 
 
-def gradient_of(function: Callable[..., Any], check: Check, what: str = "") -> Callable[..., Any]:
+def gradient_of(
+    function: Callable[P, Any], check: Check, what: str = ""
+) -> Callable[Concatenate[Any, P], Any]:
     """The functional form of an operation's gradient.
 
     It takes ``grad_output``, and then what the operation's own form takes, but for a ``bias``, on

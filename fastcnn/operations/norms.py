@@ -4,14 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import (
-    MOST_WINDOW,
-    as_array,
-    as_count,
-    as_flag,
-    as_number,
-    as_optional,
-)
+from fastcnn.arguments import MOST_WINDOW, as_array, as_count, as_flag, as_number, as_optional
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.operations.forms import OF_PARAMETERS, Checked, computed, gradient_of
@@ -64,10 +57,6 @@ def batch_norm(
     ConfigurationError
         If there is a running mean without a running variance or the other way round, ``eps`` is
         not above 0, or the types differ.
-
-    References
-    ----------
-    Ioffe and Szegedy, arXiv:1502.03167, algorithms 1 and 2.
     """
     given = (running_mean, running_var, weight, bias, training, eps)
     return computed("batch_norm", _by_channel, backend, x, *given)
@@ -150,11 +139,6 @@ def local_response_norm(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    References
-    ----------
-    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
-    networks", NIPS 2012, section 3.3; with PyTorch's division by ``size``.
     """
     return computed("local_response_norm", _windows, backend, x, size, alpha, beta, k)
 

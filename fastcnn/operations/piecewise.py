@@ -11,8 +11,7 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, Value
+from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, OnnxNode, Value
 
 __all__ = [
     "celu",
@@ -81,13 +80,7 @@ LEAKY_RELU = Elementwise(
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``negative_slope * x``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``negative_slope`` is not a finite number.
-    """
+    """``x`` where ``x > 0``, else ``negative_slope * x``, for an array of any shape."""
     return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
@@ -116,17 +109,7 @@ ELU = Elementwise(
 
 
 def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``alpha`` is not a finite number.
-
-    References
-    ----------
-    Clevert, Unterthiner and Hochreiter, arXiv:1511.07289.
-    """
+    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``, for an array of any shape."""
     return ELU.forward(x, alpha, backend=backend)
 
 
@@ -155,12 +138,7 @@ SELU = Elementwise(
 
 
 def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``1.0507 * elu(x, alpha=1.6733)``, for an array of any shape.
-
-    References
-    ----------
-    Klambauer et al., arXiv:1706.02515.
-    """
+    """``1.0507 * elu(x, alpha=1.6733)``, for an array of any shape."""
     return SELU.forward(x, backend=backend)
 
 
@@ -187,17 +165,7 @@ CELU = Elementwise(
 
 
 def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``alpha`` is not above 0.
-
-    References
-    ----------
-    Barron, arXiv:1704.07483.
-    """
+    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``, for an array of any shape."""
     return CELU.forward(x, alpha, backend=backend)
 
 
@@ -238,13 +206,7 @@ HARDTANH = Elementwise(
 def hardtanh(
     x: Any, min_val: float = -1.0, max_val: float = 1.0, *, backend: str | None = None
 ) -> np.ndarray:
-    """``x`` within ``min_val`` and ``max_val``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``min_val`` is not below ``max_val``, or a number is not finite.
-    """
+    """``x`` within ``min_val`` and ``max_val``, for an array of any shape."""
     return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
@@ -272,12 +234,7 @@ RELU6 = Elementwise(
 
 
 def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``min(max(0, x), 6)`` for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "MobileNets", arXiv:1704.04861.
-    """
+    """``min(max(0, x), 6)`` for an array of any shape."""
     return RELU6.forward(x, backend=backend)
 
 
@@ -302,12 +259,7 @@ HARDSIGMOID = Elementwise(
 
 
 def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``min(max(0, x + 3), 6) / 6`` for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
-    """
+    """``min(max(0, x + 3), 6) / 6`` for an array of any shape."""
     return HARDSIGMOID.forward(x, backend=backend)
 
 
@@ -340,12 +292,7 @@ HARDSWISH = Elementwise(
 
 
 def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * hardsigmoid(x)``, close to SiLU without an exponential, for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
-    """
+    """``x * hardsigmoid(x)``, close to SiLU without an exponential, for an array of any shape."""
     return HARDSWISH.forward(x, backend=backend)
 
 
@@ -380,15 +327,6 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     weight : array_like, shape (C,) or (1,)
         A slope for each channel, or one for all of them.
     backend : str, optional
-
-    Raises
-    ------
-    ShapeError
-        If ``weight`` has another shape.
-
-    References
-    ----------
-    He et al., "Delving deep into rectifiers", arXiv:1502.01852.
     """
     return PRELU.forward(x, weight, backend=backend)
 

@@ -112,14 +112,7 @@ def conv1d(
 
 
 def _convolution(
-    name: str,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: Any,
+    name: str, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> Checked:
     axes = axes_of(name)
     x = as_array(name, "x", x, 2 + axes)

@@ -2,18 +2,47 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, NamedTuple, Union
 
 import numpy as np
 
 from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_of
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.forms import Checked, P, computed, gradient_of
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """How ONNX has an operation: a node, whose inputs may be nodes in turn.
+
+    Attributes
+    ----------
+    kind : str
+        ONNX's name of the operator.
+    inputs : tuple of (OnnxNode, str or float)
+        ``"x"`` is the input of the operation, another text one of its parameters or arguments, a
+        number a constant.
+    attributes : mapping of str to (str or float)
+        The name of an argument, or a number.
+    """
+
+    kind: str
+    inputs: tuple[Union["OnnxNode", str, float], ...] = ("x",)
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+
+    def bound(self) -> set[str]:
+        """Arguments and parameters that it names."""
+        names = {value for value in self.attributes.values() if isinstance(value, str)}
+        for part in self.inputs:
+            if isinstance(part, OnnxNode):
+                names |= part.bound()
+            elif isinstance(part, str) and part != "x":
+                names.add(part)
+        return names
 
 
 #: Shape of a sample, or of a sample of each input.
@@ -227,7 +256,9 @@ class Elementwise(Operation):
         made: np.ndarray = computed(self.name, self.taken, backend, *given)
         return made
 
-    def gradient_of(self, function: Callable[..., Any], what: str = "") -> Callable[..., Any]:
+    def gradient_of(
+        self, function: Callable[P, Any], what: str = ""
+    ) -> Callable[Concatenate[Any, P], Any]:
         """The functional form of the gradient: of ``x``, or a tuple with those of parameters."""
         return gradient_of(function, self.taken, what)
 
@@ -252,3 +283,27 @@ class Elementwise(Operation):
 def by_channel(parameter: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A parameter of one value, or one a channel, in a shape that goes with ``x``."""
     return parameter.reshape((1, -1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else -1)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A user's formula of an optimiser's update of one parameter: see :mod:`fastcnn.kernel`.
+
+    Attributes
+    ----------
+    name : str
+    function : function
+        ``function(parameter, gradient, *slots, lr, step, *numbers)`` returns the new parameter, or
+        a tuple of it and the new slots.
+    slots : tuple of str
+    arguments : tuple of Number
+    """
+
+    name: str
+    function: Callable[..., Any]
+    slots: tuple[str, ...] = ()
+    arguments: tuple[Number, ...] = ()
+
+
+#: Those of users, by name.
+UPDATES: dict[str, Update] = {}

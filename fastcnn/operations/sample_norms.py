@@ -54,10 +54,6 @@ def layer_norm(
         If the shapes do not fit.
     ConfigurationError
         If ``eps`` is not above 0, or the types differ.
-
-    References
-    ----------
-    Ba, Kiros and Hinton, arXiv:1607.06450.
     """
     return computed("layer_norm", _trailing, backend, x, normalized_shape, weight, bias, eps)
 
@@ -96,10 +92,6 @@ def rms_norm(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    References
-    ----------
-    Zhang and Sennrich, arXiv:1910.07467.
     """
     return computed("rms_norm", _root_mean_square, backend, x, normalized_shape, weight, eps)
 
@@ -136,10 +128,6 @@ def group_norm(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    References
-    ----------
-    Wu and He, arXiv:1803.08494.
     """
     return computed("group_norm", _groups, backend, x, num_groups, weight, bias, eps)
 
@@ -177,10 +165,6 @@ def layer_norm2d(
     Returns
     -------
     ndarray, of the shape of ``x``
-
-    References
-    ----------
-    Liu et al., "A ConvNet for the 2020s", arXiv:2201.03545.
     """
     return computed("layer_norm2d", _of_pixels, backend, x, weight, bias, eps)
 

@@ -138,10 +138,6 @@ def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) ->
     ------
     ShapeError
         If the channels are not a multiple of ``upscale_factor ** 2``.
-
-    References
-    ----------
-    Shi et al., arXiv:1609.05158, equation 4.
     """
     return computed("pixel_shuffle", _shuffled, backend, x, upscale_factor)
 
@@ -180,10 +176,6 @@ def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.nd
     groups : int
         Must divide C.
     backend : str, optional
-
-    References
-    ----------
-    Zhang et al., "ShuffleNet", arXiv:1707.01083, section 3.1.
     """
     return computed("channel_shuffle", _grouped, backend, x, groups)
 

@@ -11,8 +11,15 @@ import numpy as np
 from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
 from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
-from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS, Choice, Elementwise, Formula, Number, Value
+from fastcnn.operations.record import (
+    CASE_CHANNELS,
+    Choice,
+    Elementwise,
+    Formula,
+    Number,
+    OnnxNode,
+    Value,
+)
 
 __all__ = [
     "gelu",
@@ -106,12 +113,7 @@ SILU = Elementwise(
 
 
 def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * sigmoid(x)``, also called swish, for an array of any shape.
-
-    References
-    ----------
-    Hendrycks and Gimpel, arXiv:1606.08415; Ramachandran, Zoph and Le, arXiv:1710.05941.
-    """
+    """``x * sigmoid(x)``, also called swish, for an array of any shape."""
     return SILU.forward(x, backend=backend)
 
 
@@ -167,15 +169,6 @@ def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np
         ``x * Phi(x)`` with the normal distribution function, or
         ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))``.
     backend : str, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If ``approximate`` is neither.
-
-    References
-    ----------
-    Hendrycks and Gimpel, arXiv:1606.08415.
     """
     return GELU.forward(x, approximate, backend=backend)
 
@@ -216,11 +209,6 @@ def softplus(
     threshold : float
         Where ``beta * x`` is larger, the result is ``x`` itself.
     backend : str, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If ``beta`` is not above 0, or a number is not finite.
     """
     return SOFTPLUS.forward(x, beta, threshold, backend=backend)
 
@@ -316,12 +304,7 @@ MISH = Elementwise(
 
 
 def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * tanh(log(1 + exp(x)))``, for an array of any shape.
-
-    References
-    ----------
-    Misra, arXiv:1908.08681.
-    """
+    """``x * tanh(log(1 + exp(x)))``, for an array of any shape."""
     return MISH.forward(x, backend=backend)
 
 
@@ -361,11 +344,6 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     x : array_like, shape (N, C, ...)
     weight : array_like, shape (C,) or (1,)
     backend : str, optional
-
-    Raises
-    ------
-    ShapeError
-        If ``weight`` has another shape.
     """
     return SCALE.forward(x, weight, backend=backend)
 

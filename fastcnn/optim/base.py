@@ -17,24 +17,16 @@ Bounds = Mapping[str, tuple[float, float]]
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimiser.
-
-    Attributes
-    ----------
-    lr : float
-        The base learning rate, which a schedule scales.
-    slots : tuple of str
-        Names of the arrays, each as long as the parameters, that carry its state.
-    """
+    """What training needs of an optimiser."""
 
     @property
     def lr(self) -> float:
-        """The base learning rate."""
+        """The base learning rate, which a schedule scales."""
         ...
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays."""
+        """Names of the arrays, each as long as the parameters, that carry its state."""
         ...
 
     def update(

@@ -98,10 +98,7 @@ def _check_rise(schedule: Any) -> None:
     make_plain(schedule)
     any_factor = (0.0, math.inf)
     check_bounds(
-        schedule,
-        warmup_fraction=(0.0, 1.0),
-        initial_factor=any_factor,
-        final_factor=any_factor,
+        schedule, warmup_fraction=(0.0, 1.0), initial_factor=any_factor, final_factor=any_factor
     )
 
 
