@@ -52,7 +52,7 @@ from fastcnn.losses import LOSSES, ElementLoss
 from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number
 from fastcnn.operations.losses import LOSSES as ELEMENTWISE
 from fastcnn.operations.losses import ElementwiseLoss
-from fastcnn.operations.record import UPDATES, Update
+from fastcnn.operations.record import OWN_UPDATES, Update
 from fastcnn.optim import OPTIMIZERS
 
 __all__ = [
@@ -213,14 +213,14 @@ def optimizer(
         If the name is taken, or the function takes other arguments.
     """
     kind = _name(name, "optimizer").lower()
-    if kind in OPTIMIZERS and kind not in UPDATES:
+    if kind in OPTIMIZERS and kind not in OWN_UPDATES:
         raise ConfigurationError(f"optimizer: fastcnn has an optimiser called {kind} already")
     slots = tuple(slots)
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
     update = _plain(update)
     numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS)
-    UPDATES[kind] = Update(kind, linked(update), slots, numbers)
+    OWN_UPDATES[kind] = Update(kind, linked(update), slots, numbers)
 
     def step_in_place(
         self: Any, parameters: Any, gradient: Any, slots: Any, lr: float, step: int

@@ -91,11 +91,11 @@ def own_kernels() -> Iterator[None]:
     from fastcnn.losses import LOSSES
     from fastcnn.operations import OPERATIONS
     from fastcnn.operations.losses import LOSSES as ELEMENTWISE
-    from fastcnn.operations.record import UPDATES
+    from fastcnn.operations.record import OWN_UPDATES
     from fastcnn.optim import OPTIMIZERS
 
     tables: list[dict[str, Any]] = [
-        OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, UPDATES,
+        OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, OWN_UPDATES,
     ]  # fmt: skip
     before = [dict(table) for table in tables]
     yield

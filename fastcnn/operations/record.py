@@ -306,4 +306,4 @@ class Update:
 
 
 #: Those of users, by name.
-UPDATES: dict[str, Update] = {}
+OWN_UPDATES: dict[str, Update] = {}

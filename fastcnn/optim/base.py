@@ -2,7 +2,6 @@
 
 import math
 import sys
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol
 
@@ -13,7 +12,7 @@ from fastcnn.scalars import is_number, make_plain
 
 Slots = dict[str, np.ndarray]
 #: By the name of a setting its least number, and the first one that is too large.
-Bounds = Mapping[str, tuple[float, float]]
+Bounds = dict[str, tuple[float, float]]
 
 
 class Optimizer(Protocol):
