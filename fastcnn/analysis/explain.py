@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count, as_number, plain_array
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution.checks import as_batch
@@ -281,7 +281,7 @@ def explain(
     backend : str, optional
         Where everything but Grad-CAM is computed.
     """
-    x = _check_maps(model, np.asarray(picture)[None])
+    x = _check_maps(model, plain_array("picture", picture)[None])
     shares = model.predict_proba(x, backend=backend)[0]
     y = np.array([shares.argmax() if label is None else label])
     layer = _last_maps(model, x) if layer is None else layer

@@ -204,7 +204,7 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     """
     from fastcnn.errors import ConfigurationError
     from fastcnn.optim.groups import value_of
-    from fastcnn.training.sweep import Span
+    from fastcnn.training.space import Span
 
     name, sign, values = text.partition("=")
     name = name.strip().replace("-", "_")

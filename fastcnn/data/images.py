@@ -210,7 +210,11 @@ def _opened(source: Any, most_pixels: int) -> tuple[Any, list[str]]:
     except Exception as error:  # what damaged files make decoders raise has no common base
         reason = str(error) or type(error).__name__
         raise DataError(f"{name}: damaged, cannot be read as a picture ({reason})") from None
-    return picture, [f"the first of {frames} frames"] if frames > 1 else []
+    notes = [f"the first of {frames} frames"] if frames > 1 else []
+    # Perhaps bytes that a program stored in 16 or 32 bits.
+    if opened.mode in DEEP and picture.getchannel(0).getextrema()[1] <= 1:
+        notes.append(f"nearly black, as its pixels are white at {_largest(opened, opened.mode):,}")
+    return picture, notes
 
 
 def _content(path: str | Path) -> tuple[str, bytes]:

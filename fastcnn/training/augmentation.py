@@ -116,6 +116,12 @@ def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -
             f"mix-up and CutMix give each sample shares of classes, and {type(loss).__name__} "
             "takes single classes: use CrossEntropyLoss"
         )
+    ignored = getattr(loss, "ignore_index", None)
+    if augment.mixes and ignored is not None:
+        raise ConfigurationError(
+            f"mix-up and CutMix give each sample shares of classes, and ignore_index={ignored} is "
+            "of single classes: leave out the samples that are ignored"
+        )
     shapes = [np.shape(data.labels)[1:]]
     if isinstance(loss, JointLoss):
         shapes = [port.shape for port in loss.ports]

@@ -331,7 +331,7 @@ class TrainingOptions:
 
     def make_augment(self) -> Augment | dict[str, Augment] | None:
         """How the training images are changed, or those of each input by its name."""
-        if isinstance(self.augment, dict):
+        if isinstance(self.augment, dict) and self.augment:
             return {name: _augment(value) for name, value in self.augment.items()}
         return _augment(self.augment)
 
@@ -424,7 +424,10 @@ class TrainingOptions:
 
 
 def _augment(value: Any) -> Any:
-    return Augment.parse(value) if isinstance(value, str) else value
+    made = Augment.parse(value) if isinstance(value, str) else value
+    if made in ({}, Augment()):
+        raise ConfigurationError(f"augment={value!r} changes nothing: leave it out")
+    return made
 
 
 def _augment_config(augment: Any) -> dict[str, Any] | None:

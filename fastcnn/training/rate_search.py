@@ -218,5 +218,9 @@ DECIDED = (
     "average_every",
     "ordered_reduction",
     "ema_decay",
+    "swa_start",
+    "max_steps",
+    "metrics",
+    "monitor",
     "diagnose",
 )

@@ -159,7 +159,10 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
     if len(data) == 2 or data[2] is None:
         return ArrayDataset(images, labels)
-    weight = plain_array(f"{name}: sample weights", data[2]).astype(np.float64)
+    weight = plain_array(f"{name}: sample weights", data[2])
+    if weight.dtype.kind not in "fiub":
+        raise DataError(f"{name}: sample weights must be numbers, got {weight.dtype}")
+    weight = weight.astype(np.float64)
     if weight.ndim == 0 or len(weight) != len(images):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
     least = weight.min()

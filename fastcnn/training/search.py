@@ -1,12 +1,14 @@
 """Settings that are chosen by the results so far, for :func:`~fastcnn.training.sweep.sweep`."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
+from fastcnn.scalars import plain
+from fastcnn.training.space import Space, Span, check_space
 
 
 class TreeParzen:
@@ -41,20 +43,20 @@ class TreeParzen:
 
     def __init__(
         self,
-        space: Mapping[str, Sequence[Any] | Any],
+        space: Space,
         trials: int,
         metric: str = "validation_accuracy",
         seed: int = 0,
     ) -> None:
-        if trials < 1:
-            raise ConfigurationError(f"trials must be at least 1, got {trials}")
+        trials = as_count("TreeParzen", "trials", trials)
+        check_space(space)
         optuna = require("optuna", "optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.metric = metric
         self.trials = trials
-        self._space = dict(space)
+        self._space = {name: plain(values) for name, values in space.items()}
         for name, values in self._space.items():
-            if isinstance(values, Sequence) and not all(_is_simple(value) for value in values):
+            if not isinstance(values, Span) and not all(_is_simple(value) for value in values):
                 raise ConfigurationError(f"{name}: optuna chooses among numbers, words and None")
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self._study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -83,7 +85,7 @@ def _is_simple(value: Any) -> bool:
 
 
 def _suggest(trial: Any, name: str, values: Any) -> Any:
-    if isinstance(values, Sequence):
+    if not isinstance(values, Span):
         return trial.suggest_categorical(name, list(values))
     if values.whole:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)

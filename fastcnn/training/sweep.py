@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.cores import available_cores
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.split import draw_validation
@@ -17,6 +18,7 @@ from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import TreeParzen
+from fastcnn.training.space import Space, Span, check_space
 from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.
@@ -32,46 +34,6 @@ FIXED = {
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
-@dataclass(frozen=True)
-class Span:
-    """A range from which a random search draws numbers.
-
-    Attributes
-    ----------
-    low, high : float
-    log : bool
-        Draw the logarithm evenly, as befits learning rates.
-    whole : bool
-        Draw integers, both ends included.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0.0):
-            raise ConfigurationError(
-                f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
-            )
-
-    def __str__(self) -> str:
-        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
-
-    def draw(self, generator: np.random.Generator) -> float | int:
-        """One number."""
-        low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
-        if self.whole and not self.log:
-            return int(generator.integers(int(self.low), int(self.high) + 1))
-        value = generator.uniform(low, high)
-        value = float(np.exp(value)) if self.log else float(value)
-        return round(value) if self.whole else float(f"{value:.4g}")
-
-
-Space = Mapping[str, Sequence[Any] | Span]
-
-
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination of the values.
 
@@ -80,8 +42,9 @@ def grid(space: Space) -> list[dict[str, Any]]:
     ConfigurationError
         If a parameter has a range instead of values, or none.
     """
+    check_space(space)
     for name, values in space.items():
-        if isinstance(values, Span) or not len(values):
+        if isinstance(values, Span):
             raise ConfigurationError(
                 f"{name}: a grid needs values, as in {name}=0.01,0.1; ranges need a number of "
                 "random trials (--trials, trials=)"
@@ -92,8 +55,8 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     """Random settings: values are drawn with equal probability, ranges as they say."""
-    if trials < 1:
-        raise ConfigurationError(f"trials must be at least 1, got {trials}")
+    check_space(space)
+    trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
     return [
         {
@@ -312,7 +275,14 @@ def sweep(
     share = SHARE if base.validation is None else base.validation
     base = replace(base, validation=None)
 
+    if workers is not None:
+        workers = as_count("sweep", "workers", workers)
+
     def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
+        if not isinstance(chosen, Mapping):
+            raise ConfigurationError(
+                f"settings must be a list of dictionaries, as grid() makes it, got {chosen!r} in it"
+            )
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
             if name in (chosen if name == "metrics" else given):

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.optim import Lookahead, MultiStep, StepDecay, Warmup
+from fastcnn.optim import Lookahead, MultiStep, StepDecay, Warmup, learning_rates
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.options import TrainingOptions
+
+#: Steps whose learning rates are looked at, and the share of the full rate that moves weights.
+LOOKED_AT, HARDLY = 1_000, 0.01
 
 
 def check_lookahead(options: TrainingOptions, total: int) -> None:
@@ -45,6 +48,14 @@ def unreached(
     if not epochs:
         return
     schedule: Any = options.make_schedule()
+    rate = highest = options.make_optimizer().lr
+    if total <= LOOKED_AT:
+        highest = learning_rates(schedule, rate, 0, total, total, per_epoch).max()
+    if highest <= HARDLY * rate:
+        yield (
+            f"the learning rate is at most {highest:g} in {_steps(total)}, where lr={rate:g}: the "
+            f"weights {'hardly change' if highest else 'stay as they are'}"
+        )
     if isinstance(schedule, Warmup):
         if schedule.steps >= total:
             yield (

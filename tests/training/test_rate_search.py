@@ -81,6 +81,17 @@ def test_a_rate_that_is_found_before_the_training(
             fastcnn.fit(fastcnn.models.report_cnn(seed=0), train, **wrong)
 
 
+def test_what_is_of_epochs_is_not_searched_with(train: Any) -> None:
+    found = fastcnn.lr_find(fastcnn.models.report_cnn(seed=0), train, backend="im2col")
+    history = fastcnn.fit(
+        fastcnn.models.report_cnn(seed=0), train, train.subset(slice(30)), epochs=3, lr="auto",
+        max_steps=25, metrics="f1", early_stopping=1, monitor="validation_f1", backend="im2col",
+        validation=train.subset(slice(30)),
+    )  # fmt: skip
+    assert history.steps[0]["lr"] == float(f"{found.suggestion:.2g}")
+    assert history.epochs[0]["validation_f1"] is not None
+
+
 def test_the_search_ends_where_the_loss_has_grown() -> None:
     taken = []
 

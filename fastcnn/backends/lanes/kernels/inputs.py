@@ -5,7 +5,8 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered, per_number, sizes_of
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import pack_tile
 
@@ -58,13 +59,31 @@ def _input(r: Row) -> Cost:
     return Cost(2 * pixels * r.batch, pixels * r.batch, FLOAT_BYTES * LANES * pixels * r.blocks)
 
 
-register(
-    {
-        L.K_INPUT: Kernel(
-            gather_input, "gather input", _input, sizes_of(L.IN), gradients=("weight",)
-        ),
-        L.K_OUTPUT_GRADIENT: Kernel(
-            gather_gradient, "gather gradient", per_number(0, 1, 1), sizes_of(L.IN)
-        ),
-    }
+def _reach(r: Reach) -> Touches:
+    """Factor and summand of each channel, and a block."""
+    yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
+    yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
+
+
+K_INPUT = numbered(
+    Kernel(
+        gather_input,
+        "gather input",
+        _input,
+        sizes_of(L.IN),
+        gradients=("weight",),
+        touches=_reach,
+        of_run="images",
+        before_backward=True,
+    )
+)
+K_OUTPUT_GRADIENT = numbered(
+    Kernel(
+        gather_gradient,
+        "gather gradient",
+        per_number(0, 1, 1),
+        sizes_of(L.IN),
+        touches=_reach,
+        of_run="gradients",
+    )
 )

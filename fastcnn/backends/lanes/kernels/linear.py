@@ -15,10 +15,11 @@ from fastcnn.backends.lanes.kernels.record import (
     Kernel,
     clipped,
     matrix_sizes,
+    numbered,
     per_number,
-    register,
     sizes_of,
 )
+from fastcnn.backends.lanes.reach import linear as reach
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_sums_tile, transpose_tile
@@ -320,51 +321,76 @@ def _sum_places(r: Row) -> Cost:
     return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
 
 
-register(
-    {
-        L.K_LINEAR: Kernel(
-            linear,
-            "linear",
-            _linear,
-            matrix_sizes,
-            _linear_tile,
-            fixed={"backward": False},
-            many=True,
-        ),
-        L.K_LINEAR_BACKWARD: Kernel(
-            linear,
-            "linear transposed",
-            _linear,
-            matrix_sizes,
-            _linear_tile,
-            fixed={"backward": True},
-            many=True,
-        ),
-        L.K_LINEAR_JOIN: Kernel(join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT)),
-        L.K_TRANSPOSE: Kernel(
-            transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True
-        ),
-        L.K_OUTER: Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile),
-        L.K_LINEAR_BIAS_GRADIENT: Kernel(
-            linear_bias_gradient,
-            "bias gradient",
-            lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
-            sizes_of(L.OUT),
-        ),
-        L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
-        L.K_REDUCE: Kernel(
-            reduce_partials,
-            "sum over blocks",
-            _reduce,
-            sizes_of(L.OUT),
-            gradients=("weight", "bias"),
-        ),
-        L.K_REDUCE_KERNELS: Kernel(
-            reduce_kernels,
-            "sum of kernels over blocks",
-            _reduce_kernels,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+K_LINEAR = numbered(
+    Kernel(
+        linear,
+        "linear",
+        _linear,
+        matrix_sizes,
+        _linear_tile,
+        fixed={"backward": False},
+        many=True,
+        touches=reach.linear,
+    )
+)
+K_LINEAR_BACKWARD = numbered(
+    Kernel(
+        linear,
+        "linear transposed",
+        _linear,
+        matrix_sizes,
+        _linear_tile,
+        fixed={"backward": True},
+        many=True,
+        touches=reach.linear,
+    )
+)
+K_LINEAR_JOIN = numbered(
+    Kernel(join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join)
+)
+K_TRANSPOSE = numbered(
+    Kernel(
+        transpose,
+        "transpose",
+        per_number(0, 1, 1),
+        sizes_of(L.IN),
+        many=True,
+        touches=reach.transpose,
+        before_backward=True,
+    )
+)
+K_OUTER = numbered(
+    Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
+)
+K_LINEAR_BIAS_GRADIENT = numbered(
+    Kernel(
+        linear_bias_gradient,
+        "bias gradient",
+        lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+        sizes_of(L.OUT),
+        touches=reach.bias_gradient,
+    )
+)
+K_SUM_PLACES = numbered(
+    Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places)
+)
+K_REDUCE = numbered(
+    Kernel(
+        reduce_partials,
+        "sum over blocks",
+        _reduce,
+        sizes_of(L.OUT),
+        gradients=("weight", "bias"),
+        touches=reach.reduce,
+    )
+)
+K_REDUCE_KERNELS = numbered(
+    Kernel(
+        reduce_kernels,
+        "sum of kernels over blocks",
+        _reduce_kernels,
+        sizes_of(L.IN),
+        gradients=("weight",),
+        touches=reach.reduce_kernels,
+    )
 )

@@ -16,10 +16,12 @@ from fastcnn.backends.lanes.kernels.division import STRIP, share
 from fastcnn.backends.lanes.kernels.record import (
     Kernel,
     map_sizes,
+    numbered,
     per_channel,
     per_element,
-    register,
 )
+from fastcnn.backends.lanes.reach import norm as reach
+from fastcnn.backends.lanes.reach.ranges import gradient as to_gradient
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -302,38 +304,82 @@ def _joined_cost(r: Row) -> Cost:
     return r.cost((4 + adds) * n, (2 + adds + masks) * n, n, partial=2 * r[L.CHANNELS])
 
 
-register(
-    {
-        L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
-        L.K_NORM_JOIN: Kernel(join, "normalisation sums of strips", _join_cost, map_sizes),
-        L.K_NORM_STATISTICS: Kernel(
-            statistics, "normalisation statistics", per_channel(2, 4), map_sizes
-        ),
-        L.K_NORM: Kernel(
-            normalise, "normalise", per_element(3, 1, 1), map_sizes, fixed={"adds": False}
-        ),
-        L.K_NORM_ADD: Kernel(
-            normalise, "normalise and add", per_element(4, 2, 1), map_sizes, fixed={"adds": True}
-        ),
-        L.K_NORM_GRADIENT_SUMS: Kernel(
-            gradient_sums,
-            "normalisation gradient sums",
-            per_element(4, 2, 0, 2, mask=True),
-            map_sizes,
-            fixed={"joins": False},
-        ),
-        L.K_NORM_JOINED_GRADIENT_SUMS: Kernel(
-            gradient_sums,
-            "normalisation joined gradient sums",
-            _joined_cost,
-            map_sizes,
-            fixed={"joins": True},
-        ),
-        L.K_NORM_GRADIENT_STATISTICS: Kernel(
-            gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
-        ),
-        L.K_NORM_GRADIENT: Kernel(
-            gradient, "normalisation gradient", per_element(5, 2, 1, mask=True), map_sizes
-        ),
-    }
+K_NORM_SUMS = numbered(
+    Kernel(
+        sums,
+        "normalisation sums",
+        per_element(4, 1, 0, 2),
+        map_sizes,
+        touches=reach.normalisation("X", sums=True),
+    )
+)
+K_NORM_JOIN = numbered(
+    Kernel(join, "normalisation sums of strips", _join_cost, map_sizes, touches=reach.join)
+)
+K_NORM_STATISTICS = numbered(
+    Kernel(
+        statistics,
+        "normalisation statistics",
+        per_channel(2, 4),
+        map_sizes,
+        touches=reach.statistics,
+    )
+)
+K_NORM = numbered(
+    Kernel(
+        normalise,
+        "normalise",
+        per_element(3, 1, 1),
+        map_sizes,
+        fixed={"adds": False},
+        touches=reach.normalisation("X", "Y", values=3),
+    )
+)
+K_NORM_ADD = numbered(
+    Kernel(
+        normalise,
+        "normalise and add",
+        per_element(4, 2, 1),
+        map_sizes,
+        fixed={"adds": True},
+        touches=reach.normalisation("X", "Y", "M", values=3),
+    )
+)
+K_NORM_GRADIENT_SUMS = numbered(
+    Kernel(
+        gradient_sums,
+        "normalisation gradient sums",
+        per_element(4, 2, 0, 2, mask=True),
+        map_sizes,
+        fixed={"joins": False},
+        touches=reach.normalisation("X", "Y", values=4, sums=True),
+    )
+)
+K_NORM_JOINED_GRADIENT_SUMS = numbered(
+    Kernel(
+        gradient_sums,
+        "normalisation joined gradient sums",
+        _joined_cost,
+        map_sizes,
+        fixed={"joins": True},
+        touches=reach.joined_gradient_sums,
+    )
+)
+K_NORM_GRADIENT_STATISTICS = numbered(
+    Kernel(
+        gradient_statistics,
+        "normalisation gradient statistics",
+        per_channel(2, 4),
+        map_sizes,
+        touches=reach.normalisation(values=6, sums=True, learned=to_gradient),
+    )
+)
+K_NORM_GRADIENT = numbered(
+    Kernel(
+        gradient,
+        "normalisation gradient",
+        per_element(5, 2, 1, mask=True),
+        map_sizes,
+        touches=reach.normalisation("X", "Y", "Z", values=6),
+    )
 )

@@ -2,7 +2,8 @@
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, per_number, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import Kernel, numbered, per_number, sizes_of
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import unpack_tile
 
@@ -28,10 +29,19 @@ def write_output(A, T, r, block, count, start, outputs, part, parts):
                 outputs[y0 + lane * size + k] = A[x0 + T[table + k] + lane]
 
 
-register(
-    {
-        L.K_OUTPUT: Kernel(
-            write_output, "output", per_number(0, 1, 1), sizes_of(L.IN), gradients=("x",)
-        ),
-    }
+def _reach(r: Reach) -> Touches:
+    elements = r.entries(L.X_TABLE, r.count(L.IN, 1))
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + elements)
+
+
+K_OUTPUT = numbered(
+    Kernel(
+        write_output,
+        "output",
+        per_number(0, 1, 1),
+        sizes_of(L.IN),
+        gradients=("x",),
+        touches=_reach,
+        of_run="outputs",
+    )
 )

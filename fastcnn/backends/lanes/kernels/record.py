@@ -28,6 +28,8 @@ class Kernel:
         From a :class:`Row` to its :class:`Cost`.
     sizes : callable
         From a :class:`Row` to text.
+    touches : callable
+        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
     tile : callable
         From a :class:`Row` to the largest register tile that it uses, or ``""``.
     fixed : mapping of str to number
@@ -38,28 +40,33 @@ class Kernel:
         The compiled function's, where it is not that of the function and its fixed parameters.
     origin : (str, str, list), optional
         How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
-    formula : (str, bool, int), optional
-        For an element-wise operation: what of it is computed, whether it has a parameter, and the
-        numbers that it reads.
-    touches : callable, optional
-        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
-        reach/kernels.py does not say it.
+    of_run : str
+        Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
+        ``"targets"`` of a loss or its ``"classes"``.
     gradients : tuple of str
         What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
+    before_backward : bool
+        Whether a backward pass needs its rows of the forward pass, where the rest is left out.
+    speed, one_vector : float
+        Share of a core's FLOPs that it reaches, and share of that where all channels are one
+        vector: on a Zen 5, for deciding which program runs and whether threads share a row.
     """
 
     function: Any
     name: str
     cost: Callable[[Row], Cost]
     sizes: Callable[[Row], str]
+    touches: Callable[[Any], Any] = field(kw_only=True)
     tile: Callable[[Row], str] = no_tile
     fixed: Mapping[str, Any] = field(default_factory=dict)
     many: bool = False
     symbol: str = ""
     origin: tuple[str, str, list[Any]] | None = None
-    formula: tuple[str, bool, int] | None = None
-    touches: Callable[[Any], Any] | None = None
+    of_run: str = ""
     gradients: tuple[str, ...] = ()
+    before_backward: bool = False
+    speed: float = 1.0
+    one_vector: float = 1.0
 
 
 def per_element(
@@ -108,20 +115,12 @@ def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
-#: By the number of a kernel in layout.py.
+#: By their numbers, which may be others in the next process.
 KERNELS: dict[int, Kernel] = {}
 
 
-def register(kernels: Mapping[int, Kernel]) -> None:
-    """Add kernels to those that programs may use."""
-    KERNELS.update(kernels)
-
-
 def numbered(kernel: Kernel) -> int:
-    """Add a kernel whose number layout.py does not name; returns the number.
-
-    It may be another in the next process.
-    """
-    number = next(n for n in range(L.FIRST_NUMBERED, L.FIRST_FORMULA) if n not in KERNELS)
+    """Add a kernel to those that programs may use; returns its number."""
+    number = next(n for n in range(L.FIRST_FORMULA) if n not in KERNELS)
     KERNELS[number] = kernel
     return number

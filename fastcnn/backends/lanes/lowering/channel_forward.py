@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import tiles
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.convolution.channels.records import K_CHANNEL_INPUT, K_CHANNEL_OUTPUT
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
@@ -50,7 +50,7 @@ class ChannelForward(ChannelValues):
         planner.emit(
             "input",
             row(
-                L.K_CHANNEL_INPUT,
+                K_CHANNEL_INPUT,
                 **y.columns("y"),
                 positions=len(rows),
                 mode=step,
@@ -69,7 +69,7 @@ class ChannelForward(ChannelValues):
         self.planner.emit(
             "output",
             row(
-                L.K_CHANNEL_OUTPUT,
+                K_CHANNEL_OUTPUT,
                 **self.values[last].columns("x"),
                 x_table=self.planner.table(places),
                 **size,

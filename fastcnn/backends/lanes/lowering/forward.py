@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.inputs import K_INPUT, K_OUTPUT_GRADIENT
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.outputs import K_OUTPUT
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
@@ -53,7 +54,7 @@ class Forward(SharedForward):
             "x_table": planner.table(channel + buffer.pixels()),
             "scale": normalisation,
         }
-        planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
+        planner.emit("input", row(K_INPUT, **buffer.columns("y"), **columns))
         return normalisation
 
     def gradient_row(self, buffer: Buffer, name: str = "output gradient") -> None:
@@ -66,14 +67,14 @@ class Forward(SharedForward):
             "x_table": self.planner.table(channel + buffer.pixels()),
             "scale": self.planner.constant([1.0, 0.0]),
         }
-        self.planner.emit(name, row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns))
+        self.planner.emit(name, row(K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns))
 
     def output_row(self, buffer: Buffer) -> None:
         """Copy a buffer, such as the network's output, to a row for each sample."""
         channel = np.arange(buffer.channels)[:, None] * buffer.channel
         table = self.planner.table(channel + buffer.pixels())
         size: dict[str, int] = {"in": buffer.channels * buffer.height * buffer.width}
-        self.planner.emit("output", row(L.K_OUTPUT, **buffer.columns("x"), x_table=table, **size))
+        self.planner.emit("output", row(K_OUTPUT, **buffer.columns("x"), x_table=table, **size))
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""

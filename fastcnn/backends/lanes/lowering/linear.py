@@ -3,8 +3,15 @@
 from typing import TYPE_CHECKING
 
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.linear import (
+    K_LINEAR,
+    K_LINEAR_BACKWARD,
+    K_LINEAR_BIAS_GRADIENT,
+    K_LINEAR_JOIN,
+    K_OUTER,
+    K_TRANSPOSE,
+)
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
@@ -37,11 +44,11 @@ def _forward(walk: "Forward", group: Group) -> None:
         size = groups * outputs * LANES
         place = planner.allocate(size * planner.blocks)
         columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
-        sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+        sums = row(K_LINEAR_JOIN, **columns, groups=groups, **ends)
         ends = {"y": place, "y_block": size, "bias": -1}
     columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
     planner.emit(
-        name + ("" if groups > 1 else fused(group)), row(L.K_LINEAR, **columns, **ends), group.whole
+        name + ("" if groups > 1 else fused(group)), row(K_LINEAR, **columns, **ends), group.whole
     )
     if (group.target, "weight") in planner.gradients and planner.backward:
         # Rows of inputs for the weight gradient, made here because no barrier is needed.
@@ -51,7 +58,7 @@ def _forward(walk: "Forward", group: Group) -> None:
         planner.transposed[group.target] = width, transposed
         planner.emit(
             f"{group.node.name}: transpose input",
-            row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
+            row(K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
             group.whole,
             apart=False,
         )
@@ -88,10 +95,10 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
             "m_slot": 64,
             "groups": planner.grouped.get(offset, 1),
         }
-        gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
+        gradients.append((f"{node.name}: weight gradient", row(K_OUTER, **columns, **sizes)))
     if walk.trains(group, "bias"):
         bias = gradient_offset(planner, group, "bias")
-        values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+        values = row(K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
         gradients.append((f"{node.name}: bias gradient", values))
     if group.whole:
         for index, (name, values) in enumerate(gradients):
@@ -104,7 +111,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         planner.emit(
             f"{node.name}: input gradient",
             row(
-                L.K_LINEAR_BACKWARD,
+                K_LINEAR_BACKWARD,
                 **grad.columns("x"),
                 **grad_x.columns("y"),
                 w=offset,

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.losses import K_CROSS_ENTROPY, K_FOCAL, K_NLL
 from fastcnn.backends.lanes.kernels.operation import LOWERINGS
 from fastcnn.backends.lanes.lowering import (  # noqa: F401
     batch_norm,
@@ -29,7 +30,7 @@ from fastcnn.operations import OPERATIONS, Elementwise, Number
 from fastcnn.operations.losses import LOSSES
 
 #: Kernels of losses of classes.
-CLASS_LOSSES = {"cross_entropy": L.K_CROSS_ENTROPY, "nll": L.K_NLL, "focal": L.K_FOCAL}
+CLASS_LOSSES = {"cross_entropy": K_CROSS_ENTROPY, "nll": K_NLL, "focal": K_FOCAL}
 
 
 @dataclass(frozen=True)

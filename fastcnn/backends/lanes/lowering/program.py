@@ -124,16 +124,12 @@ class Program:
         """The phases of input and backward pass, with or without the forward pass between."""
         if not skip_forward:
             return self.phases
-        needed = {
-            L.K_PACK: 1,
-            L.K_WINOGRAD2D_WEIGHTS: 1,
-            L.K_WINOGRAD1D_WEIGHTS: 1,
-            L.K_INPUT: 0,
-            L.K_TRANSPOSE: 1,
-        }
-        last = self.phases[self.first_backward][0]
-        kernels = enumerate(self.rows[:last, L.KERNEL])
-        before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
+        before = [
+            [index, index + 1, whole or kernel.many]
+            for start, end, whole in self.phases[: self.first_backward]
+            for index in range(start, end)
+            if (kernel := KERNELS[self.rows[index, L.KERNEL]]).before_backward
+        ]
         return np.array([*before, *self.phases[self.first_backward :]], np.int64)
 
     @property

@@ -11,7 +11,8 @@ from fastcnn.backends.lanes.kernel_table import (
     kernel_source,
 )
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
-from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, KERNEL
+from fastcnn.backends.lanes.kernels.outputs import K_OUTPUT
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.norm import K_NORM_GRADIENT_STATISTICS, K_NORM_STATISTICS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES
 
@@ -69,7 +70,7 @@ class Meeting:
 
 def norm_meetings(program: Program) -> list[Meeting]:
     """The meetings of a program, in the order in which it comes to them."""
-    kernels = {L.K_NORM_STATISTICS: True, L.K_NORM_GRADIENT_STATISTICS: False}
+    kernels = {K_NORM_STATISTICS: True, K_NORM_GRADIENT_STATISTICS: False}
     keys = {offset: key for key, (offset, _) in program.running.items()}
     found = []
     for phase, (first, end, _) in enumerate(program.phases):

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.direct.records import K_CONV, K_PACK, K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
     pack_order,
@@ -112,7 +113,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     ]
     order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)
-    values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
+    values = row(K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
     if max(x.size, y.size) > FITS_CACHE and order.size:
         taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
@@ -122,7 +123,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     planner.emit(
         name,
         row(
-            L.K_CONV,
+            K_CONV,
             **x.columns("x"),
             **y.columns("y"),
             **({"bias": -1} | columns),
@@ -187,7 +188,7 @@ def _emit_gradient(
 ) -> None:
     planner, g = task.planner, task.g
     values = row(
-        L.K_WEIGHT_GRADIENT,
+        K_WEIGHT_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **columns,

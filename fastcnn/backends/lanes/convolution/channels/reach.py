@@ -1,4 +1,4 @@
-"""How far the kernels with a channel in each lane reach; see ranges.py."""
+"""How far the kernels with a channel in each lane reach."""
 
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
