@@ -115,9 +115,7 @@ def activation(
     if taken or (name in TYPES and operation not in OPERATIONS):
         raise ConfigurationError(f"activation: fastcnn has a layer called {name} already")
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _numbers(name, value, 1, MOST_NUMBERS)
-    if _numbers(name, derivative, 1, MOST_NUMBERS) != numbers:
-        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    numbers = _same_numbers(name, value, derivative, 1)
     defaults = tuple(number.default for number in numbers)
     _check_derivative(name, lambda x: value(x, *defaults), lambda x: derivative(x, *defaults))
 
@@ -167,9 +165,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     if known != __name__:
         raise ConfigurationError(f"loss: fastcnn has a loss called {operation} already")
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _numbers(name, value, 2, MOST_NUMBERS)
-    if _numbers(name, derivative, 2, MOST_NUMBERS) != numbers:
-        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    numbers = _same_numbers(name, value, derivative, 2)
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
         fixed = np.full_like(POINTS, target)
@@ -276,6 +272,14 @@ def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number,
     return tuple(Number(parameter.name, float(parameter.default)) for parameter in rest)
 
 
+def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple[Number, ...]:
+    """The numbers that a formula and its derivative take."""
+    numbers, others = (_numbers(owner, each, values, MOST_NUMBERS) for each in (value, derivative))
+    if others != numbers:
+        raise ConfigurationError(f"{owner}: value and derivative must take the same numbers")
+    return numbers
+
+
 def _check_derivative(name: str, value: Any, derivative: Any) -> None:
     with np.errstate(all="ignore"):
         found = np.broadcast_to(derivative(POINTS), POINTS.shape)
@@ -296,17 +300,9 @@ def _constructor(numbers: tuple[Number, ...]) -> Callable[..., None]:
         Activation.__init__(self)
         self._set(**given)
 
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                inspect.Parameter(
-                    number.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=number.default
-                )
-                for number in numbers
-            ),
-        ]
-    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    taken = [inspect.Parameter(each.name, kind, default=each.default) for each in numbers]
+    signature = inspect.Signature([inspect.Parameter("self", kind), *taken])
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     return __init__
 

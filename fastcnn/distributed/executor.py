@@ -197,8 +197,11 @@ class DistributedExecutor(WrappingExecutor):
             )
         else:
             gradient = np.zeros_like(self.model.parameter_vector)
-        share = (end - first) / len(batch)
-        return self._sum([gradient, *(share * value for value in self._running)])
+        running = self._running
+        for value in running:
+            value *= (end - first) / len(batch)
+        self._add([gradient, *running])
+        return gradient
 
     def _joint_gradient(
         self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
@@ -225,18 +228,6 @@ class DistributedExecutor(WrappingExecutor):
             hits[self.world.rank] = count_correct(outputs, y, self.loss)
         self.world.add(gradient)
         return gradient
-
-    def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
-        """Sum a gradient, followed by the running statistics, over all processes at once."""
-        if len(arrays) == 1:
-            self.world.add(arrays[0])
-            return arrays[0]
-        message = np.concatenate([array.reshape(-1) for array in arrays])
-        self.world.add(message)
-        ends = np.cumsum([array.size for array in arrays])
-        for value, (first, end) in zip(self._running, pairwise(ends), strict=True):
-            value[...] = message[first:end].reshape(value.shape)
-        return message[: ends[0]]
 
     def _ordered_gradient(
         self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
@@ -289,7 +280,13 @@ class DistributedExecutor(WrappingExecutor):
     def _average(self, portion: float) -> None:
         """Average parameters, optimiser state and running statistics, each process by its part."""
         slots = self._local.optimizer_state().values()
-        arrays = [self.model.parameter_vector, *slots, *self._running]
+        self._add([self.model.parameter_vector, *slots, *self._running], portion)
+
+    def _add(self, arrays: list[np.ndarray], portion: float = 1.0) -> None:
+        """Replace arrays by the sums of all processes' times their portions, at once."""
+        if len(arrays) == 1 and portion == 1.0:
+            self.world.add(arrays[0])
+            return
         message = np.concatenate([array.reshape(-1) for array in arrays])
         message *= portion
         self.world.add(message)

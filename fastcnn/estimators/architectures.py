@@ -38,11 +38,6 @@ def input_geometry(
     layout : {"NCHW", "NHWC"}, optional
         Where four-dimensional samples have their channels, if it was said.
 
-    Returns
-    -------
-    sample : tuple of int
-    layout : {"NCHW", "NHWC"} or None
-
     Raises
     ------
     DataError

@@ -80,11 +80,6 @@ def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
 class Assigned:
     """An assignment of optimisers to one model's parameters, at some epoch of a training.
 
-    Parameters
-    ----------
-    model : Model
-    optimizer : Optimizer or Assignment
-
     Raises
     ------
     ConfigurationError

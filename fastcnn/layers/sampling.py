@@ -198,10 +198,6 @@ _INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
 class PixelShuffle(Layer):
     """Channels become pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
 
-    Parameters
-    ----------
-    upscale_factor : int
-
     References
     ----------
     Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
@@ -223,12 +219,7 @@ class PixelShuffle(Layer):
 
 
 class PixelUnshuffle(Layer):
-    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
-
-    Parameters
-    ----------
-    downscale_factor : int
-    """
+    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``."""
 
     operation: ClassVar[str] = "pixel_unshuffle"
     passed: ClassVar[tuple[str, ...]] = ("downscale_factor",)

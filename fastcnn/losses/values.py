@@ -68,12 +68,7 @@ class ElementLoss(Loss):
 
 @dataclass(frozen=True)
 class MSELoss(ElementLoss):
-    """Mean squared error over all elements; integer classes are compared as one-hot vectors.
-
-    Parameters
-    ----------
-    reduction : {"mean", "sum"}
-    """
+    """Mean squared error over all elements; integer classes are compared as one-hot vectors."""
 
     reduction: str = "mean"
     operation: ClassVar[str] = "mse"
@@ -81,12 +76,7 @@ class MSELoss(ElementLoss):
 
 @dataclass(frozen=True)
 class L1Loss(ElementLoss):
-    """Mean distance of each element from its target; the slope is 0 where they are equal.
-
-    Parameters
-    ----------
-    reduction : {"mean", "sum"}
-    """
+    """Mean distance of each element from its target; the slope is 0 where they are equal."""
 
     reduction: str = "mean"
     operation: ClassVar[str] = "l1"

@@ -167,10 +167,6 @@ def cross_entropy(
         ``0 <= label_smoothing < 1``.
     sample_weight : array_like, shape (N,), optional
         The mean is then ``sum(weight * loss) / sum(weight)``.
-
-    Returns
-    -------
-    float
     """
     logits, target = classification_arguments("cross_entropy", logits, target)
     smoothing = as_share("cross_entropy", "label_smoothing", label_smoothing)

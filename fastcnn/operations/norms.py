@@ -46,10 +46,6 @@ def batch_norm(
     eps : float
     backend : str, optional
 
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
     Raises
     ------
     ShapeError
@@ -135,10 +131,6 @@ def local_response_norm(
         Channels of a window, from ``size // 2`` before on; those outside count as 0.
     alpha, beta, k : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
     """
     return computed("local_response_norm", _windows, backend, x, size, alpha, beta, k)
 

@@ -44,10 +44,6 @@ def layer_norm(
     eps : float
     backend : str, optional
 
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
     Raises
     ------
     ShapeError
@@ -88,10 +84,6 @@ def rms_norm(
     eps : float, optional
         By default the distance from 1 to the next number of the type of ``x``.
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
     """
     return computed("rms_norm", _root_mean_square, backend, x, normalized_shape, weight, eps)
 
@@ -124,10 +116,6 @@ def group_norm(
     weight, bias : array_like, shape (C,), optional
     eps : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
     """
     return computed("group_norm", _groups, backend, x, num_groups, weight, bias, eps)
 
@@ -161,10 +149,6 @@ def layer_norm2d(
     weight, bias : array_like, shape (C,), optional
     eps : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
     """
     return computed("layer_norm2d", _of_pixels, backend, x, weight, bias, eps)
 

@@ -23,10 +23,6 @@ def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
         Any dimension but the first.
     backend : str, optional
 
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
     Raises
     ------
     ShapeError
