@@ -57,14 +57,11 @@ def make_executor(
     """
     loss = bound_loss(model, loss)
     training = Training(model, loss, optimizer, batch_size, seed, clip_norm)
-
-    def on_engine() -> Executor:
-        return LanesExecutor(training, threads)
-
-    def by_operations(name: str) -> Executor:
-        return OperationExecutor(training, name)
-
-    return run(backend, on_engine, by_operations)
+    return run(
+        backend,
+        lambda: LanesExecutor(training, threads),
+        lambda name: OperationExecutor(training, name),
+    )
 
 
 class OperationExecutor(ModelExecutor):

@@ -146,7 +146,7 @@ def gradient_at(
     model: "Model", x: np.ndarray, graph: Graph, objective: Objective, place: int, backend: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's output, and of a node its gradient and its output; of the input, before it."""
-    part, operations, state = Part(as_input(model, x), INFERENCE), get_backend(backend), {}
+    part, operations = Part(as_input(model, x), INFERENCE), get_backend(backend)
     state = model.state_dict()
     forward_parts(graph, state, [part], operations)
     outputs = part.outputs[-1]

@@ -1,7 +1,6 @@
 """Convolution and transposed convolution of maps and of sequences."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -10,30 +9,13 @@ import numpy as np
 from fastcnn.arguments import as_choice, as_count, convolution_groups
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.layers.base import Layer, WeightedLayer, check_samples
+from fastcnn.layers.base import WeightedLayer, check_samples
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
-from fastcnn.layers.sampling import (
-    CircularPad1d,
-    CircularPad2d,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-)
+from fastcnn.layers.sampling import PADS
 from fastcnn.scalars import plain
 
 __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
-
-#: What pads an input otherwise than with zeros, by the mode and the number of axes.
-PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
-    ("circular", 1): CircularPad1d,
-    ("circular", 2): CircularPad2d,
-    ("reflect", 1): ReflectionPad1d,
-    ("reflect", 2): ReflectionPad2d,
-    ("replicate", 1): ReplicationPad1d,
-    ("replicate", 2): ReplicationPad2d,
-}
 
 
 class _Windowed(WeightedLayer):

@@ -133,6 +133,10 @@ class CircularPad1d(_Pad):
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
 
 
+#: What pads an input, by the mode and the number of axes.
+PADS = {(kind.mode, len(kind.axes)): kind for kind in _Pad.__subclasses__()}
+
+
 class Upsample(Layer):
     """Maps ``(C, H, W)`` or sequences ``(C, L)`` of another size.
 

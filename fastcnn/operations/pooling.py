@@ -50,26 +50,7 @@ def max_pool2d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Maximum over windows; of equal values the first in row-major order wins.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W)
-    kernel_size : int or (int, int)
-    stride : int or (int, int), optional
-        By default the window itself.
-    padding : int or (int, int)
-        Implicit minus infinity on both sides, at most half the window.
-    dilation : int or (int, int)
-        Distance of the pixels of a window.
-    ceil_mode : bool
-        Whether the output's size is rounded up, so that a last window may reach out of the map.
-    backend : str, optional
-
-    Returns
-    -------
-    ndarray, shape (N, C, OH, OW)
-    """
+    """Maximum over windows of maps (N, C, H, W): see :class:`fastcnn.layers.MaxPool2d`."""
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     return computed("max_pool2d", _largest, backend, x, *window)
 
@@ -134,23 +115,7 @@ def avg_pool2d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Mean over windows, with zeros in the padding.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W)
-    kernel_size, stride, padding, ceil_mode
-        As for :func:`max_pool2d`.
-    count_include_pad : bool
-        Whether padded zeros count in the divisor. What ``ceil_mode`` adds never does.
-    divisor_override : int, optional
-        Divides the sum of each window instead.
-    backend : str, optional
-
-    Returns
-    -------
-    ndarray, shape (N, C, OH, OW)
-    """
+    """Mean over windows of maps (N, C, H, W): see :class:`fastcnn.layers.AvgPool2d`."""
     window = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return computed("avg_pool2d", _mean, backend, x, *window)
 
@@ -193,20 +158,9 @@ avg_pool1d_backward = gradient_of(avg_pool1d, _mean)
 def adaptive_avg_pool2d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """Mean over windows that share the map out over an output of a given size.
+    """Mean over windows that share maps (N, C, H, W) out over an output of a given size.
 
-    Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, C, H, W)
-    output_size : int, None, or a pair of such
-        None keeps the size of the input.
-    backend : str, optional
-
-    Returns
-    -------
-    ndarray, shape (N, C, OH, OW)
+    See :class:`fastcnn.layers.AdaptiveAvgPool2d`.
     """
     return computed("adaptive_avg_pool2d", _adaptive, backend, x, output_size)
 

@@ -43,13 +43,6 @@ def layer_norm(
     weight, bias : array_like, shape ``normalized_shape``, optional
     eps : float
     backend : str, optional
-
-    Raises
-    ------
-    ShapeError
-        If the shapes do not fit.
-    ConfigurationError
-        If ``eps`` is not above 0, or the types differ.
     """
     return computed("layer_norm", _trailing, backend, x, normalized_shape, weight, bias, eps)
 
