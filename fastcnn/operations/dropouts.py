@@ -44,8 +44,8 @@ def _masked(name: str, x: Any, p: Any, key: Any) -> Checked:
     return Checked((x,), {"p": as_share(name, "p", p), "key": as_key(key)}, x.shape)
 
 
-dropout_backward = gradient_of(dropout, _masked, "the same ``key`` gives the same mask.")
-dropout2d_backward = gradient_of(dropout2d, _masked, "the same ``key`` gives the same mask.")
+dropout_backward = gradient_of(dropout, "the same ``key`` gives the same mask.")
+dropout2d_backward = gradient_of(dropout2d, "the same ``key`` gives the same mask.")
 
 DROPOUT: dict[str, Any] = {"random": True, "renames": True, "any_layout": True, "frees_input": True}
 #: The operations of this file.

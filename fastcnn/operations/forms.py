@@ -34,21 +34,33 @@ class Checked(NamedTuple):
 
 #: Takes a function's name, for messages, and what the function was given, but for the backend.
 Check = Callable[..., Checked]
-
-
 #: What the gradient of an operation with weight and bias is.
 OF_PARAMETERS = "``(grad_x, grad_weight, grad_bias)``."
 
 
-def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
-    """What a backend computes of what a functional form was given."""
-    arrays, arguments, _ = check(name, *given)
-    return _of_backend(backend, name)(*arrays, **arguments)
+class _Gradient(NamedTuple):
+    """What stands for the backend where a functional form is called for its gradient."""
+
+    grad_output: Any
+    backend: str | None
 
 
-def gradient_of(
-    function: Callable[P, Any], check: Check, what: str = ""
-) -> Callable[Concatenate[Any, P], Any]:
+def computed(name: str, check: Check, backend: Any, *given: Any) -> Any:
+    """What a backend computes of what a functional form was given, or of that its gradient."""
+    if not isinstance(backend, _Gradient):
+        arrays, arguments, _ = check(name, *given)
+        return _of_backend(backend, name)(*arrays, **arguments)
+    name = f"{name}_backward"
+    arrays, arguments, output = check(name, *given)
+    arguments.pop("bias", None)
+    grad = as_gradient(name, backend.grad_output, arrays[0], output)
+    made = _of_backend(backend.backend, name)(grad, *arrays, **arguments)
+    if isinstance(made, tuple):
+        return tuple(_apart(each, grad) for each in made)
+    return _apart(made, grad)
+
+
+def gradient_of(function: Callable[P, Any], what: str = "") -> Callable[Concatenate[Any, P], Any]:
     """The functional form of an operation's gradient.
 
     It takes ``grad_output``, and then what the operation's own form takes, but for a ``bias``, on
@@ -57,36 +69,32 @@ def gradient_of(
     Parameters
     ----------
     function : function
-        The operation's form, whose last argument is ``backend``.
-    check : function
+        The operation's form: it calls :func:`computed`.
     what : str
-        What it is, for the docstring.
+        What the gradient is, for the docstring.
     """
     name, form = f"{function.__name__}_backward", inspect.signature(function)
-    first = inspect.Parameter(
-        "grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any
-    )
+    names = list(form.parameters)
+    bias = names.index("bias") if "bias" in names else None
+
+    def backward(grad_output: Any, *args: Any, backend: str | None = None, **kwargs: Any) -> Any:
+        if "bias" in kwargs:
+            raise TypeError(f"{name}() got an unexpected keyword argument 'bias'")
+        if bias is not None and len(args) > bias:
+            args = (*args[:bias], None, *args[bias:])
+        called: Any = function
+        return called(*args, backend=_Gradient(grad_output, backend), **kwargs)
+
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    first = inspect.Parameter("grad_output", kind, annotation=Any)
     rest = [own for own in form.parameters.values() if own.name != "bias"]
-    signature = form.replace(parameters=[first, *rest], return_annotation=Any)
-
-    def backward(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        grad_output, *_, backend = bound.arguments.values()
-        given = [bound.arguments.get(own) for own in form.parameters][:-1]
-        arrays, arguments, output = check(name, *given)
-        arguments.pop("bias", None)
-        grad = as_gradient(name, grad_output, arrays[0], output)
-        made = _of_backend(backend, name)(grad, *arrays, **arguments)
-        if isinstance(made, tuple):
-            return tuple(_apart(each, grad) for each in made)
-        return _apart(made, grad)
-
     backward.__name__ = backward.__qualname__ = name
     backward.__module__ = function.__module__
     of = f"Gradient of :func:`{function.__name__}`"
     backward.__doc__ = f"{of}: {what}" if what else f"{of} at its input ``x``."
-    backward.__signature__ = signature  # type: ignore[attr-defined]
+    backward.__signature__ = form.replace(  # type: ignore[attr-defined]
+        parameters=[first, *rest], return_annotation=Any
+    )
     return backward
 
 

@@ -54,8 +54,8 @@ def _alike(name: str, x: Any, other: Any) -> Checked:
     return Checked((x, other), {}, x.shape)
 
 
-add_backward = gradient_of(add, _alike, "``grad_output`` twice.")
-subtract_backward = gradient_of(subtract, _alike, "``grad_output``, and its negative.")
+add_backward = gradient_of(add, "``grad_output`` twice.")
+subtract_backward = gradient_of(subtract, "``grad_output``, and its negative.")
 
 
 def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -91,7 +91,7 @@ def _factors(name: str, x: Any, other: Any) -> Checked:
     return Checked((x, other), {}, (len(x), *shape))
 
 
-multiply_backward = gradient_of(multiply, _factors, "``(grad_x, grad_other)``.")
+multiply_backward = gradient_of(multiply, "``(grad_x, grad_other)``.")
 
 
 def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
@@ -130,7 +130,7 @@ def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
     return Checked(tuple(arrays), {}, (len(first), *shape))
 
 
-concat_backward = gradient_of(concat, _parts, "each input has its channels of ``grad_output``.")
+concat_backward = gradient_of(concat, "each input has its channels of ``grad_output``.")
 
 
 def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:
@@ -170,7 +170,7 @@ def _channels(name: str, x: Any, start: Any, length: Any) -> Checked:
     return Checked((x,), {"start": start, "length": length}, (len(x), *shape))
 
 
-narrow_backward = gradient_of(narrow, _channels, "zero for the other channels.")
+narrow_backward = gradient_of(narrow, "zero for the other channels.")
 
 
 JOIN: dict[str, Any] = {"inputs": 2, "fuses_relu": True, "any_layout": True}

@@ -89,7 +89,7 @@ def _by_channel(
     return Checked((x,), arguments, x.shape)
 
 
-batch_norm_backward = gradient_of(batch_norm, _by_channel, OF_PARAMETERS)
+batch_norm_backward = gradient_of(batch_norm, OF_PARAMETERS)
 
 
 def batch_statistics(x: Any, *, backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -146,7 +146,7 @@ def _windows(name: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any) -> Che
     return Checked((x,), arguments, x.shape)
 
 
-local_response_norm_backward = gradient_of(local_response_norm, _windows)
+local_response_norm_backward = gradient_of(local_response_norm)
 
 #: The operations of this file.
 RECORDS = (

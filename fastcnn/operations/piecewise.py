@@ -11,6 +11,7 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
+from fastcnn.operations.forms import gradient_of
 from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, OnnxNode, Value
 
 __all__ = [
@@ -57,7 +58,7 @@ def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU.forward(x, backend=backend)
 
 
-relu_backward = RELU.gradient_of(relu, "``grad_output`` where ``x > 0``, else 0 (also at 0).")
+relu_backward = gradient_of(relu, "``grad_output`` where ``x > 0``, else 0 (also at 0).")
 
 
 @linked
@@ -84,9 +85,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = No
     return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
-leaky_relu_backward = LEAKY_RELU.gradient_of(
-    leaky_relu, "times ``negative_slope`` where ``x <= 0``."
-)
+leaky_relu_backward = gradient_of(leaky_relu, "times ``negative_slope`` where ``x <= 0``.")
 
 
 @linked
@@ -113,7 +112,7 @@ def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray
     return ELU.forward(x, alpha, backend=backend)
 
 
-elu_backward = ELU.gradient_of(elu, "times ``alpha * exp(x)`` where ``x <= 0``.")
+elu_backward = gradient_of(elu, "times ``alpha * exp(x)`` where ``x <= 0``.")
 
 
 #: With these, activations keep mean 0 and variance 1 from layer to layer.
@@ -142,7 +141,7 @@ def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SELU.forward(x, backend=backend)
 
 
-selu_backward = SELU.gradient_of(selu)
+selu_backward = gradient_of(selu)
 
 
 @linked
@@ -169,7 +168,7 @@ def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarra
     return CELU.forward(x, alpha, backend=backend)
 
 
-celu_backward = CELU.gradient_of(celu, "times ``exp(x / alpha)`` where ``x <= 0``.")
+celu_backward = gradient_of(celu, "times ``exp(x / alpha)`` where ``x <= 0``.")
 
 
 @linked
@@ -210,7 +209,7 @@ def hardtanh(
     return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
-hardtanh_backward = HARDTANH.gradient_of(hardtanh, "0 at the ends and outside of them.")
+hardtanh_backward = gradient_of(hardtanh, "0 at the ends and outside of them.")
 
 
 @linked
@@ -238,7 +237,7 @@ def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU6.forward(x, backend=backend)
 
 
-relu6_backward = RELU6.gradient_of(relu6, "``grad_output`` where ``0 < x < 6``, else 0.")
+relu6_backward = gradient_of(relu6, "``grad_output`` where ``0 < x < 6``, else 0.")
 
 
 @linked
@@ -263,9 +262,7 @@ def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSIGMOID.forward(x, backend=backend)
 
 
-hardsigmoid_backward = HARDSIGMOID.gradient_of(
-    hardsigmoid, "``grad_output / 6`` where ``-3 < x < 3``, else 0."
-)
+hardsigmoid_backward = gradient_of(hardsigmoid, "``grad_output / 6`` where ``-3 < x < 3``, else 0.")
 
 
 @linked
@@ -296,7 +293,7 @@ def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSWISH.forward(x, backend=backend)
 
 
-hardswish_backward = HARDSWISH.gradient_of(
+hardswish_backward = gradient_of(
     hardswish, "times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."
 )
 
@@ -331,7 +328,7 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return PRELU.forward(x, weight, backend=backend)
 
 
-prelu_backward = PRELU.gradient_of(prelu, "``(grad_x, grad_weight)``.")
+prelu_backward = gradient_of(prelu, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (RELU, LEAKY_RELU, ELU, SELU, CELU, HARDTANH, RELU6, HARDSIGMOID, HARDSWISH, PRELU)

@@ -100,8 +100,8 @@ def _windows(
     return x, window, gaps, (*x.shape[:2], *sizes)
 
 
-max_pool2d_backward = gradient_of(max_pool2d, _largest)
-max_pool1d_backward = gradient_of(max_pool1d, _largest)
+max_pool2d_backward = gradient_of(max_pool2d)
+max_pool1d_backward = gradient_of(max_pool1d)
 
 
 def avg_pool2d(
@@ -151,8 +151,8 @@ def _mean(
     return Checked((x,), window, output)
 
 
-avg_pool2d_backward = gradient_of(avg_pool2d, _mean)
-avg_pool1d_backward = gradient_of(avg_pool1d, _mean)
+avg_pool2d_backward = gradient_of(avg_pool2d)
+avg_pool1d_backward = gradient_of(avg_pool1d)
 
 
 def adaptive_avg_pool2d(
@@ -194,10 +194,10 @@ def _adaptive(name: str, x: Any, output_size: Any) -> Checked:
     return Checked((x,), {"output_size": of_map(size, 1)}, output)
 
 
-adaptive_avg_pool2d_backward = gradient_of(adaptive_avg_pool2d, _adaptive)
-adaptive_avg_pool1d_backward = gradient_of(adaptive_avg_pool1d, _adaptive)
-adaptive_max_pool2d_backward = gradient_of(adaptive_max_pool2d, _adaptive)
-adaptive_max_pool1d_backward = gradient_of(adaptive_max_pool1d, _adaptive)
+adaptive_avg_pool2d_backward = gradient_of(adaptive_avg_pool2d)
+adaptive_avg_pool1d_backward = gradient_of(adaptive_avg_pool1d)
+adaptive_max_pool2d_backward = gradient_of(adaptive_max_pool2d)
+adaptive_max_pool1d_backward = gradient_of(adaptive_max_pool1d)
 
 _WINDOWS: dict[str, Any] = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
 #: The operations of this file.

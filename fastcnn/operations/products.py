@@ -320,8 +320,8 @@ def _transposed(
     return Checked((x, weight), arguments, (len(x), channels, *sizes))
 
 
-conv_transpose2d_backward = gradient_of(conv_transpose2d, _transposed, OF_PARAMETERS)
-conv_transpose1d_backward = gradient_of(conv_transpose1d, _transposed, OF_PARAMETERS)
+conv_transpose2d_backward = gradient_of(conv_transpose2d, OF_PARAMETERS)
+conv_transpose1d_backward = gradient_of(conv_transpose1d, OF_PARAMETERS)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -353,7 +353,7 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
 
-linear_backward = gradient_of(linear, _connected, OF_PARAMETERS)
+linear_backward = gradient_of(linear, OF_PARAMETERS)
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Concatenate, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
 from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, P, computed, gradient_of
+from fastcnn.operations.forms import Checked, computed
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
@@ -255,12 +255,6 @@ class Elementwise(Operation):
         """The functional form of ``x``, parameters and arguments, in the record's order."""
         made: np.ndarray = computed(self.name, self.taken, backend, *given)
         return made
-
-    def gradient_of(
-        self, function: Callable[P, Any], what: str = ""
-    ) -> Callable[Concatenate[Any, P], Any]:
-        """The functional form of the gradient: of ``x``, or a tuple with those of parameters."""
-        return gradient_of(function, self.taken, what)
 
     def taken(self, name: str, x: Any, *given: Any) -> Checked:
         """What a functional form of some name was given, checked."""

@@ -82,7 +82,7 @@ def _sequence_or_map(name: str, x: Any) -> tuple[np.ndarray, int]:
     return x, x.ndim - 2
 
 
-pad_backward = gradient_of(pad, _padded, "of each pixel the sum over its copies.")
+pad_backward = gradient_of(pad, "of each pixel the sum over its copies.")
 
 
 def interpolate(
@@ -128,7 +128,7 @@ def _interpolated(name: str, x: Any, *given: Any) -> Checked:
     return Checked((x,), arguments, (*x.shape[:2], *output[-axes:]))
 
 
-interpolate_backward = gradient_of(interpolate, _interpolated)
+interpolate_backward = gradient_of(interpolate)
 
 
 def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) -> np.ndarray:
@@ -163,8 +163,8 @@ def _shuffled(name: str, x: Any, factor: Any) -> Checked:
     return Checked((x,), {argument: factor}, (len(x), *output))
 
 
-pixel_shuffle_backward = gradient_of(pixel_shuffle, _shuffled)
-pixel_unshuffle_backward = gradient_of(pixel_unshuffle, _shuffled)
+pixel_shuffle_backward = gradient_of(pixel_shuffle)
+pixel_unshuffle_backward = gradient_of(pixel_unshuffle)
 
 
 def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.ndarray:
@@ -188,7 +188,7 @@ def _grouped(name: str, x: Any, groups: Any) -> Checked:
     return Checked((x,), {"groups": groups}, x.shape)
 
 
-channel_shuffle_backward = gradient_of(channel_shuffle, _grouped)
+channel_shuffle_backward = gradient_of(channel_shuffle)
 
 
 def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -201,7 +201,7 @@ def _whole(name: str, x: Any) -> Checked:
     return Checked((x,), {}, (len(x), x.size // len(x)))
 
 
-flatten_backward = gradient_of(flatten, _whole, "``grad_output`` in the shape of ``x``.")
+flatten_backward = gradient_of(flatten, "``grad_output`` in the shape of ``x``.")
 
 
 def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> np.ndarray:
@@ -232,7 +232,7 @@ def _reshaped(name: str, x: Any, shape: Any) -> Checked:
     return Checked((x,), {"shape": sizes}, (len(x), *sizes))
 
 
-unflatten_backward = gradient_of(unflatten, _reshaped)
+unflatten_backward = gradient_of(unflatten)
 
 #: What copies or mixes pixels, by tables of their places.
 SAMPLING: dict[str, Any] = {"gradient_needs": "nothing", "frees_input": True, "any_layout": True}

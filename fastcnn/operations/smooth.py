@@ -11,6 +11,7 @@ import numpy as np
 from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
 from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
+from fastcnn.operations.forms import gradient_of
 from fastcnn.operations.record import (
     CASE_CHANNELS,
     Choice,
@@ -66,7 +67,7 @@ def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SIGMOID.forward(x, backend=backend)
 
 
-sigmoid_backward = SIGMOID.gradient_of(sigmoid, "``grad_output * y * (1 - y)``.")
+sigmoid_backward = gradient_of(sigmoid, "``grad_output * y * (1 - y)``.")
 
 
 @linked
@@ -91,7 +92,7 @@ def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
     return TANH.forward(x, backend=backend)
 
 
-tanh_backward = TANH.gradient_of(tanh, "``grad_output * (1 - y^2)``.")
+tanh_backward = gradient_of(tanh, "``grad_output * (1 - y^2)``.")
 
 
 @linked
@@ -117,7 +118,7 @@ def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SILU.forward(x, backend=backend)
 
 
-silu_backward = SILU.gradient_of(silu, "times ``s * (1 + x * (1 - s))``.")
+silu_backward = gradient_of(silu, "times ``s * (1 + x * (1 - s))``.")
 
 
 @linked
@@ -173,7 +174,7 @@ def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np
     return GELU.forward(x, approximate, backend=backend)
 
 
-gelu_backward = GELU.gradient_of(gelu)
+gelu_backward = gradient_of(gelu)
 
 
 @linked
@@ -213,7 +214,7 @@ def softplus(
     return SOFTPLUS.forward(x, beta, threshold, backend=backend)
 
 
-softplus_backward = SOFTPLUS.gradient_of(softplus, "times ``sigmoid(beta * x)``.")
+softplus_backward = gradient_of(softplus, "times ``sigmoid(beta * x)``.")
 
 
 @linked
@@ -241,7 +242,7 @@ def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return LOGSIGMOID.forward(x, backend=backend)
 
 
-logsigmoid_backward = LOGSIGMOID.gradient_of(logsigmoid, "times ``sigmoid(-x)``.")
+logsigmoid_backward = gradient_of(logsigmoid, "times ``sigmoid(-x)``.")
 
 
 @linked
@@ -267,7 +268,7 @@ def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SOFTSIGN.forward(x, backend=backend)
 
 
-softsign_backward = SOFTSIGN.gradient_of(softsign, "times ``1 / (1 + |x|)^2``.")
+softsign_backward = gradient_of(softsign, "times ``1 / (1 + |x|)^2``.")
 
 
 @linked
@@ -308,7 +309,7 @@ def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return MISH.forward(x, backend=backend)
 
 
-mish_backward = MISH.gradient_of(mish, "times ``t + x * sigmoid(x) * (1 - t^2)``.")
+mish_backward = gradient_of(mish, "times ``t + x * sigmoid(x) * (1 - t^2)``.")
 
 
 @linked
@@ -348,7 +349,7 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return SCALE.forward(x, weight, backend=backend)
 
 
-scale_backward = SCALE.gradient_of(scale, "``(grad_x, grad_weight)``.")
+scale_backward = gradient_of(scale, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

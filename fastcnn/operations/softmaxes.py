@@ -46,8 +46,8 @@ def _along(name: str, x: Any, dim: Any) -> Checked:
     return Checked((x,), {"dim": int(dim)}, x.shape)
 
 
-softmax_backward = gradient_of(softmax, _along)
-log_softmax_backward = gradient_of(log_softmax, _along)
+softmax_backward = gradient_of(softmax)
+log_softmax_backward = gradient_of(log_softmax)
 
 SOFTMAX: dict[str, Any] = {
     "any_layout": True,
