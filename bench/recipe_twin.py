@@ -25,14 +25,7 @@ COMPARED = 64
 
 
 class Twin:
-    """PyTorch's training by a recipe, in channels_last.
-
-    Parameters
-    ----------
-    recipe : NamedRecipe
-    train, test : Dataset
-    threads : int
-    """
+    """PyTorch's training by a recipe, in channels_last."""
 
     name = "PyTorch channels_last"
 

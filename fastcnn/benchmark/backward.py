@@ -29,11 +29,9 @@ class Case:
         A function of :mod:`fastcnn.functional`, without ``_backward``.
     axis, value : str, int
         What is varied, and its value.
-    batch : int
     shape : tuple of int
         Shape of one sample.
     weight : tuple of int, optional
-    arguments : dict
     """
 
     operation: str

@@ -23,28 +23,38 @@ def _own(node: Node, *names: str) -> list[Any]:
     return [list(node.arguments[name])[-_axes(node) :] for name in names]
 
 
+def _gaps(node: Node) -> list[int]:
+    """Pixels from one of a pooling's window to the next, on each axis."""
+    return list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
+
+
 def _pads(sides: list[Any]) -> list[int]:
     """All zeros before, then all after."""
     return [before for before, _ in sides] + [after for _, after in sides]
 
 
-def _conv(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    strides, padding, dilations = _own(node, "stride", "padding", "dilation")
+def _convolution(
+    w: OnnxWriter, node: Node, x: list[str], kind: str, padding: list[Any], **more: Any
+) -> str:
+    strides, dilations = _own(node, "stride", "dilation")
     return w.add(
-        "Conv",
+        kind,
         x + w.parameters(node, "weight", "bias"),
         node.name,
         strides=strides,
         pads=_pads(padding),
         dilations=dilations,
         group=node.arguments["groups"],
+        **more,
     )
+
+
+def _conv(w: OnnxWriter, node: Node, x: list[str]) -> str:
+    return _convolution(w, node, x, "Conv", *_own(node, "padding"))
 
 
 def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    strides, padding, dilations, extra = _own(
-        node, "stride", "padding", "dilation", "output_padding"
-    )
+    strides, padding, extra = _own(node, "stride", "padding", "output_padding")
     if any(more >= step for more, step in zip(extra, strides, strict=True)):
         # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
         # It is the same to cut off less at the end, as far as something is cut off.
@@ -58,16 +68,7 @@ def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 f"{tuple(before for before, _ in padding)}"
             )
         extra = [0] * len(extra)
-    return w.add(
-        "ConvTranspose",
-        x + w.parameters(node, "weight", "bias"),
-        node.name,
-        strides=strides,
-        pads=_pads(padding),
-        dilations=dilations,
-        group=node.arguments["groups"],
-        output_padding=extra,
-    )
+    return _convolution(w, node, x, "ConvTranspose", padding, output_padding=extra)
 
 
 def _pool_pads(node: Node) -> tuple[list[int], bool]:
@@ -76,10 +77,15 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
     Runtimes of ONNX do not agree on ``ceil_mode``.
     """
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
-    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
     sides, reaches = [], False
     for size, output, k, step, pad, gap in zip(
-        node.input_shapes[0][1:], node.output_shape[1:], kernel, strides, padding, gaps, strict=True
+        node.input_shapes[0][1:],
+        node.output_shape[1:],
+        kernel,
+        strides,
+        padding,
+        _gaps(node),
+        strict=True,
     ):
         needed = (output - 1) * step + gap * (k - 1) + 1 - size - pad
         sides.append((pad, max(pad, needed)))
@@ -89,19 +95,18 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
 
 def _max_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides = _own(node, "kernel_size", "stride")
-    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
     pads, _ = _pool_pads(node)
-    more = {} if set(gaps) == {1} else {"dilations": gaps}
+    more = {} if set(_gaps(node)) == {1} else {"dilations": _gaps(node)}
     return w.add("MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more)
 
 
 def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
     pads, reaches = _pool_pads(node)
+    arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     divisor = node.arguments.get("divisor_override")
     if divisor is not None:
         # The mean of whole windows, zeros included, times their size is the sum.
-        arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
         mean = w.add("AveragePool", x, "", count_include_pad=1, **arguments)
         factor = w.constant(f"{node.name}/factor", np.prod(kernel) / divisor)
         return w.add("Mul", [mean, factor], node.name)
@@ -113,15 +118,7 @@ def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 "ceil_mode adds"
             )
         counted = False
-    return w.add(
-        "AveragePool",
-        x,
-        node.name,
-        kernel_shape=kernel,
-        strides=strides,
-        pads=pads,
-        count_include_pad=int(counted),
-    )
+    return w.add("AveragePool", x, node.name, count_include_pad=int(counted), **arguments)
 
 
 def _adaptive_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:

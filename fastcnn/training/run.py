@@ -258,10 +258,11 @@ def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     name, definition = described.get("name"), described.get("definition")
     try:
         with at_most(MOST_VALUES):
+            dtype = described.get("dtype", "float32")
             if name in MODELS:
-                return MODELS[name](**described["arguments"])
+                return MODELS[name](**described["arguments"]).to(dtype)
             if definition is not None:
-                return from_definition(definition, seed)
+                return from_definition(definition, seed).to(dtype)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model cannot be built ({error})") from None
     raise CheckpointError(
@@ -340,6 +341,7 @@ def describe_fit(
             "predicts": options.make_loss().predicts(np.asarray(train.labels), outputs),
             "output_shape": list(outputs),
             "parameters": model.num_parameters,
+            "dtype": model.dtype.name,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
         "preprocessing": preprocessing.to_dict(),

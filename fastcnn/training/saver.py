@@ -102,7 +102,12 @@ class Saver:
             with self.metrics.open("rb+") as file:
                 os.fsync(file.fileno())
             Checkpoint(
-                {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
+                {
+                    "loop": loop.state_dict(),
+                    "best_loss": self.best_loss,
+                    "best": self.best,
+                    "last_step": loop.history.steps[-1:],
+                }
             ).write(self.folder / LAST)
             self.save_best()
         self.written = time.monotonic()
@@ -148,11 +153,19 @@ class Saver:
             self.best = state["best"]
             self.metadata = file_metadata(loop.model)
             steps, progress = loop.executor.step, loop.progress
+            begun = progress.epoch - (progress.done == 0)
+            if loop.epochs < begun:
+                raise CheckpointError(
+                    f"{self.folder}: its epoch {begun} has begun: it cannot end after "
+                    f"epochs={loop.epochs}"
+                )
             restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
             if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (
                 progress.done
             ):
                 raise CheckpointError(f"{path} counts other steps than {self.metrics}")
+            if loop.history.steps[-1:] != state["last_step"]:
+                raise CheckpointError(f"{path} is of another run than {self.metrics}")
         except (
             ArithmeticError,
             AttributeError,

@@ -29,7 +29,9 @@ def test_both_checkpoints_are_kept(tmp_path: Path) -> None:
     assert fastcnn.training.evaluate(model, TEST)[0] == pytest.approx(best["best_loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "flipped", "one bit", "foreign", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", "flipped", "one bit", "foreign", "of another run", "missing"]
+)
 def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> None:
     fit(network(), TRAIN, TEST, **settings(epochs=1), out=tmp_path)
     path = tmp_path / "checkpoints/last.safetensors"
@@ -42,6 +44,11 @@ def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> N
         path.write_bytes(content[:-9] + bytes([content[-9] ^ 64]) + content[-8:])
     elif kind == "foreign":
         path.write_bytes((tmp_path / "model.safetensors").read_bytes())
+    elif kind == "of another run":
+        other = network()
+        other[2].weight[...] = 0.01
+        fit(other, TRAIN, TEST, **settings(epochs=1), out=tmp_path / "other")
+        path.write_bytes((tmp_path / "other/checkpoints/last.safetensors").read_bytes())
     else:
         path.unlink()
     model = network()

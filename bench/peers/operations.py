@@ -1,4 +1,4 @@
-"""Element-wise operations of other libraries, found by their names."""
+"""What other libraries have by the same name, or as something else."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,3 +21,10 @@ def function_of(library: Any, node: Node) -> Callable[..., Any] | None:
     defaults = {argument.name: argument.default for argument in record.arguments}
     given = {key: value for key, value in node.arguments.items() if value != defaults[key]}
     return partial(getattr(library, name), **given)
+
+
+def even_windows(node: Node) -> tuple[int, int] | None:
+    """The windows of an adaptive pooling, where they are all alike and do not overlap."""
+    (height, width), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
+    even = height % rows == width % columns == 0
+    return (height // rows, width // columns) if even else None
