@@ -62,7 +62,6 @@ class Executor(ABC):
 
     Attributes
     ----------
-    loss : Loss
     batch_size : int
         Samples of a step.
     step : int

@@ -27,7 +27,6 @@ class Part:
     Attributes
     ----------
     x : ndarray, shape (samples, ...)
-    step : Step
     place : slice
         Where the samples are in the batch.
     is_whole : bool

@@ -23,7 +23,6 @@ class Loss:
 
     Attributes
     ----------
-    operation : str
     classes : bool
         Whether targets are classes.
     reduction : {"mean", "sum"}

@@ -20,7 +20,6 @@ class Checked(NamedTuple):
 
     Attributes
     ----------
-    arrays : tuple of ndarray
     arguments : dict
         What is passed by name. The gradient's function does not take a ``bias``.
     output : tuple of int

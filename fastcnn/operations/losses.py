@@ -35,7 +35,6 @@ class ElementwiseLoss:
         Name of the backend function.
     value, derivative : function
         ``value(prediction, target, *numbers)``, and its derivative by the prediction.
-    arguments : tuple of Number
     by_channel : str
         An argument that may have a number for each channel of the output; formulas take it before
         the other numbers.

@@ -285,12 +285,9 @@ class Update:
 
     Attributes
     ----------
-    name : str
     function : function
         ``function(parameter, gradient, *slots, lr, step, *numbers)`` returns the new parameter, or
         a tuple of it and the new slots.
-    slots : tuple of str
-    arguments : tuple of Number
     """
 
     name: str

@@ -17,13 +17,11 @@ class Lookahead:
 
     Attributes
     ----------
-    every : int
     alpha : float
         ``a`` at the start of the training.
     final_alpha : float, optional
         ``a`` at its end, by default the same: at the share ``t`` of the training it is
         ``alpha + (final_alpha - alpha) * t ** power``.
-    power : float
 
     References
     ----------
