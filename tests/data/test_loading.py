@@ -76,8 +76,8 @@ def test_the_content_tells_before_the_folders_name(
     put(tmp_path / "plain", ".gz")
     content = gzip.decompress((tmp_path / "plain" / sources.TEST_LABELS).read_bytes())
     fashion = sources.SOURCES["fashion_mnist"]
-    known = fashion.contents | {sources.TEST_LABELS: hashlib.sha256(content).hexdigest()}
-    monkeypatch.setitem(sources.SOURCES, "fashion_mnist", replace(fashion, contents=known))
+    known = replace(fashion, test_labels=hashlib.sha256(content).hexdigest())
+    monkeypatch.setitem(sources.SOURCES, "fashion_mnist", known)
     assert data.load("fashion_mnist", data_dir=tmp_path / "plain")[0].classes[1] == "trouser"
     with pytest.raises(DataUnavailableError, match="but those of fashion_mnist"):
         data.load("mnist", data_dir=tmp_path / "plain")

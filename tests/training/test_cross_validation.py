@@ -101,7 +101,7 @@ def test_views_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     model = network()
     model.preprocessing = TEST.preprocessing
     whole = fastcnn.evaluate(model, TEST, tta="six-view").logits
-    monkeypatch.setattr("fastcnn.training.views.BLOCK_BYTES", 7 * 784)
+    monkeypatch.setattr("fastcnn.training.evaluation.BLOCK_BYTES", 7 * 784)
     parts = fastcnn.evaluate(model, TEST, tta="six-view").logits
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 

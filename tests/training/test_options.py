@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import fastcnn
 from fastcnn import losses
+from fastcnn.cli.arguments import ModelName
 from fastcnn.cli.declared import as_words, parameters, with_options
-from fastcnn.cli.model_name import ModelName
 from fastcnn.data import Augment
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import CrossEntropyLoss, MSELoss
