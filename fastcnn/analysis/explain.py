@@ -49,12 +49,7 @@ def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None)
 
 
 def grad_cam(
-    model: Model,
-    x: Any,
-    y: Any = None,
-    *,
-    layer: str | None = None,
-    backend: str = "im2col",
+    model: Model, x: Any, y: Any = None, *, layer: str | None = None, backend: str = "im2col"
 ) -> np.ndarray:
     """Grad-CAM: where the maps of a layer speak for a class.
 

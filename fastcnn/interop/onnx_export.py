@@ -31,10 +31,6 @@ DEFAULT_THRESHOLD = 20.0
 Part = OnnxNode | str | float
 
 
-def _linear(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
-
-
 def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     if not node.buffers:
         raise ConfigurationError(
@@ -103,7 +99,9 @@ def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
-    "linear": _linear,
+    "linear": lambda w, node, x: w.add(
+        "Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1
+    ),
     **MAP_WRITERS,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
