@@ -17,9 +17,9 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import OnnxNode
 from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.

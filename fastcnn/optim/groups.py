@@ -236,7 +236,6 @@ class Part:
     ----------
     first, end : int
         Its first and last + 1 element in the vector of parameters.
-    optimizer : Optimizer
     factor : float
         The learning rate is multiplied by it.
     began : int

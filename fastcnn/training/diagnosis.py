@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.layer_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss

@@ -16,12 +16,12 @@ from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor
-from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import JointLoss, as_loss
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
