@@ -25,13 +25,7 @@ def main() -> None:
 
 
 def run(make: Callable[[list[str]], Any]) -> None:
-    """Run a command line as :func:`main` does.
-
-    Parameters
-    ----------
-    make : callable
-        Takes the arguments and gives an application of typer.
-    """
+    """Run a command line as :func:`main` does; ``make`` gives an application of typer."""
     try:
         status = _run(make)
         if status == INTERRUPTED:
@@ -74,7 +68,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
         if isinstance(error, MemoryError):
             text = f"not enough memory ({text}): a smaller batch or smaller images need less"
         if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename}: {error.strerror}"
+            text = f"{error.filename} cannot be read or written ({error.strerror})"
         complain(f"error: {text}")
         raise SystemExit(2) from None
     except Exception as error:
@@ -97,12 +91,7 @@ def _in_one_line(message: str, error: Any) -> str:
 
 
 def _check_empty(arguments: list[str]) -> None:
-    """Refuse what a variable that is not set leaves: as a path it would be the current folder.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse what a variable that is not set leaves: as a path it would be the current folder."""
     from fastcnn.errors import ConfigurationError
 
     for place, argument in enumerate(arguments):

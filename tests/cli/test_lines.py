@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fastcnn.analysis.gradcheck import GradientReport, GradientRow
 from fastcnn.analysis.runs import RunComparison, RunRow
-from fastcnn.cli import compare_runs, gradcheck, predict
+from fastcnn.cli import compare, gradcheck, predict
 from fastcnn.cli.lines import Lines, complain
 from fastcnn.cli.screen import Screen
 from fastcnn.training.figure import new_figure
@@ -86,7 +86,7 @@ def test_runs_are_compared_under_their_whole_names(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("fastcnn.analysis.runs.compare_runs", lambda runs: RunComparison(rows))
     monkeypatch.setattr(RunComparison, "figure", lambda self: new_figure(1.0, 1.0))
-    compare_runs.compare_runs([], tmp_path / "c.png")
+    compare.compare([], tmp_path / "c.png")
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         [line] = [line for line in lines if f" {name} " in line]

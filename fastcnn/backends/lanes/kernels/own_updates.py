@@ -12,11 +12,11 @@ from fastcnn.backends.lanes.kernels.tuples import reads
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.identity import function_digest
-from fastcnn.operations import own
+from fastcnn.operations.record import Update
 
 
 @lru_cache
-def own_update(update: own.Update) -> Source:
+def own_update(update: Update) -> Source:
     """A user's update: another one of the same name is another function."""
     symbol = f"fastcnn_update_{update.name}_{function_digest(update.function)[:12]}"
     kernel = _kernel(update.function, len(update.slots), len(update.arguments))
