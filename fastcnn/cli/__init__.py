@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import io
 import logging
 import os
 import sys
@@ -57,6 +58,9 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     from fastcnn.errors import FastcnnError
 
     logging.lastResort = Lines(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a file may not have all the characters of a path or a class.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_empty(sys.argv[1:])
         arguments = [_with_home(argument) for argument in sys.argv[1:]]

@@ -27,6 +27,8 @@ def complain(text: str) -> None:
 
     The stream is the one of that time: a progress bar moves it.
     """
+    if sys.stderr is None:  # a command that was started with it closed
+        return
     if sys.stderr.isatty():
         text = fitted(text, shutil.get_terminal_size().columns)
     print(text, file=sys.stderr, flush=True)

@@ -31,6 +31,11 @@ def shown(table: Table) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
+def test_nothing_is_said_where_there_is_no_error_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    complain("a warning in the middle of a training")
+
+
 @pytest.mark.parametrize("terminal", [True, False])
 def test_sentences_end_between_words_on_a_terminal_alone(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
