@@ -30,20 +30,13 @@ _lock = forks.lock()
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an object is made from.
+    """What an object is made from."""
 
-    Attributes
-    ----------
-    function : callable
-        Plain Python, or declared by ``linked``.
-    entry : Entry
-    origin : (str, str, list), optional
-        Module, name of a callable there, and arguments, by which another process gets this source;
-        without it the object is compiled by this one.
-    """
-
+    #: Plain Python, or declared by ``linked``.
     function: Any
     entry: Entry
+    #: Module, name of a callable there, and arguments, by which another process gets this source;
+    #: without it the object is compiled by this one.
     origin: tuple[str, str, list[Any]] | None = None
 
     @property
@@ -66,18 +59,12 @@ class Source:
 
 @dataclass
 class Report:
-    """What this process has compiled and loaded so far.
+    """What this process has compiled and loaded so far."""
 
-    Attributes
-    ----------
-    loaded, compiled : list of str
-        Names of functions from the cache, and of those that were not there.
-    seconds : float
-        Time it took.
-    """
-
+    #: Names of functions from the cache, and of those that were not there.
     loaded: list[str] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
+    #: Time it took.
     seconds: float = 0.0
 
 

@@ -83,13 +83,7 @@ class _Function(types.Function):
         return known and _Function(known.templates)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
-        """The signature of a call.
-
-        Raises
-        ------
-        TypingError
-            If there is none.
-        """
+        """The signature of a call; TypingError if there is none."""
         if kws:
             return super().get_call_type(context, args, kws)
         if args not in self._calls:
