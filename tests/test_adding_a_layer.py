@@ -99,7 +99,7 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.elements import elements_reach
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import (
     element_columns,
     gradient_offset,
@@ -156,18 +156,12 @@ def _reach(*names):
     return touches
 
 
-K_GATED = numbered(
-    Kernel(gated, "gated", per_element(4, 1, 1), map_sizes, touches=_reach("X", "Y"))
-)
-K_GRADIENT = numbered(
-    Kernel(
-        gated_gradient,
+K_GATED = numbered(gated, "gated", per_element(4, 1, 1), map_sizes, touches=_reach("X", "Y"))
+K_GRADIENT = numbered(gated_gradient,
         "gradient of gated",
         per_element(8, 2, 1, 1),
         map_sizes,
-        touches=_reach("X", "Y", "M"),
-    )
-)
+        touches=_reach("X", "Y", "M"))
 
 
 def _forward(walk, group):

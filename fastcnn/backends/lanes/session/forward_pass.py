@@ -100,10 +100,7 @@ class Pass:
     def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
         """How a run of some blocks is cut, and whether it is short.
 
-        Raises
-        ------
-        ValueError
-            If the program has no memory for them.
+        Raises ValueError if the program has no memory for them.
         """
         if blocks not in self._segments:
             if blocks > self.program.blocks:
@@ -152,27 +149,12 @@ class Pass:
         return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
 
     def run(
-        self,
-        images: np.ndarray,
-        outputs: np.ndarray,
-        factors: np.ndarray,
-        place: tuple[int, int],
+        self, images: np.ndarray, outputs: np.ndarray, factors: np.ndarray, place: tuple[int, int]
     ) -> None:
         """Run the pass on some samples.
 
-        Parameters
-        ----------
-        images : ndarray of uint8 or float32
-        outputs : ndarray of float32
-        factors : ndarray
-            Factors and summands of the input's channels.
-        place : (int, int)
-            Addresses of images and outputs.
-
-        Raises
-        ------
-        RuntimeError
-            If a kernel failed.
+        ``factors`` are factors and summands of the input's channels, ``place`` the addresses of
+        images and outputs. Raises RuntimeError if a kernel failed.
         """
         segments, short = self.segments(-(-len(images) // self.program.samples))
         if short:
