@@ -100,6 +100,10 @@ class InferenceSession(Answers):
         self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is prepared lies at addresses of this process.
+        return InferenceSession, (self._folded, self.max_batch, self.threads)
+
     def _on_engine(self) -> "Inference":
         made = make_inference(self._folded, self._folded.graph(), self.max_batch, self.threads)
         for count in {1, made.most}:
