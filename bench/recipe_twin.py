@@ -12,7 +12,7 @@ from fastcnn.execution import gradients
 from fastcnn.layers import Model
 from fastcnn.optim import Lookahead, Part, learning_rates
 from fastcnn.recipes import NamedRecipe
-from fastcnn.training.views import VIEWS, view
+from fastcnn.training.evaluation import VIEWS, view
 
 #: Largest norm of the difference of a parameter's gradients, relative to their own, in float64 and
 #: in float32.

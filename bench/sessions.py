@@ -81,8 +81,7 @@ def main(
         float | None, typer.Option(help=f"Time for each figure; by default {SECONDS:g} s.")
     ] = None,
     callers: Annotated[
-        int | None,
-        typer.Option(min=2, help="Measure this many Python threads next to one."),
+        int | None, typer.Option(min=2, help="Measure this many Python threads next to one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results of --callers.")] = None,
 ) -> None:

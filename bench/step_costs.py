@@ -18,7 +18,7 @@ import numpy as np
 from fastcnn import kernel, models
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import Executor, Watch, make_executor
-from fastcnn.execution.accumulation import make_accumulating
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential, SiLU
 from fastcnn.losses import CrossEntropyLoss, MSELoss, PythonLoss
 from fastcnn.optim import OPTIMIZERS, SGD

@@ -13,7 +13,7 @@ from fastcnn.execution.checks import as_batch
 from fastcnn.execution.input_gradients import Objective, gradient_at, input_gradient
 from fastcnn.execution.layer_outputs import layer_place
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import Loss
 from fastcnn.notebook import brief
 from fastcnn.scalars import plain
@@ -49,12 +49,7 @@ def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None)
 
 
 def grad_cam(
-    model: Model,
-    x: Any,
-    y: Any = None,
-    *,
-    layer: str | None = None,
-    backend: str = "im2col",
+    model: Model, x: Any, y: Any = None, *, layer: str | None = None, backend: str = "im2col"
 ) -> np.ndarray:
     """Grad-CAM: where the maps of a layer speak for a class.
 

@@ -229,8 +229,7 @@ def check_layer(layer: layers.Layer, shape: CaseShape, backend: str) -> list[Gra
     seed = generator.standard_normal(run(values).shape)
     arrays = [seed, *(values.get(name) for name in (*names, *row.backward_reads))]
     returned = getattr(get_backend(backend), f"{row.name}_backward")(
-        *(None if array is None else array.astype(_dtype(backend)) for array in arrays),
-        **arguments,
+        *(None if array is None else array.astype(_dtype(backend)) for array in arrays), **arguments
     )
     parts = returned if isinstance(returned, tuple) else (returned,)
     rows = []

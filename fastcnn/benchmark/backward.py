@@ -147,10 +147,7 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         "unit": "us/sample",
     }
     slow = measure(
-        {"reference": lambda times: run(few, "reference", times)},
-        rounds=1,
-        seconds=1e-9,
-        pause=0.0,
+        {"reference": lambda times: run(few, "reference", times)}, rounds=1, seconds=1e-9, pause=0.0
     )["reference"]
     fast = measure(
         {

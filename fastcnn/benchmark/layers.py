@@ -8,13 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.layer_cases import (
-    BATCH,
-    Arrays,
-    LayerCase,
-    LayerRun,
-    relative_difference,
-)
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
@@ -154,11 +148,7 @@ def _bench(
 
 
 def _contestants(
-    case: LayerCase,
-    arrays: Arrays,
-    backward: bool,
-    threads: Sequence[int],
-    peers: Sequence[Peer],
+    case: LayerCase, arrays: Arrays, backward: bool, threads: Sequence[int], peers: Sequence[Peer]
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
     """Name, threads and maker of each that takes part."""
     most = max(threads)

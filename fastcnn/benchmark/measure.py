@@ -99,8 +99,7 @@ def measure(
 
 
 def repeated(
-    step: Callable[[], Made],
-    within: Callable[[], AbstractContextManager[object]] = nullcontext,
+    step: Callable[[], Made], within: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Callable[[int], Made]:
     """A contestant that takes a step some times over, and returns what the last one made."""
 

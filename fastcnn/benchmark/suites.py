@@ -149,10 +149,7 @@ def backward_tables(scope: Scope) -> list[Table]:
     if not scope.sizes:
         return climbed
     some = list(backward.cases())[:: 8 if scope.quick else 1]
-    return [
-        *climbed,
-        partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5),
-    ]
+    return [*climbed, partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5)]
 
 
 #: The suites of ``fastcnn bench`` by name.

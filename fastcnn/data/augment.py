@@ -198,6 +198,8 @@ class Augment:
         values: dict[str, Any] = {}
         for word in words:
             name, equals, number = (part.strip() for part in word.partition("="))
+            if name in values:
+                raise ConfigurationError(f"augment: {name} is given twice")
             if name not in known:
                 raise ConfigurationError(
                     f"augment: no setting named {name!r}: there are {', '.join(known)}, "

@@ -11,7 +11,7 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.weights import check_values
 

@@ -14,7 +14,7 @@ from fastcnn.interop.onnx_wiring import Wiring
 from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import Elementwise, elementwise_operations
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import OnnxNode
 
 #: Relative error that a constant of a formula may have.
 CLOSE = 1e-4

@@ -17,9 +17,9 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import OnnxNode
 from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
@@ -29,10 +29,6 @@ OUTPUT = "logits"
 MOST_BYTES = 2**31 - 2**20
 DEFAULT_THRESHOLD = 20.0
 Part = OnnxNode | str | float
-
-
-def _linear(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
 
 
 def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
@@ -103,7 +99,9 @@ def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
-    "linear": _linear,
+    "linear": lambda w, node, x: w.add(
+        "Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1
+    ),
     **MAP_WRITERS,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),

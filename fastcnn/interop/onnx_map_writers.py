@@ -49,10 +49,6 @@ def _convolution(
     )
 
 
-def _conv(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    return _convolution(w, node, x, "Conv", *_own(node, "padding"))
-
-
 def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
     strides, padding, extra = _own(node, "stride", "padding", "output_padding")
     if any(more >= step for more, step in zip(extra, strides, strict=True)):
@@ -199,11 +195,6 @@ def _interpolate(w: OnnxWriter, node: Node, x: list[str]) -> str:
     return w.add("Resize", [*x, "", scales], node.name, mode=kind, **how)
 
 
-def _pixel_shuffle(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    factor = node.arguments["upscale_factor"]
-    return w.add("DepthToSpace", x, node.name, blocksize=factor, mode="CRD")
-
-
 def _shuffled(w: OnnxWriter, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
     """Split the axes of a sample, put them into another order, and join them."""
     first = w.add("Reshape", [*x, w.whole_numbers(f"{node.name}/split", [0, *split])], "")
@@ -234,7 +225,7 @@ def _unflatten(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
-    "conv2d": _conv,
+    "conv2d": lambda w, node, x: _convolution(w, node, x, "Conv", *_own(node, "padding")),
     "conv_transpose2d": _conv_transpose,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
@@ -242,7 +233,9 @@ MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "adaptive_max_pool2d": _adaptive_pool,
     "pad": _pad,
     "interpolate": _interpolate,
-    "pixel_shuffle": _pixel_shuffle,
+    "pixel_shuffle": lambda w, node, x: w.add(
+        "DepthToSpace", x, node.name, blocksize=node.arguments["upscale_factor"], mode="CRD"
+    ),
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
     "unflatten": _unflatten,

@@ -234,12 +234,7 @@ READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]
     "LogSoftmax": _softmax(layers.LogSoftmax),
 }
 #: Those whose inputs after the first one are a layer's parameters.
-WEIGHTED = (
-    "LayerNormalization",
-    "RMSNormalization",
-    "GroupNormalization",
-    "InstanceNormalization",
-)
+WEIGHTED = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization")
 
 
 def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:

@@ -65,17 +65,13 @@ def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     return layers.Dropout(ratio)
 
 
-def _gelu(node: FileNode, shape: Shape) -> layers.Layer:
-    return layers.GELU(node.text("approximate", "none"))
-
-
 #: How each node is read, with the shape of the samples that enter it.
 READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     **MAP_READERS,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
     "Softplus": lambda node, shape: layers.Softplus(),
-    "Gelu": _gelu,
+    "Gelu": lambda node, shape: layers.GELU(node.text("approximate", "none")),
     **onnx_norms.READERS,
 }
 #: Nodes whose inputs after the first one are a layer's parameters.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastcnn import layers
+from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_bounds import take_bounds
 from fastcnn.interop.onnx_constants import type_name
@@ -72,14 +73,14 @@ def _transpose(w: Wiring, node: FileNode) -> None:
     _look(w, node, view.transposed([axis - 1 for axis in order[1:]]))
 
 
-def _squeeze(w: Wiring, node: FileNode) -> None:
-    view = w.value(node.inputs[0]).view
-    _look(w, node, view.reshaped(squeezed(node, view.shape)))
+def _by(shape: Callable[[FileNode, Shape], Shape]) -> Callable[[Wiring, FileNode], None]:
+    """A look at samples in the shape that a node makes of theirs."""
 
+    def take(w: Wiring, node: FileNode) -> None:
+        view = w.value(node.inputs[0]).view
+        _look(w, node, view.reshaped(shape(node, view.shape)))
 
-def _unsqueeze(w: Wiring, node: FileNode) -> None:
-    view = w.value(node.inputs[0]).view
-    _look(w, node, view.reshaped(unsqueezed(node, view.shape)))
+    return take
 
 
 def _expand(w: Wiring, node: FileNode) -> None:
@@ -324,10 +325,10 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Resize": take_resize,
     "Slice": take_slice,
     "Split": take_split,
-    "Squeeze": _squeeze,
+    "Squeeze": _by(squeezed),
     "Sub": _arithmetic(layers.Subtract),
     "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Unsqueeze": _by(unsqueezed),
     "Upsample": take_resize,
 }
 #: Readers of some cases, such as channels that are last; they say whether it was one.

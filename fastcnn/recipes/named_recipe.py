@@ -22,9 +22,8 @@ from fastcnn.optim import optimizers, schedules
 from fastcnn.recipes.toml_text import toml_text
 from fastcnn.training import History, evaluate, fit
 from fastcnn.training.declarations import declarations
-from fastcnn.training.evaluation import Evaluation
+from fastcnn.training.evaluation import Evaluation, check_tta
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.views import check_tta
 
 #: Sections of a recipe, and their keys where those are not other classes' own.
 SECTIONS: dict[str, tuple[str, ...] | None] = {

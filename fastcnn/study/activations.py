@@ -17,13 +17,7 @@ from fastcnn.study.drawing import (
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.study.trajectory import (
-    PROBE_IMAGES,
-    Training,
-    Trajectory,
-    follow,
-    log_steps,
-)
+from fastcnn.study.trajectory import PROBE_IMAGES, Training, Trajectory, follow, log_steps
 from fastcnn.training.figure import new_figure
 
 #: Two epochs of the report's training images: what it says that sigmoid needs.

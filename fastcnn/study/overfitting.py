@@ -94,8 +94,7 @@ def run(setting: Setting) -> OverfittingResult:
     sizes = (*(size for size in SIZES if size < everything), everything)
     keys = [(variant, size) for variant in VARIANTS for size in sizes]
     found = setting.run(
-        follow,
-        [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
+        follow, [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS]
     )
     count = len(SEEDS)
     runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}

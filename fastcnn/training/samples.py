@@ -26,15 +26,8 @@ def as_samples(
 ) -> Samples:
     """Check data against a model and a loss; give the model its input shape if it has none.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing, optional
-        What the samples have to fit; by default the model's own.
-
-    Raises
-    ------
-    ShapeError, DataError
-        If the samples, targets or weights do not fit; the message starts with ``name``.
+    The samples have to fit the preprocessing, by default the model's own. Raises ShapeError or
+    DataError, which begin with ``name``, if samples, targets or weights do not fit.
     """
     if not isinstance(data, (Dataset, tuple, list)):
         raise ShapeError(

@@ -17,8 +17,7 @@ from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.search import TreeParzen
-from fastcnn.training.space import Space, Span, check_space
+from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.
@@ -135,21 +134,20 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
             "metric validation_accuracy: targets are not classes, or nothing is held out: rank by "
             "another, such as validation_loss"
         )
-    loss = _loss_of(metric)
+    loss = f"{metric.partition('_')[0]}_loss"
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
 
 
-def check_metric(metric: str, recipe: Recipe) -> None:
-    """Refuse a metric by which trainings of a recipe cannot be ranked.
+def _known(recipe: Recipe) -> tuple[str, ...]:
+    """By what trainings of a recipe can be ranked."""
+    return (*METRICS, *(f"validation_{each.name}" for each in recipe.make_metrics()))
 
-    Raises
-    ------
-    ConfigurationError
-    """
-    own = [f"validation_{each.name}" for each in recipe.make_metrics()]
-    if metric not in (*METRICS, *own):
+
+def check_metric(metric: str, recipe: Recipe) -> None:
+    """Refuse a metric by which trainings of a recipe cannot be ranked."""
+    if metric not in _known(recipe):
         raise ConfigurationError(
-            f"metric must be one of {', '.join((*METRICS, *own))}, got {metric!r}; others are "
+            f"metric must be one of {', '.join(_known(recipe))}, got {metric!r}; others are "
             "named in the recipe's metrics"
         )
 
@@ -157,19 +155,13 @@ def check_metric(metric: str, recipe: Recipe) -> None:
 def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
     """A recipe whose trainings record a metric, and the name by which they do.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    metric : str
-        As for :func:`rank`, or the name of one of validation data, such as ``f1``.
+    The metric is one as for :func:`rank`, or the name of one of validation data, such as ``f1``.
     """
-    part, _, name = metric.partition("_")
-    name = name if part == "validation" else metric
-    own = [each.name for each in recipe.make_metrics()]
-    if metric in METRICS or name in own:
-        return recipe, metric if metric in METRICS else f"validation_{name}"
-    if f"validation_{name}" in METRICS:
-        return recipe, f"validation_{name}"
+    name = metric.removeprefix("validation_")
+    full = f"validation_{name}"
+    for known in (metric, full):
+        if known in _known(recipe):
+            return recipe, known
     given: Any = recipe.metrics
     try:
         if given is None or isinstance(given, str):
@@ -181,41 +173,27 @@ def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
         raise ConfigurationError(
             f"metric must be one of {', '.join(METRICS)}, or a metric's name: {error}"
         ) from None
-    check_metric(f"validation_{name}", recipe)
-    return recipe, f"validation_{name}"
-
-
-def _loss_of(metric: str) -> str:
-    """The loss that ranks trials whose metric is the same."""
-    return f"{metric.partition('_')[0]}_loss"
+    check_metric(full, recipe)
+    return recipe, full
 
 
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """The trials of the settings that are best on average over their seeds, best first.
 
-    Where these means are equal, the mean loss decides, as in :func:`rank`.
-
-    A seed that is best among several is so by chance: it says nothing of the next training.
-
-    Parameters
-    ----------
-    trials : sequence of Trial
-    metric : str
-        As for :func:`rank`.
+    Where these means are equal, the mean loss decides, as in :func:`rank`. A seed that is best
+    among several is so by chance: it says nothing of the next training.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         settings = {name: value for name, value in trial.settings.items() if name != "seed"}
         groups.setdefault(repr(settings), []).append(trial)
+    loss = f"{metric.partition('_')[0]}_loss"
 
-    def mean(group: list[Trial], name: str) -> float:
-        return sum(trial.score(name) for trial in group) / len(group)
+    def means(group: Sequence[Trial]) -> tuple[float, ...]:
+        scores = ([trial.score(name) for trial in group] for name in (metric, loss))
+        return tuple(sum(one) / len(group) for one in scores)
 
-    loss = _loss_of(metric)
-    best = max(
-        groups.values(), key=lambda group: (mean(group, metric), mean(group, loss)), default=[]
-    )
-    return rank(best, metric)
+    return rank(max(groups.values(), key=means, default=[]), metric)
 
 
 def sweep(
@@ -375,7 +353,7 @@ def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
             train,
             test,
             validation=0 if validation is None else validation,
-            callbacks=[_Keeper(trial), _Stopper()],
+            callbacks=[_Follower(trial)],
             **_of_workers(trial.recipe, backend),
         )
         trial.status = history.status
@@ -388,23 +366,19 @@ def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
     return trial
 
 
-class _Keeper(Callback):
-    """Notes epochs as they end, so that those of a failed training are known as well."""
-
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-
-    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
-        self.trial.epochs.append(epoch)
-
-
 class _NotWanted(Exception):
     """The sweep is over."""
 
 
-class _Stopper(Callback):
-    """Ends a training in a worker when the sweep is over."""
+class _Follower(Callback):
+    """Notes epochs as they end, those of a failed training as well; ends it with the sweep."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
 
     def on_steps(self, steps: Steps) -> None:
         if is_over():
             raise _NotWanted
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
+        self.trial.epochs.append(epoch)

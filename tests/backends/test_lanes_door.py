@@ -34,7 +34,7 @@ from fastcnn.backends.lanes.session.batches import NO_FLOATS, Batches
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
-from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.assigned import largest_norms
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import (

@@ -47,7 +47,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.records import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.unpool import K_UNPOOL
+from fastcnn.backends.lanes.kernels.pool import K_UNPOOL
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import predict_logits

@@ -428,6 +428,7 @@ def test_new_changes_depend_on_neither_threads_nor_batches(augment: Augment) -> 
         (lambda: Augment(hue=0.6), "hue must be a number of at least 0 and at most 0.5"),
         (lambda: Augment.parse("flip=often"), "flip needs a number or alternating, flip=alter"),
         (lambda: Augment.parse("padding_mode=2"), "padding_mode"),
+        (lambda: Augment.parse("shift=1,flip,shift=2"), "augment: shift is given twice"),
         (lambda: Augment(hue=0.1).apply(coloured()[:, :1]), "need images of three channels"),
         (lambda: Augment(contrast=0.1).apply(coloured() * 2.0), r"bytes or numbers in 0\.\.1, got"),
     ],

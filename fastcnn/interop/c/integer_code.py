@@ -24,12 +24,7 @@ from fastcnn.interop.c.integers import (
 )
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import (
-    WEIGHTED,
-    factor_places,
-    first_number,
-    geometry,
-)
+from fastcnn.interop.inference_plan import WEIGHTED, factor_places, first_number, geometry
 from fastcnn.interop.sample_steps import MOVING, NORMS, sets_of
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, matrix_sizes, numbered
+from fastcnn.backends.lanes.kernels.record import matrix_sizes, numbered
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
 from fastcnn.codegen import linked
 
@@ -40,4 +40,4 @@ def _reach(r: Reach) -> Touches:
     yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
 
 
-K_LIMIT_NORMS = numbered(Kernel(limit_norms, "largest norm", _cost, matrix_sizes, touches=_reach))
+K_LIMIT_NORMS = numbered(limit_norms, "largest norm", _cost, matrix_sizes, touches=_reach)

@@ -81,9 +81,9 @@ POSITION_PAD = 16
 
 
 def row(kernel: int, **columns: int) -> np.ndarray:
-    """A program row from columns by their names in lower case."""
+    """A program row from columns by their names in lower case; IN is ``in_``."""
     values = np.zeros(WIDTH, np.int64)
     values[KERNEL] = kernel
     for name, value in columns.items():
-        values[globals()[name.upper()]] = value
+        values[globals()[name.rstrip("_").upper()]] = value
     return values

@@ -1,18 +1,12 @@
-"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch."""
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
 from fastcnn.backends.lanes.kernels.record import (
-    Kernel,
     clipped,
     matrix_sizes,
     numbered,
@@ -87,8 +81,8 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
     biased = not backward and r[L.BIAS] >= 0
     relu = r[L.RELU] if ends else 0
     x_block, y_block, masked = r[L.X_BLOCK], r[L.Y_BLOCK], r[L.MODE] == L.MASKED
-    x0 = r[L.X] + block * x_block + slot * r[L.X_SLOT] + k * LANES
-    y0 = r[L.Y] + block * y_block + slot * r[L.Y_SLOT] + y
+    x0 = base(r, L.X, block, slot) + k * LANES
+    y0 = base(r, L.Y, block, slot) + y
     w0 = r[L.W] + k * win
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
@@ -103,8 +97,8 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
             while o < end:
                 w, y = w0 + o * wout, y0 + b * y_block + o * LANES
                 bias = r[L.BIAS] + o if biased else -1
-                places = P, bias, A, y, y_block
-                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, more
+                kernel, to = (P, w, wout, win), (A, y, y_block)
+                rest = (A, x, x_block), count, kernel, (P, bias), to, relu, masked, more
                 if done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4
@@ -130,8 +124,7 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
 def join_groups(A, P, r, block, slot, part, parts):
     """Outputs of a fully connected layer whose GROUPS of inputs have sums of their own, X."""
     outputs = r[L.OUT]
-    x = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x, y = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     first, last = share(outputs, part, parts)
     for o in range(first, last):
         total = simd.load(A, x + o * LANES)
@@ -153,7 +146,7 @@ def transpose(A, r, block, blocks, slot, part, parts):
     first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
     for b in range(block, block + blocks):
         for i in range(first * LANES, last * LANES, LANES):
-            x = r[L.X] + b * r[L.X_BLOCK] + slot * r[L.X_SLOT] + i * LANES
+            x = base(r, L.X, b, slot) + i * LANES
             transpose_tile(A, x, LANES, A, r[L.Y] + b * LANES * r[L.OUT] + i, r[L.OUT])
 
 
@@ -322,75 +315,61 @@ def _sum_places(r: Row) -> Cost:
 
 
 K_LINEAR = numbered(
-    Kernel(
-        linear,
-        "linear",
-        _linear,
-        matrix_sizes,
-        _linear_tile,
-        fixed={"backward": False},
-        many=True,
-        touches=reach.linear,
-    )
+    linear,
+    "linear",
+    _linear,
+    matrix_sizes,
+    _linear_tile,
+    fixed={"backward": False},
+    many=True,
+    touches=reach.linear,
 )
 K_LINEAR_BACKWARD = numbered(
-    Kernel(
-        linear,
-        "linear transposed",
-        _linear,
-        matrix_sizes,
-        _linear_tile,
-        fixed={"backward": True},
-        many=True,
-        touches=reach.linear,
-    )
+    linear,
+    "linear transposed",
+    _linear,
+    matrix_sizes,
+    _linear_tile,
+    fixed={"backward": True},
+    many=True,
+    touches=reach.linear,
 )
 K_LINEAR_JOIN = numbered(
-    Kernel(join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join)
+    join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join
 )
 K_TRANSPOSE = numbered(
-    Kernel(
-        transpose,
-        "transpose",
-        per_number(0, 1, 1),
-        sizes_of(L.IN),
-        many=True,
-        touches=reach.transpose,
-        before_backward=True,
-    )
+    transpose,
+    "transpose",
+    per_number(0, 1, 1),
+    sizes_of(L.IN),
+    many=True,
+    touches=reach.transpose,
+    before_backward=True,
 )
-K_OUTER = numbered(
-    Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
-)
+K_OUTER = numbered(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
 K_LINEAR_BIAS_GRADIENT = numbered(
-    Kernel(
-        linear_bias_gradient,
-        "bias gradient",
-        lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
-        sizes_of(L.OUT),
-        touches=reach.bias_gradient,
-    )
+    linear_bias_gradient,
+    "bias gradient",
+    lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+    sizes_of(L.OUT),
+    touches=reach.bias_gradient,
 )
 K_SUM_PLACES = numbered(
-    Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places)
+    sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places
 )
 K_REDUCE = numbered(
-    Kernel(
-        reduce_partials,
-        "sum over blocks",
-        _reduce,
-        sizes_of(L.OUT),
-        gradients=("weight", "bias"),
-        touches=reach.reduce,
-    )
+    reduce_partials,
+    "sum over blocks",
+    _reduce,
+    sizes_of(L.OUT),
+    gradients=("weight", "bias"),
+    touches=reach.reduce,
 )
 K_REDUCE_KERNELS = numbered(
-    Kernel(
-        reduce_kernels,
-        "sum of kernels over blocks",
-        _reduce_kernels,
-        sizes_of(L.IN),
-        gradients=("weight",),
-        touches=reach.reduce_kernels,
-    )
+    reduce_kernels,
+    "sum of kernels over blocks",
+    _reduce_kernels,
+    sizes_of(L.IN),
+    gradients=("weight",),
+    touches=reach.reduce_kernels,
 )

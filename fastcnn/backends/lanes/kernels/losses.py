@@ -1,6 +1,6 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
-A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block. Each of
+``losses`` and ``hits`` have an element for each block. Each of
 POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: a factor of
 the loss, negative for a sum instead of a mean, the label smoothing, the exponent of the focal loss,
 and a weight for each class.
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_number
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_number
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
@@ -231,9 +231,9 @@ def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
     return touches
 
 
-def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:
+def _kernel(name: str, nll: bool = False, focal: bool = False) -> int:
     fixed = {"nll": nll, "focal": focal}
-    return Kernel(
+    return numbered(
         class_loss,
         name,
         per_number(10, 1, 1),
@@ -244,6 +244,6 @@ def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:
     )
 
 
-K_CROSS_ENTROPY = numbered(_kernel("cross-entropy"))
-K_NLL = numbered(_kernel("log-likelihood", nll=True))
-K_FOCAL = numbered(_kernel("focal loss", focal=True))
+K_CROSS_ENTROPY = _kernel("cross-entropy")
+K_NLL = _kernel("log-likelihood", nll=True)
+K_FOCAL = _kernel("focal loss", focal=True)

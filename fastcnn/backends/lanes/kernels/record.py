@@ -17,54 +17,36 @@ def no_tile(r: Row) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The record of a kernel.
+    """The record of a kernel."""
 
-    Attributes
-    ----------
-    function : Linked
-        Its parameters name what it gets; see context.py.
-    name : str
-    cost : callable
-        From a :class:`Row` to its :class:`Cost`.
-    sizes : callable
-        From a :class:`Row` to text.
-    touches : callable
-        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
-    tile : callable
-        From a :class:`Row` to the largest register tile that it uses, or ``""``.
-    fixed : mapping of str to number
-        Parameters that have one value in this kernel.
-    many : bool
-        Whether a row had better take many blocks at once.
-    symbol : str
-        The compiled function's, where it is not that of the function and its fixed parameters.
-    origin : (str, str, list), optional
-        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
-    of_run : str
-        Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
-        ``"targets"`` of a loss or its ``"classes"``.
-    gradients : tuple of str
-        What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
-    before_backward : bool
-        Whether a backward pass needs its rows of the forward pass, where the rest is left out.
-    speed, one_vector : float
-        Share of a core's FLOPs that it reaches, and share of that where all channels are one
-        vector: on a Zen 5, for deciding which program runs and whether threads share a row.
-    """
-
+    #: Its parameters name what it gets; see context.py.
     function: Any
     name: str
+    #: From a :class:`Row` to its :class:`Cost`.
     cost: Callable[[Row], Cost]
+    #: From a :class:`Row` to text.
     sizes: Callable[[Row], str]
+    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
     touches: Callable[[Any], Any] = field(kw_only=True)
+    #: From a :class:`Row` to the largest register tile that it uses, or ``""``.
     tile: Callable[[Row], str] = no_tile
+    #: Parameters that have one value in this kernel.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether a row had better take many blocks at once.
     many: bool = False
+    #: The compiled function's, where it is not that of the function and its fixed parameters.
     symbol: str = ""
+    #: How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     origin: tuple[str, str, list[Any]] | None = None
+    #: Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
+    #: ``"targets"`` of a loss or its ``"classes"``.
     of_run: str = ""
+    #: What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     gradients: tuple[str, ...] = ()
+    #: Whether a backward pass needs its rows of the forward pass, where the rest is left out.
     before_backward: bool = False
+    #: Share of a core's FLOPs that it reaches, and share of that where all channels are one vector:
+    #: on a Zen 5, for deciding which program runs and whether threads share a row.
     speed: float = 1.0
     one_vector: float = 1.0
 
@@ -119,8 +101,11 @@ def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
 KERNELS: dict[int, Kernel] = {}
 
 
-def numbered(kernel: Kernel) -> int:
-    """Add a kernel to those that programs may use; returns its number."""
+def numbered(*fields: Any, **more: Any) -> int:
+    """Add a kernel, by the fields of its record, to those that programs may use.
+
+    Returns its number.
+    """
     number = next(n for n in range(L.FIRST_FORMULA) if n not in KERNELS)
-    KERNELS[number] = kernel
+    KERNELS[number] = Kernel(*fields, **more)
     return number

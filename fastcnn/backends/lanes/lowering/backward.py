@@ -21,15 +21,8 @@ from fastcnn.operations import OPERATIONS
 class Backward:
     """The gradients of a network's outputs, from the last node to the first.
 
-    Parameters
-    ----------
-    planner : Planner
-    values, winners, kept : dict
-        The forward pass's.
-    gradient : Buffer
-        The gradient of the network's output.
-    input_gradient : bool
-        Whether the gradient of the network's input is wanted.
+    ``values``, ``winners`` and ``kept`` are the forward pass's, ``gradient`` is that of the
+    network's output.
     """
 
     def __init__(
@@ -223,8 +216,7 @@ class Backward:
             if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
                 last[L.OUT] += count
                 return
-        columns: dict[str, int] = {"out": count}
-        values = row(K_REDUCE, w=target, **partial, **columns)
+        values = row(K_REDUCE, w=target, **partial, out=count)
         reductions.append((f"{group.node.name}: sum gradients", values))
 
     def renamed(self, group: Group, grad: Buffer) -> None:

@@ -16,8 +16,7 @@ from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.norm import K_NORM_JOIN
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.pool import winner_row
-from fastcnn.backends.lanes.kernels.unpool import K_UNPOOL
+from fastcnn.backends.lanes.kernels.pool import K_UNPOOL, winner_row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (

@@ -35,16 +35,16 @@ def _forward(walk: "Forward", group: Group) -> None:
     outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
     weight = parameter_offset(planner, group, "weight")
     groups = _input_groups(inputs, outputs) if planner.backward and group.whole else 1
-    sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
-    bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
-    ends = y.columns("y") | bias | {"relu": int(group.relu)}
+    sizes = {"in_": inputs, "by_block": int(group.by_block)}
+    ends = y.columns("y") | {"bias": parameter_offset(planner, group, "bias")}
+    ends["relu"] = int(group.relu)
     name, sums = f"{group.node.name}: linear", None
     if groups > 1:
         planner.grouped[weight] = groups
         size = groups * outputs * LANES
         place = planner.allocate(size * planner.blocks)
-        columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
-        sums = row(K_LINEAR_JOIN, **columns, groups=groups, **ends)
+        of_groups = {"x": place, "x_block": size, "out": outputs, "groups": groups}
+        sums = row(K_LINEAR_JOIN, **of_groups, **ends)
         ends = {"y": place, "y_block": size, "bias": -1}
     columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
     planner.emit(
@@ -83,7 +83,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     planner, node = walk.planner, group.node
     grad = walk.rectify(group, grad)
     offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-    sizes: dict[str, int] = {"in": inputs, "out": outputs}
+    sizes = {"in_": inputs, "out": outputs}
     gradients = []
     if walk.trains(group, "weight"):
         width, transposed = planner.transposed[group.target]
@@ -107,7 +107,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         planner.reductions += gradients
     grad_x = walk.wanted(group)
     if grad_x is not None:
-        sizes = {"in": outputs, "out": inputs, "by_block": int(group.by_block)}
+        sizes = {"in_": outputs, "out": inputs, "by_block": int(group.by_block)}
         planner.emit(
             f"{node.name}: input gradient",
             row(

@@ -429,7 +429,7 @@ class Planner(Layouts):
         """Let weights have at most some norm for each output, by their state keys."""
         for key, norm in largest.items():
             offset, (rows, *columns) = self.parameters[key]
-            sizes: dict[str, int] = {"in": int(np.prod(columns)), "out": rows}
+            sizes = {"in_": int(np.prod(columns)), "out": rows}
             values = L.row(K_LIMIT_NORMS, w=offset, scale=self.constant([norm]), **sizes)
             self.constraints.append((f"{key}: largest norm", values))
 

@@ -88,24 +88,16 @@ def _check_phases(program: Program, phases: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the rows of some phases want of the arrays of a run.
+    """What the rows of some phases want of the arrays of a run."""
 
-    Attributes
-    ----------
-    images, outputs, gradients : int
-        Elements of a sample that are read from the images, written to the outputs, and read from
-        the targets as the output's gradient; 0 where nothing is.
-    loss : int
-        Elements of a sample's output that the loss compares.
-    classes : int
-        How many classes there are for each target of a loss of classes; else 0.
-    losses : int
-    """
-
+    #: Elements of a sample that are read from the images, written to the outputs, and read from the
+    #: targets as the output's gradient; 0 where nothing is.
     images: int = 0
     outputs: int = 0
     gradients: int = 0
+    #: Elements of a sample's output that the loss compares.
     loss: int = 0
+    #: How many classes there are for each target of a loss of classes; else 0.
     classes: int = 0
     losses: int = 0
 
@@ -136,11 +128,7 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
 
 
 def check_run(
-    wants: Needs,
-    batch: int,
-    schedule: np.ndarray,
-    images: np.ndarray,
-    arrays: dict[str, Any],
+    wants: Needs, batch: int, schedule: np.ndarray, images: np.ndarray, arrays: dict[str, Any]
 ) -> None:
     """Refuse arrays of a run that its rows would leave.
 

@@ -12,23 +12,15 @@ from fastcnn.backends.lanes.planning.buffers import LANES
 
 @dataclass(frozen=True)
 class Meeting:
-    """The sums of each block of one batch normalisation, forward or backward.
+    """The sums of each block of one batch normalisation, forward or backward."""
 
-    Attributes
-    ----------
-    phase : int
-        The phase that reads them.
-    is_forward : bool
-        Whether they are means and squares about them, or the gradient's two sums.
-    running : str or None
-        The state key of the running mean that moves towards them.
-    channels, positions, start, stride : int
-        Where they are in the arena.
-    """
-
+    #: The phase that reads them.
     phase: int
+    #: Whether they are means and squares about them, or the gradient's two sums.
     is_forward: bool
+    #: The state key of the running mean that moves towards them.
     running: str | None
+    #: Where they are in the arena.
     channels: int
     positions: int
     start: int

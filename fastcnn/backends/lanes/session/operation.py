@@ -10,7 +10,7 @@ from fastcnn import forks
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.inputs import K_INPUT
+from fastcnn.backends.lanes.kernels.arrays import K_INPUT
 from fastcnn.backends.lanes.session.batches import Batches
 from fastcnn.backends.lanes.session.engine import Engine, default_threads
 from fastcnn.operations import OPERATIONS

@@ -14,53 +14,35 @@ from fastcnn.errors import ConfigurationError, ShapeError
 
 @dataclass(frozen=True)
 class UpdatePart:
-    """A run of the parameters with one update.
+    """A run of the parameters with one update."""
 
-    Attributes
-    ----------
-    first, end : int
-        Its first and last + 1 parameter.
-    kernel : str
-        Name of the update.
-    numbers : tuple of float
-        Those of its formula.
-    factor : float
-        The learning rate is multiplied by it.
-    decay, decoupled : float
-        Weight decay that is added to the gradient, and that is taken from the parameters.
-    began : int
-        Steps before its first one.
-    shape : (int, int), optional
-        Rows and columns, if the update is one of a whole matrix.
-    """
-
+    #: Its first and last + 1 parameter.
     first: int
     end: int
+    #: Name of the update.
     kernel: str
+    #: Those of its formula.
     numbers: tuple[float, ...] = ()
+    #: The learning rate is multiplied by it.
     factor: float = 1.0
+    #: Weight decay that is added to the gradient, and that is taken from the parameters.
     decay: float = 0.0
     decoupled: float = 0.0
+    #: Steps before its first one.
     began: int = 0
+    #: Rows and columns, if the update is one of a whole matrix.
     shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Units:
-    """How the work of an update is shared by a number of threads.
+    """How the work of an update is shared by a number of threads."""
 
-    Attributes
-    ----------
-    spans : ndarray of int64
-        For each unit its first and last + 1 parameter, and its row of settings.
-    owners : ndarray of int64
-        The thread that has it.
-    kernels : list of str
-        Its update.
-    """
-
+    #: ndarray of int64. For each unit its first and last + 1 parameter, and its row of settings.
     spans: np.ndarray
+    #: ndarray of int64. The thread that has it.
     owners: np.ndarray
+    #: Its update.
     kernels: list[str]
 
 
@@ -103,12 +85,8 @@ class Update:
     def check(self, size: int) -> None:
         """Refuse what would leave its arrays; ``size`` is the number of parameters.
 
-        Raises
-        ------
-        ConfigurationError
-            If there is no such update, or a part lies outside the parameters.
-        ShapeError
-            If the state is too small.
+        Raises ConfigurationError if there is no such update, or a part lies outside the parameters;
+        ShapeError if the state is too small.
         """
         end = 0
         for part in self.parts:
@@ -138,16 +116,12 @@ class Update:
     def units(self, threads: int, places: Any, size: int) -> Units:
         """The units of work, and who has them.
 
-        A thread has of each parameter the same share as in its gradient and in the forward
-        product: what one core wrote and another reads takes longer than the arithmetic. Whole
-        matrices go to the thread that has least of them.
+        A thread has of each parameter the same share as in its gradient and in the forward product:
+        what one core wrote and another reads takes longer than the arithmetic. Whole matrices go to
+        the thread that has least of them.
 
-        Parameters
-        ----------
-        places : collection of (offset, shape, groups)
-            Where the parameters are, and the groups of inputs that threads share out.
-        size : int
-            Number of the parameters.
+        ``places`` has the offset and shape of parameters, and the groups of inputs that threads
+        share out; ``size`` is the number of all parameters.
         """
         if threads not in self._units:
             self._units[threads] = self._share(threads, places, size)

@@ -123,10 +123,7 @@ def channel_winograd(r: Reach) -> Touches:
             low, high = (
                 (tile.low, tile.high)
                 if reached.is_empty
-                else (
-                    min(tile.low, reached.low),
-                    max(tile.high, reached.high),
-                )
+                else (min(tile.low, reached.low), max(tile.high, reached.high))
             )
             reached = Range(low, high)
         yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)

@@ -9,7 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered, sizes_of
+from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
@@ -84,64 +84,48 @@ def _tile(r: Row) -> str:
 
 
 K_CHANNEL_INPUT = numbered(
-    Kernel(
-        kernels.channel_input,
-        "input by channels",
-        _input,
-        sizes_of(L.IN),
-        touches=reach.channel_input,
-        of_run="images",
-    )
+    kernels.channel_input,
+    "input by channels",
+    _input,
+    sizes_of(L.IN),
+    touches=reach.channel_input,
+    of_run="images",
 )
 K_CHANNEL_OUTPUT = numbered(
-    Kernel(
-        kernels.channel_output,
-        "output by channels",
-        _output,
-        sizes_of(L.IN),
-        touches=reach.channel_output,
-        of_run="outputs",
-    )
+    kernels.channel_output,
+    "output by channels",
+    _output,
+    sizes_of(L.IN),
+    touches=reach.channel_output,
+    of_run="outputs",
 )
 K_CHANNEL_CONV = numbered(
-    Kernel(
-        kernels.channel_convolution,
-        "convolution by channels",
-        _convolution,
-        _sizes,
-        _tile,
-        touches=reach.channel_convolution,
-        one_vector=ONE_VECTOR,
-    )
+    kernels.channel_convolution,
+    "convolution by channels",
+    _convolution,
+    _sizes,
+    _tile,
+    touches=reach.channel_convolution,
+    one_vector=ONE_VECTOR,
 )
 K_CHANNEL_DEPTHWISE = numbered(
-    Kernel(
-        kernels.channel_depthwise,
-        "depthwise by channels",
-        _depthwise,
-        _sizes,
-        touches=reach.channel_depthwise,
-        speed=0.48,
-    )
+    kernels.channel_depthwise,
+    "depthwise by channels",
+    _depthwise,
+    _sizes,
+    touches=reach.channel_depthwise,
+    speed=0.48,
 )
 K_CHANNEL_DOT = numbered(
-    Kernel(
-        kernels.channel_dot,
-        "convolution to few channels",
-        _dot,
-        _dot_sizes,
-        touches=reach.channel_dot,
-    )
+    kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes, touches=reach.channel_dot
 )
 K_CHANNEL_WINOGRAD = numbered(
-    Kernel(
-        kernels.channel_winograd,
-        "Winograd by channels",
-        _winograd,
-        _winograd_sizes,
-        _tile,
-        touches=reach.channel_winograd,
-        speed=0.9,
-        one_vector=ONE_VECTOR,
-    )
+    kernels.channel_winograd,
+    "Winograd by channels",
+    _winograd,
+    _winograd_sizes,
+    _tile,
+    touches=reach.channel_winograd,
+    speed=0.9,
+    one_vector=ONE_VECTOR,
 )

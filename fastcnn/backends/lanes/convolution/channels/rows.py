@@ -40,30 +40,20 @@ SMALL_BYTES = 1 << 19
 
 @dataclass
 class Sum:
-    """What a row computes: products with X, plus ``bias``, plus ``added``, rectified, into Y.
+    """What a row computes: products with X, plus ``bias``, plus ``added``, rectified, into Y."""
 
-    Attributes
-    ----------
-    name : str
-        For people.
-    weight, bias : ndarray
-    relu : int
-        1 for ReLU, ``tiles.RELU6`` for that.
-    added : Buffer or None
-    lanes : ndarray
-        The lane of each channel of X, counted over all blocks of channels.
-    whole : bool
-        Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
-    """
-
+    #: For people.
     name: str
     x: Buffer
     y: Buffer
     weight: np.ndarray
     bias: np.ndarray
+    #: 1 for ReLU, ``tiles.RELU6`` for that.
     relu: int = 0
     added: Buffer | None = None
+    #: The lane of each channel of X, counted over all blocks of channels.
     lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
     whole: bool = False
 
     def channels(self) -> np.ndarray:

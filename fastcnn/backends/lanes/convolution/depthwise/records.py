@@ -1,15 +1,11 @@
 """Costs and records of convolutions of single channels."""
 
 from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
-from fastcnn.backends.lanes.convolution.phases import (
-    pixels_of,
-    products_of,
-    vectors_read,
-)
+from fastcnn.backends.lanes.convolution.phases import pixels_of, products_of, vectors_read
 from fastcnn.backends.lanes.convolution.tiles import CONV_WIDTHS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, numbered
+from fastcnn.backends.lanes.kernels.record import clipped, numbered
 from fastcnn.codegen.target import blocking
 
 
@@ -47,24 +43,20 @@ def _sizes(r: Row) -> str:
 
 
 K_DEPTHWISE = numbered(
-    Kernel(
-        kernels.depthwise,
-        "depthwise",
-        _depthwise,
-        _sizes,
-        _tile,
-        touches=reach.product,
-        speed=0.42,
-        gradients=("x",),
-    )
+    kernels.depthwise,
+    "depthwise",
+    _depthwise,
+    _sizes,
+    _tile,
+    touches=reach.product,
+    speed=0.42,
+    gradients=("x",),
 )
 K_DEPTHWISE_GRADIENT = numbered(
-    Kernel(
-        kernels.depthwise_gradient,
-        "depthwise gradients",
-        _depthwise_gradient,
-        _sizes,
-        _gradient_tile,
-        touches=reach.gradients,
-    )
+    kernels.depthwise_gradient,
+    "depthwise gradients",
+    _depthwise_gradient,
+    _sizes,
+    _gradient_tile,
+    touches=reach.gradients,
 )

@@ -3,8 +3,8 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.phases import phases
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MODES,
     MORE_POSITIONS,

@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.convolution.phases import (
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element, sizes_of
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element, sizes_of
 from fastcnn.codegen.simd import LANES
 
 
@@ -73,45 +73,37 @@ def _sizes_of_pixels(r: Row, pixels: int) -> str:
 
 
 K_PACK = numbered(
-    Kernel(
-        kernels.pack,
-        "pack",
-        _pack,
-        sizes_of(L.TAPS),
-        gradients=("x",),
-        touches=reach.pack,
-        before_backward=True,
-    )
+    kernels.pack,
+    "pack",
+    _pack,
+    sizes_of(L.TAPS),
+    gradients=("x",),
+    touches=reach.pack,
+    before_backward=True,
 )
 K_CONV = numbered(
-    Kernel(
-        kernels.convolution,
-        "convolution",
-        _convolution,
-        _sizes,
-        _tile,
-        gradients=("x",),
-        touches=reach.product,
-    )
+    kernels.convolution,
+    "convolution",
+    _convolution,
+    _sizes,
+    _tile,
+    gradients=("x",),
+    touches=reach.product,
 )
 K_WEIGHT_GRADIENT = numbered(
-    Kernel(
-        gradient_kernels.weight_gradient,
-        "weight gradient",
-        _weight_gradient,
-        _gradient_sizes,
-        _gradient_tile,
-        gradients=("weight", "bias"),
-        touches=reach.weight_gradient,
-    )
+    gradient_kernels.weight_gradient,
+    "weight gradient",
+    _weight_gradient,
+    _gradient_sizes,
+    _gradient_tile,
+    gradients=("weight", "bias"),
+    touches=reach.weight_gradient,
 )
 K_BIAS_GRADIENT = numbered(
-    Kernel(
-        bias_gradient,
-        "bias gradient",
-        per_element(1, 1, 0, 1),
-        map_sizes,
-        gradients=("bias",),
-        touches=reach.bias_gradient,
-    )
+    bias_gradient,
+    "bias gradient",
+    per_element(1, 1, 0, 1),
+    map_sizes,
+    gradients=("bias",),
+    touches=reach.bias_gradient,
 )

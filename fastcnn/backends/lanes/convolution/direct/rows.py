@@ -30,27 +30,18 @@ FITS_CACHE = 96 * 1024
 
 
 class Sums(NamedTuple):
-    """Sums over taps, each for a pixel of a channel of Y.
+    """Sums over taps, each for a pixel of a channel of Y."""
 
-    Attributes
-    ----------
-    taps : ndarray
-        From a pixel of X to each of the summands that begin there.
-    weights : ndarray, shape (groups, channels, taps)
-        The index of each tap's weight among those of the layer.
-    from_pixels, to_pixels : ndarray
-        Pixels of X and of Y, one for each position.
-    group_inputs : int
-        Channels of X that a channel of Y reads.
-    window : int
-        Positions of which the largest sum is stored.
-    """
-
+    #: From a pixel of X to each of the summands that begin there.
     taps: np.ndarray
+    #: Shape (groups, channels, taps). The index of each tap's weight among those of the layer.
     weights: np.ndarray
+    #: Pixels of X and of Y, one for each position.
     from_pixels: np.ndarray
     to_pixels: np.ndarray
+    #: Channels of X that a channel of Y reads.
     group_inputs: int
+    #: Positions of which the largest sum is stored.
     window: int = 1
 
 

@@ -82,13 +82,12 @@ def weight_gradient(
         strip_table=planner.table(np.stack(strips, axis=1)),
         x_channel=x.channel,
         y_channel=grad.channel,
-        **{"in": inputs},
+        in_=inputs,
     )
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, together * room))
     if taps == 1:
-        sizes: dict[str, int] = {"out": count}
-        values = row(K_REDUCE, w=weight, **partial, **sizes)
+        values = row(K_REDUCE, w=weight, **partial, out=count)
     else:
-        sizes = {"in": count, "taps": taps, "channels": count, "down": 1}
+        sizes = {"in_": count, "taps": taps, "channels": count, "down": 1}
         values = row(K_REDUCE_KERNELS, w=weight, **partial, **sizes)
     planner.reductions.append((f"{name}: sum gradients", values))

@@ -14,7 +14,7 @@ from fastcnn.backends.lanes.convolution.winograd1d import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import STRIP_WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered, sizes_of
+from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
 
 
 def _of_width(r: Row) -> tuple[int, Transforms]:
@@ -101,58 +101,48 @@ def sizes(r: Row) -> str:
 
 
 K_WINOGRAD1D_WEIGHTS = numbered(
-    Kernel(
-        kernels.winograd1d_weights,
-        "Winograd 1-D weights",
-        weights,
-        sizes_of(L.IN),
-        gradients=("x",),
-        touches=reach.weights,
-        before_backward=True,
-    )
+    kernels.winograd1d_weights,
+    "Winograd 1-D weights",
+    weights,
+    sizes_of(L.IN),
+    gradients=("x",),
+    touches=reach.weights,
+    before_backward=True,
 )
 K_WINOGRAD1D = numbered(
-    Kernel(
-        kernels.winograd1d,
-        "Winograd 1-D",
-        partial(product, back=False),
-        sizes,
-        product_tile,
-        fixed={"back": False},
-        touches=reach.product(back=False),
-        speed=0.72,
-    )
+    kernels.winograd1d,
+    "Winograd 1-D",
+    partial(product, back=False),
+    sizes,
+    product_tile,
+    fixed={"back": False},
+    touches=reach.product(back=False),
+    speed=0.72,
 )
 K_WINOGRAD1D_TRANSPOSED = numbered(
-    Kernel(
-        kernels.winograd1d,
-        "Winograd 1-D transposed",
-        partial(product, back=True),
-        sizes,
-        product_tile,
-        fixed={"back": True},
-        gradients=("x",),
-        touches=reach.product(back=True),
-    )
+    kernels.winograd1d,
+    "Winograd 1-D transposed",
+    partial(product, back=True),
+    sizes,
+    product_tile,
+    fixed={"back": True},
+    gradients=("x",),
+    touches=reach.product(back=True),
 )
 K_WINOGRAD1D_GRADIENT = numbered(
-    Kernel(
-        kernels.winograd1d_gradient,
-        "Winograd 1-D gradient",
-        gradient,
-        sizes,
-        _tile,
-        gradients=("weight",),
-        touches=reach.gradient_of_weights,
-    )
+    kernels.winograd1d_gradient,
+    "Winograd 1-D gradient",
+    gradient,
+    sizes,
+    _tile,
+    gradients=("weight",),
+    touches=reach.gradient_of_weights,
 )
 K_WINOGRAD1D_REDUCE = numbered(
-    Kernel(
-        kernels.winograd1d_reduce,
-        "Winograd 1-D sum",
-        reduction,
-        sizes_of(L.IN),
-        gradients=("weight",),
-        touches=reach.reduction,
-    )
+    kernels.winograd1d_reduce,
+    "Winograd 1-D sum",
+    reduction,
+    sizes_of(L.IN),
+    gradients=("weight",),
+    touches=reach.reduction,
 )

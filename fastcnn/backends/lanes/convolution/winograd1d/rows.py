@@ -109,7 +109,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         tap_table=planner.table(taps * LANES, 1),
         **_map_columns(g, divided, x, grad),
         **_strip_columns(planner, g, divided, found),
-        **{"in": inputs * along},
+        in_=inputs * along,
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
@@ -135,9 +135,7 @@ def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
 def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
     """Rows of kernels in pieces of one width, filled up with -1.
 
-    Returns
-    -------
-    ndarray of int, shape (channels, channels, phases, rows, pieces, width)
+    Of shape (channels, channels, phases, rows, pieces, width).
     """
     along, seen = g.stride[1], phase_columns(g)
     width, count = piece_width(seen), pieces(seen)

@@ -30,7 +30,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels impor
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, numbered, sizes_of
+from fastcnn.backends.lanes.kernels.record import clipped, numbered, sizes_of
 from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
 
@@ -210,60 +210,52 @@ def weights(r: Row) -> Cost:
 
 def _forward(edge: bool) -> int:
     return numbered(
-        Kernel(
-            kernels.winograd2d,
-            "Winograd 2-D",
-            partial(product, edge=edge),
-            sizes,
-            product_tile,
-            fixed={"edge": edge},
-            touches=reach.product(edge),
-            speed=0.88,
-            gradients=("x",),
-        )
+        kernels.winograd2d,
+        "Winograd 2-D",
+        partial(product, edge=edge),
+        sizes,
+        product_tile,
+        fixed={"edge": edge},
+        touches=reach.product(edge),
+        speed=0.88,
+        gradients=("x",),
     )
 
 
 def _adjoint(windows: bool, edge: bool) -> int:
     return numbered(
-        Kernel(
-            winograd2d_adjoint,
-            "Winograd 2-D transposed",
-            partial(adjoint_product, windows=windows, edge=edge),
-            sizes,
-            product_tile,
-            fixed={"pooled": windows, "edge": edge},
-            touches=reach.adjoint(windows, edge),
-            gradients=("x",),
-        )
+        winograd2d_adjoint,
+        "Winograd 2-D transposed",
+        partial(adjoint_product, windows=windows, edge=edge),
+        sizes,
+        product_tile,
+        fixed={"pooled": windows, "edge": edge},
+        touches=reach.adjoint(windows, edge),
+        gradients=("x",),
     )
 
 
 def _gradient(windows: bool, edge: bool) -> int:
     return numbered(
-        Kernel(
-            of_weights.winograd2d_gradient,
-            "Winograd 2-D gradient",
-            partial(gradient, windows=windows, edge=edge),
-            sizes,
-            gradient_tile,
-            fixed={"pooled": windows, "edge": edge},
-            touches=reach.gradient_of_transforms(windows=windows, edge=edge),
-            gradients=("weight", "bias"),
-        )
+        of_weights.winograd2d_gradient,
+        "Winograd 2-D gradient",
+        partial(gradient, windows=windows, edge=edge),
+        sizes,
+        gradient_tile,
+        fixed={"pooled": windows, "edge": edge},
+        touches=reach.gradient_of_transforms(windows=windows, edge=edge),
+        gradients=("weight", "bias"),
     )
 
 
 K_WINOGRAD2D_WEIGHTS = numbered(
-    Kernel(
-        kernels.winograd2d_weights,
-        "Winograd 2-D weights",
-        weights,
-        sizes_of(L.IN),
-        touches=reach.weights,
-        before_backward=True,
-        gradients=("x",),
-    )
+    kernels.winograd2d_weights,
+    "Winograd 2-D weights",
+    weights,
+    sizes_of(L.IN),
+    touches=reach.weights,
+    before_backward=True,
+    gradients=("x",),
 )
 K_WINOGRAD2D = _forward(edge=False)
 K_WINOGRAD2D_EDGE = _forward(edge=True)
@@ -272,38 +264,32 @@ K_WINOGRAD2D_EDGE_ADJOINT = _adjoint(windows=False, edge=True)
 K_WINOGRAD2D_WINDOWS_ADJOINT = _adjoint(windows=True, edge=False)
 K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT = _adjoint(windows=True, edge=True)
 K_WINOGRAD2D_STRIDED_ADJOINT = numbered(
-    Kernel(
-        winograd2d_strided_adjoint,
-        "Winograd 2-D transposed",
-        strided_adjoint,
-        sizes,
-        product_tile,
-        touches=reach.strided_adjoint,
-        gradients=("x",),
-    )
+    winograd2d_strided_adjoint,
+    "Winograd 2-D transposed",
+    strided_adjoint,
+    sizes,
+    product_tile,
+    touches=reach.strided_adjoint,
+    gradients=("x",),
 )
 K_WINOGRAD2D_GRADIENT = _gradient(windows=False, edge=False)
 K_WINOGRAD2D_EDGE_GRADIENT = _gradient(windows=False, edge=True)
 K_WINOGRAD2D_WINDOWS_GRADIENT = _gradient(windows=True, edge=False)
 K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT = _gradient(windows=True, edge=True)
 K_WINOGRAD2D_STRIDED_GRADIENT = numbered(
-    Kernel(
-        winograd2d_strided_gradient,
-        "Winograd 2-D gradient",
-        partial(gradient, stride=2),
-        sizes,
-        gradient_tile,
-        touches=reach.gradient_of_transforms(stride=2),
-        gradients=("weight",),
-    )
+    winograd2d_strided_gradient,
+    "Winograd 2-D gradient",
+    partial(gradient, stride=2),
+    sizes,
+    gradient_tile,
+    touches=reach.gradient_of_transforms(stride=2),
+    gradients=("weight",),
 )
 K_WINOGRAD2D_WEIGHT_GRADIENT = numbered(
-    Kernel(
-        of_weights.winograd2d_weight_gradient,
-        "Winograd 2-D weights",
-        weight_gradient,
-        sizes_of(L.IN),
-        touches=reach.weight_gradient,
-        gradients=("weight",),
-    )
+    of_weights.winograd2d_weight_gradient,
+    "Winograd 2-D weights",
+    weight_gradient,
+    sizes_of(L.IN),
+    touches=reach.weight_gradient,
+    gradients=("weight",),
 )
