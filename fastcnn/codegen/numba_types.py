@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import models, register_model
 
-from fastcnn.codegen.simd import VECTOR
+from fastcnn.codegen.simd import VECTOR, emit_splat
 
 
 class VectorType(types.Type):
@@ -63,3 +63,20 @@ def unliteral(kind: Any) -> Any:
 def is_number(kind: Any) -> bool:
     """Whether a type is that of a number or a truth value."""
     return isinstance(kind, types.Number | types.Boolean)
+
+
+def taken(kind: Any) -> Any:
+    """As what an emitted function takes an argument of any kind."""
+    if isinstance(kind, types.BaseTuple):
+        return types.BaseTuple.from_types([taken(part) for part in kind])
+    return kind if isinstance(kind, types.Array) else types.intp
+
+
+def spread(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
+    """Numbers as vectors that have them in all lanes; vectors stay."""
+    return [
+        value
+        if kind in (vector, choice)
+        else emit_splat(builder, context.cast(builder, value, kind, types.float32))
+        for kind, value in zip(kinds, values, strict=True)
+    ]

@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
+from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.codegen.reached import Records
 
 _records = Records()
@@ -40,6 +41,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
+def _nothing(array: Any) -> None:
+    array[0] += 1
+
+
 def main() -> None:
     """Serve once, or end with the input."""
     # A terminal's Ctrl-C reaches these processes, too; the caller has the words for it.
@@ -57,7 +62,7 @@ def main() -> None:
 
         for module in sys.argv[1:]:
             importlib.import_module(module)
-        numba_frontend.prepare()
+        numba_frontend.lower(_nothing, ArgumentEntry("nothing", ("float32[:]",)))
     line = sys.stdin.readline()
     if not line:
         return
