@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels.context import kernel_entry
-from fastcnn.backends.lanes.kernels.optimizers import update_kernel
+from fastcnn.backends.lanes.kernels.optimizers import update_kernel, update_step
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.identity import function_digest
@@ -35,7 +35,7 @@ def _kernel(update: Any, slots: int, count: int) -> Any:
         def formula(p, g, kept, numbers):
             return update(p, g, *kept, *numbers)
 
-    return update_kernel(_step_numbers(count), formula, slots)
+    return update_kernel(*update_step(_step_numbers(count), formula, slots))
 
 
 def _step_numbers(count: int) -> Any:

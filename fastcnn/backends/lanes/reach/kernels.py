@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import elements_reach
+from fastcnn.backends.lanes.kernels.linear import OUTER_ROOM, STRIP
 from fastcnn.backends.lanes.reach import (
     channels,
     constraints,
@@ -197,9 +198,9 @@ def _outer(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.OUT)
     blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
     rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
-    yield arena("X", rows + r[L.X] + r.along(-(-inputs // LANES), LANES))
+    yield arena("X", rows + r[L.X] + r.along(-(-inputs // STRIP), STRIP), STRIP)
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
-    yield arena("M", r.workers(L.M, L.M_SLOT), 4 * LANES)
+    yield arena("M", r.workers(L.M, L.M_SLOT), OUTER_ROOM)
     yield gradient("W", r.along(inputs * outputs, 1) + r[L.W])
 
 
