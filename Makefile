@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml
 	printf '%s\n' '$(CURDIR)' >$@
 
 .venv/installed-test: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	touch $@
 
 .venv/installed-peers: $(STAMP)
@@ -73,7 +73,6 @@ newcomer:
 	PYTHON='$(PYTHON)' tests/newcomer.sh
 
 bench: .venv/installed-test
-	$(BIN)/python -m pytest bench -q --benchmark-only
 	$(BIN)/fastcnn bench $(ARGS)
 
 # Measures all figures of docs/benchmarks.md and README again, in less than 20 minutes on two cores.

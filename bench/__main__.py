@@ -28,19 +28,52 @@ from fastcnn.training.figure import save_figure
 PROGRAM = "python -m bench"
 
 
-class Suite(StrEnum):
-    """What can be measured."""
+def startup_tables(scope: Scope) -> list[Table]:
+    """Imports and first gradients of fresh processes."""
+    rounds = 1 if scope.quick else 3
+    return [partial(processes.bench_startup, peers=bool(scope.peers), rounds=rounds)]
 
-    step = "step"
-    zoo = "zoo"
-    inference = "inference"
-    layer = "layer"
-    backward = "backward"
-    accuracy = "accuracy"
-    startup = "startup"
-    process = "process"
-    scaling = "scaling"
-    all = "all"
+
+def process_tables(scope: Scope) -> list[Table]:
+    """Whole trainings."""
+    rounds = 1 if scope.quick else 3
+    source, _ = _sources()
+    return [partial(processes.bench_process, source, peers=bool(scope.peers), rounds=rounds)]
+
+
+def accuracy_tables(scope: Scope) -> list[Table]:
+    """Seconds to an accuracy."""
+    three, ten = _sources()
+    trained = [(three, "report_cnn", 2), (ten, "lenet5", 5)]
+    return [
+        partial(
+            accuracy.bench_accuracy,
+            name,
+            *load(data),
+            peers=bool(scope.peers),
+            seeds=(0,) if scope.quick else (0, 1, 2),
+            epochs=epochs,
+        )
+        for data, name, epochs in trained[: 1 if scope.quick else 2]
+    ]
+
+
+def _sources() -> tuple[str, str]:
+    """MNIST's digits 0, 1, 2 and all of MNIST; drawn digits, and a warning, if it is missing."""
+    *_, missing = load_default()
+    if missing:
+        console = Console(highlight=False)
+        console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
+        return "digits012", "digits"
+    return "mnist012", "mnist"
+
+
+OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
+    "accuracy": accuracy_tables,
+    "startup": startup_tables,
+    "process": process_tables,
+}
+Suite = StrEnum("Suite", [*SUITES, *OWN_SUITES, "scaling", "all"])
 
 
 def main(
@@ -120,53 +153,6 @@ def measure_scaling(
     written.append(out / "scaling.png")
     save_figure(scaling_figure(results), written[-1])
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
-
-
-def startup_tables(scope: Scope) -> list[Table]:
-    """Imports and first gradients of fresh processes."""
-    rounds = 1 if scope.quick else 3
-    return [partial(processes.bench_startup, peers=bool(scope.peers), rounds=rounds)]
-
-
-def process_tables(scope: Scope) -> list[Table]:
-    """Whole trainings."""
-    rounds = 1 if scope.quick else 3
-    source, _ = _sources()
-    return [partial(processes.bench_process, source, peers=bool(scope.peers), rounds=rounds)]
-
-
-def accuracy_tables(scope: Scope) -> list[Table]:
-    """Seconds to an accuracy."""
-    three, ten = _sources()
-    trained = [(three, "report_cnn", 2), (ten, "lenet5", 5)]
-    return [
-        partial(
-            accuracy.bench_accuracy,
-            name,
-            *load(data),
-            peers=bool(scope.peers),
-            seeds=(0,) if scope.quick else (0, 1, 2),
-            epochs=epochs,
-        )
-        for data, name, epochs in trained[: 1 if scope.quick else 2]
-    ]
-
-
-def _sources() -> tuple[str, str]:
-    """MNIST's digits 0, 1, 2 and all of MNIST; drawn digits, and a warning, if it is missing."""
-    *_, missing = load_default()
-    if missing:
-        console = Console(highlight=False)
-        console.print(f"{missing} (figures are of that data)", style="yellow", soft_wrap=True)
-        return "digits012", "digits"
-    return "mnist012", "mnist"
-
-
-OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
-    "accuracy": accuracy_tables,
-    "startup": startup_tables,
-    "process": process_tables,
-}
 
 
 def application(arguments: list[str]) -> typer.Typer:

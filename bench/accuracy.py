@@ -159,6 +159,8 @@ def bench_accuracy(
         In seconds; the median over the seeds.
     """
     results = []
+    count = len(train.classes)
+    classes = f"classes {', '.join(train.classes)}" if count <= 3 else f"all {count} classes"
     for name, make in _contestants(peers):
         warm, _ = make(network, train, test, 0)
         warm(np.arange(2 * BATCH), np.zeros(2))
@@ -171,53 +173,29 @@ def bench_accuracy(
             trainer = make(network, train, test, seed)
             reached.append(time_to_levels(*trainer, len(train), seed, epochs, left))
         stopped = time.perf_counter() - began > patience
-        results += [
-            _result(
-                network,
-                train,
-                name,
-                level,
-                [each[level] for each in reached],
-                len(seeds),
-                epochs,
-                f"stopped after {patience:.0f} s" if stopped else "",
+        why = f"stopped after {patience:.0f} s" if stopped else f"not within {epochs} epochs"
+        taken = len(reached)
+        for level in LEVELS:
+            seconds = [each[level] for each in reached]
+            times = [value for value in seconds if math.isfinite(value)]
+            median = statistics.median(seconds)
+            notes = [
+                f"{taken - len(times)} of {taken} {why}" if len(times) < taken else "",
+                f"{taken} of {len(seeds)} seeds" if taken < len(seeds) else "",
+            ]
+            results.append(
+                Result(
+                    suite="time-to-accuracy",
+                    work=f"{network} on {train.name}, {classes}, to {level:.0%}",
+                    contestant=name,
+                    threads=os.cpu_count() or 1,
+                    batch=BATCH,
+                    unit="s",
+                    median=median if math.isfinite(median) else math.nan,
+                    low=min(times, default=math.nan),
+                    high=max(times, default=math.nan),
+                    rounds=len(times),
+                    note="; ".join(filter(None, notes)),
+                )
             )
-            for level in LEVELS
-        ]
     return results
-
-
-def _result(
-    network: str,
-    train: Dataset,
-    name: str,
-    level: float,
-    seconds: Sequence[float],
-    seeds: int,
-    epochs: int,
-    stopped: str,
-) -> Result:
-    """One level's record: spread over the seeds that reached it, and how many did not."""
-    times = [value for value in seconds if math.isfinite(value)]
-    median = statistics.median(seconds)
-    missed = len(seconds) - len(times)
-    notes = [
-        f"{missed} of {len(seconds)} not within {epochs} epochs" if missed and not stopped else "",
-        f"{missed} of {len(seconds)} {stopped}" if missed and stopped else "",
-        f"{len(seconds)} of {seeds} seeds" if len(seconds) < seeds else "",
-    ]
-    count = len(train.classes)
-    classes = f"classes {', '.join(train.classes)}" if count <= 3 else f"all {count} classes"
-    return Result(
-        suite="time-to-accuracy",
-        work=f"{network} on {train.name}, {classes}, to {level:.0%}",
-        contestant=name,
-        threads=os.cpu_count() or 1,
-        batch=BATCH,
-        unit="s",
-        median=median if math.isfinite(median) else math.nan,
-        low=min(times, default=math.nan),
-        high=max(times, default=math.nan),
-        rounds=len(times),
-        note="; ".join(filter(None, notes)),
-    )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastcnn
-from bench.markdown import command, number, replaced, table
+from bench.markdown import command, number, table
 from bench.networks.tasks import network_of
 from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records
@@ -25,7 +25,6 @@ BATCHES = (1, 8, 64)
 ROUNDS, TURN, WARM = 4, 0.4, 0.1
 #: Seconds that threads of a turn before may run on.
 PAUSE = 0.5
-BEGIN, END = "<!-- callers: begin -->", "<!-- callers: end -->"
 
 
 def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
@@ -81,21 +80,12 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
     return records
 
 
-def with_callers(page: str, folder: Path) -> str:
-    """docs/inference.md with its generated part replaced, if there are results.
-
-    Raises
-    ------
-    ValueError
-        If it has no place for them.
-    """
+def render_callers(folder: Path) -> str:
+    """The table of calls a second for docs/inference.md; nothing if there are no results."""
     path = folder / f"{NAME}.json"
-    made = render(Records.read(path)) if path.is_file() else ""
-    return replaced(page, made, BEGIN, END, "docs/inference.md")
-
-
-def render(found: Records) -> str:
-    """The table of calls a second."""
+    if not path.is_file():
+        return ""
+    found = Records.read(path)
     first = found.records[0]
     header = ("network", "batch", "one caller", f"{first['callers']} callers", "ratio")
     rows = [

@@ -21,7 +21,7 @@ def shown(report: Report) -> list[Result]:
 
 
 def render_ladder(report: Report) -> list[str]:
-    """The page, in lines, from its title on."""
+    """The page, in paragraphs, from its title on."""
     rows, before = [], None
     for row in shown(report):
         step = number(before.median / row.median) if before else ""
@@ -34,16 +34,12 @@ def render_ladder(report: Report) -> list[str]:
     first = report.results[0]
     lines = [
         "# From nested loops to the engine",
-        "",
         "![The ladder](ladder.png)",
-        "",
         "The same gradients five times, each time written faster: the backward pass of the second "
         f"convolution of the report's network ({first.work}, batch {first.batch}), on one thread. "
         "The results are compared before anything is timed. The notebook "
         "`docs/notebooks/from_loops_to_the_engine.ipynb` goes through the same code step by step.",
-        "",
         table(header, rows, left=1),
-        "",
         f"Measured {report.date[:10]} on {machine(report)}."
         + (
             " Other programs were running at the time: thread counts above one are left out."
@@ -51,11 +47,9 @@ def render_ladder(report: Report) -> list[str]:
             else ""
         )
         + " To measure again:",
-        "",
         command("fastcnn bench backward --out docs/benchmarks/ladder\npython -m bench.write_page"),
-        "",
     ]
     for place, rung in enumerate(RUNGS, 1):
         code = f"```python\n{rung.source()}\n```"
-        lines += [f"## {place}. {rung.name}", "", rung.change, "", code, ""]
+        lines += [f"## {place}. {rung.name}", rung.change, code]
     return lines

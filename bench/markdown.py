@@ -1,8 +1,10 @@
 """Cells and tables of the benchmark page and of README, in Markdown."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from fastcnn.benchmark.results import Report, Result
+from fastcnn.files import atomic_write
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
@@ -76,16 +78,24 @@ def machine(report: Report) -> str:
     )
 
 
-def replaced(text: str, made: str, begin: str, end: str, file: str) -> str:
-    """A file's text with what is between two lines replaced.
+def filled(text: str, file: str, **parts: str) -> str:
+    """A page's text with its generated parts, each between two lines that have its name.
 
     Raises
     ------
     ValueError
         If it does not have the lines.
     """
-    before, first, rest = text.partition(begin)
-    _, last, after = rest.partition(end)
-    if not first or not last:
-        raise ValueError(f"{file} needs the lines {begin} and {end}")
-    return f"{before}{begin}\n{made}\n{end}{after}"
+    for name, made in parts.items():
+        begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
+        before, first, rest = text.partition(begin)
+        _, last, after = rest.partition(end)
+        if not first or not last:
+            raise ValueError(f"{file} needs the lines {begin} and {end}")
+        text = f"{before}{begin}\n{made}\n{end}{after}"
+    return text
+
+
+def fill(path: Path, **parts: str) -> None:
+    """Write the generated parts of a page, as :func:`filled` does."""
+    atomic_write(path, filled(path.read_text(encoding="utf-8"), path.name, **parts).encode())

@@ -10,18 +10,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.markdown import fill, table
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.benchmark.records import Records
 from fastcnn.distributed.scaling import Network, StepCost, predict
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "scaling.md"
-BEGIN, END = "<!-- begin: bench/mpi_scaling.py -->", "<!-- end: bench/mpi_scaling.py -->"
 ROUNDS = 5
 #: Network, batch and steps of each timing.
 CASES = (
@@ -37,6 +38,7 @@ from statistics import median
 from time import perf_counter
 import numpy as np
 import fastcnn
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.distributed import join
 from fastcnn.distributed.scaling import measure_network, measure_step, measure_together
 from fastcnn.execution import make_executor
@@ -161,59 +163,47 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
 
 def render(records: list[dict[str, Any]]) -> str:
     """The tables of docs/scaling.md."""
-    lines = [
-        "| network, batch | 1 process, 1 thread | 1 process, 2 threads | 2 processes | predicted | "
-        "sum | weak, 2 processes | predicted |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['network']}, {r['batch']} | "
-        + " | ".join(
-            f"{1e6 * r[key]:,.0f}"
-            for key in ("one", "threads", "two", "predicted", "sum", "weak", "predicted_weak")
-        )
-        + " |"
-        for r in records
-    ]
-    lines += [
-        "",
-        "| network, batch | speed-up by 2 threads | by 2 processes, strong | predicted | "
-        "by 2 processes, weak | predicted |",
-        "|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['network']}, {r['batch']} | "
-        + " | ".join(
-            f"{gained:.2f}"
-            for gained in (
-                r["one"] / r["threads"],
-                r["one"] / r["two"],
-                r["one"] / r["predicted"],
-                2 * r["one"] / r["weak"],
-                2 * r["one"] / r["predicted_weak"],
-            )
-        )
-        + " |"
-        for r in records
-    ]
-    lines += [
-        "",
-        "| network, batch | sum after the gradient | in 4 buckets | during the gradient |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| {r['network']}, {r['batch']} | "
-        + " | ".join(f"{1e6 * r[key]:,.0f}" for key in ("after", "buckets", "at_once"))
-        + " |"
-        for r in records
-    ]
-    return "\n".join(lines)
+    columns: tuple[dict[str, Callable[[dict[str, Any]], str]], ...] = (
+        {
+            "1 process, 1 thread": _time("one"),
+            "1 process, 2 threads": _time("threads"),
+            "2 processes": _time("two"),
+            "predicted": _time("predicted"),
+            "sum": _time("sum"),
+            "weak, 2 processes": _time("weak"),
+            "weak, predicted": _time("predicted_weak"),
+        },
+        {
+            "speed-up by 2 threads": _gain("threads"),
+            "by 2 processes, strong": _gain("two"),
+            "predicted": _gain("predicted"),
+            "by 2 processes, weak": _gain("weak", 2),
+            "weak, predicted": _gain("predicted_weak", 2),
+        },
+        {
+            "sum after the gradient": _time("after"),
+            "in 4 buckets": _time("buckets"),
+            "during the gradient": _time("at_once"),
+        },
+    )
+    tables = []
+    for cells in columns:
+        rows = [
+            (f"{r['network']}, {r['batch']}", *(cell(r) for cell in cells.values()))
+            for r in records
+        ]
+        tables.append(table(("network, batch", *cells), rows, left=1))
+    return "\n\n".join(tables)
 
 
-def with_tables(page: str, tables: str) -> str:
-    """The page with its generated part replaced."""
-    before, rest = page.split(BEGIN)
-    return f"{before}{BEGIN}\n{tables}\n{END}{rest.split(END)[1]}"
+def _time(key: str) -> Callable[[dict[str, Any]], str]:
+    """Microseconds of a record."""
+    return lambda record: f"{1e6 * record[key]:,.0f}"
+
+
+def _gain(key: str, batches: int = 1) -> Callable[[dict[str, Any]], str]:
+    """How many times as fast as one process some batches are."""
+    return lambda record: f"{batches * record['one'] / record[key]:.2f}"
 
 
 def main() -> None:
@@ -246,8 +236,7 @@ def main() -> None:
         environment=describe_environment() | {"mpi": library},
     )
     made.write(RESULTS)
-    page = PAGE.read_text(encoding="utf-8")
-    PAGE.write_text(with_tables(page, render(made.records)), encoding="utf-8")
+    fill(PAGE, mpi=render(made.records))
     print(render(made.records))
 
 

@@ -75,9 +75,9 @@ def render_pages(folder: Path) -> dict[str, str]:
             pages[f"benchmarks/{name}.md"] = lines
             continue
         title, *rest = lines
-        above = [title, "", f"{made} [How it was measured](../benchmarks.md).", ""]
-        pages[f"benchmarks/{name}.md"] = [*above, *_warnings(report), *rest[1:]]
-    return {name: "\n".join(lines).rstrip("\n") + "\n" for name, lines in pages.items()}
+        above = [title, f"{made} [How it was measured](../benchmarks.md).", *_warnings(report)]
+        pages[f"benchmarks/{name}.md"] = [*above, *rest]
+    return {name: "\n\n".join(paragraphs) + "\n" for name, paragraphs in pages.items()}
 
 
 def _overview(report: Report, suites: list[str]) -> list[str]:
@@ -85,34 +85,27 @@ def _overview(report: Report, suites: list[str]) -> list[str]:
     assert [name for name, *_ in CONTENTS] == suites
     return [
         "# Benchmarks",
-        "",
         *_warnings(report),
-        *contents,
-        "",
+        "\n".join(contents),
         "![Training steps](benchmarks/step.png)",
-        "",
         "The contestants of a table do the same work from the same weights on the same samples. "
         "Their results are compared before anything is timed, and they take turns, round after "
         "round. Times are medians, with the first and the last decile in parentheses.",
-        "",
         "These pages are generated from the JSON files in `docs/benchmarks/` "
         "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
         "them. To measure all of it again, run `make bench-report`, or, for one suite, the command "
         "above its table.",
-        "",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
         + _duration(report),
-        "",
-        "```{toctree}\n:hidden:\n",
-        *(f"benchmarks/{name}" for name in suites),
-        "```",
+        "```{toctree}\n:hidden:",
+        "\n".join([*(f"benchmarks/{name}" for name in suites), "```"]),
     ]
 
 
 def _warnings(report: Report) -> list[str]:
     if not report.quick:
         return []
-    return ["**A trial run (`--quick`): few short rounds, so the figures mean little.**", ""]
+    return ["**A trial run (`--quick`): few short rounds, so the figures mean little.**"]
 
 
 def _duration(report: Report) -> str:
@@ -124,16 +117,13 @@ def _duration(report: Report) -> str:
 def _steps(report: Report) -> list[str]:
     return [
         "# Training steps",
-        "",
         "![Training steps](step.png)",
-        "",
         "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
         "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
         "gradients, relative to the largest of its tensor. Contestants whose gradients, losses or "
         "parameters after three steps differ by more than rounding explains are not timed. The "
         "nested loops take part if a step of theirs takes seconds, tinygrad in the small "
         "networks. PyTorch's SGD is the fused one, and its compiled modules are in channels_last.",
-        "",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
     ]
 
@@ -158,27 +148,21 @@ def _zoo(report: Report) -> list[str]:
     header = ("network", "batch", "fastcnn", "PyTorch's best", *FURTHER)
     return [
         "# Steps of more networks",
-        "",
         command("python -m bench zoo"),
-        "",
         "Training steps of the shapes of well-known networks, without dropout, each with the batch "
         "that is usual for it, in microseconds a sample: the best of each library's ways, as for "
         "[the four networks](steps.md). The last column is in GFLOP/s and in shares of the "
         "multiply-add peak, by the direct count of operations: Winograd's convolutions need fewer.",
-        "",
         table((*header, "fastest other / fastcnn", "rate (of peak)"), rows, left=1),
-        "",
     ]
 
 
 def _inference(report: Report) -> list[str]:
     return [
         "# Inference",
-        "",
         "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
         "im2col: above 1 is faster. `lanes` is what `predict` runs: a session. Threads are those "
         "that a contestant may take.",
-        "",
         *_beside_peers(report, "inference", "python -m bench inference --network {}"),
     ]
 
@@ -190,11 +174,8 @@ def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
     for (work, batch), group in groups(report.results, suite):
         lines += [
             f"## {work}, batch {batch}",
-            "",
             command(form.format(work, batch)),
-            "",
             contestants(group),
-            "",
         ]
         own = best(group, "lanes")
         faster += [
@@ -203,7 +184,7 @@ def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
             for row in group
             if own and row.contestant not in OWN and row.median < own.median
         ]
-    return lines + (_notes("Faster than fastcnn here", faster) or [NOBODY, ""])
+    return lines + (_notes("Faster than fastcnn here", faster) or [NOBODY])
 
 
 def _layers(report: Report) -> list[str]:
@@ -250,31 +231,26 @@ def _layers(report: Report) -> list[str]:
     )
     return [
         "# Single layers",
-        "",
         command("python -m bench layer"),
-        "",
         "The best of one thread and all, in microseconds a sample. Inside a network samples are in "
         "lanes already; a single call brings them there and back, except for element-wise "
         "functions. Sums, normalisation and dropout are im2col's when called alone; the dropout "
         "of the other libraries draws its own mask. Rates count operations by definition, so "
         "Winograd's convolutions, which need fewer, may exceed the processor's peak.",
-        "",
         "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "
         "too), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, NHWC) and "
         "tinygrad (jitted) take all cores. A backward pass is the gradients alone, from what "
         "a forward pass kept for them. Two keep less: TensorFlow repeats the forward pass of max "
         "pooling, which is faster there, and tinygrad, which keeps nothing, takes part only if the "
         "gradients need nothing but the input.",
-        "",
         table(header, rows, left=1),
-        "",
         *_notes("Not timed", refused),
-        *(_notes("Faster than fastcnn here", faster) or [NOBODY, ""]),
+        *(_notes("Faster than fastcnn here", faster) or [NOBODY]),
     ]
 
 
 def _notes(title: str, notes: Sequence[str]) -> list[str]:
-    return [f"**{title}:** " + "; ".join(notes) + ".", ""] if notes else []
+    return [f"**{title}:** " + "; ".join(notes) + "."] if notes else []
 
 
 def _rate(row: Result) -> str:
@@ -337,18 +313,12 @@ def _backward(report: Report) -> list[str]:
     )
     return [
         "# Backward passes: nested loops against fast ones",
-        "",
         command("python -m bench backward"),
-        "",
         "![Speed-ups](backward.png)",
-        "",
         "Microseconds a sample of one operation called alone; the difference is the largest from "
         "the loops, relative to the largest gradient.",
-        "",
         table(header, rows, left=1),
-        "",
         note,
-        "",
     ]
 
 
@@ -361,17 +331,13 @@ def _accuracy(report: Report) -> list[str]:
     header = ("training", "contestant", "seconds (least to most)", "")
     return [
         "# Time to accuracy",
-        "",
         command("python -m bench accuracy"),
-        "",
         "Seconds of training, tests apart, until the test accuracy is first reached, with one "
         "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
         "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
         "of samples. Median over the seeds "
         "0, 1 and 2, or fewer if a contestant ran out of time.",
-        "",
         table(header, rows, left=2),
-        "",
     ]
 
 
@@ -388,31 +354,24 @@ def _processes(report: Report) -> list[str]:
     header = ("process", "contestant", "seconds from start to end", "MiB at most", "% correct")
     return [
         "# Start-up and whole processes",
-        "",
         command("python -m bench startup process"),
-        "",
         "Importing fastcnn loads almost nothing; the rest is loaded at first use. So compare first "
         "gradients (of the report's network). Cold is the first ever on a machine, which compiles; "
         "PyTorch's eager mode has nothing to compile, and TensorFlow keeps nothing on the disk. "
         "Memory is the peak of resident memory.",
-        "",
         table(header, rows, left=2),
-        "",
     ]
 
 
 def _scaling(results: list[ScalingResult]) -> list[str]:
     lines = [
         "# Scaling",
-        "",
         "![Scaling](scaling.png)",
-        "",
         "The cost of a unit of work should stay flat or fall along each axis. What rises by "
         "more than a tenth above the lowest before it, in three measurements, is marked; below the "
         "table is what changed in the program and what else was measured. "
         "Memory is the most that was allocated at a time for the engine and one step, beyond "
         "the data.",
-        "",
     ]
     for result in results:
         rows = [
@@ -429,28 +388,21 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
         header = (result.axis, "µs a step", "µs a sample", f"ns a {result.unit}", "MiB", "")
         lines += [
             f"## {result.title}",
-            "",
             command(f"python -m bench scaling --axis {result.axis}"),
-            "",
             table(header, rows, left=0),
-            "",
         ]
-        for point in result.points:
-            if point.flagged:
-                lines += [f"- {result.axis} {point.value:,}: {point.explanation}."]
-        if result.points and any(point.flagged for point in result.points):
-            lines.append("")
+        if flagged := [point for point in result.points if point.flagged]:
+            notes = [f"- {result.axis} {each.value:,}: {each.explanation}." for each in flagged]
+            lines.append("\n".join(notes))
     return lines
 
 
 def _profiles(profiles: list[Profile]) -> list[str]:
     lines = [
         "# Each kernel under the machine's roofs",
-        "",
         "The peaks are measured in the same run: fused multiply-adds on independent sums, and "
         "the bandwidth of `z = x * s + y` by where its arrays lie. A row of the engine's "
         "program is timed alone, and by how much it makes the step longer.",
-        "",
     ]
     for profile in profiles:
         longest = sorted(profile.rows, key=lambda row: -row.in_step)[:LONGEST]
@@ -469,8 +421,7 @@ def _profiles(profiles: list[Profile]) -> list[str]:
             for row in longest
         ]
         header = (
-            "the longest rows",
-            "",
+            *("the longest rows", ""),
             "sizes",
             "µs in step",
             "µs alone",
@@ -481,18 +432,13 @@ def _profiles(profiles: list[Profile]) -> list[str]:
         )
         lines += [
             f"## {profile.model}",
-            "",
             command(
                 f"fastcnn profile {profile.model} --batch-size {profile.batch} "
                 f"--threads {profile.threads}"
             ),
-            "",
             f"![Roofline](profile-{profile.model}.png)",
-            "",
-            *(f"- {sentence}." for sentence in profile.summary().splitlines()),
-            "",
+            "\n".join(f"- {sentence}." for sentence in profile.summary().splitlines()),
             table(header, rows, left=3),
-            "",
         ]
     return lines
 

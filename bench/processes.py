@@ -48,7 +48,6 @@ class Run:
 
     Attributes
     ----------
-    seconds : float
     peak : float or None
         Most resident memory in MiB; None where the system does not tell.
     """
@@ -79,28 +78,26 @@ def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None 
     return Run(seconds, None if peak is None else peak / 2**20)
 
 
+def _result(suite: str, work: str, contestant: str, unit: str, values: Sequence[float]) -> Result:
+    return Result(
+        suite=suite,
+        work=work,
+        contestant=contestant,
+        threads=os.cpu_count() or 1,
+        batch=64,
+        unit=unit,
+        median=statistics.median(values),
+        low=min(values),
+        high=max(values),
+        rounds=len(values),
+    )
+
+
 def _results(suite: str, work: str, contestant: str, runs: Sequence[Run]) -> list[Result]:
     """Seconds, and where it is known peak memory, over some runs."""
-    measured = {
-        "s": [run.seconds for run in runs],
-        "MiB at most": [run.peak for run in runs if run.peak is not None],
-    }
-    return [
-        Result(
-            suite=suite,
-            work=work,
-            contestant=contestant,
-            threads=os.cpu_count() or 1,
-            batch=64,
-            unit=unit,
-            median=statistics.median(values),
-            low=min(values),
-            high=max(values),
-            rounds=len(values),
-        )
-        for unit, values in measured.items()
-        if values
-    ]
+    peaks = [run.peak for run in runs if run.peak is not None]
+    measured = {"s": [run.seconds for run in runs]} | ({"MiB at most": peaks} if peaks else {})
+    return [_result(suite, work, contestant, *each) for each in measured.items()]
 
 
 def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
@@ -183,22 +180,10 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     for name, made in runs.items():
         # The first one may have compiled.
         results += _results("process", work, name, made[1:] if name in jobs else made)
-    for name, percent in accuracies.items():
-        results.append(
-            Result(
-                suite="process",
-                work=work,
-                contestant=name,
-                threads=os.cpu_count() or 1,
-                batch=64,
-                unit="% correct",
-                median=percent,
-                low=percent,
-                high=percent,
-                rounds=1,
-            )
-        )
-    return results
+    return results + [
+        _result("process", work, name, "% correct", [percent])
+        for name, percent in accuracies.items()
+    ]
 
 
 def _last_accuracy(path: Path) -> float:

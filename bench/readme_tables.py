@@ -2,28 +2,19 @@
 
 from pathlib import Path
 
-from bench.markdown import best, groups, machine, number, replaced, table, threads, threads_of
+from bench.markdown import best, groups, machine, number, table, threads, threads_of
 from bench.processes import SLOW
 from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.results import Report, read_report
 
-BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
-LOOPS_BEGIN, LOOPS_END = "<!-- loops: begin -->", "<!-- loops: end -->"
 #: Images of digits 0, 1, 2 in MNIST's training set.
 IMAGES = 18_623
 
 
-def with_tables(readme: str, folder: Path) -> str:
-    """README with its generated parts replaced; that of the loops, where they were measured.
-
-    Raises
-    ------
-    ValueError
-        If it has no place for them.
-    """
-    readme = replaced(readme, render_readme(folder), BEGIN, END, "README.md")
+def readme_tables(folder: Path) -> dict[str, str]:
+    """README's generated parts by name; that of the loops, where they were measured."""
     loops = render_loops(folder)
-    return readme if loops is None else replaced(readme, loops, LOOPS_BEGIN, LOOPS_END, "README.md")
+    return {"benchmarks": render_readme(folder)} | ({} if loops is None else {"loops": loops})
 
 
 def render_readme(folder: Path) -> str:

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from math import isnan
 from pathlib import Path
 
-from bench.markdown import replaced
-from fastcnn.recipes import NamedRecipe, Record, get, names
+from bench.markdown import table
+from fastcnn.recipes import Record, get, names
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "records.md", ROOT / "README.md"
-BEGIN, END = "<!-- records: begin -->", "<!-- records: end -->"
 #: Recipes for README, of which the first three that were measured are shown.
 SHOWN = (
     "mnist-99", "cifar10-94-muon", "simplechains-lenet", "mnist-99.6", "fashion-92.5",
@@ -59,41 +58,32 @@ def page(records: Sequence[Record]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def with_records(readme: str, records: Sequence[Record]) -> str:
-    """README with three of the records.
-
-    Raises
-    ------
-    ValueError
-        If it has no place for them.
-    """
+def readme_records(records: Sequence[Record]) -> str:
+    """README's table of three of the records."""
     own = {record.recipe: record for record in records if record.contestant == "fastcnn"}
     twins = {record.recipe: record for record in records if record.contestant != "fastcnn"}
-    rows: list[str] = []
     shown = [name for name in SHOWN if name in own][:3]
+    if not shown:
+        return "See [docs/records.md](docs/records.md) for what whole trainings reach."
+    rows = []
     for name in shown:
         record, twin, published = own[name], twins.get(name), get(name).published
-        others = _reached(twin) if twin else ""
         known = ""
         if "seconds" in published:
             known = (
                 f"{published['accuracy']:.2f} % in {_seconds(published['seconds'])} s "
                 f"({published['machine']})"
             )
-        rows.append(f"| `{name}`{_of(record)} | {_reached(record)} | {others} | {known} |")
-    lines = ["See [docs/records.md](docs/records.md) for what whole trainings reach."]
-    if rows:
-        counts = [str(len(own[name].accuracies)) for name in shown]
-        seeds = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
-        lines = [
-            "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
-            "| --- | --- | --- | --- |",
-            *rows,
-            "",
-            f"Means over {seeds} seeds; {own[shown[0]].machine}. All recipes, seeds and "
-            "sources: [docs/records.md](docs/records.md).",
-        ]
-    return replaced(readme, "\n".join(lines), BEGIN, END, "README.md")
+        others = _reached(twin) if twin else ""
+        rows.append((f"`{name}`{_of(record)}", _reached(record), others, known))
+    header = ("`fastcnn train --recipe`", "fastcnn", "PyTorch, same recipe", "published")
+    counts = [str(len(own[name].accuracies)) for name in shown]
+    seeds = " and ".join(filter(None, [", ".join(counts[:-1]), counts[-1]]))
+    return (
+        f"{table(header, rows, left=4)}\n\n"
+        f"Means over {seeds} seeds; {own[shown[0]].machine}. All recipes, seeds and "
+        "sources: [docs/records.md](docs/records.md)."
+    )
 
 
 def section(name: str, records: Sequence[Record]) -> list[str]:
@@ -101,36 +91,30 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
     recipe = get(name.partition(",")[0])
     lines = [f"### {name}", "", recipe.about, ""]
     rows = [
-        f"| {record.contestant}{_of(record)} | {record.accuracy:.2f}{_spread(record)} "
-        f"| {_seconds(record.time)} | {_seeds(record)} "
-        f"| {_seconds(record.evaluation_seconds) if record.seconds else ''} "
-        f"| {record.machine}, {record.threads} thread{'s' if record.threads > 1 else ''} |"
+        (
+            f"{record.contestant}{_of(record)}",
+            f"{record.accuracy:.2f}{_spread(record)}",
+            _seconds(record.time),
+            _seeds(record),
+            _seconds(record.evaluation_seconds) if record.seconds else "",
+            f"{record.machine}, {record.threads} thread{'s' if record.threads > 1 else ''}",
+        )
         for record in records
     ]
-    rows += _published(recipe)
+    if found := recipe.published:
+        seconds = _seconds(found["seconds"]) if "seconds" in found else ""
+        accuracy = f"{found['accuracy']:.2f}"
+        rows.append((found["where"], accuracy, seconds, "", "", found.get("machine", "")))
     if not records:
         lines += ["Not measured.", ""]
     if rows:
-        lines += [
-            "| who | accuracy % | seconds | seeds | test, s | machine |",
-            "|---|---|---|---|---|---|",
-            *rows,
-            "",
-        ]
+        header = ("who", "accuracy %", "seconds", "seeds", "test, s", "machine")
+        lines += [table(header, rows, left=6), ""]
     for record in records:
         # A command that ran with --note says it.
         note = "" if record.note in record.command else f" ({record.note})"
         lines += [f"`{record.command}`, {record.date}{note}", ""]
     return lines
-
-
-def _published(recipe: NamedRecipe) -> list[str]:
-    found = recipe.published
-    if not found:
-        return []
-    seconds = _seconds(found["seconds"]) if "seconds" in found else ""
-    machine = found.get("machine", "")
-    return [f"| {found['where']} | {found['accuracy']:.2f} | {seconds} | | | {machine} |"]
 
 
 def _of(record: Record) -> str:

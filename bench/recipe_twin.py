@@ -12,7 +12,7 @@ from fastcnn.execution import gradients
 from fastcnn.layers import Model
 from fastcnn.optim import Lookahead, Part, learning_rates
 from fastcnn.recipes import NamedRecipe
-from fastcnn.training.views import VIEWS, view
+from fastcnn.training.evaluation import VIEWS, view
 
 #: Largest norm of the difference of a parameter's gradients, relative to their own, in float64 and
 #: in float32.
@@ -25,14 +25,7 @@ COMPARED = 64
 
 
 class Twin:
-    """PyTorch's training by a recipe, in channels_last.
-
-    Parameters
-    ----------
-    recipe : NamedRecipe
-    train, test : Dataset
-    threads : int
-    """
+    """PyTorch's training by a recipe, in channels_last."""
 
     name = "PyTorch channels_last"
 

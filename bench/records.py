@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from bench.recipe_page import PAGE, README, page, with_records
+from bench.markdown import fill
+from bench.recipe_page import PAGE, README, page, readme_records
 from bench.recipe_twin import Twin
 from fastcnn.benchmark.recipe_records import Own, Plan, measure
 from fastcnn.benchmark.records import this_command
@@ -64,5 +65,4 @@ def main(
             measure(name, plan, trainers, out, Console(highlight=False))
     if out == FILE:
         atomic_write(PAGE, page(records()).encode())
-        readme = README.read_text(encoding="utf-8")
-        atomic_write(README, with_records(readme, records()).encode())
+        fill(README, records=readme_records(records()))

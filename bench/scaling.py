@@ -9,7 +9,7 @@ time for the engine and one step.
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -229,11 +229,8 @@ def scale(
 
     Parameters
     ----------
-    axis : Axis
-    backend : str
     values : iterable of int, optional
         By default all of the axis.
-    rounds : int
     seconds : float
         Least duration of one measurement; at least one step.
 
@@ -329,7 +326,7 @@ def _flag(
         least = point.cost * point.low / point.seconds
         rises = least > (1 + TOLERANCE) * points[best].cost
         text = explain(cases[index], cases[best], backend, others) if rises else ""
-        flagged.append(ScalingPoint(**{**asdict(point), "flagged": rises, "explanation": text}))
+        flagged.append(replace(point, flagged=rises, explanation=text))
         if point.cost < points[best].cost:
             best = index
     return flagged

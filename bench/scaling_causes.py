@@ -83,8 +83,6 @@ def explain(case: Case, best: Case, backend: str, others: float = 0.0) -> str:
 
     Parameters
     ----------
-    case, best : Case
-    backend : str
     others : float
         Cores that other programs took while the cases were measured.
     """

@@ -12,7 +12,6 @@ timed.
 call at once, next to those of one thread.
 """
 
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -26,10 +25,10 @@ import fastcnn
 from bench import callers as at_once
 from bench.networks.tasks import network_of
 from fastcnn.backends.lanes import default_threads
+from fastcnn.benchmark.inference import onnx_session
 from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.work import NETWORKS
-from fastcnn.interop import export_onnx
 from fastcnn.text_table import text_table
 
 BATCHES = (1, 8, 64, 256)
@@ -44,25 +43,10 @@ WARM, TURN, CALLS = 0.008, 0.006, 3
 PAUSE = 0.5
 TOLERANCE = 1e-4
 #: Whether ONNX Runtime's threads spin after a call, by what the table calls it.
-SPINNING = {"spins": "1", "sleeps": "0"}
-
-
-def onnx_session(
-    model: fastcnn.layers.Model, threads: int, waiting: str
-) -> Callable[[np.ndarray], Any]:
-    """ONNX Runtime's call for the same network."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", SPINNING[waiting])
-    with tempfile.TemporaryDirectory() as folder:
-        export_onnx(model, Path(folder) / "model.onnx")
-        made = onnxruntime.InferenceSession(
-            str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-    name = made.get_inputs()[0].name
-    return lambda x: made.run(None, {name: x})[0]
+SPINNING = {
+    name: {"session.intra_op.allow_spinning": value}
+    for name, value in (("spins", "1"), ("sleeps", "0"))
+}
 
 
 def shortest(
@@ -97,8 +81,7 @@ def main(
         float | None, typer.Option(help=f"Time for each figure; by default {SECONDS:g} s.")
     ] = None,
     callers: Annotated[
-        int | None,
-        typer.Option(min=2, help="Measure this many Python threads next to one."),
+        int | None, typer.Option(min=2, help="Measure this many Python threads next to one.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results of --callers.")] = None,
 ) -> None:
@@ -123,7 +106,7 @@ def main(
         for count in threads or (1, 2):
             session = fastcnn.session(model, threads=count)
             waits = list(SPINNING) if count > 1 else ["spins"]
-            others = [onnx_session(model, count, waiting) for waiting in waits]
+            others = [onnx_session(model, count, SPINNING[waiting]) for waiting in waits]
             for batch in batch_size or (BATCHES if name in NETWORKS else FEW_BATCHES):
                 x = generator.standard_normal((batch, *model.input_shape)).astype(np.float32)
                 found, expected = session.logits(x), others[0](x)

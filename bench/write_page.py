@@ -7,22 +7,21 @@ measures nothing itself.
 from dataclasses import replace
 from pathlib import Path
 
-from bench.callers import with_callers
+from bench.callers import render_callers
 from bench.ladder_page import read_ladder, shown
+from bench.markdown import fill
 from bench.networks.page import render_networks
 from bench.page import read_results, render_pages
-from bench.readme_tables import with_tables
+from bench.readme_tables import readme_tables
 from bench.scaling_figure import scaling_figure
-from bench.tiny.page import with_tiny
+from bench.tiny.page import render_tiny
 from fastcnn.benchmark.figures import ladder_figure, write_figures
 from fastcnn.benchmark.roofline import roofline_figure
 from fastcnn.training.figure import save_figure
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCS, README = ROOT / "docs", ROOT / "README.md"
+DOCS = ROOT / "docs"
 RESULTS = DOCS / "benchmarks"
-NETWORKS, INTERCHANGE = DOCS / "networks.md", DOCS / "interchange.md"
-INFERENCE = DOCS / "inference.md"
 
 
 def main() -> None:
@@ -37,13 +36,10 @@ def main() -> None:
         save_figure(roofline_figure(profile), RESULTS / f"profile-{profile.model}.png")
     for name, text in render_pages(RESULTS).items():
         (DOCS / name).write_text(text, encoding="utf-8")
-    NETWORKS.write_text(render_networks(RESULTS), encoding="utf-8")
-    interchange = INTERCHANGE.read_text(encoding="utf-8")
-    INTERCHANGE.write_text(with_tiny(interchange, RESULTS), encoding="utf-8")
-    inference = INFERENCE.read_text(encoding="utf-8")
-    INFERENCE.write_text(with_callers(inference, RESULTS), encoding="utf-8")
-    readme = README.read_text(encoding="utf-8")
-    README.write_text(with_tables(readme, RESULTS), encoding="utf-8")
+    (DOCS / "networks.md").write_text(render_networks(RESULTS), encoding="utf-8")
+    fill(DOCS / "interchange.md", tiny=render_tiny(RESULTS))
+    fill(DOCS / "inference.md", callers=render_callers(RESULTS))
+    fill(ROOT / "README.md", **readme_tables(RESULTS))
 
 
 if __name__ == "__main__":

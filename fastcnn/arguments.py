@@ -3,12 +3,12 @@
 import inspect
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from fastcnn.backends import geometry
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.scalars import MOST_COUNT, is_integer, is_number, plain
 
@@ -32,7 +32,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         )
     try:
         return np.asarray(value)
-    except ValueError as error:
+    except (RuntimeError, TypeError, ValueError) as error:  # as of tensors with a gradient
         raise DataError(f"{name}: not an array ({error})") from None
 
 
@@ -70,119 +70,25 @@ def as_gradient(operation: str, value: Any, x: np.ndarray, shape: tuple[int, ...
     return array
 
 
-def as_bias(operation: str, value: Any, x: np.ndarray, size: int) -> np.ndarray:
-    array = as_same_type(operation, x, "bias", value, 1)
-    if len(array) != size:
-        raise ShapeError(f"{operation}: bias must have shape ({size},), got {array.shape}")
+def as_optional(
+    operation: str, x: np.ndarray, name: str, value: Any, shape: tuple[int, ...]
+) -> np.ndarray | None:
+    """An array of a shape, such as a bias, or None."""
+    if value is None:
+        return None
+    array = as_same_type(operation, x, name, value, len(shape))
+    if array.shape != shape:
+        raise ShapeError(f"{operation}: {name} must have shape {shape}, got {array.shape}")
     return array
 
 
-def conv_arguments(
-    operation: str, x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: Any
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
-    axes = axes_of(operation)
-    x = as_array(operation, "x", x, 2 + axes)
-    weight = as_same_type(operation, x, "weight", weight, 2 + axes)
-    groups = convolution_groups(operation, groups, x.shape[1], len(weight))
-    if weight.shape[1] * groups != x.shape[1]:
-        raise ShapeError(
-            f"{operation}: weight of shape {weight.shape} with groups={groups} takes "
-            f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
-        )
-    stride = geometry.per_axis(stride, f"{operation}: stride", axes)
-    dilation = geometry.per_axis(dilation, f"{operation}: dilation", axes)
-    padding = geometry.resolve_padding(padding, weight.shape[2:], dilation, stride)
+@contextmanager
+def naming(where: str) -> Iterator[None]:
+    """Begin the messages of shape errors with where they were found."""
     try:
-        sizes = geometry.conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+        yield
     except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
-    arguments = {
-        "stride": geometry.of_map(stride, 1),
-        "padding": geometry.of_map(padding, (0, 0)),
-        "dilation": geometry.of_map(dilation, 1),
-        "groups": groups,
-    }
-    return x, weight, arguments, (len(x), len(weight), *sizes)
-
-
-def axes_of(operation: str) -> int:
-    """Dimensions of the maps that a function takes: 1 for ``conv1d_backward``, else 2."""
-    return 1 if operation.removesuffix("_backward").endswith("1d") else 2
-
-
-def conv_transpose_arguments(
-    operation: str,
-    x: Any,
-    weight: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-) -> tuple[np.ndarray, np.ndarray, dict[str, Any], tuple[int, ...]]:
-    axes = axes_of(operation)
-    x = as_array(operation, "x", x, 2 + axes)
-    weight = as_same_type(operation, x, "weight", weight, 2 + axes)
-    groups = as_count(operation, "groups", groups)
-    if len(weight) != x.shape[1] or len(weight) % groups:
-        raise ShapeError(
-            f"{operation}: weight of shape {weight.shape} takes {len(weight)} input channels in "
-            f"{groups} groups, x of shape {x.shape} has {x.shape[1]}"
-        )
-    stride = geometry.per_axis(stride, f"{operation}: stride", axes)
-    padding = geometry.per_axis(padding, f"{operation}: padding", axes, minimum=0)
-    output_padding = geometry.per_axis(
-        output_padding, f"{operation}: output_padding", axes, minimum=0
-    )
-    dilation = geometry.per_axis(dilation, f"{operation}: dilation", axes)
-    geometry.check_output_padding(output_padding, stride, dilation)
-    sides = tuple((size, size) for size in padding)
-    try:
-        window = (weight.shape[2:], stride, sides, dilation, output_padding)
-        sizes = geometry.conv_transpose_output(x.shape[2:], *window)
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape} and weight {weight.shape}: {error}") from None
-    arguments = {
-        "stride": geometry.of_map(stride, 1),
-        "padding": geometry.of_map(sides, (0, 0)),
-        "output_padding": geometry.of_map(output_padding, 0),
-        "dilation": geometry.of_map(dilation, 1),
-        "groups": groups,
-    }
-    return x, weight, arguments, (len(x), weight.shape[1] * groups, *sizes)
-
-
-def pool_arguments(
-    operation: str,
-    x: Any,
-    kernel_size: Any,
-    stride: Any,
-    padding: Any,
-    dilation: Any = None,
-    ceil_mode: bool = False,
-) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
-    """``dilation`` is None for a pooling that has none."""
-    axes = axes_of(operation)
-    x = as_array(operation, "x", x, 2 + axes)
-    kernel = geometry.per_axis(kernel_size, f"{operation}: kernel_size", axes)
-    stride = kernel if stride is None else geometry.per_axis(stride, f"{operation}: stride", axes)
-    padding = geometry.per_axis(padding, f"{operation}: padding", axes, minimum=0)
-    gaps = geometry.per_axis(1 if dilation is None else dilation, f"{operation}: dilation", axes)
-    geometry.check_pool_padding(kernel, padding, gaps)
-    ceil_mode = as_flag(operation, "ceil_mode", ceil_mode)
-    try:
-        sizes = geometry.pool_output(x.shape[2:], kernel, stride, padding, gaps, ceil_mode)
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
-    arguments: dict[str, Any] = {
-        "kernel_size": geometry.of_map(kernel, 1),
-        "stride": geometry.of_map(stride, 1),
-        "padding": geometry.of_map(padding, 0),
-    }
-    if dilation is not None:
-        arguments["dilation"] = geometry.of_map(gaps, 1)
-    arguments["ceil_mode"] = ceil_mode
-    return x, arguments, (*x.shape[:2], *sizes)
+        raise ShapeError(f"{where}: {error}") from None
 
 
 def as_flag(owner: str, name: str, value: Any) -> bool:
@@ -204,16 +110,6 @@ def check_constructor(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any])
         ) from None
 
 
-def as_output_mask(operation: str, value: Any) -> tuple[bool, bool, bool]:
-    """Which gradients of a convolution are wanted."""
-    if not isinstance(value, (tuple, list)) or len(value) != 3:
-        raise ConfigurationError(
-            f"{operation}: output_mask must be three of True or False, got {value!r}"
-        )
-    x, weight, bias = (as_flag(operation, "output_mask", each) for each in value)
-    return x, weight, bias
-
-
 def as_dtype(owner: str, value: Any) -> np.dtype:
     """float32 or float64."""
     try:
@@ -227,15 +123,7 @@ def as_dtype(owner: str, value: Any) -> np.dtype:
 
 def as_divisor(owner: str, value: Any) -> int | None:
     """What an average pooling divides by instead of the size of the window, or None."""
-    if value is None:
-        return None
-    whole = is_integer(value)
-    if not whole or not 1 <= value <= MOST_COUNT:
-        limit = f" of at most {MOST_COUNT:,}" if whole and value > MOST_COUNT else ""
-        raise ConfigurationError(
-            f"{owner}: divisor_override must be a positive integer{limit} or None, got {value!r}"
-        )
-    return int(value)
+    return None if value is None else as_count(owner, "divisor_override", value)
 
 
 def words_of(value: Any) -> tuple[str, ...] | None:
@@ -289,17 +177,6 @@ def convolution_groups(owner: str, groups: Any, in_channels: int, out_channels: 
     return groups
 
 
-def linear_arguments(operation: str, x: Any, weight: Any) -> tuple[np.ndarray, np.ndarray]:
-    x = as_array(operation, "x", x, 2)
-    weight = as_same_type(operation, x, "weight", weight, 2)
-    if x.shape[1] != weight.shape[1]:
-        raise ShapeError(
-            f"{operation}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
-            f"{weight.shape} takes {weight.shape[1]}"
-        )
-    return x, weight
-
-
 def classification_arguments(
     operation: str, logits: Any, target: Any
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -346,8 +223,8 @@ def regression_arguments(
     return prediction, target
 
 
-def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | None:
-    """Weights of samples as float64, or None where there are none."""
+def as_sample_weight(operation: str, value: Any, *shapes: tuple[int, ...]) -> np.ndarray | None:
+    """Weights of samples or targets, in one of some shapes, as float64; None if there are none."""
     if value is None:
         return None
     weight = plain_array(f"{operation}: sample_weight", value)
@@ -355,10 +232,11 @@ def as_sample_weight(operation: str, value: Any, samples: int) -> np.ndarray | N
         raise ConfigurationError(
             f"{operation}: sample_weight must be numbers, got an array of {weight.dtype}"
         )
-    weight = weight.astype(np.float64, copy=False)
-    if weight.shape != (samples,):
+    weight = np.ascontiguousarray(weight, np.float64)
+    if weight.shape not in shapes:
         raise ShapeError(
-            f"{operation}: sample_weight must have shape ({samples},), got {weight.shape}"
+            f"{operation}: sample_weight must have shape {' or '.join(map(str, shapes))}, got "
+            f"{weight.shape}"
         )
     if not np.isfinite(weight).all() or weight.min() < 0.0 or weight.sum() == 0.0:
         raise ConfigurationError(

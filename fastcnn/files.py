@@ -87,6 +87,21 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those around it, where there is none.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made, such as where a file is in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        reason = f"{folder} is a file, not a folder"
+        raise NotADirectoryError(errno.ENOTDIR, reason, str(folder)) from None
+
+
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
 
@@ -104,7 +119,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         raise ConfigurationError(f"{path} is a folder, and cannot be written as a file")
     temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         unfinished = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
         with open(unfinished, "xb") as file:
             temporary = unfinished

@@ -49,10 +49,10 @@ from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
 from fastcnn.losses import LOSSES, ElementLoss
-from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number, own
+from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number
 from fastcnn.operations.losses import LOSSES as ELEMENTWISE
 from fastcnn.operations.losses import ElementwiseLoss
-from fastcnn.operations.own import Update
+from fastcnn.operations.record import OWN_UPDATES, Update
 from fastcnn.optim import OPTIMIZERS
 
 __all__ = [
@@ -115,9 +115,7 @@ def activation(
     if taken or (name in TYPES and operation not in OPERATIONS):
         raise ConfigurationError(f"activation: fastcnn has a layer called {name} already")
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _numbers(name, value, 1, MOST_NUMBERS)
-    if _numbers(name, derivative, 1, MOST_NUMBERS) != numbers:
-        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    numbers = _same_numbers(name, value, derivative, 1)
     defaults = tuple(number.default for number in numbers)
     _check_derivative(name, lambda x: value(x, *defaults), lambda x: derivative(x, *defaults))
 
@@ -167,9 +165,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     if known != __name__:
         raise ConfigurationError(f"loss: fastcnn has a loss called {operation} already")
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _numbers(name, value, 2, MOST_NUMBERS)
-    if _numbers(name, derivative, 2, MOST_NUMBERS) != numbers:
-        raise ConfigurationError(f"{name}: value and derivative must take the same numbers")
+    numbers = _same_numbers(name, value, derivative, 2)
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
         fixed = np.full_like(POINTS, target)
@@ -213,14 +209,14 @@ def optimizer(
         If the name is taken, or the function takes other arguments.
     """
     kind = _name(name, "optimizer").lower()
-    if kind in OPTIMIZERS and kind not in own.UPDATES:
+    if kind in OPTIMIZERS and kind not in OWN_UPDATES:
         raise ConfigurationError(f"optimizer: fastcnn has an optimiser called {kind} already")
     slots = tuple(slots)
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
     update = _plain(update)
     numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS)
-    own.UPDATES[kind] = Update(kind, linked(update), slots, numbers)
+    OWN_UPDATES[kind] = Update(kind, linked(update), slots, numbers)
 
     def step_in_place(
         self: Any, parameters: Any, gradient: Any, slots: Any, lr: float, step: int
@@ -276,6 +272,14 @@ def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number,
     return tuple(Number(parameter.name, float(parameter.default)) for parameter in rest)
 
 
+def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple[Number, ...]:
+    """The numbers that a formula and its derivative take."""
+    numbers, others = (_numbers(owner, each, values, MOST_NUMBERS) for each in (value, derivative))
+    if others != numbers:
+        raise ConfigurationError(f"{owner}: value and derivative must take the same numbers")
+    return numbers
+
+
 def _check_derivative(name: str, value: Any, derivative: Any) -> None:
     with np.errstate(all="ignore"):
         found = np.broadcast_to(derivative(POINTS), POINTS.shape)
@@ -296,17 +300,9 @@ def _constructor(numbers: tuple[Number, ...]) -> Callable[..., None]:
         Activation.__init__(self)
         self._set(**given)
 
-    signature = inspect.Signature(
-        [
-            inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD),
-            *(
-                inspect.Parameter(
-                    number.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=number.default
-                )
-                for number in numbers
-            ),
-        ]
-    )
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    taken = [inspect.Parameter(each.name, kind, default=each.default) for each in numbers]
+    signature = inspect.Signature([inspect.Parameter("self", kind), *taken])
     __init__.__signature__ = signature  # type: ignore[attr-defined]
     return __init__
 

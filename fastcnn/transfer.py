@@ -8,7 +8,7 @@ from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.layers import Model
 from fastcnn.layers.base import Layer, arguments_of
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.scalars import is_integer
 
 #: Operations of layers that may be a head, and the argument that is its number of outputs.

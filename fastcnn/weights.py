@@ -74,12 +74,7 @@ def check_values(what: str, arrays: Mapping[str, Any]) -> None:
 
 
 def check_variances(what: str, arrays: Mapping[str, Any]) -> None:
-    """Refuse negative running variances.
-
-    Raises
-    ------
-    CheckpointError
-    """
+    """Refuse negative running variances."""
     for name, array in arrays.items():
         if name.split(".")[-1] == "running_var" and array.size and (least := array.min()) < 0:
             raise CheckpointError(f"{what}: {name} holds a negative variance, {least:.6g}")

@@ -89,12 +89,13 @@ def own_kernels() -> Iterator[None]:
     from fastcnn.layers import definition
     from fastcnn.layers.activation import LAYERS
     from fastcnn.losses import LOSSES
-    from fastcnn.operations import OPERATIONS, own
+    from fastcnn.operations import OPERATIONS
     from fastcnn.operations.losses import LOSSES as ELEMENTWISE
+    from fastcnn.operations.record import OWN_UPDATES
     from fastcnn.optim import OPTIMIZERS
 
     tables: list[dict[str, Any]] = [
-        OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, own.UPDATES,
+        OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, OWN_UPDATES,
     ]  # fmt: skip
     before = [dict(table) for table in tables]
     yield

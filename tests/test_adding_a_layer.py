@@ -14,20 +14,15 @@ OPERATION = '''
 
 def gated(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     """``x * sigmoid(weight * x)``, with a weight for each channel."""
-    x = as_array("gated", "x", x)
-    return get_backend(backend).gated(x, as_same_type("gated", x, "weight", weight, 1))
+    return computed("gated", _gated, backend, x, weight)
 
 
-def gated_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`gated`."""
-    x = as_array("gated_backward", "x", x)
-    grad_output = as_gradient("gated_backward", grad_output, x, x.shape)
-    weight = as_same_type("gated_backward", x, "weight", weight, 1)
-    return get_backend(backend).gated_backward(grad_output, x, weight)
+def _gated(name: str, x: Any, weight: Any) -> Checked:
+    x = as_array(name, "x", x)
+    return Checked((x, as_optional(name, x, "weight", weight, x.shape[1:2])), {}, x.shape)
 
 
+gated_backward = gradient_of(gated, "``(grad_x, grad_weight)``.")
 __all__ += ["gated", "gated_backward"]
 RECORDS += (
     Operation(
@@ -104,7 +99,7 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.elements import elements_reach
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import (
     element_columns,
     gradient_offset,
@@ -161,18 +156,12 @@ def _reach(*names):
     return touches
 
 
-K_GATED = numbered(
-    Kernel(gated, "gated", per_element(4, 1, 1), map_sizes, touches=_reach("X", "Y"))
-)
-K_GRADIENT = numbered(
-    Kernel(
-        gated_gradient,
+K_GATED = numbered(gated, "gated", per_element(4, 1, 1), map_sizes, touches=_reach("X", "Y"))
+K_GRADIENT = numbered(gated_gradient,
         "gradient of gated",
         per_element(8, 2, 1, 1),
         map_sizes,
-        touches=_reach("X", "Y", "M"),
-    )
-)
+        touches=_reach("X", "Y", "M"))
 
 
 def _forward(walk, group):

@@ -11,7 +11,7 @@ import fastcnn
 from fastcnn.backends import BACKENDS
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import engines, forward, loss_and_gradients, prepared
-from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.layer_outputs import node_outputs
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.step import Step
 from fastcnn.layers import (

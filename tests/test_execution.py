@@ -10,7 +10,7 @@ from fastcnn.analysis.gradcheck import check_model
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import loss_and_gradients
-from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.layer_outputs import node_outputs
 from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import (

@@ -77,6 +77,12 @@ def test_a_file_held_open_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.posix
+def test_a_file_in_the_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(NotADirectoryError, match="taken is a file, not a folder"):
+        atomic_write(tmp_path / "taken" / "x", b"1")
+
+
 def test_readers_see_the_old_content_or_the_new(tmp_path: Path) -> None:
     path = tmp_path / "a"
     contents = {bytes([letter]) * 100_000 for letter in b"abc"}

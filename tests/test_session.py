@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -531,3 +532,11 @@ def test_a_process_that_is_forked_while_locks_are_held() -> None:
         "os._exit(0 if same else 3)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_a_session_can_be_sent_to_another_process() -> None:
+    model = network("resnet8")
+    session, x = fastcnn.session(model, max_batch=20, threads=1), samples(model, 3)
+    received = pickle.loads(pickle.dumps(session))
+    assert (received.logits(x) == session.logits(x)).all()
+    assert (received.max_batch, received.threads) == (20, 1)

@@ -29,7 +29,7 @@ from fastcnn.backends.graph import Node
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import loss_and_gradients, make_executor, predict_logits
-from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.assigned import largest_norms
 from fastcnn.execution.step import Step as TakenStep
 from fastcnn.losses import JointLoss
 from tests.random_networks import BUDGET, Case, random_case

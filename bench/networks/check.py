@@ -9,38 +9,20 @@ from typing import Any
 import numpy as np
 
 from bench.networks.tasks import Task
+from fastcnn import layers
 from fastcnn.backends.lanes import Unsupported
 from fastcnn.benchmark.pytorch import make_module
 from fastcnn.errors import FastcnnError
 from fastcnn.execution import predict_logits
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.execution.lanes import network_gradients
-from fastcnn.execution.passes import operation_gradients
+from fastcnn.execution.passes import operation_gradients, views_of
 from fastcnn.execution.step import Batch, Step
 from fastcnn.interop import export_onnx, import_onnx
-from fastcnn.layers import (
-    AvgPool1d,
-    AvgPool2d,
-    Dropout,
-    Dropout2d,
-    GlobalAvgPool1d,
-    GlobalMaxPool1d,
-    Hardsigmoid,
-    Hardswish,
-    LeakyReLU,
-    MaxPool1d,
-    MaxPool2d,
-    Model,
-    PReLU,
-    ReLU,
-    ReLU6,
-    Sigmoid,
-    SiLU,
-)
 
 log = logging.getLogger(__name__)
 ENGINE = "engine, no workaround"
-KINKED = (ReLU, ReLU6, LeakyReLU, PReLU, Hardswish)
+KINKED = (layers.ReLU, layers.ReLU6, layers.LeakyReLU, layers.PReLU, layers.Hardswish)
 #: Differences of a gradient that is smaller than this share of the largest are relative to that
 #: share: such as a bias before a normalisation, where all terms cancel out.
 LEAST = 1e-2
@@ -50,13 +32,7 @@ SAME = 1e-4
 
 @dataclass(frozen=True)
 class Pass:
-    """A training step of one network, computed once by somebody.
-
-    Attributes
-    ----------
-    loss : float
-    gradients : dict of str to ndarray
-    """
+    """A training step of one network, computed once by somebody."""
 
     loss: float
     gradients: dict[str, np.ndarray]
@@ -68,7 +44,6 @@ class Check:
 
     Attributes
     ----------
-    task : Task
     batch : int or None
         Samples; None for those of the task.
     smooth : bool
@@ -106,16 +81,13 @@ class Check:
             loss, _, vector = network_gradients(self.model, graph, batch, step)
         else:
             loss, _, vector = operation_gradients(self.model, graph, batch, backend, step)
-        found, offset = {}, 0
-        for key, value in self.model.named_parameters().items():
-            found[key] = vector[offset : offset + value.size].reshape(value.shape).copy()
-            offset += value.size
+        found = views_of(vector.copy(), self.model.named_parameters())
         return Pass(loss, {key: found[key] for key in self.trained()})
 
     def trained(self) -> set[str]:
         """Keys of the parameters that are not frozen."""
         users = zip(self.model.named_parameters(), self.model.parameter_users(), strict=True)
-        return {key for key, layers in users if layers[0][0].requires_grad}
+        return {key for key, places in users if places[0][0].requires_grad}
 
     def torch(self, dtype: Any) -> Pass:
         """By PyTorch, in ``torch.float32`` or ``torch.float64``."""
@@ -167,26 +139,26 @@ class Check:
         return {given.name: part for given, part in zip(inputs, parts, strict=True)}
 
 
-def without_dropout(model: Model) -> Model:
+def without_dropout(model: layers.Model) -> layers.Model:
     """The model, whose dropouts let all pass."""
     for _, layer in model.named_leaves():
-        if isinstance(layer, (Dropout, Dropout2d)):
+        if isinstance(layer, (layers.Dropout, layers.Dropout2d)):
             layer.p = 0.0
     return model
 
 
-def without_kinks(model: Model) -> None:
+def without_kinks(model: layers.Model) -> None:
     """Put SiLU and averages in the place of activations with kinks and of maxima."""
     for path, layer in list(model.named_leaves()):
-        if isinstance(layer, (MaxPool1d, MaxPool2d)):
-            kind = AvgPool2d if isinstance(layer, MaxPool2d) else AvgPool1d
+        if isinstance(layer, (layers.MaxPool1d, layers.MaxPool2d)):
+            kind = layers.AvgPool2d if isinstance(layer, layers.MaxPool2d) else layers.AvgPool1d
             model.replace(path, kind(layer.kernel_size, layer.stride, layer.padding))
-        elif isinstance(layer, GlobalMaxPool1d):
-            model.replace(path, GlobalAvgPool1d())
+        elif isinstance(layer, layers.GlobalMaxPool1d):
+            model.replace(path, layers.GlobalAvgPool1d())
         elif isinstance(layer, KINKED):
-            model.replace(path, SiLU())
-        elif isinstance(layer, Hardsigmoid):
-            model.replace(path, Sigmoid())
+            model.replace(path, layers.SiLU())
+        elif isinstance(layer, layers.Hardsigmoid):
+            model.replace(path, layers.Sigmoid())
 
 
 def apart(ours: np.ndarray, theirs: np.ndarray) -> float:

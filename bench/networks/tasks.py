@@ -7,17 +7,10 @@ from typing import Any
 import numpy as np
 
 from bench.networks import classic, games, mobile, pictures, residual, sequences
+from fastcnn import losses
+from fastcnn.benchmark import zoo
 from fastcnn.benchmark.work import make_model
 from fastcnn.layers import Model
-from fastcnn.losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    HuberLoss,
-    JointLoss,
-    Loss,
-    MSELoss,
-    PythonLoss,
-)
 from fastcnn.models.draft import Draft
 
 Shape = tuple[int, ...]
@@ -29,7 +22,6 @@ class Goal:
 
     Attributes
     ----------
-    name : str
     loss : function
         Makes the loss.
     targets : function of Generator, int, tuple of int
@@ -39,7 +31,7 @@ class Goal:
     """
 
     name: str
-    loss: Callable[[], Loss]
+    loss: Callable[[], losses.Loss]
     targets: Callable[[np.random.Generator, int, Shape], tuple[Any, np.ndarray | None]]
     torch_loss: Callable[[Any, Any, Any], Any]
 
@@ -125,24 +117,26 @@ def _evidence_bound_of_torch(output: Any, target: Any, weight: Any) -> Any:
     return (surprise + divergence) / len(output)
 
 
-CLASSES = Goal("cross-entropy", CrossEntropyLoss, _classes, _torch("cross_entropy"))
-VALUES = Goal("mean square", MSELoss, _values, _torch("mse_loss"))
+CLASSES = Goal("cross-entropy", losses.CrossEntropyLoss, _classes, _torch("cross_entropy"))
+VALUES = Goal("mean square", losses.MSELoss, _values, _torch("mse_loss"))
 YES_OR_NO = Goal(
     "binary cross-entropy",
-    BCEWithLogitsLoss,
+    losses.BCEWithLogitsLoss,
     _yes_or_no,
     _torch("binary_cross_entropy_with_logits"),
 )
-CHOSEN = Goal("Huber of the chosen action", HuberLoss, _of_chosen, _masked_huber)
+CHOSEN = Goal("Huber of the chosen action", losses.HuberLoss, _of_chosen, _masked_huber)
 TWO_HEADS = Goal(
     "cross-entropy and mean square",
-    lambda: JointLoss((CrossEntropyLoss(), MSELoss()), names=("policy", "value")),
+    lambda: losses.JointLoss(
+        (losses.CrossEntropyLoss(), losses.MSELoss()), names=("policy", "value")
+    ),
     _moves_and_outcome,
     _two_heads,
 )
 EVIDENCE = Goal(
     "evidence bound in Python",
-    lambda: PythonLoss(evidence_bound),
+    lambda: losses.PythonLoss(evidence_bound),
     _yes_or_no,
     _evidence_bound_of_torch,
 )
@@ -158,9 +152,6 @@ class Task:
         As it is known.
     source : str
         Where it was published; an arXiv number, or authors and year.
-    make : function of Draft
-    batch : int
-    goal : Goal
     note : str
         What is not as published.
     """
@@ -182,14 +173,14 @@ class Task:
         return self.make(Draft(np.random.default_rng(0), of_layers=True))
 
     def samples(
-        self, model: Model, loss: Loss, count: int
+        self, model: Model, loss: losses.Loss, count: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """Random samples, targets, and weights of targets or None."""
         generator = np.random.default_rng(1)
         assert model.input_shape is not None
         x = generator.standard_normal((count, *model.input_shape)).astype(np.float32)
         y, weight = self.goal.targets(generator, count, model.graph().output_shape)
-        return x, loss.pack(y, np.float32) if isinstance(loss, JointLoss) else y, weight
+        return x, loss.pack(y, np.float32) if isinstance(loss, losses.JointLoss) else y, weight
 
 
 SMALL = "for 32x32 pictures"
@@ -200,10 +191,10 @@ TASKS: dict[str, Task] = {
         Task("AlexNet for CIFAR", "Krizhevsky 2012", classic.alexnet_cifar, 64),
         Task("NiN", "arXiv:1312.4400", classic.nin, 32),
         Task("All-CNN-C", "arXiv:1412.6806", classic.all_cnn, 32),
-        Task("VGG16-BN", "arXiv:1409.1556", classic.vgg16_bn, 32, note=SMALL),
+        Task("VGG16-BN", "arXiv:1409.1556", zoo.vgg16_bn, 32, note=SMALL),
         Task("SqueezeNet 1.1", "arXiv:1602.07360", classic.squeezenet, 32, note=SMALL),
         Task("Inception", "arXiv:1409.4842", classic.inception, 32, note="five modules"),
-        Task("ResNet-20", "arXiv:1512.03385", residual.resnet20, 64),
+        Task("ResNet-20", "arXiv:1512.03385", zoo.resnet20, 64),
         Task("ResNet-56", "arXiv:1512.03385", residual.resnet56, 32),
         Task("WRN-16-4", "arXiv:1605.07146", residual.wrn_16_4, 16),
         Task("PreAct-ResNet-20", "arXiv:1603.05027", residual.preact_resnet20, 64),

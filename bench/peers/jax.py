@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.elementwise import function_of
-from bench.peers.windows import even_windows
+from bench.peers.operations import even_windows, function_of
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
 from fastcnn.benchmark.peer import Peer, run_graph
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
 
@@ -180,7 +179,7 @@ def _read(values: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
     return tuple(np.asarray(value) for value in values)
 
 
-class JaxTrainer:
+class JaxTrainer(Trainer):
     """Training by JAX; XLA takes all cores."""
 
     def __init__(self, work: Work) -> None:
@@ -211,27 +210,19 @@ class JaxTrainer:
         parameters = {key: value for key, value in state.items() if key in learned}
         buffers = {key: value for key, value in state.items() if key not in learned}
         self.state = (parameters, buffers, jax.tree.map(jnp.zeros_like, parameters))
-        starts = range(0, len(work.x), work.batch)
-        self.batches = [
-            (jnp.asarray(work.x[i : i + work.batch]), jnp.asarray(work.y[i : i + work.batch]))
-            for i in starts
-        ]
-        self.at = 0
+        self.batches = work.batches(jnp.asarray)
 
-    def train(self, steps: int) -> None:
-        """Take steps on consecutive batches, round and round, and wait for the last."""
+    def take(self, x: Any, y: Any) -> Any:
+        """Take a step."""
+        *state, loss = self.step(*self.state, x, y)
+        self.state = tuple(state)
+        return loss
+
+    def wait(self) -> None:
+        """Wait for all that was computed."""
         import jax
 
-        for _ in range(steps):
-            x, y = self.batches[self.at % len(self.batches)]
-            *state, self.last = self.step(*self.state, x, y)
-            self.state = tuple(state)
-            self.at += 1
         jax.block_until_ready(self.state)
-
-    def loss(self) -> float:
-        """Loss of the last step's batch."""
-        return float(self.last)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of parameters and buffers."""

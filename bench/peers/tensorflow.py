@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.elementwise import function_of
-from bench.peers.windows import even_windows
+from bench.peers.operations import even_windows, function_of
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
 from fastcnn.benchmark.peer import Peer, run_graph
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
 
@@ -197,7 +196,7 @@ def _channels_first(value: Any) -> np.ndarray:
     return array.transpose(0, 3, 1, 2) if array.ndim == 4 else array
 
 
-class TensorFlowTrainer:
+class TensorFlowTrainer(Trainer):
     """Training by TensorFlow on all cores, on tensors that are in memory already."""
 
     def __init__(self, work: Work, variant: str) -> None:
@@ -210,7 +209,7 @@ class TensorFlowTrainer:
         velocity = [tf.Variable(tf.zeros_like(value)) for value in variables]
 
         @tf.function(autograph=False, jit_compile=variant == "XLA")
-        def step(x: Any, y: Any) -> Any:
+        def take(x: Any, y: Any) -> Any:
             with tf.GradientTape() as tape:
                 logits = run_graph(
                     graph, x, lambda node, inputs: _apply(tf, node, inputs, self.state)
@@ -224,25 +223,12 @@ class TensorFlowTrainer:
                 value.assign_sub(LEARNING_RATE * moved)
             return loss
 
-        self.step = step
-        images = _maps(work.x)
-        starts = range(0, len(work.x), work.batch)
-        self.batches = [
-            (tf.constant(images[i : i + work.batch]), tf.constant(work.y[i : i + work.batch]))
-            for i in starts
-        ]
-        self.at = 0
+        self.take = take
+        self.batches = work.batches(lambda array: tf.constant(_maps(array)))
 
-    def train(self, steps: int) -> None:
-        """Take steps on consecutive batches, round and round, and wait for the last."""
-        for _ in range(steps):
-            self.last = self.step(*self.batches[self.at % len(self.batches)])
-            self.at += 1
+    def wait(self) -> None:
+        """Wait for the last loss."""
         self.last.numpy()
-
-    def loss(self) -> float:
-        """Loss of the last step's batch."""
-        return float(self.last)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of parameters and buffers."""

@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.elementwise import function_of
-from bench.peers.windows import even_windows
+from bench.peers.operations import even_windows, function_of
 from fastcnn.backends.graph import Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
 from fastcnn.benchmark.peer import Peer, run_graph
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
 #: FLOPs of one sample up to which it takes part: vgg_small took it 12 ms a sample, twenty times as
@@ -25,27 +24,9 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
     weight = parameters.get(node.parameters.get("weight", ""))
     bias = parameters.get(node.parameters.get("bias", ""))
     match node.operation:
-        case "conv2d":
-            (top, bottom), (left, right) = a["padding"]
-            return x.conv2d(
-                weight,
-                bias,
-                groups=a["groups"],
-                stride=a["stride"],
-                dilation=a["dilation"],
-                padding=(left, right, top, bottom),
-            )
-        case "conv_transpose2d":
-            (top, bottom), (left, right) = a["padding"]
-            return x.conv_transpose2d(
-                weight,
-                bias,
-                groups=a["groups"],
-                stride=a["stride"],
-                dilation=a["dilation"],
-                padding=(left, right, top, bottom),
-                output_padding=a["output_padding"],
-            )
+        case "conv2d" | "conv_transpose2d":
+            (top, bottom), (left, right) = a.pop("padding")
+            return getattr(x, node.operation)(weight, bias, padding=(left, right, top, bottom), **a)
         case "linear":
             y = x.matmul(parameters[node.parameters["weight"]].transpose())
             return y if bias is None else y + bias
@@ -133,11 +114,11 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     return run_of(step, lambda made: tuple(value.numpy() for value in made))
 
 
-class TinygradTrainer:
+class TinygradTrainer(Trainer):
     """Training by tinygrad, which needs clang or LLVM on the machine."""
 
     def __init__(self, work: Work) -> None:
-        from tinygrad import Context, Tensor, TinyJit, dtypes
+        from tinygrad import Context, Tensor, TinyJit
         from tinygrad.nn.optim import SGD
 
         model = work.model()
@@ -155,23 +136,19 @@ class TinygradTrainer:
             return loss.realize(*optimizer.schedule_step(), *buffers)
 
         self.training = Context
-        self.step = TinyJit(step)
-        starts = range(0, len(work.x), work.batch)
-        self.batches = [
-            (
-                Tensor(work.x[i : i + work.batch].copy()).realize(),
-                Tensor(work.y[i : i + work.batch].astype(np.int32), dtype=dtypes.int32).realize(),
-            )
-            for i in starts
-        ]
-        self.at = 0
+        self.take = TinyJit(step)
+        small = {np.dtype(np.int64): np.int32}
+        self.batches = work.batches(
+            lambda array: Tensor(array.astype(small.get(array.dtype, array.dtype))).realize()
+        )
 
     def train(self, steps: int) -> None:
-        """Take steps on consecutive batches, round and round, and wait for the last."""
+        """Take steps in tinygrad's training mode."""
         with self.training(TRAINING=1):
-            for _ in range(steps):
-                self.last = self.step(*self.batches[self.at % len(self.batches)])
-                self.at += 1
+            super().train(steps)
+
+    def wait(self) -> None:
+        """Wait for the last loss."""
         self.last.item()
 
     def loss(self) -> float:

@@ -32,14 +32,7 @@ def accuracies(pictures: str) -> list[dict[str, Any]]:
     for name, source, epochs, rate, make in trained:
         train, test = fastcnn.data.load(source)
         model = make()
-        fastcnn.fit(
-            model,
-            train,
-            epochs=epochs,
-            lr=rate,
-            schedule="one-cycle",
-            verbose=False,
-        )
+        fastcnn.fit(model, train, epochs=epochs, lr=rate, schedule="one-cycle", verbose=False)
         order = np.random.default_rng(0).permutation(len(test.images))[:TESTED]
         images, labels = test.images[order], test.labels[order]
         with TemporaryDirectory() as folder:

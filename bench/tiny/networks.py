@@ -14,8 +14,6 @@ class Network:
 
     Attributes
     ----------
-    title : str
-    make : callable
     models : tuple of str
         Its 8-bit and its float file in github.com/mlcommons/tiny, below ``benchmark/training``.
     published : float

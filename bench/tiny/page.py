@@ -3,24 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from bench.markdown import command, number, replaced, table
+from bench.markdown import command, number, table
 from bench.tiny.contestants import FLOAT, INT8, MICRO, ONNX2C, OWN
 from bench.tiny.networks import NETWORKS, PUBLISHED
 from fastcnn.benchmark.records import Records
 
-BEGIN, END = "<!-- tiny: begin -->", "<!-- tiny: end -->"
 SIZES, ACCURACIES = "tiny.json", "tiny-accuracy.json"
-
-
-def with_tiny(page: str, folder: Path) -> str:
-    """docs/interchange.md with its generated part replaced.
-
-    Raises
-    ------
-    ValueError
-        If it has no place for it.
-    """
-    return replaced(page, render_tiny(folder), BEGIN, END, "docs/interchange.md")
 
 
 def render_tiny(folder: Path) -> str:

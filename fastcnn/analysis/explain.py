@@ -1,21 +1,26 @@
 """Why a network decided as it did: what in a picture its answer depends on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count, as_number, plain_array
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution.checks import as_batch
 from fastcnn.execution.input_gradients import Objective, gradient_at, input_gradient
 from fastcnn.execution.layer_outputs import layer_place
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import Loss
 from fastcnn.notebook import brief
 from fastcnn.scalars import plain
+from fastcnn.training.figure import TRAIN_COLOUR, literal, new_figure
+
+#: Classes whose probabilities a picture shows.
+SHOWN = 6
 
 
 def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -44,12 +49,7 @@ def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None)
 
 
 def grad_cam(
-    model: Model,
-    x: Any,
-    y: Any = None,
-    *,
-    layer: str | None = None,
-    backend: str = "im2col",
+    model: Model, x: Any, y: Any = None, *, layer: str | None = None, backend: str = "im2col"
 ) -> np.ndarray:
     """Grad-CAM: where the maps of a layer speak for a class.
 
@@ -281,7 +281,7 @@ def explain(
     backend : str, optional
         Where everything but Grad-CAM is computed.
     """
-    x = _check_maps(model, np.asarray(picture)[None])
+    x = _check_maps(model, plain_array("picture", picture)[None])
     shares = model.predict_proba(x, backend=backend)[0]
     y = np.array([shares.argmax() if label is None else label])
     layer = _last_maps(model, x) if layer is None else layer
@@ -295,6 +295,51 @@ def explain(
         occlusion(model, x, y, backend=backend)[0],
         layer,
     )
+
+
+def explanation_figure(explained: Explanation, classes: Sequence[str]) -> Any:
+    """The picture, saliency, Grad-CAM and occlusion over it, and the likeliest classes.
+
+    On a white ground, so that it is readable on dark pages too.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure = new_figure(12.5, 3.0)
+    figure.set_facecolor("white")
+    axes = figure.subplots(1, 5)
+    picture = explained.picture.astype(np.float64)
+    picture = (picture - picture.min()) / max(float(np.ptp(picture)), 1e-12)
+    shown = picture.transpose(1, 2, 0) if len(picture) == 3 else picture.mean(axis=0)
+    grey = picture.mean(axis=0)
+    largest = max(float(np.abs(explained.occlusion).max()), 1e-12)
+    name = classes[explained.label]
+    titles = (
+        "input",
+        f"saliency of {name}",
+        f"Grad-CAM of {name}, {explained.layer}",
+        f"occlusion, {100 * largest:.0f} % at most",
+    )
+    for ax, title in zip(axes, titles, strict=False):
+        ax.set_title(literal(title), fontsize=9)
+        ax.set_axis_off()
+    axes[0].imshow(shown, cmap="gray")
+    axes[1].imshow(explained.saliency, cmap="magma")
+    axes[2].imshow(grey, cmap="gray")
+    axes[2].imshow(explained.grad_cam, cmap="inferno", alpha=0.55)
+    axes[3].imshow(grey, cmap="gray")
+    axes[3].imshow(explained.occlusion, cmap="RdBu_r", vmin=-largest, vmax=largest, alpha=0.6)
+    order = np.argsort(-explained.probabilities, kind="stable")[:SHOWN][::-1]
+    shares = 100 * explained.probabilities[order]
+    bars = axes[4].barh([literal(classes[index]) for index in order], shares, color=TRAIN_COLOUR)
+    axes[4].bar_label(bars, [f"{share:.1f}" for share in shares], padding=2, fontsize=8)
+    axes[4].set_xlim(0, 118)
+    axes[4].set_xticks([])
+    axes[4].set_title("probability in %", fontsize=9)
+    axes[4].tick_params(axis="y", length=0, labelsize=8)
+    axes[4].spines[["top", "right", "bottom"]].set_visible(False)
+    return figure
 
 
 def _check_maps(model: Model, x: Any) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers
 from fastcnn.analysis.gradient_cases import CASES, CaseShape, loss_cases, shapes_of
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Node
@@ -15,20 +16,6 @@ from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
-from fastcnn.layers import (
-    AvgPool2d,
-    Conv2d,
-    Flatten,
-    Layer,
-    Linear,
-    MaxPool2d,
-    Model,
-    ReLU,
-    Sequential,
-    Sigmoid,
-    Tanh,
-    init,
-)
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
@@ -178,7 +165,7 @@ def check_gradient(
 def gradcheck(
     *,
     backends: tuple[str, ...] | None = None,
-    model: Model | None = None,
+    model: layers.Model | None = None,
     raise_on_failure: bool = False,
 ) -> GradientReport:
     """Check every layer, every loss and a whole model on every backend.
@@ -217,7 +204,7 @@ def gradcheck(
     return report
 
 
-def check_layer(layer: Layer, shape: CaseShape, backend: str) -> list[GradientRow]:
+def check_layer(layer: layers.Layer, shape: CaseShape, backend: str) -> list[GradientRow]:
     """Check one layer's gradients for two samples of ``shape``, or of a shape for each input."""
     operations = get_backend(_yardstick(backend))
     row = OPERATIONS[layer.operation]
@@ -242,8 +229,7 @@ def check_layer(layer: Layer, shape: CaseShape, backend: str) -> list[GradientRo
     seed = generator.standard_normal(run(values).shape)
     arrays = [seed, *(values.get(name) for name in (*names, *row.backward_reads))]
     returned = getattr(get_backend(backend), f"{row.name}_backward")(
-        *(None if array is None else array.astype(_dtype(backend)) for array in arrays),
-        **arguments,
+        *(None if array is None else array.astype(_dtype(backend)) for array in arrays), **arguments
     )
     parts = returned if isinstance(returned, tuple) else (returned,)
     rows = []
@@ -260,7 +246,7 @@ def check_layer(layer: Layer, shape: CaseShape, backend: str) -> list[GradientRo
 
 
 def check_model(
-    model: Model, backend: str, *, samples: int = 1, directions: int = 2, seed: int = 0
+    model: layers.Model, backend: str, *, samples: int = 1, directions: int = 2, seed: int = 0
 ) -> list[GradientRow]:
     """Check the parameter gradients of a copy of ``model`` against differences in float64.
 
@@ -389,19 +375,19 @@ def _check_losses(backend: str) -> list[GradientRow]:
 
 def _check_model(backend: str) -> list[GradientRow]:
     """Every layer kind at once."""
-    model = Sequential(
-        Conv2d(1, 2, 3, padding=1),
-        Tanh(),
-        MaxPool2d(2),
-        Conv2d(2, 2, 2),
-        Sigmoid(),
-        AvgPool2d(2, stride=1),
-        Flatten(),
-        Linear(2, 4),
-        ReLU(),
-        Linear(4, 3),
+    model = layers.Sequential(
+        layers.Conv2d(1, 2, 3, padding=1),
+        layers.Tanh(),
+        layers.MaxPool2d(2),
+        layers.Conv2d(2, 2, 2),
+        layers.Sigmoid(),
+        layers.AvgPool2d(2, stride=1),
+        layers.Flatten(),
+        layers.Linear(2, 4),
+        layers.ReLU(),
+        layers.Linear(4, 3),
         input_shape=(1, 6, 6),
     )
-    model.initialize(init.Normal(0.5), init.Normal(0.5), seed=3).to(np.float64)
+    model.initialize(layers.init.Normal(0.5), layers.init.Normal(0.5), seed=3).to(np.float64)
     rows = check_model(model, backend, samples=3)
     return [replace(row, subject="whole model") for row in rows]

@@ -4,21 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fastcnn import layers
+from fastcnn import layers, losses
 from fastcnn.layers import Layer
 from fastcnn.layers.activation import LAYERS
-from fastcnn.losses import (
-    BCEWithLogitsLoss,
-    CrossEntropyLoss,
-    FocalLoss,
-    HuberLoss,
-    L1Loss,
-    Loss,
-    MSELoss,
-    NLLLoss,
-    SigmoidFocalLoss,
-    SmoothL1Loss,
-)
 from fastcnn.operations import OPERATIONS, elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS, CaseShape
 
@@ -37,33 +25,33 @@ CASES: tuple[tuple[Layer, CaseShape], ...] = (
 )
 
 #: Losses by what their targets are.
-OF_CLASSES: tuple[Loss, ...] = (
-    CrossEntropyLoss(),
-    CrossEntropyLoss(label_smoothing=0.1),
-    CrossEntropyLoss(label_smoothing=0.1, weight=(1.0, 0.5, 2.0), ignore_index=255),
-    CrossEntropyLoss(reduction="sum"),
-    NLLLoss(weight=(1.0, 0.5, 2.0), ignore_index=255),
-    FocalLoss(),
-    FocalLoss(gamma=0.5, weight=(1.0, 0.5, 2.0), ignore_index=255, reduction="sum"),
+OF_CLASSES: tuple[losses.Loss, ...] = (
+    losses.CrossEntropyLoss(),
+    losses.CrossEntropyLoss(label_smoothing=0.1),
+    losses.CrossEntropyLoss(label_smoothing=0.1, weight=(1.0, 0.5, 2.0), ignore_index=255),
+    losses.CrossEntropyLoss(reduction="sum"),
+    losses.NLLLoss(weight=(1.0, 0.5, 2.0), ignore_index=255),
+    losses.FocalLoss(),
+    losses.FocalLoss(gamma=0.5, weight=(1.0, 0.5, 2.0), ignore_index=255, reduction="sum"),
 )
-OF_PROBABILITIES: tuple[Loss, ...] = (
-    CrossEntropyLoss(label_smoothing=0.1),
-    CrossEntropyLoss(weight=(1.0, 0.5, 2.0)),
+OF_PROBABILITIES: tuple[losses.Loss, ...] = (
+    losses.CrossEntropyLoss(label_smoothing=0.1),
+    losses.CrossEntropyLoss(weight=(1.0, 0.5, 2.0)),
 )
-OF_VALUES: tuple[Loss, ...] = (
-    MSELoss(),
-    MSELoss(reduction="sum"),
-    L1Loss(),
-    HuberLoss(delta=0.5),
-    SmoothL1Loss(beta=0.5),
+OF_VALUES: tuple[losses.Loss, ...] = (
+    losses.MSELoss(),
+    losses.MSELoss(reduction="sum"),
+    losses.L1Loss(),
+    losses.HuberLoss(delta=0.5),
+    losses.SmoothL1Loss(beta=0.5),
 )
-OF_LABELS: tuple[Loss, ...] = (
-    BCEWithLogitsLoss(),
-    BCEWithLogitsLoss(pos_weight=(1.0, 3.0, 0.5)),
-    SigmoidFocalLoss(),
+OF_LABELS: tuple[losses.Loss, ...] = (
+    losses.BCEWithLogitsLoss(),
+    losses.BCEWithLogitsLoss(pos_weight=(1.0, 3.0, 0.5)),
+    losses.SigmoidFocalLoss(),
 )
 
-Case = tuple[Loss, np.ndarray, np.ndarray, np.ndarray | None]
+Case = tuple[losses.Loss, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def loss_cases() -> Iterator[Case]:
@@ -77,19 +65,19 @@ def loss_cases() -> Iterator[Case]:
         known = np.where(classes == 255, 1, classes)
         values, labels = generator.standard_normal(output.shape), generator.random(output.shape)
         soft = np.moveaxis(generator.dirichlet(np.ones(3), places), -1, 1)
-        for losses, target in (
+        for group, target in (
             (OF_CLASSES, classes),
             (OF_PROBABILITIES, soft),
             (OF_VALUES, values),
             (OF_LABELS, labels.round()),
         ):
-            for loss in losses:
+            for loss in group:
                 own = known if getattr(loss, "ignore_index", 255) is None else target
                 each = generator.uniform(0.1, 2.0, (4, *loss.weight_shape(target)))
                 each[0, ...] = 0.0
                 for weight in (None, generator.uniform(0.1, 2.0, 4), each):
-                    if weight is None or weight is not each or loss is losses[-1]:
-                        yield loss, output, own if losses is OF_CLASSES else target, weight
+                    if weight is None or weight is not each or loss is group[-1]:
+                        yield loss, output, own if group is OF_CLASSES else target, weight
 
 
 def shapes_of(shape: CaseShape, inputs: int) -> tuple[tuple[int, ...], ...]:

@@ -18,6 +18,7 @@ from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss
 from fastcnn.execution.parts import run_backward, run_forward
+from fastcnn.execution.passes import views_of
 from fastcnn.execution.step import Step
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
@@ -183,11 +184,7 @@ def _turned(
         else:
             windows += _turn_windows(values, node.arguments, 2 * error)
     vector = np.zeros_like(double.parameter_vector)
-    slots: dict[str, np.ndarray] = {}
-    first = 0
-    for name, value in double.named_parameters().items():
-        slots[name] = vector[first : first + value.size].reshape(value.shape)
-        first += value.size
+    slots = views_of(vector, double.named_parameters())
     backward = getattr(operations, f"{loss.operation}_backward")
     grad = backward(1.0, exact[-1], target, **loss.arguments)
     run_backward(graph, state, many, exact, grad, operations, slots, training)

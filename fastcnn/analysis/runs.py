@@ -112,10 +112,7 @@ class RunComparison:
         figure = new_figure(11.0, 3.8 + 0.2 * len(self.rows))
         losses = {row.loss for row in self.rows}
         unit = LOSS_UNITS.get(self.rows[0].loss, "loss") if len(losses) == 1 else "loss"
-        titles = [
-            ("train_loss", "Training loss", unit, 1.0),
-            ("test_loss", "Test loss", unit, 1.0),
-        ]
+        titles = [("train_loss", "Training loss", unit, 1.0), ("test_loss", "Test loss", unit, 1.0)]
         if self.has_accuracy:
             titles.append(("test_accuracy", "Test accuracy", "accuracy (%)", 100.0))
         panels = figure.subplots(1, len(titles))

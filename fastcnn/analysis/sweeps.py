@@ -22,7 +22,6 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
         Best first, as :func:`fastcnn.training.sweep.rank` gives them.
     parameters : sequence of str
         Settings to draw.
-    metric : str
     """
     done = [
         trial

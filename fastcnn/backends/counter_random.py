@@ -37,14 +37,7 @@ def _lowbias32(value: np.ndarray) -> np.ndarray:
 def uniform_bits(key: int, start: int, count: int) -> np.ndarray:
     """Uniform 32-bit values for the counters ``start`` to ``start + count``.
 
-    Parameters
-    ----------
-    key : int
-        64 bits, as from :func:`dropout_key`.
-
-    Returns
-    -------
-    ndarray of uint32, shape (count,)
+    ``key`` has 64 bits, as from :func:`dropout_key`.
     """
     counter = np.arange(start, start + count, dtype=np.int64).astype(np.uint32)
     hashed = _lowbias32(counter ^ np.uint32(key & _MASK32))

@@ -19,10 +19,7 @@ Padding = tuple[Pair, Pair]
 def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     """Return an int or a pair of ints as ``(rows, columns)``.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is neither, or an element is below ``minimum``.
+    Raises ConfigurationError if it is neither, or an element is below ``minimum``.
     """
     rows, columns = per_axis(value, name, 2, minimum)
     return rows, columns
@@ -35,10 +32,7 @@ MOST_SIZE = 2**24
 def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple[int, ...]:
     """Return an int, or as many as there are axes, as a tuple with one for each axis.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is neither, or an element is below ``minimum``.
+    Raises ConfigurationError if it is neither, or an element is below ``minimum``.
     """
     items = each_of(value, axes)
     integers = all(map(is_integer, items))
@@ -66,10 +60,7 @@ def of_map(values: tuple[Any, ...], of_row: Any) -> tuple[Any, Any]:
 
 
 def resolve_padding(
-    padding: Any,
-    kernel_size: tuple[int, ...],
-    dilation: tuple[int, ...],
-    stride: tuple[int, ...],
+    padding: Any, kernel_size: tuple[int, ...], dilation: tuple[int, ...], stride: tuple[int, ...]
 ) -> tuple[Pair, ...]:
     """Return a convolution's padding before and after, for each axis.
 
@@ -107,16 +98,9 @@ def resolve_padding(
 def conv_output_size(size: int, kernel: int, stride: int, padding: Pair, dilation: int) -> int:
     """Rows (or columns) of a convolution's output.
 
-    ``floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1``
-
-    Raises
-    ------
-    ShapeError
-        If the dilated kernel is larger than the padded input.
-
-    References
-    ----------
-    Dumoulin and Visin, arXiv:1603.07285, relationship 14.
+    ``floor((size + before + after - dilation * (kernel - 1) - 1) / stride) + 1``,
+    relationship 14 of Dumoulin and Visin, arXiv:1603.07285. Raises ShapeError if the dilated kernel
+    is larger than the padded input.
     """
     padded = size + padding[0] + padding[1]
     extent = dilation * (kernel - 1) + 1
@@ -133,16 +117,9 @@ def conv_transpose_output_size(
 ) -> int:
     """Rows (or columns) of a transposed convolution's output.
 
-    ``(size - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``
-
-    Raises
-    ------
-    ShapeError
-        If nothing is left.
-
-    References
-    ----------
-    Dumoulin and Visin, arXiv:1603.07285, relationship 14, solved for the input.
+    ``(size - 1) * stride - before - after + dilation * (kernel - 1) + output_padding + 1``,
+    relationship 14 of Dumoulin and Visin, arXiv:1603.07285, solved for the input. Raises ShapeError
+    if nothing is left.
     """
     extent = dilation * (kernel - 1) + 1
     output = (size - 1) * stride - padding[0] - padding[1] + extent + output_padding
@@ -185,10 +162,7 @@ def check_output_padding(
 ) -> None:
     """Refuse an output padding that no input size of the transposed convolution explains.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is neither below the stride nor below the dilation.
+    Raises ConfigurationError if it is neither below the stride nor below the dilation.
     """
     limits = [max(step, gap) for step, gap in zip(stride, dilation, strict=True)]
     if any(extra >= limit for extra, limit in zip(output_padding, limits, strict=True)):
@@ -201,10 +175,8 @@ def check_output_padding(
 def adaptive_sizes(value: Any, axes: int) -> tuple[int | None, ...]:
     """Return the output size of an adaptive pooling: numbers, or None for the input's.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is neither a positive integer, None, nor a tuple of such for each axis.
+    Raises ConfigurationError if it is neither a positive integer, None, nor a tuple of such for
+    each axis.
     """
     items = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(items) != axes:
@@ -232,12 +204,7 @@ def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
 def check_pool_padding(
     kernel_size: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...] | None = None
 ) -> None:
-    """Refuse a pooling padding of more than half the window: windows would hold nothing else.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse a pooling padding of more than half the window: windows would hold nothing else."""
     gaps = dilation or (1,) * len(kernel_size)
     for pad, size, gap in zip(padding, kernel_size, gaps, strict=True):
         if 2 * pad > gap * (size - 1) + 1:
@@ -254,12 +221,8 @@ def pool_output_size(
 ) -> int:
     """Rows (or columns) of a pooling's output, rounded down, or up with ``ceil_mode``.
 
-    As in PyTorch, a window that would begin in the padding after the last row is left out.
-
-    Raises
-    ------
-    ShapeError
-        If the window is larger than the padded input, or one would hold no pixel.
+    As in PyTorch, a window that would begin in the padding after the last row is left out. Raises
+    ShapeError if the window is larger than the padded input, or one would hold no pixel.
     """
     if ceil_mode:
         extent = dilation * (kernel - 1) + 1
@@ -353,10 +316,7 @@ def masked(mask: Mask, *gradients: Any) -> tuple[Any, Any, Any]:
 def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """Shape of samples put one after the other along their first axis.
 
-    Raises
-    ------
-    ShapeError
-        If they differ in another axis.
+    Raises ShapeError if they differ in another axis.
     """
     channels, size = sum(shape[0] for shape in shapes), shapes[0][1:]
     if any(shape[1:] != size for shape in shapes):
@@ -366,13 +326,7 @@ def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
 
 
 def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, ...]:
-    """Shape of some of a sample's channels.
-
-    Raises
-    ------
-    ShapeError
-        If it does not have them.
-    """
+    """Shape of some of a sample's channels; ShapeError if it does not have them."""
     if not shape or start + length > shape[0]:
         raise ShapeError(
             f"expects samples of at least {start + length} channels, got {tuple(shape)}"
@@ -383,10 +337,8 @@ def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, 
 def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
     """Shape of the product of two samples, one of which may be a factor for each channel, or pixel.
 
-    Raises
-    ------
-    ShapeError
-        If they are not of one shape, nor ``(C, H, W)`` and ``(C, 1, 1)`` or ``(1, H, W)``.
+    Raises ShapeError if they are not of one shape, nor ``(C, H, W)`` and ``(C, 1, 1)`` or
+    ``(1, H, W)``.
     """
     for whole, factor in ((x, other), (other, x)):
         ones = (1,) * (len(whole) - 1)

@@ -14,39 +14,26 @@ INPUT = -1
 
 @dataclass(frozen=True)
 class Node:
-    """One operation of a network.
+    """One operation of a network."""
 
-    Attributes
-    ----------
-    name : str
-        The layer's path in the model, such as ``"0"`` or ``"block1.conv"``.
-    operation : str
-        A key of :data:`fastcnn.operations.OPERATIONS`.
-    inputs : tuple of int
-        Indices of the nodes that feed this one; :data:`INPUT` is the network's input.
-    arguments : mapping
-        Keyword arguments of the backend function: geometry, rates.
-    parameters : mapping of str to str
-        The operation's parameter name to the key in the model's state, for those that exist.
-    input_shapes : tuple of tuple of int
-        Shape of each input without the batch dimension.
-    output_shape : tuple of int
-        Shape of the output without the batch dimension.
-    buffers : mapping of str to str
-        Names of arrays that training changes without gradients, such as running statistics, to
-        the key in the model's state.
-    frozen_statistics : bool
-        Whether training leaves running statistics as they are and normalises by them.
-    """
-
+    #: The layer's path in the model, such as ``"0"`` or ``"block1.conv"``.
     name: str
+    #: A key of :data:`fastcnn.operations.OPERATIONS`.
     operation: str
+    #: Indices of the nodes that feed this one; :data:`INPUT` is the network's input.
     inputs: tuple[int, ...]
+    #: Keyword arguments of the backend function: geometry, rates.
     arguments: Mapping[str, Any]
+    #: The operation's parameter name to the key in the model's state, for those that exist.
     parameters: Mapping[str, str]
+    #: Shape of each input without the batch dimension.
     input_shapes: tuple[Shape, ...]
+    #: Shape of the output without the batch dimension.
     output_shape: Shape
+    #: Names of arrays that training changes without gradients, such as running statistics, to the
+    #: key in the model's state.
     buffers: Mapping[str, str] = field(default_factory=dict)
+    #: Whether training leaves running statistics as they are and normalises by them.
     frozen_statistics: bool = False
 
     def takes_batch_statistics(self, training: bool) -> bool:
@@ -65,19 +52,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Port:
-    """One of several inputs or outputs of a network.
-
-    Attributes
-    ----------
-    name : str
-    shape : tuple of int
-        The shape of one sample.
-    start : int
-        Its first element in the array that holds all inputs, or all outputs, of a sample.
-    """
+    """One of several inputs or outputs of a network."""
 
     name: str
+    #: The shape of one sample.
     shape: Shape
+    #: Its first element in the array that holds all inputs, or all outputs, of a sample.
     start: int = 0
 
     @property
@@ -99,15 +79,11 @@ class Graph:
     """Nodes in an order in which each comes after those that feed it; the last is the output.
 
     A model makes another graph when it has changed: one object, one state of the model.
-
-    Attributes
-    ----------
-    inputs, outputs : tuple of Port
-        If a network has several, samples then have all of them, one after the other.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
+    #: If a network has several, samples then have all of them, one after the other.
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
 

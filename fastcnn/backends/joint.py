@@ -17,26 +17,16 @@ from fastcnn.backends import get_backend
 
 @dataclass(frozen=True)
 class JointPart:
-    """The loss of one output.
+    """The loss of one output."""
 
-    Attributes
-    ----------
-    operation : str
-        Name of the backend function.
-    arguments : mapping
-    classes : bool
-        Whether targets may be classes.
-    weight : float
-        By which the loss is multiplied.
-    start : int
-        Where the output begins in a sample.
-    shape : tuple of int
-    """
-
+    #: Name of the backend function.
     operation: str
     arguments: Mapping[str, Any]
+    #: Whether targets may be classes.
     classes: bool
+    #: By which the loss is multiplied.
     weight: float
+    #: Where the output begins in a sample.
     start: int
     shape: tuple[int, ...]
 

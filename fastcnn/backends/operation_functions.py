@@ -5,17 +5,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+#: Losses of classes; a record makes the functions of all others.
+CLASS_LOSSES = ("cross_entropy", "nll", "focal")
+
 
 def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> dict[str, Any]:
     """By name the functions of operations, and of their gradients, in the files of a package.
 
-    Parameters
-    ----------
-    folder : str
-        Name of the package.
-    operations : iterable of str
-    ending : str
-        What functions have after their names.
+    ``folder`` is the package's name, ``ending`` what functions have after those of operations.
     """
     found: dict[str, Any] = {}
     for file in iter_modules(import_module(folder).__path__):

@@ -16,20 +16,13 @@ from fastcnn.backends.graph import Shape
 
 @dataclass(frozen=True)
 class Sets:
-    """The sets of one sample.
+    """The sets of one sample."""
 
-    Attributes
-    ----------
-    view : tuple of int
-        The sample's shape, in which each axis lies in a set as a whole or not at all.
-    axes : tuple of int
-        Axes of the view over which a set extends.
-    weighted : tuple of int
-        Axes of the view along which weights differ.
-    """
-
+    #: The sample's shape, in which each axis lies in a set as a whole or not at all.
     view: Shape
+    #: Axes of the view over which a set extends.
     axes: tuple[int, ...]
+    #: Axes of the view along which weights differ.
     weighted: tuple[int, ...] = ()
 
     @property

@@ -24,10 +24,8 @@ INTERPOLATIONS = ("nearest", "bilinear")
 def padded_size(size: int, padding: Pair, mode: str) -> int:
     """Rows (or columns) of a padded map.
 
-    Raises
-    ------
-    ShapeError
-        If nothing is left, or a reflection or what wraps around is longer than the map.
+    Raises ShapeError if nothing is left, or a reflection or what wraps around is longer than the
+    map.
     """
     before, after = padding
     if mode == "reflect" and max(padding) >= size:
@@ -52,12 +50,7 @@ def padded_sources(size: int, padding: Pair, mode: str) -> np.ndarray:
 
 
 def padded_output(size: Any, padding: Padding, mode: str) -> Pair:
-    """Rows and columns of a padded map.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Rows and columns of a padded map, or ShapeError."""
     rows, columns = (padded_size(*axis, mode) for axis in zip(size, padding, strict=True))
     return rows, columns
 
@@ -111,14 +104,7 @@ def shuffled_channels(channels: int, groups: int) -> np.ndarray:
 def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
     """PyTorch's padding, from the last axis on, as ``((top, bottom), (left, right))``.
 
-    Parameters
-    ----------
-    cuts : bool
-        Whether numbers may be negative.
-
-    Raises
-    ------
-    ConfigurationError
+    Numbers may be negative if it ``cuts``. Raises ConfigurationError.
     """
     least = None if cuts else 0
     sides = each_of(value, 2 * axes)
@@ -140,12 +126,7 @@ def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
 def as_interpolation(
     owner: str, size: Any, scale_factor: Any, mode: Any, align_corners: Any
 ) -> dict[str, Any]:
-    """Checked arguments of an interpolation, with numbers as they were given.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Arguments of an interpolation, with numbers as they were given, or ConfigurationError."""
     if not isinstance(mode, str) or mode not in (*INTERPOLATIONS, "linear"):
         raise ConfigurationError(
             f"{owner}: mode must be one of nearest, linear, bilinear, got {mode!r}"
@@ -187,10 +168,7 @@ def as_interpolation(
 def interpolation_of(owner: str, axes: int, checked: dict[str, Any]) -> dict[str, Any]:
     """The same for maps or sequences, as backends take them.
 
-    Raises
-    ------
-    ShapeError
-        If they are of the other kind.
+    Raises ShapeError if they are of the other kind.
     """
     mode = checked["mode"]
     if mode == ("bilinear" if axes == 1 else "linear"):
@@ -212,12 +190,7 @@ def interpolation_of(owner: str, axes: int, checked: dict[str, Any]) -> dict[str
 
 
 def shuffled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
-    """Shape of a sample after a pixel shuffle.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Shape of a sample after a pixel shuffle, or ShapeError."""
     channels, rows, columns = shape
     if channels % factor**2:
         raise ShapeError(f"{channels} channels are not a multiple of upscale_factor ** 2")
@@ -225,12 +198,7 @@ def shuffled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
 
 
 def unshuffled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
-    """Shape of a sample after its opposite.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Shape of a sample after its opposite, or ShapeError."""
     channels, rows, columns = shape
     if rows % factor or columns % factor:
         raise ShapeError(f"{rows} x {columns} pixels are not a multiple of downscale_factor")

@@ -29,11 +29,9 @@ class Case:
         A function of :mod:`fastcnn.functional`, without ``_backward``.
     axis, value : str, int
         What is varied, and its value.
-    batch : int
     shape : tuple of int
         Shape of one sample.
     weight : tuple of int, optional
-    arguments : dict
     """
 
     operation: str
@@ -149,10 +147,7 @@ def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
         "unit": "us/sample",
     }
     slow = measure(
-        {"reference": lambda times: run(few, "reference", times)},
-        rounds=1,
-        seconds=1e-9,
-        pause=0.0,
+        {"reference": lambda times: run(few, "reference", times)}, rounds=1, seconds=1e-9, pause=0.0
     )["reference"]
     fast = measure(
         {

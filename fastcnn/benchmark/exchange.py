@@ -5,11 +5,11 @@ threads take 1.5 times as long where the cores share no cache, so results say in
 were measured.
 """
 
-import threading
-import time
+from collections.abc import Callable
 
 import numpy as np
 
+from fastcnn.benchmark.peaks import time_together
 from fastcnn.codegen import compiled
 from fastcnn.codegen.threads import PATIENCE, SPINS, barrier
 from fastcnn.cores import available_cores, take_core
@@ -61,19 +61,15 @@ def _seconds(threads: int, crossed: bool) -> float:
     sync = np.zeros(16, np.int64)
     sync[PATIENCE] = SPINS
 
-    def run(thread: int) -> None:
-        if threads > 1:
-            take_core(thread)
-        _exchange(shared, sums, sync, thread, threads, ROUNDS, int(crossed))
+    def job(thread: int) -> Callable[[int], None]:
+        def run(rounds: int) -> None:
+            if threads > 1:
+                take_core(thread)
+            _exchange(shared, sums, sync, thread, threads, rounds, int(crossed))
 
-    others = [threading.Thread(target=run, args=(1,))] if threads > 1 else []
-    began = time.perf_counter()
-    for other in others:
-        other.start()
-    run(0)
-    for other in others:
-        other.join()
-    return (time.perf_counter() - began) / ROUNDS
+        return run
+
+    return time_together([job(thread) for thread in range(threads)], ROUNDS) / ROUNDS
 
 
 def machine_state() -> str:

@@ -1,14 +1,16 @@
 """Predictions of one image and of a thousand, checked for equality before they are timed."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from fastcnn.benchmark.environment import can_run
-from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.results import Result, not_timed, result_of
+from fastcnn.benchmark.measure import measure, repeated
+from fastcnn.benchmark.results import Result, not_timed, timed
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import predict_logits, session
 from fastcnn.execution.workers import workers
@@ -21,25 +23,12 @@ BASELINE = "im2col"
 def _session(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
     """What ``predict`` runs as well: a pass that was prepared once."""
     prepared = session(model, max_batch=len(x), threads=threads)
-
-    def run(times: int) -> np.ndarray:
-        for _ in range(times):
-            logits: np.ndarray = prepared.logits(x)
-        return logits
-
-    return run
+    return repeated(lambda: prepared.logits(x))
 
 
 def _im2col(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
-    def run(times: int) -> np.ndarray:
-        with workers(threads):
-            for _ in range(times):
-                logits = predict_logits(
-                    model, x, backend=BASELINE, batch_size=len(x), threads=threads
-                )
-        return logits
-
-    return run
+    settings: dict[str, Any] = {"backend": BASELINE, "batch_size": len(x), "threads": threads}
+    return repeated(lambda: predict_logits(model, x, **settings), lambda: workers(threads))
 
 
 def _pytorch(
@@ -68,26 +57,29 @@ def _pytorch(
     return run
 
 
-def _onnxruntime(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+def onnx_session(
+    model: Model, threads: int, settings: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[np.ndarray], np.ndarray]:
+    """ONNX Runtime's call for a network; ``settings`` are entries of its session's options."""
     import onnxruntime
 
     from fastcnn.interop import export_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    for key, value in settings.items():
+        options.add_session_config_entry(key, value)
     with tempfile.TemporaryDirectory() as folder:
-        export_onnx(model, Path(folder) / "model.onnx")
-        session = onnxruntime.InferenceSession(
-            str(Path(folder) / "model.onnx"), options, providers=["CPUExecutionProvider"]
-        )
-    name = session.get_inputs()[0].name
+        path = Path(folder) / "model.onnx"
+        export_onnx(model, path)
+        made = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name = made.get_inputs()[0].name
+    return lambda x: made.run(None, {name: x})[0]
 
-    def run(times: int) -> np.ndarray:
-        for _ in range(times):
-            logits = session.run(None, {name: x})[0]
-        return logits
 
-    return run
+def _onnxruntime(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
+    call = onnx_session(model, threads)
+    return repeated(lambda: call(x))
 
 
 def bench_inference(
@@ -129,23 +121,18 @@ def bench_inference(
     right = {key: run for key, run in runs.items() if apart[key] <= TOLERANCE}
     timings = measure(right, rounds=rounds, seconds=seconds)
     base = min(timings[key].median for key in right if key[0].startswith(("PyTorch", BASELINE)))
-    names = {"suite": "inference", "work": network, "batch": batch, "unit": "us/batch"}
-    return [
-        result_of(
-            timings[key],
-            1e6,
-            contestant=key[0],
-            threads=key[1],
-            ratio=base / timings[key].median,
-            difference=apart[key],
-            **names,
-        )
-        if key in right
-        else not_timed(
+    names: dict[str, Any] = {
+        "suite": "inference",
+        "work": network,
+        "batch": batch,
+        "unit": "us/batch",
+    }
+    return timed(timings, apart, base, 1e6, **names) + [
+        not_timed(
             f"not timed: logits differ by {apart[key]:.1e}",
             contestant=key[0],
             threads=key[1],
             **names,
         )
-        for key in runs
+        for key in runs.keys() - right.keys()
     ]

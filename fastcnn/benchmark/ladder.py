@@ -13,7 +13,7 @@ from typing import Any
 from fastcnn import functional as F
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import lanes_run
-from fastcnn.benchmark.measure import measure
+from fastcnn.benchmark.measure import measure, repeated
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.results import Result, not_timed, result_of, short
 from fastcnn.execution.workers import workers
@@ -37,7 +37,6 @@ class Rung:
 
     Attributes
     ----------
-    name : str
     change : str
         What is different from the rung before, in a sentence.
     code : tuple of str
@@ -60,13 +59,7 @@ class Rung:
 
         function = getattr(ladder_rungs, self.function)
         call = partial(function, arrays.grad, arrays.x, arrays.parameters["weight"], PADDING)
-
-        def repeat(times: int) -> None:
-            with workers(threads):
-                for _ in range(times):
-                    call()
-
-        return LayerRun(repeat, call)
+        return LayerRun(repeated(call, lambda: workers(threads)), call)
 
     def source(self) -> str:
         """The code, without annotations of types."""
@@ -144,7 +137,6 @@ def bench_ladder(
     ----------
     threads : sequence of int
         The engine takes part with each of these, too.
-    rounds : int
     seconds : float
         Least duration of one measurement.
 
@@ -226,7 +218,6 @@ def ladder_table(results: Sequence[Result], *, show: bool = False) -> str:
 
     Parameters
     ----------
-    results : sequence of Result
     show : bool
         With the code of each rung.
     """

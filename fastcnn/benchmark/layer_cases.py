@@ -10,6 +10,7 @@ from fastcnn import functional as F
 from fastcnn.backends import get_backend, im2col
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Node
+from fastcnn.benchmark.measure import repeated
 from fastcnn.operations import OPERATIONS
 
 BATCH = 64
@@ -31,7 +32,6 @@ class Arrays:
         Input, output, and the gradient of the output.
     other : tuple of ndarray
         The second map, of those in :data:`JOINS`.
-    parameters : dict of str to ndarray
     """
 
     x: np.ndarray
@@ -78,12 +78,7 @@ class LayerRun:
 
 def run_of(step: Callable[[], Any], read: Callable[[Any], tuple[np.ndarray, ...]]) -> LayerRun:
     """A run that takes a step at a time; ``read`` makes fastcnn's arrays of what it returns."""
-
-    def repeat(times: int) -> None:
-        for _ in range(times):
-            step()
-
-    return LayerRun(repeat, lambda: read(step()))
+    return LayerRun(repeated(step), lambda: read(step()))
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import Batches, Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
+from fastcnn.benchmark.measure import repeated
 from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
 
@@ -24,13 +25,8 @@ def alone_run(
             return case.backward(arrays, backend)
         return (case.forward(arrays.x, arrays.other, arrays.parameters, backend),)
 
-    def repeat(times: int) -> tuple[np.ndarray, ...]:
-        with workers(threads):
-            for _ in range(times):
-                made = call()
-        return made
-
-    return LayerRun(repeat, lambda: repeat(1))
+    run = repeated(call, lambda: workers(threads))
+    return LayerRun(run, lambda: run(1))
 
 
 def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:

@@ -4,22 +4,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.layer_cases import (
-    BATCH,
-    Arrays,
-    LayerCase,
-    LayerRun,
-    relative_difference,
-)
+from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
-from fastcnn.benchmark.results import Result, not_timed, result_of
+from fastcnn.benchmark.results import Result, not_timed, result_of, timed
 from fastcnn.operations import OPERATIONS, elementwise_operations
 
 log = logging.getLogger("fastcnn.bench")
@@ -110,7 +105,7 @@ def _bench(
     results: list[Result] = []
     for direction in case.directions:
         backward = direction == "backward"
-        names = {
+        names: dict[str, Any] = {
             "suite": "layer",
             "work": f"{case.work}, {direction}",
             "batch": BATCH,
@@ -145,33 +140,15 @@ def _bench(
         peer = [timing.median for key, timing in timings.items() if key[0].startswith("PyTorch")]
         base = min(peer, default=timings[BASELINE, most].median)
         flops = case.flops(arrays.y.size) * (2 if backward else 1)
-        for key, timing in timings.items():
-            rate = flops / timing.median if flops else None
-            results.append(
-                result_of(
-                    timing,
-                    1e6 / BATCH,
-                    contestant=key[0],
-                    threads=key[1],
-                    ratio=base / timing.median,
-                    difference=apart[key],
-                    rate=rate,
-                    share=None if rate is None else rate / peak[key[1]],
-                    **names,
-                )
-            )
+        results += timed(timings, apart, base, 1e6 / BATCH, flops=flops, peak=peak, **names)
         results += refused
         if case.flops(arrays.y.size) <= REFERENCE_FLOPS * BATCH:
-            results.append(_reference(case, arrays, direction, base * 1e6 / BATCH))
+            results.append(_reference(case, arrays, backward, base * 1e6 / BATCH, names))
     return results
 
 
 def _contestants(
-    case: LayerCase,
-    arrays: Arrays,
-    backward: bool,
-    threads: Sequence[int],
-    peers: Sequence[Peer],
+    case: LayerCase, arrays: Arrays, backward: bool, threads: Sequence[int], peers: Sequence[Peer]
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
     """Name, threads and maker of each that takes part."""
     most = max(threads)
@@ -187,25 +164,17 @@ def _contestants(
                 yield peer.name, count, partial(peer.layer, case, arrays, backward, count)
 
 
-def _reference(case: LayerCase, arrays: Arrays, direction: str, base: float) -> Result:
+def _reference(
+    case: LayerCase, arrays: Arrays, backward: bool, base: float, names: dict[str, Any]
+) -> Result:
     """The nested loops on few samples, once; compared with im2col on the same."""
     few = arrays.first(REFERENCE_SAMPLES)
-    run, other = (
-        alone_run(case, few, backend, direction == "backward", 1)
-        for backend in ("reference", "im2col")
-    )
+    run, other = (alone_run(case, few, backend, backward, 1) for backend in ("reference", "im2col"))
     began = time.perf_counter()
     made = run.results()
     timing = timing_of([time.perf_counter() - began])
     apart = relative_difference(made, other.results())
-    names = {
-        "suite": "layer",
-        "work": f"{case.work}, {direction}",
-        "contestant": "reference",
-        "threads": 1,
-        "batch": BATCH,
-        "unit": "us/sample",
-    }
+    names = names | {"contestant": "reference", "threads": 1}
     if not apart <= TOLERANCE:
         return not_timed(f"not timed: differs by {apart:.1e}", **names)
     per_sample = 1e6 / REFERENCE_SAMPLES

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ REST, SPINS = 0.01, 0.1
 #: Most calls in one round.
 MOST = 1 << 20
 Key = TypeVar("Key", bound=Hashable)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,20 @@ def measure(
             cpu[name].append((_cpu_seconds() - busy) / elapsed)
         order = order[1:] + order[:1]
     return {name: timing_of(times[name], cpu[name], counts[name]) for name in contestants}
+
+
+def repeated(
+    step: Callable[[], Made], within: Callable[[], AbstractContextManager[object]] = nullcontext
+) -> Callable[[int], Made]:
+    """A contestant that takes a step some times over, and returns what the last one made."""
+
+    def run(times: int) -> Made:
+        with within():
+            for _ in range(times):
+                made = step()
+        return made
+
+    return run
 
 
 def rest(most: float) -> None:

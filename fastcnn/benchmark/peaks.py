@@ -125,14 +125,6 @@ def cache_sizes() -> dict[str, int]:
     return found
 
 
-@cache
-def peak_rate(threads: int) -> float:
-    """FLOP/s of multiply-adds on some threads, measured once a process."""
-    return max(
-        _repeated(_multiply_adds(chains), threads, 0.005)() for chains in CHAINS for _ in (0, 1)
-    )
-
-
 def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, int]:
     """Bytes a thread that lie in each level: half of a cache, four times the last for memory."""
     caches = cache_sizes()
@@ -161,13 +153,13 @@ def _repeated(make: Job, threads: int, seconds: float) -> Callable[[], float]:
     jobs = [make() for _ in range(threads)]
     work = jobs[0][1]
     repetitions = 1
-    while (spent := _time_together([run for run, _ in jobs], repetitions)) < seconds:
+    while (spent := time_together([run for run, _ in jobs], repetitions)) < seconds:
         repetitions *= 2 if spent < seconds / 4 else 1
         repetitions = max(repetitions + 1, int(repetitions * 1.2 * seconds / max(spent, 1e-6)))
-    return lambda: threads * repetitions * work / _time_together([r for r, _ in jobs], repetitions)
+    return lambda: threads * repetitions * work / time_together([r for r, _ in jobs], repetitions)
 
 
-def _time_together(runs: list[Callable[[int], None]], repetitions: int) -> float:
+def time_together(runs: list[Callable[[int], None]], repetitions: int) -> float:
     """Seconds from the first start to the last end of one run on each thread."""
     others = [threading.Thread(target=run, args=(repetitions,)) for run in runs[1:]]
     began = time.perf_counter()

@@ -169,8 +169,8 @@ class Profile:
         for row in self.rows:
             name, *more = textwrap.wrap(row.name, NAME_COLUMNS, subsequent_indent="  ")
             lines += [(name, *self._line(row)), *((rest, "", "", "", "") for rest in more)]
-        lines += [self._total_line(f"all of {part}", part) for part in PARTS]
-        footer = self._total_line("sum", None)
+        lines += [(f"all of {part}", *self._line(*self._rows(part))) for part in PARTS]
+        footer = ("sum", *self._line(*self.rows))
         return f"{text_table(header, lines, left=1, footer=footer)}\n\n{self.summary()}"
 
     def summary(self) -> str:
@@ -201,22 +201,13 @@ class Profile:
     def _rows(self, part: str | None) -> list[ProfiledRow]:
         return [row for row in self.rows if part in (None, row.part)]
 
-    def _line(self, row: ProfiledRow) -> tuple[str, ...]:
+    def _line(self, *rows: ProfiledRow) -> tuple[str, ...]:
+        """Times and shares of some rows together."""
         return (
-            self._in_step(row),
-            _percent(self.of_step(row)),
-            _microseconds(row.seconds),
-            _percent(self.of_peak(row)) if row.flops > 0 else "",
-        )
-
-    def _total_line(self, name: str, part: str | None) -> tuple[str, ...]:
-        rows = self._rows(part)
-        return (
-            name,
             self._in_step(*rows),
             _percent(self.of_step(*rows)),
-            _microseconds(self.total(part)),
-            _percent(self.of_peak(*rows)),
+            _microseconds(sum(row.seconds for row in rows)),
+            _percent(self.of_peak(*rows)) if any(row.flops for row in rows) else "",
         )
 
     def _in_step(self, *rows: ProfiledRow) -> str:

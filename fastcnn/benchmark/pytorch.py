@@ -9,11 +9,16 @@ import numpy as np
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.peer import Peer, run_graph
-from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Work, learned_keys
+from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 from fastcnn.operations import OPERATIONS, Elementwise
 
 VARIANTS = ("eager", "channels_last", "compile")
+#: Operations whose arguments have PyTorch's names.
+ALIKE = (
+    *("max_pool2d", "avg_pool2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+    *("local_response_norm", "softmax", "log_softmax"),
+)
 
 
 def apply_node(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
@@ -55,12 +60,10 @@ def apply_node(node: Node, inputs: list[Any], parameters: dict[str, Any], traini
             )
         case "linear":
             return F.linear(x, weight, bias)
-        case "max_pool2d" | "avg_pool2d" | "pixel_shuffle" | "pixel_unshuffle":
-            return getattr(F, node.operation)(x, **a)
+        case name if name in ALIKE:
+            return getattr(F, name)(x, **a)
         case "adaptive_avg_pool2d" | "adaptive_max_pool2d":
             return getattr(F, node.operation)(x, node.output_shape[1:])
-        case "channel_shuffle":
-            return F.channel_shuffle(x, a["groups"])
         case "pad":
             (top, bottom), (left, right) = a["padding"]
             return F.pad(x, (left, right, top, bottom), a["mode"])
@@ -71,40 +74,28 @@ def apply_node(node: Node, inputs: list[Any], parameters: dict[str, Any], traini
             return x.unflatten(1, a["shape"])
         case "flatten":
             return x.flatten(1)
-        case "add":
-            return x + inputs[1]
+        case "add" | "subtract" | "multiply":
+            return getattr(torch, node.operation)(x, inputs[1])
         case "input_part":
             start, shape = a["start"], node.output_shape
             return x[:, start : start + int(np.prod(shape))].reshape(-1, *shape)
-        case "subtract":
-            return x - inputs[1]
-        case "multiply":
-            return x * inputs[1]
         case "concat":
             return torch.cat(inputs, 1)
         case "narrow":
             return x.narrow(1, a["start"], a["length"])
-        case "dropout":
-            return F.dropout(x, a["p"], training)
-        case "dropout2d":
-            return F.dropout2d(x, a["p"], training)
+        case "dropout" | "dropout2d":
+            return getattr(F, node.operation)(x, a["p"], training)
         case "batch_norm":
             mean, var = (parameters.get(f"{node.name}.running_{what}") for what in ("mean", "var"))
             return F.batch_norm(x, mean, var, weight, bias, training, a["momentum"], a["eps"])
-        case "layer_norm":
-            return F.layer_norm(x, a["normalized_shape"], weight, bias, a["eps"])
+        case "layer_norm" | "group_norm":
+            return getattr(F, node.operation)(x, weight=weight, bias=bias, **a)
         case "rms_norm":
-            return F.rms_norm(x, a["normalized_shape"], weight, a["eps"])
-        case "group_norm":
-            return F.group_norm(x, a["num_groups"], weight, bias, a["eps"])
+            return F.rms_norm(x, weight=weight, **a)
         case "layer_norm2d":
             channels_last = x.permute(0, 2, 3, 1)
             made = F.layer_norm(channels_last, node.output_shape[:1], weight, bias, a["eps"])
             return made.permute(0, 3, 1, 2)
-        case "local_response_norm":
-            return F.local_response_norm(x, a["size"], a["alpha"], a["beta"], a["k"])
-        case "softmax" | "log_softmax":
-            return getattr(F, node.operation)(x, a["dim"])
         case "scale":
             (factors,) = (parameters[key] for key in node.parameters.values())
             return x * factors.reshape(-1, *(1,) * (x.ndim - 2))
@@ -209,7 +200,7 @@ def sgd(module: Any, lr: float, momentum: float) -> Any:
     return torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, fused=True)
 
 
-class TorchTrainer:
+class TorchTrainer(Trainer):
     """Training by PyTorch on tensors that are in memory already.
 
     Compiled modules take channels_last too, which was as fast as the default or faster.
@@ -222,36 +213,32 @@ class TorchTrainer:
         model = work.model()
         state = dict(model.state_dict())
         self.module = make_module(model.graph(), state, learned_keys(model))
-        x, y = torch.from_numpy(work.x), torch.from_numpy(work.y)
-        channels_last = variant != "eager"
-        if channels_last:
-            self.module = self.module.to(memory_format=torch.channels_last)
-            x = x.contiguous(memory_format=torch.channels_last)
-        self.batches = list(zip(x.split(work.batch), y.split(work.batch), strict=True))
-        if channels_last:
-            self.batches = [
-                (a.contiguous(memory_format=torch.channels_last), b) for a, b in self.batches
-            ]
+        self.batches = work.batches(torch.from_numpy)
+        if variant != "eager":
+            layout = torch.channels_last
+            self.module = self.module.to(memory_format=layout)
+            self.batches = [(x.contiguous(memory_format=layout), y) for x, y in self.batches]
         self.optimizer = sgd(self.module, LEARNING_RATE, MOMENTUM)
         self.criterion = torch.nn.CrossEntropyLoss()
         self.run = self.module
         if variant == "compile":
             self.run = compiled(self.module)
-        self.at = 0
 
     def train(self, steps: int) -> None:
-        """Take steps on consecutive batches, round and round."""
+        """Take steps on the trainer's own number of threads."""
         import torch
 
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
-        for _ in range(steps):
-            x, y = self.batches[self.at % len(self.batches)]
-            self.optimizer.zero_grad(set_to_none=True)
-            self.last = self.criterion(self.run(x), y)
-            self.last.backward()
-            self.optimizer.step()
-            self.at += 1
+        super().train(steps)
+
+    def take(self, x: Any, y: Any) -> Any:
+        """Take a step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.criterion(self.run(x), y)
+        loss.backward()
+        self.optimizer.step()
+        return loss
 
     def loss(self) -> float:
         """Loss of the last step's batch."""

@@ -39,14 +39,7 @@ class Trainer(Protocol):
 
 
 class Own:
-    """fastcnn itself.
-
-    Parameters
-    ----------
-    recipe : NamedRecipe
-    train, test : Dataset
-    threads : int
-    """
+    """fastcnn itself."""
 
     name = "fastcnn"
 
@@ -104,7 +97,6 @@ class Plan:
         Keep the seeds on record, and train from those that it lacks.
     timed : bool
         Whether seconds are kept; not those of a busy machine.
-    note, command : str
     """
 
     seeds: int = 5

@@ -1,8 +1,9 @@
 """Records of measurements: plain tables, JSON and CSV on disk."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fastcnn.benchmark.measure import Timing
@@ -69,6 +70,36 @@ def result_of(timing: Timing, scale: float, **names: Any) -> Result:
         cores=timing.cores,
         **names,
     )
+
+
+def timed(
+    timings: Mapping[tuple[str, int], Timing],
+    apart: Mapping[tuple[str, int], float],
+    base: float,
+    scale: float,
+    *,
+    flops: float = 0.0,
+    peak: Mapping[int, float] = MappingProxyType({}),
+    **names: Any,
+) -> list[Result]:
+    """Records of contestants by name and threads; ``base`` is the baseline's seconds of a call.
+
+    Rates are of ``flops``, if these are counted, and shares of the peak of as many threads.
+    """
+    return [
+        result_of(
+            timing,
+            scale,
+            contestant=name,
+            threads=count,
+            ratio=base / timing.median,
+            difference=apart[name, count],
+            rate=flops / timing.median if flops else None,
+            share=flops / timing.median / peak[count] if flops else None,
+            **names,
+        )
+        for (name, count), timing in timings.items()
+    ]
 
 
 def not_timed(note: str, **names: Any) -> Result:

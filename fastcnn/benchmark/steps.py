@@ -5,16 +5,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from fastcnn.benchmark.measure import measure, timing_of
-from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.peaks import peak_rate
+from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
-from fastcnn.benchmark.results import Result, not_timed, result_of
-from fastcnn.benchmark.work import Trainer, Work, largest_difference, make_work
+from fastcnn.benchmark.results import Result, not_timed, timed
+from fastcnn.benchmark.work import OwnTrainer, Trainer, Work, largest_difference, make_work
 from fastcnn.errors import ConfigurationError
 
 log = logging.getLogger("fastcnn.bench")
@@ -76,7 +76,7 @@ def bench_steps(
     """
     work = make_work(network, batch)
     expected = _Expected(work)
-    names = {"suite": suite, "work": network, "batch": batch, "unit": "us/sample"}
+    names: dict[str, Any] = {"suite": suite, "work": network, "batch": batch, "unit": "us/sample"}
     ready: dict[tuple[str, int], Trainer] = {}
     difference: dict[tuple[str, int], float] = {}
     refused: list[Result] = []
@@ -111,20 +111,8 @@ def bench_steps(
     base = best or min(timings[key].median for key in timings if key[0] in (BASELINE, backends[0]))
     # A backward pass has the forward pass's products twice.
     flops = 3 * work.flops
-    return [
-        result_of(
-            timing,
-            1e6 / batch,
-            contestant=name,
-            threads=count,
-            ratio=base / timing.median,
-            difference=difference[name, count],
-            rate=flops / timing.median,
-            share=flops / timing.median / peak_rate(count),
-            **names,
-        )
-        for (name, count), timing in timings.items()
-    ] + refused
+    peak = measured_flops(tuple(sorted({count for _, count in timings})))
+    return timed(timings, difference, base, 1e6 / batch, flops=flops, peak=peak, **names) + refused
 
 
 class _Expected:

@@ -16,7 +16,7 @@ from fastcnn.benchmark.figures import write_figures
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Report, Result, contestants_table, table_rows
-from fastcnn.benchmark.work import networks
+from fastcnn.benchmark.work import NETWORKS
 from fastcnn.benchmark.zoo import ZOO
 from fastcnn.errors import ConfigurationError
 
@@ -69,7 +69,7 @@ class Scope:
     @property
     def names(self) -> Sequence[str]:
         """The networks to measure."""
-        return self.networks or (["report_cnn"] if self.quick else networks())
+        return self.networks or (["report_cnn"] if self.quick else NETWORKS)
 
 
 def step_tables(scope: Scope) -> list[Table]:
@@ -149,10 +149,7 @@ def backward_tables(scope: Scope) -> list[Table]:
     if not scope.sizes:
         return climbed
     some = list(backward.cases())[:: 8 if scope.quick else 1]
-    return [
-        *climbed,
-        partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5),
-    ]
+    return [*climbed, partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5)]
 
 
 #: The suites of ``fastcnn bench`` by name.
@@ -179,10 +176,8 @@ def run_tables(
 
     Parameters
     ----------
-    tables : iterable of callable
     command : str
         What repeats the measurement, for the record.
-    console : rich.console.Console
     quick : bool
         Whether it is a trial run, for the record.
     out : path, optional

@@ -1,14 +1,20 @@
 """The work that contestants share: one network, one set of samples, one optimiser."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
 from fastcnn import models
 from fastcnn.benchmark import zoo
+from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution import make_executor
+from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
 
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 #: Batches of samples that training goes round.
@@ -24,8 +30,6 @@ class Work:
 
     Attributes
     ----------
-    name : str
-    batch : int
     x : ndarray of float32, shape (N, C, H, W)
     y : ndarray of int64, shape (N,)
     """
@@ -38,6 +42,12 @@ class Work:
     def model(self) -> Model:
         """The network with its initial weights, a new one at each call."""
         return make_model(self.name)
+
+    def batches(self, convert: Callable[[np.ndarray], Any]) -> list[tuple[Any, Any]]:
+        """All batches of samples and labels, in a library's form."""
+        starts = range(0, len(self.x), self.batch)
+        parts = (slice(start, start + self.batch) for start in starts)
+        return [(convert(self.x[part]), convert(self.y[part])) for part in parts]
 
     @property
     def flops(self) -> int:
@@ -60,14 +70,9 @@ def make_model(name: str) -> Model:
     make = getattr(models, name, None)
     if make is None or name.startswith("_"):
         raise ConfigurationError(
-            f"no network {name!r}; there are {', '.join([*networks(), *zoo.ZOO])}"
+            f"no network {name!r}; there are {', '.join([*NETWORKS, *zoo.ZOO])}"
         )
     return make(seed=0)
-
-
-def networks() -> tuple[str, ...]:
-    """The benchmark's networks that this version has."""
-    return tuple(name for name in NETWORKS if hasattr(models, name))
 
 
 def make_work(name: str, batch: int) -> Work:
@@ -80,17 +85,70 @@ def make_work(name: str, batch: int) -> Work:
     return Work(name, batch, x, generator.integers(0, classes, len(x)))
 
 
-class Trainer(Protocol):
-    """A contestant in training: SGD with momentum on cross-entropy."""
+class Trainer:
+    """A contestant in training: SGD with momentum on cross-entropy.
 
-    def train(self, steps: int) -> object:
-        """Take steps on consecutive batches, round and round."""
+    Attributes
+    ----------
+    batches : list of (samples, labels)
+        In the library's form, in memory; training goes round them.
+    """
+
+    batches: list[tuple[Any, Any]]
+    at = 0
+    last: Any
+
+    def train(self, steps: int) -> None:
+        """Take steps on consecutive batches, and wait for the last."""
+        for _ in range(steps):
+            self.last = self.take(*self.batches[self.at % len(self.batches)])
+            self.at += 1
+        self.wait()
+
+    def take(self, x: Any, y: Any) -> Any:
+        """Take a step; the loss of its batch before it."""
+        raise NotImplementedError
+
+    def wait(self) -> None:
+        """Wait until the last step is done."""
 
     def loss(self) -> float:
         """Loss of the last step's batch, before the step."""
+        return float(self.last)
 
     def parameters(self) -> dict[str, np.ndarray]:
         """Copies of parameters and buffers, by fastcnn's keys and layouts."""
+        raise NotImplementedError
+
+
+class OwnTrainer(Trainer):
+    """Training on one backend; batches are gathered by index, as in :func:`fastcnn.fit`."""
+
+    def __init__(self, work: Work, backend: str, threads: int) -> None:
+        self.work = work
+        self.model = work.model()
+        self.threads = threads
+        self.executor = make_executor(
+            self.model,
+            loss=CrossEntropyLoss(),
+            optimizer=SGD(LEARNING_RATE, momentum=MOMENTUM),
+            backend=backend,
+            batch_size=work.batch,
+            threads=threads,
+        )
+
+    def train(self, steps: int) -> None:
+        """Take all steps in one call."""
+        batch, samples = self.work.batch, ArrayDataset(self.work.x, self.work.y)
+        order = np.arange(self.at * batch, (self.at + steps) * batch) % len(samples)
+        with workers(self.threads):
+            results = self.executor.train_steps(samples, order, np.full(steps, LEARNING_RATE))
+        self.last = results.losses[-1]
+        self.at += steps
+
+    def parameters(self) -> dict[str, np.ndarray]:
+        """Copies of parameters and buffers."""
+        return {key: value.copy() for key, value in self.model.state_dict().items()}
 
 
 def learned_keys(model: Model) -> set[str]:

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import io
 import logging
 import os
 import sys
@@ -25,13 +26,7 @@ def main() -> None:
 
 
 def run(make: Callable[[list[str]], Any]) -> None:
-    """Run a command line as :func:`main` does.
-
-    Parameters
-    ----------
-    make : callable
-        Takes the arguments and gives an application of typer.
-    """
+    """Run a command line as :func:`main` does; ``make`` gives an application of typer."""
     try:
         status = _run(make)
         if status == INTERRUPTED:
@@ -63,6 +58,9 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     from fastcnn.errors import FastcnnError
 
     logging.lastResort = Lines(logging.WARNING)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or a file may not have all the characters of a path or a class.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_empty(sys.argv[1:])
         arguments = [_with_home(argument) for argument in sys.argv[1:]]
@@ -74,7 +72,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
         if isinstance(error, MemoryError):
             text = f"not enough memory ({text}): a smaller batch or smaller images need less"
         if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename}: {error.strerror}"
+            text = f"{error.filename} cannot be read or written ({error.strerror})"
         complain(f"error: {text}")
         raise SystemExit(2) from None
     except Exception as error:
@@ -97,12 +95,7 @@ def _in_one_line(message: str, error: Any) -> str:
 
 
 def _check_empty(arguments: list[str]) -> None:
-    """Refuse what a variable that is not set leaves: as a path it would be the current folder.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse what a variable that is not set leaves: as a path it would be the current folder."""
     from fastcnn.errors import ConfigurationError
 
     for place, argument in enumerate(arguments):

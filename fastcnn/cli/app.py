@@ -1,112 +1,44 @@
 """The application: its commands and what they share."""
 
 import os
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import cleandoc
-from typing import Annotated, Any, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 import fastcnn
 
-
-class Listed(NamedTuple):
-    """A command as the list of commands shows it.
-
-    Attributes
-    ----------
-    place : str
-        Module within this package, and function in it.
-    help : str
-        The first sentence of the function's docstring. It is repeated here because the modules of
-        all commands import most of the package, which takes longer than many a command.
-    """
-
-    place: str
-    help: str
-
-
-COMMANDS = {
-    "train": Listed(
-        "train.train",
-        "Train a network and write a run: config, metrics, weights, checkpoints and curves.",
-    ),
-    "recipes": Listed(
-        "recipes.recipes",
-        "List the trainings that have names: what each reaches, and in what time.",
-    ),
-    "evaluate": Listed(
-        "evaluate.evaluate",
-        "Test a trained network: accuracy, precision and recall of each class, worst mistakes.",
-    ),
-    "predict": Listed(
-        "predict.predict", "Classify pictures with a trained network, or predict values for them."
-    ),
-    "explain": Listed(
-        "explain.explain", "Show which parts of a picture a trained network's answer depends on."
-    ),
-    "serve": Listed(
-        "serve.serve",
-        "Draw or drop a picture in the browser, and see what each layer of a network makes of it.",
-    ),
-    "export": Listed(
-        "export.export",
-        "Write a trained network for other tools: ONNX, PyTorch, C, plain numpy, or a page.",
-    ),
-    "compare": Listed(
-        "compare_runs.compare_runs",
-        "Overlay the curves of runs, and list the settings in which they differ.",
-    ),
-    "sweep": Listed("sweep.sweep", "Train many networks, one on each core, and rank them."),
-    "cross-validate": Listed(
-        "cross_validate.cross_validate",
-        "Test on each part of the training data a network that was trained on the others.",
-    ),
-    "lr-find": Listed(
-        "lr_find.lr_find",
-        "Find a learning rate: raise it step by step, draw the loss and suggest a rate.",
-    ),
-    "study": Listed(
-        "study.study",
-        "Answer the report's questions by experiment, and write one page about it.",
-    ),
-    "bench": Listed(
-        "bench.bench",
-        "Measure the speed of fastcnn's backends, and of PyTorch if it is installed.",
-    ),
-    "profile": Listed(
-        "profile.profile",
-        "Time each kernel of a training step and compare it with the machine's measured peaks.",
-    ),
-    "scale": Listed(
-        "scale.scale",
-        "Predict how training would scale over MPI, from steps measured on this machine.",
-    ),
-    "gradcheck": Listed(
-        "gradcheck.gradcheck",
-        "Check every gradient against finite differences in float64; exit with 1 if one is wrong.",
-    ),
-    "compare-backends": Listed(
-        "compare.compare",
-        "Compare every layer on every backend: differences, and time for each sample.",
-    ),
-    "data": Listed("data.app", "Prepare, show and list data sets."),
-    "warmup": Listed(
-        "warmup.warmup",
-        "Compile all kernels for this machine, so that no later command has to wait.",
-    ),
-    "info": Listed(
-        "info.info",
-        "Show versions, processor, threads, folders, and what is missing and how to get it.",
-    ),
-}
+#: In the order of the list. Each is a function in the module of its name, ``_`` for ``-``; ``data``
+#: has commands of its own, and ``app`` is their application.
+COMMANDS = (
+    *("train", "recipes", "evaluate", "predict", "explain", "serve", "export", "compare"),
+    *("sweep", "cross-validate", "lr-find", "study", "bench", "profile", "scale"),
+    *("gradcheck", "compare-backends", "data", "warmup", "info"),
+)
 
 
 def command(name: str) -> Any:
     """The function of a command, or the application of its commands."""
-    module, _, function = COMMANDS[name].place.partition(".")
-    return getattr(import_module(f"fastcnn.cli.{module}"), function)
+    function = name.replace("-", "_")
+    module = import_module(f"fastcnn.cli.{function}")
+    return getattr(module, "app", getattr(module, function))
+
+
+def summary(name: str) -> str:
+    """The first line of a command's docstring.
+
+    It is read, not imported: commands import most of the package, which takes longer than many of
+    them do.
+    """
+    function = name.replace("-", "_")
+    source = Path(__file__).with_name(f"{function}.py").read_text(encoding="utf-8")
+    found = re.search(rf'^def {function}\(.*?"""(.*)', source, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1].partition("\n")[0].removesuffix('"""')
 
 
 def application(arguments: Sequence[str] = ()) -> typer.Typer:
@@ -133,8 +65,8 @@ def application(arguments: Sequence[str] = ()) -> typer.Typer:
     elif wanted in COMMANDS:
         _add(app, wanted)
     else:
-        for name, listed in COMMANDS.items():
-            app.command(name, help=listed.help)(_not_imported)
+        for name in COMMANDS:
+            app.command(name, help=summary(name))(_not_imported)
     return app
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from fastcnn.cli.screen import Screen, screen
+from fastcnn.cli.screen import Screen
 
 Kind = TypeVar("Kind", bound=StrEnum)
 
@@ -24,12 +24,7 @@ class Suite(StrEnum):
 
 
 def one_of(suites: type[Kind], name: str) -> Kind:
-    """The suite of a name.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """The suite of a name."""
     from fastcnn.errors import ConfigurationError
 
     try:
@@ -134,7 +129,7 @@ def bench(
         raise ConfigurationError(f"{option} does nothing without the suite backward")
     if (recipe or seeds) and Suite.records not in chosen:
         raise ConfigurationError("--recipe and --seeds do nothing without the suite records")
-    console = screen()
+    console = Screen()
     if Suite.records in chosen:
         _records(recipe or ["report"], seeds or 5, out, console)
         chosen.remove(Suite.records)
@@ -143,13 +138,7 @@ def bench(
     scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes)
     tables = [table for name, make in SUITES.items() if name in chosen for table in make(scope)]
     run_tables(
-        tables,
-        this_command(),
-        console,
-        quick=quick,
-        out=out,
-        figures=figures,
-        show_code=show,
+        tables, this_command(), console, quick=quick, out=out, figures=figures, show_code=show
     )
 
 

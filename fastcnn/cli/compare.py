@@ -1,85 +1,39 @@
-"""``fastcnn compare-backends``."""
+"""``fastcnn compare``."""
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.box import SIMPLE_HEAD
+from rich.table import Column, Table
 
-from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.screen import number_columns, screen
+from fastcnn.cli.screen import Screen, number_columns
 
 
 def compare(
-    model: Annotated[
-        ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))
-    ] = ModelName.report,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples in the batch.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of weights and samples.")] = 0,
-    seeds: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Compare whole networks of this many seeds with float64, instead of layers."
-        ),
-    ] = 0,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
+    out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
 ) -> None:
-    """Compare every layer on every backend: differences, and time for each sample.
+    """Overlay the curves of runs, and list the settings in which they differ.
 
-    With --seeds: compare whole networks in float32 with float64, and print the largest differences
-    of logits and gradients. Where a value lies within rounding of a ReLU's kink or of a tie of max
-    pooling, float32 may decide the other way: these places are counted, with the change of the
-    gradient if all of them do.
-
-    Examples:
-
-      fastcnn compare-backends
-
-      fastcnn compare-backends --model lenet5 --seeds 10
+    Example: fastcnn compare runs/one runs/two
     """
-    import numpy as np
+    from fastcnn.analysis.runs import compare_runs
+    from fastcnn.training.figure import save_figure
 
-    from fastcnn.analysis.compare import compare_backends
-    from fastcnn.analysis.rounding import compare_rounding, rounding_table
-    from fastcnn.backends import BACKENDS
-    from fastcnn.models import MODELS
-
-    def network_and_data(number: int) -> tuple[Any, Any, Any]:
-        network = MODELS[model.value](seed=number)
-        assert network.input_shape is not None
-        generator = np.random.default_rng(number)
-        x = generator.standard_normal((batch_size, *network.input_shape))
-        classes = network.output_shape(network.input_shape)[0]
-        return network, x, generator.integers(0, classes, batch_size)
-
-    console = screen()
-    if seeds:
-        found = {
-            number: compare_rounding(*network_and_data(number))
-            for number in range(seed, seed + seeds)
-        }
-        print(rounding_table(found))
-        return
-    comparison = compare_backends(*network_and_data(seed))
-    table = Table(
-        "layer",
-        "backend",
-        *number_columns("forward µs", "backward µs", "largest difference", "relative"),
-    )
-    for row in comparison.rows:
-        table.add_row(
-            row.layer,
-            row.backend,
-            f"{1e6 * row.forward:,.2f}",
-            f"{1e6 * row.backward:,.2f}",
-            f"{row.absolute:.1e}",
-            f"{row.relative:.1e}",
-        )
+    comparison = compare_runs(runs)
+    # With titles of two lines and without lines between columns, usual names fit 80 columns.
+    run, *measured = comparison.header
+    widest = max(len(cells[0]) for cells in comparison.cells)
+    name = Column(run, overflow="fold", min_width=min(widest, 32))
+    titles = (title.replace(" ", "\n") for title in measured)
+    table = Table(name, *number_columns(*titles), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for cells in comparison.cells:
+        table.add_row(*cells)
+    console = Screen()
     console.print(table)
-    for name in BACKENDS:
-        console.print(
-            f"{name}: {1e6 * comparison.seconds(name):,.1f} µs a sample, "
-            f"{comparison.speedup(name):,.0f} times the reference"
-        )
-    console.say(
-        "Each layer was called by itself. That costs lanes most: images are rearranged before each "
-        "call and after it. fastcnn bench times whole training steps."
-    )
+    console.print("settings in which they differ:")
+    for line in comparison.differences:
+        console.say(f"  {line}")
+    save_figure(comparison.figure(), out)
+    console.say(f"picture: {out}")

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.declared import with_options
-from fastcnn.cli.screen import screen
-from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
+from fastcnn.cli.screen import Screen
+from fastcnn.cli.training_data import recipe_for_data
 from fastcnn.training.recipe import Recipe
 
 #: Options that a training on several MPI processes has alone.
@@ -34,7 +35,7 @@ def cross_validate(
     """
     from fastcnn.training.cross_validation import cross_validate as run
 
-    console = screen()
+    console = Screen()
     recipe, training = recipe_for_data(context, console)
     chosen = {name: value for name, value in recipe.training().items() if name not in WITHOUT}
     chosen["diagnose"] = False

@@ -6,10 +6,15 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import number_columns, screen
-from fastcnn.cli.training_data import DataDir
+from fastcnn.cli.arguments import DataDir
+from fastcnn.cli.screen import Screen, number_columns
 
-app = typer.Typer(help="Prepare, show and list data sets.", no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Prepare, show and list data sets."""
 
 
 @app.command(context_settings={"allow_extra_args": True})
@@ -36,18 +41,14 @@ def prepare(
     Example: fastcnn data prepare --classes 0 1 2 --out mnist012.npz
     """
     from fastcnn.data import load, write_npz
-    from fastcnn.errors import ConfigurationError
 
     # Click options take one value each; further values arrive as extra arguments.
     wanted = [part for item in [*classes, *context.args] for part in item.split(",") if part]
     train, test = load(
         data, data_dir=data_dir, classes=wanted, validation_split=validation_split, progress=True
     )
-    try:
-        write_npz(out, train, test)
-    except OSError as error:
-        raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from None
-    screen().say(
+    write_npz(out, train, test)
+    Screen().say(
         f"{out}: {len(train):,} training and {len(test):,} test images of classes "
         f"{', '.join(train.classes)}"
     )
@@ -82,7 +83,7 @@ def show(
     for label, first, second in zip(train.classes, *counts, strict=True):
         table.add_row(label, f"{first:,}", f"{second:,}")
     table.add_row("all", f"{len(train):,}", f"{len(test):,}")
-    console = screen()
+    console = Screen()
     console.print(table)
     save_figure(samples_figure(train), out)
     console.say(f"picture: {out}")
@@ -98,14 +99,12 @@ def list_sets(data_dir: DataDir = None) -> None:
         ("mnist", "handwritten digits, 60,000 + 10,000"),
         ("mnist012", "its digits 0, 1, 2: 18,623 + 3,147"),
         ("fashion_mnist", "clothes, 60,000 + 10,000"),
-    ):
-        folder = find_folder(SOURCES[name.removesuffix("012")], data_dir)
-        table.add_row(name, what, str(folder or "the network"))
-    for name, what in (
         ("cifar10", "small photographs, 50,000 + 10,000"),
         ("cifar100", "the same of 100 classes, 50,000 + 10,000"),
     ):
-        table.add_row(name, what, str(find_cifar(name, data_dir) or "the network"))
+        source = SOURCES.get(name.removesuffix("012"))
+        found = find_folder(source, data_dir) if source else find_cifar(name, data_dir)
+        table.add_row(name, what, str(found or "the network"))
     table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
     table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
-    screen().print(table)
+    Screen().print(table)

@@ -47,8 +47,8 @@ def with_options(
 def parameters(options: type) -> list[inspect.Parameter]:
     """The options of a class as typer wants them: a class's own before those it inherits."""
     hints, declared = typing.get_type_hints(options), declarations(options)
-    inherited = {each.name for base in options.__bases__ for each in _fields(base)}
-    names = sorted(declared, key=lambda name: name in inherited)
+    own = inspect.get_annotations(options)
+    names = sorted(declared, key=lambda name: name not in own)
     defaults = {each.name: each.default for each in fields(options)}
     made = []
     for name in names:
@@ -57,8 +57,10 @@ def parameters(options: type) -> list[inspect.Parameter]:
         if declaration.choices and not all(word in text for word in declaration.choices):
             text = f"{text.removesuffix('.')}: {', '.join(declaration.choices)}."
         annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
-        words = flag(name, kind, default)
-        panel = PANELS.get(declaration.part, "Training" if name in inherited else "Model")
+        words = f"--{name.replace('_', '-')}"
+        if kind is bool and default:  # what is on by default can be switched off
+            words += words.replace("--", "/--no-")
+        panel = PANELS.get(declaration.part, "Model" if name in own else "Training")
         panel = PANELS.get(name, panel)
         if kind is float and declaration.choices:
             given = typer.Option(
@@ -85,12 +87,6 @@ def _number_or_word(text: str) -> float | str:
         return text
 
 
-def flag(name: str, kind: type, default: Any) -> str:
-    """An option's name on the command line; what is on by default can be switched off."""
-    words = name.replace("_", "-")
-    return f"--{words}/--no-{words}" if kind is bool and default else f"--{words}"
-
-
 def as_words(options: Any) -> str:
     """The options that differ from their defaults as a command line takes them."""
     words = []
@@ -102,7 +98,3 @@ def as_words(options: Any) -> str:
         elif value or defaults[name]:
             words.append(on if value else off)
     return " ".join(words)
-
-
-def _fields(kind: type) -> tuple[Any, ...]:
-    return fields(kind) if hasattr(kind, "__dataclass_fields__") else ()

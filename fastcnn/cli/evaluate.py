@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from fastcnn.cli.screen import Screen, number_columns, screen
-from fastcnn.cli.training_data import DataDir
+from fastcnn.cli.arguments import Backend, DataDir, RunFolder
+from fastcnn.cli.screen import Screen, number_columns
 
 if TYPE_CHECKING:
     from fastcnn.data import Dataset
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: RunFolder,
     data: Annotated[
         str | None, typer.Option(help="Data set; by default that of the training.")
     ] = None,
@@ -26,9 +26,7 @@ def evaluate(
             "pixel) or six-view (both)."
         ),
     ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="reference, im2col or lanes (the default).")
-    ] = None,
+    backend: Backend = None,
 ) -> None:
     """Test a trained network: accuracy, precision and recall of each class, worst mistakes.
 
@@ -53,7 +51,7 @@ def evaluate(
             f"{run}: the network predicts {model.predicts}, not classes: measure it in "
             "Python, with fastcnn.training.evaluate"
         )
-    console = screen()
+    console = Screen()
     if data is None:
         _, test = opened.load_data(data_dir)
         changes = opened.changes(test)
@@ -92,10 +90,7 @@ def _known_classes(
 ) -> "Dataset":
     """The images of the classes that a network tells apart; says which others there are.
 
-    Raises
-    ------
-    DataError
-        If one of its classes is missing.
+    Raises DataError if one of its classes is missing.
     """
     from fastcnn.errors import DataError
 

@@ -5,30 +5,24 @@ from typing import Annotated
 
 import typer
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.arguments import Backend, Invert, RunFolder
+from fastcnn.cli.screen import Screen
 
 
 def explain(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: RunFolder,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     layer: Annotated[
-        str | None,
-        typer.Option(help="The layer of Grad-CAM; by default the last that has maps."),
+        str | None, typer.Option(help="The layer of Grad-CAM; by default the last that has maps.")
     ] = None,
     label: Annotated[
-        str | None,
-        typer.Option("--class", help="The class to explain; by default the likeliest."),
+        str | None, typer.Option("--class", help="The class to explain; by default the likeliest.")
     ] = None,
     out: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path(
         "explanation.png"
     ),
-    invert: Annotated[
-        bool | None,
-        typer.Option(help="Exchange black and white, or do not; by default as in training."),
-    ] = None,
-    backend: Annotated[
-        str | None, typer.Option(help="reference, im2col or lanes (the default).")
-    ] = None,
+    invert: Invert = None,
+    backend: Backend = None,
 ) -> None:
     """Show which parts of a picture a trained network's answer depends on.
 
@@ -41,7 +35,7 @@ def explain(
       fastcnn explain RUN digit.png --layer conv2 --class 7
     """
     from fastcnn.analysis.explain import explain as explained_by
-    from fastcnn.analysis.explain_figure import explanation_figure
+    from fastcnn.analysis.explain import explanation_figure
     from fastcnn.data import read_picture
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Run
@@ -64,7 +58,7 @@ def explain(
         backend=backend,
     )
     save_figure(explanation_figure(found, classes), out)
-    console = screen()
+    console = Screen()
     order = (-found.probabilities).argsort(kind="stable")[:3]
     shares = ", ".join(f"{classes[i]} {100 * found.probabilities[i]:.1f} %" for i in order)
     console.say(f"{image}: {shares}")

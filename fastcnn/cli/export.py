@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastcnn.cli.screen import Screen, screen
+from fastcnn.cli.arguments import RunFolder
+from fastcnn.cli.screen import Screen
 
 if TYPE_CHECKING:
     from fastcnn.data import Dataset
@@ -17,7 +18,7 @@ KINDS = (".onnx", ".safetensors", ".h", ".py", ".html")
 
 
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: RunFolder,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -76,12 +77,7 @@ def export(
         raise ConfigurationError(
             f"--out must end in {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {target.name!r}"
         )
-    given = {
-        "--int8": int8,
-        "--calibration": calibration,
-        "--data": data,
-        "--data-dir": data_dir,
-    }
+    given = {"--int8": int8, "--calibration": calibration, "--data": data, "--data-dir": data_dir}
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
             needed = "--int8 and --out FILE.h" if option != "--int8" else "--out FILE.h"
@@ -90,7 +86,7 @@ def export(
         raise ConfigurationError("--fold does nothing without --out FILE.onnx")
     saved = Run.open(run)
     model = saved.load_model()
-    console = screen()
+    console = Screen()
     if target.suffix == ".h":
         _export_c(
             console, saved, model, target, (calibration or 256) if int8 else 0, data, data_dir

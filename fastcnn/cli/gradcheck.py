@@ -7,8 +7,8 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text
 
-from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.screen import number_columns, screen
+from fastcnn.cli.arguments import ModelName
+from fastcnn.cli.screen import Screen, number_columns
 
 if TYPE_CHECKING:
     from fastcnn.analysis.gradcheck import GradientReport, GradientRow
@@ -46,7 +46,7 @@ def gradcheck(
 
     network = None if model is None else MODELS[model.value](seed=0)
     report = check(backends=tuple(backend) if backend else None, model=network)
-    console = screen()
+    console = Screen()
     if not every:
         console.print(_kinds(report))
     if wrong := report.rows if every else report.failures:

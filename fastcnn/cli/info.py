@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen
 
 
 def info() -> None:
@@ -60,7 +60,7 @@ def info() -> None:
             rows[f"{name} found in"] = str(find_folder(source) or "no local folder")
         except DataError as error:
             rows[f"{name} found in"] = str(error)
-    console = screen()
+    console = Screen()
     console.print(_table("", rows))
     missing = _missing(kept(sources) < len(sources), rows["mnist found in"])
     if missing:

@@ -4,6 +4,14 @@ import logging
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from fastcnn.errors import FastcnnError
+
+if TYPE_CHECKING:
+    from fastcnn.distributed import World
 
 
 def fitted(text: str, width: int) -> str:
@@ -19,6 +27,8 @@ def complain(text: str) -> None:
 
     The stream is the one of that time: a progress bar moves it.
     """
+    if sys.stderr is None:  # a command that was started with it closed
+        return
     if sys.stderr.isatty():
         text = fitted(text, shutil.get_terminal_size().columns)
     print(text, file=sys.stderr, flush=True)
@@ -30,3 +40,24 @@ class Lines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
         complain(self.format(record))
+
+
+@contextmanager
+def one_voice(world: "World") -> Iterator[None]:
+    """Let the root alone print an error that all processes raise, and all end together.
+
+    ``python -m mpi4py`` ends the job as soon as one process leaves with an exit code: the others
+    have to wait until the root has said what there is to say.
+    """
+    try:
+        yield
+    except (FastcnnError, OSError) as error:
+        if world.size == 1:
+            raise
+        if world.is_root:
+            complain(f"error: {error}")
+        world.wait()
+        raise SystemExit(2) from None
+    except SystemExit:
+        world.wait()
+        raise

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.declared import as_words, with_options
-from fastcnn.cli.screen import screen
-from fastcnn.cli.training_data import AnyData, DataDir, ImageSize, InGray, recipe_for_data
-from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
+from fastcnn.cli.screen import Screen
+from fastcnn.cli.training_data import recipe_for_data
+from fastcnn.training.lr_finder import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
 
 
@@ -45,7 +46,7 @@ def lr_find(
     from fastcnn.training.figure import figure_format, save_figure
 
     figure_format(out)
-    console = screen()
+    console = Screen()
     recipe, training = recipe_for_data(context, console, DECIDED)
     deciding = {name: value for name, value in recipe.training().items() if name not in DECIDED}
     found = find(

@@ -11,7 +11,8 @@ import typer
 from rich.cells import cell_len, set_cell_size
 from rich.table import Column, Table
 
-from fastcnn.cli.screen import Screen, number_columns, screen
+from fastcnn.cli.arguments import Invert, RunFolder
+from fastcnn.cli.screen import Screen, number_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,17 +29,14 @@ VALUES = 4
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: RunFolder,
     images: Annotated[
         list[Path],
         typer.Argument(
             metavar="IMAGE", help="PNG, JPEG, WebP, GIF, BMP or TIFF files, or folders of them."
         ),
     ],
-    invert: Annotated[
-        bool | None,
-        typer.Option(help="Exchange black and white, or do not; by default as in training."),
-    ] = None,
+    invert: Invert = None,
     every: Annotated[
         bool,
         typer.Option(
@@ -95,11 +93,17 @@ def predict(
     values = not model.predicts_classes
     if model.predicts in ("label", "labels"):
         outputs = sigmoid(outputs, backend="im2col")
-    names = _value_names(shape[0]) if values else opened.classes
+    names = opened.classes
+    if values:
+        numbered = tuple(f"value {index}" for index in range(shape[0]))
+        names = numbered if len(numbered) > 1 else ("value",)
     numbers = outputs if values else softmax(outputs, backend="im2col")
     if as_json:
         for path, row, picture in zip(paths, numbers, read, strict=True):
-            answer = {"values": row.tolist()} if values else _answer(row, names)
+            answer: dict[str, Any] = {"values": row.tolist()}
+            if not values:
+                answer = {"class": names[int(row.argmax())]}
+                answer["probabilities"] = dict(zip(names, map(float, row), strict=True))
             typer.echo(json.dumps({"image": str(path), **answer, "done": picture.done}))
         return
     if as_csv:
@@ -109,7 +113,7 @@ def predict(
             best = [] if values else [names[int(row.argmax())]]
             writer.writerow([path, *best, *(f"{value:.6g}" for value in row)])
         return
-    console = screen()
+    console = Screen()
     shown = _shown(paths, images)
     if values:
         console.print(_values(shown, numbers, names))
@@ -140,15 +144,6 @@ def _pictures(given: list[Path]) -> tuple[list[Path], str]:
     for path in given:
         paths += pictures_in(path, folders) if path.is_dir() else [path]
     return paths, describe_passed([folders]) if folders.passed else ""
-
-
-def _answer(row: "np.ndarray", classes: tuple[str, ...]) -> dict[str, Any]:
-    shares = dict(zip(classes, map(float, row), strict=True))
-    return {"class": classes[int(row.argmax())], "probabilities": shares}
-
-
-def _value_names(count: int) -> tuple[str, ...]:
-    return ("value",) if count == 1 else tuple(f"value {index}" for index in range(count))
 
 
 def _values(images: list[str], numbers: "np.ndarray", names: tuple[str, ...]) -> Table:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.screen import screen
+from fastcnn.cli.arguments import ModelName
+from fastcnn.cli.screen import Screen
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -55,7 +55,7 @@ def profile(
     if figure is not None:
         figure_format(figure)
     network = _open(model)
-    console = screen()
+    console = Screen()
     if plan:
         description = fastcnn.plan(network, batch_size, threads=threads).describe()
         console.print(description, soft_wrap=True)

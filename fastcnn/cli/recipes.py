@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen
 
 
 def recipes(
@@ -46,7 +46,7 @@ def recipes(
                 str(len(record.accuracies)),
             )
         rows.append((each, recipe.data_name, *found))
-    console = screen()
+    console = Screen()
     header = ("recipe", "data", "accuracy %", "seconds", "seeds")
     console.print(text_table(header, rows), soft_wrap=True)
     console.print("fastcnn train --recipe NAME runs one, fastcnn recipes NAME shows it")

@@ -5,9 +5,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from fastcnn.cli.model_name import ModelName
-from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.screen import number_columns, screen
+from fastcnn.cli.arguments import ModelName, Network
+from fastcnn.cli.lines import one_voice
+from fastcnn.cli.screen import Screen, number_columns
 
 
 def scale(
@@ -27,9 +27,7 @@ def scale(
     bandwidth: Annotated[
         float | None, typer.Option(help="GB a second, instead of the network's.")
     ] = None,
-    model: Annotated[
-        ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))
-    ] = ModelName.report,
+    model: Network = ModelName.report,
     batch_size: Annotated[
         int,
         typer.Option(
@@ -98,7 +96,7 @@ def scale(
         link.latency if latency is None else latency * 1e-6,
         link.bandwidth if bandwidth is None else bandwidth * 1e9,
     )
-    console = screen()
+    console = Screen()
     console.say(
         f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us and {1e6 * cost.each:.2f} us a "
         f"sample on {count} thread{'s' if count > 1 else ''}, {1e6 * cost.alone:.0f} us for "

@@ -25,8 +25,3 @@ class Screen(Console):
 def number_columns(*titles: str) -> list[Column]:
     """Columns of numbers, which end at the same place."""
     return [Column(title, justify="right") for title in titles]
-
-
-def screen(quiet: bool = False) -> Screen:
-    """The console of a command."""
-    return Screen(quiet)

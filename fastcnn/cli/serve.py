@@ -1,15 +1,15 @@
 """``fastcnn serve``."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.arguments import RunFolder
+from fastcnn.cli.screen import Screen
 
 
 def serve(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
+    run: RunFolder,
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free port.")
     ] = 8000,
@@ -42,7 +42,7 @@ def serve(
             f"port {port} cannot be used ({error.strerror}): choose another with --port"
         ) from None
     address = f"http://127.0.0.1:{server.server_port}/"
-    screen().say(f"{run} is at {address} (Ctrl-C ends)")
+    Screen().say(f"{run} is at {address} (Ctrl-C ends)")
     if browser:
         webbrowser.open(address)
     try:

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from fastcnn.cli import interrupted_code
+from fastcnn.cli.arguments import DataDir
 from fastcnn.cli.lines import complain
-from fastcnn.cli.screen import screen
-from fastcnn.cli.training_data import DataDir
+from fastcnn.cli.screen import Screen
 
 
 def study(
@@ -42,7 +42,7 @@ def study(
     from fastcnn.study.run import EXPERIMENTS, run_study
     from fastcnn.study.setting import Setting
 
-    console = screen()
+    console = Screen()
     chosen = tuple(experiments or EXPERIMENTS)
     unknown = [name for name in chosen if name not in EXPERIMENTS]
     if unknown:

@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.table import Table
 
 from fastcnn.cli import interrupted_code
+from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.lines import complain
-from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.screen import number_columns, screen
-from fastcnn.cli.training_data import DataDir, ImageSize, InGray, load_training
+from fastcnn.cli.screen import Screen, number_columns
+from fastcnn.cli.training_data import free_folder, load_training
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -48,9 +48,7 @@ def sweep(
         int | None,
         typer.Option(min=1, help="Number of random trials; by default the whole grid is run."),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
-    ] = None,
+    data: AnyData = None,
     data_dir: DataDir = None,
     image_size: ImageSize = None,
     gray: InGray = None,
@@ -104,6 +102,7 @@ def sweep(
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
     from fastcnn.errors import ConfigurationError
+    from fastcnn.files import make_folder
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
@@ -115,14 +114,19 @@ def sweep(
             raise ConfigurationError(
                 f"{option} has no effect without --trials: all of the grid is run"
             )
-    space = dict(parse_parameter(text) for text in parameters)
+    space: dict[str, Any] = {}
+    for text in parameters:
+        name, values = parse_parameter(text)
+        if name in space:
+            raise ConfigurationError(f"{name} is given twice: write {name}=VALUE,VALUE")
+        space[name] = values
     measuring(Recipe(), metric or "loss")
     settings: Any = None
     if trials is None:
         settings = grid(space)
     elif sampler is Sampler.random:
         settings = draw(space, trials, seed)
-    console = screen()
+    console = Screen()
     o = SimpleNamespace(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
@@ -141,11 +145,8 @@ def sweep(
     results: list[Trial] = []
     began = time.perf_counter()
     code = 0
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "sweep.jsonl").open("w", encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"{folder} cannot be written ({error.strerror})") from None
+    make_folder(folder)
+    file = (folder / "sweep.jsonl").open("w", encoding="utf-8")
     with file, Live(console=console, transient=True, auto_refresh=False) as live:
         try:
             for trial in stream:
@@ -197,14 +198,11 @@ def sweep(
 def parse_parameter(text: str) -> tuple[str, Any]:
     """``lr=0.1,0.2`` or ``lr=log:0.001..0.1`` as a name and its values or range.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is neither.
+    Raises ConfigurationError if it is neither.
     """
     from fastcnn.errors import ConfigurationError
     from fastcnn.optim.groups import value_of
-    from fastcnn.training.sweep import Span
+    from fastcnn.training.search import Span
 
     name, sign, values = text.partition("=")
     name = name.strip().replace("-", "_")

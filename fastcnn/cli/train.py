@@ -12,17 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fastcnn.cli import interrupted_code
+from fastcnn.cli.arguments import ImageSize, InGray
 from fastcnn.cli.declared import as_words, with_options
-from fastcnn.cli.lines import complain
-from fastcnn.cli.ranks import one_voice
-from fastcnn.cli.run_folder import free_folder
-from fastcnn.cli.screen import Screen, screen
-from fastcnn.cli.training_data import ImageSize, InGray, load_training, typed
+from fastcnn.cli.lines import complain, one_voice
+from fastcnn.cli.screen import Screen
+from fastcnn.cli.training_data import free_folder, load_training, typed
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
-    from fastcnn.data.dataset import Dataset
-    from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.distributed import World
     from fastcnn.recipes import NamedRecipe
     from fastcnn.training.evaluation import Evaluation
@@ -118,7 +115,10 @@ def train(
     """
     from fastcnn.distributed import join
 
-    given = {name: _plain(value) for name, value in context.params.items()}
+    given = {  # as JSON knows them
+        name: str(value) if isinstance(value, Path) else value
+        for name, value in context.params.items()
+    }
     world = join()
     with one_voice(world), world.guard():
         saved = None
@@ -128,11 +128,6 @@ def train(
             given["typed"] = typed(context)
         saved, given = world.from_root([saved, given])
         _train(SimpleNamespace(**given), saved, world)
-
-
-def _plain(value: Any) -> Any:
-    """An option's value as JSON knows it."""
-    return str(value) if isinstance(value, Path) else value
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
@@ -170,66 +165,53 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
     threading.Thread(target=_import_ahead).start()
-    console = screen(o.quiet or not world.is_root)
+    console = Screen(o.quiet or not world.is_root)
     with world.preparing():
         if o.overwrite and o.out is None:
             raise ConfigurationError("--overwrite has no effect without --out")
         if "sync_batch_norm" in o.typed and world.size == 1:
             raise ConfigurationError("--sync-batch-norm has no effect on one process")
-        options: TrainingOptions
         if o.write_recipe is not None and o.recipe is None:
             raise ConfigurationError("--write-recipe has no effect without --recipe")
-        named, tta = None, None
-        if o.recipe is not None:
-            named = _named_recipe(o)
-            if o.write_recipe is not None and world.is_root:
-                named.write(o.write_recipe)
-            options, tta, o.data = named.options, named.tta, named.data_name
-            training, test, source = load_training(o, console)
-            training, test = named.prepared(training), named.prepared(test)
-            network, name = named.make_model(training), named.name
-            folder = Path(o.out or free_folder(name))
-            out = NewRun(
-                folder,
-                o.overwrite,
-                named.model_name if named.model_name in MODELS else None,
-                named.model_arguments(training),
-                source,
-            )
-            if world.is_root:
-                check_free(folder, o.overwrite)
-        elif saved is None:
-            options = recipe = Recipe(**{name: getattr(o, name) for name in declarations(Recipe)})
-            training, test, source = load_training(o, console)
-            if training.files:
-                chosen = suited(training, recipe, o.typed)
-                options = recipe = replace(recipe, **chosen)
-                console.say(f"chosen for {len(training):,} pictures: {as_words(Recipe(**chosen))}")
-            network = recipe.make_model(training, lambda text: console.say(text))
-            name = Path(recipe.model_name(training)).stem
-            folder = Path(o.out or free_folder(name))
-            out = NewRun(
-                folder,
-                o.overwrite,
-                name if name in MODELS and not recipe.is_file else None,
-                recipe.model_arguments(training),
-                source,
-                recipe.init,
-                recipe.skip,
-            )
-            if world.is_root:
-                check_free(folder, o.overwrite)
-        else:
+        options: TrainingOptions
+        tta = None
+        if saved is not None:
             changes = {name: getattr(o, name) for name in ("epochs", "threads", "diagnose")}
             options = TrainingOptions.from_config(saved, **changes)
             preprocessing = Preprocessing.from_dict(saved["preprocessing"])
             training, test, source = load_training(o, console, preprocessing)
-            training = replace(training, preprocessing=_normalised(training, preprocessing))
-            test = replace(test, preprocessing=training.preprocessing)
+            own = replace(training.preprocessing, mean=preprocessing.mean, std=preprocessing.std)
+            training, test = (replace(part, preprocessing=own) for part in (training, test))
             network = untrained_model(saved, options.seed)
             name = saved["model"]["name"] or Path(o.resume).name
             folder = Path(o.resume)
             out = NewRun(folder, source=source)
+        else:
+            if o.recipe is not None:
+                named = _named_recipe(o)
+                if o.write_recipe is not None and world.is_root:
+                    named.write(o.write_recipe)
+                options, tta, o.data = named.options, named.tta, named.data_name
+                training, test, source = load_training(o, console)
+                training, test = named.prepared(training), named.prepared(test)
+                network, arguments = named.make_model(training), named.model_arguments(training)
+                name, model = named.name, named.model_name
+            else:
+                options = recipe = Recipe(**{k: getattr(o, k) for k in declarations(Recipe)})
+                training, test, source = load_training(o, console)
+                if training.files:
+                    chosen = suited(training, recipe, o.typed)
+                    options = recipe = replace(recipe, **chosen)
+                    words = as_words(Recipe(**chosen))
+                    console.say(f"chosen for {len(training):,} pictures: {words}")
+                network = recipe.make_model(training, console.say)
+                model, arguments = recipe.model_name(training), recipe.model_arguments(training)
+                name = Path(model).stem
+            folder = Path(o.out or free_folder(name))
+            known = model if model in MODELS else None
+            out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
+            if world.is_root:
+                check_free(folder, o.overwrite)
     together = f", on {world.size} MPI processes" if world.size > 1 else ""
     console.say(
         f"{name}: {network.num_parameters:,} parameters, {training.name}: "
@@ -282,11 +264,6 @@ def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":
 
     changeable = {*declarations(Recipe), "data"}
     return get(o.recipe).changed({k: getattr(o, k) for k in o.typed if k in changeable})
-
-
-def _normalised(data: "Dataset", saved: "Preprocessing") -> "Preprocessing":
-    """The preprocessing of data with the mean and deviation of a run that used them."""
-    return replace(data.preprocessing, mean=saved.mean, std=saved.std)
 
 
 def _conclude(

@@ -1,9 +1,10 @@
-"""The data of a training on the command line."""
+"""The data of a training on the command line, and the folder that it writes."""
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -16,49 +17,14 @@ if TYPE_CHECKING:
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.training.recipe import Recipe
 
-AnyData = Annotated[
-    str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
-]
-DataDir = Annotated[
-    Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
-]
-ImageSize = Annotated[
-    str | None,
-    typer.Option(
-        help="Size to which picture files are stretched, such as 32 or 32x48 (height x width); by "
-        "default what most of them fill, at most 64.",
-        rich_help_panel="Data",
-    ),
-]
-InGray = Annotated[
-    bool | None,
-    typer.Option(
-        "--gray/--rgb",
-        "--grayscale",
-        help="How picture files are read; by default in colour if one of them has any.",
-        rich_help_panel="Data",
-    ),
-]
-
 
 def load_training(
     o: SimpleNamespace, console: Screen, trained: "Preprocessing | None" = None
 ) -> "tuple[Dataset, Dataset, dict[str, Any]]":
-    """Training data, test data, and how they are loaded again.
+    """Training data, test data, and how they are loaded again; says what was chosen.
 
-    Parameters
-    ----------
-    o : SimpleNamespace
-        The options ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``gray``.
-    console : Screen
-        Where is said what was chosen.
-    trained : Preprocessing, optional
-        That of a run which is resumed: pictures are read as before.
-
-    Raises
-    ------
-    DataError, ConfigurationError
-        If the data are unavailable, or an option has no effect on them.
+    Options are ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``gray``. With the
+    preprocessing of a run that is resumed, pictures are read as before.
     """
     from fastcnn.data import load, load_default
     from fastcnn.data.loading import NAMES
@@ -119,14 +85,7 @@ def recipe_for_data(
 ) -> "tuple[Recipe, Dataset]":
     """The recipe that a command's options make, and its training data.
 
-    Parameters
-    ----------
-    context : typer.Context
-        A command's, with the options of a recipe, ``data``, ``data_dir``, ``image_size`` and
-        ``gray``.
-    console : Screen
-    decided : collection of str
-        Options that are not to be chosen where pictures are trained on.
+    Options that are ``decided`` are not to be chosen where pictures are trained on.
     """
     from fastcnn.training.declarations import declarations
     from fastcnn.training.recipe import Recipe, suited
@@ -138,3 +97,13 @@ def recipe_for_data(
         given_here = [*recipe.changes(), *typed(context), *decided]
         recipe = replace(recipe, **suited(training, recipe, given_here))
     return recipe, training
+
+
+def free_folder(name: str) -> Path:
+    """``runs/TIME-name``; with a number where another run began in the same second."""
+    folder = first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    number = 2
+    while folder.exists():
+        folder = first.with_name(f"{first.name}-{number}")
+        number += 1
+    return folder

@@ -2,7 +2,7 @@
 
 import time
 
-from fastcnn.cli.screen import screen
+from fastcnn.cli.screen import Screen
 
 
 def _use_functions() -> None:
@@ -31,7 +31,7 @@ def warmup() -> None:
     from fastcnn.codegen import build
     from fastcnn.codegen.store import object_folder
 
-    console = screen()
+    console = Screen()
     began = time.perf_counter()
     with console.status("compiling the kernels for this processor, once"):
         build.addresses(all_sources())

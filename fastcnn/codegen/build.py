@@ -31,20 +31,13 @@ _lock = forks.lock()
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an object is made from.
+    """What an object is made from."""
 
-    Attributes
-    ----------
-    function : callable
-        Plain Python, or declared by ``linked``.
-    entry : Entry
-    origin : (str, str, list), optional
-        Module, name of a callable there, and arguments, by which another process gets this source;
-        without it the object is compiled by this one.
-    """
-
+    #: Plain Python, or declared by ``linked``.
     function: Any
     entry: Entry
+    #: Module, name of a callable there, and arguments, by which another process gets this source;
+    #: without it the object is compiled by this one.
     origin: tuple[str, str, list[Any]] | None = None
 
     @property
@@ -67,18 +60,12 @@ class Source:
 
 @dataclass
 class Report:
-    """What this process has compiled and loaded so far.
+    """What this process has compiled and loaded so far."""
 
-    Attributes
-    ----------
-    loaded, compiled : list of str
-        Names of functions from the cache, and of those that were not there.
-    seconds : float
-        Time it took.
-    """
-
+    #: Names of functions from the cache, and of those that were not there.
     loaded: list[str] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
+    #: Time it took.
     seconds: float = 0.0
 
 
@@ -174,7 +161,7 @@ def _compile(
         waiting = sorted(elsewhere, key=_file_size)
         failed: list[Source] = []
         threads = [
-            threading.Thread(target=_Worker(waiting, keys, keep, failed).run)
+            threading.Thread(target=_work, args=(waiting, keys, keep, failed))
             for _ in range(workers)
         ]
         for thread in threads:
@@ -193,45 +180,38 @@ def _file_size(source: Source) -> int:
     return 0
 
 
-class _Worker:
-    """One compiling process, which gets one source after the other."""
-
-    def __init__(
-        self,
-        waiting: list[Source],
-        keys: dict[str, str],
-        keep: Callable[[Source, bytes], None],
-        failed: list[Source],
-    ) -> None:
-        self._waiting, self._keys, self._keep, self._failed = waiting, keys, keep, failed
-
-    def run(self) -> None:
-        """Compile until nothing is waiting; what fails here is compiled by the caller."""
-        source = None
-        try:
-            with subprocess.Popen(
-                [sys.executable, "-m", "fastcnn.codegen.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            ) as process:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                while self._waiting:
-                    try:
-                        source = self._waiting.pop()
-                    except IndexError:  # another thread was faster
-                        break
-                    process.stdin.write(json.dumps(source.origin).encode() + b"\n")
-                    process.stdin.flush()
-                    key, size = process.stdout.readline().decode().split()
-                    content = process.stdout.read(int(size))
-                    if key == self._keys[source.name]:
-                        self._keep(source, content)
-                    else:  # made from a file that was edited since this process read it
-                        self._failed.append(source)
-                    source = None
-        except (OSError, ValueError) as error:
-            log.debug("a compiling process failed: %s", error)
-            if source is not None:
-                self._failed.append(source)
+def _work(
+    waiting: list[Source],
+    keys: dict[str, str],
+    keep: Callable[[Source, bytes], None],
+    failed: list[Source],
+) -> None:
+    """Have a process compile one source after the other; what fails is for the caller."""
+    source = None
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "fastcnn.codegen.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            while waiting:
+                try:
+                    source = waiting.pop()
+                except IndexError:  # another thread was faster
+                    break
+                process.stdin.write(json.dumps(source.origin).encode() + b"\n")
+                process.stdin.flush()
+                key, size = process.stdout.readline().decode().split()
+                content = process.stdout.read(int(size))
+                if key == keys[source.name]:
+                    keep(source, content)
+                else:  # made from a file that was edited since this process read it
+                    failed.append(source)
+                source = None
+    except (OSError, ValueError) as error:
+        log.debug("a compiling process failed: %s", error)
+        if source is not None:
+            failed.append(source)

@@ -33,20 +33,13 @@ _SHIFTED = _operations("LOAD_GLOBAL", *["LOAD_ATTR"] * (sys.version_info >= (3, 
 
 @dataclass(frozen=True)
 class Code:
-    """What the instructions of a function and of those inside it say.
+    """What the instructions of a function and of those inside it say."""
 
-    Attributes
-    ----------
-    digest : str
-        What instructions and constants say, without docstrings and places in the file.
-    globals : tuple of tuple of str
-        Names of the globals that are read, each with those of the attributes that are read of it.
-    hidden : str
-        Why there may be more; empty if there is not.
-    """
-
+    #: What instructions and constants say, without docstrings and places in the file.
     digest: str
+    #: Names of the globals that are read, each with those of the attributes that are read of it.
     globals: tuple[tuple[str, ...], ...]
+    #: Why there may be more; empty if there is not.
     hidden: str
 
 

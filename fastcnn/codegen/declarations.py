@@ -19,7 +19,15 @@ from typing import Any
 TYPES: dict[type, Callable[[Any], Any]] = {}
 
 
-class Linked:
+class _Declared:
+    """What numba finds the type of by its class."""
+
+    @functools.cached_property
+    def _numba_type_(self) -> Any:
+        return TYPES[type(self)](self)
+
+
+class Linked(_Declared):
     """A function that compiled functions may call; it is compiled into each of them."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -30,27 +38,23 @@ class Linked:
         """Run as plain Python."""
         return self.function(*arguments)
 
-    @property
-    def _numba_type_(self) -> Any:
-        return TYPES[type(self)](self)
-
 
 #: The decorator of parts of kernels.
 linked = Linked
 
 
-class Emitted:
+class Emitted(_Declared):
     """A function that emits LLVM instructions where it is called.
 
     Parameters
     ----------
     emit : callable
         ``emit(builder, *sizes, *values)`` returns the result, or None. Arrays arrive as pointers
-        to their first element.
+        to their first element, tuples as Python's.
     result : str
         Kind of the result.
     arguments : sequence of (str or None)
-        Kinds; None takes an array of any kind, or an int64.
+        Kinds; None takes an array of any kind, an int64, or a tuple of such.
     sizes : int
         How many arguments before these are literal numbers at the call, given to ``emit`` as
         Python's.
@@ -84,12 +88,8 @@ class Emitted:
         """Emitted functions have no meaning outside compiled code."""
         raise TypeError(f"{self.emit} can only be called by compiled functions")
 
-    @functools.cached_property
-    def _numba_type_(self) -> Any:
-        return TYPES[type(self)](self)
 
-
-class Elementary:
+class Elementary(_Declared):
     """A mathematical function of numbers, numpy arrays and vectors.
 
     Parameters
@@ -121,10 +121,6 @@ class Elementary:
             except (OverflowError, ValueError):  # numpy has infinity and NaN
                 pass
         return self.plain(*arguments)
-
-    @functools.cached_property
-    def _numba_type_(self) -> Any:
-        return TYPES[type(self)](self)
 
 
 def parameter_names(function: Any) -> tuple[str, ...]:

@@ -20,56 +20,25 @@ from typing import Any
 import numpy as np
 
 from fastcnn.codegen import vector_math as vm
-from fastcnn.codegen.declarations import Elementary, Emitted, linked
+from fastcnn.codegen.declarations import Elementary, Emitted
 from fastcnn.codegen.functions import compiled
 
 
-def _elementary(scalar: Any, emit: Any, kinds: tuple[str, ...]) -> Any:
+def _elementary(scalar: Any, emit: Any, *kinds: str) -> Any:
+    """The decorator of what computes with arrays; numba compiles ``scalar``."""
     return lambda plain: Elementary(plain, scalar, Emitted(emit, "vector", kinds))
 
 
 def _of_one(scalar: Any, emit: Any) -> Any:
-    return _elementary(scalar, emit, ("vector",))
+    return _elementary(scalar, emit, "vector")
 
 
-def _exp(x: Any) -> Any:
-    return math.exp(x)
-
-
-def _expm1(x: Any) -> Any:
-    return math.expm1(x)
-
-
-def _log(x: Any) -> Any:
-    return math.log(x)
-
-
-def _log1p(x: Any) -> Any:
-    return math.log1p(x)
-
-
-def _tanh(x: Any) -> Any:
-    return math.tanh(x)
-
-
-def _erf(x: Any) -> Any:
-    return math.erf(x)
+def _of_two(scalar: Any, emit: Any) -> Any:
+    return _elementary(scalar, emit, "vector", "vector")
 
 
 def _log1p_exp(x: Any) -> Any:
     return (0.0 if x <= 0.0 else x) + math.log1p(math.exp(-abs(x)))
-
-
-def _normal_cdf(x: Any) -> Any:
-    return 0.5 * math.erfc(-x * math.sqrt(0.5))
-
-
-def _sqrt(x: Any) -> Any:
-    return np.sqrt(x)
-
-
-def _absolute(x: Any) -> Any:
-    return abs(x)
 
 
 def _sigmoid(x: Any) -> Any:
@@ -77,51 +46,39 @@ def _sigmoid(x: Any) -> Any:
     return (1.0 if x >= 0.0 else e) / (1.0 + e)
 
 
-def _minimum(x: Any, y: Any) -> Any:
-    return x if x < y or x != x else y
-
-
-def _maximum(x: Any, y: Any) -> Any:
-    return x if x > y or x != x else y
-
-
-def _where(condition: Any, x: Any, y: Any) -> Any:
-    return x if condition else y
-
-
-@_of_one(_exp, vm.emit_exp)
+@_of_one(lambda x: math.exp(x), vm.emit_exp)
 def exp(x: Any) -> Any:
     """``e**x``."""
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(x)
 
 
-@_of_one(_expm1, vm.emit_expm1)
+@_of_one(lambda x: math.expm1(x), vm.emit_expm1)
 def expm1(x: Any) -> Any:
     """``e**x - 1``, exact near 0."""
     with np.errstate(over="ignore"):
         return np.expm1(x)
 
 
-@_of_one(_log, vm.emit_log)
+@_of_one(lambda x: math.log(x), vm.emit_log)
 def log(x: Any) -> Any:
     """Natural logarithm."""
     return np.log(x)
 
 
-@_of_one(_log1p, vm.emit_log1p_of_any)
+@_of_one(lambda x: math.log1p(x), vm.emit_log1p_of_any)
 def log1p(x: Any) -> Any:
     """``log(1 + x)``, exact near 0."""
     return np.log1p(x)
 
 
-@_of_one(_tanh, vm.emit_tanh)
+@_of_one(lambda x: math.tanh(x), vm.emit_tanh)
 def tanh(x: Any) -> Any:
     """Hyperbolic tangent."""
     return np.tanh(x)
 
 
-@_of_one(_erf, vm.emit_erf)
+@_of_one(lambda x: math.erf(x), vm.emit_erf)
 def erf(x: Any) -> Any:
     """The error function."""
     return _vectorised_erf(x)
@@ -143,7 +100,7 @@ def _fill_normal_cdf(x: np.ndarray, area: np.ndarray) -> None:
         area[i] = 0.5 * math.erfc(-x[i] * math.sqrt(0.5))
 
 
-@_of_one(_normal_cdf, vm.emit_normal_cdf)
+@_of_one(lambda x: 0.5 * math.erfc(-x * math.sqrt(0.5)), vm.emit_normal_cdf)
 def normal_cdf(x: Any) -> Any:
     """Distribution function of the standard normal, ``erfc(-x / sqrt(2)) / 2``."""
     x = np.asarray(x)
@@ -160,33 +117,37 @@ def sigmoid(x: Any) -> Any:
         return np.where(np.asarray(x) >= 0, 1, e) / (1 + e)
 
 
-@_of_one(_sqrt, vm.emit_sqrt)
+@_of_one(lambda x: np.sqrt(x), vm.emit_sqrt)
 def sqrt(x: Any) -> Any:
     """Square root; NaN of a negative number."""
     with np.errstate(invalid="ignore"):
         return np.sqrt(x)
 
 
-@_of_one(_absolute, vm.emit_absolute)
+@_of_one(lambda x: abs(x), vm.emit_magnitude)
 def absolute(x: Any) -> Any:
     """Magnitude."""
     return np.abs(x)
 
 
-@_elementary(_minimum, vm.emit_minimum, ("vector",) * 2)
+@_of_two(lambda x, y: x if x < y or x != x else y, vm.emit_minimum)
 def minimum(x: Any, y: Any) -> Any:
     """The smaller of two, or a NaN of either."""
     return np.minimum(x, y)
 
 
-@_elementary(_maximum, vm.emit_maximum, ("vector",) * 2)
+@_of_two(lambda x, y: x if x > y or x != x else y, vm.emit_maximum)
 def maximum(x: Any, y: Any) -> Any:
     """The larger of two, or a NaN of either."""
     return np.maximum(x, y)
 
 
 @_elementary(
-    _where, lambda b, condition, x, y: b.select(condition, x, y), ("choice", "vector", "vector")
+    lambda condition, x, y: x if condition else y,
+    lambda builder, condition, x, y: builder.select(condition, x, y),
+    "choice",
+    "vector",
+    "vector",
 )
 def where(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where the condition holds, else ``y``; both are computed."""
@@ -197,22 +158,3 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     first, second = (np.asarray(value, np.float32).view(np.int32) for value in (x, y))
     chosen = np.bitwise_xor(first, second) & np.multiply(condition, np.int32(-1))
     return np.bitwise_xor(chosen, second, out=chosen).view(np.float32)
-
-
-__all__ = [
-    "absolute",
-    "erf",
-    "exp",
-    "expm1",
-    "linked",
-    "log",
-    "log1p",
-    "log1p_exp",
-    "maximum",
-    "minimum",
-    "normal_cdf",
-    "sigmoid",
-    "sqrt",
-    "tanh",
-    "where",
-]

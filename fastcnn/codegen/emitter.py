@@ -13,7 +13,15 @@ from typing import Any
 from llvmlite import ir
 
 from fastcnn.codegen.declarations import Emitted
-from fastcnn.codegen.simd import FLOAT, INT64, constant, emit_splat
+from fastcnn.codegen.simd import (
+    FLOAT,
+    INT64,
+    constant,
+    emit_load,
+    emit_prefetch,
+    emit_splat,
+    emit_store,
+)
 
 
 class Emitter:
@@ -28,12 +36,16 @@ class Emitter:
         """An int64 constant."""
         return ir.Constant(INT64, value)
 
+    def _value(self, number: Any) -> Any:
+        return self.index(number) if isinstance(number, int) else number
+
+    def is_set(self, number: Any) -> Any:
+        """Whether a number is not 0."""
+        return self.builder.icmp_signed("!=", number, self.index(0))
+
     def offset(self, base: Any, steps: Any, stride: Any) -> Any:
-        """``base + steps * stride``."""
-        if isinstance(steps, int):
-            steps = self.index(steps)
-        if isinstance(stride, int):
-            stride = self.index(stride)
+        """``base + steps * stride``; each may be a number of Python's."""
+        base, steps, stride = map(self._value, (base, steps, stride))
         return self.builder.add(base, self.builder.mul(steps, stride))
 
     def optional(self, base: Any, steps: int) -> Any:
@@ -56,13 +68,28 @@ class Emitter:
     def rectified(self, value: Any, wanted: Any) -> Any:
         """``value``, through a rectifier if ``wanted`` is not 0."""
         builder = self.builder
-        apply = builder.icmp_signed("!=", wanted, self.index(0))
-        floor = builder.select(apply, constant(0.0), constant(-math.inf))
+        floor = builder.select(self.is_set(wanted), constant(0.0), constant(-math.inf))
         return builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
 
     def pointer(self, array: Any, offset: Any) -> Any:
         """Pointer to an element of an array."""
         return self.builder.gep(array, [offset])
+
+    def load(self, array: Any, offset: Any) -> Any:
+        """The vector from an element of an array on."""
+        return emit_load(self.builder, self.pointer(array, offset))
+
+    def store(self, value: Any, array: Any, offset: Any) -> None:
+        """Store a vector from an element of an array on."""
+        emit_store(self.builder, value, self.pointer(array, offset))
+
+    def spread(self, array: Any, offset: Any) -> Any:
+        """An element of an array in all lanes."""
+        return emit_splat(self.builder, self.builder.load(self.pointer(array, offset)))
+
+    def prefetch(self, array: Any, offset: Any, write: bool = False, level: int = 2) -> None:
+        """Ask for the cache line of an element of an array; see ``emit_prefetch``."""
+        emit_prefetch(self.builder, self.pointer(array, offset), write, level)
 
     def table(self, array: Any, index: Any) -> Any:
         """Entry of an int32 table, as int64."""
@@ -85,7 +112,7 @@ class Emitter:
         builder.branch(head)
         builder.position_at_end(head)
         counter = builder.phi(INT64)
-        counter.add_incoming(start, before)
+        counter.add_incoming(self._value(start), before)
         state = [builder.phi(value.type) for value in initial]
         for phi, value in zip(state, initial, strict=True):
             phi.add_incoming(value, before)
@@ -117,7 +144,7 @@ def tile(sizes: int, result: str = "void") -> Callable[[Any], Emitted]:
     """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
     The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
-    pointers, numbers as int64. It returns a ``result`` of that kind.
+    pointers, numbers as int64, tuples of these as tuples. It returns a ``result`` of that kind.
     """
 
     def decorate(emit: Any) -> Emitted:

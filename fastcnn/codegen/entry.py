@@ -24,19 +24,12 @@ STACK_ALIGNMENT = 64
 
 @dataclass(frozen=True)
 class Entry:
-    """A function ``int64 symbol(int64, ...)`` that calls another one.
-
-    Attributes
-    ----------
-    symbol : str
-    kinds : sequence of str
-        Kinds of the arguments of the function that is called.
-    inputs : int
-        Arguments of the entry.
-    """
+    """A function ``int64 symbol(int64, ...)`` that calls another one."""
 
     symbol: str
+    #: Kinds of the arguments of the function that is called.
     kinds: Sequence[str]
+    #: Arguments of the entry.
     inputs: int
 
     def define(self, module: Any) -> Any:
@@ -116,26 +109,17 @@ class ArgumentEntry(Entry):
 
 @dataclass(frozen=True)
 class ContextEntry(Entry):
-    """``symbol(context, row, ...numbers)`` of a kernel, which takes what it names.
+    """``symbol(context, row, ...numbers)`` of a kernel, which takes what it names."""
 
-    Attributes
-    ----------
-    names : sequence of str
-        The kernel's parameters.
-    fields : mapping of str to (int, str)
-        Place and kind of each field of the context.
-    numbers : sequence of str
-        Names of the entry's arguments after the context and the row.
-    row : (str, int)
-        Name and length of the row.
-    fixed : mapping of str to (number)
-        Parameters that have one value.
-    """
-
+    #: The kernel's parameters.
     names: Sequence[str] = ()
+    #: Place and kind of each field of the context.
     fields: Mapping[str, tuple[int, str]] | None = None
+    #: Names of the entry's arguments after the context and the row.
     numbers: Sequence[str] = ()
+    #: Name and length of the row.
     row: tuple[str, int] = ("r", 0)
+    #: Parameters that have one value.
     fixed: Mapping[str, Any] | None = None
 
     def read(self, builder: Any, arguments: Sequence[Any]) -> list[Any]:

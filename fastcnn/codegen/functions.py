@@ -62,10 +62,8 @@ class Compiled:
     def __call__(self, *arguments: Any) -> None:
         """Run on arguments.
 
-        Raises
-        ------
-        TypeError
-            If an array that is written to is not C-contiguous, aligned, writable and of its type.
+        Raises TypeError if an array that is written to is not C-contiguous, aligned, writable and
+        of its type.
         """
         real: np.dtype | None = None
         values: list[Any] = []

@@ -20,6 +20,7 @@ from numba.core.errors import TypingError
 from numba.core.extending import intrinsic, lower_builtin, models, register_model
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
+from numba.core.types.containers import BaseTuple
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
@@ -107,13 +108,7 @@ class _Function(types.Function):
         return known and _Function(known.templates)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
-        """The signature of a call.
-
-        Raises
-        ------
-        TypingError
-            If there is none.
-        """
+        """The signature of a call; TypingError if there is none."""
         if kws:
             return super().get_call_type(context, args, kws)
         if args not in self._calls:
@@ -182,26 +177,31 @@ def linked_type(declared: Linked) -> Any:
     return types.Dispatcher(dispatcher_of(declared.function))
 
 
-def _intrinsic_type(typed: Any, names: list[str], **options: Any) -> Any:
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for name in ("typing", *names)
-    ]
+def _intrinsic_type(typed: Any, names: list[str], literal: bool = False) -> Any:
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind) for name in ("typing", *names)]
     typed.__signature__ = inspect.Signature(parameters)
-    made = intrinsic(**options)(typed) if options else intrinsic(typed)
+    made = intrinsic(prefer_literal=literal)(typed)
     known = Dispatcher.targetdescr.typing_context
     known.refresh()
     return known.resolve_value_type(made)
 
 
-def _values(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
-    """Arrays as pointers to their first element."""
-    return [
-        arrayobj.make_array(kind)(context, builder, value).data
-        if isinstance(kind, types.Array)
-        else value
-        for kind, value in zip(kinds, values, strict=True)
-    ]
+def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """Arrays as pointers to their first element, tuples as Python's."""
+    if isinstance(kind, types.Array):
+        return arrayobj.make_array(kind)(context, builder, value).data
+    if isinstance(kind, BaseTuple):
+        parts = zip(kind, cgutils.unpack_tuple(builder, value), strict=True)
+        return tuple(_value(context, builder, *part) for part in parts)
+    return value
+
+
+def _taken(kind: Any) -> Any:
+    """As what an emitted function takes an argument of any kind."""
+    if isinstance(kind, BaseTuple):
+        return BaseTuple.from_types([_taken(part) for part in kind])
+    return kind if isinstance(kind, types.Array) else types.intp
 
 
 def emitted_type(declared: Emitted) -> Any:
@@ -211,31 +211,31 @@ def emitted_type(declared: Emitted) -> Any:
     def typed(typing_context: Any, *given: Any) -> Any:
         shape = [literal.literal_value for literal in given[:sizes]]
         kinds = [
-            numba_type(wanted)
-            if wanted is not None
-            else actual
-            if isinstance(actual, types.Array)
-            else types.intp
+            _taken(actual) if wanted is None else numba_type(wanted)
             for actual, wanted in zip(given[sizes:], declared.arguments, strict=True)
         ]
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             extra = {"kinds": [kind_of(kind) for kind in kinds]} if declared.kinds else {}
-            arrays = _values(context, builder, signature.args[sizes:], values[sizes:])
-            made = declared.emit(builder, *shape, *arrays, **extra)
+            taken = zip(signature.args[sizes:], values[sizes:], strict=True)
+            arguments = [_value(context, builder, *each) for each in taken]
+            made = declared.emit(builder, *shape, *arguments, **extra)
             return context.get_dummy_value() if made is None else made
 
         return numba_type(declared.result)(*given[:sizes], *kinds), generate
 
     names = [f"argument{i}" for i in range(sizes + len(declared.arguments))]
-    return _intrinsic_type(typed, names, **({"prefer_literal": True} if sizes else {}))
+    return _intrinsic_type(typed, names, literal=sizes > 0)
 
 
-def _spread(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """A vector of a number in all lanes; vectors stay."""
-    if kind in (vector, choice):
-        return value
-    return emit_splat(builder, context.cast(builder, value, kind, types.float32))
+def _spread(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
+    """Numbers as vectors that have them in all lanes; vectors stay."""
+    return [
+        value
+        if kind in (vector, choice)
+        else emit_splat(builder, context.cast(builder, value, kind, types.float32))
+        for kind, value in zip(kinds, values, strict=True)
+    ]
 
 
 def elementary_type(declared: Elementary) -> Any:
@@ -247,10 +247,7 @@ def elementary_type(declared: Elementary) -> Any:
         if vector in given or choice in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                spread = [
-                    _spread(context, builder, kind, value)
-                    for kind, value in zip(signature.args, values, strict=True)
-                ]
+                spread = _spread(context, builder, signature.args, values)
                 return declared.vector.emit(builder, *spread)
 
             return vector(*given), generate
@@ -283,25 +280,15 @@ def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
             return typing.signature(result, *args)
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return emit(
-            builder,
-            *(
-                _spread(context, builder, kind, value)
-                for kind, value in zip(signature.args, values, strict=True)
-            ),
-        )
+        return emit(builder, *_spread(context, builder, signature.args, values))
 
     if arity == 1:
         lower_builtin(symbol, VectorType)(lower)
         return
-    for kinds in (
-        (VectorType, VectorType),
-        (VectorType, types.Number),
-        (types.Number, VectorType),
-        (VectorType, types.Boolean),
-        (types.Boolean, VectorType),
-    ):
-        lower_builtin(symbol, *kinds)(lower)
+    lower_builtin(symbol, VectorType, VectorType)(lower)
+    for number in (types.Number, types.Boolean):
+        lower_builtin(symbol, VectorType, number)(lower)
+        lower_builtin(symbol, number, VectorType)(lower)
 
 
 def _compare(sign: str) -> Any:
@@ -342,11 +329,7 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
     infer_global(known, types.Function(Template))
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        spread = [
-            _spread(context, builder, kind, value)
-            for kind, value in zip(signature.args, values, strict=True)
-        ]
-        return emit(builder, *spread)
+        return emit(builder, *_spread(context, builder, signature.args, values))
 
     # Not for any types: that is what numba's own implementations are for.
     numbers = (VectorType, types.Number, types.Boolean)

@@ -11,37 +11,9 @@ from fastcnn.codegen.processor import initialise_llvm, is_x86, processor
 
 #: Functions of the C library that compiled functions may call.
 SYSTEM = {
-    "acos",
-    "asin",
-    "atan",
-    "atan2",
-    "ceil",
-    "cos",
-    "cosh",
-    "erf",
-    "erfc",
-    "exp",
-    "exp2",
-    "expm1",
-    "fabs",
-    "floor",
-    "fmod",
-    "hypot",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "memcpy",
-    "memmove",
-    "memset",
-    "pow",
-    "round",
-    "sched_yield",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
+    *("acos", "asin", "atan", "atan2", "ceil", "cos", "cosh", "erf", "erfc", "exp", "exp2"),
+    *("expm1", "fabs", "floor", "fmod", "hypot", "log", "log10", "log1p", "log2", "memcpy"),
+    *("memmove", "memset", "pow", "round", "sched_yield", "sin", "sinh", "sqrt", "tan", "tanh"),
     "trunc",
 }
 SYSTEM |= {f"{name}f" for name in SYSTEM}
@@ -103,10 +75,7 @@ def keep_only(module: Any, symbol: str) -> None:
 def load(symbol: str, content: bytes) -> int:
     """Address of a symbol of an object file; loaded once a process.
 
-    Raises
-    ------
-    ValueError
-        If the object does not define the symbol.
+    Raises ValueError if the object does not define the symbol.
     """
     global _engine
     with _lock:

@@ -55,25 +55,17 @@ _BASES = {object, abc.ABC, Generic, *(getattr(enum, name) for name in _ENUMS)}
 
 
 class Record:
-    """One object, written down.
-
-    Attributes
-    ----------
-    value : object
-        It is kept, so that its id is not given to another one.
-    text : list of str
-    parts : list
-        What the object holds or names, in an order that the text gives a meaning.
-    unknown : str
-        What could not be written down in full; empty if all is.
-    """
+    """One object, written down."""
 
     __slots__ = "parts", "text", "unknown", "value"
 
     def __init__(self, value: Any) -> None:
+        #: It is kept, so that its id is not given to another one.
         self.value = value
         self.text: list[str] = []
+        #: What the object holds or names, in an order that the text gives a meaning.
         self.parts: list[Any] = []
+        #: What could not be written down in full; empty if all is.
         self.unknown = ""
         kind = type(value)
         versioned = _is_versioned(kind.__module__)

@@ -19,6 +19,7 @@ INT32 = ir.IntType(32)
 INT64 = ir.IntType(64)
 VECTOR = ir.VectorType(FLOAT, LANES)
 INT_VECTOR = ir.VectorType(INT32, LANES)
+LANE_NUMBERS = ir.Constant(INT_VECTOR, list(range(LANES)))
 
 
 def emit_call(builder: Any, name: str, kind: Any, values: Any) -> Any:
@@ -53,10 +54,8 @@ def emit_store_first(builder: Any, count: Any, value: Any, pointer: Any) -> None
     """Store the first ``count`` lanes of a vector; memory after them is not touched."""
     mask = ir.VectorType(ir.IntType(1), LANES)
     target = builder.bitcast(pointer, VECTOR.as_pointer())
-    limit = emit_int_splat(builder, builder.trunc(count, INT32))
-    inside = builder.icmp_signed("<", ir.Constant(INT_VECTOR, list(range(LANES))), limit)
     kind = ir.FunctionType(ir.VoidType(), [VECTOR, target.type, INT32, mask])
-    values = (value, target, ir.Constant(INT32, 4), inside)
+    values = (value, target, ir.Constant(INT32, 4), emit_first(builder, count))
     emit_call(builder, f"llvm.masked.store.v{LANES}f32.p0", kind, values)
 
 
@@ -83,17 +82,20 @@ def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 
 
 
 def emit_splat(builder: Any, scalar: Any) -> Any:
-    """A vector with a scalar in every lane."""
-    undefined = ir.Constant(VECTOR, ir.Undefined)
+    """A vector of 16 float32, or int32, with a scalar in every lane."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
     return builder.shuffle_vector(first, undefined, int_constant(0))
 
 
-def emit_int_splat(builder: Any, scalar: Any) -> Any:
-    """A vector of 16 int32 with a scalar in every lane."""
-    undefined = ir.Constant(INT_VECTOR, ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
-    return builder.shuffle_vector(first, undefined, int_constant(0))
+def emit_int_splat(builder: Any, number: Any) -> Any:
+    """An int64 as int32 in every lane."""
+    return emit_splat(builder, builder.trunc(number, INT32))
+
+
+def emit_first(builder: Any, count: Any) -> Any:
+    """The first ``count`` lanes."""
+    return builder.icmp_signed("<", LANE_NUMBERS, emit_int_splat(builder, count))
 
 
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
@@ -158,21 +160,12 @@ def emit_sums(builder: Any, values: list[Any]) -> Any:
         half = len(rows) // 2
         segment = width // 2
         merged = []
+        of_first = [lane // segment % 2 == 0 for lane in range(LANES)]
+        low = [i if own else i - segment + LANES for i, own in enumerate(of_first)]
+        high = [lane + segment for lane in low]
         for first, second in zip(rows[:half], rows[half:], strict=True):
-            low = [
-                (lane if (lane // segment) % 2 == 0 else lane - segment + LANES)
-                for lane in range(LANES)
-            ]
-            high = [
-                (lane + segment if (lane // segment) % 2 == 0 else lane + LANES)
-                for lane in range(LANES)
-            ]
-            merged.append(
-                builder.fadd(
-                    emit_shuffle(builder, first, second, low),
-                    emit_shuffle(builder, first, second, high),
-                )
-            )
+            halves = (emit_shuffle(builder, first, second, lanes) for lanes in (low, high))
+            merged.append(builder.fadd(*halves))
         rows = merged
         width = segment
     return rows[0]
@@ -235,10 +228,7 @@ def _emit_fence(builder: Any) -> None:
 fence = define("void", _emit_fence)
 prefetch = define("void", _at(emit_prefetch), None, "int64")
 prefetch_write = define(
-    "void",
-    _at(lambda builder, pointer: emit_prefetch(builder, pointer, True)),
-    None,
-    "int64",
+    "void", _at(lambda builder, pointer: emit_prefetch(builder, pointer, True)), None, "int64"
 )
 splat = define("vector", emit_splat, "float32")
 add = define("vector", lambda builder, x, y: builder.fadd(x, y), "vector", "vector")
@@ -276,9 +266,7 @@ def _emit_sum(builder: Any, x: Any) -> Any:
 
 
 def _emit_first_lanes(builder: Any, count: Any, x: Any) -> Any:
-    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
-    limit = emit_int_splat(builder, builder.trunc(count, INT32))
-    return builder.select(builder.icmp_signed("<", lanes, limit), x, constant(0.0))
+    return builder.select(emit_first(builder, count), x, constant(0.0))
 
 
 #: ``x`` in the first ``count`` lanes, else 0.
@@ -299,16 +287,14 @@ def _emit_keep_random(
     builder: Any, counter: Any, step: Any, key: Any, threshold: Any, x: Any
 ) -> Any:
     """``x`` in the lanes whose hash reaches the threshold, else 0; see counter_random.py."""
-
-    def word(value: Any) -> Any:
-        return emit_int_splat(builder, builder.trunc(value, INT32))
-
-    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
-    counters = builder.add(word(counter), builder.mul(lanes, word(step)))
-    hashed = _emit_hash(builder, builder.xor(counters, word(key)))
-    high = word(builder.lshr(key, ir.Constant(INT64, 32)))
+    high = builder.lshr(key, ir.Constant(INT64, 32))
+    counter, step, key, high, threshold = (
+        emit_int_splat(builder, number) for number in (counter, step, key, high, threshold)
+    )
+    counters = builder.add(counter, builder.mul(LANE_NUMBERS, step))
+    hashed = _emit_hash(builder, builder.xor(counters, key))
     hashed = _emit_hash(builder, builder.add(hashed, high))
-    kept = builder.icmp_unsigned(">=", hashed, word(threshold))
+    kept = builder.icmp_unsigned(">=", hashed, threshold)
     return builder.select(kept, x, constant(0.0))
 
 
@@ -316,9 +302,7 @@ def _emit_keep_random(
 keep_random = define("vector", _emit_keep_random, "int64", "int64", "int64", "int64", "vector")
 #: The first lane.
 first_lane = define(
-    "float32",
-    lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)),
-    "vector",
+    "float32", lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)), "vector"
 )
 #: ``insert(x, lane, value)``: ``x`` with another number in one lane.
 insert = define(

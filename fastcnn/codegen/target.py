@@ -12,54 +12,28 @@ from fastcnn.codegen.processor import is_aarch64, processor
 #: Beginnings of LLVM's processor names, for targets given by name without features.
 _NAMES = {
     "AVX-512": (
-        "x86-64-v4",
-        "skylake-avx512",
-        "cascadelake",
-        "cooperlake",
-        "cannonlake",
-        "icelake",
-        "tigerlake",
-        "rocketlake",
-        "sapphirerapids",
-        "emeraldrapids",
-        "graniterapids",
-        "znver4",
-        "znver5",
+        *("x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "cannonlake", "icelake"),
+        *("tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids", "graniterapids"),
+        *("znver4", "znver5"),
     ),
     "AVX2": (
-        "x86-64-v3",
-        "haswell",
-        "broadwell",
-        "skylake",
-        "alderlake",
-        "raptorlake",
-        "meteorlake",
-        "arrowlake",
-        "lunarlake",
-        "znver",
+        *("x86-64-v3", "haswell", "broadwell", "skylake", "alderlake", "raptorlake"),
+        *("meteorlake", "arrowlake", "lunarlake", "znver"),
     ),
 }
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """Largest part of a tile that is computed at a time, as (rows, columns) of vectors.
+    """Largest part of a tile that is computed at a time, as (rows, columns) of vectors."""
 
-    Attributes
-    ----------
-    products : tuple of int
-        Output channels by positions of a convolution; outputs by blocks of a linear layer.
-    windows : tuple of int
-        Output channels by positions, four a window, of a convolution with pooling.
-    gradients : tuple of int
-        Output channels by taps of a weight gradient.
-    windowed : tuple of int
-        Rows by columns of the taps of a weight gradient through pooling.
-    """
-
+    #: Output channels by positions of a convolution; outputs by blocks of a linear layer.
     products: tuple[int, int]
+    #: Output channels by positions, four a window, of a convolution with pooling.
     windows: tuple[int, int]
+    #: Output channels by taps of a weight gradient.
     gradients: tuple[int, int]
+    #: Rows by columns of the taps of a weight gradient through pooling.
     windowed: tuple[int, int]
 
 

@@ -11,8 +11,8 @@ from fastcnn.codegen.simd import (
     LANES,
     VECTOR,
     constant,
+    emit_first,
     emit_fma,
-    emit_int_splat,
     emit_load,
     emit_splat,
     emit_store,
@@ -25,17 +25,17 @@ from fastcnn.codegen.simd import (
 @tile(0)
 def lane_sums(at: Emitter, S, s0, G, g0) -> None:
     """Sum the lanes of 16 consecutive vectors of ``S`` into 16 consecutive floats of ``G``."""
-    rows = [emit_load(at.builder, at.pointer(S, at.offset(s0, i, LANES))) for i in range(LANES)]
-    emit_store(at.builder, emit_sums(at.builder, rows), at.pointer(G, g0))
+    rows = [at.load(S, at.offset(s0, i, LANES)) for i in range(LANES)]
+    at.store(emit_sums(at.builder, rows), G, g0)
 
 
 @tile(0)
 def transpose_tile(at: Emitter, X, x0, xrow, Y, y0, yrow) -> None:
     """Transpose 16 x 16 floats whose rows are ``xrow`` apart to rows that are ``yrow`` apart."""
     builder = at.builder
-    rows = [emit_load(builder, at.pointer(X, at.offset(x0, i, xrow))) for i in range(LANES)]
+    rows = [at.load(X, at.offset(x0, i, xrow)) for i in range(LANES)]
     for i, column in enumerate(emit_transpose(builder, rows)):
-        emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+        at.store(column, Y, at.offset(y0, i, yrow))
 
 
 @tile(0)
@@ -46,10 +46,10 @@ def transpose_rows_tile(at: Emitter, X, x0, xrow, count, Y, y0, yrow) -> None:
     for i in range(LANES):
         inside = builder.icmp_signed("<", at.index(i), count)
         place = builder.select(inside, at.offset(x0, i, xrow), x0)
-        value = emit_load(builder, at.pointer(X, place))
+        value = at.load(X, place)
         rows.append(builder.select(inside, value, constant(0.0)))
     for i, column in enumerate(emit_transpose(builder, rows)):
-        emit_store(builder, column, at.pointer(Y, at.offset(y0, i, yrow)))
+        at.store(column, Y, at.offset(y0, i, yrow))
 
 
 @tile(0)
@@ -69,8 +69,8 @@ def transpose_sums_tile(at: Emitter, X, x0, count, xblock, blocks, Y, y0, yrow, 
                 for total, pointer in zip(sums, block, strict=True)
             ]
 
-        first = [emit_load(builder, at.pointer(X, place)) for place in places]
-        sums = at.loop(at.index(1), blocks, first, step)
+        first = [at.load(X, place) for place in places]
+        sums = at.loop(1, blocks, first, step)
         for lane, row in enumerate(emit_transpose(builder, sums)):
             with builder.if_then(builder.icmp_signed("<", at.index(lane), valid)):
                 store(row, at.pointer(Y, at.offset(y0, lane, yrow)))
@@ -90,7 +90,7 @@ def _load_samples(at: Emitter, S, rows: list[Any], kind: str) -> list[Any]:
     """16 consecutive pixels of each sample as float vectors; bytes are converted."""
     builder = at.builder
     if kind == "float32":
-        return [emit_load(builder, at.pointer(S, row)) for row in rows]
+        return [at.load(S, row) for row in rows]
     narrow = ir.VectorType(ir.IntType(8), LANES)
     loaded = []
     for row in rows:
@@ -154,12 +154,10 @@ def pack_tile(
     factor, summand = _of_pixels(at, N, (scale, shift), pixel, size)
     loaded = _load_samples(at, S, rows, at.kinds[0])
     columns = emit_transpose(builder, [emit_fma(builder, row, factor, summand) for row in loaded])
-    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
-    limit = emit_int_splat(builder, builder.trunc(valid, INT32))
-    used = builder.icmp_signed("<", lanes, limit)
+    used = emit_first(builder, valid)
     for i, column in enumerate(columns):
         target = builder.add(y0, at.table(places, at.offset(place, i, 1)))
-        emit_store(builder, builder.select(used, column, constant(0.0)), at.pointer(Y, target))
+        at.store(builder.select(used, column, constant(0.0)), Y, target)
 
 
 @tile(0)
@@ -172,7 +170,7 @@ def unpack_tile(at: Emitter, X, x0, places, place, valid, Y, y0, size) -> None:
     vectors = []
     for i in range(LANES):
         source = builder.add(x0, at.table(places, at.offset(place, i, 1)))
-        vectors.append(emit_load(builder, at.pointer(X, source)))
+        vectors.append(at.load(X, source))
     for lane, elements in enumerate(emit_transpose(builder, vectors)):
         with builder.if_then(builder.icmp_signed("<", at.index(lane), valid)):
-            emit_store(builder, elements, at.pointer(Y, at.offset(y0, lane, size)))
+            at.store(elements, Y, at.offset(y0, lane, size))

@@ -40,7 +40,8 @@ def _call(builder: Any, name: str, *vectors: Any) -> Any:
     return emit_call(builder, f"llvm.{name}.v16f32", kind, vectors)
 
 
-def _magnitude(builder: Any, x: Any) -> Any:
+def emit_magnitude(builder: Any, x: Any) -> Any:
+    """``|x|``."""
     return _call(builder, "fabs", x)
 
 
@@ -125,13 +126,13 @@ def emit_sigmoid(builder: Any, x: Any) -> Any:
 
 def emit_tanh(builder: Any, x: Any) -> Any:
     """Hyperbolic tangent: ``-m / (2 + m)`` with ``m = exp(-2|x|) - 1``, and the sign of ``x``."""
-    m = emit_expm1(builder, _magnitude(builder, x), -2.0)
+    m = emit_expm1(builder, emit_magnitude(builder, x), -2.0)
     value = builder.fdiv(m, builder.fadd(constant(2.0), m))
     return _call(builder, "copysign", value, x)
 
 
 def emit_log1p(builder: Any, x: Any) -> Any:
-    """``log(1 + x)`` for ``0 <= x <= 1`` with a relative error below 3e-7."""
+    """``log(1 + x)`` for x from ``sqrt(1/2) - 1`` to 1 with a relative error below 3e-7."""
     z = builder.fdiv(x, builder.fadd(constant(2.0), x))
     return builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
 
@@ -144,9 +145,8 @@ def _log_of_positive(builder: Any, x: Any) -> Any:
     k = builder.ashr(offset, int_constant(23))
     mantissa = builder.bitcast(builder.sub(bits, builder.shl(k, int_constant(23))), VECTOR)
     f = builder.fsub(mantissa, constant(1.0))
-    z = builder.fdiv(f, builder.fadd(constant(2.0), f))
-    series = builder.fmul(z, _horner(builder, builder.fmul(z, z), (*_LOG1P, 2.0)))
-    return emit_fma(builder, builder.sitofp(k, VECTOR), constant(math.log(2.0)), series)
+    k = builder.sitofp(k, VECTOR)
+    return emit_fma(builder, k, constant(math.log(2.0)), emit_log1p(builder, f))
 
 
 def _with_ends(builder: Any, x: Any, value: Any, lowest: float) -> Any:
@@ -175,11 +175,6 @@ def emit_log1p_of_any(builder: Any, x: Any) -> Any:
     lost = builder.fsub(x, builder.fsub(sum_, constant(1.0)))
     value = builder.fadd(_log_of_positive(builder, sum_), builder.fdiv(lost, sum_))
     return _with_ends(builder, x, value, -1.0)
-
-
-def emit_absolute(builder: Any, x: Any) -> Any:
-    """Magnitude."""
-    return _magnitude(builder, x)
 
 
 def emit_sqrt(builder: Any, x: Any) -> Any:
@@ -217,7 +212,7 @@ def emit_erf(builder: Any, x: Any) -> Any:
 
     Beyond 1 by Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
     """
-    one, size = constant(1.0), _magnitude(builder, x)
+    one, size = constant(1.0), emit_magnitude(builder, x)
     near = builder.fmul(x, _horner(builder, builder.fmul(x, x), _ERF_NEAR))
     t = builder.fdiv(one, emit_fma(builder, size, constant(0.3275911), one))
     e = emit_exp(builder, builder.fmul(x, x), -1.0)
@@ -232,7 +227,7 @@ def _negative(builder: Any, x: Any) -> Any:
 
 def emit_log1p_exp(builder: Any, x: Any) -> Any:
     """``log(1 + exp(x))``: the larger of ``x`` and 0, and what is added to it."""
-    e = emit_exp(builder, _magnitude(builder, x), -1.0)
+    e = emit_exp(builder, emit_magnitude(builder, x), -1.0)
     return builder.fadd(_not_below(builder, x, 0.0), emit_log1p(builder, e))
 
 
@@ -243,7 +238,7 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
     """
     one = constant(1.0)
     step = constant(0.3275911 * math.sqrt(0.5))
-    t = builder.fdiv(one, emit_fma(builder, _magnitude(builder, x), step, one))
+    t = builder.fdiv(one, emit_fma(builder, emit_magnitude(builder, x), step, one))
     # The product as GELU's density has it, so that the exponential is computed once.
     square = builder.fmul(builder.fmul(constant(-0.5), x), x)
     tail = _horner(builder, t, _NORMAL_TAIL)
@@ -261,7 +256,7 @@ OF_NUMPY: dict[Any, tuple[Any, int]] = {
     np.log1p: (emit_log1p, 1),
     np.tanh: (emit_tanh, 1),
     np.sqrt: (emit_sqrt, 1),
-    np.abs: (emit_absolute, 1),
+    np.abs: (emit_magnitude, 1),
     np.minimum: (emit_minimum, 2),
     np.maximum: (emit_maximum, 2),
     np.where: (lambda builder, *values: builder.select(*values), 3),

@@ -30,21 +30,9 @@ BLOCK_BYTES = 2**22
 def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
     """Whether samples of a four-dimensional shape have their channels first or last.
 
-    Channels are 1 to 4, and images are square: whichever of these tells the two layouts apart.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        (N, C, H, W) or (N, H, W, C).
-    given : {"NCHW", "NHWC"}, optional
-        The answer, where it is known.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``given`` is neither.
-    DataError
-        If the shape may be either.
+    Channels are 1 to 4, and images are square: whichever of these tells the two layouts apart, if
+    none is given. Raises ConfigurationError if what is given is no layout, DataError if the shape
+    may be either.
     """
     if given is not None:
         if not isinstance(given, str) or given not in LAYOUTS:
@@ -66,24 +54,11 @@ def as_image_sets(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training and test images as bytes or float32 of shape (N, C, H, W); says what was decided.
 
-    Parameters
-    ----------
-    train, test : ndarray
-        (N, H, W), (N, C, H, W), (N, H, W, C), or flat squares (N, H * W). Bytes and other whole
-        numbers are pixels of 0..255, booleans black and white. Floating-point values in 0..255 are
-        divided by 255 if those of training pass 1.5; others are taken as they are.
-    names : tuple of str
-        What they are called in messages.
-    layout : {"NCHW", "NHWC"}, optional
-
-    Returns
-    -------
-    train, test : ndarray
-
-    Raises
-    ------
-    DataError
-        If they are not images, or the test images are not like the training images.
+    Images are (N, H, W), (N, C, H, W), (N, H, W, C), or flat squares (N, H * W). Bytes and other
+    whole numbers are pixels of 0..255, booleans black and white. Floating-point values in 0..255
+    are divided by 255 if those of training pass 1.5; others are taken as they are. Raises
+    DataError, with the ``names`` of the arrays, if they are not images, or the test images are not
+    like the training images.
     """
     for images, name in zip((train, test), names, strict=True):
         if images.ndim not in (2, 3, 4) or images.dtype.kind not in "uifb" or images.size == 0:
@@ -92,10 +67,9 @@ def as_image_sets(
                 f"(N, H * W), got {images.dtype} of shape {images.shape}"
             )
     train, test = _channels_first(train, test, names, layout)
-    scaled = _unit(train, names[0])
-    _compare_units(train, test, names, scaled)
+    unit = _unit(train, test, names)
     first, second = (
-        _converted(part, name, scaled) for part, name in zip((train, test), names, strict=True)
+        _converted(part, name, unit) for part, name in zip((train, test), names, strict=True)
     )
     if first.dtype != second.dtype:
         raise DataError(
@@ -134,25 +108,12 @@ def _channels_first(
 def as_label_sets(
     train: np.ndarray, test: np.ndarray, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Training and test labels as indices into the names of classes.
+    """Training and test labels as indices (int64) into the names of classes, and these names.
 
-    Parameters
-    ----------
-    train, test : ndarray
-        Whole numbers of any type or booleans, shape (N,) or (N, 1); one-hot rows; or text.
-    names : tuple of str
-        What they are called in messages.
-
-    Returns
-    -------
-    train, test : ndarray of int64
-    classes : tuple of str
-        ``"0"`` to the largest label, or the words that occur in ``train`` in alphabetical order.
-
-    Raises
-    ------
-    DataError
-        If they are something else, or ``test`` has a word that ``train`` has not.
+    Labels are whole numbers of any type or booleans, of shape (N,) or (N, 1); one-hot rows; or
+    text. Classes are ``"0"`` to the largest label, or the words that occur in ``train`` in
+    alphabetical order. Raises DataError, with the ``names`` of the arrays, if labels are something
+    else, or ``test`` has a word that ``train`` has not.
     """
     one, two = (_as_column(part, name) for part, name in zip((train, test), names, strict=True))
     if (one.dtype.kind == "U") != (two.dtype.kind == "U"):
@@ -185,10 +146,7 @@ def as_label_sets(
 def as_text(words: np.ndarray, name: str) -> np.ndarray:
     """An array of text or of UTF-8 as one of text.
 
-    Raises
-    ------
-    DataError
-        If it holds something else: numpy makes text of any numbers, and fails later.
+    Raises DataError if it holds something else: numpy makes text of any numbers, and fails later.
     """
     if words.dtype.kind == "S":
         try:
@@ -260,32 +218,25 @@ def _range(images: np.ndarray) -> tuple[float, float]:
     return float(images.min()), float(images.max())
 
 
-def _unit(train: np.ndarray, name: str) -> float:
-    """What floating-point pixels are divided by."""
+def _unit(train: np.ndarray, test: np.ndarray, names: tuple[str, str]) -> float:
+    """What floating-point pixels are divided by, which is said; refuses test images in other units.
+
+    Numbers that are not finite are found where they are converted.
+    """
     if train.dtype.kind != "f":
         return 1.0
-    low, high = _range(train)
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise DataError(f"{name}: images contain NaN or infinity")
-    return 255.0 if low >= 0.0 and UNIT_MAXIMUM < high <= 255.0 else 1.0
-
-
-def _compare_units(
-    train: np.ndarray, test: np.ndarray, names: tuple[str, str], unit: float
-) -> None:
-    """Say what floating-point pixels are divided by; refuse test images in other units."""
-    if train.dtype.kind != "f":
-        return
     (low, high), (_, top) = _range(train), _range(test)
-    if unit != 1.0:
+    if low >= 0.0 and UNIT_MAXIMUM < high <= 255.0:
         log.warning("%s and %s hold numbers in 0..255: divided by 255", *names)
         if top <= UNIT_MAXIMUM:
             log.warning("%s has no value above %.3g: is it in other units?", names[1], top)
-    elif 0.0 < OTHER_UNITS * max(-low, high) < top < math.inf:
+        return 255.0
+    if 0.0 < OTHER_UNITS * max(-low, high) < top < math.inf:
         raise DataError(
             f"{names[0]} lies in {low:.3g}..{high:.3g}, {names[1]} goes up to {top:.3g}: scale "
             "both alike"
         )
+    return 1.0
 
 
 def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:

@@ -154,6 +154,11 @@ class Augment:
             raise ConfigurationError(
                 "Augment: padding_mode='reflect' has no effect: nothing moves (shift, crop, ...)"
             )
+        leaves = moves and self.padding_mode == "constant"
+        if self.fill and not (leaves or self.cutout or self.erase):
+            raise ConfigurationError(
+                f"Augment: fill={self.fill:g} has no effect: nothing is moved in or erased"
+            )
 
     @property
     def _colours(self) -> bool:
@@ -193,6 +198,8 @@ class Augment:
         values: dict[str, Any] = {}
         for word in words:
             name, equals, number = (part.strip() for part in word.partition("="))
+            if name in values:
+                raise ConfigurationError(f"augment: {name} is given twice")
             if name not in known:
                 raise ConfigurationError(
                     f"augment: no setting named {name!r}: there are {', '.join(known)}, "
@@ -350,7 +357,9 @@ class Augment:
         if images.ndim != 4 or images.size == 0:
             raise ShapeError(f"augment: images must be (N, C, H, W), got shape {images.shape}")
         if images.dtype not in (np.uint8, np.float32, np.float64):
-            raise ConfigurationError(f"augment: images must be bytes or floats, got {images.dtype}")
+            raise ConfigurationError(
+                f"augment: images must be uint8, float32 or float64, got {images.dtype}"
+            )
         if images.dtype == np.uint8 and not 0 <= self.fill <= 255:
             raise ConfigurationError(f"augment: fill must lie in 0..255 for bytes, got {self.fill}")
         channels = images.shape[1]

@@ -57,19 +57,10 @@ def transform(
 ) -> None:
     """Write the images ``order[first:last]`` into ``out[first:last]``, each transformed.
 
-    Parameters
-    ----------
-    images : ndarray of uint8 or float32, shape (N, C, H, W)
-    order : ndarray of int64
-    key : int
-        64 bits.
-    names : ndarray of int64
-        What each image of ``order`` is called in its random numbers: its index in all the data.
-    flip_key : int
-        64 bits: which images are mirrored in odd epochs, where flips alternate.
-    settings : ndarray of float64
-        In the order of :data:`SETTINGS`.
-    out : ndarray, shape (len(order), C, H, W), of the type of ``images``
+    Images are uint8 or float32 of shape (N, C, H, W). ``names`` are what each of ``order`` is
+    called in its random numbers: its index in all the data. Keys have 64 bits; that of flips says
+    which images are mirrored in odd epochs, where flips alternate. ``settings``, float64, are in
+    the order of :data:`SETTINGS`.
     """
     C, H, W = images.shape[1:]
     _transform(

@@ -34,16 +34,8 @@ RECORD = 1 + PIXELS
 TRAIN_FILES = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 TEST_FILE, META_FILE = "test_batch.bin", "batches.meta.txt"
 CLASSES: tuple[str, ...] = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
 )
 SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
@@ -83,42 +75,23 @@ class Form:
 FORMS = {
     "cifar10": (
         Form(
-            10,
-            TRAIN_FILES,
-            TEST_FILE,
-            META_FILE,
-            "",
-            "cifar-10-batches-bin",
-            "cifar-10-binary.tar.gz",
+            *(10, TRAIN_FILES, TEST_FILE, META_FILE, ""),
+            *("cifar-10-batches-bin", "cifar-10-binary.tar.gz"),
         ),
         Form(
-            10,
-            tuple(f"data_batch_{number}" for number in range(1, 6)),
-            "test_batch",
-            "batches.meta",
-            "labels",
-            "cifar-10-batches-py",
-            "cifar-10-python.tar.gz",
+            *(10, tuple(name.removesuffix(".bin") for name in TRAIN_FILES)),
+            *("test_batch", "batches.meta", "labels"),
+            *("cifar-10-batches-py", "cifar-10-python.tar.gz"),
         ),
     ),
     "cifar100": (
         Form(
-            100,
-            ("train",),
-            "test",
-            "meta",
-            "fine_labels",
-            "cifar-100-python",
-            "cifar-100-python.tar.gz",
+            *(100, ("train",), "test", "meta", "fine_labels"),
+            *("cifar-100-python", "cifar-100-python.tar.gz"),
         ),
         Form(
-            100,
-            ("train.bin",),
-            "test.bin",
-            "fine_label_names.txt",
-            "",
-            "cifar-100-binary",
-            "cifar-100-binary.tar.gz",
+            *(100, ("train.bin",), "test.bin", "fine_label_names.txt", ""),
+            *("cifar-100-binary", "cifar-100-binary.tar.gz"),
         ),
     ),
 }
@@ -132,11 +105,7 @@ PREPROCESSING = {
 def is_cifar(path: str | Path, name: str | None = None) -> bool:
     """Whether a path is a folder of CIFAR-10's or CIFAR-100's files, or looks like an archive.
 
-    Parameters
-    ----------
-    path : path
-    name : {"cifar10", "cifar100"}, optional
-        The one that it has to be; an archive's content is not looked at.
+    With a name it has to be that one; an archive's content is not looked at.
     """
     path = expanded(path)
     if path.is_dir():
@@ -161,10 +130,7 @@ def is_cifar_archive(path: Path) -> bool:
 def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Dataset]:
     """Training and test sets of ``cifar10`` or ``cifar100``, whichever a folder or archive holds.
 
-    Raises
-    ------
-    DataError
-        If a file is missing, corrupt or truncated.
+    Raises DataError if a file is missing, corrupt or truncated.
     """
     path = expanded(path)
     forms = _forms(name)
@@ -217,11 +183,6 @@ def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
     path : path
         The folder of ``train``, ``test`` and ``meta`` (the Python version) or of ``train.bin``,
         ``test.bin`` and ``fine_label_names.txt``, or the archive of one of them.
-
-    Raises
-    ------
-    DataError
-        If a file is missing, corrupt or truncated.
     """
     return read_cifar(path, "cifar100")
 
@@ -238,12 +199,13 @@ def parse(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray
                 "bytes (truncated, or not CIFAR's binary format)"
             )
         records = np.frombuffer(content, np.uint8).reshape(-1, record)
-        images, labels = records[:, -PIXELS:], records[:, -PIXELS - 1].astype(np.int64)
-    if labels.min() < 0 or labels.max() >= form.classes:
+        images, labels = records[:, -PIXELS:], records[:, -PIXELS - 1]
+    wrong = labels[(labels < 0) | (labels >= form.classes)]
+    if len(wrong):
         raise DataError(
-            f"{name}: class {labels.max()} found, CIFAR-{form.classes} has 0 to {form.classes - 1}"
+            f"{name}: class {wrong[0]} found, CIFAR-{form.classes} has 0 to {form.classes - 1}"
         )
-    return images.reshape(-1, *SHAPE), labels
+    return images.reshape(-1, *SHAPE), labels.astype(np.int64)
 
 
 def _pickled(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -257,12 +219,7 @@ def _pickled(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndar
         raise DataError(f"{name}: has no list of whole numbers called {form.key}")
     if images.shape != (len(labels), PIXELS) or not labels:
         raise DataError(f"{name}: data of shape {images.shape}, {len(labels)} labels")
-    if max(map(abs, labels)) >= form.classes:
-        raise DataError(
-            f"{name}: class {max(labels, key=abs)} found, CIFAR-{form.classes} has 0 to "
-            f"{form.classes - 1}"
-        )
-    return images, np.array(labels, np.int64)
+    return images, np.array(labels, object)  # which may be too large for a number of numpy's
 
 
 def _class_names(content: bytes | None, form: Form, name: str) -> tuple[str, ...]:

@@ -87,10 +87,7 @@ class _Walk:
     def leave(self, key: Path | None, pictures: int, other: str) -> None:
         """Count the pictures of a folder that was entered.
 
-        Raises
-        ------
-        DataError
-            If another class has them, too, or there were too many folders without one.
+        Raises DataError if another class has them, too, or there were too many folders without one.
         """
         if key is not None:
             self.reading.pop()
@@ -199,10 +196,7 @@ def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None
 
     Without such parts, what is in the whole folder, and None instead of their folders.
 
-    Raises
-    ------
-    DataError
-        If a folder cannot be listed, or there are fewer than two classes.
+    Raises DataError if a folder cannot be listed, or there are fewer than two classes.
     """
     split = _split_folders(folder, root)
     walk = _Walk(folder)
@@ -213,10 +207,8 @@ def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None
 def scan(folder: Path, root: Node, walk: _Walk) -> Found:
     """The classes of a folder and their pictures, in the order of their names.
 
-    Raises
-    ------
-    DataError
-        If the folder or one within it cannot be listed, or two classes have the same pictures.
+    Raises DataError if the folder or one within it cannot be listed, or two classes have the same
+    pictures.
     """
     found = Found()
     walk.begin(root.key)
@@ -245,16 +237,8 @@ def scan(folder: Path, root: Node, walk: _Walk) -> Found:
 def pictures_in(folder: str | Path, found: Found) -> list[Path]:
     """The pictures in a folder and in those within it, in the order of their names.
 
-    Parameters
-    ----------
-    folder : path
-    found : Found
-        Counts what is passed over.
-
-    Raises
-    ------
-    DataError
-        If there is none, or a folder cannot be listed.
+    ``found`` counts what is passed over. Raises DataError if there is none, or a folder cannot be
+    listed.
     """
     folder = expanded(folder)
     pictures: list[tuple[str, Source]] = []
@@ -268,11 +252,7 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
 
 
 def _collect(
-    folder: Node,
-    within: str,
-    pictures: list[tuple[str, Source]],
-    passed: Counter[str],
-    walk: _Walk,
+    folder: Node, within: str, pictures: list[tuple[str, Source]], passed: Counter[str], walk: _Walk
 ) -> None:
     """Add the pictures of a folder and of those in it; each folder is read once."""
     key = folder.key

@@ -43,13 +43,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def parse_idx(content: bytes | bytearray, name: str) -> np.ndarray:
-    """The array in the decompressed bytes of an IDX file; ``name`` is for messages.
-
-    Raises
-    ------
-    DataError
-        As :func:`read_idx`.
-    """
+    """The array in the decompressed bytes of an IDX file; ``name`` is for messages."""
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in _TYPES or content[3] == 0:
         raise DataError(f"{name}: not an IDX file (it starts with {content[:4].hex(' ')})")
     ndim = content[3]

@@ -52,11 +52,7 @@ class Picture:
 
 
 def read_picture(
-    source: Any,
-    pictures: Pictures,
-    *,
-    invert: bool | None = None,
-    most_pixels: int = MAX_PIXELS,
+    source: Any, pictures: Pictures, *, invert: bool | None = None, most_pixels: int = MAX_PIXELS
 ) -> Picture:
     """Read one picture by a network's rule.
 
@@ -112,8 +108,7 @@ def read_image(
     Raises
     ------
     DataError
-        If the file is missing, not a picture of these formats, damaged, or too large, or has
-        numbers that are not pixels.
+        As :func:`read_picture`.
     """
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
     if len(sizes) != 3 or sizes[0] not in (1, 3):
@@ -127,39 +122,20 @@ def read_image(
 def picture_shape(path: Any) -> tuple[int, int, int]:
     """Channels (1 for grey, else 3), height and width of an upright picture.
 
-    Raises
-    ------
-    DataError
-        As for :func:`read_image`.
+    Raises DataError as for :func:`read_image`.
     """
     picture, _ = _opened(path, MAX_PIXELS)
     return (1 if picture.mode in ("L", "LA") else 3, picture.height, picture.width)
 
 
 def decode(
-    source: Any,
-    shape: tuple[int, int, int],
-    most_pixels: int = MAX_PIXELS,
+    source: Any, shape: tuple[int, int, int], most_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, list[str]]:
-    """The upright pixels of a picture on white paper, and what was lost, in words.
+    """The upright pixels of a picture on white paper, (C, h, w), and what was lost, in words.
 
-    Parameters
-    ----------
-    source : path or bytes
-    shape : tuple of int
-        (C, H, W) of the network: C decides between grey and colour, and a picture that is larger
-        than 1,024 pixels and than twice H x W is made smaller by a whole factor.
-    most_pixels : int
-
-    Returns
-    -------
-    ndarray of uint8, shape (C, h, w)
-    list of str
-
-    Raises
-    ------
-    DataError
-        As for :func:`read_picture`.
+    C of the network's ``shape`` decides between grey and colour. A picture that is larger than
+    1,024 pixels and than twice H x W is made smaller by a whole factor. Raises DataError as
+    :func:`read_picture`.
     """
     from PIL import Image
 
@@ -210,7 +186,11 @@ def _opened(source: Any, most_pixels: int) -> tuple[Any, list[str]]:
     except Exception as error:  # what damaged files make decoders raise has no common base
         reason = str(error) or type(error).__name__
         raise DataError(f"{name}: damaged, cannot be read as a picture ({reason})") from None
-    return picture, [f"the first of {frames} frames"] if frames > 1 else []
+    notes = [f"the first of {frames} frames"] if frames > 1 else []
+    # Perhaps bytes that a program stored in 16 or 32 bits.
+    if opened.mode in DEEP and picture.getchannel(0).getextrema()[1] <= 1:
+        notes.append(f"nearly black, as its pixels are white at {_largest(opened, opened.mode):,}")
+    return picture, notes
 
 
 def _content(path: str | Path) -> tuple[str, bytes]:
@@ -284,13 +264,8 @@ def _orientation(opened: Any) -> int:
 def _turned(picture: Any, orientation: int) -> Any:
     from PIL.Image import Transpose
 
-    method = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }.get(orientation)
-    return picture if method is None else picture.transpose(method)
+    methods = (
+        *(Transpose.FLIP_LEFT_RIGHT, Transpose.ROTATE_180, Transpose.FLIP_TOP_BOTTOM),
+        *(Transpose.TRANSPOSE, Transpose.ROTATE_270, Transpose.TRANSVERSE, Transpose.ROTATE_90),
+    )  # of the orientations 2 to 8
+    return picture.transpose(methods[orientation - 2]) if 2 <= orientation <= 8 else picture

@@ -82,9 +82,8 @@ def load(
     named = text in NAMES and not text.startswith("digits")
     _check_options(text, named, data_dir, validation_split, layout)
     reading = Reading(pictures, image_size, gray)  # type: ignore[arg-type]
-    asked = [name for name in ("image_size", "gray") if getattr(reading, name) is not None]
-    if asked and text in NAMES:
-        raise ConfigurationError(f"{asked[0]} is for picture files, not for {text!r}")
+    if text in NAMES:
+        reading.check_unused(text)
     if text in ("mnist", "mnist012", "fashion_mnist"):
         source = SOURCES[text.removesuffix("012")]
         train, test = load_source(source, data_dir, validation_split, progress)
@@ -123,11 +122,7 @@ def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, 
 
 
 def _check_options(
-    text: str,
-    named: bool,
-    data_dir: str | Path | None,
-    validation_split: bool,
-    layout: str | None,
+    text: str, named: bool, data_dir: str | Path | None, validation_split: bool, layout: str | None
 ) -> None:
     """Refuse options that would do nothing."""
     if data_dir is not None and not named:
@@ -165,6 +160,5 @@ def _load_path(
             return read_parquet(path, seed, reading)
         if suffix != ".npz" and archive_kind(path) and not cifar.is_cifar_archive(path):
             return read_folder(path, seed, **vars(reading))
-    if (reading.image_size, reading.gray) != (None, None):
-        raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
+    reading.check_unused(path)
     return cifar.read_cifar(path) if cifar.is_cifar(path) else read_npz(path, layout=layout)

@@ -53,6 +53,7 @@ def _blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
             first[i] = other + share * (np.float32(first[i]) - other) + rounding
 
 
+@compiled("out real[:,:,:,:]", "real[:,:,:,:]", "int64[:]", "uint64", "out float32[:]")
 def paste(
     images: np.ndarray, others: np.ndarray, names: np.ndarray, key: np.uint64, shares: np.ndarray
 ) -> None:
@@ -61,13 +62,6 @@ def paste(
     Its sides are those of the image times the root of what the first image is to lose, its middle
     is a random pixel, and what lies outside is cut off; ``shares`` become what is left.
     """
-    _paste(images, others, names, key, shares)
-
-
-@compiled("out real[:,:,:,:]", "real[:,:,:,:]", "int64[:]", "uint64", "out float32[:]")
-def _paste(
-    images: np.ndarray, others: np.ndarray, names: np.ndarray, key: np.uint64, shares: np.ndarray
-) -> None:
     _, C, H, W = images.shape
     for k in range(len(images)):
         counter = names[k] * DRAWS

@@ -10,38 +10,22 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.picture_sets import Reading
 from fastcnn.data.picture_table import LABELS, PARTS, PATHS, Content, column_of, table_sets
 from fastcnn.data.picture_tree import Source
-from fastcnn.data.reading import check_unpacked, regular_file
+from fastcnn.data.reading import check_unpacked
 from fastcnn.data.table import in_order, pixel_sets
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import DataError
 from fastcnn.extras import require
 
 
-def read_parquet(
-    path: str | Path, seed: int = 0, reading: Reading | None = None
-) -> tuple[Dataset, Dataset]:
+def read_parquet(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
     """Training and test sets from a parquet file with a column ``label``.
 
-    Parameters
-    ----------
-    path : path
-        The images are in a column ``image`` or ``path``: files as bytes, alone or as Hugging Face's
-        data sets have them; paths relative to the file's folder; or lists of pixels. Or each pixel
-        is a column, of square grey images row by row. A column ``split`` may say train, val or
-        test; else about 15 % of the rows are for testing, by a hash of the path or the content.
-    seed : int
-        For another choice of test rows.
-    reading : Reading, optional
-        How pictures become samples.
+    The images are in a column ``image`` or ``path``: files as bytes, alone or as Hugging Face's
+    data sets have them; paths relative to the file's folder; or lists of pixels. Or each pixel is a
+    column, of square grey images row by row. A column ``split`` may say train, val or test; else
+    about 15 % of the rows are for testing, by a hash of the path or the content.
 
-    Raises
-    ------
-    DataError
-        If the file is not so.
-    MissingExtraError
-        If pyarrow is not installed.
+    Raises DataError if the file is not so; MissingExtraError if pyarrow is not installed.
     """
-    path = regular_file(path)
-    reading = reading or Reading()
     table = _read(path)
     label, place = column_of(table.column_names, LABELS), column_of(table.column_names, PATHS)
     part = column_of(table.column_names, PARTS)
@@ -57,8 +41,7 @@ def read_parquet(
         pictures = _pictures(path, place, table.column(place))
         if pictures is not None:
             return table_sets(path, pictures, labels, parts, seed, reading)
-    if reading.image_size is not None or reading.gray is not None:
-        raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
+    reading.check_unused(path)
     if parts is not None:
         raise DataError(f"{path}: {part}: parts of tables of pixels are not supported")
     names = [name for name in table.column_names if name != label]
@@ -71,10 +54,7 @@ def read_parquet(
 def parquet_pictures(path: Path) -> list[tuple[str, Source]] | None:
     """Names and bytes, or paths, of the pictures of a parquet file; None if it has pixels.
 
-    Raises
-    ------
-    DataError
-        If the file is damaged.
+    Raises DataError if the file is damaged.
     """
     table = _read(path)
     place = column_of(table.column_names, PATHS)

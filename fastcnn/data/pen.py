@@ -44,22 +44,11 @@ def _draw(
 def draw_paths(
     paths: np.ndarray, pen_down: np.ndarray, width: np.ndarray, softness: np.ndarray, size: int
 ) -> np.ndarray:
-    """Render paths as images of ink between 0 and 1.
+    """Render paths as images of ink between 0 and 1, float32 of shape (N, size, size).
 
-    Parameters
-    ----------
-    paths : ndarray of float64, shape (N, points, 2)
-        Points (x, y) in pixels.
-    pen_down : ndarray of bool, shape (N, points)
-        Whether ink leads from a point to the next.
-    width, softness : ndarray of float64, shape (N,)
-        Half the width of the stroke and of its soft edge, in pixels.
-    size : int
-        Height and width of the images.
-
-    Returns
-    -------
-    ndarray of float32, shape (N, size, size)
+    Paths are points (x, y) in pixels, of shape (N, points, 2); ``pen_down`` says whether ink leads
+    from each to the next. ``width`` and ``softness``, of shape (N,), are half the width of the
+    stroke and of its soft edge, in pixels.
     """
     images = np.zeros((len(paths), size, size), np.float32)
     _draw(paths, np.ascontiguousarray(pen_down), width, softness, images)

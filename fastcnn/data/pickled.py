@@ -19,23 +19,9 @@ from fastcnn.errors import DataError
 
 #: Operations that put their own argument on the stack.
 VALUES = {
-    "INT",
-    "BININT",
-    "BININT1",
-    "BININT2",
-    "LONG",
-    "LONG1",
-    "LONG4",
-    "FLOAT",
-    "BINFLOAT",
-    "UNICODE",
-    "BINUNICODE",
-    "SHORT_BINUNICODE",
-    "BINUNICODE8",
-    "BINBYTES",
-    "SHORT_BINBYTES",
-    "BINBYTES8",
-    "BYTEARRAY8",
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+    *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
 #: Text of Python 2, which is bytes.
 BYTES = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -84,25 +70,18 @@ class _Array:
 
 
 def read_pickled(content: bytes, name: str) -> dict[str, Any]:
-    """A dictionary of plain data; keys become text.
+    """A dictionary of plain data; keys become text, and ``name`` is for messages.
 
-    Parameters
-    ----------
-    content : bytes
-    name : str
-        For messages.
-
-    Raises
-    ------
-    DataError
-        If the bytes are damaged, or hold more than plain data and arrays of numbers.
+    Raises DataError if the bytes are damaged, or hold more than plain data and arrays of numbers.
     """
     try:
         made = _run(content)
         if not isinstance(made, dict):
             raise DataError(f"holds a {type(made).__name__}, not a dictionary")
         return {
-            key.decode() if isinstance(key, bytes) else str(key): _finished(value)
+            key.decode() if isinstance(key, bytes) else str(key): (
+                value.values if isinstance(value, _Array) else value
+            )
             for key, value in made.items()
         }
     except Exception as error:  # damaged files raise errors of many kinds
@@ -227,7 +206,3 @@ def _array(raw: Any, kind: _Type, shape: tuple[Any, ...], fortran: bool) -> np.n
     if math.prod(shape) * dtype.itemsize != len(raw):
         raise DataError(f"an array of shape {shape} has {len(raw):,} bytes")
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _finished(value: Any) -> Any:
-    return value.values if isinstance(value, _Array) else value

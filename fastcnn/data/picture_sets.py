@@ -64,13 +64,15 @@ class Reading:
         if self.image_size is not None:
             object.__setattr__(self, "image_size", as_size(self.image_size))
 
+    def check_unused(self, data: Any) -> None:
+        """Refuse a size or a colour for data that are not picture files."""
+        if (self.image_size, self.gray) != (None, None):
+            raise ConfigurationError(f"image_size and gray are for picture files, not for {data}")
+
     def rule(self, first: Source) -> Pictures:
         """The rule by which pictures are read, the first of which is this.
 
-        Raises
-        ------
-        DataError
-            If that is not a picture.
+        Raises DataError if that is not a picture.
         """
         if self.pictures is not None:
             return self.pictures
@@ -87,10 +89,7 @@ class Reading:
 def as_size(value: Any) -> tuple[int, int]:
     """Height and width of an image: one number for both, two, or text such as ``32x48``.
 
-    Raises
-    ------
-    ConfigurationError
-        If it is none of these.
+    Raises ConfigurationError if it is none of these.
     """
     sizes = value
     if isinstance(value, str):
@@ -121,26 +120,10 @@ def picture_sets(
     rule: Pictures,
     trained: Pictures | None,
 ) -> tuple[Dataset, Dataset]:
-    """Read pictures as training and test sets.
+    """Read pictures as the training and test sets ``name``; ``title`` is for messages.
 
-    Parameters
-    ----------
-    name : str
-        Name of the data set.
-    title : str
-        What it is in messages.
-    classes : tuple of str
-    parts : dict of str to list
-        ``training`` and ``test``, and perhaps ``validation``, which goes with the training set.
-    rule : Pictures
-        By which they are read.
-    trained : Pictures, optional
-        That of a trained model, if it is such a one: it is kept as it is.
-
-    Raises
-    ------
-    DataError
-        If a picture cannot be read.
+    Parts are ``training`` and ``test``, and perhaps ``validation``, which goes with the training
+    set. ``trained`` is the rule of a trained model, if it is such a one: it is kept as it is.
     """
     images = {part: np.empty(0) for part in parts}
     done = Counter[str]()
@@ -194,27 +177,10 @@ def _say_copies(
 def read_pictures(
     sources: Sequence[Source], rule: Pictures, title: str, done: Counter[str] | None = None
 ) -> np.ndarray:
-    """Pictures by a rule, on all cores: decoders let other threads run.
+    """Pictures by a rule as bytes (N, C, H, W), on all cores: decoders let other threads run.
 
     They are kept in memory, or in a temporary file if they would take more than half of it.
-
-    Parameters
-    ----------
-    sources : sequence of Path or Member
-    rule : Pictures
-    title : str
-        What they are in messages.
-    done : Counter, optional
-        Counts what was done to pictures.
-
-    Returns
-    -------
-    ndarray of uint8, shape (N, C, H, W)
-
-    Raises
-    ------
-    DataError
-        If one of them, the first in their order, cannot be read.
+    ``done`` counts what was done to pictures. Raises DataError for the first that cannot be read.
     """
     _, height, width = rule.shape
     images = allocate(
@@ -232,16 +198,12 @@ def read_pictures(
         return changes
 
     starts = range(0, len(sources), BLOCK)
-    threads = min(available_cores(), len(starts))
-    if threads <= 1:
-        counted = [read(start) for start in starts]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            try:
-                counted = list(pool.map(read, starts))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    with ThreadPoolExecutor(max(1, min(available_cores(), len(starts)))) as pool:
+        try:
+            counted = list(pool.map(read, starts))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     if done is not None:
         for changes in counted:
             done.update(changes)

@@ -47,10 +47,7 @@ def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
 
     Numbers that are equal are one label, however they are written: 1 and 1.0.
 
-    Raises
-    ------
-    DataError
-        If a row has no label, or all labels are numbers and some have fractions.
+    Raises DataError if a row has no label, or all labels are numbers and some have fractions.
     """
     numbers = all(_is_number(word) for word in words if word.lower() not in MISSING)
     missing = MISSING if numbers else MISSING[:-2]
@@ -85,25 +82,11 @@ def table_sets(
     seed: int,
     reading: Reading,
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of the pictures of a table.
+    """Training and test sets of the pictures of a table, of which each has a name and bytes.
 
-    Parameters
-    ----------
-    path : Path
-        The table.
-    pictures : sequence of (str, Path or Member)
-        Name and bytes of each.
-    labels : sequence of str or int
-    parts : sequence of str, optional
-        ``train``, ``val`` or ``test``; by default about 15 %, by a hash of the name, are for
-        testing.
-    seed : int
-    reading : Reading
-
-    Raises
-    ------
-    DataError
-        If the table is empty, a part or a label is unknown, or a picture cannot be read.
+    Parts are words such as ``train``, ``val`` or ``test``; by default about 15 %, by a hash of the
+    name, are for testing. Raises DataError if the table is empty, a part or a label is unknown, or
+    a picture cannot be read.
     """
     if not pictures:
         raise DataError(f"{path}: has no rows")
@@ -152,28 +135,19 @@ def _parts(
 def path_rows(path: Path) -> list[tuple[str, Source]] | None:
     """Names and paths of the pictures of a CSV file; None if it does not name files.
 
-    Raises
-    ------
-    DataError
-        If the file is damaged.
+    Raises DataError if the file is damaged.
     """
     table = _read(path)
     return None if table is None else table[0]
 
 
-def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset] | None:
+def read_path_table(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
     """Training and test sets from a CSV file with a column of paths and one of labels.
 
-    Paths are relative to the file's folder. None if no column is one of paths.
-
-    Raises
-    ------
-    DataError
-        If the file is not so.
+    Paths are relative to the file's folder.
     """
     table = _read(path)
-    if table is None:
-        return None
+    assert table is not None
     pictures, labels, parts = table
     return table_sets(path, pictures, labels, parts, seed, reading)
 

@@ -7,6 +7,7 @@ import bz2
 import gzip
 import lzma
 import os
+import shutil
 import stat
 import tarfile
 import tempfile
@@ -22,7 +23,9 @@ from typing import IO, Any, Protocol
 from fastcnn.data.reading import (
     CHUNK,
     GZIP_MAGIC,
+    Bounded,
     allowed_bytes,
+    check_honest,
     check_memory,
     check_unpacked,
     regular_file,
@@ -33,21 +36,14 @@ from fastcnn.files import cache_folder
 
 #: Files and folders that operating systems, file servers and notebooks put among a user's.
 OF_TOOLS = {
-    "__macosx",
-    "__pycache__",
-    "@eadir",
-    "@tmp",
-    "#recycle",
-    "$recycle.bin",
-    "lost+found",
-    "system volume information",
-    "thumbs.db",
-    "ehthumbs.db",
-    "desktop.ini",
-    "icon\r",
+    *("__macosx", "__pycache__", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@tmp"),
+    *("@transcode", "#recycle", "#snapshot", "$recycle.bin", "~snapshot", "found.000"),
+    *("lost+found", "network trash folder", "system volume information", "temporary items"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 }
 #: Beginnings of compressed tar files, and what reads them.
 COMPRESSED = {GZIP_MAGIC: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+SHORT_SUFFIXES = (".tgz", ".tbz2", ".tbz", ".txz")
 #: Entries of an archive at most: a name and a place of each are kept.
 MOST_ENTRIES = 5_000_000
 TAR_MAGIC, TAR_PLACE = b"ustar", 257
@@ -59,11 +55,9 @@ class Member(Protocol):
     @property
     def name(self) -> str:
         """The archive, and the place in it: for messages."""
-        ...
 
     def read(self) -> bytes:
         """Its content."""
-        ...
 
 
 #: Where a picture's bytes are.
@@ -97,13 +91,7 @@ class Node:
     inner: "dict[str, Node]" = field(default_factory=dict)
 
     def entries(self) -> "list[Node]":
-        """What a folder holds, in the order of names.
-
-        Raises
-        ------
-        DataError
-            If it cannot be listed.
-        """
+        """What a folder holds, in the order of names. Raises DataError if it cannot be listed."""
         nodes = self.inner.values() if self.source is None else _listed(self.source)
         return sorted(nodes, key=lambda node: normalised_name(node.name))
 
@@ -148,10 +136,7 @@ def _passed(name: str) -> str | None:
 def archive_kind(path: Path) -> str | None:
     """Whether a file is a zip archive, a tar archive that may be compressed, or neither.
 
-    Raises
-    ------
-    DataError
-        If it cannot be read.
+    Raises DataError if it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -162,12 +147,8 @@ def archive_kind(path: Path) -> str | None:
         return "zip"
     if beginning[TAR_PLACE:] == TAR_MAGIC:
         return "tar"
-    packed = any(beginning.startswith(magic) for magic in COMPRESSED)
-    return "tar" if packed and ".tar" in path.name.lower() + ".tar" * _short(path) else None
-
-
-def _short(path: Path) -> bool:
-    return path.suffix.lower() in (".tgz", ".tbz2", ".tbz", ".txz")
+    called = ".tar" in path.name.lower() or path.suffix.lower() in SHORT_SUFFIXES
+    return "tar" if called and beginning.startswith(tuple(COMPRESSED)) else None
 
 
 @contextmanager
@@ -176,10 +157,7 @@ def opened_archive(path: Path) -> Iterator[Node]:
 
     Links, devices, encrypted members and names that lead out of the archive are passed over.
 
-    Raises
-    ------
-    DataError
-        If it is damaged, or would unpack to far more than an honest file does.
+    Raises DataError if it is damaged, or would unpack to far more than an honest file does.
     """
     path = regular_file(path)
     opened = _zip if archive_kind(path) == "zip" else _tar
@@ -203,7 +181,7 @@ def _zip(path: Path) -> Iterator[Node]:
                 reason = "links"
             total += info.file_size
             _place(root, info.filename, info.is_dir(), reason, _ZipMember(path, archive, info))
-        check_size(path, total)
+        check_honest(str(path), path.stat().st_size, total)
         yield root
 
 
@@ -224,49 +202,32 @@ def _tar(path: Path) -> Iterator[Node]:
                     _place(root, info.name, info.isdir(), reason, member)
         except (tarfile.TarError, OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: damaged, cannot be read as a tar archive ({error})") from None
-        check_size(path, total)
+        check_honest(str(path), path.stat().st_size, total)
         yield root
 
 
 def _plain_tar(path: Path) -> IO[bytes]:
     """A tar archive, unpacked into a temporary file if it is compressed."""
-    raw = path.open("rb")
-    beginning = raw.read(6)
+    with path.open("rb") as raw:
+        beginning = raw.read(6)
     unpack: Any = next(
         (opener for magic, opener in COMPRESSED.items() if beginning.startswith(magic)), None
     )
     if unpack is None:
-        raw.seek(0)
-        return raw
-    raw.close()
-    most, total = allowed_bytes(path.stat().st_size), 0
+        return path.open("rb")
+    most = allowed_bytes(path.stat().st_size)
     try:
         folder = cache_folder() / "arrays"
         folder.mkdir(parents=True, exist_ok=True)
         plain = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 closed by the caller
         with unpack(path, "rb") as packed:
-            while part := packed.read(CHUNK):
-                total += len(part)
-                if total > most:
-                    raise DataError(
-                        f"{path}: unpacks to more than {most:,} bytes, not an honest file"
-                    )
-                plain.write(part)
+            shutil.copyfileobj(Bounded(packed, most, str(path)), plain, CHUNK)
+    except DataError:
+        raise
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"{path}: damaged, or cannot be unpacked ({error})") from None
     plain.seek(0)
     return plain
-
-
-def check_size(path: Path, total: int) -> None:
-    """Refuse an archive whose members are together far larger than an honest one's."""
-    packed = path.stat().st_size
-    if total > allowed_bytes(packed):
-        raise DataError(
-            f"{path}: {packed:,} bytes claim to unpack to {total:,}, not an honest file"
-        )
 
 
 def _at_most(entries: Any, path: Path) -> Iterator[Any]:

@@ -19,16 +19,21 @@ LARGEST_RATIO = 250
 CHUNK = 2**20
 #: Compressed bytes that are unpacked at a time; they become at most 1,032 times as many.
 PIECE = 2**16
+#: What a path may be instead of a file.
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def regular_file(path: str | Path) -> Path:
     """The path of a file that can be read to its end.
 
-    Raises
-    ------
-    DataError
-        If there is none, or it is a folder, a pipe, a socket or a device: opening these may wait
-        for ever.
+    Raises DataError if there is none, or it is a folder, a pipe, a socket or a device: opening
+    these may wait for ever.
     """
     path = expanded(path)
     try:
@@ -37,17 +42,15 @@ def regular_file(path: str | Path) -> Path:
         reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror
         raise DataError(f"{path}: {reason}") from None
     if not stat.S_ISREG(mode):
-        raise DataError(f"{path}: is {_kind(mode)}, not a file")
+        kind = KINDS.get(stat.S_IFMT(mode), "a special file")
+        raise DataError(f"{path}: is {kind}, not a file")
     return path
 
 
 def read_bytes(path: str | Path) -> bytes:
     """The content of a regular file.
 
-    Raises
-    ------
-    DataError
-        If it cannot be read, or does not fit into memory.
+    Raises DataError if it cannot be read, or does not fit into memory.
     """
     path = regular_file(path)
     try:
@@ -60,10 +63,7 @@ def read_bytes(path: str | Path) -> bytes:
 def gunzip(content: bytes, name: str) -> bytearray:
     """The content of gzip data of one or more members, as ``gzip -d`` gives it.
 
-    Raises
-    ------
-    DataError
-        If the data are damaged, or unpack to far more than an honest file does.
+    Raises DataError if the data are damaged, or unpack to far more than an honest file does.
     """
     most = allowed_bytes(len(content))
     packed, unpacked, place = memoryview(content), bytearray(), 0
@@ -92,29 +92,22 @@ def allowed_bytes(packed: int) -> int:
     return max(FREE_BYTES, LARGEST_RATIO * packed)
 
 
-def check_unpacked(name: str, packed: int, unpacked: int) -> None:
-    """Refuse what claims to unpack to far more than an honest file.
-
-    Raises
-    ------
-    DataError
-        If ``unpacked`` bytes are too many for ``packed`` ones, or for the memory.
-    """
+def check_honest(name: str, packed: int, unpacked: int) -> None:
+    """Refuse what claims to unpack to far more than an honest file."""
     if unpacked > allowed_bytes(packed):
         raise DataError(
             f"{name}: {packed:,} bytes claim to unpack to {unpacked:,}, not an honest file"
         )
+
+
+def check_unpacked(name: str, packed: int, unpacked: int) -> None:
+    """Refuse ``unpacked`` bytes that are too many for ``packed`` ones, or for the memory."""
+    check_honest(name, packed, unpacked)
     check_memory(name, unpacked)
 
 
 def check_memory(name: str, size: int) -> None:
-    """Refuse to take more memory than the machine has.
-
-    Raises
-    ------
-    DataError
-        If ``size`` bytes are more.
-    """
+    """Refuse to take more memory than the machine has."""
     memory = machine_memory()
     if size > memory:
         raise DataError(f"{name}: needs {size:,} bytes, this machine's memory has {memory:,}")
@@ -136,7 +129,7 @@ class Bounded(io.RawIOBase):
     """A file whose reader gets an error instead of more than ``most`` bytes."""
 
     def __init__(self, file: IO[bytes], most: int, name: str) -> None:
-        self._file, self._left, self._name = file, most, name
+        self._file, self._most, self._left, self._name = file, most, most, name
 
     def readable(self) -> bool:
         return True
@@ -145,18 +138,7 @@ class Bounded(io.RawIOBase):
         content = self._file.read(size if size >= 0 else self._left + 1)
         self._left -= len(content)
         if self._left < 0:
-            raise DataError(f"{self._name}: unpacks to more than an honest file does")
+            raise DataError(
+                f"{self._name}: unpacks to more than {self._most:,} bytes, not an honest file"
+            )
         return content
-
-
-def _kind(mode: int) -> str:
-    for test, kind in (
-        (stat.S_ISDIR, "a folder"),
-        (stat.S_ISFIFO, "a pipe (FIFO)"),
-        (stat.S_ISSOCK, "a socket"),
-        (stat.S_ISCHR, "a device"),
-        (stat.S_ISBLK, "a device"),
-    ):
-        if test(mode):
-            return kind
-    return "a special file"

@@ -1,6 +1,7 @@
 """Where data sets with a name come from: a local folder, the cache, or mirrors on the network."""
 
 import hashlib
+import logging
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -32,14 +33,14 @@ class Source:
     ----------
     archives : dict of str to str
         File name to the SHA-256 of the archive.
-    contents : dict of str to str
-        File name to the SHA-256 of the decompressed bytes.
+    test_labels : str
+        SHA-256 of the decompressed test labels, by which a local folder's files are told apart.
     """
 
     folder: str
     mirrors: tuple[str, ...]
     archives: dict[str, str]
-    contents: dict[str, str]
+    test_labels: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
 
@@ -60,14 +61,9 @@ SOURCES = {
             TEST_IMAGES: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
             TEST_LABELS: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         },
-        {
-            TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-            TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-            TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-            TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-        },
-        tuple(map(str, range(10))),
-        Preprocessing((0.1307,), (0.3081,)),
+        test_labels="ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        classes=tuple(map(str, range(10))),
+        preprocessing=Preprocessing((0.1307,), (0.3081,)),
     ),
     "fashion_mnist": Source(
         "fashion_mnist",
@@ -81,25 +77,12 @@ SOURCES = {
             TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
             TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
         },
-        {
-            TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-            TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
-            TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
-            TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
-        },
-        (
-            "t-shirt",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
+        test_labels="0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        classes=(
+            *("t-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
         ),
-        Preprocessing((0.2860,), (0.3530,)),
+        preprocessing=Preprocessing((0.2860,), (0.3530,)),
     ),
 }
 
@@ -111,16 +94,10 @@ CIFAR_HASHES = {
 }
 #: Places below a folder of data sets where programs put MNIST's and Fashion-MNIST's files.
 PLACES = {
-    "mnist": ("mnist", "MNIST/raw", "mnist/raw", "MNIST", "raw", ""),
+    "mnist": ("mnist", "MNIST/raw", "mnist/raw", "MNIST", "raw", "."),
     "fashion_mnist": (
-        "fashion_mnist",
-        "FashionMNIST/raw",
-        "fashion_mnist/raw",
-        "FashionMNIST",
-        "fashion-mnist",
-        "fashion",
-        "raw",
-        "",
+        *("fashion_mnist", "FashionMNIST/raw", "fashion_mnist/raw"),
+        *("FashionMNIST", "fashion-mnist", "fashion", "raw", "."),
     ),
 }
 #: Names of folders that hold other data sets in files of the same names.
@@ -132,15 +109,13 @@ def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | No
 
     A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
 
-    Raises
-    ------
-    DataError
-        If a folder that is given does not exist.
+    Raises DataError if a folder that is given does not exist.
     """
     for root in _roots(data_dir):
         for place in PLACES[source.folder]:
             folder = root / place
-            if all(_local(folder, name) for name in source.archives) and _holds(folder, source):
+            there = all(_local(folder, name).is_file() for name in source.archives)
+            if there and _holds(folder, source):
                 return folder
     return None
 
@@ -159,10 +134,7 @@ def find_cifar(name: str, data_dir: str | Path | None = None) -> Path | None:
 def load_cifar(name: str, data_dir: str | Path | None, progress: bool) -> tuple[Dataset, Dataset]:
     """CIFAR-10 or CIFAR-100 from a local folder, or from the network.
 
-    Raises
-    ------
-    DataError
-        If it is unavailable or damaged.
+    Raises DataError if it is unavailable or damaged.
     """
     path = find_cifar(name, data_dir) or _download_cifar(name, data_dir, progress)
     return cifar.read_cifar(path, name)
@@ -173,36 +145,25 @@ def load_source(
 ) -> tuple[Dataset, Dataset]:
     """A data set of four IDX files, from a local folder or from the network.
 
-    Raises
-    ------
-    DataError
-        If it is unavailable or damaged.
+    Raises DataError if it is unavailable or damaged.
     """
     folder = find_folder(source, data_dir)
     if folder is None and data_dir is not None:
+        others = [name for name, other in SOURCES.items() if find_folder(other, data_dir)]
         raise DataUnavailableError(
             f"{data_dir}: does not hold the four files of {source.folder} "
-            f"({', '.join(source.archives)}, or without .gz){_others_there(source, data_dir)}"
+            f"({', '.join(source.archives)}, or without .gz)"
+            + (f", but those of {others[0]}" if others else "")
         )
     if folder is None:
         folder = _download(source, progress)
+    names = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
     with ThreadPoolExecutor(2) as pool:  # zlib releases the interpreter lock
-        arrays = dict(
-            zip(
-                source.archives,
-                pool.map(lambda name: read_idx(_require(folder, name)), source.archives),
-                strict=True,
-            )
+        train_x, train_y, test_x, test_y = pool.map(
+            lambda name: read_idx(_local(folder, name)), names
         )
     start = VALIDATION_IMAGES if validation_split else 0
-    train, test = (
-        _dataset(source, arrays[images], arrays[labels], first)
-        for images, labels, first in (
-            (TRAIN_IMAGES, TRAIN_LABELS, start),
-            (TEST_IMAGES, TEST_LABELS, 0),
-        )
-    )
-    return train, test
+    return _dataset(source, train_x, train_y, start), _dataset(source, test_x, test_y, 0)
 
 
 def _roots(data_dir: str | Path | None) -> list[Path]:
@@ -225,7 +186,7 @@ def _holds(folder: Path, source: Source) -> bool:
 
     Their content tells; if it is that of no known set, the nearest folder's name that tells.
     """
-    path = _require(folder, TEST_LABELS)
+    path = _local(folder, TEST_LABELS)
     content: bytes | bytearray = read_bytes(path)
     if content[:2] == GZIP_MAGIC:
         try:
@@ -234,7 +195,7 @@ def _holds(folder: Path, source: Source) -> bool:
             content = b""  # the reader of the file says what is wrong with it
     digest = hashlib.sha256(content).hexdigest()
     for other in SOURCES.values():
-        if digest == other.contents[TEST_LABELS]:
+        if digest == other.test_labels:
             return other.folder == source.folder
     for part in reversed(folder.resolve().parts[-2:]):
         word = part.lower()
@@ -245,12 +206,6 @@ def _holds(folder: Path, source: Source) -> bool:
         if "mnist" in word:
             break
     return source.folder == "mnist"
-
-
-def _others_there(source: Source, data_dir: str | Path) -> str:
-    """What else a folder holds, to end a message with."""
-    found = [name for name, other in SOURCES.items() if find_folder(other, data_dir)]
-    return f", but those of {found[0]}" if found else ""
 
 
 def _download_cifar(name: str, data_dir: str | Path | None, progress: bool) -> Path:
@@ -285,20 +240,11 @@ def _dataset(source: Source, images: np.ndarray, labels: np.ndarray, start: int)
     )
 
 
-def _local(folder: Path, archive: str) -> Path | None:
-    """A file under one of the names that programs give it."""
-    for name in (archive, archive.removesuffix(".gz")):
-        for form in (name, name.replace("-idx", ".idx")):
-            if (folder / form).is_file():
-                return folder / form
-    return None
-
-
-def _require(folder: Path, archive: str) -> Path:
-    path = _local(folder, archive)
-    if path is None:
-        raise DataError(f"{folder}: {archive} is missing")
-    return path
+def _local(folder: Path, archive: str) -> Path:
+    """A file under the name, of those that programs give it, that is there."""
+    names = (archive, archive.removesuffix(".gz"))
+    paths = [folder / form for name in names for form in (name, name.replace("-idx", ".idx"))]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _download(source: Source, progress: bool) -> Path:
@@ -309,7 +255,6 @@ def _download(source: Source, progress: bool) -> Path:
         for mirror in source.mirrors:
             try:
                 _fetch(mirror + name, folder / name, f"sha256:{archive_hash}", progress)
-                _check_content(source, folder / name)
                 break
             except Exception as error:  # a mirror may fail in any way: the next one is tried
                 (folder / name).unlink(missing_ok=True)
@@ -325,8 +270,6 @@ def _download(source: Source, progress: bool) -> Path:
 
 
 def _fetch(url: str, target: Path, known_hash: str, progress: bool) -> None:
-    import logging
-
     import pooch
 
     pooch.get_logger().setLevel(logging.ERROR)
@@ -363,11 +306,3 @@ class _DownloadBar:
     def close(self) -> None:
         """Remove the bar."""
         self._progress.stop()
-
-
-def _check_content(source: Source, path: Path) -> None:
-    actual = hashlib.sha256(gunzip(read_bytes(path), str(path))).hexdigest()
-    if actual != source.contents[path.name]:
-        raise DataError(
-            f"{path}: content has SHA-256 {actual}, expected {source.contents[path.name]}"
-        )

@@ -24,24 +24,10 @@ def normalised_name(name: str) -> str:
 
 
 def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
-    """Which of some samples are for testing.
+    """Which of some samples are for testing: about 15 %, but at least one on either side.
 
-    Parameters
-    ----------
-    names : sequence of str or bytes
-        A name for each sample, such as its file's path within the data set, or its content.
-    seed : int
-        Another seed makes another choice.
-
-    Returns
-    -------
-    ndarray of bool, shape (N,)
-        About 15 %; at least one is for testing, and one for training.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two samples.
+    Each has a name, such as its file's path within the data set, or its content; another seed makes
+    another choice. Raises DataError if there are fewer than two samples.
     """
     if len(names) < 2:
         raise DataError("needs at least two samples, one for training and one for testing")
@@ -60,25 +46,11 @@ def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
 def draw_validation(
     targets: np.ndarray, share: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw samples for validation: of each class its share, where targets are classes.
+    """Draw samples for validation: of each class its ``share``, where targets are classes.
 
-    Parameters
-    ----------
-    targets : ndarray
-        Integers of shape (N,) are classes; others only have a length.
-    share : float
-        Above 0 and below 1: of the samples, rounded, but at least one of them on either side.
-    seed : int
-
-    Returns
-    -------
-    training, validation : ndarray of int64
-        Indices in ascending order.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two samples.
+    Targets are classes if they are integers of shape (N,); others only have a length. Of the
+    samples at least one is on either side. Returns the indices of both parts, training first, in
+    ascending order. Raises DataError if there are fewer than two samples.
     """
     count = len(targets)
     if count < 2:
@@ -92,24 +64,8 @@ def draw_validation(
 def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarray]:
     """Divide samples into parts of the same size, and of the same classes, give or take one.
 
-    Parameters
-    ----------
-    targets : ndarray
-        As for :func:`draw_validation`.
-    folds : int
-    seed : int
-
-    Returns
-    -------
-    list of ndarray of int64
-        Indices in ascending order; each sample is in one part.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are fewer than two parts.
-    DataError
-        If there are fewer samples than parts.
+    Targets are as for :func:`draw_validation`; each part is indices in ascending order. Raises
+    ConfigurationError if there are fewer than two parts, DataError if there are fewer samples.
     """
     if not is_integer(folds) or folds < 2:
         raise ConfigurationError(f"folds must be an integer of at least 2, got {folds!r}")

@@ -28,30 +28,14 @@ SHARE_OF_MEMORY = 0.5
 BLOCK_BYTES = 2**22
 
 
-def most_in_memory() -> int:
-    """Bytes from which on an array is kept in a file."""
-    return int(SHARE_OF_MEMORY * machine_memory())
-
-
 def allocate(shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
     """An array to be filled: in memory, or in a file if it takes more than half of the memory.
 
-    The file is in the cache folder (``FASTCNN_CACHE_DIR``), and is gone with the array.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    dtype : dtype
-    name : str
-        What it is, for messages.
-
-    Raises
-    ------
-    DataError
-        If the disk has too little room.
+    The file is in the cache folder (``FASTCNN_CACHE_DIR``), and is gone with the array. Raises
+    DataError, which begins with ``name``, if the disk has too little room.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
-    if size <= most_in_memory():
+    if size <= SHARE_OF_MEMORY * machine_memory():
         return np.empty(shape, dtype)
     folder = cache_folder() / "arrays"
     try:

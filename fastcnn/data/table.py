@@ -19,7 +19,7 @@ from fastcnn.data.picture_table import PATHS, column_of, read_path_table, target
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import DataError
 
 log = logging.getLogger("fastcnn.data")
 
@@ -61,15 +61,11 @@ def read_csv(
     check_memory(str(path), 2 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
-            columns = [column.strip('"') for column in _line(file, str(path)).split(",")]
-        if column_of(columns, PATHS) is not None:
-            found = read_path_table(path, seed, reading)
-            assert found is not None
-            return found
-        if reading.image_size is not None or reading.gray is not None:
-            raise ConfigurationError(f"image_size and gray are for picture files, not for {path}")
-        with path.open(encoding="utf-8-sig", newline=None) as file:
-            pixels, labels, names = _read(file, str(path))
+            columns = [column.strip().strip('"') for column in _line(file, str(path)).split(",")]
+            if column_of(columns, PATHS) is not None:
+                return read_path_table(path, seed, reading)
+            reading.check_unused(path)
+            pixels, labels, names = _read(file, [column.lower() for column in columns], str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -85,10 +81,7 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
     row is not known: such columns are put in order only where they were sorted as text. Others are
     taken as they come.
 
-    Raises
-    ------
-    DataError
-        If a column has a name of another kind than most, as that of an index has.
+    Raises DataError if a column has a name of another kind than most, as that of an index has.
     """
     kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
     usual, count = kinds.most_common(1)[0]
@@ -115,10 +108,7 @@ def pixel_sets(
 ) -> tuple[Dataset, Dataset]:
     """Training and test sets of pixels and labels as text, divided by a hash of each row's pixels.
 
-    Raises
-    ------
-    DataError
-        If they are not images and labels.
+    Raises DataError if they are not images and labels.
     """
     try:
         held = held_out([(row + np.float32(0.0)).tobytes() for row in pixels], seed)
@@ -135,9 +125,8 @@ def pixel_sets(
     )
 
 
-def _read(file: TextIO, name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """All pixels, (N, H * W), the labels as text, and the names of the pixels' columns."""
-    columns = [column.strip().strip('"').lower() for column in _line(file, name).split(",")]
     if columns.count(LABEL) != 1:
         raise DataError(
             f"{name}: its first line must name the columns, one of them {LABEL} (as "

@@ -1,6 +1,5 @@
 """Training on several processes, over MPI."""
 
-from fastcnn.distributed.launch import launched_size
-from fastcnn.distributed.world import World, join
+from fastcnn.distributed.world import World, join, launched_size
 
 __all__ = ["World", "join", "launched_size"]

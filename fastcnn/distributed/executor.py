@@ -8,11 +8,9 @@ from typing import Any, cast
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.distributed.world import World
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.checks import as_target
 from fastcnn.execution.executor import (
     StepResults,
@@ -22,6 +20,7 @@ from fastcnn.execution.executor import (
     portions,
     totals,
 )
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.execution.joint_norm import Share, joint_gradients
 from fastcnn.execution.step import Batch, Step
 from fastcnn.layers import Model
@@ -61,7 +60,7 @@ class DistributedExecutor(WrappingExecutor):
         layer, forward and backward. Without it, or with ``average_every``, ``accumulate`` or the
         reference backend, it takes those of each process' share.
     **settings
-        What :func:`~fastcnn.execution.accumulation.make_accumulating` takes: loss, optimizer,
+        What :func:`~fastcnn.execution.executors.make_accumulating` takes: loss, optimizer,
         backend, seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and
         in how many smaller batches each process computes its share (``accumulate``; not with
         ``ordered``, which computes 16 samples at a time in any case).
@@ -198,15 +197,14 @@ class DistributedExecutor(WrappingExecutor):
             )
         else:
             gradient = np.zeros_like(self.model.parameter_vector)
-        share = (end - first) / len(batch)
-        return self._sum([gradient, *(share * value for value in self._running)])
+        running = self._running
+        for value in running:
+            value *= (end - first) / len(batch)
+        self._add([gradient, *running])
+        return gradient
 
     def _joint_gradient(
-        self,
-        batch: np.ndarray,
-        samples: Samples,
-        losses: np.ndarray,
-        hits: np.ndarray,
+        self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
         """The gradient of a batch that is normalised as a whole."""
         first, end = self.shards.share(len(batch))
@@ -217,11 +215,7 @@ class DistributedExecutor(WrappingExecutor):
             target = as_target(self.loss, y, end - first, graph, self.model.dtype)
         share = Share(
             Batch(
-                samples.images[rows],
-                target,
-                self.loss,
-                weight,
-                totals(self.loss, samples, batch),
+                samples.images[rows], target, self.loss, weight, totals(self.loss, samples, batch)
             ),
             Step(True, local.seed, self.step, first),
             local.assigned.frozen,
@@ -234,18 +228,6 @@ class DistributedExecutor(WrappingExecutor):
             hits[self.world.rank] = count_correct(outputs, y, self.loss)
         self.world.add(gradient)
         return gradient
-
-    def _sum(self, arrays: list[np.ndarray]) -> np.ndarray:
-        """Sum a gradient, followed by the running statistics, over all processes at once."""
-        if len(arrays) == 1:
-            self.world.add(arrays[0])
-            return arrays[0]
-        message = np.concatenate([array.reshape(-1) for array in arrays])
-        self.world.add(message)
-        ends = np.cumsum([array.size for array in arrays])
-        for value, (first, end) in zip(self._running, pairwise(ends), strict=True):
-            value[...] = message[first:end].reshape(value.shape)
-        return message[: ends[0]]
 
     def _ordered_gradient(
         self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
@@ -261,7 +243,7 @@ class DistributedExecutor(WrappingExecutor):
             value, right, row[...] = self._local.gradient(samples, batch[start:stop], batch)
             losses[start // BLOCK], hits[start // BLOCK] = value, right
         shares = [self.shards.share(len(batch), rank) for rank in range(self.world.size)]
-        return ordered_sum(self.world, rows, [-(-(b - a) // BLOCK) for a, b in shares])
+        return self.world.ordered_sum(rows, [-(-(b - a) // BLOCK) for a, b in shares])
 
     def _own_steps(
         self, batches: list[np.ndarray], learning_rates: np.ndarray, samples: Samples
@@ -298,7 +280,13 @@ class DistributedExecutor(WrappingExecutor):
     def _average(self, portion: float) -> None:
         """Average parameters, optimiser state and running statistics, each process by its part."""
         slots = self._local.optimizer_state().values()
-        arrays = [self.model.parameter_vector, *slots, *self._running]
+        self._add([self.model.parameter_vector, *slots, *self._running], portion)
+
+    def _add(self, arrays: list[np.ndarray], portion: float = 1.0) -> None:
+        """Replace arrays by the sums of all processes' times their portions, at once."""
+        if len(arrays) == 1 and portion == 1.0:
+            self.world.add(arrays[0])
+            return
         message = np.concatenate([array.reshape(-1) for array in arrays])
         message *= portion
         self.world.add(message)
@@ -328,6 +316,5 @@ class DistributedExecutor(WrappingExecutor):
         return whole.reshape(len(images), *shape)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         logits = self.logits(samples.images)
         return *mean_score(self.model, self.loss, logits, samples), logits

@@ -87,7 +87,6 @@ class StepCost:
     alone : float
         Seconds of a step of the whole batch on a process that has nobody to wait for: the engine
         takes many steps in one call.
-    gradient_bytes : int
     """
 
     fixed: float
@@ -230,7 +229,6 @@ class Prediction:
 
     Attributes
     ----------
-    ranks : int
     step, communication : float
         Seconds of a rank's computation and of the sum.
     speedup : float

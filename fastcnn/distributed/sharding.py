@@ -15,7 +15,6 @@ class Shards:
 
     Attributes
     ----------
-    rank, size : int
     batch_size : int
         Samples of all processes together.
     unit : int

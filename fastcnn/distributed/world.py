@@ -7,13 +7,23 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from fastcnn.distributed.launch import launched_size
 from fastcnn.errors import ConfigurationError, FastcnnError, MissingExtraError, RankError
 from fastcnn.extras import require
+
+#: Number of processes, as the launchers of MPICH and Intel MPI, Open MPI, MVAPICH and Slurm say it.
+#: Slurm's other variables also stand in the environment of a batch script itself.
+SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def launched_size() -> int:
+    """Processes that the launcher started, 1 without one; an ordinary run never loads MPI."""
+    sizes = [os.environ.get(name, "") for name in SIZES]
+    return max([int(size) for size in sizes if size.isdigit()], default=1)
 
 
 class World:
@@ -80,6 +90,35 @@ class World:
     def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
         """All processes' flat arrays, of ``counts`` elements, one after the other."""
         return part
+
+    def ordered_sum(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+        """The sum of all processes' rows, one by one: the same bits however they are spread.
+
+        Each process sums a segment of all rows: a row travels once, and the sums once more, where
+        gathering all rows everywhere would send each to every process.
+
+        Parameters
+        ----------
+        rows : ndarray, shape (counts[rank], N)
+            This process' rows; those of rank 0 come first.
+        counts : sequence of int
+            Rows of each process.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+        """
+        bounds = [rows.shape[1] * rank // self.size for rank in range(self.size + 1)]
+        widths = [end - first for first, end in pairwise(bounds)]
+        parts = np.concatenate([rows[:, first:end].reshape(-1) for first, end in pairwise(bounds)])
+        mine = widths[self.rank]
+        segment = self.exchange(
+            parts, [len(rows) * width for width in widths], [count * mine for count in counts]
+        ).reshape(sum(counts), mine)
+        total = segment[0].copy()
+        for row in segment[1:]:
+            total += row
+        return self.join_parts(total, widths)
 
     def bytes_from_root(self, content: bytes) -> bytes:
         """The root's bytes; those of the others are ignored."""
@@ -198,15 +237,12 @@ class MPIWorld(World):
         return max(1, int(share))
 
     def add(self, array: np.ndarray) -> None:
-        """Replace an array by the sum over all processes."""
         self._all.Allreduce(self._mpi.IN_PLACE, array)
 
     def copy_from_root(self, array: np.ndarray) -> None:
-        """Replace an array by the root's."""
         self._all.Bcast(array)
 
     def largest(self, number: float) -> float:
-        """The largest of all processes' numbers."""
         found = np.array([number], np.float64)
         self._all.Allreduce(self._mpi.IN_PLACE, found, op=self._mpi.MAX)
         return float(found[0])
@@ -214,19 +250,16 @@ class MPIWorld(World):
     def exchange(
         self, parts: np.ndarray, sent: Sequence[int], received: Sequence[int]
     ) -> np.ndarray:
-        """Give each process its part of a flat array; returns those for this one, by rank."""
         made = np.empty(sum(received), parts.dtype)
         self._all.Alltoallv([parts, sent], [made, received])
         return made
 
     def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        """All processes' flat arrays, of ``counts`` elements, one after the other."""
         whole = np.empty(sum(counts), part.dtype)
         self._all.Allgatherv(part, [whole, counts])
         return whole
 
     def bytes_from_root(self, content: bytes) -> bytes:
-        """The root's bytes; those of the others are ignored."""
         length = np.array([len(content)], np.int64)
         self._all.Bcast(length)
         buffer = np.frombuffer(content, np.uint8) if self.is_root else np.empty(length, np.uint8)
@@ -234,15 +267,12 @@ class MPIWorld(World):
         return buffer.tobytes()
 
     def everyone(self, value: Any) -> list[Any]:
-        """All processes' values, of what JSON knows, by rank."""
         return _gather(self._all, value)
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
         self._all.Barrier()
 
     def abort(self, error: BaseException) -> None:
-        """End all processes because this one failed; does not return if there are others."""
         if self.size == 1:
             return
         if not isinstance(error, (FastcnnError, KeyboardInterrupt)):

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
-import numpy as np
-
 from fastcnn.data.arrays import image_layout
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential, init
+from fastcnn.layers import Flatten, Layer, Linear, MaxPool2d, Model, ReLU, Sequential, init
 from fastcnn.models import MODELS, auto_cnn
+from fastcnn.models.chains import makers
 
 Shape = tuple[int, ...]
 Architecture = str | Model | Callable[[Shape, int, int], Model]
@@ -38,11 +37,6 @@ def input_geometry(
         ``(C, H, W)`` or ``(features,)``.
     layout : {"NCHW", "NHWC"}, optional
         Where four-dimensional samples have their channels, if it was said.
-
-    Returns
-    -------
-    sample : tuple of int
-    layout : {"NCHW", "NHWC"} or None
 
     Raises
     ------
@@ -170,7 +164,8 @@ def _auto(input_shape: Shape, outputs: int, samples: int, seed: int) -> Model:
 
 
 def _mlp(input_shape: Shape, outputs: int, seed: int) -> Model:
-    return Sequential(*_dense(input_shape, 100, outputs, np.random.default_rng(seed)))
+    _, linear = makers(seed)
+    return Sequential(*_dense(math.prod(input_shape), 100, outputs, linear))
 
 
 def _cnn(input_shape: Shape, outputs: int, seed: int) -> Model:
@@ -179,38 +174,19 @@ def _cnn(input_shape: Shape, outputs: int, seed: int) -> Model:
             f"architecture 'cnn' needs images of at least 4 x 4, got samples of {input_shape}"
         )
     channels, height, width = input_shape
-    generator = np.random.default_rng(seed)
+    conv, linear = makers(seed)
     layers: list[Layer] = []
     for before, after in ((channels, 16), (16, 32)):
-        layers += [
-            Conv2d(
-                before,
-                after,
-                3,
-                padding=1,
-                weight_init=init.Kaiming(),
-                bias_init=init.Constant(0.0),
-                seed=generator,
-            ),
-            ReLU(),
-        ]
+        layers += [conv(before, after, 3, padding=1), ReLU()]
         if min(height, width) >= LEAST_SIDE:  # a second pooling of 8 x 8 would leave 2 x 2
             layers.append(MaxPool2d(2))
             height, width = height // 2, width // 2
-    return Sequential(*layers, *_dense((32, height, width), 64, outputs, generator))
+    return Sequential(*layers, *_dense(32 * height * width, 64, outputs, linear))
 
 
-def _dense(
-    input_shape: Shape, hidden: int, outputs: int, generator: np.random.Generator
-) -> list[Layer]:
-    features = int(np.prod(input_shape))
-    zero = init.Constant(0.0)
-    return [
-        Flatten(),
-        Linear(features, hidden, weight_init=init.Kaiming(), bias_init=zero, seed=generator),
-        ReLU(),
-        Linear(hidden, outputs, weight_init=init.Xavier(), bias_init=zero, seed=generator),
-    ]
+def _dense(features: int, hidden: int, outputs: int, linear: Callable[..., Linear]) -> list[Layer]:
+    first = linear(features, hidden, init.Kaiming())
+    return [Flatten(), first, ReLU(), linear(hidden, outputs, init.Xavier())]
 
 
 #: Networks that fit any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.

@@ -1,7 +1,9 @@
 """What the classifier and the regressor share."""
 
 import logging
+import os
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import NoneType
 from typing import Any, Self
 
@@ -15,9 +17,8 @@ from fastcnn.data.dataset import ArrayDataset
 from fastcnn.data.picture_sets import Reading, read_pictures
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
-from fastcnn.errors import ConfigurationError, NonFiniteError, ShapeError
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError, ShapeError
 from fastcnn.estimators.architectures import build_network, input_geometry
-from fastcnn.estimators.paths import as_paths
 from fastcnn.execution import make_executor, predict_logits
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
@@ -129,7 +130,13 @@ class NetworkEstimator(BaseEstimator):
             threads=self._threads(),
         )
         if progress["slots"]:
-            executor.load_optimizer_state(progress["slots"])
+            try:
+                executor.load_optimizer_state(progress["slots"])
+            except CheckpointError:
+                raise ConfigurationError(
+                    f"partial_fit continues with the optimizer of its first call, and {optimizer} "
+                    "has another state: use fit to begin again"
+                ) from None
         executor.step = progress["step"]
         order = np.random.default_rng([self._seed, progress["passes"]]).permutation(len(x))
         rates = np.full(-(-len(x) // self.batch_size), float(optimizer.lr))
@@ -309,10 +316,6 @@ class NetworkEstimator(BaseEstimator):
             return x.astype(np.float32)
         return x
 
-    def _as_input(self, x: np.ndarray) -> np.ndarray:
-        """What the network's first layer reads of samples as a user has them."""
-        return self.model_.preprocessing.apply(self._as_samples(x), self.model_.dtype)
-
     def _epochs(self, samples: int) -> int:
         if self.epochs is not None:
             return self.epochs
@@ -334,3 +337,23 @@ class NetworkEstimator(BaseEstimator):
             return as_count(type(self).__name__, "threads", plain(self.threads), most=MOST_THREADS)
         backend, _ = get_active_backend()
         return 1 if getattr(backend, "nesting_level", None) else None
+
+
+def as_paths(X: Any) -> list[Path] | None:
+    """Paths of picture files, if X is a list, array, series or one-column frame of such."""
+    values = X
+    if hasattr(X, "iloc"):  # a frame or a series of pandas
+        if len(X.shape) == 2:
+            if X.shape[1] != 1:
+                return None
+            X = X.iloc[:, 0]
+        values = X.tolist()
+    elif isinstance(X, np.ndarray):
+        if X.dtype.kind not in "OU" or X.ndim > 2 or (X.ndim == 2 and X.shape[1] != 1):
+            return None
+        values = X.ravel().tolist()
+    elif not isinstance(X, (list, tuple)):
+        return None
+    if not values or not all(isinstance(value, (str, os.PathLike)) for value in values):
+        return None
+    return [Path(value) for value in values]

@@ -2,12 +2,7 @@
 
 from fastcnn.execution.executor import Executor, StepResults, Watch
 from fastcnn.execution.executors import make_executor
-from fastcnn.execution.passes import (
-    forward,
-    gradients,
-    loss_and_gradients,
-    predict_logits,
-)
+from fastcnn.execution.passes import forward, gradients, loss_and_gradients, predict_logits
 from fastcnn.execution.plan import plan
 from fastcnn.execution.session import InferenceSession, session
 

@@ -1,4 +1,4 @@
-"""The optimisers of a model's parameters, and the memory of their state."""
+"""What is trained of a model: the optimisers of its parameters, their state, and largest norms."""
 
 import weakref
 from collections.abc import Iterable, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
+from fastcnn.layers.base import WeightedLayer
 from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
@@ -78,11 +79,6 @@ def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
 
 class Assigned:
     """An assignment of optimisers to one model's parameters, at some epoch of a training.
-
-    Parameters
-    ----------
-    model : Model
-    optimizer : Optimizer or Assignment
 
     Raises
     ------
@@ -172,14 +168,8 @@ class Assigned:
 
     def update(self, gradient: np.ndarray, lr: float, step: int) -> None:
         """Change the model's parameters along a gradient; ``step`` counts from 1."""
-        self.update_parts(self.parts, gradient, lr, step)
-
-    def update_parts(
-        self, parts: Sequence[Part], gradient: np.ndarray, lr: float, step: int
-    ) -> None:
-        """The same of some parts, which must be those of now."""
         vector = self.model.parameter_vector
-        for part in parts:
+        for part in self.parts:
             shape = part.shape or (part.end - part.first,)
             here = slice(part.first, part.end)
             slots = {
@@ -202,3 +192,19 @@ def clear_outside(gradient: np.ndarray, ranges: Sequence[tuple[int, int]]) -> No
     for first, end in [*ranges, (gradient.size, gradient.size)]:
         gradient[start:first] = 0.0
         start = end
+
+
+def largest_norms(model: "Model") -> dict[str, float]:
+    """The ``max_norm`` of weights that are trained and have one, by state key."""
+    return {
+        f"{name}.weight": layer.max_norm
+        for name, layer in model.named_leaves()
+        if isinstance(layer, WeightedLayer) and layer.max_norm is not None and layer.requires_grad
+    }
+
+
+def constrain(model: "Model") -> None:
+    """Scale weights whose norm is above the largest that they may have."""
+    for _, layer in model.named_leaves():
+        if isinstance(layer, WeightedLayer) and layer.requires_grad:
+            layer.limit_norms()

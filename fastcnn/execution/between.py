@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastcnn.execution.constraints import constrain
+from fastcnn.execution.assigned import constrain
 from fastcnn.execution.engine_arguments import batches_of, moment_of
 from fastcnn.execution.executor import StepResults, count_correct
 from fastcnn.losses import PythonLoss

@@ -8,10 +8,9 @@ import numpy as np
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, as_loss
-from fastcnn.scalars import MOST_COUNT, is_integer
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
@@ -48,15 +47,6 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
     return x
 
 
-def as_batch_size(value: Any, name: str = "batch_size", most: int = MOST_COUNT) -> int:
-    """A positive integer, or a ConfigurationError."""
-    whole = is_integer(value)
-    if not whole or not 1 <= value <= most:
-        limit = f" of at most {most:,}" if whole and value > most else ""
-        raise ConfigurationError(f"{name} must be a positive integer{limit}, got {value!r}")
-    return int(value)
-
-
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
     """What the model's first layer reads for checked samples, in the type of its parameters."""
     return model.preprocessing.apply(x, model.dtype)
@@ -69,10 +59,6 @@ def bound_loss(model: "Model", loss: Any) -> Loss:
     ----------
     loss : str, Loss or callable, or sequence or mapping of them
         As for :func:`fastcnn.losses.as_loss`; by default cross-entropy.
-
-    Raises
-    ------
-    ConfigurationError
     """
     loss = CrossEntropyLoss() if loss is None else as_loss(loss)
     outputs = model.graph().outputs if as_model(model).gives > 1 else ()
@@ -96,12 +82,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
 
 
 def check_layout(before: tuple[Any, ...], model: "Model") -> None:
-    """Refuse another set of parameters than that of the start.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse another set of parameters than that of the start."""
     now = model.parameter_layout()
     if now == before:
         return
@@ -127,12 +108,7 @@ def _change(key: str, old: Any, new: Any) -> str:
 
 
 def check_statistics(graph: Graph, count: int, training: bool = True) -> None:
-    """Refuse a batch that has one value a channel where its variance is asked for.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Refuse a batch that has one value a channel where its variance is asked for."""
     for node in graph.batch_statistics(training):
         if count * prod(node.output_shape[1:]) == 1:
             where = "in training" if training else "without running statistics"

@@ -9,7 +9,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.execution.step import Step
 from fastcnn.losses import Loss
-from fastcnn.operations import own
+from fastcnn.operations.record import OWN_UPDATES
 from fastcnn.optim import Optimizer, Part
 from fastcnn.scalars import is_integer
 
@@ -65,14 +65,14 @@ def check_optimizer(optimizer: Optimizer) -> None:
     from fastcnn.backends.lanes import check_own_update
 
     kind = getattr(optimizer, "kind", None)
-    if kind in own.UPDATES:
+    if kind in OWN_UPDATES:
         check_own_update(kind)
 
 
 def is_python_update(optimizer: Optimizer) -> bool:
     """Whether the engine has no update of an optimiser."""
     kind = getattr(optimizer, "kind", None)
-    return kind not in NUMBERS and kind not in own.UPDATES
+    return kind not in NUMBERS and kind not in OWN_UPDATES
 
 
 def engine_update(
@@ -95,8 +95,8 @@ def _update_part(part: Part) -> "UpdatePart":
     from fastcnn.backends.lanes import UpdatePart
 
     o: Any = part.optimizer
-    if o.kind in own.UPDATES:
-        numbers = tuple(getattr(o, number.name) for number in own.UPDATES[o.kind].arguments)
+    if o.kind in OWN_UPDATES:
+        numbers = tuple(getattr(o, number.name) for number in OWN_UPDATES[o.kind].arguments)
         return UpdatePart(part.first, part.end, o.kind, numbers, part.factor, began=part.began)
     numbers, shape = NUMBERS[o.kind](o), None
     if part.shape is not None:

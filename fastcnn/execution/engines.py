@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn import forks
+from fastcnn.arguments import MOST_THREADS, as_count
 from fastcnn.backends.graph import Graph
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ BLOCK = 16
 
 #: Buffers of batch normalisation.
 RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def threads_or_default(owner: str, threads: int | None) -> int:
+    """Threads that a user asks for, checked; or what the engine takes."""
+    from fastcnn.backends.lanes import default_threads
+
+    if threads is None:
+        return default_threads()
+    return as_count(owner, "threads", threads, most=MOST_THREADS)
 
 
 def room_for(count: int) -> int:

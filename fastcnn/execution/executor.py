@@ -10,9 +10,8 @@ import numpy as np
 from fastcnn.backends import get_backend
 from fastcnn.data.dataset import Samples
 from fastcnn.errors import CheckpointError
-from fastcnn.execution.assigned import Assigned
+from fastcnn.execution.assigned import Assigned, constrain
 from fastcnn.execution.checks import as_target
-from fastcnn.execution.constraints import constrain
 from fastcnn.execution.step import Step
 from fastcnn.losses import JointLoss, Loss, PythonLoss
 from fastcnn.optim import Assignment, Optimizer
@@ -63,7 +62,6 @@ class Executor(ABC):
 
     Attributes
     ----------
-    loss : Loss
     batch_size : int
         Samples of a step.
     step : int
@@ -179,16 +177,13 @@ class ModelExecutor(Executor):
         return Step(True, self.seed, self.step, self.first_sample)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
         self.assigned.start_epoch(epoch, per_epoch)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         logits = self.logits(samples.images)
         return *mean_score(self.model, self.loss, logits, samples, self.backend), logits
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
         return self.assigned.slots()
 
 
@@ -215,23 +210,18 @@ class WrappingExecutor(Executor):
         self._local.step = value
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
         self._local.start_epoch(epoch, per_epoch)
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
         return self._local.update(gradient, lr)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
         return self._local.logits(images)
 
     def evaluate(self, samples: Samples) -> tuple[float, float, np.ndarray]:
-        """Mean loss, accuracy and logits outside training."""
         return self._local.evaluate(samples)
 
     def optimizer_state(self) -> dict[str, np.ndarray]:
-        """The optimiser's arrays by name, as live views."""
         return self._local.optimizer_state()
 
 
@@ -256,11 +246,7 @@ SCORED = 1 << 22
 
 
 def mean_score(
-    model: "Model",
-    loss: Loss,
-    logits: np.ndarray,
-    samples: Samples,
-    backend: str | None = "im2col",
+    model: "Model", loss: Loss, logits: np.ndarray, samples: Samples, backend: str | None = "im2col"
 ) -> tuple[float, float]:
     """Mean loss and accuracy of a model's output for samples; ``backend`` is one with operations.
 

@@ -1,18 +1,19 @@
 """Executors: one for each way of computing, and the choice between them."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
+from fastcnn.execution.assigned import constrain
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
-from fastcnn.execution.constraints import constrain
 from fastcnn.execution.executor import (
     Executor,
     ModelExecutor,
     StepResults,
     Training,
+    WrappingExecutor,
     count_correct,
     totals,
 )
@@ -56,14 +57,11 @@ def make_executor(
     """
     loss = bound_loss(model, loss)
     training = Training(model, loss, optimizer, batch_size, seed, clip_norm)
-
-    def on_engine() -> Executor:
-        return LanesExecutor(training, threads)
-
-    def by_operations(name: str) -> Executor:
-        return OperationExecutor(training, name)
-
-    return run(backend, on_engine, by_operations)
+    return run(
+        backend,
+        lambda: LanesExecutor(training, threads),
+        lambda name: OperationExecutor(training, name),
+    )
 
 
 class OperationExecutor(ModelExecutor):
@@ -85,7 +83,6 @@ class OperationExecutor(ModelExecutor):
     def gradient(
         self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
     ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         check_layout(self._layout, self.model)
         x, y = as_batch(self.model, samples.images[rows]), samples.labels[rows]
         weight = None if samples.sample_weight is None else samples.sample_weight[rows]
@@ -107,7 +104,6 @@ class OperationExecutor(ModelExecutor):
         return value, count_correct(logits, y, self.loss), gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
         check_layout(self._layout, self.model)
         self.assigned.clear_frozen(gradient)
         norm = clip_gradient_norm(gradient, self.clip_norm)
@@ -117,5 +113,71 @@ class OperationExecutor(ModelExecutor):
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
         return predict_logits(self.model, images, backend=self.backend)
+
+
+class AccumulatingExecutor(WrappingExecutor):
+    """Adds the gradients of small batches for each step, as if they were one batch.
+
+    Each counts by its samples, or their weights, and dropout's masks are those of the whole batch.
+    Batch normalisation alone tells them apart: it takes the statistics of each.
+
+    Parameters
+    ----------
+    local : Executor
+        What computes gradients of small batches, and takes the steps.
+    batch_size : int
+        Samples of a step.
+    small : int
+        Samples of a small batch.
+    """
+
+    def __init__(self, local: Executor, batch_size: int, small: int) -> None:
+        super().__init__(local)
+        self.batch_size = batch_size
+        self.small = small
+        self.first_sample = 0
+
+    def train_steps(
+        self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
+    ) -> StepResults:
+        local = self._local
+        if not isinstance(local, LanesExecutor):
+            return super().train_steps(samples, order, learning_rates)
+        local.step_size, local.watch = self.batch_size, self.watch
+        local.first_sample = self.first_sample
+        return local.train_steps(samples, order, learning_rates)
+
+    def gradient(
+        self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
+    ) -> tuple[float, int, np.ndarray]:
+        whole = rows if whole is None else whole
+        loss, hits = 0.0, 0
+        total: np.ndarray | None = None
+        for start in range(0, len(rows), self.small):
+            place = slice(start, start + self.small)
+            self._local.first_sample = self.first_sample + start
+            value, right, gradient = self._local.gradient(samples, rows[place], whole)
+            total = gradient.copy() if total is None else np.add(total, gradient, out=total)
+            loss, hits = loss + value, hits + right
+        assert total is not None
+        return loss, hits, total
+
+
+def make_accumulating(
+    model: "Model", *, batch_size: int, accumulate: int = 1, **settings: Any
+) -> Executor:
+    """An executor that computes the gradient of each step in several smaller batches.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples of each step.
+    accumulate : int
+        Smaller batches of a step; with 1 the executor is an ordinary one.
+    **settings
+        What :func:`make_executor` takes.
+    """
+    small = -(-batch_size // accumulate)
+    made = make_executor(model, batch_size=small, **settings)
+    return made if accumulate == 1 else AccumulatingExecutor(made, batch_size, small)

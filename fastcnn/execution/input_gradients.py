@@ -9,13 +9,7 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import lanes
-from fastcnn.execution.checks import (
-    as_batch,
-    as_input,
-    as_target,
-    bound_loss,
-    check_statistics,
-)
+from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss, check_statistics
 from fastcnn.execution.engine_arguments import input_factors
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, forward_parts
@@ -152,7 +146,7 @@ def gradient_at(
     model: "Model", x: np.ndarray, graph: Graph, objective: Objective, place: int, backend: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's output, and of a node its gradient and its output; of the input, before it."""
-    part, operations, state = Part(as_input(model, x), INFERENCE), get_backend(backend), {}
+    part, operations = Part(as_input(model, x), INFERENCE), get_backend(backend)
     state = model.state_dict()
     forward_parts(graph, state, [part], operations)
     outputs = part.outputs[-1]

@@ -43,10 +43,8 @@ class Share:
     ----------
     batch : Batch
         It may be empty; ``totals`` are those of the whole.
-    step : Step
     frozen : sequence of str
         Parameters whose gradients are not wanted.
-    ranks : Ranks
     """
 
     batch: Batch

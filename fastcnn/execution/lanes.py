@@ -8,10 +8,9 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.assigned import frozen_parameters
+from fastcnn.execution.assigned import frozen_parameters, largest_norms
 from fastcnn.execution.between import MOST_OUTPUTS, Passes, Piece
 from fastcnn.execution.checks import as_target, check_layout, check_statistics
-from fastcnn.execution.constraints import largest_norms
 from fastcnn.execution.engine_arguments import (
     batches_of,
     check_optimizer,
@@ -286,7 +285,6 @@ class LanesExecutor(ModelExecutor):
     def train_steps(
         self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
-        """Take one step for each learning rate, on consecutive batches of ``order``."""
         engine, choice, size = self.engine(), self._choice, self.step_size
         assert choice is not None
         order = self._take(samples, order)
@@ -324,7 +322,6 @@ class LanesExecutor(ModelExecutor):
     def gradient(
         self, samples: Samples, rows: np.ndarray, whole: np.ndarray | None = None
     ) -> tuple[float, int, np.ndarray]:
-        """Loss, hits and flat gradient of some rows, without a step; or their part of a batch's."""
         rows = self._take(samples, rows)
         check_statistics(self.graph, len(rows))
         whole = rows if whole is None else whole
@@ -332,7 +329,6 @@ class LanesExecutor(ModelExecutor):
         return float(made.losses[0]), int(made.correct[0]), self.engine().gradient
 
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
         from fastcnn.backends.lanes import NO_BATCHES
 
         engine = self.engine()
@@ -375,5 +371,4 @@ class LanesExecutor(ModelExecutor):
         self.stored = stored_samples(self.model.preprocessing, samples.images)
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        """The network's output outside training."""
         return network_output(self.model, images, self.model.graph(), threads=self.threads)

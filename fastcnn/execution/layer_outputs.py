@@ -1,26 +1,27 @@
-"""Outputs of layers by their names, and gradients of what a network is fed with."""
+"""Outputs of layers by their names, and of nodes for those who look inside."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.arguments import words_of
 from fastcnn.backends import get_backend
-from fastcnn.backends.graph import INPUT, Graph
+from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
+from fastcnn.execution import lanes
 from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import make_engine, room_for
 from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import run_forward
+from fastcnn.layers.connections import needed_nodes
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: Samples that are run at a time.
-CHUNK = 256
+#: Samples that are run at a time, and of which the outputs of nodes are in memory together.
+CHUNK, NODES_CHUNK = 256, 16
 
 
 def layer_outputs(
@@ -37,10 +38,11 @@ def layer_outputs(
     if names is None:
         raise ConfigurationError(f"layers must be a name or a list of names, got {layers!r}")
     places = [layer_place(graph, name) for name in names]
-    found = {
-        name: _output(model, x, up_to(graph, place), backend, threads)
-        for name, place in zip(names, places, strict=True)
-    }
+    found = {}
+    for name, place in zip(names, places, strict=True):
+        _, nodes = needed_nodes(graph.nodes, place)
+        part = Graph(graph.input_shape, nodes, graph.inputs)
+        found[name] = _output(model, x, part, backend, threads)
     return found[names[0]] if isinstance(layers, str) else found
 
 
@@ -63,21 +65,6 @@ def layer_place(graph: Graph, name: str) -> int:
         known = ", ".join(dict.fromkeys(node.name for node in graph.nodes))
         raise ConfigurationError(f"the network has no layer {name!r}; there are {known}")
     return places[-1]
-
-
-def up_to(graph: Graph, place: int) -> Graph:
-    """The part of a graph that a node's output depends on; the node is its last."""
-    needed = {place}
-    for index in range(place, -1, -1):
-        if index in needed:
-            needed.update(graph.nodes[index].inputs)
-    kept = sorted(needed - {INPUT})
-    numbers = {INPUT: INPUT} | {index: number for number, index in enumerate(kept)}
-    nodes = (
-        replace(graph.nodes[index], inputs=tuple(numbers[i] for i in graph.nodes[index].inputs))
-        for index in kept
-    )
-    return Graph(graph.input_shape, tuple(nodes), graph.inputs)
 
 
 def _output(
@@ -108,3 +95,36 @@ def _output(
         return np.concatenate([run_forward(graph, state, p, operations)[-1] for p in parts])
 
     return run(backend, on_engine, by_operations)
+
+
+def node_outputs(
+    model: "Model", x: Any, nodes: Sequence[int], backend: str | None = None
+) -> Iterator[list[np.ndarray]]:
+    """Outputs of some nodes of a model's graph outside training, a few samples at a time.
+
+    The engine runs some nodes as one, such as a convolution, its ReLU and the pooling after it:
+    each of them then has the output of the last.
+
+    Parameters
+    ----------
+    nodes : sequence of int
+        Their places in the graph.
+
+    Returns
+    -------
+    iterator of lists of ndarray
+        One array for each of ``nodes``; the first axis is that of the samples.
+    """
+    x = as_batch(model, x)
+    graph = model.graph(x.shape[1:])
+    check_statistics(graph, len(x), training=False)
+    size = len(x) if graph.batch_statistics(training=False) else NODES_CHUNK
+
+    def by_operations(name: str) -> Iterator[list[np.ndarray]]:
+        operations, state = get_backend(name), model.state_dict()
+        for start in range(0, len(x), size):
+            part = as_input(model, x[start : start + size])
+            outputs = run_forward(graph, state, part, operations)
+            yield [outputs[index] for index in nodes]
+
+    return run(backend, lambda: lanes.network_values(model, x, graph, nodes), by_operations)

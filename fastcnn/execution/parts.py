@@ -27,7 +27,6 @@ class Part:
     Attributes
     ----------
     x : ndarray, shape (samples, ...)
-    step : Step
     place : slice
         Where the samples are in the batch.
     is_whole : bool
@@ -124,11 +123,7 @@ def run_backward(
 
 
 def forward_parts(
-    graph: Graph,
-    state: State,
-    parts: list[Part],
-    operations: ModuleType,
-    meet: Meet | None = None,
+    graph: Graph, state: State, parts: list[Part], operations: ModuleType, meet: Meet | None = None
 ) -> None:
     """Fill the outputs of all parts, which meet at nodes that need the whole batch.
 

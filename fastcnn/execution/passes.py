@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import as_flag
+from fastcnn.arguments import as_count, as_flag
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.im2col.memory import zeros_like
@@ -14,7 +14,6 @@ from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
 from fastcnn.execution.checks import (
     as_batch,
-    as_batch_size,
     as_input,
     as_target,
     bound_loss,
@@ -137,12 +136,7 @@ def loss_and_gradients(
 
 
 def operation_gradients(
-    model: "Model",
-    graph: Graph,
-    batch: Batch,
-    backend: str,
-    step: Step,
-    frozen: Sequence[str] = (),
+    model: "Model", graph: Graph, batch: Batch, backend: str, step: Step, frozen: Sequence[str] = ()
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Loss, output and flat gradient of one batch, operation by operation.
 
@@ -253,7 +247,7 @@ def predict_logits(
         running statistics needs all samples at once.
     """
     if batch_size is not None:
-        batch_size = as_batch_size(batch_size)
+        batch_size = as_count("predict", "batch_size", batch_size)
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     check_statistics(graph, len(x), training=False)

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from fastcnn.arguments import MOST_THREADS, as_count, as_flag
+from fastcnn.arguments import as_count, as_flag
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.engine_arguments import loss_key
-from fastcnn.execution.engines import parameter_places, running_statistics
-from fastcnn.layers.given import as_model
+from fastcnn.execution.engines import parameter_places, running_statistics, threads_or_default
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
@@ -60,9 +60,8 @@ def plan(
     """
     from fastcnn.backends import lanes
 
-    threads = lanes.default_threads() if threads is None else threads
     batch_size = as_count("plan", "batch_size", batch_size)
-    threads = as_count("plan", "threads", threads, most=MOST_THREADS)
+    threads = threads_or_default("plan", threads)
     training = as_flag("plan", "training", training)
     graph = as_model(model).graph(input_shape)
     try:

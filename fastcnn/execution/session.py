@@ -4,17 +4,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.arguments import MOST_THREADS
+from fastcnn.arguments import as_count
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import fallback
-from fastcnn.execution.checks import as_batch, as_batch_size
+from fastcnn.execution.checks import as_batch
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
+from fastcnn.execution.engines import threads_or_default
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
-from fastcnn.layers.answers import Answers, ends_in
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import unpack
+from fastcnn.layers.prediction import Answers, ends_in
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Inference
@@ -74,7 +75,7 @@ class InferenceSession(Answers):
     """
 
     def __init__(self, model: "Model", max_batch: int, threads: int | None) -> None:
-        self.max_batch = as_batch_size(max_batch, "max_batch")
+        self.max_batch = as_count("session", "max_batch", max_batch)
         graph = as_model(model).graph()
         whole = graph.batch_statistics(training=False)
         if whole:
@@ -94,10 +95,14 @@ class InferenceSession(Answers):
             and not ends_in(graph, "softmax")[0]
             and self.predicts in (None, "classes")
         )
-        self.threads = _threads(threads)
+        self.threads = threads_or_default("session", threads)
         #: By type of samples: factors and summands, and whether passes read them as they are.
         self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is prepared lies at addresses of this process.
+        return InferenceSession, (self._folded, self.max_batch, self.threads)
 
     def _on_engine(self) -> "Inference":
         made = make_inference(self._folded, self._folded.graph(), self.max_batch, self.threads)
@@ -130,39 +135,17 @@ class InferenceSession(Answers):
             raise ConfigurationError("a session has a backend and a batch size: pass none")
         x = as_batch(self._folded, x)
         if self._inference is None:
-            return self._named(
-                predict_logits(
-                    self._folded,
-                    x,
-                    backend="im2col",
-                    batch_size=self.max_batch,
-                    threads=self.threads,
-                )
-            )
-        return self._named(self._inference.outputs(*self._prepared(x)))
+            how = {"batch_size": self.max_batch, "threads": self.threads}
+            outputs = predict_logits(self._folded, x, backend="im2col", **how)
+        else:
+            outputs = self._inference.outputs(*self._prepared(x))
+        ports = self.graph().outputs
+        return unpack(ports, outputs) if ports else outputs
 
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Class probabilities, as :meth:`Model.predict_proba` gives them.
-
-        Parameters
-        ----------
-        x : array_like, shape (N, ...)
-        backend, batch_size : None
-            A session has its own.
-
-        Returns
-        -------
-        ndarray of float32, shape (N, classes)
-
-        Raises
-        ------
-        ConfigurationError
-            If the model was trained to predict values, or has one output.
-        NonFiniteError
-            If an output is NaN or infinite.
-        """
+        """Class probabilities, as :meth:`Model.predict_proba` gives them; float32."""
         given = backend is not None or batch_size is not None
         if given or self._inference is None or not self._tells_classes:
             return super().predict_proba(x, backend=backend, batch_size=batch_size)
@@ -181,14 +164,3 @@ class InferenceSession(Answers):
         if not (as_they_are and x.flags.c_contiguous):
             x = stored_samples(self.preprocessing, x)
         return x, factors
-
-    def _named(self, outputs: np.ndarray) -> Any:
-        """What a model gives: of several outputs each by its name."""
-        ports = self.graph().outputs
-        return unpack(ports, outputs) if ports else outputs
-
-
-def _threads(threads: int | None) -> int:
-    from fastcnn.backends.lanes import default_threads
-
-    return default_threads() if threads is None else as_batch_size(threads, "threads", MOST_THREADS)

@@ -47,7 +47,6 @@ class Batch:
         As stored: before preprocessing.
     target : ndarray
         As the loss reads it.
-    loss : Loss
     weight : ndarray of float64, shape (N,), or None
     totals : ndarray of float64, shape (losses,), or None
         What the targets of the whole batch weigh in each loss, where these are a part of it.

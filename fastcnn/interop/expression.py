@@ -41,66 +41,57 @@ class Dialect:
     functions: Mapping[str, str]
 
 
+def _dialect(number: Callable[[float], str], alike: str, **others: str) -> Dialect:
+    """A language in which most functions have the names that they have here, in some form."""
+    names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "erf")
+    return Dialect(number, {name: f"{alike.format(name)}({{0}})" for name in names} | others)
+
+
 #: ``PREFIX`` is where the name of an exported network goes.
-C = Dialect(
+C = _dialect(
     c_number,
-    {
-        "where": "({0} ? {1} : {2})",
-        "maximum": "({0} > {1} || {0} != {0} ? {0} : {1})",
-        "minimum": "({0} < {1} || {0} != {0} ? {0} : {1})",
-        "exp": "expf({0})",
-        "expm1": "expm1f({0})",
-        "log": "logf({0})",
-        "log1p": "log1pf({0})",
-        "log1p_exp": "PREFIX_log1p_exp({0})",
-        "sqrt": "sqrtf({0})",
-        "tanh": "tanhf({0})",
-        "erf": "erff({0})",
-        "absolute": "fabsf({0})",
-        "sigmoid": "PREFIX_sigmoid({0})",
-        "normal_cdf": "PREFIX_normal_cdf({0})",
-    },
+    "{}f",
+    where="({0} ? {1} : {2})",
+    maximum="({0} > {1} || {0} != {0} ? {0} : {1})",
+    minimum="({0} < {1} || {0} != {0} ? {0} : {1})",
+    absolute="fabsf({0})",
+    log1p_exp="PREFIX_log1p_exp({0})",
+    sigmoid="PREFIX_sigmoid({0})",
+    normal_cdf="PREFIX_normal_cdf({0})",
 )
-NUMPY = Dialect(
+NUMPY = _dialect(
     repr,
-    {
-        "where": "np.where({0}, {1}, {2})",
-        "maximum": "np.maximum({0}, {1})",
-        "minimum": "np.minimum({0}, {1})",
-        "exp": "np.exp({0})",
-        "expm1": "np.expm1({0})",
-        "log": "np.log({0})",
-        "log1p": "np.log1p({0})",
-        "log1p_exp": "np.logaddexp(0.0, {0})",
-        "sqrt": "np.sqrt({0})",
-        "tanh": "np.tanh({0})",
-        "erf": "(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
-        "absolute": "np.abs({0})",
-        "sigmoid": "sigmoid({0})",
-        "normal_cdf": "normal_cdf({0})",
-    },
+    "np.{}",
+    where="np.where({0}, {1}, {2})",
+    maximum="np.maximum({0}, {1})",
+    minimum="np.minimum({0}, {1})",
+    absolute="np.abs({0})",
+    log1p_exp="np.logaddexp(0.0, {0})",
+    sigmoid="sigmoid({0})",
+    normal_cdf="normal_cdf({0})",
+    erf="(2.0 * normal_cdf(1.4142135623730951 * {0}) - 1.0)",
 )
-
-
-JAVASCRIPT = Dialect(
+JAVASCRIPT = _dialect(
     javascript_number,
-    {
-        "where": "({0} ? {1} : {2})",
-        "maximum": "Math.max({0}, {1})",
-        "minimum": "Math.min({0}, {1})",
-        "exp": "Math.exp({0})",
-        "expm1": "Math.expm1({0})",
-        "log": "Math.log({0})",
-        "log1p": "Math.log1p({0})",
-        "log1p_exp": "log1p_exp({0})",
-        "sqrt": "Math.sqrt({0})",
-        "tanh": "Math.tanh({0})",
-        "erf": "(2 * normal_cdf(1.4142135623730951 * {0}) - 1)",
-        "absolute": "Math.abs({0})",
-        "sigmoid": "sigmoid({0})",
-        "normal_cdf": "normal_cdf({0})",
-    },
+    "Math.{}",
+    where="({0} ? {1} : {2})",
+    maximum="Math.max({0}, {1})",
+    minimum="Math.min({0}, {1})",
+    absolute="Math.abs({0})",
+    log1p_exp="log1p_exp({0})",
+    sigmoid="sigmoid({0})",
+    normal_cdf="normal_cdf({0})",
+    erf="(2 * normal_cdf(1.4142135623730951 * {0}) - 1)",
 )
+
+
+def _operator(form: str) -> Callable[["Expression", "Expression | float"], "Expression"]:
+    """An operator between an expression, ``{0}``, and something else, ``{1}``."""
+
+    def write(self: "Expression", other: "Expression | float") -> "Expression":
+        return self._with(form.format(self.text, self._of(other)))
+
+    return write
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,44 +104,15 @@ class Expression:
     #: numpy's numbers leave operators to this class.
     __array_ufunc__ = None
 
-    def __add__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} + {self._of(other)})")
-
-    def __radd__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} + {self.text})")
-
-    def __sub__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} - {self._of(other)})")
-
-    def __rsub__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} - {self.text})")
-
-    def __mul__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} * {self._of(other)})")
-
-    def __rmul__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} * {self.text})")
-
-    def __truediv__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"({self.text} / {self._of(other)})")
-
-    def __rtruediv__(self, other: float) -> "Expression":
-        return self._with(f"({self._of(other)} / {self.text})")
+    __add__, __radd__ = _operator("({0} + {1})"), _operator("({1} + {0})")
+    __sub__, __rsub__ = _operator("({0} - {1})"), _operator("({1} - {0})")
+    __mul__, __rmul__ = _operator("({0} * {1})"), _operator("({1} * {0})")
+    __truediv__, __rtruediv__ = _operator("({0} / {1})"), _operator("({1} / {0})")
+    __le__, __lt__ = _operator("{0} <= {1}"), _operator("{0} < {1}")
+    __ge__, __gt__ = _operator("{0} >= {1}"), _operator("{0} > {1}")
 
     def __neg__(self) -> "Expression":
         return self._with(f"(-{self.text})")
-
-    def __le__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} <= {self._of(other)}")
-
-    def __lt__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} < {self._of(other)}")
-
-    def __ge__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} >= {self._of(other)}")
-
-    def __gt__(self, other: "Expression | float") -> "Expression":
-        return self._with(f"{self.text} > {self._of(other)}")
 
     def elementary(self, name: str, arguments: Sequence["Expression | float"]) -> "Expression":
         """A function of :mod:`fastcnn.codegen.elementary`, of which this is an argument."""

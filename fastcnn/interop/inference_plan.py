@@ -11,7 +11,7 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.weights import check_values
 
@@ -27,7 +27,6 @@ class Step:
 
     Attributes
     ----------
-    node : Node
     inputs : tuple of int
         Indices of the steps that it reads; :data:`INPUT` is the sample.
     in_place : bool
@@ -52,7 +51,6 @@ class Plan:
     ----------
     input_shape : tuple of int
         Shape of a sample.
-    steps : tuple of Step
     offsets : tuple of int
         Where each step's output begins in the working memory, in elements.
     input_offset : int or None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_wiring import Bounds, Wiring
 from fastcnn.layers import Hardtanh, Layer, ReLU, ReLU6
 
@@ -12,16 +12,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def take_bounds(w: Wiring, node: FileNode) -> None:
-    """Clip, or a Max or Min of samples and a number.
-
-    Raises
-    ------
-    ConfigurationError
-        If no layer has these bounds.
-    """
+    """Clip, or a Max or Min of samples and a number."""
     found = _bounds(w, node)
-    if found.source in w.one_sided:
-        found = w.one_sided[found.source].within(found)
     bounds = found.low, found.high
     layer: Layer
     if bounds == (-np.inf, np.inf):
@@ -71,6 +63,8 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
             high = min(given)
     if np.isnan(low) or np.isnan(high):
         raise ConfigurationError("its bounds are not numbers")
+    if before := w.one_sided.get(source):
+        source, low, high = before.source, max(low, before.low), min(high, before.high)
     if low > high:
         raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave one number")
     low, high = -np.inf if low <= -LARGEST else low, np.inf if high >= LARGEST else high
@@ -89,4 +83,4 @@ def _number(w: Wiring, node: FileNode, place: int, source: str) -> float | None:
     value = w.samples.get(w.one_sided[source].source if source in w.one_sided else source)
     if array.size != 1 or (value is not None and array.ndim > 1 + len(value.shape)):
         raise ConfigurationError(f"a bound of shape {array.shape}, not one number")
-    return float(str(np.float32(array.item())))
+    return shortest(array.item())

@@ -33,16 +33,10 @@ class Constants:
 
     Parameters
     ----------
-    tensors : iterable of onnx.TensorProto
     folder : Path
         Where files of weights may lie.
     size : int
         Bytes of the ONNX file.
-
-    Raises
-    ------
-    ConfigurationError
-        If two have one name.
     """
 
     def __init__(self, tensors: Iterable[Any], folder: Path, size: int) -> None:
@@ -61,13 +55,7 @@ class Constants:
         return list(self._tensors)
 
     def claim(self, size: int) -> None:
-        """Count the bytes that a layer will hold.
-
-        Raises
-        ------
-        ConfigurationError
-            If all layers together would hold much more than the file.
-        """
+        """Count the bytes that a layer will hold."""
         self._room -= size
         if self._room < 0:
             raise ConfigurationError("its layers would hold much more than the file")
@@ -77,13 +65,7 @@ class Constants:
         return name in self._tensors or name in self._arrays
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """A constant; bfloat16 becomes float32.
-
-        Raises
-        ------
-        ConfigurationError
-            If there is none of that name, or its bytes are not those of its shape and type.
-        """
+        """A constant; bfloat16 becomes float32."""
         if name not in self._arrays:
             if name not in self._tensors:
                 raise ConfigurationError(f"{name!r} must be a constant")

@@ -9,11 +9,12 @@ import numpy as np
 
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.interop.onnx_file import FileNode, shortest
+from fastcnn.interop.onnx_wiring import Wiring
 from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import Elementwise, elementwise_operations
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.record import OnnxNode
 
 #: Relative error that a constant of a formula may have.
 CLOSE = 1e-4
@@ -52,7 +53,6 @@ class Match:
 
     Attributes
     ----------
-    record : Elementwise
     source : str
         The value that the operation reads.
     arguments, parameters : dict
@@ -65,13 +65,7 @@ class Match:
     parameters: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def layer(self, shape: Shape) -> Activation:
-        """The layer, for samples of a shape.
-
-        Raises
-        ------
-        ConfigurationError
-            If a parameter has values for something else than channels.
-        """
+        """The layer, for samples of a shape."""
         for name, value in self.parameters.items():
             sizes = (1,) * (1 + len(shape) - value.ndim) + value.shape
             is_one = value.size == 1 and len(sizes) == 1 + len(shape)
@@ -83,61 +77,50 @@ class Match:
         return LAYERS[self.record.name].made_of(self.arguments, self.parameters)
 
 
-class ElementwiseNodes:
-    """Finds the operations of records among the nodes of a file.
+def find(w: Wiring, node: FileNode) -> Match | None:
+    """The operation whose output a node makes; None if there is none."""
+    for record, form in _forms():
+        if form.kind == node.kind:
+            found = _match(w, form, node.output, Match(record))
+            if found is not None:
+                return found
+    return None
 
-    Parameters
-    ----------
-    file : OnnxFile
-    nodes : mapping of str to FileNode
-        The node that makes each value; they must have been checked.
-    """
 
-    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
-        self._file, self._nodes = file, nodes
-
-    def find(self, node: FileNode) -> Match | None:
-        """The operation whose output a node makes; None if there is none."""
-        for record, form in _forms():
-            if form.kind == node.kind:
-                found = self._match(form, node.output, Match(record))
-                if found is not None:
-                    return found
+def _match(w: Wiring, form: OnnxNode | str | float, name: str, found: Match) -> Match | None:
+    if form == "x":
+        if found.source in ("", name) and name and name not in w.file.constants:
+            return replace(found, source=name)
         return None
-
-    def _match(self, form: OnnxNode | str | float, name: str, found: Match) -> Match | None:
-        if form == "x":
-            if found.source in ("", name) and name and name not in self._file.constants:
-                return replace(found, source=name)
-            return None
-        if not isinstance(form, OnnxNode):
-            return _bound(form, self._constant(name), found)
-        node = self._nodes.get(name)
-        if node is None or node.kind != form.kind or len(node.inputs) != len(form.inputs):
-            return None
-        if not set(node.given) <= set(form.attributes):
-            return None
-        start: Match | None = found
-        for key, wanted in form.attributes.items():
-            value = node.given_or_default(key)
-            start = start and _bound(wanted, None if value is None else np.asarray(value), start)
-        orders = [list(node.inputs)]
-        if form.kind in COMMUTATIVE:
-            orders.append(orders[0][::-1])
-        for order in orders:
-            matched = start
-            for part, value in zip(form.inputs, order, strict=True):
-                matched = matched and self._match(part, value, matched)
-            if matched is not None:
-                return matched
+    if not isinstance(form, OnnxNode):
+        return _bound(form, _constant(w, name), found)
+    node = w.nodes.get(name)
+    if node is None or node.kind != form.kind or len(node.inputs) != len(form.inputs):
         return None
+    if not set(node.given) <= set(form.attributes):
+        return None
+    start: Match | None = found
+    for key, wanted in form.attributes.items():
+        value = node.given_or_default(key)
+        start = start and _bound(wanted, None if value is None else np.asarray(value), start)
+    orders = [list(node.inputs)]
+    if form.kind in COMMUTATIVE:
+        orders.append(orders[0][::-1])
+    for order in orders:
+        matched = start
+        for part, value in zip(form.inputs, order, strict=True):
+            matched = matched and _match(w, part, value, matched)
+        if matched is not None:
+            return matched
+    return None
 
-    def _constant(self, name: str) -> np.ndarray | None:
-        """A constant of the model's type."""
-        if not name or name not in self._file.constants:
-            return None
-        value = self._file.constants[name]
-        return value if self._file.constants.type_of(name) == self._file.element_type else None
+
+def _constant(w: Wiring, name: str) -> np.ndarray | None:
+    """A constant of the model's type."""
+    if not name or name not in w.file.constants:
+        return None
+    value = w.file.constants[name]
+    return value if w.file.constants.type_of(name) == w.file.element_type else None
 
 
 def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match | None:
@@ -154,7 +137,7 @@ def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match
         return None
     if isinstance(wanted, str):
         if np.float32(number) == number:  # the number that was meant, such as 0.01
-            number = float(str(np.float32(number)))
+            number = shortest(number)
         return replace(found, arguments={**found.arguments, wanted: number})
     return found
 

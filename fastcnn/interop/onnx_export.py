@@ -17,8 +17,9 @@ from fastcnn.interop.onnx_file import LAYERS
 from fastcnn.interop.onnx_map_writers import MAP_WRITERS
 from fastcnn.interop.onnx_writer import INPUT, OnnxWriter
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
+from fastcnn.operations.record import OnnxNode
 from fastcnn.weights import check_values
 
 #: Old enough for runtimes of some years ago, new enough for every operation here.
@@ -27,10 +28,7 @@ OUTPUT = "logits"
 #: Bytes that the format can hold.
 MOST_BYTES = 2**31 - 2**20
 DEFAULT_THRESHOLD = 20.0
-
-
-def _linear(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    return w.add("Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1)
+Part = OnnxNode | str | float
 
 
 def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
@@ -38,31 +36,17 @@ def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
         raise ConfigurationError(
             f"layer {node.name!r}: ONNX needs running statistics (track_running_stats)"
         )
-    channels = node.input_shapes[0][0]
-    defaults = {"weight": np.ones(channels), "bias": np.zeros(channels)}
-    affine = [
-        w.parameters(node, name)[0]
-        if name in node.parameters
-        else w.constant(f"{node.name}.{name}", value)
-        for name, value in defaults.items()
-    ]
+    momentum = node.arguments["momentum"]
+    notes: dict[str, Any] = {} if momentum is not None else {"momentum": None}
+    if batches := int(w.state[node.buffers["num_batches_tracked"]]):
+        notes["num_batches_tracked"] = batches
+    shape = node.input_shapes[0]
+    kind = "BatchNorm2d" if len(shape) == 3 else "BatchNorm1d"
+    affine = onnx_norms.factors(w, node, kind, shape[:1], **notes)
     running = [
         w.constant(node.buffers[name], w.state[node.buffers[name]])
         for name in ("running_mean", "running_var")
     ]
-    momentum = node.arguments["momentum"]
-    notes: dict[str, Any] = {}
-    if momentum is None:
-        notes["momentum"] = None
-    if not node.parameters:
-        notes["affine"] = False
-    elif len(node.parameters) < len(defaults):
-        notes |= {name: name in node.parameters for name in defaults}
-    batches = int(w.state[node.buffers["num_batches_tracked"]])
-    if batches:
-        notes["num_batches_tracked"] = batches
-    if notes:
-        w.note(node, "BatchNorm2d" if len(node.input_shapes[0]) == 3 else "BatchNorm1d", **notes)
     return w.add(
         "BatchNormalization",
         x + affine + running,
@@ -81,36 +65,30 @@ def _dropout(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 def _gelu(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """``x * Phi(x)``, in operations that opset 17 has."""
-    half, one = w.constant(f"{node.name}/half", 0.5), w.constant(f"{node.name}/one", 1.0)
     if node.arguments.get("approximate", "none") == "tanh":
-        scale = w.constant(f"{node.name}/scale", math.sqrt(2.0 / math.pi))
-        cubic = w.constant(f"{node.name}/cubic", 0.044715)
-        square = w.add("Mul", x + x, "")
-        slope = w.add("Add", [w.add("Mul", [square, cubic], ""), one], "")
-        inner = w.add("Mul", [w.add("Mul", [x[0], slope], ""), scale], "")
-        bent = w.add("Tanh", [inner], "")
+        slope = _of("Add", _of("Mul", _of("Mul", "x", "x"), 0.044715), 1.0)
+        bent = _of("Tanh", _of("Mul", _of("Mul", "x", slope), math.sqrt(2.0 / math.pi)))
     else:
-        root = w.constant(f"{node.name}/root", math.sqrt(2.0))
-        bent = w.add("Erf", [w.add("Div", [x[0], root], "")], "")
-    area = w.add("Mul", [w.add("Add", [bent, one], ""), half], "")
-    return w.add("Mul", [x[0], area], node.name)
+        bent = _of("Erf", _of("Div", "x", math.sqrt(2.0)))
+    area = _of("Mul", _of("Add", bent, 1.0), 0.5)
+    return onnx_elementwise.write(w, node, x, _of("Mul", "x", area))
 
 
 def _softplus(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    beta, threshold = (node.arguments[name] for name in ("beta", "threshold"))
-    # Above the default threshold the formula gives x itself in float32.
-    whole = threshold == DEFAULT_THRESHOLD
-    if beta == 1.0:
-        scaled = x[0]
-        bent = w.add("Softplus", x, node.name if whole else "")
+    if node.arguments["beta"] == 1.0:
+        scaled: Part = "x"
+        form = _of("Softplus", "x")
     else:
-        factor = w.constant(f"{node.name}/beta", beta)
-        scaled = w.add("Mul", [x[0], factor], "")
-        bent = w.add("Div", [w.add("Softplus", [scaled], ""), factor], node.name if whole else "")
-    if whole:
-        return bent
-    above = w.add("Greater", [scaled, w.constant(f"{node.name}/threshold", threshold)], "")
-    return w.add("Where", [above, x[0], bent], node.name)
+        scaled = _of("Mul", "x", "beta")
+        form = _of("Div", _of("Softplus", scaled), "beta")
+    # Above the default threshold the formula gives x itself in float32.
+    if node.arguments["threshold"] != DEFAULT_THRESHOLD:
+        form = _of("Where", _of("Greater", scaled, "threshold"), "x", form)
+    return onnx_elementwise.write(w, node, x, form)
+
+
+def _of(kind: str, *inputs: Part) -> OnnxNode:
+    return OnnxNode(kind, inputs)
 
 
 def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:
@@ -121,7 +99,9 @@ def _elementwise(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
-    "linear": _linear,
+    "linear": lambda w, node, x: w.add(
+        "Gemm", x + w.parameters(node, "weight", "bias"), node.name, transB=1
+    ),
     **MAP_WRITERS,
     "batch_norm": _batch_norm,
     "flatten": lambda w, node, x: w.add("Flatten", x, node.name, axis=1),
@@ -231,21 +211,15 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
-    kind = w.onnx.TensorProto.FLOAT
+
+    def port(name: str, shape: Shape) -> Any:
+        return helper.make_tensor_value_info(name, w.onnx.TensorProto.FLOAT, ["batch", *shape])
+
+    taken = [port(name, shape) for name, shape in inputs.items()]
+    given_back = [port(name, shape) for name, (_, shape) in ends.items()]
+    constants = list(w.constants.values())
     made = helper.make_model(
-        helper.make_graph(
-            w.nodes,
-            "fastcnn",
-            [
-                helper.make_tensor_value_info(name, kind, ["batch", *shape])
-                for name, shape in inputs.items()
-            ],
-            [
-                helper.make_tensor_value_info(name, kind, ["batch", *shape])
-                for name, (_, shape) in ends.items()
-            ],
-            list(w.constants.values()),
-        ),
+        helper.make_graph(w.nodes, "fastcnn", taken, given_back, constants),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="fastcnn",
         producer_version=fastcnn.__version__,

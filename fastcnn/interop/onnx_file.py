@@ -1,7 +1,8 @@
 """ONNX files: what is in them, checked before anything is made of it.
 
 A file may come from anywhere. Nothing in it is believed: not the number of bytes of a constant, not
-the type or the number of a node's attributes. What is not known is refused by name.
+the type or the number of a node's attributes. What is not known is refused by name, here and in all
+modules that read a file: with a ConfigurationError that says why.
 """
 
 import json
@@ -39,7 +40,6 @@ class OnnxFile:
         In an order in which each comes after those that feed it.
     inputs : dict of str to tuple of int
         Names and shapes of a sample.
-    outputs : tuple of str
     input : str
         The first of the inputs.
     batch : int or None
@@ -48,7 +48,6 @@ class OnnxFile:
         Shape of a sample of the first input.
     element_type : int
         ONNX's number of the input's type; that of all weights.
-    metadata : dict of str to str
 
     Raises
     ------
@@ -160,6 +159,11 @@ class OnnxFile:
         return found
 
 
+def shortest(number: float) -> float:
+    """The shortest decimal of a float32: the number that was meant, such as 0.01."""
+    return float(str(np.float32(number)))
+
+
 def check_size(sample: Shape) -> None:
     """Refuse samples that would take much more memory than networks need; ConfigurationError."""
     if max(sample) > MOST_ALONG or math.prod(sample) > MOST_NUMBERS:
@@ -206,13 +210,7 @@ class FileNode:
         return ConfigurationError(f"ONNX node {label[:80]!r} ({kind[:80]}): {reason}")
 
     def check(self) -> None:
-        """Compare the node with its operator's definition, and take in its attributes.
-
-        Raises
-        ------
-        ConfigurationError
-            If the operator is unknown, or the node has other inputs, outputs or attributes.
-        """
+        """Compare the node with its operator's definition, and take in its attributes."""
         if self.proto.domain not in DOMAINS:
             raise ConfigurationError(f"operators of the domain {self.proto.domain!r} are unknown")
         defs = self.file.onnx.defs
@@ -270,7 +268,7 @@ class FileNode:
     def number(self, name: str, default: float) -> float:
         """An attribute of one floating-point number: the shortest decimal of the float32."""
         found = self._take(name, None)
-        return default if found is None else float(str(np.float32(found)))
+        return default if found is None else shortest(found)
 
     def text(self, name: str, default: str) -> str:
         """An attribute of text."""
@@ -318,14 +316,7 @@ class FileNode:
         return self.file.constants[name] if name else None
 
     def weight(self, index: int, of_any_type: bool = False) -> np.ndarray:
-        """A constant of the model's type, or of any floating-point one, as float32.
-
-        Raises
-        ------
-        ConfigurationError
-            If it is of another type, holds numbers beyond float32, or the layers would hold much
-            more than the file.
-        """
+        """A constant of the model's type, or of any floating-point one, as float32."""
         name = self.inputs[index] if index < len(self.inputs) else ""
         array = self.file.constants[name]
         kind, own = self.file.constants.type_of(name), self.file.element_type

@@ -1,7 +1,7 @@
 """Nodes of constants alone, computed by ONNX's reference implementation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,25 +29,22 @@ FOLDED = BROADCAST | REARRANGED | SIZED
 
 
 def folded(node: FileNode) -> np.ndarray:
-    """The result of a node whose inputs are constants.
+    """The result of a node whose inputs are constants."""
+    return evaluated(node, {name: node.file.constants[name] for name in node.inputs if name})
 
-    Raises
-    ------
-    ConfigurationError
-        If it cannot be computed, or would hold much more than the file.
-    """
-    constants = node.file.constants
-    arrays = {name: constants[name] for name in node.inputs if name}
+
+def evaluated(node: FileNode, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The result of a node of :data:`FOLDED` for some inputs by their names, as :func:`folded`."""
     given = [arrays[name] for name in node.inputs if name]
     try:
         count = _count(node, given)
     except (ValueError, OverflowError) as error:
         raise ConfigurationError(f"its constants do not fit together ({error})") from None
-    constants.claim(8 * count)
+    node.file.constants.claim(8 * count)
     evaluate = _evaluator(node)
     try:
         with np.errstate(all="ignore"):
-            (value,) = evaluate.run(None, arrays)[:1]
+            (value,) = evaluate.run(None, dict(arrays))[:1]
     except Exception as error:  # it raises whatever numpy raises, and some types of its own
         raise ConfigurationError(f"it cannot be computed ({str(error)[:200]})") from None
     value = np.asarray(value)

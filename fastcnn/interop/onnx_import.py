@@ -1,5 +1,7 @@
 """Models from ONNX files, of the layers that fastcnn has."""
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,21 +9,19 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, DataError, FastcnnError
-from fastcnn.interop.onnx_assembly import assembled
+from fastcnn.interop import onnx_elementwise, onnx_patterns
 from fastcnn.interop.onnx_constants import type_name
-from fastcnn.interop.onnx_elementwise import known_kinds
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_folding import FOLDED, folded
-from fastcnn.interop.onnx_local_response import local_response
-from fastcnn.interop.onnx_patterns import FORMULAS
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED
 from fastcnn.interop.onnx_shapes import ARITHMETIC
 from fastcnn.interop.onnx_strided import take_strided
 from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
 from fastcnn.interop.onnx_views import View
-from fastcnn.interop.onnx_wiring import Wiring, log
+from fastcnn.interop.onnx_wiring import Entry, Wiring, log
 from fastcnn.interop.onnx_writer import PREPROCESSING
-from fastcnn.layers import Dropout, Layer, Model
+from fastcnn.layers import Dropout, Layer, Model, Sequential
+from fastcnn.layers import wiring as layer_wiring
 from fastcnn.layers.activation import Activation
 from fastcnn.weights import check_values
 
@@ -88,7 +88,7 @@ class _Reading(Wiring):
             if output not in self.samples:
                 raise ConfigurationError(f"the output {output!r} does not depend on the input")
         outputs = {output: self._output(output) for output in self.file.outputs}
-        model = assembled(self.entries, self.inputs, outputs)
+        model = _assembled(self.entries, self.inputs, outputs)
         if self.file.element_type != 1:
             words = type_name(self.file.element_type)
             log.info("%s: its weights are of type %s, the model's are float32",
@@ -104,13 +104,7 @@ class _Reading(Wiring):
             raise
 
     def _preprocessed(self) -> int:
-        """The number of nodes that do the preprocessing of which the metadata tell.
-
-        Raises
-        ------
-        ConfigurationError
-            If the file's first nodes do something else.
-        """
+        """The number of nodes that do the preprocessing of which the metadata tell."""
         told = Preprocessing.from_metadata(self.file.metadata)
         if told is None or told.is_identity:
             return 0
@@ -191,10 +185,8 @@ class _Reading(Wiring):
         """The layer that this node is the last of, perhaps the only one, and its input."""
         if node.kind in BOUNDED:
             return None
-        found = self.patterns.find(node, self.shape)
-        if found is None and node.kind == "Div":
-            found = local_response(self, node)
-        if found is None and (match := self.elementwise.find(node)):
+        found = onnx_patterns.find(self, node)
+        if found is None and (match := onnx_elementwise.find(self, node)):
             value = self.samples.get(match.source)
             shape = None if value is None else value.shape
             several = any(array.size > 1 for array in match.parameters.values())
@@ -270,6 +262,65 @@ class _Reading(Wiring):
                 self.file.constants[name] = np.array(values, np.int64)
 
 
+def _assembled(
+    entries: Sequence[Entry], inputs: Mapping[str, Shape], outputs: Mapping[str, int]
+) -> Model:
+    """The model of those layers that the outputs depend on.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+        All layers of a file.
+    inputs : mapping of str to tuple of int
+        Names and shapes.
+    outputs : mapping of str to int
+        By name the layer that makes each.
+    """
+    needed, waiting = set[int](), list(outputs.values())
+    while waiting:
+        index = waiting.pop()
+        if index >= 0 and index not in needed:
+            needed.add(index)
+            waiting += entries[index].sources
+    if not needed:
+        raise ConfigurationError("the model computes nothing: all of it is the identity")
+    names, uses = dict[int, str](), Counter[str]()
+    for place, index in enumerate(sorted(needed)):
+        node = entries[index].node
+        name = same = _name(node) or f"{node.kind}{place}"
+        while name in uses:
+            name = f"{same}_{uses[same]}"
+            uses[same] += 1
+        uses[name] += 1
+        names[index] = name
+    layers = {names[index]: entries[index].layer for index in sorted(needed)}
+    given = [-1 - place for place in range(len(inputs))]
+    places = {index: place for place, index in enumerate([*given, *sorted(needed)])}
+    calls = [
+        layer_wiring.Call(names[index], tuple(places[source] for source in entries[index].sources))
+        for index in sorted(needed)
+    ]
+    read = {source for index in needed for source in entries[index].sources}
+    named = dict(zip(given, inputs, strict=True))
+    unread = [name for place, name in named.items() if place not in read]
+    if unread:
+        raise ConfigurationError(f"no output depends on the input {unread[0]!r}")
+    one = len(inputs) == len(outputs) == 1
+    if one and all(call.inputs == (place,) for place, call in enumerate(calls)):
+        return Sequential(layers, input_shape=next(iter(inputs.values())))
+    results = {name: places[index] for name, index in outputs.items()}
+    shapes = {name: tuple(shape) for name, shape in inputs.items()}
+    return Model(layers, layer_wiring.Wiring(shapes, tuple(calls), results))
+
+
+def _name(node: FileNode) -> str:
+    """A layer's name: what its weight is called in PyTorch's way, else the node's."""
+    name = node.name
+    for value in node.inputs[1:2]:
+        name = value.removesuffix(".weight") if value.endswith(".weight") else name
+    return name.replace("/", "_").replace(".", "_").strip("_")
+
+
 #: Nodes that :func:`take_bounds` reads.
 BOUNDED = ("Clip", "Max", "Min")
 #: Nodes of several outputs.
@@ -279,8 +330,8 @@ OPERATORS = {
     *READERS,
     *ARITHMETIC,
     *TAKERS,
-    *FORMULAS,
-    *known_kinds(),
+    *onnx_patterns.FORMULAS,
+    *onnx_elementwise.known_kinds(),
     *FOLDED,
     "Constant",
     "Shape",

@@ -37,6 +37,11 @@ def maps(shape: Shape) -> Shape:
     return shape
 
 
+def of_maps(name: str, shape: Shape) -> Any:
+    """The layer of a name for maps or sequences: ``MaxPool`` is MaxPool2d or MaxPool1d."""
+    return getattr(layers, f"{name}{len(maps(shape)) - 1}d")
+
+
 def _pads(
     node: FileNode,
     shape: Shape,
@@ -104,8 +109,7 @@ def _conv(node: FileNode, shape: Shape) -> Layer:
     is_same = pads == tuple((n // 2, n - n // 2) for n in reach)
     if not even and set(stride) == {1} and is_same:
         padding = "same"
-    kind: Any = layers.Conv2d if len(shape) == 3 else layers.Conv1d
-    made: Layer = kind(
+    made: Layer = of_maps("Conv", shape)(
         channels,
         weight.shape[0],
         kernel,
@@ -158,8 +162,7 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
         for size, step, gap, extent in zip(shape[1:], stride, dilation, kernel, strict=True)
     ]
     check_size((outputs, *whole))
-    kind: Any = layers.ConvTranspose2d if axes == 2 else layers.ConvTranspose1d
-    made: Layer = kind(
+    made: Layer = of_maps("ConvTranspose", shape)(
         channels,
         outputs,
         kernel,
@@ -176,8 +179,7 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
 
 def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
     def read(node: FileNode, shape: Shape) -> Layer | list[Layer]:
-        axes = len(maps(shape)) - 1
-        kind: Any = POOLINGS[name, axes]
+        axes, kind = len(shape) - 1, of_maps(f"{name}Pool", shape)
         node.expect(storage_order=0)
         kernel = node.integers("kernel_shape", None, least=1)
         if len(kernel) != axes:
@@ -186,7 +188,7 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
         pads = _pads(node, shape, kernel, stride, gaps)
         padding = tuple(before for before, _ in pads)
         more: dict[str, Any] = {}
-        if name == "Average":
+        if name == "Avg":
             if set(gaps) != {1}:
                 raise ConfigurationError("an average of pixels with gaps between them")
             more["count_include_pad"] = bool(node.integer("count_include_pad", 0))
@@ -203,13 +205,12 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
             ]
             counted = more.get("count_include_pad", False)
             if counted and not node.given.get("ceil_mode", 0):
-                zeros: Any = layers.ZeroPad2d if axes == 2 else layers.ZeroPad1d
-                sides = [n for pair in reversed(pads) for n in pair]
-                return [zeros(tuple(sides)), kind(kernel, stride=stride)]
+                zeros = of_maps("ZeroPad", shape)(tuple(n for pair in reversed(pads) for n in pair))
+                return [zeros, kind(kernel, stride=stride)]
             made: Layer = kind(kernel, stride=stride, padding=padding, ceil_mode=True, **more)
             if counted or list(made.output_shape(shape)[1:]) != found:
                 raise ConfigurationError(f"its padding {pads} is not symmetric")
-        if name == "Average" and ceil_mode and not any(padding):
+        if name == "Avg" and ceil_mode and not any(padding):
             # No zeros are counted either way, and this is what export makes of PyTorch's default.
             more["count_include_pad"] = True
         made = kind(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **more)
@@ -226,27 +227,6 @@ def _output_or_none(layer: Layer, shape: Shape) -> Shape | None:
         return layer.output_shape(shape)
     except ShapeError:
         return None
-
-
-POOLINGS: dict[tuple[str, int], type[Layer]] = {
-    ("Max", 1): layers.MaxPool1d,
-    ("Max", 2): layers.MaxPool2d,
-    ("Average", 1): layers.AvgPool1d,
-    ("Average", 2): layers.AvgPool2d,
-    ("GlobalMax", 1): layers.GlobalMaxPool1d,
-    ("GlobalMax", 2): layers.GlobalMaxPool2d,
-    ("GlobalAverage", 1): layers.GlobalAvgPool1d,
-    ("GlobalAverage", 2): layers.GlobalAvgPool2d,
-}
-
-
-def _global_pool(name: str) -> Callable[[FileNode, Shape], Layer]:
-    def read(node: FileNode, shape: Shape) -> Layer:
-        kind: Any = POOLINGS[name, len(maps(shape)) - 1]
-        made: Layer = kind()
-        return made
-
-    return read
 
 
 def _gather(node: FileNode, shape: Shape) -> Layer:
@@ -273,8 +253,8 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError("a Gather whose indices neither stretch nor repeat the map")
     axes = len(shape) - 1
     sides = [(before, after) if each == axis - 2 else (0, 0) for each in range(axes)]
-    kind = layers.CircularPad1d if axes == 1 else layers.CircularPad2d
-    return kind(tuple(n for pair in reversed(sides) for n in pair))
+    made: Layer = of_maps("CircularPad", shape)(tuple(n for pair in reversed(sides) for n in pair))
+    return made
 
 
 def upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:
@@ -303,15 +283,7 @@ def _space_to_depth(node: FileNode, shape: Shape) -> list[Layer]:
 
 
 #: What a note may say that a pooling is.
-ADAPTIVE: dict[Any, Any] = {
-    kind.__name__: kind
-    for kind in (
-        layers.AdaptiveAvgPool1d,
-        layers.AdaptiveAvgPool2d,
-        layers.AdaptiveMaxPool1d,
-        layers.AdaptiveMaxPool2d,
-    )
-}
+ADAPTIVE = tuple(f"Adaptive{kind}Pool{axes}d" for kind in ("Avg", "Max") for axes in (1, 2))
 
 
 def is_adaptive(layer: Layer, made: Layer, shape: Shape) -> bool:
@@ -338,9 +310,9 @@ MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "MaxPool": _pool("Max"),
-    "AveragePool": _pool("Average"),
-    "GlobalAveragePool": _global_pool("GlobalAverage"),
-    "GlobalMaxPool": _global_pool("GlobalMax"),
+    "AveragePool": _pool("Avg"),
+    "GlobalAveragePool": lambda node, shape: of_maps("GlobalAvgPool", shape)(),
+    "GlobalMaxPool": lambda node, shape: of_maps("GlobalMaxPool", shape)(),
     "Gather": _gather,
     "DepthToSpace": _depth_to_space,
     "SpaceToDepth": _space_to_depth,

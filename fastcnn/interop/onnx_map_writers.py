@@ -23,28 +23,34 @@ def _own(node: Node, *names: str) -> list[Any]:
     return [list(node.arguments[name])[-_axes(node) :] for name in names]
 
 
+def _gaps(node: Node) -> list[int]:
+    """Pixels from one of a pooling's window to the next, on each axis."""
+    return list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
+
+
 def _pads(sides: list[Any]) -> list[int]:
     """All zeros before, then all after."""
     return [before for before, _ in sides] + [after for _, after in sides]
 
 
-def _conv(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    strides, padding, dilations = _own(node, "stride", "padding", "dilation")
+def _convolution(
+    w: OnnxWriter, node: Node, x: list[str], kind: str, padding: list[Any], **more: Any
+) -> str:
+    strides, dilations = _own(node, "stride", "dilation")
     return w.add(
-        "Conv",
+        kind,
         x + w.parameters(node, "weight", "bias"),
         node.name,
         strides=strides,
         pads=_pads(padding),
         dilations=dilations,
         group=node.arguments["groups"],
+        **more,
     )
 
 
 def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    strides, padding, dilations, extra = _own(
-        node, "stride", "padding", "dilation", "output_padding"
-    )
+    strides, padding, extra = _own(node, "stride", "padding", "output_padding")
     if any(more >= step for more, step in zip(extra, strides, strict=True)):
         # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
         # It is the same to cut off less at the end, as far as something is cut off.
@@ -58,16 +64,7 @@ def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 f"{tuple(before for before, _ in padding)}"
             )
         extra = [0] * len(extra)
-    return w.add(
-        "ConvTranspose",
-        x + w.parameters(node, "weight", "bias"),
-        node.name,
-        strides=strides,
-        pads=_pads(padding),
-        dilations=dilations,
-        group=node.arguments["groups"],
-        output_padding=extra,
-    )
+    return _convolution(w, node, x, "ConvTranspose", padding, output_padding=extra)
 
 
 def _pool_pads(node: Node) -> tuple[list[int], bool]:
@@ -76,10 +73,15 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
     Runtimes of ONNX do not agree on ``ceil_mode``.
     """
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
-    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
     sides, reaches = [], False
     for size, output, k, step, pad, gap in zip(
-        node.input_shapes[0][1:], node.output_shape[1:], kernel, strides, padding, gaps, strict=True
+        node.input_shapes[0][1:],
+        node.output_shape[1:],
+        kernel,
+        strides,
+        padding,
+        _gaps(node),
+        strict=True,
     ):
         needed = (output - 1) * step + gap * (k - 1) + 1 - size - pad
         sides.append((pad, max(pad, needed)))
@@ -89,19 +91,18 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
 
 def _max_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides = _own(node, "kernel_size", "stride")
-    gaps = list(node.arguments.get("dilation", (1, 1)))[-_axes(node) :]
     pads, _ = _pool_pads(node)
-    more = {} if set(gaps) == {1} else {"dilations": gaps}
+    more = {} if set(_gaps(node)) == {1} else {"dilations": _gaps(node)}
     return w.add("MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more)
 
 
 def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
     pads, reaches = _pool_pads(node)
+    arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     divisor = node.arguments.get("divisor_override")
     if divisor is not None:
         # The mean of whole windows, zeros included, times their size is the sum.
-        arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
         mean = w.add("AveragePool", x, "", count_include_pad=1, **arguments)
         factor = w.constant(f"{node.name}/factor", np.prod(kernel) / divisor)
         return w.add("Mul", [mean, factor], node.name)
@@ -113,15 +114,7 @@ def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 "ceil_mode adds"
             )
         counted = False
-    return w.add(
-        "AveragePool",
-        x,
-        node.name,
-        kernel_shape=kernel,
-        strides=strides,
-        pads=pads,
-        count_include_pad=int(counted),
-    )
+    return w.add("AveragePool", x, node.name, count_include_pad=int(counted), **arguments)
 
 
 def _adaptive_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
@@ -202,11 +195,6 @@ def _interpolate(w: OnnxWriter, node: Node, x: list[str]) -> str:
     return w.add("Resize", [*x, "", scales], node.name, mode=kind, **how)
 
 
-def _pixel_shuffle(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    factor = node.arguments["upscale_factor"]
-    return w.add("DepthToSpace", x, node.name, blocksize=factor, mode="CRD")
-
-
 def _shuffled(w: OnnxWriter, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
     """Split the axes of a sample, put them into another order, and join them."""
     first = w.add("Reshape", [*x, w.whole_numbers(f"{node.name}/split", [0, *split])], "")
@@ -237,7 +225,7 @@ def _unflatten(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 #: How each operation is written.
 MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
-    "conv2d": _conv,
+    "conv2d": lambda w, node, x: _convolution(w, node, x, "Conv", *_own(node, "padding")),
     "conv_transpose2d": _conv_transpose,
     "max_pool2d": _max_pool,
     "avg_pool2d": _avg_pool,
@@ -245,7 +233,9 @@ MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "adaptive_max_pool2d": _adaptive_pool,
     "pad": _pad,
     "interpolate": _interpolate,
-    "pixel_shuffle": _pixel_shuffle,
+    "pixel_shuffle": lambda w, node, x: w.add(
+        "DepthToSpace", x, node.name, blocksize=node.arguments["upscale_factor"], mode="CRD"
+    ),
     "pixel_unshuffle": _pixel_unshuffle,
     "channel_shuffle": _channel_shuffle,
     "unflatten": _unflatten,

@@ -1,191 +1,301 @@
 """Normalisations that an ONNX file writes as several nodes."""
 
-from collections.abc import Callable, Mapping
-
 import numpy as np
 
 from fastcnn.backends.graph import Shape
-from fastcnn.interop.onnx_file import FileNode, OnnxFile
+from fastcnn.errors import ConfigurationError
+from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_norms import filled
-from fastcnn.layers import GroupNorm, Layer, LayerNorm2d, RMSNorm
+from fastcnn.interop.onnx_shapes import reshaped
+from fastcnn.interop.onnx_wiring import Wiring
+from fastcnn.layers import GroupNorm, Layer, LayerNorm2d, LocalResponseNorm, RMSNorm
 
 Found = tuple[Layer, str]
 Arrays = dict[str, np.ndarray]
 
 
-class NormPatterns:
-    """Finds normalisations that a file writes as several nodes.
+def normalisation(w: Wiring, node: FileNode) -> Found | None:
+    """The layer whose output a node makes, and its input; None if it is not such a formula."""
+    found = None
+    if node.kind in ("Reshape", "Mul", "Add"):
+        found = _of_groups(w, node)
+    if node.kind in ("Mul", "Div"):
+        found = found or _mean_square(w, node)
+    if node.kind in ("Add", "Mul", "Div"):
+        found = found or _centred(w, node)
+    return found or (_local_response(w, node) if node.kind == "Div" else None)
 
-    Parameters
-    ----------
-    file : OnnxFile
-    nodes : mapping of str to FileNode
-        The node that makes each value; they must have been checked.
-    """
 
-    def __init__(self, file: OnnxFile, nodes: Mapping[str, FileNode]) -> None:
-        self._file, self._makers = file, nodes
+def _constant_factor(w: Wiring, node: FileNode) -> tuple[str, np.ndarray] | None:
+    """The value and the constant that a Mul or Add takes."""
+    for value, other in (node.inputs, node.inputs[::-1]):
+        if other in w.file.constants and value not in w.file.constants:
+            return value, node.weight(node.inputs.index(other))
+    return None
 
-    def find(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """The layer whose output a node makes, and its input; None if it is not such a formula."""
-        if node.kind in ("Reshape", "Mul", "Add"):
-            found = self._of_groups(node, shape_of)
-            if found is not None:
-                return found
-        if node.kind in ("Mul", "Div") and (found := self._mean_square(node, shape_of)):
-            return found
-        return self._centred(node, shape_of) if node.kind in ("Add", "Mul", "Div") else None
 
-    def _maker(self, name: str, kind: str) -> FileNode | None:
-        """The node that makes a value which nothing else reads."""
-        node = self._makers.get(name)
-        alone = node is not None and node.kind == kind and self._file.readers[name] == 1
-        return node if alone else None
-
-    def _constant_factor(self, node: FileNode) -> tuple[str, np.ndarray] | None:
-        """The value and the constant that a Mul or Add takes."""
-        for value, other in (node.inputs, node.inputs[::-1]):
-            if other in self._file.constants and value not in self._file.constants:
-                return value, node.weight(node.inputs.index(other))
-        return None
-
-    def _of_groups(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """InstanceNormalization of groups, which a Reshape has made, with weights after it."""
-        arrays: Arrays = {}
-        value: str = node.output
-        for kind, name in (("Add", "bias"), ("Mul", "weight")):
-            taker = node if value == node.output else self._maker(value, kind)
-            if taker is None or taker.kind != kind:
-                continue
-            found = self._constant_factor(taker)
-            if found is None:
+def _affine(w: Wiring, node: FileNode, kind: str) -> tuple[FileNode, Arrays] | None:
+    """The node of a kind that a node is, or whose output it scales and shifts; and by what."""
+    arrays: Arrays = {}
+    here: FileNode | None = node
+    for other, name in (("Add", "bias"), ("Mul", "weight")):
+        if here is not None and here.kind == other:
+            if (found := _constant_factor(w, here)) is None:
                 return None
             value, arrays[name] = found
-        joined = node if value == node.output else self._maker(value, "Reshape")
-        norm = self._maker(joined.inputs[0], "InstanceNormalization") if joined else None
-        split = self._maker(norm.inputs[0], "Reshape") if norm else None
-        if joined is None or norm is None or split is None or joined.kind != "Reshape":
-            return None
-        source = split.inputs[0]
-        shape, sizes = shape_of(source), self._sizes(split)
-        if shape is None or sizes is None or len(sizes) < 3 or sizes[1] < 1:
-            return None
-        if sizes[0] not in (0, self._file.batch) or sizes[2:] != (-1,) * (len(sizes) - 2):
-            return None
-        back, groups = self._sizes(joined), sizes[1]
-        asked = self._makers.get(joined.inputs[1])
-        if asked is not None and asked.kind == "Shape" and asked.inputs == (source,):
-            is_whole = not asked.given.get("start", 0) and "end" not in asked.given
-            back = (0, *shape) if is_whole else None
-        same = back is not None and back[0] in (0, -1, self._file.batch) and back[1:] == shape
-        if not same or shape[0] % groups:
-            return None
-        plain = [norm.weight(1), norm.weight(2)]
-        if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
-            return None
-        neutral = {"weight": 1.0, "bias": 0.0}
-        arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
-        by_channel = (shape[0], *(1,) * (len(shape) - 1))
-        if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
-            return None
-        if arrays and set(arrays) != {"weight", "bias"}:
-            arrays = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} | arrays
-        eps = float(str(np.float32(norm.given.get("epsilon", 1e-5))))
-        layer = GroupNorm(groups, shape[0], eps, affine=bool(arrays))
-        return filled(layer, **{k: v.reshape(-1) for k, v in arrays.items()}), source
+            here = w.made_by(value, "Mul", alone=True) or w.made_by(value, kind, alone=True)
+    return None if here is None or here.kind != kind else (here, arrays)
 
-    def _sizes(self, node: FileNode) -> tuple[int, ...] | None:
-        """What a Reshape reshapes to, where that is a constant."""
-        if node.inputs[1] not in self._file.constants:
-            return None
-        array = self._file.constants[node.inputs[1]]
-        if array.dtype.kind != "i" or array.ndim != 1:
-            return None
-        return tuple(int(size) for size in array)
 
-    def _mean_square(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """``x / sqrt(mean(x * x) + eps) * weight``, or ``x`` times the reciprocal of the root."""
-        weight, value = None, node
-        if node.kind == "Mul" and (found := self._constant_factor(node)) is not None:
-            inner = self._maker(found[0], "Div") or self._maker(found[0], "Mul")
-            if inner is None:
-                return None
-            weight, value = found[1], inner
-        for x, other in (value.inputs, value.inputs[::-1]):
-            root = other if value.kind == "Div" and other == value.inputs[1] else ""
-            if value.kind == "Mul" and (turned := self._maker(other, "Reciprocal")) is not None:
-                root = turned.inputs[0]
-            under = self._root_of_mean(root, x) if root else None
-            shape = shape_of(x)
-            if under is None or shape is None:
-                continue
-            axes, eps = under
-            wanted = tuple(range(-len(axes), 0))
-            if tuple(sorted(a if a < 0 else a - len(shape) - 1 for a in axes)) != wanted:
-                return None
-            of_set = shape[len(shape) - len(axes) :]
-            if weight is not None and weight.shape != of_set:
-                return None
-            layer = RMSNorm(of_set, eps, elementwise_affine=weight is not None)
-            return filled(layer, **({} if weight is None else {"weight": weight})), x
+def _by_channel(arrays: Arrays, shape: Shape) -> Arrays | None:
+    """Weight and bias of channels, both or neither; None if they are of something else."""
+    by_channel = (shape[0], *(1,) * (len(shape) - 1))
+    if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
         return None
+    neutral = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} if arrays else {}
+    return {name: arrays.get(name, value).reshape(-1) for name, value in neutral.items()}
 
-    def _centred(self, node: FileNode, shape_of: Callable[[str], Shape | None]) -> Found | None:
-        """``(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)``, with weights after it."""
-        arrays: Arrays = {}
-        value: FileNode | None = node
-        for kind, name in (("Add", "bias"), ("Mul", "weight")):
-            if value is not None and value.kind == kind:
-                if (found := self._constant_factor(value)) is None:
-                    return None
-                arrays[name] = found[1]
-                value = self._maker(found[0], "Mul") or self._maker(found[0], "Div")
-        if value is None or value.kind != "Div":
-            return None
-        difference = self._makers.get(value.inputs[0])
-        under = self._root_of_mean(value.inputs[1], value.inputs[0])
-        if difference is None or difference.kind != "Sub" or under is None:
-            return None
-        x, centre = difference.inputs
-        mean, shape = self._maker(centre, "ReduceMean"), shape_of(x)
-        if mean is None or mean.inputs[0] != x or shape is None:
-            return None
-        sides = [
-            {axis if axis < 0 else axis - len(shape) - 1 for axis in axes}
-            for axes in (under[0], self._mean_axes(mean))
-        ]
-        if not mean.given.get("keepdims", 1) or sides[0] != sides[1] or len(shape) != 3:
-            return None
-        if sides[0] != {-3}:
-            return None
-        by_channel = (shape[0], 1, 1)
-        if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
-            return None
-        if arrays:
-            arrays = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} | arrays
-        layer = LayerNorm2d(shape[0], under[1], affine=bool(arrays))
-        return filled(layer, **{k: v.reshape(-1) for k, v in arrays.items()}), x
 
-    def _mean_axes(self, mean: FileNode) -> tuple[int, ...]:
-        axes = tuple(mean.given.get("axes", ()))
-        if len(mean.inputs) > 1 and mean.inputs[1] in self._file.constants:
-            axes = tuple(int(a) for a in self._file.constants[mean.inputs[1]].reshape(-1))
-        return axes
+def _of_groups(w: Wiring, node: FileNode) -> Found | None:
+    """InstanceNormalization of groups, which a Reshape has made, with weights after it."""
+    found = _affine(w, node, "Reshape")
+    if found is None:
+        return None
+    joined, arrays = found
+    norm = w.made_by(joined.inputs[0], "InstanceNormalization", alone=True)
+    split = w.made_by(norm.inputs[0], "Reshape", alone=True) if norm else None
+    if norm is None or split is None:
+        return None
+    source = split.inputs[0]
+    shape, sizes = w.shape(source), _sizes(w, split)
+    if shape is None or sizes is None or len(sizes) < 3 or sizes[1] < 1:
+        return None
+    if sizes[0] not in (0, w.file.batch) or sizes[2:] != (-1,) * (len(sizes) - 2):
+        return None
+    back, groups = _sizes(w, joined), sizes[1]
+    asked = w.nodes.get(joined.inputs[1])
+    if asked is not None and asked.kind == "Shape" and asked.inputs == (source,):
+        is_whole = not asked.given.get("start", 0) and "end" not in asked.given
+        back = (0, *shape) if is_whole else None
+    same = back is not None and back[0] in (0, -1, w.file.batch) and back[1:] == shape
+    if not same or shape[0] % groups:
+        return None
+    plain = [norm.weight(1), norm.weight(2)]
+    if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
+        return None
+    neutral = {"weight": 1.0, "bias": 0.0}
+    arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
+    factors = _by_channel(arrays, shape)
+    if factors is None:
+        return None
+    eps = shortest(norm.given.get("epsilon", 1e-5))
+    layer = GroupNorm(groups, shape[0], eps, affine=bool(factors))
+    return filled(layer, **factors), source
 
-    def _root_of_mean(self, name: str, x: str) -> tuple[tuple[int, ...], float] | None:
-        """Axes and eps of ``sqrt(mean(x * x) + eps)``."""
-        root = self._maker(name, "Sqrt")
-        total = None if root is None else self._maker(root.inputs[0], "Add")
-        found = None if total is None else self._constant_factor(total)
-        mean = None if found is None else self._maker(found[0], "ReduceMean")
-        if found is None or mean is None or found[1].size != 1 or not mean.given.get("keepdims", 1):
+
+def _sizes(w: Wiring, node: FileNode) -> tuple[int, ...] | None:
+    """What a Reshape reshapes to, where that is a constant."""
+    if node.inputs[1] not in w.file.constants:
+        return None
+    array = w.file.constants[node.inputs[1]]
+    if array.dtype.kind != "i" or array.ndim != 1:
+        return None
+    return tuple(int(size) for size in array)
+
+
+def _mean_square(w: Wiring, node: FileNode) -> Found | None:
+    """``x / sqrt(mean(x * x) + eps) * weight``, or ``x`` times the reciprocal of the root."""
+    weight, value = None, node
+    if node.kind == "Mul" and (found := _constant_factor(w, node)) is not None:
+        inner = w.made_by(found[0], "Div", alone=True) or w.made_by(found[0], "Mul", alone=True)
+        if inner is None:
             return None
-        axes = self._mean_axes(mean)
-        square = self._maker(mean.inputs[0], "Mul")
-        is_square = square is not None and tuple(square.inputs) == (x, x)
-        power = self._maker(mean.inputs[0], "Pow")
-        if power is not None and power.inputs[1] in self._file.constants:
-            exponent = self._file.constants[power.inputs[1]]
-            is_square = power.inputs[0] == x and exponent.size == 1 and exponent.item() == 2
-        eps = float(str(np.float32(found[1].item())))
-        return (axes, eps) if axes and is_square and eps > 0.0 else None
+        weight, value = found[1], inner
+    for x, other in (value.inputs, value.inputs[::-1]):
+        root = other if value.kind == "Div" and other == value.inputs[1] else ""
+        turned = w.made_by(other, "Reciprocal", alone=True)
+        if value.kind == "Mul" and turned is not None:
+            root = turned.inputs[0]
+        under = _root_of_mean(w, root, x) if root else None
+        shape = w.shape(x)
+        if under is None or shape is None:
+            continue
+        axes, eps = under
+        wanted = tuple(range(-len(axes), 0))
+        if tuple(sorted(a if a < 0 else a - len(shape) - 1 for a in axes)) != wanted:
+            return None
+        of_set = shape[len(shape) - len(axes) :]
+        if weight is not None and weight.shape != of_set:
+            return None
+        layer = RMSNorm(of_set, eps, elementwise_affine=weight is not None)
+        return filled(layer, **({} if weight is None else {"weight": weight})), x
+    return None
+
+
+def _centred(w: Wiring, node: FileNode) -> Found | None:
+    """``(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)``, with weights after it."""
+    found = _affine(w, node, "Div")
+    if found is None:
+        return None
+    value, arrays = found
+    difference = w.made_by(value.inputs[0], "Sub")
+    under = _root_of_mean(w, value.inputs[1], value.inputs[0])
+    if difference is None or under is None:
+        return None
+    x, centre = difference.inputs
+    mean, shape = w.made_by(centre, "ReduceMean", alone=True), w.shape(x)
+    if mean is None or mean.inputs[0] != x or shape is None:
+        return None
+    sides = [
+        {axis if axis < 0 else axis - len(shape) - 1 for axis in axes}
+        for axes in (under[0], _mean_axes(w, mean))
+    ]
+    if not mean.given.get("keepdims", 1) or sides != [{-3}, {-3}] or len(shape) != 3:
+        return None
+    factors = _by_channel(arrays, shape)
+    if factors is None:
+        return None
+    return filled(LayerNorm2d(shape[0], under[1], affine=bool(factors)), **factors), x
+
+
+def _mean_axes(w: Wiring, mean: FileNode) -> tuple[int, ...]:
+    axes = tuple(mean.given.get("axes", ()))
+    if len(mean.inputs) > 1 and mean.inputs[1] in w.file.constants:
+        axes = tuple(int(a) for a in w.file.constants[mean.inputs[1]].reshape(-1))
+    return axes
+
+
+def _root_of_mean(w: Wiring, name: str, x: str) -> tuple[tuple[int, ...], float] | None:
+    """Axes and eps of ``sqrt(mean(x * x) + eps)``."""
+    root = w.made_by(name, "Sqrt", alone=True)
+    total = None if root is None else w.made_by(root.inputs[0], "Add", alone=True)
+    found = None if total is None else _constant_factor(w, total)
+    mean = None if found is None else w.made_by(found[0], "ReduceMean", alone=True)
+    if (
+        found is None
+        or mean is None
+        or found[1].shape not in ((), (1,))
+        or not mean.given.get("keepdims", 1)
+    ):
+        return None
+    axes = _mean_axes(w, mean)
+    eps = shortest(found[1].item())
+    return (axes, eps) if axes and _is_square(w, mean.inputs[0], x) and eps > 0.0 else None
+
+
+def _is_square(w: Wiring, name: str, x: str) -> bool:
+    power = w.made_by(name, "Pow")
+    if power is not None:
+        return power.inputs[0] == x and w.number(power.inputs[1], of_data=False) == 2.0
+    square = w.made_by(name, "Mul")
+    return square is not None and square.inputs == (x, x)
+
+
+# -- local response normalisation, as PyTorch writes it: means of a fifth dimension -------------
+
+
+def _local_response(w: Wiring, node: FileNode) -> Found | None:
+    """The layer that ``x / (k + alpha * mean(x * x)) ** beta`` is, and its input.
+
+    The mean is over channels: an AveragePool of samples ``(1, C, H, W)``.
+    """
+    x = node.inputs[0]
+    shape = w.shape(x)
+    power = w.made_by(node.inputs[1], "Pow")
+    if shape is None or len(shape) != 3 or power is None:
+        return None
+    total, beta = w.nodes.get(power.inputs[0]), w.number(power.inputs[1])
+    k, scaled = _of_constant(w, total, "Add")
+    alpha, means = _of_constant(w, w.nodes.get(scaled), "Mul")
+    pool = _whole(w, means, shape)
+    window = tuple(pool.given.get("kernel_shape", ())) if pool is not None else ()
+    if pool is None or beta is None or k is None or alpha is None or window[1:] != (1, 1):
+        return None
+    size = window[0]
+    plain = {*pool.given.get("strides", ()), *pool.given.get("dilations", ())} <= {1}
+    plain &= bytes(pool.given.get("auto_pad", b"NOTSET")) in (b"NOTSET", b"VALID")
+    before = size // 2
+    pad = w.nodes.get(pool.inputs[0])
+    if pad is None or not plain or any(pool.given.get("pads", ())):
+        return None
+    if not _is_padding(w, pad, (before, size - 1 - before)):
+        return None
+    split = w.nodes.get(pad.inputs[0])
+    if split is None or not _is_reshape(w, split, shape, (1, *shape)):
+        return None
+    if not _is_square(w, split.inputs[0], x):
+        return None
+    return LocalResponseNorm(int(size), alpha, beta, k), x
+
+
+def _of_constant(w: Wiring, node: FileNode | None, kind: str) -> tuple[float | None, str]:
+    """The number that a node adds or multiplies, and the other value."""
+    if node is not None and node.kind == kind:
+        for value, other in (node.inputs, node.inputs[::-1]):
+            if (number := w.number(other)) is not None:
+                return number, value
+    return None, ""
+
+
+def _whole(w: Wiring, name: str, shape: Shape) -> FileNode | None:
+    """The AveragePool of which a value is the only channel, in the shape of a sample."""
+    node = w.nodes.get(name)
+    is_whole = node is not None and _is_reshape(w, node, shape, shape)
+    if node is not None and is_whole:
+        name = node.inputs[0]
+        node = w.nodes.get(name)
+    if node is not None and node.kind == "If" and is_whole and len(node.given) == 2:
+        name = _squeezed_if_one(node)
+    elif node is not None and node.kind == "Squeeze" and _axes(w, node) in ((1,), (-4,)):
+        name, is_whole = node.inputs[0], True
+    node = w.nodes.get(name)
+    return node if node is not None and node.kind == "AveragePool" and is_whole else None
+
+
+def _squeezed_if_one(node: FileNode) -> str:
+    """The value that an If squeezes or passes on: the same numbers in either branch."""
+    sources = set()
+    for name, last in (("then_branch", "Squeeze"), ("else_branch", "Identity")):
+        graph = node.given[name]
+        if [inner.op_type for inner in graph.node] not in ([last], ["Constant", last]):
+            return ""
+        if [value.name for value in graph.output] != list(graph.node[-1].output):
+            return ""
+        sources.add(graph.node[-1].input[0])
+    return sources.pop() if len(sources) == 1 else ""
+
+
+def _axes(w: Wiring, node: FileNode) -> tuple[int | None, ...]:
+    if "axes" in node.given:
+        return tuple(node.given["axes"])
+    numbers = w.numbers_of(node.inputs[1]) if len(node.inputs) > 1 else None
+    return () if numbers is None else numbers.values
+
+
+def _is_reshape(w: Wiring, node: FileNode, sample: Shape, shape: Shape) -> bool:
+    wanted = w.numbers_of(node.inputs[1]) if node.kind == "Reshape" else None
+    if wanted is None or 0 in wanted.values[1:]:
+        return False
+    try:
+        return reshaped(node, sample, wanted, w.file.batch) == shape
+    except ConfigurationError:
+        return False
+
+
+def _is_padding(w: Wiring, node: FileNode, sides: tuple[int, int]) -> bool:
+    """Whether a node puts zeros before and after the channels of samples ``(1, C, H, W)``."""
+    pads = tuple(node.given.get("pads", ()))
+    if not pads and len(node.inputs) > 1 and node.inputs[1] in w.file.constants:
+        pads = tuple(w.file.constants[node.inputs[1]].reshape(-1).tolist())
+    if len(node.inputs) > 3 and node.inputs[3]:
+        return False
+    given = [name for name in node.inputs[2:] if name]
+    zeros = all(name in w.file.constants and not np.any(w.file.constants[name]) for name in given)
+    before, after = sides
+    return (
+        node.kind == "Pad"
+        and zeros
+        and bytes(node.given.get("mode", b"constant")) == b"constant"
+        and not node.given.get("value", 0.0)
+        and pads == (0, 0, before, 0, 0, 0, 0, after, 0, 0)
+    )

@@ -5,63 +5,47 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers
 from fastcnn.backends.graph import Node, Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_writer import OnnxWriter
-from fastcnn.layers import (
-    GroupNorm,
-    InstanceNorm2d,
-    Layer,
-    LayerNorm,
-    LayerNorm2d,
-    LocalResponseNorm,
-    LogSoftmax,
-    RMSNorm,
-    Softmax,
-)
 
 #: Channels last, and back.
 LAST, FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
-Found = tuple[Layer, str]
+Found = tuple[layers.Layer, str]
 Arrays = dict[str, np.ndarray]
 
 
 # -- writing -----------------------------------------------------------------------------------
 
 
-def _factors(w: OnnxWriter, node: Node, shape: Shape) -> list[str]:
-    """Weight and bias, of which those that a layer does not have are constants."""
+def factors(w: OnnxWriter, node: Node, kind: str, shape: Shape, **others: Any) -> list[str]:
+    """Weight and bias; neutral ones where the layer has none, which is noted next to others."""
     made = []
     for name, value in (("weight", np.ones(shape)), ("bias", np.zeros(shape))):
         if name in node.parameters:
             made += w.parameters(node, name)
         else:
             made.append(w.constant(f"{node.name}.{name}", value))
+            others.setdefault("missing", []).append(name)
+    if others:
+        w.note(node, kind, **others)
     return made
-
-
-def _note_parts(w: OnnxWriter, node: Node, kind: str) -> None:
-    """Say which of weight and bias there are not."""
-    missing = [name for name in ("weight", "bias") if name not in node.parameters]
-    if missing:
-        w.note(node, kind, missing=missing)
 
 
 def write_layer_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """LayerNormalization over the last axes."""
     shape = node.arguments["normalized_shape"]
-    _note_parts(w, node, "LayerNorm")
-    inputs = x + _factors(w, node, shape)
+    inputs = x + factors(w, node, "LayerNorm", shape)
     eps = node.arguments["eps"]
     return w.add("LayerNormalization", inputs, node.name, axis=-len(shape), epsilon=eps)
 
 
 def write_layer_norm2d(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """LayerNormalization with the channels last."""
-    _note_parts(w, node, "LayerNorm2d")
     last = w.add("Transpose", x, "", perm=list(LAST))
-    inputs = [last, *_factors(w, node, node.input_shapes[0][:1])]
+    inputs = [last, *factors(w, node, "LayerNorm2d", node.input_shapes[0][:1])]
     made = w.add("LayerNormalization", inputs, node.name, axis=-1, epsilon=node.arguments["eps"])
     return w.add("Transpose", [made], "", perm=list(FIRST))
 
@@ -71,8 +55,7 @@ def write_group_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     shape, groups = node.input_shapes[0], node.arguments["num_groups"]
     eps, channels = node.arguments["eps"], shape[0]
     if groups == channels:
-        _note_parts(w, node, "InstanceNorm2d")
-        inputs = x + _factors(w, node, (channels,))
+        inputs = x + factors(w, node, "InstanceNorm2d", (channels,))
         return w.add("InstanceNormalization", inputs, node.name, epsilon=eps)
     split = w.whole_numbers(f"{node.name}/groups", [0, groups, -1])
     plain = [
@@ -136,10 +119,11 @@ WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
 # -- nodes that are layers ---------------------------------------------------------------------
 
 
-def filled(layer: Layer, **arrays: np.ndarray) -> Layer:
-    """A layer whose parameters are these."""
+def filled(layer: layers.Layer, **arrays: np.ndarray) -> layers.Layer:
+    """A layer whose parameters and buffers are these."""
     for name, value in arrays.items():
-        layer.parameters[name][...] = value
+        target = layer.parameters if name in layer.parameters else layer.buffers
+        target[name][...] = value
     return layer
 
 
@@ -168,56 +152,56 @@ def _has_bias(node: FileNode) -> bool:
     return len(node.inputs) > 2 and bool(node.inputs[2])
 
 
-def _layer_norm(node: FileNode, shape: Shape) -> Layer:
+def _layer_norm(node: FileNode, shape: Shape) -> layers.Layer:
     of_set = _trailing(node, shape)
     arrays = {"weight": _spread(node, 1, of_set)}
     if _has_bias(node):
         arrays["bias"] = _spread(node, 2, of_set)
-    layer = LayerNorm(of_set, node.number("epsilon", 1e-5), bias="bias" in arrays)
+    layer = layers.LayerNorm(of_set, node.number("epsilon", 1e-5), bias="bias" in arrays)
     return filled(layer, **arrays)
 
 
-def last_norm(node: FileNode, own: Shape) -> Layer:
+def last_norm(node: FileNode, own: Shape) -> layers.Layer:
     """LayerNormalization of maps ``own`` over their channels, which the file has last."""
     node.expect(stash_type=1)
     arrays = {"weight": _spread(node, 1, own[:1]), "bias": np.zeros(own[0], np.float32)}
     if _has_bias(node):
         arrays["bias"] = _spread(node, 2, own[:1])
-    return filled(LayerNorm2d(own[0], node.number("epsilon", 1e-5)), **arrays)
+    return filled(layers.LayerNorm2d(own[0], node.number("epsilon", 1e-5)), **arrays)
 
 
-def _rms_norm(node: FileNode, shape: Shape) -> Layer:
+def _rms_norm(node: FileNode, shape: Shape) -> layers.Layer:
     of_set = _trailing(node, shape)
-    layer = RMSNorm(of_set, node.number("epsilon", 1e-5))
+    layer = layers.RMSNorm(of_set, node.number("epsilon", 1e-5))
     return filled(layer, weight=_spread(node, 1, of_set))
 
 
-def _group_norm(node: FileNode, shape: Shape) -> Layer:
+def _group_norm(node: FileNode, shape: Shape) -> layers.Layer:
     groups = node.integer("num_groups", 0)
     node.expect(stash_type=1)
-    layer = GroupNorm(groups, shape[0], node.number("epsilon", 1e-5))
+    layer = layers.GroupNorm(groups, shape[0], node.number("epsilon", 1e-5))
     # Until opset 20 a group had one weight.
     size = shape[0] if node.file.opset >= 21 else groups
     arrays = {name: _spread(node, place, (size,)) for place, name in ((1, "weight"), (2, "bias"))}
     return filled(layer, **{k: np.repeat(v, shape[0] // size) for k, v in arrays.items()})
 
 
-def _instance_norm(node: FileNode, shape: Shape) -> Layer:
+def _instance_norm(node: FileNode, shape: Shape) -> layers.Layer:
     if len(shape) != 3:
         raise ConfigurationError(f"instance normalisation of samples of shape {shape}")
-    layer = InstanceNorm2d(shape[0], node.number("epsilon", 1e-5), affine=True)
+    layer = layers.InstanceNorm2d(shape[0], node.number("epsilon", 1e-5), affine=True)
     arrays = {name: _spread(node, place, shape[:1]) for place, name in ((1, "weight"), (2, "bias"))}
     return filled(layer, **arrays)
 
 
-def _local_response(node: FileNode, shape: Shape) -> Layer:
+def _local_response(node: FileNode, shape: Shape) -> layers.Layer:
     size = node.integer("size", 0)
     if size % 2 == 0 or len(shape) != 3:
         raise ConfigurationError(
             f"a local response normalisation of even size {size}, or of samples of {shape}"
         )
     numbers = node.number("alpha", 1e-4), node.number("beta", 0.75), node.number("bias", 1.0)
-    return LocalResponseNorm(size, *numbers)
+    return layers.LocalResponseNorm(size, *numbers)
 
 
 def softmax_axis(node: FileNode) -> int:
@@ -225,8 +209,8 @@ def softmax_axis(node: FileNode) -> int:
     return node.integer("axis", -1 if node.file.opset >= 13 else 1)
 
 
-def _softmax(kind: type[Softmax]) -> Callable[[FileNode, Shape], Layer]:
-    def read(node: FileNode, shape: Shape) -> Layer:
+def _softmax(kind: type[layers.Softmax]) -> Callable[[FileNode, Shape], layers.Layer]:
+    def read(node: FileNode, shape: Shape) -> layers.Layer:
         axis = softmax_axis(node)
         layer = kind(axis)
         layer.output_shape(shape)
@@ -240,49 +224,46 @@ def _softmax(kind: type[Softmax]) -> Callable[[FileNode, Shape], Layer]:
     return read
 
 
-READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
+READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     "LayerNormalization": _layer_norm,
     "RMSNormalization": _rms_norm,
     "GroupNormalization": _group_norm,
     "InstanceNormalization": _instance_norm,
     "LRN": _local_response,
-    "Softmax": _softmax(Softmax),
-    "LogSoftmax": _softmax(LogSoftmax),
+    "Softmax": _softmax(layers.Softmax),
+    "LogSoftmax": _softmax(layers.LogSoftmax),
 }
 #: Those whose inputs after the first one are a layer's parameters.
-WEIGHTED = (
-    "LayerNormalization",
-    "RMSNormalization",
-    "GroupNormalization",
-    "InstanceNormalization",
-)
+WEIGHTED = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization")
 
 
-def restored_norm(layer: Layer, values: Mapping[str, Any]) -> Layer:
-    """A normalisation without the weight or bias that the file's metadata say it does not have.
-
-    Raises
-    ------
-    ConfigurationError
-        If the metadata do not fit.
-    """
-    missing: Any = values.get("missing")
+def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:
+    """Which of weight and bias the file's metadata say that a normalisation does not have."""
+    missing: Any = values.get("missing", [])
     neutral = {"weight": 1.0, "bias": 0.0}
-    known = isinstance(missing, list) and missing in (["bias"], ["weight", "bias"])
-    if set(values) != {"missing"} or not known:
+    if missing not in ([], ["weight"], ["bias"], ["weight", "bias"]):
         raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
     for name in missing:
         if np.any(layer.parameters.get(name, neutral[name]) != neutral[name]):
             raise ConfigurationError(
                 f"it has a {name}, and the file's metadata say that it has none"
             )
-    kept = [name for name in layer.parameters if name not in missing]
-    arrays = {name: layer.parameters[name] for name in kept}
-    if isinstance(layer, LayerNorm):
-        return filled(LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **arrays)
+    return list(missing)
+
+
+def restored_norm(layer: layers.Layer, values: Mapping[str, Any]) -> layers.Layer:
+    """A normalisation without the weight or bias that it does not have."""
+    missing = missing_parts(layer, values)
+    if set(values) != {"missing"} or missing == ["weight"]:
+        raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
+    kept = {name: value for name, value in layer.parameters.items() if name not in missing}
+    if isinstance(layer, layers.LayerNorm):
+        return filled(
+            layers.LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **kept
+        )
     if kept:
         raise ConfigurationError("its weight and bias are there or not, both of them")
-    if isinstance(layer, LayerNorm2d):
-        return LayerNorm2d(layer.num_channels, layer.eps, affine=False)
-    assert isinstance(layer, InstanceNorm2d)
-    return InstanceNorm2d(layer.num_features, layer.eps)
+    if isinstance(layer, layers.LayerNorm2d):
+        return layers.LayerNorm2d(layer.num_channels, layer.eps, affine=False)
+    assert isinstance(layer, layers.InstanceNorm2d)
+    return layers.InstanceNorm2d(layer.num_features, layer.eps)

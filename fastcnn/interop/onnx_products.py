@@ -1,17 +1,57 @@
-"""MatMul and Gemm: linear layers, and convolutions of channels that are last."""
+"""MatMul and Gemm, and constants that are added or multiplied."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_channels import by_channel
 from fastcnn.interop.onnx_file import FileNode
-from fastcnn.interop.onnx_map_readers import given
+from fastcnn.interop.onnx_map_readers import given, of_maps
 from fastcnn.interop.onnx_readers import linear
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Wiring
-from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Linear
+from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Linear, Scale, Unflatten
+
+
+def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.ndarray:
+    """A constant as one number, or one for each channel.
+
+    Parameters
+    ----------
+    constant : ndarray
+        What is broadcast to samples whose dimensions are in another order.
+    order : sequence of int
+        The dimension of the layer's output that each dimension of the samples is.
+    own : tuple of int
+        Shape of the layer's output.
+    """
+    missing = 1 + len(own) - constant.ndim
+    sizes = (1,) * missing + constant.shape
+    back = [sizes[1 + order.index(axis)] for axis in range(len(own))] if missing >= 0 else []
+    if missing < 0 or sizes[0] != 1 or back[0] not in (1, own[0]) or set(back[1:]) - {1}:
+        raise ConfigurationError(
+            f"a constant of shape {constant.shape} for samples of {own}: one number, or one for "
+            "each channel, is supported"
+        )
+    return constant.reshape(-1)
+
+
+def scaled(factors: np.ndarray, own: Shape) -> list[Layer]:
+    """Channels times numbers."""
+    layer = Scale(len(factors))
+    layer.parameters["weight"][...] = factors
+    return [layer]
+
+
+def shifted(factor: float, summands: np.ndarray, own: Shape) -> list[Layer]:
+    """Channels times one number, plus numbers: a convolution of each channel by itself."""
+    channels = own[0]
+    weight, bias = np.full(channels, factor), np.broadcast_to(summands, channels)
+    made = {"weight_init": given(weight), "bias_init": given(bias), "groups": channels}
+    layer = of_maps("Conv", own if len(own) > 1 else (channels, 1))(channels, channels, 1, **made)
+    return [Unflatten(1, (channels, 1)), layer, Flatten()] if len(own) == 1 else [layer]
 
 
 def take_bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool:
@@ -66,9 +106,8 @@ def take_mat_mul(w: Wiring, node: FileNode) -> None:
         raise ConfigurationError(
             f"a product over the last dimension of {own}, which is not that of the channels"
         )
-    kind = Conv2d if len(own) == 3 else Conv1d
-    arguments = {"bias": False, "weight_init": given(weight.T)}
-    layer = kind(own[0], weight.shape[1], 1, **arguments)  # type: ignore[arg-type]
+    kind = of_maps("Conv", own)
+    layer = kind(own[0], weight.shape[1], 1, bias=False, weight_init=given(weight.T))
     w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
 
 

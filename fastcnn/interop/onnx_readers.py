@@ -5,53 +5,27 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import onnx_norms
-from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_map_readers import ADAPTIVE, MAP_READERS, given, is_adaptive
-from fastcnn.layers import (
-    GELU,
-    BatchNorm1d,
-    BatchNorm2d,
-    Dropout,
-    Dropout2d,
-    InstanceNorm2d,
-    Layer,
-    LayerNorm,
-    LayerNorm2d,
-    Linear,
-    Softplus,
-)
-
-Pads = tuple[tuple[int, int], ...]
+from fastcnn.interop.onnx_norms import filled
 
 
-def _fill(layer: Layer, **values: np.ndarray) -> Layer:
-    for name, value in values.items():
-        target = layer.parameters if name in layer.parameters else layer.buffers
-        target[name][...] = value
-    return layer
-
-
-def linear(weight: np.ndarray, bias: np.ndarray | None) -> Layer:
-    """A layer of these weights, ``(out, in)``.
-
-    Raises
-    ------
-    ConfigurationError
-        If adding the bias to a row of each sample's outputs would mix samples.
-    """
+def linear(weight: np.ndarray, bias: np.ndarray | None) -> layers.Layer:
+    """A layer of these weights, ``(out, in)``."""
     rows, columns = weight.shape
     if bias is None:
-        return Linear(columns, rows, bias=False, weight_init=given(weight))
+        return layers.Linear(columns, rows, bias=False, weight_init=given(weight))
     if bias.shape not in ((), (1,), (rows,), (1, 1), (1, rows)):
         raise ConfigurationError(f"a summand of shape {bias.shape} is not a bias of {rows} outputs")
     values = np.broadcast_to(bias.reshape(-1), rows)
-    return Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
+    return layers.Linear(columns, rows, weight_init=given(weight), bias_init=given(values))
 
 
-def _batch_norm(node: FileNode, shape: Shape) -> Layer:
+def _batch_norm(node: FileNode, shape: Shape) -> layers.Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
     if node.file.opset < 14 and any(node.outputs[1:]):
@@ -59,7 +33,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> Layer:
         raise ConfigurationError("outputs of statistics, which are those of the batch")
     if len(shape) not in (1, 2, 3):
         raise ConfigurationError(f"batch normalisation of samples of {shape}")
-    kind = BatchNorm2d if len(shape) == 3 else BatchNorm1d
+    kind = layers.BatchNorm2d if len(shape) == 3 else layers.BatchNorm1d
     # Statistics, and since opset 15 weights too, may be of another type than samples.
     arrays = [
         node.weight(place, of_any_type=node.file.opset >= (15 if place < 3 else 14))
@@ -73,84 +47,69 @@ def _batch_norm(node: FileNode, shape: Shape) -> Layer:
     momentum = round(1.0 - node.number("momentum", 0.9), 9)
     layer = kind(shape[0], eps=node.number("epsilon", 1e-5), momentum=momentum)
     names = ("weight", "bias", "running_mean", "running_var")
-    return _fill(layer, **dict(zip(names, arrays, strict=True)))
+    return filled(layer, **dict(zip(names, arrays, strict=True)))
 
 
-def _dropout(node: FileNode, shape: Shape) -> Layer:
+def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     ratio = node.number("ratio", 0.5)
     if len(node.inputs) > 1 and node.inputs[1]:
         given = node.constant(1)
         assert given is not None
         if given.size != 1 or given.dtype.kind != "f":
             raise ConfigurationError("its ratio must be a number")
-        ratio = float(str(np.float32(given.item())))
+        ratio = shortest(given.item())
     training = node.constant(2)
     if training is not None and np.any(training):
         raise ConfigurationError("training_mode, which drops values in prediction too")
     node.integer("seed", 0)  # of training alone, where fastcnn draws by its own rule
-    return Dropout(ratio)
-
-
-def _gelu(node: FileNode, shape: Shape) -> Layer:
-    return GELU(node.text("approximate", "none"))
+    return layers.Dropout(ratio)
 
 
 #: How each node is read, with the shape of the samples that enter it.
-READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
+READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     **MAP_READERS,
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
-    "Softplus": lambda node, shape: Softplus(),
-    "Gelu": _gelu,
+    "Softplus": lambda node, shape: layers.Softplus(),
+    "Gelu": lambda node, shape: layers.GELU(node.text("approximate", "none")),
     **onnx_norms.READERS,
 }
 #: Nodes whose inputs after the first one are a layer's parameters.
 WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", *onnx_norms.WEIGHTED)
 
 
-def restored(layer: Layer, described: Mapping[str, Any], shape: Shape) -> Layer:
-    """A layer with what fastcnn's export noted of it because ONNX has no words for it.
-
-    Raises
-    ------
-    ConfigurationError
-        If the note does not fit the layer.
-    """
+def restored(layer: layers.Layer, described: Mapping[str, Any], shape: Shape) -> layers.Layer:
+    """A layer with what fastcnn's export noted of it because ONNX has no words for it."""
     kind, values = str(described.get("type")), {k: v for k, v in described.items() if k != "type"}
-    if kind == "Dropout2d" and type(layer) is Dropout and not values:
-        return Dropout2d(layer.p)
+    if kind == "Dropout2d" and type(layer) is layers.Dropout and not values:
+        return layers.Dropout2d(layer.p)
     if kind in ADAPTIVE and set(values) == {"output_size"}:
         size = values["output_size"]
-        made = ADAPTIVE[kind](tuple(size) if isinstance(size, list) else size)
+        made = getattr(layers, kind)(tuple(size) if isinstance(size, list) else size)
         if is_adaptive(layer, made, shape):
             return made
-    if kind == type(layer).__name__ and isinstance(layer, (LayerNorm, LayerNorm2d, InstanceNorm2d)):
+    if kind == type(layer).__name__ and isinstance(
+        layer, (layers.LayerNorm, layers.LayerNorm2d, layers.InstanceNorm2d)
+    ):
         return onnx_norms.restored_norm(layer, values)
-    if kind == type(layer).__name__ and isinstance(layer, (BatchNorm1d, BatchNorm2d)):
+    if kind == type(layer).__name__ and isinstance(layer, (layers.BatchNorm1d, layers.BatchNorm2d)):
         return _restored_norm(layer, values)
     raise ConfigurationError(f"what the file's metadata say of it does not fit: {described!r}")
 
 
-def _restored_norm(layer: BatchNorm1d | BatchNorm2d, values: Mapping[str, Any]) -> Layer:
+def _restored_norm(
+    layer: layers.BatchNorm1d | layers.BatchNorm2d, values: Mapping[str, Any]
+) -> layers.Layer:
     arguments: dict[str, Any] = {"eps": layer.eps, "momentum": layer.momentum}
     batches = values.get("num_batches_tracked", 0)
     is_count = isinstance(batches, int) and not isinstance(batches, bool)
-    known = {"momentum", "affine", "weight", "bias", "num_batches_tracked"}
+    known = {"momentum", "missing", "num_batches_tracked"}
     if not set(values) <= known or not is_count or not 0 <= batches < 2**63:
         raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
     if "momentum" in values and values["momentum"] is None:
         arguments["momentum"] = None
-    if values.get("affine") is False:
-        if np.any(layer.parameters["weight"] != 1.0) or np.any(layer.parameters["bias"]):
-            raise ConfigurationError("it has weights, and the file's metadata say that it has none")
-        arguments["affine"] = False
-    for name, neutral in (("weight", 1.0), ("bias", 0.0)):
-        if values.get(name) is False:
-            if np.any(layer.parameters[name] != neutral):
-                raise ConfigurationError(
-                    f"it has a {name}, and the file's metadata say that it has none"
-                )
-            arguments[name] = False
+    missing = onnx_norms.missing_parts(layer, values)
+    arguments |= {"affine": False} if len(missing) == 2 else dict.fromkeys(missing, False)
     made = type(layer)(layer.num_features, **arguments)
-    _fill(made, **{name: layer.parameters[name] for name in made.parameters})
-    return _fill(made, **{**layer.buffers, "num_batches_tracked": np.array(batches)})
+    filled(made, **{name: layer.parameters[name] for name in made.parameters})
+    return filled(made, **{**layer.buffers, "num_batches_tracked": np.array(batches)})

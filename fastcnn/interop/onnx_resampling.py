@@ -7,26 +7,17 @@ import numpy as np
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import MOST_ALONG, FileNode
-from fastcnn.interop.onnx_map_readers import maps, upsample
+from fastcnn.interop.onnx_map_readers import maps, of_maps, upsample
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
-from fastcnn.layers import (
-    CircularPad1d,
-    CircularPad2d,
-    Layer,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    ZeroPad1d,
-    ZeroPad2d,
-)
+from fastcnn.layers import Layer
 
-PADDINGS: dict[str, tuple[Any, Any]] = {
-    "constant": (ZeroPad1d, ZeroPad2d),
-    "reflect": (ReflectionPad1d, ReflectionPad2d),
-    "edge": (ReplicationPad1d, ReplicationPad2d),
-    "wrap": (CircularPad1d, CircularPad2d),
+#: Layers by ONNX's names of their modes.
+PADDINGS = {
+    "constant": "ZeroPad",
+    "reflect": "ReflectionPad",
+    "edge": "ReplicationPad",
+    "wrap": "CircularPad",
 }
 #: How a pixel's place becomes a pixel.
 ROUNDINGS: dict[str, Any] = {
@@ -78,7 +69,7 @@ def take_pad(w: Wiring, node: FileNode) -> None:
     if not any(padding):
         w.samples[node.output] = Samples(index, View.of(own).transposed(order))
         return
-    layer: Layer = PADDINGS[mode][len(own) - 2](tuple(padding))
+    layer: Layer = of_maps(PADDINGS[mode], own)(tuple(padding))
     w.add(node, [layer], (index,), View.of(layer.output_shape(own)).transposed(order))
 
 

@@ -1,13 +1,16 @@
 """Nodes that compute shapes: ``x.view(x.size(0), -1)`` is five of them in a file."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
 from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_folding import evaluated
 
 #: Numbers of a shape beyond which it is of no tensor.
 LARGEST = 2**40
@@ -19,7 +22,6 @@ class Numbers:
 
     Attributes
     ----------
-    values : tuple of int or None
     is_scalar : bool
         Whether it is one number without a dimension.
     """
@@ -32,6 +34,11 @@ class Numbers:
         if len(self.values) > MOST_DIMENSIONS or max(known, default=0) > LARGEST:
             raise ConfigurationError("it makes a shape that no tensor has")
 
+    def array(self, batch: int) -> np.ndarray:
+        """The numbers for some samples."""
+        values = np.array([batch if n is None else n for n in self.values], np.int64)
+        return values.reshape(()) if self.is_scalar else values
+
 
 def shape_of(node: FileNode, sample: Shape) -> Numbers:
     """``Shape`` of a batch of samples."""
@@ -40,85 +47,32 @@ def shape_of(node: FileNode, sample: Shape) -> Numbers:
     return Numbers(whole[node.integer("start", 0) : end])
 
 
-def _gather(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    numbers, index = given
-    node.expect(axis=0)
-    places = [_known(value) for value in index.values]
-    if not all(-len(numbers.values) <= place < len(numbers.values) for place in places):
-        raise ConfigurationError(f"it takes {places} of {len(numbers.values)} numbers")
-    return Numbers(tuple(numbers.values[place] for place in places), index.is_scalar)
+#: Nodes that compute with numbers of shapes.
+ARITHMETIC = (
+    *("Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze"),
+    "Unsqueeze",
+)
+#: Numbers of samples with which they are computed.
+BATCHES = (1, 1_000_003)
 
 
-def _slice(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    names = ("starts", "ends", "axes", "steps")
-    parts = [[_known(value) for value in numbers.values] for numbers in given[1:]]
-    parts += [list(node.integers(name, (0,), least=-(2**63))) for name in names if node.has(name)]
-    starts, ends, axes, steps = [*parts, *([0], [1])[len(parts) - 2 :]] if len(parts) > 1 else []
-    if not len(starts) == len(ends) == len(axes) == len(steps) == 1 or axes != [0] or steps[0] < 1:
-        raise ConfigurationError("it slices in a way that shapes do not need")
-    return Numbers(given[0].values[starts[0] : ends[0] : steps[0]])
+def computed(node: FileNode, given: Mapping[str, Numbers]) -> Numbers:
+    """What a node makes of numbers, by their names.
 
-
-def _unsqueeze(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    if not given[0].is_scalar or _axes(node, given) not in ((0,), (-1,)):
-        raise ConfigurationError("it makes a shape with two dimensions")
-    return Numbers(given[0].values)
-
-
-def _squeeze(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    if len(given[0].values) != 1 or _axes(node, given) not in ((0,), (-1,), ()):
-        raise ConfigurationError("it removes a dimension that a shape has not")
-    return Numbers(given[0].values, is_scalar=True)
-
-
-def _axes(node: FileNode, given: Sequence[Numbers]) -> tuple[int, ...]:
-    if node.has("axes"):
-        return node.integers("axes", (0,), least=-1)
-    return tuple(_known(value) for value in given[1].values) if len(given) > 1 else ()
-
-
-def _concat(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    node.expect(axis=0)
-    return Numbers(tuple(value for numbers in given for value in numbers.values))
-
-
-def _cast(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    if node.integer("to", 0) not in (6, 7):
-        raise ConfigurationError("it turns a shape into other numbers than whole ones")
-    return given[0]
-
-
-def _identity(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    return given[0]
-
-
-def _product(node: FileNode, given: Sequence[Numbers]) -> Numbers:
-    a, b = given
-    if len(a.values) != 1 or len(b.values) != 1:
-        raise ConfigurationError("it multiplies more than two numbers of a shape")
-    values = [part.values[0] for part in given]
-    # The number of samples times 1 is still that.
-    value = None if None in values and 1 in values else math.prod(map(_known, values))
-    return Numbers((value,), a.is_scalar and b.is_scalar)
-
-
-def _known(value: int | None) -> int:
-    if value is None:
-        raise ConfigurationError("it computes with the number of samples")
-    return value
-
-
-#: How each node computes with numbers of shapes.
-ARITHMETIC: dict[str, Callable[[FileNode, Sequence[Numbers]], Numbers]] = {
-    "Gather": _gather,
-    "Slice": _slice,
-    "Unsqueeze": _unsqueeze,
-    "Squeeze": _squeeze,
-    "Concat": _concat,
-    "Cast": _cast,
-    "Identity": _identity,
-    "Mul": _product,
-}
+    It is computed twice: what is another number for another number of samples must be that number.
+    """
+    first, second = (
+        evaluated(node, {name: numbers.array(batch) for name, numbers in given.items()})
+        for batch in BATCHES
+    )
+    if first.dtype.kind != "i" or first.ndim > 1 or first.shape != second.shape:
+        raise ConfigurationError("it makes something else than a shape")
+    values: list[int | None] = []
+    for pair in zip(first.reshape(-1).tolist(), second.reshape(-1).tolist(), strict=True):
+        if pair[0] != pair[1] and pair != BATCHES:
+            raise ConfigurationError("it computes with the number of samples")
+        values.append(None if pair == BATCHES else pair[0])
+    return Numbers(tuple(values), first.ndim == 0)
 
 
 def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) -> Shape:
@@ -128,11 +82,6 @@ def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) 
     ----------
     batch : int or None
         The number of samples, where the file says it.
-
-    Raises
-    ------
-    ConfigurationError
-        If samples are mixed, or the numbers do not fit.
     """
     first, *rest = wanted.values or (1,)
     if node.integer("allowzero", 0) and 0 in wanted.values:

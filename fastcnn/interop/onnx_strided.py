@@ -33,13 +33,7 @@ class _Places:
 
 
 def take_strided(w: Wiring, node: FileNode) -> bool:
-    """Whether a Gather of the flat batch takes the samples as they are, perhaps in another shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If it takes other numbers.
-    """
+    """Whether a Gather of the flat batch takes the samples as they are, in any shape."""
     flat = w.nodes.get(node.inputs[0])
     if flat is None or flat.kind != "Reshape" or flat.inputs[0] not in w.samples:
         return False

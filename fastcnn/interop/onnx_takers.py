@@ -5,37 +5,27 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastcnn import layers
+from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_bounds import take_bounds
-from fastcnn.interop.onnx_channels import by_channel, scaled, shifted
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import of_maps
 from fastcnn.interop.onnx_norms import last_norm, softmax_axis
 from fastcnn.interop.onnx_parts import take_gather, take_slice, take_split
-from fastcnn.interop.onnx_products import take_bias, take_gemm, take_mat_mul
+from fastcnn.interop.onnx_products import (
+    by_channel,
+    scaled,
+    shifted,
+    take_bias,
+    take_gemm,
+    take_mat_mul,
+)
 from fastcnn.interop.onnx_resampling import take_pad, take_resize
 from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
-from fastcnn.layers import (
-    Add,
-    AvgPool1d,
-    AvgPool2d,
-    Concat,
-    Flatten,
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalMaxPool1d,
-    GlobalMaxPool2d,
-    Layer,
-    LogSoftmax,
-    MaxPool1d,
-    MaxPool2d,
-    Multiply,
-    PReLU,
-    Softmax,
-    Subtract,
-)
 
 # -- views -------------------------------------------------------------------------------------
 
@@ -67,7 +57,7 @@ def _flatten(w: Wiring, node: FileNode) -> None:
     size = math.prod(value.shape)
     if value.view == View.of(w.own_shape(value.layer)):
         # Written as a layer even where nothing is left to be flattened.
-        w.append(node, Flatten(), node.inputs[0])
+        w.append(node, layers.Flatten(), node.inputs[0])
     else:
         _look(w, node, value.view.reshaped((size,)))
 
@@ -83,14 +73,14 @@ def _transpose(w: Wiring, node: FileNode) -> None:
     _look(w, node, view.transposed([axis - 1 for axis in order[1:]]))
 
 
-def _squeeze(w: Wiring, node: FileNode) -> None:
-    view = w.value(node.inputs[0]).view
-    _look(w, node, view.reshaped(squeezed(node, view.shape)))
+def _by(shape: Callable[[FileNode, Shape], Shape]) -> Callable[[Wiring, FileNode], None]:
+    """A look at samples in the shape that a node makes of theirs."""
 
+    def take(w: Wiring, node: FileNode) -> None:
+        view = w.value(node.inputs[0]).view
+        _look(w, node, view.reshaped(shape(node, view.shape)))
 
-def _unsqueeze(w: Wiring, node: FileNode) -> None:
-    view = w.value(node.inputs[0]).view
-    _look(w, node, view.reshaped(unsqueezed(node, view.shape)))
+    return take
 
 
 def _expand(w: Wiring, node: FileNode) -> None:
@@ -123,7 +113,7 @@ def _cast(w: Wiring, node: FileNode) -> None:
 # -- sums, products, parts ---------------------------------------------------------------------
 
 
-def _join(kind: Callable[[], Layer]) -> Callable[[Wiring, FileNode], None]:
+def _join(kind: Callable[[], layers.Layer]) -> Callable[[Wiring, FileNode], None]:
     def take(w: Wiring, node: FileNode) -> None:
         values = [w.value(name) for name in node.inputs]
         # What an Expand has repeated the layer repeats.
@@ -172,7 +162,7 @@ def _affine(node: FileNode, place: int, constant: np.ndarray) -> tuple[float, np
     return 1.0, np.float32(1.0) / constant, True
 
 
-def _arithmetic(kind: Callable[[], Layer] | None) -> Callable[[Wiring, FileNode], None]:
+def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, FileNode], None]:
     """Add, Sub, Mul, Div: of samples and samples, or samples and constants."""
 
     def take(w: Wiring, node: FileNode) -> None:
@@ -190,8 +180,8 @@ def _arithmetic(kind: Callable[[], Layer] | None) -> Callable[[Wiring, FileNode]
         own = w.own_shape(index)
         factor, numbers, multiplies = _affine(node, place, by_channel(constant, order, own))
         w.file.constants.claim(4 * max(len(numbers), 0 if multiplies else 2 * own[0]))
-        layers = scaled(numbers, own) if multiplies else shifted(factor, numbers, own)
-        w.add(node, layers, (index,), View.of(own).transposed(order))
+        made = scaled(numbers, own) if multiplies else shifted(factor, numbers, own)
+        w.add(node, made, (index,), View.of(own).transposed(order))
 
     return take
 
@@ -201,7 +191,7 @@ def _prelu(w: Wiring, node: FileNode) -> None:
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
     slopes = by_channel(node.weight(1), order, own)
-    layer = PReLU(len(slopes))
+    layer = layers.PReLU(len(slopes))
     layer.parameters["weight"][...] = slopes
     w.add(node, [layer], (index,), View.of(own).transposed(order))
 
@@ -216,7 +206,7 @@ def _power(w: Wiring, node: FileNode) -> None:
     elif value.view.is_expanded:
         raise ConfigurationError("it takes the square of what an Expand has repeated")
     else:
-        w.add(node, [Multiply()], (value.layer,) * 2, value.view)
+        w.add(node, [layers.Multiply()], (value.layer,) * 2, value.view)
 
 
 def _concat(w: Wiring, node: FileNode) -> None:
@@ -240,7 +230,7 @@ def _concat(w: Wiring, node: FileNode) -> None:
     if len(values) == 1:
         _look(w, node, values[0].view)
         return
-    layer = Concat()
+    layer = layers.Concat()
     own = layer.output_shape(*map(w.own_shape, sources))
     w.add(node, [layer], sources, View.of(own).transposed(order))
 
@@ -248,14 +238,8 @@ def _concat(w: Wiring, node: FileNode) -> None:
 # -- layers that read dimensions in another order ----------------------------------------------
 
 
-def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
+def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
     """Means or maxima over pixels."""
-    kinds: dict[tuple[str, int], tuple[type[Layer], type[Layer]]] = {
-        ("mean", 1): (GlobalAvgPool1d, AvgPool1d),
-        ("mean", 2): (GlobalAvgPool2d, AvgPool2d),
-        ("max", 1): (GlobalMaxPool1d, MaxPool1d),
-        ("max", 2): (GlobalMaxPool2d, MaxPool2d),
-    }
 
     def take(w: Wiring, node: FileNode) -> None:
         axes = node.whole_numbers("axes", 1)
@@ -274,12 +258,11 @@ def _reduce(spatial: str) -> Callable[[Wiring, FileNode], None]:
             raise ConfigurationError(
                 f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is known"
             )
-        whole, part = kinds[spatial, len(own) - 1]
         if len(reduced) == len(own) - 1:
-            layer = whole()
+            layer: layers.Layer = of_maps(f"Global{pooling}", own)()
         else:
             window = tuple(own[axis] if axis in reduced else 1 for axis in range(1, len(own)))
-            layer = part(window)  # type: ignore[call-arg]
+            layer = of_maps(pooling, own)(window)
         view = View.of(layer.output_shape(own)).transposed(order)
         if not keep:
             left = [size for place, size in enumerate(view.shape, 1) if place not in places]
@@ -297,7 +280,7 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
         return False
     own = w.own_shape(value.layer)
     rank = len(order) + 1
-    layer: Layer
+    layer: layers.Layer
     if node.kind in ("Softmax", "LogSoftmax"):
         axis = softmax_axis(node)
         axis += rank * (axis < 0)
@@ -305,7 +288,7 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
             raise ConfigurationError("a softmax over several axes")
         if not 1 <= axis < rank:
             raise ConfigurationError(f"a softmax over axis {axis}")
-        kind = Softmax if node.kind == "Softmax" else LogSoftmax
+        kind = layers.Softmax if node.kind == "Softmax" else layers.LogSoftmax
         layer = kind(1 + order[axis - 1])
     else:
         if len(own) != 3 or order[-1] != 0 or node.integer("axis", -1) not in (-1, rank - 1):
@@ -320,7 +303,7 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
 
 #: What looks at samples in another way, or is a layer in some cases only.
 TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
-    "Add": _arithmetic(Add),
+    "Add": _arithmetic(layers.Add),
     "Cast": _cast,
     "Clip": take_bounds,
     "Concat": _concat,
@@ -332,20 +315,20 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "MatMul": take_mat_mul,
     "Max": take_bounds,
     "Min": take_bounds,
-    "Mul": _arithmetic(Multiply),
+    "Mul": _arithmetic(layers.Multiply),
     "PRelu": _prelu,
     "Pad": take_pad,
     "Pow": _power,
-    "ReduceMax": _reduce("max"),
-    "ReduceMean": _reduce("mean"),
+    "ReduceMax": _reduce("MaxPool", "max"),
+    "ReduceMean": _reduce("AvgPool", "mean"),
     "Reshape": _reshape,
     "Resize": take_resize,
     "Slice": take_slice,
     "Split": take_split,
-    "Squeeze": _squeeze,
-    "Sub": _arithmetic(Subtract),
+    "Squeeze": _by(squeezed),
+    "Sub": _arithmetic(layers.Subtract),
     "Transpose": _transpose,
-    "Unsqueeze": _unsqueeze,
+    "Unsqueeze": _by(unsqueezed),
     "Upsample": take_resize,
 }
 #: Readers of some cases, such as channels that are last; they say whether it was one.

@@ -51,13 +51,7 @@ class View:
         return View(tuple(self.dims[axis] for axis in order))
 
     def reshaped(self, shape: Shape) -> "View":
-        """The same numbers in the same order, in another shape.
-
-        Raises
-        ------
-        ConfigurationError
-            If a dimension takes parts of two that are not next to each other.
-        """
+        """The same numbers in the same order, in another shape."""
         waiting = [run for runs in self.dims for run in runs][::-1]
         dims = []
         for size in shape:
@@ -75,13 +69,7 @@ class View:
         return View(tuple(dims))
 
     def expanded(self, shape: Shape) -> "View":
-        """Numbers of dimensions of size 1 repeated.
-
-        Raises
-        ------
-        ConfigurationError
-            If another dimension would change.
-        """
+        """Numbers of dimensions of size 1 repeated."""
         dims = []
         for runs, own, size in zip(self.dims, self.shape, shape, strict=True):
             if size not in (own, 1) and own != 1:
@@ -112,13 +100,7 @@ def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def arranged(own: Shape, view: View) -> list[Layer]:
-    """Layers that bring a layer's output into the order of a view.
-
-    Raises
-    ------
-    ConfigurationError
-        If there are none.
-    """
+    """Layers that bring a layer's output into the order of a view."""
     whole, shape = View.of(own), view.shape
     if view == whole:
         return []

@@ -3,17 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from typing import NamedTuple
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
-from fastcnn.interop.onnx_assembly import Entry
-from fastcnn.interop.onnx_elementwise import ElementwiseNodes
-from fastcnn.interop.onnx_file import FileNode, OnnxFile, check_size
-from fastcnn.interop.onnx_patterns import Patterns
+from fastcnn.interop.onnx_file import FileNode, OnnxFile, check_size, shortest
 from fastcnn.interop.onnx_readers import restored
-from fastcnn.interop.onnx_shapes import ARITHMETIC, LARGEST, Numbers, shape_of
+from fastcnn.interop.onnx_shapes import ARITHMETIC, LARGEST, Numbers, computed, shape_of
 from fastcnn.interop.onnx_views import View, arranged
 from fastcnn.layers import Layer
 
@@ -22,6 +18,19 @@ log = logging.getLogger("fastcnn.interop")
 FIRST = (0, 3, 1, 2)
 #: What may come before the channels are put first: it treats all of a sample, or a channel, alike.
 BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A layer, what feeds it, its node and the shape of its output.
+
+    Sources are indices of entries; -1 is the model's first input, -2 the second.
+    """
+
+    layer: Layer
+    sources: tuple[int, ...]
+    node: FileNode
+    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -44,32 +53,12 @@ class Samples:
         return self.view.shape
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What values are kept between.
-
-    Attributes
-    ----------
-    source : str
-    low, high : float
-    """
+class Bounds(NamedTuple):
+    """What the numbers of a value are kept between."""
 
     source: str
-    low: float = -np.inf
-    high: float = np.inf
-
-    def within(self, outer: "Bounds") -> "Bounds":
-        """Both, one after the other.
-
-        Raises
-        ------
-        ConfigurationError
-            If they do not overlap.
-        """
-        low, high = max(self.low, outer.low), min(self.high, outer.high)
-        if low > high:
-            raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave one number")
-        return Bounds(self.source, low, high)
+    low: float
+    high: float
 
 
 class Wiring:
@@ -111,8 +100,8 @@ class Wiring:
         self.one_sided: dict[str, Bounds] = {}
         #: The nodes that were checked, by their first outputs.
         self.nodes: dict[str, FileNode] = {}
-        self.patterns = Patterns(file, self.nodes)
-        self.elementwise = ElementwiseNodes(file, self.nodes)
+        #: Whether constants take the means of an adaptive pooling, from the left or the right.
+        self.means: dict[tuple[str, bool], bool] = {}
         self.notes = file.notes()
         #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
         self.shared: dict[object, Layer] = {}
@@ -136,6 +125,26 @@ class Wiring:
                 return False
         return is_last
 
+    # -- formulas ----------------------------------------------------------------------------
+
+    def made_by(self, name: str, kind: str, alone: bool = False) -> FileNode | None:
+        """The node of a kind that makes a value; ``alone``, one that nothing else reads."""
+        node = self.nodes.get(name)
+        found = node is not None and node.kind == kind
+        return node if found and not (alone and self.file.readers[name] > 1) else None
+
+    def number(self, name: str, of_data: bool = True) -> float | None:
+        """A constant that is one number; ``of_data`` if it is computed with samples."""
+        if not name or name not in self.file.constants:
+            return None
+        array = self.file.constants[name]
+        # More dimensions than samples have would be passed on to the result.
+        if array.shape not in ((), (1,)) or array.dtype.kind not in "if":
+            return None
+        if of_data and self.file.constants.type_of(name) != self.file.element_type:
+            return None
+        return shortest(array.item())
+
     # -- numbers -----------------------------------------------------------------------------
 
     def numbers_of(self, name: str) -> Numbers | None:
@@ -156,20 +165,16 @@ class Wiring:
                 raise ConfigurationError("a shape of something else than samples")
             made = shape_of(node, shape)
         else:
-            given = [self.numbers_of(name) for name in node.inputs if name]
-            known = [numbers for numbers in given if numbers is not None]
-            if node.kind == "Reshape" and len(known) == 2 and known[1].values == (-1,):
-                node.expect(allowzero=0)
-                made = Numbers(known[0].values)
-            elif node.kind not in ARITHMETIC or len(known) != len(given):
+            given = {name: self.numbers_of(name) for name in node.inputs if name}
+            known = {name: numbers for name, numbers in given.items() if numbers is not None}
+            if node.kind not in ARITHMETIC or len(known) != len(given):
                 raise ConfigurationError("fastcnn does not compute with shapes in this way")
-            else:
-                made = ARITHMETIC[node.kind](node, known)
+            made = computed(node, known)
+            node.forget()
         if None in made.values:
             self.numbers[node.output] = made
         else:
-            value = np.array(made.values, np.int64)
-            self.file.constants[node.output] = value.reshape(()) if made.is_scalar else value
+            self.file.constants[node.output] = made.array(0)
 
     # -- layers ------------------------------------------------------------------------------
 

@@ -84,13 +84,7 @@ class Sets:
 
 
 def sets_of(node: Node) -> Sets:
-    """The sets of a normalisation within a sample, or of a softmax over the channels.
-
-    Raises
-    ------
-    ConfigurationError
-        If a softmax is not over the channels.
-    """
+    """The sets of a normalisation within a sample, or of a softmax over the channels."""
     shape, a = node.input_shapes[0], node.arguments
     channels, pixels = shape[0], prod(shape[1:])
     if node.operation == "group_norm":

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
+from fastcnn.layers.connections import as_model
 from fastcnn.layers.description import file_metadata
-from fastcnn.layers.given import as_model
 from fastcnn.weights import check_values, weights_to_bytes
 
 

@@ -2,38 +2,32 @@
 
 from fastcnn.layers import (
     activation,
+    branches,
     conv,
-    conv_transpose,
     dropout,
     init,
-    join,
     linear,
     norm,
     pool,
     sample_norm,
     sampling,
     softmax,
-    split,
 )
 from fastcnn.layers.activation import *
 from fastcnn.layers.base import Layer
+from fastcnn.layers.blocks import Residual, Sequential, SqueezeExcite
+from fastcnn.layers.branches import *
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import *
-from fastcnn.layers.conv_transpose import *
 from fastcnn.layers.dropout import *
 from fastcnn.layers.folding import Identity, fold_batch_norm
-from fastcnn.layers.join import *
 from fastcnn.layers.linear import *
 from fastcnn.layers.norm import *
 from fastcnn.layers.pool import *
-from fastcnn.layers.residual import Residual
 from fastcnn.layers.sample_norm import *
 from fastcnn.layers.sampling import *
-from fastcnn.layers.sequential import Sequential
 from fastcnn.layers.softmax import *
-from fastcnn.layers.split import *
-from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Input
 
 __all__ = [
@@ -49,14 +43,12 @@ __all__ = [
     "init",
 ]
 __all__ += activation.__all__
+__all__ += branches.__all__
 __all__ += conv.__all__
-__all__ += conv_transpose.__all__
 __all__ += dropout.__all__
-__all__ += join.__all__
 __all__ += linear.__all__
 __all__ += norm.__all__
 __all__ += pool.__all__
 __all__ += sample_norm.__all__
 __all__ += sampling.__all__
 __all__ += softmax.__all__
-__all__ += split.__all__

@@ -156,10 +156,6 @@ class Hardswish(Activation):
 class LeakyReLU(Activation):
     """``x`` where ``x > 0``, else ``negative_slope * x``.
 
-    Parameters
-    ----------
-    negative_slope : float
-
     References
     ----------
     Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML
@@ -174,7 +170,39 @@ class LeakyReLU(Activation):
         self._set(negative_slope=negative_slope)
 
 
-class PReLU(Activation):
+class _Weighted(Activation):
+    """An activation with a number for each channel, or one for all of them."""
+
+    #: What the numbers are.
+    numbers: ClassVar[str]
+
+    def _fill(self, num_parameters: int, init: float, dtype: Any) -> None:
+        owner = type(self).__name__
+        self.num_parameters = as_count(owner, "num_parameters", num_parameters)
+        self.init = as_number(owner, "init", init)
+        claim((self.num_parameters,))
+        weight = np.full(self.num_parameters, self.init, as_dtype(owner, dtype))
+        self.parameters = {"weight": weight}
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The numbers; write into them with ``layer.weight[...] = value``."""
+        return self.parameters["weight"]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        count, channels = self.num_parameters, input_shape[0]
+        if count not in (1, channels):
+            raise ShapeError(
+                f"has {self.numbers} for {count} channels, samples of shape {tuple(input_shape)} "
+                f"have {channels}"
+            )
+        return tuple(input_shape)
+
+    def extra_repr(self) -> str:
+        return f"num_parameters={self.num_parameters}"
+
+
+class PReLU(_Weighted):
     """``x`` where ``x > 0``, else ``weight * x``: a leaky ReLU that learns its slope.
 
     Weight decay would pull the slopes to 0; He et al. train them without.
@@ -198,16 +226,13 @@ class PReLU(Activation):
     """
 
     operation: ClassVar[str] = "prelu"
+    numbers: ClassVar[str] = "slopes"
 
     def __init__(
         self, num_parameters: int = 1, init: float = 0.25, *, dtype: Any = np.float32
     ) -> None:
         super().__init__()
-        self.num_parameters = as_count("PReLU", "num_parameters", num_parameters)
-        self.init = as_number("PReLU", "init", init)
-        claim((self.num_parameters,))
-        weight = np.full(self.num_parameters, self.init, as_dtype("PReLU", dtype))
-        self.parameters = {"weight": weight}
+        self._fill(num_parameters, init, dtype)
 
     @classmethod
     def made_of(cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]) -> "PReLU":
@@ -216,26 +241,9 @@ class PReLU(Activation):
         layer.weight[...] = parameters["weight"].reshape(-1)
         return layer
 
-    @property
-    def weight(self) -> np.ndarray:
-        """The slopes; write into them with ``layer.weight[...] = value``."""
-        return self.parameters["weight"]
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        return _with_channels(self.num_parameters, "slopes", input_shape)
-
-    def extra_repr(self) -> str:
-        """The arguments shown between the parentheses of ``repr``."""
-        return f"num_parameters={self.num_parameters}"
-
 
 class ELU(Activation):
     """Exponential linear unit: ``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``.
-
-    Parameters
-    ----------
-    alpha : float
 
     References
     ----------
@@ -350,7 +358,7 @@ class Softplus(Activation):
         self._set(beta=beta, threshold=threshold)
 
 
-class Scale(Activation):
+class Scale(_Weighted):
     """``weight * x``, with a factor for each channel, or one for all of them.
 
     ConvNeXt's layer scale is ``Scale(channels, 1e-6)``; ``Scale(init=1 / 9, trainable=False)``
@@ -382,6 +390,7 @@ class Scale(Activation):
     """
 
     operation: ClassVar[str] = "scale"
+    numbers: ClassVar[str] = "factors"
 
     def __init__(
         self,
@@ -392,11 +401,7 @@ class Scale(Activation):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        self.num_parameters = as_count("Scale", "num_parameters", num_parameters)
-        self.init = as_number("Scale", "init", init)
-        claim((self.num_parameters,))
-        weight = np.full(self.num_parameters, self.init, as_dtype("Scale", dtype))
-        self.parameters = {"weight": weight}
+        self._fill(num_parameters, init, dtype)
         self.requires_grad = as_flag("Scale", "trainable", trainable)
 
     @classmethod
@@ -416,30 +421,11 @@ class Scale(Activation):
     def trainable(self, value: bool) -> None:
         self.requires_grad = value
 
-    @property
-    def weight(self) -> np.ndarray:
-        """The factors; write into them with ``layer.weight[...] = value``."""
-        return self.parameters["weight"]
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        return _with_channels(self.num_parameters, "factors", input_shape)
-
     def extra_repr(self) -> str:
-        """The arguments shown between the parentheses of ``repr``."""
-        fixed = "" if self.trainable else ", trainable=False"
-        return f"num_parameters={self.num_parameters}{fixed}"
-
-
-def _with_channels(count: int, what: str, input_shape: Shape) -> Shape:
-    """The shape of samples with as many channels as a layer has values, or any if it has one."""
-    if count not in (1, input_shape[0]):
-        raise ShapeError(
-            f"has {what} for {count} channels, samples of shape {tuple(input_shape)} "
-            f"have {input_shape[0]}"
-        )
-    return tuple(input_shape)
+        return super().extra_repr() + ("" if self.trainable else ", trainable=False")
 
 
 #: The layer of each element-wise operation.
-LAYERS: dict[str, type[Activation]] = {kind.operation: kind for kind in Activation.__subclasses__()}
+LAYERS: dict[str, type[Activation]] = {
+    kind.operation: kind for kind in map(globals().__getitem__, __all__)
+}

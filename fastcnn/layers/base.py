@@ -1,13 +1,14 @@
 """What every layer is: a description that owns parameters and does no arithmetic."""
 
 import inspect
+import math
 from abc import ABCMeta
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import check_constructor, check_layer_name
+from fastcnn.arguments import as_number, check_constructor, check_layer_name
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.changes import Watched, check_array, next_change
@@ -62,6 +63,10 @@ class Layer(metaclass=_LayerType):
     """
 
     operation: ClassVar[str] = ""
+    #: Attributes that the backend functions take as arguments.
+    passed: ClassVar[tuple[str, ...]] = ()
+    #: Floating-point operations of each element of the output.
+    flops_each: ClassVar[int] = 1
     #: Arguments that ``repr`` shows with their names, whatever their values.
     always_shown: ClassVar[tuple[str, ...]] = ()
     requires_grad: bool
@@ -196,7 +201,7 @@ class Layer(metaclass=_LayerType):
     @property
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of the backend function."""
-        return {}
+        return {name: getattr(self, name) for name in self.passed}
 
     def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
         """Keyword arguments of the backend function for samples of some shapes.
@@ -219,9 +224,9 @@ class Layer(metaclass=_LayerType):
         """Shapes of all outputs, for a sample of each input."""
         return (self.output_shape(*input_shapes),)
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Floating-point operations of the forward pass for one sample (a multiply-add is two)."""
-        return int(np.prod(self.output_shape(input_shape)))
+        return self.flops_each * math.prod(self.output_shape(*input_shapes))
 
     def connect(self, builder: "GraphBuilder", name: str, source: int) -> int:
         """Add this layer to a graph, reading node ``source``; return the index of its output.
@@ -331,6 +336,12 @@ class WeightedLayer(Layer):
     def bias(self) -> np.ndarray | None:
         """The layer's bias, or None."""
         return self.parameters.get("bias")
+
+    def _set_max_norm(self, value: Any) -> None:
+        self.max_norm = None
+        if value is not None:
+            self.max_norm = as_number(type(self).__name__, "max_norm", value, above=0.0)
+            self.limit_norms()
 
     def limit_norms(self) -> None:
         """Scale the weights of each output whose norm is above ``max_norm`` down to it."""

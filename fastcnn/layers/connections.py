@@ -1,51 +1,49 @@
 """How a model's layers are connected, as a graph and for people."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from fastcnn.arguments import as_sample_shape
-from fastcnn.backends.graph import Graph, Port, Shape, ports
+from fastcnn.backends.graph import INPUT, Graph, Node, Port, Shape, ports
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer
+from fastcnn.layers.branches import Concat
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.changes import Watched
 from fastcnn.layers.drawing import Drawing, draw
-from fastcnn.layers.join import Concat
 from fastcnn.layers.linear import Flatten
 from fastcnn.layers.summary import html_summary, summary_rows, text_summary
 from fastcnn.layers.wiring import Wiring
 from fastcnn.notebook import html_table
 
 if TYPE_CHECKING:
+    from fastcnn.layers.container import Model
     from fastcnn.layers.structure import Structure
 
 
-def _leave_out_unread(builder: GraphBuilder, output: int) -> None:
-    """Keep the nodes that a network's output depends on: not all of a layer's may be used."""
-    needed, waiting = set[int](), [output]
-    while waiting:
-        index = waiting.pop()
-        if index not in needed and index >= 0:
-            needed.add(index)
-            waiting += builder.nodes[index].inputs
-    if len(needed) == len(builder.nodes):
-        return
-    places = {-1: -1} | {index: place for place, index in enumerate(sorted(needed))}
-    builder.nodes = [
-        replace(node, inputs=tuple(places[source] for source in node.inputs))
-        for index, node in enumerate(builder.nodes)
-        if index in needed
-    ]
-    builder.layers = [layer for index, layer in enumerate(builder.layers) if index in needed]
+def needed_nodes(nodes: Sequence[Node], last: int) -> tuple[list[int], tuple[Node, ...]]:
+    """The nodes that one of them depends on, with it as the last: their old places, and they."""
+    needed = {last}
+    for index in range(last, -1, -1):
+        if index in needed:
+            needed.update(nodes[index].inputs)
+    kept = sorted(needed - {INPUT})
+    places = {INPUT: INPUT} | {index: place for place, index in enumerate(kept)}
+    made = (
+        replace(nodes[index], inputs=tuple(places[source] for source in nodes[index].inputs))
+        for index in kept
+    )
+    return kept, tuple(made)
 
 
 class InputPart(Layer):
     """One of a model's several inputs, of samples that have all of them."""
 
     operation: ClassVar[str] = "input_part"
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, port: Port) -> None:
         super().__init__()
@@ -59,10 +57,6 @@ class InputPart(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """The input's own."""
         return self.port.shape
-
-    def flops(self, *input_shapes: Shape) -> int:
-        """None: it computes nothing."""
-        return 0
 
     def __repr__(self) -> str:
         return "Input"
@@ -128,7 +122,9 @@ class Connections(Layer):
                 for name, value in named
             )
             values = (builder.add("outputs", Concat(), flat),)
-        _leave_out_unread(builder, values[0])
+        # Not all of a layer's outputs may be used.
+        kept, nodes = needed_nodes(builder.nodes, values[0])
+        builder.nodes, builder.layers = list(nodes), [builder.layers[index] for index in kept]
         return builder
 
     def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:
@@ -140,7 +136,6 @@ class Connections(Layer):
         return builder, tuple(builder.add(port.name, InputPart(port), (-1,)) for port in inputs)
 
     def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
-        """Shapes of all outputs, for a sample of each input."""
         if self._wiring is None:
             return super().output_shapes(*input_shapes)
         if len(input_shapes) == 1:
@@ -163,7 +158,6 @@ class Connections(Layer):
 
     @property
     def gives(self) -> int:
-        """Number of outputs."""
         return 1 if self._wiring is None else len(self._wiring.outputs)
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
@@ -197,9 +191,9 @@ class Connections(Layer):
         """Shape of one sample at the model's output."""
         return self.graph(input_shape).output_shape
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Floating-point operations of one sample's forward pass."""
-        return sum(row.flops for row in summary_rows(self.builder(input_shape)))
+        return sum(row.flops for row in summary_rows(self.builder(*input_shapes)))
 
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
@@ -251,3 +245,26 @@ class Connections(Layer):
         else:
             lines = "\n".join(self._wiring.lines(self.layers))
         return f"{type(self).__name__}(\n{indent(lines, '  ')}\n)"
+
+
+def as_model(value: Any) -> "Model":
+    """The model that a user gives as one.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is something else.
+    """
+    if isinstance(value, Connections):
+        return cast("Model", value)
+    hint = ""
+    if isinstance(value, (str, Path)):
+        hint = "; fastcnn.load(path) reads one from a file"
+    elif isinstance(getattr(value, "model_", None), Connections):
+        hint = "; that of an estimator is its model_"
+    elif hasattr(value, "load_model"):
+        hint = "; that of a run is run.load_model()"
+    raise ConfigurationError(
+        "model must be a Model, such as fastcnn.models.report_cnn() or fastcnn.Sequential(...), "
+        f"got {value!r}{hint}"
+    )

@@ -1,46 +1,58 @@
-"""Convolution of maps and of sequences."""
+"""Convolution and transposed convolution of maps and of sequences."""
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_choice, as_count, as_number, convolution_groups
+from fastcnn.arguments import as_choice, as_count, convolution_groups
 from fastcnn.backends import geometry
 from fastcnn.backends.graph import Shape
-from fastcnn.layers.base import Layer, WeightedLayer, check_samples
+from fastcnn.layers.base import WeightedLayer, check_samples
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.init import Initializer, draw_weight_and_bias
-from fastcnn.layers.sampling import (
-    CircularPad1d,
-    CircularPad2d,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReplicationPad1d,
-    ReplicationPad2d,
-)
+from fastcnn.layers.sampling import PADS
 from fastcnn.scalars import plain
 
-__all__ = ["Conv1d", "Conv2d"]
-
-#: What pads an input otherwise than with zeros, by the mode and the number of axes.
-PADS: dict[tuple[str, int], Callable[[tuple[int, ...]], Layer]] = {
-    ("circular", 1): CircularPad1d,
-    ("circular", 2): CircularPad2d,
-    ("reflect", 1): ReflectionPad1d,
-    ("reflect", 2): ReflectionPad2d,
-    ("replicate", 1): ReplicationPad1d,
-    ("replicate", 2): ReplicationPad2d,
-}
+__all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 
-class _Conv(WeightedLayer):
-    operation: ClassVar[str] = "conv2d"
+class _Windowed(WeightedLayer):
     always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
     #: What follows the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
+
+    def _set_window(
+        self,
+        in_channels: Any,
+        out_channels: Any,
+        kernel: Any,
+        stride: Any,
+        dilation: Any,
+        groups: Any,
+    ) -> None:
+        """Keep what both kinds of convolution are given, checked."""
+        owner, axes = type(self).__name__, len(self.axes)
+        self.in_channels = as_count(owner, "in_channels", in_channels)
+        self.out_channels = as_count(owner, "out_channels", out_channels)
+        self.groups = convolution_groups(owner, groups, self.in_channels, self.out_channels)
+        self.kernel_size = geometry.per_axis(kernel, "kernel_size", axes)
+        self.stride = geometry.per_axis(stride, "stride", axes)
+        self.dilation = geometry.per_axis(dilation, "dilation", axes)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Stride, dilation and groups."""
+        return {
+            "stride": geometry.of_map(self.stride, 1),
+            "dilation": geometry.of_map(self.dilation, 1),
+            "groups": self.groups,
+        }
+
+
+class _Conv(_Windowed):
+    operation: ClassVar[str] = "conv2d"
 
     def __init__(
         self,
@@ -61,37 +73,25 @@ class _Conv(WeightedLayer):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__()
-        owner, axes = type(self).__name__, len(self.axes)
-        self.in_channels = as_count(owner, "in_channels", in_channels)
-        self.out_channels = as_count(owner, "out_channels", out_channels)
-        self.groups = convolution_groups(owner, groups, self.in_channels, self.out_channels)
+        self._set_window(in_channels, out_channels, kernel_size, stride, dilation, groups)
         self.padding_mode = as_choice(
-            owner, "padding_mode", padding_mode, ("zeros", "reflect", "replicate", "circular")
+            type(self).__name__,
+            "padding_mode",
+            padding_mode,
+            ("zeros", "reflect", "replicate", "circular"),
         )
-        self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
-        self.stride = geometry.per_axis(stride, "stride", axes)
-        self.dilation = geometry.per_axis(dilation, "dilation", axes)
         self.padding = plain(padding)
         self._padding = geometry.resolve_padding(
             self.padding, self.kernel_size, self.dilation, self.stride
         )
         shape = (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
-        drawn = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
-        self._set_arrays("parameters", drawn)
-        self.max_norm = None
-        if max_norm is not None:
-            self.max_norm = as_number(owner, "max_norm", max_norm, above=0.0)
-            self.limit_norms()
+        self.parameters = draw_weight_and_bias(shape, bias, weight_init, bias_init, seed, dtype)
+        self._set_max_norm(max_norm)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Stride, padding as ``((top, bottom), (left, right))``, dilation and groups."""
-        return {
-            "stride": geometry.of_map(self.stride, 1),
-            "padding": geometry.of_map(self._padding, (0, 0)),
-            "dilation": geometry.of_map(self.dilation, 1),
-            "groups": self.groups,
-        }
+        """Also the padding, as ``((top, bottom), (left, right))``."""
+        return super().arguments | {"padding": geometry.of_map(self._padding, (0, 0))}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
@@ -125,10 +125,10 @@ class _Conv(WeightedLayer):
         )
         return index
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per weight and output position, one per bias and output position."""
         per_position = 2 * self.weight.size + (self.out_channels if self.bias is not None else 0)
-        return per_position * math.prod(self.output_shape(input_shape)[1:])
+        return per_position * math.prod(self.output_shape(*input_shapes)[1:])
 
 
 class Conv2d(_Conv):
@@ -200,6 +200,132 @@ class Conv1d(_Conv):
     --------
     >>> Conv1d(2, 4, 5, padding=2).output_shape((2, 100))
     (4, 100)
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("L",)
+
+
+class _ConvTranspose(_Windowed):
+    operation: ClassVar[str] = "conv_transpose2d"
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: int | tuple[int, ...] = 1,
+        *,
+        weight_init: Initializer | None = None,
+        bias_init: Initializer | None = None,
+        seed: int | np.random.SeedSequence | np.random.Generator | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__()
+        self._set_window(in_channels, out_channels, kernel_size, stride, dilation, groups)
+        axes = len(self.axes)
+        self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
+        self.output_padding = geometry.per_axis(output_padding, "output_padding", axes, minimum=0)
+        geometry.check_output_padding(self.output_padding, self.stride, self.dilation)
+        shape = (self.in_channels, self.out_channels // self.groups, *self.kernel_size)
+        self.parameters = draw_weight_and_bias(
+            shape, bias, weight_init, bias_init, seed, dtype, self.out_channels
+        )
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Also the padding, as ``((top, bottom), (left, right))``, and what is added at the end."""
+        sides = tuple((size, size) for size in self.padding)
+        return super().arguments | {
+            "padding": geometry.of_map(sides, (0, 0)),
+            "output_padding": geometry.of_map(self.output_padding, 0),
+        }
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """``(out_channels, OH, OW)``, or ``(out_channels, OL)``."""
+        check_samples(input_shape, self.axes, self.in_channels)
+        sides = tuple((size, size) for size in self.padding)
+        window = (self.kernel_size, self.stride, sides, self.dilation, self.output_padding)
+        return (self.out_channels, *geometry.conv_transpose_output(input_shape[1:], *window))
+
+    def flops(self, *input_shapes: Shape) -> int:
+        """Two per weight and input position, one per bias and output position."""
+        bias = math.prod(self.output_shape(*input_shapes)) if self.bias is not None else 0
+        return 2 * self.weight.size * math.prod(input_shapes[0][1:]) + bias
+
+    def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
+        by_group = scale.reshape(self.groups, 1, -1, *(1,) * len(self.axes))
+        weight = self.weight.reshape(self.groups, -1, *self.weight.shape[1:])
+        self._set_outputs((weight * by_group).reshape(self.weight.shape), scale, shift)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution: each pixel of the input spreads a kernel over the output.
+
+    It is the gradient of a :class:`Conv2d` of the same arguments with respect to its input, and
+    with a stride it makes maps larger.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or (int, int)
+    stride : int or (int, int)
+    padding : int or (int, int)
+        Rows and columns of the output that are left out on both sides.
+    output_padding : int or (int, int)
+        Rows and columns added at the bottom and right, below the stride or the dilation.
+    groups : int
+        Must divide both channel counts.
+    bias : bool
+    dilation : int or (int, int)
+    weight_init, bias_init : Initializer, optional
+        By default PyTorch's: uniform with bound ``1 / sqrt(out_channels / groups * KH * KW)``.
+    seed : int, SeedSequence or Generator, optional
+        Source of the initial values.
+    dtype : dtype
+        float32 or float64.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (in_channels, out_channels / groups, KH, KW)
+    bias : ndarray, shape (out_channels,), or None
+
+    References
+    ----------
+    Dumoulin and Visin, arXiv:1603.07285, section 4.
+
+    Examples
+    --------
+    >>> ConvTranspose2d(4, 2, 3, stride=2, padding=1, output_padding=1).output_shape((4, 7, 7))
+    (2, 14, 14)
+    """
+
+    axes: ClassVar[tuple[str, ...]] = ("H", "W")
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """Transposed convolution over sequences of shape ``(in_channels, L)``.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size, stride, padding, output_padding, dilation : int
+    groups, bias, weight_init, bias_init, seed, dtype
+        As for :class:`ConvTranspose2d`.
+
+    Attributes
+    ----------
+    weight : ndarray, shape (in_channels, out_channels / groups, K)
+    bias : ndarray, shape (out_channels,), or None
+
+    Examples
+    --------
+    >>> ConvTranspose1d(4, 2, 4, stride=2, padding=1).output_shape((4, 50))
+    (2, 100)
     """
 
     axes: ClassVar[tuple[str, ...]] = ("L",)

@@ -30,12 +30,10 @@ from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.files import expanded, read_bytes
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
+from fastcnn.layers.blocks import Residual, Sequential, SqueezeExcite
 from fastcnn.layers.container import Model
 from fastcnn.layers.description import STRUCTURE
 from fastcnn.layers.init import generator_of
-from fastcnn.layers.residual import Residual
-from fastcnn.layers.sequential import Sequential
-from fastcnn.layers.squeeze_excite import SqueezeExcite
 from fastcnn.layers.wiring import Wiring
 
 #: Of a model that a file describes: values, layers of a chain, and branches within branches.

@@ -34,12 +34,7 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a network, which notebooks show.
-
-    Attributes
-    ----------
-    svg : str
-    """
+    """A picture of a network, which notebooks show."""
 
     svg: str
 

@@ -1,11 +1,10 @@
 """Dropout."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fastcnn.arguments import as_share
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ShapeError
-from fastcnn.layers.base import Layer
+from fastcnn.layers.base import Layer, check_samples
 
 __all__ = ["Dropout", "Dropout2d"]
 
@@ -27,16 +26,12 @@ class Dropout(Layer):
     """
 
     operation: ClassVar[str] = "dropout"
-    always_shown: ClassVar[tuple[str, ...]] = ("p",)
+    passed: ClassVar[tuple[str, ...]] = ("p",)
+    always_shown: ClassVar[tuple[str, ...]] = passed
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         self.p = as_share(type(self).__name__, "p", p)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The rate ``p``."""
-        return {"p": self.p}
 
 
 class Dropout2d(Dropout):
@@ -56,7 +51,5 @@ class Dropout2d(Dropout):
     operation: ClassVar[str] = "dropout2d"
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        if len(input_shape) != 3:
-            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        check_samples(input_shape, ("H", "W"))
         return tuple(input_shape)

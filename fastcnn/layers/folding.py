@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.backends.graph import Graph, Node, Shape
 from fastcnn.layers.base import Layer, WeightedLayer
 from fastcnn.layers.builder import GraphBuilder
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model

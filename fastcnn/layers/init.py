@@ -27,12 +27,7 @@ class Initializer(Protocol):
 
 
 def check_initializer(name: str, value: Any) -> None:
-    """Refuse what draws no weights.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse what draws no weights."""
     if not callable(value) or isinstance(value, type):
         raise ConfigurationError(
             f"{name} must be an initialiser, such as fastcnn.layers.init.Normal(0.1), Kaiming(), "
@@ -272,11 +267,7 @@ def draw_weight_and_bias(
 
 
 def _drawn(
-    name: str,
-    draw: Any,
-    shape: Sequence[int],
-    generator: np.random.Generator,
-    dtype: np.dtype,
+    name: str, draw: Any, shape: Sequence[int], generator: np.random.Generator, dtype: np.dtype
 ) -> np.ndarray:
     """What an initialiser draws, which may be a user's function."""
     try:

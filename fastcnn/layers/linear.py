@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_number
+from fastcnn.arguments import as_count
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.base import Layer, WeightedLayer
@@ -29,6 +29,7 @@ class Flatten(Layer):
     """
 
     operation: ClassVar[str] = "flatten"
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
@@ -44,10 +45,6 @@ class Flatten(Layer):
         """``(C * H * W,)``."""
         return (math.prod(input_shape),)
 
-    def flops(self, input_shape: Shape) -> int:
-        """Zero: no arithmetic."""
-        return 0
-
 
 class Linear(WeightedLayer):
     """Fully connected layer, ``y = x W^T + b``.
@@ -58,15 +55,8 @@ class Linear(WeightedLayer):
         Size of each input and output sample.
     bias : bool
         Whether to add a learned bias of shape ``(out_features,)``.
-    max_norm : float, optional
-        The largest norm of the weights of one output. Weights above it are scaled down to it, at
-        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
-    weight_init, bias_init : Initializer, optional
-        By default PyTorch's: uniform with bound ``1 / sqrt(in_features)``.
-    seed : int, SeedSequence or Generator, optional
-        Source of the initial values.
-    dtype : dtype
-        float32 or float64.
+    max_norm, weight_init, bias_init, seed, dtype
+        As for :class:`Conv2d`.
 
     Attributes
     ----------
@@ -91,14 +81,10 @@ class Linear(WeightedLayer):
         super().__init__()
         self.in_features = as_count("Linear", "in_features", in_features)
         self.out_features = as_count("Linear", "out_features", out_features)
-        drawn = draw_weight_and_bias(
+        self.parameters = draw_weight_and_bias(
             (self.out_features, self.in_features), bias, weight_init, bias_init, seed, dtype
         )
-        self._set_arrays("parameters", drawn)
-        self.max_norm = None
-        if max_norm is not None:
-            self.max_norm = as_number("Linear", "max_norm", max_norm, above=0.0)
-            self.limit_norms()
+        self._set_max_norm(max_norm)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(out_features,)``."""
@@ -109,6 +95,6 @@ class Linear(WeightedLayer):
             )
         return (self.out_features,)
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per weight, one per bias."""
         return 2 * self.weight.size + (self.out_features if self.bias is not None else 0)

@@ -8,7 +8,7 @@ from fastcnn.arguments import MOST_WINDOW, as_count, as_dtype, as_flag, as_numbe
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.layers.allocation import claim
-from fastcnn.layers.base import Layer
+from fastcnn.layers.base import Layer, check_samples
 
 __all__ = ["BatchNorm1d", "BatchNorm2d", "LocalResponseNorm"]
 
@@ -39,6 +39,8 @@ class Normalisation(Layer):
 
 class _BatchNorm(Normalisation):
     operation: ClassVar[str] = "batch_norm"
+    passed: ClassVar[tuple[str, ...]] = ("eps", "momentum", "track_running_stats")
+    flops_each: ClassVar[int] = 2  # as in inference
     #: What follows the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
     #: How many dimensions may follow the channels.
@@ -87,27 +89,13 @@ class _BatchNorm(Normalisation):
         """Moving average of the batches' unbiased variances, or None."""
         return self.buffers.get("running_var")
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """``eps``, ``momentum``, and whether there are running statistics."""
-        return {
-            "eps": self.eps,
-            "momentum": self.momentum,
-            "track_running_stats": self.track_running_stats,
-        }
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         is_fitting = len(input_shape) - 1 in self.ranks
         if not is_fitting or input_shape[0] != self.num_features:
             wanted = ", ".join((str(self.num_features), *self.pixels))
             comma = "" if self.pixels else ","
             raise ShapeError(f"expects samples of shape ({wanted}{comma}), got {input_shape}")
         return tuple(input_shape)
-
-    def flops(self, input_shape: Shape) -> int:
-        """Two per element, as in inference."""
-        return 2 * super().flops(input_shape)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
         without = name in ("weight", "bias") and not self.affine
@@ -187,6 +175,7 @@ class LocalResponseNorm(Layer):
     """
 
     operation: ClassVar[str] = "local_response_norm"
+    passed: ClassVar[tuple[str, ...]] = ("size", "alpha", "beta", "k")
 
     def __init__(self, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> None:
         super().__init__()
@@ -195,17 +184,10 @@ class LocalResponseNorm(Layer):
         self.beta = as_number("LocalResponseNorm", "beta", beta)
         self.k = as_number("LocalResponseNorm", "k", k)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """``size``, ``alpha``, ``beta`` and ``k``."""
-        return {"size": self.size, "alpha": self.alpha, "beta": self.beta, "k": self.k}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        if len(input_shape) != 3:
-            raise ShapeError(f"expects samples of shape (C, H, W), got {tuple(input_shape)}")
+        check_samples(input_shape, ("H", "W"))
         return tuple(input_shape)
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two per element of a window, four for the rest."""
-        return (2 * self.size + 4) * super().flops(input_shape)
+        return (2 * self.size + 4) * super().flops(*input_shapes)

@@ -39,21 +39,17 @@ class _Pool(Layer):
 
     def _set_window(
         self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
-    ) -> tuple[int, ...]:
-        """Keep the checked arguments; returns the dilation."""
+    ) -> None:
+        """Keep the checked arguments."""
         axes = len(self.axes)
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = (
             self.kernel_size if stride is None else geometry.per_axis(stride, "stride", axes)
         )
         self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
-        gaps = geometry.per_axis(dilation, "dilation", axes)
-        geometry.check_pool_padding(self.kernel_size, self.padding, gaps)
+        self._gaps = geometry.per_axis(dilation, "dilation", axes)
+        geometry.check_pool_padding(self.kernel_size, self.padding, self._gaps)
         self.ceil_mode = as_flag(type(self).__name__, "ceil_mode", ceil_mode)
-        return gaps
-
-    def _gaps(self) -> tuple[int, ...]:
-        return (1,) * len(self.axes)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -68,12 +64,12 @@ class _Pool(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, OH, OW)``, or ``(C, OL)``."""
         check_samples(input_shape, self.axes)
-        window = (self.kernel_size, self.stride, self.padding, self._gaps(), self.ceil_mode)
+        window = (self.kernel_size, self.stride, self.padding, self._gaps, self.ceil_mode)
         return (input_shape[0], *geometry.pool_output(input_shape[1:], *window))
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """One per window element."""
-        return math.prod(self.output_shape(input_shape)) * math.prod(self.kernel_size)
+        return math.prod(self.output_shape(*input_shapes)) * math.prod(self.kernel_size)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
         return super()._is_default(name, value, self.kernel_size if name == "stride" else default)
@@ -92,10 +88,8 @@ class _MaxPool(_Pool):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__()
-        self.dilation = self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
-
-    def _gaps(self) -> tuple[int, ...]:
-        return self.dilation
+        self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
+        self.dilation = self._gaps
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -217,12 +211,12 @@ class _AdaptivePool(Layer):
         check_samples(input_shape, self.axes)
         return (input_shape[0], *geometry.adaptive_output(input_shape[1:], self.output_size))
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """One per element of each window."""
-        channels, *output = self.output_shape(input_shape)
+        channels, *output = self.output_shape(*input_shapes)
         return channels * math.prod(
             sum(end - first for first, end in geometry.adaptive_windows(size, wanted))
-            for size, wanted in zip(input_shape[1:], output, strict=True)
+            for size, wanted in zip(input_shapes[0][1:], output, strict=True)
         )
 
 

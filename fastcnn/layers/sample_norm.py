@@ -10,6 +10,7 @@ from fastcnn.arguments import as_count, as_flag
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.layers.base import check_samples
 from fastcnn.layers.norm import Normalisation
 
 __all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
@@ -19,16 +20,8 @@ RMS_EPS = float(str(np.finfo(np.float32).eps))
 
 
 class _SampleNorm(Normalisation):
-    """What all of them have: ``eps``, and perhaps weight and bias of some shape."""
-
-    def _sample(self, input_shape: Shape, fits: bool, wanted: str) -> Shape:
-        if not fits:
-            raise ShapeError(f"expects samples of shape {wanted}, got {tuple(input_shape)}")
-        return tuple(input_shape)
-
-    def flops(self, input_shape: Shape) -> int:
-        """Seven per element: mean, variance, normalisation, factor and summand."""
-        return 7 * super().flops(input_shape)
+    #: For mean, variance, normalisation, factor and summand.
+    flops_each: ClassVar[int] = 7
 
 
 def _sizes(owner: str, value: Any) -> Shape:
@@ -41,15 +34,10 @@ def _sizes(owner: str, value: Any) -> Shape:
 class _TrailingNorm(_SampleNorm):
     """Normalisation over the last dimensions of a sample."""
 
+    passed: ClassVar[tuple[str, ...]] = ("normalized_shape", "eps")
     normalized_shape: Shape
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """``normalized_shape`` and ``eps``."""
-        return {"normalized_shape": self.normalized_shape, "eps": self.eps}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         size, input_shape = len(self.normalized_shape), tuple(input_shape)
         if input_shape[-size:] != self.normalized_shape:
             hint = ""
@@ -170,12 +158,8 @@ class LayerNorm2d(_SampleNorm):
     Parameters
     ----------
     num_channels : int
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
-    dtype : dtype
-        float32 or float64.
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
 
     Attributes
     ----------
@@ -187,29 +171,19 @@ class LayerNorm2d(_SampleNorm):
     """
 
     operation: ClassVar[str] = "layer_norm2d"
+    passed: ClassVar[tuple[str, ...]] = ("eps",)
 
     def __init__(
-        self,
-        num_channels: int,
-        eps: float = 1e-6,
-        affine: bool = True,
-        *,
-        dtype: Any = np.float32,
+        self, num_channels: int, eps: float = 1e-6, affine: bool = True, *, dtype: Any = np.float32
     ) -> None:
         super().__init__()
         self.num_channels = as_count("LayerNorm2d", "num_channels", num_channels)
         self.affine = as_flag(type(self).__name__, "affine", affine)
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """``eps``."""
-        return {"eps": self.eps}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        fits = len(input_shape) == 3 and input_shape[0] == self.num_channels
-        return self._sample(input_shape, fits, f"({self.num_channels}, H, W)")
+        check_samples(input_shape, ("H", "W"), self.num_channels)
+        return tuple(input_shape)
 
 
 class GroupNorm(_SampleNorm):
@@ -219,12 +193,8 @@ class GroupNorm(_SampleNorm):
     ----------
     num_groups, num_channels : int
         ``num_groups`` divides ``num_channels``.
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
-    dtype : dtype
-        float32 or float64.
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
 
     Attributes
     ----------
@@ -241,6 +211,7 @@ class GroupNorm(_SampleNorm):
     """
 
     operation: ClassVar[str] = "group_norm"
+    passed: ClassVar[tuple[str, ...]] = ("num_groups", "eps")
 
     def __init__(
         self,
@@ -261,17 +232,13 @@ class GroupNorm(_SampleNorm):
         self.affine = as_flag(type(self).__name__, "affine", affine)
         self._fill((self.num_channels,), eps, self.affine, self.affine, dtype)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """``num_groups`` and ``eps``."""
-        return {"num_groups": self.num_groups, "eps": self.eps}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        fits = len(input_shape) > 0 and input_shape[0] == self.num_channels
-        shape = self._sample(input_shape, fits, f"({self.num_channels}, ...)")
-        check_sets(self.arguments, shape)
-        return shape
+        if not input_shape or input_shape[0] != self.num_channels:
+            raise ShapeError(
+                f"expects samples of shape ({self.num_channels}, ...), got {tuple(input_shape)}"
+            )
+        check_sets(self.arguments, tuple(input_shape))
+        return tuple(input_shape)
 
 
 class InstanceNorm2d(_SampleNorm):
@@ -284,14 +251,10 @@ class InstanceNorm2d(_SampleNorm):
     ----------
     num_features : int
         Channels.
-    eps : float
-        Added to the biased variance.
-    affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+    eps, affine, dtype
+        As for :class:`BatchNorm2d`.
     track_running_stats : bool
         Only False: with True, PyTorch trains by the statistics of samples and predicts by others.
-    dtype : dtype
-        float32 or float64.
 
     Attributes
     ----------
@@ -335,20 +298,13 @@ class InstanceNorm2d(_SampleNorm):
         return {"num_groups": self.num_features, "eps": self.eps}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
-        fits = len(input_shape) == 3 and input_shape[0] == self.num_features
-        shape = self._sample(input_shape, fits, f"({self.num_features}, H, W)")
-        check_sets(self.arguments, shape)
-        return shape
+        check_samples(input_shape, ("H", "W"), self.num_features)
+        check_sets(self.arguments, tuple(input_shape))
+        return tuple(input_shape)
 
 
 def check_sets(arguments: Mapping[str, Any], shape: Shape) -> None:
-    """Refuse sets of one element, whose variance is always 0.
-
-    Raises
-    ------
-    ShapeError
-    """
+    """Refuse sets of one element, whose variance is always 0."""
     if sets_of("group_norm", arguments, shape).members == 1:
         raise ShapeError(
             f"statistics need more than one value; samples of shape {shape} have "

@@ -29,14 +29,9 @@ __all__ = [
 MAP, SEQUENCE = ("H", "W"), ("L",)
 
 
-class _Moving(Layer):
-    def flops(self, input_shape: Shape) -> int:
-        """Zero: no arithmetic."""
-        return 0
-
-
-class _Pad(_Moving):
+class _Pad(Layer):
     operation: ClassVar[str] = "pad"
+    flops_each: ClassVar[int] = 0
     axes: ClassVar[tuple[str, ...]] = MAP
     mode: ClassVar[str]
 
@@ -138,6 +133,10 @@ class CircularPad1d(_Pad):
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
 
 
+#: What pads an input, by the mode and the number of axes.
+PADS = {(kind.mode, len(kind.axes)): kind for kind in _Pad.__subclasses__()}
+
+
 class Upsample(Layer):
     """Maps ``(C, H, W)`` or sequences ``(C, L)`` of another size.
 
@@ -170,9 +169,8 @@ class Upsample(Layer):
         align_corners: bool | None = None,
     ) -> None:
         super().__init__()
-        checked = sampling.as_interpolation(
-            type(self).__name__, size, scale_factor, mode, align_corners
-        )
+        given = (size, scale_factor, mode, align_corners)
+        checked = sampling.as_interpolation(type(self).__name__, *given)
         self.size, self.scale_factor = checked["size"], checked["scale_factor"]
         self.mode, self.align_corners = checked["mode"], checked["align_corners"]
 
@@ -193,21 +191,16 @@ class Upsample(Layer):
         output = sampling.interpolated_output(size, made["size"], made["scale_factor"])
         return (input_shape[0], *output[-(len(input_shape) - 1) :])
 
-    def flops(self, input_shape: Shape) -> int:
+    def flops(self, *input_shapes: Shape) -> int:
         """Two for each pixel that has a share in a place."""
-        each = {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode]
-        return each * math.prod(self.output_shape(input_shape))
+        return {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode] * super().flops(*input_shapes)
 
 
 _INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
 
 
-class PixelShuffle(_Moving):
+class PixelShuffle(Layer):
     """Channels become pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
-
-    Parameters
-    ----------
-    upscale_factor : int
 
     References
     ----------
@@ -216,15 +209,12 @@ class PixelShuffle(_Moving):
     """
 
     operation: ClassVar[str] = "pixel_shuffle"
+    passed: ClassVar[tuple[str, ...]] = ("upscale_factor",)
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
         self.upscale_factor = as_count("PixelShuffle", "upscale_factor", upscale_factor)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The factor."""
-        return {"upscale_factor": self.upscale_factor}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, H * r, W * r)``."""
@@ -232,24 +222,16 @@ class PixelShuffle(_Moving):
         return sampling.shuffled_shape(input_shape, self.upscale_factor)
 
 
-class PixelUnshuffle(_Moving):
-    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
-
-    Parameters
-    ----------
-    downscale_factor : int
-    """
+class PixelUnshuffle(Layer):
+    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``."""
 
     operation: ClassVar[str] = "pixel_unshuffle"
+    passed: ClassVar[tuple[str, ...]] = ("downscale_factor",)
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
         self.downscale_factor = as_count("PixelUnshuffle", "downscale_factor", downscale_factor)
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The factor."""
-        return {"downscale_factor": self.downscale_factor}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C * r * r, H, W)``."""
@@ -257,7 +239,7 @@ class PixelUnshuffle(_Moving):
         return sampling.unshuffled_shape(input_shape, self.downscale_factor)
 
 
-class ChannelShuffle(_Moving):
+class ChannelShuffle(Layer):
     """Channels of groups take turns: ``g * (C / groups) + k`` becomes ``k * groups + g``.
 
     Parameters
@@ -271,18 +253,14 @@ class ChannelShuffle(_Moving):
     """
 
     operation: ClassVar[str] = "channel_shuffle"
+    passed: ClassVar[tuple[str, ...]] = ("groups",)
+    flops_each: ClassVar[int] = 0
 
     def __init__(self, groups: int) -> None:
         super().__init__()
         self.groups = as_count("ChannelShuffle", "groups", groups)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The groups."""
-        return {"groups": self.groups}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if len(input_shape) not in (2, 3):
             raise ShapeError(
                 f"expects samples of shape (C, H, W) or (C, L), got {tuple(input_shape)}"
@@ -292,7 +270,7 @@ class ChannelShuffle(_Moving):
         return tuple(input_shape)
 
 
-class Unflatten(_Moving):
+class Unflatten(Layer):
     """One dimension becomes several, such as ``(C * H * W,)`` to ``(C, H, W)``.
 
     Parameters
@@ -309,6 +287,7 @@ class Unflatten(_Moving):
     """
 
     operation: ClassVar[str] = "unflatten"
+    flops_each: ClassVar[int] = 0
     always_shown: ClassVar[tuple[str, ...]] = ("dim", "unflattened_size")
 
     def __init__(self, dim: int, unflattened_size: tuple[int, ...]) -> None:

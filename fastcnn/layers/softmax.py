@@ -1,6 +1,6 @@
 """Softmax and its logarithm."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError, ShapeError
@@ -24,7 +24,9 @@ class Softmax(Layer):
     """
 
     operation: ClassVar[str] = "softmax"
-    always_shown: ClassVar[tuple[str, ...]] = ("dim",)
+    passed: ClassVar[tuple[str, ...]] = ("dim",)
+    always_shown: ClassVar[tuple[str, ...]] = passed
+    flops_each: ClassVar[int] = 4
 
     def __init__(self, dim: int = 1) -> None:
         super().__init__()
@@ -35,23 +37,13 @@ class Softmax(Layer):
             )
         self.dim = int(dim)
 
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The dimension ``dim``."""
-        return {"dim": self.dim}
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The shape of the input."""
         if not -len(input_shape) <= self.dim <= len(input_shape):
             raise ShapeError(
                 f"has dim={self.dim}, samples of shape {tuple(input_shape)} have "
                 f"dimensions 1 to {len(input_shape)}"
             )
         return tuple(input_shape)
-
-    def flops(self, input_shape: Shape) -> int:
-        """Four per element."""
-        return 4 * super().flops(input_shape)
 
 
 class LogSoftmax(Softmax):

@@ -33,7 +33,6 @@ class Slot:
         The state key of its first user.
     users : list of (Layer, str)
         The layers that have it, and under which name.
-    array : ndarray
     offset : int
         Where it begins in the vector.
     """
@@ -59,7 +58,6 @@ class Structure:
         the key of the first user.
     aliases : dict of str to str
         Every state key of a parameter, to that of the first user.
-    slots : list of Slot
     in_vector : bool
         Whether all parameters are views of :attr:`vector`.
     state : dict or None

@@ -290,21 +290,15 @@ def trace(inputs: Any, outputs: Any) -> "tuple[dict[str, Layer], Wiring]":
     if len({id(value) for value in first.values()}) < len(first):
         raise ConfigurationError("an input is given twice")
     known = {id(value): name for name, value in first.items()}
-    steps: dict[int, _Made] = {}
-    waiting, used = list(last.values()), set()
-    while waiting:
-        value = waiting.pop()
-        if value._made is None:
-            if id(value) not in known:
-                raise ConfigurationError(f"the output depends on {value!r}, which is not an input")
-            used.add(id(value))
-        elif value._serial not in steps:
-            steps[value._serial] = value._made
-            waiting += value._made.inputs
+    read = _all_values(last.values())
+    for key, value in read.items():
+        if value._made is None and key not in known:
+            raise ConfigurationError(f"the output depends on {value!r}, which is not an input")
     for key, name in known.items():
-        if key not in used:
+        if key not in read:
             raise ConfigurationError(f"no output depends on the input {name!r}")
-    given = {value._serial: value.name for value in _all_values(last.values())}
+    steps = {value._serial: value._made for value in read.values() if value._made is not None}
+    given = {value._serial: value.name for value in read.values()}
     names = _layer_names([(steps[serial], given[serial]) for serial in sorted(steps)])
     places = {(value._serial, 0): index for index, value in enumerate(first.values())}
     calls: list[Call] = []
@@ -323,8 +317,8 @@ def trace(inputs: Any, outputs: Any) -> "tuple[dict[str, Layer], Wiring]":
     )
 
 
-def _all_values(values: Any) -> list[Value]:
-    """All values that some depend on, and they themselves."""
+def _all_values(values: Any) -> dict[int, Value]:
+    """All values that some depend on, and they themselves, by their ``id``."""
     found: dict[int, Value] = {}
     waiting = list(values)
     while waiting:
@@ -332,7 +326,7 @@ def _all_values(values: Any) -> list[Value]:
         if id(value) not in found:
             found[id(value)] = value
             waiting += value._made.inputs if value._made is not None else ()
-    return list(found.values())
+    return found
 
 
 def _named(values: Any, what: str) -> dict[str, Value]:

@@ -10,6 +10,8 @@ from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.losses.loss import Loss, check_settings
 
 Weights = tuple[float, ...] | None
+#: Settings that some of these losses have, in the order in which the engine reads them.
+NUMBERS = ("label_smoothing", "gamma")
 
 
 def as_classes(
@@ -52,7 +54,7 @@ class ClassLoss(Loss):
     #: Whether targets may be probabilities, in the shape of the output.
     takes_probabilities: ClassVar[bool] = False
 
-    def _check(self) -> None:
+    def __post_init__(self) -> None:
         owner = type(self).__name__
         check_settings(self)
         if self.weight is not None:
@@ -73,18 +75,16 @@ class ClassLoss(Loss):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Weights, what is ignored, and the reduction."""
+        """Weights, what is ignored, the reduction, and the numbers that the loss has."""
         weight = None if self.weight is None else np.array(self.weight)
-        return {
-            "weight": weight,
-            "ignore_index": self.ignore_index,
-            "reduction": self.reduction,
-        }
+        own = {name: float(getattr(self, name)) for name in NUMBERS if hasattr(self, name)}
+        common = {"weight": weight, "ignore_index": self.ignore_index, "reduction": self.reduction}
+        return own | common
 
     @property
-    def numbers(self) -> tuple[float, float]:
+    def numbers(self) -> tuple[float, ...]:
         """Label smoothing, and the exponent of the focal loss."""
-        return 0.0, 0.0
+        return tuple(float(getattr(self, name, 0.0)) for name in NUMBERS)
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
@@ -189,17 +189,7 @@ class CrossEntropyLoss(ClassLoss):
 
     def __post_init__(self) -> None:
         as_share("CrossEntropyLoss", "label_smoothing", self.label_smoothing)
-        self._check()
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Also the smoothing."""
-        return {"label_smoothing": float(self.label_smoothing), **super().arguments}
-
-    @property
-    def numbers(self) -> tuple[float, float]:
-        """The smoothing."""
-        return float(self.label_smoothing), 0.0
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -216,9 +206,6 @@ class NLLLoss(ClassLoss):
     ignore_index: int | None = None
     reduction: str = "mean"
     operation: ClassVar[str] = "nll"
-
-    def __post_init__(self) -> None:
-        self._check()
 
 
 @dataclass(frozen=True)
@@ -249,14 +236,4 @@ class FocalLoss(ClassLoss):
     def __post_init__(self) -> None:
         if as_number("FocalLoss", "gamma", self.gamma) < 0.0:
             raise ConfigurationError(f"FocalLoss: gamma must be at least 0, got {self.gamma!r}")
-        self._check()
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """Also the exponent."""
-        return {"gamma": float(self.gamma), **super().arguments}
-
-    @property
-    def numbers(self) -> tuple[float, float]:
-        """The exponent."""
-        return 0.0, float(self.gamma)
+        super().__post_init__()

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from fastcnn.arguments import as_array, plain_array
+from fastcnn.arguments import as_array, as_sample_weight, plain_array
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.scalars import make_plain
@@ -23,7 +23,6 @@ class Loss:
 
     Attributes
     ----------
-    operation : str
     classes : bool
         Whether targets are classes.
     reduction : {"mean", "sum"}
@@ -160,38 +159,13 @@ class Loss:
                 "first axis of samples"
             )
         target = self.as_target(target, output.shape[1:], output.dtype)
-        return output, target, self.as_weight(target, sample_weight, len(output))
-
-    def as_weight(self, target: np.ndarray, value: Any, samples: int) -> np.ndarray | None:
-        """Weights of samples, or of each of their targets, as float64.
-
-        Raises
-        ------
-        ShapeError, ConfigurationError
-        """
-        if value is None:
-            return None
-        weight = np.ascontiguousarray(value, dtype=np.float64)
-        shapes = {(samples,), (samples, *self.weight_shape(target))}
-        if weight.shape not in shapes:
-            raise ShapeError(
-                f"{type(self).__name__}: sample_weight must have shape "
-                f"{' or '.join(map(str, sorted(shapes, key=len)))}, got {weight.shape}"
-            )
-        if not np.isfinite(weight).all() or weight.min() < 0.0 or weight.sum() == 0.0:
-            raise ConfigurationError(
-                f"{type(self).__name__}: sample_weight must be finite, at least 0, and not all 0"
-            )
-        return weight
+        each = (len(output), *self.weight_shape(target))
+        shapes = dict.fromkeys((each[:1], each))
+        return output, target, as_sample_weight(name, sample_weight, *shapes)
 
 
 def check_settings(loss: Any) -> None:
-    """Make the numbers of a loss Python's, and refuse reductions other than the mean and the sum.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Make the numbers of a loss Python's, and refuse reductions but the mean and the sum."""
     make_plain(loss)
     if not isinstance(loss.reduction, str) or loss.reduction not in REDUCTIONS:
         raise ConfigurationError(

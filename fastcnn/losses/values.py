@@ -20,6 +20,11 @@ class ElementLoss(Loss):
     classes of shape (N,) are compared as one-hot vectors, where there is more than one output.
     """
 
+    def __post_init__(self) -> None:
+        for number in LOSSES[self.operation].arguments:
+            number.check(type(self).__name__, getattr(self, number.name))
+        check_settings(self)
+
     @property
     def arguments(self) -> dict[str, Any]:
         """The numbers of the formula, and the reduction."""
@@ -63,34 +68,18 @@ class ElementLoss(Loss):
 
 @dataclass(frozen=True)
 class MSELoss(ElementLoss):
-    """Mean squared error over all elements; integer classes are compared as one-hot vectors.
-
-    Parameters
-    ----------
-    reduction : {"mean", "sum"}
-    """
+    """Mean squared error over all elements; integer classes are compared as one-hot vectors."""
 
     reduction: str = "mean"
     operation: ClassVar[str] = "mse"
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
 
 @dataclass(frozen=True)
 class L1Loss(ElementLoss):
-    """Mean distance of each element from its target; the slope is 0 where they are equal.
-
-    Parameters
-    ----------
-    reduction : {"mean", "sum"}
-    """
+    """Mean distance of each element from its target; the slope is 0 where they are equal."""
 
     reduction: str = "mean"
     operation: ClassVar[str] = "l1"
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -116,10 +105,6 @@ class HuberLoss(ElementLoss):
     reduction: str = "mean"
     operation: ClassVar[str] = "huber"
 
-    def __post_init__(self) -> None:
-        as_number("HuberLoss", "delta", self.delta, above=0.0)
-        check_settings(self)
-
 
 @dataclass(frozen=True)
 class SmoothL1Loss(ElementLoss):
@@ -139,10 +124,6 @@ class SmoothL1Loss(ElementLoss):
     beta: float = 1.0
     reduction: str = "mean"
     operation: ClassVar[str] = "smooth_l1"
-
-    def __post_init__(self) -> None:
-        as_number("SmoothL1Loss", "beta", self.beta, above=0.0)
-        check_settings(self)
 
 
 class LabelLoss(ElementLoss):
@@ -185,7 +166,7 @@ class BCEWithLogitsLoss(LabelLoss):
             raise ConfigurationError(
                 f"BCEWithLogitsLoss: pos_weight must be at least 0, got {given!r}"
             )
-        check_settings(self)
+        super().__post_init__()
 
     def _check_values(self, target: np.ndarray, output_shape: tuple[int, ...]) -> None:
         given = self.pos_weight
@@ -228,13 +209,12 @@ class SigmoidFocalLoss(LabelLoss):
     operation: ClassVar[str] = "sigmoid_focal"
 
     def __post_init__(self) -> None:
-        as_number("SigmoidFocalLoss", "alpha", self.alpha, above=0.0)
-        if self.alpha >= 1.0 or as_number("SigmoidFocalLoss", "gamma", self.gamma) < 0.0:
+        super().__post_init__()
+        if self.alpha >= 1.0 or self.gamma < 0.0:
             raise ConfigurationError(
                 "SigmoidFocalLoss: alpha must be below 1 and gamma at least 0, got "
                 f"alpha={self.alpha!r}, gamma={self.gamma!r}"
             )
-        check_settings(self)
 
     def _check_values(self, target: np.ndarray, output_shape: tuple[int, ...]) -> None:
         if not np.isin(target, (0.0, 1.0)).all():

@@ -1,7 +1,8 @@
 """Networks by name, from the report's to MobileNetV2 and U-Net.
 
-Each is a function of its sizes and a seed that returns a model with new weights. Those that are not
-named here are in the project's ``bench/networks``, to be copied.
+Each is a function of its sizes, such as ``num_classes`` and ``input_shape`` (C, H, W), and of a
+``seed`` of its initial weights, and returns a new model. Those that are not named here are in the
+project's ``bench/networks``, to be copied.
 """
 
 from collections.abc import Callable
@@ -17,9 +18,15 @@ from fastcnn.models.chains import (
     resnet20,
     vgg_small,
 )
-from fastcnn.models.images import densenet_bc_40, mobilenet_v2, squeezenet
-from fastcnn.models.pictures import autoencoder, unet
-from fastcnn.models.signals import ds_cnn, m5
+from fastcnn.models.graphs import (
+    autoencoder,
+    densenet_bc_40,
+    ds_cnn,
+    m5,
+    mobilenet_v2,
+    squeezenet,
+    unet,
+)
 
 __all__ = [
     "ACTIVATIONS",

@@ -61,7 +61,7 @@ def report_cnn(
         )
     dense = init.Kaiming() if activation == "relu" else init.Xavier()
     activate = ACTIVATIONS[activation]
-    conv, linear = _layers(seed)
+    conv, linear = makers(seed)
     return Sequential(
         {
             "conv1": conv(1, 4, 3, padding=1),
@@ -89,7 +89,7 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
     Proc. IEEE 86 (1998), section II-B.
     """
-    conv, linear = _layers(seed)
+    conv, linear = makers(seed)
     return Sequential(
         {
             "conv1": conv(1, 6, 5, padding=2),
@@ -116,7 +116,7 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     ----------
     Simonyan and Zisserman, arXiv:1409.1556, for stacks of 3x3 convolutions.
     """
-    conv, linear = _layers(seed)
+    conv, linear = makers(seed)
     return Sequential(
         {
             "conv1": conv(3, 32, 3, padding=1),
@@ -148,13 +148,6 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
     pixels - linear. A block is conv - batch norm - ReLU - conv - batch norm, added to its input
     (after a 1x1 convolution where the shape changes), then ReLU.
 
-    Parameters
-    ----------
-    num_classes : int
-    seed : int, optional
-        Source of the initial weights.
-    in_channels : int
-
     References
     ----------
     Banbury et al., "MLPerf Tiny benchmark", arXiv:2106.07597, image classification; He, Zhang, Ren
@@ -165,13 +158,6 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
 
 def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int = 3) -> Sequential:
     """ResNet-20 for 32x32 images: as :func:`resnet8`, with three blocks of each width.
-
-    Parameters
-    ----------
-    num_classes : int
-    seed : int, optional
-        Source of the initial weights.
-    in_channels : int
 
     References
     ----------
@@ -185,7 +171,7 @@ def _residual_network(
     blocks: int, num_classes: int, seed: int | None, in_channels: int
 ) -> Sequential:
     """A network of three stages of some blocks of 16, 32 and 64 channels."""
-    conv, linear = _layers(seed)
+    conv, linear = makers(seed)
 
     def block(inputs: int, outputs: int, stride: int) -> Residual:
         main = Sequential(
@@ -236,9 +222,6 @@ def airbench(
 
     Parameters
     ----------
-    num_classes : int
-    seed : int, optional
-        Source of the initial weights.
     widths : tuple of int
         Channels of the groups.
     scale : float
@@ -291,10 +274,7 @@ def airbench(
 
 
 def auto_cnn(
-    input_shape: tuple[int, int, int],
-    num_classes: int,
-    samples: int,
-    seed: int | None = None,
+    input_shape: tuple[int, int, int], num_classes: int, samples: int, seed: int | None = None
 ) -> Sequential:
     """A network whose depth follows from the size of images, and its width from their number.
 
@@ -311,8 +291,6 @@ def auto_cnn(
     num_classes : int
     samples : int
         Images to train on.
-    seed : int, optional
-        Source of the initial weights.
 
     Raises
     ------
@@ -330,7 +308,7 @@ def auto_cnn(
         as_count("auto_cnn", name, number)
     if len(shape) != 3:
         raise ConfigurationError(f"auto_cnn needs images (C, H, W), got {shape}")
-    conv, linear = _layers(seed)
+    conv, linear = makers(seed)
     few = samples < FEW_SAMPLES
     channels, side = shape[0], min(shape[1:])
     width = 16 if few else 32
@@ -356,12 +334,9 @@ def auto_cnn(
     return Sequential(layers, input_shape=shape)
 
 
-def _layers(seed: int | None) -> tuple[Callable[..., Conv2d], Callable[..., Linear]]:
+def makers(seed: Any) -> tuple[Callable[..., Conv2d], Callable[..., Linear]]:
     """Makers of convolutions and linear layers, whose weights are drawn one after the other."""
-    given: dict[str, Any] = {
-        "bias_init": init.Constant(0.0),
-        "seed": generator_of(seed),
-    }
+    given: dict[str, Any] = {"bias_init": init.Constant(0.0), "seed": generator_of(seed)}
 
     def linear(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:
         return Linear(in_features, out_features, weight_init=weight_init, **given)

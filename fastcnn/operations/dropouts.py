@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient, as_key, as_share
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_key, as_share
+from fastcnn.operations.forms import Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 
 __all__ = ["dropout", "dropout2d", "dropout2d_backward", "dropout_backward"]
@@ -22,19 +22,7 @@ def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> 
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
     """
-    x = as_array("dropout", "x", x)
-    return get_backend(backend).dropout(x, as_share("dropout", "p", p), as_key(key))
-
-
-def dropout_backward(
-    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`dropout` with the same ``p`` and ``key``."""
-    x = as_array("dropout_backward", "x", x)
-    grad_output = as_gradient("dropout_backward", grad_output, x, x.shape)
-    return get_backend(backend).dropout_backward(
-        grad_output, x, as_share("dropout", "p", p), as_key(key)
-    )
+    return computed("dropout", _masked, backend, x, p, key)
 
 
 def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> np.ndarray:
@@ -48,20 +36,16 @@ def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
     """
-    x = as_array("dropout2d", "x", x, 4)
-    return get_backend(backend).dropout2d(x, as_share("dropout2d", "p", p), as_key(key))
+    return computed("dropout2d", _masked, backend, x, p, key)
 
 
-def dropout2d_backward(
-    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`dropout2d` with the same ``p`` and ``key``."""
-    x = as_array("dropout2d_backward", "x", x, 4)
-    grad_output = as_gradient("dropout2d_backward", grad_output, x, x.shape)
-    return get_backend(backend).dropout2d_backward(
-        grad_output, x, as_share("dropout2d", "p", p), as_key(key)
-    )
+def _masked(name: str, x: Any, p: Any, key: Any) -> Checked:
+    x = as_array(name, "x", x, 4 if name.startswith("dropout2d") else None)
+    return Checked((x,), {"p": as_share(name, "p", p), "key": as_key(key)}, x.shape)
 
+
+dropout_backward = gradient_of(dropout, "the same ``key`` gives the same mask.")
+dropout2d_backward = gradient_of(dropout2d, "the same ``key`` gives the same mask.")
 
 DROPOUT: dict[str, Any] = {"random": True, "renames": True, "any_layout": True, "frees_input": True}
 #: The operations of this file.

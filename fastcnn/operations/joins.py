@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_count, as_gradient, as_same_type
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_count, as_same_type, naming
 from fastcnn.backends.geometry import concat_shape, narrow_shape, product_shape
 from fastcnn.errors import ShapeError
+from fastcnn.operations.forms import Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -32,17 +32,7 @@ def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     ShapeError
         If the shapes differ: nothing is broadcast.
     """
-    return get_backend(backend).add(*_alike("add", x, other))
-
-
-def add_backward(
-    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`add`: ``grad_output`` twice."""
-    x, other = _alike("add_backward", x, other)
-    grad_output = as_gradient("add_backward", grad_output, x, x.shape)
-    grad_x, grad_other = get_backend(backend).add_backward(grad_output, x, other)
-    return grad_x.copy(), grad_other.copy()
+    return computed("add", _alike, backend, x, other)
 
 
 def subtract(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -53,17 +43,19 @@ def subtract(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     ShapeError
         If the shapes differ: nothing is broadcast.
     """
-    return get_backend(backend).subtract(*_alike("subtract", x, other))
+    return computed("subtract", _alike, backend, x, other)
 
 
-def subtract_backward(
-    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`subtract`: ``grad_output``, and its negative."""
-    x, other = _alike("subtract_backward", x, other)
-    grad_output = as_gradient("subtract_backward", grad_output, x, x.shape)
-    grad_x, grad_other = get_backend(backend).subtract_backward(grad_output, x, other)
-    return grad_x.copy(), grad_other
+def _alike(name: str, x: Any, other: Any) -> Checked:
+    x = as_array(name, "x", x)
+    other = as_same_type(name, x, "other", other, x.ndim)
+    if x.shape != other.shape:
+        raise ShapeError(f"{name}: x has shape {x.shape}, other {other.shape}")
+    return Checked((x, other), {}, x.shape)
+
+
+add_backward = gradient_of(add, "``grad_output`` twice.")
+subtract_backward = gradient_of(subtract, "``grad_output``, and its negative.")
 
 
 def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -86,17 +78,20 @@ def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     ShapeError
         If the shapes are not such a pair.
     """
-    x, other, _ = _factors("multiply", x, other)
-    return get_backend(backend).multiply(x, other)
+    return computed("multiply", _factors, backend, x, other)
 
 
-def multiply_backward(
-    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`multiply` with respect to ``x`` and ``other``."""
-    x, other, shape = _factors("multiply_backward", x, other)
-    grad_output = as_gradient("multiply_backward", grad_output, x, shape)
-    return get_backend(backend).multiply_backward(grad_output, x, other)
+def _factors(name: str, x: Any, other: Any) -> Checked:
+    x = as_array(name, "x", x)
+    other = as_same_type(name, x, "other", other, x.ndim)
+    if x.ndim < 2 or len(x) != len(other):
+        return _alike(name, x, other)
+    with naming(name):
+        shape = product_shape(x.shape[1:], other.shape[1:])
+    return Checked((x, other), {}, (len(x), *shape))
+
+
+multiply_backward = gradient_of(multiply, "``(grad_x, grad_other)``.")
 
 
 def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
@@ -117,18 +112,25 @@ def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
     ShapeError
         If there are none, or they differ in more than their channels.
     """
-    arrays = _parts("concat", inputs)
-    return get_backend(backend).concat(*arrays)
+    return computed("concat", _parts, backend, inputs)
 
 
-def concat_backward(
-    grad_output: Any, *inputs: Any, backend: str | None = None
-) -> tuple[np.ndarray, ...]:
-    """Gradients of :func:`concat` with respect to each input: its channels of ``grad_output``."""
-    arrays = _parts("concat_backward", inputs)
-    shape = (len(arrays[0]), *concat_shape([x.shape[1:] for x in arrays]))
-    grad_output = as_gradient("concat_backward", grad_output, arrays[0], shape)
-    return get_backend(backend).concat_backward(grad_output, *arrays)
+def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
+    if not inputs:
+        raise ShapeError(f"{name}: there must be at least one array")
+    first = as_array(name, "inputs[0]", inputs[0])
+    arrays = [first]
+    for index, value in enumerate(inputs[1:], start=1):
+        arrays.append(as_same_type(name, first, f"inputs[{index}]", value, first.ndim))
+    if first.ndim < 2 or any(len(x) != len(first) for x in arrays):
+        shapes = ", ".join(str(x.shape) for x in arrays)
+        raise ShapeError(f"{name}: inputs must have shapes (N, C, ...) of one N, got {shapes}")
+    with naming(name):
+        shape = concat_shape([x.shape[1:] for x in arrays])
+    return Checked(tuple(arrays), {}, (len(first), *shape))
+
+
+concat_backward = gradient_of(concat, "each input has its channels of ``grad_output``.")
 
 
 def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:
@@ -154,69 +156,21 @@ def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np
     ConfigurationError
         If start or length are not whole numbers of at least 0 and 1.
     """
-    x, start, length = _channels("narrow", x, start, length)
-    return get_backend(backend).narrow(x, start, length)
+    return computed("narrow", _channels, backend, x, start, length)
 
 
-def narrow_backward(
-    grad_output: Any, x: Any, start: int, length: int, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`narrow` with respect to ``x``: zero for the other channels."""
-    x, start, length = _channels("narrow_backward", x, start, length)
-    shape = (len(x), length, *x.shape[2:])
-    grad_output = as_gradient("narrow_backward", grad_output, x, shape)
-    return get_backend(backend).narrow_backward(grad_output, x, start, length)
-
-
-def _channels(operation: str, x: Any, start: Any, length: Any) -> tuple[np.ndarray, int, int]:
-    x = as_array(operation, "x", x)
-    start = as_count(operation, "start", start, least=0)
-    length = as_count(operation, "length", length)
+def _channels(name: str, x: Any, start: Any, length: Any) -> Checked:
+    x = as_array(name, "x", x)
+    start = as_count(name, "start", start, least=0)
+    length = as_count(name, "length", length)
     if x.ndim < 2:
-        raise ShapeError(f"{operation}: x must have the shape (N, C, ...), got {x.shape}")
-    try:
-        narrow_shape(x.shape[1:], start, length)
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: {error}") from None
-    return x, start, length
+        raise ShapeError(f"{name}: x must have the shape (N, C, ...), got {x.shape}")
+    with naming(name):
+        shape = narrow_shape(x.shape[1:], start, length)
+    return Checked((x,), {"start": start, "length": length}, (len(x), *shape))
 
 
-def _alike(operation: str, x: Any, other: Any) -> tuple[np.ndarray, np.ndarray]:
-    x = as_array(operation, "x", x)
-    other = as_same_type(operation, x, "other", other, x.ndim)
-    if x.shape != other.shape:
-        raise ShapeError(f"{operation}: x has shape {x.shape}, other {other.shape}")
-    return x, other
-
-
-def _factors(operation: str, x: Any, other: Any) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    x = as_array(operation, "x", x)
-    other = as_same_type(operation, x, "other", other, x.ndim)
-    if x.ndim < 2 or len(x) != len(other):
-        if x.shape != other.shape:
-            raise ShapeError(f"{operation}: x has shape {x.shape}, other {other.shape}")
-        return x, other, x.shape
-    try:
-        return x, other, (len(x), *product_shape(x.shape[1:], other.shape[1:]))
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: {error}") from None
-
-
-def _parts(operation: str, inputs: tuple[Any, ...]) -> list[np.ndarray]:
-    if not inputs:
-        raise ShapeError(f"{operation}: there must be at least one array")
-    first = as_array(operation, "inputs[0]", inputs[0])
-    arrays = [first]
-    for index, value in enumerate(inputs[1:], start=1):
-        arrays.append(as_same_type(operation, first, f"inputs[{index}]", value, first.ndim))
-    if first.ndim < 2 or any(len(x) != len(first) for x in arrays):
-        shapes = ", ".join(str(x.shape) for x in arrays)
-        raise ShapeError(f"{operation}: inputs must have shapes (N, C, ...) of one N, got {shapes}")
-    try:
-        concat_shape([x.shape[1:] for x in arrays])
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: {error}") from None
-    return arrays
+narrow_backward = gradient_of(narrow, "zero for the other channels.")
 
 
 JOIN: dict[str, Any] = {"inputs": 2, "fuses_relu": True, "any_layout": True}

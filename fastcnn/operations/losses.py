@@ -35,7 +35,6 @@ class ElementwiseLoss:
         Name of the backend function.
     value, derivative : function
         ``value(prediction, target, *numbers)``, and its derivative by the prediction.
-    arguments : tuple of Number
     by_channel : str
         An argument that may have a number for each channel of the output; formulas take it before
         the other numbers.
@@ -167,18 +166,10 @@ def cross_entropy(
         ``0 <= label_smoothing < 1``.
     sample_weight : array_like, shape (N,), optional
         The mean is then ``sum(weight * loss) / sum(weight)``.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
     logits, target = classification_arguments("cross_entropy", logits, target)
     smoothing = as_share("cross_entropy", "label_smoothing", label_smoothing)
-    weight = as_sample_weight("cross_entropy", sample_weight, len(logits))
+    weight = as_sample_weight("cross_entropy", sample_weight, logits.shape[:1])
     return float(get_backend(backend).cross_entropy(logits, target, smoothing, weight))
 
 
@@ -196,7 +187,7 @@ def cross_entropy_backward(
     ``grad_output`` is the gradient with respect to the loss itself, a number (1.0).
     """
     logits, target = classification_arguments("cross_entropy_backward", logits, target)
-    weight = as_sample_weight("cross_entropy_backward", sample_weight, len(logits))
+    weight = as_sample_weight("cross_entropy_backward", sample_weight, logits.shape[:1])
     smoothing = as_share("cross_entropy_backward", "label_smoothing", label_smoothing)
     grad = as_number("cross_entropy_backward", "grad_output", grad_output)
     return get_backend(backend).cross_entropy_backward(grad, logits, target, smoothing, weight)
@@ -210,7 +201,7 @@ def mse(
     With ``sample_weight`` of shape (N,), the mean over samples is weighted.
     """
     prediction, target = regression_arguments("mse", prediction, target)
-    weight = as_sample_weight("mse", sample_weight, len(prediction))
+    weight = as_sample_weight("mse", sample_weight, prediction.shape[:1])
     return float(get_backend(backend).mse(prediction, target, weight))
 
 
@@ -224,6 +215,6 @@ def mse_backward(
 ) -> np.ndarray:
     """Gradient of :func:`mse` with respect to ``prediction``; ``grad_output`` is a number."""
     prediction, target = regression_arguments("mse_backward", prediction, target)
-    weight = as_sample_weight("mse_backward", sample_weight, len(prediction))
+    weight = as_sample_weight("mse_backward", sample_weight, prediction.shape[:1])
     grad = as_number("mse_backward", "grad_output", grad_output)
     return get_backend(backend).mse_backward(grad, prediction, target, weight)

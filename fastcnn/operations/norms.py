@@ -4,17 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import (
-    MOST_WINDOW,
-    as_array,
-    as_count,
-    as_flag,
-    as_gradient,
-    as_number,
-    as_same_type,
-)
+from fastcnn.arguments import MOST_WINDOW, as_array, as_count, as_flag, as_number, as_optional
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.operations.forms import OF_PARAMETERS, Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -53,10 +46,6 @@ def batch_norm(
     eps : float
     backend : str, optional
 
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
     Raises
     ------
     ShapeError
@@ -64,43 +53,43 @@ def batch_norm(
     ConfigurationError
         If there is a running mean without a running variance or the other way round, ``eps`` is
         not above 0, or the types differ.
-
-    References
-    ----------
-    Ioffe and Szegedy, arXiv:1502.03167, algorithms 1 and 2.
     """
-    x, arguments = _arguments("batch_norm", x, running_mean, running_var, training, eps)
-    factors = _of_channels("batch_norm", x, weight=weight, bias=bias)
-    return get_backend(backend).batch_norm(x, **factors, **arguments)
+    given = (running_mean, running_var, weight, bias, training, eps)
+    return computed("batch_norm", _by_channel, backend, x, *given)
 
 
-def batch_norm_backward(
-    grad_output: Any,
+def _by_channel(
+    name: str,
     x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    training: bool = False,
-    eps: float = 1e-5,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of :func:`batch_norm` with respect to its input, weight and bias.
+    running_mean: Any,
+    running_var: Any,
+    weight: Any,
+    bias: Any,
+    training: Any,
+    eps: Any,
+) -> Checked:
+    x = _as_maps(name, x)
+    if (running_mean is None) != (running_var is None):
+        raise ConfigurationError(f"{name}: running_mean and running_var come together")
+    of_batch = as_flag(name, "training", training) or running_mean is None
+    if of_batch and x.size == x.shape[1]:
+        raise ShapeError(
+            f"{name}: statistics need more than one value a channel, x has shape {x.shape}"
+        )
+    shape = x.shape[1:2]
+    mean = as_optional(name, x, "running_mean", running_mean, shape)
+    variance = as_optional(name, x, "running_var", running_var, shape)
+    arguments = {
+        "weight": as_optional(name, x, "weight", weight, shape),
+        "bias": as_optional(name, x, "bias", bias, shape),
+        "mean": None if of_batch else mean,
+        "variance": None if of_batch else variance,
+        "eps": as_number(name, "eps", eps, above=0.0),
+    }
+    return Checked((x,), arguments, x.shape)
 
-    Returns
-    -------
-    grad_x : ndarray, of the shape of ``x``
-    grad_weight, grad_bias : ndarray, shape (C,)
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "batch_norm_backward"
-    x, arguments = _arguments(operation, x, running_mean, running_var, training, eps)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    factors = _of_channels(operation, x, weight=weight)
-    return get_backend(backend).batch_norm_backward(grad_output, x, **factors, **arguments)
+batch_norm_backward = gradient_of(batch_norm, OF_PARAMETERS)
 
 
 def batch_statistics(x: Any, *, backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -124,42 +113,6 @@ def _as_maps(operation: str, x: Any) -> np.ndarray:
     return x
 
 
-def _arguments(
-    operation: str, x: Any, running_mean: Any, running_var: Any, training: bool, eps: float
-) -> tuple[np.ndarray, dict[str, Any]]:
-    x = _as_maps(operation, x)
-    if (running_mean is None) != (running_var is None):
-        raise ConfigurationError(f"{operation}: running_mean and running_var come together")
-    of_batch = as_flag(operation, "training", training) or running_mean is None
-    if of_batch and x.size == x.shape[1]:
-        raise ShapeError(
-            f"{operation}: statistics need more than one value a channel, x has shape {x.shape}"
-        )
-    names = {"running_mean": running_mean, "running_var": running_var}
-    mean, variance = _of_channels(operation, x, **names).values()
-    if of_batch:
-        mean = variance = None
-    return x, {
-        "mean": mean,
-        "variance": variance,
-        "eps": as_number(operation, "eps", eps, above=0.0),
-    }
-
-
-def _of_channels(operation: str, x: np.ndarray, **values: Any) -> dict[str, np.ndarray | None]:
-    """Check arrays of one value a channel, or None."""
-    checked: dict[str, np.ndarray | None] = {}
-    for name, value in values.items():
-        checked[name] = None
-        if value is not None:
-            array = checked[name] = as_same_type(operation, x, name, value, 1)
-            if len(array) != x.shape[1]:
-                raise ShapeError(
-                    f"{operation}: {name} must have shape ({x.shape[1]},), got {array.shape}"
-                )
-    return checked
-
-
 def local_response_norm(
     x: Any,
     size: int,
@@ -178,53 +131,22 @@ def local_response_norm(
         Channels of a window, from ``size // 2`` before on; those outside count as 0.
     alpha, beta, k : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
-    References
-    ----------
-    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural
-    networks", NIPS 2012, section 3.3; with PyTorch's division by ``size``.
     """
-    x = as_array("local_response_norm", "x", x, 4)
-    arguments = _response("local_response_norm", size, alpha, beta, k)
-    return get_backend(backend).local_response_norm(x, **arguments)
+    return computed("local_response_norm", _windows, backend, x, size, alpha, beta, k)
 
 
-def local_response_norm_backward(
-    grad_output: Any,
-    x: Any,
-    size: int,
-    alpha: float = 1e-4,
-    beta: float = 0.75,
-    k: float = 1.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`local_response_norm` at its input ``x``.
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "local_response_norm_backward"
-    x = as_array(operation, "x", x, 4)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    arguments = _response(operation, size, alpha, beta, k)
-    return get_backend(backend).local_response_norm_backward(grad_output, x, **arguments)
+def _windows(name: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any) -> Checked:
+    x = as_array(name, "x", x, 4)
+    arguments = {
+        "size": as_count(name, "size", size, most=MOST_WINDOW),
+        "alpha": as_number(name, "alpha", alpha),
+        "beta": as_number(name, "beta", beta),
+        "k": as_number(name, "k", k),
+    }
+    return Checked((x,), arguments, x.shape)
 
 
-def _response(operation: str, size: int, alpha: float, beta: float, k: float) -> dict[str, Any]:
-    numbers = {"alpha": alpha, "beta": beta, "k": k}
-    checked = {name: as_number(operation, name, value) for name, value in numbers.items()}
-    return {"size": as_count(operation, "size", size, most=MOST_WINDOW), **checked}
-
+local_response_norm_backward = gradient_of(local_response_norm)
 
 #: The operations of this file.
 RECORDS = (

@@ -11,8 +11,8 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, Value
+from fastcnn.operations.forms import gradient_of
+from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, OnnxNode, Value
 
 __all__ = [
     "celu",
@@ -58,9 +58,7 @@ def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU.forward(x, backend=backend)
 
 
-def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`relu`: ``grad_output`` where ``x > 0``, else 0 (also at 0)."""
-    return RELU.backward(grad_output, x, backend=backend)
+relu_backward = gradient_of(relu, "``grad_output`` where ``x > 0``, else 0 (also at 0).")
 
 
 @linked
@@ -83,21 +81,11 @@ LEAKY_RELU = Elementwise(
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``negative_slope * x``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``negative_slope`` is not a finite number.
-    """
-    return LEAKY_RELU.forward(x, negative_slope=negative_slope, backend=backend)
+    """``x`` where ``x > 0``, else ``negative_slope * x``, for an array of any shape."""
+    return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
-def leaky_relu_backward(
-    grad_output: Any, x: Any, negative_slope: float = 0.01, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`leaky_relu` at its input ``x``; ``negative_slope`` also at 0."""
-    return LEAKY_RELU.backward(grad_output, x, negative_slope=negative_slope, backend=backend)
+leaky_relu_backward = gradient_of(leaky_relu, "times ``negative_slope`` where ``x <= 0``.")
 
 
 @linked
@@ -120,25 +108,11 @@ ELU = Elementwise(
 
 
 def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``alpha`` is not a finite number.
-
-    References
-    ----------
-    Clevert, Unterthiner and Hochreiter, arXiv:1511.07289.
-    """
-    return ELU.forward(x, alpha=alpha, backend=backend)
+    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``, for an array of any shape."""
+    return ELU.forward(x, alpha, backend=backend)
 
 
-def elu_backward(
-    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`elu` at its input ``x``: times ``alpha * exp(x)`` where ``x <= 0``."""
-    return ELU.backward(grad_output, x, alpha=alpha, backend=backend)
+elu_backward = gradient_of(elu, "times ``alpha * exp(x)`` where ``x <= 0``.")
 
 
 #: With these, activations keep mean 0 and variance 1 from layer to layer.
@@ -163,18 +137,11 @@ SELU = Elementwise(
 
 
 def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``1.0507 * elu(x, alpha=1.6733)``, for an array of any shape.
-
-    References
-    ----------
-    Klambauer et al., arXiv:1706.02515.
-    """
+    """``1.0507 * elu(x, alpha=1.6733)``, for an array of any shape."""
     return SELU.forward(x, backend=backend)
 
 
-def selu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`selu` at its input ``x``."""
-    return SELU.backward(grad_output, x, backend=backend)
+selu_backward = gradient_of(selu)
 
 
 @linked
@@ -197,25 +164,11 @@ CELU = Elementwise(
 
 
 def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``alpha`` is not above 0.
-
-    References
-    ----------
-    Barron, arXiv:1704.07483.
-    """
-    return CELU.forward(x, alpha=alpha, backend=backend)
+    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``, for an array of any shape."""
+    return CELU.forward(x, alpha, backend=backend)
 
 
-def celu_backward(
-    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`celu` at its input ``x``: times ``exp(x / alpha)`` where ``x <= 0``."""
-    return CELU.backward(grad_output, x, alpha=alpha, backend=backend)
+celu_backward = gradient_of(celu, "times ``exp(x / alpha)`` where ``x <= 0``.")
 
 
 @linked
@@ -252,26 +205,11 @@ HARDTANH = Elementwise(
 def hardtanh(
     x: Any, min_val: float = -1.0, max_val: float = 1.0, *, backend: str | None = None
 ) -> np.ndarray:
-    """``x`` within ``min_val`` and ``max_val``, for an array of any shape.
-
-    Raises
-    ------
-    ConfigurationError
-        If ``min_val`` is not below ``max_val``, or a number is not finite.
-    """
-    return HARDTANH.forward(x, min_val=min_val, max_val=max_val, backend=backend)
+    """``x`` within ``min_val`` and ``max_val``, for an array of any shape."""
+    return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
-def hardtanh_backward(
-    grad_output: Any,
-    x: Any,
-    min_val: float = -1.0,
-    max_val: float = 1.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`hardtanh` at its input ``x``: 0 at the ends and outside of them."""
-    return HARDTANH.backward(grad_output, x, min_val=min_val, max_val=max_val, backend=backend)
+hardtanh_backward = gradient_of(hardtanh, "0 at the ends and outside of them.")
 
 
 @linked
@@ -295,18 +233,11 @@ RELU6 = Elementwise(
 
 
 def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``min(max(0, x), 6)`` for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "MobileNets", arXiv:1704.04861.
-    """
+    """``min(max(0, x), 6)`` for an array of any shape."""
     return RELU6.forward(x, backend=backend)
 
 
-def relu6_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`relu6`: ``grad_output`` where ``0 < x < 6``, else 0."""
-    return RELU6.backward(grad_output, x, backend=backend)
+relu6_backward = gradient_of(relu6, "``grad_output`` where ``0 < x < 6``, else 0.")
 
 
 @linked
@@ -327,18 +258,11 @@ HARDSIGMOID = Elementwise(
 
 
 def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``min(max(0, x + 3), 6) / 6`` for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
-    """
+    """``min(max(0, x + 3), 6) / 6`` for an array of any shape."""
     return HARDSIGMOID.forward(x, backend=backend)
 
 
-def hardsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`hardsigmoid`: ``grad_output / 6`` where ``-3 < x < 3``, else 0."""
-    return HARDSIGMOID.backward(grad_output, x, backend=backend)
+hardsigmoid_backward = gradient_of(hardsigmoid, "``grad_output / 6`` where ``-3 < x < 3``, else 0.")
 
 
 @linked
@@ -365,18 +289,13 @@ HARDSWISH = Elementwise(
 
 
 def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * hardsigmoid(x)``, close to SiLU without an exponential, for an array of any shape.
-
-    References
-    ----------
-    Howard et al., "Searching for MobileNetV3", arXiv:1905.02244.
-    """
+    """``x * hardsigmoid(x)``, close to SiLU without an exponential, for an array of any shape."""
     return HARDSWISH.forward(x, backend=backend)
 
 
-def hardswish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`hardswish`: times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."""
-    return HARDSWISH.backward(grad_output, x, backend=backend)
+hardswish_backward = gradient_of(
+    hardswish, "times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."
+)
 
 
 @linked
@@ -405,24 +324,11 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     weight : array_like, shape (C,) or (1,)
         A slope for each channel, or one for all of them.
     backend : str, optional
-
-    Raises
-    ------
-    ShapeError
-        If ``weight`` has another shape.
-
-    References
-    ----------
-    He et al., "Delving deep into rectifiers", arXiv:1502.01852.
     """
     return PRELU.forward(x, weight, backend=backend)
 
 
-def prelu_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`prelu` with respect to ``x`` and ``weight``."""
-    return PRELU.backward(grad_output, x, weight, backend=backend)
+prelu_backward = gradient_of(prelu, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (RELU, LEAKY_RELU, ELU, SELU, CELU, HARDTANH, RELU6, HARDSIGMOID, HARDSWISH, PRELU)

@@ -6,15 +6,26 @@ import numpy as np
 
 from fastcnn.arguments import (
     as_array,
-    as_bias,
+    as_count,
+    as_flag,
     as_gradient,
-    as_output_mask,
-    conv_arguments,
-    conv_transpose_arguments,
-    linear_arguments,
+    as_optional,
+    as_same_type,
+    convolution_groups,
+    naming,
 )
 from fastcnn.backends import get_backend
-from fastcnn.backends.geometry import IntOrPair
+from fastcnn.backends.geometry import (
+    IntOrPair,
+    check_output_padding,
+    conv_output,
+    conv_transpose_output,
+    of_map,
+    per_axis,
+    resolve_padding,
+)
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.operations.forms import OF_PARAMETERS, Checked, axes_of, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -26,8 +37,6 @@ __all__ = [
     "conv_transpose1d_backward",
     "conv_transpose2d",
     "conv_transpose2d_backward",
-    "flatten",
-    "flatten_backward",
     "linear",
     "linear_backward",
 ]
@@ -73,7 +82,7 @@ def conv2d(
     Dumoulin and Visin, arXiv:1603.07285.
     """
     given = (stride, padding, dilation, groups)
-    return _convolution("conv2d", x, weight, bias, given, backend)
+    return computed("conv2d", _convolution, backend, x, weight, bias, *given)
 
 
 def conv1d(
@@ -99,16 +108,34 @@ def conv1d(
     ndarray, shape (N, out_channels, OL)
     """
     given = (stride, padding, dilation, groups)
-    return _convolution("conv1d", x, weight, bias, given, backend)
+    return computed("conv1d", _convolution, backend, x, weight, bias, *given)
 
 
 def _convolution(
-    name: str, x: Any, weight: Any, bias: Any, given: tuple[Any, ...], backend: str | None
-) -> np.ndarray:
-    x, weight, arguments, _ = conv_arguments(name, x, weight, *given)
-    if bias is not None:
-        bias = as_bias(name, bias, x, len(weight))
-    return get_backend(backend).conv2d(x, weight, bias, **arguments)
+    name: str, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any
+) -> Checked:
+    axes = axes_of(name)
+    x = as_array(name, "x", x, 2 + axes)
+    weight = as_same_type(name, x, "weight", weight, 2 + axes)
+    groups = convolution_groups(name, groups, x.shape[1], len(weight))
+    if weight.shape[1] * groups != x.shape[1]:
+        raise ShapeError(
+            f"{name}: weight of shape {weight.shape} with groups={groups} takes "
+            f"{weight.shape[1] * groups} input channels, x of shape {x.shape} has {x.shape[1]}"
+        )
+    stride = per_axis(stride, f"{name}: stride", axes)
+    dilation = per_axis(dilation, f"{name}: dilation", axes)
+    padding = resolve_padding(padding, weight.shape[2:], dilation, stride)
+    with naming(f"{name}: x {x.shape} and weight {weight.shape}"):
+        sizes = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    arguments = {
+        "bias": as_optional(name, x, "bias", bias, (len(weight),)),
+        "stride": of_map(stride, 1),
+        "padding": of_map(padding, (0, 0)),
+        "dilation": of_map(dilation, 1),
+        "groups": groups,
+    }
+    return Checked((x, weight), arguments, (len(x), len(weight), *sizes))
 
 
 def conv2d_backward(
@@ -149,12 +176,8 @@ def conv2d_backward(
     ----------
     docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
     """
-    name, given = "conv2d_backward", (stride, padding, dilation, groups)
-    x, weight, arguments, output = conv_arguments(name, x, weight, *given)
-    grad_output = as_gradient(name, grad_output, x, output)
-    return get_backend(backend).conv2d_backward(
-        grad_output, x, weight, **arguments, output_mask=as_output_mask(name, output_mask)
-    )
+    given = (stride, padding, dilation, groups)
+    return _backward("conv2d_backward", grad_output, x, weight, given, output_mask, backend)
 
 
 def conv1d_backward(
@@ -170,12 +193,28 @@ def conv1d_backward(
     backend: str | None = None,
 ) -> tuple[Any, Any, Any]:
     """Gradients of :func:`conv1d`: ``(grad_x, grad_weight, grad_bias)``."""
-    name, given = "conv1d_backward", (stride, padding, dilation, groups)
-    x, weight, arguments, output = conv_arguments(name, x, weight, *given)
-    grad_output = as_gradient(name, grad_output, x, output)
-    return get_backend(backend).conv2d_backward(
-        grad_output, x, weight, **arguments, output_mask=as_output_mask(name, output_mask)
-    )
+    given = (stride, padding, dilation, groups)
+    return _backward("conv1d_backward", grad_output, x, weight, given, output_mask, backend)
+
+
+def _backward(
+    name: str,
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    given: tuple[Any, ...],
+    output_mask: Any,
+    backend: str | None,
+) -> tuple[Any, Any, Any]:
+    arrays, arguments, output = _convolution(name, x, weight, None, *given)
+    grad_output = as_gradient(name, grad_output, arrays[0], output)
+    if not isinstance(output_mask, (tuple, list)) or len(output_mask) != 3:
+        raise ConfigurationError(
+            f"{name}: output_mask must be three of True or False, got {output_mask!r}"
+        )
+    arguments["output_mask"] = tuple(as_flag(name, "output_mask", each) for each in output_mask)
+    del arguments["bias"]
+    return get_backend(backend).conv2d_backward(grad_output, *arrays, **arguments)
 
 
 def conv_transpose2d(
@@ -211,17 +250,13 @@ def conv_transpose2d(
     ndarray, shape (N, out_channels, OH, OW)
         ``OH = (H - 1) * stride - 2 * padding + dilation * (KH - 1) + output_padding + 1``.
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
     References
     ----------
     Dumoulin and Visin, arXiv:1603.07285, section 4; Zeiler et al., "Deconvolutional networks",
     CVPR 2010.
     """
     given = (stride, padding, output_padding, groups, dilation)
-    return _conv_transpose("conv_transpose2d", x, weight, bias, given, backend)
+    return computed("conv_transpose2d", _transposed, backend, x, weight, bias, *given)
 
 
 def conv_transpose1d(
@@ -241,81 +276,52 @@ def conv_transpose1d(
     The weight has shape (in_channels, out_channels / groups, K).
     """
     given = (stride, padding, output_padding, groups, dilation)
-    return _conv_transpose("conv_transpose1d", x, weight, bias, given, backend)
+    return computed("conv_transpose1d", _transposed, backend, x, weight, bias, *given)
 
 
-def _conv_transpose(
-    name: str, x: Any, weight: Any, bias: Any, given: tuple[Any, ...], backend: str | None
-) -> np.ndarray:
-    x, weight, arguments, output = conv_transpose_arguments(name, x, weight, *given)
-    if bias is not None:
-        bias = as_bias(name, bias, x, output[1])
-    return get_backend(backend).conv_transpose2d(x, weight, bias, **arguments)
-
-
-def conv_transpose1d_backward(
-    grad_output: Any,
+def _transposed(
+    name: str,
     x: Any,
     weight: Any,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int = 0,
-    groups: int = 1,
-    dilation: int = 1,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of :func:`conv_transpose1d`: ``(grad_x, grad_weight, grad_bias)``."""
-    given = (stride, padding, output_padding, groups, dilation)
-    return _backward("conv_transpose1d_backward", grad_output, x, weight, given, backend)
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: Any,
+    dilation: Any,
+) -> Checked:
+    axes = axes_of(name)
+    x = as_array(name, "x", x, 2 + axes)
+    weight = as_same_type(name, x, "weight", weight, 2 + axes)
+    groups = as_count(name, "groups", groups)
+    if len(weight) != x.shape[1] or len(weight) % groups:
+        raise ShapeError(
+            f"{name}: weight of shape {weight.shape} takes {len(weight)} input channels in "
+            f"{groups} groups, x of shape {x.shape} has {x.shape[1]}"
+        )
+    stride = per_axis(stride, f"{name}: stride", axes)
+    padding = per_axis(padding, f"{name}: padding", axes, minimum=0)
+    output_padding = per_axis(output_padding, f"{name}: output_padding", axes, minimum=0)
+    dilation = per_axis(dilation, f"{name}: dilation", axes)
+    check_output_padding(output_padding, stride, dilation)
+    sides = tuple((size, size) for size in padding)
+    with naming(f"{name}: x {x.shape} and weight {weight.shape}"):
+        window = (weight.shape[2:], stride, sides, dilation, output_padding)
+        sizes = conv_transpose_output(x.shape[2:], *window)
+    channels = weight.shape[1] * groups
+    arguments = {
+        "bias": as_optional(name, x, "bias", bias, (channels,)),
+        "stride": of_map(stride, 1),
+        "padding": of_map(sides, (0, 0)),
+        "output_padding": of_map(output_padding, 0),
+        "dilation": of_map(dilation, 1),
+        "groups": groups,
+    }
+    return Checked((x, weight), arguments, (len(x), channels, *sizes))
 
 
-def conv_transpose2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: IntOrPair = 1,
-    padding: IntOrPair = 0,
-    output_padding: IntOrPair = 0,
-    groups: int = 1,
-    dilation: IntOrPair = 1,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of :func:`conv_transpose2d`: ``(grad_x, grad_weight, grad_bias)``.
-
-    Raises
-    ------
-    ShapeError
-        If ``grad_output`` is not what ``x``, ``weight`` and the geometry produce.
-
-    References
-    ----------
-    docs/derivations.md, "Transposed convolution".
-    """
-    given = (stride, padding, output_padding, groups, dilation)
-    return _backward("conv_transpose2d_backward", grad_output, x, weight, given, backend)
-
-
-def _backward(
-    name: str, grad_output: Any, x: Any, weight: Any, given: tuple[Any, ...], backend: str | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    x, weight, arguments, output = conv_transpose_arguments(name, x, weight, *given)
-    grad_output = as_gradient(name, grad_output, x, output)
-    return get_backend(backend).conv_transpose2d_backward(grad_output, x, weight, **arguments)
-
-
-def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
-    return get_backend(backend).flatten(as_array("flatten", "x", x))
-
-
-def flatten_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`flatten`: ``grad_output`` in the shape of ``x``."""
-    x = as_array("flatten_backward", "x", x)
-    output = (len(x), x.size // len(x))
-    grad_output = as_gradient("flatten_backward", grad_output, x, output)
-    return get_backend(backend).flatten_backward(grad_output, x)
+conv_transpose2d_backward = gradient_of(conv_transpose2d, OF_PARAMETERS)
+conv_transpose1d_backward = gradient_of(conv_transpose1d, OF_PARAMETERS)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -331,31 +337,23 @@ def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None)
     Returns
     -------
     ndarray, shape (N, out_features)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
-    x, weight = linear_arguments("linear", x, weight)
-    if bias is not None:
-        bias = as_bias("linear", bias, x, len(weight))
-    return get_backend(backend).linear(x, weight, bias)
+    return computed("linear", _connected, backend, x, weight, bias)
 
 
-def linear_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients of :func:`linear`: ``(grad_x, grad_weight, grad_bias)``.
+def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
+    x = as_array(name, "x", x, 2)
+    weight = as_same_type(name, x, "weight", weight, 2)
+    if x.shape[1] != weight.shape[1]:
+        raise ShapeError(
+            f"{name}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
+            f"{weight.shape} takes {weight.shape[1]}"
+        )
+    bias = as_optional(name, x, "bias", bias, (len(weight),))
+    return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
-    Raises
-    ------
-    ShapeError
-        If ``grad_output`` is not of shape (N, out_features).
-    """
-    x, weight = linear_arguments("linear_backward", x, weight)
-    grad_output = as_gradient("linear_backward", grad_output, x, (len(x), len(weight)))
-    return get_backend(backend).linear_backward(grad_output, x, weight)
 
+linear_backward = gradient_of(linear, OF_PARAMETERS)
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {
@@ -426,5 +424,4 @@ RECORDS = (
         ),
     ),
     Operation("linear", **PRODUCT, layers=(case("Linear", (6,), 6, 4, seed=4),)),
-    Operation("flatten", renames=True, layers=(case("Flatten", (2, 3, 3)),)),
 )

@@ -2,18 +2,47 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_choice, as_gradient, as_number, as_same_type
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
 from fastcnn.errors import ShapeError
-from fastcnn.operations.onnx_node import OnnxNode
+from fastcnn.operations.forms import Checked, computed
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """How ONNX has an operation: a node, whose inputs may be nodes in turn.
+
+    Attributes
+    ----------
+    kind : str
+        ONNX's name of the operator.
+    inputs : tuple of (OnnxNode, str or float)
+        ``"x"`` is the input of the operation, another text one of its parameters or arguments, a
+        number a constant.
+    attributes : mapping of str to (str or float)
+        The name of an argument, or a number.
+    """
+
+    kind: str
+    inputs: tuple[Union["OnnxNode", str, float], ...] = ("x",)
+    attributes: Mapping[str, str | float] = field(default_factory=dict)
+
+    def bound(self) -> set[str]:
+        """Arguments and parameters that it names."""
+        names = {value for value in self.attributes.values() if isinstance(value, str)}
+        for part in self.inputs:
+            if isinstance(part, OnnxNode):
+                names |= part.bound()
+            elif isinstance(part, str) and part != "x":
+                names.add(part)
+        return names
 
 
 #: Shape of a sample, or of a sample of each input.
@@ -222,53 +251,50 @@ class Elementwise(Operation):
         assert isinstance(formula, Formula)
         return formula, tuple(numbers)
 
-    def forward(
-        self, x: Any, *parameters: Any, backend: str | None, **arguments: Any
-    ) -> np.ndarray:
-        """The functional form: check what is given, and let a backend compute.
+    def forward(self, *given: Any, backend: str | None) -> np.ndarray:
+        """The functional form of ``x``, parameters and arguments, in the record's order."""
+        made: np.ndarray = computed(self.name, self.taken, backend, *given)
+        return made
 
-        Raises
-        ------
-        ShapeError, ConfigurationError
-        """
-        x = as_array(self.name, "x", x)
-        arrays = self._parameters(self.name, x, parameters)
-        function = getattr(get_backend(backend), self.name)
-        return function(x, *arrays, **self.checked(self.name, arguments))
-
-    def backward(
-        self, grad_output: Any, x: Any, *parameters: Any, backend: str | None, **arguments: Any
-    ) -> Any:
-        """The functional form of the gradient: of ``x``, or a tuple with those of parameters.
-
-        Raises
-        ------
-        ShapeError, ConfigurationError
-        """
-        name = f"{self.name}_backward"
+    def taken(self, name: str, x: Any, *given: Any) -> Checked:
+        """What a functional form of some name was given, checked."""
         x = as_array(name, "x", x)
-        grad_output = as_gradient(name, grad_output, x, x.shape)
-        arrays = self._parameters(name, x, parameters)
-        function = getattr(get_backend(backend), name)
-        return function(grad_output, x, *arrays, **self.checked(self.name, arguments))
-
-    def _parameters(
-        self, owner: str, x: np.ndarray, given: tuple[Any, ...]
-    ) -> tuple[np.ndarray, ...]:
-        """Parameters of one value, or one a channel of ``x``."""
-        arrays = []
-        for name, value in zip(self.parameters, given, strict=True):
-            array = as_same_type(owner, x, name, value, 1)
+        arrays, count = [x], len(self.parameters)
+        for parameter, value in zip(self.parameters, given[:count], strict=True):
+            array = as_same_type(name, x, parameter, value, 1)
             channels = x.shape[1] if x.ndim > 1 else 1
             if len(array) not in (1, channels):
                 raise ShapeError(
-                    f"{owner}: {name} must have shape (1,) or ({channels},) for x of shape "
+                    f"{name}: {parameter} must have shape (1,) or ({channels},) for x of shape "
                     f"{x.shape}, got {array.shape}"
                 )
             arrays.append(array)
-        return tuple(arrays)
+        names = (argument.name for argument in self.arguments)
+        arguments = self.checked(self.name, dict(zip(names, given[count:], strict=True)))
+        return Checked(tuple(arrays), arguments, x.shape)
 
 
 def by_channel(parameter: np.ndarray, x: np.ndarray) -> np.ndarray:
     """A parameter of one value, or one a channel, in a shape that goes with ``x``."""
     return parameter.reshape((1, -1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else -1)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A user's formula of an optimiser's update of one parameter: see :mod:`fastcnn.kernel`.
+
+    Attributes
+    ----------
+    function : function
+        ``function(parameter, gradient, *slots, lr, step, *numbers)`` returns the new parameter, or
+        a tuple of it and the new slots.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    slots: tuple[str, ...] = ()
+    arguments: tuple[Number, ...] = ()
+
+
+#: Those of users, by name.
+OWN_UPDATES: dict[str, Update] = {}

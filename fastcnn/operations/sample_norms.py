@@ -5,17 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import (
-    as_array,
-    as_count,
-    as_gradient,
-    as_number,
-    as_same_type,
-)
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_count, as_number, as_optional
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ShapeError
+from fastcnn.operations.forms import OF_PARAMETERS, Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
+from fastcnn.scalars import plain
 
 __all__ = [
     "group_norm",
@@ -27,8 +22,6 @@ __all__ = [
     "rms_norm",
     "rms_norm_backward",
 ]
-
-Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def layer_norm(
@@ -50,56 +43,19 @@ def layer_norm(
     weight, bias : array_like, shape ``normalized_shape``, optional
     eps : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError
-        If the shapes do not fit.
-    ConfigurationError
-        If ``eps`` is not above 0, or the types differ.
-
-    References
-    ----------
-    Ba, Kiros and Hinton, arXiv:1607.06450.
     """
-    x, shape = _trailing("layer_norm", x, normalized_shape)
-    factors = _weights("layer_norm", x, shape, weight=weight, bias=bias)
-    eps = as_number("layer_norm", "eps", eps, above=0.0)
-    return get_backend(backend).layer_norm(x, **factors, normalized_shape=shape, eps=eps)
+    return computed("layer_norm", _trailing, backend, x, normalized_shape, weight, bias, eps)
 
 
-def layer_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    eps: float = 1e-5,
-    *,
-    backend: str | None = None,
-) -> Gradients:
-    """Gradients of :func:`layer_norm` with respect to its input, weight and bias.
+def _trailing(
+    name: str, x: Any, normalized_shape: Any, weight: Any, bias: Any, eps: Any
+) -> Checked:
+    x, shape = _last_dimensions(name, x, normalized_shape)
+    factors = {"weight": weight, "bias": bias}
+    return _with_factors(name, x, shape, factors, eps, normalized_shape=shape)
 
-    Returns
-    -------
-    grad_x : ndarray, of the shape of ``x``
-    grad_weight, grad_bias : ndarray, shape ``normalized_shape``
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "layer_norm_backward"
-    x, shape = _trailing(operation, x, normalized_shape)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    factors = _weights(operation, x, shape, weight=weight)
-    eps = as_number(operation, "eps", eps, above=0.0)
-    return get_backend(backend).layer_norm_backward(
-        grad_output, x, **factors, normalized_shape=shape, eps=eps
-    )
+layer_norm_backward = gradient_of(layer_norm, OF_PARAMETERS)
 
 
 def rms_norm(
@@ -121,48 +77,17 @@ def rms_norm(
     eps : float, optional
         By default the distance from 1 to the next number of the type of ``x``.
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
-    References
-    ----------
-    Zhang and Sennrich, arXiv:1910.07467.
     """
-    x, shape = _trailing("rms_norm", x, normalized_shape)
-    factors = _weights("rms_norm", x, shape, weight=weight)
-    eps = _rms_eps("rms_norm", x, eps)
-    return get_backend(backend).rms_norm(x, **factors, normalized_shape=shape, eps=eps)
+    return computed("rms_norm", _root_mean_square, backend, x, normalized_shape, weight, eps)
 
 
-def rms_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    eps: float | None = None,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`rms_norm` with respect to its input and weight.
+def _root_mean_square(name: str, x: Any, normalized_shape: Any, weight: Any, eps: Any) -> Checked:
+    x, shape = _last_dimensions(name, x, normalized_shape)
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    return _with_factors(name, x, shape, {"weight": weight}, eps, normalized_shape=shape)
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "rms_norm_backward"
-    x, shape = _trailing(operation, x, normalized_shape)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    factors = _weights(operation, x, shape, weight=weight)
-    eps = _rms_eps(operation, x, eps)
-    return get_backend(backend).rms_norm_backward(
-        grad_output, x, **factors, normalized_shape=shape, eps=eps
-    )
+
+rms_norm_backward = gradient_of(rms_norm, "``(grad_x, grad_weight)``.")
 
 
 def group_norm(
@@ -184,44 +109,26 @@ def group_norm(
     weight, bias : array_like, shape (C,), optional
     eps : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
-    References
-    ----------
-    Wu and He, arXiv:1803.08494.
     """
-    x, arguments = _groups("group_norm", x, num_groups, eps)
-    factors = _weights("group_norm", x, x.shape[1:2], weight=weight, bias=bias)
-    return get_backend(backend).group_norm(x, **factors, **arguments)
+    return computed("group_norm", _groups, backend, x, num_groups, weight, bias, eps)
 
 
-def group_norm_backward(
-    grad_output: Any,
-    x: Any,
-    num_groups: int,
-    weight: Any = None,
-    eps: float = 1e-5,
-    *,
-    backend: str | None = None,
-) -> Gradients:
-    """Gradients of :func:`group_norm` with respect to its input, weight and bias.
+def _groups(name: str, x: Any, num_groups: Any, weight: Any, bias: Any, eps: Any) -> Checked:
+    x = as_array(name, "x", x)
+    groups = as_count(name, "num_groups", num_groups)
+    if x.ndim < 2 or x.shape[1] % groups:
+        raise ShapeError(
+            f"{name}: num_groups={groups} must divide the channels of x of shape {x.shape}"
+        )
+    if sets_of("group_norm", {"num_groups": groups}, x.shape[1:]).members == 1:
+        raise ShapeError(
+            f"{name}: statistics need more than one value a group, x has shape {x.shape}"
+        )
+    factors = {"weight": weight, "bias": bias}
+    return _with_factors(name, x, x.shape[1:2], factors, eps, num_groups=groups)
 
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "group_norm_backward"
-    x, arguments = _groups(operation, x, num_groups, eps)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    factors = _weights(operation, x, x.shape[1:2], weight=weight)
-    return get_backend(backend).group_norm_backward(grad_output, x, **factors, **arguments)
+
+group_norm_backward = gradient_of(group_norm, OF_PARAMETERS)
 
 
 def layer_norm2d(
@@ -235,94 +142,46 @@ def layer_norm2d(
     weight, bias : array_like, shape (C,), optional
     eps : float
     backend : str, optional
-
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-
-    References
-    ----------
-    Liu et al., "A ConvNet for the 2020s", arXiv:2201.03545.
     """
-    x = as_array("layer_norm2d", "x", x, 4)
-    factors = _weights("layer_norm2d", x, x.shape[1:2], weight=weight, bias=bias)
-    eps = as_number("layer_norm2d", "eps", eps, above=0.0)
-    return get_backend(backend).layer_norm2d(x, **factors, eps=eps)
+    return computed("layer_norm2d", _of_pixels, backend, x, weight, bias, eps)
 
 
-def layer_norm2d_backward(
-    grad_output: Any, x: Any, weight: Any = None, eps: float = 1e-6, *, backend: str | None = None
-) -> Gradients:
-    """Gradients of :func:`layer_norm2d` with respect to its input, weight and bias.
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
-    """
-    operation = "layer_norm2d_backward"
-    x = as_array(operation, "x", x, 4)
-    grad_output = as_gradient(operation, grad_output, x, x.shape)
-    factors = _weights(operation, x, x.shape[1:2], weight=weight)
-    eps = as_number(operation, "eps", eps, above=0.0)
-    return get_backend(backend).layer_norm2d_backward(grad_output, x, **factors, eps=eps)
+def _of_pixels(name: str, x: Any, weight: Any, bias: Any, eps: Any) -> Checked:
+    x = as_array(name, "x", x, 4)
+    return _with_factors(name, x, x.shape[1:2], {"weight": weight, "bias": bias}, eps)
 
 
-def _trailing(
-    operation: str, x: Any, normalized_shape: int | Sequence[int]
+layer_norm2d_backward = gradient_of(layer_norm2d, OF_PARAMETERS)
+
+
+def _last_dimensions(
+    name: str, x: Any, normalized_shape: Any
 ) -> tuple[np.ndarray, tuple[int, ...]]:
-    x = as_array(operation, "x", x)
-    is_list = isinstance(normalized_shape, (tuple, list))
-    given: tuple[Any, ...] = tuple(normalized_shape) if is_list else (normalized_shape,)  # type: ignore[arg-type]
-    if isinstance(normalized_shape, np.ndarray):
-        given = tuple(normalized_shape.ravel().tolist())
-    shape = tuple(as_count(operation, "normalized_shape", size) for size in given)
+    x = as_array(name, "x", x)
+    sizes = plain(normalized_shape)
+    several = sizes if isinstance(sizes, (tuple, list)) else (sizes,)
+    shape = tuple(as_count(name, "normalized_shape", size) for size in several)
     if not shape or len(shape) >= x.ndim or x.shape[x.ndim - len(shape) :] != shape:
         raise ShapeError(
-            f"{operation}: normalized_shape {shape} must be the last dimensions of a sample of x, "
+            f"{name}: normalized_shape {shape} must be the last dimensions of a sample of x, "
             f"which has shape {x.shape}"
         )
     return x, shape
 
 
-def _groups(
-    operation: str, x: Any, num_groups: int, eps: float
-) -> tuple[np.ndarray, dict[str, Any]]:
-    x = as_array(operation, "x", x)
-    groups = as_count(operation, "num_groups", num_groups)
-    if x.ndim < 2 or x.shape[1] % groups:
-        raise ShapeError(
-            f"{operation}: num_groups={groups} must divide the channels of x of shape {x.shape}"
-        )
-    arguments = {"num_groups": groups, "eps": as_number(operation, "eps", eps, above=0.0)}
-    if sets_of("group_norm", arguments, x.shape[1:]).members == 1:
-        raise ShapeError(
-            f"{operation}: statistics need more than one value a group, x has shape {x.shape}"
-        )
-    return x, arguments
-
-
-def _rms_eps(operation: str, x: np.ndarray, eps: float | None) -> float:
-    if eps is None:
-        return float(np.finfo(x.dtype).eps)
-    return as_number(operation, "eps", eps, above=0.0)
-
-
-def _weights(
-    operation: str, x: np.ndarray, shape: tuple[int, ...], **values: Any
-) -> dict[str, np.ndarray | None]:
-    """Check arrays of a shape, or None."""
-    checked: dict[str, np.ndarray | None] = {}
-    for name, value in values.items():
-        checked[name] = None
-        if value is not None:
-            array = checked[name] = as_same_type(operation, x, name, value, len(shape))
-            if array.shape != shape:
-                raise ShapeError(f"{operation}: {name} must have shape {shape}, got {array.shape}")
-    return checked
+def _with_factors(
+    name: str,
+    x: np.ndarray,
+    shape: tuple[int, ...],
+    factors: dict[str, Any],
+    eps: Any,
+    **arguments: Any,
+) -> Checked:
+    """Sizes of sets with ``eps`` and with factors of a shape, which are arrays or None."""
+    arguments["eps"] = as_number(name, "eps", eps, above=0.0)
+    for key, value in factors.items():
+        arguments[key] = as_optional(name, x, key, value, shape)
+    return Checked((x,), arguments, x.shape)
 
 
 #: What normalisations within a sample have in common.

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_choice, as_count, as_gradient
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array, as_choice, as_count, naming
 from fastcnn.backends.sampling import (
     PADDING_MODES,
     as_interpolation,
@@ -18,11 +17,14 @@ from fastcnn.backends.sampling import (
     unshuffled_shape,
 )
 from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.operations.forms import Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
     "channel_shuffle",
     "channel_shuffle_backward",
+    "flatten",
+    "flatten_backward",
     "interpolate",
     "interpolate_backward",
     "pad",
@@ -34,29 +36,6 @@ __all__ = [
     "unflatten",
     "unflatten_backward",
 ]
-
-
-def _sequence_or_map(operation: str, x: Any) -> tuple[np.ndarray, int]:
-    x = as_array(operation, "x", x)
-    if x.ndim not in (3, 4):
-        raise ShapeError(f"{operation}: x must have 3 or 4 dimensions, got shape {x.shape}")
-    return x, x.ndim - 2
-
-
-def _pad_arguments(
-    operation: str, x: Any, padding: Any, mode: Any
-) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x, axes = _sequence_or_map(operation, x)
-    mode = as_choice(operation, "mode", mode, PADDING_MODES)
-    sides = as_padding(operation, padding, axes, cuts=mode == "constant")
-    try:
-        sizes = [
-            padded_size(size, side, mode)
-            for size, side in zip(x.shape[2:], sides[-axes:], strict=True)
-        ]
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
-    return x, {"padding": sides, "mode": mode}, (*x.shape[:2], *sizes)
 
 
 def pad(
@@ -83,32 +62,27 @@ def pad(
         If nothing is left, a reflection is as long as the map, or what wraps around is longer.
     ConfigurationError
     """
-    x, arguments, _ = _pad_arguments("pad", x, padding, mode)
-    return get_backend(backend).pad(x, **arguments)
+    return computed("pad", _padded, backend, x, padding, mode)
 
 
-def pad_backward(
-    grad_output: Any,
-    x: Any,
-    padding: int | tuple[int, ...],
-    mode: str = "constant",
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`pad` with respect to ``x``: of each pixel the sum over its copies."""
-    x, arguments, output = _pad_arguments("pad_backward", x, padding, mode)
-    grad_output = as_gradient("pad_backward", grad_output, x, output)
-    return get_backend(backend).pad_backward(grad_output, x, **arguments)
+def _padded(name: str, x: Any, padding: Any, mode: Any) -> Checked:
+    x, axes = _sequence_or_map(name, x)
+    mode = as_choice(name, "mode", mode, PADDING_MODES)
+    sides = as_padding(name, padding, axes, cuts=mode == "constant")
+    with naming(f"{name}: x {x.shape}"):
+        places = zip(x.shape[2:], sides[-axes:], strict=True)
+        sizes = [padded_size(size, side, mode) for size, side in places]
+    return Checked((x,), {"padding": sides, "mode": mode}, (*x.shape[:2], *sizes))
 
 
-def _interpolation(
-    operation: str, x: Any, given: tuple[Any, ...]
-) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...]]:
-    x, axes = _sequence_or_map(operation, x)
-    arguments = interpolation_of(operation, axes, as_interpolation(operation, *given))
-    size = x.shape[2:] if axes == 2 else (1, x.shape[2])
-    output = interpolated_output(size, arguments["size"], arguments["scale_factor"])
-    return x, arguments, (*x.shape[:2], *output[-axes:])
+def _sequence_or_map(name: str, x: Any) -> tuple[np.ndarray, int]:
+    x = as_array(name, "x", x)
+    if x.ndim not in (3, 4):
+        raise ShapeError(f"{name}: x must have 3 or 4 dimensions, got shape {x.shape}")
+    return x, x.ndim - 2
+
+
+pad_backward = gradient_of(pad, "of each pixel the sum over its copies.")
 
 
 def interpolate(
@@ -140,31 +114,21 @@ def interpolate(
     Returns
     -------
     ndarray, shape (N, C, OH, OW) or (N, C, OL)
-
-    Raises
-    ------
-    ShapeError, ConfigurationError
     """
-    given = (size, scale_factor, mode, align_corners)
-    x, arguments, _ = _interpolation("interpolate", x, given)
-    return get_backend(backend).interpolate(x, **arguments)
+    return computed(
+        "interpolate", _interpolated, backend, x, size, scale_factor, mode, align_corners
+    )
 
 
-def interpolate_backward(
-    grad_output: Any,
-    x: Any,
-    size: int | tuple[int, ...] | None = None,
-    scale_factor: int | tuple[int, ...] | None = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`interpolate` with respect to ``x``."""
-    given = (size, scale_factor, mode, align_corners)
-    x, arguments, output = _interpolation("interpolate_backward", x, given)
-    grad_output = as_gradient("interpolate_backward", grad_output, x, output)
-    return get_backend(backend).interpolate_backward(grad_output, x, **arguments)
+def _interpolated(name: str, x: Any, *given: Any) -> Checked:
+    x, axes = _sequence_or_map(name, x)
+    arguments = interpolation_of(name, axes, as_interpolation(name, *given))
+    size = x.shape[2:] if axes == 2 else (1, x.shape[2])
+    output = interpolated_output(size, arguments["size"], arguments["scale_factor"])
+    return Checked((x,), arguments, (*x.shape[:2], *output[-axes:]))
+
+
+interpolate_backward = gradient_of(interpolate)
 
 
 def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) -> np.ndarray:
@@ -174,22 +138,8 @@ def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) ->
     ------
     ShapeError
         If the channels are not a multiple of ``upscale_factor ** 2``.
-
-    References
-    ----------
-    Shi et al., arXiv:1609.05158, equation 4.
     """
-    x, factor, _ = _shuffled("pixel_shuffle", x, upscale_factor)
-    return get_backend(backend).pixel_shuffle(x, factor)
-
-
-def pixel_shuffle_backward(
-    grad_output: Any, x: Any, upscale_factor: int, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`pixel_shuffle` with respect to ``x``."""
-    x, factor, output = _shuffled("pixel_shuffle_backward", x, upscale_factor)
-    grad_output = as_gradient("pixel_shuffle_backward", grad_output, x, output)
-    return get_backend(backend).pixel_shuffle_backward(grad_output, x, factor)
+    return computed("pixel_shuffle", _shuffled, backend, x, upscale_factor)
 
 
 def pixel_unshuffle(x: Any, downscale_factor: int, *, backend: str | None = None) -> np.ndarray:
@@ -200,28 +150,21 @@ def pixel_unshuffle(x: Any, downscale_factor: int, *, backend: str | None = None
     ShapeError
         If rows or columns are not a multiple of ``downscale_factor``.
     """
-    x, factor, _ = _shuffled("pixel_unshuffle", x, downscale_factor)
-    return get_backend(backend).pixel_unshuffle(x, factor)
+    return computed("pixel_unshuffle", _shuffled, backend, x, downscale_factor)
 
 
-def pixel_unshuffle_backward(
-    grad_output: Any, x: Any, downscale_factor: int, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`pixel_unshuffle` with respect to ``x``."""
-    x, factor, output = _shuffled("pixel_unshuffle_backward", x, downscale_factor)
-    grad_output = as_gradient("pixel_unshuffle_backward", grad_output, x, output)
-    return get_backend(backend).pixel_unshuffle_backward(grad_output, x, factor)
-
-
-def _shuffled(operation: str, x: Any, value: Any) -> tuple[np.ndarray, int, tuple[int, ...]]:
-    x = as_array(operation, "x", x, 4)
-    is_down = operation.startswith("pixel_unshuffle")
-    factor = as_count(operation, "downscale_factor" if is_down else "upscale_factor", value)
-    try:
+def _shuffled(name: str, x: Any, factor: Any) -> Checked:
+    x = as_array(name, "x", x, 4)
+    is_down = name.startswith("pixel_unshuffle")
+    argument = "downscale_factor" if is_down else "upscale_factor"
+    factor = as_count(name, argument, factor)
+    with naming(f"{name}: x {x.shape}"):
         output = (unshuffled_shape if is_down else shuffled_shape)(x.shape[1:], factor)
-    except ShapeError as error:
-        raise ShapeError(f"{operation}: x {x.shape}: {error}") from None
-    return x, factor, (len(x), *output)
+    return Checked((x,), {argument: factor}, (len(x), *output))
+
+
+pixel_shuffle_backward = gradient_of(pixel_shuffle)
+pixel_unshuffle_backward = gradient_of(pixel_unshuffle)
 
 
 def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.ndarray:
@@ -233,30 +176,32 @@ def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.nd
     groups : int
         Must divide C.
     backend : str, optional
-
-    References
-    ----------
-    Zhang et al., "ShuffleNet", arXiv:1707.01083, section 3.1.
     """
-    x, groups = _grouped("channel_shuffle", x, groups)
-    return get_backend(backend).channel_shuffle(x, groups)
+    return computed("channel_shuffle", _grouped, backend, x, groups)
 
 
-def channel_shuffle_backward(
-    grad_output: Any, x: Any, groups: int, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`channel_shuffle` with respect to ``x``."""
-    x, groups = _grouped("channel_shuffle_backward", x, groups)
-    grad_output = as_gradient("channel_shuffle_backward", grad_output, x, x.shape)
-    return get_backend(backend).channel_shuffle_backward(grad_output, x, groups)
-
-
-def _grouped(operation: str, x: Any, groups: Any) -> tuple[np.ndarray, int]:
-    x, _ = _sequence_or_map(operation, x)
-    groups = as_count(operation, "groups", groups)
+def _grouped(name: str, x: Any, groups: Any) -> Checked:
+    x, _ = _sequence_or_map(name, x)
+    groups = as_count(name, "groups", groups)
     if x.shape[1] % groups:
-        raise ShapeError(f"{operation}: groups={groups} must divide {x.shape[1]} channels")
-    return x, groups
+        raise ShapeError(f"{name}: groups={groups} must divide {x.shape[1]} channels")
+    return Checked((x,), {"groups": groups}, x.shape)
+
+
+channel_shuffle_backward = gradient_of(channel_shuffle)
+
+
+def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
+    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
+    return computed("flatten", _whole, backend, x)
+
+
+def _whole(name: str, x: Any) -> Checked:
+    x = as_array(name, "x", x)
+    return Checked((x,), {}, (len(x), x.size // len(x)))
+
+
+flatten_backward = gradient_of(flatten, "``grad_output`` in the shape of ``x``.")
 
 
 def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> np.ndarray:
@@ -274,28 +219,20 @@ def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> 
     ShapeError
         If samples have another number of elements.
     """
-    x, shape = _reshaped("unflatten", x, shape)
-    return get_backend(backend).unflatten(x, shape)
+    return computed("unflatten", _reshaped, backend, x, shape)
 
 
-def unflatten_backward(
-    grad_output: Any, x: Any, shape: tuple[int, ...], *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`unflatten` with respect to ``x``."""
-    x, shape = _reshaped("unflatten_backward", x, shape)
-    grad_output = as_gradient("unflatten_backward", grad_output, x, (len(x), *shape))
-    return get_backend(backend).unflatten_backward(grad_output, x, shape)
-
-
-def _reshaped(operation: str, x: Any, shape: Any) -> tuple[np.ndarray, tuple[int, ...]]:
-    x = as_array(operation, "x", x)
+def _reshaped(name: str, x: Any, shape: Any) -> Checked:
+    x = as_array(name, "x", x)
     if not isinstance(shape, (tuple, list)) or not shape:
-        raise ConfigurationError(f"{operation}: shape must be a tuple, got {shape!r}")
-    sizes = tuple(as_count(operation, "each size in shape", size) for size in shape)
+        raise ConfigurationError(f"{name}: shape must be a tuple, got {shape!r}")
+    sizes = tuple(as_count(name, "each size in shape", size) for size in shape)
     if math.prod(sizes) != math.prod(x.shape[1:]):
-        raise ShapeError(f"{operation}: samples of shape {x.shape[1:]} cannot have shape {sizes}")
-    return x, sizes
+        raise ShapeError(f"{name}: samples of shape {x.shape[1:]} cannot have shape {sizes}")
+    return Checked((x,), {"shape": sizes}, (len(x), *sizes))
 
+
+unflatten_backward = gradient_of(unflatten)
 
 #: What copies or mixes pixels, by tables of their places.
 SAMPLING: dict[str, Any] = {"gradient_needs": "nothing", "frees_input": True, "any_layout": True}
@@ -344,6 +281,7 @@ RECORDS = (
         layers=(case("ChannelShuffle", (6, 2, 2), 3),),
         timed=(((32, 16, 16), {"groups": 4}),),
     ),
+    Operation("flatten", renames=True, layers=(case("Flatten", (2, 3, 3)),)),
     Operation(
         "unflatten",
         gradient_needs="nothing",

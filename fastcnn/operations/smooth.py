@@ -11,8 +11,16 @@ import numpy as np
 from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
 from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
-from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS, Choice, Elementwise, Formula, Number, Value
+from fastcnn.operations.forms import gradient_of
+from fastcnn.operations.record import (
+    CASE_CHANNELS,
+    Choice,
+    Elementwise,
+    Formula,
+    Number,
+    OnnxNode,
+    Value,
+)
 
 __all__ = [
     "gelu",
@@ -59,9 +67,7 @@ def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SIGMOID.forward(x, backend=backend)
 
 
-def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`sigmoid` at its input ``x``: ``grad_output * y * (1 - y)``."""
-    return SIGMOID.backward(grad_output, x, backend=backend)
+sigmoid_backward = gradient_of(sigmoid, "``grad_output * y * (1 - y)``.")
 
 
 @linked
@@ -86,9 +92,7 @@ def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
     return TANH.forward(x, backend=backend)
 
 
-def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`tanh` at its input ``x``: ``grad_output * (1 - y^2)``."""
-    return TANH.backward(grad_output, x, backend=backend)
+tanh_backward = gradient_of(tanh, "``grad_output * (1 - y^2)``.")
 
 
 @linked
@@ -110,18 +114,11 @@ SILU = Elementwise(
 
 
 def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * sigmoid(x)``, also called swish, for an array of any shape.
-
-    References
-    ----------
-    Hendrycks and Gimpel, arXiv:1606.08415; Ramachandran, Zoph and Le, arXiv:1710.05941.
-    """
+    """``x * sigmoid(x)``, also called swish, for an array of any shape."""
     return SILU.forward(x, backend=backend)
 
 
-def silu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`silu` at its input ``x``: times ``s * (1 + x * (1 - s))``."""
-    return SILU.backward(grad_output, x, backend=backend)
+silu_backward = gradient_of(silu, "times ``s * (1 + x * (1 - s))``.")
 
 
 @linked
@@ -173,24 +170,11 @@ def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np
         ``x * Phi(x)`` with the normal distribution function, or
         ``x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))``.
     backend : str, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If ``approximate`` is neither.
-
-    References
-    ----------
-    Hendrycks and Gimpel, arXiv:1606.08415.
     """
-    return GELU.forward(x, approximate=approximate, backend=backend)
+    return GELU.forward(x, approximate, backend=backend)
 
 
-def gelu_backward(
-    grad_output: Any, x: Any, approximate: str = "none", *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`gelu` at its input ``x``."""
-    return GELU.backward(grad_output, x, approximate=approximate, backend=backend)
+gelu_backward = gradient_of(gelu)
 
 
 @linked
@@ -226,25 +210,11 @@ def softplus(
     threshold : float
         Where ``beta * x`` is larger, the result is ``x`` itself.
     backend : str, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If ``beta`` is not above 0, or a number is not finite.
     """
-    return SOFTPLUS.forward(x, beta=beta, threshold=threshold, backend=backend)
+    return SOFTPLUS.forward(x, beta, threshold, backend=backend)
 
 
-def softplus_backward(
-    grad_output: Any,
-    x: Any,
-    beta: float = 1.0,
-    threshold: float = 20.0,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Gradient of :func:`softplus` at its input ``x``: times ``sigmoid(beta * x)``."""
-    return SOFTPLUS.backward(grad_output, x, beta=beta, threshold=threshold, backend=backend)
+softplus_backward = gradient_of(softplus, "times ``sigmoid(beta * x)``.")
 
 
 @linked
@@ -272,9 +242,7 @@ def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return LOGSIGMOID.forward(x, backend=backend)
 
 
-def logsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`logsigmoid` at its input ``x``: times ``sigmoid(-x)``."""
-    return LOGSIGMOID.backward(grad_output, x, backend=backend)
+logsigmoid_backward = gradient_of(logsigmoid, "times ``sigmoid(-x)``.")
 
 
 @linked
@@ -300,9 +268,7 @@ def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SOFTSIGN.forward(x, backend=backend)
 
 
-def softsign_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`softsign` at its input ``x``: times ``1 / (1 + |x|)^2``."""
-    return SOFTSIGN.backward(grad_output, x, backend=backend)
+softsign_backward = gradient_of(softsign, "times ``1 / (1 + |x|)^2``.")
 
 
 @linked
@@ -339,18 +305,11 @@ MISH = Elementwise(
 
 
 def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * tanh(log(1 + exp(x)))``, for an array of any shape.
-
-    References
-    ----------
-    Misra, arXiv:1908.08681.
-    """
+    """``x * tanh(log(1 + exp(x)))``, for an array of any shape."""
     return MISH.forward(x, backend=backend)
 
 
-def mish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
-    """Gradient of :func:`mish` at its input ``x``: times ``t + x * sigmoid(x) * (1 - t^2)``."""
-    return MISH.backward(grad_output, x, backend=backend)
+mish_backward = gradient_of(mish, "times ``t + x * sigmoid(x) * (1 - t^2)``.")
 
 
 @linked
@@ -386,20 +345,11 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     x : array_like, shape (N, C, ...)
     weight : array_like, shape (C,) or (1,)
     backend : str, optional
-
-    Raises
-    ------
-    ShapeError
-        If ``weight`` has another shape.
     """
     return SCALE.forward(x, weight, backend=backend)
 
 
-def scale_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradients of :func:`scale` with respect to ``x`` and ``weight``."""
-    return SCALE.backward(grad_output, x, weight, backend=backend)
+scale_backward = gradient_of(scale, "``(grad_x, grad_weight)``.")
 
 
 RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_array, as_gradient
-from fastcnn.backends import get_backend
+from fastcnn.arguments import as_array
 from fastcnn.errors import ShapeError
+from fastcnn.operations.forms import Checked, computed, gradient_of
 from fastcnn.operations.record import Operation, case
 from fastcnn.scalars import is_integer
 
@@ -23,53 +23,31 @@ def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
         Any dimension but the first.
     backend : str, optional
 
-    Returns
-    -------
-    ndarray, of the shape of ``x``
-
     Raises
     ------
     ShapeError
         If ``x`` has no such dimension, or it is that of the samples.
     """
-    x, dim = _along("softmax", x, dim)
-    return get_backend(backend).softmax(x, dim)
-
-
-def softmax_backward(
-    grad_output: Any, x: Any, dim: int = -1, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`softmax` at its input ``x``."""
-    x, dim = _along("softmax_backward", x, dim)
-    grad_output = as_gradient("softmax_backward", grad_output, x, x.shape)
-    return get_backend(backend).softmax_backward(grad_output, x, dim)
+    return computed("softmax", _along, backend, x, dim)
 
 
 def log_softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
     """Logarithm of :func:`softmax`, ``x_i - log(sum exp(x_j))``, without its underflow."""
-    x, dim = _along("log_softmax", x, dim)
-    return get_backend(backend).log_softmax(x, dim)
+    return computed("log_softmax", _along, backend, x, dim)
 
 
-def log_softmax_backward(
-    grad_output: Any, x: Any, dim: int = -1, *, backend: str | None = None
-) -> np.ndarray:
-    """Gradient of :func:`log_softmax` at its input ``x``."""
-    x, dim = _along("log_softmax_backward", x, dim)
-    grad_output = as_gradient("log_softmax_backward", grad_output, x, x.shape)
-    return get_backend(backend).log_softmax_backward(grad_output, x, dim)
-
-
-def _along(operation: str, x: Any, dim: Any) -> tuple[np.ndarray, int]:
-    x = as_array(operation, "x", x)
-    is_whole = is_integer(dim)
-    if not is_whole or not 1 <= (dim if dim >= 0 else dim + x.ndim) < x.ndim:
+def _along(name: str, x: Any, dim: Any) -> Checked:
+    x = as_array(name, "x", x)
+    if not is_integer(dim) or not 1 <= (dim if dim >= 0 else dim + x.ndim) < x.ndim:
         raise ShapeError(
-            f"{operation}: dim must be a dimension of x after the first, x has shape {x.shape}, "
+            f"{name}: dim must be a dimension of x after the first, x has shape {x.shape}, "
             f"got {dim!r}"
         )
-    return x, int(dim)
+    return Checked((x,), {"dim": int(dim)}, x.shape)
 
+
+softmax_backward = gradient_of(softmax)
+log_softmax_backward = gradient_of(log_softmax)
 
 SOFTMAX: dict[str, Any] = {
     "any_layout": True,

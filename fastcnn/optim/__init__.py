@@ -5,13 +5,7 @@ from fastcnn.optim.base import Optimizer
 from fastcnn.optim.groups import Assignment, ParameterGroup, Part, as_groups
 from fastcnn.optim.lookahead import Lookahead
 from fastcnn.optim.muon import Muon
-from fastcnn.optim.optimizers import (
-    OPTIMIZERS,
-    SGD,
-    Lion,
-    as_optimizer,
-    clip_gradient_norm,
-)
+from fastcnn.optim.optimizers import OPTIMIZERS, SGD, Lion, as_optimizer, clip_gradient_norm
 from fastcnn.optim.schedules import (
     SCHEDULES,
     Constant,

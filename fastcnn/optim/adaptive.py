@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fastcnn.optim.base import DecaysWeights, Slots, check_numbers, lerp
+from fastcnn.optim.base import Bounds, DecaysWeights, Slots, lerp
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Adam(DecaysWeights):
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "adam"
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq")
-
-    def __post_init__(self) -> None:
-        check_numbers(self, betas=(0.0, 1.0))
+    bounds: ClassVar[Bounds] = {"betas": (0.0, 1.0)}
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
@@ -77,9 +75,7 @@ class NAdam(DecaysWeights):
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "nadam"
     slots: ClassVar[tuple[str, ...]] = ("exp_avg", "exp_avg_sq", "one_minus_mu_product")
-
-    def __post_init__(self) -> None:
-        check_numbers(self, betas=(0.0, 1.0), momentum_decay=(0.0, math.inf))
+    bounds: ClassVar[Bounds] = {"betas": (0.0, 1.0), "momentum_decay": (0.0, math.inf)}
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
@@ -122,9 +118,7 @@ class RMSprop(DecaysWeights):
     centered: bool = False
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "rmsprop"
-
-    def __post_init__(self) -> None:
-        check_numbers(self, alpha=(0.0, 1.0), momentum=(0.0, 1.0))
+    bounds: ClassVar[Bounds] = {"alpha": (0.0, 1.0), "momentum": (0.0, 1.0)}
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -174,10 +168,10 @@ class Adagrad(DecaysWeights):
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "adagrad"
     slots: ClassVar[tuple[str, ...]] = ("sum",)
-
-    def __post_init__(self) -> None:
-        any_size = (0.0, math.inf)
-        check_numbers(self, lr_decay=any_size, initial_accumulator_value=any_size)
+    bounds: ClassVar[Bounds] = {
+        "lr_decay": (0.0, math.inf),
+        "initial_accumulator_value": (0.0, math.inf),
+    }
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
@@ -206,9 +200,7 @@ class Adadelta(DecaysWeights):
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "adadelta"
     slots: ClassVar[tuple[str, ...]] = ("square_avg", "acc_delta")
-
-    def __post_init__(self) -> None:
-        check_numbers(self, rho=(0.0, 1.0))
+    bounds: ClassVar[Bounds] = {"rho": (0.0, 1.0)}
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int

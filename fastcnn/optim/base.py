@@ -3,7 +3,7 @@
 import math
 import sys
 from dataclasses import fields
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -11,27 +11,21 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.scalars import is_number, make_plain
 
 Slots = dict[str, np.ndarray]
+#: By the name of a setting its least number, and the first one that is too large.
+Bounds = dict[str, tuple[float, float]]
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimiser.
-
-    Attributes
-    ----------
-    lr : float
-        The base learning rate, which a schedule scales.
-    slots : tuple of str
-        Names of the arrays, each as long as the parameters, that carry its state.
-    """
+    """What training needs of an optimiser."""
 
     @property
     def lr(self) -> float:
-        """The base learning rate."""
+        """The base learning rate, which a schedule scales."""
         ...
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the state arrays."""
+        """Names of the arrays, each as long as the parameters, that carry its state."""
         ...
 
     def update(
@@ -52,6 +46,20 @@ class DecaysWeights:
     lr: float
     weight_decay: float
     decoupled_weight_decay: bool
+    #: Of numbers other than ``lr``, ``weight_decay`` and ``eps``, which are at least 0.
+    bounds: ClassVar[Bounds] = {}
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        owner, settings = type(self).__name__, fields(self)  # type: ignore[arg-type]
+        positive = {"lr", "weight_decay", "eps"} & {each.name for each in settings}
+        check_bounds(self, **dict.fromkeys(sorted(positive), (0.0, math.inf)) | self.bounds)
+        for each in settings:
+            value = getattr(self, each.name)
+            if type(each.default) is bool and type(value) is not bool:
+                raise ConfigurationError(
+                    f"{owner}: {each.name} must be True or False, got {value!r}"
+                )
 
     def decayed(self, parameters: np.ndarray, gradient: np.ndarray, lr: float) -> np.ndarray:
         """The gradient, or it with weight decay; the parameters where that is decoupled."""
@@ -63,38 +71,8 @@ class DecaysWeights:
         return gradient + self.weight_decay * parameters
 
 
-def check_numbers(optimizer: Any, **bounds: tuple[float, float]) -> None:
-    """Refuse numbers of an optimiser that are out of bounds.
-
-    Parameters
-    ----------
-    **bounds
-        By name the least number and the first one that is too large; ``lr``, ``weight_decay`` and
-        ``eps`` are known.
-
-    Raises
-    ------
-    ConfigurationError
-    """
-    make_plain(optimizer)
-    known = {"lr": (0.0, math.inf), "weight_decay": (0.0, math.inf)}
-    if hasattr(optimizer, "eps"):
-        known["eps"] = (0.0, math.inf)
-    check_bounds(optimizer, **{**known, **bounds})
-    owner = type(optimizer).__name__
-    for each in fields(optimizer):
-        value = getattr(optimizer, each.name)
-        if type(each.default) is bool and type(value) is not bool:
-            raise ConfigurationError(f"{owner}: {each.name} must be True or False, got {value!r}")
-
-
 def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
-    """Refuse numbers of a dataclass that are below the first bound, or not below the second.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse numbers of a dataclass that are below the first bound, or not below the second."""
     owner = type(settings).__name__
     defaults = {each.name: each.default for each in fields(settings)}
     for name, (low, high) in bounds.items():

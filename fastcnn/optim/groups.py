@@ -138,6 +138,8 @@ class ParameterGroup:
             settings: dict[str, Any] = {"match": match.strip()}
             for word in words:
                 name, equals, value = word.partition("=")
+                if name in settings:
+                    raise ConfigurationError(f"group {match.strip()!r}: {name} is given twice")
                 if "/" in value:
                     settings[name] = tuple(map(value_of, value.split("/")))
                 else:
@@ -234,7 +236,6 @@ class Part:
     ----------
     first, end : int
         Its first and last + 1 element in the vector of parameters.
-    optimizer : Optimizer
     factor : float
         The learning rate is multiplied by it.
     began : int

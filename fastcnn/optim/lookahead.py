@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass, fields
-from numbers import Real
 from typing import Any
 
 from fastcnn.errors import ConfigurationError
-from fastcnn.scalars import MOST_COUNT, make_plain, plain
+from fastcnn.scalars import MOST_COUNT, is_number, make_plain, plain
 
 
 @dataclass(frozen=True)
@@ -18,13 +17,11 @@ class Lookahead:
 
     Attributes
     ----------
-    every : int
     alpha : float
         ``a`` at the start of the training.
     final_alpha : float, optional
         ``a`` at its end, by default the same: at the share ``t`` of the training it is
         ``alpha + (final_alpha - alpha) * t ** power``.
-    power : float
 
     References
     ----------
@@ -50,11 +47,11 @@ class Lookahead:
         if self.final_alpha is None:
             del shares["final_alpha"]
         for name, value in shares.items():
-            if not _is_number(value) or not 0.0 < value <= 1.0:  # type: ignore[operator]
+            if not is_number(value) or not 0.0 < value <= 1.0:  # type: ignore[operator]
                 raise ConfigurationError(
                     f"lookahead: {name} must be a number above 0 and up to 1, got {value!r}"
                 )
-        if not _is_number(self.power) or not 0.0 < self.power < math.inf:
+        if not is_number(self.power) or not 0.0 < self.power < math.inf:
             raise ConfigurationError(f"lookahead: power must be above 0, got {self.power!r}")
         if self.power != 1.0 and self.final_alpha is None:
             raise ConfigurationError(
@@ -84,6 +81,8 @@ class Lookahead:
             name, equals, number = word.strip().partition("=")
             if not equals:
                 name, number = "every", name
+            if name in settings:
+                raise ConfigurationError(f"lookahead: {name} is given twice: {value!r}")
             try:
                 settings[name] = int(number) if name == "every" else float(number)
             except ValueError:
@@ -99,7 +98,3 @@ class Lookahead:
         if self.final_alpha is None:
             return self.alpha
         return self.alpha + (self.final_alpha - self.alpha) * share**self.power
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.optim.adaptive import AdamW
-from fastcnn.optim.base import DecaysWeights, Optimizer, Slots, check_numbers
+from fastcnn.optim.base import Bounds, DecaysWeights, Optimizer, Slots
 
 #: Ways to suit the rate to a matrix' shape, as ``torch.optim.Muon`` names them.
 ADJUSTMENTS = ("original", "match_rms_adamw", "none")
@@ -54,16 +54,16 @@ class Muon(DecaysWeights):
     others: Optimizer = field(default_factory=lambda: AdamW(lr=1e-3))
     kind: ClassVar[str] = "muon"
     slots: ClassVar[tuple[str, ...]] = ("momentum_buffer",)
+    bounds: ClassVar[Bounds] = {
+        "momentum": (0.0, 1.0),
+        "ns_steps": (0, 100),
+        "ns_coefficients": (-math.inf, math.inf),
+    }
     #: An update takes a whole parameter in its shape.
     of_matrices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_numbers(
-            self,
-            momentum=(0.0, 1.0),
-            ns_steps=(0, 100),
-            ns_coefficients=(-math.inf, math.inf),
-        )
+        super().__post_init__()
         if not isinstance(self.ns_steps, int):
             raise ConfigurationError(f"Muon: ns_steps must be an integer, got {self.ns_steps!r}")
         if not isinstance(self.adjust_lr_fn, str) or self.adjust_lr_fn not in ADJUSTMENTS:

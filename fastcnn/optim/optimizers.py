@@ -9,7 +9,7 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 from fastcnn.named import Named
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
-from fastcnn.optim.base import DecaysWeights, Optimizer, Slots, check_numbers, lerp
+from fastcnn.optim.base import Bounds, DecaysWeights, Optimizer, Slots, lerp
 from fastcnn.optim.muon import Muon
 from fastcnn.scalars import is_number, plain
 
@@ -33,9 +33,10 @@ class SGD(DecaysWeights):
     nesterov: bool = False
     decoupled_weight_decay: bool = False
     kind: ClassVar[str] = "sgd"
+    bounds: ClassVar[Bounds] = {"momentum": (0.0, 1.0)}
 
     def __post_init__(self) -> None:
-        check_numbers(self, momentum=(0.0, 1.0))
+        super().__post_init__()
         if self.nesterov and self.momentum == 0.0:
             raise ConfigurationError("SGD: nesterov needs a momentum above 0")
 
@@ -74,9 +75,7 @@ class Lion(DecaysWeights):
     decoupled_weight_decay: bool = True
     kind: ClassVar[str] = "lion"
     slots: ClassVar[tuple[str, ...]] = ("exp_avg",)
-
-    def __post_init__(self) -> None:
-        check_numbers(self, betas=(0.0, 1.0))
+    bounds: ClassVar[Bounds] = {"betas": (0.0, 1.0)}
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int

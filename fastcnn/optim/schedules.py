@@ -93,6 +93,15 @@ class Cosine:
         return _anneal(base_lr, base_lr * self.min_factor, step / max(1, total_steps))
 
 
+def _check_rise(schedule: Any) -> None:
+    """Check the settings of a schedule that rises and falls."""
+    make_plain(schedule)
+    any_factor = (0.0, math.inf)
+    check_bounds(
+        schedule, warmup_fraction=(0.0, 1.0), initial_factor=any_factor, final_factor=any_factor
+    )
+
+
 @dataclass(frozen=True)
 class OneCycle:
     """Rise from ``initial_factor`` to the base rate, then fall to ``final_factor`` of the start.
@@ -110,13 +119,7 @@ class OneCycle:
     final_factor: float = 1e-4
 
     def __post_init__(self) -> None:
-        make_plain(self)
-        check_bounds(
-            self,
-            warmup_fraction=(0.0, 1.0),
-            initial_factor=(0.0, math.inf),
-            final_factor=(0.0, math.inf),
-        )
+        _check_rise(self)
         if self.warmup_fraction == 0.0:
             raise ConfigurationError(
                 f"OneCycle: warmup_fraction must lie between 0 and 1, got {self.warmup_fraction}"
@@ -149,13 +152,7 @@ class Triangular:
     final_factor: float = 0.0
 
     def __post_init__(self) -> None:
-        make_plain(self)
-        check_bounds(
-            self,
-            warmup_fraction=(0.0, 1.0),
-            initial_factor=(0.0, math.inf),
-            final_factor=(0.0, math.inf),
-        )
+        _check_rise(self)
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """The rate in its rise or fall."""

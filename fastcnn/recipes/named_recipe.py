@@ -22,9 +22,8 @@ from fastcnn.optim import optimizers, schedules
 from fastcnn.recipes.toml_text import toml_text
 from fastcnn.training import History, evaluate, fit
 from fastcnn.training.declarations import declarations
-from fastcnn.training.evaluation import Evaluation
+from fastcnn.training.evaluation import Evaluation, check_tta
 from fastcnn.training.options import TrainingOptions
-from fastcnn.training.views import check_tta
 
 #: Sections of a recipe, and their keys where those are not other classes' own.
 SECTIONS: dict[str, tuple[str, ...] | None] = {
@@ -224,14 +223,7 @@ class NamedRecipe:
         """
         _as_dataset(train)
         seed = self.options.seed if seed is None else seed
-        table = {k: v for k, v in self._section("model").items() if k not in OF_WEIGHTS}
-        if "layers" in table:
-            model: Model = from_definition(table, seed)
-        elif str(table["name"]).endswith((".toml", ".json")):
-            model = from_definition(read_definition(table["name"]), seed)
-        else:
-            arguments = self.model_arguments(train) | {"seed": seed}
-            model = MODELS[table["name"]](**arguments)
+        model = self._network(seed, self.model_arguments(train))
         initial = self._section("model").get("initial")
         if initial is not None:
             set_weights(model, WEIGHTS[initial], np.random.default_rng(seed))
@@ -285,6 +277,15 @@ class NamedRecipe:
             return own
         return replace(own, mean=data.get("mean", ()), std=data.get("std", ()))
 
+    def _network(self, seed: int | None, arguments: Mapping[str, Any]) -> Model:
+        """The network as it is described; ``arguments`` are of a model that has a name."""
+        table = {k: v for k, v in self._section("model").items() if k not in OF_WEIGHTS}
+        if "layers" in table:
+            return from_definition(table, seed)
+        if table["name"] not in MODELS:
+            return from_definition(read_definition(table["name"]), seed)
+        return MODELS[table["name"]](**{**arguments, "seed": seed})
+
     def _check_model(self) -> None:
         table = self._section("model")
         name = table.get("name")
@@ -298,13 +299,10 @@ class NamedRecipe:
         if initial is not None and not (isinstance(initial, str) and initial in WEIGHTS):
             self._refuse(f"initial must be one of {', '.join(WEIGHTS)}, got {initial!r}")
         try:
-            if "layers" in table:
-                model = from_definition({k: v for k, v in table.items() if k not in OF_WEIGHTS}, 0)
-            elif not is_file:
-                given = {k: v for k, v in table.items() if k not in ("name", *OF_WEIGHTS)}
-                model = MODELS[str(name)](seed=0, **given)
-            else:
+            if is_file:
                 return
+            given = {k: v for k, v in table.items() if k not in ("name", *OF_WEIGHTS)}
+            model = self._network(0, given)
         except TypeError as error:
             self._refuse(f"model: {error}")
         whiten = table.get("whiten")

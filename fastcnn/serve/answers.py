@@ -81,8 +81,6 @@ class Answers:
 
         Parameters
         ----------
-        content : bytes
-        maps : bool
         is_gone : callable, optional
             Asked, when it is this picture's turn, whether the client has gone.
 

@@ -1,20 +1,24 @@
 """Experiment: activations after the fully connected layers and after the convolutions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastcnn.layers import init
+from fastcnn.study.drawing import (
+    LAYER_COLOURS,
+    MARKED,
+    draw_bar,
+    draw_heat_map,
+    draw_legend,
+    style_axes,
+)
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
-from fastcnn.study.trajectory import (
-    PROBE_IMAGES,
-    Training,
-    Trajectory,
-    follow,
-    log_steps,
-)
+from fastcnn.study.trajectory import PROBE_IMAGES, Training, Trajectory, follow, log_steps
+from fastcnn.training.figure import new_figure
 
 #: Two epochs of the report's training images: what it says that sigmoid needs.
 STEPS = 536
@@ -146,8 +150,6 @@ def _training(
 
 def section(result: ActivationResult) -> Section:
     """The experiment in words, figures and a table."""
-    from fastcnn.study.activation_figures import accuracy_figure, flow_figure, pair_name
-
     rows = []
     for pair in result.pairs:
         name, lr = result.best[pair]
@@ -315,3 +317,70 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
             ),
         ),
     ]
+
+
+def accuracy_figure(result: ActivationResult) -> Any:
+    """Test accuracy over learning rate and initialisation, one panel a pair of activations."""
+    figure = new_figure(9.0, 4.9)
+    panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
+    for axes, pair in zip(panels, result.pairs, strict=False):
+        keys = [[(pair, name, lr) for lr in result.learning_rates] for name in result.inits]
+        accuracies = np.array([[_accuracy(result.grid[key]) for key in row] for row in keys])
+        texts = [[f"{a:.1f}" if np.isfinite(a) else "×" for a in row] for row in accuracies]
+        picture = draw_heat_map(
+            axes,
+            accuracies,
+            texts,
+            result.inits,
+            [f"{lr:g}" for lr in result.learning_rates],
+            span=(30.0, 100.0),
+        )
+        axes.set_title(pair_name(pair), loc="left", fontsize=9)
+        axes.label_outer()
+    panels[3].tick_params(labelbottom=True)
+    panels[7].set_axis_off()
+    place = panels[7].inset_axes((0.3, 0.05, 0.1, 0.85))
+    figure.supxlabel("learning rate", fontsize=9)
+    figure.supylabel("standard deviation of the initial weights", fontsize=9)
+    draw_bar(figure, picture, "test accuracy (%)", cax=place)
+    return figure
+
+
+def flow_figure(result: ActivationResult) -> Any:
+    """Gradient norms and blocked shares of each layer over the steps, a column a pair."""
+    pairs = [pair for pair in result.pairs if "leaky" not in pair and pair != ("tanh", "relu")]
+    figure = new_figure(9.0, 4.9)
+    panels = figure.subplots(2, len(pairs), sharex=True, sharey="row")
+    for column, pair in enumerate(pairs):
+        probes = result.probed(pair).probes
+        steps = [probe.step for probe in probes]
+        upper, lower = panels[:, column]
+        for layer, colour in LAYER_COLOURS.items():
+            norms = [probe.gradient[layer] for probe in probes]
+            upper.plot(steps, norms, color=colour, **MARKED)
+        named = zip(probes[0].blocked, LAYER_COLOURS.values(), strict=False)
+        for place, (name, colour) in enumerate(named):
+            shares = [100.0 * probe.blocked[name] for probe in probes]
+            lower.plot(steps, shares, color=colour, zorder=3 - 0.1 * place, **MARKED)
+        upper.set_title(pair_name(pair).replace(", ", ",\n"), loc="left", fontsize=9)
+        upper.set_yscale("log")
+        lower.set_xscale("symlog", linthresh=1)
+        lower.set_xticks([0, 1, 10, 100], ["0", "1", "10", "100"])
+        lower.set_ylim(-4.0, 104.0)
+        for axes in (upper, lower):
+            style_axes(axes)
+            axes.minorticks_off()
+    panels[0, 0].set_ylabel("norm of the weight gradient", fontsize=9)
+    panels[1, 0].set_ylabel("outputs that pass\nno gradient (%)", fontsize=9)
+    figure.supxlabel("step", fontsize=9)
+    draw_legend(figure, LAYER_COLOURS)
+    return figure
+
+
+def pair_name(pair: Pair) -> str:
+    """A pair of activations in words for a title."""
+    return f"conv {NAMES[pair[0]]}, FC {NAMES[pair[1]]}"
+
+
+def _accuracy(trajectory: Trajectory) -> float:
+    return np.nan if trajectory.diverged else 100.0 * trajectory.scores[-1].test_accuracy

@@ -11,7 +11,7 @@ from fastcnn.backends import im2col
 from fastcnn.data.dataset import Dataset
 from fastcnn.execution.parts import run_forward
 from fastcnn.models import report_cnn
-from fastcnn.study.heat_map import draw_heat_map
+from fastcnn.study.drawing import draw_bar, draw_heat_map
 from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
@@ -31,7 +31,6 @@ class Gallery:
 
     Attributes
     ----------
-    test : Dataset
     probabilities : ndarray, shape (N, classes)
     confusions : dict of str to ndarray, shape (classes, classes)
         Counts by true and predicted class, of the network with each activation.
@@ -160,10 +159,7 @@ def confusions_figure(result: Gallery) -> Any:
         axes.set_title(f"FC {NAMES[activation]}: {wrong} wrong", loc="left", fontsize=9)
         axes.set_xlabel("predicted digit", fontsize=9)
     panels[0].set_ylabel("true digit", fontsize=9)
-    bar = figure.colorbar(picture, ax=panels)
-    bar.set_label("share of the true digit (%)", fontsize=9)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
+    draw_bar(figure, picture, "share of the true digit (%)", ax=panels)
     return figure
 
 

@@ -1,14 +1,17 @@
 """Experiment: fewer training images, remedies, and a network without convolutions."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastcnn.data.augment import PRESETS
+from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
 from fastcnn.study.networks import Network
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.trajectory import Training, Trajectory, follow, log_steps
+from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
 #: Steps of each training, however few its images are: all take as many updates.
 STEPS = 500
@@ -24,6 +27,15 @@ VARIANTS = {
     "augment": Text("CNN, augmentation", "CNN，数据增强"),
     "dense": Text("fully connected", "全连接"),
 }
+COLOURS = {
+    "cnn": "#0072B2",
+    "dropout": "#E69F00",
+    "decay": "#CC79A7",
+    "augment": "#009E73",
+    "dense": "#D55E00",
+}
+#: Losses below this, of single precision's last digits, are drawn here.
+LEAST_LOSS = 2e-7
 #: Images up to which remedies are judged.
 FEW = 500
 
@@ -82,8 +94,7 @@ def run(setting: Setting) -> OverfittingResult:
     sizes = (*(size for size in SIZES if size < everything), everything)
     keys = [(variant, size) for variant in VARIANTS for size in sizes]
     found = setting.run(
-        follow,
-        [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS],
+        follow, [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS]
     )
     count = len(SEEDS)
     runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}
@@ -116,8 +127,6 @@ def _training(variant: str, images: int, steps: int, seed: int) -> Training:
 
 def section(result: OverfittingResult) -> Section:
     """The experiment in words, a table and a figure."""
-    from fastcnn.study.fitting_figures import gap_figure
-
     sizes = [f"{size:,}" for size in result.sizes]
     return Section(
         name="overfitting",
@@ -255,3 +264,41 @@ def _on_convolutions(result: OverfittingResult) -> list[Text]:
             f" {smaller.sum()} 对损失差距更小{ort}。",
         )
     ]
+
+
+def gap_figure(result: OverfittingResult) -> Any:
+    """Training and test loss, and test error, over the number of training images."""
+    figure = new_figure(9.0, 5.4)
+    panels = figure.subplots(2, 3).ravel()
+    for axes, (variant, name) in zip(panels, VARIANTS.items(), strict=False):
+        for split, colour in (("train", TRAIN_COLOUR), ("test", TEST_COLOUR)):
+            losses = np.maximum(result.final(variant, f"{split}_loss"), LEAST_LOSS)
+            draw_spread(axes, result.sizes, losses, colour)
+        axes.set_title(name.en, loc="left", fontsize=9)
+        axes.set_yscale("log")
+        axes.set_ylim(1e-7, 2.0)
+    errors = panels[5]
+    for variant, colour in COLOURS.items():
+        draw_spread(errors, result.sizes, result.errors(variant), colour, band=False)
+    errors.set_yscale("log")
+    errors.set_title("test errors (%)", loc="left", fontsize=9)
+    for axes in panels:
+        axes.set_xscale("log")
+        style_axes(axes)
+        axes.minorticks_off()
+    low, high = errors.get_ylim()
+    ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20) if low < tick < high]
+    errors.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    draw_legend(
+        panels[0], {"training": TRAIN_COLOUR, "test": TEST_COLOUR}, loc="lower right", ncols=1
+    )
+    draw_legend(
+        errors,
+        {VARIANTS[key].en: colour for key, colour in COLOURS.items()},
+        loc="upper right",
+        ncols=1,
+    )
+    for axes in (panels[0], panels[3]):
+        axes.set_ylabel("cross-entropy (nats)", fontsize=9)
+    figure.supxlabel("training images", fontsize=9)
+    return figure

@@ -17,7 +17,6 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
 
     Parameters
     ----------
-    sections : sequence of Section
     out : Path
         The folder.
     facts : sequence of Text

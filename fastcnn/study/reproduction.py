@@ -9,7 +9,8 @@ import numpy as np
 
 from fastcnn.execution import gradients
 from fastcnn.models import report_cnn
-from fastcnn.study.layer_lines import style_axes
+from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
+from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
@@ -104,7 +105,7 @@ def section(result: Reproduction) -> Section:
             final = {name: 100 * result.curves[key][name][:, -1] for name in COLUMNS}
             rows.append(
                 (
-                    _name(activation),
+                    NAMES[activation],
                     f"{lr:g}" + (f", {momentum:g}" if momentum else ""),
                     f"{_spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
                     f"{_spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
@@ -184,7 +185,7 @@ def _finding(result: Reproduction, activation: str) -> Text:
     stated = STATED[activation][1]
     values = {rate: 100 * result.curves[activation, rate]["test_accuracy"][:, -1] for rate in RATES}
     report, fair = (float(np.nanmean(values[rate])) for rate in RATES)
-    name = _name(activation)
+    name = NAMES[activation]
     above = np.nanmin(values["fair"]) > stated
     verdict = ("above", "也高于") if above else ("not above", "不高于")
     return Text(
@@ -194,10 +195,6 @@ def _finding(result: Reproduction, activation: str) -> Text:
         f"{name}：采用报告的学习率时测试准确率为 {report:.2f} %，采用合适的学习率时为 "
         f"{fair:.2f} %；后者最差的种子{verdict[1]}报告的 {stated:.2f} %。",
     )
-
-
-def _name(activation: str) -> str:
-    return {"relu": "ReLU"}.get(activation, activation)
 
 
 def _spread(values: np.ndarray) -> str:
@@ -216,8 +213,6 @@ def _epochs(reached: Sequence[int | None]) -> str:
 
 def curves_figure(result: Reproduction) -> Any:
     """Training and test loss and accuracy, one row an activation."""
-    from matplotlib.lines import Line2D
-
     figure = new_figure(9.0, 5.4)
     panels = figure.subplots(len(ACTIVATIONS), 4, sharex=True)
     for row, activation in zip(panels, ACTIVATIONS, strict=True):
@@ -226,31 +221,15 @@ def curves_figure(result: Reproduction) -> Any:
             scale = 100.0 if kind == "accuracy" else 1.0
             colour = TRAIN_COLOUR if part == "train" else TEST_COLOUR
             for rate, line in (("report", "--"), ("fair", "-")):
-                values = scale * result.curves[activation, rate][column]
-                epochs = range(1, values.shape[1] + 1)
-                axes.plot(
-                    epochs,
-                    np.nanmean(values, axis=0),
-                    line,
-                    color=colour,
-                    marker="o",
-                    markersize=3,
-                    linewidth=1.4,
-                )
-                axes.fill_between(
-                    epochs,
-                    np.nanmin(values, axis=0),
-                    np.nanmax(values, axis=0),
-                    color=colour,
-                    alpha=0.2,
-                    linewidth=0,
-                )
+                values = scale * result.curves[activation, rate][column].T
+                epochs = range(1, len(values) + 1)
+                draw_spread(axes, epochs, values, colour, line=line)
             if kind == "accuracy":
                 axes.axhline(STATED[activation][part == "test"], color="grey", linestyle=":")
                 axes.set_ylim(top=100.5)
             else:
                 axes.set_yscale("log")
-            axes.set_title(f"{_name(activation)}: {part} {kind}", loc="left", fontsize=9)
+            axes.set_title(f"{NAMES[activation]}: {part} {kind}", loc="left", fontsize=9)
             axes.set_ylabel(
                 "accuracy (%)" if kind == "accuracy" else "cross-entropy (nats)", fontsize=8
             )
@@ -259,13 +238,11 @@ def curves_figure(result: Reproduction) -> Any:
     for axes in panels[-1]:
         axes.set_xlabel("epoch", fontsize=8)
     (report, _), (fair, momentum) = RATES.values()
-    names = {
-        "--": f"the report's learning rate {report:g}",
-        "-": f"a fair one: {fair:g}, momentum {momentum:g}",
-        ":": "final accuracy that the report states",
+    lines = {
+        f"the report's learning rate {report:g}": "--",
+        f"a fair one: {fair:g}, momentum {momentum:g}": "-",
+        "final accuracy that the report states": ":",
     }
-    lines = [
-        Line2D([], [], color="grey", linestyle=line, label=name) for line, name in names.items()
-    ]
-    figure.legend(handles=lines, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    grey = {name: {"color": "grey", "linestyle": line} for name, line in lines.items()}
+    draw_legend(figure, grey)
     return figure

@@ -32,7 +32,6 @@ def run_study(
 
     Parameters
     ----------
-    setting : Setting
     out : Path
         Folder of the page and the figures.
     chosen : iterable of str

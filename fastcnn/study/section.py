@@ -23,7 +23,6 @@ class Figure:
         Name of the file.
     draw : callable
         Makes a matplotlib figure in the current style; called once for light and once for dark.
-    caption : Text
     """
 
     name: str
@@ -48,11 +47,8 @@ class Section:
     ----------
     name : str
         The anchor in the page.
-    title : Text
     findings : sequence of Text
         Sentences made of what was measured.
-    tables : sequence of Table
-    figures : sequence of Figure
     """
 
     name: str

@@ -35,14 +35,10 @@ class Training:
 
     Attributes
     ----------
-    network : Network
-    lr : float
-    steps : int
     images : int, optional
         Training images, drawn by ``seed``; by default all.
     batch_size : int
         Or as many images as there are. An epoch's last batch is left out if it is not full.
-    momentum, weight_decay : float
     augment : Augment, optional
     seed : int
         Seed of the images' choice and order, the initial weights and dropout.
@@ -81,7 +77,6 @@ class Probe:
 
     Attributes
     ----------
-    step : int
     gradient, weight : dict of str to float
         Euclidean norm of each layer's weight gradient, and of its weight.
     zeros : dict of str to float
@@ -104,12 +99,10 @@ class Trajectory:
 
     Attributes
     ----------
-    training : Training
     losses : ndarray of float64, shape (steps taken,)
         Mean loss of each batch, before its update.
     scores : list of Scores
         The last one is of the end; empty if the training diverged before the first.
-    probes : list of Probe
     diverged : bool
         Whether the loss became NaN or infinite; nothing was measured from there on.
     """

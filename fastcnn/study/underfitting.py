@@ -2,14 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from fastcnn.layers import init
+from fastcnn.study.drawing import (
+    LAYER_COLOURS,
+    MARKED,
+    draw_bar,
+    draw_heat_map,
+    draw_legend,
+    style_axes,
+)
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
 from fastcnn.study.trajectory import Training, Trajectory, follow
+from fastcnn.training.figure import new_figure
 
 STEPS = 536
 #: Standard deviations of the initial weights and biases, two a decade.
@@ -21,7 +31,8 @@ LEFT, WINDOW = 0.9, 25
 
 #: Largest deviation of those whose gradients follow a power law.
 SMALL = 0.01
-LAYERS = ("conv1", "conv2", "fc1", "fc2", "fc3")
+#: Where weights usually move well: about a thousandth of themselves a step.
+HEALTHY_RATIO = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,6 @@ class UnderfittingResult:
 
     Attributes
     ----------
-    classes : int
     entropy : float
         Loss in nats of always predicting the classes' shares of the training images: the least
         that is possible without looking at the image.
@@ -69,23 +79,10 @@ class UnderfittingResult:
         trajectory = self.grid[key]
         return np.nan if trajectory.diverged else float(trajectory.losses[-WINDOW:].mean())
 
-    def gradients(self, activation: str, layer: str) -> np.ndarray:
-        """Norm of a layer's weight gradient before the first step, by standard deviation."""
-        return np.array(
-            [
-                self.grid[activation, std, REPORT_LR].probes[0].gradient[layer]
-                for std in self.deviations
-            ]
-        )
-
-    def weights(self, activation: str, layer: str) -> np.ndarray:
-        """Norm of a layer's initial weight, by standard deviation."""
-        return np.array(
-            [
-                self.grid[activation, std, REPORT_LR].probes[0].weight[layer]
-                for std in self.deviations
-            ]
-        )
+    def norms(self, activation: str, layer: str, of: str) -> np.ndarray:
+        """Norm of a layer's ``"gradient"`` or ``"weight"`` at the start, by standard deviation."""
+        starts = [self.grid[activation, std, REPORT_LR].probes[0] for std in self.deviations]
+        return np.array([getattr(start, of)[layer] for start in starts])
 
 
 def running_mean(losses: np.ndarray) -> np.ndarray:
@@ -115,8 +112,6 @@ def run(setting: Setting) -> UnderfittingResult:
 
 def section(result: UnderfittingResult) -> Section:
     """The experiment in words and figures."""
-    from fastcnn.study.fitting_figures import plateau_figure, start_figure
-
     return Section(
         name="underfitting",
         title=Text("Underfitting: the plateau at ln 3", "欠拟合：损失停在 ln 3"),
@@ -179,14 +174,18 @@ def _on_plateau(result: UnderfittingResult) -> Text:
 def _on_gradients(result: UnderfittingResult) -> list[Text]:
     small = [index for index, std in enumerate(result.deviations) if std <= SMALL]
     powers, clauses, updates = [], [], []
-    for layer in LAYERS:
-        values = result.gradients("relu", layer)
+    for layer in LAYER_COLOURS:
+        values = result.norms("relu", layer, "gradient")
         powers.append(power_law([result.deviations[index] for index in small], values[small]))
         clauses.append(f"{layer} {values[small[-1]]:.1e}")
-        updates.append(REPORT_LR * values[small[-1]] / result.weights("relu", layer)[small[-1]])
-    law = ", ".join(f"{layer} {power:.1f}" for layer, power in zip(LAYERS, powers, strict=True))
+        weight = result.norms("relu", layer, "weight")[small[-1]]
+        updates.append(REPORT_LR * values[small[-1]] / weight)
+    law = ", ".join(
+        f"{layer} {power:.1f}" for layer, power in zip(LAYER_COLOURS, powers, strict=True)
+    )
     at = result.deviations[small[-1]]
     least = int(np.argmin(updates))
+    slowest = list(LAYER_COLOURS)[least]
     listed = ", ".join(clauses)
     return [
         Text(
@@ -200,9 +199,9 @@ def _on_gradients(result: UnderfittingResult) -> list[Text]:
         ),
         Text(
             f"There, a step at the report's learning rate {REPORT_LR:g} changes the weight of "
-            f"{LAYERS[least]} by {updates[least]:.0e} of its size: it would take about "
+            f"{slowest} by {updates[least]:.0e} of its size: it would take about "
             f"{1.0 / updates[least]:.0e} steps to move it by as much as it is.",
-            f"此时以报告的学习率 {REPORT_LR:g} 更新一步，{LAYERS[least]} 的权重只改变自身大小的 "
+            f"此时以报告的学习率 {REPORT_LR:g} 更新一步，{slowest} 的权重只改变自身大小的 "
             f"{updates[least]:.0e} 倍：大约要 {1.0 / updates[least]:.0e} 步，"
             "改变量才与权重本身相当。",
         ),
@@ -268,3 +267,68 @@ def _window(stds: list[float], nothing: str) -> str:
     if not stds:
         return nothing
     return f"{stds[0]:.2g}" if len(stds) == 1 else f"{stds[0]:.2g} - {stds[-1]:.2g}"
+
+
+def plateau_figure(result: UnderfittingResult) -> Any:
+    """Training loss at the end over standard deviation and learning rate, one panel a network."""
+    figure = new_figure(9.0, 4.9)
+    panels = figure.subplots(2, 1, sharex=True)
+    for axes, name in zip(panels, result.activations, strict=True):
+        cells = [[(name, std, lr) for std in result.deviations] for lr in result.learning_rates]
+        losses = np.array([[result.final_loss(cell) for cell in row] for row in cells])
+        texts = [[_cell(result, cell) for cell in row] for row in cells]
+        picture = draw_heat_map(
+            axes,
+            losses,
+            texts,
+            [f"{lr:g}" for lr in result.learning_rates],
+            [_power(std) for std in result.deviations],
+            span=(0.0, 1.2),
+            cmap="cividis_r",
+        )
+        axes.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)
+        axes.set_ylabel("learning rate", fontsize=9)
+    panels[1].set_xlabel("standard deviation of the initial weights and biases", fontsize=9)
+    label = "training loss at the end (nats)"
+    draw_bar(figure, picture, label, ax=panels, extend="max", aspect=30, fraction=0.04)
+    return figure
+
+
+def start_figure(result: UnderfittingResult) -> Any:
+    """Gradient norms and relative updates of each layer before the first step."""
+    figure = new_figure(9.0, 5.6)
+    panels = figure.subplots(2, 2, sharex=True, sharey="row")
+    for column, name in enumerate(result.activations):
+        upper, lower = panels[:, column]
+        for layer, colour in LAYER_COLOURS.items():
+            gradients = result.norms(name, layer, "gradient")
+            ratios = REPORT_LR * gradients / result.norms(name, layer, "weight")
+            for axes, values in ((upper, gradients), (lower, ratios)):
+                seen = np.where(values > 0.0, values, np.nan)
+                axes.loglog(result.deviations, seen, color=colour, **MARKED)
+        upper.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)
+        upper.axhline(1e-5, color="gray", linestyle=":", linewidth=1)
+        lower.axhline(HEALTHY_RATIO, color="gray", linestyle=":", linewidth=1)
+        for axes in (upper, lower):
+            style_axes(axes)
+            axes.minorticks_off()
+    said = {"fontsize": 8, "textcoords": "offset points", "color": "gray"}
+    panels[0, 0].annotate("the report's 1e-5", (1.0, 1e-5), (-4, -11), ha="right", **said)
+    panels[1, 0].annotate("a healthy 1e-3", (1e-5, HEALTHY_RATIO), (0, 4), **said)
+    panels[0, 0].set_ylabel("norm of the weight gradient", fontsize=9)
+    panels[1, 0].set_ylabel(f"update / weight at lr {REPORT_LR:g}", fontsize=9)
+    for axes in panels[1]:
+        axes.set_xlabel("standard deviation of the initial weights", fontsize=9)
+    draw_legend(figure, LAYER_COLOURS)
+    return figure
+
+
+def _cell(result: UnderfittingResult, key: tuple[str, float, float]) -> str:
+    if result.grid[key].diverged:
+        return "×"
+    left = result.left_at(key)
+    return "–" if left is None else str(left)
+
+
+def _power(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-").replace("e+00", "")

@@ -44,12 +44,10 @@ class Plan:
         Activations after the fully connected layers, and after the convolutions: ReLU or the same.
     deviation : float, optional
         Initialiser of the weights; by default as :func:`~fastcnn.models.report_cnn` has them.
-    lr : float
     steps : int
         Training steps of each, whether its formulas are right or wrong.
     sets : tuple of tuple of str
         Wrong formulas.
-    seeds : tuple of int
     """
 
     activation: str

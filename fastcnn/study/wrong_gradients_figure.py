@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastcnn.study.layer_lines import style_axes
+from fastcnn.study.drawing import draw_legend, style_axes
 from fastcnn.training.figure import new_figure
 
 if TYPE_CHECKING:
@@ -36,8 +36,6 @@ def loss_figure(
     smoothed: Callable[[np.ndarray], np.ndarray],
 ) -> Any:
     """Training loss over the steps, as it is and smoothed, one panel a plan."""
-    from matplotlib.lines import Line2D
-
     figure = new_figure(9.0, 5.6)
     panels = figure.subplots(2, 3, sharey=True)
     for axes, (name, plan) in zip(panels.ravel(), plans.items(), strict=True):
@@ -62,24 +60,9 @@ def loss_figure(
     for axes in panels[:, 0]:
         axes.set_ylabel("cross-entropy (nats)", fontsize=9)
     figure.supxlabel("step", fontsize=9)
-    lines = [
-        Line2D(
-            [],
-            [],
-            color=LINES[key][0],
-            linewidth=LINES[key][1],
-            label=label,
-            alpha=1.0 if key else 0.6,
-        )
-        for key, label in NAMES.items()
-    ]
-    figure.legend(
-        handles=lines,
-        loc="outside upper center",
-        ncols=len(lines),
-        frameon=False,
-        fontsize=8,
-        title="wrong gradients",
-        title_fontsize=8,
-    )
+    shown = {
+        name: {"color": LINES[key][0], "linewidth": LINES[key][1], "alpha": 1.0 if key else 0.6}
+        for key, name in NAMES.items()
+    }
+    draw_legend(figure, shown, title="wrong gradients", title_fontsize=8)
     return figure

@@ -4,9 +4,8 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.cross_validation import CrossValidation, cross_validate
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.evaluation import evaluate
-from fastcnn.training.finding import Finding
 from fastcnn.training.fit import fit
-from fastcnn.training.history import History
+from fastcnn.training.history import Finding, History
 from fastcnn.training.lr_finder import lr_find
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 from fastcnn.training.run import Run

@@ -23,10 +23,7 @@ OTHER_INPUT = 1_000_003
 class InputAugments:
     """Changes images among several inputs, of which samples have all in one row.
 
-    Attributes
-    ----------
-    parts : tuple of (Port, Augment)
-        Each draws its own random numbers.
+    Each of the parts draws its own random numbers.
     """
 
     parts: tuple[tuple[Port, Augment], ...]
@@ -65,10 +62,7 @@ class InputAugments:
 def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | None:
     """An augmentation of the samples of a model with these inputs; empty where it has one.
 
-    Raises
-    ------
-    ConfigurationError
-        If there are no such inputs, or they are not images.
+    Raises ConfigurationError if there are no such inputs, or they are not images.
     """
     if given is None or (not inputs and not isinstance(given, dict)):
         return given
@@ -97,12 +91,7 @@ def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | 
 
 
 def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -> None:
-    """Say what is wrong with an augmentation of these samples, before anything has begun.
-
-    Raises
-    ------
-    ConfigurationError, ShapeError
-    """
+    """Refuse an augmentation that does not suit these samples, before anything has begun."""
     if not isinstance(augment, (Augment, InputAugments)):
         raise ConfigurationError(
             f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
@@ -115,6 +104,12 @@ def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -
         raise ConfigurationError(
             f"mix-up and CutMix give each sample shares of classes, and {type(loss).__name__} "
             "takes single classes: use CrossEntropyLoss"
+        )
+    ignored = getattr(loss, "ignore_index", None)
+    if augment.mixes and ignored is not None:
+        raise ConfigurationError(
+            f"mix-up and CutMix give each sample shares of classes, and ignore_index={ignored} is "
+            "of single classes: leave out the samples that are ignored"
         )
     shapes = [np.shape(data.labels)[1:]]
     if isinstance(loss, JointLoss):

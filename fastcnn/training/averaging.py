@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.execution import forward
+from fastcnn.execution.assigned import running_means, with_frozen_statistics
 from fastcnn.layers import Model
 from fastcnn.optim import Lookahead
 from fastcnn.optim.base import lerp
+from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
+from fastcnn.training.stream import StreamFeed
 
 #: Steps between updates: one at every step would take longer than the steps of a small network.
 EVERY_STEPS = 10
@@ -19,11 +23,7 @@ EVERY_STEPS = 10
 class WeightAverage:
     """Base of averages, which take the place of the weights while a model is evaluated.
 
-    Parameters
-    ----------
-    model : Model
-    buffers : bool
-        Whether running statistics are averaged, too.
+    With ``buffers``, running statistics are averaged, too.
 
     Attributes
     ----------
@@ -89,13 +89,7 @@ class WeightAverage:
         return {"average": self.average, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state.
-
-        Raises
-        ------
-        CheckpointError
-            If it is of other parameters, or not finite.
-        """
+        """Take up a state. Raises CheckpointError if it is of other parameters, or not finite."""
         average, step = state["average"], state["step"]
         fits = isinstance(average, np.ndarray) and average.shape == self.average.shape
         if not fits or average.dtype != self.average.dtype or not np.isfinite(average).all():
@@ -113,12 +107,6 @@ class MovingAverage(WeightAverage):
     Early in a run the decay is at most ``(1 + step) / (10 + step)``, so that the initial weights
     are soon forgotten.
 
-    Parameters
-    ----------
-    model : Model
-    decay : float
-        ``0 <= decay < 1``.
-
     References
     ----------
     Polyak and Juditsky, SIAM J. Control Optim. 30 (1992); the warm-up is that of
@@ -128,8 +116,6 @@ class MovingAverage(WeightAverage):
     every = EVERY_STEPS
 
     def __init__(self, model: Model, decay: float) -> None:
-        if not 0.0 <= decay < 1.0:
-            raise ConfigurationError(f"ema_decay must be at least 0 and below 1, got {decay!r}")
         super().__init__(model, buffers=False)
         self.decay = decay
 
@@ -159,17 +145,10 @@ class SlowWeights(WeightAverage):
 
 
 class EpochAverage(WeightAverage):
-    """The mean of the weights after each epoch from one on: stochastic weight averaging.
+    """The mean of the weights after each epoch from ``first`` on: stochastic weight averaging.
 
-    Running statistics are those of the mean's own activations, measured again after each epoch.
-
-    Parameters
-    ----------
-    model : Model
-    first : int
-        The first epoch that counts, from 1.
-    measure : function
-        Sets the running statistics of the model by the training images.
+    Running statistics are those of the mean's own activations, which ``measure`` sets after each
+    epoch.
 
     References
     ----------
@@ -226,3 +205,50 @@ def make_average(
     if options.swa_start is not None:
         return EpochAverage(model, options.swa_start, measure)
     return None
+
+
+def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingOptions) -> None:
+    """Set running statistics to their means over whole batches of the training images.
+
+    As ``torch.optim.swa_utils.update_bn`` does; images are not augmented, and come in their order.
+
+    Raises ConfigurationError if a batch normalisation has a momentum of 0: it does not show a
+    batch's statistics.
+    """
+    graph = model.graph()
+    frozen = options.make_assignment().frozen_statistics(running_means(graph))
+    graph = with_frozen_statistics(graph, frozen)
+    state, moved = model.state_dict(), {}
+    for node in graph.nodes:
+        if node.tracks(training=True):
+            momentum = node.arguments["momentum"]
+            if momentum == 0.0:
+                raise ConfigurationError(
+                    f"swa_start: layer {node.name!r} has momentum=0 and shows no statistics"
+                )
+            for name in ("running_mean", "running_var"):
+                moved[node.buffers[name]] = momentum or 1.0
+    if not moved:
+        return
+    assert isinstance(feed, Feed)  # a stream's has refused this
+    counters = {key: state[key].copy() for key in state if key.endswith("num_batches_tracked")}
+    rows = np.arange(len(feed.data)) if feed.rows is None else feed.rows
+    size = min(options.batch_size, len(rows))
+    totals = {key: np.zeros(state[key].shape) for key in moved}
+    batches = len(rows) // size
+    for index in range(batches):
+        for key in moved:
+            state[key][...] = 0.0
+        for key in counters:
+            state[key][...] = 0
+        images = feed.data.images[rows[index * size : (index + 1) * size]]
+        forward(
+            model, images, backend=options.backend, training=True, seed=options.seed, step=index,
+            graph=graph,
+        )  # fmt: skip
+        for key, factor in moved.items():
+            totals[key] += state[key] / np.float64(factor)
+    for key, total in totals.items():
+        state[key][...] = total / batches
+    for key, value in counters.items():
+        state[key][...] = value

@@ -6,82 +6,55 @@ before.
 """
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fastcnn.errors import CheckpointError
-from fastcnn.files import atomic_write, read_bytes
+from fastcnn.files import read_bytes
 from fastcnn.weights import weights_from_bytes, weights_to_bytes
 
 FORMAT = "fastcnn-checkpoint-3"
+LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 #: Stands in the JSON text for an array of the file.
 ARRAY = "$array"
 
 
-@dataclass
-class Checkpoint:
-    """A run's state between two steps.
+def checkpoint_to_bytes(state: dict[str, Any]) -> bytes:
+    """The content of a file: nested dicts and lists of numbers, text, None and arrays."""
+    arrays: dict[str, np.ndarray] = {}
+    text = json.dumps(_without_arrays(state, "", arrays))
+    return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
 
-    Attributes
-    ----------
-    state : dict
-        Nested dicts and lists of numbers, text, None and arrays.
+
+def checkpoint_from_bytes(content: bytes, path: Path) -> dict[str, Any]:
+    """The state in a file's content; ``path`` is for messages.
+
+    Raises CheckpointError if the content is damaged or no checkpoint.
     """
+    arrays, metadata = weights_from_bytes(content, path)
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of fastcnn ({FORMAT})")
+    try:
+        state: dict[str, Any] = _with_arrays(json.loads(metadata["state"]), arrays)
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is damaged ({error})") from None
+    return state
 
-    state: dict[str, Any] = field(default_factory=dict)
 
-    def to_bytes(self) -> bytes:
-        """The file's content."""
-        arrays: dict[str, np.ndarray] = {}
-        text = json.dumps(_without_arrays(self.state, "", arrays))
-        return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a file.
 
-    def write(self, path: Path) -> None:
-        """Write the file atomically.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; what stood there is then untouched.
-        """
-        atomic_write(path, self.to_bytes())
-
-    @classmethod
-    def from_bytes(cls, content: bytes, path: Path) -> "Checkpoint":
-        """The checkpoint in a file's content; ``path`` is for messages.
-
-        Raises
-        ------
-        CheckpointError
-            If the content is damaged or no checkpoint.
-        """
-        arrays, metadata = weights_from_bytes(content, path)
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} is not a checkpoint of fastcnn ({FORMAT})")
-        try:
-            return cls(_with_arrays(json.loads(metadata["state"]), arrays))
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path} is damaged ({error})") from None
-
-    @classmethod
-    def read(cls, path: Path) -> "Checkpoint":
-        """Read a file back.
-
-        Raises
-        ------
-        CheckpointError
-            If it is missing, cannot be read, is damaged or is not a checkpoint.
-        """
-        try:
-            content = read_bytes(path)
-        except FileNotFoundError:
-            raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
-        except OSError as error:
-            raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-        return cls.from_bytes(content, path)
+    Raises CheckpointError if it is missing, cannot be read, is damaged or is not a checkpoint.
+    """
+    try:
+        content = read_bytes(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+    return checkpoint_from_bytes(content, path)
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
@@ -106,14 +79,3 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, list):
         return [_with_arrays(v, arrays) for v in value]
     return value
-
-
-def differences(saved: Any, now: Any, path: str = "") -> list[str]:
-    """What differs between two configs, in words; only keys of both are compared."""
-    if isinstance(saved, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in saved.keys() & now.keys()
-            for line in differences(saved[key], now[key], f"{path}.{key}" if path else key)
-        ]
-    return [] if saved == now else [f"{path} was {saved!r} and is now {now!r}"]

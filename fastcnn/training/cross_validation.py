@@ -63,11 +63,7 @@ class CrossValidation:
 
 
 def cross_validate(
-    make_model: Model | Callable[[], Model],
-    data: Data,
-    *,
-    folds: int = 5,
-    **options: Any,
+    make_model: Model | Callable[[], Model], data: Data, *, folds: int = 5, **options: Any
 ) -> CrossValidation:
     """Train one network for each fold, on the others, and measure it on the fold.
 

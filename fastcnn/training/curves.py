@@ -18,16 +18,7 @@ SMOOTHED = 25
 
 
 def curves_png(history: "History") -> bytes | None:
-    """The curves of a run as PNG; None if it took no step.
-
-    Parameters
-    ----------
-    history : History
-
-    Returns
-    -------
-    bytes or None
-    """
+    """The curves of a run as PNG; None if it took no step."""
     panels = curves(history)
     return draw_panels(panels, columns=2 if len(panels) > 1 else 1) if panels else None
 
@@ -40,7 +31,8 @@ def curves(history: "History") -> list[Panel]:
     panels = []
     if history.steps:
         unit = "epoch" if history.epochs else "step"
-        lines = _steps(history, 1 if unit == "step" else _per_epoch(history))
+        first_epoch = sum(record["epoch"] == 1 for record in history.steps)
+        lines = _steps(history, 1 if unit == "step" else max(1, first_epoch))
         panels.append(Panel("Training loss", history.loss_unit, lines, from_zero=True, x_name=unit))
     for parts, measure in (
         (("train",), "accuracy"),
@@ -52,21 +44,13 @@ def curves(history: "History") -> list[Panel]:
             accuracy = measure == "accuracy"
             panels.append(
                 Panel(
-                    " and ".join(map(_title, there)).capitalize() + f" {measure}",
+                    " and ".join(there).replace("train", "training").capitalize() + f" {measure}",
                     "%" if accuracy else history.loss_unit,
                     [_epochs(history, part, measure, named=len(there) > 1) for part in there],
                     most=100.0 if accuracy else math.inf,
                 )
             )
     return panels
-
-
-def _title(part: str) -> str:
-    return "training" if part == "train" else part
-
-
-def _per_epoch(history: "History") -> int:
-    return max(1, sum(record["epoch"] == 1 for record in history.steps))
 
 
 def _steps(history: "History", per_epoch: int) -> list[Line]:

@@ -1,11 +1,13 @@
 """How an option is declared, checked and described."""
 
 import inspect
+import operator
 import sys
 import textwrap
 import typing
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -64,13 +66,7 @@ def plain_type(hint: Any) -> Any:
 
 
 def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
-    """Refuse a value of the wrong type or beyond its bounds.
-
-    Raises
-    ------
-    ConfigurationError
-        The message says what is accepted.
-    """
+    """Refuse a value of the wrong type or beyond its bounds; the message says what is accepted."""
     allowed = typing.get_args(hint) or (hint,)
     if value is None and NoneType in allowed:
         return
@@ -79,39 +75,33 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
         return  # an object, which is checked where it is taken
     passed = (kind, NoneType) if kind is str else (*PLAIN, NoneType)
     others = [each for each in allowed if each not in passed]
-    word = value if isinstance(value, str) else None
-    if declared.choices and kind is not str and word in declared.choices:
-        return
-    if declared.choices and kind is str and (not others or isinstance(value, str)):
-        if not isinstance(value, str) or value not in declared.choices:
+    if declared.choices:
+        if isinstance(value, str) and value in declared.choices:
+            return
+        if kind is str and others and not isinstance(value, str):
+            return  # as above
+        if kind is str:
             raise ConfigurationError(
                 f"{name} must be one of {', '.join(declared.choices)}, got {value!r}"
             )
-        return
-    if declared.choices and kind is str:
-        return
     if object in others and not isinstance(value, (*PLAIN, np.number)):
         return  # as above
     good, words = _is(value, kind, others)
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (
-            ("of at least", declared.least),
-            ("above", declared.above),
-            ("below", declared.below),
+    limits = [
+        (f"{word} {bound:g}", partial(holds, bound))
+        for word, bound, holds in (
+            ("of at least", declared.least, operator.le),
+            ("above", declared.above, operator.lt),
+            ("below", declared.below, operator.gt),
         )
         if bound is not None
     ]
     if good and kind in (int, float):
-        good = (
-            (declared.least is None or value >= declared.least)
-            and (declared.above is None or value > declared.above)
-            and (declared.below is None or value < declared.below)
-        )
+        good = all(holds(value) for _, holds in limits)
     if good and kind is int and declared.most is not None and value > declared.most:
         good, words = False, f"{words} of at most {declared.most:,}"
     if not good:
-        said = " ".join([words, " and ".join(bounds)]).strip()
+        said = " ".join([words, " and ".join(limit for limit, _ in limits)]).strip()
         if declared.choices:
             said += f" or {' or '.join(declared.choices)}"
         raise ConfigurationError(f"{name} must be {said}, got {value!r}")
@@ -168,5 +158,4 @@ def documentation_of(options: type) -> str:
         default = "" if each.default in (None, ()) else f" (default {each.default!r})"
         lines.append(f"    {each.name} : {' or '.join(words)}{optional}{default}")
         lines += textwrap.wrap(declared.help, 92, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    assert MISSING not in [each.default for each in fields(options)]
     return "\n".join(lines)

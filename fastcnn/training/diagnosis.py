@@ -1,19 +1,19 @@
 """Watches a training run and says in plain words what is wrong with it."""
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from fastcnn.data.dataset import Samples
-from fastcnn.execution.node_outputs import node_outputs
+from fastcnn.execution.layer_outputs import node_outputs
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.finding import Finding
+from fastcnn.training.history import Finding
 
 #: Input beyond which pixels are not scaled: normalised ones stay within a few deviations.
 LARGE_INPUT = 20.0
@@ -135,7 +135,9 @@ class Diagnosis(Callback):
         bounds = model.preprocessing.bounds
         if bounds is None or self._probe.ndim != 4:
             return
-        largest = max(float(np.abs(scaled).max()) for scaled in self._ends(model, bounds))
+        # What the first layer reads for the smallest and the largest value of each channel.
+        ends = np.reshape(bounds, (2, 1, 1, 1)).repeat(self._probe.shape[1], axis=1)
+        largest = float(np.abs(model.preprocessing.apply(ends)).max())
         if largest > LARGE_INPUT:
             self._find(
                 "unscaled",
@@ -144,12 +146,6 @@ class Diagnosis(Callback):
                 "scale your pixels: divide them by their largest value, or give bytes as uint8, "
                 "which are divided by 255",
             )
-
-    def _ends(self, model: Model, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
-        """What the first layer reads for the smallest and the largest value of each channel."""
-        channels = self._probe.shape[1]
-        for end in bounds:
-            yield model.preprocessing.apply(np.full((1, channels, 1, 1), end))
 
     def _look_at_losses(self, number: int) -> None:
         losses = [epoch["train_loss"] for epoch in self._epochs]

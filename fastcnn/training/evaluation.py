@@ -1,11 +1,11 @@
 """How good a model is on a data set."""
 
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.execution import make_executor
+from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.execution import Executor, make_executor
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.executor import joint_scores, mean_score
 from fastcnn.layers import Model
@@ -15,7 +15,32 @@ from fastcnn.notebook import brief
 from fastcnn.optim import SGD
 from fastcnn.training.samples import as_samples, say_unused
 from fastcnn.training.stream import Given, as_arrays
-from fastcnn.training.views import check_tta, mean_logits
+
+#: Views by name: what each counts, whether it is mirrored, and rows and columns it is moved by.
+#: The five are for images whose mirror images mean something else, such as digits: half of the
+#: weight is on the image, half on it moved by one pixel up, down, left or right.
+#: The six are those of airbench (Jordan, arXiv:2404.00498): half of the weight is on the image and
+#: its mirror image, half on both moved by one pixel to either end of a diagonal.
+VIEWS: dict[str, tuple[tuple[float, bool, int, int], ...]] = {
+    "flip": ((0.5, False, 0, 0), (0.5, True, 0, 0)),
+    "five-view": (
+        (0.5, False, 0, 0),
+        (0.125, False, -1, 0),
+        (0.125, False, 1, 0),
+        (0.125, False, 0, -1),
+        (0.125, False, 0, 1),
+    ),
+    "six-view": (
+        (0.25, False, 0, 0),
+        (0.25, True, 0, 0),
+        (0.125, False, 1, 1),
+        (0.125, True, 1, 1),
+        (0.125, False, -1, -1),
+        (0.125, True, -1, -1),
+    ),
+}
+#: Bytes of images of which views are made in one go.
+BLOCK_BYTES = 2**24
 
 
 class Evaluation(NamedTuple):
@@ -52,18 +77,6 @@ class JointEvaluation(Evaluation):
     """
 
     outputs: dict[str, Evaluation]
-
-    @classmethod
-    def of(
-        cls,
-        whole: Evaluation,
-        scores: Mapping[str, tuple[float, float]],
-        outputs: dict[str, np.ndarray],
-    ) -> "JointEvaluation":
-        """What was found, with the scores of each output and the outputs themselves."""
-        found = cls(whole.loss, whole.accuracy, outputs)
-        found.outputs = {name: Evaluation(*scores[name], outputs[name]) for name in scores}
-        return found
 
 
 def evaluate(
@@ -117,7 +130,8 @@ def evaluate(
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
         if tta is not None:
-            logits = mean_logits(executor, checked.images, tta)
+            whole = bool(model.graph().batch_statistics(training=False))
+            logits = mean_logits(executor, checked.images, tta, whole)
             score = mean_score(model, chosen, logits, checked)
             found = Evaluation(*score, logits)
         else:
@@ -125,4 +139,44 @@ def evaluate(
         if not isinstance(chosen, JointLoss):
             return found
         scores = joint_scores(chosen, found.logits, checked)
-    return JointEvaluation.of(found, scores, unpack(chosen.ports, found.logits))
+    outputs = unpack(chosen.ports, found.logits)
+    joint = JointEvaluation(found.loss, found.accuracy, outputs)
+    joint.outputs = {name: Evaluation(*score, outputs[name]) for name, score in scores.items()}
+    return joint
+
+
+def check_tta(tta: str | None) -> None:
+    """Refuse a test-time augmentation that is not one of :data:`VIEWS`."""
+    if tta is not None and not (isinstance(tta, str) and tta in VIEWS):
+        raise ConfigurationError(f"tta must be one of {', '.join(VIEWS)}, or None, got {tta!r}")
+
+
+def mean_logits(executor: Executor, images: np.ndarray, tta: str, whole: bool) -> np.ndarray:
+    """The weighted mean of the network's outputs for views of each image (N, C, H, W).
+
+    ``whole`` runs all images at once, as where the network takes statistics of them.
+    """
+    if images.ndim != 4 or min(images.shape[2:]) < 2:
+        raise ShapeError(
+            f"tta={tta!r} needs images of shape (N, C, H, W) of at least 2 x 2 pixels, got "
+            f"{images.shape}"
+        )
+    step = len(images) if whole else max(1, BLOCK_BYTES // images[0].nbytes)
+    parts = []
+    for start in range(0, len(images), step):
+        block = images[start : start + step]
+        total = None
+        for share, mirrored, down, right in VIEWS[tta]:
+            output = share * executor.logits(view(block, mirrored, down, right))
+            total = output if total is None else total + output
+        parts.append(total)
+    return np.concatenate(parts)  # type: ignore[arg-type]
+
+
+def view(images: np.ndarray, mirrored: bool, down: int, right: int) -> np.ndarray:
+    """Images moved by at most one pixel, with their reflection at the edges, perhaps mirrored."""
+    if down or right:
+        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+        H, W = images.shape[2:]
+        images = padded[:, :, 1 - down : 1 - down + H, 1 - right : 1 - right + W]
+    return np.ascontiguousarray(images[..., ::-1] if mirrored else images)

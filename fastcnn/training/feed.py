@@ -45,13 +45,14 @@ class Chunk:
 class Feed:
     """Gives batches to an executor.
 
+    An augmentation is applied to the samples of the next steps, into a buffer that is used again
+    and again. What becomes of a sample depends on the seed, the epoch and its index alone, so how
+    many steps are taken at a time does not matter.
+
     Parameters
     ----------
     data : Samples
     options : TrainingOptions
-        Its augmentation is applied to the samples of the next steps, into a buffer that is used
-        again and again. What becomes of a sample depends on the seed, the epoch and its index
-        alone, so how many steps are taken at a time does not matter.
     rows : ndarray of int64, optional
         The samples that are trained on, where not all are.
     threads : int, optional
@@ -61,12 +62,6 @@ class Feed:
         Where in the samples those of each of several inputs are.
     shards : Shards, optional
         What this process reads of each batch: only that is changed, and ready to be read.
-
-    Raises
-    ------
-    ConfigurationError, ShapeError
-        If the images cannot be changed so, classes are to be mixed or balanced and the targets
-        are none, or there are fewer steps than ``steps_per_epoch``.
     """
 
     def __init__(

@@ -84,10 +84,7 @@ def _content(figure: Any, kind: str) -> bytes:
 def figure_format(path: str | Path) -> str:
     """The kind of file that a figure of this name is: to be asked before what it shows is measured.
 
-    Raises
-    ------
-    ConfigurationError
-        If the name does not end in one of :data:`FORMATS`.
+    Raises ConfigurationError if the name does not end in one of :data:`FORMATS`.
     """
     kind = Path(path).suffix.lower().removeprefix(".")
     if kind not in FORMATS:
@@ -99,9 +96,6 @@ def figure_format(path: str | Path) -> str:
 def save_figure(figure: Any, path: str | Path) -> None:
     """Write a figure as PNG, SVG or PDF, as its name says, atomically.
 
-    Raises
-    ------
-    ConfigurationError
-        If the name says something else.
+    Raises ConfigurationError if the name says something else.
     """
     atomic_write(path, _content(figure, figure_format(path)))

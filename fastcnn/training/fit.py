@@ -11,47 +11,36 @@ from typing import Any, ParamSpec, Protocol
 
 import numpy as np
 
-from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.sharding import BLOCK, Shards
 from fastcnn.errors import ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor
-from fastcnn.execution.accumulation import make_accumulating
 from fastcnn.execution.assigned import Assigned
 from fastcnn.execution.checks import bound_loss, check_statistics
+from fastcnn.execution.executors import make_accumulating
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import JointLoss, as_loss
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
-from fastcnn.training.finding import Finding
 from fastcnn.training.history import History
 from fastcnn.training.loop import TrainingLoop
 from fastcnn.training.metrics import check_outputs, check_targets, larger_is_better
 from fastcnn.training.options import AUTO, TrainingOptions
-from fastcnn.training.rate_search import found_rate
-from fastcnn.training.recorder import Recorder
-from fastcnn.training.run import METRICS, NewRun, Run, checksum, describe_fit
-from fastcnn.training.samples import (
-    as_samples,
-    say_logits,
-    say_unused,
-    training_preprocessing,
-)
-from fastcnn.training.saver import Saver, check_same
+from fastcnn.training.run import NewRun, Run, checksum, describe_fit
+from fastcnn.training.run_config import PARTS, check_same
+from fastcnn.training.samples import as_samples, say_logits, say_unused, training_preprocessing
+from fastcnn.training.saver import Recorder, Saver
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
-from fastcnn.training.unreached import check_lookahead, unreached
-from fastcnn.training.validation import Division, divide
+from fastcnn.training.unreached import unreached
+from fastcnn.training.validation import divide
 from fastcnn.weights import not_finite
 
 log = logging.getLogger("fastcnn.training")
-
-#: Parts of a run's config that all processes of one training must share.
-AGREED = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +205,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
+                from fastcnn.training.lr_finder import found_rate
+
                 once = partial(fit, deepcopy(model), train)
                 o = replace(o, lr=found_rate(once, o, is_stream(train)))
             as_model(model)
@@ -238,13 +229,13 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 world.rank, world.size, o.step_size, BLOCK if o.ordered_reduction else 1
             )
             listeners = [*o.callbacks, *o.monitors()]
-            division = divide(
+            rows, validation = divide(
                 model, training_data if stream is None else None, preprocessing, o, listeners
             )
             check_outputs(o.make_metrics(), loss)
-            _check_monitored(o, division, test_data is not None)
+            _check_monitored(o, validation is not None, test_data is not None)
             check_targets(o.make_metrics(), training_data.labels, model.graph().output_shape, loss)
-            trained_on = len(training_data) if division.rows is None else len(division.rows)
+            trained_on = len(training_data) if rows is None else len(rows)
             assigned = Assigned(model, o.make_assignment())
             for size in {min(o.batch_size, trained_on), trained_on % o.batch_size}:
                 if size:
@@ -265,7 +256,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 feed = Feed(
                     training_data,
                     o,
-                    rows=division.rows,
+                    rows=rows,
                     threads=threads,
                     classes=model.graph().output_shape[0],
                     shards=shards,
@@ -274,10 +265,14 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             config = {}
             if o.out is not None or world.size > 1:
                 config = describe_fit(model, training_data, test_data, preprocessing, o, o.out)
-                config["data"] |= described_division(division, feed.samples)
-            check_lookahead(o, o.total_steps(feed.steps))
+                config["data"] |= {
+                    "train_samples": feed.samples,
+                    "validation_samples": 0 if validation is None else len(validation),
+                    "validation_checksum": None if validation is None else checksum(validation),
+                }
+            unused = list(unreached(o, listeners, feed.samples, feed.steps))
             if world.is_root:
-                for sentence in unreached(o, listeners, feed.samples, feed.steps):
+                for sentence in unused:
                     log.warning("%s", sentence)
                 say_unused(preprocessing, training_data)
                 say_logits(model, loss)
@@ -286,7 +281,12 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 np.asarray(training_data.labels), model.graph().output_shape
             )
         if world.size > 1:
-            check_agreement(world, **agreed_parts(config, training_data, test_data))
+            sums = {  # every byte of the data counts
+                "checksum": checksum(training_data, None),
+                "test_checksum": None if test_data is None else checksum(test_data, None),
+            }
+            agreed = {part: config[part] for part in PARTS}
+            check_agreement(world, **agreed | {"data": config["data"] | sums})
         history, saver = History(loss=loss.operation), None
         with world.preparing():
             most = feed.samples if isinstance(feed, Feed) else o.step_size
@@ -296,27 +296,27 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 held.callback(run.unlock)
                 listeners.insert(0, Recorder(run))
                 larger = larger_is_better(o.monitor, o.make_metrics())
-                saver = Saver(run.folder, run.folder / METRICS, o.monitor, larger)
+                saver = Saver(run, o.monitor, larger)
             if o.verbose and world.is_root:
                 from fastcnn.training.progress import progress_callback
 
                 listeners.insert(0, progress_callback())
             if o.diagnose and world.is_root:
-                frozen = assigned.frozen_in((1, o.epochs))
-                listeners.append(Diagnosis(training_data, loss, _warn, o.backend, frozen))
+                frozen, tell = assigned.frozen_in((1, o.epochs)), partial(log.warning, "%s")
+                listeners.append(Diagnosis(training_data, loss, tell, o.backend, frozen))
             loop = TrainingLoop(model, executor, history, listeners, o, saver, world, feed)
             if o.resume and saver is not None:
                 saver.resume(loop)
         loop.copy_from_root()
         with workers(threads):
-            loop.run(division.validation, test_data)
+            loop.run(validation, test_data)
     return history
 
 
-def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> None:
+def _check_monitored(o: FitArguments, is_validated: bool, is_tested: bool) -> None:
     """Refuse metrics of data that there are not, and a monitor that nothing looks at."""
-    has = {"validation": division.validation is not None, "test": is_tested, "train": True}
-    if o.metrics and not (has["validation"] or is_tested):
+    has = {"validation": is_validated, "test": is_tested, "train": True}
+    if o.metrics and not (is_validated or is_tested):
         raise ConfigurationError("metrics has no effect without validation or test data")
     if o.monitor == TrainingOptions.monitor:
         return
@@ -327,30 +327,6 @@ def _check_monitored(o: FitArguments, division: Division, is_tested: bool) -> No
     part = o.monitor.partition("_")[0]
     if not has[part]:
         raise ConfigurationError(f"monitor={o.monitor}, but there are no {part} data")
-
-
-def _warn(finding: Finding) -> None:
-    log.warning("%s", finding)
-
-
-def agreed_parts(config: dict[str, Any], train: Samples, test: Samples | None) -> dict[str, Any]:
-    """What all processes of one training must have in common: every byte of the data counts."""
-    parts = {key: config[key] for key in AGREED}
-    checksums = {
-        "checksum": checksum(train, None),
-        "test_checksum": None if test is None else checksum(test, None),
-    }
-    return parts | {"data": config["data"] | checksums}
-
-
-def described_division(division: Division, trained_on: int) -> dict[str, Any]:
-    """What a run's config says of the samples that are trained on, and of the others."""
-    held = division.validation
-    return {
-        "train_samples": trained_on,
-        "validation_samples": 0 if held is None else len(held),
-        "validation_checksum": None if held is None else checksum(held),
-    }
 
 
 def _executor(
@@ -389,7 +365,7 @@ def _open_run(out: str | Path | NewRun, config: dict[str, Any], resume: bool, ra
     """The run to write to: a new one, or one that is resumed under the same settings."""
     new = out if isinstance(out, NewRun) else NewRun(Path(out))
     if not resume:
-        return new.create({**config, "ranks": ranks})
+        return Run.create(new.folder, {**config, "ranks": ranks}, new.overwrite)
     run = Run.open(new.folder)
     check_same(run.config, config, run.folder)
     run.config["training"]["epochs"] = config["training"]["epochs"]

@@ -11,16 +11,11 @@ from typing import Any
 from fastcnn.errors import CheckpointError
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
-from fastcnn.training.finding import Finding
 
 #: Columns and rows that Jupyter shows.
 COLUMNS = (
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "test_loss",
-    "test_accuracy",
+    *("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
+    *("test_loss", "test_accuracy"),
 )
 SHOWN_EPOCHS = 10
 LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared error"}
@@ -67,6 +62,33 @@ class StepRecord(Record):
     step: int
     loss: float
     lr: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with a run.
+
+    Attributes
+    ----------
+    kind : str
+        "chance", "still", "dead", "saturated", "diverging" or "overfitting".
+    epoch : int
+    layer : str
+        ``""`` where it is not about one layer.
+    message : str
+        What was seen, with numbers.
+    advice : str
+        What to change.
+    """
+
+    kind: str
+    epoch: int
+    layer: str
+    message: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}: {self.message}; {self.advice}"
 
 
 @dataclass
@@ -220,15 +242,14 @@ def _is_record(record: Any) -> bool:
         all(name in record for name in REQUIRED[kind])
         and all(type(count) is int and 1 <= count < LARGEST_COUNT for count in counts)
         and all(record[name] is not None for name in REQUIRED[kind] if name not in OPTIONAL)
-        and all(_is_number(value) for name, value in record.items() if name != "kind")
+        # Training ends before it writes infinity.
+        and all(
+            value is None
+            or (type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER)
+            for name, value in record.items()
+            if name != "kind"
+        )
     )
-
-
-def _is_number(value: Any) -> bool:
-    """Whether a value is None, or a number that training may have written: it ends at infinity."""
-    if value is None:
-        return True
-    return type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER
 
 
 def cell(value: float | None, name: str) -> str:

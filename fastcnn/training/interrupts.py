@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 
@@ -18,13 +18,8 @@ class DeferredInterrupts:
     """While active, the first SIGINT or SIGTERM is noted, to be raised where the state is whole.
 
     The second one is raised at once. Outside the main thread, where Python has no signal
-    handlers, nothing changes.
-
-    Parameters
-    ----------
-    agree : callable, optional
-        Makes 0 (no interrupt), 1 (SIGINT) or 2 (SIGTERM) of this process what several processes
-        act upon together.
+    handlers, nothing changes. ``agree`` makes 0 (no interrupt), 1 (SIGINT) or 2 (SIGTERM) of this
+    process what several processes act upon together.
     """
 
     def __init__(self, agree: Callable[[float], float] | None = None) -> None:
@@ -49,25 +44,14 @@ class DeferredInterrupts:
         self.pending = kind
 
     def check(self) -> None:
-        """Raise what was noted.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            After SIGINT; :class:`Terminated` after SIGTERM.
-        """
+        """Raise what was noted: KeyboardInterrupt, after SIGTERM :class:`Terminated`."""
         if self._agree is not None:
             self.pending = KINDS[int(self._agree(KINDS.index(self.pending)))]
         if self.pending is not None:
             self.raised_between_steps = True
             raise self.pending
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is None:

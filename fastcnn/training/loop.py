@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,16 +18,15 @@ from fastcnn.execution import Executor, Watch
 from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
-from fastcnn.training.averaging import make_average
+from fastcnn.training.averaging import make_average, measure_statistics
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
-from fastcnn.training.checkpoints import Checkpoint
+from fastcnn.training.checkpoints import checkpoint_from_bytes, checkpoint_to_bytes
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
 from fastcnn.training.metrics import compute, directions
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.saver import Saver
-from fastcnn.training.statistics import measure_statistics
 from fastcnn.training.stream import StreamFeed
 from fastcnn.weights import not_finite
 
@@ -130,11 +129,6 @@ class TrainingLoop:
         self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
 
-    @property
-    def has_accuracy(self) -> bool:
-        """Whether the targets are classes."""
-        return self.model.predicts_classes
-
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the run depends on."""
         return {
@@ -156,10 +150,8 @@ class TrainingLoop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a state; the history is the caller's to restore.
 
-        Raises
-        ------
-        CheckpointError
-            If it is another model's or optimiser's, or holds weights that are not finite.
+        Raises CheckpointError if it is another model's or optimiser's, or holds weights that are
+        not finite.
         """
         for name in ("model", "last_good", "optimizer"):
             problem = not_finite(state[name])
@@ -206,9 +198,9 @@ class TrainingLoop:
         state: dict[str, Any] = {}
         if self.world.is_root:
             state = {"loop": self.state_dict(), "history": asdict(self.history)}
-        content = self.world.bytes_from_root(Checkpoint(state).to_bytes())
+        content = self.world.bytes_from_root(checkpoint_to_bytes(state))
         if not self.world.is_root:
-            state = Checkpoint.from_bytes(content, Path("rank 0")).state
+            state = checkpoint_from_bytes(content, Path("rank 0"))
             self.load_state_dict(state["loop"])
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])
@@ -224,7 +216,7 @@ class TrainingLoop:
             feed.samples,
             tested=test is not None,
             validated=validation is not None,
-            has_accuracy=self.has_accuracy,
+            has_accuracy=self.model.predicts_classes,
             control=self.control,
             directions=directions(self.metrics),
         )
@@ -282,7 +274,7 @@ class TrainingLoop:
             kind="epoch",
             epoch=progress.epoch,
             train_loss=progress.loss,
-            train_accuracy=progress.accuracy if self.has_accuracy else None,
+            train_accuracy=progress.accuracy if self.model.predicts_classes else None,
             validation_loss=None,
             validation_accuracy=None,
             test_loss=None,
@@ -298,7 +290,7 @@ class TrainingLoop:
         if self.average is not None:
             self.average.end_epoch(progress.epoch, self.executor.step)
             self._check_finite()
-        with self._averaged():
+        with nullcontext() if self.average is None else self.average.applied():
             for part, samples in measured.items():
                 if samples is not None:
                     self._measure(part, samples, record)
@@ -327,7 +319,7 @@ class TrainingLoop:
                 f"the {part} data hold far larger numbers than the training data"
             )
         record[f"{part}_loss"] = loss
-        record[f"{part}_accuracy"] = accuracy if self.has_accuracy else None
+        record[f"{part}_accuracy"] = accuracy if self.model.predicts_classes else None
         for name, value in compute(self.metrics, outputs, samples.labels, self.loss).items():
             record[f"{part}_{name}"] = value
 
@@ -339,20 +331,12 @@ class TrainingLoop:
         )
         self.interrupts.check()
 
-    def _averaged(self) -> AbstractContextManager[None]:
-        return nullcontext() if self.average is None else self.average.applied()
-
     def _chunk(self, feed: Feed | StreamFeed) -> None:
         """Some steps in one call of the executor."""
         progress, last = self.progress, self._last_step()
         count = self._steps(last - progress.done, feed.most_steps())
         rates = learning_rates(
-            self.schedule,
-            self.base_lr,
-            self.executor.step,
-            count,
-            self.total,
-            feed.steps,
+            self.schedule, self.base_lr, self.executor.step, count, self.total, feed.steps
         )
         rates *= self.control.lr_factor
         began = time.perf_counter()
@@ -380,7 +364,7 @@ class TrainingLoop:
             results.losses.tolist(),
             rates.tolist(),
             progress.loss,
-            progress.accuracy if self.has_accuracy else math.nan,
+            progress.accuracy if self.model.predicts_classes else math.nan,
             progress.rate,
         )
         for listener in self.listeners:

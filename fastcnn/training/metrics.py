@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -63,18 +64,20 @@ def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Right, wrongly given and missed ones of each class or label."""
+    """Right, wrongly given and missed ones of each class or label that occurs."""
     if _are_labels(outputs, targets):
         given, true = outputs > 0.0, targets > 0.5
         axes = (0, *range(2, outputs.ndim))
         right = (given & true).sum(axis=axes)
-        return right, given.sum(axis=axes) - right, true.sum(axis=axes) - right
-    predicted, true, classes = _classes(outputs, targets)
-    known = (true >= 0) & (true < classes)  # others are ignored
-    table = np.bincount(true[known] * classes + predicted[known], minlength=classes * classes)
-    table = table.reshape(classes, classes)
-    right = table.diagonal()
-    return right, table.sum(axis=0) - right, table.sum(axis=1) - right
+        counts = np.stack([right, given.sum(axis=axes) - right, true.sum(axis=axes) - right])
+    else:
+        predicted, true, classes = _classes(outputs, targets)
+        known = (true >= 0) & (true < classes)  # others are ignored
+        table = np.bincount(true[known] * classes + predicted[known], minlength=classes**2)
+        table = table.reshape(classes, classes)
+        right = table.diagonal()
+        counts = np.stack([right, table.sum(axis=0) - right, table.sum(axis=1) - right])
+    return tuple(counts[:, counts.any(axis=0)])
 
 
 def _are_labels(outputs: np.ndarray, targets: np.ndarray) -> bool:
@@ -90,25 +93,22 @@ def _are_labels(outputs: np.ndarray, targets: np.ndarray) -> bool:
     return zero_or_one and (targets.shape[1] == 1 or not (targets.sum(axis=1) == 1.0).all())
 
 
-def _mean(numerator: np.ndarray, denominator: np.ndarray) -> float:
-    """Mean over the classes that occur, 0 where one of them is never right."""
-    kept = denominator > 0
-    return float((numerator[kept] / denominator[kept]).mean()) if kept.any() else math.nan
+def _mean(part: np.ndarray, whole: np.ndarray) -> float:
+    """Mean share over classes or labels, 0 of nothing; NaN where there are none."""
+    return float((part / np.maximum(whole, 1)).mean()) if len(part) else math.nan
 
 
 def precision(outputs: np.ndarray, targets: np.ndarray) -> float:
     """Share of right ones among those given, mean over classes or labels; 0 for one never given."""
-    right, wrong, missed = _counts(outputs, targets)
-    occurs = right + wrong + missed > 0
-    return _mean(right[occurs], np.maximum(right + wrong, 1)[occurs])
+    right, wrong, _ = _counts(outputs, targets)
+    return _mean(right, right + wrong)
 
 
 def recall(outputs: np.ndarray, targets: np.ndarray) -> float:
     """Share of right ones among those that are true, mean over classes or labels; 0 for one that
     is given and never true."""
-    right, wrong, missed = _counts(outputs, targets)
-    occurs = right + wrong + missed > 0
-    return _mean(right[occurs], np.maximum(right + missed, 1)[occurs])
+    right, _, missed = _counts(outputs, targets)
+    return _mean(right, right + missed)
 
 
 def f1(outputs: np.ndarray, targets: np.ndarray) -> float:
@@ -138,10 +138,7 @@ class Top:
     def __call__(self, outputs: np.ndarray, targets: np.ndarray) -> float:
         """The share.
 
-        Raises
-        ------
-        ConfigurationError
-            If there are no more classes, or targets are not classes.
+        Raises ConfigurationError if there are no more classes, or targets are not classes.
         """
         count = self.count
         _, true, classes = _classes(outputs, targets)
@@ -276,8 +273,8 @@ def as_metrics(value: Any) -> tuple[Metric, ...]:
     if taken:
         raise ConfigurationError(f"metrics: there are two called {taken[0]}")
     for metric in made:
-        if metric.function is auc:
-            _check_scikit_learn()
+        if metric.function is auc and find_spec("sklearn") is None:
+            raise ConfigurationError("the metric auc needs scikit-learn: pip install scikit-learn")
     return tuple(made)
 
 
@@ -306,12 +303,7 @@ def described(metrics: Sequence[Metric]) -> Any:
 
 
 def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
-    """Refuse metrics of outputs that there are not, and named ones that do not say which.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse metrics of outputs that there are not, and named ones that do not say which."""
     known = [port.name for port in loss.ports] if isinstance(loss, JointLoss) else []
     for metric in metrics:
         if metric.output and metric.output not in known:
@@ -329,12 +321,7 @@ def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
 def check_targets(
     metrics: Sequence[Metric], labels: np.ndarray, output_shape: tuple[int, ...], loss: Loss
 ) -> None:
-    """Refuse named metrics that do not suit the targets, before anything is trained.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse named metrics that do not suit the targets, before anything is trained."""
     named = [metric for metric in metrics if _is_named(metric)]
     few = np.asarray(labels[:LOOKED_AT])
     outputs = np.zeros((len(few), *output_shape), np.float32)
@@ -350,13 +337,6 @@ def _is_named(metric: Metric) -> bool:
     return metric.function.__module__ == __name__
 
 
-def _check_scikit_learn() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("sklearn") is None:
-        raise ConfigurationError("the metric auc needs scikit-learn: pip install scikit-learn")
-
-
 def directions(metrics: Sequence[Metric]) -> dict[str, bool]:
     """Whether larger is better, by the names that records have."""
     own = {metric.name: metric.larger_is_better for metric in metrics}
@@ -370,10 +350,7 @@ def directions(metrics: Sequence[Metric]) -> dict[str, bool]:
 def larger_is_better(monitor: str, metrics: Sequence[Metric] = ()) -> bool:
     """Whether a larger value of what records have under a name is better.
 
-    Raises
-    ------
-    ConfigurationError
-        If there is nothing of that name.
+    Raises ConfigurationError if there is nothing of that name.
     """
     known = directions(metrics)
     if monitor not in known:
@@ -386,10 +363,8 @@ def compute(
 ) -> dict[str, float | None]:
     """The values of metrics by name; None where one is not finite.
 
-    Raises
-    ------
-    ConfigurationError
-        If one returns something other than a number; what it raises itself passes.
+    Raises ConfigurationError if one returns something other than a number; what it raises itself
+    passes.
     """
     found: dict[str, float | None] = {}
     measured = _measured(outputs, np.asarray(labels), loss) if metrics else {}

@@ -163,13 +163,11 @@ class EarlyStopping(Monitor):
         self.model: Model | None = None
 
     def reset(self) -> None:
-        """Forget what was seen."""
         super().reset()
         self.best_epoch = 0
         self.weights: dict[str, np.ndarray] = {}
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Start counting."""
         super().on_train_begin(start)
         self.model = start.model
 
@@ -217,9 +215,7 @@ class ReduceLROnPlateau(Monitor):
     Parameters
     ----------
     monitor : str
-        ``validation_loss``, ``validation_accuracy`` or another metric of ``fit``, of samples that
-        it then holds out if it is given none; or the same of ``test``, or loss and accuracy of
-        ``train``.
+        As of :class:`EarlyStopping`.
     factor : float
         ``0 < factor < 1``.
     patience : int
@@ -251,7 +247,6 @@ class ReduceLROnPlateau(Monitor):
         super().__init__(monitor, patience)
 
     def reset(self) -> None:
-        """Forget what was seen."""
         super().reset()
         self.cooling = 0
 
@@ -280,6 +275,5 @@ class ReduceLROnPlateau(Monitor):
         return {**super().state_dict(), "cooling": self.cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the counts of another run."""
         super().load_state_dict(state)
         self.cooling = int(state["cooling"])

@@ -146,9 +146,7 @@ class TrainingOptions:
         choices=("shuffled", "balanced"),
     )
     steps_per_epoch: int | None = option(
-        None,
-        "Steps of an epoch; by default those of all samples.",
-        least=1,
+        None, "Steps of an epoch; by default those of all samples.", least=1
     )
     max_steps: int | None = option(
         None,
@@ -265,34 +263,37 @@ class TrainingOptions:
     def total_steps(self, per_epoch: int) -> int:
         """Steps of the whole training, of epochs of ``per_epoch`` steps.
 
-        Raises
-        ------
-        ConfigurationError
-            If ``max_steps`` does not end in the last epoch.
+        Raises ConfigurationError if ``max_steps`` does not end in the last epoch, or slow weights,
+        which are what is kept, would never move.
         """
         total = self.epochs * per_epoch
-        if self.max_steps is None:
-            return total
-        if per_epoch == 1:
+        if self.max_steps is not None:
+            if per_epoch == 1:
+                raise ConfigurationError(
+                    f"max_steps={self.max_steps} has no effect where an epoch has one step: set "
+                    "epochs"
+                )
+            if not total - per_epoch < self.max_steps < total:
+                raise ConfigurationError(
+                    f"max_steps={self.max_steps} must end within the last epoch, between "
+                    f"{total - per_epoch + 1} and {total - 1}: epochs={self.epochs}, each of "
+                    f"{per_epoch} steps"
+                )
+            total = self.max_steps
+        every = 0 if self.lookahead is None else Lookahead.of(self.lookahead).every
+        if every > total > 0:
             raise ConfigurationError(
-                f"max_steps={self.max_steps} has no effect where an epoch has one step: set epochs"
+                f"lookahead: every={every} has no effect within {total:,} "
+                f"step{'' if total == 1 else 's'}: the slow weights, which are kept, would stay as "
+                "they are"
             )
-        if not total - per_epoch < self.max_steps < total:
-            raise ConfigurationError(
-                f"max_steps={self.max_steps} must end within the last epoch, between "
-                f"{total - per_epoch + 1} and {total - 1}: epochs={self.epochs}, each of "
-                f"{per_epoch} steps"
-            )
-        return self.max_steps
+        return total
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
         """Options by their names.
 
-        Raises
-        ------
-        ConfigurationError
-            If there is no option of such a name.
+        Raises ConfigurationError if there is no option of such a name.
         """
         known = [each.name for each in fields(cls)]
         unknown = [name for name in settings if name not in known]
@@ -331,7 +332,7 @@ class TrainingOptions:
 
     def make_augment(self) -> Augment | dict[str, Augment] | None:
         """How the training images are changed, or those of each input by its name."""
-        if isinstance(self.augment, dict):
+        if isinstance(self.augment, dict) and self.augment:
             return {name: _augment(value) for name, value in self.augment.items()}
         return _augment(self.augment)
 
@@ -388,11 +389,8 @@ class TrainingOptions:
     def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
         """The options that a run was trained with; ``changes`` take the place of some.
 
-        Raises
-        ------
-        ConfigurationError
-            If the config was written by another version, or the loss, the optimiser or the
-            schedule is not one of this package's own.
+        Raises ConfigurationError if the config was written by another version, or the loss, the
+        optimiser or the schedule is not one of this package's own.
         """
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
@@ -424,7 +422,10 @@ class TrainingOptions:
 
 
 def _augment(value: Any) -> Any:
-    return Augment.parse(value) if isinstance(value, str) else value
+    made = Augment.parse(value) if isinstance(value, str) else value
+    if made in ({}, Augment()):
+        raise ConfigurationError(f"augment={value!r} changes nothing: leave it out")
+    return made
 
 
 def _augment_config(augment: Any) -> dict[str, Any] | None:

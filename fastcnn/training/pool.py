@@ -82,7 +82,10 @@ def run_jobs(
                 if done is None:
                     continue  # it has just begun, or died before: no other would fare better
                 if message is not None:
-                    yield done, _result(message)
+                    result, error = message
+                    if error is not None:
+                        raise error
+                    yield done, result
                     continue
                 crew.start()
                 if attempts[done] < ATTEMPTS:
@@ -164,14 +167,6 @@ class _Crew:
 
 #: A worker's first message.
 READY = "ready"
-
-
-def _result(message: tuple[Any, BaseException | None]) -> Any:
-    """What a task returned; raises what it raised."""
-    result, error = message
-    if error is not None:
-        raise error
-    return result
 
 
 @contextmanager

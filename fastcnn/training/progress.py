@@ -57,10 +57,7 @@ class ProgressBar(PlainLines):
         super().on_train_begin(start)
         self.samples = start.samples
         self.task = self.progress.add_task(
-            "train",
-            total=start.epochs * start.samples,
-            epoch=1,
-            measured="first steps",
+            "train", total=start.epochs * start.samples, epoch=1, measured="first steps"
         )
         self.progress.start()
 

@@ -19,6 +19,7 @@ from fastcnn.files import (
     FolderLock,
     atomic_write,
     expanded,
+    make_folder,
     remove_unfinished,
 )
 from fastcnn.layers import Model
@@ -27,10 +28,10 @@ from fastcnn.layers.definition import MOST_VALUES, from_definition
 from fastcnn.layers.description import file_metadata, to_definition
 from fastcnn.losses import NAMED, Loss
 from fastcnn.models import MODELS
+from fastcnn.training.checkpoints import BEST, LAST
 from fastcnn.training.history import read_records
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.run_config import CONFIG, FORMAT, config_to_bytes, read_config
-from fastcnn.training.saver import BEST, LAST
 from fastcnn.weights import read_weights, weights_to_bytes
 
 METRICS, WEIGHTS, CURVES = "metrics.jsonl", "model.safetensors", "curves.png"
@@ -66,7 +67,7 @@ class Run:
         folder = expanded(folder)
         run = cls(folder, dict(config))
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             check_free(folder, overwrite)
             run.lock()
             # The config goes first: until the new one is there, the folder holds no run.
@@ -92,12 +93,8 @@ class Run:
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
 
-        Raises
-        ------
-        ConfigurationError
-            If another process writes to the folder.
-        OSError
-            If it cannot be read or written.
+        Raises ConfigurationError if another process writes to the folder; OSError if it cannot be
+        read or written.
         """
         if self._lock is not None:
             return
@@ -211,12 +208,8 @@ class Run:
         train, test = load(source or name, data_dir=data_dir, pictures=pictures)
         if source is None:
             kept = described.get("test_checksum")
-            same = (
-                checksum(train) == described["checksum"]
-                if kept is None
-                else (checksum(test) == kept)
-            )
-            if not same:
+            whole, known = (train, described["checksum"]) if kept is None else (test, kept)
+            if checksum(whole) != known:
                 raise ConfigurationError(
                     f"{self.folder}: trained in Python on {name}, and the data set of that name "
                     "has other images: give the data with --data"
@@ -226,10 +219,7 @@ class Run:
     def changes(self, test: Dataset) -> str | None:
         """How test data that were loaded again differ from those of training; None if they do not.
 
-        Parameters
-        ----------
-        test : Dataset
-            All of the test data, in the classes of the data set.
+        They are all of the test data, in the classes of the data set.
         """
         before = self.config["data"].get("test_checksum")
         if before is None or checksum(test) == before:
@@ -249,19 +239,17 @@ class Run:
 def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     """The model that a run's config describes, with new weights.
 
-    Raises
-    ------
-    CheckpointError
-        If it has no name or definition that it could be built from.
+    Raises CheckpointError if it has no name or definition that it could be built from.
     """
     described = config.get("model", {})
     name, definition = described.get("name"), described.get("definition")
     try:
         with at_most(MOST_VALUES):
+            dtype = described.get("dtype", "float32")
             if name in MODELS:
-                return MODELS[name](**described["arguments"])
+                return MODELS[name](**described["arguments"]).to(dtype)
             if definition is not None:
-                return from_definition(definition, seed)
+                return from_definition(definition, seed).to(dtype)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"the model cannot be built ({error})") from None
     raise CheckpointError(
@@ -271,12 +259,7 @@ def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
 
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
-    """Refuse a folder that holds something already.
-
-    Raises
-    ------
-    ConfigurationError
-    """
+    """Refuse a folder that holds something already."""
     if overwrite or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
@@ -313,10 +296,6 @@ class NewRun:
     init: str | None = None
     skip: str | None = None
 
-    def create(self, config: dict[str, Any]) -> Run:
-        """Make the folder and write its config."""
-        return Run.create(self.folder, config, self.overwrite)
-
 
 def describe_fit(
     model: Model,
@@ -340,6 +319,7 @@ def describe_fit(
             "predicts": options.make_loss().predicts(np.asarray(train.labels), outputs),
             "output_shape": list(outputs),
             "parameters": model.num_parameters,
+            "dtype": model.dtype.name,
             "layers": {name: repr(layer) for name, layer in model.named_leaves()},
         },
         "preprocessing": preprocessing.to_dict(),
@@ -380,13 +360,7 @@ def _definition(model: Model) -> dict[str, Any] | None:
 
 
 def checksum(data: Any, images: int | None = CHECKED_IMAGES) -> str:
-    """CRC-32 of evenly spaced images, all labels and all weights, as eight hexadecimal digits.
-
-    Parameters
-    ----------
-    images : int or None
-        About how many images to read; None for all.
-    """
+    """CRC-32 of about ``images`` evenly spaced images (None: all), all labels and all weights."""
     step = 1 if images is None else max(1, len(data) // images)
     parts = [data.images[::step], data.labels, getattr(data, "sample_weight", None)]
     value = 0

@@ -1,9 +1,10 @@
-"""A run's ``config.json``: written with a checksum, and checked when it is read."""
+"""A run's ``config.json``: written with a checksum, checked when it is read, and compared."""
 
 import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from fastcnn.errors import CheckpointError
@@ -11,8 +12,16 @@ from fastcnn.files import read_bytes
 
 CONFIG = "config.json"
 FORMAT = "fastcnn-run-1"
-#: What a run's config holds, in addition to its versions and its status.
+#: What a run's config holds, in addition to its versions and its status. All processes of one
+#: training share these, and a run that is resumed does but for what is :data:`FREE`.
 PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
+#: Schedules that do not depend on the number of epochs.
+OPEN_ENDED = ("constant", "step", "multi-step")
+#: Parts of a config that may differ when a run is resumed.
+FREE = (
+    *("training.epochs", "model.name", "model.arguments"),
+    *("data.source", "data.data_dir", "data.validation_split"),
+)
 #: Outputs of a network beyond which a config is not believed.
 MOST_OUTPUTS = 1 << 24
 
@@ -28,10 +37,7 @@ def config_to_bytes(config: dict[str, Any]) -> bytes:
 def read_config(folder: Path) -> dict[str, Any]:
     """The config of the run in a folder.
 
-    Raises
-    ------
-    CheckpointError
-        If the folder holds no run, or its config is damaged.
+    Raises CheckpointError if the folder holds no run, or its config is damaged.
     """
     path = folder / CONFIG
     try:
@@ -52,10 +58,11 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{path} is damaged (its checksum does not fit); if you edited it, "
             'remove the line "checksum"'
         )
-    for (part, name), fits in VALUES.items():
-        if name in config[part] and not fits(config[part][name]):
-            value = repr(config[part][name])
-            raise CheckpointError(f"{path} is damaged: {part}.{name} is {value[:80]}")
+    for (part, name), kind in VALUES.items():
+        value = config[part].get(name)
+        fits = isinstance(value, kind) if isinstance(kind, (type, UnionType)) else kind(value)
+        if name in config[part] and not fits:
+            raise CheckpointError(f"{path} is damaged: {part}.{name} is {value!r:.80}")
     classes, outputs = config["data"].get("classes"), config["model"].get("output_shape")
     if classes and outputs and len(classes) > outputs[0]:
         raise CheckpointError(
@@ -70,41 +77,70 @@ def _checksum(config: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
-
-
 def _is_shape(value: Any) -> bool:
     return isinstance(value, list) and all(
         type(size) is int and 1 <= size <= MOST_OUTPUTS for size in value
     )
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, dict)
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 #: Values on which reading a run depends, and what they may be.
-VALUES: dict[tuple[str, str], Callable[[Any], bool]] = {
-    ("model", "name"): _is_text_or_none,
-    ("model", "arguments"): _is_table,
-    ("model", "definition"): lambda value: value is None or isinstance(value, dict),
+VALUES: dict[tuple[str, str], Callable[[Any], bool] | type | UnionType] = {
+    ("model", "name"): str | None,
+    ("model", "arguments"): dict,
+    ("model", "definition"): dict | None,
     ("model", "input_shape"): _is_shape,
     ("model", "output_shape"): _is_shape,
-    ("data", "name"): _is_text,
-    ("data", "source"): _is_text_or_none,
-    ("data", "checksum"): _is_text,
-    ("data", "test_checksum"): _is_text_or_none,
+    ("data", "name"): str,
+    ("data", "source"): str | None,
+    ("data", "checksum"): str,
+    ("data", "test_checksum"): str | None,
     ("data", "classes"): _are_texts,
-    ("loss", "name"): _is_text,
-    ("optimizer", "name"): _is_text,
-    ("schedule", "name"): _is_text,
+    ("loss", "name"): str,
+    ("optimizer", "name"): str,
+    ("schedule", "name"): str,
 }
+
+
+def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
+    """Refuse to resume a run under other settings."""
+    now = json.loads(json.dumps(now))
+    found = [
+        line
+        for part in PARTS
+        for line in _differences(saved[part], now[part], part)
+        if not line.startswith(FREE)
+    ]
+    before, after = saved["training"].get("epochs"), now["training"].get("epochs")
+    schedule = now["schedule"]  # one that differs is among the differences
+    schedule = schedule.get("then", schedule)["name"]
+    if before != after and schedule not in OPEN_ENDED:
+        found.append(
+            f"the schedule {schedule} depends on the number of epochs, which was {before} and is "
+            f"now {after}"
+        )
+    lookahead = now["training"].get("lookahead") or {}
+    if before != after and lookahead.get("final_alpha") is not None:
+        found.append(
+            f"lookahead's alpha depends on the number of epochs, which was {before} and is now "
+            f"{after}"
+        )
+    if found:
+        raise CheckpointError(
+            f"{folder} cannot be continued: {'; '.join(sorted(found))}; init= or --init starts a "
+            "new run with its weights"
+        )
+
+
+def _differences(saved: Any, now: Any, path: str) -> list[str]:
+    """What differs between two configs, in words; only keys of both are compared."""
+    if isinstance(saved, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in saved.keys() & now.keys()
+            for line in _differences(saved[key], now[key], f"{path}.{key}")
+        ]
+    return [] if saved == now else [f"{path} was {saved!r} and is now {now!r}"]

@@ -26,15 +26,8 @@ def as_samples(
 ) -> Samples:
     """Check data against a model and a loss; give the model its input shape if it has none.
 
-    Parameters
-    ----------
-    preprocessing : Preprocessing, optional
-        What the samples have to fit; by default the model's own.
-
-    Raises
-    ------
-    ShapeError, DataError
-        If the samples, targets or weights do not fit; the message starts with ``name``.
+    The samples have to fit the preprocessing, by default the model's own. Raises ShapeError or
+    DataError, which begin with ``name``, if samples, targets or weights do not fit.
     """
     if not isinstance(data, (Dataset, tuple, list)):
         raise ShapeError(
@@ -159,7 +152,10 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
     if len(data) == 2 or data[2] is None:
         return ArrayDataset(images, labels)
-    weight = plain_array(f"{name}: sample weights", data[2]).astype(np.float64)
+    weight = plain_array(f"{name}: sample weights", data[2])
+    if weight.dtype.kind not in "fiub":
+        raise DataError(f"{name}: sample weights must be numbers, got {weight.dtype}")
+    weight = weight.astype(np.float64)
     if weight.ndim == 0 or len(weight) != len(images):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
     least = weight.min()

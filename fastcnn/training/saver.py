@@ -1,13 +1,14 @@
-"""When a run's state goes to the disk, and how it comes back."""
+"""What fills the folder of a run: its records as it goes, and checkpoints, which come back."""
 
 import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -15,27 +16,27 @@ from fastcnn.errors import CheckpointError, RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.description import file_metadata
-from fastcnn.training.checkpoints import Checkpoint, differences
+from fastcnn.training.callbacks import Callback, Steps, TrainingStart
+from fastcnn.training.checkpoints import BEST, LAST, checkpoint_to_bytes, read_checkpoint
 from fastcnn.training.history import EpochRecord, History, StepRecord, read_records
+from fastcnn.training.run import CURVES, EPOCHS, METRICS, Run
 from fastcnn.weights import weights_to_bytes
 
 if TYPE_CHECKING:
     from fastcnn.training.loop import TrainingLoop
 
-LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 #: Seconds between checkpoints at ends of epochs, and within them. An epoch of the report's network
 #: takes 0.05 s, writing its checkpoint 5 ms.
 AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
+#: What values of a checkpoint may raise where they are of another kind than they should be.
+UNFIT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
     """Let a failure to write say what it was of, and that the run can be resumed.
 
-    Raises
-    ------
-    RunWriteError
-        Instead of any OSError.
+    Raises RunWriteError instead of any OSError.
     """
     try:
         yield
@@ -48,31 +49,74 @@ def writing(folder: Path) -> Iterator[None]:
         ) from None
 
 
+class Recorder(Callback):
+    """Fills a run's folder during training."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.file: TextIO | None = None
+        self.model: Model | None = None
+        self.history = History()
+        self.saved = 0.0
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        resumed = bool(start.history.steps)
+        self.model = start.model
+        self.history = start.history
+        with writing(self.run.folder):
+            self.file = (self.run.folder / METRICS).open("a" if resumed else "w", encoding="utf-8")
+            self._save(start.model)
+
+    def on_steps(self, steps: Steps) -> None:
+        self._append(self.history.steps[-len(steps.losses) :])
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
+        self._append([epoch])
+        if time.monotonic() - self.saved >= AFTER_EPOCH:
+            with writing(self.run.folder):
+                self._save(model)
+
+    def _append(self, records: Sequence[dict[str, Any]]) -> None:
+        assert self.file is not None
+        with writing(self.run.folder):
+            self.file.writelines(json.dumps(record) + "\n" for record in records)
+            self.file.flush()
+
+    def _save(self, model: Model) -> None:
+        atomic_write(self.run.folder / EPOCHS, self.history.to_csv().encode())
+        self.run.save_weights(model)
+        self.saved = time.monotonic()
+
+    def on_train_end(self, history: History) -> None:
+        if self.file is None or self.model is None:
+            return
+        # The disk that is full now may be what has ended the training: that error counts.
+        failed = history.status == "failed"
+        with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
+            self.file.close()
+            self._save(self.model)
+            self.run.config["status"] = history.status
+            self.run.config["findings"] = [asdict(finding) for finding in history.findings]
+            self.run.save_config()
+            from fastcnn.training.curves import curves_png
+
+            curves = curves_png(history)
+            if curves is not None:
+                atomic_write(self.run.folder / CURVES, curves)
+
+
 class Saver:
     """Writes the checkpoints of one run: the last state, and the weights of the best epoch.
 
-    The best epoch is that of the best monitored value, by default of the smallest validation loss;
-    without validation data that of the smallest training loss: test data choose nothing.
-
-    Parameters
-    ----------
-    folder : Path
-        The run's folder.
-    metrics : Path
-        Where the run's records are.
-    monitor : str
-        What records have that is compared.
-    larger : bool
-        Whether a larger value of that is better.
+    The best epoch is that of the best monitored value, ``larger`` or smaller; without validation
+    data that of the smallest training loss: test data choose nothing.
     """
 
-    def __init__(
-        self, folder: Path, metrics: Path, monitor: str = "validation_loss", larger: bool = False
-    ) -> None:
+    def __init__(self, run: Run, monitor: str, larger: bool) -> None:
         self.monitor = monitor
         self.sign = -1.0 if larger else 1.0
-        self.folder = folder
-        self.metrics = metrics
+        self.folder = run.folder
+        self.metrics = run.folder / METRICS
         self.written = time.monotonic()
         self.best_loss = math.inf
         self.best: dict[str, np.ndarray] | None = None
@@ -92,18 +136,19 @@ class Saver:
     def save(self, loop: "TrainingLoop") -> None:
         """Write a checkpoint, and the best weights where they are new.
 
-        Raises
-        ------
-        RunWriteError
-            If they cannot be written; the checkpoint before is then untouched.
+        Raises RunWriteError if they cannot be written; the checkpoint before is then untouched.
         """
         with writing(self.folder):
             # A checkpoint is worth nothing without the records of the steps before it.
             with self.metrics.open("rb+") as file:
                 os.fsync(file.fileno())
-            Checkpoint(
-                {"loop": loop.state_dict(), "best_loss": self.best_loss, "best": self.best}
-            ).write(self.folder / LAST)
+            state = {
+                "loop": loop.state_dict(),
+                "best_loss": self.best_loss,
+                "best": self.best,
+                "last_step": loop.history.steps[-1:],
+            }
+            atomic_write(self.folder / LAST, checkpoint_to_bytes(state))
             self.save_best()
         self.written = time.monotonic()
 
@@ -129,16 +174,14 @@ class Saver:
     def resume(self, loop: "TrainingLoop") -> None:
         """Bring a loop and its history to where the last checkpoint was written.
 
-        Raises
-        ------
-        CheckpointError
-            If the checkpoint is damaged, of another model, or missing though steps were taken, or
-            the records lack steps that were taken before it. The model is then unchanged.
+        Raises CheckpointError if the checkpoint is damaged, of another model, or missing though
+        steps were taken, or the records lack steps that were taken before it. The model is then
+        unchanged.
         """
         path = self.folder / LAST
         if not path.exists() and not _has_records(self.metrics):
             return  # killed before its first step
-        state = Checkpoint.read(path).state
+        state = read_checkpoint(path)
         before = loop.model.copy_state()
         try:
             if state["best"] is not None:
@@ -148,23 +191,23 @@ class Saver:
             self.best = state["best"]
             self.metadata = file_metadata(loop.model)
             steps, progress = loop.executor.step, loop.progress
+            begun = progress.epoch - (progress.done == 0)
+            if loop.epochs < begun:
+                raise CheckpointError(
+                    f"{self.folder}: its epoch {begun} has begun: it cannot end after "
+                    f"epochs={loop.epochs}"
+                )
             restore_history(loop.history, self.metrics, steps, progress.epoch - 1)
             if sum(record["epoch"] == progress.epoch for record in loop.history.steps) != (
                 progress.done
             ):
                 raise CheckpointError(f"{path} counts other steps than {self.metrics}")
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+            if loop.history.steps[-1:] != state["last_step"]:
+                raise CheckpointError(f"{path} is of another run than {self.metrics}")
+        except BaseException as error:
             loop.model.load_state_dict(before)
-            raise CheckpointError(f"{path} does not fit this run ({error})") from None
-        except CheckpointError:
-            loop.model.load_state_dict(before)
+            if isinstance(error, UNFIT):
+                raise CheckpointError(f"{path} does not fit this run ({error})") from None
             raise
         # The run may have been killed after the one file was written and before the other.
         self._best_is_new = self.best is not None
@@ -180,10 +223,7 @@ def _has_records(metrics: Path) -> bool:
 def restore_history(history: History, metrics: Path, steps: int, epochs: int) -> None:
     """Read back the records of a run's first steps and epochs, and forget the later ones.
 
-    Raises
-    ------
-    CheckpointError
-        If records are missing.
+    Raises CheckpointError if records are missing.
     """
     try:
         records = read_records(metrics)
@@ -206,54 +246,3 @@ def restore_history(history: History, metrics: Path, steps: int, epochs: int) ->
             )
     text = "".join(json.dumps(record) + "\n" for record in kept)
     atomic_write(metrics, text.encode())
-
-
-#: Schedules that do not depend on the number of epochs.
-OPEN_ENDED = ("constant", "step", "multi-step")
-#: Parts of a config that may differ when a run is resumed.
-FREE = (
-    "training.epochs",
-    "model.name",
-    "model.arguments",
-    "data.source",
-    "data.data_dir",
-    "data.validation_split",
-)
-
-
-def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Refuse to resume a run under other settings.
-
-    Raises
-    ------
-    CheckpointError
-        The message names what differs.
-    """
-    parts = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
-    now = json.loads(json.dumps(now))
-    found = [
-        line
-        for line in differences(
-            {key: saved[key] for key in parts}, {key: now[key] for key in parts}
-        )
-        if not line.startswith(FREE)
-    ]
-    before, after = saved["training"].get("epochs"), now["training"].get("epochs")
-    schedule = now["schedule"]  # one that differs is among the differences
-    schedule = schedule.get("then", schedule)["name"]
-    if before != after and schedule not in OPEN_ENDED:
-        found.append(
-            f"the schedule {schedule} depends on the number of epochs, which was {before} and is "
-            f"now {after}"
-        )
-    lookahead = now["training"].get("lookahead") or {}
-    if before != after and lookahead.get("final_alpha") is not None:
-        found.append(
-            f"lookahead's alpha depends on the number of epochs, which was {before} and is now "
-            f"{after}"
-        )
-    if found:
-        raise CheckpointError(
-            f"{folder} cannot be continued: {'; '.join(sorted(found))}; init= or --init starts a "
-            "new run with its weights"
-        )

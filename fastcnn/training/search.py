@@ -1,12 +1,72 @@
-"""Settings that are chosen by the results so far, for :func:`~fastcnn.training.sweep.sweep`."""
+"""What a sweep varies, values or a range of each option, and settings chosen by results so far."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count, as_number
 from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
+from fastcnn.scalars import make_plain, plain
+
+#: Types of the values that optuna chooses among.
+SIMPLE = (NoneType, bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Span:
+    """A range from which a random search draws numbers.
+
+    Attributes
+    ----------
+    low, high : float
+    log : bool
+        Draw the logarithm evenly, as befits learning rates.
+    whole : bool
+        Draw integers, both ends included.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        make_plain(self)
+        for name in ("low", "high"):
+            as_number("a range", name, getattr(self, name))
+        if not self.low < self.high or (self.log and self.low <= 0.0):
+            raise ConfigurationError(
+                f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
+            )
+        if self.whole and (self.low % 1 or self.high % 1):
+            raise ConfigurationError(f"a range of whole numbers needs whole ends, got {self}")
+
+    def __str__(self) -> str:
+        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
+
+    def draw(self, generator: np.random.Generator) -> float | int:
+        """One number."""
+        low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
+        if self.whole and not self.log:
+            return int(generator.integers(int(self.low), int(self.high) + 1))
+        value = generator.uniform(low, high)
+        value = float(np.exp(value)) if self.log else float(value)
+        return round(value) if self.whole else float(f"{value:.4g}")
+
+
+Space = Mapping[str, Sequence[Any] | Span]
+
+
+def check_space(space: Space) -> None:
+    """Refuse what is neither values nor a range, and parameters without a value."""
+    for name, values in space.items():
+        several = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str)
+        if not isinstance(values, Span) and not (several and len(values)):
+            raise ConfigurationError(f"{name}: needs a list of values, or a range, got {values!r}")
 
 
 class TreeParzen:
@@ -40,21 +100,17 @@ class TreeParzen:
     """
 
     def __init__(
-        self,
-        space: Mapping[str, Sequence[Any] | Any],
-        trials: int,
-        metric: str = "validation_accuracy",
-        seed: int = 0,
+        self, space: Space, trials: int, metric: str = "validation_accuracy", seed: int = 0
     ) -> None:
-        if trials < 1:
-            raise ConfigurationError(f"trials must be at least 1, got {trials}")
+        trials = as_count("TreeParzen", "trials", trials)
+        check_space(space)
         optuna = require("optuna", "optuna")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.metric = metric
         self.trials = trials
-        self._space = dict(space)
+        self._space = {name: plain(values) for name, values in space.items()}
         for name, values in self._space.items():
-            if isinstance(values, Sequence) and not all(_is_simple(value) for value in values):
+            if not isinstance(values, Span) and not all(isinstance(v, SIMPLE) for v in values):
                 raise ConfigurationError(f"{name}: optuna chooses among numbers, words and None")
         sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         self._study = optuna.create_study(sampler=sampler, direction="maximize")
@@ -78,12 +134,8 @@ class TreeParzen:
             self._study.tell(self._asked[number], state=self._failed)
 
 
-def _is_simple(value: Any) -> bool:
-    return value is None or isinstance(value, (bool, int, float, str))
-
-
 def _suggest(trial: Any, name: str, values: Any) -> Any:
-    if isinstance(values, Sequence):
+    if not isinstance(values, Span):
         return trial.suggest_categorical(name, list(values))
     if values.whole:
         return trial.suggest_int(name, int(values.low), int(values.high), log=values.log)

@@ -35,27 +35,16 @@ def is_stream(data: Any) -> bool:
 class Stream:
     """Batches of training data, each a step.
 
-    Parameters
-    ----------
-    source : iterable, or callable without arguments
-        Gives ``(x, y)`` or ``(x, y, sample_weight)``. What can be iterated over again, such as a
-        list or a DataLoader, begins again in each epoch, and a function is called again; an
-        iterator or a generator continues from where it is.
-    steps : int, optional
-        Steps of an epoch; by default ``len(source)``.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    ConfigurationError
-        If there is no number of steps, or it is larger than the length.
-    DataError
-        If there is no batch.
+    The source, an iterable or a function that returns one, gives ``(x, y)`` or ``(x, y,
+    sample_weight)``. What can be iterated over again, such as a list or a DataLoader, begins again
+    in each epoch, and a function is called again; an iterator or a generator continues from where
+    it is. An epoch has ``steps``, by default ``len(source)``.
     """
 
-    def __init__(self, source: Any, steps: int | None, name: str = "train") -> None:
-        self.name = name
+    name = "train"  # for messages
+
+    def __init__(self, source: Any, steps: int | None) -> None:
+        name = self.name
         self._source = source
         self._iterator = self._begin()
         length = _length(source)
@@ -84,13 +73,7 @@ class Stream:
         self._is_fresh = False
 
     def next(self) -> tuple[str, Any]:
-        """The next batch, and what it is called.
-
-        Raises
-        ------
-        DataError
-            If there is none.
-        """
+        """The next batch, and what it is called. Raises DataError if there is none."""
         self._given += 1
         name = f"{self.name}: batch {self._given}"
         try:
@@ -114,21 +97,8 @@ class Stream:
 class StreamFeed:
     """Gives an executor the batches of a stream, one at a time; see :class:`Feed`.
 
-    Parameters
-    ----------
-    stream : Stream
-    options : TrainingOptions
-        Its augmentation is applied to each batch: what becomes of a sample depends on the seed, the
-        epoch and its place in the epoch. Mixing is within the batch.
-    model : Model
-        Each batch is checked against it, as it is then.
-    loss : Loss
-    threads : int, optional
-
-    Raises
-    ------
-    ConfigurationError
-        If the images cannot be augmented so, or the average needs all samples.
+    Each batch is checked against the model as it is then, and augmented: what becomes of a sample
+    depends on the seed, the epoch and its place in the epoch. Mixing is within the batch.
     """
 
     def __init__(
@@ -206,10 +176,7 @@ class StreamFeed:
 def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
     """The options of a training on a stream, whose first batch has ``count`` samples.
 
-    Raises
-    ------
-    ConfigurationError
-        If one of them does not go with a stream.
+    Raises ConfigurationError if one of them does not go with a stream.
     """
     if resume:
         raise ConfigurationError(
@@ -238,12 +205,8 @@ def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks
 def as_arrays(data: Any, name: str, model: Model) -> Any:
     """Validation or test data as they are, or all batches of a stream as arrays.
 
-    Raises
-    ------
-    ConfigurationError
-        If it may never end: it has no length.
-    DataError, ShapeError
-        If there is no batch, or they differ in kind.
+    Raises ConfigurationError if it may never end: it has no length; DataError or ShapeError if
+    there is no batch, or they differ in kind.
     """
     if not is_stream(data):
         return data

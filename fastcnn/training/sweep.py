@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count
 from fastcnn.cores import available_cores
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.split import draw_validation
@@ -16,7 +17,7 @@ from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.search import TreeParzen
+from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
 #: Options that every training of a sweep has alike, with the reason.
@@ -32,46 +33,6 @@ FIXED = {
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
-@dataclass(frozen=True)
-class Span:
-    """A range from which a random search draws numbers.
-
-    Attributes
-    ----------
-    low, high : float
-    log : bool
-        Draw the logarithm evenly, as befits learning rates.
-    whole : bool
-        Draw integers, both ends included.
-    """
-
-    low: float
-    high: float
-    log: bool = False
-    whole: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.low < self.high or (self.log and self.low <= 0.0):
-            raise ConfigurationError(
-                f"a range needs low < high, and low > 0 if it is logarithmic: got {self}"
-            )
-
-    def __str__(self) -> str:
-        return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
-
-    def draw(self, generator: np.random.Generator) -> float | int:
-        """One number."""
-        low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
-        if self.whole and not self.log:
-            return int(generator.integers(int(self.low), int(self.high) + 1))
-        value = generator.uniform(low, high)
-        value = float(np.exp(value)) if self.log else float(value)
-        return round(value) if self.whole else float(f"{value:.4g}")
-
-
-Space = Mapping[str, Sequence[Any] | Span]
-
-
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination of the values.
 
@@ -80,8 +41,9 @@ def grid(space: Space) -> list[dict[str, Any]]:
     ConfigurationError
         If a parameter has a range instead of values, or none.
     """
+    check_space(space)
     for name, values in space.items():
-        if isinstance(values, Span) or not len(values):
+        if isinstance(values, Span):
             raise ConfigurationError(
                 f"{name}: a grid needs values, as in {name}=0.01,0.1; ranges need a number of "
                 "random trials (--trials, trials=)"
@@ -92,8 +54,8 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     """Random settings: values are drawn with equal probability, ranges as they say."""
-    if trials < 1:
-        raise ConfigurationError(f"trials must be at least 1, got {trials}")
+    check_space(space)
+    trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
     return [
         {
@@ -172,21 +134,20 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
             "metric validation_accuracy: targets are not classes, or nothing is held out: rank by "
             "another, such as validation_loss"
         )
-    loss = _loss_of(metric)
+    loss = f"{metric.partition('_')[0]}_loss"
     return sorted(trials, key=lambda t: (-t.score(metric), -t.score(loss), t.number))
 
 
-def check_metric(metric: str, recipe: Recipe) -> None:
-    """Refuse a metric by which trainings of a recipe cannot be ranked.
+def _known(recipe: Recipe) -> tuple[str, ...]:
+    """By what trainings of a recipe can be ranked."""
+    return (*METRICS, *(f"validation_{each.name}" for each in recipe.make_metrics()))
 
-    Raises
-    ------
-    ConfigurationError
-    """
-    own = [f"validation_{each.name}" for each in recipe.make_metrics()]
-    if metric not in (*METRICS, *own):
+
+def check_metric(metric: str, recipe: Recipe) -> None:
+    """Refuse a metric by which trainings of a recipe cannot be ranked."""
+    if metric not in _known(recipe):
         raise ConfigurationError(
-            f"metric must be one of {', '.join((*METRICS, *own))}, got {metric!r}; others are "
+            f"metric must be one of {', '.join(_known(recipe))}, got {metric!r}; others are "
             "named in the recipe's metrics"
         )
 
@@ -194,19 +155,13 @@ def check_metric(metric: str, recipe: Recipe) -> None:
 def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
     """A recipe whose trainings record a metric, and the name by which they do.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    metric : str
-        As for :func:`rank`, or the name of one of validation data, such as ``f1``.
+    The metric is one as for :func:`rank`, or the name of one of validation data, such as ``f1``.
     """
-    part, _, name = metric.partition("_")
-    name = name if part == "validation" else metric
-    own = [each.name for each in recipe.make_metrics()]
-    if metric in METRICS or name in own:
-        return recipe, metric if metric in METRICS else f"validation_{name}"
-    if f"validation_{name}" in METRICS:
-        return recipe, f"validation_{name}"
+    name = metric.removeprefix("validation_")
+    full = f"validation_{name}"
+    for known in (metric, full):
+        if known in _known(recipe):
+            return recipe, known
     given: Any = recipe.metrics
     try:
         if given is None or isinstance(given, str):
@@ -218,41 +173,27 @@ def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
         raise ConfigurationError(
             f"metric must be one of {', '.join(METRICS)}, or a metric's name: {error}"
         ) from None
-    check_metric(f"validation_{name}", recipe)
-    return recipe, f"validation_{name}"
-
-
-def _loss_of(metric: str) -> str:
-    """The loss that ranks trials whose metric is the same."""
-    return f"{metric.partition('_')[0]}_loss"
+    check_metric(full, recipe)
+    return recipe, full
 
 
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
     """The trials of the settings that are best on average over their seeds, best first.
 
-    Where these means are equal, the mean loss decides, as in :func:`rank`.
-
-    A seed that is best among several is so by chance: it says nothing of the next training.
-
-    Parameters
-    ----------
-    trials : sequence of Trial
-    metric : str
-        As for :func:`rank`.
+    Where these means are equal, the mean loss decides, as in :func:`rank`. A seed that is best
+    among several is so by chance: it says nothing of the next training.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
         settings = {name: value for name, value in trial.settings.items() if name != "seed"}
         groups.setdefault(repr(settings), []).append(trial)
+    loss = f"{metric.partition('_')[0]}_loss"
 
-    def mean(group: list[Trial], name: str) -> float:
-        return sum(trial.score(name) for trial in group) / len(group)
+    def means(group: Sequence[Trial]) -> tuple[float, ...]:
+        scores = ([trial.score(name) for trial in group] for name in (metric, loss))
+        return tuple(sum(one) / len(group) for one in scores)
 
-    loss = _loss_of(metric)
-    best = max(
-        groups.values(), key=lambda group: (mean(group, metric), mean(group, loss)), default=[]
-    )
-    return rank(best, metric)
+    return rank(max(groups.values(), key=means, default=[]), metric)
 
 
 def sweep(
@@ -312,7 +253,14 @@ def sweep(
     share = SHARE if base.validation is None else base.validation
     base = replace(base, validation=None)
 
+    if workers is not None:
+        workers = as_count("sweep", "workers", workers)
+
     def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
+        if not isinstance(chosen, Mapping):
+            raise ConfigurationError(
+                f"settings must be a list of dictionaries, as grid() makes it, got {chosen!r} in it"
+            )
         given = {**base.changes(), **chosen}
         for name, reason in FIXED.items():
             if name in (chosen if name == "metrics" else given):
@@ -405,7 +353,7 @@ def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
             train,
             test,
             validation=0 if validation is None else validation,
-            callbacks=[_Keeper(trial), _Stopper()],
+            callbacks=[_Follower(trial)],
             **_of_workers(trial.recipe, backend),
         )
         trial.status = history.status
@@ -418,23 +366,19 @@ def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
     return trial
 
 
-class _Keeper(Callback):
-    """Notes epochs as they end, so that those of a failed training are known as well."""
-
-    def __init__(self, trial: Trial) -> None:
-        self.trial = trial
-
-    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
-        self.trial.epochs.append(epoch)
-
-
 class _NotWanted(Exception):
     """The sweep is over."""
 
 
-class _Stopper(Callback):
-    """Ends a training in a worker when the sweep is over."""
+class _Follower(Callback):
+    """Notes epochs as they end, those of a failed training as well; ends it with the sweep."""
+
+    def __init__(self, trial: Trial) -> None:
+        self.trial = trial
 
     def on_steps(self, steps: Steps) -> None:
         if is_over():
             raise _NotWanted
+
+    def on_epoch_end(self, epoch: dict[str, Any], model: Any) -> None:
+        self.trial.epochs.append(epoch)

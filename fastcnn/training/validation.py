@@ -5,7 +5,6 @@ They are never the test data: what chooses weights cannot say how good these are
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,40 +25,23 @@ log = logging.getLogger("fastcnn.training")
 SHARE = 0.1
 
 
-@dataclass(frozen=True)
-class Division:
-    """The training data in two parts.
-
-    Attributes
-    ----------
-    rows : ndarray of int64, or None
-        The samples that are trained on; None if all are.
-    validation : Samples or None
-    """
-
-    rows: np.ndarray | None = None
-    validation: Samples | None = None
-
-
 def divide(
     model: Model,
     train: Samples | None,
     preprocessing: Preprocessing,
     options: TrainingOptions,
     callbacks: Sequence[Callback],
-) -> Division:
+) -> tuple[np.ndarray | None, Samples | None]:
     """Hold out validation data as the options say; tell in one line if they do not say.
+
+    Returns the rows of the samples that are trained on, None if all are, and the validation data.
 
     ``train`` is None where samples come batch by batch. Given samples are taken; else those that a
     data set has for it; else a share of the training samples, of each class the same, drawn by the
     seed. Nothing is held out unless the options say so or a callback monitors validation data.
 
-    Raises
-    ------
-    ShapeError, DataError
-        If validation data do not fit, or there are too few samples to hold any out.
-    ConfigurationError
-        If nothing can be held out of a stream.
+    Raises ShapeError or DataError if validation data do not fit, or there are too few samples to
+    hold any out; ConfigurationError if nothing can be held out of a stream.
     """
     given = options.validation
     if given is None:
@@ -67,14 +49,14 @@ def divide(
         if own is not None:
             given = own
         elif not any(map(needs_validation, callbacks)):
-            return Division()
+            return None, None
     if given is not None and not is_share(given):
         loss = options.make_loss()
         samples = as_arrays(given, "validation", model)
-        return Division(None, as_samples(samples, "validation", model, loss, preprocessing))
+        return None, as_samples(samples, "validation", model, loss, preprocessing)
     share = SHARE if given is None else float(given)  # type: ignore[arg-type]
     if share == 0.0:
-        return Division()
+        return None, None
     if train is None:
         raise ConfigurationError(
             "validation: nothing can be held out of batches that come one by one: give samples, "
@@ -89,7 +71,7 @@ def divide(
             f"{len(train):,}",
             share,
         )
-    return Division(rows, train.subset(held))
+    return rows, train.subset(held)
 
 
 def needs_validation(callback: Callback) -> bool:

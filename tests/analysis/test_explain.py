@@ -8,7 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.explain import explain, fgsm, grad_cam, occlusion, saliency
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from tests.command import fastcnn as command
 
@@ -100,6 +100,7 @@ def test_fgsm_raises_the_loss_within_its_bounds() -> None:
         (lambda m, x: saliency(m, x, [7]), ConfigurationError, "from 0 to 1"),
         (lambda m, x: fgsm(m, x, [0], -1), ConfigurationError, "epsilon must be"),
         (lambda m, x: explain(m, x), ShapeError, "takes samples of shape"),
+        (lambda m, x: explain(m, np.ma.masked_less(x[0], 9.0)), DataError, "values are masked"),
     ],
 )
 def test_refusals(call: Any, error: type, message: str) -> None:

@@ -3,8 +3,7 @@
 import numpy as np
 
 from fastcnn import data
-from fastcnn.analysis.explain import Explanation
-from fastcnn.analysis.explain_figure import explanation_figure
+from fastcnn.analysis.explain import Explanation, explanation_figure
 from fastcnn.analysis.figures import confusion_figure, mistakes_figure, samples_figure
 from fastcnn.training.figure import literal, new_figure, png
 

@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.depthwise.records import K_DEPTHWISE, K_DEPTHWISE_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.layers import (
@@ -111,9 +112,9 @@ def test_where_they_are_used() -> None:
     for kind in ("masked", "many outputs"):
         model = network(kind)
         kernels[kind] = [int(row[L.KERNEL]) for row in fastcnn.plan(model, 16).rows]
-    assert kernels["masked"].count(L.K_DEPTHWISE) == 2
-    assert kernels["masked"].count(L.K_DEPTHWISE_GRADIENT) == 2
-    assert kernels["many outputs"].count(L.K_DEPTHWISE) == 1
+    assert kernels["masked"].count(K_DEPTHWISE) == 2
+    assert kernels["masked"].count(K_DEPTHWISE_GRADIENT) == 2
+    assert kernels["many outputs"].count(K_DEPTHWISE) == 1
     program = fastcnn.plan(network("masked"), 16)
     costs = dict(zip(program.names, program.costs(), strict=True))
     assert costs["2: convolution + ReLU"].flops == 16 * 2 * 16 * 6 * 6 * 9

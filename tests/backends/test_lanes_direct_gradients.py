@@ -6,6 +6,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.direct.records import K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.record import clipped
 from fastcnn.backends.lanes.lowering.plan import Purpose
@@ -229,8 +230,8 @@ def test_descriptions_name_the_tile(kernel: int, stride: int, wanted: tuple[int,
 def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:
     model = Sequential(Conv2d(1, 2, 5, seed=0), ReLU(), MaxPool2d(2), input_shape=(1, 12, 12))
     program = backward(model)
-    (row,) = (row for row in program.rows if row[L.KERNEL] == L.K_WEIGHT_GRADIENT)
-    touches = touches_of(L.K_WEIGHT_GRADIENT)
+    (row,) = (row for row in program.rows if row[L.KERNEL] == K_WEIGHT_GRADIENT)
+    touches = touches_of(K_WEIGHT_GRADIENT)
     list(touches(Reach(row, program.tables, program.blocks, program.workers)))
     for column, wrong in [
         (L.KERNEL_ROWS, 4), (L.KERNEL_ROWS, 1), (L.KERNEL_ROWS, 25), (L.ALONG, 2),

@@ -10,10 +10,18 @@ import pytest
 
 import fastcnn
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.convolution.direct.records import K_CONV
 from fastcnn.backends.lanes.convolution.direct_batch.records import K_PRODUCT
 from fastcnn.backends.lanes.convolution.phases import PIXELS, WRITTEN_AT
+from fastcnn.backends.lanes.convolution.winograd2d.records import (
+    K_WINOGRAD2D,
+    K_WINOGRAD2D_STRIDED_ADJOINT,
+    K_WINOGRAD2D_WEIGHT_GRADIENT,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_batch.records import K_WINOGRAD2D_BATCH_OUTPUTS
 from fastcnn.backends.lanes.kernel_table import KERNELS
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.linear import K_LINEAR
 from fastcnn.backends.lanes.kernels.pool import FITS_CACHE, K_MAX_POOL_BACKWARD
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.lowering.plan import Purpose
@@ -21,13 +29,12 @@ from fastcnn.backends.lanes.lowering.plan import plan as lower
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import check_program, touches_of
-from fastcnn.backends.lanes.reach.kernels import REACHES
 from fastcnn.backends.lanes.reach.ranges import NAMES, Reach, check_row
 from fastcnn.backends.lanes.session.batches import NO_FLOATS, Batches
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.errors import ConfigurationError, DataError, ProgramError, ShapeError
-from fastcnn.execution.constraints import largest_norms
+from fastcnn.execution.assigned import largest_norms
 from fastcnn.execution.engine_arguments import loss_key
 from fastcnn.execution.engines import make_engine, parameter_places
 from fastcnn.layers import (
@@ -186,13 +193,6 @@ def check(program: Program, parameters: int) -> None:
     check_program(program, vector, gradient, {})
 
 
-def test_every_kernel_says_how_far_it_reaches() -> None:
-    named = {value for name, value in vars(L).items() if name.startswith("K_")}
-    assert named <= set(KERNELS)
-    assert set(REACHES) <= named
-    assert all(callable(touches_of(number)) for number in KERNELS)
-
-
 def test_programs_of_networks_fit() -> None:
     """No program is refused, and none has an arena that is larger than what it reaches."""
     for program, parameters in programs():
@@ -246,14 +246,14 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
 @pytest.mark.parametrize(
     ("kernel", "column", "wrong"),
     [
-        (L.K_CONV, L.MODE, 4),
-        (L.K_WINOGRAD2D, L.MODE, -17),
-        (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
+        (K_CONV, L.MODE, 4),
+        (K_WINOGRAD2D, L.MODE, -17),
+        (K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
         (K_PRODUCT, L.MODE, L.ADDED),
-        (L.K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),
-        (L.K_WINOGRAD2D_WEIGHT_GRADIENT, L.DOWN, 3),
-        (L.K_WINOGRAD2D_STRIDED_ADJOINT, L.MODE, L.ADDED),
-        (L.K_LINEAR, L.IN, 0),
+        (K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),
+        (K_WINOGRAD2D_WEIGHT_GRADIENT, L.DOWN, 3),
+        (K_WINOGRAD2D_STRIDED_ADJOINT, L.MODE, L.ADDED),
+        (K_LINEAR, L.IN, 0),
     ],
 )
 def test_a_way_that_a_kernel_does_not_have_is_refused(kernel: int, column: int, wrong: int) -> None:
@@ -284,7 +284,7 @@ def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
     """Tiles look up the places of the twelve pixels after theirs."""
     with forced("direct"):
         program = lowered(Sequential(Conv2d(1, 8, 3, seed=0), input_shape=(1, 30, 30)))
-    row = next(row for row in program.rows if row[L.KERNEL] == L.K_CONV and row[L.IN])
+    row = next(row for row in program.rows if row[L.KERNEL] == K_CONV and row[L.IN])
     entry = int(row[L.PHASE_TABLE])
     pixels, place = (int(program.tables[entry + k]) for k in (PIXELS, WRITTEN_AT))
     for more, refused in ((L.POSITION_PAD, False), (L.POSITION_PAD - 1, True)):

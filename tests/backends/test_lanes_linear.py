@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.linear import K_LINEAR, K_LINEAR_JOIN, K_OUTER
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
@@ -86,8 +87,8 @@ def test_gradients_of_groups_of_inputs(batch: int, inputs: int, outputs: int, gr
     """As float64 has them."""
     model, (x, y) = large(inputs, outputs), drawn(batch, inputs)
     rows = fastcnn.plan(model, batch_size=batch, threads=2).rows
-    assert rows[rows[:, L.KERNEL] == L.K_LINEAR_JOIN, L.GROUPS].tolist() == [groups]
-    for kind in (L.K_LINEAR, L.K_OUTER):
+    assert rows[rows[:, L.KERNEL] == K_LINEAR_JOIN, L.GROUPS].tolist() == [groups]
+    for kind in (K_LINEAR, K_OUTER):
         assert (rows[rows[:, L.KERNEL] == kind, L.GROUPS] == groups).sum() == 1
     loss = fastcnn.CrossEntropyLoss()
     ours = fastcnn.execution.loss_and_gradients(

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes import Inference
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.join import K_ADD
+from fastcnn.backends.lanes.kernels.norm import K_NORM_ADD, K_NORM_JOINED_GRADIENT_SUMS, K_NORM_SUMS
 from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.execution import forward, loss_and_gradients
 from fastcnn.execution.prepared import make_inference
@@ -207,7 +208,7 @@ def test_moments_from_a_convolution(
         norm = BatchNorm2d(outputs, momentum=1.0)
         model = Sequential(*layers, norm, input_shape=(inputs, *size))
         kernels = fastcnn.plan(model, count, threads=threads).rows[:, L.KERNEL].tolist()
-        assert L.K_NORM_SUMS not in kernels
+        assert K_NORM_SUMS not in kernels
         loss_and_gradients(
             model, x, np.zeros_like(values), loss=fastcnn.MSELoss(), step=Step(True, 0),
             threads=threads,
@@ -225,8 +226,8 @@ def test_a_sum_takes_no_pass_of_its_own() -> None:
     program = fastcnn.plan(NETWORKS["ReLU after the sum"](), 32)
     kernels = program.rows[:, L.KERNEL].tolist()
     assert K_ADD not in kernels
-    assert kernels.count(L.K_NORM_ADD) == 2
-    assert kernels.count(L.K_NORM_JOINED_GRADIENT_SUMS) == 3
+    assert kernels.count(K_NORM_ADD) == 2
+    assert kernels.count(K_NORM_JOINED_GRADIENT_SUMS) == 3
     assert not [name for name in program.names if "gradient of ReLU" in name]
 
 

@@ -4,6 +4,11 @@ import ctypes
 
 import pytest
 
+from fastcnn.backends.lanes.convolution.channels.records import (
+    K_CHANNEL_CONV,
+    K_CHANNEL_DEPTHWISE,
+    K_CHANNEL_WINOGRAD,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.dispatcher import ENTRY
 from fastcnn.backends.lanes.session.forward_pass import WORTH_SHARING, Pass, _Memory
@@ -38,7 +43,7 @@ def written(one: Pass, memory: _Memory, n: int, part: int) -> int:
 def test_both_threads_find_work_in_a_sample(name: str) -> None:
     one = prepared(name)
     memory = _Memory(one)
-    kernels = (L.K_CHANNEL_CONV, L.K_CHANNEL_DEPTHWISE, L.K_CHANNEL_WINOGRAD)
+    kernels = (K_CHANNEL_CONV, K_CHANNEL_DEPTHWISE, K_CHANNEL_WINOGRAD)
     shared = [
         n
         for n, row in enumerate(one.program.rows)

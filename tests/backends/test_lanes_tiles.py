@@ -19,9 +19,8 @@ def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
 
 @njit
 def run_conv(x, xpix, taps, w, b, y, ypix, ystride, relu):  # type: ignore[no-untyped-def]
-    conv_tiles.conv_tile(
-        2, 3, x, 0, xpix, 0, taps, len(taps), w, 0, b, 0, y, 0, ypix, ystride, relu, 0, 0, ypix
-    )
+    kernel, outputs = (taps, len(taps), w, 0, b, 0), (y, 0, ypix, ystride)
+    conv_tiles.conv_tile(2, 3, (x, 0, xpix, 0), kernel, outputs, relu, 0, (0, ypix))
 
 
 @pytest.mark.parametrize("relu", [0, 1])
@@ -43,9 +42,8 @@ def test_conv_tile(relu: int) -> None:
 
 @njit
 def run_mask(x, xpix, taps, w, y):  # type: ignore[no-untyped-def]
-    conv_tiles.conv_tile(
-        1, 2, x, 0, xpix, 0, taps, len(taps), w, 0, w, -1, y, 0, xpix, 0, 0, 1, -1, xpix
-    )
+    kernel, outputs = (taps, len(taps), w, 0, w, -1), (y, 0, xpix, 0)
+    conv_tiles.conv_tile(1, 2, (x, 0, xpix, 0), kernel, outputs, 0, 1, (-1, xpix))
 
 
 def test_a_masked_tile_may_pass_a_place_twice() -> None:
@@ -58,9 +56,8 @@ def test_a_masked_tile_may_pass_a_place_twice() -> None:
 
 @njit
 def run_pool(x, xpix, taps, w, y, ypix, winners):  # type: ignore[no-untyped-def]
-    conv_tiles.conv_pool_tile(
-        1, 4, x, 0, xpix, 0, taps, 1, w, 0, w, -1, y, 0, ypix, 0, 1, winners, 0
-    )
+    kernel, outputs = (taps, 1, w, 0, w, -1), (y, 0, ypix, 0)
+    conv_tiles.conv_pool_tile(1, 4, (x, 0, xpix, 0), kernel, outputs, 1, winners, 0)
 
 
 def test_conv_pool_tile() -> None:
@@ -84,8 +81,8 @@ def test_conv_pool_tile() -> None:
 def run_gradients(d, x, dx, pix, taps, chosen, w, sums, between, masked):  # type: ignore[no-untyped-def]
     for t, last in ((0, 0), (2, 1)):
         depthwise_tiles.gradients_tile(
-            2, d, 0, pix, x, 0, pix, dx, 0, pix, 1, len(pix), taps, chosen, t, w, 0, sums, 0,
-            between, 0, t == 0, last, masked, 16, 16,
+            2, ((d, 0, pix), (x, 0, pix), (dx, 0, pix)), (1, len(pix)), (taps, chosen, t), (w, 0),
+            (sums, 0), (between, 0), t == 0, last, masked, (16, 16),
         )  # fmt: skip
 
 
@@ -115,8 +112,8 @@ def test_gradients_tile(masked: int) -> None:
 def run_linear(x, w, b, y, outputs, more):  # type: ignore[no-untyped-def]
     size = x.shape[1]
     linear_tiles.linear_tile(
-        2, 3, x.reshape(-1), 0, size * 16, size, w.reshape(-1), 0, size, 1, b, 0,
-        y.reshape(-1), 0, outputs * 16, 0, 0, more,
+        2, 3, (x.reshape(-1), 0, size * 16), size, (w.reshape(-1), 0, size, 1), (b, 0),
+        (y.reshape(-1), 0, outputs * 16), 0, 0, more,
     )  # fmt: skip
 
 

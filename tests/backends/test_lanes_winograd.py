@@ -29,10 +29,25 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     pieces,
     strips,
 )
+from fastcnn.backends.lanes.convolution.winograd1d.records import (
+    K_WINOGRAD1D,
+    K_WINOGRAD1D_GRADIENT,
+    K_WINOGRAD1D_TRANSPOSED,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import EDGE
+from fastcnn.backends.lanes.convolution.winograd2d.records import (
+    K_WINOGRAD2D,
+    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+    K_WINOGRAD2D_GRADIENT,
+    K_WINOGRAD2D_STRIDED_ADJOINT,
+    K_WINOGRAD2D_STRIDED_GRADIENT,
+    K_WINOGRAD2D_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_WINDOWS_GRADIENT,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.unpool import K_UNPOOL
+from fastcnn.backends.lanes.kernels.pool import K_UNPOOL
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import predict_logits
@@ -40,9 +55,9 @@ from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
 from tests.backends.one_step import take_step
 
-FORWARD, INPUT, WEIGHT = L.K_WINOGRAD1D, L.K_WINOGRAD1D_TRANSPOSED, L.K_WINOGRAD1D_GRADIENT
-BOTH_WAYS, BOTH_WAYS_WEIGHT = L.K_WINOGRAD2D, L.K_WINOGRAD2D_GRADIENT
-STRIDED_INPUT, STRIDED_WEIGHT = L.K_WINOGRAD2D_STRIDED_ADJOINT, L.K_WINOGRAD2D_STRIDED_GRADIENT
+FORWARD, INPUT, WEIGHT = K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED, K_WINOGRAD1D_GRADIENT
+BOTH_WAYS, BOTH_WAYS_WEIGHT = K_WINOGRAD2D, K_WINOGRAD2D_GRADIENT
+STRIDED_INPUT, STRIDED_WEIGHT = K_WINOGRAD2D_STRIDED_ADJOINT, K_WINOGRAD2D_STRIDED_GRADIENT
 MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN, EDGE]
 #: Unit roundoff of float32.
 ROUNDOFF = 2.0**-24
@@ -313,9 +328,9 @@ def test_gradients_through_pooling(
         )  # fmt: skip
         with forced(name):
             kernels = fastcnn.plan(model, batch, threads=threads).rows[:, L.KERNEL]
-        ways = {L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
+        ways = {K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
         if size == (6, 6):
-            ways = {L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_WINDOWS_GRADIENT}
+            ways = {K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_WINDOWS_GRADIENT}
         assert (K_UNPOOL in kernels) == (name == "direct")
         assert ways.issubset(kernels) == (name == "winograd2d")
         take_step(model, x, y, name, threads)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bench import mpi_scaling
+from bench.markdown import filled
 from fastcnn.benchmark.records import Records
 from fastcnn.distributed.scaling import NETWORKS, StepCost, predict
 
@@ -27,7 +28,7 @@ def records(script: ModuleType) -> dict[str, dict[str, Any]]:
 def test_the_tables(script: ModuleType, records: dict[str, dict[str, Any]]) -> None:
     page = script.PAGE.read_text(encoding="utf-8")
     assert list(records) == [f"{network}-{batch}" for network, batch, _ in script.CASES]
-    assert page == script.with_tables(page, script.render(list(records.values())))
+    assert page == filled(page, "scaling.md", mpi=script.render(list(records.values())))
     row = re.search(r"^\| lenet5, 64 \| (.*) \|$", page, re.MULTILINE)
     assert row
     cells = [float(cell.replace(",", "")) for cell in row[1].split(" | ")]

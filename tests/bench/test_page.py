@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import page, readme_tables
+from bench.markdown import filled
 from bench.tiny.networks import NETWORKS
-from bench.tiny.page import with_tiny
+from bench.tiny.page import render_tiny
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
 
@@ -29,9 +30,9 @@ def table_of(text: str) -> list[list[str]]:
 
 def test_readme_is_what_the_results_say(report: Report) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == readme_tables.with_tables(readme, RESULTS)
-    generated = readme[readme.index(readme_tables.BEGIN) : readme.index(readme_tables.END)]
-    rows = table_of(generated)
+    parts = readme_tables.readme_tables(RESULTS)
+    assert readme == filled(readme, "README.md", **parts)
+    rows = table_of(parts["benchmarks"])
     steps = [r for r in report.results if r.suite == "step" and r.rounds]
     assert len(rows) == len({(r.work, r.batch) for r in steps})
     for work, batch, times, own, peer in rows:
@@ -66,9 +67,7 @@ def test_no_page_is_long() -> None:
 
 def test_the_table_of_c_files_is_what_the_results_say() -> None:
     found = (ROOT / "docs" / "interchange.md").read_text(encoding="utf-8")
-    assert found == with_tiny(found, RESULTS)
-    with pytest.raises(ValueError, match=r"docs/interchange.md needs the lines"):
-        with_tiny("no markers", RESULTS)
+    assert found == filled(found, "interchange.md", tiny=render_tiny(RESULTS))
     records = Records.read(RESULTS / "tiny.json").records
     assert {record["network"] for record in records} == set(NETWORKS)
     own = [record for record in records if record["contestant"] == "fastcnn"]
@@ -138,9 +137,9 @@ def test_a_trial_run_says_so(report: Report) -> None:
     assert not page._warnings(replace(report, quick=False))
 
 
-def test_readme_needs_its_markers() -> None:
-    with pytest.raises(ValueError, match=r"README.md needs the lines"):
-        readme_tables.with_tables("no markers", RESULTS)
+def test_pages_need_their_marks() -> None:
+    with pytest.raises(ValueError, match=r"README.md needs the lines <!-- loops: begin --> and"):
+        filled("no marks", "README.md", loops="made")
 
 
 def test_the_three_backends_in_readme(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ from fastcnn import (
     Sequential,
 )
 from fastcnn.benchmark import peer, steps
-from fastcnn.benchmark.own import OwnTrainer
-from fastcnn.benchmark.work import Work, learned_keys, make_work, networks
+from fastcnn.benchmark.work import NETWORKS, OwnTrainer, Work, learned_keys, make_work
 from tests.absent import skip_absent
 
 
@@ -65,7 +64,7 @@ def test_tinygrad_takes_part_in_small_networks(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(peer, "can_run", lambda name: name == "tinygrad")
     found = {
         network: [name for name, *_ in steps.contestants(make_work(network, 1), (1,), PEERS)]
-        for network in networks()
+        for network in NETWORKS
     }
     part = [network for network, names in found.items() if "tinygrad" in names]
     assert part == ["report_cnn", "lenet5"]

@@ -1,5 +1,7 @@
 """Whole processes: what is run is the same work, failures are told, memory is the process' own."""
 
+import ast
+import builtins
 import contextlib
 import io
 import sys
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from bench import processes, programs
+from bench import mpi_scaling, processes, programs
 from bench.processes import bench_startup, run_process
 from fastcnn.errors import FastcnnError
 from tests.absent import skip_absent
@@ -44,6 +46,25 @@ def test_startup_of_fastcnn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {r.unit for r in made} >= {"s"}
     assert all(r.low <= r.median <= r.high for r in made)
     assert {r.rounds for r in made if r.work == "import"} == {2}
+
+
+PROGRAMS = {name: text for name, text in vars(programs).items() if name.isupper()}
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, "JOB"])
+def test_programs_use_no_name_that_they_do_not_have(name: str) -> None:
+    """Most run in processes, and with libraries, that tests do not start."""
+    nodes = list(ast.walk(ast.parse((PROGRAMS | {"JOB": mpi_scaling.JOB})[name])))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    known = {each.id for each in names if not isinstance(each.ctx, ast.Load)} | set(dir(builtins))
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            known |= {(each.asname or each.name).partition(".")[0] for each in node.names}
+        elif isinstance(node, ast.FunctionDef):
+            known.add(node.name)
+        elif isinstance(node, ast.arg):
+            known.add(node.arg)
+    assert {each.id for each in names} <= known
 
 
 def test_first_gradient_of_fastcnn() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.recipe_page import page, with_records
+from bench.markdown import filled
+from bench.recipe_page import page, readme_records
 from fastcnn.benchmark import recipe_records
 from fastcnn.benchmark.recipe_records import Own, Plan, add_record, measure, measured
 from fastcnn.data import Dataset
@@ -137,21 +138,20 @@ def test_page() -> None:
     assert "| fastcnn | 99.10 (0.14) | 0.45 | 2, 1 timed | 0.05 |" in text
     assert "| PyTorch channels_last | 99.10 (0.14) |  | 2, 0 timed |" in text
     published = get("cifar10-94").published
-    assert f"| {published['where']} | 94.01 | 3.83 | | | A100 |" in text
+    assert f"| {published['where']} | 94.01 | 3.83 |  |  | A100 |" in text
 
 
 def test_page_is_that_of_the_records() -> None:
     committed = Path(__file__).parents[2] / "docs" / "records.md"
     assert committed.read_text(encoding="utf-8") == page(records())
     readme = (committed.parents[1] / "README.md").read_text(encoding="utf-8")
-    assert with_records(readme, records()) == readme
+    assert filled(readme, "README.md", records=readme_records(records())) == readme
 
 
 def test_readme() -> None:
-    place = "a\n<!-- records: begin -->\n<!-- records: end -->\nb\n"
     measured = [record(name) for name in ("mnist-99", "keras-mnist", "resnet20", "pytorch-mnist")]
     twin = record(contestant="PyTorch channels_last", seconds=[9.0, 9.0])
-    text = with_records(place, [*measured, twin])
+    text = readme_records([*measured, twin])
     assert [line for line in text.splitlines() if line.startswith("| `")] == [
         "| `fastcnn train --recipe` | fastcnn | PyTorch, same recipe | published |",
         "| `mnist-99` | 99.10 % in 0.45 s | 99.10 % in 9 s | 99.04 % in 0.762 s (GTX 1660 Ti) |",
@@ -159,11 +159,9 @@ def test_readme() -> None:
         "| `keras-mnist` | 99.10 % in 0.45 s |  |  |",
     ]
     untimed = record(contestant="PyTorch channels_last", seconds=[])
-    assert "| `mnist-99` | 99.10 % in 0.45 s | 99.10 % |" in with_records(
-        place, [*measured, untimed]
-    )
-    with pytest.raises(ValueError, match="records: begin"):
-        with_records("nothing", measured)
+    text = readme_records([*measured, untimed])
+    assert "| `mnist-99` | 99.10 % in 0.45 s | 99.10 % |" in text
+    assert "docs/records.md" in readme_records([])
 
 
 def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

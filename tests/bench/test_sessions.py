@@ -51,17 +51,14 @@ def test_several_callers_are_measured_next_to_one(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_page_says_what_callers_reached(tmp_path: Path) -> None:
-    page = (callers.BEGIN, "old", callers.END)
-    assert "old" not in callers.with_callers("\n".join(page), tmp_path)
+    assert callers.render_callers(tmp_path) == ""
     place = {"network": "lenet5", "batch": 8, "threads": 2, "callers": 8}
     rates = {"alone": 34_000.0, "together": 35_700.0, "fewest": 0.9}
     Records("callers", "the command", [place | rates]).write(tmp_path)
-    made = callers.with_callers("\n".join(page), tmp_path)
+    made = callers.render_callers(tmp_path)
     assert "| lenet5 | 8 | 34,000 | 35,700 | 1.05 |" in made
     assert "2 threads, of one Python thread and of 8" in made
     assert "the command" in made
-    with pytest.raises(ValueError, match=r"docs/inference.md needs the lines"):
-        callers.with_callers("", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import fastcnn.benchmark.measure as measuring
 from fastcnn.benchmark import backward, inference, steps
 from fastcnn.benchmark.environment import can_run, describe_environment
 from fastcnn.benchmark.measure import measure
-from fastcnn.benchmark.own import OwnTrainer
 from fastcnn.benchmark.results import (
     Report,
     Result,
@@ -20,7 +19,7 @@ from fastcnn.benchmark.results import (
     read_report,
     table_rows,
 )
-from fastcnn.benchmark.work import LEARNING_RATE, largest_difference
+from fastcnn.benchmark.work import LEARNING_RATE, OwnTrainer, largest_difference
 from fastcnn.errors import DataError
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss

@@ -76,6 +76,7 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["lr"], "write NAME=VALUE"),
+        (["lr=1", "lr=2"], "lr is given twice: write lr=VALUE,VALUE"),
         (["lr=a..b"], "a range needs two numbers"),
         (["lr=0.1..0.2"], "ranges need a number of random trials"),
         (["lr=fast"], "lr must be a finite number or auto, got 'fast'"),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from fastcnn.analysis.gradcheck import GradientReport, GradientRow
 from fastcnn.analysis.runs import RunComparison, RunRow
-from fastcnn.cli import compare_runs, gradcheck, predict
+from fastcnn.cli import compare, gradcheck, predict
 from fastcnn.cli.lines import Lines, complain
 from fastcnn.cli.screen import Screen
 from fastcnn.training.figure import new_figure
@@ -29,6 +29,11 @@ def shown(table: Table) -> list[str]:
     console.print(table)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
+
+
+def test_nothing_is_said_where_there_is_no_error_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    complain("a warning in the middle of a training")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -86,7 +91,7 @@ def test_runs_are_compared_under_their_whole_names(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("fastcnn.analysis.runs.compare_runs", lambda runs: RunComparison(rows))
     monkeypatch.setattr(RunComparison, "figure", lambda self: new_figure(1.0, 1.0))
-    compare_runs.compare_runs([], tmp_path / "c.png")
+    compare.compare([], tmp_path / "c.png")
     lines = capsys.readouterr().out.splitlines()
     for name in names:
         [line] = [line for line in lines if f" {name} " in line]

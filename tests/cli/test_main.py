@@ -1,12 +1,13 @@
 """What is the same for all commands: Ctrl-C at any time, and arguments that are empty."""
 
+import io
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastcnn.cli import app, main
+from fastcnn.cli import app, main, run
 from fastcnn.training.interrupts import Terminated
 
 
@@ -44,6 +45,21 @@ def test_the_exit_code_is_that_of_the_signal(
         main()
     assert ended.value.code == code
     assert message in capsys.readouterr().err
+
+
+def test_characters_that_the_output_lacks_are_written_as_their_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", plain)
+
+    def make(arguments: list[str]) -> Any:
+        return lambda **_: print("r\xfcn")
+
+    with pytest.raises(SystemExit) as ended:
+        run(make)
+    plain.flush()
+    assert (ended.value.code, plain.buffer.getvalue()) == (0, b"r\\xfcn\n")  # type: ignore[attr-defined]
 
 
 def _interrupted(*_: Any) -> Any:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcnn.cli.run_folder import free_folder
+from fastcnn.cli.training_data import free_folder
 
 
 def test_names_differ_in_one_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_hidden_files_and_those_of_tools_are_passed_over(
     before = names(pets)
     for folder in (
         ".ipynb_checkpoints", "__MACOSX", "@eaDir", "__pycache__", "lost+found", "$RECYCLE.BIN",
-        "System Volume Information",
+        "System Volume Information", "@Recycle", "~snapshot", "Network Trash Folder",
     ):  # fmt: skip
         put(pets / folder / "cat" / "x.png")
         put(pets / folder / "x.png")
@@ -96,7 +96,7 @@ def test_hidden_files_and_those_of_tools_are_passed_over(
         assert names(pets) == before
     said = caplog.messages[0]
     for part in (
-        "40 pictures used", "3 hidden", "8 of tools", "1 not pictures (.txt)",
+        "40 pictures used", "3 hidden", "11 of tools", "1 not pictures (.txt)",
         "1 not pictures (no suffix)", "2 outside the folders of classes",
         "1 folders without pictures",
     ):  # fmt: skip

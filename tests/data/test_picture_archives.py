@@ -152,7 +152,9 @@ def test_options_that_make_no_sense(options: Any, message: str, tmp_path: Path) 
 
 
 def test_options_of_pictures_are_for_pictures(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="image_size is for picture files, not for 'mnist"):
+    with pytest.raises(
+        ConfigurationError, match="image_size and gray are for picture files, not for mnist"
+    ):
         data.load("mnist", image_size=8)
     train, test = data.digits_dataset(20, 10, classes=(0, 1))
     data.write_npz(tmp_path / "a.npz", train, test)

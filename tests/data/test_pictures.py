@@ -66,6 +66,13 @@ def test_big_endian_and_twelve_bits() -> None:
     assert np.abs(pixels[0].astype(int) - RAMP).max() <= 1
 
 
+def test_bytes_in_deep_pixels_are_said_to_be_nearly_black() -> None:
+    for deep in (np.int32, np.uint16):
+        pixels, notes = decode(content(Image.fromarray(RAMP.astype(deep)), "TIFF"), (1, 16, 16))
+        assert pixels.max() == 1
+        assert notes == ["nearly black, as its pixels are white at 65,535"]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_one_bit(kind: str) -> None:
     bits = RAMP > 99

@@ -16,7 +16,6 @@ from fastcnn.data import Augment
 from fastcnn.distributed import World
 from fastcnn.distributed.agreement import check_agreement
 from fastcnn.distributed.executor import DistributedExecutor
-from fastcnn.distributed.reduction import ordered_sum
 from fastcnn.distributed.sharding import Shards
 from fastcnn.errors import ConfigurationError, RankError, ShapeError
 from fastcnn.layers import (
@@ -388,7 +387,7 @@ def test_an_ordered_sum_is_the_sum_in_order() -> None:
 
         def work(world: World, counts: Any = counts, ends: Any = ends) -> np.ndarray:
             mine = rows[ends[world.rank] : ends[world.rank + 1]]
-            return ordered_sum(world, mine, counts)
+            return world.ordered_sum(mine, counts)
 
         results = on_ranks(len(counts), work) if len(counts) > 1 else [work(World())]
         assert all((made == expected).all() for made in results)

@@ -310,7 +310,9 @@ def test_bad_partial_fits() -> None:
     with pytest.raises(NonFiniteError, match="weights are those before"):
         classifier.partial_fit(X8, Y8)
     assert (classifier.model_.parameter_vector == before).all()
-    regressor = CNNRegressor().partial_fit(X8, Y8)
+    regressor = CNNRegressor(backend="im2col").partial_fit(X8, Y8)
+    with pytest.raises(ConfigurationError, match=r"continues with the optimizer of .* SGD\("):
+        regressor.set_params(optimizer="sgd").partial_fit(X8, Y8)
     with pytest.raises(ShapeError, match="y has 2 outputs, 1 at the first call"):
         regressor.partial_fit(X8, np.column_stack([Y8, Y8]))
 
@@ -322,7 +324,8 @@ def test_a_large_offset_is_taken_away_before_values_are_cut_to_float32(offset: f
     X = generator.random((60, 8, 8)) + 0.5 * y[:, None, None] + offset
     classifier = CNNClassifier(epochs=40, random_state=0).fit(X, y)
     exact = (X - X.mean()) / X.std()
-    assert np.abs(classifier._as_input(X)[:, 0] - exact).max() < 1e-5
+    read = classifier.model_.preprocessing.apply(classifier._as_samples(X), np.float32)
+    assert np.abs(read[:, 0] - exact).max() < 1e-5
     assert classifier.score(X, y) > 0.95
 
 

@@ -13,8 +13,7 @@ from fastcnn.interop.onnx_writer import OnnxWriter
 from fastcnn.layers import Conv2d, Sequential
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import elementwise_operations
-from fastcnn.operations.onnx_node import OnnxNode
-from fastcnn.operations.record import CASE_CHANNELS
+from fastcnn.operations.record import CASE_CHANNELS, OnnxNode
 from tests.interop.test_interop import onnx, run
 
 SHAPE = (CASE_CHANNELS, 4, 5)

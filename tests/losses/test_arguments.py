@@ -86,6 +86,10 @@ def test_weights_are_checked() -> None:
         MSELoss()(OUTPUT, OUTPUT, sample_weight=[1.0, 2.0, 3.0])
     with pytest.raises(ConfigurationError, match="at least 0, and not all 0"):
         MSELoss()(OUTPUT, OUTPUT, sample_weight=np.zeros((4, 3)))
+    with pytest.raises(ConfigurationError, match="MSELoss: sample_weight must be numbers"):
+        MSELoss()(OUTPUT, OUTPUT, sample_weight=["a"] * 4)
+    with pytest.raises(DataError, match="1 values are masked"):
+        MSELoss()(OUTPUT, OUTPUT, sample_weight=np.ma.masked_less(np.arange(4.0), 1.0))
 
 
 def test_descriptions_come_back() -> None:

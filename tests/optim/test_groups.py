@@ -98,6 +98,7 @@ def test_text_and_dictionaries_are_the_same_groups() -> None:
     ("groups", "message"),
     [
         ("stem", 'groups must be like "'),
+        ("*.bias: weight_decay=0 weight_decay=1", "'*.bias': weight_decay is given twice"),
         ("stem.*:", 'groups must be like "'),
         ({"match": "*"}, "groups must be a list"),
         (3, "groups must be a list"),

@@ -91,8 +91,8 @@ def test_underfitting(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert left <= 60
     assert result.final_loss(free) < 0.8
     small = [std for std in result.deviations if std <= 0.01]
-    for layer, power in zip(underfitting.LAYERS, (4, 4, 3, 2, 1), strict=True):
-        measured = result.gradients("relu", layer)[: len(small)]
+    for layer, power in zip(underfitting.LAYER_COLOURS, (4, 4, 3, 2, 1), strict=True):
+        measured = result.norms("relu", layer, "gradient")[: len(small)]
         assert underfitting.power_law(small, measured) == pytest.approx(power, abs=0.4)
     section = underfitting.section(result)
     check(section)

@@ -69,7 +69,7 @@ def test_weights_of_samples_go_with_them() -> None:
     x, y = TRAIN.images[:40].astype(np.float32) / 255, TRAIN.labels[:40]
     weight = np.linspace(0.1, 2.0, 40)
     results = []
-    for augment in (None, Augment()):
+    for augment in (None, Augment(flip=1e-300)):
         model = network()
         fit(model, (x, y, weight), epochs=1, batch_size=16, augment=augment)
         results.append(model.parameter_vector.copy())
@@ -129,7 +129,7 @@ def test_what_cannot_be_changed_is_refused_before_anything_is_written(tmp_path: 
     with pytest.raises(ShapeError, match=r"must be \(N, C, H, W\), got shape \(20, 784\)"):
         fit(model, (flat, TRAIN.labels[:20]), augment=Augment(shift=1), out=out)
     with pytest.raises(ConfigurationError, match=r"fill must lie in 0\.\.255"):
-        fit(network(), TRAIN, augment=Augment(fill=-1), out=out)
+        fit(network(), TRAIN, augment=Augment(shift=1, fill=-1), out=out)
     with pytest.raises(ConfigurationError, match="augment must be text or an Augment or a dict"):
         fit(network(), TRAIN, augment=3, out=out)  # type: ignore[arg-type]
     assert not out.exists()
@@ -141,6 +141,8 @@ def test_mix_up_needs_classes() -> None:
         fit(network(), (x, y), loss=fastcnn.MSELoss(), augment=Augment(mixup=1.0))
     with pytest.raises(ConfigurationError, match="FocalLoss takes single classes"):
         fit(network(), TRAIN, loss=fastcnn.FocalLoss(), augment=Augment(cutmix=1.0))
+    with pytest.raises(ConfigurationError, match="ignore_index=2 is of single classes"):
+        fit(network(), TRAIN, loss=fastcnn.CrossEntropyLoss(ignore_index=2), augment="mixup=1")
 
 
 class Stop(Callback):

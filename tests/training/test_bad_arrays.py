@@ -54,6 +54,16 @@ def test_lists_of_different_lengths_are_refused(entry: str) -> None:
         ENTRIES[entry]([[[1.0]], [[1.0, 2.0]]] * 6, Y)
 
 
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_what_does_not_become_an_array_is_refused(entry: str) -> None:
+    class Tensor:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+    with pytest.raises(DataError, match=r"samples: not an array \(Can't call numpy"):
+        ENTRIES[entry](Tensor(), Y)
+
+
 def test_masked_weights_are_refused() -> None:
     weight = np.ma.masked_equal(np.arange(1.0, 13.0), 3.0)
     with pytest.raises(DataError, match="sample weights: 1 values are masked"):

@@ -9,11 +9,16 @@ import pytest
 
 import fastcnn
 from fastcnn.errors import CheckpointError
+from fastcnn.files import atomic_write
 from fastcnn.interop import load_state
 from fastcnn.optim import Adam
 from fastcnn.training import fit
 from fastcnn.training import saver as saver_module
-from fastcnn.training.checkpoints import Checkpoint
+from fastcnn.training.checkpoints import (
+    checkpoint_from_bytes,
+    checkpoint_to_bytes,
+    read_checkpoint,
+)
 from fastcnn.training.history import read_records
 from tests.training.resuming import TEST, TRAIN, network, settings
 
@@ -22,14 +27,16 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 def test_both_checkpoints_are_kept(tmp_path: Path) -> None:
     history = fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
-    best = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
+    best = read_checkpoint(tmp_path / "checkpoints/last.safetensors")
     assert best["best_loss"] == min(history.column("test_loss"))
     model = network()
     load_state(model, tmp_path / "checkpoints/best.safetensors")
     assert fastcnn.training.evaluate(model, TEST)[0] == pytest.approx(best["best_loss"], rel=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["truncated", "flipped", "one bit", "foreign", "missing"])
+@pytest.mark.parametrize(
+    "kind", ["truncated", "flipped", "one bit", "foreign", "of another run", "missing"]
+)
 def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> None:
     fit(network(), TRAIN, TEST, **settings(epochs=1), out=tmp_path)
     path = tmp_path / "checkpoints/last.safetensors"
@@ -42,6 +49,11 @@ def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> N
         path.write_bytes(content[:-9] + bytes([content[-9] ^ 64]) + content[-8:])
     elif kind == "foreign":
         path.write_bytes((tmp_path / "model.safetensors").read_bytes())
+    elif kind == "of another run":
+        other = network()
+        other[2].weight[...] = 0.01
+        fit(other, TRAIN, TEST, **settings(epochs=1), out=tmp_path / "other")
+        path.write_bytes((tmp_path / "other/checkpoints/last.safetensors").read_bytes())
     else:
         path.unlink()
     model = network()
@@ -53,8 +65,8 @@ def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> N
 
 def test_arrays_that_are_not_contiguous_survive(tmp_path: Path) -> None:
     value = np.arange(12.0).reshape(3, 4)
-    Checkpoint({"a": [value.T, {"b": value[:, ::2]}], "none": None}).write(tmp_path / "c")
-    state = Checkpoint.read(tmp_path / "c").state
+    content = checkpoint_to_bytes({"a": [value.T, {"b": value[:, ::2]}], "none": None})
+    state = checkpoint_from_bytes(content, tmp_path / "c")
     assert (state["a"][0] == value.T).all()
     assert (state["a"][1]["b"] == value[:, ::2]).all()
     assert state["none"] is None
@@ -121,9 +133,9 @@ def test_leftovers_of_a_kill_within_a_write_are_removed(tmp_path: Path) -> None:
 
 def changed_state(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a checkpoint with another state, and a checksum that fits."""
-    state = Checkpoint.read(path).state
+    state = read_checkpoint(path)
     change(state)
-    Checkpoint(state).write(path)
+    atomic_write(path, checkpoint_to_bytes(state))
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {

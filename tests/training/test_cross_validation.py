@@ -9,7 +9,7 @@ import fastcnn
 from fastcnn import data
 from fastcnn.data.split import draw_folds
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.layers import Conv2d, Flatten, Input, Linear, Model, Sequential
+from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Input, Linear, Model, Sequential
 from fastcnn.training import EarlyStopping
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -97,12 +97,16 @@ def test_views_are_weighted_means(backend: str) -> None:
         assert found.loss == pytest.approx(fastcnn.CrossEntropyLoss()(mean, TEST.labels), abs=1e-4)
 
 
-def test_views_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("of_batch", [False, True])
+def test_views_of_a_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch, of_batch: bool) -> None:
     model = network()
+    if of_batch:
+        norm = BatchNorm2d(1, track_running_stats=False)
+        model = Sequential(norm, *model, input_shape=(1, 28, 28))
     model.preprocessing = TEST.preprocessing
-    whole = fastcnn.evaluate(model, TEST, tta="six-view").logits
-    monkeypatch.setattr("fastcnn.training.views.BLOCK_BYTES", 7 * 784)
-    parts = fastcnn.evaluate(model, TEST, tta="six-view").logits
+    whole = fastcnn.evaluate(model, TEST, tta="six-view", backend="im2col").logits
+    monkeypatch.setattr("fastcnn.training.evaluation.BLOCK_BYTES", 7 * 784)
+    parts = fastcnn.evaluate(model, TEST, tta="six-view", backend="im2col").logits
     np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 

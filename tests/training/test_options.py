@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 import fastcnn
 from fastcnn import losses
+from fastcnn.cli.arguments import ModelName
 from fastcnn.cli.declared import as_words, parameters, with_options
-from fastcnn.cli.model_name import ModelName
 from fastcnn.data import Augment
 from fastcnn.errors import ConfigurationError
 from fastcnn.losses import CrossEntropyLoss, MSELoss
@@ -225,6 +225,7 @@ class NoBase:
         ({"lookahead": 0}, "lookahead: every must be a number of steps of at least 1, got 0"),
         ({"lookahead": "often"}, "lookahead must be a number of steps, or text such as"),
         ({"lookahead": "alpha=2"}, "lookahead: alpha must be a number above 0 and up to 1"),
+        ({"lookahead": "every=5,7"}, "lookahead: every is given twice: 'every=5,7'"),
         ({"lookahead": "steps=2"}, "lookahead has every, alpha, final_alpha, power, not 'steps'"),
         ({"lookahead": 2.5}, "lookahead must be text or an integer or a Lookahead, got 2.5"),
         ({"groups": 3}, "groups must be text or a list, got 3"),

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fastcnn import data
@@ -133,6 +134,21 @@ def test_more_epochs(tmp_path: Path) -> None:
         resume=True,
     )
     assert records(tmp_path / "parts")[:2] == records(tmp_path / "whole")[:2]
+    with pytest.raises(CheckpointError, match="epoch 5 has begun: it cannot end after epochs=4"):
+        fit(network(), TRAIN, TEST, **constant, out=tmp_path / "parts", resume=True)
+    assert Run.open(tmp_path / "parts").config["training"]["epochs"] == 5
+
+
+def test_a_run_keeps_the_type_of_its_parameters(tmp_path: Path) -> None:
+    model = network().to(np.float64)
+    short = {"epochs": 1, "backend": "im2col", "diagnose": False}
+    fit(model, TRAIN, **short, out=tmp_path)
+    loaded = Run.open(tmp_path).load_model()
+    assert loaded.dtype == np.float64
+    x = TEST.images[:8]
+    assert (loaded.logits(x) == model.logits(x)).all()
+    with pytest.raises(CheckpointError, match="dtype was 'float64' and is now 'float32'"):
+        fit(network(), TRAIN, **short | {"epochs": 2}, out=tmp_path, resume=True)
 
 
 class Second(Callback):

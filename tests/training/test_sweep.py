@@ -11,8 +11,8 @@ from fastcnn.analysis.sweeps import sweep_figure
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.search import TreeParzen
-from fastcnn.training.sweep import Span, Trial, best_settings, draw, grid, measuring, rank, sweep
+from fastcnn.training.search import Span, TreeParzen
+from fastcnn.training.sweep import Trial, best_settings, draw, grid, measuring, rank, sweep
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,14 @@ def test_the_best_settings_are_the_first_of_the_ranking() -> None:
         (lambda: Span(1, 1), "low < high"),
         (lambda: Span(0, 1, log=True), "low > 0"),
         (lambda: grid({"lr": Span(0, 1)}), "ranges need a number of random trials"),
-        (lambda: grid({"lr": []}), "a grid needs values"),
+        (lambda: Span("a", "b"), "a range: low must be a finite number, got 'a'"),  # type: ignore[arg-type]
+        (lambda: Span(0, np.inf), "a range: high must be a finite number"),
+        (lambda: Span(1.5, 2.5, whole=True), "needs whole ends, got 1.5..2.5"),
+        (lambda: grid({"lr": []}), "lr: needs a list of values, or a range, got"),
+        (lambda: draw({"lr": []}, 3), "lr: needs a list of values"),
+        (lambda: grid({"lr": "0.1"}), "lr: needs a list of values, or a range, got '0.1'"),
+        (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values, or a range, got 0.1"),  # type: ignore[dict-item]
+        (lambda: draw({"lr": [1]}, 2.5), "trials must be a positive integer, got 2.5"),  # type: ignore[arg-type]
         (lambda: draw({"lr": [1]}, 0), "trials must be"),
         (lambda: rank([], "accuracy"), "metric must be one of"),
     ],
@@ -238,7 +245,7 @@ def test_a_search_refuses_wrong_settings_before_it_runs() -> None:
     train, _ = fastcnn.data.digits_dataset(60, 30, classes=(0, 1, 2))
     with pytest.raises(ConfigurationError, match="learning"):
         sweep(train, TreeParzen({"learning": [0.1]}, 3))
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError, match="positive integer"):
         TreeParzen({"lr": [0.1]}, 0)
 
 

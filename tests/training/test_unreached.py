@@ -52,6 +52,12 @@ def said(caplog: pytest.LogCaptureFixture, **options: Any) -> str:
             "after 2 epochs without improvement cannot end a training of 3 epochs early",
         ),
         ({}, {"callbacks": [EarlyStopping(patience=5)]}, "after 5 epochs without improvement"),
+        ({"lr": 1e-6}, {"lr": 0.0}, "at most 0 in 9 steps, where lr=0: the weights stay as they"),
+        (
+            {"schedule": "one-cycle"},
+            {"schedule": "one-cycle", "epochs": 1, "batch_size": 64},
+            "is at most 8e-08 in 1 step, where lr=0.02: the weights hardly change",
+        ),
         (
             {"accumulate": 3},
             {"accumulate": 4},

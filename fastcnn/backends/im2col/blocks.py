@@ -81,10 +81,7 @@ def scattered(
 ) -> np.ndarray:
     """``col2im(matrix^T dy)``, an image of ``shape`` (C, N, H, W).
 
-    Parameters
-    ----------
-    dy : ndarray, shape (M, N, OH, OW), contiguous
-    matrix : ndarray, shape (M, C * KH * KW)
+    ``dy``, of shape (M, N, OH, OW), is contiguous; ``matrix`` has the shape (M, C * KH * KW).
     """
     padded, columns, numbers = _room(shape, window, dy.shape[2:], len(dy), is_apart=True)
     zeros, image = np.zeros(matrix.shape[1], np.float32), empty(shape, np.float32)
@@ -104,11 +101,7 @@ def _room(*geometry: Any, is_apart: bool = False) -> tuple[np.ndarray, np.ndarra
 
 @lru_cache(maxsize=1024)
 def _sizes(
-    shape: tuple[int, ...],
-    window: Window,
-    output: tuple[int, ...],
-    M: int,
-    is_apart: bool,
+    shape: tuple[int, ...], window: Window, output: tuple[int, ...], M: int, is_apart: bool
 ) -> tuple[int, int, np.ndarray]:
     """Floats of images with zeros around them and of columns; and the kernels' numbers.
 

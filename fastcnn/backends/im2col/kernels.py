@@ -8,9 +8,8 @@ from llvmlite import ir
 from fastcnn.backends.im2col.products import outer, product
 from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.simd import (
-    INT32,
     INT64,
-    INT_VECTOR,
+    LANE_NUMBERS,
     LANES,
     add,
     constant,
@@ -44,10 +43,9 @@ def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
 
 
 def _emit_lanes_from(builder: Any, begin: Any, count: Any, x: Any) -> Any:
-    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
-    begin, count = (emit_int_splat(builder, builder.trunc(n, INT32)) for n in (begin, count))
+    begin, count = (emit_int_splat(builder, n) for n in (begin, count))
     # Without a sign, lanes before the first are beyond all others.
-    inside = builder.icmp_unsigned("<", builder.sub(lanes, begin), count)
+    inside = builder.icmp_unsigned("<", builder.sub(LANE_NUMBERS, begin), count)
     return builder.select(inside, x, constant(0.0))
 
 

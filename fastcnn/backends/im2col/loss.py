@@ -8,16 +8,9 @@ import numpy as np
 class _Terms:
     """Logits of shape (N, K, P), and what each of N x P targets weighs.
 
-    Attributes
-    ----------
-    x : ndarray, shape (N, K, P)
-    classes : ndarray of int64, shape (N, P), or None
-        Where targets are classes; 0 where they are ignored.
-    probabilities : ndarray, shape (N, K, P), or None
-    share : ndarray of float64, shape (N, P)
-        What each target counts in the loss, without its class's weight.
-    weight : ndarray of float64, shape (K,)
-        The weight of each class.
+    Targets are ``classes`` of shape (N, P), 0 where they are ignored, or ``probabilities`` of shape
+    (N, K, P). ``share``, of shape (N, P), is what each counts in the loss, without the ``weight``
+    of its class.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from llvmlite import ir
 
 from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_load, emit_splat
+from fastcnn.codegen.simd import LANES
 
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
@@ -20,11 +20,11 @@ def _emit_sums(at: Emitter, vectors: Any, sums: Any, terms: Any) -> None:
     zeros = ir.Constant(_DOUBLES, [0.0] * LANES)
 
     def step(v: Any, state: list[Any]) -> list[Any]:
-        found = terms(at.offset(at.index(0), v, LANES))
+        found = terms(at.offset(0, v, LANES))
         wide = [at.builder.fpext(term, _DOUBLES) for term in found]
         return [at.builder.fadd(*pair) for pair in zip(state, wide, strict=True)]
 
-    for half, state in enumerate(at.loop(at.index(0), vectors, [zeros, zeros], step)):
+    for half, state in enumerate(at.loop(0, vectors, [zeros, zeros], step)):
         for lane in range(LANES):
             place = at.pointer(sums, at.index(half * LANES + lane))
             more = at.builder.extract_element(state, at.index(lane))
@@ -32,8 +32,8 @@ def _emit_sums(at: Emitter, vectors: Any, sums: Any, terms: Any) -> None:
 
 
 def _emit_deviation(at: Emitter, x: Any, place: Any, mean: Any, c: Any) -> Any:
-    centre = emit_splat(at.builder, at.builder.load(at.pointer(mean, c)))
-    return at.builder.fsub(emit_load(at.builder, at.pointer(x, place)), centre)
+    centre = at.spread(mean, c)
+    return at.builder.fsub(at.load(x, place), centre)
 
 
 @tile(0)
@@ -57,7 +57,7 @@ def _add_products(
 
     def terms(offset: Any) -> list[Any]:
         place = at.builder.add(x0, offset)
-        grad = emit_load(at.builder, at.pointer(dy, place))
+        grad = at.load(dy, place)
         return [grad, at.builder.fmul(grad, _emit_deviation(at, x, place, mean, c))]
 
     _emit_sums(at, vectors, sums, terms)

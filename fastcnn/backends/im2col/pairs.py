@@ -12,7 +12,7 @@ from fastcnn.backends.im2col.columns import _clear
 from fastcnn.codegen import compiled, linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_load, emit_shuffle, emit_store
+from fastcnn.codegen.simd import LANES, constant, emit_shuffle
 
 
 @linked
@@ -26,7 +26,7 @@ def _winners(at: Emitter, X: Any, upper: Any, lower: Any) -> tuple[Any, list[Any
     before it."""
     builder, pixels = at.builder, []
     for place in (upper, lower):
-        halves = [emit_load(builder, at.pointer(X, at.offset(place, k, LANES))) for k in (0, 1)]
+        halves = [at.load(X, at.offset(place, k, LANES)) for k in (0, 1)]
         pixels += [
             emit_shuffle(builder, halves[0], halves[1], [*range(k, 2 * LANES, 2)]) for k in (0, 1)
         ]
@@ -42,13 +42,13 @@ def _winners(at: Emitter, X: Any, upper: Any, lower: Any) -> tuple[Any, list[Any
 
 @tile(0)
 def _pool_tile(at: Emitter, X: Any, upper: Any, lower: Any, Y: Any, y0: Any) -> None:
-    emit_store(at.builder, _winners(at, X, upper, lower)[0], at.pointer(Y, y0))
+    at.store(_winners(at, X, upper, lower)[0], Y, y0)
 
 
 @tile(0)
 def _unpool_tile(at: Emitter, D: Any, d0: Any, X: Any, upper: Any, lower: Any, G: Any) -> None:
     builder, zero = at.builder, constant(0.0)
-    grad, pixels = emit_load(builder, at.pointer(D, d0)), []
+    grad, pixels = at.load(D, d0), []
     for win in reversed(_winners(at, X, upper, lower)[1]):
         pixels.append(builder.select(win, grad, zero))
         grad = builder.select(win, zero, grad)
@@ -58,7 +58,7 @@ def _unpool_tile(at: Emitter, D: Any, d0: Any, X: Any, upper: Any, lower: Any, G
             first = k * LANES // 2
             lanes = [first + lane // 2 + lane % 2 * LANES for lane in range(LANES)]
             row = emit_shuffle(builder, left, right, lanes)
-            emit_store(builder, row, at.pointer(G, at.offset(place, k, LANES)))
+            at.store(row, G, at.offset(place, k, LANES))
 
 
 @linked

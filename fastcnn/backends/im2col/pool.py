@@ -38,12 +38,7 @@ def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int,
 
 
 @compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
-def _max_forward(
-    x: np.ndarray,
-    y: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
-) -> None:
+def _max_forward(x: np.ndarray, y: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
             for i in range(y.shape[2]):
@@ -56,11 +51,7 @@ def _max_forward(
 
 @compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
 def _max_backward(
-    dy: np.ndarray,
-    x: np.ndarray,
-    dx: np.ndarray,
-    rows: np.ndarray,
-    columns: np.ndarray,
+    dy: np.ndarray, x: np.ndarray, dx: np.ndarray, rows: np.ndarray, columns: np.ndarray
 ) -> None:
     for n in range(x.shape[0]):
         for c in range(x.shape[1]):
@@ -164,11 +155,7 @@ def _ends(windows: Sequence[Any]) -> np.ndarray:
 
 
 def _windows(
-    size: tuple[int, ...],
-    output: tuple[int, ...],
-    kernel_size: Pair,
-    stride: Pair,
-    padding: Pair,
+    size: tuple[int, ...], output: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
     """The windows' rows and columns."""
     rows, columns = (
@@ -185,14 +172,6 @@ def _in_memory_order(x: np.ndarray) -> tuple[np.ndarray, bool]:
     """
     turned = not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
     return np.ascontiguousarray(x.swapaxes(0, 1) if turned else x), turned
-
-
-def _to_winners(grad_output: np.ndarray, x: np.ndarray, *windows: Any) -> np.ndarray:
-    maps, turned = _in_memory_order(x)
-    dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
-    grad_x = np.zeros_like(maps)
-    _max_backward(dy, maps, grad_x, *windows)
-    return grad_x.swapaxes(0, 1) if turned else grad_x
 
 
 @on_sequences
@@ -265,7 +244,9 @@ def adaptive_max_pool2d_backward(
 ) -> np.ndarray:
     """The gradient of each window goes to its winner."""
     windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
-    return _to_winners(grad_output, x, *windows)
+    grad_x = np.zeros(x.shape, x.dtype)
+    _max_backward(np.ascontiguousarray(grad_output), np.ascontiguousarray(x), grad_x, *windows)
+    return grad_x
 
 
 @on_sequences

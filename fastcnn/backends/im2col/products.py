@@ -13,48 +13,19 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_splat,
-    emit_store,
-    emit_sums,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_sums
 from fastcnn.codegen.target import instruction_set
 
 
 @tile(2)
-def _product_tile(
-    at: Emitter,
-    rows: int,
-    vectors: int,
-    A,
-    a0,
-    arow,
-    acolumn,
-    B,
-    b0,
-    brow,
-    K,
-    Y,
-    y0,
-    yrow,
-    bias,
-    first,
-) -> None:
+def _product_tile(at: Emitter, rows: int, vectors: int, left, right, K, made, bias, first) -> None:
     """Some rows and vectors of ``Y = A B + bias``, of which the first row has the number."""
+    (A, a0, arow, acolumn), (B, b0, brow), (Y, y0, yrow) = left, right, made
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
-        columns = [
-            emit_load(at.builder, at.pointer(B, at.offset(b, v, LANES))) for v in range(vectors)
-        ]
-        factors = [
-            emit_splat(at.builder, at.builder.load(at.pointer(A, at.offset(a, i, arow))))
-            for i in range(rows)
-        ]
+        columns = [at.load(B, at.offset(b, v, LANES)) for v in range(vectors)]
+        factors = [at.spread(A, at.offset(a, i, arow)) for i in range(rows)]
         return [
             emit_fma(at.builder, factors[i], columns[v], sums[i * vectors + v])
             for i in range(rows)
@@ -62,11 +33,11 @@ def _product_tile(
         ]
 
     start = [vector for vector in at.bias(bias, first, rows) for _ in range(vectors)]
-    sums = at.loop(at.index(0), K, start, step)
+    sums = at.loop(0, K, start, step)
     for i in range(rows):
         for v in range(vectors):
             place = at.offset(at.offset(y0, i, yrow), v, LANES)
-            emit_store(at.builder, sums[i * vectors + v], at.pointer(Y, place))
+            at.store(sums[i * vectors + v], Y, place)
 
 
 @tile(2)
@@ -77,17 +48,15 @@ def _outer_tile(
 
     def step(p: Any, sums: list[Any]) -> list[Any]:
         a, b = at.offset(a0, p, LANES), at.offset(b0, p, LANES)
-        left = [emit_load(at.builder, at.pointer(A, at.offset(a, i, arow))) for i in range(rows)]
-        right = [
-            emit_load(at.builder, at.pointer(B, at.offset(b, j, brow))) for j in range(columns)
-        ]
+        left = [at.load(A, at.offset(a, i, arow)) for i in range(rows)]
+        right = [at.load(B, at.offset(b, j, brow)) for j in range(columns)]
         return [
             emit_fma(at.builder, left[i], right[j], sums[i * columns + j])
             for i in range(rows)
             for j in range(columns)
         ]
 
-    sums = at.loop(at.index(0), vectors, [constant(0.0)] * (rows * columns), step)
+    sums = at.loop(0, vectors, [constant(0.0)] * (rows * columns), step)
     totals = emit_sums(at.builder, sums)
     for i in range(rows):
         for j in range(columns):
@@ -129,28 +98,29 @@ def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
         b, y = b0 + p * LANES, y0 + p * LANES
         i = 0
         while i < M:
-            a, place, height = i * arow, y + i * yrow, 1
+            left, height = (A, i * arow, arow, acolumn), 1
+            rest = (B, b, brow), K, (Y, y + i * yrow, yrow), bias, i
             if width == 2 and M - i >= 8:
-                _PRODUCT_8X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_8X2(left, *rest)
                 height = 8
             elif width == 2 and M - i >= 4:
-                _PRODUCT_4X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X2(left, *rest)
                 height = 4
             elif width == 2:
-                _PRODUCT_1X2(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X2(left, *rest)
             elif width == 4 and M - i >= 4:
-                _PRODUCT_4X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X4(left, *rest)
                 height = 4
             elif width == 4 and M - i >= 2:
-                _PRODUCT_2X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_2X4(left, *rest)
                 height = 2
             elif width == 4:
-                _PRODUCT_1X4(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X4(left, *rest)
             elif M - i >= 4:
-                _PRODUCT_4X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_4X1(left, *rest)
                 height = 4
             else:
-                _PRODUCT_1X1(A, a, arow, acolumn, B, b, brow, K, Y, place, yrow, bias, i)
+                _PRODUCT_1X1(left, *rest)
             i += height
         p += width
     for i in range(M):

@@ -25,8 +25,9 @@ from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.session import conductor, dispatcher
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
-from fastcnn.operations import OPERATIONS, Elementwise, own
+from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.operations.losses import LOSSES
+from fastcnn.operations.record import OWN_UPDATES
 
 ROOM = "fastcnn.backends.lanes"
 # Files of kernels are known by being in their folder, algorithms by being in their list.
@@ -52,8 +53,8 @@ OUTER_KERNELS = {
 
 def update_record(name: str) -> UpdateKernel | None:
     """What is known of an update, the package's or a user's."""
-    if name in own.UPDATES:
-        update = own.UPDATES[name]
+    if name in OWN_UPDATES:
+        update = OWN_UPDATES[name]
         return UpdateKernel(own_update(update).function, len(update.slots))
     return UPDATE_KERNELS.get(name)
 
@@ -81,8 +82,8 @@ def kernel_source(key: int | str) -> Source:
         origin = (__name__, "symbol_source", [symbol])
         entry = kernel_entry(symbol, kernel.function, fixed)
         return Source(kernel.function, entry, kernel.origin if key >= L.FIRST_FORMULA else origin)
-    if key in own.UPDATES:
-        return own_update(own.UPDATES[key])
+    if key in OWN_UPDATES:
+        return own_update(OWN_UPDATES[key])
     if key in OUTER_KERNELS:
         function = OUTER_KERNELS[key]
     else:

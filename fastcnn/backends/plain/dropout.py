@@ -1,4 +1,4 @@
-"""Dropout."""
+"""Dropout: masks depend on a sample's place in its batch, not on how the work is divided."""
 
 import math
 
@@ -12,9 +12,7 @@ def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndar
 
     ``first_sample`` is the place of ``x`` in a batch that several processes share.
     """
-    start = first_sample * math.prod(x.shape[1:])
-    kept = uniform_bits(key, start, x.size).reshape(x.shape) >= np.uint32(drop_threshold(p))
-    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+    return _dropped(x, x.shape, p, key, first_sample)
 
 
 def dropout_backward(
@@ -26,11 +24,7 @@ def dropout_backward(
 
 def dropout2d(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
     """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
-    samples, channels = x.shape[:2]
-    bits = uniform_bits(key, first_sample * channels, samples * channels)
-    bits = bits.reshape(samples, channels, 1, 1)
-    kept = bits >= np.uint32(drop_threshold(p))
-    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
+    return _dropped(x, (*x.shape[:2], 1, 1), p, key, first_sample)
 
 
 def dropout2d_backward(
@@ -40,11 +34,17 @@ def dropout2d_backward(
     return dropout2d(grad_output, p, key, first_sample)
 
 
-def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
-    """Zero each element with probability ``p`` and divide the others by ``1 - p``.
+def _dropped(
+    x: np.ndarray, mask: tuple[int, ...], p: float, key: int, first_sample: int
+) -> np.ndarray:
+    """``x`` through a mask of some shape."""
+    bits = uniform_bits(key, first_sample * math.prod(mask[1:]), math.prod(mask))
+    kept = bits.reshape(mask) >= np.uint32(drop_threshold(p))
+    return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
 
-    ``first_sample`` is the place of ``x`` in a batch that several processes share.
-    """
+
+def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
+    """Zero each element with probability ``p`` and divide the others by ``1 - p``."""
     y = np.zeros(x.shape, x.dtype)
     elements = math.prod(x.shape[1:])
     for n in range(len(x)):
@@ -65,12 +65,11 @@ def dropout_backward_loops(
 def dropout2d_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
     """Zero each channel with probability ``p`` and divide the others by ``1 - p``."""
     y = np.zeros(x.shape, x.dtype)
-    for n in range(len(x)):
-        for c in range(x.shape[1]):
-            bits = int(uniform_bits(key, (first_sample + n) * x.shape[1] + c, 1)[0])
-            if bits >= drop_threshold(p):
-                for index in np.ndindex(x.shape[2:]):
-                    y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
+    for n, c in np.ndindex(x.shape[:2]):
+        bits = int(uniform_bits(key, (first_sample + n) * x.shape[1] + c, 1)[0])
+        if bits >= drop_threshold(p):
+            for index in np.ndindex(x.shape[2:]):
+                y[n, c][index] = float(x[n, c][index]) / (1.0 - p)
     return y
 
 

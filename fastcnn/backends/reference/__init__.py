@@ -2,26 +2,15 @@
 
 from typing import Any
 
-from fastcnn.backends.input_part import input_part, input_part_backward
 from fastcnn.backends.joint import joint_functions
-from fastcnn.backends.operation_functions import functions_in
+from fastcnn.backends.operation_functions import CLASS_LOSSES, functions_in
 from fastcnn.backends.reference import elementwise
-from fastcnn.backends.reference.loss import (
-    cross_entropy,
-    cross_entropy_backward,
-    focal,
-    focal_backward,
-    nll,
-    nll_backward,
-)
 from fastcnn.backends.reference.norm import batch_statistics
 from fastcnn.operations import OPERATIONS
 
 joint, joint_backward = joint_functions("reference")
-globals().update(
-    functions_in("fastcnn.backends.plain", OPERATIONS, "_loops")
-    | functions_in(__name__, OPERATIONS)
-)
+globals().update(functions_in("fastcnn.backends.plain", OPERATIONS, "_loops"))
+globals().update(functions_in(__name__, (*OPERATIONS, *CLASS_LOSSES)))
 
 
 def __getattr__(name: str) -> Any:

@@ -27,20 +27,16 @@ def conv2d(
 
     ``h = i * stride + kh * dilation - top`` and ``w`` likewise; ``x`` is 0 outside the image.
     """
-    N = len(x)
     O, CG, KH, KW = weight.shape
-    OH, OW = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
-    y = np.zeros((N, O, OH, OW), x.dtype)
-    for n in range(N):
-        for o in range(O):
-            first = (o // (O // groups)) * CG
-            for i in range(OH):
-                for j in range(OW):
-                    total = 0.0 if bias is None else float(bias[o])
-                    for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
-                        for c in range(CG):
-                            total += float(weight[o, c, kh, kw]) * float(x[n, first + c, h, w])
-                    y[n, o, i, j] = total
+    output = conv_output(x.shape[2:], weight.shape[2:], stride, padding, dilation)
+    y = np.zeros((len(x), O, *output), x.dtype)
+    for n, o, i, j in np.ndindex(y.shape):
+        first = (o // (O // groups)) * CG
+        total = 0.0 if bias is None else float(bias[o])
+        for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
+            for c in range(CG):
+                total += float(weight[o, c, kh, kw]) * float(x[n, first + c, h, w])
+        y[n, o, i, j] = total
     return y
 
 
@@ -60,49 +56,27 @@ def conv2d_backward(
     ``dw[o, c, kh, kw] += dy[n, o, i, j] * x[n, c, h, w]``,
     ``dx[n, c, h, w] += dy[n, o, i, j] * w[o, c, kh, kw]``, ``db[o] += dy[n, o, i, j]``.
     """
-    N = len(x)
     O, CG, KH, KW = weight.shape
-    OH, OW = grad_output.shape[2:]
-    grad_x = np.zeros(x.shape)
-    grad_weight = np.zeros(weight.shape)
-    grad_bias = np.zeros(O)
-    wants_x, wants_weight, wants_bias = output_mask
-    for n in range(N):
-        for o in range(O):
-            first = (o // (O // groups)) * CG
-            for i in range(OH):
-                for j in range(OW):
-                    dy = float(grad_output[n, o, i, j])
-                    if wants_bias:
-                        grad_bias[o] += dy
-                    if not (wants_x or wants_weight):
-                        continue
-                    for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
-                        for c in range(CG):
-                            if wants_weight:
-                                grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
-                            if wants_x:
-                                grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
-    return masked(
-        output_mask, grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
-    )
+    grad_x, grad_weight, grad_bias = np.zeros(x.shape), np.zeros(weight.shape), np.zeros(O)
+    for n, o, i, j in np.ndindex(grad_output.shape):
+        first = (o // (O // groups)) * CG
+        dy = float(grad_output[n, o, i, j])
+        grad_bias[o] += dy
+        for kh, kw, h, w in taps(i, j, x, KH, KW, stride, padding, dilation):
+            for c in range(CG):
+                grad_weight[o, c, kh, kw] += dy * float(x[n, first + c, h, w])
+                grad_x[n, first + c, h, w] += dy * float(weight[o, c, kh, kw])
+    made = (grad.astype(x.dtype) for grad in (grad_x, grad_weight, grad_bias))
+    return masked(output_mask, *made)
 
 
 def taps(
-    i: int,
-    j: int,
-    x: np.ndarray,
-    KH: int,
-    KW: int,
-    stride: Pair,
-    padding: Padding,
-    dilation: Pair,
+    i: int, j: int, x: np.ndarray, KH: int, KW: int, stride: Pair, padding: Padding, dilation: Pair
 ) -> Iterator[tuple[int, int, int, int]]:
     """Kernel positions whose input pixel lies inside the image, with that pixel."""
     H, W = x.shape[2:]
-    for kh in range(KH):
-        for kw in range(KW):
-            h = i * stride[0] + kh * dilation[0] - padding[0][0]
-            w = j * stride[1] + kw * dilation[1] - padding[1][0]
-            if 0 <= h < H and 0 <= w < W:
-                yield kh, kw, h, w
+    for kh, kw in np.ndindex(KH, KW):
+        h = i * stride[0] + kh * dilation[0] - padding[0][0]
+        w = j * stride[1] + kw * dilation[1] - padding[1][0]
+        if 0 <= h < H and 0 <= w < W:
+            yield kh, kw, h, w

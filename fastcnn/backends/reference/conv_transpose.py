@@ -26,22 +26,16 @@ def conv_transpose2d(
 
     ``h = i * stride + kh * dilation - top`` and ``w`` likewise, where they lie inside the output.
     """
-    N, C, H, W = x.shape
-    OG, KH, KW = weight.shape[1:]
+    C, OG, KH, KW = weight.shape
     window = (weight.shape[2:], stride, padding, dilation, output_padding)
-    y = np.zeros((N, OG * groups, *conv_transpose_output(x.shape[2:], *window)))
+    y = np.zeros((len(x), OG * groups, *conv_transpose_output(x.shape[2:], *window)))
     if bias is not None:
         y += bias[:, None, None]
-    for n in range(N):
-        for c in range(C):
-            first = (c // (C // groups)) * OG
-            for i in range(H):
-                for j in range(W):
-                    for kh, kw, h, w in taps(i, j, y, KH, KW, stride, padding, dilation):
-                        for o in range(OG):
-                            y[n, first + o, h, w] += float(x[n, c, i, j]) * float(
-                                weight[c, o, kh, kw]
-                            )
+    for n, c, i, j in np.ndindex(x.shape):
+        first = (c // (C // groups)) * OG
+        for kh, kw, h, w in taps(i, j, y, KH, KW, stride, padding, dilation):
+            for o in range(OG):
+                y[n, first + o, h, w] += float(x[n, c, i, j]) * float(weight[c, o, kh, kw])
     return y.astype(x.dtype)
 
 
@@ -61,18 +55,14 @@ def conv_transpose2d_backward(
     ``dw[c, o, kh, kw] += dy[n, o, h, w] * x[n, c, i, j]``,
     ``dx[n, c, i, j] += dy[n, o, h, w] * w[c, o, kh, kw]``, ``db[o] += dy[n, o, h, w]``.
     """
-    N, C, H, W = x.shape
-    OG, KH, KW = weight.shape[1:]
+    C, OG, KH, KW = weight.shape
     grad_x, grad_weight = np.zeros(x.shape), np.zeros(weight.shape)
-    for n in range(N):
-        for c in range(C):
-            first = (c // (C // groups)) * OG
-            for i in range(H):
-                for j in range(W):
-                    for kh, kw, h, w in taps(i, j, grad_output, KH, KW, stride, padding, dilation):
-                        for o in range(OG):
-                            dy = float(grad_output[n, first + o, h, w])
-                            grad_weight[c, o, kh, kw] += dy * float(x[n, c, i, j])
-                            grad_x[n, c, i, j] += dy * float(weight[c, o, kh, kw])
+    for n, c, i, j in np.ndindex(x.shape):
+        first = (c // (C // groups)) * OG
+        for kh, kw, h, w in taps(i, j, grad_output, KH, KW, stride, padding, dilation):
+            for o in range(OG):
+                dy = float(grad_output[n, first + o, h, w])
+                grad_weight[c, o, kh, kw] += dy * float(x[n, c, i, j])
+                grad_x[n, c, i, j] += dy * float(weight[c, o, kh, kw])
     grad_bias = grad_output.sum(axis=(0, 2, 3), dtype=np.float64)
     return grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)

@@ -143,11 +143,7 @@ def _at(place: tuple[int, ...], k: int) -> tuple[int, ...]:
 
 
 def _coefficients(
-    classes: int,
-    target: np.ndarray,
-    place: tuple[int, ...],
-    label_smoothing: float,
-    **options: Any,
+    classes: int, target: np.ndarray, place: tuple[int, ...], label_smoothing: float, **options: Any
 ) -> list[float]:
     found = []
     for k in range(classes):

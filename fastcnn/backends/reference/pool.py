@@ -1,9 +1,20 @@
-"""Max and average pooling in nested loops."""
+"""Max and average pooling, adaptive or not, in nested loops."""
 
 import numpy as np
 
-from fastcnn.backends.geometry import Pair, pool_output
+from fastcnn.backends.geometry import (
+    AdaptiveSize,
+    Pair,
+    adaptive_output,
+    adaptive_windows,
+    pool_output,
+)
 from fastcnn.backends.one_row import on_sequences
+
+#: By pixel of the output, those of its window that lie inside the image, in row-major order.
+Windows = dict[Pair, list[Pair]]
+#: By pixel of the output, what the sum of its window is divided by.
+Divisors = dict[Pair, int]
 
 
 @on_sequences
@@ -16,11 +27,7 @@ def max_pool2d(
     ceil_mode: bool = False,
 ) -> np.ndarray:
     """Maximum over each window; padding never wins."""
-    windows = Windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    y = np.empty((*x.shape[:2], *windows.output), x.dtype)
-    for n, c, i, j in np.ndindex(y.shape):
-        y[n, c, i, j] = x[n, c][winner(x[n, c], windows.pixels(i, j))]
-    return y
+    return _maxima(x, _windows(x, kernel_size, stride, padding, dilation, ceil_mode))
 
 
 @on_sequences
@@ -34,12 +41,22 @@ def max_pool2d_backward(
     ceil_mode: bool = False,
 ) -> np.ndarray:
     """The whole gradient of a window goes to its winner."""
-    windows = Windows(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
-    grad_x = np.zeros(x.shape)
-    for n, c, i, j in np.ndindex(grad_output.shape):
-        place = winner(x[n, c], windows.pixels(i, j))
-        grad_x[n, c][place] += float(grad_output[n, c, i, j])
-    return grad_x.astype(x.dtype)
+    windows = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
+    return _to_winners(grad_output, x, windows)
+
+
+@on_sequences
+def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Maximum over windows that share the map out over the output's pixels."""
+    return _maxima(x, _adaptive_windows(x, output_size))
+
+
+@on_sequences
+def adaptive_max_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """The whole gradient of a window goes to its winner."""
+    return _to_winners(grad_output, x, _adaptive_windows(x, output_size))
 
 
 @on_sequences
@@ -53,12 +70,9 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> np.ndarray:
     """Mean over each window, with zeros in the padding."""
-    windows = Windows(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
-    y = np.empty((*x.shape[:2], *windows.output), x.dtype)
-    for n, c, i, j in np.ndindex(y.shape):
-        total = sum(float(x[n, c, h, w]) for h, w in windows.pixels(i, j))
-        y[n, c, i, j] = total / windows.divisor(i, j, count_include_pad, divisor_override)
-    return y
+    windows = _windows(x, kernel_size, stride, padding, (1, 1), ceil_mode)
+    sides = (kernel_size, stride, padding)
+    return _means(x, windows, _divisors(x, windows, sides, count_include_pad, divisor_override))
 
 
 @on_sequences
@@ -73,60 +87,116 @@ def avg_pool2d_backward(
     divisor_override: int | None = None,
 ) -> np.ndarray:
     """The gradient of a window is spread evenly over its pixels."""
-    windows = Windows(x.shape[2:], kernel_size, stride, padding, (1, 1), ceil_mode)
+    windows = _windows(x, kernel_size, stride, padding, (1, 1), ceil_mode)
+    sides = (kernel_size, stride, padding)
+    divisors = _divisors(x, windows, sides, count_include_pad, divisor_override)
+    return _spread(grad_output, x, windows, divisors)
+
+
+@on_sequences
+def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Mean over windows that share the map out over the output's pixels."""
+    windows = _adaptive_windows(x, output_size)
+    return _means(x, windows, {pixel: len(window) for pixel, window in windows.items()})
+
+
+@on_sequences
+def adaptive_avg_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """The gradient of each window is spread evenly over its pixels."""
+    windows = _adaptive_windows(x, output_size)
+    divisors = {pixel: len(window) for pixel, window in windows.items()}
+    return _spread(grad_output, x, windows, divisors)
+
+
+def _windows(
+    x: np.ndarray, kernel_size: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Windows:
+    H, W = x.shape[2:]
+    windows: Windows = {}
+    for i, j in np.ndindex(pool_output((H, W), kernel_size, stride, padding, dilation, ceil_mode)):
+        windows[i, j] = []
+        for kh, kw in np.ndindex(kernel_size):
+            h = i * stride[0] + kh * dilation[0] - padding[0]
+            w = j * stride[1] + kw * dilation[1] - padding[1]
+            if 0 <= h < H and 0 <= w < W:
+                windows[i, j].append((h, w))
+    return windows
+
+
+def _adaptive_windows(x: np.ndarray, output_size: AdaptiveSize) -> Windows:
+    size = x.shape[2:]
+    rows, columns = map(adaptive_windows, size, adaptive_output(size, output_size))
+    return {
+        (i, j): [(h, w) for h in range(top, bottom) for w in range(left, right)]
+        for i, (top, bottom) in enumerate(rows)
+        for j, (left, right) in enumerate(columns)
+    }
+
+
+def _divisors(
+    x: np.ndarray,
+    windows: Windows,
+    sides: tuple[Pair, Pair, Pair],
+    count_include_pad: bool,
+    override: int | None,
+) -> Divisors:
+    found: Divisors = {}
+    for pixel, window in windows.items():
+        found[pixel] = len(window) if override is None else override
+        if override is None and count_include_pad:
+            found[pixel] = 1
+            for place, size, kernel, stride, padding in zip(
+                pixel, x.shape[2:], *sides, strict=True
+            ):
+                first = place * stride - padding
+                # Rows after the padding, which ceil_mode may reach, do not count.
+                found[pixel] *= min(first + kernel, size + padding) - first
+    return found
+
+
+def _empty_output(x: np.ndarray, windows: Windows) -> np.ndarray:
+    rows, columns = max(windows)
+    return np.empty((*x.shape[:2], rows + 1, columns + 1), x.dtype)
+
+
+def _maxima(x: np.ndarray, windows: Windows) -> np.ndarray:
+    y = _empty_output(x, windows)
+    for n, c in np.ndindex(x.shape[:2]):
+        for pixel, window in windows.items():
+            y[n, c][pixel] = x[n, c][_winner(x[n, c], window)]
+    return y
+
+
+def _to_winners(grad_output: np.ndarray, x: np.ndarray, windows: Windows) -> np.ndarray:
     grad_x = np.zeros(x.shape)
-    for n, c, i, j in np.ndindex(grad_output.shape):
-        divisor = windows.divisor(i, j, count_include_pad, divisor_override)
-        for h, w in windows.pixels(i, j):
-            grad_x[n, c, h, w] += float(grad_output[n, c, i, j]) / divisor
+    for n, c in np.ndindex(x.shape[:2]):
+        for pixel, window in windows.items():
+            grad_x[n, c][_winner(x[n, c], window)] += float(grad_output[n, c][pixel])
     return grad_x.astype(x.dtype)
 
 
-class Windows:
-    """The windows of a pooling over a map of some size."""
-
-    def __init__(
-        self,
-        size: tuple[int, ...],
-        kernel_size: Pair,
-        stride: Pair,
-        padding: Pair,
-        dilation: Pair,
-        ceil_mode: bool,
-    ) -> None:
-        self.size = size
-        self.kernel_size, self.stride = kernel_size, stride
-        self.padding, self.dilation = padding, dilation
-        self.output = pool_output(size, kernel_size, stride, padding, dilation, ceil_mode)
-
-    def pixels(self, i: int, j: int) -> list[Pair]:
-        """Pixels of one window that lie inside the image, in row-major order."""
-        H, W = self.size
-        found = []
-        for kh in range(self.kernel_size[0]):
-            for kw in range(self.kernel_size[1]):
-                h = i * self.stride[0] + kh * self.dilation[0] - self.padding[0]
-                w = j * self.stride[1] + kw * self.dilation[1] - self.padding[1]
-                if 0 <= h < H and 0 <= w < W:
-                    found.append((h, w))
-        return found
-
-    def divisor(self, i: int, j: int, count_include_pad: bool, override: int | None) -> int:
-        """What the sum of one window is divided by."""
-        if override is not None:
-            return override
-        if not count_include_pad:
-            return len(self.pixels(i, j))
-        divisor = 1
-        for place, axis in ((i, 0), (j, 1)):
-            first = place * self.stride[axis] - self.padding[axis]
-            # Rows after the padding, which ceil_mode may reach, do not count.
-            end = min(first + self.kernel_size[axis], self.size[axis] + self.padding[axis])
-            divisor *= end - first
-        return divisor
+def _means(x: np.ndarray, windows: Windows, divisors: Divisors) -> np.ndarray:
+    y = _empty_output(x, windows)
+    for n, c in np.ndindex(x.shape[:2]):
+        for pixel, window in windows.items():
+            y[n, c][pixel] = sum(float(x[n, c][place]) for place in window) / divisors[pixel]
+    return y
 
 
-def winner(image: np.ndarray, pixels: list[Pair]) -> Pair:
+def _spread(
+    grad_output: np.ndarray, x: np.ndarray, windows: Windows, divisors: Divisors
+) -> np.ndarray:
+    grad_x = np.zeros(x.shape)
+    for n, c in np.ndindex(x.shape[:2]):
+        for pixel, window in windows.items():
+            for place in window:
+                grad_x[n, c][place] += float(grad_output[n, c][pixel]) / divisors[pixel]
+    return grad_x.astype(x.dtype)
+
+
+def _winner(image: np.ndarray, pixels: list[Pair]) -> Pair:
     """The first pixel that holds the maximum; a NaN beats every number."""
     best = pixels[0]
     for pixel in pixels[1:]:

@@ -8,7 +8,7 @@ m, and v is the mean of the squares.
 import numpy as np
 
 from fastcnn.backends.plain.sums import members, root, total
-from fastcnn.backends.sample_norm import Gradients, SampleNorms
+from fastcnn.backends.sample_norm import Gradients, sample_norm
 from fastcnn.backends.sample_sets import Sets
 
 
@@ -18,7 +18,7 @@ def _normalised(
     weight: np.ndarray | None,
     bias: np.ndarray | None,
     eps: float,
-    centred: bool = True,
+    centred: bool,
 ) -> np.ndarray:
     y, numbers = np.empty(x.shape, x.dtype), sets.weight_numbers().reshape(x.shape[1:])
     for places in members(x, sets):
@@ -36,7 +36,7 @@ def _gradients(
     sets: Sets,
     weight: np.ndarray | None,
     eps: float,
-    centred: bool = True,
+    centred: bool,
 ) -> Gradients:
     """With z the normalised input and g = weight * dy, ``dw`` is the sum of dy z, ``db`` of dy.
 
@@ -80,12 +80,7 @@ def _or(values: np.ndarray | None, place: int, default: float) -> float:
     return default if values is None else float(values.reshape(-1)[place])
 
 
-_norms = SampleNorms(_normalised, _gradients)
-layer_norm = _norms.layer_norm
-layer_norm_backward = _norms.layer_norm_backward
-rms_norm = _norms.rms_norm
-rms_norm_backward = _norms.rms_norm_backward
-group_norm = _norms.group_norm
-group_norm_backward = _norms.group_norm_backward
-layer_norm2d = _norms.layer_norm2d
-layer_norm2d_backward = _norms.layer_norm2d_backward
+layer_norm, layer_norm_backward = sample_norm("layer_norm", _normalised, _gradients)
+rms_norm, rms_norm_backward = sample_norm("rms_norm", _normalised, _gradients)
+group_norm, group_norm_backward = sample_norm("group_norm", _normalised, _gradients)
+layer_norm2d, layer_norm2d_backward = sample_norm("layer_norm2d", _normalised, _gradients)

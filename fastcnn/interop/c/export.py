@@ -23,7 +23,7 @@ from fastcnn.interop.inference_plan import (
     names_of_classes,
 )
 from fastcnn.layers import Model
-from fastcnn.layers.given import as_model
+from fastcnn.layers.connections import as_model
 
 #: C's own words, which no identifier may be.
 RESERVED = """

@@ -1,16 +1,22 @@
 """A network in single precision as one C99 file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
-from textwrap import fill, indent
+from textwrap import fill
+from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.graph import INPUT
+from fastcnn.backends.graph import Node
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.interop.c.functions import called_functions, entry_functions
-from fastcnn.interop.c.names import label
-from fastcnn.interop.c.sample_code import bilinear_step, moving_step, response_step, set_step
+from fastcnn.interop.c.functions import (
+    INCLUDES,
+    Constants,
+    called_functions,
+    entry_functions,
+    place_of,
+    title_of,
+)
 from fastcnn.interop.expression import C, Expression
 from fastcnn.interop.expression import c_number as number
 from fastcnn.interop.inference_plan import (
@@ -19,10 +25,17 @@ from fastcnn.interop.inference_plan import (
     factor_places,
     first_number,
     geometry,
-    in_comment,
     scale_and_shift,
 )
-from fastcnn.interop.sample_steps import MOVING, NORMS, SOFTMAX, is_bilinear
+from fastcnn.interop.sample_steps import (
+    MOVING,
+    NORMS,
+    SOFTMAX,
+    is_bilinear,
+    places_of,
+    sets_of,
+    taps_of,
+)
 from fastcnn.operations import OPERATIONS, Elementwise
 
 
@@ -31,10 +44,8 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
 
     Parameters
     ----------
-    plan : Plan
     name : str
         A C identifier, with which all others begin.
-    preprocessing : Preprocessing
     is_classifier : bool
         Whether the outputs are logits, of which the softmax is given.
 
@@ -43,57 +54,39 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     ConfigurationError
         If an operation has no C code.
     """
-    constants: dict[str, np.ndarray] = {}
-    calls = [_call(plan, index, step, name, constants) for index, step in enumerate(plan.steps)]
+    constants = Constants(name)
+    calls = [_call(plan, index, step, constants) for index, step in enumerate(plan.steps)]
     outputs, last = plan.steps[-1].size, f"memory + {plan.offsets[-1]}"
     calls.append(f"    for (int i = 0; i < {outputs}; i++) outputs[i] = ({last})[i];")
     converted = [_convert(plan, preprocessing, is_bytes=False)]
     if preprocessing.takes_bytes and plan.input_offset is not None:
         converted.append(_convert(plan, preprocessing, is_bytes=True))
     entries = entry_functions(plan, name, is_classifier, "float", "\n".join(calls), converted)
-    arrays = [
-        _array(f"{name}_{label(key, constants)}", values) for key, values in constants.items()
-    ]
     functions = [
         *called_functions("floats.c", name, entries),
         *called_functions("classes.c", name, entries),
     ]
-    includes = "#include <math.h>\n#include <stdint.h>\n"
-    return "\n".join((includes, *arrays, *functions, entries))
+    return "\n".join((INCLUDES, *constants.texts(), *functions, entries))
 
 
-def _array(name: str, values: np.ndarray) -> str:
-    """A constant array, in lines of at most 100 columns."""
-    text = ", ".join(number(value) for value in values.reshape(-1))
-    lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
-    return f"static const float {name}[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
-
-
-def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np.ndarray]) -> str:
+def _call(plan: Plan, index: int, step: Step, constants: Constants) -> str:
     """The code of one step; arrays that it needs are added to ``constants``."""
-    node, kind = step.node, step.node.operation
-
-    def constant(key: str, values: np.ndarray | None = None) -> str:
-        constants[key] = plan.state[key] if values is None else values
-        return f"{name}_{label(key, constants)}"
+    node, kind, name = step.node, step.node.operation, constants.name
 
     def parameter(which: str) -> str:
         key = node.parameters.get(which)
-        return "0" if key is None else constant(key)
+        return "0" if key is None else constants.array(key, plan.state[key])
 
     x, *others = (place_of(plan, source) for source in step.inputs)
     y = f"memory + {plan.offsets[index]}"
-    shape = " x ".join(map(str, node.output_shape))
-    title = f"    /* {in_comment(node.name)}: {kind} to {shape} */"
+    title = title_of(node)
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
         formula, numbers = record.formula_of(node.arguments)
         values = [Expression("x[i]", C)]
-        channels = 1
         for which in record.parameters:
-            key = node.parameters[which]
-            channels = len(plan.state[key])
-            values.append(Expression(f"{constant(key)}[i / {step.size // channels}]", C))
+            channels = len(plan.state[node.parameters[which]])
+            values.append(Expression(f"{parameter(which)}[i / {step.size // channels}]", C))
         text = formula.value(*values, *numbers).text.replace("PREFIX", name)
         return _each(title, step.size, x, y, f"y[i] = {text};")
     if kind == "add":
@@ -111,8 +104,8 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
     if kind == "batch_norm":
         scale, shift = scale_and_shift(plan, node)
         each = step.size // len(scale)
-        first = constant(f"{node.name}.scale", scale)
-        second = constant(f"{node.name}.shift", shift)
+        first = constants.array(f"{node.name}.scale", scale)
+        second = constants.array(f"{node.name}.shift", shift)
         text = f"y[i] = x[i] * {first}[i / {each}] + {second}[i / {each}];"
         return _each(title, step.size, x, y, text)
     if kind == "linear":
@@ -120,14 +113,14 @@ def _call(plan: Plan, index: int, step: Step, name: str, constants: dict[str, np
         arguments = f"{x}, {parameter('weight')}, {parameter('bias')}, {y}, {inputs}, {outputs}"
         return f"{title}\n    {name}_linear({arguments});"
     if is_bilinear(node):
-        return bilinear_step(title, node, name, x, y)
+        return _bilinear_step(title, node, name, x, y)
     if kind == "local_response_norm":
-        return response_step(title, name, x, y, geometry(plan, node), node.arguments)
+        return _response_step(title, name, x, y, geometry(plan, node), node.arguments)
     if kind in MOVING:
         return moving_step(title, node, x, y)
     if kind in (*NORMS, *SOFTMAX):
         parameters = (parameter("weight"), parameter("bias")) if kind in NORMS else ()
-        return set_step(title, node, name, (x, y, *parameters))
+        return _set_step(title, node, name, (x, y, *parameters))
     sizes = ", ".join(map(str, geometry(plan, node)))
     weights = f"{parameter('weight')}, {parameter('bias')}, " if "conv" in kind else ""
     return (
@@ -151,13 +144,6 @@ def _each(title: str, size: int, x: str, y: str, statement: str) -> str:
         f"{title}\n    {{\n        const float *x = {x};\n        float *y = {y};\n"
         f"        for (int i = 0; i < {size}; i++) {statement}\n    }}"
     )
-
-
-def place_of(plan: Plan, source: int) -> str:
-    """Where a step's input lies, as a C expression."""
-    if source != INPUT:
-        return f"memory + {plan.offsets[source]}"
-    return "sample" if plan.input_offset is None else f"memory + {plan.input_offset}"
 
 
 def _convert(plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool) -> str:
@@ -186,3 +172,73 @@ def conversions(
         (channel * each, (channel + 1) * each, factor, summand)
         for channel, (factor, summand) in enumerate(factors)
     ]
+
+
+def _bilinear_step(title: str, node: Node, name: str, x: str, y: str) -> str:
+    """A bilinear interpolation."""
+    taps = taps_of(node)
+    places = ", ".join(str(int(place)) for axis in taps for place in axis[:2].reshape(-1))
+    shares = np.concatenate([axis[2] for axis in taps])
+    sizes = ", ".join(map(str, (*node.input_shapes[0], *node.output_shape[1:])))
+    return f"""{title}
+    {{
+        static const int at[] = {{{wrapped(places)}}};
+        static const float share[] = {{{wrapped(", ".join(map(number, shares)))}}};
+        static const int g[] = {{{sizes}}};
+        {name}_bilinear({x}, {y}, at, share, g);
+    }}"""
+
+
+def _response_step(
+    title: str, name: str, x: str, y: str, sizes: Sequence[int], a: Mapping[str, Any]
+) -> str:
+    """A local response normalisation."""
+    numbers = ", ".join(map(number, (a["alpha"] / a["size"], a["beta"], a["k"])))
+    return f"""{title}
+    {{
+        static const int g[] = {{{", ".join(map(str, sizes))}}};
+        {name}_local_response_norm({x}, {y}, g, {numbers});
+    }}"""
+
+
+def wrapped(text: str) -> str:
+    """The values of a table, in lines."""
+    lines = fill(text, 88, break_on_hyphens=False, break_long_words=False)
+    return "\n            " + lines.replace("\n", "\n            ")
+
+
+def moving_step(
+    title: str, node: Node, x: str, y: str, kind: str = "float", zero: str = "0.0f"
+) -> str:
+    """A step that copies numbers from their places."""
+    parts, places = places_of(node)
+    inputs = prod(node.input_shapes[0]) // parts
+    table = wrapped(", ".join(map(str, places)))
+    place_type = "int16_t" if inputs < 2**15 else "int32_t"
+    return f"""{title}
+    {{
+        static const {place_type} places[] = {{{table}}};
+        const {kind} *x = {x};
+        {kind} *y = {y};
+        for (int c = 0; c < {parts}; c++) {{
+            for (int i = 0; i < {len(places)}; i++) {{
+                const int place = places[i];
+                y[c * {len(places)} + i] = place < 0 ? {zero} : x[c * {inputs} + place];
+            }}
+        }}
+    }}"""
+
+
+def _set_step(title: str, node: Node, name: str, arrays: tuple[str, ...]) -> str:
+    """A normalisation or a softmax; the arrays are input, output and parameters."""
+    sizes = ", ".join(map(str, sets_of(node).numbers))
+    if node.operation in NORMS:
+        kind, centred = "normalise", int(node.operation != "rms_norm")
+        tail = f"{number(node.arguments['eps'])}, {centred}"
+    else:
+        kind, tail = "channel_softmax", str(int(node.operation == "log_softmax"))
+    return f"""{title}
+    {{
+        static const int g[] = {{{sizes}}};
+        {name}_{kind}({", ".join(arrays)}, {tail}, g);
+    }}"""

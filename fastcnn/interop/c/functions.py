@@ -1,9 +1,57 @@
-"""The functions in C that all networks share, and those that a program calls."""
+"""What C files of floats and of integers share: constants, functions, and what a program calls."""
 
 import re
 from importlib.resources import files
+from textwrap import fill, indent
 
-from fastcnn.interop.inference_plan import Plan
+import numpy as np
+
+from fastcnn.backends.graph import INPUT, Node
+from fastcnn.interop.expression import c_number
+from fastcnn.interop.inference_plan import Plan, in_comment
+
+INCLUDES = "#include <math.h>\n#include <stdint.h>\n"
+
+
+class Constants:
+    """The constant arrays of a C file, whose names begin with the network's."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._arrays: dict[str, tuple[str, str, str]] = {}
+
+    def array(self, label: str, values: np.ndarray, kind: str = "float") -> str:
+        """Add an array; returns its name."""
+        write = c_number if kind == "float" else lambda value: str(int(value))
+        text = ", ".join(map(write, values.reshape(-1)))
+        # In lines of at most 100 columns.
+        lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
+        made = label, kind, f"[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
+        letters = (each if each.isalnum() and each.isascii() else "_" for each in label)
+        name = f"{self.name}_{''.join(letters)}"
+        # Other labels may look alike in C: "a.b" and "a_b".
+        while self._arrays.setdefault(name, made) != made:
+            name += "_"
+        return name
+
+    def texts(self) -> list[str]:
+        """Their definitions."""
+        return [
+            f"static const {kind} {name}{tail}" for name, (_, kind, tail) in self._arrays.items()
+        ]
+
+
+def title_of(node: Node) -> str:
+    """The comment before a step."""
+    shape = " x ".join(map(str, node.output_shape))
+    return f"    /* {in_comment(node.name)}: {node.operation} to {shape} */"
+
+
+def place_of(plan: Plan, source: int) -> str:
+    """Where a step's input lies, as a C expression."""
+    if source != INPUT:
+        return f"memory + {plan.offsets[source]}"
+    return "sample" if plan.input_offset is None else f"memory + {plan.input_offset}"
 
 
 def called_functions(file: str, name: str, code: str, **numbers: int) -> list[str]:
@@ -15,7 +63,6 @@ def called_functions(file: str, name: str, code: str, **numbers: int) -> list[st
         One of this package's folder ``code``. An empty line is between functions.
     name : str
         What replaces ``NAME`` in it.
-    code : str
     **numbers
         Words of the file, such as ``UNIT_BITS``, and their values.
     """
@@ -38,8 +85,6 @@ def entry_functions(
 
     Parameters
     ----------
-    plan : Plan
-    name : str
     is_classifier : bool
         Whether the outputs are logits, of which the softmax is given.
     kind : str

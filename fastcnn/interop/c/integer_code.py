@@ -1,58 +1,31 @@
 """A network in 8-bit integers as one C99 file."""
 
 from math import prod
-from textwrap import fill, indent
-
-import numpy as np
+from textwrap import indent
 
 from fastcnn.backends.graph import INPUT
-from fastcnn.interop.c.float_code import conversions
-from fastcnn.interop.c.functions import called_functions, entry_functions
-from fastcnn.interop.c.integer_sample_code import (
-    bilinear_lines,
-    joined_lines,
-    normalise_lines,
-    softmax_lines,
+from fastcnn.interop.c.float_code import conversions, moving_step, wrapped
+from fastcnn.interop.c.functions import (
+    INCLUDES,
+    Constants,
+    called_functions,
+    entry_functions,
+    place_of,
+    title_of,
 )
-from fastcnn.interop.c.integer_steps import FACTOR_BITS, SHARE_BITS, UNIT_BITS
-from fastcnn.interop.c.integers import ADD_BITS, HIGH, LOW, IntegerStep
-from fastcnn.interop.c.names import identifier
+from fastcnn.interop.c.integers import (
+    ADD_BITS,
+    FACTOR_BITS,
+    HIGH,
+    LOW,
+    SHARE_BITS,
+    UNIT_BITS,
+    IntegerStep,
+)
 from fastcnn.interop.c.quantise import IntegerNetwork, byte_tables
-from fastcnn.interop.c.sample_code import moving_step
 from fastcnn.interop.expression import c_number as number
-from fastcnn.interop.inference_plan import (
-    WEIGHTED,
-    factor_places,
-    first_number,
-    geometry,
-    in_comment,
-)
-from fastcnn.interop.sample_steps import MOVING, NORMS
-
-
-class _Writer:
-    """Collects constants."""
-
-    def __init__(self, network: IntegerNetwork, name: str) -> None:
-        self.network = network
-        self.name = name
-        self.constants: list[str] = []
-        self.arrays: dict[str, tuple[str, str]] = {}
-
-    def array(self, label: str, kind: str, values: np.ndarray) -> str:
-        """Add a constant array; returns its name."""
-        text = ", ".join(
-            number(value) if kind == "float" else str(int(value)) for value in values.reshape(-1)
-        )
-        lines = fill(text, 96, break_long_words=False, break_on_hyphens=False)
-        tail = f"[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
-        full = f"{self.name}_{identifier(label)}"
-        # Other labels may look alike in C: "a.b" and "a_b".
-        while self.arrays.setdefault(full, (label, tail)) != (label, tail):
-            full += "_"
-        if (text := f"static const {kind} {full}{tail}") not in self.constants:
-            self.constants.append(text)
-        return full
+from fastcnn.interop.inference_plan import WEIGHTED, factor_places, first_number, geometry
+from fastcnn.interop.sample_steps import MOVING, NORMS, sets_of
 
 
 def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str:
@@ -60,31 +33,26 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str
 
     Parameters
     ----------
-    network : IntegerNetwork
     name : str
         A C identifier, with which all others begin.
     is_classifier : bool
         Whether the outputs are logits, of which the softmax is given.
     """
-    writer = _Writer(network, name)
+    constants = Constants(name)
     calls = [
-        _call(writer, index, step) for index, step in enumerate(network.steps) if step is not None
+        _call(network, constants, index, step)
+        for index, step in enumerate(network.steps)
+        if step is not None
     ]
     body = "\n".join((*calls, *_real_outputs(network)))
-    converted = _conversions(writer)
+    converted = _conversions(network, constants)
     entries = entry_functions(network.plan, name, is_classifier, "int8_t", body, converted)
     bits = {"UNIT_BITS": UNIT_BITS, "FACTOR_BITS": FACTOR_BITS, "SHARE_BITS": SHARE_BITS}
     functions = [
         *called_functions("integers.c", name, entries, **bits),
         *called_functions("classes.c", name, entries),
     ]
-    includes = "#include <math.h>\n#include <stdint.h>\n"
-    return "\n".join((includes, *writer.constants, *functions, entries))
-
-
-def _place(network: IntegerNetwork, source: int) -> str:
-    offset = network.plan.input_offset if source == INPUT else network.plan.offsets[source]
-    return f"memory + {offset}"
+    return "\n".join((INCLUDES, *constants.texts(), *functions, entries))
 
 
 def _zero(network: IntegerNetwork, source: int) -> int:
@@ -96,11 +64,9 @@ def _zero(network: IntegerNetwork, source: int) -> int:
     return step.scale.zero
 
 
-def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
-    network, name, node, kind = writer.network, writer.name, step.node, step.node.operation
-    shape = " x ".join(map(str, node.output_shape))
-    title = f"    /* {in_comment(node.name)}: {kind} to {shape} */"
-    x, *others = (_place(network, source) for source in step.inputs)
+def _call(network: IntegerNetwork, constants: Constants, index: int, step: IntegerStep) -> str:
+    name, node, kind, title = constants.name, step.node, step.node.operation, title_of(step.node)
+    x, *others = (place_of(network.plan, source) for source in step.inputs)
     zero, *other_zeros = (_zero(network, source) for source in step.inputs)
     y = f"memory + {network.plan.offsets[index]}"
     size, arrays = prod(node.output_shape), step.arrays
@@ -110,22 +76,22 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     if "places" in arrays:
         return moving_step(title, node, x, y, "int8_t", str(zero))
     if kind in WEIGHTED:
-        lines += _weighted(writer, step, zero)
+        lines += _weighted(network, constants, step, zero)
     elif kind in MOVING:
-        lines += bilinear_lines(name, step, zero)
+        lines += _bilinear_lines(name, step, zero)
     elif kind in NORMS:
         weight, *bias = (
-            writer.array(f"{node.name}.{which}", "int32_t", arrays[which])
+            constants.array(f"{node.name}.{which}", arrays[which], "int32_t")
             for which in ("weight", "bias")
             if which in arrays
         )
-        lines += normalise_lines(name, step, zero, weight, bias[0] if bias else None)
+        lines += _normalise_lines(name, step, zero, weight, bias[0] if bias else None)
     elif kind == "softmax":
-        table = writer.array(f"{node.name}.exponentials", "int32_t", arrays["exponentials"])
-        lines += softmax_lines(name, step, table)
+        table = constants.array(f"{node.name}.exponentials", arrays["exponentials"], "int32_t")
+        lines += _softmax_lines(name, step, table)
     elif kind == "concat":
         lines = [f"int8_t *y = {y};"]
-        lines += joined_lines(name, step, [x, *others], [zero, *other_zeros])
+        lines += _joined_lines(name, step, [x, *others], [zero, *other_zeros])
     elif kind == "narrow":
         lines.append(f"for (int i = 0; i < {size}; i++) y[i] = x[{first_number(node)} + i];")
     elif kind == "multiply":
@@ -154,7 +120,7 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
         )
     elif "table" in arrays:
         rows = len(arrays["table"])
-        table = writer.array(f"{node.name}.table", "int8_t", arrays["table"])
+        table = constants.array(f"{node.name}.table", arrays["table"], "int8_t")
         row = f"i / {size // rows} * 256 + " if rows > 1 else ""
         lines.append(f"for (int i = 0; i < {size}; i++) y[i] = {table}[{row}x[i] + 128];")
     else:
@@ -165,23 +131,25 @@ def _call(writer: _Writer, index: int, step: IntegerStep) -> str:
     return f"{title}\n    {{\n{indent(chr(10).join(lines), ' ' * 8)}\n    }}"
 
 
-def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
+def _weighted(
+    network: IntegerNetwork, constants: Constants, step: IntegerStep, zero: int
+) -> list[str]:
     """Loops over the outputs of a layer with weights."""
-    name, node, arrays = writer.name, step.node, step.arrays
-    weight = writer.array(f"{node.name}.weight", "int8_t", arrays["weight"])
-    bias = writer.array(f"{node.name}.bias", "int32_t", arrays["bias"])
+    name, node, arrays = constants.name, step.node, step.arrays
+    weight = constants.array(f"{node.name}.weight", arrays["weight"], "int8_t")
+    bias = constants.array(f"{node.name}.bias", arrays["bias"], "int32_t")
     if step.gives_floats:
-        unit = writer.array(f"{node.name}.unit", "float", arrays["unit"])
+        unit = constants.array(f"{node.name}.unit", arrays["unit"], "float")
         store = f"outputs[at] = (float)(sum + {bias}[o]) * {unit}[o];"
     else:
-        multiplier = writer.array(f"{node.name}.multiplier", "int32_t", arrays["multiplier"])
-        shift = writer.array(f"{node.name}.shift", "uint8_t", arrays["shift"])
+        multiplier = constants.array(f"{node.name}.multiplier", arrays["multiplier"], "int32_t")
+        shift = constants.array(f"{node.name}.shift", arrays["shift"], "uint8_t")
         scaled = (
             f"{name}_shifted((int64_t)(sum + {bias}[o]) * {multiplier}[o], {shift}[o])"
             f" + {step.scale.zero}"
         )
         store = f"y[at] = {name}_clamp({scaled}, {step.low}, {step.high});"
-    kind = "pointwise" if _is_pointwise(writer, step) else node.operation
+    kind = "pointwise" if _is_pointwise(network, step) else node.operation
     if kind == "linear":
         outputs, inputs = arrays["weight"].shape
         return [
@@ -191,7 +159,7 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
             f"    {store}",
             "}",
         ]
-    numbers = geometry(writer.network.plan, node)
+    numbers = geometry(network.plan, node)
     outputs, rows, columns = numbers[3:6]
     if kind == "pointwise":
         inputs, tiles = numbers[0], -(-columns // 16)
@@ -220,11 +188,11 @@ def _weighted(writer: _Writer, step: IntegerStep, zero: int) -> list[str]:
     ]
 
 
-def _is_pointwise(writer: _Writer, step: IntegerStep) -> bool:
+def _is_pointwise(network: IntegerNetwork, step: IntegerStep) -> bool:
     """Whether a convolution sees one pixel of all channels, and every pixel."""
     if step.node.operation != "conv2d":
         return False
-    _, height, _, _, rows, _, *kernel_and_steps, groups = geometry(writer.network.plan, step.node)
+    _, height, _, _, rows, _, *kernel_and_steps, groups = geometry(network.plan, step.node)
     return (height, rows, *kernel_and_steps[:6], groups) == (1, 1, 1, 1, 1, 1, 0, 0, 1)
 
 
@@ -240,9 +208,8 @@ def _real_outputs(network: IntegerNetwork) -> list[str]:
     ]
 
 
-def _conversions(writer: _Writer) -> list[str]:
+def _conversions(network: IntegerNetwork, constants: Constants) -> list[str]:
     """What converts a sample of floats into the memory and, if the network takes them, bytes."""
-    network, name = writer.network, writer.name
     plan, scale = network.plan, network.input_scale
     preprocessing = network.model.preprocessing
     at = f"memory[{plan.input_offset} + i]"
@@ -252,13 +219,63 @@ def _conversions(writer: _Writer) -> list[str]:
         value = f"rintf({value} * {number(1.0 / scale.scale)})"
         # Numbers outside of the range of an integer are bounded before they become one.
         bounded = f"fmaxf(fminf({value}, 1e4f), -1e4f)"
-        stored = f"{name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
+        stored = f"{constants.name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
         lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {stored};\n")
     if not preprocessing.takes_bytes:
         return ["".join(lines)]
     tables = byte_tables(network)
     tables = tables[:1] if (tables == tables[0]).all() else tables
-    table = writer.array("bytes", "int8_t", tables)
+    table = constants.array("bytes", tables, "int8_t")
     row = f"i / {plan.input_size // len(tables)} * 256 + " if len(tables) > 1 else ""
     of_bytes = f"    for (int i = 0; i < {plan.input_size}; i++) {at} = {table}[{row}sample[i]];\n"
     return ["".join(lines), of_bytes]
+
+
+def _bilinear_lines(name: str, step: IntegerStep, zero: int) -> list[str]:
+    """The call of a bilinear interpolation, whose taps lie next to it."""
+    values = [int(value) for axis in ("rows", "columns") for value in step.arrays[axis].reshape(-1)]
+    sizes = ", ".join(map(str, (*step.node.input_shapes[0], *step.node.output_shape[1:])))
+    return [
+        f"static const int16_t at[] = {{{wrapped(', '.join(map(str, values)))}}};",
+        f"static const int g[] = {{{sizes}}};",
+        f"{name}_bilinear(x, y, at, {zero}, g);",
+    ]
+
+
+def _normalise_lines(
+    name: str, step: IntegerStep, zero: int, weight: str, bias: str | None
+) -> list[str]:
+    """The call of a normalisation."""
+    node, arrays = step.node, step.arrays
+    sizes = ", ".join(map(str, (*sets_of(node).numbers, len(arrays["weight"]))))
+    summand = repr(float(arrays["summand"]))
+    centred = int(node.operation != "rms_norm")
+    return [
+        f"static const int g[] = {{{sizes}}};",
+        f"{name}_normalise(",
+        f"    x, y, {weight}, {bias or '0'}, {summand}, {centred}, {zero}, {step.scale.zero}, g);",
+    ]
+
+
+def _softmax_lines(name: str, step: IntegerStep, exponentials: str) -> list[str]:
+    """The call of a softmax over the channels."""
+    sizes = ", ".join(map(str, sets_of(step.node).numbers))
+    return [
+        f"static const int g[] = {{{sizes}}};",
+        f"{name}_channel_softmax(x, y, {exponentials}, g);",
+    ]
+
+
+def _joined_lines(name: str, step: IntegerStep, places: list[str], zeros: list[int]) -> list[str]:
+    """Channels of several maps, each brought to the output's scale."""
+    lines, first = [], 0
+    for place, zero, factor, shape in zip(
+        places, zeros, step.arrays["factor"], step.node.input_shapes, strict=True
+    ):
+        scaled = f"{int(factor)} * (int64_t)(({place})[i] - {zero})"
+        lines += [
+            f"for (int i = 0; i < {prod(shape)}; i++) y[{first} + i] = {name}_clamp(",
+            f"    {name}_shifted({scaled}, {ADD_BITS}) + {step.scale.zero}, -128, 127);",
+        ]
+        first += prod(shape)
+    return lines

@@ -17,15 +17,19 @@ import numpy as np
 from fastcnn.backends import im2col
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.errors import ConfigurationError, DataError
-from fastcnn.interop.c.integer_steps import SAMPLE, SHARES, sample_arrays, sample_step
 from fastcnn.interop.c.integers import (
     ADD_BITS,
     HIGH,
     LOW,
+    SAMPLE,
+    SHARES,
     IntegerStep,
     Scale,
     multiplier_of,
     rescaled,
+    sample_arrays,
+    sample_step,
+    shifted,
 )
 from fastcnn.interop.inference_plan import POOLING, WEIGHTED, Plan, scale_and_shift
 from fastcnn.interop.sample_steps import MOVING
@@ -83,20 +87,16 @@ class IntegerNetwork:
     def _run(self, samples: np.ndarray) -> np.ndarray:
         made: dict[int, np.ndarray] = {INPUT: self._input(samples)}
         scales = {INPUT: self.input_scale}
-        last = 0
         for index, step in enumerate(self.steps):
-            if step is None:
-                made[index], scales[index] = made[index - 1], scales[index - 1]
-            else:
+            made[index], scales[index] = made[index - 1], scales[index - 1]
+            if step is not None:
                 inputs = _in_shape(step.node, [made[source] for source in step.inputs])
                 zeros = [scales[source].zero for source in step.inputs]
-                made[index] = _compute(step, inputs, zeros)
-                scales[index] = step.scale
-            last = index
-        if made[last].dtype == np.float32:
-            return made[last]
-        scale = scales[last]
-        return np.float32(scale.scale) * (made[last] - scale.zero).astype(np.float32)
+                made[index], scales[index] = _compute(step, inputs, zeros), step.scale
+        outputs, scale = made[index], scales[index]
+        if outputs.dtype == np.float32:
+            return outputs
+        return np.float32(scale.scale) * (outputs - scale.zero).astype(np.float32)
 
     def _input(self, samples: np.ndarray) -> np.ndarray:
         if samples.dtype == np.uint8:
@@ -125,7 +125,6 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
     ----------
     model : Model
         The network that ``plan`` is of; its preprocessing is applied to ``samples``.
-    plan : Plan
     samples : ndarray, shape (N, ...)
         Some hundred training samples, as the model takes them.
 
@@ -285,11 +284,7 @@ def _weights(
     """Integer weights and biases, and the factors that bring sums to the output's scale."""
     weight = plan.state[node.parameters["weight"]]
     if node.operation == "conv_transpose2d":
-        # (channels, outputs / groups, ...) to (outputs, channels / groups, ...), as for conv2d.
-        groups = node.arguments["groups"]
-        channels, outputs, *kernel = weight.shape
-        grouped = weight.reshape(groups, channels // groups, outputs, *kernel)
-        weight = grouped.swapaxes(1, 2).reshape(groups * outputs, channels // groups, *kernel)
+        weight = _outputs_first(weight, node.arguments["groups"])  # as for conv2d
     bias = np.zeros(len(weight))
     if "bias" in node.parameters:
         bias = plan.state[node.parameters["bias"]]
@@ -330,7 +325,10 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
     node, arrays = step.node, step.arrays
     x = inputs[0]
     if node.operation in WEIGHTED:
-        sums = _sums(node, arrays, x - zeros[0])
+        weight = arrays["weight"]
+        if node.operation == "conv_transpose2d":
+            weight = _outputs_first(weight, node.arguments["groups"])
+        sums = np.rint(_exact(node, x - zeros[0], weight, None)).astype(np.int64)
         each = (1, -1, *(1,) * (sums.ndim - 2))
         sums = sums + arrays["bias"].reshape(each)
         if step.gives_floats:
@@ -344,18 +342,11 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
     elif node.operation == "multiply":
         total = (x - zeros[0]) * (inputs[1] - zeros[1])
         scaled = rescaled(total, arrays["multiplier"], arrays["shift"])
-    elif node.operation == "concat":
-        parts = [
-            (one - zero) * factor
-            for one, zero, factor in zip(inputs, zeros, arrays["factor"], strict=True)
-        ]
-        scaled = (np.concatenate(parts, axis=1) + (1 << (ADD_BITS - 1))) >> ADD_BITS
-    elif node.operation in ("add", "subtract"):
-        factors = arrays["factor"]
-        total = sum(
-            (one - zero) * factor for one, zero, factor in zip(inputs, zeros, factors, strict=True)
-        )
-        scaled = (total + (1 << (ADD_BITS - 1))) >> ADD_BITS
+    elif node.operation in ("add", "subtract", "concat"):
+        pairs = zip(inputs, zeros, arrays["factor"], strict=True)
+        parts = [(one - zero) * factor for one, zero, factor in pairs]
+        joined = np.concatenate(parts, axis=1) if node.operation == "concat" else sum(parts)
+        scaled = shifted(joined, ADD_BITS)
     elif node.operation in POOLING:
         return _pool(node, x, zeros[0])
     else:
@@ -367,81 +358,25 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
     return np.clip(scaled + step.scale.zero, step.low, step.high)
 
 
-def _sums(node: Node, arrays: dict[str, np.ndarray], x: np.ndarray) -> np.ndarray:
-    # In float64, which is exact for integers below 2**53, and has a fast product of matrices.
-    weight, x = arrays["weight"].astype(np.float64), x.astype(np.float64)
-    if node.operation == "linear":
-        return (x.reshape(len(x), -1) @ weight.T).astype(np.int64)
-    a = node.arguments
-    (top, _), (left, _) = a["padding"]
-    (rows, columns), (SH, SW), (DH, DW) = node.output_shape[1:], a["stride"], a["dilation"]
-    outputs, inputs, KH, KW = weight.shape
-    groups, (H, W) = a["groups"], x.shape[2:]
-    grouped = weight.reshape(groups, outputs // groups, inputs, KH, KW)
-    by_group = x.reshape(len(x), groups, inputs, H, W)
-    transposed = node.operation == "conv_transpose2d"
-    total = np.zeros((len(x), groups, outputs // groups, rows, columns))
-    for k in range(KH):
-        for l in range(KW):
-            taps = grouped[..., k, l]
-            if transposed:
-                i, h = _pairs(H, rows, SH, k * DH - top)
-                j, w = _pairs(W, columns, SW, l * DW - left)
-            else:
-                h, i = _pairs(rows, H, SH, k * DH - top)
-                w, j = _pairs(columns, W, SW, l * DW - left)
-            part = by_group[..., i, j]
-            made = taps @ part.reshape(*part.shape[:3], -1)
-            total[..., h, w] += made.reshape(*made.shape[:3], *part.shape[3:])
-    return total.reshape(len(x), outputs, rows, columns).astype(np.int64)
+def _exact(node: Node, *arrays: np.ndarray | None) -> np.ndarray:
+    """The operation on integers: in float64, which is exact for sums of them below 2**53."""
+    function: Any = getattr(im2col, node.operation)
+    given = [None if array is None else array.astype(np.float64) for array in arrays]
+    return function(*given, **node.arguments)
 
 
-def _pairs(small: int, large: int, stride: int, shift: int) -> tuple[slice, slice]:
-    """Places of the strided side, and those ``stride * place + shift`` that exist on the other."""
-    first = max(0, -(shift // stride))
-    last = max(first, min(small, -((shift - large) // stride)))
-    start = first * stride + shift
-    return slice(first, last), slice(start, start + (last - first) * stride, stride)
+def _outputs_first(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Weights of shape (channels, outputs / groups, ...) as (outputs, channels / groups, ...).
+
+    And back.
+    """
+    first, second, *kernel = weight.shape
+    grouped = weight.reshape(groups, first // groups, second, *kernel)
+    return grouped.swapaxes(1, 2).reshape(groups * second, first // groups, *kernel)
 
 
 def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
     """Largest or mean of windows; means are rounded to nearest, halves up."""
-    a, (H, W), (rows, columns) = node.arguments, x.shape[2:], node.output_shape[1:]
-    made = np.zeros((*x.shape[:2], rows, columns), np.int64)
-    for i in range(rows):
-        for j in range(columns):
-            top, bottom, left, right = window(node, i, j)
-            down, along = a.get("dilation", (1, 1))
-            # The first row inside is as many steps from the window's first.
-            first = top if top >= 0 else top % down, left if left >= 0 else left % along
-            part = x[:, :, first[0] : min(bottom, H) : down, first[1] : min(right, W) : along]
-            if "max" in node.operation:
-                made[:, :, i, j] = part.max(axis=(2, 3))
-                continue
-            count = part.shape[2] * part.shape[3]
-            if a.get("count_include_pad"):
-                down, along = a["padding"]
-                count = (min(bottom, H + down) - top) * (min(right, W + along) - left)
-            total = (part - zero).sum(axis=(2, 3))
-            made[:, :, i, j] = np.clip(zero + (2 * total + count) // (2 * count), LOW, HIGH)
-    return made
-
-
-def window(node: Node, i: int, j: int) -> tuple[int, int, int, int]:
-    """First row and the one after the last of a pooling window, and the same of columns."""
-    if "adaptive" in node.operation:
-        (H, W), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
-        return (
-            i * H // rows,
-            -(-(i + 1) * H // rows),
-            j * W // columns,
-            -(-(j + 1) * W // columns),
-        )
-    a = node.arguments
-    top = i * a["stride"][0] - a["padding"][0]
-    left = j * a["stride"][1] - a["padding"][1]
-    reach = [
-        step * (extent - 1) + 1
-        for step, extent in zip(a.get("dilation", (1, 1)), a["kernel_size"], strict=True)
-    ]
-    return top, top + reach[0], left, left + reach[1]
+    # float64 may miss a half by much less than this, and other means are farther from one.
+    nearest = np.floor(_exact(node, x - zero) + (0.5 + 2.0**-30)).astype(np.int64)
+    return np.clip(zero + nearest, LOW, HIGH)

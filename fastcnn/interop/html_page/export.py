@@ -116,7 +116,7 @@ def _page(plan: Plan, title: str, words: str, facts: str) -> str:
          _part("pictures.js"))
     )  # fmt: skip
     style, app = f"\n{_part('style.css')}", f"\n{_part('app.js')}"
-    numbers = base64.encodebytes(b"".join(values.tobytes() for values in weights.arrays)).decode()
+    numbers = base64.encodebytes(b"".join(values.tobytes() for values in weights.values())).decode()
     policy = (
         "default-src 'none'",
         f"script-src {_hashed(network)} {_hashed(app)}",

@@ -1,7 +1,6 @@
 """A network's steps as JavaScript."""
 
 import json
-from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -27,28 +26,14 @@ from fastcnn.interop.sample_steps import (
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
+#: Constants of a network by name, each of one dimension, float32; one after the other in the page.
+Weights = dict[str, np.ndarray]
 
-@dataclass
-class Weights:
-    """Constants of a network, one after the other.
 
-    Attributes
-    ----------
-    arrays : list of ndarray
-        Each of one dimension, float32.
-    names : list of str
-        What each is called in the JavaScript, without its prefix.
-    """
-
-    arrays: list[np.ndarray] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
-
-    def add(self, name: str, values: np.ndarray) -> str:
-        """The JavaScript expression of an array."""
-        if name not in self.names:
-            self.names.append(name)
-            self.arrays.append(np.ravel(values).astype("<f4"))
-        return f"W[{as_json(name)}]"
+def _stored(weights: Weights, name: str, values: np.ndarray) -> str:
+    """The JavaScript expression of an array, which is added where it is not there."""
+    weights.setdefault(name, np.ravel(values).astype("<f4"))
+    return f"W[{as_json(name)}]"
 
 
 def as_json(value: Any) -> str:
@@ -62,16 +47,12 @@ def network_code(plan: Plan) -> tuple[str, Weights]:
     It gives an array of the steps, each with its name, operation, shape, output (a Float32Array)
     and ``run(sample)``.
 
-    Parameters
-    ----------
-    plan : Plan
-
     Raises
     ------
     ConfigurationError
         If an operation has no JavaScript.
     """
-    weights = Weights()
+    weights: Weights = {}
     lines = []
     for index, step in enumerate(plan.steps):
         facts = {
@@ -83,9 +64,7 @@ def network_code(plan: Plan) -> tuple[str, Weights]:
         call = _call(plan, step, inputs, f"y[{index}]", weights)
         lines.append(f"    {{ ...{as_json(facts)}, output: y[{index}],\n      {call} }},")
     sizes = [step.size for step in plan.steps]
-    counts = [
-        [name, len(values)] for name, values in zip(weights.names, weights.arrays, strict=True)
-    ]
+    counts = [[name, len(values)] for name, values in weights.items()]
     body = "\n".join(lines)
     code = f"""/* The network: each step writes an array of its own, which the page shows. */
 function makeNetwork(weights) {{
@@ -110,7 +89,7 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
 
     def parameter(which: str) -> str:
         key = node.parameters.get(which)
-        return "null" if key is None else weights.add(key, plan.state[key])
+        return "null" if key is None else _stored(weights, key, plan.state[key])
 
     record = OPERATIONS[kind]
     if isinstance(record, Elementwise):
@@ -145,14 +124,14 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         scale, shift = scale_and_shift(plan, node)
         arrays = [
             ("x", x),
-            ("scale", weights.add(f"{node.name}.scale", scale)),
-            ("shift", weights.add(f"{node.name}.shift", shift)),
+            ("scale", _stored(weights, f"{node.name}.scale", scale)),
+            ("shift", _stored(weights, f"{node.name}.shift", shift)),
         ]
         channel = f"Math.floor(i / {step.size // len(scale)})"
         return _each(arrays, y, f"x[i] * scale[{channel}] + shift[{channel}]")
     if is_bilinear(node):
         taps = [
-            weights.add(f"{node.name}.{axis}", values)
+            _stored(weights, f"{node.name}.{axis}", values)
             for axis, values in zip(("rows", "columns"), taps_of(node), strict=True)
         ]
         around = [*node.input_shapes[0], *node.output_shape[1:]]
@@ -163,7 +142,7 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
         return f"run(sample) {{ local_response_norm({x}, {y}, {settings}); }}"
     if kind in MOVING:
         parts, places = places_of(node)
-        table = weights.add(f"{node.name}.places", places)
+        table = _stored(weights, f"{node.name}.places", places)
         return f"run(sample) {{ move({x}, {y}, {parts}, {table}); }}"
     if kind in NORMS:
         settings = f"{node.arguments['eps']}, {int(kind != 'rms_norm')}, {sets_of(node).numbers}"

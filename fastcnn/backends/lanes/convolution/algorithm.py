@@ -21,38 +21,25 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way to compute a convolution; its rows are in ``rows.py`` of the folder of its name.
+    """A way to compute a convolution; its rows are in ``rows.py`` of the folder of its name."""
 
-    Attributes
-    ----------
-    name : str
-        Also of its folder.
-    fits : callable
-        ``fits(g, part)``: whether it computes this part of a convolution.
-    pays : callable
-        ``pays(g, part)``: whether it measured faster there than those after it in the list.
-    input_halo : callable
-        ``input_halo(g)``: zeros that the product and the weights' gradient read around the input.
-    gradient_halo : callable
-        ``gradient_halo(g, part)``: zeros that the transpose, or the weights' gradient, reads
-        around the gradient of the output.
-    shares_batch : bool
-        Whether its rows take the whole batch, which all threads share out among them.
-    adds : bool
-        Whether the product's rows can add another map to what they store.
-    sums_biases : callable
-        ``sums_biases(g)``: whether its rows of the weights' gradient also make that of the biases.
-    unpools : callable
-        ``unpools(g)``: whether its rows of both gradients take that of what 2x2 max-pooling made
-        of the output, and send it to the winners as they read it. Then they sum biases, too.
-    """
-
+    #: Also of its folder.
     name: str
+    #: ``fits(g, part)``: whether it computes this part of a convolution.
     fits: Callable[[ConvGeometry, Part], bool]
+    #: ``pays(g, part)``: whether it measured faster there than those after it in the list.
     pays: Callable[[ConvGeometry, Part], bool]
+    #: ``input_halo(g)``: zeros that the product and the weights' gradient read around the input.
     input_halo: Callable[[ConvGeometry], Halo]
+    #: ``gradient_halo(g, part)``: zeros that the transpose, or the weights' gradient, reads around
+    #: the gradient of the output.
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
+    #: Whether its rows take the whole batch, which all threads share out among them.
     shares_batch: bool = False
+    #: Whether the product's rows can add another map to what they store.
     adds: bool = False
+    #: ``sums_biases(g)``: whether its rows of the weights' gradient also make that of the biases.
     sums_biases: Callable[[ConvGeometry], bool] = lambda g: False
+    #: ``unpools(g)``: whether its rows of both gradients take that of what 2x2 max-pooling made of
+    #: the output, and send it to the winners as they read it. Then they sum biases, too.
     unpools: Callable[[ConvGeometry], bool] = lambda g: False

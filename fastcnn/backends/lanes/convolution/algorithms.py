@@ -38,10 +38,7 @@ _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 def forced(name: str | None) -> Iterator[None]:
     """Programs planned meanwhile use one algorithm wherever it fits, for tests and comparisons.
 
-    Raises
-    ------
-    ConfigurationError
-        If there is none of that name.
+    Raises ConfigurationError if there is none of that name.
     """
     names = [algorithm.name for algorithm in ALGORITHMS]
     if name is not None and name not in names:

@@ -73,12 +73,8 @@ def pack_order(
 ) -> np.ndarray:
     """Indices of weights in the order of tiles.
 
-    Parameters
-    ----------
-    source : ndarray, shape (groups, channels, taps)
-        Index of each weight in the flat parameters.
-    heights : tuple of int
-        Channels that a tile may have, in falling order.
+    ``source``, of shape (groups, channels, taps), has the index of each weight in the flat
+    parameters, ``heights`` the channels that a tile may have, in falling order.
     """
     parts = [
         source[group, first : first + height].T.ravel()
@@ -90,20 +86,13 @@ def pack_order(
 
 @dataclass(frozen=True)
 class Stretch:
-    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns.
+    """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns."""
 
-    Attributes
-    ----------
-    steps : ndarray of int
-        The range of m.
-    kernel : ndarray of int
-        Kernel rows through which any of them reaches the output.
-    shift : ndarray of int
-        For each of these: output row minus m.
-    """
-
+    #: ndarray of int. The range of m.
     steps: np.ndarray
+    #: ndarray of int. Kernel rows through which any of them reaches the output.
     kernel: np.ndarray
+    #: ndarray of int. For each of these: output row minus m.
     shift: np.ndarray
 
 

@@ -5,16 +5,30 @@ columns that are equal modulo the stride: they see the same part of the kernel. 
 the same pixels, which a row with several phases fetches once.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Row
+from fastcnn.backends.lanes.reach.ranges import MORE_POSITIONS, Range, Reach
+from fastcnn.codegen import linked
 from fastcnn.codegen.simd import LANES
 
 #: Numbers of an entry of a table of phases: taps and the table of them, where their weights are
 #: found, pixels, and tables of where these are read and written.
 PHASE = 6
 PHASE_TAPS, TAPS_AT, WEIGHTS_AT, PIXELS, READ_AT, WRITTEN_AT = range(PHASE)
+
+
+@linked
+def phase_of(T: Any, r: Any, k: Any) -> tuple[Any, ...]:
+    """A row's k-th phase: taps, pixels, where its weights are, and its tables."""
+    at = r[L.PHASE_TABLE] + k * PHASE
+    tables = T[T[at + TAPS_AT] :], T[T[at + READ_AT] :], T[T[at + WRITTEN_AT] :]
+    return np.int64(T[at + PHASE_TAPS]), np.int64(T[at + PIXELS]), T[at + WEIGHTS_AT], *tables
 
 
 def entries(r: Row) -> list[list[int]]:
@@ -58,3 +72,39 @@ def vectors_met(sums: list[tuple[np.ndarray, np.ndarray]]) -> int:
         for tap in taps.tolist():
             seen[pixels + (tap - low)] = True
     return int(np.count_nonzero(seen))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of a row, and what it reads and writes."""
+
+    r: Reach
+    count: int
+    taps_at: int
+    weights_at: int
+    pixels: int
+    read_at: int
+    written_at: int
+
+    def taps(self) -> Range:
+        """From a pixel to what it is the sum of."""
+        return self.r.entries_at(self.taps_at, self.count, "a phase's taps")
+
+    def weights(self) -> Range:
+        """Which weights its taps have, where a table says so."""
+        return self.r.entries_at(self.weights_at, self.count, "a phase's weights")
+
+    def read(self) -> Range:
+        """Pixels, with those that the last tile touches after them."""
+        return self.r.entries_at(self.read_at, self.pixels + MORE_POSITIONS, "a phase's pixels")
+
+    def written(self, count: int) -> Range:
+        """Where some of the results go."""
+        return self.r.entries_at(self.written_at, count, "a phase's targets")
+
+
+def phases(r: Reach) -> Iterator[Phase]:
+    """The phases of a row."""
+    table = r.table(L.PHASE_TABLE, PHASE * r.count(L.PHASES)).reshape(-1, PHASE)
+    for entry in table.tolist():
+        yield Phase(r, *entry)

@@ -9,20 +9,14 @@ from fastcnn.codegen.target import blocking, tile_heights
 CONV_WIDTHS = {8: 3, 6: 4, 4: 4, 2: 8, 1: 8}
 
 
-def product_tile(r: Row) -> str:
-    pooled = r[L.MODE] == L.POOLED and r[L.KERNEL] == L.K_CONV
+def product_tile(r: Row, pooled: bool = False) -> str:
     height = next(height for height in tile_heights(pooled) if height <= r[L.CHANNELS])
     largest = blocking().windows if pooled else blocking().products
     return clipped((height, CONV_WIDTHS[height]), largest)
 
 
-def gradient_tile(r: Row) -> str:
+def gradient_tile(r: Row, taps: int, run: int = 1, pooled: bool = False) -> str:
     """The largest tile of a weights' gradient, as in direct/gradient_kernels.py."""
-    if r[L.KERNEL] == L.K_WINOGRAD1D_GRADIENT:
-        taps, run = r[L.IN] * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1), 1
-    else:
-        taps, run = r[L.TAPS], r[L.IN]
-    pooled = r[L.KERNEL] == L.K_WEIGHT_GRADIENT and r[L.MODE] == L.POOLED
     if pooled and r[L.KERNEL_ROWS]:
         largest = blocking().windowed
         rows = 2 if r[L.KERNEL_ROWS] in (2, 4) else 3
@@ -32,11 +26,3 @@ def gradient_tile(r: Row) -> str:
         wide = 6 if pooled or -(-taps // 6) * 6 <= -(-taps // 5) * 5 else 5
     high = 2 if pooled or wide == 9 else 3 if wide == 7 else 4
     return clipped((min(high, r[L.CHANNELS]), wide), blocking().gradients)
-
-
-def depthwise_tile(r: Row) -> str:
-    return clipped((1, CONV_WIDTHS[1]), blocking().windows)
-
-
-def depthwise_gradient_tile(r: Row) -> str:
-    return clipped((1, 9), blocking().gradients)

@@ -33,20 +33,13 @@ Matrix = np.ndarray
 
 
 class Transforms(NamedTuple):
-    """The matrices of F(4, r).
+    """The matrices of F(4, r)."""
 
-    Attributes
-    ----------
-    weight : ndarray, shape (r + 3, r)
-        ``G``.
-    input : ndarray, shape (r + 3, r + 3)
-        ``B^T``.
-    output : ndarray, shape (4, r + 3)
-        ``A^T``.
-    """
-
+    #: Shape (r + 3, r). ``G``.
     weight: Matrix
+    #: Shape (r + 3, r + 3). ``B^T``.
     input: Matrix
+    #: Shape (4, r + 3). ``A^T``.
     output: Matrix
 
 

@@ -5,14 +5,7 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_prefetch,
-    emit_store,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma
 
 
 def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
@@ -62,7 +55,7 @@ def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, s
 
 def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
     """Vectors that are ``step`` floats apart."""
-    return [emit_load(at.builder, at.pointer(X, at.offset(x0, i, step))) for i in range(count)]
+    return [at.load(X, at.offset(x0, i, step)) for i in range(count)]
 
 
 def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along: int) -> list[list[Any]]:
@@ -81,7 +74,7 @@ def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> N
     for i in rows:
         for j in columns:
             place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
-            emit_prefetch(at.builder, at.pointer(X, place), level=3)
+            at.prefetch(X, place, level=3)
 
 
 @tile(2)
@@ -90,10 +83,10 @@ def ask_tile(at: Emitter, side: int, write: int, X, x0, xrow) -> None:
     for i in range(side):
         for j in range(side):
             place = at.offset(at.offset(x0, i, xrow), j, LANES)
-            emit_prefetch(at.builder, at.pointer(X, place), write=bool(write))
+            at.prefetch(X, place, write=bool(write))
 
 
 def store_all(at: Emitter, values: list[Any], Y, y0, step) -> None:
     """Store vectors ``step`` floats apart."""
     for i, value in enumerate(values):
-        emit_store(at.builder, value, at.pointer(Y, at.offset(y0, i, step)))
+        at.store(value, Y, at.offset(y0, i, step))

@@ -4,8 +4,8 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.division import base, share
+from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.errors import ProgramError
@@ -22,8 +22,7 @@ def channel_move(A, T, r, block, slot, part, parts):
     TAP_TABLE has for each of POSITIONS runs: where it begins in X and in Y, its length, and the
     floats between its numbers in X and in Y.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     table = T[r[L.TAP_TABLE] :]
     first, last = share(r[L.POSITIONS], part, parts)
     for k in range(first, last):
@@ -51,7 +50,5 @@ def _reach(r: Reach) -> Touches:
 
 
 K_MOVE = numbered(
-    Kernel(
-        channel_move, "move by channels", _cost, lambda r: f"{r[L.POSITIONS]} runs", touches=_reach
-    )
+    channel_move, "move by channels", _cost, lambda r: f"{r[L.POSITIONS]} runs", touches=_reach
 )

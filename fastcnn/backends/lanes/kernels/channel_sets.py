@@ -1,8 +1,7 @@
 """The kernel of normalisation within samples and of the softmax, with a channel in each lane.
 
-A block is one sample. The kernel does the ``part``-th of ``parts`` equal shares of the sets. A is
-the arena, T the tables, P packed weights, r the program row; Z is room of each thread for a line of
-numbers that follow each other.
+A block is one sample. P has packed weights; Z is room of each thread for a line of numbers that
+follow each other.
 """
 
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import STRIP, share
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.kernels.sets import group_sets, sums_of_two
 from fastcnn.backends.lanes.planning.rows import fused
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
@@ -109,8 +108,7 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
     are lines, OUT floats apart.
     """
     sets, members = r[L.GROUPS], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     inner, inner_y = xs[sets:], ys[sets:]
     line, vectors = r[L.Z] + worker * r[L.Z_SLOT], (members + LANES - 1) // LANES
@@ -156,13 +154,11 @@ def _reach(r: Reach) -> Touches:
 
 
 K_SETS = numbered(
-    Kernel(
-        channel_sets,
-        "sets by channels",
-        _cost,
-        lambda r: f"{r[L.GROUPS]} x {r[L.POSITIONS]}",
-        touches=_reach,
-    )
+    channel_sets,
+    "sets by channels",
+    _cost,
+    lambda r: f"{r[L.GROUPS]} x {r[L.POSITIONS]}",
+    touches=_reach,
 )
 
 

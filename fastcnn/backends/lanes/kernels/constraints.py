@@ -7,7 +7,8 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.record import Kernel, matrix_sizes, register
+from fastcnn.backends.lanes.kernels.record import matrix_sizes, numbered
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
 from fastcnn.codegen import linked
 
 #: Rounding of a row that was scaled before: it is not scaled once more.
@@ -34,4 +35,9 @@ def _cost(r: Row) -> Cost:
     return Cost(2 * r[L.IN] * r[L.OUT], FLOAT_BYTES * r[L.IN] * r[L.OUT], 0)
 
 
-register({L.K_LIMIT_NORMS: Kernel(limit_norms, "largest norm", _cost, matrix_sizes)})
+def _reach(r: Reach) -> Touches:
+    yield parameters("W", r.along(r.count(L.IN, 1) * r.count(L.OUT, 1), 1) + r[L.W])
+    yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), 1)
+
+
+K_LIMIT_NORMS = numbered(limit_norms, "largest norm", _cost, matrix_sizes, touches=_reach)

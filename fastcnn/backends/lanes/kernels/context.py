@@ -3,6 +3,9 @@
 A kernel is a function whose parameters are named here: it gets what it names. ``r`` is its row.
 A context is an array of int64: of each field its number, or an array's address and length. Each
 thread has its own, in which it counts steps.
+
+A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+depend on the division, so neither do results on the number of threads.
 """
 
 from collections.abc import Mapping
@@ -76,10 +79,7 @@ NUMBERS = ("block", "blocks", "slot", "worker", "part", "parts")
 def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> ContextEntry:
     """The entry of a kernel, by the names of its parameters.
 
-    Raises
-    ------
-    ValueError
-        If it names what the engine does not have.
+    Raises ValueError if it names what the engine does not have.
     """
     names = parameter_names(function)
     kinds = []
@@ -128,12 +128,7 @@ def array_type(kind: str) -> "np.dtype[Any] | None":
 
 
 def check_arrays(values: Mapping[str, Any]) -> None:
-    """Refuse arrays of other types than the kernels read.
-
-    Raises
-    ------
-    TypeError
-    """
+    """Refuse arrays of other types than the kernels read: TypeError."""
     for name, value in values.items():
         kind = array_type(KINDS[name])
         if kind is not None and (value.dtype != kind or not value.flags.c_contiguous):

@@ -18,17 +18,11 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Work of one row for one batch.
+    """Work of one row for one batch."""
 
-    Attributes
-    ----------
-    flops : int
-        Floating-point operations.
-    read, written : int
-        Bytes.
-    """
-
+    #: Floating-point operations.
     flops: int = 0
+    #: Bytes.
     read: int = 0
     written: int = 0
 

@@ -1,4 +1,4 @@
-"""Dividing work among threads, and long sums into short ones."""
+"""What kernels share: places of blocks, and shares of work; long sums divided into short ones."""
 
 import numpy as np
 
@@ -10,6 +10,12 @@ NO, YES = np.bool_(False), np.bool_(True)
 #: Positions of a map that are summed up by themselves: a sum of n float32 one after the other may
 #: be off by n roundings, which maps of one sign come near.
 STRIP = 256
+
+
+@linked
+def base(r, column, block, slot):
+    """Where a block's part of X, Y, M or Z begins; layout.py has the sum."""
+    return r[column] + block * r[column + 1] + slot * r[column + 2]
 
 
 @linked

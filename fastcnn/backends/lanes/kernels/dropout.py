@@ -1,8 +1,4 @@
-"""The kernel of dropout, for one block of 16 samples.
-
-It does the ``part``-th of ``parts`` equal shares of the elements. A is the arena, T the tables, r
-the program row.
-"""
+"""The kernel of dropout, for one block of 16 samples."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +7,11 @@ import numpy as np
 from fastcnn.backends.counter_random import drop_threshold
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.elements import copy, elements_reach, run_length
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.codegen import linked, simd
 from fastcnn.operations import OPERATIONS
@@ -54,8 +50,7 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
 
     With MODE 1, all elements of a channel share one hash.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     positions, channelwise = r[L.POSITIONS], r[L.MODE] == 1
     key = dropout_key(seed, step, r[L.KEY])
     run = run_length(T, r, False)
@@ -85,13 +80,7 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
 
 
 K_DROPOUT = numbered(
-    Kernel(
-        dropout,
-        "dropout",
-        per_element(1, 1, 1),
-        map_sizes,
-        touches=elements_reach("X", "Y", numbers=1),
-    )
+    dropout, "dropout", per_element(1, 1, 1), map_sizes, touches=elements_reach("X", "Y", numbers=1)
 )
 
 
@@ -155,8 +144,7 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
     if grad_x is None:
         return
     walk.planner.emit(
-        f"{group.node.name}: gradient of {group.operation}",
-        _row(walk.planner, group, grad, grad_x),
+        f"{group.node.name}: gradient of {group.operation}", _row(walk.planner, group, grad, grad_x)
     )
     if group.target in walk.masked:
         walk.masked.add(source)

@@ -1,8 +1,4 @@
-"""Kernels that work element by element, each for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of the elements. A is the arena, T the
-tables, P the parameters, r the program row.
-"""
+"""Kernels that work element by element, each for one block of 16 samples."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -10,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
@@ -74,9 +70,8 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
 
     @linked
     def elements(A, T, P, r, block, slot, part, parts):
-        x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-        y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-        m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+        x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+        m0 = base(r, L.M, block, slot)
         positions, run = r[L.POSITIONS], run_length(T, r, third)
         if not whole:
             run = min(run, positions)
@@ -97,12 +92,12 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
     return elements
 
 
-def element_record(
+def numbered_element(
     each: Any, name: str, cost: Any, touches: Callable[[Reach], Touches], **kinds: Any
-) -> Kernel:
-    """The record of such a kernel."""
-    symbol, function = name.replace(" ", "_"), element_kernel(each, **kinds)
-    return Kernel(function, name, cost, map_sizes, symbol=symbol, touches=touches)
+) -> int:
+    """The number of such a kernel."""
+    function, symbol = element_kernel(each, **kinds), name.replace(" ", "_")
+    return numbered(function, name, cost, map_sizes, symbol=symbol, touches=touches)
 
 
 @linked
@@ -143,12 +138,9 @@ def _run(table: np.ndarray) -> int:
     return int(breaks[0]) + 1
 
 
-K_COPY = numbered(
-    element_record(_copied, "copy", per_element(0, 1, 1), touches=elements_reach("X", "Y"))
-)
-K_NEGATE = numbered(
-    element_record(_negated, "negate", per_element(1, 1, 1), touches=elements_reach("X", "Y"))
-)
+_BOTH = elements_reach("X", "Y")
+K_COPY = numbered_element(_copied, "copy", per_element(0, 1, 1), _BOTH)
+K_NEGATE = numbered_element(_negated, "negate", per_element(1, 1, 1), _BOTH)
 
 
 def copy(planner: "Planner", name: str, x: "Buffer", y: "Buffer") -> None:

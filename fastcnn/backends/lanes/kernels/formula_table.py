@@ -7,12 +7,14 @@ from typing import Any
 
 from fastcnn import forks
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.elements import elements_reach
 from fastcnn.backends.lanes.kernels.formulas import (
     gradient_kernel,
     loss_kernel,
     parameter_gradient_kernel,
     value_kernel,
 )
+from fastcnn.backends.lanes.kernels.losses import loss_reach
 from fastcnn.backends.lanes.kernels.record import (
     KERNELS,
     Kernel,
@@ -20,8 +22,10 @@ from fastcnn.backends.lanes.kernels.record import (
     per_element,
     per_number,
 )
+from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters
 from fastcnn.codegen import linked
 from fastcnn.codegen.identity import function_digest, is_own
+from fastcnn.codegen.simd import LANES
 from fastcnn.operations import Elementwise, Formula, Number
 from fastcnn.operations.losses import ElementwiseLoss
 
@@ -76,7 +80,8 @@ def element_loss_kernel(record: ElementwiseLoss) -> int:
             map_sizes,
             symbol=symbol,
             origin=origin,
-            formula=("loss", by_channel, numbers),
+            touches=loss_reach(1 + numbers, by_channel),
+            of_run="targets",
         )
 
     return _number_of(record, make)
@@ -118,5 +123,29 @@ def _kernel(
         map_sizes,
         symbol=symbol,
         origin=origin,
-        formula=(what, bool(record.parameters), numbers),
+        touches=_reach(what, bool(record.parameters), numbers),
     )
+
+
+def _learned(r: Reach) -> Touches:
+    """A parameter of each channel, or of all, or one in each lane."""
+    mode = r.among(L.MODE, (L.FOR_ALL, L.FOR_CHANNELS, L.FOR_LANES))
+    step = LANES if mode == L.FOR_LANES else mode
+    each = r.along(r.count(L.CHANNELS), step)
+    yield parameters("W", each + r[L.W], LANES if mode == L.FOR_LANES else 1)
+
+
+def _reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
+    """How far a kernel reaches that perhaps has a parameter, and reads some numbers at SCALE."""
+    names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
+    elements = elements_reach(*names, numbers=numbers)
+
+    def touches(r: Reach) -> Touches:
+        yield from elements(r)
+        if is_learned:
+            yield from _learned(r)
+        if what == "parameter":
+            sums = r.along(r[L.CHANNELS] if r[L.MODE] else 1, 1)
+            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+
+    return touches

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import STRIP, share
+from fastcnn.backends.lanes.kernels.division import ONE, STRIP, base, share
 from fastcnn.backends.lanes.kernels.elements import element_kernel
 from fastcnn.backends.lanes.kernels.losses import (
     lane_weights,
@@ -16,6 +16,7 @@ from fastcnn.backends.lanes.kernels.losses import (
     loss_factor,
     note_loss,
 )
+from fastcnn.backends.lanes.kernels.tuples import reads
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -23,22 +24,9 @@ LANES = simd.LANES
 MOST_NUMBERS = 3
 
 
-def reader_of(count: int) -> Any:
-    """A function that reads ``count`` numbers into a tuple, from the constants at a place."""
-    if count == 0:
-
-        @linked
-        def nothing(A, at):
-            return ()
-
-        return nothing
-    before, place = reader_of(count - 1), count - 1
-
-    @linked
-    def read(A, at):
-        return (*before(A, at), A[at + place])
-
-    return read
+@linked
+def _number(A, at):
+    return A[at]
 
 
 def _arguments(count: int, learned: bool) -> Any:
@@ -46,11 +34,11 @@ def _arguments(count: int, learned: bool) -> Any:
 
     The parameter is one for all, for each channel, or for each lane of each block of channels.
     """
-    read = reader_of(count)
+    read = reads(count, _number)
 
     @linked
     def numbers(A, P, r, m, c):
-        return read(A, r[L.SCALE])
+        return read(A, r[L.SCALE], ONE)
 
     @linked
     def parameter_and_numbers(A, P, r, m, c):
@@ -58,7 +46,7 @@ def _arguments(count: int, learned: bool) -> Any:
             parameter = simd.load(P, r[L.W] + c * LANES)
         else:
             parameter = simd.splat(P[r[L.W] + c * r[L.MODE]])
-        return (parameter, *read(A, r[L.SCALE]))
+        return (parameter, *read(A, r[L.SCALE], ONE))
 
     return parameter_and_numbers if learned else numbers
 
@@ -85,14 +73,13 @@ def gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
 
 def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
     """One block's sums of each element's share, for each channel or with MODE 0 for all of them."""
-    read = reader_of(count)
+    read = reads(count, _number)
 
     @linked
     def sums(A, T, P, r, block, slot, part, parts):
-        y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-        m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+        y0, m0 = base(r, L.Y, block, slot), base(r, L.M, block, slot)
         out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-        numbers = read(A, r[L.SCALE])
+        numbers = read(A, r[L.SCALE], ONE)
         first, last = share(r[L.CHANNELS], part, parts)
         if r[L.MODE] == 0:
             first, last = 0, 0 if part else r[L.CHANNELS]
@@ -123,7 +110,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
     Y holds the targets, and gets the gradient. At SCALE are: a factor of the loss, negative for a
     sum instead of a mean, the formula's numbers, and those of each channel.
     """
-    read = reader_of(given)
+    read = reads(given, _number)
     if by_channel:
 
         @linked
@@ -138,26 +125,14 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
 
     @linked
     def element_loss(
-        A,
-        r,
-        block,
-        count,
-        order,
-        start,
-        labels,
-        targets,
-        weights,
-        mean_weights,
-        losses,
-        hits,
-        part,
+        A, r, block, count, order, start, labels, targets, weights, mean_weights, losses, hits, part
     ):
         if part:
             return
         C, P = r[L.CHANNELS], r[L.POSITIONS]
         size = C * P
         x0, y0 = r[L.X] + block * r[L.X_BLOCK], r[L.Y] + block * r[L.Y_BLOCK]
-        numbers = read(A, r[L.SCALE] + 1)
+        numbers = read(A, r[L.SCALE] + 1, ONE)
         first = start + block * LANES
         valid = min(LANES, count - block * LANES)
         factor = loss_factor(A[r[L.SCALE]], count, size, mean_weights[r[L.OUT]])

@@ -1,20 +1,16 @@
-"""Kernels that join two maps, each for one block of 16 samples.
+"""Kernels that join two maps, each for one block of 16 samples."""
 
-A kernel does the ``part``-th of ``parts`` equal shares of the elements. A is the arena, T the
-tables, r the program row.
-"""
-
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.elements import K_NEGATE, element_record, elements_reach
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
+from fastcnn.backends.lanes.kernels.elements import K_NEGATE, elements_reach, numbered_element
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered, per_element
-from fastcnn.backends.lanes.planning.rows import element_columns, elements, fused
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
+from fastcnn.backends.lanes.planning.rows import element_columns, fused
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
 
@@ -69,9 +65,7 @@ def _gated(A, x, y, m, factor):
 @linked
 def product_sums(A, T, r, block, slot, part, parts):
     """Y = sum of X * M over each channel's pixels, or with OF_PIXELS over each pixel's channels."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     by_pixel = r[L.MODE] == L.OF_PIXELS
     outer, inner = r[L.CHANNELS], r[L.POSITIONS]
     if by_pixel:
@@ -109,26 +103,19 @@ def _sums_reach(r: Reach) -> Touches:
         yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, r.entries(L.Y_TABLE, 1)))
 
 
-_EACH = elements_reach("X", "Y", "M")
-K_ADD = numbered(element_record(_added, "add", JOINED, given=_rectifies, third=True, touches=_EACH))
-K_SUBTRACT = numbered(
-    element_record(_subtracted, "subtract", JOINED, given=_rectifies, third=True, touches=_EACH)
-)
-K_MULTIPLY = numbered(
-    element_record(_multiplied, "multiply", JOINED, given=_rectifies, third=True, touches=_EACH)
-)
-K_GATE = numbered(
-    element_record(
-        _gated,
-        "multiply channels",
-        per_element(1, 1, 1),
-        given=_factor,
-        whole=False,
-        touches=_gate_reach,
-    )
+_ALL: dict[str, Any] = {
+    "touches": elements_reach("X", "Y", "M"),
+    "given": _rectifies,
+    "third": True,
+}
+K_ADD = numbered_element(_added, "add", JOINED, **_ALL)
+K_SUBTRACT = numbered_element(_subtracted, "subtract", JOINED, **_ALL)
+K_MULTIPLY = numbered_element(_multiplied, "multiply", JOINED, **_ALL)
+K_GATE = numbered_element(
+    _gated, "multiply channels", per_element(1, 1, 1), _gate_reach, given=_factor, whole=False
 )
 K_PRODUCT_SUMS = numbered(
-    Kernel(product_sums, "sums of products", per_element(2, 2, 0), map_sizes, touches=_sums_reach)
+    product_sums, "sums of products", per_element(2, 2, 0), map_sizes, touches=_sums_reach
 )
 
 
@@ -139,7 +126,7 @@ def _same_pixels(x: "Buffer", y: "Buffer") -> bool:
 
 def _product(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer", **more: int) -> np.ndarray:
     """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
-    if elements(m) == elements(x):
+    if m.elements == x.elements:
         return row(K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
     if _same_pixels(x, m):
         columns = element_columns(planner, x=x, y=y, m=m) | {"m_channel": 0}
@@ -195,7 +182,7 @@ def _subtract_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None
 
 def _multiply(walk: "SharedForward", group: "Group") -> None:
     """Product of two maps, one of which may be a factor for each channel, or each pixel."""
-    x, m = sorted(walk.joined(group), key=elements, reverse=True)
+    x, m = sorted(walk.joined(group), key=lambda buffer: buffer.elements, reverse=True)
     walk.planner.emit(
         f"{group.node.name}: multiply" + fused(group),
         _product(walk.planner, x, m, walk.output(group), relu=int(group.relu)),
@@ -209,7 +196,7 @@ def _multiply_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None
         made, factor = walk.contribution(source), walk.values[other]
         if made is None:
             continue
-        if elements(made) < elements(grad):
+        if made.elements < grad.elements:
             values = _product_sums(walk.planner, grad, factor, made)
         else:
             values = _product(walk.planner, grad, factor, made)

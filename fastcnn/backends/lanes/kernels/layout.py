@@ -54,74 +54,6 @@ SHARES = 63
 #: shares, and the column is the same.
 BY_BLOCK = 63
 
-# Kernels. Further ones are numbered where their records are; see record.py.
-(
-    K_INPUT,
-    K_PACK,
-    K_CONV,
-    K_WEIGHT_GRADIENT,
-    K_BIAS_GRADIENT,
-    K_LINEAR,
-    K_LINEAR_BACKWARD,
-    K_TRANSPOSE,
-    K_OUTER,
-    K_LINEAR_BIAS_GRADIENT,
-    K_CROSS_ENTROPY,
-    K_REDUCE,
-    K_OUTPUT,
-    K_NORM_SUMS,
-    K_NORM_JOIN,
-    K_NORM_STATISTICS,
-    K_NORM,
-    K_NORM_ADD,
-    K_NORM_GRADIENT_SUMS,
-    K_NORM_JOINED_GRADIENT_SUMS,
-    K_NORM_GRADIENT_STATISTICS,
-    K_NORM_GRADIENT,
-    K_WINOGRAD2D_WEIGHTS,
-    K_WINOGRAD2D,
-    K_WINOGRAD2D_GRADIENT,
-    K_WINOGRAD2D_WEIGHT_GRADIENT,
-    K_REDUCE_KERNELS,
-    K_WINOGRAD1D_WEIGHTS,
-    K_WINOGRAD1D,
-    K_WINOGRAD1D_TRANSPOSED,
-    K_WINOGRAD1D_GRADIENT,
-    K_WINOGRAD1D_REDUCE,
-    K_OUTPUT_GRADIENT,
-    K_SUM_PLACES,
-    K_CHANNEL_INPUT,
-    K_CHANNEL_OUTPUT,
-    K_CHANNEL_CONV,
-    K_CHANNEL_DEPTHWISE,
-    K_CHANNEL_DOT,
-    K_CHANNEL_WINOGRAD,
-    K_NLL,
-    K_FOCAL,
-    K_LIMIT_NORMS,
-    K_WINOGRAD2D_BATCH_INPUTS,
-    K_WINOGRAD2D_BATCH_PRODUCTS,
-    K_WINOGRAD2D_BATCH_OUTPUTS,
-    K_DEPTHWISE,
-    K_DEPTHWISE_GRADIENT,
-    K_WINOGRAD2D_ADJOINT,
-    K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
-    K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
-    K_WINOGRAD2D_STRIDED_GRADIENT,
-    K_WINOGRAD2D_STRIDED_ADJOINT,
-    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
-    K_LINEAR_JOIN,
-    K_WINOGRAD2D_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_WINDOWS_GRADIENT,
-    K_WINOGRAD2D_EDGE,
-    K_WINOGRAD2D_EDGE_ADJOINT,
-    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_EDGE_GRADIENT,
-    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
-) = range(62)
-
-#: From here on kernels are numbered where their records are.
-FIRST_NUMBERED = 62
 #: From here on kernels are made of the formulas of element-wise operations.
 FIRST_FORMULA = 128
 
@@ -149,9 +81,9 @@ POSITION_PAD = 16
 
 
 def row(kernel: int, **columns: int) -> np.ndarray:
-    """A program row from columns by their names in lower case."""
+    """A program row from columns by their names in lower case; IN is ``in_``."""
     values = np.zeros(WIDTH, np.int64)
     values[KERNEL] = kernel
     for name, value in columns.items():
-        values[globals()[name.upper()]] = value
+        values[globals()[name.rstrip("_").upper()]] = value
     return values

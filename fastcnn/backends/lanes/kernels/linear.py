@@ -1,9 +1,4 @@
-"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch."""
 
 from typing import Any
 
@@ -11,16 +6,23 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import share
-from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
+from fastcnn.backends.lanes.kernels.division import base, share
+from fastcnn.backends.lanes.kernels.linear_tiles import (
+    RUN,
+    STRIP,
+    TILES,
+    WAITING,
+    linear_tile,
+    outer_tile,
+)
 from fastcnn.backends.lanes.kernels.record import (
-    Kernel,
     clipped,
     matrix_sizes,
+    numbered,
     per_number,
-    register,
     sizes_of,
 )
+from fastcnn.backends.lanes.reach import linear as reach
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_sums_tile, transpose_tile
@@ -42,12 +44,6 @@ OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 CHUNK = 4096
 #: The same on the way back, where each has its weights in a page of its own.
 CHUNK_BACK = 1024
-#: Inputs whose gradients of weights are made at a time, and how many of these times and tiles of
-#: four outputs wait in the second-level cache for their update.
-STRIP, RUN, TILES = 64, 8, 16
-#: Floats between outputs of what waits, which must not all meet in one set of the cache.
-WAITING = RUN * STRIP + LANES
-OUTER_ROOM = 4 * TILES * WAITING
 
 
 @linked
@@ -94,8 +90,8 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
     biased = not backward and r[L.BIAS] >= 0
     relu = r[L.RELU] if ends else 0
     x_block, y_block, masked = r[L.X_BLOCK], r[L.Y_BLOCK], r[L.MODE] == L.MASKED
-    x0 = r[L.X] + block * x_block + slot * r[L.X_SLOT] + k * LANES
-    y0 = r[L.Y] + block * y_block + slot * r[L.Y_SLOT] + y
+    x0 = base(r, L.X, block, slot) + k * LANES
+    y0 = base(r, L.Y, block, slot) + y
     w0 = r[L.W] + k * win
     for unit in range(first, last):
         end = min(unit * 16 + 16, outer)
@@ -110,8 +106,8 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
             while o < end:
                 w, y = w0 + o * wout, y0 + b * y_block + o * LANES
                 bias = r[L.BIAS] + o if biased else -1
-                places = P, bias, A, y, y_block
-                rest = A, x, x_block, count, P, w, wout, win, *places, relu, masked, more
+                kernel, to = (P, w, wout, win), (A, y, y_block)
+                rest = (A, x, x_block), count, kernel, (P, bias), to, relu, masked, more
                 if done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4
@@ -137,8 +133,7 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
 def join_groups(A, P, r, block, slot, part, parts):
     """Outputs of a fully connected layer whose GROUPS of inputs have sums of their own, X."""
     outputs = r[L.OUT]
-    x = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x, y = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     first, last = share(outputs, part, parts)
     for o in range(first, last):
         total = simd.load(A, x + o * LANES)
@@ -160,7 +155,7 @@ def transpose(A, r, block, blocks, slot, part, parts):
     first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
     for b in range(block, block + blocks):
         for i in range(first * LANES, last * LANES, LANES):
-            x = r[L.X] + b * r[L.X_BLOCK] + slot * r[L.X_SLOT] + i * LANES
+            x = base(r, L.X, b, slot) + i * LANES
             transpose_tile(A, x, LANES, A, r[L.Y] + b * LANES * r[L.OUT] + i, r[L.OUT])
 
 
@@ -384,51 +379,62 @@ def _sum_places(r: Row) -> Cost:
     return Cost(r[L.OUT], 2 * FLOAT_BYTES * r[L.OUT], FLOAT_BYTES * r[L.OUT])
 
 
-register(
-    {
-        L.K_LINEAR: Kernel(
-            linear,
-            "linear",
-            _linear,
-            matrix_sizes,
-            _linear_tile,
-            fixed={"backward": False},
-            many=True,
-        ),
-        L.K_LINEAR_BACKWARD: Kernel(
-            linear,
-            "linear transposed",
-            _linear,
-            matrix_sizes,
-            _linear_tile,
-            fixed={"backward": True},
-            many=True,
-        ),
-        L.K_LINEAR_JOIN: Kernel(join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT)),
-        L.K_TRANSPOSE: Kernel(
-            transpose, "transpose", per_number(0, 1, 1), sizes_of(L.IN), many=True
-        ),
-        L.K_OUTER: Kernel(outer, "outer product", _outer, matrix_sizes, _outer_tile),
-        L.K_LINEAR_BIAS_GRADIENT: Kernel(
-            linear_bias_gradient,
-            "bias gradient",
-            lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
-            sizes_of(L.OUT),
-        ),
-        L.K_SUM_PLACES: Kernel(sum_places, "sum over places", _sum_places, sizes_of(L.OUT)),
-        L.K_REDUCE: Kernel(
-            reduce_partials,
-            "sum over blocks",
-            _reduce,
-            sizes_of(L.OUT),
-            gradients=("weight", "bias"),
-        ),
-        L.K_REDUCE_KERNELS: Kernel(
-            reduce_kernels,
-            "sum of kernels over blocks",
-            _reduce_kernels,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+K_LINEAR = numbered(
+    linear,
+    "linear",
+    _linear,
+    matrix_sizes,
+    _linear_tile,
+    fixed={"backward": False},
+    many=True,
+    touches=reach.linear,
+)
+K_LINEAR_BACKWARD = numbered(
+    linear,
+    "linear transposed",
+    _linear,
+    matrix_sizes,
+    _linear_tile,
+    fixed={"backward": True},
+    many=True,
+    touches=reach.linear,
+)
+K_LINEAR_JOIN = numbered(
+    join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join
+)
+K_TRANSPOSE = numbered(
+    transpose,
+    "transpose",
+    per_number(0, 1, 1),
+    sizes_of(L.IN),
+    many=True,
+    touches=reach.transpose,
+    before_backward=True,
+)
+K_OUTER = numbered(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
+K_LINEAR_BIAS_GRADIENT = numbered(
+    linear_bias_gradient,
+    "bias gradient",
+    lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
+    sizes_of(L.OUT),
+    touches=reach.bias_gradient,
+)
+K_SUM_PLACES = numbered(
+    sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places
+)
+K_REDUCE = numbered(
+    reduce_partials,
+    "sum over blocks",
+    _reduce,
+    sizes_of(L.OUT),
+    gradients=("weight", "bias"),
+    touches=reach.reduce,
+)
+K_REDUCE_KERNELS = numbered(
+    reduce_kernels,
+    "sum of kernels over blocks",
+    _reduce_kernels,
+    sizes_of(L.IN),
+    gradients=("weight",),
+    touches=reach.reduce_kernels,
 )

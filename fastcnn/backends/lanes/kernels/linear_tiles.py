@@ -4,51 +4,31 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_prefetch,
-    emit_splat,
-    emit_store,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_prefetch, emit_store
 from fastcnn.codegen.target import blocking, split
+
+#: Inputs whose gradients of weights are made at a time, and how many of these times and tiles of
+#: four outputs wait in the second-level cache for their update.
+STRIP, RUN, TILES = 64, 8, 16
+#: Floats between outputs of what waits, which must not all meet in one set of the cache.
+WAITING = RUN * STRIP + LANES
+OUTER_ROOM = 4 * TILES * WAITING
 
 
 @tile(2)
-def linear_tile(
-    at: Emitter,
-    OB: int,
-    NB: int,
-    X,
-    x0,
-    xblock,
-    K,
-    W,
-    w0,
-    wout,
-    win,
-    B,
-    b0,
-    Y,
-    y0,
-    yblock,
-    relu,
-    masked,
-    more,
-) -> None:
+def linear_tile(at: Emitter, OB: int, NB: int, x, K, kernel, bias, y, relu, masked, more) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
     The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
     gradient differ in these two strides. With ``more`` added to what ``Y`` has, without bias.
     """
+    (X, x0, xblock), (W, w0, wout, win), (B, b0), (Y, y0, yblock) = x, kernel, bias, y
     for o, n, rows, columns in split(OB, NB, blocking().products):
         inputs = X, at.offset(x0, n, xblock), xblock
         weights = W, at.offset(w0, o, wout), wout, win
-        bias = B, at.optional(b0, o)
+        own = B, at.optional(b0, o)
         outputs = Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock
-        _multiply(at, (rows, columns), inputs, K, weights, bias, outputs, relu, masked, more)
+        _multiply(at, (rows, columns), inputs, K, weights, own, outputs, relu, masked, more)
 
 
 def _multiply(
@@ -59,28 +39,26 @@ def _multiply(
     builder = at.builder
     rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
     kernels = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
-    inside = [
-        at.offset(at.offset(at.index(0), n, yblock), o, LANES) for o in range(OB) for n in range(NB)
-    ]
-    adds = builder.icmp_signed("!=", more, at.index(0))
+    inside = [at.offset(at.offset(0, n, yblock), o, LANES) for o in range(OB) for n in range(NB)]
+    adds = at.is_set(more)
     biases = [vector for vector in at.bias(B, b0, OB) for _ in range(NB)]
     initial = [
-        builder.select(adds, emit_load(builder, at.pointer(Y, builder.add(y0, place))), vector)
+        builder.select(adds, at.load(Y, builder.add(y0, place)), vector)
         for place, vector in zip(inside, biases, strict=True)
     ]
 
     def step(k: Any, state: list[Any]) -> list[Any]:
         along = builder.mul(k, at.index(LANES))
-        x = [emit_load(builder, at.pointer(row, along)) for row in rows]
+        x = [at.load(row, along) for row in rows]
         within = builder.mul(k, win)
         updated = list(state)
         for o in range(OB):
-            weight = emit_splat(builder, builder.load(at.pointer(kernels[o], within)))
+            weight = at.spread(kernels[o], within)
             for n in range(NB):
                 updated[o * NB + n] = emit_fma(builder, x[n], weight, state[o * NB + n])
         return updated
 
-    flat = at.loop(at.index(0), K, initial, step)
+    flat = at.loop(0, K, initial, step)
     emit_outputs(at, list(zip(flat, inside, strict=True)), Y, y0, relu, masked)
 
 
@@ -103,7 +81,7 @@ def _multiply_samples(
     at: Emitter, OB: int, IB: int, D, d0, dblock, N, X, x0, xrow, G, g0, grow, more
 ) -> None:
     builder = at.builder
-    adds = builder.icmp_signed("!=", more, at.index(0))
+    adds = at.is_set(more)
     targets = [
         at.pointer(G, at.offset(at.offset(g0, o, grow), i, LANES))
         for o in range(OB)
@@ -121,15 +99,15 @@ def _multiply_samples(
         lane = builder.and_(n, at.index(LANES - 1))
         along = builder.add(builder.mul(block, dblock), lane)
         row = builder.mul(n, xrow)
-        x = [emit_load(builder, at.pointer(inputs, at.offset(row, i, LANES))) for i in range(IB)]
+        x = [at.load(inputs, at.offset(row, i, LANES)) for i in range(IB)]
         updated = list(state)
         for o in range(OB):
-            grad = emit_splat(builder, builder.load(at.pointer(grads[o], along)))
+            grad = at.spread(grads[o], along)
             for i in range(IB):
                 updated[o * IB + i] = emit_fma(builder, x[i], grad, state[o * IB + i])
         return updated
 
-    flat = at.loop(at.index(0), N, [constant(0.0)] * (OB * IB), step)
+    flat = at.loop(0, N, [constant(0.0)] * (OB * IB), step)
     # Sums of sums: a long one would lose digits.
     for pointer, value in zip(targets, flat, strict=True):
         before = builder.select(adds, emit_load(builder, pointer), constant(0.0))

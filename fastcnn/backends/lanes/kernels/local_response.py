@@ -12,10 +12,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
@@ -45,9 +45,7 @@ def inverse_power(value, beta):
 @linked
 def local_response(A, T, r, block, slot, part, parts):
     """Y = X / M ** beta, and M = k + alpha / size * sum of squares over the window."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     channels, size = r[L.CHANNELS], r[L.TAPS]
     alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
@@ -69,9 +67,7 @@ def local_response(A, T, r, block, slot, part, parts):
 @linked
 def local_response_shares(A, T, r, block, slot, part, parts):
     """What each output sends back: EXTRA = Y * X * M ** (-beta - 1), Y being its gradient."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     q0 = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK]
     xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     beta = A[r[L.SCALE] + 1] + np.float32(1)
@@ -87,10 +83,8 @@ def local_response_shares(A, T, r, block, slot, part, parts):
 @linked
 def local_response_gradient(A, T, r, block, slot, part, parts):
     """The input's gradient Z = Y * M ** -beta - 2 alpha beta / size * X * sum of EXTRA."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
+    m0 = base(r, L.M, block, slot)
     q0 = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK]
     xs, ys, ms, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :], T[r[L.Z_TABLE] :]
     channels, size, beta = r[L.CHANNELS], r[L.TAPS], A[r[L.SCALE] + 1]
@@ -116,8 +110,7 @@ def channel_local_response(A, T, r, block, slot, worker, part, parts):
 
     SCALE is where alpha / size, beta and k stand. The squares of a pixel are a line.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     blocks, size, line = r[L.CHANNELS], r[L.TAPS], r[L.Z] + worker * r[L.Z_SLOT]
     alpha, beta, k = simd.splat(A[r[L.SCALE]]), A[r[L.SCALE] + 1], simd.splat(A[r[L.SCALE] + 2])
@@ -192,40 +185,32 @@ def _channel_reach(r: Reach) -> Touches:
 
 
 K_RESPONSE = numbered(
-    Kernel(
-        local_response,
-        "local response",
-        _window(4, 1, 2),
-        map_sizes,
-        touches=_reach("X", "Y", "M", shares=False),
-    )
+    local_response,
+    "local response",
+    _window(4, 1, 2),
+    map_sizes,
+    touches=_reach("X", "Y", "M", shares=False),
 )
 K_SHARES = numbered(
-    Kernel(
-        local_response_shares,
-        "shares of a local response",
-        _window(4, 3, 1),
-        map_sizes,
-        touches=_reach("X", "Y", "M"),
-    )
+    local_response_shares,
+    "shares of a local response",
+    _window(4, 3, 1),
+    map_sizes,
+    touches=_reach("X", "Y", "M"),
 )
 K_GRADIENT = numbered(
-    Kernel(
-        local_response_gradient,
-        "gradient of a local response",
-        _window(5, 4, 1),
-        map_sizes,
-        touches=_reach("X", "Y", "M", "Z"),
-    )
+    local_response_gradient,
+    "gradient of a local response",
+    _window(5, 4, 1),
+    map_sizes,
+    touches=_reach("X", "Y", "M", "Z"),
 )
 K_CHANNELS = numbered(
-    Kernel(
-        channel_local_response,
-        "local response by channels",
-        _channel_cost,
-        map_sizes,
-        touches=_channel_reach,
-    )
+    channel_local_response,
+    "local response by channels",
+    _channel_cost,
+    map_sizes,
+    touches=_channel_reach,
 )
 
 
@@ -262,8 +247,8 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
 def _channels(walk: "ChannelForward", group: "Group") -> None:
     planner = walk.planner
     x, y = walk.usual(group.source), walk.output(group)
-    channels: dict[str, int] = {"in": group.node.output_shape[0]}
-    columns = element_columns(planner, x=x, y=y) | _columns(planner, group) | channels
+    columns = element_columns(planner, x=x, y=y) | _columns(planner, group)
+    columns["in_"] = group.node.output_shape[0]
     line = line_floats(x.channels, columns["taps"])
     values = planner.with_scratch(row(K_CHANNELS, **columns), line)
     planner.emit(f"{group.node.name}: {group.operation}", values)

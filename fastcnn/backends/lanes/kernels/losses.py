@@ -1,6 +1,6 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
-A is the arena, r the program row; ``losses`` and ``hits`` have an element for each block. Each of
+``losses`` and ``hits`` have an element for each block. Each of
 POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: a factor of
 the loss, negative for a sum instead of a mean, the label smoothing, the exponent of the focal loss,
 and a weight for each class.
@@ -10,10 +10,13 @@ backends/joint.py has them, and their sum is wanted. Hits are counted where KEY 
 of them it is: ``mean_weights`` has a number for each.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_number, register
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_number
+from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen import vector_math as vm
 
@@ -213,15 +216,34 @@ def class_loss(
     note_loss(r, block, total, np.int64(simd.lane_sum(right)), losses, hits)
 
 
-def _kernel(name: str, nll: bool = False, focal: bool = False) -> Kernel:
+def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
+    """That of a loss with some numbers at SCALE, and perhaps one for each channel after them."""
+
+    def touches(r: Reach) -> Touches:
+        channels = r.count(L.CHANNELS, 1)
+        r.count(L.OUT)  # of which a run has as many mean weights
+        outputs = r.along(channels * r.count(L.POSITIONS, 1), LANES)
+        yield arena("X", r.blocks(L.X, L.X_BLOCK) + outputs)
+        yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + outputs)
+        read = numbers + (channels if by_channel else 0)
+        yield arena("SCALE", Range(r[L.SCALE], r[L.SCALE]), read)
+
+    return touches
+
+
+def _kernel(name: str, nll: bool = False, focal: bool = False) -> int:
     fixed = {"nll": nll, "focal": focal}
-    return Kernel(class_loss, name, per_number(10, 1, 1), map_sizes, fixed=fixed)
+    return numbered(
+        class_loss,
+        name,
+        per_number(10, 1, 1),
+        map_sizes,
+        fixed=fixed,
+        touches=loss_reach(3, by_channel=True),
+        of_run="classes",
+    )
 
 
-register(
-    {
-        L.K_CROSS_ENTROPY: _kernel("cross-entropy"),
-        L.K_NLL: _kernel("log-likelihood", nll=True),
-        L.K_FOCAL: _kernel("focal loss", focal=True),
-    }
-)
+K_CROSS_ENTROPY = _kernel("cross-entropy")
+K_NLL = _kernel("log-likelihood", nll=True)
+K_FOCAL = _kernel("focal loss", focal=True)

@@ -12,14 +12,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.record import (
-    Kernel,
-    map_sizes,
-    per_channel,
-    per_element,
-    register,
-)
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_channel, per_element
+from fastcnn.backends.lanes.reach import norm as reach
+from fastcnn.backends.lanes.reach.ranges import gradient as to_gradient
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -35,7 +31,7 @@ def sums(A, T, r, block, slot, count, part, parts):
     nothing to cancel. Blocks are joined by their means and deviations (Chan, Golub and LeVeque,
     "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    x0 = base(r, L.X, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     positions, xs = r[L.POSITIONS], T[r[L.X_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -171,9 +167,7 @@ def normalise(A, T, r, block, slot, count, part, parts, adds):
     Not ``scale * X`` plus a summand: with a large mean, or a large scale, that cancels. Idle lanes
     are 0, with ``adds`` M: they would be far from the mean, and must not be infinite.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     positions, relu, valid = r[L.POSITIONS], r[L.RELU], min(LANES, count - block * LANES)
     xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -201,10 +195,8 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
     With ``joins`` Y becomes the gradient that is summed: ADDS adds Z to it, and MASKED masks it
     where M, the sum of the output and another map, is not positive.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
+    z0 = base(r, L.Z, block, slot)
     channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     ms, zs = T[r[L.M_TABLE] :], T[r[L.Z_TABLE] :]
@@ -267,11 +259,10 @@ def gradient_statistics(A, P, G, r, blocks, count, part, parts):
 @linked
 def gradient(A, T, r, block, slot, count, part, parts):
     """The input's gradient, Z = scale * Y + slope * (X - mean) + level, zero in idle lanes."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
     valid = min(LANES, count - block * LANES)
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    z0 = base(r, L.Z, block, slot)
     xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
     first, last = share(channels, part, parts)
     for c in range(first, last):
@@ -302,38 +293,62 @@ def _joined_cost(r: Row) -> Cost:
     return r.cost((4 + adds) * n, (2 + adds + masks) * n, n, partial=2 * r[L.CHANNELS])
 
 
-register(
-    {
-        L.K_NORM_SUMS: Kernel(sums, "normalisation sums", per_element(4, 1, 0, 2), map_sizes),
-        L.K_NORM_JOIN: Kernel(join, "normalisation sums of strips", _join_cost, map_sizes),
-        L.K_NORM_STATISTICS: Kernel(
-            statistics, "normalisation statistics", per_channel(2, 4), map_sizes
-        ),
-        L.K_NORM: Kernel(
-            normalise, "normalise", per_element(3, 1, 1), map_sizes, fixed={"adds": False}
-        ),
-        L.K_NORM_ADD: Kernel(
-            normalise, "normalise and add", per_element(4, 2, 1), map_sizes, fixed={"adds": True}
-        ),
-        L.K_NORM_GRADIENT_SUMS: Kernel(
-            gradient_sums,
-            "normalisation gradient sums",
-            per_element(4, 2, 0, 2, mask=True),
-            map_sizes,
-            fixed={"joins": False},
-        ),
-        L.K_NORM_JOINED_GRADIENT_SUMS: Kernel(
-            gradient_sums,
-            "normalisation joined gradient sums",
-            _joined_cost,
-            map_sizes,
-            fixed={"joins": True},
-        ),
-        L.K_NORM_GRADIENT_STATISTICS: Kernel(
-            gradient_statistics, "normalisation gradient statistics", per_channel(2, 4), map_sizes
-        ),
-        L.K_NORM_GRADIENT: Kernel(
-            gradient, "normalisation gradient", per_element(5, 2, 1, mask=True), map_sizes
-        ),
-    }
+K_NORM_SUMS = numbered(
+    sums,
+    "normalisation sums",
+    per_element(4, 1, 0, 2),
+    map_sizes,
+    touches=reach.normalisation("X", sums=True),
+)
+K_NORM_JOIN = numbered(
+    join, "normalisation sums of strips", _join_cost, map_sizes, touches=reach.join
+)
+K_NORM_STATISTICS = numbered(
+    statistics, "normalisation statistics", per_channel(2, 4), map_sizes, touches=reach.statistics
+)
+K_NORM = numbered(
+    normalise,
+    "normalise",
+    per_element(3, 1, 1),
+    map_sizes,
+    fixed={"adds": False},
+    touches=reach.normalisation("X", "Y", values=3),
+)
+K_NORM_ADD = numbered(
+    normalise,
+    "normalise and add",
+    per_element(4, 2, 1),
+    map_sizes,
+    fixed={"adds": True},
+    touches=reach.normalisation("X", "Y", "M", values=3),
+)
+K_NORM_GRADIENT_SUMS = numbered(
+    gradient_sums,
+    "normalisation gradient sums",
+    per_element(4, 2, 0, 2, mask=True),
+    map_sizes,
+    fixed={"joins": False},
+    touches=reach.normalisation("X", "Y", values=4, sums=True),
+)
+K_NORM_JOINED_GRADIENT_SUMS = numbered(
+    gradient_sums,
+    "normalisation joined gradient sums",
+    _joined_cost,
+    map_sizes,
+    fixed={"joins": True},
+    touches=reach.joined_gradient_sums,
+)
+K_NORM_GRADIENT_STATISTICS = numbered(
+    gradient_statistics,
+    "normalisation gradient statistics",
+    per_channel(2, 4),
+    map_sizes,
+    touches=reach.normalisation(values=6, sums=True, learned=to_gradient),
+)
+K_NORM_GRADIENT = numbered(
+    gradient,
+    "normalisation gradient",
+    per_element(5, 2, 1, mask=True),
+    map_sizes,
+    touches=reach.normalisation("X", "Y", "Z", values=6),
 )

@@ -6,7 +6,7 @@ the group whose rows it adds to the program.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
@@ -16,25 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What adds the rows of an operation.
+    """What adds the rows of an operation."""
 
-    Attributes
-    ----------
-    forward : callable
-        ``forward(walk, group)``.
-    backward : callable
-        ``backward(walk, group, grad)``, ``grad`` being the gradient of the group's output. That of
-        batch normalisation also takes two gradients whose sum it is.
-    channels : callable, optional
-        The forward pass with a channel in each lane; without it networks that have the operation
-        take 16 samples at a time.
-    keeps_lanes : bool
-        Whether that pass has each channel of the output in the lane of the input's.
-    """
-
+    #: ``forward(walk, group)``.
     forward: "Callable[[Forward, Group], None]"
+    #: ``backward(walk, group, grad)``, ``grad`` being the gradient of the group's output. That of
+    #: batch normalisation also takes two gradients whose sum it is.
     backward: "Callable[..., None]"
+    #: The forward pass with a channel in each lane; without it networks that have the operation
+    #: take 16 samples at a time.
     channels: "Callable[[ChannelForward, Group], None] | None" = None
+    #: Whether that pass has each channel of the output in the lane of the input's.
     keeps_lanes: bool = False
 
 
@@ -42,13 +34,6 @@ class Lowering:
 LOWERINGS: dict[str, Lowering] = {}
 
 
-def lowered(
-    *operations: str,
-    forward: "Callable[[Forward, Group], None]",
-    backward: "Callable[..., None]",
-    channels: "Callable[[ChannelForward, Group], None] | None" = None,
-    keeps_lanes: bool = False,
-) -> None:
+def lowered(*operations: str, **fields: Any) -> None:
     """Note how some operations become rows, by the fields of a :class:`Lowering`."""
-    lowering = Lowering(forward, backward, channels, keeps_lanes)
-    LOWERINGS.update(dict.fromkeys(operations, lowering))
+    LOWERINGS.update(dict.fromkeys(operations, Lowering(**fields)))

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels.tuples import reads, writes
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import maximum, sqrt, where
 
@@ -69,78 +70,14 @@ def clip(G, scale, spans, block):
             G[i] *= np.float32(scale)
 
 
-def _loads(slots: int) -> Any:
-    """``load(S, i, stride)``: a vector of each slot."""
-    if slots == 0:
-
-        @linked
-        def nothing(S, i, stride):
-            return ()
-
-        return nothing
-    before, place = _loads(slots - 1), slots - 1
-
-    @linked
-    def load(S, i, stride):
-        return (*before(S, i, stride), simd.load(S, place * stride + i))
-
-    return load
+@linked
+def _splat(S, at):
+    return simd.splat(S[at])
 
 
-def _splats(slots: int) -> Any:
-    """The same of one element, which fills each vector."""
-    if slots == 0:
-
-        @linked
-        def nothing(S, i, stride):
-            return ()
-
-        return nothing
-    before, place = _splats(slots - 1), slots - 1
-
-    @linked
-    def load(S, i, stride):
-        return (*before(S, i, stride), simd.splat(S[place * stride + i]))
-
-    return load
-
-
-def _stores(slots: int) -> Any:
-    """``store(S, i, stride, made)``: ``made[1:]`` into the slots."""
-    if slots == 0:
-
-        @linked
-        def nothing(S, i, stride, made):
-            pass
-
-        return nothing
-    before, place = _stores(slots - 1), slots - 1
-
-    @linked
-    def store(S, i, stride, made):
-        before(S, i, stride, made)
-        simd.store(S, place * stride + i, made[place + 1])
-
-    return store
-
-
-def _firsts(slots: int) -> Any:
-    """The same of one element each, the first of its vector."""
-    if slots == 0:
-
-        @linked
-        def nothing(S, i, stride, made):
-            pass
-
-        return nothing
-    before, place = _firsts(slots - 1), slots - 1
-
-    @linked
-    def store(S, i, stride, made):
-        before(S, i, stride, made)
-        S[place * stride + i] = simd.first_lane(made[place + 1])
-
-    return store
+@linked
+def _store_first(S, at, value):
+    S[at] = simd.first_lane(value)
 
 
 def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
@@ -166,7 +103,8 @@ def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
         at ``G[g]``. The last ones, fewer than a vector's, are each computed in a vector of their
         own: the result does not depend on a parameter's place.
     """
-    load, store, splats, firsts = _loads(slots), _stores(slots), _splats(slots), _firsts(slots)
+    load, store = reads(slots, simd.load), writes(slots, simd.store)
+    load_one, store_one = reads(slots, _splat), writes(slots, _store_first)
 
     @linked
     def numbers(settings, part, scale, rate, step):
@@ -193,9 +131,9 @@ def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
         for k in range(i, end):
             p = simd.splat(P[k])
             g = simd.fma(decay, p, simd.splat(G[there + k]) * scales)
-            made = formula(p * keep, g, splats(S, k, stride), own)
+            made = formula(p * keep, g, load_one(S, k, stride), own)
             P[k] = simd.first_lane(made[0])
-            firsts(S, k, stride, made)
+            store_one(S, k, stride, made)
 
     return numbers, advance
 
@@ -386,21 +324,16 @@ def _adadelta(p, g, slots, numbers):
 
 @dataclass(frozen=True)
 class UpdateKernel:
-    """The kernel of an update.
-
-    Attributes
-    ----------
-    function : Linked
-    slots : int
-        Numbers that it keeps for each parameter.
-    scratch : function, optional
-        ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others
-        go over any run of parameters.
-    """
+    """The kernel of an update."""
 
     function: Any
+    #: Numbers that it keeps for each parameter.
     slots: int
+    #: ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others go over
+    #: any run of parameters.
     scratch: Callable[[int, int], int] | None = None
+    #: What it is made of, if it may follow the gradient of a fully connected layer's weights at
+    #: once.
     step: tuple[Any, Any] | None = None
 
 

@@ -6,15 +6,17 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels.context import kernel_entry
+from fastcnn.backends.lanes.kernels.division import ONE
 from fastcnn.backends.lanes.kernels.optimizers import update_kernel, update_step
+from fastcnn.backends.lanes.kernels.tuples import reads
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.identity import function_digest
-from fastcnn.operations import own
+from fastcnn.operations.record import Update
 
 
 @lru_cache
-def own_update(update: own.Update) -> Source:
+def own_update(update: Update) -> Source:
     """A user's update: another one of the same name is another function."""
     symbol = f"fastcnn_update_{update.name}_{function_digest(update.function)[:12]}"
     kernel = _kernel(update.function, len(update.slots), len(update.arguments))
@@ -40,27 +42,15 @@ def _kernel(update: Any, slots: int, count: int) -> Any:
 
 def _step_numbers(count: int) -> Any:
     """Rate and step, and ``count`` of the settings."""
-    rest = _settings(count)
+    rest = reads(count, _setting)
 
     @linked
     def prepare(settings, row, rate, step):
-        return (np.float32(rate), np.float32(step), *rest(settings, row))
+        return (np.float32(rate), np.float32(step), *rest(settings, row, ONE))
 
     return prepare
 
 
-def _settings(count: int) -> Any:
-    if count == 0:
-
-        @linked
-        def rest(settings, row):
-            return ()
-
-        return rest
-    before, place = _settings(count - 1), count - 1
-
-    @linked
-    def more(settings, row):
-        return (*before(settings, row), np.float32(settings[row + place]))
-
-    return more
+@linked
+def _setting(settings, at):
+    return np.float32(settings[at])

@@ -1,9 +1,4 @@
-"""Kernels of pooling, each for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Kernels of pooling, each for one block of 16 samples; also of that fused to a convolution."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +6,11 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, share
+from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, base, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.windows import average_columns, pool_offsets, window_columns
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
@@ -48,9 +43,8 @@ def max_pool(A, T, r, block, slot, part, parts):
 
     With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     size, windows, rectified = r[L.TAPS], T[r[L.TAP_TABLE] :], r[L.RELU]
     positions, places = r[L.POSITIONS], T[r[L.Y_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -61,7 +55,8 @@ def max_pool(A, T, r, block, slot, part, parts):
             if later >= positions and c + 1 < last:
                 later, later_x = later - positions, x + r[L.X_CHANNEL]
             ask = later_x, min(later, positions - 1) * size
-            rest = A, x, windows, p * size, size, *ask, A, y + at, A, m + at, rectified
+            to = (A, y + at), (A, m + at)
+            rest = (A, x, windows), p * size, size, ask, *to, rectified
             if m0 < 0:
                 if size == 9:
                     LARGEST_OF_NINE(*rest)
@@ -85,9 +80,7 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
     where those of each begin, and at last where they end. The sums of the input's gradient go to
     EXTRA, unless it is negative.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     starts, windows = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
     positions, pixels = r[L.POSITIONS], T[r[L.X_TABLE] :]
@@ -113,8 +106,7 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
     TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
     in the arena the reciprocal divisors stand.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     size = r[L.TAPS]
     first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
@@ -140,6 +132,48 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
                         strip = simd.add(strip, simd.load(A, x + T[window + k]))
                     total = simd.add(total, strip)
                 simd.store(A, at, simd.mul(total, scale))
+
+
+@linked
+def send_to_winners(A, y, m, places, first, last, x, targets):
+    """Gradients of some 2x2 windows to their winners, 4 meaning none; returns their sum.
+
+    ``targets`` has four pixels of X for each window.
+    """
+    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
+    two, three = simd.splat(np.float32(2)), simd.splat(np.float32(3))
+    total = zero
+    for p in range(first, last):
+        at = places[p]
+        grad, winner = simd.load(A, y + at), simd.load(A, m + at)
+        g0, g1 = simd.keep_equal(winner, zero, grad), simd.keep_equal(winner, one, grad)
+        g2, g3 = simd.keep_equal(winner, two, grad), simd.keep_equal(winner, three, grad)
+        simd.store(A, x + targets[4 * p], g0)
+        simd.store(A, x + targets[4 * p + 1], g1)
+        simd.store(A, x + targets[4 * p + 2], g2)
+        simd.store(A, x + targets[4 * p + 3], g3)
+        total = simd.add(total, simd.add(simd.add(g0, g1), simd.add(g2, g3)))
+    return total
+
+
+@linked
+def unpool(A, T, r, block, slot, part, parts):
+    """Back through 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
+
+    The sums of what is sent, which are the bias gradient, go to EXTRA.
+    """
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
+    sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+    positions, targets, places = r[L.POSITIONS], T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
+    first, last = share(r[L.CHANNELS], part, parts)
+    for c in range(first, last):
+        x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
+        total = simd.splat(np.float32(0))
+        for start in range(0, positions, STRIP):
+            end = min(start + STRIP, positions)
+            strip = send_to_winners(A, y, m, places, start, end, x, targets)
+            total = simd.add(total, strip)
+        A[sums + c] = simd.lane_sum(total)
 
 
 def _windows(r: Row) -> int:
@@ -236,36 +270,45 @@ def _average_gradient_reach(r: Reach) -> Touches:
     yield from _cleared(r)
 
 
-K_MAX_POOL = numbered(Kernel(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach))
+def _unpool_cost(r: Row) -> Cost:
+    return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
+
+
+def _unpool_reach(r: Reach) -> Touches:
+    positions = r.count(L.POSITIONS)
+    pixels, outputs = r.entries(L.X_TABLE, 4 * positions), r.entries(L.Y_TABLE, positions)
+    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, pixels))
+    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
+    yield arena("M", channels_of(r, L.M, L.Y_CHANNEL, outputs))
+    sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(r[L.CHANNELS], 1)
+    yield arena("EXTRA", sums, 1)
+
+
+K_MAX_POOL = numbered(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach)
 K_MAX_POOL_BACKWARD = numbered(
-    Kernel(
-        max_pool_backward,
-        "max pool gradient",
-        _max_pool_backward,
-        map_sizes,
-        touches=_max_gradient_reach,
-    )
+    max_pool_backward,
+    "max pool gradient",
+    _max_pool_backward,
+    map_sizes,
+    touches=_max_gradient_reach,
 )
 K_AVG_POOL = numbered(
-    Kernel(
-        avg_pool,
-        "average pool",
-        _avg_pool,
-        _window_sizes,
-        fixed={"backward": False},
-        touches=_average_reach,
-    )
+    avg_pool,
+    "average pool",
+    _avg_pool,
+    _window_sizes,
+    fixed={"backward": False},
+    touches=_average_reach,
 )
 K_AVG_POOL_BACKWARD = numbered(
-    Kernel(
-        avg_pool,
-        "average pool gradient",
-        _avg_pool_backward,
-        _window_sizes,
-        fixed={"backward": True},
-        touches=_average_gradient_reach,
-    )
+    avg_pool,
+    "average pool gradient",
+    _avg_pool_backward,
+    _window_sizes,
+    fixed={"backward": True},
+    touches=_average_gradient_reach,
 )
+K_UNPOOL = numbered(unpool, "unpool 2x2", _unpool_cost, map_sizes, touches=_unpool_reach)
 
 
 def winner_row(

@@ -7,8 +7,6 @@ from fastcnn.codegen.simd import (
     FLOAT,
     constant,
     emit_keep_equal,
-    emit_load,
-    emit_prefetch,
     emit_splat,
     emit_store,
     emit_stream,
@@ -21,21 +19,7 @@ LATER = 96
 
 @tile(2)
 def window_tile(
-    at: Emitter,
-    K: int,
-    wins: int,
-    X,
-    x0,
-    windows,
-    first,
-    count,
-    later_x,
-    later,
-    Y,
-    y0,
-    M,
-    m0,
-    rectified,
+    at: Emitter, K: int, wins: int, inputs, first, count, asked, outputs, winners, rectified
 ) -> None:
     """The largest of the pixels of X that a window lists, and its place in the list.
 
@@ -44,18 +28,18 @@ def window_tile(
     ``later`` is asked for, from ``later_x`` on. If ``wins`` is 0, none of that is done: only the
     largest is stored.
     """
+    (X, x0, windows), (later_x, later) = inputs, asked
+    (Y, y0), (M, m0) = outputs, winners
     builder = at.builder
 
     def ask(k: Any) -> None:
         if not wins:
             return
         place = at.table(windows, builder.add(later, k))
-        emit_prefetch(builder, at.pointer(X, builder.add(later_x, place)))
+        at.prefetch(X, builder.add(later_x, place))
 
     def pixel(k: Any) -> Any:
-        return emit_load(
-            builder, at.pointer(X, builder.add(x0, at.table(windows, builder.add(first, k))))
-        )
+        return at.load(X, builder.add(x0, at.table(windows, builder.add(first, k))))
 
     if K:
         for k in range(K):
@@ -70,16 +54,14 @@ def window_tile(
             return [builder.fadd(place, constant(1.0)), *best]
 
         initial = [constant(1.0), pixel(at.index(0)), constant(0.0)]
-        _, best, winner = at.loop(at.index(1), count, initial, step)
-    emit_store(builder, best, at.pointer(Y, y0))
+        _, best, winner = at.loop(1, count, initial, step)
+    at.store(best, Y, y0)
     if not wins:
         return
     # Nothing is below or equal NaN.
-    floor = builder.select(
-        builder.icmp_signed("!=", rectified, at.index(0)), constant(0.0), constant(float("nan"))
-    )
+    floor = builder.select(at.is_set(rectified), constant(0.0), constant(float("nan")))
     closed = builder.fcmp_ordered("<=", best, floor)
-    emit_store(builder, builder.select(closed, constant(-1.0), winner), at.pointer(M, m0))
+    at.store(builder.select(closed, constant(-1.0), winner), M, m0)
 
 
 def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
@@ -106,7 +88,7 @@ def winners_tile(
     cache.
     """
     builder = at.builder
-    sends = builder.icmp_signed("!=", streams, at.index(0))
+    sends = at.is_set(streams)
 
     def step(p: Any, state: list[Any]) -> list[Any]:
         def add(i: Any, sums: list[Any]) -> list[Any]:
@@ -114,16 +96,16 @@ def winners_tile(
             window = at.table(windows, entry)
             bits = builder.load(at.pointer(windows, builder.add(entry, at.index(1))))
             place = emit_splat(builder, builder.bitcast(bits, FLOAT))
-            winner = emit_load(builder, at.pointer(M, builder.add(m0, window)))
-            grad = emit_load(builder, at.pointer(Y, builder.add(y0, window)))
+            winner = at.load(M, builder.add(m0, window))
+            grad = at.load(Y, builder.add(y0, window))
             return [builder.fadd(sums[0], emit_keep_equal(builder, winner, place, grad))]
 
         begin, end = at.table(starts, p), at.table(starts, builder.add(p, at.index(1)))
         later = builder.add(begin, at.index(LATER))
         later = builder.select(builder.icmp_signed("<", later, visits), later, begin)
         window = at.table(windows, builder.mul(later, at.index(2)))
-        emit_prefetch(builder, at.pointer(M, builder.add(m0, window)))
-        emit_prefetch(builder, at.pointer(Y, builder.add(y0, window)))
+        at.prefetch(M, builder.add(m0, window))
+        at.prefetch(Y, builder.add(y0, window))
         (sent,) = at.loop(begin, end, [constant(0.0)], add)
         target = at.pointer(X, builder.add(x0, at.table(pixels, p)))
         with builder.if_else(sends) as (then, otherwise):

@@ -17,49 +17,38 @@ def no_tile(r: Row) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """The record of a kernel.
+    """The record of a kernel."""
 
-    Attributes
-    ----------
-    function : Linked
-        Its parameters name what it gets; see context.py.
-    name : str
-    cost : callable
-        From a :class:`Row` to its :class:`Cost`.
-    sizes : callable
-        From a :class:`Row` to text.
-    tile : callable
-        From a :class:`Row` to the largest register tile that it uses, or ``""``.
-    fixed : mapping of str to number
-        Parameters that have one value in this kernel.
-    many : bool
-        Whether a row had better take many blocks at once.
-    symbol : str
-        The compiled function's, where it is not that of the function and its fixed parameters.
-    origin : (str, str, list), optional
-        How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
-    formula : (str, bool, int), optional
-        For an element-wise operation: what of it is computed, whether it has a parameter, and the
-        numbers that it reads.
-    touches : callable, optional
-        What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`, where
-        reach/kernels.py does not say it.
-    gradients : tuple of str
-        What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
-    """
-
+    #: Its parameters name what it gets; see context.py.
     function: Any
     name: str
+    #: From a :class:`Row` to its :class:`Cost`.
     cost: Callable[[Row], Cost]
+    #: From a :class:`Row` to text.
     sizes: Callable[[Row], str]
+    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
+    touches: Callable[[Any], Any] = field(kw_only=True)
+    #: From a :class:`Row` to the largest register tile that it uses, or ``""``.
     tile: Callable[[Row], str] = no_tile
+    #: Parameters that have one value in this kernel.
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    #: Whether a row had better take many blocks at once.
     many: bool = False
+    #: The compiled function's, where it is not that of the function and its fixed parameters.
     symbol: str = ""
+    #: How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
     origin: tuple[str, str, list[Any]] | None = None
-    formula: tuple[str, bool, int] | None = None
-    touches: Callable[[Any], Any] | None = None
+    #: Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
+    #: ``"targets"`` of a loss or its ``"classes"``.
+    of_run: str = ""
+    #: What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
     gradients: tuple[str, ...] = ()
+    #: Whether a backward pass needs its rows of the forward pass, where the rest is left out.
+    before_backward: bool = False
+    #: Share of a core's FLOPs that it reaches, and share of that where all channels are one vector:
+    #: on a Zen 5, for deciding which program runs and whether threads share a row.
+    speed: float = 1.0
+    one_vector: float = 1.0
 
 
 def per_element(
@@ -108,20 +97,15 @@ def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
-#: By the number of a kernel in layout.py.
+#: By their numbers, which may be others in the next process.
 KERNELS: dict[int, Kernel] = {}
 
 
-def register(kernels: Mapping[int, Kernel]) -> None:
-    """Add kernels to those that programs may use."""
-    KERNELS.update(kernels)
+def numbered(*fields: Any, **more: Any) -> int:
+    """Add a kernel, by the fields of its record, to those that programs may use.
 
-
-def numbered(kernel: Kernel) -> int:
-    """Add a kernel whose number layout.py does not name; returns the number.
-
-    It may be another in the next process.
+    Returns its number.
     """
-    number = next(n for n in range(L.FIRST_NUMBERED, L.FIRST_FORMULA) if n not in KERNELS)
-    KERNELS[number] = kernel
+    number = next(n for n in range(L.FIRST_FORMULA) if n not in KERNELS)
+    KERNELS[number] = Kernel(*fields, **more)
     return number

@@ -12,8 +12,8 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import STRIP, share
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
+from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.kernels.sets import set_elements, set_sizes, sets_reach, sums_of_two
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, gradient, optional
 from fastcnn.codegen import linked, simd
@@ -101,8 +101,7 @@ def scaled(P, r, value, number):
 def normalise_samples(A, T, P, r, block, slot, part, parts):
     """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
     sets, members = r[L.GROUPS], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_w = xs[sets:], ys[sets:], ws[sets:]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -210,9 +209,7 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
     read before one is written, so Z may be X.
     """
     sets, members = r[L.GROUPS], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    x0, y0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
     xs, ys, zs, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_z, inner_w = xs[sets:], ys[sets:], zs[sets:], ws[sets:]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -269,8 +266,7 @@ def sample_norm_parameters(A, T, r, block, slot, part, parts):
     gradient.
     """
     weights, members = r[L.OUT], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys, ss = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     inner, inner_y, inner_s = xs[weights:], ys[weights:], ss[weights:]
     statistics, to = r[L.EXTRA] + block * r[L.EXTRA_BLOCK], r[L.M] + block * r[L.M_BLOCK]
@@ -317,29 +313,23 @@ def _parameters_reach(r: Reach) -> Touches:
 
 
 K_NORM = numbered(
-    Kernel(
-        normalise_samples,
-        "normalise within samples",
-        set_elements(7, 1, 1),
-        set_sizes,
-        touches=sets_reach("X", "Y", weighted=True),
-    )
+    normalise_samples,
+    "normalise within samples",
+    set_elements(7, 1, 1),
+    set_sizes,
+    touches=sets_reach("X", "Y", weighted=True),
 )
 K_GRADIENT = numbered(
-    Kernel(
-        sample_norm_gradient,
-        "gradient of normalisation within samples",
-        set_elements(9, 2, 1),
-        set_sizes,
-        touches=sets_reach("X", "Y", "Z", weighted=True),
-    )
+    sample_norm_gradient,
+    "gradient of normalisation within samples",
+    set_elements(9, 2, 1),
+    set_sizes,
+    touches=sets_reach("X", "Y", "Z", weighted=True),
 )
 K_PARAMETERS = numbered(
-    Kernel(
-        sample_norm_parameters,
-        "parameter gradients of normalisation within samples",
-        _sums,
-        lambda r: f"{r[L.OUT]} x {r[L.POSITIONS]}",
-        touches=_parameters_reach,
-    )
+    sample_norm_parameters,
+    "parameter gradients of normalisation within samples",
+    _sums,
+    lambda r: f"{r[L.OUT]} x {r[L.POSITIONS]}",
+    touches=_parameters_reach,
 )

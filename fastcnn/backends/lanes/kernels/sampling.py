@@ -1,7 +1,6 @@
 """Kernels that copy pixels to other places or mix them, each for one block of 16 samples.
 
-A kernel does the ``part``-th of ``parts`` equal shares of its units. A is the arena, T the tables,
-r the program row. What goes forward by one table goes backward by another.
+What goes forward by one table goes backward by another.
 """
 
 from dataclasses import replace
@@ -11,10 +10,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, numbered
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
 from fastcnn.backends.lanes.kernels.taps import Taps, taps_of
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
@@ -37,8 +36,7 @@ def move(A, T, r, block, slot, part, parts):
     TAP_TABLE has for each of POSITIONS runs: where it begins in X, -1 for zeros; where in Y; and
     its vectors.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     runs, table = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
     zero = simd.splat(np.float32(0))
     e, last = share(r[L.CHANNELS] * runs, part, parts)
@@ -65,8 +63,7 @@ def weighted_sums(A, T, r, block, slot, part, parts):
     TAP_TABLE has the number of its summands for each pixel, X_TABLE where they stand, one pixel
     after the other, and SCALE is where in the arena their weights do.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     positions, counts = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
     sources, places = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -118,9 +115,9 @@ def _sums_reach(r: Reach) -> Touches:
     yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, places))
 
 
-K_MOVE = numbered(Kernel(move, "move", _move_cost, map_sizes, touches=_move_reach))
+K_MOVE = numbered(move, "move", _move_cost, map_sizes, touches=_move_reach)
 K_WEIGHTED_SUMS = numbered(
-    Kernel(weighted_sums, "weighted sums", _sums_cost, map_sizes, touches=_sums_reach)
+    weighted_sums, "weighted sums", _sums_cost, map_sizes, touches=_sums_reach
 )
 
 

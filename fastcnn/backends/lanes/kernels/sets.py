@@ -33,8 +33,7 @@ def set_columns(
     """Columns of a row that goes over some buffers by sets, or by weights: along some axes."""
     columns: dict[str, int] = {}
     for name, buffer in buffers.items():
-        places = np.arange(buffer.channels)[:, None] * buffer.channel + buffer.pixels()
-        outer, inner = sets.number(places, axes)
+        outer, inner = sets.number(buffer.places(), axes)
         columns |= buffer.columns(name)
         columns[f"{name}_table"] = planner.table(np.concatenate([outer, inner]))
         columns |= {"groups": len(outer), "positions": len(inner)}

@@ -9,10 +9,10 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.channel_sets import channel_set_rows
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered
+from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.backends.lanes.kernels.sets import (
     group_sets,
     set_columns,
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 def softmax(A, T, r, block, slot, part, parts):
     """Y = exp(X - largest) / sum of them, or the logarithm of that."""
     sets, members = r[L.GROUPS], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     inner, inner_y = xs[sets:], ys[sets:]
     first, last = share(sets, part, parts)
@@ -68,9 +67,7 @@ def softmax(A, T, r, block, slot, part, parts):
 def softmax_gradient(A, T, r, block, slot, part, parts):
     """The input's gradient Z from the output X and its gradient Y."""
     sets, members = r[L.GROUPS], r[L.POSITIONS]
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    x0, y0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
     xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
     inner, inner_y, inner_z = xs[sets:], ys[sets:], zs[sets:]
     first, last = share(sets, part, parts)
@@ -94,16 +91,14 @@ def softmax_gradient(A, T, r, block, slot, part, parts):
 
 
 K_SOFTMAX = numbered(
-    Kernel(softmax, "softmax", set_elements(4, 1, 1), set_sizes, touches=sets_reach("X", "Y"))
+    softmax, "softmax", set_elements(4, 1, 1), set_sizes, touches=sets_reach("X", "Y")
 )
 K_GRADIENT = numbered(
-    Kernel(
-        softmax_gradient,
-        "gradient of softmax",
-        set_elements(4, 2, 1),
-        set_sizes,
-        touches=sets_reach("X", "Y", "Z"),
-    )
+    softmax_gradient,
+    "gradient of softmax",
+    set_elements(4, 2, 1),
+    set_sizes,
+    touches=sets_reach("X", "Y", "Z"),
 )
 
 
@@ -128,8 +123,7 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
 
 
 def _channels(walk: "ChannelForward", group: "Group") -> None:
-    columns: dict[str, int] = {"in": 1, "mode": _mode(group)}
-    channel_set_rows(walk, group, **columns)
+    channel_set_rows(walk, group, in_=1, mode=_mode(group))
 
 
 def _mode(group: "Group") -> int:

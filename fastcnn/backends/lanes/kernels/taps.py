@@ -16,22 +16,17 @@ class Taps:
 
     The same for each of ``groups`` groups of channels: channel m of group q is channel
     ``q * steps[0] + m * steps[1]`` of a map.
-
-    Attributes
-    ----------
-    groups : int
-    x_steps, y_steps : (int, int)
-        Steps of groups and of channels within a group.
-    x, y : ndarray of int, shape (3, pairs)
-        For each pair of pixels, channel within the group, row and column.
-    weight : ndarray of float, shape (pairs,)
     """
 
     groups: int
+    #: Steps of groups and of channels within a group.
     x_steps: tuple[int, int]
     y_steps: tuple[int, int]
+    #: ndarray of int, shape (3, pairs). For each pair of pixels, channel within the group, row and
+    #: column.
     x: np.ndarray
     y: np.ndarray
+    #: ndarray of float, shape (pairs,).
     weight: np.ndarray
 
     @property

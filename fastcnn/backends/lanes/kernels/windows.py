@@ -82,5 +82,5 @@ def _window_offsets(
 
 def window_columns(planner: "Planner", x: "Buffer", y: "Buffer") -> dict[str, int]:
     """Columns of a row whose positions are the pixels of Y, and whose windows lie in X."""
-    positions: dict[str, int] = {"positions": y.height * y.width, "in": x.height * x.width}
-    return element_columns(planner, x=x, y=y) | positions
+    sizes = {"positions": y.height * y.width, "in_": x.height * x.width}
+    return element_columns(planner, x=x, y=y) | sizes

@@ -8,6 +8,7 @@ from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.join import K_ADD
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.linear import K_REDUCE
 from fastcnn.backends.lanes.lowering.elementwise import elementwise
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
@@ -20,15 +21,8 @@ from fastcnn.operations import OPERATIONS
 class Backward:
     """The gradients of a network's outputs, from the last node to the first.
 
-    Parameters
-    ----------
-    planner : Planner
-    values, winners, kept : dict
-        The forward pass's.
-    gradient : Buffer
-        The gradient of the network's output.
-    input_gradient : bool
-        Whether the gradient of the network's input is wanted.
+    ``values``, ``winners`` and ``kept`` are the forward pass's, ``gradient`` is that of the
+    network's output.
     """
 
     def __init__(
@@ -216,14 +210,13 @@ class Backward:
     def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
         """Plan one sum over blocks; neighbours are summed by one row."""
         reductions = self.planner.reductions
-        if reductions and reductions[-1][1][L.KERNEL] == L.K_REDUCE:
+        if reductions and reductions[-1][1][L.KERNEL] == K_REDUCE:
             last = reductions[-1][1]
             end = last[L.OUT]
             if (last[L.W] + end, last[L.EXTRA] + end) == (target, partial["extra"]):
                 last[L.OUT] += count
                 return
-        columns: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=target, **partial, **columns)
+        values = row(K_REDUCE, w=target, **partial, out=count)
         reductions.append((f"{group.node.name}: sum gradients", values))
 
     def renamed(self, group: Group, grad: Buffer) -> None:

@@ -7,6 +7,16 @@ import numpy as np
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.norm import (
+    K_NORM,
+    K_NORM_ADD,
+    K_NORM_GRADIENT,
+    K_NORM_GRADIENT_STATISTICS,
+    K_NORM_GRADIENT_SUMS,
+    K_NORM_JOINED_GRADIENT_SUMS,
+    K_NORM_STATISTICS,
+    K_NORM_SUMS,
+)
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
@@ -56,13 +66,13 @@ def _forward(walk: "Forward", group: Group) -> None:
             block = -(-2 * x.channels // LANES) * LANES
             columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
             sums = element_columns(planner, x=x) | columns
-            planner.emit(f"{name}, sums", row(L.K_NORM_SUMS, **sums))
-        planner.emit(f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns), whole=True)
+            planner.emit(f"{name}, sums", row(K_NORM_SUMS, **sums))
+        planner.emit(f"{name}, statistics", row(K_NORM_STATISTICS, **columns), whole=True)
     else:
-        planner.preparations.append((f"{name}, statistics", row(L.K_NORM_STATISTICS, **columns)))
-    kernel, buffers = L.K_NORM, {"x": x, "y": y}
+        planner.preparations.append((f"{name}, statistics", row(K_NORM_STATISTICS, **columns)))
+    kernel, buffers = K_NORM, {"x": x, "y": y}
     if group.adds:
-        kernel, buffers["m"] = L.K_NORM_ADD, walk.values[group.sources[1]]
+        kernel, buffers["m"] = K_NORM_ADD, walk.values[group.sources[1]]
     columns = element_columns(planner, **buffers) | {"batch": statistics}
     planner.emit(name + fused(group), row(kernel, **columns, relu=int(group.relu)))
 
@@ -108,9 +118,9 @@ def _sums(
     masks: bool,
 ) -> None:
     """The sums of the first pass; with a summand or a mask it writes the gradient, too."""
-    buffers, kernel = {"x": walk.values[group.source], "y": grad}, L.K_NORM_GRADIENT_SUMS
+    buffers, kernel = {"x": walk.values[group.source], "y": grad}, K_NORM_GRADIENT_SUMS
     if other is not None or masks:
-        kernel = L.K_NORM_JOINED_GRADIENT_SUMS
+        kernel = K_NORM_JOINED_GRADIENT_SUMS
         columns = columns | {"mode": L.MASKED if masks else L.PLAIN, "adds": int(other is not None)}
     if masks:
         buffers["m"] = walk.values[group.target]
@@ -128,7 +138,7 @@ def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buf
     planner, x = walk.planner, walk.values[group.source]
     name = f"{group.node.name}: gradient of batch normalisation"
     sizes = {"channels": x.channels, "positions": x.height * x.width}
-    statistics = row(L.K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
+    statistics = row(K_NORM_GRADIENT_STATISTICS, **sizes, **columns)
     if columns["mode"] == L.OF_BATCH:
         planner.emit(f"{name}, statistics", statistics, whole=True)
     else:
@@ -136,7 +146,7 @@ def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buf
     grad_x = walk.wanted(group)
     if grad_x is not None:
         elements = element_columns(planner, x=x, y=grad, z=grad_x)
-        planner.emit(name, row(L.K_NORM_GRADIENT, **elements, **columns))
+        planner.emit(name, row(K_NORM_GRADIENT, **elements, **columns))
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:

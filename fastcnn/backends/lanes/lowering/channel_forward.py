@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT
 from fastcnn.backends.lanes.convolution.channels import tiles
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.convolution.channels.records import K_CHANNEL_INPUT, K_CHANNEL_OUTPUT
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.channel_values import ChannelValues
 from fastcnn.backends.lanes.lowering.shared_forward import lowering_of
@@ -21,12 +21,7 @@ class ChannelForward(ChannelValues):
     """Adds the rows of one group after the other."""
 
     def add_group(self, group: Group) -> None:
-        """Add a group's rows.
-
-        Raises
-        ------
-        Unsupported
-        """
+        """Add a group's rows, or raise Unsupported."""
         add = lowering_of(group.operation).channels
         if add is None:
             raise Unsupported(f"{group.operation} with a channel in each lane")
@@ -42,38 +37,30 @@ class ChannelForward(ChannelValues):
         made = make(shape, planner.halo(INPUT), planner.value_passes(INPUT))
         y = self.keep(INPUT, made, np.arange(channels))
         normalisation = planner.allocate(2 * channels)
-        columns: dict[str, int] = {"in": channels * height * width, "out": channels}
         rows, step = self.places[INPUT][::width], y.pixel
         if height == width == 1 and np.array_equal(np.diff(rows), np.ones(channels - 1)):
             # Numbers that follow each other: one row.
             rows, step = rows[:1], 1
-        planner.emit(
-            "input",
-            row(
-                L.K_CHANNEL_INPUT,
-                **y.columns("y"),
-                positions=len(rows),
-                mode=step,
-                x_table=planner.table(rows),
-                scale=normalisation,
-                **columns,
-            ),
+        values = row(
+            K_CHANNEL_INPUT,
+            **y.columns("y"),
+            in_=channels * height * width,
+            out=channels,
+            positions=len(rows),
+            mode=step,
+            x_table=planner.table(rows),
+            scale=normalisation,
         )
+        planner.emit("input", values)
         return normalisation
 
     def output_row(self) -> None:
         """Copy the last node's output to a row for each sample."""
         last = len(self.planner.graph.nodes) - 1
-        places = self.places[last]
-        size: dict[str, int] = {"in": len(places)}
+        columns, places = self.values[last].columns("x"), self.places[last]
+        table = self.planner.table(places)
         self.planner.emit(
-            "output",
-            row(
-                L.K_CHANNEL_OUTPUT,
-                **self.values[last].columns("x"),
-                x_table=self.planner.table(places),
-                **size,
-            ),
+            "output", row(K_CHANNEL_OUTPUT, **columns, in_=len(places), x_table=table)
         )
 
     def bias(self, group: Group, outputs: int) -> np.ndarray:

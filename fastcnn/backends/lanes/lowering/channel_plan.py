@@ -14,21 +14,10 @@ from fastcnn.backends.one_row import on_maps
 def plan_channels(
     graph: Graph, batch: int, workers: int, state: Mapping[str, np.ndarray]
 ) -> Program:
-    """Plan a forward pass of a few samples; its weights are packed copies.
+    """Plan a forward pass of at most ``batch`` samples; its weights are packed copies.
 
-    Parameters
-    ----------
-    batch : int
-        Most samples of a run.
-    workers : int
-        Number of threads.
-    state : mapping of str to ndarray
-        Parameters and running statistics by state key.
-
-    Raises
-    ------
-    Unsupported
-        If an operation has no kernel with a channel in each lane.
+    ``state`` has parameters and running statistics by state key. Raises Unsupported if an operation
+    has no kernel with a channel in each lane.
     """
     graph = on_maps(graph)
     planner = ChannelPlanner(graph, batch, workers, state)

@@ -15,25 +15,17 @@ from fastcnn.backends.lanes.planning.grouping import Group
 
 
 class ChannelValues(SharedForward):
-    """Makes and finds the buffers of values.
-
-    Attributes
-    ----------
-    values : dict of int to Buffer
-        Each node's output.
-    lanes : dict of int to ndarray
-        By node the lane of each channel, counted over all blocks of channels: where maps were put
-        together, lanes between them may be idle. Flattened maps have none.
-    places : dict of int to ndarray
-        Where each number of a node's output is, in the order of the flattened output.
-    """
+    """Makes and finds the buffers of values."""
 
     planner: ChannelPlanner
 
     def __init__(self, planner: ChannelPlanner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
+        #: By node the lane of each channel, counted over all blocks of channels: where maps were
+        #: put together, lanes between them may be idle. Flattened maps have none.
         self.lanes: dict[int, np.ndarray] = {}
+        #: Where each number of a node's output is, in the order of the flattened output.
         self.places: dict[int, np.ndarray] = {}
 
     def keep(self, index: int, buffer: Buffer, lanes: np.ndarray) -> Buffer:

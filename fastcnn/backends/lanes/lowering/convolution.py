@@ -9,13 +9,14 @@ from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.direct.records import K_BIAS_GRADIENT
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.norm import K_NORM_JOIN
 from fastcnn.backends.lanes.kernels.operation import lowered
-from fastcnn.backends.lanes.kernels.pool import winner_row
-from fastcnn.backends.lanes.kernels.unpool import K_UNPOOL
+from fastcnn.backends.lanes.kernels.pool import K_UNPOOL, winner_row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.rows import (
@@ -53,7 +54,7 @@ def _forward(walk: "Forward", group: Group) -> None:
     conv_rows.product(task, x, y, group.pooled, **columns)
     if len(strips) > 1:
         count = {"channels": y.channels, "taps": len(strips)}
-        values = row(L.K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
+        values = row(K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
         planner.emit(f"{group.node.name}: sums of strips", values)
 
 
@@ -167,7 +168,7 @@ def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
 def _bias_gradient(walk: "Backward", group: Group, grad: Buffer, bias: dict[str, int]) -> None:
     if walk.needs_sums(group):
         columns = element_columns(walk.planner, y=grad) | bias
-        walk.planner.emit(f"{group.node.name}: bias gradient", row(L.K_BIAS_GRADIENT, **columns))
+        walk.planner.emit(f"{group.node.name}: bias gradient", row(K_BIAS_GRADIENT, **columns))
 
 
 def _before_pooling(walk: "Backward", group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:

@@ -2,10 +2,8 @@
 
 from typing import Any
 
-import numpy as np
-
 from fastcnn.backends.graph import INPUT
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.arrays import K_INPUT, K_OUTPUT, K_OUTPUT_GRADIENT
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.lowering.shared_forward import SharedForward, lowering_of
 from fastcnn.backends.lanes.planning.buffers import Buffer, map_shape
@@ -15,22 +13,14 @@ from fastcnn.operations import OPERATIONS
 
 
 class Forward(SharedForward):
-    """Adds the forward rows of one group after the other.
-
-    Attributes
-    ----------
-    values : dict of int to Buffer
-        Each node's output.
-    winners : dict of int to Buffer
-        Which pixel of each window was the maximum.
-    kept : dict of int to int or Buffer
-        By node what else its backward pass needs again.
-    """
+    """Adds the forward rows of one group after the other."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
+        #: By node which pixel of each window was the maximum.
         self.winners: dict[int, Buffer] = {}
+        #: By node what else its backward pass needs again.
         self.kept: dict[int, Any] = {}
         #: By node of a convolution whose row also writes its output's moments: where they are.
         self.moments: dict[int, dict[str, int]] = {}
@@ -46,34 +36,25 @@ class Forward(SharedForward):
         buffer = planner.buffer(shape, halo, planner.value_passes(INPUT))
         self.values[INPUT] = buffer
         normalisation = planner.allocate(2 * buffer.channels)
-        channel = np.arange(buffer.channels)[:, None] * buffer.channel
-        columns: dict[str, int] = {
-            "in": buffer.channels * buffer.height * buffer.width,
-            "out": buffer.channels,
-            "x_table": planner.table(channel + buffer.pixels()),
-            "scale": normalisation,
-        }
-        planner.emit("input", row(L.K_INPUT, **buffer.columns("y"), **columns))
+        self._emit_rows("input", K_INPUT, buffer, buffer.channels, normalisation)
         return normalisation
 
     def gradient_row(self, buffer: Buffer, name: str = "output gradient") -> None:
         """Pack the gradient of the network's output, or targets, from an array into a buffer."""
-        channel = np.arange(buffer.channels)[:, None] * buffer.channel
         # One channel, as they all have the same factor 1.
-        columns: dict[str, int] = {
-            "in": buffer.channels * buffer.height * buffer.width,
-            "out": 1,
-            "x_table": self.planner.table(channel + buffer.pixels()),
-            "scale": self.planner.constant([1.0, 0.0]),
-        }
-        self.planner.emit(name, row(L.K_OUTPUT_GRADIENT, **buffer.columns("y"), **columns))
+        self._emit_rows(name, K_OUTPUT_GRADIENT, buffer, 1, self.planner.constant([1.0, 0.0]))
+
+    def _emit_rows(self, name: str, kernel: int, y: Buffer, channels: int, scale: int) -> None:
+        """Add the row that packs an array's rows, of some channels with factors of their own."""
+        table, numbers = self.planner.table(y.places()), {"out": channels, "scale": scale}
+        values = row(kernel, **y.columns("y"), in_=y.elements, x_table=table, **numbers)
+        self.planner.emit(name, values)
 
     def output_row(self, buffer: Buffer) -> None:
         """Copy a buffer, such as the network's output, to a row for each sample."""
-        channel = np.arange(buffer.channels)[:, None] * buffer.channel
-        table = self.planner.table(channel + buffer.pixels())
-        size: dict[str, int] = {"in": buffer.channels * buffer.height * buffer.width}
-        self.planner.emit("output", row(L.K_OUTPUT, **buffer.columns("x"), x_table=table, **size))
+        table = self.planner.table(buffer.places())
+        values = row(K_OUTPUT, **buffer.columns("x"), in_=buffer.elements, x_table=table)
+        self.planner.emit("output", values)
 
     def output(self, group: Group) -> Buffer:
         """The buffer that a group fills."""

@@ -3,9 +3,16 @@
 from typing import TYPE_CHECKING
 
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.kernels.linear import OUTER_ROOM
+from fastcnn.backends.lanes.kernels.linear import (
+    K_LINEAR,
+    K_LINEAR_BACKWARD,
+    K_LINEAR_BIAS_GRADIENT,
+    K_LINEAR_JOIN,
+    K_OUTER,
+    K_TRANSPOSE,
+)
+from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
@@ -29,20 +36,20 @@ def _forward(walk: "Forward", group: Group) -> None:
     outputs, inputs = planner.parameters[group.node.parameters["weight"]][1]
     weight = parameter_offset(planner, group, "weight")
     groups = _input_groups(inputs, outputs) if planner.backward and group.whole else 1
-    sizes: dict[str, int] = {"in": inputs, "by_block": int(group.by_block)}
-    bias: dict[str, int] = {"bias": parameter_offset(planner, group, "bias")}
-    ends = y.columns("y") | bias | {"relu": int(group.relu)}
+    sizes = {"in_": inputs, "by_block": int(group.by_block)}
+    ends = y.columns("y") | {"bias": parameter_offset(planner, group, "bias")}
+    ends["relu"] = int(group.relu)
     name, sums = f"{group.node.name}: linear", None
     if groups > 1:
         planner.grouped[weight] = groups
         size = groups * outputs * LANES
         place = planner.allocate(size * planner.blocks)
-        columns: dict[str, int] = {"x": place, "x_block": size, "out": outputs}
-        sums = row(L.K_LINEAR_JOIN, **columns, groups=groups, **ends)
+        of_groups = {"x": place, "x_block": size, "out": outputs, "groups": groups}
+        sums = row(K_LINEAR_JOIN, **of_groups, **ends)
         ends = {"y": place, "y_block": size, "bias": -1}
     columns = x.columns("x") | sizes | {"w": weight, "out": outputs, "groups": groups}
     planner.emit(
-        name + ("" if groups > 1 else fused(group)), row(L.K_LINEAR, **columns, **ends), group.whole
+        name + ("" if groups > 1 else fused(group)), row(K_LINEAR, **columns, **ends), group.whole
     )
     if (group.target, "weight") in planner.gradients and planner.backward:
         # Rows of inputs for the weight gradient, made here because no barrier is needed.
@@ -52,7 +59,7 @@ def _forward(walk: "Forward", group: Group) -> None:
         planner.transposed[group.target] = width, transposed
         planner.emit(
             f"{group.node.name}: transpose input",
-            row(L.K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
+            row(K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
             group.whole,
             apart=False,
         )
@@ -77,7 +84,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     planner, node = walk.planner, group.node
     grad = walk.rectify(group, grad)
     offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
-    sizes: dict[str, int] = {"in": inputs, "out": outputs}
+    sizes = {"in_": inputs, "out": outputs}
     gradients = []
     if walk.trains(group, "weight"):
         width, transposed = planner.transposed[group.target]
@@ -89,18 +96,18 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
             "m_slot": OUTER_ROOM,
             "groups": planner.grouped.get(offset, 1),
         }
-        gradients.append((f"{node.name}: weight gradient", row(L.K_OUTER, **columns, **sizes)))
+        gradients.append((f"{node.name}: weight gradient", row(K_OUTER, **columns, **sizes)))
     if walk.trains(group, "bias"):
         bias = gradient_offset(planner, group, "bias")
-        values = row(L.K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
+        values = row(K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
         gradients.append((f"{node.name}: bias gradient", values))
     grad_x = walk.wanted(group)
     if grad_x is not None:
-        sizes = {"in": outputs, "out": inputs, "by_block": int(group.by_block)}
+        sizes = {"in_": outputs, "out": inputs, "by_block": int(group.by_block)}
         planner.emit(
             f"{node.name}: input gradient",
             row(
-                L.K_LINEAR_BACKWARD,
+                K_LINEAR_BACKWARD,
                 **grad.columns("x"),
                 **grad_x.columns("y"),
                 w=offset,

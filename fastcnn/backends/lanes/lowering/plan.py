@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.kernels.elements import copy
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.formulas import MOST_NUMBERS
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.losses import K_CROSS_ENTROPY, K_FOCAL, K_NLL
 from fastcnn.backends.lanes.kernels.operation import LOWERINGS
 from fastcnn.backends.lanes.lowering import (  # noqa: F401
     batch_norm,
@@ -29,46 +30,33 @@ from fastcnn.operations import OPERATIONS, Elementwise, Number
 from fastcnn.operations.losses import LOSSES
 
 #: Kernels of losses of classes.
-CLASS_LOSSES = {"cross_entropy": L.K_CROSS_ENTROPY, "nll": L.K_NLL, "focal": L.K_FOCAL}
+CLASS_LOSSES = {"cross_entropy": K_CROSS_ENTROPY, "nll": K_NLL, "focal": K_FOCAL}
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a program is for, besides the network's forward pass.
+    """What a program is for, besides the network's forward pass."""
 
-    Attributes
-    ----------
-    loss : (str, float, ...), optional
-        Operation and its numbers, ``engine_key`` of a loss; implies ``backward``. Without it a
-        backward pass starts from whatever is in the output's gradient.
-    backward : bool
-        Whether the gradients of all parameters are computed.
-    training : bool
-        Whether dropout is active and batch normalisation takes the batch's statistics.
-    input_gradient : bool
-        Whether the gradient of the input is computed, too.
-    outputs : bool
-        Whether the network's output is copied out of the arena.
-    values : bool
-        Whether every node's output is kept to the end.
-    arrays : bool
-        Whether the output's gradient is read from an array, ``targets``, and the input's gradient
-        copied to one, ``outputs``.
-    frozen : collection of str
-        Parameters whose gradients are not wanted; they stay zero.
-    largest_norms : mapping of str to float, optional
-        By state key of a weight: the largest norm of each output's part, which a step sees to
-        before it reads the weight.
-    """
-
+    #: Operation and its numbers, ``engine_key`` of a loss; implies ``backward``. Without it a
+    #: backward pass starts from whatever is in the output's gradient.
     loss: tuple[Any, ...] | None = None
+    #: Whether the gradients of all parameters are computed.
     backward: bool = False
+    #: Whether dropout is active and batch normalisation takes the batch's statistics.
     training: bool = False
+    #: Whether the gradient of the input is computed, too.
     input_gradient: bool = False
+    #: Whether the network's output is copied out of the arena.
     outputs: bool = False
+    #: Whether every node's output is kept to the end.
     values: bool = False
+    #: Whether the output's gradient is read from an array, ``targets``, and the input's gradient
+    #: copied to one, ``outputs``.
     arrays: bool = False
+    #: Parameters whose gradients are not wanted; they stay zero.
     frozen: Collection[str] = ()
+    #: By state key of a weight: the largest norm of each output's part, which a step sees to before
+    #: it reads the weight.
     largest_norms: Mapping[str, float] | None = None
 
 
@@ -81,18 +69,8 @@ def plan(
 ) -> Program:
     """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
 
-    Parameters
-    ----------
-    parameters : dict of str to (offset, shape)
-        Where each parameter is in the flat array.
-    workers : int
-        Number of threads.
-    purpose : Purpose
-
-    Raises
-    ------
-    Unsupported
-        If the engine has no kernel for an operation.
+    ``parameters`` says where in the flat array each one is, and its shape. Raises Unsupported if
+    the engine has no kernel for an operation.
     """
     graph = on_maps(graph)
     backward = purpose.backward or purpose.loss is not None

@@ -17,53 +17,40 @@ from fastcnn.text_table import text_table
 
 @dataclass
 class Program:
-    """What the interpreter runs, and where things are.
+    """What the interpreter runs, and where things are."""
 
-    Attributes
-    ----------
-    batch, workers : int
-        Samples of a step, and threads for which memory is planned.
-    phases : ndarray of int64, shape (phases, 3)
-        First and last row, and whether they take the whole batch at once.
-    rows : ndarray of int64, shape (rows, WIDTH)
-    names : list of str
-        What each row does, for people.
-    constants : dict of int to ndarray
-        What stands in the arena before the first run, by offset.
-    running : dict of str to (offset, channels)
-        By state key of a running mean: where it is, followed by the running variance.
-    grouped : dict of int to int
-        By the place of weights of which each thread has some inputs: groups of inputs.
-    gradient_size : int
-        Size of the array of gradients: the parameters', then those of parameters that are used at
-        several places, from each place but the first.
-    first_backward : int
-        The first phase after the loss; rows of the backward pass may join that of the loss.
-    constrains : bool
-        Whether the first phase scales weights down to the largest norm that they may have.
-    forward_rows : int
-        Rows before the backward pass.
-    values : dict of int to Buffer
-        By node where its output stands, or of nodes that run as one that of the last; a program
-        that was asked to keeps them all.
-    """
-
+    #: Samples of a step, and threads for which memory is planned.
     batch: int
     workers: int
+    #: ndarray of int64, shape (phases, 3). First and last row, and whether they take the whole
+    #: batch at once.
     phases: np.ndarray
+    #: ndarray of int64, shape (rows, WIDTH).
     rows: np.ndarray
+    #: What each row does, for people.
     names: list[str]
     tables: np.ndarray
     arena_size: int
+    #: What stands in the arena before the first run, by offset.
     constants: dict[int, np.ndarray]
+    #: dict of str to (offset, channels). By state key of a running mean: where it is, followed by
+    #: the running variance.
     running: dict[str, tuple[int, int]]
+    #: By the place of weights of which each thread has some inputs: groups of inputs.
     grouped: dict[int, int]
+    #: Size of the array of gradients: the parameters', then those of parameters that are used at
+    #: several places, from each place but the first.
     gradient_size: int
+    #: The first phase after the loss; rows of the backward pass may join that of the loss.
     first_backward: int
+    #: Whether the first phase scales weights down to the largest norm that they may have.
     constrains: bool
+    #: Rows before the backward pass.
     forward_rows: int
     input: Buffer
     output: Buffer
+    #: By node where its output stands, or of nodes that run as one that of the last; a program that
+    #: was asked to keeps them all.
     values: dict[int, Buffer]
     output_gradient: Buffer | None
     input_gradient: Buffer | None
@@ -124,16 +111,12 @@ class Program:
         """The phases of input and backward pass, with or without the forward pass between."""
         if not skip_forward:
             return self.phases
-        needed = {
-            L.K_PACK: 1,
-            L.K_WINOGRAD2D_WEIGHTS: 1,
-            L.K_WINOGRAD1D_WEIGHTS: 1,
-            L.K_INPUT: 0,
-            L.K_TRANSPOSE: 1,
-        }
-        last = self.phases[self.first_backward][0]
-        kernels = enumerate(self.rows[:last, L.KERNEL])
-        before = [[index, index + 1, needed[k]] for index, k in kernels if k in needed]
+        before = [
+            [index, index + 1, whole or kernel.many]
+            for start, end, whole in self.phases[: self.first_backward]
+            for index in range(start, end)
+            if (kernel := KERNELS[self.rows[index, L.KERNEL]]).before_backward
+        ]
         return np.array([*before, *self.phases[self.first_backward :]], np.int64)
 
     @property

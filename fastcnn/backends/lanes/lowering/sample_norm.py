@@ -75,14 +75,13 @@ def _parameter_rows(
     numbers = np.concatenate(sets.number(sets.set_numbers(), others))
     block = -(-2 * count // LANES) * LANES
     partial = planner.allocate(block * planner.blocks)
-    size: dict[str, int] = {"out": count}
     planner.emit(
         f"{group.node.name}: gradients of weight and bias",
         row(
             K_PARAMETERS,
             **columns,
             **statistics,
-            **size,
+            out=count,
             m=partial,
             m_block=block,
             m_table=planner.table(numbers),

@@ -8,15 +8,10 @@ from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class SharedForward:
-    """What adds the rows of one group after the other.
-
-    Attributes
-    ----------
-    values : dict of int to Buffer
-        Each node's output.
-    """
+    """What adds the rows of one group after the other."""
 
     planner: Planner
+    #: Each node's output.
     values: dict[int, Buffer]
 
     def output(self, group: Group) -> Buffer:

@@ -53,6 +53,17 @@ class Buffer:
         h, w = np.mgrid[: self.height, : self.width]
         return self.at(h, w).ravel()
 
+    def places(self) -> np.ndarray:
+        """Offsets of all elements of a sample, shape (channels, pixels)."""
+        channels = np.arange(self.channels)[:, None] * self.channel
+        found: np.ndarray = channels + self.pixels()
+        return found
+
+    @property
+    def elements(self) -> int:
+        """Elements of a sample."""
+        return self.channels * self.height * self.width
+
     def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
         """The same memory under another shape of as many elements, where there is no halo."""
         if (channels, height, width) == (self.channels, self.height, self.width):

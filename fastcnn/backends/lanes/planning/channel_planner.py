@@ -12,14 +12,7 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import tiles
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
-from fastcnn.backends.lanes.planning.buffers import (
-    LANES,
-    NO_HALO,
-    Buffer,
-    Halo,
-    map_shape,
-    union,
-)
+from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, map_shape, union
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_caps, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
@@ -58,20 +51,13 @@ def whole(count: int, multiple: int) -> int:
 class ChannelPlanner(Planner):
     """Reserves memory, packs weights and collects rows.
 
-    Parameters
-    ----------
-    state : mapping of str to ndarray
-        Parameters and running statistics by state key.
+    ``state`` has parameters and running statistics by state key.
     """
 
     samples = 1
 
     def __init__(
-        self,
-        graph: Graph,
-        batch: int,
-        workers: int,
-        state: Mapping[str, np.ndarray],
+        self, graph: Graph, batch: int, workers: int, state: Mapping[str, np.ndarray]
     ) -> None:
         self.state = state
         places = {key: (0, value.shape) for key, value in state.items()}

@@ -14,43 +14,30 @@ class Unsupported(Exception):
 
 @dataclass
 class Group:
-    """Nodes that run as one: an operation with what is fused to it.
-
-    Attributes
-    ----------
-    sources : tuple of int
-        The nodes whose outputs are read.
-    target : int
-        The last node, whose output is what the others see.
-    members : list of int
-        All nodes of the group.
-    relu, pooled : bool
-        Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
-    capped : bool
-        Whether ReLU6 is fused to the operation.
-    adds : bool
-        Whether the second source is added to what the operation makes of the first, before ReLU.
-    whole : bool
-        Whether all threads share the whole batch out among them; otherwise each has its blocks.
-    by_block : bool
-        Whether a linear layer takes one block after the other.
-    reads, writes : int
-        Stages of the forward pass. Between two stages every thread has finished all blocks; what
-        is written in one stage and read in the same one may be forgotten after each block.
-    """
+    """Nodes that run as one: an operation with what is fused to it."""
 
     operation: str
     node: Node
+    #: The nodes whose outputs are read.
     sources: tuple[int, ...]
+    #: The last node, whose output is what the others see.
     target: int
+    #: Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
     relu: bool = False
     pooled: bool = False
+    #: Whether ReLU6 is fused to the operation.
     capped: bool = False
+    #: Whether the second source is added to what the operation makes of the first, before ReLU.
     adds: bool = False
+    #: Whether all threads share the whole batch out among them; otherwise each has its blocks.
     whole: bool = False
+    #: Whether a linear layer takes one block after the other.
     by_block: bool = False
+    #: Stages of the forward pass. Between two stages every thread has finished all blocks; what is
+    #: written in one stage and read in the same one may be forgotten after each block.
     reads: int = 0
     writes: int = 0
+    #: All nodes of the group.
     members: list[int] = field(default_factory=list)
 
     @property

@@ -9,28 +9,19 @@ from fastcnn.operations import OPERATIONS
 
 
 class Layouts:
-    """What the planner asks of the network about layouts.
-
-    Attributes
-    ----------
-    graph : Graph
-    parameters : dict of str to (offset, shape)
-        Where each parameter stands in the flat array.
-    backward : bool
-        Whether gradients are wanted.
-    makers : dict of int to Group
-        By the last node of each group.
-    readers : dict of int to list of Group
-        Who reads a node's output, or the input.
-    parts : dict of int to (int, int)
-        By node whose output lies in that of another: the latter, and the first channel.
-    """
+    """What the planner asks of the network about layouts."""
 
     graph: Graph
+    #: dict of str to (offset, shape). Where each parameter stands in the flat array.
     parameters: dict[str, tuple[int, tuple[int, ...]]]
+    #: Whether gradients are wanted.
     backward: bool
+    #: By the last node of each group.
     makers: dict[int, Group]
+    #: Who reads a node's output, or the input.
     readers: dict[int, list[Group]]
+    #: dict of int to (int, int). By node whose output lies in that of another: the latter, and the
+    #: first channel.
     parts: dict[int, tuple[int, int]]
 
     def shape(self, index: int) -> tuple[int, ...]:

@@ -8,6 +8,8 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.convolution import algorithms
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.constraints import K_LIMIT_NORMS
+from fastcnn.backends.lanes.kernels.linear import K_SUM_PLACES
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
     NO_HALO,
@@ -419,8 +421,7 @@ class Planner(Layouts):
         for index, (name, values) in enumerate(self.reductions):
             self.emit(name, values, whole=True, apart=index == 0)
         for index, (first, other, count) in enumerate(self.summed):
-            size: dict[str, int] = {"out": count}
-            values = L.row(L.K_SUM_PLACES, w=first, extra=other, **size)
+            values = L.row(K_SUM_PLACES, w=first, extra=other, out=count)
             # A thread has the same elements in every row: three places need no barrier between.
             self.emit("sum gradients over places", values, whole=True, apart=index == 0)
 
@@ -428,8 +429,8 @@ class Planner(Layouts):
         """Let weights have at most some norm for each output, by their state keys."""
         for key, norm in largest.items():
             offset, (rows, *columns) = self.parameters[key]
-            sizes: dict[str, int] = {"in": int(np.prod(columns)), "out": rows}
-            values = L.row(L.K_LIMIT_NORMS, w=offset, scale=self.constant([norm]), **sizes)
+            sizes = {"in_": int(np.prod(columns)), "out": rows}
+            values = L.row(K_LIMIT_NORMS, w=offset, scale=self.constant([norm]), **sizes)
             self.constraints.append((f"{key}: largest norm", values))
 
     def put_preparations_first(self) -> int:

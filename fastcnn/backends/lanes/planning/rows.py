@@ -56,8 +56,3 @@ def element_columns(planner: "Planner", **buffers: "Buffer") -> dict[str, int]:
         columns[f"{name}_table"] = planner.table(buffer.pixels())
         columns[f"{name}_channel"] = buffer.channel
     return columns
-
-
-def elements(buffer: "Buffer") -> int:
-    """Elements of a sample."""
-    return buffer.channels * buffer.height * buffer.width

@@ -12,7 +12,6 @@ import numpy as np
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.lowering.program import Program
-from fastcnn.backends.lanes.reach.kernels import REACHES, formula_reach
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, check_row
 from fastcnn.errors import DataError, ProgramError, ShapeError
 
@@ -26,8 +25,6 @@ TYPES = {
     "mean_weights": np.dtype(np.float64),
     "outputs": np.dtype(np.float32),
 }
-#: Kernels whose targets are classes.
-CLASS_LOSSES = (L.K_CROSS_ENTROPY, L.K_NLL, L.K_FOCAL)
 BYTES, FLOATS = np.dtype(np.uint8), np.dtype(np.float32)
 
 
@@ -79,10 +76,7 @@ def touches_of(kernel: int) -> Callable[[Reach], Touches]:
     """What says how far a kernel's rows reach, by its number; ProgramError if there is none."""
     if kernel not in KERNELS:
         raise ProgramError(f"there is no kernel of number {kernel}")
-    formula = KERNELS[kernel].formula
-    if formula is not None:
-        return formula_reach(*formula)
-    return KERNELS[kernel].touches or REACHES[kernel]
+    return KERNELS[kernel].touches
 
 
 def _check_phases(program: Program, phases: np.ndarray) -> None:
@@ -94,24 +88,16 @@ def _check_phases(program: Program, phases: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the rows of some phases want of the arrays of a run.
+    """What the rows of some phases want of the arrays of a run."""
 
-    Attributes
-    ----------
-    images, outputs, gradients : int
-        Elements of a sample that are read from the images, written to the outputs, and read from
-        the targets as the output's gradient; 0 where nothing is.
-    loss : int
-        Elements of a sample's output that the loss compares.
-    classes : int
-        How many classes there are for each target of a loss of classes; else 0.
-    losses : int
-    """
-
+    #: Elements of a sample that are read from the images, written to the outputs, and read from the
+    #: targets as the output's gradient; 0 where nothing is.
     images: int = 0
     outputs: int = 0
     gradients: int = 0
+    #: Elements of a sample's output that the loss compares.
     loss: int = 0
+    #: How many classes there are for each target of a loss of classes; else 0.
     classes: int = 0
     losses: int = 0
 
@@ -127,32 +113,22 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
     wanted = np.zeros(len(program.rows), np.bool_)
     for first, last, _ in phases:
         wanted[first:last] = True
-    found = {"images": 0, "outputs": 0, "gradients": 0, "loss": 0, "classes": 0, "losses": 0}
-    names = {
-        L.K_INPUT: "images",
-        L.K_CHANNEL_INPUT: "images",
-        L.K_CHANNEL_OUTPUT: "outputs",
-        L.K_OUTPUT: "outputs",
-        L.K_OUTPUT_GRADIENT: "gradients",
-    }
+    arrays = {"images": 0, "outputs": 0, "gradients": 0}
+    losses = {"loss": 0, "classes": 0, "losses": 0}
     for row in program.rows[wanted]:
-        kernel = int(row[L.KERNEL])
-        formula = KERNELS[kernel].formula if kernel in KERNELS else None
-        if kernel in names:
-            found[names[kernel]] = max(found[names[kernel]], int(row[L.IN]))
-        elif kernel in CLASS_LOSSES or (formula is not None and formula[0] == "loss"):
-            found["loss"] = max(found["loss"], int(row[L.CHANNELS] * row[L.POSITIONS]))
-            found["classes"] = int(row[L.CHANNELS]) if kernel in CLASS_LOSSES else 0
-            found["losses"] = max(found["losses"], int(row[L.OUT]) + 1)
-    return Needs(**found)
+        kernel = KERNELS.get(int(row[L.KERNEL]))
+        used = kernel.of_run if kernel else ""
+        if used in arrays:
+            arrays[used] = max(arrays[used], int(row[L.IN]))
+        elif used:
+            losses["loss"] = max(losses["loss"], int(row[L.CHANNELS] * row[L.POSITIONS]))
+            losses["classes"] = int(row[L.CHANNELS]) if used == "classes" else 0
+            losses["losses"] = max(losses["losses"], int(row[L.OUT]) + 1)
+    return Needs(**arrays, **losses)
 
 
 def check_run(
-    wants: Needs,
-    batch: int,
-    schedule: np.ndarray,
-    images: np.ndarray,
-    arrays: dict[str, Any],
+    wants: Needs, batch: int, schedule: np.ndarray, images: np.ndarray, arrays: dict[str, Any]
 ) -> None:
     """Refuse arrays of a run that its rows would leave.
 

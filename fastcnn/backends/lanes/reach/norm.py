@@ -1,4 +1,4 @@
-"""How far the rows of batch normalisation reach; see ranges.py."""
+"""How far the rows of batch normalisation reach."""
 
 from collections.abc import Callable
 

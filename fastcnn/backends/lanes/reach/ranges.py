@@ -57,11 +57,8 @@ class Touch:
 class Reach:
     """A program row, and the ranges that its columns make.
 
-    Raises
-    ------
-    ProgramError
-        By its methods, if a table does not have the entries that are asked for, or a number of
-        things is negative.
+    Raises ProgramError by its methods, if a table does not have the entries that are asked for, or
+    a number of things is negative.
     """
 
     def __init__(self, row: np.ndarray, tables: np.ndarray, blocks: int, workers: int) -> None:
@@ -175,12 +172,7 @@ NAMES = {
 
 
 def check_row(reach: Reach, touches: Callable[[Reach], Touches], sizes: dict[str, int]) -> None:
-    """Refuse a row that touches anything outside of arrays of some sizes.
-
-    Raises
-    ------
-    ProgramError
-    """
+    """Refuse a row that touches anything outside of arrays of some sizes: ProgramError."""
     for touch in touches(reach):
         first, last = touch.offsets.low, touch.offsets.high + touch.floats
         if touch.offsets.is_empty or not touch.floats:

@@ -11,16 +11,8 @@ _CALL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
 class Bell:
     """A semaphore of the operating system, which compiled functions, too, can ring and wait for.
 
-    Attributes
-    ----------
-    handle, ring_address, sleep_address : int
-        What the functions ``ring(handle, 1, 0)`` and ``sleep(handle, -1, 0)`` take, and where
-        they are.
-
-    Raises
-    ------
-    OSError, AttributeError
-        If the system has none.
+    The functions at ``ring_address`` and ``sleep_address`` are called with ``(handle, 1, 0)`` and
+    ``(handle, -1, 0)``. Raises OSError or AttributeError if the system has none.
     """
 
     def __init__(self) -> None:

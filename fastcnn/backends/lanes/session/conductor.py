@@ -14,8 +14,7 @@ from llvmlite import ir
 
 from fastcnn.backends.lanes.kernels.context import COUNT, FIELDS
 from fastcnn.backends.lanes.kernels.division import NOUGHT, ONE
-from fastcnn.backends.lanes.kernels.layout import WIDTH
-from fastcnn.backends.lanes.session.dispatcher import ENTRY, MANY, address, call
+from fastcnn.backends.lanes.session.dispatcher import MANY, address, run_row
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, define, prefetch_write
@@ -79,12 +78,7 @@ PASS_KINDS = {
     "how": "int64",
 }
 #: What a helping thread is given.
-HELP_KINDS = {
-    "team": "int64[:]",
-    "sleep": "int64",
-    "bell": "int64",
-    "assist": "int64",
-}
+HELP_KINDS = {"team": "int64[:]", "sleep": "int64", "bell": "int64", "assist": "int64"}
 _BYTES, _FLOATS, _OUTPUTS = (FIELDS[name][0] for name in ("bytes_", "floats", "outputs"))
 
 
@@ -112,33 +106,14 @@ def run_unit(segment, unit, rows, entries, context, worker):
     """Run one unit of a segment; returns whether a kernel failed."""
     failed, first, last = 0, segment[FIRST], segment[LAST]
     if segment[KIND] == SHARES:
+        shared = segment[BLOCK], segment[BLOCKS], NOUGHT, worker, unit, segment[UNITS]
         for n in range(first, last):
-            failed |= call(
-                entries[n, ENTRY],
-                context,
-                rows + n * WIDTH * 8,
-                segment[BLOCK],
-                segment[BLOCKS],
-                NOUGHT,
-                worker,
-                unit,
-                segment[UNITS],
-            )
+            failed |= run_row(entries, n, context, rows, *shared)
         return failed
     block = segment[BLOCK] + unit * segment[EACH]
     blocks = min(segment[EACH], segment[BLOCK] + segment[BLOCKS] - block)
     for n in range(first, last):
-        failed |= call(
-            entries[n, ENTRY],
-            context,
-            rows + n * WIDTH * 8,
-            block,
-            blocks,
-            worker,
-            worker,
-            NOUGHT,
-            ONE,
-        )
+        failed |= run_row(entries, n, context, rows, block, blocks, worker, worker, NOUGHT, ONE)
     return failed
 
 
@@ -150,18 +125,9 @@ def run_alone(counters, segments, segment_count, program, entries, context):
     for s in range(segment_count):
         segment = segments[s]
         if segment[KIND] == SHARES or entries[segment[FIRST], MANY]:
+            whole = segment[BLOCK], segment[BLOCKS], NOUGHT, NOUGHT, NOUGHT, ONE
             for n in range(segment[FIRST], segment[LAST]):
-                failed |= call(
-                    entries[n, ENTRY],
-                    here,
-                    rows + n * WIDTH * 8,
-                    segment[BLOCK],
-                    segment[BLOCKS],
-                    NOUGHT,
-                    NOUGHT,
-                    NOUGHT,
-                    ONE,
-                )
+                failed |= run_row(entries, n, here, rows, *whole)
         else:
             for unit in range(segment[UNITS]):
                 failed |= run_unit(segment, unit, rows, entries, here, NOUGHT)

@@ -84,6 +84,13 @@ call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
 
 
 @linked
+def run_row(entries, n, context, rows, block, blocks, slot, worker, part, parts):
+    """Run one row on some blocks; returns whether its kernel failed."""
+    row = rows + n * WIDTH * 8
+    return call(entries[n, ENTRY], context, row, block, blocks, slot, worker, part, parts)
+
+
+@linked
 def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
     """Take a thread's own blocks through all rows of a phase, one after the other.
 
@@ -93,19 +100,15 @@ def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
     while n < last:
         end = n + 1
         if entries[n, MANY]:
-            row = rows + n * WIDTH * 8
-            failed |= call(
-                entries[n, ENTRY], context, row, mine, rounds, thread, thread, NOUGHT, ONE
-            )
+            own = mine, rounds, thread, thread, NOUGHT, ONE
+            failed |= run_row(entries, n, context, rows, *own)
         else:
             while end < last and not entries[end, MANY]:
                 end += 1
             for block in range(mine, mine + rounds):
                 for i in range(n, end):
-                    row = rows + i * WIDTH * 8
-                    failed |= call(
-                        entries[i, ENTRY], context, row, block, ONE, thread, thread, NOUGHT, ONE
-                    )
+                    own = block, ONE, thread, thread, NOUGHT, ONE
+                    failed |= run_row(entries, i, context, rows, *own)
         n = end
     return failed
 
@@ -120,10 +123,8 @@ def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, r
     first, last, failed = phase[0], phase[1], 0
     if phase[2]:
         for n in range(first, last):
-            row = rows + n * WIDTH * 8
-            failed |= call(
-                entries[n, ENTRY], context, row, NOUGHT, blocks, thread, thread, thread, threads
-            )
+            shared = NOUGHT, blocks, thread, thread, thread, threads
+            failed |= run_row(entries, n, context, rows, *shared)
     else:
         rounds = blocks // threads
         failed = own_blocks(entries, first, last, thread * rounds, rounds, thread, context, rows)
@@ -134,10 +135,8 @@ def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, r
             arrived += 1
         for block in range(rounds * threads, blocks):
             for n in range(first, last):
-                row = rows + n * WIDTH * 8
-                failed = call(
-                    entries[n, ENTRY], context, row, block, ONE, NOUGHT, thread, thread, threads
-                )
+                shared = block, ONE, NOUGHT, thread, thread, threads
+                failed = run_row(entries, n, context, rows, *shared)
                 if failed or not barrier(sync, arrived, threads):
                     return -1
                 arrived += 1
@@ -159,18 +158,7 @@ def ask_python(function, index, place, state, thread, threads, sync, arrived):
 
 @linked
 def update(
-    thread,
-    threads,
-    sync,
-    arrived,
-    here,
-    rows,
-    numbers,
-    squares,
-    owners,
-    updates,
-    limit,
-    square,
+    thread, threads, sync, arrived, here, rows, numbers, squares, owners, updates, limit, square
 ):
     """Take the step of the gradient; returns the barriers passed, or -1 after a failure."""
     failed, units = 0, updates.size
@@ -197,89 +185,10 @@ def update(
 
 
 @linked
-def steps(
-    thread,
-    threads,
-    sync,
-    phases,
-    program,
-    entries,
-    context,
-    numbers,
-    rates,
-    schedule,
-    function,
-    middle,
-    mean_weights,
-    losses,
-    hits,
-    norms,
-    block_losses,
-    block_hits,
-    squares,
-    owners,
-    updates,
-    limit,
-    square,
-    state,
-):
-    """See :func:`run`; returns whether nothing failed."""
-    arrived, here, rows = 0, address(context, 0), address(program, 0)
-    for s in range(rates.size):
-        start, count, calls = schedule[s, BEGIN], schedule[s, SAMPLES], schedule[s, CALLS]
-        blocks = (count + LANES - 1) // LANES
-        context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
-        context[FIRST_SAMPLE] = schedule[s, FIRST]
-        numbers[RATE] = rates[s]
-        each = mean_weights.size // rates.size
-        context[MEAN_WEIGHTS] = address(mean_weights, s * each)
-        context[MEAN_WEIGHTS + 1] = each
-        for f in range(phases.shape[0]):
-            if calls & MIDDLE and f == middle:
-                if not ask_python(function, s, MIDDLE, state, thread, threads, sync, arrived):
-                    return False
-                arrived += 1
-            arrived = run_phase(
-                entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
-            )
-            if arrived < 0:
-                return False
-        if thread == 0:
-            total, right = 0.0, 0
-            for block in range(blocks):
-                total += block_losses[block]
-                right += block_hits[block]
-            losses[s], hits[s] = total, right
-        if calls & READY:
-            if not ask_python(function, s, READY, state, thread, threads, sync, arrived):
-                return False
-            arrived += 1
-        # One more than there are sums of squares.
-        if squares.size > 1 and not calls & KEEP:
-            arrived = update(
-                thread,
-                threads,
-                sync,
-                arrived,
-                here,
-                rows,
-                numbers,
-                squares,
-                owners,
-                updates,
-                limit,
-                square,
-            )
-            if arrived < 0:
-                return False
-            # Other threads change the squares many more barriers later.
-            if thread == 0:
-                norms[s] = total_norm(squares)
-        if calls & AFTER:
-            if not ask_python(function, s, AFTER, state, thread, threads, sync, arrived):
-                return False
-            arrived += 1
-    return True
+def fail(sync, state):
+    """Let all threads know that one of them has failed, where they wait for each other."""
+    atomic_add(sync, FAILED, 1)
+    restore_denormals(state)
 
 
 def run(
@@ -310,34 +219,55 @@ def run(
     """Run a program once for each learning rate, on the parts of ``order`` that are scheduled.
 
     All threads call this together, each with its context, whose float64 are ``numbers``. A kernel
-    that fails sets the flag that all threads look at where they wait.
+    that fails ends all.
     """
     state = flush_denormals()
-    if not steps(
-        thread,
-        threads,
-        sync,
-        phases,
-        program,
-        entries,
-        context,
-        numbers,
-        rates,
-        schedule,
-        function,
-        middle,
-        mean_weights,
-        losses,
-        hits,
-        norms,
-        block_losses,
-        block_hits,
-        squares,
-        owners,
-        updates,
-        limit,
-        square,
-        state,
-    ):
-        atomic_add(sync, FAILED, 1)
+    arrived, here, rows = 0, address(context, 0), address(program, 0)
+    work = here, rows, numbers, squares, owners, updates, limit, square
+    for s in range(rates.size):
+        start, count, calls = schedule[s, BEGIN], schedule[s, SAMPLES], schedule[s, CALLS]
+        blocks = (count + LANES - 1) // LANES
+        context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
+        context[FIRST_SAMPLE] = schedule[s, FIRST]
+        numbers[RATE] = rates[s]
+        each = mean_weights.size // rates.size
+        context[MEAN_WEIGHTS] = address(mean_weights, s * each)
+        context[MEAN_WEIGHTS + 1] = each
+        for f in range(phases.shape[0]):
+            if calls & MIDDLE and f == middle:
+                if not ask_python(function, s, MIDDLE, state, thread, threads, sync, arrived):
+                    fail(sync, state)
+                    return
+                arrived += 1
+            arrived = run_phase(
+                entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
+            )
+            if arrived < 0:
+                fail(sync, state)
+                return
+        if thread == 0:
+            total, right = 0.0, 0
+            for block in range(blocks):
+                total += block_losses[block]
+                right += block_hits[block]
+            losses[s], hits[s] = total, right
+        if calls & READY:
+            if not ask_python(function, s, READY, state, thread, threads, sync, arrived):
+                fail(sync, state)
+                return
+            arrived += 1
+        # One more than there are sums of squares.
+        if squares.size > 1 and not calls & KEEP:
+            arrived = update(thread, threads, sync, arrived, *work)
+            if arrived < 0:
+                fail(sync, state)
+                return
+            # Other threads change the squares many more barriers later.
+            if thread == 0:
+                norms[s] = total_norm(squares)
+        if calls & AFTER:
+            if not ask_python(function, s, AFTER, state, thread, threads, sync, arrived):
+                fail(sync, state)
+                return
+            arrived += 1
     restore_denormals(state)

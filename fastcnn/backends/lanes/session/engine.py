@@ -11,10 +11,7 @@ import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes.kernel_table import (
-    SQUARES,
-    dispatcher_source,
-)
+from fastcnn.backends.lanes.kernel_table import SQUARES, dispatcher_source
 from fastcnn.backends.lanes.kernels.context import array_type, check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
@@ -23,13 +20,7 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
-from fastcnn.backends.lanes.session.batches import (
-    NO_BATCHES,
-    NO_BYTES,
-    NO_FLOATS,
-    Batches,
-    Moment,
-)
+from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOATS, Batches, Moment
 from fastcnn.backends.lanes.session.dispatcher import ENTRY
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.schedule import CALLS, MIDDLE, Between, Callback, plain_schedule
@@ -50,10 +41,7 @@ NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
 def default_threads() -> int:
     """Threads of the engine: ``FASTCNN_NUM_THREADS``, or the cores this process may use.
 
-    Raises
-    ------
-    ConfigurationError
-        If the variable is not an integer of 1 to 1,024.
+    Raises ConfigurationError if the variable is not an integer of 1 to 1,024.
     """
     chosen = os.environ.get(THREADS_VARIABLE)
     if chosen:
@@ -291,12 +279,8 @@ class Engine:
     def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:
         """Have the program's kernels, and those of updates, compiled and loaded.
 
-        Returns
-        -------
-        entries : ndarray of int64, shape (rows, 2)
-            For each row its kernel's address, and whether it takes many blocks at once.
-        addresses : dict of str to int
-            By name, also the kernel of the norm's sums.
+        Returns for each row its kernel's address, and whether it takes many blocks at once; and by
+        name the addresses of updates and of the kernel of the norm's sums.
         """
         if updates not in self._entries:
             names = [*updates, SQUARES] if updates else []
@@ -363,17 +347,8 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
     """Call the dispatcher on this thread and ``threads - 1`` others, and wait for all.
 
-    Parameters
-    ----------
-    fields : mapping
-        What kernels get; see context.py.
-    steps : mapping
-        The dispatcher's arguments, without those of a thread.
-
-    Raises
-    ------
-    RuntimeError
-        If a kernel failed.
+    ``fields`` is what kernels get, see context.py, ``steps`` the dispatcher's arguments without
+    those of a thread. Raises RuntimeError if a kernel failed.
     """
     check_arrays(fields)
     (address,) = build.addresses([dispatcher_source()])

@@ -12,6 +12,7 @@ from fastcnn.backends.alignment import aligned
 from fastcnn.backends.lanes.kernel_table import conductor_sources
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import make_contexts
+from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.session import conductor, team
 from fastcnn.backends.lanes.session.bell import ring_address
@@ -26,17 +27,6 @@ from fastcnn.codegen import build
 FLOPS_A_NS, BYTES_A_NS, FAR_BYTES_A_NS = 250.0, 110.0, 52.0
 #: Bytes of a block that stay in a core's cache.
 NEAR = 1 << 20
-#: Share of the FLOPs that some kernels reach; tiles of one vector of channels load a number for
-#: each product.
-REACHED = {
-    L.K_WINOGRAD1D: 0.72,
-    L.K_WINOGRAD2D: 0.88,
-    L.K_WINOGRAD2D_EDGE: 0.88,
-    L.K_DEPTHWISE: 0.42,
-    L.K_CHANNEL_WINOGRAD: 0.9,
-    L.K_CHANNEL_DEPTHWISE: 0.48,
-}
-ONE_VECTOR = 0.7
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0
 #: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
@@ -110,10 +100,7 @@ class Pass:
     def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
         """How a run of some blocks is cut, and whether it is short.
 
-        Raises
-        ------
-        ValueError
-            If the program has no memory for them.
+        Raises ValueError if the program has no memory for them.
         """
         if blocks not in self._segments:
             if blocks > self.program.blocks:
@@ -162,27 +149,12 @@ class Pass:
         return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
 
     def run(
-        self,
-        images: np.ndarray,
-        outputs: np.ndarray,
-        factors: np.ndarray,
-        place: tuple[int, int],
+        self, images: np.ndarray, outputs: np.ndarray, factors: np.ndarray, place: tuple[int, int]
     ) -> None:
         """Run the pass on some samples.
 
-        Parameters
-        ----------
-        images : ndarray of uint8 or float32
-        outputs : ndarray of float32
-        factors : ndarray
-            Factors and summands of the input's channels.
-        place : (int, int)
-            Addresses of images and outputs.
-
-        Raises
-        ------
-        RuntimeError
-            If a kernel failed.
+        ``factors`` are factors and summands of the input's channels, ``place`` the addresses of
+        images and outputs. Raises RuntimeError if a kernel failed.
         """
         segments, short = self.segments(-(-len(images) // self.program.samples))
         if short:
@@ -290,9 +262,8 @@ class _Memory:
 
 def _reached(row: np.ndarray) -> float:
     """Share of a core's FLOPs that a row's kernel reaches."""
-    kernel = int(row[L.KERNEL])
-    sums = kernel in (L.K_CHANNEL_CONV, L.K_CHANNEL_WINOGRAD)
-    return REACHED.get(kernel, 1.0) * (ONE_VECTOR if sums and row[L.CHANNELS] == 1 else 1.0)
+    kernel = KERNELS[int(row[L.KERNEL])]
+    return kernel.speed * (kernel.one_vector if row[L.CHANNELS] == 1 else 1.0)
 
 
 def _words(kinds: Mapping[str, str]) -> dict[str, int]:

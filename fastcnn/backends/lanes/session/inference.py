@@ -115,10 +115,7 @@ class Inference:
     def choose(self, count: int) -> Pass:
         """The pass that takes some samples in the least time, by estimates.
 
-        Raises
-        ------
-        Unsupported
-            If the engine does not cover the network.
+        Raises Unsupported if the engine does not cover the network.
         """
         found = self._chosen.get(count)
         if found is None:
@@ -138,23 +135,10 @@ class Inference:
         return many
 
     def outputs(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
-        """The outputs of all samples.
+        """The outputs of all samples, float32 of shape (N, ...).
 
-        Parameters
-        ----------
-        images : ndarray of uint8 or float32, shape (N, ...)
-            Contiguous.
-        factors : ndarray of float32
-            Factors, then summands, of the input's channels; not to be changed.
-
-        Returns
-        -------
-        ndarray of float32, shape (N, ...)
-
-        Raises
-        ------
-        RuntimeError
-            If a kernel failed.
+        ``images``, of shape (N, ...), are contiguous; ``factors`` has factors, then summands, of
+        the input's channels, and is not to be changed. Raises RuntimeError if a kernel failed.
         """
         found = np.empty((len(images), *self._shape), np.float32)
         self._run(images, found, address_of(found), factors)

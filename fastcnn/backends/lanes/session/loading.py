@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernel_table import (
-    KERNELS,
-    dispatcher_source,
-    kernel_source,
-)
+from fastcnn.backends.lanes.kernel_table import KERNELS, dispatcher_source, kernel_source
+from fastcnn.backends.lanes.kernels.arrays import K_OUTPUT
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
-from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, K_OUTPUT, KERNEL
+from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, KERNEL
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.codegen import build
 from fastcnn.codegen.build import Source
@@ -19,24 +16,12 @@ from fastcnn.operations.losses import LOSSES
 
 
 def check_own_update(kind: str) -> None:
-    """Compile the update of a user's optimiser.
-
-    Raises
-    ------
-    Unsupported
-        If that fails.
-    """
+    """Compile the update of a user's optimiser; Unsupported if that fails."""
     _check_compiles(f"the optimiser {kind}", kernel_source(kind))
 
 
 def check_own_loss(name: str) -> None:
-    """Compile the loss of a name, if a user wrote it.
-
-    Raises
-    ------
-    Unsupported
-        If that fails.
-    """
+    """Compile the loss of a name, if a user wrote it; Unsupported if that fails."""
     if name in LOSSES:
         check_own_kernels([element_loss_kernel(LOSSES[name])])
 
@@ -44,10 +29,7 @@ def check_own_loss(name: str) -> None:
 def check_own_kernels(numbers: Iterable[int]) -> None:
     """Compile those of some kernels that users wrote.
 
-    Raises
-    ------
-    Unsupported
-        If that fails; the message says what numba did not know.
+    Raises Unsupported if that fails; the message says what numba did not know.
     """
     for number in numbers:
         if number >= FIRST_FORMULA and KERNELS[number].origin is None:

@@ -5,29 +5,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.norm import K_NORM_GRADIENT_STATISTICS, K_NORM_STATISTICS
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES
 
 
 @dataclass(frozen=True)
 class Meeting:
-    """The sums of each block of one batch normalisation, forward or backward.
+    """The sums of each block of one batch normalisation, forward or backward."""
 
-    Attributes
-    ----------
-    phase : int
-        The phase that reads them.
-    is_forward : bool
-        Whether they are means and squares about them, or the gradient's two sums.
-    running : str or None
-        The state key of the running mean that moves towards them.
-    channels, positions, start, stride : int
-        Where they are in the arena.
-    """
-
+    #: The phase that reads them.
     phase: int
+    #: Whether they are means and squares about them, or the gradient's two sums.
     is_forward: bool
+    #: The state key of the running mean that moves towards them.
     running: str | None
+    #: Where they are in the arena.
     channels: int
     positions: int
     start: int
@@ -69,7 +62,7 @@ class Meeting:
 
 def norm_meetings(program: Program) -> list[Meeting]:
     """The meetings of a program, in the order in which it comes to them."""
-    kernels = {L.K_NORM_STATISTICS: True, L.K_NORM_GRADIENT_STATISTICS: False}
+    kernels = {K_NORM_STATISTICS: True, K_NORM_GRADIENT_STATISTICS: False}
     keys = {offset: key for key, (offset, _) in program.running.items()}
     found = []
     for phase, (first, end, _) in enumerate(program.phases):

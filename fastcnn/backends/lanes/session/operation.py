@@ -10,6 +10,7 @@ from fastcnn import forks
 from fastcnn.backends.geometry import ALL, Mask
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.arrays import K_INPUT
 from fastcnn.backends.lanes.session.batches import Batches
 from fastcnn.backends.lanes.session.engine import Engine, default_threads
 from fastcnn.operations import OPERATIONS
@@ -61,7 +62,7 @@ class Operation:
         )
         # Nothing is normalised: all numbers of a sample are one channel, packed in whole tiles.
         rows = self.engine.program.rows
-        rows[rows[:, L.KERNEL] == L.K_INPUT, L.OUT] = 1
+        rows[rows[:, L.KERNEL] == K_INPUT, L.OUT] = 1
         self.engine.normalise((1.0,), (0.0,))
         self.places = places
         self.batch = batch

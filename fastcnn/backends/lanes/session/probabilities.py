@@ -54,12 +54,8 @@ def softmax_source() -> Source:
 def softmax(values: np.ndarray, place: int, rows: int, classes: int) -> int:
     """Replace rows of logits by their softmax; returns the first that is not finite, or -1.
 
-    Parameters
-    ----------
-    values : ndarray of float32, shape (rows * classes + 2 * LANES,)
-        With the logits from ``values[LANES]`` on; probabilities begin at ``values[0]``.
-    place : int
-        Where it is.
+    ``values``, at the address ``place``, has rows * classes + 2 * LANES floats: logits from
+    ``values[LANES]`` on, of which probabilities begin at ``values[0]``.
     """
     words = array("q", (place, values.size, 0, 1, rows, classes, -1))
     here = words.buffer_info()[0]

@@ -33,16 +33,11 @@ _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 8)
 
 
 class Between(NamedTuple):
-    """What Python does between the passes of a run.
+    """What Python does between the passes of a run."""
 
-    Attributes
-    ----------
-    schedule : ndarray of int64, shape (passes, 5)
-    function : function
-        ``function(index, place)`` is called on the caller's thread, while the others wait.
-    """
-
+    #: ndarray of int64, shape (passes, 5).
     schedule: np.ndarray
+    #: ``function(index, place)`` is called on the caller's thread, while the others wait.
     function: Callable[[int, int], None]
 
 

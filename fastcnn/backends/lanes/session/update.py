@@ -9,69 +9,48 @@ import numpy as np
 from fastcnn.backends.lanes.kernel_table import FOLLOWING, update_record
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels import optimizers as K
-from fastcnn.backends.lanes.kernels.linear import outer_tiles
+from fastcnn.backends.lanes.kernels.linear import K_OUTER, K_SUM_PLACES, outer_tiles
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.errors import ConfigurationError, ShapeError
 
 
 @dataclass(frozen=True)
 class UpdatePart:
-    """A run of the parameters with one update.
+    """A run of the parameters with one update."""
 
-    Attributes
-    ----------
-    first, end : int
-        Its first and last + 1 parameter.
-    kernel : str
-        Name of the update.
-    numbers : tuple of float
-        Those of its formula.
-    factor : float
-        The learning rate is multiplied by it.
-    decay, decoupled : float
-        Weight decay that is added to the gradient, and that is taken from the parameters.
-    began : int
-        Steps before its first one.
-    shape : (int, int), optional
-        Rows and columns, if the update is one of a whole matrix.
-    """
-
+    #: Its first and last + 1 parameter.
     first: int
     end: int
+    #: Name of the update.
     kernel: str
+    #: Those of its formula.
     numbers: tuple[float, ...] = ()
+    #: The learning rate is multiplied by it.
     factor: float = 1.0
+    #: Weight decay that is added to the gradient, and that is taken from the parameters.
     decay: float = 0.0
     decoupled: float = 0.0
+    #: Steps before its first one.
     began: int = 0
+    #: Rows and columns, if the update is one of a whole matrix.
     shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Units:
-    """How the work of an update is shared by a number of threads.
+    """How the work of an update is shared by a number of threads."""
 
-    Attributes
-    ----------
-    spans : ndarray of int64
-        For each unit its first and last + 1 parameter, and its row of settings.
-    owners : ndarray of int64
-        The thread that has it.
-    kernels : list of str
-        Its update.
-    rows : ndarray of int64
-        The program's, in which those of gradients that updates follow at once know these.
-    following : dict of int to str
-        By such a row the kernel of both.
-    squares : int
-        How many sums the gradient's norm is made of.
-    """
-
+    #: ndarray of int64. For each unit its first and last + 1 parameter, and its row of settings.
     spans: np.ndarray
+    #: ndarray of int64. The thread that has it.
     owners: np.ndarray
+    #: Its update.
     kernels: list[str]
+    #: The program's, in which those of gradients that updates follow at once know these.
     rows: np.ndarray
+    #: By such a row the kernel of both.
     following: dict[int, str]
+    #: How many sums the gradient's norm is made of.
     squares: int
 
 
@@ -114,12 +93,8 @@ class Update:
     def check(self, size: int) -> None:
         """Refuse what would leave its arrays; ``size`` is the number of parameters.
 
-        Raises
-        ------
-        ConfigurationError
-            If there is no such update, or a part lies outside the parameters.
-        ShapeError
-            If the state is too small.
+        Raises ConfigurationError if there is no such update, or a part lies outside the parameters;
+        ShapeError if the state is too small.
         """
         end = 0
         for part in self.parts:
@@ -149,18 +124,13 @@ class Update:
     def units(self, threads: int, places: Any, size: int, rows: np.ndarray) -> Units:
         """The units of work, and who has them.
 
-        A thread has of each parameter the same share as in its gradient and in the forward
-        product: what one core wrote and another reads takes longer than the arithmetic. Whole
-        matrices go to the thread that has least of them.
+        A thread has of each parameter the same share as in its gradient and in the forward product:
+        what one core wrote and another reads takes longer than the arithmetic. Whole matrices go to
+        the thread that has least of them.
 
-        Parameters
-        ----------
-        places : collection of (offset, shape, groups)
-            Where the parameters are, and the groups of inputs that threads share out.
-        size : int
-            Number of the parameters.
-        rows : ndarray of int64
-            The program's; of weights' gradients which these make, updates may follow at once.
+        ``places`` has the offset and shape of parameters, and the groups of inputs that threads
+        share out; ``size`` is the number of all parameters. Updates may follow weights'
+        gradients that the program's ``rows`` make at once.
         """
         key = threads, len(rows)
         if key not in self._units:
@@ -207,9 +177,9 @@ class Update:
 
         Not where the gradient is one of several places.
         """
-        several = rows[rows[:, L.KERNEL] == L.K_SUM_PLACES, L.W]
+        several = rows[rows[:, L.KERNEL] == K_SUM_PLACES, L.W]
         found = {}
-        for index in np.flatnonzero(rows[:, L.KERNEL] == L.K_OUTER):
+        for index in np.flatnonzero(rows[:, L.KERNEL] == K_OUTER):
             first = int(rows[index, L.W])
             end = first + int(rows[index, L.IN] * rows[index, L.OUT])
             for number, part in enumerate(self.parts):

@@ -1,9 +1,7 @@
 """Kernels with a channel in each lane, for a few samples; a block is one sample.
 
 A map of C channels is C / 16 maps of vectors; lanes after the last channel hold what nobody reads.
-Pooling and element-wise functions are the kernels of 16 samples. A kernel does the ``part``-th of
-``parts`` equal shares of its units; a unit's result does not depend on the division. A is the
-arena, T the tables, P packed weights, r the program row.
+Pooling and element-wise functions are the kernels of 16 samples. P has packed weights.
 """
 
 import numpy as np
@@ -18,12 +16,10 @@ from fastcnn.backends.lanes.convolution.channels.tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.strided import STRIDED_PRODUCTS
-from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
-    strided_input_tile,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import strided_input_tile
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -76,34 +72,35 @@ def rounded_up(count, multiple):
 
 
 @linked
-def channel_products(
-    A, P, x, xpix, p0, end, tap_table, taps, w, bias, blocks, y, ypix, stride, relu, m, mpix, mstep
-):
+def channel_products(A, P, inputs, kernel, blocks, outputs, relu, summands):
     """Some blocks of channels at some positions; a tile may repeat the last position."""
+    (x, xpix, p0, end), (tap_table, taps, w, bias) = inputs, kernel
+    (y, ypix, stride), (m, mpix, mstep) = outputs, summands
     c = 0
     while c < blocks:
         rows = blocks_of_tile(blocks - c)
         wc, bc = w + c * taps * LANES, bias + c * LANES if bias >= 0 else MISSING
         yc, mc = y + c * stride, m + c * mstep if m >= 0 else MISSING
-        rest = tap_table, taps, P, wc, P, bc, A, yc, ypix, stride, relu, A, mc, mpix, mstep
+        to, added = (A, yc, ypix, stride), (A, mc, mpix, mstep)
+        rest = (tap_table, taps, P, wc, P, bc), to, relu, added
         next_ = weights_ahead(wc, rows, taps, NOUGHT)
         if end - p0 == 1:
             if rows == 4:
-                CHANNEL_TILE_4X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_4X1((A, x, xpix, p0), *rest, next_)
             elif rows == 2:
-                CHANNEL_TILE_2X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_2X1((A, x, xpix, p0), *rest, next_)
             else:
-                CHANNEL_TILE_1X1(A, x, xpix, p0, *rest, next_)
+                CHANNEL_TILE_1X1((A, x, xpix, p0), *rest, next_)
         elif rows == 4:
             for p in range(p0, end, 4):
                 next_ = weights_ahead(wc, rows, taps, (p - p0) // 4)
-                CHANNEL_TILE_4X4(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_4X4((A, x, xpix, p), *rest, next_)
         elif rows == 2:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_2X8(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_2X8((A, x, xpix, p), *rest, next_)
         else:
             for p in range(p0, end, 8):
-                CHANNEL_TILE_1X8(A, x, xpix, p, *rest, next_)
+                CHANNEL_TILE_1X8((A, x, xpix, p), *rest, next_)
         c += rows
 
 
@@ -147,7 +144,7 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
     IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
     in X_TABLE. What is not a map is one row, of as many channels as numbers.
     """
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    y0 = base(r, L.Y, block, slot)
     rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
     width, each = r[L.IN] // rows, rows // r[L.OUT]
     source = order[start + block] * r[L.IN]
@@ -208,9 +205,8 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
     A fully connected layer is one with one position.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     taps, channels, tap_table = r[L.TAPS], r[L.CHANNELS], T[r[L.TAP_TABLE] :]
     stride, mstep = r[L.Y_CHANNEL], r[L.M_CHANNEL]
@@ -227,26 +223,12 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
         p0 = begin + from_granule * LEAST
         group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
         at = group * channels + c
-        channel_products(
-            A,
-            P,
-            x0 + group * r[L.X_GROUP],
-            xpix,
-            p0,
-            min(begin + to_granule * LEAST, stop),
-            tap_table,
-            taps,
-            r[L.W] + at * taps * LANES,
-            r[L.BIAS] + at * LANES,
-            min(UNIT_BLOCKS, channels - c),
-            y0 + at * stride,
-            ypix,
-            stride,
-            r[L.RELU],
-            m0 + at * mstep if m0 >= 0 else MISSING,
-            mpix,
-            mstep,
-        )
+        inputs = x0 + group * r[L.X_GROUP], xpix, p0, min(begin + to_granule * LEAST, stop)
+        kernel = tap_table, taps, r[L.W] + at * taps * LANES, r[L.BIAS] + at * LANES
+        outputs = y0 + at * stride, ypix, stride
+        summands = m0 + at * mstep if m0 >= 0 else MISSING, mpix, mstep
+        some = min(UNIT_BLOCKS, channels - c)
+        channel_products(A, P, inputs, kernel, some, outputs, r[L.RELU], summands)
 
 
 @linked
@@ -255,9 +237,8 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 
     TAPS vectors of the input; of those from EXTRA on only the first IN lanes are channels.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     begin, stop = positions_of(r, block, blocks)
     first, last = share((stop - begin + LANES - 1) // LANES, part, parts)
@@ -268,25 +249,24 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
             rows = blocks_of_tile(r[L.OUT] - c)
             weights = P, r[L.W] + c * r[L.TAPS] * LANES, P, r[L.BIAS] + c
             taps = T[r[L.TAP_TABLE] :], r[L.EXTRA], r[L.TAPS], r[L.IN]
-            rest = *taps, *weights, A, y0 + c, ypix, r[L.RELU]
-            more = A, m0 + c if m0 >= 0 else MISSING, mpix
+            summands = A, m0 + c if m0 >= 0 else MISSING, mpix
+            rest = (*taps, *weights), (A, y0 + c, ypix), r[L.RELU], summands
             if rows == 4:
                 for p in range(p0, end, 4):
-                    DOT_TILE_4X4(A, x0, xpix, p, *rest, *more)
+                    DOT_TILE_4X4((A, x0, xpix, p), *rest)
             elif rows == 2:
                 for p in range(p0, end, 8):
-                    DOT_TILE_2X8(A, x0, xpix, p, *rest, *more)
+                    DOT_TILE_2X8((A, x0, xpix, p), *rest)
             else:
-                DOT_TILE_1X16(A, x0, xpix, p0, *rest, *more)
+                DOT_TILE_1X16((A, x0, xpix, p0), *rest)
             c += rows
 
 
 @linked
 def channel_depthwise(A, T, P, r, block, slot, part, parts):
     """Convolution in which each channel has a kernel of its own."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     taps, tap_table = r[L.TAPS], T[r[L.TAP_TABLE] :]
     clusters = (r[L.POSITIONS] + CLUSTER - 1) // CLUSTER
@@ -313,9 +293,8 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns lie inside.
     S_TABLE has the place of each product's weights, TAP_TABLE those of channels in Z.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT] if r[L.M] >= 0 else MISSING
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
+    m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     inputs, outputs, strip = r[L.EXTRA], r[L.CHANNELS], r[L.TAPS]
     begin, stop = positions_of(r, block, blocks)
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]

@@ -3,18 +3,20 @@
 FLOPs are those of real channels where a row knows them; idle lanes count where it does not.
 """
 
-from fastcnn.backends.lanes.convolution.channels import kernels
+from fastcnn.backends.lanes.convolution.channels import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
 #: Operations of the sum over a vector's lanes, as many vectors' are made together.
 SUM = 6
+#: Tiles of one vector of channels load a number for each product.
+ONE_VECTOR = 0.7
 
 
 def _input(r: Row) -> Cost:
@@ -81,25 +83,49 @@ def _tile(r: Row) -> str:
     return f"{blocks}x{kernels.WIDTHS[blocks]}"
 
 
-register(
-    {
-        L.K_CHANNEL_INPUT: Kernel(
-            kernels.channel_input, "input by channels", _input, sizes_of(L.IN)
-        ),
-        L.K_CHANNEL_OUTPUT: Kernel(
-            kernels.channel_output, "output by channels", _output, sizes_of(L.IN)
-        ),
-        L.K_CHANNEL_CONV: Kernel(
-            kernels.channel_convolution, "convolution by channels", _convolution, _sizes, _tile
-        ),
-        L.K_CHANNEL_DEPTHWISE: Kernel(
-            kernels.channel_depthwise, "depthwise by channels", _depthwise, _sizes
-        ),
-        L.K_CHANNEL_DOT: Kernel(
-            kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes
-        ),
-        L.K_CHANNEL_WINOGRAD: Kernel(
-            kernels.channel_winograd, "Winograd by channels", _winograd, _winograd_sizes, _tile
-        ),
-    }
+K_CHANNEL_INPUT = numbered(
+    kernels.channel_input,
+    "input by channels",
+    _input,
+    sizes_of(L.IN),
+    touches=reach.channel_input,
+    of_run="images",
+)
+K_CHANNEL_OUTPUT = numbered(
+    kernels.channel_output,
+    "output by channels",
+    _output,
+    sizes_of(L.IN),
+    touches=reach.channel_output,
+    of_run="outputs",
+)
+K_CHANNEL_CONV = numbered(
+    kernels.channel_convolution,
+    "convolution by channels",
+    _convolution,
+    _sizes,
+    _tile,
+    touches=reach.channel_convolution,
+    one_vector=ONE_VECTOR,
+)
+K_CHANNEL_DEPTHWISE = numbered(
+    kernels.channel_depthwise,
+    "depthwise by channels",
+    _depthwise,
+    _sizes,
+    touches=reach.channel_depthwise,
+    speed=0.48,
+)
+K_CHANNEL_DOT = numbered(
+    kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes, touches=reach.channel_dot
+)
+K_CHANNEL_WINOGRAD = numbered(
+    kernels.channel_winograd,
+    "Winograd by channels",
+    _winograd,
+    _winograd_sizes,
+    _tile,
+    touches=reach.channel_winograd,
+    speed=0.9,
+    one_vector=ONE_VECTOR,
 )

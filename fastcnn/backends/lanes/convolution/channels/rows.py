@@ -6,7 +6,13 @@ from itertools import product
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, blocks_of_tile
-from fastcnn.backends.lanes.convolution.channels.records import SUM
+from fastcnn.backends.lanes.convolution.channels.records import (
+    K_CHANNEL_CONV,
+    K_CHANNEL_DEPTHWISE,
+    K_CHANNEL_DOT,
+    K_CHANNEL_WINOGRAD,
+    SUM,
+)
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
@@ -15,7 +21,6 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     transformed_weights,
     weights_of_products,
 )
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -35,30 +40,20 @@ SMALL_BYTES = 1 << 19
 
 @dataclass
 class Sum:
-    """What a row computes: products with X, plus ``bias``, plus ``added``, rectified, into Y.
+    """What a row computes: products with X, plus ``bias``, plus ``added``, rectified, into Y."""
 
-    Attributes
-    ----------
-    name : str
-        For people.
-    weight, bias : ndarray
-    relu : int
-        1 for ReLU, ``tiles.RELU6`` for that.
-    added : Buffer or None
-    lanes : ndarray
-        The lane of each channel of X, counted over all blocks of channels.
-    whole : bool
-        Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
-    """
-
+    #: For people.
     name: str
     x: Buffer
     y: Buffer
     weight: np.ndarray
     bias: np.ndarray
+    #: 1 for ReLU, ``tiles.RELU6`` for that.
     relu: int = 0
     added: Buffer | None = None
+    #: The lane of each channel of X, counted over all blocks of channels.
     lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    #: Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
     whole: bool = False
 
     def channels(self) -> np.ndarray:
@@ -253,7 +248,7 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
     planner.emit(
         work.name,
         row(
-            L.K_CHANNEL_DOT,
+            K_CHANNEL_DOT,
             **columns,
             w=planner.weight(np.concatenate(parts)),
             bias=planner.weight(work.bias),
@@ -284,7 +279,7 @@ def _emit(
     planner.emit(
         work.name,
         row(
-            L.K_CHANNEL_CONV,
+            K_CHANNEL_CONV,
             **_columns(planner, work, positions),
             w=planner.weight(np.concatenate([packed(part) for part in of_groups])),
             bias=biases(planner, work.bias, groups),
@@ -316,7 +311,7 @@ def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.n
     planner.emit(
         work.name,
         row(
-            L.K_CHANNEL_DEPTHWISE,
+            K_CHANNEL_DEPTHWISE,
             **_columns(planner, work, Positions(*grid(work.y.height, work.y.width), places)),
             w=planner.weight(padded.reshape(-1, LANES, count).transpose(0, 2, 1)),
             bias=planner.weight(bias),
@@ -349,7 +344,7 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
     step = OUTPUTS * transform.stride
     first = x.at(step * h - g.padding[0], step * w - g.padding[1])
     values = row(
-        L.K_CHANNEL_WINOGRAD,
+        K_CHANNEL_WINOGRAD,
         **work.columns("x", x),
         **work.columns("y", y),
         **work.size(planner, len(h)),

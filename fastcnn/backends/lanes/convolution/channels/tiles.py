@@ -12,25 +12,10 @@ from typing import Any
 
 from llvmlite import ir
 
-from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import (
-    emit_strided_outputs,
-)
+from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import emit_strided_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    FLOAT,
-    INT32,
-    INT_VECTOR,
-    LANES,
-    constant,
-    emit_fma,
-    emit_int_splat,
-    emit_load,
-    emit_prefetch,
-    emit_splat,
-    emit_store,
-    emit_sums,
-)
+from fastcnn.codegen.simd import FLOAT, LANES, constant, emit_first, emit_fma, emit_splat, emit_sums
 from fastcnn.codegen.target import blocking, split
 
 #: Of a column RELU: the sums are bounded by 6, too.
@@ -52,9 +37,7 @@ def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
     exists = builder.icmp_signed(">=", b0, at.index(0))
     safe = builder.select(exists, b0, at.index(0))
     return [
-        builder.select(
-            exists, emit_load(builder, at.pointer(B, at.offset(safe, c, LANES))), constant(0.0)
-        )
+        builder.select(exists, at.load(B, at.offset(safe, c, LANES)), constant(0.0))
         for c in range(count)
     ]
 
@@ -65,11 +48,11 @@ def _store(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> N
     with builder.if_else(builder.icmp_signed(">=", m0, at.index(0))) as (then, otherwise):
         with then:
             for value, place, more in places:
-                total = builder.fadd(value, emit_load(builder, at.pointer(M, more)))
-                emit_store(builder, _bounded(at, total, relu), at.pointer(Y, place))
+                total = builder.fadd(value, at.load(M, more))
+                at.store(_bounded(at, total, relu), Y, place)
         with otherwise:
             for value, place, _ in places:
-                emit_store(builder, _bounded(at, value, relu), at.pointer(Y, place))
+                at.store(_bounded(at, value, relu), Y, place)
 
 
 def _multiply(
@@ -85,11 +68,9 @@ def _multiply(
     def step(t: Any, state: list[Any]) -> list[Any]:
         inputs = numbers(t)
         blocks = len(state) // len(inputs)
-        emit_prefetch(builder, at.pointer(W, at.offset(ahead, t, LANES)))
+        at.prefetch(W, at.offset(ahead, t, LANES))
         first = at.offset(w0, t, CB * LANES)
-        weights = [
-            emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(blocks)
-        ]
+        weights = [at.load(W, at.offset(first, c, LANES)) for c in range(blocks)]
         updated = list(state)
         for p, pointer in enumerate(inputs):
             x = emit_splat(builder, builder.load(pointer))
@@ -98,40 +79,20 @@ def _multiply(
                 updated[place] = emit_fma(builder, x, weights[c], state[place])
         return updated
 
-    return at.loop(at.index(0), T, initial, step)
+    return at.loop(0, T, initial, step)
 
 
 @tile(2)
 def channel_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    M,
-    m0,
-    mpix,
-    mstride,
-    ahead,
+    at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summands, ahead
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
     ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier;
     ``ahead`` as in ``_multiply``.
     """
+    (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
+    (Y, y0, ypix, ystride), (M, m0, mpix, mstride) = outputs, summands
     builder = at.builder
     for c0, p1, blocks, positions in split(CB, PB, blocking().products):
         rows = [
@@ -182,58 +143,35 @@ def channel_product_tile(
         for c in range(blocks):
             to = at.offset(at.offset(y0, c0 + c, ystride), p0, LANES)
             for p in range(positions):
-                emit_store(builder, sums[c * positions + p], at.pointer(Y, at.offset(to, p, LANES)))
+                at.store(sums[c * positions + p], Y, at.offset(to, p, LANES))
 
 
 @tile(2)
-def dot_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    full,
-    T,
-    used,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    M,
-    m0,
-    mpix,
-) -> None:
+def dot_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summands) -> None:
     """CB channels by PB positions, 16 sums over the lanes of X and T taps.
 
     A tap is one (16 input channels, kernel row, kernel column); of taps from ``full`` on only the
     first ``used`` lanes count. ``m0 < 0`` as in ``channel_tile``.
     """
+    (X, x0, xpix, p0), (taps, full, T, used, W, w0, B, b0) = inputs, kernel
+    (Y, y0, ypix), (M, m0, mpix) = outputs, summands
     builder = at.builder
     rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
-    lanes = ir.Constant(INT_VECTOR, list(range(LANES)))
-    limit = emit_int_splat(builder, builder.trunc(used, INT32))
-    mask = builder.icmp_signed("<", lanes, limit)
+    mask = emit_first(builder, used)
 
     def step(t: Any, state: list[Any], masked: bool = False) -> list[Any]:
         tap, first = at.table(taps, t), at.offset(w0, t, CB * LANES)
-        weights = [emit_load(builder, at.pointer(W, at.offset(first, c, LANES))) for c in range(CB)]
+        weights = [at.load(W, at.offset(first, c, LANES)) for c in range(CB)]
         updated = list(state)
         for p, row in enumerate(rows):
-            x = emit_load(builder, at.pointer(row, tap))
+            x = at.load(row, tap)
             if masked:
                 x = builder.select(mask, x, constant(0.0))
             for c in range(CB):
                 updated[c * PB + p] = emit_fma(builder, x, weights[c], state[c * PB + p])
         return updated
 
-    sums = at.loop(at.index(0), full, [constant(0.0)] * (CB * PB), step)
+    sums = at.loop(0, full, [constant(0.0)] * (CB * PB), step)
     sums = at.loop(full, T, sums, lambda t, state: step(t, state, masked=True))
     totals = emit_sums(builder, sums)
     for c in range(CB):
@@ -253,9 +191,7 @@ def _finished(at: Emitter, total, relu, M, m0, more) -> Any:
     exists = builder.icmp_signed(">=", m0, at.index(0))
     added = builder.load(at.pointer(M, builder.select(exists, more, at.index(0))))
     total = builder.select(exists, builder.fadd(total, added), total)
-    clips = builder.and_(
-        builder.icmp_signed("!=", relu, at.index(0)), builder.fcmp_ordered("<=", total, zero)
-    )
+    clips = builder.and_(at.is_set(relu), builder.fcmp_ordered("<=", total, zero))
     total = builder.select(clips, zero, total)
     six = ir.Constant(FLOAT, 6.0)
     caps = builder.and_(
@@ -275,13 +211,13 @@ def depth_tile(
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         tap = at.table(taps, t)
-        weight = emit_load(builder, at.pointer(W, at.offset(w0, t, LANES)))
+        weight = at.load(W, at.offset(w0, t, LANES))
         return [
-            emit_fma(builder, emit_load(builder, at.pointer(row, tap)), weight, value)
+            emit_fma(builder, at.load(row, tap), weight, value)
             for row, value in zip(rows, state, strict=True)
         ]
 
-    sums = at.loop(at.index(0), T, initial, step)
+    sums = at.loop(0, T, initial, step)
     places = [
         (
             value,

@@ -1,9 +1,5 @@
 """Kernels of convolutions of single channels, each for one block of 16 samples.
 
-A kernel does the ``part``-th of ``parts`` equal shares of the input's channels; what a channel
-gives does not depend on the division. A is the arena, T the tables, P the parameters, r the
-program row.
-
 There are few operations for each number that is read, so a channel takes as long as it takes to
 bring it from memory: all that is made of it is made while it is in the cache, and meanwhile the
 next one is asked for.
@@ -18,17 +14,9 @@ from fastcnn.backends.lanes.convolution.depthwise.tiles import (
 )
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import write_sums
-from fastcnn.backends.lanes.convolution.phases import (
-    PHASE,
-    PHASE_TAPS,
-    PIXELS,
-    READ_AT,
-    TAPS_AT,
-    WEIGHTS_AT,
-    WRITTEN_AT,
-)
+from fastcnn.backends.lanes.convolution.phases import phase_of
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
 
@@ -60,8 +48,7 @@ def depthwise(A, T, P, r, block, slot, part, parts):
 
     While a channel is computed, the next one of X and of Y is asked for.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
     first, last = share(r[L.GROUPS], part, parts)
     for group in range(first, last):
@@ -72,18 +59,14 @@ def depthwise(A, T, P, r, block, slot, part, parts):
             y, w = y0 + c * r[L.Y_CHANNEL], r[L.W] + c * r[L.TAPS]
             bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
             for k in range(r[L.PHASES]):
-                entry = r[L.PHASE_TABLE] + k * PHASE
-                taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-                tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-                xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
-                outside = P, bias, A, y, ypix, r[L.RELU], masked, next_x, next_y
+                taps, positions, weights, tap_table, xpix, ypix = phase_of(T, r, k)
+                to, later = (A, y, ypix), (next_x, next_y)
+                rest = (P, w, T[weights:], P, bias), to, r[L.RELU], masked, later
                 if MOST_TAPS == 9 and taps == 9:
-                    weights = tap_table, P, w, chosen
-                    PRODUCTS_OF_9(A, x, xpix, NOUGHT, positions, *weights, *outside)
+                    PRODUCTS_OF_9((A, x, xpix, NOUGHT), positions, tap_table, *rest)
                 else:
-                    weights = tap_table, taps, P, w, chosen
                     for p in range(0, positions, POSITIONS_OF_TILE):
-                        TILE(A, x, xpix, p, *weights, *outside)
+                        TILE((A, x, xpix, p), (tap_table, taps), *rest)
 
 
 @linked
@@ -94,9 +77,7 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
     after the weights' gradient. X_TABLE has the input's pixels phase by phase. Z may be X's place,
     because a pixel is read before it is overwritten, or missing.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    z0 = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    x0, d0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
     between, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     # Before them a spare vector.
     sums = between + (CHUNK + 1) * LANES
@@ -128,33 +109,31 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
         next_d, next_x = NOUGHT, NOUGHT
     xpix = T[r[L.X_TABLE] :]
     for k in range(r[L.PHASES]):
-        entry = r[L.PHASE_TABLE] + k * PHASE
-        taps, pixels = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
-        tap_table, chosen = T[T[entry + TAPS_AT] :], T[T[entry + WEIGHTS_AT] :]
-        dpix, zpix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
+        taps, pixels, weights, tap_table, dpix, zpix = phase_of(T, r, k)
         if taps == 0 and z >= 0:
             for p in range(pixels):
                 simd.store(A, z + zpix[p], simd.splat(np.float32(0)))
         for p in range(0, pixels, CHUNK):
-            places = A, d, dpix, A, x, xpix, A, z, zpix, p, min(p + CHUNK, pixels)
+            maps, some = ((A, d, dpix), (A, x, xpix), (A, z, zpix)), (p, min(p + CHUNK, pixels))
             t = NOUGHT
             while t < taps:
                 wide = taps_of_tile(taps - t)
                 ends = t + wide == taps and z >= 0
-                weights = tap_table, chosen, t, P, r[L.W] + weight
-                targets = A, sums, A, between, t == 0, ends, masked, next_d, next_x
+                kernel = (tap_table, T[weights:], t), (P, r[L.W] + weight)
+                targets = (A, sums), (A, between), t == 0, ends, masked, (next_d, next_x)
+                rest = maps, some, *kernel, *targets
                 if MOST_TAPS == 9 and wide == 9:
-                    GRADIENTS_OF_9(*places, *weights, *targets)
+                    GRADIENTS_OF_9(*rest)
                 elif MOST_TAPS == 9 and wide == 6:
-                    GRADIENTS_OF_6(*places, *weights, *targets)
+                    GRADIENTS_OF_6(*rest)
                 elif MOST_TAPS == 9 and wide == 4:
-                    GRADIENTS_OF_4(*places, *weights, *targets)
+                    GRADIENTS_OF_4(*rest)
                 elif MOST_TAPS == 3 and wide == 3:
-                    GRADIENTS_OF_3(*places, *weights, *targets)
+                    GRADIENTS_OF_3(*rest)
                 elif wide == 2:
-                    GRADIENTS_OF_2(*places, *weights, *targets)
+                    GRADIENTS_OF_2(*rest)
                 else:
-                    GRADIENTS_OF_1(*places, *weights, *targets)
+                    GRADIENTS_OF_1(*rest)
                 t += wide
         xpix = xpix[pixels:]
 

@@ -1,8 +1,8 @@
 """How far rows of convolutions of single channels reach."""
 
 from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
+from fastcnn.backends.lanes.convolution.phases import phases
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.reach.phases import phases
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
     Reach,

@@ -1,15 +1,12 @@
 """Costs and records of convolutions of single channels."""
 
 from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
-from fastcnn.backends.lanes.convolution.phases import (
-    pixels_of,
-    products_of,
-    vectors_read,
-)
-from fastcnn.backends.lanes.convolution.tiles import depthwise_gradient_tile, depthwise_tile
+from fastcnn.backends.lanes.convolution.phases import pixels_of, products_of, vectors_read
+from fastcnn.backends.lanes.convolution.tiles import CONV_WIDTHS
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register
+from fastcnn.backends.lanes.kernels.record import clipped, numbered
+from fastcnn.codegen.target import blocking
 
 
 def _depthwise(r: Row) -> Cost:
@@ -33,28 +30,33 @@ def _depthwise_gradient(r: Row) -> Cost:
     )
 
 
+def _tile(r: Row) -> str:
+    return clipped((1, CONV_WIDTHS[1]), blocking().windows)
+
+
+def _gradient_tile(r: Row) -> str:
+    return clipped((1, 9), blocking().gradients)
+
+
 def _sizes(r: Row) -> str:
     return f"{r[L.GROUPS] * r[L.CHANNELS]} x {pixels_of(r)}, {r[L.TAPS]} taps"
 
 
-register(
-    {
-        L.K_DEPTHWISE: Kernel(
-            kernels.depthwise,
-            "depthwise",
-            _depthwise,
-            _sizes,
-            depthwise_tile,
-            touches=reach.product,
-            gradients=("x",),
-        ),
-        L.K_DEPTHWISE_GRADIENT: Kernel(
-            kernels.depthwise_gradient,
-            "depthwise gradients",
-            _depthwise_gradient,
-            _sizes,
-            depthwise_gradient_tile,
-            touches=reach.gradients,
-        ),
-    }
+K_DEPTHWISE = numbered(
+    kernels.depthwise,
+    "depthwise",
+    _depthwise,
+    _sizes,
+    _tile,
+    touches=reach.product,
+    speed=0.42,
+    gradients=("x",),
+)
+K_DEPTHWISE_GRADIENT = numbered(
+    kernels.depthwise_gradient,
+    "depthwise gradients",
+    _depthwise_gradient,
+    _sizes,
+    _gradient_tile,
+    touches=reach.gradients,
 )

@@ -3,9 +3,9 @@
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
+from fastcnn.backends.lanes.convolution.depthwise.records import K_DEPTHWISE, K_DEPTHWISE_GRADIENT
 from fastcnn.backends.lanes.convolution.direct import rows as direct
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -22,7 +22,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     places = {"x_group": x.channel, "y_channel": y.channel}
     sizes: dict[str, int] = {"groups": g.groups, "channels": g.group_outputs, "taps": g.taps}
     columns = {"bias": -1, "w": weight} | columns | places | sizes | _phases(planner, [sums])
-    planner.emit(name, row(L.K_DEPTHWISE, **x.columns("x"), **y.columns("y"), **columns))
+    planner.emit(name, row(K_DEPTHWISE, **x.columns("x"), **y.columns("y"), **columns))
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
@@ -33,7 +33,7 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     sizes: dict[str, int] = {"groups": g.groups, "channels": 1, "taps": weights}
     phases = _phases(planner, direct.transposed_sums(g, grad, grad_x))
     columns = {"bias": -1, "w": weight} | columns | places | sizes | phases
-    planner.emit(name, row(L.K_DEPTHWISE, **grad.columns("x"), **grad_x.columns("y"), **columns))
+    planner.emit(name, row(K_DEPTHWISE, **grad.columns("x"), **grad_x.columns("y"), **columns))
 
 
 def gradients(
@@ -49,7 +49,7 @@ def gradients(
     planner.emit(
         f"{name}: gradients",
         row(
-            L.K_DEPTHWISE_GRADIENT,
+            K_DEPTHWISE_GRADIENT,
             **x.columns("x"),
             **grad.columns("y"),
             **columns,

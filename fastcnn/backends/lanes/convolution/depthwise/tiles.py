@@ -6,113 +6,71 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_prefetch,
-    emit_splat,
-    emit_store,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
 
 @tile(1)
 def depthwise_tile(
-    at: Emitter,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    chosen,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    masked,
-    next_x,
-    next_y,
+    at: Emitter, PB: int, inputs, taps, kernel, outputs, relu, masked, later
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
     The weight of a tap is the ``chosen`` one after ``w0``. If ``masked``, zero wherever ``Y`` was
     zero. What lies ``next_x`` and ``next_y`` floats further is asked for.
     """
+    (X, x0, xpix, p0), (tap_table, T) = inputs, taps
+    (W, w0, chosen, B, b0), (Y, y0, ypix), (next_x, next_y) = kernel, outputs, later
     builder = at.builder
     (bias,) = at.bias(B, b0, 1)
     for i in range(PB):
         place, target = (at.table(table, at.offset(p0, i, 1)) for table in (xpix, ypix))
         after = builder.add(builder.add(x0, place), next_x)
-        emit_prefetch(builder, at.pointer(X, after))
+        at.prefetch(X, after)
         after = builder.add(builder.add(y0, target), next_y)
-        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        at.prefetch(Y, after, write=True)
     for _, p, _, columns in split(1, PB, blocking().windows):
         positions = [at.offset(p0, p + j, 1) for j in range(columns)]
         rows = [at.pointer(X, builder.add(x0, at.table(xpix, place))) for place in positions]
 
         def step(t: Any, state: list[Any], rows: list[Any] = rows) -> list[Any]:
-            tap = at.table(taps, t)
+            tap = at.table(tap_table, t)
             inside = builder.add(w0, at.table(chosen, t))
-            weight = emit_splat(builder, builder.load(at.pointer(W, inside)))
+            weight = at.spread(W, inside)
             return [
-                emit_fma(builder, emit_load(builder, at.pointer(row, tap)), weight, total)
+                emit_fma(builder, at.load(row, tap), weight, total)
                 for row, total in zip(rows, state, strict=True)
             ]
 
-        sums = at.loop(at.index(0), T, [bias] * columns, step)
+        sums = at.loop(0, T, [bias] * columns, step)
         places = [at.table(ypix, place) for place in positions]
         emit_outputs(at, list(zip(sums, places, strict=True)), Y, y0, relu, masked)
 
 
 @tile(1)
 def products_tile(
-    at: Emitter,
-    TB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    p1,
-    taps,
-    W,
-    w0,
-    chosen,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    relu,
-    masked,
-    next_x,
-    next_y,
+    at: Emitter, TB: int, inputs, p1, taps, kernel, outputs, relu, masked, later
 ) -> None:
     """The same of positions p0 to p1, with TB taps, whose weights stay in registers.
 
     What lies ``next_x`` and ``next_y`` floats further is asked for meanwhile.
     """
+    (X, x0, xpix, p0), (W, w0, chosen, B, b0) = inputs, kernel
+    (Y, y0, ypix), (next_x, next_y) = outputs, later
     builder = at.builder
     rows = [_under(at, X, x0, taps, at.index(i)) for i in range(TB)]
     numbers = [builder.add(w0, at.table(chosen, at.index(i))) for i in range(TB)]
-    weights = [emit_splat(builder, builder.load(at.pointer(W, number))) for number in numbers]
+    weights = [at.spread(W, number) for number in numbers]
     (bias,) = at.bias(B, b0, 1)
 
     def position(p: Any, state: list[Any]) -> list[Any]:
         place, target = at.table(xpix, p), at.table(ypix, p)
-        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_x)))
+        at.prefetch(rows[0], builder.add(place, next_x))
         after = builder.add(builder.add(y0, target), next_y)
-        emit_prefetch(builder, at.pointer(Y, after), write=True)
+        at.prefetch(Y, after, write=True)
         total = bias
         for row, weight in zip(rows, weights, strict=True):
-            total = emit_fma(builder, emit_load(builder, at.pointer(row, place)), weight, total)
+            total = emit_fma(builder, at.load(row, place), weight, total)
         emit_outputs(at, [(total, target)], Y, y0, relu, masked)
         return state
 
@@ -121,33 +79,7 @@ def products_tile(
 
 @tile(1)
 def gradients_tile(
-    at: Emitter,
-    TB: int,
-    D,
-    d0,
-    dpix,
-    X,
-    x0,
-    xpix,
-    Z,
-    z0,
-    zpix,
-    p0,
-    p1,
-    taps,
-    chosen,
-    t0,
-    W,
-    w0,
-    S,
-    s0,
-    R,
-    r0,
-    first,
-    last,
-    masked,
-    next_d,
-    next_x,
+    at: Emitter, TB: int, maps, pixels, taps, weights, sums, room, first, last, masked, later
 ) -> None:
     """What TB taps of the output's gradient give at pixels p0 to p1 of a channel of the input.
 
@@ -157,33 +89,33 @@ def gradients_tile(
     them in ``Z``, if ``masked`` as zeros wherever ``X`` is zero. ``Z`` may be the place of ``X``.
     What lies ``next_d`` and ``next_x`` floats further is asked for meanwhile.
     """
+    ((D, d0, dpix), (X, x0, xpix), (Z, z0, zpix)), (p0, p1) = maps, pixels
+    (tap_table, chosen, t0), (W, w0), (S, s0), (R, r0) = taps, weights, sums, room
+    next_d, next_x = later
     builder = at.builder
-    rows = [_under(at, D, d0, taps, at.offset(t0, i, 1)) for i in range(TB)]
+    rows = [_under(at, D, d0, tap_table, at.offset(t0, i, 1)) for i in range(TB)]
     numbers = [at.table(chosen, at.offset(t0, i, 1)) for i in range(TB)]
-    weights = [
-        emit_splat(builder, builder.load(at.pointer(W, builder.add(w0, number))))
-        for number in numbers
-    ]
+    factors = [at.spread(W, builder.add(w0, number)) for number in numbers]
     sums_at = [at.pointer(S, at.offset(s0, number, LANES)) for number in numbers]
-    starts = builder.icmp_signed("!=", first, at.index(0))
-    ends = builder.icmp_signed("!=", last, at.index(0))
-    hides = builder.and_(ends, builder.icmp_signed("!=", masked, at.index(0)))
+    starts = at.is_set(first)
+    ends = at.is_set(last)
+    hides = builder.and_(ends, at.is_set(masked))
     # Nothing equals NaN: without a mask every pixel is open.
     closed = builder.select(hides, constant(0.0), constant(math.nan))
 
     def pixel(p: Any, sums: list[Any], alone: bool) -> list[Any]:
         place, inside = at.table(dpix, p), builder.add(x0, at.table(xpix, p))
-        emit_prefetch(builder, at.pointer(rows[0], builder.add(place, next_d)))
-        emit_prefetch(builder, at.pointer(X, builder.add(inside, next_x)))
-        x, total = emit_load(builder, at.pointer(X, inside)), constant(0.0)
-        room = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
+        at.prefetch(rows[0], builder.add(place, next_d))
+        at.prefetch(X, builder.add(inside, next_x))
+        x, total = at.load(X, inside), constant(0.0)
+        between = at.pointer(R, at.offset(r0, builder.sub(p, p0), LANES))
         target = at.pointer(Z, builder.add(z0, at.table(zpix, p)))
         if not alone:
-            total = builder.select(starts, total, emit_load(builder, room))
-            target = builder.select(ends, target, room)
+            total = builder.select(starts, total, emit_load(builder, between))
+            target = builder.select(ends, target, between)
         updated = []
-        for row, weight, before in zip(rows, weights, sums, strict=True):
-            grad = emit_load(builder, at.pointer(row, place))
+        for row, weight, before in zip(rows, factors, sums, strict=True):
+            grad = at.load(row, place)
             total = emit_fma(builder, grad, weight, total)
             updated.append(emit_fma(builder, grad, x, before))
         is_open = builder.fcmp_unordered("!=", x, closed)
@@ -193,9 +125,9 @@ def gradients_tile(
     with builder.if_else(builder.and_(starts, ends)) as branches:
         for branch, alone in zip(branches, (True, False), strict=True):
             with branch:
-                sums = [emit_load(builder, pointer) for pointer in sums_at]
-                sums = at.loop(p0, p1, sums, partial(pixel, alone=alone))
-                for pointer, value in zip(sums_at, sums, strict=True):
+                state = [emit_load(builder, pointer) for pointer in sums_at]
+                state = at.loop(p0, p1, state, partial(pixel, alone=alone))
+                for pointer, value in zip(sums_at, state, strict=True):
                     emit_store(builder, value, pointer)
 
 

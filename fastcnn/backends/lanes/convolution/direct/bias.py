@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import STRIP, share
+from fastcnn.backends.lanes.kernels.division import STRIP, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import constant, emit_load
+from fastcnn.codegen.simd import constant
 
 
 @linked
 def bias_gradient(A, T, r, block, slot, part, parts):
     """One block's sums of the output gradient over positions and samples, for each channel."""
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    d0 = base(r, L.Y, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     places, positions = T[r[L.Y_TABLE] :], r[L.POSITIONS]
     first, last = share(r[L.CHANNELS], part, parts)
@@ -37,7 +37,7 @@ def strip_sum(at: Emitter, D, d, places, p, end) -> Any:
     builder = at.builder
 
     def value(place: Any) -> Any:
-        return emit_load(builder, at.pointer(D, builder.add(d, at.table(places, place))))
+        return at.load(D, builder.add(d, at.table(places, place)))
 
     def four(i: Any, sums: list[Any]) -> list[Any]:
         first = at.offset(p, i, 4)
@@ -47,7 +47,7 @@ def strip_sum(at: Emitter, D, d, places, p, end) -> Any:
         return [builder.fadd(sums[0], value(place))]
 
     fours = builder.sdiv(builder.sub(end, p), at.index(4))
-    first, *others = at.loop(at.index(0), fours, [constant(0.0)] * 4, four)
+    first, *others = at.loop(0, fours, [constant(0.0)] * 4, four)
     (first,) = at.loop(at.offset(p, fours, 4), end, [first], one)
     sums = [first, *others]
     return builder.fadd(builder.fadd(sums[0], sums[1]), builder.fadd(sums[2], sums[3]))

@@ -1,9 +1,4 @@
-"""The kernel of a convolution's weights' gradient as sums over pixels, for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, r the program row.
-"""
+"""The kernel of a convolution's weights' gradient as sums over pixels."""
 
 import numpy as np
 
@@ -14,7 +9,7 @@ from fastcnn.backends.lanes.convolution.direct.gradient_tiles import (
     window_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import lane_sums
 
@@ -57,11 +52,10 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
     POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. With
     KERNEL_ROWS, rows of taps lie as rows of X do, and their tiles choose pixels by the winners.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     sums = r[L.M] + worker * r[L.M_SLOT]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    winners = r[L.Z] + block * r[L.Z_BLOCK] + slot * r[L.Z_SLOT]
+    winners = base(r, L.Z, block, slot)
     taps, channels, run, tap_table = r[L.TAPS], r[L.CHANNELS], r[L.IN], T[r[L.TAP_TABLE] :]
     pooled, stride = r[L.MODE] == L.POOLED, r[L.Y_CHANNEL]
     spare = sums + 4 * SUM_ROW
@@ -78,20 +72,20 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
         c, rows = channels_of_gradient(channels, high, tile)
         at = group * channels + c
         d, x = d0 + at * stride, x0 + group * r[L.X_GROUP]
-        inputs = A, x, r[L.X_ROW], r[L.ALONG] * LANES, r[L.Y_ROWS], r[L.Y_WIDTH], tap_table
+        inputs = A, x, r[L.X_ROW], r[L.ALONG] * LANES, r[L.Y_ROWS], r[L.Y_WIDTH]
         for tap in range(0, taps, each):
             tap_end = min(tap + each, taps)
+            some = tap_table, tap, tap_end
             if area > 0:
                 outputs = A, d, r[L.Y_ROW], A, winners + at * stride
-                grid = A, x, r[L.X_ROW], r[L.Y_ROWS], r[L.Y_WIDTH], tap_table
-                choose_pixels(area, run, *outputs, *grid, tap, tap_end, A, sums, totals)
+                grid = A, x, r[L.X_ROW], r[L.Y_ROWS], r[L.Y_WIDTH]
+                choose_pixels(area, run, outputs, grid, some, A, sums, totals)
             elif pooled:
                 outputs = A, d, stride, r[L.Y_ROW], A, winners + at * stride
-                add_windows(rows, *outputs, *inputs, tap, tap_end, A, sums, totals)
+                add_windows(rows, outputs, inputs, some, A, sums, totals)
             else:
-                outputs = A, d, stride, r[L.Y_ROW]
-                rest = tap, tap_end, A, sums, MISSING, r[L.Y_ROW], totals
-                add_grid(rows, wide, run, *outputs, *inputs, *rest)
+                outputs, later = (A, d, stride, r[L.Y_ROW]), (MISSING, r[L.Y_ROW])
+                add_grid(rows, wide, run, outputs, inputs, some, A, sums, totals, later)
             write_sums(A, rows, sums, tap, tap_end, out + at * taps, taps, spare, NO)
         if r[L.BIAS] >= 0:
             for k in range(rows):
@@ -121,62 +115,21 @@ def height_of_gradient(wide):
 
 
 @linked
-def add_windows(
-    channels,
-    D,
-    d,
-    stride,
-    drow,
-    W,
-    winners,
-    X,
-    x,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    tap_table,
-    tap,
-    tap_end,
-    S,
-    sums,
-    totals,
-):
+def add_windows(channels, outputs, inputs, taps, S, sums, totals):
     """Sums of products with what windows of pooling send back, of some taps and channels."""
-    sources = D, d, stride, drow, W, winners, X, x, xrow, xstep, rows, columns, tap_table
-    t = tap
-    while t < tap_end:
-        rest = t, S, sums + (t - tap) * LANES, SUM_ROW, totals
+    tap_table, tap, tap_end = taps
+    for t in range(tap, tap_end, 6):
+        rest = (tap_table, t), (S, sums + (t - tap) * LANES, SUM_ROW, totals)
         if channels == 2:
-            POOLED_TILE_2X6(*sources, *rest)
+            POOLED_TILE_2X6(outputs, inputs, *rest)
         else:
-            POOLED_TILE_1X6(*sources, *rest)
-        t += 6
+            POOLED_TILE_1X6(outputs, inputs, *rest)
 
 
 @linked
-def choose_pixels(
-    area,
-    run,
-    D,
-    d,
-    drow,
-    W,
-    winners,
-    X,
-    x,
-    xrow,
-    rows,
-    columns,
-    tap_table,
-    tap,
-    tap_end,
-    S,
-    sums,
-    totals,
-):
+def choose_pixels(area, run, outputs, inputs, taps, S, sums, totals):
     """The same of one channel, where the taps of an input are AREA, RUN side by side."""
-    outputs = D, d, drow, W, winners
+    (X, x, xrow, rows, columns), (tap_table, tap, tap_end) = inputs, taps
     for t in range(tap, tap_end, area):
         place, target, left = x + tap_table[t], sums + (t - tap) * LANES, area // run
         while left > 0:
@@ -192,29 +145,7 @@ def choose_pixels(
 
 
 @linked
-def add_grid(
-    channels,
-    wide,
-    run,
-    D,
-    d,
-    stride,
-    drow,
-    X,
-    x,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    tap_table,
-    tap,
-    tap_end,
-    S,
-    sums,
-    later,
-    lrow,
-    totals,
-):
+def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked):
     """Sums of products over a grid of pixels, of some taps and channels.
 
     The grid goes in parts that stay in the first-level cache for all taps. What is needed LATER,
@@ -222,6 +153,8 @@ def add_grid(
     floats from row to row, and by the next one that at its right, or of the next channel of D.
     Tiles of runs also make the sums of D.
     """
+    (D, d, stride, drow), (X, x, xrow, xstep, rows, columns) = outputs, inputs
+    (tap_table, tap, tap_end), (later, lrow) = taps, asked
     across, down = columns, rows
     if tap_end - tap > MANY:
         across = min(columns, CHUNK)
@@ -229,18 +162,19 @@ def add_grid(
     for h in range(0, rows, down):
         for w in range(0, columns, across):
             dp, xp = d + h * drow + w * LANES, x + h * xrow + w * xstep
-            nearby, asked = dp + across * LANES, 0
+            nearby, count = dp + across * LANES, 0
             if w + across >= columns:
                 nearby = d + (h + down) * drow
             place = later + h * lrow + w * LANES if later >= 0 else nearby
-            grid = min(down, rows - h), min(across, columns - w)
-            sources = D, dp, stride, drow, X, xp, xrow, xstep, *grid, tap_table
+            high, long = min(down, rows - h), min(across, columns - w)
+            sources = (D, dp, stride, drow), (X, xp, xrow, xstep, high, long)
             t = tap
             while t < tap_end:
                 target = sums + (t - tap) * LANES
                 # The first taps meet each of D's pixels once, and so do the others again.
                 total = totals if t == 0 else totals + 4 * LANES
-                rest = t, S, target, SUM_ROW, h == 0 and w == 0, place, lrow, total
+                into, first = (S, target, SUM_ROW, total), h == 0 and w == 0
+                rest = (tap_table, t), into, first, (place, lrow)
                 if channels == 2 and run == 3:
                     TILE_2X9_OF_3(*sources, *rest)
                     t += MANY
@@ -262,11 +196,11 @@ def add_grid(
                 else:
                     TILE_3X7_OF_7(*sources, *rest)
                     t += 7
-                asked += 1
+                count += 1
                 if later >= 0:
                     place += columns * LANES
                 else:
-                    place = nearby + asked * stride if asked < channels else xp
+                    place = nearby + count * stride if count < channels else xp
 
 
 @linked

@@ -17,7 +17,6 @@ from fastcnn.codegen.simd import (
     emit_has_bits,
     emit_keep_equal,
     emit_load,
-    emit_prefetch,
     emit_store,
 )
 from fastcnn.codegen.target import blocking, split
@@ -41,8 +40,9 @@ class _Part(NamedTuple):
         """Where the channels are."""
         return [at.pointer(D, at.offset(d0, self.c + c, dstride)) for c in range(self.CB)]
 
-    def sums(self, at: Emitter, S, s0, sstride, totals, has_totals: bool) -> list[Any]:
+    def sums(self, at: Emitter, sums, has_totals: bool) -> list[Any]:
         """Where the sums of products are, and perhaps those of each channel."""
+        S, s0, sstride, totals = sums
         places = [
             at.offset(at.offset(s0, self.c + c, sstride), self.t + t, LANES)
             for c in range(self.CB)
@@ -82,30 +82,7 @@ def _parts(CB: int, TB: int, RUN: int) -> Iterator[_Part]:
 
 @tile(4)
 def grid_gradient_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    RUN: int,
-    ASKS: int,
-    D,
-    d0,
-    dstride,
-    drow,
-    X,
-    x0,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    taps,
-    t0,
-    S,
-    s0,
-    sstride,
-    first,
-    later,
-    lrow,
-    totals,
+    at: Emitter, CB: int, TB: int, RUN: int, ASKS: int, outputs, inputs, taps, sums, first, asked
 ) -> None:
     """Add to CB x TB sums in ``S`` the products over a grid; ``first`` starts them from zero.
 
@@ -113,32 +90,34 @@ def grid_gradient_tile(
     many vectors in as many rows, ``lrow`` floats apart. With runs, the sums of ``D`` are added to
     those of each channel at ``totals``.
     """
+    (D, d0, dstride, drow), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
+    later, lrow = asked
     builder = at.builder
-    fresh = builder.icmp_signed("!=", first, at.index(0))
+    fresh = at.is_set(first)
 
     def accumulate(part: _Part, asks: bool) -> None:
-        runs, grads = part.runs(at, X, x0, taps, t0), part.outputs(at, D, d0, dstride)
-        asked = [at.pointer(X, later)] if asks else []
-        sums_at = part.sums(at, S, s0, sstride, totals, RUN > 1 and part.t == 0)
+        runs, grads = part.runs(at, X, x0, *taps), part.outputs(at, D, d0, dstride)
+        ahead = [at.pointer(X, later)] if asks else []
+        sums_at = part.sums(at, sums, RUN > 1 and part.t == 0)
         initial = [
             builder.select(fresh, constant(0.0), emit_load(builder, pointer)) for pointer in sums_at
         ]
 
         def line(h: Any, state: list[Any]) -> list[Any]:
-            inputs = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
-            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
-            wanted = [at.pointer(place, builder.mul(h, lrow)) for place in asked]
+            x_rows = [at.pointer(run, builder.mul(h, xrow)) for run in runs]
+            d_rows = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            wanted = [at.pointer(place, builder.mul(h, lrow)) for place in ahead]
 
             def pixel(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [emit_load(builder, at.pointer(d, along)) for d in outputs]
+                vectors = [at.load(d, along) for d in d_rows]
                 for place in wanted:
-                    emit_prefetch(builder, at.pointer(place, along))
-                return part.added(at, sums, inputs, builder.mul(w, xstep), vectors)
+                    at.prefetch(place, along)
+                return part.added(at, sums, x_rows, builder.mul(w, xstep), vectors)
 
-            return at.loop(at.index(0), columns, state, pixel)
+            return at.loop(0, columns, state, pixel)
 
-        for pointer, value in zip(sums_at, at.loop(at.index(0), rows, initial, line), strict=True):
+        for pointer, value in zip(sums_at, at.loop(0, rows, initial, line), strict=True):
             emit_store(builder, value, pointer)
 
     for part in _parts(CB, TB, RUN):
@@ -146,50 +125,29 @@ def grid_gradient_tile(
 
 
 @tile(2)
-def pooled_gradient_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    D,
-    d0,
-    dstride,
-    drow,
-    M,
-    m0,
-    X,
-    x0,
-    xrow,
-    xstep,
-    rows,
-    columns,
-    taps,
-    t0,
-    S,
-    s0,
-    sstride,
-    totals,
-) -> None:
+def pooled_gradient_tile(at: Emitter, CB: int, TB: int, outputs, inputs, taps, sums) -> None:
     """CB x TB sums of products with what 2x2 max-pooling sends back.
 
     ``D`` is the gradient of a grid of windows, ``M``, laid out alike, their winners: 0 to 3, or 4
     for none. The sums of what is sent to each channel go to ``totals``.
     """
+    (D, d0, dstride, drow, M, m0), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
     builder = at.builder
 
     def accumulate(part: _Part) -> None:
-        runs = part.runs(at, X, x0, taps, t0)
+        runs = part.runs(at, X, x0, *taps)
         grads, winners = part.outputs(at, D, d0, dstride), part.outputs(at, M, m0, dstride)
 
         def line(h: Any, state: list[Any]) -> list[Any]:
             above = builder.mul(h, at.offset(xrow, xrow, 1))
-            inputs = [at.pointer(run, above) for run in runs]
-            outputs = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
+            x_rows = [at.pointer(run, above) for run in runs]
+            d_rows = [at.pointer(grad, builder.mul(h, drow)) for grad in grads]
             places = [at.pointer(winner, builder.mul(h, drow)) for winner in winners]
 
             def window(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                vectors = [emit_load(builder, at.pointer(output, along)) for output in outputs]
-                won = [emit_load(builder, at.pointer(place, along)) for place in places]
+                vectors = [at.load(row, along) for row in d_rows]
+                won = [at.load(place, along) for place in places]
                 left = builder.mul(w, at.offset(xstep, xstep, 1))
                 for k in range(4):
                     place = at.offset(at.offset(left, k % 2, xstep), k // 2, xrow)
@@ -197,15 +155,14 @@ def pooled_gradient_tile(
                         emit_keep_equal(builder, winner, constant(float(k)), vector)
                         for winner, vector in zip(won, vectors, strict=True)
                     ]
-                    sums = part.added(at, sums, inputs, place, sent)
+                    sums = part.added(at, sums, x_rows, place, sent)
                 return sums
 
-            return at.loop(at.index(0), columns, state, window)
+            return at.loop(0, columns, state, window)
 
         initial = [constant(0.0)] * (part.CB * part.TB + part.CB)
-        sums = at.loop(at.index(0), rows, initial, line)
-        sums_at = part.sums(at, S, s0, sstride, totals, True)
-        for pointer, value in zip(sums_at, sums, strict=True):
+        sums_at = part.sums(at, sums, True)
+        for pointer, value in zip(sums_at, at.loop(0, rows, initial, line), strict=True):
             emit_store(builder, value, pointer)
 
     for part in _parts(CB, TB, 1):
@@ -218,22 +175,7 @@ BELOW, RIGHT = 0x40000000, 0x00C00000
 
 @tile(2)
 def window_gradient_tile(
-    at: Emitter,
-    ROWS: int,
-    RUN: int,
-    D,
-    d0,
-    drow,
-    M,
-    m0,
-    X,
-    x0,
-    xrow,
-    rows,
-    columns,
-    S,
-    s0,
-    totals,
+    at: Emitter, ROWS: int, RUN: int, D, d0, drow, M, m0, X, x0, xrow, rows, columns, S, s0, totals
 ) -> None:
     """ROWS x RUN sums of products with what 2x2 max-pooling sends back to one channel.
 
@@ -245,22 +187,22 @@ def window_gradient_tile(
     builder = at.builder
 
     def pixel(row: Any, left: Any, i: int) -> Any:
-        return emit_load(builder, at.pointer(at.pointer(row, left), at.index(i * LANES)))
+        return at.load(at.pointer(row, left), at.index(i * LANES))
 
     def accumulate(first: int, start: int, height: int, width: int) -> None:
         corner = at.pointer(X, at.offset(at.offset(x0, start, LANES), first, xrow))
 
         def line(h: Any, state: list[Any]) -> list[Any]:
             above = at.pointer(corner, builder.mul(h, at.offset(xrow, xrow, 1)))
-            inputs = [at.pointer(above, at.offset(at.index(0), t, xrow)) for t in range(height + 1)]
+            inputs = [at.pointer(above, at.offset(0, t, xrow)) for t in range(height + 1)]
             outputs = at.pointer(D, at.offset(d0, h, drow))
             places = at.pointer(M, at.offset(m0, h, drow))
 
             def window(w: Any, sums: list[Any]) -> list[Any]:
                 along = builder.mul(w, at.index(LANES))
-                won = emit_load(builder, at.pointer(places, along))
+                won = at.load(places, along)
                 loses = builder.fcmp_ordered("==", won, constant(4.0))
-                vector = emit_load(builder, at.pointer(outputs, along))
+                vector = at.load(outputs, along)
                 sent = builder.select(loses, constant(0.0), vector)
                 below, right = (emit_has_bits(builder, won, bits) for bits in (BELOW, RIGHT))
                 left = builder.mul(w, at.index(2 * LANES))
@@ -278,14 +220,14 @@ def window_gradient_tile(
                     uppers = lowers
                 return [*updated, builder.fadd(sums[-1], sent)]
 
-            return at.loop(at.index(0), columns, state, window)
+            return at.loop(0, columns, state, window)
 
-        *sums, total = at.loop(at.index(0), rows, [constant(0.0)] * (height * width + 1), line)
+        *sums, total = at.loop(0, rows, [constant(0.0)] * (height * width + 1), line)
         for i, value in enumerate(sums):
             t, along = divmod(i, width)
             place = (first + t) * RUN + start + along
-            emit_store(builder, value, at.pointer(S, at.offset(s0, place, LANES)))
-        emit_store(builder, total, at.pointer(S, totals))
+            at.store(value, S, at.offset(s0, place, LANES))
+        at.store(total, S, totals)
 
     for part in split(ROWS, RUN, blocking().windowed):
         accumulate(*part)

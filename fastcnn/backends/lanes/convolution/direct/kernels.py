@@ -1,28 +1,11 @@
-"""Convolution kernels, each for one block of 16 samples.
-
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row.
-"""
+"""Convolution kernels, each for one block of 16 samples."""
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct.tiles import (
-    conv_pool_tile,
-    conv_tile,
-    gather_tile,
-)
-from fastcnn.backends.lanes.convolution.phases import (
-    PHASE,
-    PHASE_TAPS,
-    PIXELS,
-    READ_AT,
-    TAPS_AT,
-    WEIGHTS_AT,
-    WRITTEN_AT,
-)
+from fastcnn.backends.lanes.convolution.direct.tiles import conv_pool_tile, conv_tile, gather_tile
+from fastcnn.backends.lanes.convolution.phases import phase_of
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import tile_heights
 
@@ -85,35 +68,16 @@ def channels_of_tile(left):
 
 
 @linked
-def products(
-    A,
-    T,
-    P,
-    r,
-    ahead,
-    x,
-    xpix,
-    p0,
-    end,
-    tap_table,
-    taps,
-    channels,
-    w,
-    first,
-    every,
-    bias,
-    y,
-    ypix,
-    stride,
-    relu,
-    met,
-):
+def products(A, T, P, r, ahead, inputs, kernel, outputs):
     """All channels of some positions.
 
     With TARGETS ahead, what the next tiles touch of Y is asked for meanwhile, and with INPUTS also
     what the next positions read. A channel has ``every`` packed weights, of which ``taps`` from
     ``first`` on are meant.
     """
+    x, xpix, p0, end = inputs
+    tap_table, taps, channels, w, first, every, bias = kernel
+    y, ypix, stride, relu, met = outputs
     c = 0
     while c < channels:
         rows = channels_of_tile(channels - c)
@@ -128,66 +92,49 @@ def products(
             ask_ahead(A, T, r, x, p0 + CLUSTER, CLUSTER, near, far)
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
-        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, met, next_y, next_pix
+        rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, met, (next_y, next_pix)
         if rows == 8:
             p = p0
             while end - p > 4 or end - p == 3:
-                CONV_TILE_8X3(A, x, xpix, p, *rest)
+                CONV_TILE_8X3((A, x, xpix, p), *rest)
                 p += 3
             # Four go as two and two: three would leave one.
             while p < end:
-                CONV_TILE_8X2(A, x, xpix, p, *rest)
+                CONV_TILE_8X2((A, x, xpix, p), *rest)
                 p += 2
         elif rows == 6:
             p = p0
             while end - p > 2:
-                CONV_TILE_6X4(A, x, xpix, p, *rest)
+                CONV_TILE_6X4((A, x, xpix, p), *rest)
                 p += 4
             if p < end:
-                CONV_TILE_6X2(A, x, xpix, p, *rest)
+                CONV_TILE_6X2((A, x, xpix, p), *rest)
         elif rows == 4:
             p = p0
             while end - p > 2:
-                CONV_TILE_4X4(A, x, xpix, p, *rest)
+                CONV_TILE_4X4((A, x, xpix, p), *rest)
                 p += 4
             if p < end:
-                CONV_TILE_4X2(A, x, xpix, p, *rest)
+                CONV_TILE_4X2((A, x, xpix, p), *rest)
         elif rows == 2:
             for p in range(p0, end, 8):
-                CONV_TILE_2X8(A, x, xpix, p, *rest)
+                CONV_TILE_2X8((A, x, xpix, p), *rest)
         else:
             for p in range(p0, end, 8):
-                CONV_TILE_1X8(A, x, xpix, p, *rest)
+                CONV_TILE_1X8((A, x, xpix, p), *rest)
         c += rows
 
 
 @linked
-def pooled_products(
-    A,
-    T,
-    P,
-    r,
-    ahead,
-    x,
-    xpix,
-    p0,
-    end,
-    tap_table,
-    taps,
-    channels,
-    w,
-    bias,
-    y,
-    ypix,
-    stride,
-    relu,
-    m,
-):
+def pooled_products(A, T, P, r, ahead, inputs, kernel, outputs):
     """The same with 2x2 max-pooling.
 
     Pooled tiles write little: all channels of some positions, whose input stays in cache. Others
     write more than they read: all positions of some channels.
     """
+    x, xpix, p0, end = inputs
+    tap_table, taps, channels, w, _, _, bias = kernel
+    y, ypix, stride, relu, m = outputs
     for p in range(p0, end, 4):
         if ahead == INPUTS:
             near, far = share(r[L.IN], (p - p0) // 4, (end - p0 + 3) // 4)
@@ -195,29 +142,27 @@ def pooled_products(
         for c in range(0, channels - 3, 4):
             bc = bias + c if bias >= 0 else -1
             wc, yc, mc = w + c * taps, y + c * stride, m + c * stride
-            rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
-            CONV_POOL_TILE_4X4(A, x, xpix, p, *rest)
+            rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, A, mc
+            CONV_POOL_TILE_4X4((A, x, xpix, p), *rest)
     c = channels // 4 * 4
     while c < channels:
         wc, bc = w + c * taps, bias + c if bias >= 0 else -1
         yc, mc = y + c * stride, m + c * stride
-        rest = tap_table, taps, A, wc, P, bc, A, yc, ypix, stride, relu, A, mc
+        rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, A, mc
         if channels - c >= 2:
             for p in range(p0, end, 8):
-                CONV_POOL_TILE_2X8(A, x, xpix, p, *rest)
+                CONV_POOL_TILE_2X8((A, x, xpix, p), *rest)
             c += 2
         else:
             for p in range(p0, end, 8):
-                CONV_POOL_TILE_1X8(A, x, xpix, p, *rest)
+                CONV_POOL_TILE_1X8((A, x, xpix, p), *rest)
             c += 1
 
 
 @linked
 def convolution(A, T, P, r, block, slot, part, parts):
     """Convolution forward, or its input gradient: tables and packed weights tell which."""
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     channels, stride, mode = r[L.CHANNELS], r[L.Y_CHANNEL], r[L.MODE]
     met = m0 - y0 if mode == L.ADDED else mode
     step = POOLED_CLUSTER if mode == L.POOLED else CLUSTER
@@ -229,19 +174,16 @@ def convolution(A, T, P, r, block, slot, part, parts):
         x, y, m = x0 + group * r[L.X_GROUP], y0 + c * stride, m0 + c * stride
         bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
         for k in range(r[L.PHASES]):
-            entry = r[L.PHASE_TABLE] + k * PHASE
-            taps, positions = np.int64(T[entry + PHASE_TAPS]), np.int64(T[entry + PIXELS])
+            taps, positions, packed, tap_table, xpix, ypix = phase_of(T, r, k)
             end = min(p0 + step, positions)
             ahead = NOTHING
             if r[L.IN] > 0:
                 # All phases read the same pixels: the first, which has most, asks for them.
                 ahead = INPUTS if k == 0 and cluster + 1 < clusters else TARGETS
-            w = r[L.W] + c * r[L.TAPS] + T[entry + WEIGHTS_AT]
-            tap_table = T[T[entry + TAPS_AT] :]
-            xpix, ypix = T[T[entry + READ_AT] :], T[T[entry + WRITTEN_AT] :]
-            inputs = A, T, P, r, ahead, x, xpix, p0, end, tap_table, taps, channels, w
-            outputs = bias, y, ypix, stride, r[L.RELU]
+            w = r[L.W] + c * r[L.TAPS] + packed
+            inputs, outputs = (x, xpix, p0, end), (y, ypix, stride, r[L.RELU])
+            kernel = tap_table, taps, channels, w, NOUGHT, taps, bias
             if mode == L.POOLED:
-                pooled_products(*inputs, *outputs, m)
+                pooled_products(A, T, P, r, ahead, inputs, kernel, (*outputs, m))
             elif p0 < end:
-                products(*inputs, NOUGHT, taps, *outputs, met)
+                products(A, T, P, r, ahead, inputs, kernel, (*outputs, met))

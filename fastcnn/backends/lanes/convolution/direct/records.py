@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.direct import gradient_kernels, kernels
+from fastcnn.backends.lanes.convolution.direct import gradient_kernels, kernels, reach
 from fastcnn.backends.lanes.convolution.direct.bias import bias_gradient
 from fastcnn.backends.lanes.convolution.phases import (
     pixels_of,
@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.convolution.phases import (
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, map_sizes, per_element, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element, sizes_of
 from fastcnn.codegen.simd import LANES
 
 
@@ -50,34 +50,60 @@ def _weight_gradient(r: Row) -> Cost:
     return r.cost(flops, read, 0, partial=partial)
 
 
-def _conv_sizes(r: Row) -> str:
+def _tile(r: Row) -> str:
+    return product_tile(r, r[L.MODE] == L.POOLED)
+
+
+def _gradient_tile(r: Row) -> str:
+    return gradient_tile(r, r[L.TAPS], r[L.IN], r[L.MODE] == L.POOLED)
+
+
+def _sizes(r: Row) -> str:
+    return _sizes_of_pixels(r, pixels_of(r))
+
+
+def _gradient_sizes(r: Row) -> str:
+    return _sizes_of_pixels(r, r[L.POSITIONS])
+
+
+def _sizes_of_pixels(r: Row, pixels: int) -> str:
     groups = f", {r[L.GROUPS]} groups" if r[L.GROUPS] > 1 else ""
     channels = r[L.GROUPS] * r[L.CHANNELS]
-    pixels = pixels_of(r) if r[L.KERNEL] == L.K_CONV else r[L.POSITIONS]
     return f"{channels} x {pixels}, {r[L.TAPS]} taps{groups}"
 
 
-register(
-    {
-        L.K_PACK: Kernel(kernels.pack, "pack", _pack, sizes_of(L.TAPS), gradients=("x",)),
-        L.K_CONV: Kernel(
-            kernels.convolution,
-            "convolution",
-            _convolution,
-            _conv_sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        L.K_WEIGHT_GRADIENT: Kernel(
-            gradient_kernels.weight_gradient,
-            "weight gradient",
-            _weight_gradient,
-            _conv_sizes,
-            gradient_tile,
-            gradients=("weight", "bias"),
-        ),
-        L.K_BIAS_GRADIENT: Kernel(
-            bias_gradient, "bias gradient", per_element(1, 1, 0, 1), map_sizes, gradients=("bias",)
-        ),
-    }
+K_PACK = numbered(
+    kernels.pack,
+    "pack",
+    _pack,
+    sizes_of(L.TAPS),
+    gradients=("x",),
+    touches=reach.pack,
+    before_backward=True,
+)
+K_CONV = numbered(
+    kernels.convolution,
+    "convolution",
+    _convolution,
+    _sizes,
+    _tile,
+    gradients=("x",),
+    touches=reach.product,
+)
+K_WEIGHT_GRADIENT = numbered(
+    gradient_kernels.weight_gradient,
+    "weight gradient",
+    _weight_gradient,
+    _gradient_sizes,
+    _gradient_tile,
+    gradients=("weight", "bias"),
+    touches=reach.weight_gradient,
+)
+K_BIAS_GRADIENT = numbered(
+    bias_gradient,
+    "bias gradient",
+    per_element(1, 1, 0, 1),
+    map_sizes,
+    gradients=("bias",),
+    touches=reach.bias_gradient,
 )

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.direct.records import K_CONV, K_PACK, K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.convolution.geometry import (
     ConvGeometry,
     pack_order,
@@ -29,27 +30,18 @@ FITS_CACHE = 96 * 1024
 
 
 class Sums(NamedTuple):
-    """Sums over taps, each for a pixel of a channel of Y.
+    """Sums over taps, each for a pixel of a channel of Y."""
 
-    Attributes
-    ----------
-    taps : ndarray
-        From a pixel of X to each of the summands that begin there.
-    weights : ndarray, shape (groups, channels, taps)
-        The index of each tap's weight among those of the layer.
-    from_pixels, to_pixels : ndarray
-        Pixels of X and of Y, one for each position.
-    group_inputs : int
-        Channels of X that a channel of Y reads.
-    window : int
-        Positions of which the largest sum is stored.
-    """
-
+    #: From a pixel of X to each of the summands that begin there.
     taps: np.ndarray
+    #: Shape (groups, channels, taps). The index of each tap's weight among those of the layer.
     weights: np.ndarray
+    #: Pixels of X and of Y, one for each position.
     from_pixels: np.ndarray
     to_pixels: np.ndarray
+    #: Channels of X that a channel of Y reads.
     group_inputs: int
+    #: Positions of which the largest sum is stored.
     window: int = 1
 
 
@@ -112,7 +104,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     ]
     order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)
-    values = row(L.K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
+    values = row(K_PACK, w=packed, tap_table=planner.table(order), taps=order.size)
     planner.preparations.append((f"{name.split(':')[0]}: pack weights", values))
     if max(x.size, y.size) > FITS_CACHE and order.size:
         taps = [sums.taps.reshape(group_inputs, -1) for sums in phases if sums.taps.size]
@@ -122,7 +114,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     planner.emit(
         name,
         row(
-            L.K_CONV,
+            K_CONV,
             **x.columns("x"),
             **y.columns("y"),
             **({"bias": -1} | columns),
@@ -187,7 +179,7 @@ def _emit_gradient(
 ) -> None:
     planner, g = task.planner, task.g
     values = row(
-        L.K_WEIGHT_GRADIENT,
+        K_WEIGHT_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **columns,

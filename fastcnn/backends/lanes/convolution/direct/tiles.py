@@ -44,7 +44,7 @@ def accumulate_taps(
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         tap = at.table(taps, t)
-        x = [emit_load(builder, at.pointer(row, tap)) for row in rows]
+        x = [at.load(row, tap) for row in rows]
         updated = []
         for c, pointer in enumerate(weights(t)):
             weight = emit_splat(builder, builder.load(pointer))
@@ -55,58 +55,40 @@ def accumulate_taps(
             ]
         return updated
 
-    flat = at.loop(at.index(0), T, [bias for bias in biases for _ in rows], step)
+    flat = at.loop(0, T, [bias for bias in biases for _ in rows], step)
     return [flat[c * len(rows) : (c + 1) * len(rows)] for c in range(len(biases))]
 
 
 def _conv_parts(
-    at: Emitter, CB: int, PB: int, block: tuple[int, int], X, x0, xpix, p0, taps, T, W, w0, B, b0
+    at: Emitter, CB: int, PB: int, block: tuple[int, int], inputs, kernel
 ) -> Iterator[tuple[int, int, list[list[Any]]]]:
     """First channel, first position and sums of each part of a tile that fits the registers.
 
     Weights are packed: CB of a tap, then those of the next.
     """
-    builder = at.builder
+    (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
     for c, p, rows, columns in split(CB, PB, block):
 
         def weights(t: Any, first: int = c, count: int = rows) -> list[Any]:
             place = at.offset(at.offset(w0, first, 1), t, CB)
             return [at.pointer(W, at.offset(place, i, 1)) for i in range(count)]
 
-        inputs = [builder.add(x0, at.table(xpix, at.offset(p0, p + j, 1))) for j in range(columns)]
+        pixels = [at.table(xpix, at.offset(p0, p + j, 1)) for j in range(columns)]
+        places = [at.builder.add(x0, pixel) for pixel in pixels]
         biases = at.bias(B, at.optional(b0, c), rows)
-        yield c, p, accumulate_taps(at, X, inputs, taps, T, weights, biases)
+        yield c, p, accumulate_taps(at, X, places, taps, T, weights, biases)
 
 
 @tile(2)
-def conv_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    met,
-    next_y,
-    next_pix,
-) -> None:
+def conv_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, met, later) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    ``met`` as in ``emit_outputs``. What a later tile touches of ``Y``, from ``next_y``
-    on at ``next_pix``, is asked for meanwhile, unless ``next_y`` is negative.
+    ``inputs`` are X, x0, a table of places and where it begins, ``kernel`` a table of taps, their
+    number, W, w0, B and b0, ``outputs`` Y, y0, a table and the stride of channels. ``met`` as in
+    ``emit_outputs``. What a later tile touches of ``Y``, from the first number of ``later`` on at
+    its table, is asked for meanwhile, unless the number is negative.
     """
+    (*_, p0), (Y, y0, ypix, ystride), (next_y, next_pix) = inputs, outputs, later
     builder = at.builder
     with builder.if_then(builder.icmp_signed(">=", next_y, at.index(0))):
         for p in range(PB):
@@ -114,8 +96,7 @@ def conv_tile(
             for c in range(CB):
                 place = at.pointer(Y, at.offset(position, c, ystride))
                 emit_prefetch(builder, place, write=True)
-    parts = _conv_parts(at, CB, PB, blocking().products, X, x0, xpix, p0, taps, T, W, w0, B, b0)
-    for c, p, sums in parts:
+    for c, p, sums in _conv_parts(at, CB, PB, blocking().products, inputs, kernel):
         positions = [at.table(ypix, at.offset(p0, p + j, 1)) for j in range(len(sums[0]))]
         emit_map(at, sums, positions, Y, at.offset(y0, c, ystride), ystride, relu, met)
 
@@ -160,10 +141,7 @@ def emit_outputs(
                 with nothing:
                     _store_rectified(at, places, Y, y0, relu)
                 with another:
-                    added = [
-                        emit_load(builder, at.pointer(Y, builder.add(y0, place)))
-                        for place in summands
-                    ]
+                    added = [at.load(Y, builder.add(y0, place)) for place in summands]
                     sums = [
                         (builder.fadd(value, other), inside)
                         for (value, inside), other in zip(places, added, strict=True)
@@ -178,50 +156,24 @@ def _store_rectified(at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu) ->
 
 
 @tile(2)
-def conv_pool_tile(
-    at: Emitter,
-    CB: int,
-    PB: int,
-    X,
-    x0,
-    xpix,
-    p0,
-    taps,
-    T,
-    W,
-    w0,
-    B,
-    b0,
-    Y,
-    y0,
-    ypix,
-    ystride,
-    relu,
-    I,
-    i0,
-) -> None:
+def conv_pool_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, I, i0) -> None:
     """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
 
-    Positions come in fours, one window each; ``ypix`` has one entry a window. ``I``, laid out as
-    ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed the window.
+    Positions come in fours, one window each; the table of ``outputs`` has one entry a window.
+    ``I``, laid out as ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed
+    the window.
     """
+    (*_, p0), (Y, y0, ypix, ystride) = inputs, outputs
     builder = at.builder
     first = builder.sdiv(p0, at.index(4))
-    parts = _conv_parts(at, CB, PB, blocking().windows, X, x0, xpix, p0, taps, T, W, w0, B, b0)
-    for c, p, sums in parts:
+    for c, p, sums in _conv_parts(at, CB, PB, blocking().windows, inputs, kernel):
         for window in range(len(sums[0]) // 4):
             position = at.table(ypix, at.offset(first, p // 4 + window, 1))
             for i, row in enumerate(sums):
+                values = row[4 * window : 4 * window + 4]
                 inside = at.offset(position, c + i, ystride)
-                emit_window(
-                    at,
-                    row[4 * window : 4 * window + 4],
-                    Y,
-                    builder.add(y0, inside),
-                    relu,
-                    I,
-                    builder.add(i0, inside),
-                )
+                places = builder.add(y0, inside), builder.add(i0, inside)
+                emit_window(at, values, Y, places[0], relu, I, places[1])
 
 
 def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
@@ -233,13 +185,11 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
         best = builder.select(wins, candidate, best)
         winner = builder.select(wins, constant(float(k)), winner)
     # Nothing is below or equal NaN: without a rectifier no window is closed.
-    floor = builder.select(
-        builder.icmp_signed("!=", relu, at.index(0)), constant(0.0), constant(float("nan"))
-    )
+    floor = builder.select(at.is_set(relu), constant(0.0), constant(float("nan")))
     closed = builder.fcmp_ordered("<=", best, floor)
     winner = builder.select(closed, constant(4.0), winner)
-    emit_store(builder, builder.select(closed, constant(0.0), best), at.pointer(Y, y0))
-    emit_store(builder, winner, at.pointer(I, i0))
+    at.store(builder.select(closed, constant(0.0), best), Y, y0)
+    at.store(winner, I, i0)
 
 
 @tile(0)
@@ -252,4 +202,4 @@ def gather_tile(at: Emitter, P, T, t0, Y, y0) -> None:
         number = builder.load(at.pointer(P, builder.select(missing, at.index(0), place)))
         number = builder.select(missing, ir.Constant(number.type, 0.0), number)
         made = builder.insert_element(made, number, at.index(lane))
-    emit_store(builder, made, at.pointer(Y, y0))
+    at.store(made, Y, y0)

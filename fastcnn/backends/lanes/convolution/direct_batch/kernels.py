@@ -33,14 +33,14 @@ def positions_of_kind(A, rows, x, xpix, count, rest):
     if rows == ROWS:
         # Four are two pairs: threes would do six.
         while count - p > 4 or count - p == 3:
-            PIXEL_TILE_8X3(A, x, xpix, p, *rest)
+            PIXEL_TILE_8X3((A, x, xpix, p), *rest)
             p += 3
         while p < count:
-            PIXEL_TILE_8X2(A, x, xpix, p, *rest)
+            PIXEL_TILE_8X2((A, x, xpix, p), *rest)
             p += 2
     else:
         while p < count:
-            PIXEL_TILE_1X2(A, x, xpix, p, *rest)
+            PIXEL_TILE_1X2((A, x, xpix, p), *rest)
             p += 2
 
 
@@ -63,10 +63,10 @@ def direct_batch(A, T, P, r, blocks, part, parts):
                 place, pixels = kinds[ENTRIES * kind], kinds[ENTRIES * kind + 1]
                 tap, taps = kinds[ENTRIES * kind + 2], kinds[ENTRIES * kind + 3]
                 of_taps = T[r[L.TAP_TABLE] + tap :], T[r[L.M_TABLE] + tap :], taps
-                weights = P, r[L.W] + c * r[L.OUT], r[L.OUT]
                 bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+                weights = P, r[L.W] + c * r[L.OUT], r[L.OUT], P, bias
                 to = A, y + c * r[L.Y_CHANNEL], T[r[L.Y_TABLE] + place :], r[L.Y_CHANNEL]
-                rest = *of_taps, *weights, P, bias, *to, r[L.RELU], r[L.MODE]
+                rest = of_taps, weights, to, r[L.RELU], r[L.MODE]
                 positions_of_kind(A, rows, x, T[r[L.X_TABLE] + place :], count * pixels, rest)
             c += rows
 

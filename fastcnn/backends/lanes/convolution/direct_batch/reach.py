@@ -1,4 +1,4 @@
-"""How far the rows of convolutions of small maps reach; see reach.py."""
+"""How far the rows of convolutions of small maps reach."""
 
 import numpy as np
 

@@ -6,7 +6,7 @@ from fastcnn.backends.lanes.convolution.direct_batch import kernels, reach
 from fastcnn.backends.lanes.convolution.direct_batch.kernels import ENTRIES
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, numbered
+from fastcnn.backends.lanes.kernels.record import clipped, numbered
 from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
 
@@ -52,33 +52,27 @@ def _sizes(r: Row) -> str:
 
 
 K_PRODUCT = numbered(
-    Kernel(
-        kernels.direct_batch,
-        "convolution of small maps",
-        _product,
-        _product_sizes,
-        _tile,
-        touches=reach.product,
-        gradients=("x",),
-    )
+    kernels.direct_batch,
+    "convolution of small maps",
+    _product,
+    _product_sizes,
+    _tile,
+    touches=reach.product,
+    gradients=("x",),
 )
 K_TURN = numbered(
-    Kernel(
-        kernels.direct_batch_turn,
-        "transpose small maps",
-        _turn,
-        _sizes,
-        touches=reach.turn,
-        gradients=("weight",),
-    )
+    kernels.direct_batch_turn,
+    "transpose small maps",
+    _turn,
+    _sizes,
+    touches=reach.turn,
+    gradients=("weight",),
 )
 K_GRADIENT = numbered(
-    Kernel(
-        kernels.direct_batch_gradient,
-        "gradient of small maps",
-        _gradient,
-        _sizes,
-        touches=reach.weight_gradient,
-        gradients=("weight",),
-    )
+    kernels.direct_batch_gradient,
+    "gradient of small maps",
+    _gradient,
+    _sizes,
+    touches=reach.weight_gradient,
+    gradients=("weight",),
 )

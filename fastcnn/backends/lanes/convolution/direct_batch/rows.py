@@ -139,8 +139,8 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     inputs, outputs, blocks = g.group_inputs, g.out_channels, planner.blocks
     x_pixels, y_pixels = x.pixels(), grad.pixels()
     room = LANES * blocks * (len(x_pixels) * inputs + len(y_pixels) * outputs)
-    sizes: dict[str, int] = {
-        "in": inputs,
+    sizes = {
+        "in_": inputs,
         "channels": outputs,
         "positions": len(x_pixels),
         "groups": len(y_pixels),

@@ -9,7 +9,7 @@ from fastcnn.backends.lanes.convolution.direct.bias import strip_sum
 from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.input_lanes.tiles import input_lanes_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
@@ -36,8 +36,7 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     S_TABLE has its positions and TAP_TABLE the taps of these channels; M_TABLE has the taps' sums.
     The sums of the output's gradient go to M, unless it is negative.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     biases = r[L.M] + block * r[L.M_BLOCK]
     inputs, taps = r[L.IN], r[L.TAPS]
@@ -80,16 +79,17 @@ def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
     """The products of some output channels with all taps that are in the room."""
     dpix, xpix = T[r[L.Y_TABLE] :], T[r[L.S_TABLE] :]
     places, targets = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
-    sources = A, d, r[L.Y_CHANNEL], dpix, p0, A, room, xpix, count, places, targets
+    sources = (A, d, r[L.Y_CHANNEL], dpix, p0), (A, room, xpix, count)
+    to = A, sums, r[L.IN] * r[L.TAPS]
     t = 0
     while t < taps:
         left = taps - t
         if left == 3 or left > 4:
-            TILE_8X3(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X3(*sources, (places, targets, t), to, more)
             t += 3
         elif left >= 2:
-            TILE_8X2(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X2(*sources, (places, targets, t), to, more)
             t += 2
         else:
-            TILE_8X1(*sources, t, A, sums, r[L.IN] * r[L.TAPS], more)
+            TILE_8X1(*sources, (places, targets, t), to, more)
             t += 1

@@ -1,4 +1,4 @@
-"""How far the rows of weights' gradients whose vectors hold input channels reach; see reach.py."""
+"""How far the rows of weights' gradients whose vectors hold input channels reach."""
 
 import numpy as np
 

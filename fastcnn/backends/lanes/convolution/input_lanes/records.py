@@ -5,7 +5,7 @@ from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
 from fastcnn.backends.lanes.convolution.input_lanes.kernels import ENTRIES
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, numbered
+from fastcnn.backends.lanes.kernels.record import clipped, numbered
 from fastcnn.codegen.target import blocking
 
 
@@ -34,13 +34,11 @@ def _sizes(r: Row) -> str:
 
 
 K_GRADIENT = numbered(
-    Kernel(
-        kernels.input_lanes_gradient,
-        "weight gradient by channels",
-        _gradient,
-        _sizes,
-        _tile,
-        touches=reach.weight_gradient,
-        gradients=("weight", "bias"),
-    )
+    kernels.input_lanes_gradient,
+    "weight gradient by channels",
+    _gradient,
+    _sizes,
+    _tile,
+    touches=reach.weight_gradient,
+    gradients=("weight", "bias"),
 )

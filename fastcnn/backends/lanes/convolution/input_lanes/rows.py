@@ -7,8 +7,8 @@ from fastcnn.backends.lanes.convolution.input_lanes.kernels import PIXEL
 from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
-from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.linear import K_REDUCE, K_REDUCE_KERNELS
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 
 #: Floats of a strip's inputs and gradients, which stay in the second-level cache.
@@ -82,13 +82,12 @@ def weight_gradient(
         strip_table=planner.table(np.stack(strips, axis=1)),
         x_channel=x.channel,
         y_channel=grad.channel,
-        **{"in": inputs},
+        in_=inputs,
     )
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, together * room))
     if taps == 1:
-        sizes: dict[str, int] = {"out": count}
-        values = row(L.K_REDUCE, w=weight, **partial, **sizes)
+        values = row(K_REDUCE, w=weight, **partial, out=count)
     else:
-        sizes = {"in": count, "taps": taps, "channels": count, "down": 1}
-        values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
+        sizes = {"in_": count, "taps": taps, "channels": count, "down": 1}
+        values = row(K_REDUCE_KERNELS, w=weight, **partial, **sizes)
     planner.reductions.append((f"{name}: sum gradients", values))

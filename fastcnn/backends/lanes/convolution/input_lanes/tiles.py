@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_splat, emit_store
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
 #: Samples of a position that are written one after the other in a tile's loop.
@@ -11,55 +11,37 @@ UNROLLED = 4
 
 
 @tile(2)
-def input_lanes_tile(
-    at: Emitter,
-    CB: int,
-    TB: int,
-    D,
-    d0,
-    dstride,
-    dpix,
-    p0,
-    X,
-    x0,
-    xpix,
-    count,
-    taps,
-    targets,
-    t0,
-    S,
-    s0,
-    sstride,
-    more,
-) -> None:
+def input_lanes_tile(at: Emitter, CB: int, TB: int, outputs, inputs, kernel, sums, more) -> None:
     """CB output channels by TB taps of 16 input channels, summed over positions and samples.
 
     ``D`` is in lanes of samples; ``X`` has 16 channels of each sample of a pixel. The i-th
     position is entry ``p0 + i`` of ``dpix`` and entry i of ``xpix``. Sums of tap t go to
     ``targets[t]``; with ``more`` they are added to what is there.
     """
+    (D, d0, dstride, dpix, p0), (X, x0, xpix, count) = outputs, inputs
+    (taps, targets, t0), (S, s0, sstride) = kernel, sums
     builder = at.builder
-    adds = builder.icmp_signed("!=", more, at.index(0))
+    adds = at.is_set(more)
     for c, t, rows, columns in split(CB, TB, blocking().products):
         tap_numbers = [at.offset(t0, t + j, 1) for j in range(columns)]
-        inputs = [at.pointer(X, builder.add(x0, at.table(taps, n))) for n in tap_numbers]
+        pixels = [at.pointer(X, builder.add(x0, at.table(taps, n))) for n in tap_numbers]
         grads = [at.pointer(D, at.offset(d0, c + i, dstride)) for i in range(rows)]
 
         def step(
-            p, state: list[Any], inputs: list[Any] = inputs, grads: list[Any] = grads
+            p, state: list[Any], pixels: list[Any] = pixels, grads: list[Any] = grads
         ) -> list[Any]:
             place, target = at.table(xpix, p), at.table(dpix, builder.add(p0, p))
-            vectors = [at.pointer(row, place) for row in inputs]
+            vectors = [at.pointer(row, place) for row in pixels]
             numbers = [at.pointer(row, target) for row in grads]
 
             def some(turn: Any, sums: list[Any]) -> list[Any]:
                 for lane in range(UNROLLED):
                     sample = at.offset(at.index(lane), turn, UNROLLED)
                     along = builder.mul(sample, at.index(LANES))
-                    x = [emit_load(builder, at.pointer(vector, along)) for vector in vectors]
+                    x = [at.load(vector, along) for vector in vectors]
                     updated = []
                     for i, gradient in enumerate(numbers):
-                        grad = emit_splat(builder, builder.load(at.pointer(gradient, sample)))
+                        grad = at.spread(gradient, sample)
                         own = sums[i * len(x) : (i + 1) * len(x)]
                         updated += [
                             emit_fma(builder, value, grad, total)
@@ -68,12 +50,12 @@ def input_lanes_tile(
                     sums = updated
                 return sums
 
-            return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
+            return at.loop(0, at.index(LANES // UNROLLED), state, some)
 
-        sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
+        made = at.loop(0, count, [constant(0.0)] * (rows * columns), step)
         for j, number in enumerate(tap_numbers):
             place = builder.add(s0, at.table(targets, number))
             for i in range(rows):
                 pointer = at.pointer(S, at.offset(place, c + i, sstride))
                 before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
-                emit_store(builder, builder.fadd(before, sums[i * columns + j]), pointer)
+                emit_store(builder, builder.fadd(before, made[i * columns + j]), pointer)

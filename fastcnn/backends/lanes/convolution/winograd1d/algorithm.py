@@ -2,12 +2,7 @@
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import (
-    MOST_PRODUCTS,
-    OUTPUTS,
-    points,
-    tiles,
-)
+from fastcnn.backends.lanes.convolution.winograd import MOST_PRODUCTS, OUTPUTS, points, tiles
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     WIDTHS,
     division,

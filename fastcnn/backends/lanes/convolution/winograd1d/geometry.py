@@ -67,23 +67,15 @@ def is_turned(g: ConvGeometry) -> bool:
 
 
 class Division(NamedTuple):
-    """How a part of a convolution is divided.
+    """How a part of a convolution is divided."""
 
-    Attributes
-    ----------
-    rows : int
-        Rows of what it computes, or of whose gradient it reads.
-    tiles : int
-        Tiles of a row, or of a part of it.
-    most : int
-        Rows of a strip whose transforms, of both sides, stay in the cache; 0 if there is none.
-    parts : int
-        Parts of a row.
-    """
-
+    #: Rows of what it computes, or of whose gradient it reads.
     rows: int
+    #: Tiles of a row, or of a part of it.
     tiles: int
+    #: Rows of a strip whose transforms, of both sides, stay in the cache; 0 if there is none.
     most: int
+    #: Parts of a row.
     parts: int = 1
 
     @property
@@ -129,22 +121,15 @@ def pass_rows(products: int, tiles: int, most: int) -> int:
 
 
 class Strip(NamedTuple):
-    """Rows of a convolution's output that are computed together.
+    """Rows of a convolution's output that are computed together."""
 
-    Attributes
-    ----------
-    first, rows : int
-        Which.
-    low, high : int
-        The first kernel row through which they see any input, and the one after the last.
-    window : int
-        The same number for neighbours that read the points of the same rows, made once.
-    """
-
+    #: Which.
     first: int
     rows: int
+    #: The first kernel row through which they see any input, and the one after the last.
     low: int
     high: int
+    #: The same number for neighbours that read the points of the same rows, made once.
     window: int
 
 

@@ -1,11 +1,9 @@
 """Kernels of convolutions by Winograd's F(4, r) along rows; see winograd1d.py.
 
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
-depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row. TAPS is the width of a piece of the
-kernel, MORE_TILES how many pieces it has but one, GROUPS the tiles of a row of outputs. STRIP_TABLE
-has strips of rows: the first, how many, and the first and last kernel row through which they see
-any input. A strip's transforms stay in the second-level cache.
+TAPS is the width of a piece of the kernel, MORE_TILES how many pieces it has but one, GROUPS the
+tiles of a row of outputs. STRIP_TABLE has strips of rows: the first, how many, and the first and
+last kernel row through which they see any input. A strip's transforms stay in the second-level
+cache.
 """
 
 import numpy as np
@@ -32,7 +30,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.tiles import (
     weight_gradient_of_points,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YES, base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -133,9 +131,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
     TAP_TABLE has the pieces of the kernel: row after row, all channels of each. V_TABLE has the
     tiles of a strip among X's transforms, M_TABLE among the products.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, tiles, x_tiles = r[L.IN], r[L.GROUPS], r[L.GROUPS] + r[L.MORE_TILES]
     pieces = inputs * (r[L.MORE_TILES] + 1)
     taps = pieces * r[L.KERNEL_ROWS]
@@ -166,10 +162,11 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 for i in range(points):
                     v = x + i * from_step + r[L.DOWN] * top * x_tiles * LANES
                     inside = v, places, NOUGHT, rows * tiles
-                    of_taps = T[r[L.TAP_TABLE] :], (high - low) * pieces
-                    kernels = channels, r[L.W] + i * r[L.OUT] + c * taps, low * pieces, taps
+                    w, tap_table = r[L.W] + i * r[L.OUT] + c * taps, T[r[L.TAP_TABLE] :]
+                    of_taps = tap_table, (high - low) * pieces, channels
+                    kernel = *of_taps, w, low * pieces, taps, MISSING
                     to = sums + i * to_step, pixels, to_each, NOUGHT, NOUGHT
-                    products(A, T, P, r, NOTHING, *inside, *of_taps, *kernels, MISSING, *to)
+                    products(A, T, P, r, NOTHING, inside, kernel, to)
                 at = sums, to_each, to_step, y0
                 if back:
                     input_from_points(A, r, *at, c, channels, row + top, rows, spare)
@@ -185,8 +182,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     each with sums of its own; if it is one, threads share the points. With ADDS sums are added to
     those of another row.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
     x_tiles = tiles + r[L.MORE_TILES]
     taps = inputs * r[L.KERNEL_ROWS] * (r[L.MORE_TILES] + 1)
@@ -220,7 +216,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
             to_points(*maps, row, count, grads, d_each, d_step, tiles, YES)
             asked = NOUGHT
             for i in range(first, last):
-                x = A, transformed + i * x_step, r[L.DOWN] * x_tiles * LANES, LANES
+                x = transformed + i * x_step
+                inside = A, x, r[L.DOWN] * x_tiles * LANES, LANES, count, tiles
                 for k in range(tiles_of_gradient(made, high)):
                     c, rows = channels_of_gradient(made, high, k)
                     d = A, grads + i * d_step + c * d_each, d_each, tiles * LANES
@@ -231,8 +228,8 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                         if tap == 0:
                             later, lrow = following(r, x0, d0, row, count, c0, asked)
                             asked += 1
-                        rest = tap, tap_end, A, sums, later, lrow, NOUGHT
-                        add_grid(rows, wide, ONE, *d, *x, count, tiles, tap_table, *rest)
+                        rest = (tap_table, tap, tap_end), A, sums, NOUGHT, (later, lrow)
+                        add_grid(rows, wide, ONE, d, inside, *rest)
                         write_sums(A, rows, sums, tap, tap_end, into, taps, spare, adds)
 
 

@@ -1,5 +1,7 @@
 """Costs and records of F(4, r) along rows: the products and additions that they really do."""
 
+from functools import partial
+
 from fastcnn.backends.lanes.convolution.tiles import gradient_tile, product_tile
 from fastcnn.backends.lanes.convolution.winograd import (
     OUTPUTS,
@@ -8,11 +10,11 @@ from fastcnn.backends.lanes.convolution.winograd import (
     points,
     transforms,
 )
-from fastcnn.backends.lanes.convolution.winograd1d import kernels
+from fastcnn.backends.lanes.convolution.winograd1d import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import STRIP_WIDTH
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
 
 
 def _of_width(r: Row) -> tuple[int, Transforms]:
@@ -36,25 +38,24 @@ def _input_pixels(r: Row) -> int:
     return OUTPUTS * r[L.X_ROWS] * (r[L.GROUPS] + r[L.MORE_TILES])
 
 
-def _output_pixels(r: Row, rows: int) -> int:
+def _output_pixels(r: Row, rows: int, back: bool) -> int:
     """Pixels of some rows of a channel of Y."""
-    if r[L.KERNEL] == L.K_WINOGRAD1D and r[L.MODE] != L.POOLED:
+    if not back and r[L.MODE] != L.POOLED:
         return (rows - 1) * r[L.Y_WIDTH] + r[L.Y_LAST]
     return rows * r[L.Y_WIDTH]
 
 
-def product(r: Row) -> Cost:
+def product(r: Row, back: bool) -> Cost:
     """Of F(4, r) forward, or backward to the input."""
     count, matrices = _of_width(r)
     rows, seen = _strips(r)
     inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
-    back = r[L.KERNEL] == L.K_WINOGRAD1D_TRANSPOSED
     source = matrices.output.T if back else matrices.input
     target = matrices.input.T if back else matrices.output
     flops = _input_pixels(r) // OUTPUTS * inputs * operations(source)
     flops += 2 * count * tiles * seen * inputs * _pieces(r) * outputs
     flops += rows * tiles * outputs * (operations(target) + (r[L.TAPS] - 1 if back else OUTPUTS))
-    pixels = outputs * _output_pixels(r, rows)
+    pixels = outputs * _output_pixels(r, rows, back)
     masked = pixels if r[L.MODE] == L.MASKED else 0
     edge = 0 if back else r[L.X_ROWS] * (r[L.TAPS] - 1)
     read = inputs * (_input_pixels(r) + edge) + masked
@@ -90,51 +91,58 @@ def reduction(r: Row) -> Cost:
     return Cost(flops, FLOAT_BYTES * read, FLOAT_BYTES * r[L.TAPS] * r[L.IN])
 
 
+def _tile(r: Row) -> str:
+    return gradient_tile(r, r[L.IN] * r[L.KERNEL_ROWS] * _pieces(r))
+
+
 def sizes(r: Row) -> str:
     """Channels and tiles."""
     return f"{r[L.IN]} to {r[L.CHANNELS]}, {_strips(r)[0] * r[L.GROUPS]} tiles"
 
 
-register(
-    {
-        L.K_WINOGRAD1D_WEIGHTS: Kernel(
-            kernels.winograd1d_weights,
-            "Winograd 1-D weights",
-            weights,
-            sizes_of(L.IN),
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD1D: Kernel(
-            kernels.winograd1d,
-            "Winograd 1-D",
-            product,
-            sizes,
-            product_tile,
-            fixed={"back": False},
-        ),
-        L.K_WINOGRAD1D_TRANSPOSED: Kernel(
-            kernels.winograd1d,
-            "Winograd 1-D transposed",
-            product,
-            sizes,
-            product_tile,
-            fixed={"back": True},
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD1D_GRADIENT: Kernel(
-            kernels.winograd1d_gradient,
-            "Winograd 1-D gradient",
-            gradient,
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
-        L.K_WINOGRAD1D_REDUCE: Kernel(
-            kernels.winograd1d_reduce,
-            "Winograd 1-D sum",
-            reduction,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+K_WINOGRAD1D_WEIGHTS = numbered(
+    kernels.winograd1d_weights,
+    "Winograd 1-D weights",
+    weights,
+    sizes_of(L.IN),
+    gradients=("x",),
+    touches=reach.weights,
+    before_backward=True,
+)
+K_WINOGRAD1D = numbered(
+    kernels.winograd1d,
+    "Winograd 1-D",
+    partial(product, back=False),
+    sizes,
+    product_tile,
+    fixed={"back": False},
+    touches=reach.product(back=False),
+    speed=0.72,
+)
+K_WINOGRAD1D_TRANSPOSED = numbered(
+    kernels.winograd1d,
+    "Winograd 1-D transposed",
+    partial(product, back=True),
+    sizes,
+    product_tile,
+    fixed={"back": True},
+    gradients=("x",),
+    touches=reach.product(back=True),
+)
+K_WINOGRAD1D_GRADIENT = numbered(
+    kernels.winograd1d_gradient,
+    "Winograd 1-D gradient",
+    gradient,
+    sizes,
+    _tile,
+    gradients=("weight",),
+    touches=reach.gradient_of_weights,
+)
+K_WINOGRAD1D_REDUCE = numbered(
+    kernels.winograd1d_reduce,
+    "Winograd 1-D sum",
+    reduction,
+    sizes_of(L.IN),
+    gradients=("weight",),
+    touches=reach.reduction,
 )

@@ -23,6 +23,13 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     strips,
 )
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
+from fastcnn.backends.lanes.convolution.winograd1d.records import (
+    K_WINOGRAD1D,
+    K_WINOGRAD1D_GRADIENT,
+    K_WINOGRAD1D_REDUCE,
+    K_WINOGRAD1D_TRANSPOSED,
+    K_WINOGRAD1D_WEIGHTS,
+)
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
@@ -49,18 +56,18 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     first = int(x.at(0, -g.padding[1]))
     if not is_sequence(g):
         divided = divided._replace(rows=rows)
-    _emit(planner, name, g, _Work(L.K_WINOGRAD1D, divided, source, first), x, y, columns)
+    _emit(planner, name, g, _Work(K_WINOGRAD1D, divided, source, first), x, y, columns)
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
     """Add the row that carries its output side back to its input side: with the kernel turned."""
     planner, name, g, weight = task
-    kernel, divided = L.K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
+    kernel, divided = K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
     weights = _weights(g, weight)[:, :, ::-1]
     columns = columns | {"top": g.kernel[0] - 1 - g.padding[0]}
     first = int(grad.at(0, 0))
     if is_turned(g):
-        kernel, weights = L.K_WINOGRAD1D, weights[..., ::-1]
+        kernel, weights = K_WINOGRAD1D, weights[..., ::-1]
         columns |= {"mode": 0, **columns} | _ends(g, divided, g.input[1])
         first = int(grad.at(0, g.padding[1] - g.kernel[1] + 1))
     else:
@@ -91,7 +98,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     }
     taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
-        L.K_WINOGRAD1D_GRADIENT,
+        K_WINOGRAD1D_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
@@ -102,7 +109,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         tap_table=planner.table(taps * LANES, 1),
         **_map_columns(g, divided, x, grad),
         **_strip_columns(planner, g, divided, found),
-        **{"in": inputs * along},
+        in_=inputs * along,
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
@@ -114,7 +121,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         values[L.X] += divided.tiles * TILE * along
         values[L.Y] += divided.tiles * TILE
     sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
-    values = row(L.K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
+    values = row(K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
     values = planner.with_scratch(values, width * LANES)
     planner.reductions.append((f"{name}: sum gradients", values))
 
@@ -128,9 +135,7 @@ def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
 def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
     """Rows of kernels in pieces of one width, filled up with -1.
 
-    Returns
-    -------
-    ndarray of int, shape (channels, channels, phases, rows, pieces, width)
+    Of shape (channels, channels, phases, rows, pieces, width).
     """
     along, seen = g.stride[1], phase_columns(g)
     width, count = piece_width(seen), pieces(seen)
@@ -192,7 +197,7 @@ def _emit(
     places = np.full((padded, width), -1)
     places[: order.size] = source.reshape(-1, width)[order]
     sizes: dict[str, int] = {"in": order.size, "out": padded, "taps": width}
-    weights = row(L.K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
+    weights = row(K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
     maps = _map_columns(g, divided, x, y)
     # Threads that have no block of their own left share the strips of one.

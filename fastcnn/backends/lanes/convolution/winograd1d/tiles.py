@@ -24,7 +24,7 @@ def _for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
         emit(t)
         return state
 
-    at.loop(at.index(0), tiles, [], step)
+    at.loop(0, tiles, [], step)
 
 
 @tile(0)
@@ -44,7 +44,7 @@ def points_row(at: Emitter, width, gradient, X, x0, pixel, V, v0, step, tiles) -
         _for_tiles(at, tiles, one)
 
     def for_width(r: int) -> None:
-        is_gradient = at.builder.icmp_signed("!=", gradient, at.index(0))
+        is_gradient = at.is_set(gradient)
         with at.builder.if_else(is_gradient) as (then, otherwise):
             with then:
                 emit(transforms(r).output.T)
@@ -74,9 +74,7 @@ def outputs_row(
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
             values = _outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
-            _store_inside(
-                at, values, Y, y0, at.offset(at.index(0), t, OUTPUTS), size, spare, relu, masked
-            )
+            _store_inside(at, values, Y, y0, at.offset(0, t, OUTPUTS), size, spare, relu, masked)
 
         _for_tiles(at, tiles, one)
 
@@ -180,7 +178,7 @@ def weight_gradient_of_points(at: Emitter, width, E, e0, step, blocks, eblock, S
             values = load_all(at, points(r), E, builder.add(e0, builder.mul(b, eblock)), step)
             return [builder.fadd(x, y) for x, y in zip(state, values, strict=True)]
 
-        sums = at.loop(at.index(0), blocks, [constant(0.0)] * points(r), add_block)
+        sums = at.loop(0, blocks, [constant(0.0)] * points(r), add_block)
         store_all(at, emit_product(builder, transforms(r).weight.T, sums), S, s0, LANES)
 
     at.cases(width, WIDTHS, for_width)

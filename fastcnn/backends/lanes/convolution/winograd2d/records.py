@@ -5,7 +5,7 @@ from functools import partial
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, operations
 from fastcnn.backends.lanes.convolution.winograd2d import gradient_kernels as of_weights
-from fastcnn.backends.lanes.convolution.winograd2d import kernels
+from fastcnn.backends.lanes.convolution.winograd2d import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import FEW, SIDES, Side
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVEN,
@@ -30,7 +30,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_kernels impor
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, clipped, register, sizes_of
+from fastcnn.backends.lanes.kernels.record import clipped, numbered, sizes_of
 from fastcnn.codegen.simd import LANES
 from fastcnn.codegen.target import blocking
 
@@ -61,9 +61,9 @@ def _along(down: Matrix, along: Matrix) -> int:
     return along.shape[1] * operations(down) + down.shape[0] * operations(along)
 
 
-def _of_edges(r: Row, cost: Callable[[tuple[Side, Side]], int]) -> int:
-    """The costs of all tiles, which some have few rows or columns."""
-    few = FEW // 2 if r[L.MODE] == L.POOLED or r[L.KERNEL] in OF_WINDOWS else FEW
+def _of_edges(r: Row, windows: bool, cost: Callable[[tuple[Side, Side]], int]) -> int:
+    """The costs of all tiles, of which some have few rows or columns."""
+    few = FEW // 2 if windows else FEW
     left = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2) <= few
     return sum(cost((SIDES[int(down)], SIDES[int(along)])) for down, along in left.tolist())
 
@@ -78,7 +78,7 @@ def _transforms(stride: int) -> tuple[Transform, int, int]:
     return TRANSFORMS[2], inputs, (2 * OUTPUTS + EVENS) * down + sums
 
 
-def product(r: Row) -> Cost:
+def product(r: Row, edge: bool) -> Cost:
     """The cost of F(4x4, 3x3) forward."""
     inputs, outputs, tiles = _tiles(r)
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
@@ -87,8 +87,9 @@ def product(r: Row) -> Cost:
     transform, of_input, of_output = _transforms(r[L.DOWN])
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
     flops *= tiles
-    if r[L.KERNEL] == L.K_WINOGRAD2D_EDGE:
-        flops = _of_edges(r, partial(_edge_product, inputs=inputs, outputs=outputs))
+    if edge:
+        cost = partial(_edge_product, inputs=inputs, outputs=outputs)
+        flops = _of_edges(r, r[L.MODE] == L.POOLED, cost)
     written = pixels * (2 if r[L.MODE] == L.POOLED else 1)
     read = (transform.stride * OUTPUTS) ** 2 * tiles * inputs
     read += pixels if r[L.MODE] in (L.MASKED, L.ADDED) else 0
@@ -123,35 +124,27 @@ def _edge_gradient(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
     return flops + _along(*(side.of.output.T for side in of)) * outputs
 
 
-WITH_EDGE = L.K_WINOGRAD2D_EDGE_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
-GRADIENTS_WITH_EDGE = L.K_WINOGRAD2D_EDGE_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
-OF_WINDOWS = (
-    L.K_WINOGRAD2D_WINDOWS_ADJOINT,
-    L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
-    L.K_WINOGRAD2D_WINDOWS_GRADIENT,
-    L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
-)
 #: Additions of what neighbouring tiles carry to a tile.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
 
 
-def adjoint_product(r: Row) -> Cost:
+def adjoint_product(r: Row, windows: bool, edge: bool) -> Cost:
     """The cost of its transpose."""
     inputs, outputs, tiles = _tiles(r)
     pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
     flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
     flops += (both_ways(MATRICES.input.T) + CARRIED + OUTPUTS * OUTPUTS) * outputs
     flops *= tiles
-    if r[L.KERNEL] in WITH_EDGE:
-        flops = _of_edges(r, partial(_edge_adjoint, inputs=inputs, outputs=outputs))
-    read = _gradients_of_tile(r) * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
+    if edge:
+        flops = _of_edges(r, windows, partial(_edge_adjoint, inputs=inputs, outputs=outputs))
+    read = _gradients_of_tile(windows) * tiles * inputs + (pixels if r[L.MODE] == L.MASKED else 0)
     parameters = PRODUCTS * inputs * outputs
     return r.cost(flops, read, pixels, parameters_read=parameters)
 
 
-def _gradients_of_tile(r: Row) -> int:
+def _gradients_of_tile(windows: bool) -> int:
     """Numbers that are read of a tile of an output's gradient: pixels, or windows and winners."""
-    return 2 * OUTPUTS if r[L.KERNEL] in OF_WINDOWS else OUTPUTS * OUTPUTS
+    return 2 * OUTPUTS if windows else OUTPUTS * OUTPUTS
 
 
 def strided_adjoint(r: Row) -> Cost:
@@ -168,7 +161,7 @@ def strided_adjoint(r: Row) -> Cost:
     return r.cost(tiles * flops, read, pixels, parameters_read=parameters)
 
 
-def gradient(r: Row, stride: int) -> Cost:
+def gradient(r: Row, stride: int = 1, windows: bool = False, edge: bool = False) -> Cost:
     """The cost of one block's gradient of transformed weights, or of weights."""
     inputs, outputs, tiles = _tiles(r)
     transform, of_input, _ = _transforms(stride)
@@ -178,10 +171,10 @@ def gradient(r: Row, stride: int) -> Cost:
         of_output = (OUTPUTS + EVENS + 2 * ODDS) * operations(EVEN.output.T)
     flops = 2 * transform.products * inputs * outputs + of_input * inputs + of_output * outputs
     flops *= tiles
-    if r[L.KERNEL] in GRADIENTS_WITH_EDGE:
-        flops = _of_edges(r, partial(_edge_gradient, inputs=inputs, outputs=outputs))
+    if edge:
+        flops = _of_edges(r, windows, partial(_edge_gradient, inputs=inputs, outputs=outputs))
     pixels = OUTPUTS * OUTPUTS * tiles * stride * stride * inputs
-    pixels += _gradients_of_tile(r) * tiles * outputs
+    pixels += _gradients_of_tile(windows) * tiles * outputs
     if stride == 1 and r[L.BIAS] >= 0:
         flops += tiles * outputs
     if r[L.OUT]:
@@ -215,77 +208,88 @@ def weights(r: Row) -> Cost:
     return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 
 
-register(
-    {
-        L.K_WINOGRAD2D_WEIGHTS: Kernel(
-            kernels.winograd2d_weights,
-            "Winograd 2-D weights",
-            weights,
-            sizes_of(L.IN),
-            gradients=("x",),
-        ),
-        **{
-            number: Kernel(
-                kernels.winograd2d,
-                "Winograd 2-D",
-                product,
-                sizes,
-                product_tile,
-                fixed={"edge": number == L.K_WINOGRAD2D_EDGE},
-                gradients=("x",),
-            )
-            for number in (L.K_WINOGRAD2D, L.K_WINOGRAD2D_EDGE)
-        },
-        **{
-            number: Kernel(
-                winograd2d_adjoint,
-                "Winograd 2-D transposed",
-                adjoint_product,
-                sizes,
-                product_tile,
-                fixed={"pooled": number in OF_WINDOWS, "edge": number in WITH_EDGE},
-                gradients=("x",),
-            )
-            for number in (L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_WINDOWS_ADJOINT, *WITH_EDGE)
-        },
-        L.K_WINOGRAD2D_STRIDED_ADJOINT: Kernel(
-            winograd2d_strided_adjoint,
-            "Winograd 2-D transposed",
-            strided_adjoint,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        **{
-            number: Kernel(
-                of_weights.winograd2d_gradient,
-                "Winograd 2-D gradient",
-                partial(gradient, stride=1),
-                sizes,
-                gradient_tile,
-                fixed={"pooled": number in OF_WINDOWS, "edge": number in GRADIENTS_WITH_EDGE},
-                gradients=("weight", "bias"),
-            )
-            for number in (
-                L.K_WINOGRAD2D_GRADIENT,
-                L.K_WINOGRAD2D_WINDOWS_GRADIENT,
-                *GRADIENTS_WITH_EDGE,
-            )
-        },
-        L.K_WINOGRAD2D_STRIDED_GRADIENT: Kernel(
-            winograd2d_strided_gradient,
-            "Winograd 2-D gradient",
-            partial(gradient, stride=2),
-            sizes,
-            gradient_tile,
-            gradients=("weight",),
-        ),
-        L.K_WINOGRAD2D_WEIGHT_GRADIENT: Kernel(
-            of_weights.winograd2d_weight_gradient,
-            "Winograd 2-D weights",
-            weight_gradient,
-            sizes_of(L.IN),
-            gradients=("weight",),
-        ),
-    }
+def _forward(edge: bool) -> int:
+    return numbered(
+        kernels.winograd2d,
+        "Winograd 2-D",
+        partial(product, edge=edge),
+        sizes,
+        product_tile,
+        fixed={"edge": edge},
+        touches=reach.product(edge),
+        speed=0.88,
+        gradients=("x",),
+    )
+
+
+def _adjoint(windows: bool, edge: bool) -> int:
+    return numbered(
+        winograd2d_adjoint,
+        "Winograd 2-D transposed",
+        partial(adjoint_product, windows=windows, edge=edge),
+        sizes,
+        product_tile,
+        fixed={"pooled": windows, "edge": edge},
+        touches=reach.adjoint(windows, edge),
+        gradients=("x",),
+    )
+
+
+def _gradient(windows: bool, edge: bool) -> int:
+    return numbered(
+        of_weights.winograd2d_gradient,
+        "Winograd 2-D gradient",
+        partial(gradient, windows=windows, edge=edge),
+        sizes,
+        gradient_tile,
+        fixed={"pooled": windows, "edge": edge},
+        touches=reach.gradient_of_transforms(windows=windows, edge=edge),
+        gradients=("weight", "bias"),
+    )
+
+
+K_WINOGRAD2D_WEIGHTS = numbered(
+    kernels.winograd2d_weights,
+    "Winograd 2-D weights",
+    weights,
+    sizes_of(L.IN),
+    touches=reach.weights,
+    before_backward=True,
+    gradients=("x",),
+)
+K_WINOGRAD2D = _forward(edge=False)
+K_WINOGRAD2D_EDGE = _forward(edge=True)
+K_WINOGRAD2D_ADJOINT = _adjoint(windows=False, edge=False)
+K_WINOGRAD2D_EDGE_ADJOINT = _adjoint(windows=False, edge=True)
+K_WINOGRAD2D_WINDOWS_ADJOINT = _adjoint(windows=True, edge=False)
+K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT = _adjoint(windows=True, edge=True)
+K_WINOGRAD2D_STRIDED_ADJOINT = numbered(
+    winograd2d_strided_adjoint,
+    "Winograd 2-D transposed",
+    strided_adjoint,
+    sizes,
+    product_tile,
+    touches=reach.strided_adjoint,
+    gradients=("x",),
+)
+K_WINOGRAD2D_GRADIENT = _gradient(windows=False, edge=False)
+K_WINOGRAD2D_EDGE_GRADIENT = _gradient(windows=False, edge=True)
+K_WINOGRAD2D_WINDOWS_GRADIENT = _gradient(windows=True, edge=False)
+K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT = _gradient(windows=True, edge=True)
+K_WINOGRAD2D_STRIDED_GRADIENT = numbered(
+    winograd2d_strided_gradient,
+    "Winograd 2-D gradient",
+    partial(gradient, stride=2),
+    sizes,
+    gradient_tile,
+    touches=reach.gradient_of_transforms(stride=2),
+    gradients=("weight",),
+)
+K_WINOGRAD2D_WEIGHT_GRADIENT = numbered(
+    of_weights.winograd2d_weight_gradient,
+    "Winograd 2-D weights",
+    weight_gradient,
+    sizes_of(L.IN),
+    touches=reach.weight_gradient,
+    gradients=("weight",),
 )

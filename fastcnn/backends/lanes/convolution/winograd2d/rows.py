@@ -17,6 +17,22 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     moment_room,
     strip_room,
 )
+from fastcnn.backends.lanes.convolution.winograd2d.records import (
+    K_WINOGRAD2D,
+    K_WINOGRAD2D_ADJOINT,
+    K_WINOGRAD2D_EDGE,
+    K_WINOGRAD2D_EDGE_ADJOINT,
+    K_WINOGRAD2D_EDGE_GRADIENT,
+    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+    K_WINOGRAD2D_GRADIENT,
+    K_WINOGRAD2D_STRIDED_ADJOINT,
+    K_WINOGRAD2D_STRIDED_GRADIENT,
+    K_WINOGRAD2D_WEIGHT_GRADIENT,
+    K_WINOGRAD2D_WEIGHTS,
+    K_WINOGRAD2D_WINDOWS_ADJOINT,
+    K_WINOGRAD2D_WINDOWS_GRADIENT,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     LARGEST,
     TRANSFORMS,
@@ -31,6 +47,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import HEIGHTS
 from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import carried_floats
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
+from fastcnn.backends.lanes.kernels.linear import K_REDUCE_KERNELS
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
@@ -137,15 +154,15 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
-    kernel, at_edge = L.K_WINOGRAD2D_ADJOINT, L.K_WINOGRAD2D_EDGE_ADJOINT
+    kernel, at_edge = K_WINOGRAD2D_ADJOINT, K_WINOGRAD2D_EDGE_ADJOINT
     left, step = _left(g, g.output, OUTPUTS), OUTPUTS
     if "m" in columns:
-        kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_ADJOINT, L.K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
+        kernel, at_edge = K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
         columns["m"] += int(grad.at(0, 0))
         left, step = _left(g, (grad.height, grad.width), OUTPUTS // 2), OUTPUTS // 2
     if has_edge(left, step):
         kernel = at_edge
-    if kernel != L.K_WINOGRAD2D_ADJOINT:
+    if kernel != K_WINOGRAD2D_ADJOINT:
         columns["strip_table"] = planner.table(left)
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
@@ -200,7 +217,7 @@ def _emit_strided_adjoint(
         "y_channel": grad_x.channel,
         "y_row": grad_x.row,
     }
-    values = row(L.K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
+    values = row(K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
     planner.emit(name, planner.with_scratch(values, strip_room(inputs, strip, LARGEST)))
 
 
@@ -242,7 +259,7 @@ def weights(
     packed = planner.allocate(PRODUCTS * padded)
     sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
     table = planner.table(order, LANES)
-    values = row(L.K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
+    values = row(K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
     return {"w": packed, "out": padded}
 
@@ -262,7 +279,7 @@ def _emit(
     common |= tiling.places(planner, x, y) | columns
     strip, strips = _units(common["positions"])
     at_edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
-    kernel = L.K_WINOGRAD2D_EDGE if at_edge else L.K_WINOGRAD2D
+    kernel = K_WINOGRAD2D_EDGE if at_edge else K_WINOGRAD2D
     values = row(kernel, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
     size += moment_room(common["channels"])
@@ -288,20 +305,20 @@ def weight_gradient(
     # Threads that have no block of their own left share the six rows of one, or its four phases.
     own = planner.blocks % planner.workers == 0
     if stride == 1:
-        kernel = L.K_WINOGRAD2D_GRADIENT
+        kernel = K_WINOGRAD2D_GRADIENT
         together, strip = gradient_strip(inputs, outputs, len(h))
         size = gradient_room(inputs, together, strip, len(h), own)
     else:
-        kernel = L.K_WINOGRAD2D_STRIDED_GRADIENT
+        kernel = K_WINOGRAD2D_STRIDED_GRADIENT
         together, strip = strided_gradient_strip(inputs, outputs, len(h))
         size = strided_gradient_room(inputs, together, strip, own)
     each, of_tile = OUTPUTS * stride, OUTPUTS
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
     if biases:
         more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
-    left, at_edge = _left(g, g.output, OUTPUTS), L.K_WINOGRAD2D_EDGE_GRADIENT
+    left, at_edge = _left(g, g.output, OUTPUTS), K_WINOGRAD2D_EDGE_GRADIENT
     if winners:
-        kernel, at_edge = L.K_WINOGRAD2D_WINDOWS_GRADIENT, L.K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
+        kernel, at_edge = K_WINOGRAD2D_WINDOWS_GRADIENT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
         of_tile = OUTPUTS // 2
         left = _left(g, (grad.height, grad.width), of_tile)
         more |= winners
@@ -311,7 +328,7 @@ def weight_gradient(
         # Each product's tiles follow each other.
         order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
         h, w, left = h[order], w[order], left[order]
-    if stride == 1 and kernel != L.K_WINOGRAD2D_GRADIENT:
+    if stride == 1 and kernel != K_WINOGRAD2D_GRADIENT:
         more["strip_table"] = planner.table(left)
     gradient = row(
         kernel,
@@ -337,11 +354,11 @@ def weight_gradient(
         # Products of one weight must not all meet in one set of the cache.
         gradient[L.OUT] = count + STAGGER
         columns = partial | sizes | {"out": count + STAGGER, "down": stride}
-        values = row(L.K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
+        values = row(K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
         planner.emit(f"{name}: weight gradient, transformed back", values)
         planner.pass_on(gradient, values, PRODUCTS * (count + STAGGER))
     sizes |= {"channels": outputs, "down": inputs, "taps": 9}
-    values = row(L.K_REDUCE_KERNELS, w=weight, **partial, **sizes)
+    values = row(K_REDUCE_KERNELS, w=weight, **partial, **sizes)
     planner.reductions.append((f"{name}: sum gradients", values))
 
 

@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import
 )
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.record import Kernel, numbered, register
+from fastcnn.backends.lanes.kernels.record import numbered
 from fastcnn.codegen.simd import LANES
 
 
@@ -80,58 +80,62 @@ def _adjoint_outputs(r: Row) -> Cost:
     return _cost(r, flops, PRODUCTS * channels + (pixels if r[L.MODE] == L.MASKED else 0), pixels)
 
 
-register(
-    {
-        L.K_WINOGRAD2D_BATCH_INPUTS: Kernel(
-            kernels.winograd2d_batch_inputs, "Winograd 2-D inputs", _inputs, sizes, gradients=("x",)
-        ),
-        L.K_WINOGRAD2D_BATCH_PRODUCTS: Kernel(
-            kernels.winograd2d_batch_products,
-            "Winograd 2-D products",
-            _products,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS: Kernel(
-            kernels.winograd2d_batch_products_of_kernels,
-            "Winograd 2-D products",
-            _products_of_kernels,
-            sizes,
-            product_tile,
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD2D_BATCH_OUTPUTS: Kernel(
-            kernels.winograd2d_batch_outputs,
-            "Winograd 2-D outputs",
-            _outputs,
-            sizes,
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS: Kernel(
-            kernels.winograd2d_batch_adjoint_inputs,
-            "Winograd 2-D gradients",
-            _adjoint_inputs,
-            sizes,
-            gradients=("x",),
-        ),
-        L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS: Kernel(
-            kernels.winograd2d_batch_adjoint_outputs,
-            "Winograd 2-D gradients of inputs",
-            _adjoint_outputs,
-            sizes,
-            gradients=("x",),
-        ),
-    }
+K_WINOGRAD2D_BATCH_INPUTS = numbered(
+    kernels.winograd2d_batch_inputs,
+    "Winograd 2-D inputs",
+    _inputs,
+    sizes,
+    gradients=("x",),
+    touches=reach.inputs,
+)
+K_WINOGRAD2D_BATCH_PRODUCTS = numbered(
+    kernels.winograd2d_batch_products,
+    "Winograd 2-D products",
+    _products,
+    sizes,
+    product_tile,
+    gradients=("x",),
+    touches=reach.products,
+)
+K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS = numbered(
+    kernels.winograd2d_batch_products_of_kernels,
+    "Winograd 2-D products",
+    _products_of_kernels,
+    sizes,
+    product_tile,
+    gradients=("x",),
+    touches=reach.products_of_kernels,
+)
+K_WINOGRAD2D_BATCH_OUTPUTS = numbered(
+    kernels.winograd2d_batch_outputs,
+    "Winograd 2-D outputs",
+    _outputs,
+    sizes,
+    gradients=("x",),
+    touches=reach.outputs,
+)
+K_WINOGRAD2D_BATCH_ADJOINT_INPUTS = numbered(
+    kernels.winograd2d_batch_adjoint_inputs,
+    "Winograd 2-D gradients",
+    _adjoint_inputs,
+    sizes,
+    gradients=("x",),
+    touches=reach.adjoint_inputs,
+)
+K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS = numbered(
+    kernels.winograd2d_batch_adjoint_outputs,
+    "Winograd 2-D gradients of inputs",
+    _adjoint_outputs,
+    sizes,
+    gradients=("x",),
+    touches=reach.adjoint_outputs,
 )
 K_GRADIENT = numbered(
-    Kernel(
-        winograd2d_batch_gradient,
-        "Winograd 2-D gradient",
-        _gradient,
-        sizes,
-        gradient_tile,
-        touches=reach.weight_gradient,
-        gradients=("weight",),
-    )
+    winograd2d_batch_gradient,
+    "Winograd 2-D gradient",
+    _gradient,
+    sizes,
+    gradient_tile,
+    touches=reach.weight_gradient,
+    gradients=("weight",),
 )

@@ -17,8 +17,15 @@ from fastcnn.backends.lanes.convolution.winograd2d_batch.gradient_kernels import
     batch_gradient_room,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_batch.kernels import kernels_room
-from fastcnn.backends.lanes.convolution.winograd2d_batch.records import K_GRADIENT
-from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.convolution.winograd2d_batch.records import (
+    K_GRADIENT,
+    K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
+    K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
+    K_WINOGRAD2D_BATCH_INPUTS,
+    K_WINOGRAD2D_BATCH_OUTPUTS,
+    K_WINOGRAD2D_BATCH_PRODUCTS,
+    K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS,
+)
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -45,9 +52,9 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     outputs = "y", "m", "bias", "relu", "strip_table", "extra"
     _emit(
         planner,
-        (f"{name}, transform inputs", L.K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
+        (f"{name}, transform inputs", K_WINOGRAD2D_BATCH_INPUTS, _of(places, "x")),
         _products(planner, name, tiling.source, places["positions"]),
-        (name, L.K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
+        (name, K_WINOGRAD2D_BATCH_OUTPUTS, _of(places, *outputs)),
         sizes=_of(places, "in", "channels", "positions"),
     )
 
@@ -62,13 +69,13 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         planner,
         (
             f"{name}, transform gradients",
-            L.K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
+            K_WINOGRAD2D_BATCH_ADJOINT_INPUTS,
             _of(places, "x", "across"),
         ),
         _products(planner, name, transposed_kernels(g, weight), places["positions"]),
         (
             name,
-            L.K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
+            K_WINOGRAD2D_BATCH_ADJOINT_OUTPUTS,
             _of(places, "y", "m", "bias", "relu", "across", "top", "left"),
         ),
         sizes=_of(places, "in", "channels", "positions"),
@@ -84,7 +91,7 @@ def _products(
     unless all tiles' transforms take longer to be read again for each unit's weights.
     """
     if not planner.training or _blocks(planner, count) * count > FEW_TILES:
-        return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
+        return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
     first, outputs, inputs = int(source[0, 0]), *source.shape
     columns = {
         "w": first,
@@ -92,7 +99,7 @@ def _products(
         "x_channel": (int(source[0, -1]) - first) // max(1, inputs - 1),
         "m_slot": kernels_room(inputs),
     }
-    return f"{name}, products", L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
+    return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
 
 
 def _blocks(planner: Planner, count: int) -> int:
@@ -106,7 +113,7 @@ def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict
     blocks = _blocks(planner, count)
     each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
-    if any(kernel == L.K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS for _, kernel, _ in steps):
+    if any(kernel == K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS for _, kernel, _ in steps):
         room += planner.workers * kernels_room(inputs)
     sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):

@@ -1,0 +1,30 @@
+"""What other libraries have by the same name, or as something else."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastcnn.backends.graph import Node
+from fastcnn.operations import OPERATIONS, Elementwise
+
+
+def function_of(library: Any, node: Node) -> Callable[..., Any] | None:
+    """The library's function of the same name, but for underscores; None if it has none.
+
+    Arguments that are PyTorch's defaults are left out: some functions know no others.
+    """
+    record = OPERATIONS[node.operation]
+    names = {name.replace("_", ""): name for name in dir(library) if not name.startswith("_")}
+    name = names.get(node.operation.replace("_", ""))
+    if name is None or not isinstance(record, Elementwise) or record.parameters:
+        return None
+    defaults = {argument.name: argument.default for argument in record.arguments}
+    given = {key: value for key, value in node.arguments.items() if value != defaults[key]}
+    return partial(getattr(library, name), **given)
+
+
+def even_windows(node: Node) -> tuple[int, int] | None:
+    """The windows of an adaptive pooling, where they are all alike and do not overlap."""
+    (height, width), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
+    even = height % rows == width % columns == 0
+    return (height // rows, width // columns) if even else None

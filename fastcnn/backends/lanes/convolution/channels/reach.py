@@ -1,0 +1,140 @@
+"""How far the kernels with a channel in each lane reach."""
+
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.ranges import (
+    MORE_POSITIONS,
+    NOTHING,
+    Range,
+    Reach,
+    Touches,
+    arena,
+    parameters,
+    within,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+
+def channel_input(r: Reach) -> Touches:
+    """Rows of numbers; the sample's are the run's to check."""
+    size, channels, rows = r.count(L.IN, 1), r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
+    if size % rows or (rows % channels and (rows, channels) != (1, size)):
+        raise ProgramError(f"{size} numbers in {rows} rows of {channels} channels")
+    along = r.along(size // rows, r.among(L.MODE, (1, LANES)))
+    yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, rows) + along, 1)
+    yield arena("SCALE", r.along(2 * channels, 1) + r[L.SCALE], 1)
+
+
+def channel_output(r: Reach) -> Touches:
+    """Single numbers of X."""
+    places = r.entries(L.X_TABLE, r.count(L.IN))
+    yield arena("X", r.blocks(L.X, L.X_BLOCK) + places, 1)
+
+
+def _weights(r: Reach, blocks: int, taps: int) -> Touches:
+    yield parameters("W", r.along(blocks * taps * LANES, 1) + r[L.W])
+    yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])
+
+
+def _added(r: Reach, blocks: int, places: Range) -> Touches:
+    """What is added to sums, if anything is."""
+    if r[L.M] >= 0:
+        yield arena("M", r.buffer(L.M) + r.along(blocks, r[L.M_CHANNEL]) + places)
+
+
+def _positions(r: Reach) -> int:
+    """Positions of a row's tables: of a sample, or of all."""
+    positions = r.count(L.POSITIONS, 1)
+    if positions < r.count(L.MODE) * r.samples:
+        raise ProgramError(f"{positions} positions of {r.samples} samples with {r[L.MODE]} each")
+    return positions
+
+
+def channel_convolution(r: Reach) -> Touches:
+    """A sum over taps at positions, of which a tile may look up some more."""
+    groups, blocks, taps = (r.count(column, 1) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
+    positions = _positions(r)
+    more = positions + MORE_POSITIONS
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.entries(L.X_TABLE, more)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps), 1)
+    y = r.buffer(L.Y) + r.along(groups * blocks, r[L.Y_CHANNEL])
+    yield arena("Y", y + r.entries(L.Y_TABLE, more))
+    yield from _added(r, groups * blocks, r.entries(L.M_TABLE, more))
+    yield from _weights(r, groups * blocks, taps)
+
+
+def channel_dot(r: Reach) -> Touches:
+    """Vectors of X, and single numbers of what is made of them."""
+    channels, taps, used = (r.count(column, 1) for column in (L.OUT, L.TAPS, L.IN))
+    if r.count(L.EXTRA) > taps or max(channels, used) > LANES:
+        raise ProgramError(f"{channels} channels of {r[L.EXTRA]} of {taps} taps and {used} lanes")
+    more = _positions(r) + MORE_POSITIONS
+    x = r.buffer(L.X) + r.entries(L.X_TABLE, more)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps))
+    each = r.along(channels, 1)
+    yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, more), 1)
+    # The table is also looked up where nothing is added.
+    added = r.entries(L.M_TABLE, more)
+    if r[L.M] >= 0:
+        yield arena("M", r.buffer(L.M) + each + added, 1)
+    yield parameters("W", r.along(channels * taps * LANES, 1) + r[L.W])
+    yield parameters("BIAS", each + r[L.BIAS])
+
+
+def channel_depthwise(r: Reach) -> Touches:
+    """A kernel for each channel."""
+    blocks, taps, positions = (r.count(c, 1) for c in (L.CHANNELS, L.TAPS, L.POSITIONS))
+    more = positions + MORE_POSITIONS
+    x = r.buffer(L.X) + r.along(blocks, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, more)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps))
+    y = r.buffer(L.Y) + r.along(blocks, r[L.Y_CHANNEL])
+    yield arena("Y", y + r.entries(L.Y_TABLE, more))
+    yield from _added(r, blocks, r.entries(L.M_TABLE, more))
+    yield from _weights(r, blocks, taps)
+
+
+def channel_winograd(r: Reach) -> Touches:
+    """Square tiles of the input, and those of 4x4 outputs that lie inside."""
+    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
+    inputs, blocks, strip, taps = (
+        r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
+    )
+    tiles = _positions(r)
+    r.count(L.GROUPS, 1)
+    side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, LANES)
+    x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)
+    yield arena("X", x + side)
+    sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2)
+    for place, table, row, step, what in (
+        (L.Y, L.Y_TABLE, L.Y_ROW, L.Y_CHANNEL, "Y"),
+        (L.M, L.M_TABLE, L.M_ROW, L.M_CHANNEL, "M"),
+    ):
+        if place == L.M and r[L.M] < 0:
+            continue
+        places, reached = r.table(table, tiles), NOTHING
+        for first, (rows, columns) in zip(places.tolist(), sizes.tolist(), strict=True):
+            tile = r.along(min(rows, OUTPUTS), r[row]) + r.along(min(columns, OUTPUTS), LANES)
+            if tile.is_empty:
+                continue
+            tile += first
+            low, high = (
+                (tile.low, tile.high)
+                if reached.is_empty
+                else (min(tile.low, reached.low), max(tile.high, reached.high))
+            )
+            reached = Range(low, high)
+        yield arena(what, r.buffer(place) + r.along(blocks, r[step]) + reached)
+    from_step, to_step = inputs * strip * LANES + STAGGER, blocks * strip * LANES + STAGGER
+    scratch = transform.products * (from_step + to_step) + LANES
+    if strip % WHOLE:
+        raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
+    # A register tile repeats what lies before the strip's end.
+    read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
+    within("TAP_TABLE", read, from_step, 1)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
+    each = blocks * taps * LANES
+    yield parameters("W", r.entries(L.S_TABLE, transform.products) + r.along(each, 1) + r[L.W])
+    yield parameters("BIAS", r.along(blocks * LANES, 1) + r[L.BIAS])

@@ -1,0 +1,104 @@
+"""How far rows of sums over taps reach."""
+
+import numpy as np
+
+from fastcnn.backends.lanes.convolution.direct.gradient_kernels import RUNS, SCRATCH, TAP_BLOCK
+from fastcnn.backends.lanes.convolution.phases import phases
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.reach.ranges import (
+    MODES,
+    MORE_POSITIONS,
+    MORE_TAPS,
+    Range,
+    Reach,
+    Touches,
+    arena,
+    bias,
+    parameters,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+
+def pack(r: Reach) -> Touches:
+    count = r.count(L.TAPS)
+    source = r.entries(L.TAP_TABLE, count)
+    yield arena("W", r.along(count, 1) + r[L.W], 1)
+    yield parameters("TAP_TABLE", Range(max(source.low, 0), source.high))
+
+
+def product(r: Reach) -> Touches:
+    groups, channels, weights, most = (
+        r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS, L.POSITIONS)
+    )
+    outputs, pooled = groups * channels, r.among(L.MODE, MODES) == L.POOLED
+    if not outputs * most:
+        return
+    if r[L.IN] > 0:
+        # What is asked for beforehand may lie anywhere; its tables must not.
+        r.table(L.X_TABLE, most + LANES - 1)
+        r.table(L.EXTRA, r.count(L.IN))
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
+    packed = r.along(groups, channels * weights) + r[L.W]
+    for phase in phases(r):
+        if phase.pixels > most:
+            raise ProgramError(f"a phase has {phase.pixels} pixels, the first {most}")
+        given = phase.pixels // 4 + 1 if pooled else phase.pixels + MORE_POSITIONS
+        targets = r.along(outputs, r[L.Y_CHANNEL]) + phase.written(given)
+        if r[L.IN] > 0 and not pooled:
+            phase.written(phase.pixels + L.POSITION_PAD)
+        yield arena("X", x + phase.read() + phase.taps())
+        yield arena("Y", r.buffer(L.Y) + targets)
+        if pooled or r[L.MODE] == L.ADDED:
+            yield arena("M", r.buffer(L.M) + targets)
+        yield arena("W", packed + phase.weights_at + r.along(channels * phase.count, 1), 1)
+    yield from bias(r, outputs)
+
+
+def weight_gradient(r: Reach) -> Touches:
+    groups, channels, taps = (r.count(column) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
+    rows, columns = r.count(L.Y_ROWS), r.count(L.Y_WIDTH)
+    pooled, run = r[L.MODE] == L.POOLED, r.among(L.IN, (1, *RUNS))
+    outputs, times = groups * channels, 2 if pooled else 1
+    if run > 1 and (taps % (9 if run == 3 else run) or (_steps(r, taps, run) != LANES).any()):
+        raise ProgramError(f"{taps} taps, which are not {run} and {run} side by side")
+    if r.count(L.KERNEL_ROWS) and not (pooled and _lie_as_pixels(r, taps, run)):
+        raise ProgramError(f"taps do not lie as pixels in {r[L.KERNEL_ROWS]} rows of {run}")
+    x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.along(times * rows, r[L.X_ROW])
+    x += r.along(times * columns, r.count(L.ALONG, 1) * LANES)
+    each, scratch = r.along(outputs, r[L.Y_CHANNEL]), r.workers(L.M, L.M_SLOT)
+    out = r.blocks(L.EXTRA, L.EXTRA_BLOCK)
+    yield arena("X", x + r.entries(L.TAP_TABLE, taps + MORE_TAPS))
+    yield arena("M", scratch, SCRATCH)
+    yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
+    pixels = each + r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+    yield arena("Y", r.buffer(L.Y) + pixels)
+    if pooled:
+        yield arena("Z", r.buffer(L.Z) + pixels)
+    if r[L.BIAS] >= 0:
+        yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
+        if not pooled:
+            summed = each + r.entries(L.Y_TABLE, r.count(L.POSITIONS))
+            yield arena("Y", r.buffer(L.Y) + summed)
+
+
+def _lie_as_pixels(r: Reach, taps: int, run: int) -> bool:
+    """Whether taps are rows of runs as far apart as rows of X, which some tiles read whole."""
+    high = r[L.KERNEL_ROWS]
+    fits = high % 3 == 0 if run == 3 else run == 5 and high > 1
+    if not fits or high * run > TAP_BLOCK or taps % (high * run) or r[L.ALONG] != 1:
+        return False
+    places = r.table(L.TAP_TABLE, taps).reshape(-1, high, run)
+    return bool((np.diff(places, axis=1) == r[L.X_ROW]).all())
+
+
+def _steps(r: Reach, taps: int, run: int) -> np.ndarray:
+    """Floats from each tap of a run to the next."""
+    return np.diff(r.table(L.TAP_TABLE, taps).reshape(-1, run))
+
+
+def bias_gradient(r: Reach) -> Touches:
+    channels, positions = r.count(L.CHANNELS), r.count(L.POSITIONS)
+    each = r.along(channels, r[L.Y_CHANNEL]) + r.entries(L.Y_TABLE, positions)
+    yield arena("Y", r.buffer(L.Y) + each)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + r.along(channels, 1), 1)

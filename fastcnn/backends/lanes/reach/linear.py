@@ -1,0 +1,81 @@
+"""How far rows of fully connected layers and of sums over blocks reach."""
+
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM, STRIP
+from fastcnn.backends.lanes.reach.ranges import (
+    Range,
+    Reach,
+    Touches,
+    arena,
+    bias,
+    gradient,
+    optional,
+    parameters,
+)
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
+
+
+def linear(r: Reach) -> Touches:
+    r.among(L.BY_BLOCK, (0, 1))
+    inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
+    yield arena("X", r.buffer(L.X) + r.along(inputs, LANES))
+    yield arena("Y", r.buffer(L.Y) + r.along(max(r.count(L.GROUPS), 1) * outputs, LANES))
+    yield parameters("W", r.along(inputs * outputs, 1) + r[L.W])
+    yield from bias(r, outputs)
+
+
+def join(r: Reach) -> Touches:
+    outputs = r.count(L.OUT)
+    yield arena("X", r.buffer(L.X) + r.along(r.count(L.GROUPS, 1) * outputs, LANES))
+    yield arena("Y", r.buffer(L.Y) + r.along(outputs, LANES))
+    yield parameters("BIAS", optional(r, L.BIAS, outputs))
+
+
+def transpose(r: Reach) -> Touches:
+    r.among(L.BY_BLOCK, (0, 1))
+    tiles = -(-r.count(L.IN) // LANES)
+    samples = r.along(LANES, r[L.OUT])
+    yield arena("X", r.buffer(L.X) + r.along(tiles * LANES, LANES))
+    blocks = r.blocks(L.OUT, L.OUT) + -r[L.OUT]
+    rows = Range(LANES * blocks.low, LANES * blocks.high) + samples
+    yield arena("Y", rows + r[L.Y] + r.along(tiles, LANES))
+
+
+def outer(r: Reach) -> Touches:
+    r.count(L.GROUPS)
+    inputs, outputs = r.count(L.IN), r.count(L.OUT)
+    blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
+    rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
+    yield arena("X", rows + r[L.X] + r.along(-(-inputs // STRIP), STRIP), STRIP)
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield arena("M", r.workers(L.M, L.M_SLOT), OUTER_ROOM)
+    yield gradient("W", r.along(inputs * outputs, 1) + r[L.W])
+
+
+def bias_gradient(r: Reach) -> Touches:
+    outputs = r.count(L.OUT)
+    yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
+    yield gradient("BIAS", r.along(outputs, 1) + r[L.BIAS])
+
+
+def reduce(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + sums, 1)
+    yield gradient("W", sums + r[L.W])
+
+
+def reduce_kernels(r: Reach) -> Touches:
+    kernels, taps = r.count(L.IN) // LANES * LANES, r.count(L.TAPS)
+    if kernels:
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), taps * kernels)
+        inputs, outputs = r.count(L.DOWN, 1), r.count(L.CHANNELS)
+        if kernels != -(-outputs // LANES) * LANES * inputs:
+            raise ProgramError(f"{kernels} sums of kernels of {outputs} by {inputs} channels")
+        yield gradient("W", r.along(taps * outputs * inputs, 1) + r[L.W])
+
+
+def sum_places(r: Reach) -> Touches:
+    sums = r.along(r.count(L.OUT), 1)
+    yield gradient("W", sums + r[L.W])
+    yield gradient("EXTRA", sums + r[L.EXTRA])

@@ -1,0 +1,44 @@
+"""Arguments and options that several commands have."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+#: The networks by name, without importing them.
+ModelName = StrEnum(
+    "ModelName",
+    "report lenet5 vgg_small resnet8 resnet20 airbench densenet_bc_40 squeezenet mobilenet_v2 "
+    "ds_cnn",
+)
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
+Network = Annotated[ModelName, typer.Option(metavar="NAME", help=", ".join(ModelName))]
+Backend = Annotated[str | None, typer.Option(help="reference, im2col or lanes (the default).")]
+Invert = Annotated[
+    bool | None,
+    typer.Option(help="Exchange black and white, or do not; by default as in training."),
+]
+AnyData = Annotated[
+    str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
+]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder of the data files; by default FASTCNN_DATA_DIR.")
+]
+ImageSize = Annotated[
+    str | None,
+    typer.Option(
+        help="Size to which picture files are stretched, such as 32 or 32x48 (height x width); by "
+        "default what most of them fill, at most 64.",
+        rich_help_panel="Data",
+    ),
+]
+InGray = Annotated[
+    bool | None,
+    typer.Option(
+        "--gray/--rgb",
+        "--grayscale",
+        help="How picture files are read; by default in colour if one of them has any.",
+        rich_help_panel="Data",
+    ),
+]

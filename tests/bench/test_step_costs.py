@@ -1,0 +1,28 @@
+"""Variants of a training step run, and the shortest of each counts."""
+
+import numpy as np
+import pytest
+
+from bench import step_costs
+from bench.step_costs import COMPARISONS, shortest
+from fastcnn.data.dataset import ArrayDataset
+
+#: Whose kernels are not in the cache.
+COMPILED = ("optimizers", "kernel")
+
+
+@pytest.mark.usefixtures("own_kernels")
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in COMPILED else [])
+        for name in COMPARISONS
+    ],
+)
+def test_all_contestants_are_timed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_costs, "ROUNDS", 1)
+    contestants = COMPARISONS[name][0](16, 1)
+    y = np.zeros((64, 10), np.float32) if name == "python" else np.zeros(64, np.int64)
+    best = shortest(contestants, ArrayDataset(np.ones((64, 1, 28, 28), np.float32), y), 1)
+    assert best.keys() == contestants.keys()
+    assert all(0.0 < seconds < float("inf") for seconds in best.values())
