@@ -16,6 +16,7 @@ from bench.markdown import (
     threads,
     threads_of,
 )
+from bench.processors_page import render_processors
 from bench.scaling import ScalingResult, results_of
 from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.profile import Profile
@@ -34,6 +35,7 @@ CONTENTS = (
     ("ladder", "From nested loops to the engine", "one backward pass, faster rung by rung."),
     ("steps", "Training steps", "how long a step of four networks takes in each library."),
     ("zoo", "Steps of more networks", "the same for the shapes of twelve well-known networks."),
+    ("processors", "Other processors", "the same steps on another machine, next to PyTorch's."),
     ("inference", "Inference", "how long the logits of one image and of a thousand take."),
     ("layers", "Single layers", "each layer by itself, forward and backward."),
     ("backward", "Backward passes", "nested loops, numpy and the engine."),
@@ -60,6 +62,7 @@ def render_pages(folder: Path) -> dict[str, str]:
         "ladder": render_ladder(read_ladder(folder)),
         "steps": _steps(report),
         "zoo": _zoo(report),
+        "processors": render_processors(report, folder),
         "inference": _inference(report),
         "layers": _layers(report),
         "backward": _backward(report),
@@ -71,7 +74,7 @@ def render_pages(folder: Path) -> dict[str, str]:
     made = f"Made {report.date[:10]} on {machine(report)}."
     pages = {OVERVIEW: _overview(report, list(suites))}
     for name, lines in suites.items():
-        if name == "ladder":  # which is measured apart
+        if name in ("ladder", "processors"):  # which are measured apart
             pages[f"benchmarks/{name}.md"] = lines
             continue
         title, *rest = lines

@@ -11,7 +11,7 @@ from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.screen import Screen
 from fastcnn.cli.training_data import recipe_for_data
-from fastcnn.training.lr_finder import DECIDED, HIGHEST, LOWEST, STEPS
+from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
 
 

@@ -164,7 +164,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
 
-    threading.Thread(target=_import_ahead).start()
+    threading.Thread(target=_begin_ahead, args=(world.is_root,)).start()
     console = Screen(o.quiet or not world.is_root)
     with world.preparing():
         if o.overwrite and o.out is None:
@@ -310,11 +310,16 @@ def _conclude(
     )
 
 
-def _import_ahead() -> None:
+def _begin_ahead(compiles: bool) -> None:
     """Import what a training needs later, while the data are unpacked, which needs no interpreter.
 
-    What is missing is said where it is needed.
+    Where nothing is compiled yet, what compiles imports its part at the same time. What is missing
+    is said where it is needed.
     """
+    if compiles:
+        from fastcnn.codegen import build
+
+        build.start_ahead("fastcnn.backends.lanes.kernel_table")
     for name in ("fastcnn.backends.lanes", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"):
         with suppress(Exception):
             import_module(name)

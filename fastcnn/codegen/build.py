@@ -5,12 +5,11 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +70,8 @@ class Report:
 
 report = Report()
 _addresses: dict[str, int] = {}
+#: What was started ahead.
+_started: list["subprocess.Popen[bytes]"] = []
 
 
 @functools.cache
@@ -128,7 +129,7 @@ def _prepare(sources: Sequence[Source]) -> None:
             report.loaded += found
             if left:
                 _announce(left, folder)
-                _compile(left, keys, keep)
+                _compile(left, keys, records, keep)
                 report.compiled += [source.name for source in left]
                 log.info("compiled in %.1f s", time.perf_counter() - began)
                 if folder:
@@ -147,71 +148,69 @@ def _announce(sources: list[Source], folder: Path | None) -> None:
     log.log(level, "compiling %s for this processor (%s)%s", count, processor()[1], where)
 
 
+def start_ahead(*modules: str) -> None:
+    """Start what compiles, if nothing is kept yet: it is ready when a training asks for it.
+
+    Parameters
+    ----------
+    *modules : str
+        What to import there.
+    """
+    folder = store.object_folder()
+    kept = folder is not None and next(folder.glob("*.o"), None) is not None
+    if not (kept or _started or is_disabled()) and available_cores() > 1 and sys.executable:
+        _started.append(_start(modules))
+
+
+def _start(modules: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "fastcnn.codegen.worker", *modules],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
 def _compile(
-    sources: list[Source], keys: dict[str, str], keep: Callable[[Source, bytes], None]
+    sources: list[Source],
+    keys: dict[str, str],
+    records: Records,
+    keep: Callable[[Source, bytes], None],
 ) -> None:
     """Compile in some processes at once; here what they do not know or fail at."""
-    elsewhere = [source for source in sources if source.origin is not None]
-    workers = min(available_cores(), MOST_WORKERS, len(elsewhere))
-    left = [source for source in sources if source.origin is None]
-    if workers < 2 or not sys.executable:
-        left += elsewhere
-    else:
-        # The last one goes first: functions of large files take longest.
-        waiting = sorted(elsewhere, key=_file_size)
-        failed: list[Source] = []
-        threads = [
-            threading.Thread(target=_work, args=(waiting, keys, keep, failed))
-            for _ in range(workers)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        left += failed + waiting
-    for source in left:
+    left = {source.name: source for source in sources}
+    known = [source for source in sources if source.origin is not None]
+    processes = min(available_cores(), MOST_WORKERS, len(known))
+    if processes > 1 and sys.executable:
+        process = _started.pop() if _started else _start()
+        try:
+            with process:
+                assert process.stdin is not None
+                assert process.stdout is not None
+                process.stdin.write(json.dumps([processes, _groups(known, records)]).encode())
+                process.stdin.write(b"\n")
+                process.stdin.flush()
+                for line in process.stdout:
+                    name, key, size = line.decode().split()
+                    content = process.stdout.read(int(size))
+                    # Another key: made from a file that was edited since this process read it.
+                    if key == keys[name] and len(content) == int(size):
+                        keep(left.pop(name), content)
+        except (OSError, ValueError) as error:
+            log.debug("a compiling process failed: %s", error)
+        if process.returncode == -signal.SIGINT:
+            # A terminal's Ctrl-C, which this process may have noted for later.
+            raise KeyboardInterrupt
+    for source in left.values():
         keep(source, source.compile())
 
 
-def _file_size(source: Source) -> int:
-    function = getattr(source.function, "function", source.function)
-    with suppress(OSError):
-        return os.path.getsize(function.__code__.co_filename)
-    return 0
+def _groups(sources: Sequence[Source], records: Records) -> list[list[tuple[str, Any]]]:
+    """Names and origins, together of what one function makes, which numba then types once.
 
-
-def _work(
-    waiting: list[Source],
-    keys: dict[str, str],
-    keep: Callable[[Source, bytes], None],
-    failed: list[Source],
-) -> None:
-    """Have a process compile one source after the other; what fails is for the caller."""
-    source = None
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-m", "fastcnn.codegen.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        ) as process:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            while waiting:
-                try:
-                    source = waiting.pop()
-                except IndexError:  # another thread was faster
-                    break
-                process.stdin.write(json.dumps(source.origin).encode() + b"\n")
-                process.stdin.flush()
-                key, size = process.stdout.readline().decode().split()
-                content = process.stdout.read(int(size))
-                if key == keys[source.name]:
-                    keep(source, content)
-                else:  # made from a file that was edited since this process read it
-                    failed.append(source)
-                source = None
-    except (OSError, ValueError) as error:
-        log.debug("a compiling process failed: %s", error)
-        if source is not None:
-            failed.append(source)
+    First those that reach most: they take longest.
+    """
+    groups: dict[int, list[tuple[str, Any]]] = {}
+    for source in sorted(sources, key=lambda each: -len(records.reached(each.function))):
+        groups.setdefault(id(source.function), []).append((source.name, source.origin))
+    return list(groups.values())

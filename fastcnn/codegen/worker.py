@@ -1,23 +1,73 @@
-"""A process that compiles for another: a line names a source, the answer is its key and object."""
+"""A process that compiles for another one, in several of its own.
+
+A line says in how many, and has groups of sources. An answer is a source's name, key and object.
+"""
 
 import gc
 import importlib
 import json
+import multiprocessing
+import os
+import signal
 import sys
+import threading
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import Any
+
+from fastcnn.codegen.reached import Records
+
+_records = Records()
+
+
+def compiled(sources: list[tuple[str, tuple[str, str, list[Any]]]]) -> list[tuple[str, str, bytes]]:
+    """Names, keys and objects of some sources, which are given by names and origins."""
+    found = []
+    for name, (module, maker, arguments) in sources:
+        source = getattr(importlib.import_module(module), maker)(*arguments)
+        found.append((name, source.key(_records), source.compile()))
+    return found
+
+
+def _begin() -> None:
+    gc.disable()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve once, or end with the input."""
+    # A terminal's Ctrl-C reaches these processes, too; the caller has the words for it.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Compilation drops little, and looking for it took a tenth of the time.
     gc.disable()
     answers = sys.stdout.buffer
     sys.stdout = sys.stderr
-    for line in sys.stdin:
-        module, name, arguments = json.loads(line)
-        source = getattr(importlib.import_module(module), name)(*arguments)
-        content = source.compile()
-        answers.write(f"{source.key()} {len(content)}\n".encode() + content)
-        answers.flush()
+    forks = sys.platform == "linux"
+    if forks:
+        # Nobody waits for answers any more.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        # What is imported here, and what numba does at first, is done once
+        from fastcnn.codegen import numba_frontend
+
+        for module in sys.argv[1:]:
+            importlib.import_module(module)
+        numba_frontend.prepare()
+    line = sys.stdin.readline()
+    if not line:
+        return
+    processes, groups = json.loads(line)
+    context = multiprocessing.get_context("fork" if forks else "spawn")
+    with ProcessPoolExecutor(processes, context, initializer=_begin) as pool:
+        for future in as_completed([pool.submit(compiled, group) for group in groups]):
+            for name, key, content in () if future.exception() else future.result():
+                answers.write(f"{name} {key} {len(content)}\n".encode() + content)
+                answers.flush()
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def transform(
     which images are mirrored in odd epochs, where flips alternate. ``settings``, float64, are in
     the order of :data:`SETTINGS`.
     """
-    C, H, W = images.shape[1:]
+    _, C, H, W = images.shape
     _transform(
         images,
         order,
@@ -127,7 +127,7 @@ def _transform(
     flip, crop, cutout, fill = settings[4], settings[5], settings[6], settings[7]
     reflects, erase = settings[8] > 0.0, settings[9]
     brightness, contrast, saturation, hue = settings[10], settings[11], settings[12], settings[13]
-    _, H, W = images.shape[1:]
+    _, _, H, W = images.shape
     for k in range(first, last):
         start = names[k] * DRAWS
         down = whole_number(key, start + ROW_SHIFT, int(shift))

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.estimators.base import NetworkEstimator
 from fastcnn.functional import sigmoid, softmax
-from fastcnn.layers.prediction import ends_in
+from fastcnn.layers.answers import ends_in
 from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, PythonLoss, as_loss
 
 

@@ -13,9 +13,9 @@ from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import threads_or_default
 from fastcnn.execution.passes import predict_logits
 from fastcnn.execution.prepared import MOST, make_inference
+from fastcnn.layers.answers import Answers, ends_in
 from fastcnn.layers.connections import as_model
 from fastcnn.layers.packing import unpack
-from fastcnn.layers.prediction import Answers, ends_in
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes import Inference

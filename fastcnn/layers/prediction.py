@@ -1,148 +1,20 @@
-"""What a model reads and predicts: preprocessing, outputs, probabilities, and what they mean."""
+"""The part of a model that runs it outside training."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from fastcnn.arguments import plain_array
-from fastcnn.backends.graph import Graph, Shape
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
-from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.layers.answers import Answers
 from fastcnn.layers.packing import measured, pack_inputs, unpack
 from fastcnn.layers.wiring import Value, apply
 
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
-
-#: What a model may predict, and the name under which files say so.
-PREDICTIONS = (None, "classes", "values", "value", "labels", "label")
-METADATA = "fastcnn.predicts"
-
-
-class Answers:
-    """The part of models and sessions that knows what is read and predicted, and reads outputs."""
-
-    input_shape: Shape | None
-    _preprocessing = Preprocessing()
-    _predicts: str | None = None
-
-    if TYPE_CHECKING:  # what is mixed with this class computes them
-
-        def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph: ...
-
-        def logits(
-            self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-        ) -> Any: ...
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """How samples become what the first layer reads."""
-        return self._preprocessing
-
-    @preprocessing.setter
-    def preprocessing(self, value: Preprocessing) -> None:
-        if not isinstance(value, Preprocessing):
-            raise ConfigurationError(f"preprocessing must be a Preprocessing, got {value!r}")
-        channels = value.channels
-        if channels and self.input_shape is not None and channels != self.input_shape[0]:
-            raise ConfigurationError(
-                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
-            )
-        object.__setattr__(self, "_preprocessing", value)
-
-    @property
-    def predicts(self) -> str | None:
-        """What :meth:`predict` gives."""
-        return self._predicts
-
-    @predicts.setter
-    def predicts(self, value: str | None) -> None:
-        parts = value.split(",") if isinstance(value, str) else [value]
-        if any((part or None) not in PREDICTIONS for part in parts):
-            raise ConfigurationError(
-                f"predicts must be one of {PREDICTIONS}, or of several outputs one of them for "
-                f"each, between commas, got {value!r}"
-            )
-        object.__setattr__(self, "_predicts", value)
-
-    @property
-    def predicts_classes(self) -> bool:
-        """Whether outputs are to tell classes apart, as far as is known."""
-        return self.predicts is None or "classes" in self.predicts.split(",")
-
-    def metadata(self) -> dict[str, str]:
-        """What files of the model's weights also hold: text by name."""
-        return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
-
-    def load_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Take up what the metadata of a file say; what they do not say stays as it is.
-
-        Raises
-        ------
-        ConfigurationError
-            If they are damaged, or do not fit the model; nothing is then changed.
-        """
-        before, found = self.preprocessing, Preprocessing.from_metadata(metadata)
-        self.preprocessing = before if found is None else found
-        try:
-            self.predicts = metadata.get(METADATA, self.predicts) or None
-        except ConfigurationError:
-            self.preprocessing = before
-            raise
-
-    def predict_proba(
-        self, x: Any, *, backend: str | None = None, batch_size: int | None = None
-    ) -> Any:
-        """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
-
-        A model that was trained on labels gives the probability of each: the sigmoid.
-
-        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model was trained to predict values, or has one output.
-        NonFiniteError
-            If an output is NaN or infinite.
-        """
-        outputs = self.logits(x, backend=backend, batch_size=batch_size)
-        ends = ends_in(self.graph(), "softmax")
-        return self._each(_probabilities, outputs, ends)
-
-    def predict(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
-        """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
-
-        A model that was trained on values, such as by a mean squared error, gives its outputs: of
-        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`. One
-        that was trained on labels gives 1 where a label is more probable than not, else 0.
-
-        Raises
-        ------
-        ConfigurationError
-            If the model has one output, and was not trained on values.
-        NonFiniteError
-            If an output that is to tell a class is NaN or infinite.
-        """
-        outputs = self.logits(x, backend=backend, batch_size=batch_size)
-        return self._each(_predictions, outputs, [False] * max(1, len(outputs)))
-
-    def _each(
-        self,
-        function: Callable[[str | None, np.ndarray, bool], Any],
-        outputs: Any,
-        ends: list[bool],
-    ) -> Any:
-        """A function of what is predicted, the output and how it ends, or of each of several."""
-        if not isinstance(outputs, dict):
-            return function(self.predicts, outputs, ends[0])
-        kinds = (self.predicts or "," * (len(outputs) - 1)).split(",")
-        return {
-            name: function(kind or None, output, end)
-            for kind, (name, output), end in zip(kinds, outputs.items(), ends, strict=False)
-        }
 
 
 class Prediction(Answers):
@@ -255,62 +127,3 @@ class Prediction(Answers):
         from fastcnn.execution.layer_outputs import layer_outputs
 
         return layer_outputs(cast("Model", self), x, layers, backend)
-
-
-#: Operations that change no number outside training.
-KEEPING = ("flatten", "unflatten", "dropout", "dropout2d")
-
-
-def ends_in(graph: Graph, operation: str) -> list[bool]:
-    """Whether each output of a network is that of an operation, but for its shape."""
-    last = len(graph.nodes) - 1
-    found = []
-    for index in graph.nodes[last].inputs if graph.outputs else (last,):
-        while index >= 0 and graph.nodes[index].operation in KEEPING:
-            index = graph.nodes[index].inputs[0]
-        found.append(index >= 0 and graph.nodes[index].operation == operation)
-    return found
-
-
-def _probabilities(predicts: str | None, logits: np.ndarray, are_such: bool) -> np.ndarray:
-    if predicts in ("labels", "label"):
-        labels: np.ndarray = np.exp(-np.logaddexp(0.0, -logits))
-        return labels if predicts == "labels" else labels[:, 0]
-    check_classes("predict_proba", predicts, logits)
-    if are_such:
-        return logits
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _predictions(predicts: str | None, outputs: np.ndarray, _: bool) -> np.ndarray:
-    if predicts in ("labels", "label"):
-        labels = (outputs > 0.0).astype(np.int64)
-        return labels if predicts == "labels" else labels[:, 0]
-    if predicts == "values":
-        return outputs
-    if predicts == "value":
-        return outputs[:, 0]
-    check_classes("predict", predicts, outputs)
-    return outputs.argmax(axis=1)
-
-
-def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> None:
-    """Refuse to tell classes by outputs that do not tell them."""
-    if predicts not in (None, "classes"):
-        raise ConfigurationError(
-            f"{method}: the model was trained on {predicts.removesuffix('s')}s, not "
-            "on classes: use predict"
-        )
-    if outputs.shape[1] == 1:
-        raise ConfigurationError(
-            f"{method}: one output cannot tell classes apart: use logits, or give the network "
-            "an output for each class"
-        )
-    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
-    if not finite.all():
-        raise NonFiniteError(
-            f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
-            f"that of sample {finite.argmin()} first: they tell no class; look at the samples "
-            "and the weights"
-        )

@@ -205,7 +205,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
-                from fastcnn.training.lr_finder import found_rate
+                from fastcnn.training.rate_search import found_rate
 
                 once = partial(fit, deepcopy(model), train)
                 o = replace(o, lr=found_rate(once, o, is_stream(train)))

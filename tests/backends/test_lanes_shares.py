@@ -32,7 +32,7 @@ def written(one: Pass, memory: _Memory, n: int, part: int) -> int:
     """How many numbers of its output a thread's part of a row writes."""
     row = one.program.rows[n]
     memory.arena[...] = FILL
-    entry = _KERNEL(int(one._entries[n, ENTRY]))
+    entry = _KERNEL(int(one.loaded[0][n, ENTRY]))
     where = address_of(one._rows) + n * L.WIDTH * one._rows.itemsize
     assert entry(address_of(memory._context), where, 0, 1, 0, 0, part, 2) == 0
     output = memory.arena[row[L.Y] :][: row[L.CHANNELS] * row[L.Y_CHANNEL]]
@@ -71,3 +71,6 @@ def test_maps_of_16_samples_stay_in_the_cache_or_are_not_made(name: str, samples
         made = make_inference(folded, folded.graph(), 64, threads)
         expected = made.by_samples(64) if samples else made.by_channels()
         assert made.choose(64) is expected
+        # A pass that is only compared compiles nothing.
+        passes = made.by_samples(64), made.by_channels()
+        assert ["loaded" in vars(one) for one in passes] == [one is expected for one in passes]

@@ -288,6 +288,47 @@ def test_workers_compile_what_has_an_origin(
     assert "a compiling process failed" not in caplog.text
 
 
+@posix
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGINT"])
+def test_a_compiling_process_that_dies(
+    folder: Path, number: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its work is done here, but after Ctrl-C."""
+
+    def begin(modules: object = ()) -> "subprocess.Popen[bytes]":
+        code = f"import os, signal; os.kill(os.getpid(), signal.{number})"
+        pipe = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
+
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_start", begin)
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+    if number == "SIGKILL":
+        assert all(build.addresses(sources))
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            build.addresses(sources)
+    assert build.kept(sources) == (2 if number == "SIGKILL" else 0)
+
+
+def test_what_compiles_is_started_ahead_where_nothing_is_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_start", lambda modules: started.append(modules) or modules)
+    monkeypatch.setattr(build, "_started", [])
+    build.start_ahead("math")
+    build.start_ahead("math")
+    assert started == [("math",)]
+    build._started.clear()
+    start()
+    build.start_ahead("math")
+    assert len(started) == 1
+
+
 def test_what_a_worker_made_of_another_text_is_not_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 import fastcnn
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.figure import png
-from fastcnn.training.lr_finder import RateSearch, search, smoothed
+from fastcnn.training.rate_search import RateSearch, search, smoothed
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

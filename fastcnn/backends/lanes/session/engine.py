@@ -11,7 +11,13 @@ import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
-from fastcnn.backends.lanes.kernel_table import SQUARES, dispatcher_source
+from fastcnn.backends.lanes.kernel_table import (
+    SQUARES,
+    conductor_sources,
+    dispatcher_source,
+    kernel_source,
+)
+from fastcnn.backends.lanes.kernels.arrays import K_OUTPUT
 from fastcnn.backends.lanes.kernels.context import array_type, check_arrays, make_contexts
 from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
@@ -284,8 +290,11 @@ class Engine:
         """
         if updates not in self._entries:
             names = [*updates, SQUARES] if updates else []
-            entries, *found = load_kernels(self.program.rows, names)
-            self._entries[updates] = entries, dict(zip(names, found, strict=True))
+            # Training is followed by evaluation.
+            ahead = [kernel_source(K_OUTPUT), *conductor_sources()] if updates else []
+            more = [*map(kernel_source, names), dispatcher_source()]
+            entries, *found = load_kernels(self.program.rows, more, ahead)
+            self._entries[updates] = entries, dict(zip(names, found, strict=False))
         return self._entries[updates]
 
     def read(self, buffer: Buffer, count: int) -> np.ndarray:
@@ -315,7 +324,7 @@ class Engine:
 
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
     """Run rows over one block, of kernels that need no table but one of a single position 0."""
-    (entries,) = load_kernels(rows)
+    entries, _ = load_kernels(rows, [dispatcher_source()])
     nothing, one = np.zeros(1), np.zeros(1, np.int64)
     fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
     run_threads(

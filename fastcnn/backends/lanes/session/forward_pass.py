@@ -1,9 +1,9 @@
 """One program of a forward pass, cut into what threads share, and the memory of its runs."""
 
 import ctypes
+import functools
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from fastcnn.backends.lanes.session.callers import room
 from fastcnn.backends.lanes.session.dispatcher import MANY
 from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
-from fastcnn.codegen import build
 
 #: FLOPs of a row in a nanosecond, and bytes if a block's stay in the cache, or do not: measured on
 #: a Zen 5, for deciding which program runs and whether threads share a row.
@@ -68,14 +67,20 @@ class Pass:
         self._parameters = parameters
         self._threads = threads if group is not None else 1
         self._group = group
-        (self._entries,) = load_kernels(program.rows)
-        lead, _, _ = build.addresses(conductor_sources())
-        self._run_free, self._run_held = _FREE(lead), _HELD(lead)
         self._order = np.arange(program.batch)
         self._rows = np.ascontiguousarray(program.rows).reshape(-1)
         self._nanoseconds = self._estimates()
         self._segments: dict[int, tuple[np.ndarray, bool]] = {}
         self._idle: list[_Memory] = []
+
+    @functools.cached_property
+    def loaded(self) -> tuple[np.ndarray, Any, Any]:
+        """What is called for each row, and what runs the pass without and with Python's lock.
+
+        Compiled and loaded when first asked for: some passes are only compared with others.
+        """
+        entries, lead, _, _ = load_kernels(self.program.rows, conductor_sources())
+        return entries, _FREE(lead), _HELD(lead)
 
     def _estimates(self) -> np.ndarray:
         """Nanoseconds of each row: of a sample, and of what a run reads in any case."""
@@ -134,7 +139,7 @@ class Pass:
         """Rows of a phase in runs that take one block, or many at once."""
         found: list[tuple[int, int, bool]] = []
         for n in range(first, last):
-            many = bool(self._entries[n, MANY])
+            many = bool(self.loaded[0][n, MANY])
             if found and not many and not found[-1][2]:
                 found[-1] = (found[-1][0], n + 1, False)
             else:
@@ -158,9 +163,13 @@ class Pass:
         """
         segments, short = self.segments(-(-len(images) // self.program.samples))
         if short:
-            self._run(self._run_held, segments, images, outputs, factors, place, conductor.TOGETHER)
+            self._run(self.loaded[2], segments, images, outputs, factors, place, conductor.TOGETHER)
         else:
-            room.run(partial(self._run, self._run_free, segments, images, outputs, factors, place))
+            room.run(
+                functools.partial(
+                    self._run, self.loaded[1], segments, images, outputs, factors, place
+                )
+            )
 
     def _run(
         self,
@@ -227,7 +236,7 @@ class _Memory:
             "counters": self.counters,
             "segments": np.zeros((1, 7), np.int64),
             "program": owner._rows,
-            "entries": owner._entries,
+            "entries": owner.loaded[0],
             "context": self._context,
             "threads": owner._threads,
             "team": counters,
@@ -235,7 +244,7 @@ class _Memory:
             "wake": ring_address(),
             "bell": 0 if group is None else group.bell.handle,
         }
-        self._kept = (owner._rows, owner._entries, counters, program.tables, owner._parameters)
+        self._kept = (owner._rows, owner.loaded[0], counters, program.tables, owner._parameters)
         self._packed = packed(conductor.PASS_KINDS, given)
         self.address = self._packed.ctypes.data
         view = memoryview(self._packed.data)

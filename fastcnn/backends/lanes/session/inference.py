@@ -120,7 +120,9 @@ class Inference:
         found = self._chosen.get(count)
         if found is None:
             with self._lock:
-                found = self._chosen[count] = self._fastest(count)
+                found = self._fastest(count)
+                found.segments(1)  # compiled now, not by the first run
+                self._chosen[count] = found
         return found
 
     def _fastest(self, count: int) -> Pass:

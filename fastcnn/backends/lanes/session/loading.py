@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernel_table import KERNELS, dispatcher_source, kernel_source
-from fastcnn.backends.lanes.kernels.arrays import K_OUTPUT
+from fastcnn.backends.lanes.kernel_table import KERNELS, kernel_source
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel
 from fastcnn.backends.lanes.kernels.layout import BY_BLOCK, FIRST_FORMULA, KERNEL
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -50,14 +49,15 @@ def _takes_many(row: np.ndarray) -> bool:
     return KERNELS[int(row[KERNEL])].many and not row[BY_BLOCK]
 
 
-def load_kernels(rows: np.ndarray, more: Sequence[str] = ()) -> tuple[Any, ...]:
-    """What the dispatcher knows of each row, and the addresses of more kernels, by name."""
-    # Training is followed by evaluation: what that needs is compiled at the same time.
-    evaluation = {K_OUTPUT} if more else set()
-    numbers = sorted({int(number) for number in rows[:, KERNEL]} | evaluation)
-    keys: list[int | str] = [*numbers, *more]
-    sources = [dispatcher_source(), *(kernel_source(key) for key in keys)]
-    found = build.addresses(sources)[1:]
-    table = dict(zip(numbers, found, strict=False))
+def load_kernels(
+    rows: np.ndarray, more: Sequence[Source], ahead: Sequence[Source] = ()
+) -> tuple[Any, ...]:
+    """What is called for each row and whether it takes many blocks; then addresses of ``more``.
+
+    What is needed next is compiled at the same time.
+    """
+    numbers = sorted({int(number) for number in rows[:, KERNEL]})
+    found = build.addresses([*more, *map(kernel_source, numbers), *ahead])
+    table = dict(zip(numbers, found[len(more) :], strict=False))
     entries = np.array([(table[int(row[KERNEL])], _takes_many(row)) for row in rows], np.int64)
-    return entries.reshape(-1, 2), *found[len(numbers) :]
+    return entries.reshape(-1, 2), *found[: len(more)]
