@@ -7,7 +7,8 @@ it costs to fetch what other rows and other cores wrote is in it. Rows over bloc
 depth-first order there, so these times add up to the whole step. A difference of two times is less
 exact than either: of the measured ones the nearest times are taken that never fall from row to row
 (isotonic regression; Barlow, Bartholomew, Bremner and Brunk, 1972), and by how much they differ
-from the measured ones is told.
+from the measured ones is told. The update is a row of its own here, after all gradients; training
+takes that of a fully connected layer's weights with their gradient.
 """
 
 import copy

@@ -1,4 +1,6 @@
-"""Fully connected layers of many inputs, whose sums wait in the output."""
+"""Fully connected layers of many inputs, whose sums wait in the output, and their updates."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +14,24 @@ from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.step import Step
 from fastcnn.execution.workers import workers
-from fastcnn.layers import Linear, ReLU, Sequential
-from fastcnn.optim import SGD, Adadelta
+from fastcnn.layers import Input, Linear, Model, ReLU, Sequential
+from fastcnn.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Assignment,
+    Lion,
+    Muon,
+    NAdam,
+    RMSprop,
+    as_groups,
+)
+
+UPDATES = [
+    SGD(0.1), Adam(0.01), NAdam(0.01), RMSprop(0.01, momentum=0.5, centered=True), Lion(0.01),
+    Adagrad(0.1), Adadelta(), Muon(0.1),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -105,6 +123,54 @@ def test_steps_of_groups_of_inputs(
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("optimizer", [*UPDATES, SGD(0.1, momentum=0.9)], ids=str)
+def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: int) -> None:
+    """The same bits as after all gradients, which a limit of their norm needs, and the norm."""
+    x, y = drawn(150, 530)
+    groups = as_groups([{"match": "2.weight", "learning_rate_factor": 0.5, "weight_decay": 0.1}])
+    found = []
+    for limit in (None, 1e9):
+        model = Sequential(
+            Linear(530, 130, seed=0), ReLU(), Linear(130, 18, seed=1), ReLU(),
+            Linear(18, 3, seed=2), input_shape=(530,),
+        )  # fmt: skip
+        executor = make_executor(
+            model, loss=fastcnn.CrossEntropyLoss(), optimizer=Assignment(optimizer, groups),
+            backend="lanes", batch_size=40, threads=threads, clip_norm=limit,
+        )  # fmt: skip
+        made = executor.train_steps(ArrayDataset(x, y), np.arange(150), np.full(4, optimizer.lr))
+        found.append((model.parameter_vector, made, executor.optimizer_state()))
+        stored = executor.engine().gradient[: 530 * 130].any()
+        assert stored == (limit is not None or isinstance(optimizer, Muon))
+    (ours, at_once, state), (others, later, kept) = found
+    np.testing.assert_array_equal(ours, others)
+    np.testing.assert_array_equal(at_once.losses, later.losses)
+    np.testing.assert_allclose(at_once.gradient_norms, later.gradient_norms, rtol=1e-6)
+    for name, values in state.items():
+        np.testing.assert_array_equal(values, kept[name])
+
+
+def followed(model: Model, *parts: UpdatePart) -> int:
+    """Weights of a model whose updates follow their gradients at once."""
+    rows = fastcnn.plan(model, batch_size=16).rows
+    update = Update(parts, np.zeros((1, model.num_parameters), np.float32))
+    return len(update.units(1, [], model.num_parameters, rows).following)
+
+
+def test_which_updates_follow_the_gradient_at_once() -> None:
+    """Those of one part of the parameters, by runs of these; not of weights of two places."""
+    model = large(600, 10)
+    count = model.num_parameters
+    assert followed(model, UpdatePart(0, count, "momentum")) == 2
+    assert followed(model, UpdatePart(0, 5000, "sgd"), UpdatePart(5000, count, "sgd")) == 1
+    assert followed(model, UpdatePart(0, 6000, "muon", shape=(10, 600))) == 0
+    assert followed(model, UpdatePart(0, count, "clip")) == 0
+    layer, x = Linear(20, 20, seed=0), Input((20,))
+    twice = Model(x, Linear(20, 3, seed=1)(layer(ReLU()(layer(x)))))
+    assert followed(twice, UpdatePart(0, twice.num_parameters, "sgd")) == 1
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 16])
 def test_units_of_an_update(threads: int) -> None:
     """Each parameter once, the same pieces on any threads, and the inputs' with their thread."""
@@ -113,7 +179,8 @@ def test_units_of_an_update(threads: int) -> None:
     parts = [UpdatePart(0, 3000, "sgd"), UpdatePart(3000, 3001, "sgd"),
              UpdatePart(4500, size, "sgd")]  # fmt: skip
     update = Update(parts, np.zeros((0, size), np.float32))
-    units = update.units(threads, places, size)
+    rows = np.zeros((0, L.WIDTH), np.int64)
+    units = update.units(threads, places, size, rows)
     spans = units.spans.reshape(-1, 3)
     seen = np.zeros(size, int)
     for first, end, row in spans:
@@ -122,7 +189,7 @@ def test_units_of_an_update(threads: int) -> None:
     wanted = np.ones(size, int)
     wanted[3001:4500] = 0
     np.testing.assert_array_equal(seen, wanted)
-    alone = Update(parts, np.zeros((0, size), np.float32)).units(1, places, size)
+    alone = Update(parts, np.zeros((0, size), np.float32)).units(1, places, size, rows)
     np.testing.assert_array_equal(units.spans, alone.spans)
     assert units.owners.min() >= 0
     assert units.owners.max() < threads

@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.convolution.channels import records as _channels  # 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
+from fastcnn.backends.lanes.kernels.linear import updating_outer
 from fastcnn.backends.lanes.kernels.muon import muon, muon_scratch
 from fastcnn.backends.lanes.kernels.optimizers import (
     SQUARES,
@@ -40,6 +41,13 @@ UPDATE_KERNELS = {
     **UPDATES,
     "muon": UpdateKernel(muon, 1, muon_scratch),
     "clip": UpdateKernel(clip, 0),
+}
+#: Before the name of an update: the kernel of a weights' gradient that it follows at once.
+FOLLOWING = "outer_"
+OUTER_KERNELS = {
+    FOLLOWING + name: updating_outer(*update.step)
+    for name, update in UPDATES.items()
+    if update.step is not None
 }
 
 
@@ -76,7 +84,10 @@ def kernel_source(key: int | str) -> Source:
         return Source(kernel.function, entry, kernel.origin if key >= L.FIRST_FORMULA else origin)
     if key in OWN_UPDATES:
         return own_update(OWN_UPDATES[key])
-    function = gradient_squares if key == SQUARES else UPDATE_KERNELS[key].function
+    if key in OUTER_KERNELS:
+        function = OUTER_KERNELS[key]
+    else:
+        function = gradient_squares if key == SQUARES else UPDATE_KERNELS[key].function
     entry = kernel_entry(f"fastcnn_update_{key}", function, {})
     return Source(function, entry, (__name__, "kernel_source", [key]))
 
@@ -89,7 +100,7 @@ def symbol_source(symbol: str) -> Source:
 
 def all_sources() -> list[Source]:
     """What all kernels and the dispatcher are compiled from."""
-    keys: tuple[int | str, ...] = (*KERNELS, *UPDATE_KERNELS, SQUARES)
+    keys: tuple[int | str, ...] = (*KERNELS, *UPDATE_KERNELS, *OUTER_KERNELS, SQUARES)
     return [dispatcher_source(), *conductor_sources(), *(kernel_source(key) for key in keys)]
 
 

@@ -1,11 +1,20 @@
 """Kernels of fully connected layers and gradient sums, over some blocks or the whole batch."""
 
+from typing import Any
+
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import base, share
-from fastcnn.backends.lanes.kernels.linear_tiles import linear_tile, outer_tile
+from fastcnn.backends.lanes.kernels.linear_tiles import (
+    RUN,
+    STRIP,
+    TILES,
+    WAITING,
+    linear_tile,
+    outer_tile,
+)
 from fastcnn.backends.lanes.kernels.record import (
     clipped,
     matrix_sizes,
@@ -151,65 +160,121 @@ def transpose(A, r, block, blocks, slot, part, parts):
 
 
 @linked
+def outer_share(r, part, parts):
+    """Tiles of outputs and strips of inputs that a thread has: first and last + 1 of each.
+
+    With GROUPS it has strips, of about the inputs that it has in the product.
+    """
+    tiles, strips = r[L.OUT] // 4 + r[L.OUT] % 4, (r[L.IN] + STRIP - 1) // STRIP
+    if r[L.GROUPS] > 1:
+        return 0, tiles, *share(strips, part, parts)
+    return *share(tiles, part, parts), 0, strips
+
+
+def outer_tiles(row: np.ndarray) -> int:
+    """Tiles of the gradient that a row makes."""
+    inputs, outputs = row[L.IN], row[L.OUT]
+    return int((outputs // 4 + outputs % 4) * -(-inputs // STRIP))
+
+
+@linked
+def outputs_of_tile(r, tile):
+    """First output of a tile, and how many it has."""
+    fours = r[L.OUT] // 4
+    return (tile * 4, 4) if tile < fours else (fours * 3 + tile, 1)
+
+
+@linked
+def outer_product(A, r, blocks, o, count, i, width, G, g, row):
+    """Gradients of the weights of COUNT outputs and a strip of inputs, which stays in the
+    first-level cache for all outputs; where WIDTH is less than a strip's, of some more."""
+    d, rest = r[L.Y] + o * LANES, (blocks * LANES, A, r[L.X] + i, r[L.EXTRA], G, g, row, False)
+    if count == 4 and width > LANES:
+        OUTER_TILE_4X4(A, d, r[L.Y_BLOCK], *rest)
+    elif count == 4:
+        OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest)
+    elif width > LANES:
+        OUTER_TILE_1X4(A, d, r[L.Y_BLOCK], *rest)
+    else:
+        OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest)
+
+
+@linked
 def outer(A, P, G, r, blocks, worker, part, parts):
     """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
 
     X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
-    With GROUPS a thread has the inputs that it has in the product, otherwise some of the outputs.
     """
-    inputs, outputs = r[L.IN], r[L.OUT]
-    tiles = outputs // 4 + outputs % 4
-    spare = r[L.M] + worker * r[L.M_SLOT]
-    if r[L.GROUPS] > 1:
-        first, last = input_share(inputs, part, parts)
-        for i in range(first, last, 64):
-            outer_strip(A, P, G, r, blocks, i, min(64, last - i), 0, tiles, spare, False)
-        return
-    strips = (inputs + 63) // 64
-    first, last = share(tiles * strips, part, parts)
-    for strip in range(strips):
-        i = strip * 64
-        begin, end = (first - strip + strips - 1) // strips, (last - strip + strips - 1) // strips
-        outer_strip(A, P, G, r, blocks, i, min(64, inputs - i), begin, end, spare, parts > 1)
+    inputs, spare = r[L.IN], r[L.M] + worker * r[L.M_SLOT]
+    begin, end, first, last = outer_share(r, part, parts)
+    for i in range(first * STRIP, last * STRIP, STRIP):
+        width = min(STRIP, inputs - i)
+        for tile in range(begin, end):
+            o, count = outputs_of_tile(r, tile)
+            g = r[L.W] + o * inputs + i
+            if width == STRIP:
+                # The update will write there what other cores have read.
+                for row in range(count if parts > 1 and r[L.GROUPS] <= 1 else 0):
+                    for k in range(g + row * inputs, g + row * inputs + width, LANES):
+                        simd.prefetch_write(P, k)
+                outer_product(A, r, blocks, o, count, i, width, G, g, inputs)
+                continue
+            outer_product(A, r, blocks, o, count, i, width, A, spare, STRIP)
+            for row in range(count):
+                for k in range(width):
+                    G[g + row * inputs + k] = A[spare + row * STRIP + k]
 
 
 @linked
-def outer_strip(A, P, G, r, blocks, i, width, begin, end, spare, asks):
-    """Gradients of some tiles of outputs: the inputs stay in the first-level cache for all."""
-    inputs, outputs, samples = r[L.IN], r[L.OUT], blocks * LANES
-    for tile in range(begin, end):
-        o = tile * 4 if tile < outputs // 4 else outputs // 4 * 4 + tile - outputs // 4
-        count = 4 if tile < outputs // 4 else 1
-        d, x, g = r[L.Y] + o * LANES, r[L.X] + i, r[L.W] + o * inputs + i
-        # The update will write there what other cores have read.
-        for row in range(count if asks else 0):
-            for k in range(g + row * inputs, g + row * inputs + width, LANES):
-                simd.prefetch_write(P, k)
-        if width < 64:
-            narrow_outer(A, G, r, samples, d, x, g, width, count, spare)
-        elif count == 4:
-            OUTER_TILE_4X4(A, d, r[L.Y_BLOCK], samples, A, x, r[L.EXTRA], G, g, inputs, False)
-        else:
-            OUTER_TILE_1X4(A, d, r[L.Y_BLOCK], samples, A, x, r[L.EXTRA], G, g, inputs, False)
+def squares_of_rows(A, first, row, count, width):
+    """Sum of squares of some rows of numbers."""
+    total, sums = 0.0, simd.splat(np.float32(0))
+    for i in range(first, first + count * row, row):
+        whole = i + width // LANES * LANES
+        for k in range(i, whole, LANES):
+            x = simd.load(A, k)
+            sums = simd.fma(x, x, sums)
+        for k in range(whole, i + width):
+            total += np.float64(A[k]) * A[k]
+    return total + np.float64(simd.lane_sum(sums))
 
 
-@linked
-def narrow_outer(A, G, r, samples, d, x, g, width, count, spare):
-    """The same for the last inputs, fewer than a tile's, of COUNT outputs."""
-    for k in range(0, width, LANES):
-        rest = samples, A, x + k, r[L.EXTRA]
-        whole = k + LANES <= width
-        if whole and count == 4:
-            OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest, G, g + k, r[L.IN], False)
-        elif whole:
-            OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest, G, g + k, r[L.IN], False)
-        elif count == 4:
-            OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest, A, spare, LANES, False)
-        else:
-            OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest, A, spare, LANES, False)
-        for row in range(0 if whole else count):
-            for j in range(min(LANES, width - k)):
-                G[g + row * r[L.IN] + k + j] = A[spare + row * LANES + j]
+def updating_outer(numbers: Any, advance: Any) -> Any:
+    """The kernel of such a gradient that an update of the weights follows at once.
+
+    The gradient is in the second-level cache only. KEY is the weights' part of the parameters,
+    SCALE the place of sums of the gradient's squares, one for each tile.
+    """
+
+    @linked
+    def outer_update(A, P, S, settings, squares, rate, step, r, blocks, worker, part, parts):
+        inputs, spare = r[L.IN], r[L.M] + worker * r[L.M_SLOT]
+        strips = (inputs + STRIP - 1) // STRIP
+        made = numbers(settings, r[L.KEY], 1.0, rate, step)
+        begin, end, first, last = outer_share(r, part, parts)
+        for tile0 in range(begin, end, TILES):
+            tile1 = min(tile0 + TILES, end)
+            for strip0 in range(first, last, RUN):
+                strip1 = min(strip0 + RUN, last)
+                i0, i1 = strip0 * STRIP, min(strip1 * STRIP, inputs)
+                for strip in range(strip0, strip1):
+                    i = strip * STRIP
+                    width = min(STRIP, inputs - i)
+                    for tile in range(tile0, tile1):
+                        o, count = outputs_of_tile(r, tile)
+                        g = spare + (tile - tile0) * 4 * WAITING + i - i0
+                        outer_product(A, r, blocks, o, count, i, width, A, g, WAITING)
+                        squares[r[L.SCALE] + tile * strips + strip] = squares_of_rows(
+                            A, g, WAITING, count, width
+                        )
+                for tile in range(tile0, tile1):
+                    o, count = outputs_of_tile(r, tile)
+                    for row in range(count):
+                        g = spare + ((tile - tile0) * 4 + row) * WAITING
+                        w = r[L.W] + (o + row) * inputs
+                        advance(P, A, S, w + i0, w + i1, g, made)
+
+    return outer_update
 
 
 @linked

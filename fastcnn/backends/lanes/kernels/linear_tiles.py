@@ -7,6 +7,13 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_prefetch, emit_store
 from fastcnn.codegen.target import blocking, split
 
+#: Inputs whose gradients of weights are made at a time, and how many of these times and tiles of
+#: four outputs wait in the second-level cache for their update.
+STRIP, RUN, TILES = 64, 8, 16
+#: Floats between outputs of what waits, which must not all meet in one set of the cache.
+WAITING = RUN * STRIP + LANES
+OUTER_ROOM = 4 * TILES * WAITING
+
 
 @tile(2)
 def linear_tile(at: Emitter, OB: int, NB: int, x, K, kernel, bias, y, relu, masked, more) -> None:

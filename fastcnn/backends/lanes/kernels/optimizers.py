@@ -54,10 +54,10 @@ def gradient_squares(G, squares, spans, block):
 
 
 @linked
-def total_norm(squares, units):
-    """The norm from the units' sums of squares, in their order."""
+def total_norm(squares):
+    """The norm from sums of squares, in their order."""
     total = 0.0
-    for unit in range(units):
+    for unit in range(squares.size):
         total += squares[unit]
     return math.sqrt(total)
 
@@ -80,8 +80,8 @@ def _store_first(S, at, value):
     S[at] = simd.first_lane(value)
 
 
-def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
-    """The kernel of an optimiser's update.
+def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
+    """What an update is made of, wherever the gradient is.
 
     Parameters
     ----------
@@ -94,36 +94,57 @@ def update_kernel(prepare: Any, formula: Any, slots: int) -> Any:
     slots : int
         Numbers kept for each parameter, in arrays that follow each other in ``S``.
 
-    The last parameters, fewer than a vector's, are each computed in a vector of their own: the
-    result does not depend on a parameter's place.
+    Returns
+    -------
+    numbers : Linked
+        ``numbers(settings, part, scale, rate, step)``: those of a step of a part of the parameters.
+    advance : Linked
+        ``advance(P, G, S, first, end, g, numbers)`` updates some parameters, whose gradients begin
+        at ``G[g]``. The last ones, fewer than a vector's, are each computed in a vector of their
+        own: the result does not depend on a parameter's place.
     """
     load, store = reads(slots, simd.load), writes(slots, simd.store)
     load_one, store_one = reads(slots, _splat), writes(slots, _store_first)
 
     @linked
-    def update(P, G, S, settings, scale, rate, step, spans, block):
-        i, end = spans[SPAN * block], spans[SPAN * block + 1]
-        row = SETTINGS * spans[SPAN * block + 2]
+    def numbers(settings, part, scale, rate, step):
+        row = SETTINGS * part
         own_rate = rate * settings[row + FACTOR]
         count = step + 1 - np.int64(settings[row + BEGAN])
-        numbers = prepare(settings, row, own_rate, count)
-        scales = simd.splat(np.float32(scale))
-        decay = simd.splat(np.float32(settings[row + DECAY]))
-        keep = simd.splat(np.float32(1.0 - own_rate * settings[row + DECOUPLED]))
+        keep = np.float32(1.0 - own_rate * settings[row + DECOUPLED])
+        shared = np.float32(scale), np.float32(settings[row + DECAY]), keep
+        return shared, prepare(settings, row, own_rate, count)
+
+    @linked
+    def advance(P, G, S, first, end, g, numbers):
+        (scale, decay_by, keep_of), own = numbers
+        scales, decay, keep = simd.splat(scale), simd.splat(decay_by), simd.splat(keep_of)
         stride = (P.size + LANES - 1) // LANES * LANES
+        i, there = first, g - first
         while i + LANES <= end:
             p = simd.load(P, i)
-            g = simd.fma(decay, p, simd.load(G, i) * scales)
-            made = formula(p * keep, g, load(S, i, stride), numbers)
+            g = simd.fma(decay, p, simd.load(G, there + i) * scales)
+            made = formula(p * keep, g, load(S, i, stride), own)
             simd.store(P, i, made[0])
             store(S, i, stride, made)
             i += LANES
         for k in range(i, end):
             p = simd.splat(P[k])
-            g = simd.fma(decay, p, simd.splat(G[k]) * scales)
-            made = formula(p * keep, g, load_one(S, k, stride), numbers)
+            g = simd.fma(decay, p, simd.splat(G[there + k]) * scales)
+            made = formula(p * keep, g, load_one(S, k, stride), own)
             P[k] = simd.first_lane(made[0])
             store_one(S, k, stride, made)
+
+    return numbers, advance
+
+
+def update_kernel(numbers: Any, advance: Any) -> Any:
+    """The kernel of an optimiser's update, made of an :func:`update_step`."""
+
+    @linked
+    def update(P, G, S, settings, scale, rate, step, spans, block):
+        first, end, part = spans[SPAN * block], spans[SPAN * block + 1], spans[SPAN * block + 2]
+        advance(P, G, S, first, end, first, numbers(settings, part, scale, rate, step))
 
     return update
 
@@ -311,23 +332,26 @@ class UpdateKernel:
     #: ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others go over
     #: any run of parameters.
     scratch: Callable[[int, int], int] | None = None
+    #: What it is made of, if it may follow the gradient of a fully connected layer's weights at
+    #: once.
+    step: tuple[Any, Any] | None = None
 
 
 #: By name; some optimisers have several, for the slots of their forms.
 UPDATES: dict[str, UpdateKernel] = {
-    name: UpdateKernel(update_kernel(prepare, formula, slots), slots)
-    for name, prepare, formula, slots in (
-        ("sgd", _sgd_numbers, _sgd, 0),
-        ("momentum", _momentum_numbers, _momentum, 1),
-        ("adam", _adam_numbers, _adam, 2),
-        ("nadam", _nadam_numbers, _nadam, 3),
-        ("rmsprop", _rmsprop_numbers, _rmsprop, 1),
-        ("rmsprop_momentum", _rmsprop_numbers, _rmsprop_momentum, 2),
-        ("rmsprop_centered", _rmsprop_numbers, _rmsprop_centered, 2),
-        ("rmsprop_both", _rmsprop_numbers, _rmsprop_both, 3),
-        ("lion", _lion_numbers, _lion, 1),
-        ("adagrad", _adagrad_numbers, _adagrad, 1),
-        ("adadelta", _adadelta_numbers, _adadelta, 2),
+    name: UpdateKernel(update_kernel(*step), slots, step=step)
+    for name, step, slots in (
+        ("sgd", update_step(_sgd_numbers, _sgd, 0), 0),
+        ("momentum", update_step(_momentum_numbers, _momentum, 1), 1),
+        ("adam", update_step(_adam_numbers, _adam, 2), 2),
+        ("nadam", update_step(_nadam_numbers, _nadam, 3), 3),
+        ("rmsprop", update_step(_rmsprop_numbers, _rmsprop, 1), 1),
+        ("rmsprop_momentum", update_step(_rmsprop_numbers, _rmsprop_momentum, 2), 2),
+        ("rmsprop_centered", update_step(_rmsprop_numbers, _rmsprop_centered, 2), 2),
+        ("rmsprop_both", update_step(_rmsprop_numbers, _rmsprop_both, 3), 3),
+        ("lion", update_step(_lion_numbers, _lion, 1), 1),
+        ("adagrad", update_step(_adagrad_numbers, _adagrad, 1), 1),
+        ("adadelta", update_step(_adadelta_numbers, _adadelta, 2), 2),
     )
 }
 #: The name of the kernel that makes the sums of the gradient's norm.

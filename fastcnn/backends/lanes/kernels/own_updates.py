@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.division import ONE
-from fastcnn.backends.lanes.kernels.optimizers import update_kernel
+from fastcnn.backends.lanes.kernels.optimizers import update_kernel, update_step
 from fastcnn.backends.lanes.kernels.tuples import reads
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import Source
@@ -37,7 +37,7 @@ def _kernel(update: Any, slots: int, count: int) -> Any:
         def formula(p, g, kept, numbers):
             return update(p, g, *kept, *numbers)
 
-    return update_kernel(_step_numbers(count), formula, slots)
+    return update_kernel(*update_step(_step_numbers(count), formula, slots))
 
 
 def _step_numbers(count: int) -> Any:

@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.kernels.linear import (
     K_OUTER,
     K_TRANSPOSE,
 )
+from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
@@ -91,8 +92,8 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
             "x": transposed,
             "extra": width,
             "w": gradient_offset(planner, group, "weight"),
-            "m": planner.allocate(64 * planner.workers),
-            "m_slot": 64,
+            "m": planner.allocate(OUTER_ROOM * planner.workers),
+            "m_slot": OUTER_ROOM,
             "groups": planner.grouped.get(offset, 1),
         }
         gradients.append((f"{node.name}: weight gradient", row(K_OUTER, **columns, **sizes)))
@@ -100,11 +101,6 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         bias = gradient_offset(planner, group, "bias")
         values = row(K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
         gradients.append((f"{node.name}: bias gradient", values))
-    if group.whole:
-        for index, (name, values) in enumerate(gradients):
-            planner.emit(name, values, whole=True, apart=index == 0)
-    else:
-        planner.reductions += gradients
     grad_x = walk.wanted(group)
     if grad_x is not None:
         sizes = {"in_": outputs, "out": inputs, "by_block": int(group.by_block)}
@@ -120,8 +116,13 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
                 **sizes,
             ),
             group.whole,
-            apart=not gradients,
         )
+    # In a later phase than all that reads the weights: an update may follow their gradient at once.
+    if group.whole:
+        for index, (name, values) in enumerate(gradients):
+            planner.emit(name, values, whole=True, apart=index == 0)
+    else:
+        planner.reductions += gradients
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:

@@ -1,6 +1,7 @@
 """How far rows of fully connected layers and of sums over blocks reach."""
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM, STRIP
 from fastcnn.backends.lanes.reach.ranges import (
     Range,
     Reach,
@@ -46,9 +47,9 @@ def outer(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.OUT)
     blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
     rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
-    yield arena("X", rows + r[L.X] + r.along(-(-inputs // LANES), LANES))
+    yield arena("X", rows + r[L.X] + r.along(-(-inputs // STRIP), STRIP), STRIP)
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
-    yield arena("M", r.workers(L.M, L.M_SLOT), 4 * LANES)
+    yield arena("M", r.workers(L.M, L.M_SLOT), OUTER_ROOM)
     yield gradient("W", r.along(inputs * outputs, 1) + r[L.W])
 
 

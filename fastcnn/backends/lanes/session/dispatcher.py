@@ -171,7 +171,7 @@ def update(
         if failed or not barrier(sync, arrived, threads):
             return -1
         arrived += 1
-        norm = total_norm(squares, units)
+        norm = total_norm(squares)
         if norm > limit:
             numbers[SCALE] = limit / norm
     for unit in range(units):
@@ -222,13 +222,14 @@ def run(
     that fails ends all.
     """
     state = flush_denormals()
-    arrived, here, rows, units = 0, address(context, 0), address(program, 0), updates.size
+    arrived, here, rows = 0, address(context, 0), address(program, 0)
     work = here, rows, numbers, squares, owners, updates, limit, square
     for s in range(rates.size):
         start, count, calls = schedule[s, BEGIN], schedule[s, SAMPLES], schedule[s, CALLS]
         blocks = (count + LANES - 1) // LANES
         context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
         context[FIRST_SAMPLE] = schedule[s, FIRST]
+        numbers[RATE] = rates[s]
         each = mean_weights.size // rates.size
         context[MEAN_WEIGHTS] = address(mean_weights, s * each)
         context[MEAN_WEIGHTS + 1] = each
@@ -255,15 +256,15 @@ def run(
                 fail(sync, state)
                 return
             arrived += 1
-        if units > 0 and not calls & KEEP:
-            numbers[RATE] = rates[s]
+        # One more than there are sums of squares.
+        if squares.size > 1 and not calls & KEEP:
             arrived = update(thread, threads, sync, arrived, *work)
             if arrived < 0:
                 fail(sync, state)
                 return
             # Other threads change the squares many more barriers later.
             if thread == 0:
-                norms[s] = total_norm(squares, units)
+                norms[s] = total_norm(squares)
         if calls & AFTER:
             if not ask_python(function, s, AFTER, state, thread, threads, sync, arrived):
                 fail(sync, state)

@@ -27,8 +27,9 @@ from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOATS, Batches, Moment
+from fastcnn.backends.lanes.session.dispatcher import ENTRY
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
-from fastcnn.backends.lanes.session.schedule import CALLS, Between, Callback, plain_schedule
+from fastcnn.backends.lanes.session.schedule import CALLS, MIDDLE, Between, Callback, plain_schedule
 from fastcnn.backends.lanes.session.update import Update
 from fastcnn.codegen import build
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
@@ -146,7 +147,7 @@ class Engine:
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
-        steps = len(rates)
+        steps, is_whole = len(rates), phases is None
         phases = self.program.phases if phases is None else phases
         wants = self._wants(phases)
         schedule = (
@@ -167,9 +168,18 @@ class Engine:
         if update is not self._checked and update.parts:
             update.check(size)
             self._checked = update
-        entries, addresses = self.prepare(*update.kernels)
-        units = update.units(threads, self._places, size)
-        squares = np.zeros(len(units.owners) + 1)
+        # Otherwise somebody reads the gradient, or needs all of it before the first update.
+        follows = is_whole and not update.limit and not (schedule[:, CALLS] & ~MIDDLE).any()
+        rows = self.program.rows if follows else self.program.rows[:0]
+        units = update.units(threads, self._places, size, rows)
+        entries, addresses = self.prepare(*update.kernels, *dict.fromkeys(units.following.values()))
+        if units.following:
+            entries, rows = entries.copy(), units.rows
+            for index, name in units.following.items():
+                entries[index, ENTRY] = addresses[name]
+        else:
+            rows = self.program.rows
+        squares = np.zeros(units.squares + 1)
         fields: dict[str, Any] = {
             "A": self.arena,
             "T": self.program.tables,
@@ -199,7 +209,7 @@ class Engine:
             callback = Callback(self._with_running(between.function))
         step_values = {
             "phases": phases,
-            "program": self.program.rows.reshape(-1),
+            "program": rows.reshape(-1),
             "entries": entries,
             "rates": rates,
             "schedule": schedule,

@@ -1,13 +1,15 @@
 """What a step does with the gradient: updates of parts of the parameters, shared among threads."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.lanes.kernel_table import update_record
+from fastcnn.backends.lanes.kernel_table import FOLLOWING, update_record
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels import optimizers as K
+from fastcnn.backends.lanes.kernels.linear import K_OUTER, K_SUM_PLACES, outer_tiles
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.errors import ConfigurationError, ShapeError
 
@@ -44,6 +46,12 @@ class Units:
     owners: np.ndarray
     #: Its update.
     kernels: list[str]
+    #: The program's, in which those of gradients that updates follow at once know these.
+    rows: np.ndarray
+    #: By such a row the kernel of both.
+    following: dict[int, str]
+    #: How many sums the gradient's norm is made of.
+    squares: int
 
 
 def slot_stride(size: int) -> int:
@@ -80,7 +88,7 @@ class Update:
             row[K.FACTOR :] = part.factor, part.decay, part.decoupled, part.began, room
         #: Floats of each thread's scratch.
         self.room = room
-        self._units: dict[int, Units] = {}
+        self._units: dict[tuple[int, int], Units] = {}
 
     def check(self, size: int) -> None:
         """Refuse what would leave its arrays; ``size`` is the number of parameters.
@@ -113,7 +121,7 @@ class Update:
                     f"{state.dtype}"
                 )
 
-    def units(self, threads: int, places: Any, size: int) -> Units:
+    def units(self, threads: int, places: Any, size: int, rows: np.ndarray) -> Units:
         """The units of work, and who has them.
 
         A thread has of each parameter the same share as in its gradient and in the forward product:
@@ -121,36 +129,74 @@ class Update:
         the thread that has least of them.
 
         ``places`` has the offset and shape of parameters, and the groups of inputs that threads
-        share out; ``size`` is the number of all parameters.
+        share out; ``size`` is the number of all parameters. Updates may follow weights'
+        gradients that the program's ``rows`` make at once.
         """
-        if threads not in self._units:
-            self._units[threads] = self._share(threads, places, size)
-        return self._units[threads]
+        key = threads, len(rows)
+        if key not in self._units:
+            self._units[key] = self._share(threads, places, size, rows)
+        return self._units[key]
 
-    def _share(self, threads: int, places: Any, size: int) -> Units:
+    def _share(self, threads: int, places: Any, size: int, rows: np.ndarray) -> Units:
         starts, nearest = _pieces(threads, places, size)
         ends = np.append(starts[1:], size)
         spans: list[tuple[int, int, int]] = []
         owners: list[int] = []
         kernels: list[str] = []
         load = [0.0] * threads
+        following = self._following(rows)
+        done = sorted((first, end) for first, end, _ in following.values())
         for row, part in enumerate(self.parts):
             if part.shape is not None:
                 owner = load.index(min(load))
                 load[owner] += min(part.shape) * (part.end - part.first)
                 pieces = [(part.first, part.end, owner)]
             else:
-                inside = slice(np.searchsorted(ends, part.first, "right"),
-                               np.searchsorted(starts, part.end))  # fmt: skip
-                here = np.maximum(starts[inside], part.first), np.minimum(ends[inside], part.end)
-                pieces = list(zip(*(a.tolist() for a in (*here, nearest[inside])), strict=True))
+                pieces = []
+                for first, end in _without(done, part.first, part.end):
+                    inside = slice(np.searchsorted(ends, first, "right"),
+                                   np.searchsorted(starts, end))  # fmt: skip
+                    here = np.maximum(starts[inside], first), np.minimum(ends[inside], end)
+                    pieces += zip(*(a.tolist() for a in (*here, nearest[inside])), strict=True)
             for first, end, owner in pieces:
                 if first < end:
                     spans.append((first, end, row))
                     owners.append(owner)
                     kernels.append(part.kernel)
+        rows, squares = rows.copy(), len(spans)
+        names = {}
+        for index, (_, _, number) in following.items():
+            rows[index, L.KEY], rows[index, L.SCALE] = number, squares
+            squares += outer_tiles(rows[index])
+            names[index] = FOLLOWING + self.parts[number].kernel
         flat = np.array(spans, np.int64).reshape(-1)
-        return Units(flat, np.array(owners, np.int64), kernels)
+        return Units(flat, np.array(owners, np.int64), kernels, rows, names, squares)
+
+    def _following(self, rows: np.ndarray) -> dict[int, tuple[int, int, int]]:
+        """By row of a weights' gradient that an update may follow: the weights, and their part.
+
+        Not where the gradient is one of several places.
+        """
+        several = rows[rows[:, L.KERNEL] == K_SUM_PLACES, L.W]
+        found = {}
+        for index in np.flatnonzero(rows[:, L.KERNEL] == K_OUTER):
+            first = int(rows[index, L.W])
+            end = first + int(rows[index, L.IN] * rows[index, L.OUT])
+            for number, part in enumerate(self.parts):
+                record = update_record(part.kernel)
+                fits = part.first <= first and end <= part.end and first not in several
+                if fits and record is not None and record.step is not None:
+                    found[int(index)] = first, end, number
+        return found
+
+
+def _without(ranges: Iterable[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int]]:
+    """What is left of a range without some others, which come in order."""
+    for begin, stop in ranges:
+        if first <= begin and stop <= end:
+            yield first, begin
+            first = stop
+    yield first, end
 
 
 def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
