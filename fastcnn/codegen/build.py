@@ -171,6 +171,15 @@ def _start(modules: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
     )
 
 
+def _ready() -> "subprocess.Popen[bytes]":
+    while _started:
+        process = _started.pop()
+        # It may have ended since, as by a Ctrl-C before this, or be that of a process which forked.
+        if process.poll() is None:
+            return process
+    return _start()
+
+
 def _compile(
     sources: list[Source],
     keys: dict[str, str],
@@ -182,7 +191,7 @@ def _compile(
     known = [source for source in sources if source.origin is not None]
     processes = min(available_cores(), MOST_WORKERS, len(known))
     if processes > 1 and sys.executable:
-        process = _started.pop() if _started else _start()
+        process = _ready()
         try:
             with process:
                 assert process.stdin is not None
