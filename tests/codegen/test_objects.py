@@ -329,6 +329,29 @@ def test_what_compiles_is_started_ahead_where_nothing_is_kept(
     assert len(started) == 1
 
 
+def test_no_process_can_be_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the interpreter is part of another program, or processes are too many."""
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_started", [])
+    monkeypatch.setattr(sys, "executable", str(folder / "none"))
+    build.start_ahead()
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+    assert all(build.addresses(sources))
+
+
+def test_what_compiles_imports_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    process = build._start()
+    process.communicate()
+    assert process.returncode == 0
+
+
 @posix
 def test_what_was_started_ahead_and_has_ended_since(
     folder: Path, monkeypatch: pytest.MonkeyPatch
