@@ -14,7 +14,7 @@ from fastcnn.errors import CheckpointError
 from fastcnn.interop import load_state, save_state
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, Sequential
 from fastcnn.training import fit
-from fastcnn.training.checkpoints import read_checkpoint
+from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.run import Run
 from fastcnn.weights import read_weights, weights_from_bytes, weights_to_bytes
 
@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 READERS: dict[str, Callable[[Path], object]] = {
-    "checkpoints/last.safetensors": read_checkpoint,
+    "checkpoints/last.safetensors": Checkpoint.read,
     "checkpoints/best.safetensors": lambda path: load_state(network(), path),
     "exported.safetensors": lambda path: load_state(network(), path),
     "model.safetensors": lambda path: Run.open(path.parent).load_model(),

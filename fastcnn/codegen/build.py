@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,16 +160,28 @@ def start_ahead(*modules: str) -> None:
     folder = store.object_folder()
     kept = folder is not None and next(folder.glob("*.o"), None) is not None
     if not (kept or _started or is_disabled()) and available_cores() > 1 and sys.executable:
-        _started.append(_start(modules))
+        with suppress(OSError):  # who needs it says so
+            _started.append(_start(modules))
 
 
 def _start(modules: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+    # It imports from where this process does, and not from the current folder before all others.
+    path = os.pathsep.join(place or os.curdir for place in sys.path)
     return subprocess.Popen(
-        [sys.executable, "-m", "fastcnn.codegen.worker", *modules],
+        [sys.executable, "-P", "-m", "fastcnn.codegen.worker", *modules],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": path},
     )
+
+
+def _ready() -> "subprocess.Popen[bytes]":
+    while _started:
+        process = _started.pop()
+        # It may have ended since, as by a Ctrl-C before this, or be that of a process which forked.
+        if process.poll() is None:
+            return process
+    return _start()
 
 
 def _compile(
@@ -182,9 +195,9 @@ def _compile(
     known = [source for source in sources if source.origin is not None]
     processes = min(available_cores(), MOST_WORKERS, len(known))
     if processes > 1 and sys.executable:
-        process = _started.pop() if _started else _start()
+        process: subprocess.Popen[bytes] | None = None
         try:
-            with process:
+            with _ready() as process:
                 assert process.stdin is not None
                 assert process.stdout is not None
                 process.stdin.write(json.dumps([processes, _groups(known, records)]).encode())
@@ -198,7 +211,7 @@ def _compile(
                         keep(left.pop(name), content)
         except (OSError, ValueError) as error:
             log.debug("a compiling process failed: %s", error)
-        if process.returncode == -signal.SIGINT:
+        if process is not None and process.returncode == -signal.SIGINT:
             # A terminal's Ctrl-C, which this process may have noted for later.
             raise KeyboardInterrupt
     for source in left.values():

@@ -30,7 +30,20 @@ def compiled(sources: list[tuple[str, tuple[str, str, list[Any]]]]) -> list[tupl
 
 
 def _begin() -> None:
+    # Compilation drops little, and looking for it took a tenth of the time.
     gc.disable()
+    sys.stdout = sys.stderr
+    # A terminal's Ctrl-C reaches these processes, too; the caller has the words for it. In the
+    # background of a script it is nobody's.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if hasattr(signal, "SIGPIPE"):
+        # Nobody waits for answers any more.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+
+
+def _begin_with_parent() -> None:
+    _begin()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -47,17 +60,11 @@ def _nothing(array: Any) -> None:
 
 def main() -> None:
     """Serve once, or end with the input."""
-    # A terminal's Ctrl-C reaches these processes, too; the caller has the words for it.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    # Compilation drops little, and looking for it took a tenth of the time.
-    gc.disable()
     answers = sys.stdout.buffer
-    sys.stdout = sys.stderr
+    _begin()
     forks = sys.platform == "linux"
     if forks:
-        # Nobody waits for answers any more.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        # What is imported here, and what numba does at first, is done once
+        # What is imported here, and what numba does at first, is done once.
         from fastcnn.codegen import numba_frontend
 
         for module in sys.argv[1:]:
@@ -68,7 +75,7 @@ def main() -> None:
         return
     processes, groups = json.loads(line)
     context = multiprocessing.get_context("fork" if forks else "spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_begin) as pool:
+    with ProcessPoolExecutor(processes, context, initializer=_begin_with_parent) as pool:
         for future in as_completed([pool.submit(compiled, group) for group in groups]):
             for name, key, content in () if future.exception() else future.result():
                 answers.write(f"{name} {key} {len(content)}\n".encode() + content)

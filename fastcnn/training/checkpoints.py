@@ -6,6 +6,7 @@ before.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,40 +22,45 @@ LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
 ARRAY = "$array"
 
 
-def checkpoint_to_bytes(state: dict[str, Any]) -> bytes:
-    """The content of a file: nested dicts and lists of numbers, text, None and arrays."""
-    arrays: dict[str, np.ndarray] = {}
-    text = json.dumps(_without_arrays(state, "", arrays))
-    return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run's state between two steps: nested dicts and lists of numbers, text, None and arrays."""
 
+    state: dict[str, Any]
 
-def checkpoint_from_bytes(content: bytes, path: Path) -> dict[str, Any]:
-    """The state in a file's content; ``path`` is for messages.
+    def to_bytes(self) -> bytes:
+        """The file's content."""
+        arrays: dict[str, np.ndarray] = {}
+        text = json.dumps(_without_arrays(self.state, "", arrays))
+        return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
 
-    Raises CheckpointError if the content is damaged or no checkpoint.
-    """
-    arrays, metadata = weights_from_bytes(content, path)
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of fastcnn ({FORMAT})")
-    try:
-        state: dict[str, Any] = _with_arrays(json.loads(metadata["state"]), arrays)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged ({error})") from None
-    return state
+    @classmethod
+    def from_bytes(cls, content: bytes, path: Path) -> "Checkpoint":
+        """The checkpoint in a file's content; ``path`` is for messages.
 
+        Raises CheckpointError if the content is damaged or no checkpoint.
+        """
+        arrays, metadata = weights_from_bytes(content, path)
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} is not a checkpoint of fastcnn ({FORMAT})")
+        try:
+            return cls(_with_arrays(json.loads(metadata["state"]), arrays))
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is damaged ({error})") from None
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a file.
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """The checkpoint in a file.
 
-    Raises CheckpointError if it is missing, cannot be read, is damaged or is not a checkpoint.
-    """
-    try:
-        content = read_bytes(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
-    return checkpoint_from_bytes(content, path)
+        Raises CheckpointError if it is missing, cannot be read, is damaged or is not a checkpoint.
+        """
+        try:
+            content = read_bytes(path)
+        except FileNotFoundError:
+            raise CheckpointError(f"{path} is missing: there is nothing to resume") from None
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        return cls.from_bytes(content, path)
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

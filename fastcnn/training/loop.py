@@ -20,7 +20,7 @@ from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
 from fastcnn.training.averaging import make_average, measure_statistics
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
-from fastcnn.training.checkpoints import checkpoint_from_bytes, checkpoint_to_bytes
+from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.feed import Feed
 from fastcnn.training.history import EpochRecord, History, StepRecord
 from fastcnn.training.interrupts import DeferredInterrupts
@@ -198,9 +198,9 @@ class TrainingLoop:
         state: dict[str, Any] = {}
         if self.world.is_root:
             state = {"loop": self.state_dict(), "history": asdict(self.history)}
-        content = self.world.bytes_from_root(checkpoint_to_bytes(state))
+        content = self.world.bytes_from_root(Checkpoint(state).to_bytes())
         if not self.world.is_root:
-            state = checkpoint_from_bytes(content, Path("rank 0"))
+            state = Checkpoint.from_bytes(content, Path("rank 0")).state
             self.load_state_dict(state["loop"])
             self.history.epochs[:] = map(EpochRecord, state["history"]["epochs"])
             self.history.steps[:] = map(StepRecord, state["history"]["steps"])

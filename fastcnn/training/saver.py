@@ -17,7 +17,7 @@ from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.description import file_metadata
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
-from fastcnn.training.checkpoints import BEST, LAST, checkpoint_to_bytes, read_checkpoint
+from fastcnn.training.checkpoints import BEST, LAST, Checkpoint
 from fastcnn.training.history import EpochRecord, History, StepRecord, read_records
 from fastcnn.training.run import CURVES, EPOCHS, METRICS, Run
 from fastcnn.weights import weights_to_bytes
@@ -148,7 +148,7 @@ class Saver:
                 "best": self.best,
                 "last_step": loop.history.steps[-1:],
             }
-            atomic_write(self.folder / LAST, checkpoint_to_bytes(state))
+            atomic_write(self.folder / LAST, Checkpoint(state).to_bytes())
             self.save_best()
         self.written = time.monotonic()
 
@@ -181,7 +181,7 @@ class Saver:
         path = self.folder / LAST
         if not path.exists() and not _has_records(self.metrics):
             return  # killed before its first step
-        state = read_checkpoint(path)
+        state = Checkpoint.read(path).state
         before = loop.model.copy_state()
         try:
             if state["best"] is not None:

@@ -12,6 +12,7 @@ from fastcnn.backends.lanes.kernels.linear import K_LINEAR, K_LINEAR_JOIN, K_OUT
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
+from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.step import Step
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Input, Linear, Model, ReLU, Sequential
@@ -149,6 +150,32 @@ def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: in
     np.testing.assert_allclose(at_once.gradient_norms, later.gradient_norms, rtol=1e-6)
     for name, values in state.items():
         np.testing.assert_array_equal(values, kept[name])
+
+
+def test_one_update_in_engines_of_several_batch_sizes() -> None:
+    """Each has its own places of what the update follows."""
+    model, (x, y) = large(70, 40), drawn(64, 70)
+    executors = [
+        make_executor(
+            model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(0.1), backend="lanes",
+            batch_size=size, threads=1,
+        )
+        for size in (16, 64)
+    ]  # fmt: skip
+    first, second = executors
+    assert isinstance(first, LanesExecutor)
+    assert isinstance(second, LanesExecutor)
+    second.engine_update = first.engine_update
+    began = model.parameter_vector.copy()
+    first.train_steps(ArrayDataset(x, y), np.arange(64), np.full(4, 0.1))
+    model.parameter_vector[...] = began
+    second.train_steps(ArrayDataset(x, y), np.arange(64), np.full(1, 0.1))
+    alone = large(70, 40)
+    make_executor(
+        alone, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(0.1), backend="lanes",
+        batch_size=64, threads=1,
+    ).train_steps(ArrayDataset(x, y), np.arange(64), np.full(1, 0.1))  # fmt: skip
+    np.testing.assert_array_equal(model.parameter_vector, alone.parameter_vector)
 
 
 def followed(model: Model, *parts: UpdatePart) -> int:

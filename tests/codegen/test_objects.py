@@ -329,6 +329,59 @@ def test_what_compiles_is_started_ahead_where_nothing_is_kept(
     assert len(started) == 1
 
 
+def test_no_process_can_be_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the interpreter is part of another program, or processes are too many."""
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_started", [])
+    monkeypatch.setattr(sys, "executable", str(folder / "none"))
+    build.start_ahead()
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+    assert all(build.addresses(sources))
+
+
+def test_what_compiles_imports_nothing_of_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit(3)")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place])
+    process = build._start()
+    process.communicate()
+    assert process.returncode == 0
+
+
+@posix
+def test_what_was_started_ahead_and_has_ended_since(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a Ctrl-C at a prompt: it is not one of the training that compiles later."""
+    code, pipe = "import os, signal; os.kill(os.getpid(), signal.SIGINT)", subprocess.PIPE
+    ended = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
+    ended.wait()
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_started", [ended])
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+    monkeypatch.setattr(Source, "compile", None)  # not by this process
+    assert all(build.addresses(sources))
+
+
+@posix
+@pytest.mark.parametrize(("handler", "expected"), [("SIG_IGN", 0), ("default_int_handler", -2)])
+def test_ctrl_c_in_what_compiles(handler: str, expected: int) -> None:
+    """It ends without a word, but stays where the caller, as one in the background, does."""
+    code = (
+        "import os, signal; from fastcnn.codegen import worker; "
+        f"signal.signal(signal.SIGINT, signal.{handler}); worker._begin(); "
+        "os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (expected, "")
+
+
 def test_what_a_worker_made_of_another_text_is_not_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,9 +15,7 @@ from fastcnn.optim import Adam
 from fastcnn.training import fit
 from fastcnn.training import saver as saver_module
 from fastcnn.training.checkpoints import (
-    checkpoint_from_bytes,
-    checkpoint_to_bytes,
-    read_checkpoint,
+    Checkpoint,
 )
 from fastcnn.training.history import read_records
 from tests.training.resuming import TEST, TRAIN, network, settings
@@ -27,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 def test_both_checkpoints_are_kept(tmp_path: Path) -> None:
     history = fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
-    best = read_checkpoint(tmp_path / "checkpoints/last.safetensors")
+    best = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
     assert best["best_loss"] == min(history.column("test_loss"))
     model = network()
     load_state(model, tmp_path / "checkpoints/best.safetensors")
@@ -65,8 +63,8 @@ def test_a_checkpoint_that_is_no_good_is_refused(tmp_path: Path, kind: str) -> N
 
 def test_arrays_that_are_not_contiguous_survive(tmp_path: Path) -> None:
     value = np.arange(12.0).reshape(3, 4)
-    content = checkpoint_to_bytes({"a": [value.T, {"b": value[:, ::2]}], "none": None})
-    state = checkpoint_from_bytes(content, tmp_path / "c")
+    content = Checkpoint({"a": [value.T, {"b": value[:, ::2]}], "none": None}).to_bytes()
+    state = Checkpoint.from_bytes(content, tmp_path / "c").state
     assert (state["a"][0] == value.T).all()
     assert (state["a"][1]["b"] == value[:, ::2]).all()
     assert state["none"] is None
@@ -133,9 +131,9 @@ def test_leftovers_of_a_kill_within_a_write_are_removed(tmp_path: Path) -> None:
 
 def changed_state(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     """Write a checkpoint with another state, and a checksum that fits."""
-    state = read_checkpoint(path)
+    state = Checkpoint.read(path).state
     change(state)
-    atomic_write(path, checkpoint_to_bytes(state))
+    atomic_write(path, Checkpoint(state).to_bytes())
 
 
 CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {

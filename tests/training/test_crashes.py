@@ -18,7 +18,7 @@ from fastcnn.errors import RunWriteError
 from fastcnn.files import atomic_write
 from fastcnn.training import Callback, fit
 from fastcnn.training import saver as saver_module
-from fastcnn.training.checkpoints import read_checkpoint
+from fastcnn.training.checkpoints import Checkpoint
 from tests.command import fastcnn as command
 from tests.training.resuming import TEST, TRAIN, network, records, settings
 
@@ -53,7 +53,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     with pytest.raises(RunWriteError, match=r"written \(No space left.*before is whole"):
         fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
     monkeypatch.undo()
-    state = read_checkpoint(tmp_path / "checkpoints/last.safetensors")
+    state = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
     assert state["loop"]["progress"]["epoch"] == 3
     fit(network(), TRAIN, TEST, **settings(), out=tmp_path, resume=True)
     fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "whole")

@@ -30,7 +30,7 @@ from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOA
 from fastcnn.backends.lanes.session.dispatcher import ENTRY
 from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.schedule import CALLS, MIDDLE, Between, Callback, plain_schedule
-from fastcnn.backends.lanes.session.update import Update
+from fastcnn.backends.lanes.session.update import Units, Update
 from fastcnn.codegen import build
 from fastcnn.codegen.threads import FAILED, PATIENCE, SPINS
 from fastcnn.cores import available_cores, take_core
@@ -112,6 +112,8 @@ class Engine:
         grouped = self.program.grouped
         self._places = [(*place, grouped.get(place[0], 1)) for place in places.values()]
         self._checked: Update | None = None
+        # Of that update and of none, by threads, and whether gradients are followed at once.
+        self._units: dict[tuple[bool, int, bool], Units] = {}
         uses = [
             None if node.frozen_statistics else node.buffers.get("running_mean")
             for node in graph.nodes
@@ -168,10 +170,14 @@ class Engine:
         if update is not self._checked and update.parts:
             update.check(size)
             self._checked = update
+            self._units.clear()
         # Otherwise somebody reads the gradient, or needs all of it before the first update.
         follows = is_whole and not update.limit and not (schedule[:, CALLS] & ~MIDDLE).any()
-        rows = self.program.rows if follows else self.program.rows[:0]
-        units = update.units(threads, self._places, size, rows)
+        shared = bool(update.parts), threads, follows
+        if shared not in self._units:
+            rows = self.program.rows if follows else self.program.rows[:0]
+            self._units[shared] = update.units(threads, self._places, size, rows)
+        units = self._units[shared]
         entries, addresses = self.prepare(*update.kernels, *dict.fromkeys(units.following.values()))
         if units.following:
             entries, rows = entries.copy(), units.rows

@@ -88,7 +88,6 @@ class Update:
             row[K.FACTOR :] = part.factor, part.decay, part.decoupled, part.began, room
         #: Floats of each thread's scratch.
         self.room = room
-        self._units: dict[tuple[int, int], Units] = {}
 
     def check(self, size: int) -> None:
         """Refuse what would leave its arrays; ``size`` is the number of parameters.
@@ -132,12 +131,6 @@ class Update:
         share out; ``size`` is the number of all parameters. Updates may follow weights'
         gradients that the program's ``rows`` make at once.
         """
-        key = threads, len(rows)
-        if key not in self._units:
-            self._units[key] = self._share(threads, places, size, rows)
-        return self._units[key]
-
-    def _share(self, threads: int, places: Any, size: int, rows: np.ndarray) -> Units:
         starts, nearest = _pieces(threads, places, size)
         ends = np.append(starts[1:], size)
         spans: list[tuple[int, int, int]] = []
