@@ -30,27 +30,27 @@ FOLDED = BROADCAST | REARRANGED | SIZED
 
 def folded(node: FileNode) -> np.ndarray:
     """The result of a node whose inputs are constants."""
-    return evaluated(node, {name: node.file.constants[name] for name in node.inputs if name})
+    constants = {name: node.file.constants[name] for name in node.inputs if name}
+    return evaluated(node, [constants])[0]
 
 
-def evaluated(node: FileNode, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The result of a node of :data:`FOLDED` for some inputs by their names, as :func:`folded`."""
-    given = [arrays[name] for name in node.inputs if name]
-    try:
-        count = _count(node, given)
-    except (ValueError, OverflowError) as error:
-        raise ConfigurationError(f"its constants do not fit together ({error})") from None
-    node.file.constants.claim(8 * count)
+def evaluated(node: FileNode, cases: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
+    """The results of a node of :data:`FOLDED`, for each of some inputs by their names."""
+    for arrays in cases:
+        try:
+            count = _count(node, [arrays[name] for name in node.inputs if name])
+        except (ValueError, OverflowError) as error:
+            raise ConfigurationError(f"its constants do not fit together ({error})") from None
+        node.file.constants.claim(8 * count)
     evaluate = _evaluator(node)
     try:
         with np.errstate(all="ignore"):
-            (value,) = evaluate.run(None, dict(arrays))[:1]
+            values = [np.asarray(evaluate.run(None, dict(arrays))[0]) for arrays in cases]
     except Exception as error:  # it raises whatever numpy raises, and some types of its own
         raise ConfigurationError(f"it cannot be computed ({str(error)[:200]})") from None
-    value = np.asarray(value)
-    if value.dtype.kind not in "fiub" or value.ndim > MOST_DIMENSIONS:
+    if any(value.dtype.kind not in "fiub" or value.ndim > MOST_DIMENSIONS for value in values):
         raise ConfigurationError("it makes something else than numbers")
-    return value
+    return values
 
 
 def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:

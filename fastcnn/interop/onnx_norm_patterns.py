@@ -84,7 +84,9 @@ def _of_groups(w: Wiring, node: FileNode) -> Found | None:
     if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
         return None
     neutral = {"weight": 1.0, "bias": 0.0}
-    arrays = {k: v for k, v in arrays.items() if v.size > 1 or v.item() != neutral[k]}
+    # More dimensions than samples have would be passed on to the result.
+    one = (1,) * (1 + len(shape))
+    arrays = {k: v for k, v in arrays.items() if v.shape != one[: v.ndim] or v.item() != neutral[k]}
     factors = _by_channel(arrays, shape)
     if factors is None:
         return None

@@ -61,12 +61,16 @@ def computed(node: FileNode, given: Mapping[str, Numbers]) -> Numbers:
 
     It is computed twice: what is another number for another number of samples must be that number.
     """
-    first, second = (
-        evaluated(node, {name: numbers.array(batch) for name, numbers in given.items()})
-        for batch in BATCHES
+    first, second = evaluated(
+        node,
+        [{name: numbers.array(batch) for name, numbers in given.items()} for batch in BATCHES],
     )
-    if first.dtype.kind != "i" or first.ndim > 1 or first.shape != second.shape:
-        raise ConfigurationError("it makes something else than a shape")
+    if first.dtype.kind != "i" or first.ndim > 1:
+        raise ConfigurationError(
+            f"a shape is a list of integers, this is {first.dtype} of shape {first.shape}"
+        )
+    if first.shape != second.shape:
+        raise ConfigurationError("it computes with the number of samples")
     values: list[int | None] = []
     for pair in zip(first.reshape(-1).tolist(), second.reshape(-1).tolist(), strict=True):
         if pair[0] != pair[1] and pair != BATCHES:

@@ -100,6 +100,24 @@ def test_refused_by_name(
         read(model_of(nodes, constants, ("n", 8, 4, 8), opset=opset), tmp_path)
 
 
+@pytest.mark.parametrize("shape", [(0,), (1,) * 5], ids=str)
+def test_factors_after_groups_that_are_none_of_channels(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    nodes = [
+        N("Reshape", ["x", "r"], ["g"]),
+        N("InstanceNormalization", ["g", "one", "zero"], ["n"]),
+        N("Shape", ["x"], ["s"]),
+        N("Reshape", ["n", "s"], ["b"]),
+        N("Mul", ["b", "k"], ["y"]),
+    ]
+    values = {name: np.full(2, value, np.float32) for name, value in (("one", 1), ("zero", 0))}
+    made = model_of(nodes, {"r": [0, 2, -1], "k": np.ones(shape, np.float32), **values},
+                    ("n", 8, 4, 8))  # fmt: skip
+    with pytest.raises(ConfigurationError, match=r"\(Mul\): .*(\(0,\)|\(1, 1, 1, 1, 1\))"):
+        read(made, tmp_path)
+
+
 def test_channels_last_between_transpositions(tmp_path: Path) -> None:
     """A normalisation of channels that are last, which one or two nodes put first."""
     nodes = [
