@@ -186,15 +186,16 @@ def followed(model: Model, *parts: UpdatePart) -> int:
 
 
 def test_which_updates_follow_the_gradient_at_once() -> None:
-    """Those of one part of the parameters, by runs of these; not of weights of two places."""
-    model = large(600, 10)
-    count = model.num_parameters
-    assert followed(model, UpdatePart(0, count, "momentum")) == 2
-    assert followed(model, UpdatePart(0, 5000, "sgd"), UpdatePart(5000, count, "sgd")) == 1
-    assert followed(model, UpdatePart(0, 6000, "muon", shape=(10, 600))) == 0
+    """Those of many weights in one part of the parameters, by runs of these, of one place."""
+    model = large(600, 120)
+    count, weights = model.num_parameters, 600 * 120
+    assert followed(model, UpdatePart(0, count, "momentum")) == 1
+    assert followed(model, UpdatePart(0, 5000, "sgd"), UpdatePart(5000, count, "sgd")) == 0
+    assert followed(model, UpdatePart(0, weights, "muon", shape=(120, 600))) == 0
     assert followed(model, UpdatePart(0, count, "clip")) == 0
-    layer, x = Linear(20, 20, seed=0), Input((20,))
-    twice = Model(x, Linear(20, 3, seed=1)(layer(ReLU()(layer(x)))))
+    assert followed(large(600, 109), UpdatePart(0, 65_400, "sgd")) == 0  # few weights
+    layer, x = Linear(300, 300, seed=0), Input((300,))
+    twice = Model(x, Linear(300, 220, seed=1)(layer(ReLU()(layer(x)))))
     assert followed(twice, UpdatePart(0, twice.num_parameters, "sgd")) == 1
 
 

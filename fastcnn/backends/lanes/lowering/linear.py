@@ -101,6 +101,15 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         bias = gradient_offset(planner, group, "bias")
         values = row(K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
         gradients.append((f"{node.name}: bias gradient", values))
+
+    def emit_gradients() -> None:
+        for index, (name, values) in enumerate(gradients):
+            planner.emit(name, values, whole=True, apart=index == 0)
+
+    # An update may follow the gradient of many weights at once: after all that reads these.
+    later = not group.whole or inputs * outputs > FITS_BESIDE
+    if not later:
+        emit_gradients()
     grad_x = walk.wanted(group)
     if grad_x is not None:
         sizes = {"in_": outputs, "out": inputs, "by_block": int(group.by_block)}
@@ -116,13 +125,12 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
                 **sizes,
             ),
             group.whole,
+            apart=later or not gradients,
         )
-    # In a later phase than all that reads the weights: an update may follow their gradient at once.
-    if group.whole:
-        for index, (name, values) in enumerate(gradients):
-            planner.emit(name, values, whole=True, apart=index == 0)
-    else:
+    if not group.whole:
         planner.reductions += gradients
+    elif later:
+        emit_gradients()
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:

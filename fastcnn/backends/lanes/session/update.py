@@ -11,6 +11,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels import optimizers as K
 from fastcnn.backends.lanes.kernels.linear import K_OUTER, K_SUM_PLACES, outer_tiles
 from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.backends.lanes.planning.planner import FITS_BESIDE
 from fastcnn.errors import ConfigurationError, ShapeError
 
 
@@ -168,17 +169,17 @@ class Update:
     def _following(self, rows: np.ndarray) -> dict[int, tuple[int, int, int]]:
         """By row of a weights' gradient that an update may follow: the weights, and their part.
 
-        Not where the gradient is one of several places.
+        Not of few weights, nor where the gradient is one of several places.
         """
         several = rows[rows[:, L.KERNEL] == K_SUM_PLACES, L.W]
         found = {}
         for index in np.flatnonzero(rows[:, L.KERNEL] == K_OUTER):
-            first = int(rows[index, L.W])
-            end = first + int(rows[index, L.IN] * rows[index, L.OUT])
+            first, count = int(rows[index, L.W]), int(rows[index, L.IN] * rows[index, L.OUT])
+            end = first + count
             for number, part in enumerate(self.parts):
                 record = update_record(part.kernel)
                 fits = part.first <= first and end <= part.end and first not in several
-                if fits and record is not None and record.step is not None:
+                if count > FITS_BESIDE and fits and record is not None and record.step is not None:
                     found[int(index)] = first, end, number
         return found
 
