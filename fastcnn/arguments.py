@@ -3,8 +3,7 @@
 import inspect
 import math
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -82,13 +81,17 @@ def as_optional(
     return array
 
 
-@contextmanager
-def naming(where: str) -> Iterator[None]:
-    """Begin the messages of shape errors with where they were found."""
-    try:
-        yield
-    except ShapeError as error:
-        raise ShapeError(f"{where}: {error}") from None
+class naming:
+    """Begin the messages of shape errors with where they were found, in a ``with`` statement."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, ShapeError):
+            raise ShapeError(f"{self.where}: {error}") from None
 
 
 def as_flag(owner: str, name: str, value: Any) -> bool:

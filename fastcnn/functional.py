@@ -20,6 +20,7 @@ from fastcnn.operations import (
     softmaxes,
 )
 from fastcnn.operations.dropouts import *
+from fastcnn.operations.forms import docstring_of, sections_of
 from fastcnn.operations.joins import *
 from fastcnn.operations.losses import *
 from fastcnn.operations.norms import *
@@ -43,3 +44,6 @@ __all__ += sample_norms.__all__
 __all__ += sampling.__all__
 __all__ += smooth.__all__
 __all__ += softmaxes.__all__
+
+for _form in map(globals().__getitem__, __all__):
+    _form.__doc__ = docstring_of(sections_of(_form.__doc__))

@@ -22,7 +22,7 @@ def _gated(name: str, x: Any, weight: Any) -> Checked:
     return Checked((x, as_optional(name, x, "weight", weight, x.shape[1:2])), {}, x.shape)
 
 
-gated_backward = gradient_of(gated, "``(grad_x, grad_weight)``.")
+gated_backward = gradient_of(gated, gives="grad_x, grad_weight")
 __all__ += ["gated", "gated_backward"]
 RECORDS += (
     Operation(

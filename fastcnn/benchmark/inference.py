@@ -134,5 +134,6 @@ def bench_inference(
             threads=key[1],
             **names,
         )
-        for key in runs.keys() - right.keys()
+        for key in runs
+        if key not in right
     ]

@@ -158,7 +158,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.cli.compiling import Compiling
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError
-    from fastcnn.models import MODELS
     from fastcnn.training import Callback, TensorBoard, evaluate, fit
     from fastcnn.training.declarations import declarations
     from fastcnn.training.options import TrainingOptions
@@ -208,7 +207,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                 model, arguments = recipe.model_name(training), recipe.model_arguments(training)
                 name = Path(model).stem
             folder = Path(o.out or free_folder(name))
-            known = model if model in MODELS else None
+            # A network that is described has no arguments, and its file may have a model's name.
+            known = model if arguments else None
             out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
             if world.is_root:
                 check_free(folder, o.overwrite)
@@ -317,9 +317,10 @@ def _begin_ahead(compiles: bool) -> None:
     is said where it is needed.
     """
     if compiles:
-        from fastcnn.codegen import build
+        with suppress(Exception):
+            from fastcnn.codegen import build
 
-        build.start_ahead("fastcnn.backends.lanes.kernel_table")
+            build.start_ahead("fastcnn.backends.lanes.kernel_table")
     for name in ("fastcnn.backends.lanes", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"):
         with suppress(Exception):
             import_module(name)

@@ -19,7 +19,7 @@ from fastcnn.extras import numba_version
 PACKAGE = "fastcnn"
 #: How functions are declared, lowered and made objects of: known by their text, because some of
 #: these files import numba.
-FILES = (*("declarations", "entry", "numba_frontend", "numba_types", "objects", "processor"),)
+FILES = "declarations", "entry", "numba_frontend", "numba_types", "objects", "processor"
 #: What the frontend takes from other files.
 OF_FRONTEND = VECTOR, emit_splat
 #: When this process began to import what it hashes.

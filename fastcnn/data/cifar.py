@@ -183,6 +183,11 @@ def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
     path : path
         The folder of ``train``, ``test`` and ``meta`` (the Python version) or of ``train.bin``,
         ``test.bin`` and ``fine_label_names.txt``, or the archive of one of them.
+
+    Raises
+    ------
+    DataError
+        If a file is missing, corrupt or truncated.
     """
     return read_cifar(path, "cifar100")
 

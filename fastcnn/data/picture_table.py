@@ -157,7 +157,7 @@ def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | 
     check_memory(str(path), 4 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, skipinitialspace=True)
             header = next(reader, [])
             columns = {
                 kind: column_of(header, names)

@@ -61,7 +61,8 @@ def read_csv(
     check_memory(str(path), 2 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
-            columns = [column.strip().strip('"') for column in _line(file, str(path)).split(",")]
+            header = _quoted(_line(file, str(path)), f"{path}: line 1")
+            columns = [column.strip() for column in header]
             if column_of(columns, PATHS) is not None:
                 return read_path_table(path, seed, reading)
             reading.check_unused(path)

@@ -145,7 +145,25 @@ class InferenceSession(Answers):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Class probabilities, as :meth:`Model.predict_proba` gives them; float32."""
+        """Class probabilities, as :meth:`Model.predict_proba` gives them.
+
+        Parameters
+        ----------
+        x : array_like, shape (N, ...)
+        backend, batch_size : None
+            A session has its own.
+
+        Returns
+        -------
+        ndarray of float32, shape (N, classes)
+
+        Raises
+        ------
+        ConfigurationError
+            If the model was trained to predict values, or has one output.
+        NonFiniteError
+            If an output is NaN or infinite.
+        """
         given = backend is not None or batch_size is not None
         if given or self._inference is None or not self._tells_classes:
             return super().predict_proba(x, backend=backend, batch_size=batch_size)

@@ -156,6 +156,10 @@ class Hardswish(Activation):
 class LeakyReLU(Activation):
     """``x`` where ``x > 0``, else ``negative_slope * x``.
 
+    Parameters
+    ----------
+    negative_slope : float
+
     References
     ----------
     Maas, Hannun and Ng, "Rectifier nonlinearities improve neural network acoustic models", ICML
@@ -244,6 +248,10 @@ class PReLU(_Weighted):
 
 class ELU(Activation):
     """Exponential linear unit: ``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    alpha : float
 
     References
     ----------

@@ -55,8 +55,10 @@ class Linear(WeightedLayer):
         Size of each input and output sample.
     bias : bool
         Whether to add a learned bias of shape ``(out_features,)``.
-    max_norm, weight_init, bias_init, seed, dtype
+    max_norm, seed, dtype
         As for :class:`Conv2d`.
+    weight_init, bias_init : Initializer, optional
+        By default PyTorch's: uniform with bound ``1 / sqrt(in_features)``.
 
     Attributes
     ----------

@@ -47,8 +47,8 @@ class _Pool(Layer):
             self.kernel_size if stride is None else geometry.per_axis(stride, "stride", axes)
         )
         self.padding = geometry.per_axis(padding, "padding", axes, minimum=0)
-        self._gaps = geometry.per_axis(dilation, "dilation", axes)
-        geometry.check_pool_padding(self.kernel_size, self.padding, self._gaps)
+        self.dilation = geometry.per_axis(dilation, "dilation", axes)
+        geometry.check_pool_padding(self.kernel_size, self.padding, self.dilation)
         self.ceil_mode = as_flag(type(self).__name__, "ceil_mode", ceil_mode)
 
     @property
@@ -64,7 +64,7 @@ class _Pool(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """``(C, OH, OW)``, or ``(C, OL)``."""
         check_samples(input_shape, self.axes)
-        window = (self.kernel_size, self.stride, self.padding, self._gaps, self.ceil_mode)
+        window = (self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
         return (input_shape[0], *geometry.pool_output(input_shape[1:], *window))
 
     def flops(self, *input_shapes: Shape) -> int:
@@ -89,7 +89,6 @@ class _MaxPool(_Pool):
     ) -> None:
         super().__init__()
         self._set_window(kernel_size, stride, padding, dilation, ceil_mode)
-        self.dilation = self._gaps
 
     @property
     def arguments(self) -> dict[str, Any]:

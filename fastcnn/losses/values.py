@@ -68,7 +68,12 @@ class ElementLoss(Loss):
 
 @dataclass(frozen=True)
 class MSELoss(ElementLoss):
-    """Mean squared error over all elements; integer classes are compared as one-hot vectors."""
+    """Mean squared error over all elements; integer classes are compared as one-hot vectors.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    """
 
     reduction: str = "mean"
     operation: ClassVar[str] = "mse"
@@ -76,7 +81,12 @@ class MSELoss(ElementLoss):
 
 @dataclass(frozen=True)
 class L1Loss(ElementLoss):
-    """Mean distance of each element from its target; the slope is 0 where they are equal."""
+    """Mean distance of each element from its target; the slope is 0 where they are equal.
+
+    Parameters
+    ----------
+    reduction : {"mean", "sum"}
+    """
 
     reduction: str = "mean"
     operation: ClassVar[str] = "l1"

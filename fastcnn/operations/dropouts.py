@@ -21,6 +21,7 @@ def dropout(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -> 
         ``0 <= p < 1``.
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
+    backend : str, optional
     """
     return computed("dropout", _masked, backend, x, p, key)
 
@@ -35,6 +36,7 @@ def dropout2d(x: Any, p: float = 0.5, *, key: int, backend: str | None = None) -
         Probability of a channel of a sample to be zeroed, ``0 <= p < 1``.
     key : int
         64-bit key of the mask; the same key gives the same mask in every backend.
+    backend : str, optional
     """
     return computed("dropout2d", _masked, backend, x, p, key)
 

@@ -4,6 +4,7 @@ The two forms of an operation differ in little, so that of the gradient is made 
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Concatenate, NamedTuple, ParamSpec
 
@@ -33,12 +34,41 @@ class Checked(NamedTuple):
 
 #: Takes a function's name, for messages, and what the function was given, but for the backend.
 Check = Callable[..., Checked]
-#: What the gradient of an operation with weight and bias is.
-OF_PARAMETERS = "``(grad_x, grad_weight, grad_bias)``."
+#: What the gradient of an operation with weight and bias gives.
+OF_PARAMETERS = "grad_x, grad_weight, grad_bias"
+
+#: Sections of a functional form's docstring, and what they say where it leaves them out.
+_SECTIONS = {
+    "Parameters": "x : array_like, of any shape\nbackend : str, optional",
+    "Returns": "ndarray, of the shape of ``x``",
+    "Raises": "ShapeError\n    If the shapes do not fit.\n"
+    "ConfigurationError\n    If an argument makes no sense, or the types differ.",
+    "References": "",
+}
+
+
+def sections_of(docstring: str | None) -> dict[str, str]:
+    """What a functional form's docstring says before its sections, by "", and in each of them."""
+    pattern = rf"^({'|'.join(_SECTIONS)})\n-+\n"
+    summary, *rest = re.split(pattern, inspect.cleandoc(docstring or ""), flags=re.MULTILINE)
+    given = {title: text.strip() for title, text in zip(rest[::2], rest[1::2], strict=True)}
+    return {"": summary.strip()} | _SECTIONS | given
+
+
+def docstring_of(sections: dict[str, str]) -> str:
+    """The docstring of all sections that say something."""
+    return "\n\n".join(
+        f"{title}\n{'-' * len(title)}\n{text}" if title else text
+        for title, text in sections.items()
+        if text
+    )
 
 
 class _Gradient(NamedTuple):
-    """What stands for the backend where a functional form is called for its gradient."""
+    """What stands for the backend where an operation's form is called for its gradient.
+
+    So Python itself matches the arguments with the form's parameters, in the least time.
+    """
 
     grad_output: Any
     backend: str | None
@@ -59,7 +89,9 @@ def computed(name: str, check: Check, backend: Any, *given: Any) -> Any:
     return _apart(made, grad)
 
 
-def gradient_of(function: Callable[P, Any], what: str = "") -> Callable[Concatenate[Any, P], Any]:
+def gradient_of(
+    function: Callable[P, Any], what: str = "", gives: str = "grad_x"
+) -> Callable[Concatenate[Any, P], Any]:
     """The functional form of an operation's gradient.
 
     It takes ``grad_output``, and then what the operation's own form takes, but for a ``bias``, on
@@ -68,32 +100,48 @@ def gradient_of(function: Callable[P, Any], what: str = "") -> Callable[Concaten
     Parameters
     ----------
     function : function
-        The operation's form: it calls :func:`computed`.
-    what : str
-        What the gradient is, for the docstring.
+        The operation's form, which calls :func:`computed`, and whose docstring describes its
+        parameters.
+    what, gives : str
+        How the gradient is computed, and the names of its parts, for the docstring.
     """
-    name, form = f"{function.__name__}_backward", inspect.signature(function)
+    of = function.__name__
+    name, form = f"{of}_backward", inspect.signature(function)
+    first = inspect.Parameter(
+        "grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any
+    )
+    rest = [own for own in form.parameters.values() if own.name != "bias"]
+    signature = form.replace(parameters=[first, *rest], return_annotation=Any)
     names = list(form.parameters)
-    bias = names.index("bias") if "bias" in names else None
+    bias = names.index("bias") if "bias" in names else len(names)
 
     def backward(grad_output: Any, *args: Any, backend: str | None = None, **kwargs: Any) -> Any:
-        if "bias" in kwargs:
-            raise TypeError(f"{name}() got an unexpected keyword argument 'bias'")
-        if bias is not None and len(args) > bias:
-            args = (*args[:bias], None, *args[bias:])
         called: Any = function
-        return called(*args, backend=_Gradient(grad_output, backend), **kwargs)
+        own = args if len(args) <= bias else (*args[:bias], None, *args[bias:])
+        try:
+            if "bias" in kwargs:
+                raise TypeError
+            return called(*own, backend=_Gradient(grad_output, backend), **kwargs)
+        except TypeError:
+            try:
+                signature.bind(grad_output, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{name}(): {error}") from None
+            raise
 
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    first = inspect.Parameter("grad_output", kind, annotation=Any)
-    rest = [own for own in form.parameters.values() if own.name != "bias"]
     backward.__name__ = backward.__qualname__ = name
     backward.__module__ = function.__module__
-    of = f"Gradient of :func:`{function.__name__}`"
-    backward.__doc__ = f"{of}: {what}" if what else f"{of} at its input ``x``."
-    backward.__signature__ = form.replace(  # type: ignore[attr-defined]
-        parameters=[first, *rest], return_annotation=Any
+    backward.__signature__ = signature  # type: ignore[attr-defined]
+    parameters = re.sub(
+        r"^bias : .*\n", "", sections_of(function.__doc__)["Parameters"], flags=re.M
     )
+    sections = {
+        "": f"Gradient of :func:`{of}`" + (f": {what}" if what else "."),
+        "Parameters": "grad_output : array_like\n    Gradient of the loss with respect to what "
+        f":func:`{of}` gives, of its shape and type.\n" + parameters.replace(", bias :", " :"),
+        "Returns": f"{gives} : ndarray\n    Each of the shape of what it is the gradient of.",
+    }
+    backward.__doc__ = docstring_of(sections)
     return backward
 
 

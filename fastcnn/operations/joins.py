@@ -27,6 +27,11 @@ __all__ = [
 def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     """``x + other`` for two arrays of one shape: where the branches of a residual block meet.
 
+    Parameters
+    ----------
+    x, other : array_like, of one shape
+    backend : str, optional
+
     Raises
     ------
     ShapeError
@@ -37,6 +42,11 @@ def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
 
 def subtract(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     """``x - other`` for two arrays of one shape.
+
+    Parameters
+    ----------
+    x, other : array_like, of one shape
+    backend : str, optional
 
     Raises
     ------
@@ -91,7 +101,7 @@ def _factors(name: str, x: Any, other: Any) -> Checked:
     return Checked((x, other), {}, (len(x), *shape))
 
 
-multiply_backward = gradient_of(multiply, "``(grad_x, grad_other)``.")
+multiply_backward = gradient_of(multiply, gives="grad_x, grad_other")
 
 
 def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
@@ -130,7 +140,9 @@ def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
     return Checked(tuple(arrays), {}, (len(first), *shape))
 
 
-concat_backward = gradient_of(concat, "each input has its channels of ``grad_output``.")
+concat_backward = gradient_of(
+    concat, "each input has its channels of ``grad_output``.", gives="*grad_inputs"
+)
 
 
 def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:

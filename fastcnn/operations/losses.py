@@ -166,6 +166,11 @@ def cross_entropy(
         ``0 <= label_smoothing < 1``.
     sample_weight : array_like, shape (N,), optional
         The mean is then ``sum(weight * loss) / sum(weight)``.
+    backend : str, optional
+
+    Returns
+    -------
+    float
     """
     logits, target = classification_arguments("cross_entropy", logits, target)
     smoothing = as_share("cross_entropy", "label_smoothing", label_smoothing)
@@ -182,9 +187,18 @@ def cross_entropy_backward(
     sample_weight: Any = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Gradient of :func:`cross_entropy` with respect to the logits, shape (N, classes).
+    """Gradient of :func:`cross_entropy` with respect to the logits.
 
-    ``grad_output`` is the gradient with respect to the loss itself, a number (1.0).
+    Parameters
+    ----------
+    grad_output : float
+        Gradient with respect to the loss itself, such as 1.0.
+    logits, target, label_smoothing, sample_weight, backend
+        As given to :func:`cross_entropy`.
+
+    Returns
+    -------
+    ndarray, shape (N, classes)
     """
     logits, target = classification_arguments("cross_entropy_backward", logits, target)
     weight = as_sample_weight("cross_entropy_backward", sample_weight, logits.shape[:1])
@@ -196,9 +210,18 @@ def cross_entropy_backward(
 def mse(
     prediction: Any, target: Any, *, sample_weight: Any = None, backend: str | None = None
 ) -> float:
-    """Mean squared error of two arrays of one shape: mean over elements, then over samples.
+    """Mean squared error: mean over elements, then over samples.
 
-    With ``sample_weight`` of shape (N,), the mean over samples is weighted.
+    Parameters
+    ----------
+    prediction, target : array_like, of one shape (N, ...)
+    sample_weight : array_like, shape (N,), optional
+        The mean over samples is then weighted.
+    backend : str, optional
+
+    Returns
+    -------
+    float
     """
     prediction, target = regression_arguments("mse", prediction, target)
     weight = as_sample_weight("mse", sample_weight, prediction.shape[:1])
@@ -213,7 +236,19 @@ def mse_backward(
     sample_weight: Any = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Gradient of :func:`mse` with respect to ``prediction``; ``grad_output`` is a number."""
+    """Gradient of :func:`mse` with respect to ``prediction``.
+
+    Parameters
+    ----------
+    grad_output : float
+        Gradient with respect to the loss itself, such as 1.0.
+    prediction, target, sample_weight, backend
+        As given to :func:`mse`.
+
+    Returns
+    -------
+    ndarray, of the shape of ``prediction``
+    """
     prediction, target = regression_arguments("mse_backward", prediction, target)
     weight = as_sample_weight("mse_backward", sample_weight, prediction.shape[:1])
     grad = as_number("mse_backward", "grad_output", grad_output)

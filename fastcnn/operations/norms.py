@@ -89,7 +89,7 @@ def _by_channel(
     return Checked((x,), arguments, x.shape)
 
 
-batch_norm_backward = gradient_of(batch_norm, OF_PARAMETERS)
+batch_norm_backward = gradient_of(batch_norm, gives=OF_PARAMETERS)
 
 
 def batch_statistics(x: Any, *, backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +98,7 @@ def batch_statistics(x: Any, *, backend: str | None = None) -> tuple[np.ndarray,
     Parameters
     ----------
     x : array_like, shape (N, C) or (N, C, H, W)
+    backend : str, optional
 
     Returns
     -------

@@ -81,7 +81,14 @@ LEAKY_RELU = Elementwise(
 
 
 def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``negative_slope * x``, for an array of any shape."""
+    """``x`` where ``x > 0``, else ``negative_slope * x``.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    negative_slope : float
+    backend : str, optional
+    """
     return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
@@ -108,7 +115,14 @@ ELU = Elementwise(
 
 
 def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``, for an array of any shape."""
+    """``x`` where ``x > 0``, else ``alpha * (exp(x) - 1)``.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    alpha : float
+    backend : str, optional
+    """
     return ELU.forward(x, alpha, backend=backend)
 
 
@@ -164,7 +178,15 @@ CELU = Elementwise(
 
 
 def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray:
-    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``, for an array of any shape."""
+    """``x`` where ``x > 0``, else ``alpha * (exp(x / alpha) - 1)``.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    alpha : float
+        Above 0.
+    backend : str, optional
+    """
     return CELU.forward(x, alpha, backend=backend)
 
 
@@ -205,7 +227,15 @@ HARDTANH = Elementwise(
 def hardtanh(
     x: Any, min_val: float = -1.0, max_val: float = 1.0, *, backend: str | None = None
 ) -> np.ndarray:
-    """``x`` within ``min_val`` and ``max_val``, for an array of any shape."""
+    """``x`` within ``min_val`` and ``max_val``.
+
+    Parameters
+    ----------
+    x : array_like, of any shape
+    min_val, max_val : float
+        The first below the second.
+    backend : str, optional
+    """
     return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
@@ -328,7 +358,7 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return PRELU.forward(x, weight, backend=backend)
 
 
-prelu_backward = gradient_of(prelu, "``(grad_x, grad_weight)``.")
+prelu_backward = gradient_of(prelu, gives="grad_x, grad_weight")
 
 
 RECORDS = (RELU, LEAKY_RELU, ELU, SELU, CELU, HARDTANH, RELU6, HARDSIGMOID, HARDSWISH, PRELU)

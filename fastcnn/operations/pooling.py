@@ -50,7 +50,26 @@ def max_pool2d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Maximum over windows of maps (N, C, H, W): see :class:`fastcnn.layers.MaxPool2d`."""
+    """Maximum over windows; of equal values the first in row-major order wins.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    kernel_size : int or (int, int)
+    stride : int or (int, int), optional
+        By default the window itself.
+    padding : int or (int, int)
+        Implicit minus infinity on both sides, at most half the window.
+    dilation : int or (int, int)
+        Distance of the pixels of a window.
+    ceil_mode : bool
+        Whether the output's size is rounded up, so that a last window may reach out of the map.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
+    """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     return computed("max_pool2d", _largest, backend, x, *window)
 
@@ -65,7 +84,19 @@ def max_pool1d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """:func:`max_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    """:func:`max_pool2d` of sequences.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, L)
+    kernel_size, stride, padding, dilation : int
+    ceil_mode, backend
+        As for :func:`max_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OL)
+    """
     window = (kernel_size, stride, padding, dilation, ceil_mode)
     return computed("max_pool1d", _largest, backend, x, *window)
 
@@ -115,7 +146,23 @@ def avg_pool2d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Mean over windows of maps (N, C, H, W): see :class:`fastcnn.layers.AvgPool2d`."""
+    """Mean over windows, with zeros in the padding.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    kernel_size, stride, padding, ceil_mode
+        As for :func:`max_pool2d`.
+    count_include_pad : bool
+        Whether padded zeros count in the divisor. What ``ceil_mode`` adds never does.
+    divisor_override : int, optional
+        Divides the sum of each window instead.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
+    """
     window = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
     return computed("avg_pool2d", _mean, backend, x, *window)
 
@@ -130,7 +177,19 @@ def avg_pool1d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """:func:`avg_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    """:func:`avg_pool2d` of sequences.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, L)
+    kernel_size, stride, padding : int
+    ceil_mode, count_include_pad, backend
+        As for :func:`avg_pool2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, C, OL)
+    """
     window = (kernel_size, stride, padding, ceil_mode, count_include_pad)
     return computed("avg_pool1d", _mean, backend, x, *window)
 
@@ -158,9 +217,20 @@ avg_pool1d_backward = gradient_of(avg_pool1d)
 def adaptive_avg_pool2d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """Mean over windows that share maps (N, C, H, W) out over an output of a given size.
+    """Mean over windows that share the map out over an output of a given size.
 
-    See :class:`fastcnn.layers.AdaptiveAvgPool2d`.
+    Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    output_size : int, None, or a pair of such
+        None keeps the size of the input.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
     """
     return computed("adaptive_avg_pool2d", _adaptive, backend, x, output_size)
 
@@ -168,21 +238,57 @@ def adaptive_avg_pool2d(
 def adaptive_avg_pool1d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """:func:`adaptive_avg_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    """:func:`adaptive_avg_pool2d` of sequences.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, L)
+    output_size : int or None
+        None keeps the size of the input.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OL)
+    """
     return computed("adaptive_avg_pool1d", _adaptive, backend, x, output_size)
 
 
 def adaptive_max_pool2d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """Maximum over the windows of :func:`adaptive_avg_pool2d`; the first of equal values wins."""
+    """Maximum over the windows of :func:`adaptive_avg_pool2d`; the first of equal values wins.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H, W)
+    output_size : int, None, or a pair of such
+        None keeps the size of the input.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OH, OW)
+    """
     return computed("adaptive_max_pool2d", _adaptive, backend, x, output_size)
 
 
 def adaptive_max_pool1d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """:func:`adaptive_max_pool2d` of sequences, shape (N, C, L) to (N, C, OL)."""
+    """:func:`adaptive_max_pool2d` of sequences.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, L)
+    output_size : int or None
+        None keeps the size of the input.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, OL)
+    """
     return computed("adaptive_max_pool1d", _adaptive, backend, x, output_size)
 
 

@@ -102,6 +102,11 @@ def conv1d(
     ----------
     x : array_like, shape (N, in_channels, L)
     weight : array_like, shape (out_channels, in_channels / groups, K)
+    bias : array_like, shape (out_channels,), optional
+    stride, dilation : int
+    padding : int, "valid" or "same"
+    groups, backend
+        As for :func:`conv2d`.
 
     Returns
     -------
@@ -192,7 +197,22 @@ def conv1d_backward(
     output_mask: tuple[bool, bool, bool] = (True, True, True),
     backend: str | None = None,
 ) -> tuple[Any, Any, Any]:
-    """Gradients of :func:`conv1d`: ``(grad_x, grad_weight, grad_bias)``."""
+    """Gradients of :func:`conv1d` with respect to its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, out_channels, OL)
+    x, weight, stride, padding, dilation, groups, backend
+        As given to :func:`conv1d`.
+    output_mask
+        As for :func:`conv2d_backward`.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, in_channels, L), or None
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, K), or None
+    grad_bias : ndarray, shape (out_channels,), or None
+    """
     given = (stride, padding, dilation, groups)
     return _backward("conv1d_backward", grad_output, x, weight, given, output_mask, backend)
 
@@ -271,25 +291,27 @@ def conv_transpose1d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """:func:`conv_transpose2d` of sequences, shape (N, in_channels, L) to (N, out_channels, OL).
+    """:func:`conv_transpose2d` of sequences.
 
-    The weight has shape (in_channels, out_channels / groups, K).
+    Parameters
+    ----------
+    x : array_like, shape (N, in_channels, L)
+    weight : array_like, shape (in_channels, out_channels / groups, K)
+    bias : array_like, shape (out_channels,), optional
+    stride, padding, output_padding, dilation : int
+    groups, backend
+        As for :func:`conv_transpose2d`.
+
+    Returns
+    -------
+    ndarray, shape (N, out_channels, OL)
     """
     given = (stride, padding, output_padding, groups, dilation)
     return computed("conv_transpose1d", _transposed, backend, x, weight, bias, *given)
 
 
-def _transposed(
-    name: str,
-    x: Any,
-    weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: Any,
-    dilation: Any,
-) -> Checked:
+def _transposed(name: str, x: Any, weight: Any, bias: Any, *given: Any) -> Checked:
+    stride, padding, output_padding, groups, dilation = given
     axes = axes_of(name)
     x = as_array(name, "x", x, 2 + axes)
     weight = as_same_type(name, x, "weight", weight, 2 + axes)
@@ -320,8 +342,8 @@ def _transposed(
     return Checked((x, weight), arguments, (len(x), channels, *sizes))
 
 
-conv_transpose2d_backward = gradient_of(conv_transpose2d, OF_PARAMETERS)
-conv_transpose1d_backward = gradient_of(conv_transpose1d, OF_PARAMETERS)
+conv_transpose2d_backward = gradient_of(conv_transpose2d, gives=OF_PARAMETERS)
+conv_transpose1d_backward = gradient_of(conv_transpose1d, gives=OF_PARAMETERS)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -353,7 +375,7 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
 
-linear_backward = gradient_of(linear, OF_PARAMETERS)
+linear_backward = gradient_of(linear, gives=OF_PARAMETERS)
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {

@@ -269,8 +269,12 @@ class Elementwise(Operation):
                     f"{x.shape}, got {array.shape}"
                 )
             arrays.append(array)
-        names = (argument.name for argument in self.arguments)
-        arguments = self.checked(self.name, dict(zip(names, given[count:], strict=True)))
+        arguments = {
+            argument.name: argument.check(self.name, value)
+            for argument, value in zip(self.arguments, given[count:], strict=True)
+        }
+        if self.check is not None:
+            self.check(self.name, arguments)
         return Checked(tuple(arrays), arguments, x.shape)
 
 

@@ -55,7 +55,7 @@ def _trailing(
     return _with_factors(name, x, shape, factors, eps, normalized_shape=shape)
 
 
-layer_norm_backward = gradient_of(layer_norm, OF_PARAMETERS)
+layer_norm_backward = gradient_of(layer_norm, gives=OF_PARAMETERS)
 
 
 def rms_norm(
@@ -87,7 +87,7 @@ def _root_mean_square(name: str, x: Any, normalized_shape: Any, weight: Any, eps
     return _with_factors(name, x, shape, {"weight": weight}, eps, normalized_shape=shape)
 
 
-rms_norm_backward = gradient_of(rms_norm, "``(grad_x, grad_weight)``.")
+rms_norm_backward = gradient_of(rms_norm, gives="grad_x, grad_weight")
 
 
 def group_norm(
@@ -128,7 +128,7 @@ def _groups(name: str, x: Any, num_groups: Any, weight: Any, bias: Any, eps: Any
     return _with_factors(name, x, x.shape[1:2], factors, eps, num_groups=groups)
 
 
-group_norm_backward = gradient_of(group_norm, OF_PARAMETERS)
+group_norm_backward = gradient_of(group_norm, gives=OF_PARAMETERS)
 
 
 def layer_norm2d(
@@ -151,7 +151,7 @@ def _of_pixels(name: str, x: Any, weight: Any, bias: Any, eps: Any) -> Checked:
     return _with_factors(name, x, x.shape[1:2], {"weight": weight, "bias": bias}, eps)
 
 
-layer_norm2d_backward = gradient_of(layer_norm2d, OF_PARAMETERS)
+layer_norm2d_backward = gradient_of(layer_norm2d, gives=OF_PARAMETERS)
 
 
 def _last_dimensions(

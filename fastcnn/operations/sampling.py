@@ -134,6 +134,17 @@ interpolate_backward = gradient_of(interpolate)
 def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) -> np.ndarray:
     """Channels become pixels: (N, C * r * r, H, W) to (N, C, H * r, W * r).
 
+    Parameters
+    ----------
+    x : array_like, shape (N, C * r * r, H, W)
+    upscale_factor : int
+        The factor r.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C, H * r, W * r)
+
     Raises
     ------
     ShapeError
@@ -144,6 +155,17 @@ def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) ->
 
 def pixel_unshuffle(x: Any, downscale_factor: int, *, backend: str | None = None) -> np.ndarray:
     """Pixels become channels: (N, C, H * r, W * r) to (N, C * r * r, H, W).
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, H * r, W * r)
+    downscale_factor : int
+        The factor r.
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, C * r * r, H, W)
 
     Raises
     ------
@@ -192,7 +214,17 @@ channel_shuffle_backward = gradient_of(channel_shuffle)
 
 
 def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
-    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
+    """``(N, C, H, W)`` to ``(N, C * H * W)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, ...)
+    backend : str, optional
+
+    Returns
+    -------
+    ndarray, shape (N, size of a sample)
+    """
     return computed("flatten", _whole, backend, x)
 
 

@@ -349,7 +349,7 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return SCALE.forward(x, weight, backend=backend)
 
 
-scale_backward = gradient_of(scale, "``(grad_x, grad_weight)``.")
+scale_backward = gradient_of(scale, gives="grad_x, grad_weight")
 
 
 RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

@@ -32,7 +32,13 @@ def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
 
 
 def log_softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
-    """Logarithm of :func:`softmax`, ``x_i - log(sum exp(x_j))``, without its underflow."""
+    """Logarithm of :func:`softmax`, ``x_i - log(sum exp(x_j))``, without its underflow.
+
+    Parameters
+    ----------
+    x, dim, backend
+        As for :func:`softmax`.
+    """
     return computed("log_softmax", _along, backend, x, dim)
 
 

@@ -284,7 +284,7 @@ class NamedRecipe:
             return from_definition(table, seed)
         if table["name"] not in MODELS:
             return from_definition(read_definition(table["name"]), seed)
-        return MODELS[table["name"]](**{**arguments, "seed": seed})
+        return MODELS[table["name"]](**arguments, seed=seed)
 
     def _check_model(self) -> None:
         table = self._section("model")

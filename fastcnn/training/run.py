@@ -93,8 +93,12 @@ class Run:
     def lock(self) -> None:
         """Keep the folder for this process, and clean up after one that was killed.
 
-        Raises ConfigurationError if another process writes to the folder; OSError if it cannot be
-        read or written.
+        Raises
+        ------
+        ConfigurationError
+            If another process writes to the folder.
+        OSError
+            If it cannot be read or written.
         """
         if self._lock is not None:
             return
@@ -219,7 +223,10 @@ class Run:
     def changes(self, test: Dataset) -> str | None:
         """How test data that were loaded again differ from those of training; None if they do not.
 
-        They are all of the test data, in the classes of the data set.
+        Parameters
+        ----------
+        test : Dataset
+            All of the test data, in the classes of the data set.
         """
         before = self.config["data"].get("test_checksum")
         if before is None or checksum(test) == before:

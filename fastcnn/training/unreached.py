@@ -51,9 +51,10 @@ def unreached(
     for listener in listeners:
         # The first epoch is the best so far.
         if isinstance(listener, EarlyStopping) and listener.patience >= epochs - 1:
+            patience = _count(listener.patience, "epoch")
             yield (
-                f"early stopping after {listener.patience} epochs without improvement cannot end "
-                f"a training of {length} early"
+                f"early stopping after {patience} without improvement cannot end a training of "
+                f"{length} early"
             )
     batches = -(-samples // options.batch_size)
     if options.accumulate > batches:

@@ -51,6 +51,21 @@ def test_train(archive: Path, tmp_path: Path) -> None:
     fastcnn("evaluate", tmp_path / "a")
 
 
+def test_network_in_a_file_of_a_models_name(archive: Path, tmp_path: Path) -> None:
+    described = tmp_path / "lenet5.toml"
+    described.write_text(
+        "input_shape = [1, 28, 28]\n[[layers]]\ntype = 'Flatten'\n"
+        "[[layers]]\ntype = 'Linear'\nin_features = 784\nout_features = 3\n"
+    )
+    mine, run = tmp_path / "mine.toml", tmp_path / "run"
+    mine.write_text(
+        f"[data]\nname = '{archive}'\n[model]\nname = '{described}'\n[training]\nepochs = 1\n"
+    )
+    assert "2,355 parameters" in fastcnn("train", "--recipe", mine, "--out", run)
+    assert json.loads((run / "config.json").read_text())["model"]["name"] is None
+    fastcnn("evaluate", run)
+
+
 def test_refused(archive: Path, tmp_path: Path) -> None:
     refused = {
         ("--recipe", "mnist-99", "--momentum", "0.9"): "momentum has no effect with its optimizer",

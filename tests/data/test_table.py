@@ -108,6 +108,15 @@ def test_every_value_in_quotes(tmp_path: Path) -> None:
     assert again.classes == reference.classes
 
 
+def test_a_first_line_in_quotes(tmp_path: Path) -> None:
+    """As csv reads it: a comma in quotes divides nothing, blanks before quotes are left out."""
+    with pytest.raises(DataError, match="must name the columns, one of them label"):
+        data.load(write(tmp_path / "a.csv", ['"x,path,y",class', "a,1"]))
+    rows = [f"{index % 2},{index}.png" for index in range(20)]
+    with pytest.raises(DataError, match=r"\.png: no such file"):
+        data.load(write(tmp_path / "b.csv", ['label, "path"', *rows]))
+
+
 @pytest.mark.parametrize("form", ["pixel{0}", "{0}", "{1}x{2}"])
 def test_sorted_columns_are_put_in_order(
     form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -104,6 +104,7 @@ def test_changes_that_are_refused(changes: dict[str, object], message: str) -> N
         ("[data]\nname = 'mnist'\n[model]", "either a name or layers"),
         ("[data]\nname = 'mnist'\n[model]\nname = 'report'\ninitial = 'he'", "initial must be"),
         ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nwiden = 2", "widen"),
+        ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nseed = 2", "seed"),
         ("[data]\nname = 'mnist'\n[model]\nname = 'report'\nwhiten = {layer = 'c'}", "whiten"),
         ("[data]\nname = 'mnist'\nmean = [0.1]\n[model]\nname = 'report'", "one positive std"),
         ("[model]\nname = 'report'", "data needs a name"),
