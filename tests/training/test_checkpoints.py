@@ -14,9 +14,7 @@ from fastcnn.interop import load_state
 from fastcnn.optim import Adam
 from fastcnn.training import fit
 from fastcnn.training import saver as saver_module
-from fastcnn.training.checkpoints import (
-    Checkpoint,
-)
+from fastcnn.training.checkpoints import Checkpoint
 from fastcnn.training.history import read_records
 from tests.training.resuming import TEST, TRAIN, network, settings
 
