@@ -18,9 +18,10 @@ from fastcnn.operations import (
     sampling,
     smooth,
     softmaxes,
+    transposed,
 )
 from fastcnn.operations.dropouts import *
-from fastcnn.operations.forms import docstring_of, sections_of
+from fastcnn.operations.forms import described
 from fastcnn.operations.joins import *
 from fastcnn.operations.losses import *
 from fastcnn.operations.norms import *
@@ -31,6 +32,7 @@ from fastcnn.operations.sample_norms import *
 from fastcnn.operations.sampling import *
 from fastcnn.operations.smooth import *
 from fastcnn.operations.softmaxes import *
+from fastcnn.operations.transposed import *
 
 __all__: list[str] = []
 __all__ += dropouts.__all__
@@ -44,6 +46,8 @@ __all__ += sample_norms.__all__
 __all__ += sampling.__all__
 __all__ += smooth.__all__
 __all__ += softmaxes.__all__
+__all__ += transposed.__all__
 
-for _form in map(globals().__getitem__, __all__):
-    _form.__doc__ = docstring_of(sections_of(_form.__doc__))
+for _name in sorted(__all__, key=lambda name: not name.endswith("_backward")):
+    _own = globals()[_name.removesuffix("_backward")] if _name.endswith("_backward") else None
+    globals()[_name].__doc__ = described(globals()[_name], _own)

@@ -31,8 +31,8 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
     """Whether samples of a four-dimensional shape have their channels first or last.
 
     Channels are 1 to 4, and images are square: whichever of these tells the two layouts apart, if
-    none is given. Raises ConfigurationError if what is given is no layout, DataError if the shape
-    may be either.
+    none is given. Raises ConfigurationError if what is given is not a layout, DataError if the
+    shape may be either.
     """
     if given is not None:
         if not isinstance(given, str) or given not in LAYOUTS:

@@ -48,8 +48,8 @@ def draw_validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw samples for validation: of each class its ``share``, where targets are classes.
 
-    Targets are classes if they are integers of shape (N,); others only have a length. Of the
-    samples at least one is on either side. Returns the indices of both parts, training first, in
+    Targets are classes if they are integers of shape (N,); others only have a length. At
+    least one sample is on either side. Returns the indices of both parts, training first, in
     ascending order. Raises DataError if there are fewer than two samples.
     """
     count = len(targets)

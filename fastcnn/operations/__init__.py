@@ -17,6 +17,7 @@ from fastcnn.operations import (
     sampling,
     smooth,
     softmaxes,
+    transposed,
 )
 from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Operation
 
@@ -24,6 +25,7 @@ __all__ = ["OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operatio
 
 _FILES = (
     products,
+    transposed,
     pooling,
     sampling,
     joins,

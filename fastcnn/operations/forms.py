@@ -1,19 +1,14 @@
-"""Functional forms: they check what is given and let a backend compute, and so do the gradients'.
-
-The two forms of an operation differ in little, so that of the gradient is made from the other.
-"""
+"""Functional forms: they check what is given, and let a backend compute."""
 
 import inspect
 import re
 from collections.abc import Callable
-from typing import Any, Concatenate, NamedTuple, ParamSpec
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastcnn.arguments import as_gradient
 from fastcnn.backends import get_backend
-
-P = ParamSpec("P")
 
 
 class Checked(NamedTuple):
@@ -34,9 +29,6 @@ class Checked(NamedTuple):
 
 #: Takes a function's name, for messages, and what the function was given, but for the backend.
 Check = Callable[..., Checked]
-#: What the gradient of an operation with weight and bias gives.
-OF_PARAMETERS = "grad_x, grad_weight, grad_bias"
-
 #: Sections of a functional form's docstring, and what they say where it leaves them out.
 _SECTIONS = {
     "Parameters": "x : array_like, of any shape\nbackend : str, optional",
@@ -55,8 +47,19 @@ def sections_of(docstring: str | None) -> dict[str, str]:
     return {"": summary.strip()} | _SECTIONS | given
 
 
-def docstring_of(sections: dict[str, str]) -> str:
-    """The docstring of all sections that say something."""
+def described(form: Callable[..., Any], own: Callable[..., Any] | None) -> str:
+    """A functional form's docstring with the sections that it leaves out.
+
+    A gradient's parameters are described where those of the operation's ``own`` form are.
+    """
+    sections = sections_of(form.__doc__)
+    if own is not None and sections["Parameters"] == _SECTIONS["Parameters"]:
+        taken = re.sub(r"^bias : .*\n", "", sections_of(own.__doc__)["Parameters"], flags=re.M)
+        sections["Parameters"] = (
+            "grad_output : array_like\n    Gradient of the loss with respect to what "
+            f":func:`{own.__name__}` gives, of its shape and type.\n"
+            + taken.replace(", bias :", " :")
+        )
     return "\n\n".join(
         f"{title}\n{'-' * len(title)}\n{text}" if title else text
         for title, text in sections.items()
@@ -64,85 +67,22 @@ def docstring_of(sections: dict[str, str]) -> str:
     )
 
 
-class _Gradient(NamedTuple):
-    """What stands for the backend where an operation's form is called for its gradient.
-
-    So Python itself matches the arguments with the form's parameters, in the least time.
-    """
-
-    grad_output: Any
-    backend: str | None
+def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
+    """What a backend computes of what a functional form was given."""
+    arrays, arguments, _ = check(name, *given)
+    return _of_backend(backend, name)(*arrays, **arguments)
 
 
-def computed(name: str, check: Check, backend: Any, *given: Any) -> Any:
-    """What a backend computes of what a functional form was given, or of that its gradient."""
-    if not isinstance(backend, _Gradient):
-        arrays, arguments, _ = check(name, *given)
-        return _of_backend(backend, name)(*arrays, **arguments)
+def gradient(name: str, check: Check, backend: str | None, grad_output: Any, *given: Any) -> Any:
+    """What a backend computes of the gradient of an operation's output: new arrays."""
     name = f"{name}_backward"
     arrays, arguments, output = check(name, *given)
     arguments.pop("bias", None)
-    grad = as_gradient(name, backend.grad_output, arrays[0], output)
-    made = _of_backend(backend.backend, name)(grad, *arrays, **arguments)
+    grad = as_gradient(name, grad_output, arrays[0], output)
+    made = _of_backend(backend, name)(grad, *arrays, **arguments)
     if isinstance(made, tuple):
         return tuple(_apart(each, grad) for each in made)
     return _apart(made, grad)
-
-
-def gradient_of(
-    function: Callable[P, Any], what: str = "", gives: str = "grad_x"
-) -> Callable[Concatenate[Any, P], Any]:
-    """The functional form of an operation's gradient.
-
-    It takes ``grad_output``, and then what the operation's own form takes, but for a ``bias``, on
-    which no gradient depends. The results are new arrays, as all functional forms give them.
-
-    Parameters
-    ----------
-    function : function
-        The operation's form, which calls :func:`computed`, and whose docstring describes its
-        parameters.
-    what, gives : str
-        How the gradient is computed, and the names of its parts, for the docstring.
-    """
-    of = function.__name__
-    name, form = f"{of}_backward", inspect.signature(function)
-    first = inspect.Parameter(
-        "grad_output", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Any
-    )
-    rest = [own for own in form.parameters.values() if own.name != "bias"]
-    signature = form.replace(parameters=[first, *rest], return_annotation=Any)
-    names = list(form.parameters)
-    bias = names.index("bias") if "bias" in names else len(names)
-
-    def backward(grad_output: Any, *args: Any, backend: str | None = None, **kwargs: Any) -> Any:
-        called: Any = function
-        own = args if len(args) <= bias else (*args[:bias], None, *args[bias:])
-        try:
-            if "bias" in kwargs:
-                raise TypeError
-            return called(*own, backend=_Gradient(grad_output, backend), **kwargs)
-        except TypeError:
-            try:
-                signature.bind(grad_output, *args, **kwargs)
-            except TypeError as error:
-                raise TypeError(f"{name}(): {error}") from None
-            raise
-
-    backward.__name__ = backward.__qualname__ = name
-    backward.__module__ = function.__module__
-    backward.__signature__ = signature  # type: ignore[attr-defined]
-    parameters = re.sub(
-        r"^bias : .*\n", "", sections_of(function.__doc__)["Parameters"], flags=re.M
-    )
-    sections = {
-        "": f"Gradient of :func:`{of}`" + (f": {what}" if what else "."),
-        "Parameters": "grad_output : array_like\n    Gradient of the loss with respect to what "
-        f":func:`{of}` gives, of its shape and type.\n" + parameters.replace(", bias :", " :"),
-        "Returns": f"{gives} : ndarray\n    Each of the shape of what it is the gradient of.",
-    }
-    backward.__doc__ = docstring_of(sections)
-    return backward
 
 
 def axes_of(name: str) -> int:

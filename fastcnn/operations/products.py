@@ -6,7 +6,6 @@ import numpy as np
 
 from fastcnn.arguments import (
     as_array,
-    as_count,
     as_flag,
     as_gradient,
     as_optional,
@@ -17,15 +16,13 @@ from fastcnn.arguments import (
 from fastcnn.backends import get_backend
 from fastcnn.backends.geometry import (
     IntOrPair,
-    check_output_padding,
     conv_output,
-    conv_transpose_output,
     of_map,
     per_axis,
     resolve_padding,
 )
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.operations.forms import OF_PARAMETERS, Checked, axes_of, computed, gradient_of
+from fastcnn.operations.forms import Checked, axes_of, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -33,10 +30,6 @@ __all__ = [
     "conv1d_backward",
     "conv2d",
     "conv2d_backward",
-    "conv_transpose1d",
-    "conv_transpose1d_backward",
-    "conv_transpose2d",
-    "conv_transpose2d_backward",
     "linear",
     "linear_backward",
 ]
@@ -237,115 +230,6 @@ def _backward(
     return get_backend(backend).conv2d_backward(grad_output, *arrays, **arguments)
 
 
-def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: IntOrPair = 1,
-    padding: IntOrPair = 0,
-    output_padding: IntOrPair = 0,
-    groups: int = 1,
-    dilation: IntOrPair = 1,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """Transposed convolution: the gradient of :func:`conv2d` with respect to its input.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, in_channels, H, W)
-    weight : array_like, shape (in_channels, out_channels / groups, KH, KW)
-    bias : array_like, shape (out_channels,), optional
-    stride, dilation : int or (int, int)
-    padding : int or (int, int)
-        Rows and columns of the output that are left out on both sides.
-    output_padding : int or (int, int)
-        Rows and columns added at the bottom and right, below the stride or the dilation: of the
-        sizes that the convolution makes one of, which one is meant.
-    groups : int
-    backend : str, optional
-
-    Returns
-    -------
-    ndarray, shape (N, out_channels, OH, OW)
-        ``OH = (H - 1) * stride - 2 * padding + dilation * (KH - 1) + output_padding + 1``.
-
-    References
-    ----------
-    Dumoulin and Visin, arXiv:1603.07285, section 4; Zeiler et al., "Deconvolutional networks",
-    CVPR 2010.
-    """
-    given = (stride, padding, output_padding, groups, dilation)
-    return computed("conv_transpose2d", _transposed, backend, x, weight, bias, *given)
-
-
-def conv_transpose1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int = 1,
-    padding: int = 0,
-    output_padding: int = 0,
-    groups: int = 1,
-    dilation: int = 1,
-    *,
-    backend: str | None = None,
-) -> np.ndarray:
-    """:func:`conv_transpose2d` of sequences.
-
-    Parameters
-    ----------
-    x : array_like, shape (N, in_channels, L)
-    weight : array_like, shape (in_channels, out_channels / groups, K)
-    bias : array_like, shape (out_channels,), optional
-    stride, padding, output_padding, dilation : int
-    groups, backend
-        As for :func:`conv_transpose2d`.
-
-    Returns
-    -------
-    ndarray, shape (N, out_channels, OL)
-    """
-    given = (stride, padding, output_padding, groups, dilation)
-    return computed("conv_transpose1d", _transposed, backend, x, weight, bias, *given)
-
-
-def _transposed(name: str, x: Any, weight: Any, bias: Any, *given: Any) -> Checked:
-    stride, padding, output_padding, groups, dilation = given
-    axes = axes_of(name)
-    x = as_array(name, "x", x, 2 + axes)
-    weight = as_same_type(name, x, "weight", weight, 2 + axes)
-    groups = as_count(name, "groups", groups)
-    if len(weight) != x.shape[1] or len(weight) % groups:
-        raise ShapeError(
-            f"{name}: weight of shape {weight.shape} takes {len(weight)} input channels in "
-            f"{groups} groups, x of shape {x.shape} has {x.shape[1]}"
-        )
-    stride = per_axis(stride, f"{name}: stride", axes)
-    padding = per_axis(padding, f"{name}: padding", axes, minimum=0)
-    output_padding = per_axis(output_padding, f"{name}: output_padding", axes, minimum=0)
-    dilation = per_axis(dilation, f"{name}: dilation", axes)
-    check_output_padding(output_padding, stride, dilation)
-    sides = tuple((size, size) for size in padding)
-    with naming(f"{name}: x {x.shape} and weight {weight.shape}"):
-        window = (weight.shape[2:], stride, sides, dilation, output_padding)
-        sizes = conv_transpose_output(x.shape[2:], *window)
-    channels = weight.shape[1] * groups
-    arguments = {
-        "bias": as_optional(name, x, "bias", bias, (channels,)),
-        "stride": of_map(stride, 1),
-        "padding": of_map(sides, (0, 0)),
-        "output_padding": of_map(output_padding, 0),
-        "dilation": of_map(dilation, 1),
-        "groups": groups,
-    }
-    return Checked((x, weight), arguments, (len(x), channels, *sizes))
-
-
-conv_transpose2d_backward = gradient_of(conv_transpose2d, gives=OF_PARAMETERS)
-conv_transpose1d_backward = gradient_of(conv_transpose1d, gives=OF_PARAMETERS)
-
-
 def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
     """Fully connected layer, ``x W^T + b``.
 
@@ -375,7 +259,17 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
 
-linear_backward = gradient_of(linear, gives=OF_PARAMETERS)
+def linear_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`linear`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    return gradient("linear", _connected, backend, grad_output, x, weight, None)
+
 
 #: What products with weights have in common.
 PRODUCT: dict[str, Any] = {
@@ -421,28 +315,6 @@ RECORDS = (
             ),
             case("Conv2d", (1, 4, 5), 1, 2, (2, 4), padding="same", seed=3),
             case("Conv1d", (2, 9), 2, 4, 3, stride=2, padding=1, dilation=2, groups=2, seed=7),
-        ),
-    ),
-    Operation(
-        "conv_transpose2d",
-        **PRODUCT,
-        any_layout=True,
-        layers=(
-            case("ConvTranspose2d", (2, 3, 4), 2, 3, 3, seed=5),
-            case(
-                "ConvTranspose2d",
-                (4, 3, 2),
-                4,
-                2,
-                (3, 2),
-                stride=(2, 3),
-                padding=(1, 0),
-                output_padding=(1, 2),
-                groups=2,
-                dilation=(1, 2),
-                seed=6,
-            ),
-            case("ConvTranspose1d", (2, 4), 2, 3, 3, stride=2, output_padding=1, seed=8),
         ),
     ),
     Operation("linear", **PRODUCT, layers=(case("Linear", (6,), 6, 4, seed=4),)),

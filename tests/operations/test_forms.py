@@ -1,7 +1,6 @@
 """Functional forms: what ``help`` says of them, and calls that they cannot take."""
 
 import inspect
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,22 +30,6 @@ def test_a_gradient_says_the_parts_of_its_result_and_the_shapes_it_takes() -> No
     sections = sections_of(functional.linear_backward.__doc__)
     assert "weight : array_like, shape (out_features, in_features)" in sections["Parameters"]
     assert sections["Returns"].startswith("grad_x, grad_weight, grad_bias : ndarray")
-
-
-@pytest.mark.parametrize(
-    ("given", "named", "message"),
-    [
-        ((), {}, "missing a required argument: 'weight'"),
-        ((), {"weight": 1, "bias": None}, "unexpected keyword argument 'bias'"),
-        ((1, 2), {}, "too many positional arguments"),
-    ],
-)
-def test_a_gradient_refuses_arguments_by_its_own_name(
-    given: tuple[int, ...], named: dict[str, Any], message: str
-) -> None:
-    x = np.ones((2, 3), np.float32)
-    with pytest.raises(TypeError, match=rf"linear_backward\(\): .*{message}"):
-        functional.linear_backward(x, x, *given, **named)
 
 
 def test_a_gradient_names_shapes_that_do_not_fit() -> None:

@@ -112,7 +112,7 @@ class Engine:
         grouped = self.program.grouped
         self._places = [(*place, grouped.get(place[0], 1)) for place in places.values()]
         self._checked: Update | None = None
-        # Of that update and of none, by threads, and whether gradients are followed at once.
+        # Units of that update and of none, by threads, and whether gradients are followed at once.
         self._units: dict[tuple[bool, int, bool], Units] = {}
         uses = [
             None if node.frozen_statistics else node.buffers.get("running_mean")

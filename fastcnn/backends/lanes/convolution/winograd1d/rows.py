@@ -135,7 +135,7 @@ def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
 def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
     """Rows of kernels in pieces of one width, filled up with -1.
 
-    Of shape (channels, channels, phases, rows, pieces, width).
+    Their shape is (channels, channels, phases, rows, pieces, width).
     """
     along, seen = g.stride[1], phase_columns(g)
     width, count = piece_width(seen), pieces(seen)
