@@ -80,6 +80,14 @@ def _input_groups(inputs: int, outputs: int) -> int:
     return groups
 
 
+def update_may_follow(weights: int) -> bool:
+    """Whether the update of a number of weights may follow their gradient at once.
+
+    All that reads them is then in earlier phases than the gradient.
+    """
+    return weights > FITS_BESIDE
+
+
 def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     planner, node = walk.planner, group.node
     grad = walk.rectify(group, grad)
@@ -106,8 +114,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         for index, (name, values) in enumerate(gradients):
             planner.emit(name, values, whole=True, apart=index == 0)
 
-    # An update may follow the gradient of many weights at once: after all that reads these.
-    later = not group.whole or inputs * outputs > FITS_BESIDE
+    later = not group.whole or update_may_follow(inputs * outputs)
     if not later:
         emit_gradients()
     grad_x = walk.wanted(group)

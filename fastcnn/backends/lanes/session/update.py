@@ -10,8 +10,8 @@ from fastcnn.backends.lanes.kernel_table import FOLLOWING, update_record
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels import optimizers as K
 from fastcnn.backends.lanes.kernels.linear import K_OUTER, K_SUM_PLACES, outer_tiles
+from fastcnn.backends.lanes.lowering.linear import update_may_follow
 from fastcnn.backends.lanes.planning.buffers import LANES
-from fastcnn.backends.lanes.planning.planner import FITS_BESIDE
 from fastcnn.errors import ConfigurationError, ShapeError
 
 
@@ -176,10 +176,12 @@ class Update:
         for index in np.flatnonzero(rows[:, L.KERNEL] == K_OUTER):
             first, count = int(rows[index, L.W]), int(rows[index, L.IN] * rows[index, L.OUT])
             end = first + count
+            if first in several or not update_may_follow(count):
+                continue
             for number, part in enumerate(self.parts):
                 record = update_record(part.kernel)
-                fits = part.first <= first and end <= part.end and first not in several
-                if count > FITS_BESIDE and fits and record is not None and record.step is not None:
+                fits = part.first <= first and end <= part.end
+                if fits and record is not None and record.step is not None:
                     found[int(index)] = first, end, number
         return found
 
