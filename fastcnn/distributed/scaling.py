@@ -5,7 +5,7 @@ The arithmetic stands in docs/scaling.md.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -110,8 +110,8 @@ class _Steps:
         self.samples = ArrayDataset(images, np.zeros(batch_size, np.int64))
         self.settings = {"loss": CrossEntropyLoss(), "optimizer": SGD(lr=1e-6, momentum=0.9)}
 
-    def parted(self, size: int, threads: int, repeats: int) -> float:
-        """Seconds of a gradient and an update as two calls, as they are around a sum."""
+    def parted(self, size: int, threads: int) -> Callable[[], None]:
+        """A gradient and an update as two calls, as they are around a sum."""
         executor = make_executor(self.model, **self.settings, batch_size=size, threads=threads)  # type: ignore[arg-type]
         chosen = np.arange(size)
 
@@ -119,7 +119,7 @@ class _Steps:
             _, _, gradient = executor.gradient(self.samples, chosen)
             executor.update(gradient, 1e-6)
 
-        return _seconds(step, repeats, LONGEST)
+        return step
 
     def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
         """Seconds of a step of the whole batch, many in one call, as training takes them."""
@@ -141,7 +141,7 @@ class _Steps:
 
         # All processes take the same number of steps, so that none waits for one that has ended.
         longest = LONGEST if world.size == 1 else math.inf
-        return _seconds(steps, max(repeats // count, 3), longest) / count
+        return _seconds([steps], max(repeats // count, 3), longest)[0] / count
 
 
 def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60) -> StepCost:
@@ -156,7 +156,8 @@ def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60)
         raise ConfigurationError(f"batch_size must be above {BLOCK}, got {batch_size}")
     steps = _Steps(model, batch_size)
     blocks = -(-batch_size // BLOCK)
-    one, many = (steps.parted(size, threads, repeats) for size in (BLOCK, batch_size))
+    works = [steps.parted(size, threads) for size in (BLOCK, batch_size)]
+    one, many = _seconds(works, repeats, LONGEST)
     each = max(many - one, 0.0) / (BLOCK * (blocks - 1))
     return StepCost(
         max(one - BLOCK * each, 0.0),
@@ -195,7 +196,7 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     if world.size == 1:
         raise ConfigurationError("a network is measured between processes: start some by mpiexec")
     small, large = (
-        world.largest(_seconds(lambda a=array: world.add(a), repeats))  # type: ignore[misc]
+        world.largest(_seconds([lambda a=array: world.add(a)], repeats)[0])  # type: ignore[misc]
         for array in (np.zeros(2, np.float32), np.zeros(size // 4, np.float32))
     )
     unit = Network(1.0, math.inf).allreduce(1, world.size)
@@ -209,18 +210,24 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     return Network(latency, high), large
 
 
-def _seconds(work: Callable[[], None], repeats: int, longest: float = math.inf) -> float:
-    """The median over some calls, after one that warms up.
+def _seconds(
+    works: Sequence[Callable[[], None]], repeats: int, longest: float = math.inf
+) -> list[float]:
+    """The median of each work over some rounds, in turns, after one that warms up.
 
-    No more are begun after ``longest`` seconds, if there were three.
+    No more rounds are begun after ``longest`` seconds for each work, if there were three.
     """
-    work()
-    times: list[float] = []
-    while len(times) < repeats and (len(times) < 3 or sum(times) < longest):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return median(times)
+    rounds: list[list[float]] = []
+    while len(rounds) <= repeats and (
+        len(rounds) < 4 or sum(map(sum, rounds[1:])) < longest * len(works)
+    ):
+        times = []
+        for work in works:
+            began = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - began)
+        rounds.append(times)
+    return [median(times) for times in zip(*rounds[1:], strict=True)]
 
 
 @dataclass(frozen=True)
