@@ -107,7 +107,7 @@ BAD_IMAGES: list[tuple[np.ndarray, np.ndarray, str]] = [
     (np.zeros((4, 5, 5)), np.full((4, 5, 5), np.inf), "NaN or infinity"),
     (np.full((4, 5, 5), np.nan, np.float16), np.zeros((4, 5, 5)), "NaN or infinity"),
     (np.full((4, 5, 5), 1e300), np.zeros((4, 5, 5)), "do not fit float32"),
-    (1e9 + GENERATOR.random((4, 5, 5)), np.zeros((4, 5, 5)), "told apart in float32"),
+    (1e9 + GENERATOR.random((4, 5, 5)), np.zeros((4, 5, 5)), "distinguished in float32"),
 ]
 
 

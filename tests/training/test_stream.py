@@ -194,7 +194,9 @@ def test_averaged_statistics_need_all_samples() -> None:
     model = Sequential(
         Flatten(), fastcnn.BatchNorm1d(784), Linear(784, 3, seed=0), input_shape=(1, 28, 28)
     )
-    with pytest.raises(ConfigurationError, match=r"swa_start: the statistics .* train are gone"):
+    with pytest.raises(
+        ConfigurationError, match=r"swa_start: the statistics .* train cannot be read again"
+    ):
         fit(model, Loader(), epochs=2, swa_start=1)
     trained(Loader(), swa_start=1)  # without such statistics
 
