@@ -185,7 +185,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} is not written", as_model(model).state_dict())
+    check_values(f"{path} was not written", as_model(model).state_dict())
     graph = model.graph(input_shape)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     ends = results(graph)
