@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 
-from fastcnn import data
+from fastcnn import cli, data
 from fastcnn.cli.app import COMMANDS, command, in_paragraphs, summary
-from tests.command import fastcnn, process, started
+from tests.command import ENVIRONMENT, fastcnn, process, started
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,19 @@ def test_the_list_of_commands_says_what_they_say_of_themselves() -> None:
         found = command(name)
         called = found.registered_callback.callback if isinstance(found, typer.Typer) else found
         assert summary(name) == in_paragraphs(called.__doc__).split("\n\n")[0], name
+
+
+def test_help_of_a_package_in_a_zip_file(tmp_path: Path) -> None:
+    package = Path(cli.__file__).parents[1]
+    with zipfile.ZipFile(tmp_path / "fastcnn.zip", "w") as archive:
+        for path in package.rglob("*.py"):
+            archive.write(path, path.relative_to(package.parent))
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcnn", "--help"], capture_output=True, text=True, cwd=tmp_path,
+        check=False, env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "fastcnn.zip")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
 
 
 def test_a_command_imports_what_it_needs() -> None:

@@ -191,6 +191,7 @@ def test_a_folder_that_cannot_be_made(
     assert start()
     assert start()
     assert caplog.text.count("every process compiles its own") == 1
+    assert "cannot be read or written (Not a directory)" in caplog.text
 
 
 def test_what_nobody_uses_is_removed(folder: Path) -> None:
