@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fastcnn.benchmark.environment import describe_environment
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, cause
 from fastcnn.files import atomic_write
 
 #: Incremented whenever a reader of older files would misunderstand newer ones.
@@ -87,7 +87,7 @@ class Records:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a benchmark's records ({error})") from None
+            raise DataError(f"{path}: not a benchmark's records ({cause(error)})") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
             raise DataError(f"{path}: not a benchmark's records of format {FORMAT}")
         try:

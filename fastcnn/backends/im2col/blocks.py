@@ -57,7 +57,7 @@ def pass_over(
     assert left_side is not None
     M, K = len(left_side), image.shape[0] * window.kernel[0] * window.kernel[1]
     padded, columns, numbers = _room(image.shape, window, output, M)
-    if window.is_point:
+    if window.is_point(image.shape[2:], output):
         padded, columns = _NONE, image.reshape(-1)
     y = empty((M, image.shape[1], *output) if matrix is not None else (0,), np.float32)
     gradient = np.zeros((M, K) if other is not None else 0, np.float32)
@@ -113,10 +113,11 @@ def _sizes(
     if is_apart:
         padded_size = (padded_size[0], -(-padded_size[1] // LANES) * LANES)
     K, floats = C * window.kernel[0] * window.kernel[1], C * padded_size[0] * padded_size[1]
-    group = N if window.is_point else _samples(N, floats * 4, output[0] * output[1])
+    is_point = window.is_point((H, W), output)
+    group = N if is_point else _samples(N, floats * 4, output[0] * output[1])
     rows = _rows(K, group * output[0], output[1])
     padded, columns, width = 0, 0, N * output[0] * output[1]
-    if not window.is_point:
+    if not is_point:
         # An odd number of cache lines: otherwise all rows of columns would map to a few cache sets.
         width = -(-rows * output[1] // LANES) * LANES + LANES
         width += LANES if width // LANES % 2 == 0 else 0

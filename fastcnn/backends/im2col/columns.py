@@ -104,10 +104,13 @@ class Window(NamedTuple):
     padding: Padding
     dilation: Pair
 
-    @property
-    def is_point(self) -> bool:
-        """Whether columns are the pixels themselves, as in 1 x 1 convolutions."""
-        return self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
+    def is_point(self, image: tuple[int, ...], output: tuple[int, ...]) -> bool:
+        """Whether columns are the pixels themselves, as in 1 x 1 convolutions.
+
+        The output padding of a transposed convolution adds pixels that no window reads.
+        """
+        is_single = self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
+        return is_single and image == output
 
     def geometry(self, shape: tuple[int, ...], output: tuple[int, ...], rows: Pair) -> np.ndarray:
         before = (self.padding[0][0], self.padding[1][0])

@@ -119,7 +119,7 @@ def input_gradient(
     window = Window(weight.shape[2:], stride, padding, dilation)
     if groups == 1 and are_compiled(dy, weight):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
-        if window.is_point:
+        if window.is_point(shape[2:], dy.shape[2:]):
             matrix = np.ascontiguousarray(matrix.T)
             return _samples_first(pass_over(dy, window, dy.shape[2:], matrix=matrix)[0])
         image = scattered(dy, matrix, window, (shape[1], shape[0], *shape[2:]))
@@ -127,7 +127,7 @@ def input_gradient(
     matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     grad_x = np.zeros((shape[1], shape[0], *shape[2:]), dy.dtype)
-    if window.is_point:
+    if window.is_point(shape[2:], dy.shape[2:]):
         np.matmul(matrices, by_group, out=grad_x.reshape(groups, shape[1] // groups, -1))
         return _samples_first(grad_x)
     width = dy.shape[3]
@@ -175,7 +175,7 @@ def _blocks(
     x: np.ndarray, window: Window, output: tuple[int, ...], groups: int
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Start position of each block, and its columns of shape (G, K, positions)."""
-    if window.is_point:
+    if window.is_point(x.shape[2:], output):
         yield 0, x.reshape(groups, x.shape[0] // groups, -1)
         return
     rows, width = output
