@@ -25,7 +25,7 @@ from typing import Any
 
 from fastcnn import layers as every_layer
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.errors import ConfigurationError, FastcnnError, cause
 from fastcnn.files import expanded, read_bytes
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -102,7 +102,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError(f"{path}: lists are nested too deeply") from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path} cannot be read as a model ({error})") from None
+        raise ConfigurationError(f"{path} cannot be read as a model ({cause(error)})") from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: expected a table with input_shape and layers")
     return found

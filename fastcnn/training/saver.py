@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError, RunWriteError
+from fastcnn.errors import CheckpointError, RunWriteError, cause
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.description import file_metadata
@@ -44,8 +44,8 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunWriteError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}): the "
-            "last checkpoint is intact; resume the run once the cause is fixed"
+            f"{error.filename or folder} cannot be written ({cause(error)}): the last checkpoint "
+            "is intact; resume the run once the cause is fixed"
         ) from None
 
 
