@@ -80,7 +80,7 @@ CONV = {"type": "Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3}
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ({"input_shape": [1, 8, 8]}, "layers must be a list"),
+        ({"input_shape": [1, 8, 8]}, "layers must be a non-empty list"),
         ({"input_shape": "x", "layers": [CONV]}, "input_shape must be a list of integers"),
         ({"input_shape": [1], "layers": [CONV], "more": 1}, "has no more"),
         ({"input_shape": [], "layers": [{"type": "Conv"}]}, r"\[0\]: there is no layer 'Conv'"),

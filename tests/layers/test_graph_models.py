@@ -312,7 +312,7 @@ def test_layers_are_replaced_by_name() -> None:
     with pytest.raises(ShapeError, match="layer 'joint'"):
         model.logits(x)
     del model.layers["up"]
-    with pytest.raises(ConfigurationError, match="no layer 'up' any more"):
+    with pytest.raises(ConfigurationError, match="layer 'up' was removed"):
         model.logits(x)
 
 
