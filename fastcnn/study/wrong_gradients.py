@@ -100,7 +100,7 @@ class Outcome:
 
     @property
     def collapse(self) -> tuple[float, float] | None:
-        """The smallest loss after something was learned, and the largest of a step after the rise."""
+        """The smallest loss once something was learned, and the largest of a later step."""
         smooth = smoothed(self.losses)
         least = np.minimum.accumulate(smooth)
         risen = np.flatnonzero((smooth - least > RISE) & (least < LEARNED))
