@@ -68,7 +68,7 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
     (F.adaptive_avg_pool2d, (X, (1, 2, 3)), {}, ConfigurationError, "a number or a pair"),
     (F.dropout2d, (X[0], 0.5), {"key": 0}, ShapeError, "x must have 4 dimensions"),
     (F.batch_norm, (X[:, 0, 0, 0],), {}, ShapeError, r"must be \(N, C\) or \(N, C, H, W\)"),
-    (F.batch_norm, (X[:1, :, :1, :1],), {}, ShapeError, "more than one value a channel"),
+    (F.batch_norm, (X[:1, :, :1, :1],), {}, ShapeError, "more than one value per channel"),
     (F.batch_norm, (X, np.zeros(4)), {}, ConfigurationError, "must be given together"),
     (F.batch_norm, (X, None, None, np.zeros(5)), {}, ShapeError, r"weight must have shape \(4,\)"),
     (F.batch_norm, (X,), {"eps": 0}, ConfigurationError, "eps must be a finite number above 0"),

@@ -142,5 +142,5 @@ def _part(name: str) -> str:
 
 
 def _hashed(text: str) -> str:
-    """What a content security policy allows this text by."""
+    """The hash by which a content security policy allows this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
