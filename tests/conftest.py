@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,12 @@ from fastcnn.data.sources import SOURCES, find_folder
 
 
 def pytest_configure() -> None:
-    """Make figures draw without a display."""
+    """Make figures draw without a display, and Ctrl-C arrive."""
     import matplotlib
 
     matplotlib.use("Agg")
+    # A script's shell lets what it starts in the background ignore it, and so what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
