@@ -22,6 +22,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from fastcnn.data.sources import SOURCES, find_folder
 
+# Set by some shells and services, they would colour and widen what commands print.
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)
+
 
 def pytest_configure() -> None:
     """Make figures draw without a display, and Ctrl-C arrive."""
