@@ -1,4 +1,4 @@
-"""Calls a second of one session that several threads of Python call at once, and of one thread.
+"""Calls per second to one session, from several concurrent Python threads and from one.
 
 Part of ``python -m bench.sessions``; docs/inference.md has what it measured.
 """
@@ -53,7 +53,7 @@ def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float,
     over.set()
     for thread in threads:
         thread.join()
-    assert all(right), "callers get other answers together than alone"
+    assert all(right), "concurrent callers get other results than a single one"
     (began, before), (ended, after) = counted
     made = after - before
     return made.sum() / (ended - began), made.min() / max(made.max(), 1)
@@ -99,8 +99,8 @@ def render_callers(folder: Path) -> str:
     ]
     return "\n".join(
         (
-            f"Calls a second of one session on {first['threads']} threads, of one Python thread "
-            f"and of {first['callers']} at once:",
+            f"Calls per second to one session on {first['threads']} threads, from one Python "
+            f"thread and from {first['callers']} concurrently:",
             "",
             table(header, rows, left=1),
             "",

@@ -56,8 +56,8 @@ def render_readme(folder: Path) -> str:
             "",
             f"Forward, loss, backward and SGD with momentum; fastcnn {environment['fastcnn']} "
             f"({report.date[:10]}){on}; {machine(report)}{version}; medians of "
-            f"{'trial ' if report.quick else ''}runs in which all took turns. All "
-            "contestants and suites, and where fastcnn is not the fastest: "
+            f"{'trial ' if report.quick else ''}runs in which the libraries took turns. All "
+            "libraries and measurements, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         )
     )
@@ -108,7 +108,7 @@ def _rounded(ratio: float) -> str:
 
 
 def _levels(report: Report) -> str:
-    """A sentence on the highest accuracy of lenet5, next to PyTorch's."""
+    """A sentence on the time to the highest accuracy of lenet5, compared with PyTorch's."""
     found = [
         r
         for r in report.results
@@ -121,6 +121,6 @@ def _levels(report: Report) -> str:
         return ""
     other = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
     return (
-        f"`lenet5` reaches 99 % of all of MNIST's test images after "
+        f"`lenet5` classifies 99 % of all of MNIST's test images correctly after "
         f"{number(own.median)} s of training{other}."
     )

@@ -47,3 +47,17 @@ class GradientError(FastcnnError, AssertionError):
 
 class MissingExtraError(FastcnnError, ImportError):
     """A package that this feature needs is not installed; the message names the extra."""
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong, without the number and the path in the text of an OSError."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def sentence(error: BaseException) -> str:
+    """What a user reads of an error that is expected."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error}): a smaller batch or smaller images need less"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename} cannot be read or written ({error.strerror})"
+    return cause(error)

@@ -1,6 +1,7 @@
 """Files that are replaced as a whole, and the paths that users give."""
 
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -9,12 +10,35 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fastcnn.files as files
-from fastcnn.errors import ConfigurationError
+from fastcnn.benchmark.records import Records
+from fastcnn.errors import CheckpointError, ConfigurationError, DataError
 from fastcnn.files import LOCK_FILE, FolderLock, atomic_write, cache_folder, expanded
+from fastcnn.layers.definition import read_definition
+from fastcnn.recipes import NamedRecipe
+from fastcnn.recipes.records import records
+from fastcnn.training.run_config import read_config
+
+
+@pytest.mark.parametrize(
+    "read", [read_definition, NamedRecipe.read, records, Records.read, read_config]
+)
+def test_readers_say_in_words_why_a_file_cannot_be_read(
+    read: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").mkdir()  # a run's
+    name = "" if read is read_config else "config.json"
+    with pytest.raises((CheckpointError, ConfigurationError, DataError)) as caught:
+        read(tmp_path / name)
+    text = str(caught.value)
+    assert text.count(str(tmp_path)) == 1
+    assert re.search(r"\((Is a directory|Permission denied|it is not a regular file)\)$", text), (
+        text
+    )
 
 
 @pytest.mark.posix
@@ -123,7 +147,7 @@ if child == 0:
     if sys.argv[2] == "ends":
         sys.exit(0)
     print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 if sys.argv[2] == "ends":
     os.waitpid(child, 0)
     print("child has ended", flush=True)
@@ -148,7 +172,7 @@ def test_a_child_does_not_keep_the_lock_of_a_parent_that_has_ended(tmp_path: Pat
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         try:
-            parent.wait(timeout=60)
+            parent.wait(timeout=300)
             FolderLock(tmp_path).release()
         finally:
             os.kill(child, signal.SIGKILL)
@@ -161,7 +185,7 @@ def test_a_child_that_ends_leaves_its_parent_the_lock(tmp_path: Path) -> None:
         assert parent.stdout.readline() == "child has ended\n"
         with pytest.raises(BlockingIOError):
             FolderLock(tmp_path)
-        parent.communicate("", timeout=60)
+        parent.communicate("", timeout=300)
 
 
 @pytest.mark.posix

@@ -55,7 +55,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     atexit.register(gc.freeze)
 
     from fastcnn.cli.lines import Lines, complain
-    from fastcnn.errors import FastcnnError
+    from fastcnn.errors import FastcnnError, sentence
 
     logging.lastResort = Lines(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -68,12 +68,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
     except (FastcnnError, OSError, MemoryError) as error:
         if os.environ.get("FASTCNN_TRACEBACK"):
             raise
-        text = str(error)
-        if isinstance(error, MemoryError):
-            text = f"not enough memory ({text}): a smaller batch or smaller images need less"
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            text = f"{error.filename} cannot be read or written ({error.strerror})"
-        complain(f"error: {text}")
+        complain(f"error: {sentence(error)}")
         raise SystemExit(2) from None
     except Exception as error:
         # Typer's errors are those of click, or of a copy of it, which depends on its version.

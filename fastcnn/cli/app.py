@@ -1,11 +1,11 @@
 """The application: its commands and what they share."""
 
 import os
+import pkgutil
 import re
 from collections.abc import Sequence
 from importlib import import_module
 from inspect import cleandoc
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -32,10 +32,10 @@ def summary(name: str) -> str:
     """The first line of a command's docstring.
 
     It is read, not imported: commands import most of the package, which takes longer than many of
-    them do.
+    them do. The package may be in a zip file.
     """
     function = name.replace("-", "_")
-    source = Path(__file__).with_name(f"{function}.py").read_text(encoding="utf-8")
+    source = (pkgutil.get_data("fastcnn.cli", f"{function}.py") or b"").decode()
     found = re.search(rf'^def {function}\(.*?"""(.*)', source, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1].partition("\n")[0].removesuffix('"""')

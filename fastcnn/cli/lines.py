@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from fastcnn.errors import FastcnnError
+from fastcnn.errors import FastcnnError, sentence
 
 if TYPE_CHECKING:
     from fastcnn.distributed import World
@@ -55,7 +55,7 @@ def one_voice(world: "World") -> Iterator[None]:
         if world.size == 1:
             raise
         if world.is_root:
-            complain(f"error: {error}")
+            complain(f"error: {sentence(error)}")
         world.wait()
         raise SystemExit(2) from None
     except SystemExit:

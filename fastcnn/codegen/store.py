@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fastcnn.errors import sentence
 from fastcnn.files import cache_folder
 
 log = logging.getLogger("fastcnn.codegen")
@@ -35,7 +36,9 @@ def object_folder() -> Path | None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         problem = _problem(os.stat(folder))
     except (OSError, RuntimeError) as error:  # RuntimeError: no home
-        _say(f"compiled functions cannot be kept ({error}); every process compiles its own")
+        _say(
+            f"compiled functions cannot be kept: {sentence(error)}; every process compiles its own"
+        )
         return None
     if problem:
         _say(
@@ -100,7 +103,9 @@ def write(folder: Path, name: str, key: str, content: bytes) -> bool:
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        _say(f"compiled functions cannot be kept ({error}); every process compiles its own")
+        _say(
+            f"compiled functions cannot be kept: {sentence(error)}; every process compiles its own"
+        )
         return False
     return True
 

@@ -31,7 +31,7 @@ from fastcnn.data.reading import (
     regular_file,
 )
 from fastcnn.data.split import normalised_name
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, cause
 from fastcnn.files import cache_folder
 
 #: Files and folders that operating systems, file servers and notebooks put among a user's.
@@ -201,7 +201,9 @@ def _tar(path: Path) -> Iterator[Node]:
                     member = _TarMember(path, file, lock, info.name, info.offset_data, info.size)
                     _place(root, info.name, info.isdir(), reason, member)
         except (tarfile.TarError, OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: damaged, cannot be read as a tar archive ({error})") from None
+            raise DataError(
+                f"{path}: damaged, cannot be read as a tar archive ({cause(error)})"
+            ) from None
         check_honest(str(path), path.stat().st_size, total)
         yield root
 
@@ -225,7 +227,7 @@ def _plain_tar(path: Path) -> IO[bytes]:
     except DataError:
         raise
     except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error) as error:
-        raise DataError(f"{path}: damaged, or cannot be unpacked ({error})") from None
+        raise DataError(f"{path}: damaged, or cannot be unpacked ({cause(error)})") from None
     plain.seek(0)
     return plain
 

@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError, FastcnnError, MissingExtraError, RankError
+from fastcnn.errors import (
+    ConfigurationError,
+    FastcnnError,
+    MissingExtraError,
+    RankError,
+    sentence,
+)
 from fastcnn.extras import require
 
 #: Number of processes, as the launchers of MPICH and Intel MPI, Open MPI, MVAPICH and Slurm say it.
@@ -170,7 +176,7 @@ class World:
             error = caught
         finally:
             self.is_alone = False
-        failures = self.everyone(None if error is None else str(error))
+        failures = self.everyone(None if error is None else sentence(error))
         failed = [rank for rank, failure in enumerate(failures) if failure is not None]
         if not failed:
             return
@@ -278,7 +284,8 @@ class MPIWorld(World):
         if not isinstance(error, (FastcnnError, KeyboardInterrupt)):
             traceback.print_exception(error)
         sys.stderr.write(
-            f"error: {self.name} failed and ends the job: {type(error).__name__}: {error}\n"
+            f"error: {self.name} failed and ends the job: {type(error).__name__}: "
+            f"{sentence(error)}\n"
         )
         sys.stderr.flush()
         self._all.Abort(1)

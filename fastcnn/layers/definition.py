@@ -26,7 +26,7 @@ from typing import Any
 
 from fastcnn import layers as every_layer
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import ConfigurationError, FastcnnError
+from fastcnn.errors import ConfigurationError, FastcnnError, cause
 from fastcnn.files import expanded, read_bytes
 from fastcnn.layers.allocation import at_most
 from fastcnn.layers.base import OF_INITIAL_WEIGHTS, Layer
@@ -103,7 +103,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigurationError(f"{path}: lists within lists, without an end") from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: no model can be read ({error})") from None
+        raise ConfigurationError(f"{path}: no model can be read ({cause(error)})") from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: expected a table with input_shape and layers")
     return found

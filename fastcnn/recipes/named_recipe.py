@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn import losses
 from fastcnn.arguments import as_count, as_number
 from fastcnn.data import Dataset, Preprocessing, load
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, cause
 from fastcnn.files import atomic_write, expanded, read_bytes
 from fastcnn.layers import Model, init
 from fastcnn.layers.definition import from_definition, read_definition
@@ -100,7 +100,7 @@ class NamedRecipe:
         try:
             found = tomllib.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{path}: no recipe can be read ({error})") from None
+            raise ConfigurationError(f"{path}: no recipe can be read ({cause(error)})") from None
         return cls(path.stem, found)
 
     def write(self, path: str | Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, cause
 from fastcnn.files import expanded
 
 FILE = Path(__file__).parent / "records.json"
@@ -85,7 +85,7 @@ def records(path: Path = FILE) -> list[Record]:
             raise ValueError(f"format {content['format']!r}")
         return [_record(entry) for entry in content["records"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not records of recipes ({error})") from None
+        raise DataError(f"{path}: not records of recipes ({cause(error)})") from None
 
 
 def _record(entry: Mapping[str, Any]) -> Record:

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, cause
 from fastcnn.files import read_bytes
 
 CONFIG = "config.json"
@@ -45,7 +45,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error})") from None
+        raise CheckpointError(f"{path} cannot be read ({cause(error)})") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise CheckpointError(f"{path} is not the config of a fastcnn run")
     bad = [part for part in PARTS if not isinstance(config.get(part), dict)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError, RunWriteError
+from fastcnn.errors import CheckpointError, RunWriteError, cause
 from fastcnn.files import atomic_write
 from fastcnn.layers import Model
 from fastcnn.layers.description import file_metadata
@@ -44,7 +44,7 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunWriteError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}): a "
+            f"{error.filename or folder} cannot be written ({cause(error)}): a "
             "checkpoint written before is whole; resume the run when it can be"
         ) from None
 

@@ -239,5 +239,5 @@ def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:
     ]:  # fmt: skip
         changed = row.copy()
         changed[column] = wrong
-        with pytest.raises(ProgramError, match="do not lie as pixels"):
+        with pytest.raises(ProgramError, match="not laid out as pixels"):
             list(touches(Reach(changed, program.tables, program.blocks, program.workers)))

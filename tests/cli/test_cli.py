@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
 
-from fastcnn import data
+from fastcnn import cli, data
 from fastcnn.cli.app import COMMANDS, command, in_paragraphs, summary
-from tests.command import fastcnn, process, started
+from tests.command import ENVIRONMENT, fastcnn, process, started
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +160,7 @@ def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
             if line.startswith("epoch      1/"):
                 break
         going.send_signal(signal.SIGINT)
-        _, errors = going.communicate(timeout=60)
+        _, errors = going.communicate(timeout=300)
     assert going.returncode == 130
     assert "interrupted: weights and metrics so far are in" in errors
     assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
@@ -172,12 +173,12 @@ def test_serve(run: Path) -> None:
         assert going.stdout is not None
         address = re.search(r"http://127\.0\.0\.1:\d+/", going.stdout.readline())
         assert address is not None
-        with urllib.request.urlopen(f"{address[0]}api/model", timeout=30) as reply:
+        with urllib.request.urlopen(f"{address[0]}api/model", timeout=300) as reply:
             assert json.load(reply)["classes"] == ["0", "1", "2"]
         port = address[0].rstrip("/").rsplit(":", 1)[1]
         assert f"port {port} cannot be used" in fastcnn("serve", run, "--port", port, code=2)
         going.send_signal(signal.SIGINT)
-        _, errors = going.communicate(timeout=60)
+        _, errors = going.communicate(timeout=300)
     assert going.returncode == 0, errors
     assert "Traceback" not in errors
 
@@ -230,6 +231,19 @@ def test_the_list_of_commands_says_what_they_say_of_themselves() -> None:
         found = command(name)
         called = found.registered_callback.callback if isinstance(found, typer.Typer) else found
         assert summary(name) == in_paragraphs(called.__doc__).split("\n\n")[0], name
+
+
+def test_help_of_a_package_in_a_zip_file(tmp_path: Path) -> None:
+    package = Path(cli.__file__).parents[1]
+    with zipfile.ZipFile(tmp_path / "fastcnn.zip", "w") as archive:
+        for path in package.rglob("*.py"):
+            archive.write(path, path.relative_to(package.parent))
+    done = subprocess.run(
+        [sys.executable, "-m", "fastcnn", "--help"], capture_output=True, text=True, cwd=tmp_path,
+        check=False, env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "fastcnn.zip")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert all(f" {name} " in done.stdout for name in COMMANDS)
 
 
 def test_a_command_imports_what_it_needs() -> None:

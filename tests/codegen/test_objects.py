@@ -191,6 +191,7 @@ def test_a_folder_that_cannot_be_made(
     assert start()
     assert start()
     assert caplog.text.count("every process compiles its own") == 1
+    assert "cannot be read or written (Not a directory)" in caplog.text
 
 
 def test_what_nobody_uses_is_removed(folder: Path) -> None:
@@ -204,7 +205,7 @@ def test_what_nobody_uses_is_removed(folder: Path) -> None:
     for path in (used, unused):
         os.utime(path, (long_ago, long_ago))
     assert not start()
-    assert time.time() - used.stat().st_mtime < 60
+    assert used.stat().st_mtime > long_ago + 30
     assert unused.exists()
     used.unlink()
     assert start()
@@ -236,7 +237,7 @@ def test_processes_that_start_at_once(folder: Path) -> None:
         for _ in range(3)
     ]  # fmt: skip
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
 

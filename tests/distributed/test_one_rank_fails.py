@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn.cli.lines import one_voice
 from fastcnn.distributed import World
 from fastcnn.errors import ConfigurationError, FastcnnError, NonFiniteError, RankError
 from fastcnn.layers import Flatten, Linear, Sequential
@@ -82,6 +83,25 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     out = {"out": tmp_path / "file" / "run"}
     assert all(isinstance(error, FastcnnError) for error in outcomes(0, out, out))
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_file_that_is_missing_is_told_in_words(
+    failing: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(world: World) -> None:
+        path = tmp_path / ("missing" if world.rank == failing else "there")
+        with pytest.raises(SystemExit), one_voice(world), world.guard(), world.preparing():
+            path.read_bytes()
+
+    (tmp_path / "there").touch()
+
+    on_ranks(3, work)
+    words = f"{tmp_path / 'missing'} cannot be read or written (No such file or directory)\n"
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert printed.endswith(words)
+    assert printed.count("\n") == 1
 
 
 class Fails(Callback):
