@@ -21,14 +21,14 @@ from fastcnn.execution.session import InferenceSession
 
 NAME = "callers"
 BATCHES = (1, 8, 64)
-#: Turns of each, seconds of one, and those before in which the callers begin.
+#: Turns of each, seconds of a turn, and seconds before it in which the callers start.
 ROUNDS, TURN, WARM = 4, 0.4, 0.1
-#: Seconds that threads of a turn before may run on.
+#: Maximum seconds that threads of the previous turn may keep running.
 PAUSE = 0.5
 
 
 def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
-    """Calls a second while all call, and the fewest of a caller as a share of the most."""
+    """Calls per second of all callers together, and the ratio of the slowest to the fastest."""
     expected, calls = session.logits(x), np.zeros(callers, np.int64)
     ready, over = threading.Barrier(callers + 1), threading.Event()
     right = [True] * callers
@@ -60,7 +60,7 @@ def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float,
 
 
 def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers: int) -> list[Any]:
-    """A record of each network and batch; one caller and several take turns, the best counts."""
+    """A record of each network and batch; one and several callers take turns, the best counts."""
     records: list[dict[str, Any]] = []
     for name in names or NETWORKS:
         session = fastcnn.session(network_of(name), threads=threads)
@@ -81,7 +81,7 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
 
 
 def render_callers(folder: Path) -> str:
-    """The table of calls a second for docs/inference.md; nothing if there are no results."""
+    """The table of calls per second for docs/inference.md; empty if there are no results."""
     path = folder / f"{NAME}.json"
     if not path.is_file():
         return ""

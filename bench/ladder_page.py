@@ -11,17 +11,17 @@ BUSY = "busy"
 
 
 def read_ladder(folder: Path) -> Report:
-    """What ``fastcnn bench backward --out docs/benchmarks/ladder`` wrote."""
+    """The output of ``fastcnn bench backward --out docs/benchmarks/ladder``."""
     return read_report(folder / LADDER / "bench.json")
 
 
 def shown(report: Report) -> list[Result]:
-    """The rungs, without those on several threads that had to share a core with other programs."""
+    """The rungs, except those on several threads that had to share a core with other programs."""
     return [row for row in report.results if row.threads == 1 or BUSY not in row.state]
 
 
 def render_ladder(report: Report) -> list[str]:
-    """The page, in paragraphs, from its title on."""
+    """The page as paragraphs, including its title."""
     rows, before = [], None
     for row in shown(report):
         step = number(before.median / row.median) if before else ""

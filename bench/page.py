@@ -24,13 +24,13 @@ from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
 
 OWN = ("reference", "im2col", "lanes")
-#: The libraries that have a column of their own next to PyTorch's.
+#: The libraries that have their own column next to PyTorch's.
 FURTHER = [name for name in LIBRARIES if name != "PyTorch"]
 NOBODY = "No peer was faster than fastcnn here."
-#: Rows of a profile that the page shows; the CSV has all.
+#: Rows of a profile shown on the page; the CSV has all of them.
 LONGEST = 12
 OVERVIEW = "benchmarks.md"
-#: Each suite's page, its title and what it answers.
+#: Each suite's page, its title and its question.
 CONTENTS = (
     ("ladder", "From nested loops to the engine", "one backward pass, made faster step by step."),
     ("steps", "Training steps", "the time of a step of four networks in each library."),
@@ -47,7 +47,7 @@ CONTENTS = (
 
 
 def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profile]]:
-    """Everything that was measured."""
+    """All measurements."""
     scaling = results_of(Records.read(folder / "scaling.json").records)
     profiles = [
         Profile.from_records(Records.read(path)) for path in sorted(folder.glob("profile-*.json"))
@@ -56,7 +56,7 @@ def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profil
 
 
 def render_pages(folder: Path) -> dict[str, str]:
-    """The pages by file, in docs/: an overview, and a page for each suite."""
+    """The pages by file name, in docs/: an overview, and a page for each suite."""
     report, scaling, profiles = read_results(folder)
     suites = {
         "ladder": render_ladder(read_ladder(folder)),
@@ -74,7 +74,7 @@ def render_pages(folder: Path) -> dict[str, str]:
     made = f"Made {report.date[:10]} on {machine(report)}."
     pages = {OVERVIEW: _overview(report, list(suites))}
     for name, lines in suites.items():
-        if name in ("ladder", "processors"):  # which are measured apart
+        if name in ("ladder", "processors"):  # which are measured separately
             pages[f"benchmarks/{name}.md"] = lines
             continue
         title, *rest = lines
@@ -173,7 +173,7 @@ def _inference(report: Report) -> list[str]:
 
 
 def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
-    """A table for each network and batch, and a sentence on who was faster than fastcnn."""
+    """A table for each network and batch, and a sentence on contestants faster than fastcnn."""
     lines: list[str] = []
     faster: list[str] = []
     for (work, batch), group in groups(report.results, suite):
@@ -269,13 +269,13 @@ def _median(row: Result | None) -> str:
 
 
 def _ahead(own: Result | None, peers: Mapping[str, Result | None]) -> str:
-    """How many times fastcnn's time the fastest other takes."""
+    """The ratio of the fastest other library's time to fastcnn's."""
     timed = [row.median for row in peers.values() if row]
     return f"{min(timed) / own.median:.2f}" if own and timed else ""
 
 
 def _variant(row: Result | None) -> str:
-    """PyTorch's time, and which of its variants it is of."""
+    """PyTorch's time, and the variant that it belongs to."""
     if row is None:
         return "-"
     return f"{number(row.median)} ({row.contestant.removeprefix('PyTorch ')}, {threads_of(row)})"

@@ -1,6 +1,6 @@
 """The page of the same training steps on other processors, from docs/benchmarks/processors/*.json.
 
-Each file is what ``fastcnn bench step`` or ``fastcnn bench zoo`` wrote there with ``--out``.
+Each file was written there by ``fastcnn bench step`` or ``fastcnn bench zoo`` with ``--out``.
 """
 
 from pathlib import Path

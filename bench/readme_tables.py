@@ -12,7 +12,7 @@ IMAGES = 18_623
 
 
 def readme_tables(folder: Path) -> dict[str, str]:
-    """README's generated parts by name; that of the loops, where they were measured."""
+    """README's generated parts by name; the loops' part only if they were measured."""
     loops = render_loops(folder)
     return {"benchmarks": render_readme(folder)} | ({} if loops is None else {"loops": loops})
 
@@ -34,7 +34,7 @@ def render_readme(folder: Path) -> str:
             (
                 work,
                 str(batch),
-                # On a phone the first columns are seen.
+                # The first columns are visible on a phone.
                 f"{peer.median / own.median:.1f}" if peer and own else "-",
                 threads(own) if own is None or len(used) > 1 else number(own.median),
                 f"{number(peer.median)} ({name})" if peer else "-",
@@ -64,7 +64,7 @@ def render_readme(folder: Path) -> str:
 
 
 def render_loops(folder: Path) -> str | None:
-    """README's table of the three backends; None where the loops were not measured."""
+    """README's table of the three backends; None if the loops were not measured."""
     report = read_report(folder / "bench.json")
     steps = [row for row in report.results if (row.suite, row.work) == ("step", "report_cnn")]
     full = [best([r for r in steps if r.batch == 64], name) for name in ("im2col", "lanes")]
@@ -102,7 +102,7 @@ def render_loops(folder: Path) -> str | None:
 
 
 def _rounded(ratio: float) -> str:
-    """Two digits."""
+    """Two significant digits."""
     digits = len(f"{ratio:.0f}") - 2
     return f"{round(ratio, -digits):,.0f}" if digits > 0 else f"{ratio:.2g}"
 

@@ -1,4 +1,4 @@
-"""docs/records.md from the records of recipes."""
+"""Generates docs/records.md from the records of recipes."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -9,7 +9,7 @@ from fastcnn.recipes import Record, get, names
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "records.md", ROOT / "README.md"
-#: Recipes for README, of which the first three that were measured are shown.
+#: Recipes for README, of which the first three with measurements are shown.
 SHOWN = (
     "mnist-99", "cifar10-94-muon", "simplechains-lenet", "mnist-99.6", "fashion-92.5",
     "pytorch-mnist", "keras-mnist", "cifar10-94",
@@ -112,7 +112,7 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
         header = ("trained by", "accuracy %", "seconds", "seeds", "test, s", "machine")
         lines += [table(header, rows, left=6), ""]
     for record in records:
-        # A command that ran with --note says it.
+        # A command with --note already contains it.
         note = "" if record.note in record.command else f" ({record.note})"
         lines += [f"`{record.command}`, {record.date}{note}", ""]
     return lines

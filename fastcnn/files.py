@@ -1,4 +1,4 @@
-"""Atomic file writes: readers see either the old or the new content; one writer at a time."""
+"""File access: atomic writes, locks for a single writer, and the cache folder."""
 
 import errno
 import glob
@@ -10,17 +10,17 @@ from pathlib import Path
 
 from fastcnn.errors import ConfigurationError
 
-#: Attempts to move a finished file into place, and seconds between them. On Windows another
-#: program, such as a virus scanner, may briefly hold the old file open.
+#: Attempts to put a finished file in place, and seconds between them. On Windows another program,
+#: such as a virus scanner, may hold the old file open for a moment.
 REPLACE_ATTEMPTS = 20 if os.name == "nt" else 1
 REPLACE_PAUSE = 0.05
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as a user gives it, with ``~`` and ``~user`` replaced by the home folder.
+    """A user's path, with ``~`` and ``~user`` expanded to the home folder.
 
-    Every function that takes a path from outside passes it through here. A ``~`` of an unknown user
-    is kept, as in a shell.
+    Every function that accepts a path from outside uses this. A ``~`` that names no known user is
+    kept, as in a shell.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def _can_be_a_name(text: str) -> bool:
-    """Whether the system can encode a text as a file name: lone surrogates it usually cannot."""
+    """Whether the system can encode a text; a lone surrogate usually cannot be encoded."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -45,11 +45,11 @@ def _can_be_a_name(text: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Folder of downloads and compiled kernels: ``FASTCNN_CACHE_DIR``, or the user's cache.
+    """The folder of downloads and compiled kernels: ``FASTCNN_CACHE_DIR``, or the user's cache.
 
-    The user's cache is at the system's usual place: ``~/.cache/fastcnn`` on Linux (or within
+    The user's cache is in the system's place for caches: ``~/.cache/fastcnn`` on Linux (or within
     ``XDG_CACHE_HOME``), ``~/Library/Caches/fastcnn`` on macOS, ``AppData\\Local\\fastcnn\\Cache``
-    on Windows. Without a home folder, a temporary folder is used.
+    on Windows. A user without a home folder gets a folder among the temporary files.
     """
     chosen = os.environ.get("FASTCNN_CACHE_DIR")
     if chosen:
@@ -83,17 +83,17 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    # Opening a FIFO would block until something writes to it.
+    # Opening a FIFO would block until somebody opens it for writing.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and its parents, unless it exists.
+    """Create a folder and its parents, unless they exist.
 
     Raises
     ------
     OSError
-        If it cannot be made, such as when a file is in its place.
+        If it cannot be created, for example because a file is in its place.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,14 +105,14 @@ def make_folder(folder: Path) -> None:
 def atomic_write(path: str | Path, content: bytes) -> None:
     """Replace a file's content: temporary file in the same folder, fsync, rename.
 
-    The file gets the permissions of any new file, as set by the process's umask.
+    The file's permissions are those of any new file: what the process's umask leaves.
 
     Raises
     ------
     ConfigurationError
-        If the path has no file name, such as ``.``.
+        If the path does not end in a file name, such as ``.``.
     OSError
-        If the folder cannot be written to; the old file is then untouched.
+        If the folder cannot be written; the old file is then untouched.
     """
     path = expanded(path)
     if not path.name:
@@ -131,7 +131,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            # The error of a full disk names no file, and other errors name the temporary one.
+            # Errors name the target, not the temporary file, or no file, as for a full disk.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 
@@ -148,22 +148,22 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def remove_unfinished(path: str | Path) -> None:
-    """Remove temporary files of a process killed within :func:`atomic_write` of this file."""
+    """Remove temporary files of a process that was killed while it wrote this file."""
     path = expanded(path)
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
         temporary.unlink(missing_ok=True)
 
 
-#: The lock file of a folder's writer. It is not deleted when the lock is released: the next writer
-#: may already have opened it.
+#: The file in a folder that its writer keeps locked. It is not removed when the lock is released:
+#: the next writer may already have opened it.
 LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Reserves a folder for one writer until release, or until the process ends in any way.
+    """Reserves a folder for one writer, until it is released or the process ends in any way.
 
-    A child process forked meanwhile does not hold the lock. On a file system without locks, every
-    writer gets one.
+    A child process forked in the meantime does not hold the lock. On a file system without locks
+    every writer gets one.
 
     Raises
     ------
@@ -178,7 +178,7 @@ class FolderLock:
 
         path = folder / LOCK_FILE
         with suppress(FileExistsError):
-            path.touch(exist_ok=False)  # by the umask; FileLock would narrow permissions
+            path.touch(exist_ok=False)  # with the umask's permissions; FileLock would restrict them
         self._lock = FileLock(path, timeout=0, thread_local=False)
         try:
             self._lock.acquire()

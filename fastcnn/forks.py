@@ -1,4 +1,4 @@
-"""Locks that are released in a forked child, which lacks the threads that held them."""
+"""Locks that are free in a forked child, which has none of the threads that held them."""
 
 import os
 import threading
@@ -16,7 +16,7 @@ def lock() -> Any:
 
 
 def is_mine(held: Any) -> bool:
-    """Whether this thread holds a lock, as when a signal handler interrupts its holder."""
+    """Whether this thread holds a lock, for example when a signal handler interrupted it."""
     return bool(held._is_owned())
 
 

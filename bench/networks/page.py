@@ -90,7 +90,7 @@ def _check_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _exporters(read: Records) -> list[str]:
-    """A table for phones: short numbers, and each reason below it."""
+    """A table for narrow screens: short numbers, and reasons below it."""
     rows, reasons = [], list[str]()
     for record in read.records:
         cells = []

@@ -272,7 +272,7 @@ def profile(
     try:
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
-        raise ConfigurationError(f"the lanes engine does not cover {reason}") from None
+        raise ConfigurationError(f"the lanes engine does not support {reason}") from None
     timings = measure(
         {"call": step.call} | {key: step.job(*job) for key, job in _jobs(program).items()},
         rounds=rounds,

@@ -93,7 +93,7 @@ def test_compiled_once_then_loaded(folder: Path, caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.INFO, "fastcnn.codegen")
     assert build.kept([source()]) == 0
     assert start()
-    assert "once; they are kept in" in caplog.text
+    assert "once; they are cached in" in caplog.text
     assert build.kept([source()]) == 1
     caplog.clear()
     assert not start()

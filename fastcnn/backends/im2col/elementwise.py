@@ -27,7 +27,12 @@ def forward(
     """Evaluate the formula."""
     formula, numbers = record.formula_of(arguments)
     given = [by_channel(parameter, x) for parameter in parameters]
-    return formula.value(x, *given, *numbers)
+    return _of_shape(x, formula.value(x, *given, *numbers))
+
+
+def _of_shape(x: np.ndarray, values: Any) -> np.ndarray:
+    """What a formula made, in the shape of what it was given: a user's may be a constant."""
+    return values if np.shape(values) == x.shape else np.full(x.shape, values, x.dtype)
 
 
 def backward(
@@ -61,7 +66,7 @@ def loss_value(
 ) -> float:
     """Weighted mean of the formula's values."""
     numbers = _loss_numbers(record, prediction, arguments)
-    values = record.value(prediction.astype(np.float64), target, *numbers)
+    values = _of_shape(prediction, record.value(prediction.astype(np.float64), target, *numbers))
     share = _loss_share(prediction, sample_weight, reduction)
     return float(np.where(share > 0.0, values * share, 0.0).sum())
 
@@ -76,7 +81,8 @@ def loss_backward(
     **arguments: Any,
 ) -> np.ndarray:
     """The formula's derivative, weighted by each element's share of the loss."""
-    slope = record.derivative(prediction, target, *_loss_numbers(record, prediction, arguments))
+    numbers = _loss_numbers(record, prediction, arguments)
+    slope = _of_shape(prediction, record.derivative(prediction, target, *numbers))
     share = grad_output * _loss_share(prediction, sample_weight, reduction)
     grad = np.where(share != 0.0, slope * share, 0.0)
     return grad.astype(prediction.dtype, copy=False)

@@ -51,7 +51,7 @@ KINDS = {
     "step": "int64",
     "start": "int64",
     "count": "int64",
-    # For each loss, the total weight of a whole step's targets, per target of this pass.
+    # For each loss, the weight of a whole step's targets, divided by the samples of this pass.
     "mean_weights": "float64[:]",
     "scale": "float64",
     "rate": "float64",
