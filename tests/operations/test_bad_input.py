@@ -65,7 +65,7 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
     (F.conv_transpose2d, (X, W[:4], np.zeros(2)), {}, ShapeError, r"bias must have shape \(4,\)"),
     (F.conv_transpose2d_backward, (X, X, W[:4]), {}, ShapeError, r"gives \(2, 4, 7, 7\)"),
     (F.adaptive_avg_pool2d, (X, 0), {}, ConfigurationError, "output_size must be an integer"),
-    (F.adaptive_avg_pool2d, (X, (1, 2, 3)), {}, ConfigurationError, "a number or a pair"),
+    (F.adaptive_avg_pool2d, (X, (1, 2, 3)), {}, ConfigurationError, "an integer or a pair"),
     (F.dropout2d, (X[0], 0.5), {"key": 0}, ShapeError, "x must have 4 dimensions"),
     (F.batch_norm, (X[:, 0, 0, 0],), {}, ShapeError, r"must be \(N, C\) or \(N, C, H, W\)"),
     (F.batch_norm, (X[:1, :, :1, :1],), {}, ShapeError, "more than one value per channel"),
