@@ -1,1 +1,1 @@
-"""What measures this project for its own pages; users have ``fastcnn bench`` and ``profile``."""
+"""Measurements for this project's own pages; users have ``fastcnn bench`` and ``profile``."""

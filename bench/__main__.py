@@ -59,7 +59,7 @@ def accuracy_tables(scope: Scope) -> list[Table]:
 
 
 def _sources() -> tuple[str, str]:
-    """MNIST's digits 0, 1, 2 and all of MNIST; drawn digits, and a warning, if it is missing."""
+    """MNIST's digits 0, 1, 2 and all of MNIST; if it is missing, drawn digits with a warning."""
     *_, missing = load_default()
     if missing:
         console = Console(highlight=False)
@@ -108,10 +108,10 @@ def main(
 
     process: a whole fastcnn train.
 
-    scaling: cost and memory along batch, threads, image size, channels and depth; a cost that
-    rises is flagged.
+    scaling: cost and memory along batch, threads, image size, channels and depth; a rising cost is
+    flagged.
 
-    python -m bench records has options of its own.
+    python -m bench records has its own options.
 
     Example: python -m bench step layer --quick --out results
     """
@@ -135,7 +135,7 @@ def main(
 def measure_scaling(
     axis: list[str] | None, quick: bool, out: Path | None, console: Console
 ) -> None:
-    """Measure scaling, and write it as records of its own."""
+    """Measure scaling, and write separate records of it."""
     known = scaling.axes(default_threads())
     for name in axis or ():
         if name not in known:
@@ -156,7 +156,7 @@ def measure_scaling(
 
 
 def application(arguments: list[str]) -> typer.Typer:
-    """The application of one command; takes the name of another out of the arguments."""
+    """The application of one command; removes the name of another command from the arguments."""
     command = main
     if arguments[:1] == ["records"]:
         del arguments[0]

@@ -1,4 +1,4 @@
-"""Seconds of training until a test accuracy is reached."""
+"""Training time to reach a test accuracy."""
 
 import math
 import os
@@ -19,15 +19,15 @@ from fastcnn.optim import SGD, OneCycle
 from fastcnn.optim.schedules import learning_rates
 
 LEVELS = (0.95, 0.98, 0.99)
-#: The recipe, with one cycle of the rate: from each of five seeds report_cnn reached 99 % of digits
-#: 0, 1, 2 within two epochs, and lenet5 99 % of all ten within five. With a constant rate lenet5
-#: did so from two of three seeds, within ten.
+#: The recipe, with one cycle of the learning rate: from each of five seeds report_cnn reached 99 %
+#: of digits 0, 1, 2 within two epochs, and lenet5 99 % of all ten within five. With a constant rate
+#: lenet5 did so from two of three seeds, within ten.
 LEARNING_RATE, MOMENTUM, BATCH = 0.02, 0.9, 64
 SCHEDULE = OneCycle()
-#: Tests in an epoch: a level that is reached between two is counted at the second.
+#: Tests per epoch: a level reached between two tests is counted at the second.
 TESTS_PER_EPOCH = 10
 
-#: Takes the next samples' indices, and a learning rate for each batch of them, and trains.
+#: Trains on the samples of the given indices, with a learning rate for each batch.
 Train = Callable[[np.ndarray, np.ndarray], object]
 Test = Callable[[], float]
 
@@ -65,7 +65,7 @@ def _pytorch(network: str, train: Dataset, test: Dataset, seed: int) -> tuple[Tr
     module = make_module(model.graph(), state, set(state)).to(memory_format=torch.channels_last)
     optimizer = sgd(module, LEARNING_RATE, MOMENTUM)
     loss = torch.nn.CrossEntropyLoss()
-    # All images are normalised beforehand, which PyTorch is not charged for.
+    # All images are normalised in advance, which is not part of PyTorch's time.
     x, tests = (
         torch.from_numpy(data.preprocessing.apply(data.images)).contiguous(
             memory_format=torch.channels_last
@@ -111,7 +111,7 @@ def time_to_levels(
     epochs: int,
     patience: float = float("inf"),
 ) -> dict[float, float]:
-    """Seconds of training, tests apart, until each level is first reached; infinite if never.
+    """Seconds of training, without tests, until each level is first reached; infinite if never.
 
     Gives up after ``patience`` seconds, tests included.
     """
@@ -150,8 +150,8 @@ def bench_accuracy(
     """Train every contestant with one recipe from the same weights, in the same order of samples.
 
     The recipe: SGD with momentum 0.9 and batches of 64; the learning rate rises to 0.02 and falls
-    again in one cycle of some epochs. A contestant that takes longer than ``patience`` seconds for
-    its seeds together, tests included, has fewer of them, and its record says so.
+    again in one cycle over some epochs. A contestant that takes longer than ``patience`` seconds
+    for its seeds together, including tests, gets fewer seeds, and its record says so.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Calls a second of one session that several threads of Python call at once, and of one thread.
+"""Calls per second to one session, from several concurrent Python threads and from one.
 
 Part of ``python -m bench.sessions``; docs/inference.md has what it measured.
 """
@@ -21,14 +21,14 @@ from fastcnn.execution.session import InferenceSession
 
 NAME = "callers"
 BATCHES = (1, 8, 64)
-#: Turns of each, seconds of one, and those before in which the callers begin.
+#: Turns of each, seconds of a turn, and seconds before it in which the callers start.
 ROUNDS, TURN, WARM = 4, 0.4, 0.1
-#: Seconds that threads of a turn before may run on.
+#: Maximum seconds that threads of the previous turn may keep running.
 PAUSE = 0.5
 
 
 def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
-    """Calls a second while all call, and the fewest of a caller as a share of the most."""
+    """Calls per second of all callers together, and the ratio of the slowest to the fastest."""
     expected, calls = session.logits(x), np.zeros(callers, np.int64)
     ready, over = threading.Barrier(callers + 1), threading.Event()
     right = [True] * callers
@@ -53,14 +53,14 @@ def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float,
     over.set()
     for thread in threads:
         thread.join()
-    assert all(right), "callers get other answers together than alone"
+    assert all(right), "concurrent callers get other results than a single one"
     (began, before), (ended, after) = counted
     made = after - before
     return made.sum() / (ended - began), made.min() / max(made.max(), 1)
 
 
 def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers: int) -> list[Any]:
-    """A record of each network and batch; one caller and several take turns, the best counts."""
+    """A record of each network and batch; one and several callers take turns, the best counts."""
     records: list[dict[str, Any]] = []
     for name in names or NETWORKS:
         session = fastcnn.session(network_of(name), threads=threads)
@@ -81,7 +81,7 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
 
 
 def render_callers(folder: Path) -> str:
-    """The table of calls a second for docs/inference.md; nothing if there are no results."""
+    """The table of calls per second for docs/inference.md; empty if there are no results."""
     path = folder / f"{NAME}.json"
     if not path.is_file():
         return ""
@@ -99,8 +99,8 @@ def render_callers(folder: Path) -> str:
     ]
     return "\n".join(
         (
-            f"Calls a second of one session on {first['threads']} threads, of one Python thread "
-            f"and of {first['callers']} at once:",
+            f"Calls per second to one session on {first['threads']} threads, from one Python "
+            f"thread and from {first['callers']} concurrently:",
             "",
             table(header, rows, left=1),
             "",

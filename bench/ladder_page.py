@@ -1,4 +1,4 @@
-"""The page docs/benchmarks/ladder.md: one backward pass, written faster rung by rung."""
+"""The page docs/benchmarks/ladder.md: one backward pass, made faster step by step."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ BUSY = "busy"
 
 
 def read_ladder(folder: Path) -> Report:
-    """What ``fastcnn bench backward --out docs/benchmarks/ladder`` wrote."""
+    """The output of ``fastcnn bench backward --out docs/benchmarks/ladder``."""
     return read_report(folder / LADDER / "bench.json")
 
 
 def shown(report: Report) -> list[Result]:
-    """The rungs, without those on several threads that had to share a core with other programs."""
+    """The rungs, except those on several threads that had to share a core with other programs."""
     return [row for row in report.results if row.threads == 1 or BUSY not in row.state]
 
 
 def render_ladder(report: Report) -> list[str]:
-    """The page, in paragraphs, from its title on."""
+    """The page as paragraphs, including its title."""
     rows, before = [], None
     for row in shown(report):
         step = number(before.median / row.median) if before else ""
@@ -35,9 +35,9 @@ def render_ladder(report: Report) -> list[str]:
     lines = [
         "# From nested loops to the engine",
         "![The ladder](ladder.png)",
-        "The same gradients five times, each time written faster: the backward pass of the second "
-        f"convolution of the report's network ({first.work}, batch {first.batch}), on one thread. "
-        "The results are compared before anything is timed. The notebook "
+        "The same gradients, implemented five times, each time faster: the backward pass of the "
+        f"second convolution of the report's network ({first.work}, batch {first.batch}), on one "
+        "thread. The results are compared before anything is timed. The notebook "
         "`docs/notebooks/from_loops_to_the_engine.ipynb` goes through the same code step by step.",
         table(header, rows, left=1),
         f"Measured {report.date[:10]} on {machine(report)}."
@@ -46,7 +46,7 @@ def render_ladder(report: Report) -> list[str]:
             if busy
             else ""
         )
-        + " To measure again:",
+        + " To repeat the measurement:",
         command("fastcnn bench backward --out docs/benchmarks/ladder\npython -m bench.write_page"),
     ]
     for place, rung in enumerate(RUNGS, 1):

@@ -1,4 +1,4 @@
-"""Cells and tables of the benchmark page and of README, in Markdown."""
+"""Markdown cells and tables of the benchmark pages and of README."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from fastcnn.files import atomic_write
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> str:
-    """A table in Markdown; the first columns are aligned left, the others right."""
+    """A table in Markdown; the first columns are left-aligned, the others right-aligned."""
     rule = ["---" if column < left else "---:" for column in range(len(header))]
     lines = (header, rule, *rows)
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
@@ -30,7 +30,7 @@ def contestants(group: Sequence[Result]) -> str:
 
 
 def groups(results: Iterable[Result], suite: str) -> Iterator[tuple[tuple[str, int], list[Result]]]:
-    """The results of a suite by work and batch, in order of appearance."""
+    """The results of a suite, grouped by work and batch, in order of appearance."""
     groups: dict[tuple[str, int], list[Result]] = {}
     for result in results:
         if result.suite == suite:
@@ -39,13 +39,13 @@ def groups(results: Iterable[Result], suite: str) -> Iterator[tuple[tuple[str, i
 
 
 def best(group: Iterable[Result], *names: str) -> Result | None:
-    """The fastest of those contestants whose name begins with one of these."""
+    """The fastest contestant whose name begins with one of the given names."""
     timed = [r for r in group if r.contestant.startswith(names) and r.median == r.median]
     return min(timed, key=lambda row: row.median, default=None)
 
 
 def number(value: float) -> str:
-    """Three digits, without an exponent."""
+    """Three significant digits, without an exponent."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -79,12 +79,12 @@ def machine(report: Report) -> str:
 
 
 def filled(text: str, file: str, **parts: str) -> str:
-    """A page's text with its generated parts, each between two lines that have its name.
+    """A page's text with its generated parts, each between two marker lines with its name.
 
     Raises
     ------
     ValueError
-        If it does not have the lines.
+        If the marker lines are missing.
     """
     for name, made in parts.items():
         begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
@@ -97,5 +97,5 @@ def filled(text: str, file: str, **parts: str) -> str:
 
 
 def fill(path: Path, **parts: str) -> None:
-    """Write the generated parts of a page, as :func:`filled` does."""
+    """Write the generated parts into a page, as :func:`filled` does."""
     atomic_write(path, filled(path.read_text(encoding="utf-8"), path.name, **parts).encode())

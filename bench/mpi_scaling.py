@@ -1,9 +1,9 @@
 """Weak and strong scaling on this machine, next to the model's prediction.
 
-``python -m bench.mpi_scaling`` starts jobs of one and two processes, writes what they
-measure to ``docs/benchmarks/mpi.json`` and the tables into ``docs/scaling.md``; ``mpiexec`` must be
-installed (``pip install 'fastcnn[mpi]'``). Names of cases, such as ``report_cnn-64``, measure
-these alone and leave the others as they were.
+``python -m bench.mpi_scaling`` starts jobs of one and two processes, writes the measurements to
+``docs/benchmarks/mpi.json`` and the tables to ``docs/scaling.md``; ``mpiexec`` must be installed
+(``pip install 'fastcnn[mpi]'``). Given names of cases, such as ``report_cnn-64``, it measures only
+these and keeps the others.
 """
 
 import json
@@ -124,7 +124,7 @@ def job(ranks: int, network: str, batch: int, threads: int, repeats: int) -> dic
 
 
 def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
-    """Seconds of one case: medians of some rounds, in which all jobs take turns."""
+    """Seconds of one case: medians over some rounds, in which all jobs take turns."""
     jobs = {"one": (1, 1), "threads": (1, 2), "two": (2, 1)}
     rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
     for _ in range(ROUNDS):
@@ -136,8 +136,8 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
         return median((made if part is None else made[part])[key] for made in two)
 
     seconds = {name: median(made["step"] for made in rounds[name]) for name in jobs}
-    # One process alone has both cores' cache and memory to itself; the model's is measured while
-    # both work.
+    # A single process has both cores' cache and memory to itself; the model's costs are measured
+    # while both cores work.
     cost = StepCost(
         **{key: middle("cost", key) for key in ("fixed", "each")},
         alone=seconds["one"],
@@ -202,12 +202,12 @@ def _time(key: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _gain(key: str, batches: int = 1) -> Callable[[dict[str, Any]], str]:
-    """How many times as fast as one process some batches are."""
+    """The speed-up over one process, for a number of batches."""
     return lambda record: f"{batches * record['one'] / record[key]:.2f}"
 
 
 def main() -> None:
-    """Measure, write the results and the page's tables."""
+    """Measure, and write the results and the page's tables."""
     wanted = sys.argv[1:]
     names = [f"{network}-{batch}" for network, batch, _ in CASES]
     if set(wanted) - set(names):

@@ -24,30 +24,30 @@ from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.results import Report, Result, read_report
 
 OWN = ("reference", "im2col", "lanes")
-#: The libraries that have a column of their own next to PyTorch's.
+#: The libraries that have their own column next to PyTorch's.
 FURTHER = [name for name in LIBRARIES if name != "PyTorch"]
 NOBODY = "No peer was faster than fastcnn here."
-#: Rows of a profile that the page shows; the CSV has all.
+#: Rows of a profile shown on the page; the CSV has all of them.
 LONGEST = 12
 OVERVIEW = "benchmarks.md"
-#: Each suite's page, its title and what it answers.
+#: Each suite's page, its title and its question.
 CONTENTS = (
-    ("ladder", "From nested loops to the engine", "one backward pass, faster rung by rung."),
-    ("steps", "Training steps", "how long a step of four networks takes in each library."),
+    ("ladder", "From nested loops to the engine", "one backward pass, made faster step by step."),
+    ("steps", "Training steps", "the time of a step of four networks in each library."),
     ("zoo", "Steps of more networks", "the same for the shapes of twelve well-known networks."),
-    ("processors", "Other processors", "the same steps on another machine, next to PyTorch's."),
-    ("inference", "Inference", "how long the logits of one image and of a thousand take."),
+    ("processors", "Other processors", "the same steps on another machine, compared with PyTorch."),
+    ("inference", "Inference", "the time of the logits of one image and of a thousand."),
     ("layers", "Single layers", "each layer by itself, forward and backward."),
     ("backward", "Backward passes", "nested loops, numpy and the engine."),
-    ("accuracy", "Time to accuracy", "seconds of training to 95, 98 and 99 %."),
-    ("processes", "Start-up and whole processes", "from the command to its end, and memory."),
-    ("scaling", "Scaling", "what a larger batch, image or network costs."),
+    ("accuracy", "Time to accuracy", "seconds of training to a test accuracy of 95, 98 and 99 %."),
+    ("processes", "Start-up and whole processes", "time from start to end, and memory."),
+    ("scaling", "Scaling", "the cost of larger batches, images and networks."),
     ("profiles", "Each kernel under the machine's roofs", "where a step's time goes."),
 )
 
 
 def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profile]]:
-    """Everything that was measured."""
+    """All measurements."""
     scaling = results_of(Records.read(folder / "scaling.json").records)
     profiles = [
         Profile.from_records(Records.read(path)) for path in sorted(folder.glob("profile-*.json"))
@@ -56,7 +56,7 @@ def read_results(folder: Path) -> tuple[Report, list[ScalingResult], list[Profil
 
 
 def render_pages(folder: Path) -> dict[str, str]:
-    """The pages by file, in docs/: an overview, and a page for each suite."""
+    """The pages by file name, in docs/: an overview, and a page for each suite."""
     report, scaling, profiles = read_results(folder)
     suites = {
         "ladder": render_ladder(read_ladder(folder)),
@@ -74,7 +74,7 @@ def render_pages(folder: Path) -> dict[str, str]:
     made = f"Made {report.date[:10]} on {machine(report)}."
     pages = {OVERVIEW: _overview(report, list(suites))}
     for name, lines in suites.items():
-        if name in ("ladder", "processors"):  # which are measured apart
+        if name in ("ladder", "processors"):  # which are measured separately
             pages[f"benchmarks/{name}.md"] = lines
             continue
         title, *rest = lines
@@ -96,7 +96,7 @@ def _overview(report: Report, suites: list[str]) -> list[str]:
         "round. Times are medians, with the first and the last decile in parentheses.",
         "These pages are generated from the JSON files in `docs/benchmarks/` "
         "(`python -m bench.write_page`); every value with its spread is in the CSV files next to "
-        "them. To measure all of it again, run `make bench-report`, or, for one suite, the command "
+        "them. To repeat all measurements, run `make bench-report`, or, for one suite, the command "
         "above its table.",
         f"Made {report.date[:10]} on {machine(report)}: {_environment(report)}."
         + _duration(report),
@@ -121,18 +121,19 @@ def _steps(report: Report) -> list[str]:
     return [
         "# Training steps",
         "![Training steps](step.png)",
-        "Forward, loss, backward and SGD with momentum, in microseconds a sample. The ratio is to "
-        "the best of PyTorch: above 1 is faster. The difference is the largest of the first step's "
-        "gradients, relative to the largest of its tensor. Contestants whose gradients, losses or "
-        "parameters after three steps differ by more than rounding explains are not timed. The "
-        "nested loops take part if a step of theirs takes seconds, tinygrad in the small "
-        "networks. PyTorch's SGD is the fused one, and its compiled modules are in channels_last.",
+        "A step is the forward pass, the loss, the backward pass and SGD with momentum; times are "
+        "in microseconds per sample. The ratio is relative to PyTorch's best variant: above 1 is "
+        "faster. The difference is the largest one of the first step's gradients, relative to the "
+        "largest gradient of its tensor. Contestants whose gradients, losses or parameters after "
+        "three steps differ by more than rounding explains are not timed. The nested loops are "
+        "included if their step takes only seconds, tinygrad in the small networks. PyTorch uses "
+        "fused SGD, and its compiled modules are in channels_last.",
         *_beside_peers(report, "step", "python -m bench step --network {} --batch-size {}"),
     ]
 
 
 def _zoo(report: Report) -> list[str]:
-    """A line for each network: the best of each contestant."""
+    """A line for each network: the best variant of each contestant."""
     rows = []
     for (work, batch), group in groups(report.results, "zoo"):
         own = best(group, "lanes")
@@ -152,10 +153,11 @@ def _zoo(report: Report) -> list[str]:
     return [
         "# Steps of more networks",
         command("python -m bench zoo"),
-        "Training steps of the shapes of well-known networks, without dropout, each with the batch "
-        "that is usual for it, in microseconds a sample: the best of each library's ways, as for "
-        "[the four networks](steps.md). The last column is in GFLOP/s and in shares of the "
-        "multiply-add peak, by the direct count of operations: Winograd's convolutions need fewer.",
+        "Training steps of networks with the shapes of well-known ones, without dropout, each with "
+        "its usual batch size, in microseconds per sample: the best variant of each library, as "
+        "for [the four networks](steps.md). The last column is in GFLOP/s and as a share of the "
+        "peak rate of multiply-adds. It counts the operations of direct convolutions; Winograd's "
+        "algorithms need fewer.",
         table((*header, "fastest other / fastcnn", "rate (of peak)"), rows, left=1),
     ]
 
@@ -163,15 +165,15 @@ def _zoo(report: Report) -> list[str]:
 def _inference(report: Report) -> list[str]:
     return [
         "# Inference",
-        "The logits of one batch, in microseconds; the ratio is to the fastest of PyTorch and "
-        "im2col: above 1 is faster. `lanes` is what `predict` runs: a session. Threads are those "
-        "that a contestant may take.",
+        "The logits of one batch, in microseconds; the ratio is relative to the faster of PyTorch "
+        "and im2col: above 1 is faster. `lanes` is a session, as `predict` runs it. Threads are "
+        "the most that a contestant may use.",
         *_beside_peers(report, "inference", "python -m bench inference --network {}"),
     ]
 
 
 def _beside_peers(report: Report, suite: str, form: str) -> list[str]:
-    """A table for each network and batch, and in words who was faster than fastcnn."""
+    """A table for each network and batch, and a sentence on contestants faster than fastcnn."""
     lines: list[str] = []
     faster: list[str] = []
     for (work, batch), group in groups(report.results, suite):
@@ -235,17 +237,17 @@ def _layers(report: Report) -> list[str]:
     return [
         "# Single layers",
         command("python -m bench layer"),
-        "The best of one thread and all, in microseconds a sample. Inside a network samples are in "
-        "lanes already; a single call brings them there and back, except for element-wise "
-        "functions. Sums, normalisation and dropout are im2col's when called alone; the dropout "
-        "of the other libraries draws its own mask. Rates count operations by definition, so "
-        "Winograd's convolutions, which need fewer, may exceed the processor's peak.",
-        "PyTorch is the best of eager, channels_last (of maps) and torch.compile (in channels_last "
-        "too), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, NHWC) and "
-        "tinygrad (jitted) take all cores. A backward pass is the gradients alone, from what "
-        "a forward pass kept for them. Two keep less: TensorFlow repeats the forward pass of max "
-        "pooling, which is faster there, and tinygrad, which keeps nothing, takes part only if the "
-        "gradients need nothing but the input.",
+        "The better of one thread and all threads, in microseconds per sample. Inside a network, "
+        "samples are in lanes already; a single call transposes them there and back, except for "
+        "element-wise functions. Called alone, sums, normalisation and dropout run on im2col; the "
+        "dropout of the other libraries draws its own mask. Rates count the operations of the "
+        "definition, so Winograd's algorithms, which need fewer, may exceed the processor's peak.",
+        "PyTorch is the best of eager, channels_last (for maps) and torch.compile (also in "
+        "channels_last), each on one thread and on all. JAX (jitted), TensorFlow (a `tf.function`, "
+        "NHWC) and tinygrad (jitted) use all cores. A backward pass computes only the gradients, "
+        "from what a forward pass has saved for them. Two libraries save less: TensorFlow repeats "
+        "the forward pass of max pooling, which is faster there, and tinygrad, which saves "
+        "nothing, is included only if the gradients need nothing but the input.",
         table(header, rows, left=1),
         *_notes("Not timed", refused),
         *(_notes("Faster than fastcnn here", faster) or [NOBODY]),
@@ -267,13 +269,13 @@ def _median(row: Result | None) -> str:
 
 
 def _ahead(own: Result | None, peers: Mapping[str, Result | None]) -> str:
-    """How many times fastcnn's time the fastest other takes."""
+    """The ratio of the fastest other library's time to fastcnn's."""
     timed = [row.median for row in peers.values() if row]
     return f"{min(timed) / own.median:.2f}" if own and timed else ""
 
 
 def _variant(row: Result | None) -> str:
-    """PyTorch's time with which of its ways it was."""
+    """PyTorch's time, and the variant that it belongs to."""
     if row is None:
         return "-"
     return f"{number(row.median)} ({row.contestant.removeprefix('PyTorch ')}, {threads_of(row)})"
@@ -310,7 +312,7 @@ def _backward(report: Report) -> list[str]:
     )
     note = (
         "Called alone, `lanes` is slower than `im2col` at: " + "; ".join(slower) + ". A single "
-        "call packs and unpacks the lanes, which a training step does not."
+        "call transposes arrays into lanes and back, which a training step does not."
         if slower
         else "Called alone, `lanes` is nowhere slower than `im2col`."
     )
@@ -318,8 +320,8 @@ def _backward(report: Report) -> list[str]:
         "# Backward passes: nested loops against fast ones",
         command("python -m bench backward"),
         "![Speed-ups](backward.png)",
-        "Microseconds a sample of one operation called alone; the difference is the largest from "
-        "the loops, relative to the largest gradient.",
+        "One operation called alone, in microseconds per sample; the difference is the largest one "
+        "from the loops, relative to the largest gradient.",
         table(header, rows, left=1),
         note,
     ]
@@ -335,11 +337,10 @@ def _accuracy(report: Report) -> list[str]:
     return [
         "# Time to accuracy",
         command("python -m bench accuracy"),
-        "Seconds of training, tests apart, until the test accuracy is first reached, with one "
+        "Seconds of training, without tests, until the test accuracy is first reached. All use one "
         "recipe: SGD with momentum 0.9, batches of 64, one cycle of the learning rate up to 0.02 "
         "within two epochs (digits 0, 1, 2) or five (all ten), the same initial weights and order "
-        "of samples. Median over the seeds "
-        "0, 1 and 2, or fewer if a contestant ran out of time.",
+        "of samples. Medians over the seeds 0, 1 and 2, or fewer if a contestant ran out of time.",
         table(header, rows, left=2),
     ]
 
@@ -358,10 +359,10 @@ def _processes(report: Report) -> list[str]:
     return [
         "# Start-up and whole processes",
         command("python -m bench startup process"),
-        "Importing fastcnn loads almost nothing; the rest is loaded at first use. So compare first "
-        "gradients (of the report's network). Cold is the first ever on a machine, which compiles; "
-        "PyTorch's eager mode has nothing to compile, and TensorFlow keeps nothing on the disk. "
-        "Memory is the peak of resident memory.",
+        "Importing fastcnn loads almost nothing; the rest is loaded at first use, so compare the "
+        "rows of the first gradient (of the report's network). Cold is the first process on a "
+        "machine, which compiles; PyTorch's eager mode has nothing to compile, and TensorFlow "
+        "caches nothing on disk. Memory is the peak of resident memory.",
         table(header, rows, left=2),
     ]
 
@@ -370,10 +371,10 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
     lines = [
         "# Scaling",
         "![Scaling](scaling.png)",
-        "The cost of a unit of work should stay flat or fall along each axis. What rises by "
-        "more than a tenth above the lowest before it, in three measurements, is marked; below the "
-        "table is what changed in the program and what else was measured. "
-        "Memory is the most that was allocated at a time for the engine and one step, beyond "
+        "The cost of a unit of work should stay flat or fall along each axis. A point that is more "
+        "than a tenth above the lowest before it, in three measurements, is marked; below the "
+        "table is what changed in the program, and what else was measured. "
+        "Memory is the most that was allocated at any time for the engine and one step, beyond "
         "the data.",
     ]
     for result in results:
@@ -403,9 +404,10 @@ def _scaling(results: list[ScalingResult]) -> list[str]:
 def _profiles(profiles: list[Profile]) -> list[str]:
     lines = [
         "# Each kernel under the machine's roofs",
-        "The peaks are measured in the same run: fused multiply-adds on independent sums, and "
-        "the bandwidth of `z = x * s + y` by where its arrays lie. A row of the engine's "
-        "program is timed alone, and by how much it makes the step longer.",
+        "The peaks are measured in the same run: fused multiply-adds into independent "
+        "accumulators, and the bandwidth of `z = x * s + y` with its arrays in each cache and in "
+        "memory. Each row of the engine's program, one kernel call, is timed alone, and by how "
+        "much it makes the step longer.",
     ]
     for profile in profiles:
         longest = sorted(profile.rows, key=lambda row: -row.in_step)[:LONGEST]

@@ -1,4 +1,4 @@
-"""Costs of whole processes: import, first call, a training from start to end, memory."""
+"""Costs of whole processes: import, first call, complete training runs, memory."""
 
 import csv
 import json
@@ -23,10 +23,10 @@ IMPORTS = {
     "TensorFlow": "import tensorflow",
     "tinygrad": "import tinygrad",
 }
-#: Epochs of a whole training, and the contestant that runs once.
+#: Epochs of a complete training, and the contestant that is run only once.
 PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
-#: Peak memory of a child starts at that of its parent, which a benchmark's process makes large:
-#: a small process in between starts, times and measures it.
+#: A child's peak memory starts at that of its parent, which is large in a benchmark: a small
+#: process in between starts, times and measures it.
 _LAUNCHER = """
 import json, os, subprocess, sys, time
 began = time.perf_counter()
@@ -49,7 +49,7 @@ class Run:
     Attributes
     ----------
     peak : float or None
-        Most resident memory in MiB; None where the system does not tell.
+        Maximum resident memory in MiB; None if the system does not report it.
     """
 
     seconds: float
@@ -57,12 +57,12 @@ class Run:
 
 
 def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
-    """Run this Python with some arguments.
+    """Run this Python with the given arguments.
 
     Raises
     ------
     FastcnnError
-        If it fails; the message ends with its own.
+        If it fails; the message ends with the process's own.
     """
     done = subprocess.run(
         [sys.executable, "-c", _LAUNCHER, *arguments],
@@ -94,17 +94,17 @@ def _result(suite: str, work: str, contestant: str, unit: str, values: Sequence[
 
 
 def _results(suite: str, work: str, contestant: str, runs: Sequence[Run]) -> list[Result]:
-    """Seconds, and where it is known peak memory, over some runs."""
+    """Seconds, and peak memory where known, over some runs."""
     peaks = [run.peak for run in runs if run.peak is not None]
     measured = {"s": [run.seconds for run in runs]} | ({"MiB at most": peaks} if peaks else {})
     return [_result(suite, work, contestant, *each) for each in measured.items()]
 
 
 def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
-    """Time fresh processes that import, and that take a first gradient, cold and warm.
+    """Time fresh processes that import, and that compute a first gradient, cold and warm.
 
-    Cold means that nothing compiled is kept on the disk. Each process' own start (Python's) is
-    part of the time. Contestants take turns.
+    Cold means that no compiled code is cached on disk. The start of each process (of Python) is
+    included. Contestants take turns.
     """
 
     def takes_part(name: str) -> bool:
@@ -147,9 +147,9 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
 
 def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Result]:
     """Time ``fastcnn train`` from start to end: load, five epochs, write the run; its memory, and
-    the test accuracy it ends with. The backend im2col, which takes longer, runs once.
+    the final test accuracy. The backend im2col, which takes longer, runs once.
 
-    Next to it PyTorch: a script that loads, trains and tests as much, and writes the weights.
+    The PyTorch contestant is a script that loads, trains and tests equally, and saves the weights.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     work = f"train report_cnn on {data}, {PROCESS_EPOCHS} epochs"
     results = []
     for name, made in runs.items():
-        # The first one may have compiled.
+        # The first run may have compiled.
         results += _results("process", work, name, made[1:] if name in jobs else made)
     return results + [
         _result("process", work, name, "% correct", [percent])
@@ -187,7 +187,7 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
 
 
 def _last_accuracy(path: Path) -> float:
-    """Test accuracy after the last epoch of a run, in per cent."""
+    """Test accuracy after the last epoch of a run, in percent."""
     with path.open(encoding="utf-8", newline="") as stream:
         *_, last = csv.DictReader(stream)
     return 100 * float(last["test_accuracy"])

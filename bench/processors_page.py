@@ -1,6 +1,6 @@
 """The page of the same training steps on other processors, from docs/benchmarks/processors/*.json.
 
-Each file is what ``fastcnn bench step`` or ``fastcnn bench zoo`` wrote there with ``--out``.
+Each file was written there by ``fastcnn bench step`` or ``fastcnn bench zoo`` with ``--out``.
 """
 
 from pathlib import Path
@@ -12,14 +12,12 @@ SUITES = ("step", "zoo")
 
 
 def render_processors(here: Report, folder: Path) -> list[str]:
-    """The page's lines: for each file, its steps next to those of this machine."""
+    """The page's paragraphs: for each file, its steps next to those of this machine."""
     lines = [
         "# Other processors",
-        "",
-        "Training steps next to PyTorch's alone, in microseconds a sample: the best of one thread "
-        "and all for fastcnn, and of eager, channels_last and torch.compile for PyTorch. The last "
-        f"column is the ratio on {machine(here)}.",
-        "",
+        "Training steps compared with PyTorch only, in microseconds per sample: the better of one "
+        "thread and all threads for fastcnn, and the best of eager, channels_last and "
+        f"torch.compile for PyTorch. The last column is the ratio on {machine(here)}.",
     ]
     known = {
         (work, batch): _ratio(group)
@@ -34,15 +32,13 @@ def render_processors(here: Report, folder: Path) -> list[str]:
             for (work, batch), group in groups(report.results, suite)
         ]
         commit = report.environment["commit"]
-        header = ("network", "batch", "fastcnn", "PyTorch's best", "times faster", "on the other")
+        header = ("network", "batch", "fastcnn", "PyTorch's best", "times faster", "there")
         heading = f"## {machine(report)}"
-        lines += [] if heading in lines else [heading, ""]
+        lines += [] if heading in lines else [heading]
         lines += [
             f"Made {report.date[:10]} with commit {commit}: `{report.command}`. "
             "Medians, with the first and the last decile in parentheses.",
-            "",
             table(header, rows, left=1),
-            "",
         ]
     return lines
 

@@ -1,6 +1,6 @@
-"""Whole programs, as one would write them for each library: first gradients of a fresh process.
+"""Complete programs, as users would write them for each library: a fresh process's first gradient.
 
-All of them take report_cnn, from the library's own initial weights, on a batch of 64.
+All of them use report_cnn, with the library's own initial weights, on a batch of 64.
 """
 
 FASTCNN = """

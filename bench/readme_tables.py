@@ -12,7 +12,7 @@ IMAGES = 18_623
 
 
 def readme_tables(folder: Path) -> dict[str, str]:
-    """README's generated parts by name; that of the loops, where they were measured."""
+    """README's generated parts by name; the loops' part only if they were measured."""
     loops = render_loops(folder)
     return {"benchmarks": render_readme(folder)} | ({} if loops is None else {"loops": loops})
 
@@ -34,7 +34,7 @@ def render_readme(folder: Path) -> str:
             (
                 work,
                 str(batch),
-                # On a phone the first columns are seen.
+                # The first columns are visible on a phone.
                 f"{peer.median / own.median:.1f}" if peer and own else "-",
                 threads(own) if own is None or len(used) > 1 else number(own.median),
                 f"{number(peer.median)} ({name})" if peer else "-",
@@ -56,15 +56,15 @@ def render_readme(folder: Path) -> str:
             "",
             f"Forward, loss, backward and SGD with momentum; fastcnn {environment['fastcnn']} "
             f"({report.date[:10]}){on}; {machine(report)}{version}; medians of "
-            f"{'trial ' if report.quick else ''}runs in which all took turns. All "
-            "contestants and suites, and where fastcnn is not the fastest: "
+            f"{'trial ' if report.quick else ''}runs in which the libraries took turns. All "
+            "libraries and measurements, and where fastcnn is not the fastest: "
             "[docs/benchmarks.md](docs/benchmarks.md).",
         )
     )
 
 
 def render_loops(folder: Path) -> str | None:
-    """README's table of the three backends; None where the loops were not measured."""
+    """README's table of the three backends; None if the loops were not measured."""
     report = read_report(folder / "bench.json")
     steps = [row for row in report.results if (row.suite, row.work) == ("step", "report_cnn")]
     full = [best([r for r in steps if r.batch == 64], name) for name in ("im2col", "lanes")]
@@ -102,13 +102,13 @@ def render_loops(folder: Path) -> str | None:
 
 
 def _rounded(ratio: float) -> str:
-    """Two digits."""
+    """Two significant digits."""
     digits = len(f"{ratio:.0f}") - 2
     return f"{round(ratio, -digits):,.0f}" if digits > 0 else f"{ratio:.2g}"
 
 
 def _levels(report: Report) -> str:
-    """A sentence on the highest accuracy of lenet5, next to PyTorch's."""
+    """A sentence on the time to the highest accuracy of lenet5, compared with PyTorch's."""
     found = [
         r
         for r in report.results
@@ -121,6 +121,6 @@ def _levels(report: Report) -> str:
         return ""
     other = f" ({peer.contestant}: {number(peer.median)} s)" if peer else ""
     return (
-        f"`lenet5` reaches 99 % of all of MNIST's test images after "
+        f"`lenet5` classifies 99 % of all of MNIST's test images correctly after "
         f"{number(own.median)} s of training{other}."
     )

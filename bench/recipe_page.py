@@ -1,4 +1,4 @@
-"""docs/records.md from the records of recipes."""
+"""Generates docs/records.md from the records of recipes."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -9,41 +9,42 @@ from fastcnn.recipes import Record, get, names
 
 ROOT = Path(__file__).parents[1]
 PAGE, README = ROOT / "docs" / "records.md", ROOT / "README.md"
-#: Recipes for README, of which the first three that were measured are shown.
+#: Recipes for README, of which the first three with measurements are shown.
 SHOWN = (
     "mnist-99", "cifar10-94-muon", "simplechains-lenet", "mnist-99.6", "fashion-92.5",
     "pytorch-mnist", "keras-mnist", "cifar10-94",
 )  # fmt: skip
-HEAD = """# Records: what recipes reach, and in what time
+HEAD = """# Records: accuracy and time of each recipe
 
-`fastcnn recipes` lists trainings that have names, `fastcnn train --recipe NAME` runs one, and
-`fastcnn.recipes.get("NAME")` returns it. Each is a TOML file in `fastcnn/recipes`.
+A recipe is a complete description of a training, from data to accuracy: a TOML file in
+`fastcnn/recipes`. `fastcnn recipes` lists the recipes, `fastcnn train --recipe NAME` runs one, and
+`fastcnn.recipes.get("NAME")` returns it.
 
-Accuracies are means over seeds on the test data, in percent, with their standard deviation.
-Seconds are for a whole training on data in memory, from drawing the initial weights to the last
-step. They include checks, augmentation and averages of weights, but not compilation, which is done
-before. Tests are timed separately.
+Accuracies are means over seeds on the test data, in percent, with their standard deviation in
+parentheses. Seconds are for a whole training on data in memory, from drawing the initial weights
+to the last step. They include checks, augmentation and averages of weights, but not compilation,
+which is done before. Tests are timed separately.
 
-PyTorch trains with the same initial weights, order of samples, augmentation, rates, groups and
-losses, in channels_last. Before it is timed, its gradients of the first step are compared with
-fastcnn's (to nine digits in float64, or to ten times what rounding of the samples changes), and
-twins that differ are not timed. Its batches are augmented by fastcnn's kernels, and its images are
-normalised beforehand where nothing is augmented.
+PyTorch trains with the same initial weights, order of samples, augmentation, learning rates,
+parameter groups and losses, in channels_last. Before it is timed, its gradients of the first step
+are compared with fastcnn's (to nine digits in float64, or to ten times the change that rounding of
+the samples makes); a PyTorch version that differs is not timed. Its batches are augmented by
+fastcnn's kernels; without augmentation, its images are normalised in advance.
 
 ## How the recipes were chosen
 
-`mnist-99`, `mnist-99.6` and `fashion-92.5` are this project's own. Their networks, rates, epochs
-and augmentation were chosen by training on the first 50,000 training images and comparing on the
-last 10,000, with one to four seeds; the final number of epochs is a few more than were compared.
-The test images were looked at once a recipe was fixed. The five views in which `mnist-99.6` sees a
-test image were chosen in the same way: over six seeds they classify 99.61 % of the 10,000
-correctly, and one view 99.57 %. `cifar10-90` is a smaller `cifar10-94-muon`, and was not tuned.
-`fashion-94` is `cifar10-90` for Fashion-MNIST. Its first settings were kept: trained on 50,000
-images, they classified 94.49 % of the other 10,000 correctly. The other recipes follow published
-ones, with the published numbers.
+`mnist-99`, `mnist-99.6` and `fashion-92.5` are this project's own. Their networks, learning rates,
+epochs and augmentation were chosen by training on the first 50,000 training images and comparing
+on the last 10,000, with one to four seeds; the final number of epochs is slightly larger than in
+these comparisons. The test images were used only after a recipe was fixed. The five views of a
+test image over which `mnist-99.6` averages were chosen in the same way: over six seeds they
+classify 99.61 % of the 10,000 correctly, and one view 99.57 %. `cifar10-90` is a smaller
+`cifar10-94-muon`, and was not tuned. `fashion-94` is `cifar10-90` for Fashion-MNIST, with its first
+settings: trained on 50,000 images, they classified 94.49 % of the other 10,000 correctly. The other
+recipes follow published ones, with the published settings.
 
 Some sources have CIFAR-10 as JPEG files, on which accuracies are lower than on the lossless files:
-compare them only with PyTorch's in the same table.
+compare these only with PyTorch's in the same table.
 
 ## Measured
 """
@@ -64,7 +65,7 @@ def readme_records(records: Sequence[Record]) -> str:
     twins = {record.recipe: record for record in records if record.contestant != "fastcnn"}
     shown = [name for name in SHOWN if name in own][:3]
     if not shown:
-        return "See [docs/records.md](docs/records.md) for what whole trainings reach."
+        return "See [docs/records.md](docs/records.md) for accuracies and times of whole trainings."
     rows = []
     for name in shown:
         record, twin, published = own[name], twins.get(name), get(name).published
@@ -108,10 +109,10 @@ def section(name: str, records: Sequence[Record]) -> list[str]:
     if not records:
         lines += ["Not measured.", ""]
     if rows:
-        header = ("who", "accuracy %", "seconds", "seeds", "test, s", "machine")
+        header = ("trained by", "accuracy %", "seconds", "seeds", "test, s", "machine")
         lines += [table(header, rows, left=6), ""]
     for record in records:
-        # A command that ran with --note says it.
+        # A command with --note already contains it.
         note = "" if record.note in record.command else f" ({record.note})"
         lines += [f"`{record.command}`, {record.date}{note}", ""]
     return lines

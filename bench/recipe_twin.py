@@ -1,4 +1,4 @@
-"""PyTorch with a recipe of fastcnn: the same weights, order of samples, augmentation and rates."""
+"""PyTorch's version of a recipe: the same weights, order of samples, augmentation and rates."""
 
 from typing import Any
 
@@ -14,13 +14,13 @@ from fastcnn.optim import Lookahead, Part, learning_rates
 from fastcnn.recipes import NamedRecipe
 from fastcnn.training.evaluation import VIEWS, view
 
-#: Largest norm of the difference of a parameter's gradients, relative to their own, in float64 and
-#: in float32.
+#: Maximum norm of the difference of a parameter's gradients, relative to their own norm, in float64
+#: and in float32.
 EXACT, CLOSE = 1e-9, 5e-3
-#: By how much samples are changed, as rounding does in float64 and in the engine; how many times
-#: what this changes in gradients they may differ.
+#: Relative perturbation of samples, equal to rounding in float64 and in the engine; maximum ratio
+#: of the difference of gradients to the effect of this perturbation.
 SHAKEN, TIMES = (2.0**-50, 2.0**-20), 10.0
-#: Samples of that step.
+#: Samples of the compared step.
 COMPARED = 64
 
 
@@ -35,23 +35,23 @@ class Twin:
         torch.set_num_threads(threads)
         self.recipe, self.tests = recipe, test
         o = self.options = recipe.options
-        if o.validation:  # the held-out part is as large, though not of the same samples
+        if o.validation:  # the held-out part has the same size, though not the same samples
             train = train.subset(slice(0, len(train) - round(o.validation * len(train))))
         self.data = train
         self.labels = torch.from_numpy(train.labels)
         self.augment = o.make_augment()
         self.images = None
-        if self.augment is None:  # normalised beforehand, which PyTorch is not charged for
+        if self.augment is None:  # normalised in advance, which is not part of PyTorch's time
             self.images = self._normalised(train.images)
         self.per_epoch = o.steps_per_epoch or -(-len(train) // o.batch_size)
 
     def warm(self) -> None:
-        """Compare the first step's gradients with fastcnn's, and take some steps."""
+        """Compare the first step's gradients with fastcnn's, and run some steps."""
         check_first_step(self.recipe, self.data)
         self._train(0, 3)
 
     def train(self, seed: int) -> None:
-        """One training."""
+        """A complete training."""
         self._train(seed, self.options.total_steps(self.per_epoch))
 
     def _train(self, seed: int, until: int) -> None:
@@ -105,7 +105,7 @@ class Twin:
         return hits / len(self.tests)
 
     def _part(self, name: str, epoch: int) -> Part | None:
-        """How a parameter is updated in an epoch, if it is."""
+        """The update of a parameter in an epoch; None if it is frozen."""
         shape = tuple(self.parameters[name].shape)
         parts = self.options.make_assignment().parts({name: (0, shape, True)}, epoch)
         return parts[0] if parts else None
@@ -132,7 +132,7 @@ class Twin:
 
 
 class Stepper:
-    """One of PyTorch's optimisers, over the parameters that have it."""
+    """One of PyTorch's optimisers, over the parameters that use it."""
 
     def __init__(self, kind: str, chosen: list[tuple[Any, Part]]) -> None:
         import torch
@@ -167,7 +167,7 @@ class Stepper:
 
 
 def muon(groups: list[dict[str, Any]]) -> Any:
-    """Muon as airbench has it: each weight is scaled to the norm sqrt(out) before its step."""
+    """Muon as in airbench: each weight is scaled to the norm sqrt(out) before its step."""
     import torch
 
     class Airbenchs(torch.optim.Optimizer):
@@ -198,7 +198,7 @@ def muon(groups: list[dict[str, Any]]) -> Any:
 
 
 class SlowWeights:
-    """Lookahead over all floating-point state, as airbench has it."""
+    """Lookahead over all floating-point state, as in airbench."""
 
     def __init__(self, module: Any, lookahead: Lookahead) -> None:
         self.lookahead = lookahead
@@ -206,7 +206,7 @@ class SlowWeights:
         self.slow = [value.clone() for value in self.fast]
 
     def update(self, step: int, share: float) -> None:
-        """Move the slow weights after every few steps, and begin there again."""
+        """Update the slow weights after every few steps, and restart from them."""
         if step % self.lookahead.every == 0:
             weight = self.lookahead.weight(share)
             for slow, fast in zip(self.slow, self.fast, strict=True):
@@ -230,7 +230,7 @@ def twin_of(model: Model) -> tuple[Any, dict[str, Any]]:
 
 
 def twin_loss(loss: Any, outputs: Any, labels: Any) -> Any:
-    """Cross-entropy as a recipe has it."""
+    """A recipe's cross-entropy loss."""
     import torch.nn.functional as F
 
     if loss.operation != "cross_entropy":
@@ -241,7 +241,7 @@ def twin_loss(loss: Any, outputs: Any, labels: Any) -> Any:
 
 
 def normalised(images: np.ndarray, data: Dataset) -> Any:
-    """Images as a module in channels_last reads them."""
+    """Images in the form that a module in channels_last reads."""
     import torch
 
     x = torch.from_numpy(np.require(images, requirements="W"))
@@ -267,7 +267,7 @@ def _first_step(recipe: NamedRecipe, data: Dataset, dtype: Any) -> tuple[Model, 
 def own_gradients(
     recipe: NamedRecipe, data: Dataset, dtype: Any, backend: str | None, noise: float = 0.0
 ) -> dict[str, np.ndarray]:
-    """The first step's gradients of samples that are changed by random factors of about 1."""
+    """The first step's gradients for samples multiplied by random factors close to 1."""
     model, x, y = _first_step(recipe, data, dtype)
     x *= 1 + noise * np.random.default_rng(1).standard_normal(x.shape, dtype)
     loss = recipe.options.make_loss()
@@ -287,17 +287,17 @@ def torch_gradients(recipe: NamedRecipe, data: Dataset) -> dict[str, np.ndarray]
 
 
 def check_first_step(recipe: NamedRecipe, data: Dataset, backend: str | None = None) -> None:
-    """Compare the gradients of the first step from the same weights on the same samples.
+    """Compare the first step's gradients from the same weights on the same samples.
 
-    In float64 they are equal to rounding, or to what samples changed by their rounding change:
-    batch normalisation of a channel that hardly varies magnifies it. In float32 a unit near the
-    kink of its activation, or two pixels of a pool that are nearly equal, may go either way: those
-    of the backend are compared as vectors with PyTorch's in float64.
+    In float64 they are equal up to rounding, or up to the effect of perturbing samples by their
+    rounding, which the batch normalisation of a nearly constant channel amplifies. In float32 a
+    unit near its activation's kink, or two nearly equal pixels of a pool, may go either way: the
+    backend's gradients are compared as vectors with PyTorch's in float64.
 
     Raises
     ------
     AssertionError
-        If they differ: such twins are not timed.
+        If they differ: these twins are not timed.
     """
     theirs = torch_gradients(recipe, data)
     exact, *shaken = (

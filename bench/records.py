@@ -1,7 +1,7 @@
 """Trainings by recipes, next to PyTorch's: ``python -m bench records mnist-99 --seeds 30``.
 
-Records go into the file that ``fastcnn recipes`` reads, and docs/records.md and README's table are
-written from it.
+Records are written to the file that ``fastcnn recipes`` reads; docs/records.md and README's table
+are generated from it.
 """
 
 from enum import StrEnum
@@ -24,7 +24,7 @@ PROGRAM = "python -m bench"
 
 
 class By(StrEnum):
-    """Who trains."""
+    """The library that trains."""
 
     fastcnn = "fastcnn"
     torch = "torch"
@@ -55,7 +55,7 @@ def main(
         bool, typer.Option("--page", help="Measure nothing, and write docs/records.md and README.")
     ] = False,
 ) -> None:
-    """Train by recipes from several seeds, and keep accuracies and seconds after each of them."""
+    """Train by recipes from several seeds; record accuracies and seconds after each seed."""
     if not only_page:
         trainers = {By.fastcnn: [Own], By.torch: [Twin], By.both: [Own, Twin]}[by]
         plan = Plan(

@@ -1,9 +1,9 @@
-"""How cost grows along batch size, threads, image size, channels and depth.
+"""How the cost of a step grows along batch size, threads, image size, channels and depth.
 
 For each axis a training step is timed and its cost is divided by the work, so that the curve should
-stay flat or fall; a point that rises, also when it is measured again, twice, is flagged and set
-next to what changed in the program's shape. Memory is the largest amount that was allocated at a
-time for the engine and one step.
+be flat or fall; a point that rises, also in two further measurements, is flagged and explained by
+what changed in the program's shape. Memory is the maximum allocated at any time for the engine and
+one step.
 """
 
 import time
@@ -25,11 +25,11 @@ from fastcnn.models import report_cnn, vgg_small
 from fastcnn.optim import SGD
 from fastcnn.text_table import text_table
 
-#: A cost may be so much above the lowest before it until it counts as rising.
+#: Maximum relative cost above the lowest previous one that does not count as rising.
 TOLERANCE = 0.1
-#: How often what rises is measured again.
+#: Number of further measurements of a rising point.
 AGAIN = 2
-#: Steps after which an executor has found how many threads suit the network.
+#: Steps after which an executor has chosen the number of threads for the network.
 SETTLED = 128
 
 
@@ -40,7 +40,7 @@ class Axis:
     Attributes
     ----------
     unit : str
-        What the cost is for: a sample, or a sample and a number of operations.
+        The unit of the cost: a sample, or a sample and a number of operations.
     values, quick : tuple of int
         All values, and those of a quick run.
     """
@@ -60,17 +60,17 @@ class ScalingPoint:
     Attributes
     ----------
     seconds : float
-        One training step: median over the rounds.
+        Duration of one training step: median over the rounds.
     low, high : float
         First and last decile.
     per_sample : float
-        Seconds of one sample.
+        Seconds per sample.
     cost : float
-        ``per_sample`` by the axis's unit of work; for threads, times their number.
+        ``per_sample`` per unit of the axis's work; for threads, times their number.
     memory : int
-        Largest number of bytes allocated at a time for engine and step, beyond the data.
+        Maximum bytes allocated at any time for engine and step, beyond the data.
     flagged : bool
-        Whether the cost is above the lowest before it by more than the tolerance.
+        Whether the cost exceeds the lowest previous one by more than the tolerance.
     explanation : str
         For a flagged point, what changed in the program's shape.
     """
@@ -121,13 +121,13 @@ class ScalingResult:
         )
 
     def as_records(self) -> list[dict[str, Any]]:
-        """One record a point, with what tells its axis."""
+        """One record per point, including its axis."""
         axis = {"axis": self.axis, "title": self.title, "unit": self.unit, "backend": self.backend}
         return [axis | asdict(point) for point in self.points]
 
 
 def results_of(records: Iterable[dict[str, Any]]) -> list[ScalingResult]:
-    """The results whose points were written as records, in their order."""
+    """The results whose points were written as records, in order."""
     found: dict[tuple[str, str], ScalingResult] = {}
     for record in records:
         axis = [record[key] for key in ("axis", "title", "unit", "backend")]
@@ -147,7 +147,7 @@ def _small_network(channels: int, size: int, depth: int) -> Sequential:
 
 
 def _by_flops(model: Model, batch: int = 32) -> Case:
-    """A case whose cost is counted for a thousand FLOPs of the forward pass."""
+    """A case whose cost is per thousand FLOPs of the forward pass."""
     assert model.input_shape is not None
     return Case(model, batch, work=model.flops(model.input_shape) / 1e3)
 
@@ -159,7 +159,7 @@ def thread_counts(cores: int) -> tuple[int, ...]:
 
 
 def axes(cores: int) -> dict[str, Axis]:
-    """All axes by name, for a machine with some cores."""
+    """All axes by name, for a machine with this many cores."""
     threads = thread_counts(cores)
     powers = tuple(1 << k for k in range(11))
     return {
@@ -232,7 +232,7 @@ def scale(
     values : iterable of int, optional
         By default all of the axis.
     seconds : float
-        Least duration of one measurement; at least one step.
+        Minimum duration of one measurement; at least one step.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def scale(
     if not chosen or min(chosen) < 1:
         raise ConfigurationError(f"{axis.name}: values must be positive, got {chosen}")
     cases = [axis.case(value) for value in chosen]
-    _Trial(cases[0], backend)  # modules and kernels that it loads are not a cost of a case
+    _Trial(cases[0], backend)  # modules and kernels that it loads are not part of a case's cost
     trials = [_Trial(case, backend) for case in cases]
     for trial in trials:
         trial.settle()
@@ -268,7 +268,7 @@ def scale(
             )
         return _flag(found, cases, backend, others.cores())
 
-    # What rises is measured again: other programs make a point dearer, never cheaper.
+    # Rising points are measured again: interference makes a point slower, never faster.
     for _ in range(AGAIN):
         rising = {point.value: runs[point.value] for point in points() if point.flagged}
         for value, again in measure(rising, rounds=rounds, seconds=seconds, pause=0.0).items():
@@ -277,7 +277,7 @@ def scale(
 
 
 class _Trial:
-    """One case with its executor and made-up images; a learning rate of 0 keeps the weights."""
+    """One case with its executor and synthetic images; a learning rate of 0 keeps the weights."""
 
     def __init__(self, case: Case, backend: str) -> None:
         graph = case.model.graph()
@@ -303,14 +303,14 @@ class _Trial:
             tracemalloc.stop()
 
     def settle(self) -> None:
-        """Run until the executor has found how many threads suit the network."""
+        """Run until the executor has chosen the number of threads for the network."""
         began = time.perf_counter()
         self.run(1)
         if (time.perf_counter() - began) * SETTLED < 1.0:
             self.run(SETTLED)
 
     def run(self, steps: int) -> None:
-        """Take some training steps in one call."""
+        """Run some training steps in one call."""
         assert self._executor is not None
         order = np.resize(np.arange(len(self._samples)), steps * self._case.batch)
         self._executor.train_steps(self._samples, order, np.zeros(steps))
@@ -319,7 +319,7 @@ class _Trial:
 def _flag(
     points: list[ScalingPoint], cases: list[Case], backend: str, others: float
 ) -> list[ScalingPoint]:
-    """Mark the points whose cost rises, and say what changed since the lowest before."""
+    """Flag rising points, with the changes since the lowest previous one."""
     flagged = []
     best = 0
     for index, point in enumerate(points):

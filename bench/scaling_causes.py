@@ -1,4 +1,4 @@
-"""Why a step along an axis of scaling is dearer than one before: what changed in its program."""
+"""Why a step along an axis of scaling costs more than an earlier one: changes in its program."""
 
 import os
 import time
@@ -11,7 +11,7 @@ from fastcnn.codegen.simd import LANES
 from fastcnn.execution import plan
 from fastcnn.layers import Model
 
-#: Cores that other programs may take, as a share of all, before they are named.
+#: Share of all cores that other programs may use before they are reported.
 QUIET = 0.1
 
 
@@ -22,9 +22,9 @@ class Case:
     Attributes
     ----------
     work : float
-        What the cost of one sample is divided by.
+        Divisor of the cost of one sample.
     threads : int or None
-        None lets training find the number that suits.
+        None lets training choose the number.
     """
 
     model: Model
@@ -35,22 +35,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a case's program may make it dearer than another.
+    """Properties of a case's program that may make it more expensive than another.
 
     Attributes
     ----------
     lanes : float
         Share of lanes that hold a sample.
     block : int
-        Most bytes that a row reads and writes for one block of samples.
+        Maximum bytes that a row reads and writes for one block of samples.
     parameters : int
         Bytes of the parameters.
     program : int
-        Bytes of all that a step touches.
+        Bytes of all memory that a step accesses.
     rest : int
-        Blocks that are left over when each thread has as many as the others.
+        Blocks that remain when each thread has the same number.
     phases : int
-        Waits of all threads for each other, a step.
+        Barriers of all threads per step.
     """
 
     lanes: float
@@ -63,7 +63,7 @@ class Shape:
 
 
 def shape_of(case: Case) -> Shape:
-    """The facts of a case's program."""
+    """The properties of a case's program."""
     program = plan(case.model, case.batch, threads=case.threads)
     blocks = -(-case.batch // LANES)
     largest = max(cost.bytes for cost in program.costs())
@@ -79,12 +79,12 @@ def shape_of(case: Case) -> Shape:
 
 
 def explain(case: Case, best: Case, backend: str, others: float = 0.0) -> str:
-    """What changed from the cheapest case before to one that is dearer.
+    """What changed between the cheapest earlier case and a more expensive one.
 
     Parameters
     ----------
     others : float
-        Cores that other programs took while the cases were measured.
+        Cores used by other programs during the measurement.
     """
     reasons = []
     facts = []
@@ -134,16 +134,16 @@ def explain(case: Case, best: Case, backend: str, others: float = 0.0) -> str:
 
 
 class OtherPrograms:
-    """How many cores other programs take, from now on.
+    """How many cores other programs use, from now on.
 
-    All that the processors did, by the system's account, without what this process did.
+    The system's busy time of all processors, minus that of this process.
     """
 
     def __init__(self) -> None:
         self._began = time.perf_counter(), _busy_seconds(), time.process_time()
 
     def cores(self) -> float:
-        """Their mean number of cores; 0 where the system does not tell."""
+        """Their mean number of cores; 0 if the system does not report it."""
         began, busy, own = self._began
         elapsed = time.perf_counter() - began
         others = _busy_seconds() - busy - (time.process_time() - own)
@@ -151,7 +151,7 @@ class OtherPrograms:
 
 
 def _busy_seconds() -> float:
-    """Seconds that all processors were busy since the system's start; 0 where it does not tell."""
+    """Busy seconds of all processors since the system's start; 0 if it does not report them."""
     try:
         first = Path("/proc/stat").read_text(encoding="utf-8").splitlines()[0].split()
         user, nice, system, _, _, irq, softirq, steal = map(int, first[1:9])

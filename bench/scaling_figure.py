@@ -1,4 +1,4 @@
-"""The picture of scaling: cost and memory along each axis."""
+"""The figure of scaling: cost and memory along each axis."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,9 @@ COLUMNS = 3
 
 
 def scaling_figure(results: Sequence[ScalingResult]) -> Any:
-    """For each axis the cost of a unit of work, and below it the memory.
+    """For each axis the cost per unit of work, and the memory below it.
 
-    Cost is relative to the lowest of the axis, so 1 is the best; points that rise are orange.
+    Cost is relative to the axis's lowest, so 1 is the best; rising points are orange.
     """
     columns = min(COLUMNS, len(results))
     rows = -(-len(results) // columns)

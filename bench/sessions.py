@@ -1,15 +1,14 @@
 """Inference sessions next to ONNX Runtime's, in turns: ``python -m bench.sessions``.
 
-Each call is one whole call from Python. All take turns of some milliseconds, and the shortest call
-of each counts: that of a machine that does nothing else. ONNX Runtime's threads spin for some
-milliseconds after a call, in which no other thread gets their core: a turn begins when no thread of
-the process runs any more, and then with calls that are not timed. On more than one thread ONNX
-Runtime takes part twice, with threads that spin and with threads that sleep, and the better one
-counts. On one thread the thread's own time is measured. Outputs are compared before anything is
-timed.
+Each call is a complete call from Python. Contestants take turns of some milliseconds, and the
+shortest call of each counts: that of an otherwise idle machine. ONNX Runtime's threads spin for
+some milliseconds after a call, during which no other thread gets their core: a turn begins when no
+thread of the process is running any more, and then with untimed calls. On more than one thread ONNX
+Runtime is measured twice, with spinning and with sleeping threads, and the better one counts. On
+one thread the thread's own CPU time is measured. Outputs are compared before anything is timed.
 
-``--callers 8`` measures something else: calls a second of one session that eight Python threads
-call at once, next to those of one thread.
+``--callers 8`` measures something else: calls per second of one session from eight concurrent
+Python threads, next to those from one thread.
 """
 
 import time
@@ -32,17 +31,17 @@ from fastcnn.benchmark.work import NETWORKS
 from fastcnn.text_table import text_table
 
 BATCHES = (1, 8, 64, 256)
-#: Of other kinds of networks; larger batches take seconds.
+#: Networks of other kinds; larger batches take seconds.
 OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
-#: Seconds of calls of each figure, where no others are given.
+#: Default seconds of calls for each figure.
 SECONDS = 2.0
-#: Seconds of a turn before calls are timed, and while they are; calls of a turn at least.
+#: Seconds of a turn before calls are timed, and while they are; minimum calls of a turn.
 WARM, TURN, CALLS = 0.008, 0.006, 3
-#: Seconds that a contestant's threads may run after its turn; the next one begins then in any case.
+#: Maximum seconds to wait for a contestant's threads to end after its turn.
 PAUSE = 0.5
 TOLERANCE = 1e-4
-#: Whether ONNX Runtime's threads spin after a call, by what the table calls it.
+#: Whether ONNX Runtime's threads spin after a call, by its name in the table.
 SPINNING = {
     name: {"session.intra_op.allow_spinning": value}
     for name, value in (("spins", "1"), ("sleeps", "0"))
@@ -52,7 +51,7 @@ SPINNING = {
 def shortest(
     contestants: Sequence[Callable[[], Any]], seconds: float, clock: Callable[[], float]
 ) -> list[float]:
-    """The shortest call of each, in turns."""
+    """The shortest call of each contestant, measured in turns."""
     found = [float("inf")] * len(contestants)
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -85,7 +84,7 @@ def main(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results of --callers.")] = None,
 ) -> None:
-    """Print microseconds of a call, and how often a session's goes into ONNX Runtime's."""
+    """Print microseconds per call, and the ratio of ONNX Runtime's time to a session's."""
     if callers is None and out is not None:
         raise typer.BadParameter("--out goes with --callers")
     if callers is not None:

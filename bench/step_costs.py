@@ -1,10 +1,10 @@
-"""What a training step costs with one thing changed, in turns in one process.
+"""The cost of a training step with one thing changed, measured in turns in one process.
 
 ``python -m bench.step_costs NAME`` prints the shortest time of a step of each contestant, on one
 thread by the thread's own clock, and its ratio to the first. The comparisons are ``optimizers``;
-``kernel``, an activation that a user wrote; ``python``, a loss and an optimiser in Python; and
-``options`` of training that average weights or add up gradients, whose steps have 4 times the
-samples.
+``kernel``, an activation written by a user; ``python``, a loss and an optimiser in Python; and
+``options``, training options that average weights or accumulate gradients, whose steps have 4 times
+the samples.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STEPS, ROUNDS, RATE = 40, 36, 1e-4
 
 
 def _lenet(activation: Callable[[], Layer] = ReLU) -> Sequential:
-    """The LeNet of SimpleChains.jl, of 44,426 parameters."""
+    """The LeNet of SimpleChains.jl, with 44,426 parameters."""
     return Sequential(
         Conv2d(1, 6, 5, seed=0), activation(), MaxPool2d(2), Conv2d(6, 16, 5, seed=1),
         activation(), MaxPool2d(2), Flatten(), Linear(256, 120, seed=2), activation(),
@@ -48,7 +48,7 @@ def own_adam(
 
 
 def optimizers(batch: int, threads: int) -> dict[str, Executor]:
-    """Each optimiser, and one that a user wrote."""
+    """Each optimiser, and one written by a user."""
     kernel.optimizer("OwnAdam", own_adam, ("mean", "square"), lr=1e-3)
     return {
         name: _executor(_lenet(), CrossEntropyLoss(), kind(lr=RATE), batch, threads)
@@ -91,7 +91,7 @@ class Descent:
 
 
 def python(batch: int, threads: int) -> dict[str, Executor]:
-    """Who computes the loss and the update."""
+    """Loss and update by the engine or by Python."""
     ways: dict[str, tuple[Any, Any]] = {
         "built-in": (MSELoss(), SGD(RATE)),
         "loss in Python": (PythonLoss(mean_square), SGD(RATE)),
@@ -105,7 +105,7 @@ def python(batch: int, threads: int) -> dict[str, Executor]:
 
 
 def options(batch: int, threads: int) -> dict[str, Executor]:
-    """Options of training that act after steps."""
+    """Training options that act after steps."""
     chosen: dict[str, dict[str, Any]] = {
         "plain": {},
         "lookahead": {"lookahead": 5},
@@ -146,7 +146,7 @@ COMPARISONS: dict[str, tuple[Callable[[int, int], dict[str, Executor]], tuple[in
 def shortest(
     contestants: dict[str, Executor], samples: ArrayDataset, threads: int
 ) -> dict[str, float]:
-    """Seconds of a step of each contestant: the least of all rounds."""
+    """Seconds per step of each contestant: the minimum over all rounds."""
     clock = time.thread_time if threads == 1 else time.perf_counter
     order = np.arange(len(samples))
     best = dict.fromkeys(contestants, float("inf"))

@@ -1,7 +1,7 @@
-"""Write the pages of benchmarks and networks, figures, README's table and that of C files.
+"""Writes the pages of benchmarks, networks and C files, their figures, and README's table.
 
-``python -m bench.write_page`` draws what ``make bench-report`` measured; it
-measures nothing itself.
+``python -m bench.write_page`` uses the results of ``make bench-report``; it measures nothing
+itself.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ RESULTS = DOCS / "benchmarks"
 def main() -> None:
     """Write pages, figures and README."""
     report, scaling, profiles = read_results(RESULTS)
-    # The ladder's page has measurements of its own.
+    # The ladder's page has separate measurements.
     drawn = [result for result in report.results if result.suite != "ladder"]
     write_figures(replace(report, results=drawn), RESULTS)
     save_figure(scaling_figure(scaling), RESULTS / "scaling.png")

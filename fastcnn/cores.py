@@ -5,17 +5,17 @@ from contextlib import suppress
 
 
 def available_cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def take_core(index: int) -> None:
-    """Move the calling thread to one of the cores, from where the system may move it on.
+    """Move the calling thread to one of the cores, from which the system may move it away again.
 
-    After a rest, Linux starts a thread on the core of the one that starts it, and takes ten
-    milliseconds to see that both are busy while another core is not.
+    After a pause, Linux starts a thread on its parent's core, and takes ten milliseconds to notice
+    that two threads share it while another core is idle.
     """
     if hasattr(os, "sched_setaffinity"):
         allowed = os.sched_getaffinity(0)

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, and one writer at a time."""
+"""File access: atomic writes, locks for a single writer, and the cache folder."""
 
 import errno
 import glob
@@ -10,22 +10,22 @@ from pathlib import Path
 
 from fastcnn.errors import ConfigurationError
 
-#: Times that a finished file is put in place, and seconds between. On Windows another program, such
-#: as a virus scanner, may hold the old file open for a moment.
+#: Attempts to put a finished file in place, and seconds between them. On Windows another program,
+#: such as a virus scanner, may hold the old file open for a moment.
 REPLACE_ATTEMPTS = 20 if os.name == "nt" else 1
 REPLACE_PAUSE = 0.05
 
 
 def expanded(path: str | Path) -> Path:
-    """A path as a user gives it, with ``~`` and ``~user`` replaced by the home folder.
+    """A user's path, with ``~`` and ``~user`` expanded to the home folder.
 
-    Every function that takes a path from outside passes it through here. A ``~`` that names no
-    known user stays, as in a shell.
+    Every function that accepts a path from outside uses this. A ``~`` that names no known user is
+    kept, as in a shell.
 
     Raises
     ------
     ConfigurationError
-        If it is neither text nor a path, or holds a NUL or half of a character.
+        If it is neither text nor a path, or contains a NUL or a lone surrogate.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise ConfigurationError(f"a path must be a str or a Path, got {path!r}")
@@ -36,7 +36,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def _can_be_a_name(text: str) -> bool:
-    """Whether the system can encode a text: half of a surrogate pair it cannot, as a rule."""
+    """Whether the system can encode a text; a lone surrogate usually cannot be encoded."""
     try:
         os.fsencode(text)
     except UnicodeEncodeError:
@@ -45,9 +45,9 @@ def _can_be_a_name(text: str) -> bool:
 
 
 def cache_folder() -> Path:
-    """Where downloads and compiled kernels are kept: ``FASTCNN_CACHE_DIR``, or the user's cache.
+    """The folder of downloads and compiled kernels: ``FASTCNN_CACHE_DIR``, or the user's cache.
 
-    The user's cache is where the system keeps caches: ``~/.cache/fastcnn`` on Linux (or within
+    The user's cache is in the system's place for caches: ``~/.cache/fastcnn`` on Linux (or within
     ``XDG_CACHE_HOME``), ``~/Library/Caches/fastcnn`` on macOS, ``AppData\\Local\\fastcnn\\Cache``
     on Windows. A user without a home folder gets a folder among the temporary files.
     """
@@ -83,17 +83,17 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    # Opening a FIFO would wait for somebody who writes into it.
+    # Opening a FIFO would block until somebody opens it for writing.
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those around it, where there is none.
+    """Create a folder and its parents, unless they exist.
 
     Raises
     ------
     OSError
-        If it cannot be made, such as where a file is in its place.
+        If it cannot be created, for example because a file is in its place.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
     Raises
     ------
     ConfigurationError
-        If the path has no name of a file, such as ``.``.
+        If the path does not end in a file name, such as ``.``.
     OSError
         If the folder cannot be written; the old file is then untouched.
     """
@@ -131,7 +131,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            # A full disk names no file, and others the temporary one.
+            # Errors name the target, not the temporary file, or no file, as for a full disk.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 
@@ -148,22 +148,22 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def remove_unfinished(path: str | Path) -> None:
-    """Remove what a process left that was killed within :func:`atomic_write` of this file."""
+    """Remove temporary files of a process that was killed while it wrote this file."""
     path = expanded(path)
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*"):
         temporary.unlink(missing_ok=True)
 
 
-#: The file in a folder that its writer keeps locked. It stays when the lock is released: the next
-#: writer may have opened it already.
+#: The file in a folder that its writer keeps locked. It is not removed when the lock is released:
+#: the next writer may already have opened it.
 LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Keeps a folder for one writer, until it is released or the process ends, however it ends.
+    """Reserves a folder for one writer, until it is released or the process ends in any way.
 
-    A child process that is forked meanwhile does not hold the lock. On a file system that has no
-    locks every writer gets one.
+    A child process forked in the meantime does not hold the lock. On a file system without locks
+    every writer gets one.
 
     Raises
     ------
@@ -178,7 +178,7 @@ class FolderLock:
 
         path = folder / LOCK_FILE
         with suppress(FileExistsError):
-            path.touch(exist_ok=False)  # with the umask's permissions; FileLock would narrow them
+            path.touch(exist_ok=False)  # with the umask's permissions; FileLock would restrict them
         self._lock = FileLock(path, timeout=0, thread_local=False)
         try:
             self._lock.acquire()
@@ -189,5 +189,5 @@ class FolderLock:
                 raise
 
     def release(self) -> None:
-        """Let the next writer in."""
+        """Release the folder for the next writer."""
         self._lock.release()

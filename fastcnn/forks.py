@@ -1,4 +1,4 @@
-"""Locks that are free in a forked process: the threads that had them are not in it."""
+"""Locks that are free in a forked child, which has none of the threads that held them."""
 
 import os
 import threading
@@ -9,14 +9,14 @@ _locks: "weakref.WeakSet[Any]" = weakref.WeakSet()
 
 
 def lock() -> Any:
-    """A lock that its thread may take again, and that is free after a fork by another thread."""
+    """A reentrant lock that is free after a fork by another thread."""
     made = threading.RLock()
     _locks.add(made)
     return made
 
 
 def is_mine(held: Any) -> bool:
-    """Whether this thread has a lock, as where a signal's handler came while it had."""
+    """Whether this thread holds a lock, for example when a signal handler interrupted it."""
     return bool(held._is_owned())
 
 

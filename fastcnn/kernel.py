@@ -105,7 +105,7 @@ def activation(
     Raises
     ------
     ConfigurationError
-        If the name is taken, or the functions take other arguments.
+        If the name is taken, or the functions take other arguments, or no arrays.
     GradientError
         If the derivative is not that of the values.
     """
@@ -206,7 +206,8 @@ def optimizer(
     Raises
     ------
     ConfigurationError
-        If the name is taken, or the function takes other arguments.
+        If the name is taken, or the function takes other arguments, or no arrays, or returns
+        something else.
     """
     kind = _name(name, "optimizer").lower()
     if kind in OPTIMIZERS and kind not in OWN_UPDATES:
@@ -216,6 +217,14 @@ def optimizer(
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
     update = _plain(update)
     numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS)
+    defaults = [number.default for number in numbers]
+    kept = [np.zeros_like(POINTS) for _ in slots]
+    made = _of_arrays(name, update, POINTS, POINTS, *kept, lr, 1.0, *defaults)
+    count = len(made) if isinstance(made, tuple) else 0
+    if count != (1 + len(slots) if slots else 0):
+        wanted = f"a tuple of the new parameter and {', '.join(slots)}" if slots else "an array"
+        found = f"a tuple of {count}" if count else "no tuple"
+        raise ConfigurationError(f"{name}: update must return {wanted}, got {found}")
     OWN_UPDATES[kind] = Update(kind, linked(update), slots, numbers)
 
     def step_in_place(
@@ -280,10 +289,24 @@ def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple
     return numbers
 
 
+def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
+    """What a formula makes of arrays; ConfigurationError if it takes numbers alone."""
+    try:
+        with np.errstate(all="ignore"):
+            return formula(*given)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{name}: a formula must take arrays as it takes numbers ({error}): use where, maximum "
+            "and minimum of fastcnn.kernel instead of if, max and min, and its exp or numpy's "
+            "instead of math's"
+        ) from None
+
+
 def _check_derivative(name: str, value: Any, derivative: Any) -> None:
+    ends = [_of_arrays(name, value, POINTS + step) for step in (STEP, -STEP)]
+    found = np.broadcast_to(_of_arrays(name, derivative, POINTS), POINTS.shape)
     with np.errstate(all="ignore"):
-        found = np.broadcast_to(derivative(POINTS), POINTS.shape)
-        expected = (value(POINTS + STEP) - value(POINTS - STEP)) / (2.0 * STEP)
+        expected = np.broadcast_to((ends[0] - ends[1]) / (2.0 * STEP), POINTS.shape)
     error = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
     worst = int(np.nanargmax(np.where(np.isfinite(error), error, math.inf)))
     if not error[worst] <= TOLERANCE:

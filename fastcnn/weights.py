@@ -142,7 +142,8 @@ def weights_from_bytes(
     """
     from safetensors import SafetensorError, deserialize
 
-    if content.startswith(PYTORCH):
+    # A safetensors file begins with its header's length, which may be the same bytes.
+    if content.startswith(PYTORCH) and content[8:9] != b"{":
         raise CheckpointError(
             f"{path} is a file of torch.save; PyTorch writes one that can be read by "
             "safetensors.torch.save_file(module.state_dict(), path)"

@@ -13,9 +13,9 @@ from fastcnn.training.figure import new_figure
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE, PICTURE = ROOT / "fastcnn", ROOT / "docs" / "images" / "architecture.svg"
 MODULES = {path.stem for path in PACKAGE.iterdir()}
-#: Rooms that are drawn one by one, not as a part of ``backends``.
+#: Rooms that are drawn separately, not as a part of ``backends``.
 BACKENDS = {"lanes", "im2col", "reference"}
-#: Single files that any room may read, and the two that only pass on.
+#: Single files that any room may import, and two that only re-export.
 SMALL = {
     "arguments",
     "cores",
@@ -77,7 +77,7 @@ def reached(edges: Edges, name: str) -> set[str]:
 
 
 def arrows(edges: Edges) -> Edges:
-    """The imports without those that follow from others."""
+    """The imports without those implied by others (the transitive reduction)."""
     return {
         name: {
             below
@@ -89,7 +89,7 @@ def arrows(edges: Edges) -> Edges:
 
 
 def storeys(edges: Edges) -> list[list[str]]:
-    """The rooms of each storey, the lowest first: each right below the lowest that imports it."""
+    """The rooms of each level, the lowest first: each directly below the lowest that imports it."""
 
     def height(name: str) -> int:
         return 1 + max((height(below) for below in edges[name]), default=-1)
@@ -105,13 +105,13 @@ def storeys(edges: Edges) -> list[list[str]]:
 
 
 def layout(edges: Edges) -> tuple[dict[str, tuple[float, int]], list[list[str]]]:
-    """Places of the rooms, and the arrows as the places that they pass."""
+    """Positions of the rooms, and the arrows as the positions that they pass."""
     rows = storeys(edges)
     level = {name: row for row, names in enumerate(rows) for name in names}
     paths = []
     for name, below in arrows(edges).items():
         for other in sorted(below):
-            # An arrow over several storeys gets a place of its own in those between.
+            # An arrow over several levels gets a position of its own in those between.
             between = {f"{name}>{other}>{row}": row for row in range(level[other] + 1, level[name])}
             for place, row in between.items():
                 rows[row].append(place)
@@ -136,7 +136,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _apart(row: list[str], wanted: dict[str, float]) -> dict[str, float]:
-    """Places near those that are wanted, in the row's order, that do not overlap."""
+    """Positions close to the desired ones, in the row's order, that do not overlap."""
     from_left, from_right = dict(wanted), dict(wanted)
     for first, second in pairwise(row):
         from_left[second] = max(from_left[second], from_left[first] + _between(first, second))
@@ -150,7 +150,7 @@ def _between(first: str, second: str) -> float:
 
 
 def figure() -> Any:
-    """The picture: rooms as boxes, imports as arrows that point down."""
+    """The figure: rooms as boxes, imports as arrows that point down."""
     from matplotlib.patches import FancyBboxPatch, Patch
 
     edges = imports()
@@ -200,7 +200,7 @@ def figure() -> Any:
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the figure."""
     import matplotlib
 
     stream = io.BytesIO()

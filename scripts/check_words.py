@@ -1,6 +1,6 @@
 """Find words that read like a translation; exit 1 if there are any.
 
-The list has what this project's prose once had too much of. A line that needs such a word ends with
+The list has words that this project's prose once used too often. A line that needs one ends with
 ``# words: skip`` or ``<!-- words: skip -->``.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Each with what to write instead.
+#: Each with its replacement.
 WORDS = {
     r"\bbehind\b": "after",
     r"\banew\b": "again",
@@ -33,7 +33,7 @@ SKIP = "words: skip"
 
 
 def found() -> Iterator[str]:
-    """Place, word and advice of each."""
+    """Location, word and advice of each finding."""
     patterns = [
         (re.compile(word, 0 if "Of " in word else re.IGNORECASE), advice)
         for word, advice in WORDS.items()
@@ -55,7 +55,7 @@ def found() -> Iterator[str]:
 
 
 def main() -> None:
-    """Print what is found."""
+    """Print all findings."""
     lines = list(found())
     print("\n".join(lines))
     sys.exit(bool(lines))

@@ -1,13 +1,13 @@
-"""Compare the speed of two commits: check both out, and let them take turns.
+"""Compare the speed of two commits: check both out, and time them in turns.
 
     .venv/bin/python scripts/compare_commits.py main~5 main
     .venv/bin/python scripts/compare_commits.py v1.0.0 HEAD --network vgg_small --rounds 9
     .venv/bin/python scripts/compare_commits.py main HEAD --program mine.py
 
-Stored timings of another day say little on a shared machine. Here each round times a training step
-of one commit and then of the other, in processes of their own with this interpreter, so that what
-slows the machine down meets both. Your own program in place of the step imports what it needs
-of the commit, and prints seconds as a JSON list, of which the least counts.
+Timings stored on another day say little on a shared machine. Here each round times a training step
+of one commit and then of the other, in separate processes with this interpreter, so that
+interference affects both. Your own program, used instead of the step, imports what it needs from
+the commit, and prints seconds as a JSON list, of which the minimum counts.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def check(commits: Sequence[str]) -> None:
 
 
 def time_commit(folder: Path, commit: str, program: Sequence[str]) -> float:
-    """Least of the seconds that a program prints in a checkout."""
+    """Minimum of the seconds that a program prints in a checkout."""
     done = subprocess.run(
         [sys.executable, *program],
         capture_output=True,
@@ -89,7 +89,7 @@ def time_commit(folder: Path, commit: str, program: Sequence[str]) -> float:
 
 
 def time_both(commits: Sequence[str], program: Sequence[str], rounds: int) -> list[list[float]]:
-    """Seconds of each commit in each round; the one that begins changes from round to round."""
+    """Seconds of each commit in each round; the first one alternates between rounds."""
     times: list[list[float]] = [[], []]
     with tempfile.TemporaryDirectory() as parent:
         folders = [Path(parent) / "old", Path(parent) / "new"]

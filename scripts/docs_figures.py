@@ -1,4 +1,4 @@
-"""Draw pictures of the documentation: ``.venv/bin/python scripts/docs_figures.py``."""
+"""Draw the figures of the documentation: ``.venv/bin/python scripts/docs_figures.py``."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#dddddd"
 
 
 def layout_figure() -> Any:
-    """Sixteen images in memory, and the same pixel of all of them side by side."""
+    """Sixteen images in memory, and the same pixel of all of them as a vector."""
     figure = new_figure(9.0, 3.2)
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
     for sample in range(LANES):
@@ -88,7 +88,7 @@ def tile_figure() -> Any:
 
 
 def program_figure() -> Any:
-    """The program of the report's network, phase after phase."""
+    """The program of the report's network, phase by phase."""
     program = fastcnn.plan(fastcnn.models.report_cnn(seed=0), 64, threads=2)
     lines = sum(last - first for first, last, _ in program.phases)
     figure = new_figure(8.6, 0.24 * lines + 0.14 * len(program.phases) + 0.9)
@@ -115,7 +115,7 @@ def program_figure() -> Any:
 
 
 def augment_figure() -> Any:
-    """Drawn digits as they are stored, and changed at random."""
+    """Drawn digits as stored, and with random augmentation."""
     images, labels = fastcnn.data.draw_digits(200, seed=3)
     chosen = [int(np.flatnonzero(labels == digit)[0]) for digit in range(10)]
     rows: dict[str, Augment] = {
@@ -154,7 +154,7 @@ def _frame(axes: Any, x: tuple[float, float], y: tuple[float, float], equal: boo
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the figures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name, draw in (
         ("lanes.png", layout_figure),

@@ -1,6 +1,6 @@
-"""Print the oldest versions that pyproject.toml allows, one requirement a line.
+"""Print the oldest versions that pyproject.toml allows, one requirement per line.
 
-Arguments name extras whose requirements are printed, too.
+Arguments name extras whose requirements are printed as well.
 """
 
 import re
@@ -14,7 +14,7 @@ BOUND = re.compile(r"^([\w.-]+)(?:\[[\w,]+\])?>=([\w.]+)[^;]*(;.*)?$")
 
 
 def oldest(requirements: list[str]) -> Iterator[str]:
-    """Each requirement with ``==`` in place of ``>=``, but those of fastcnn's own extras."""
+    """Each requirement with ``==`` instead of ``>=``, except those of fastcnn's own extras."""
     for requirement in requirements:
         if requirement.startswith("fastcnn["):
             continue

@@ -1,4 +1,4 @@
-"""Make the pictures of README.md from a run.
+"""Draw the figures of README.md from a run.
 
 ``.venv/bin/fastcnn train --out runs/readme`` and then
 ``.venv/bin/python scripts/readme_figures.py runs/readme``.

@@ -1,4 +1,4 @@
-"""Tests of other libraries run where these work, whatever is installed."""
+"""Skips tests of other libraries that do not work on this machine, whatever is installed."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from fastcnn.benchmark.environment import TRIALS, why_absent
 
 
 def skip_absent(contestant: str) -> None:
-    """Skip a test where a contestant's library does not work, with the reason."""
+    """Skip a test if a contestant's library does not work, with the reason."""
     for library in TRIALS:
         if contestant.startswith(library) and (reason := why_absent(library)):
             pytest.skip(f"{library} takes no part: {reason}")

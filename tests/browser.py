@@ -33,7 +33,7 @@ class Browser:
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         port_file = profile / "DevToolsActivePort"
-        for _ in range(300):
+        for _ in range(1200):
             if port_file.exists() and port_file.read_text().count("\n") >= 1:
                 break
             time.sleep(0.1)
@@ -53,7 +53,7 @@ class Browser:
         self.count += 1
         self.socket.send(json.dumps({"id": self.count, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self.socket.recv(timeout=30))
+            message = json.loads(self.socket.recv(timeout=120))
             if message.get("id") == self.count:
                 assert "error" not in message, message
                 return message["result"]
@@ -66,7 +66,7 @@ class Browser:
 
     def wait_for(self, expression: str) -> None:
         """Wait until an expression is true."""
-        for _ in range(200):
+        for _ in range(2400):
             if self.evaluate(expression):
                 return
             time.sleep(0.05)
@@ -111,4 +111,4 @@ class Browser:
         """End the browser."""
         self._opened.close()
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=120)

@@ -31,7 +31,7 @@ def process(*arguments: object, code: int = 0) -> str:
     """Run a command in a process of its own; return all that it printed."""
     done = subprocess.run(
         [sys.executable, "-m", "fastcnn", *map(str, arguments)],
-        capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=120,
+        capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=300,
     )  # fmt: skip
     output = done.stdout + done.stderr
     assert done.returncode == code, output

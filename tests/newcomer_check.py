@@ -51,11 +51,11 @@ def served(run: str, pictures: list[Path]) -> np.ndarray:
                 data=picture.read_bytes(),
                 headers={"Content-Type": "image/png"},
             )
-            with urllib.request.urlopen(request, timeout=30) as reply:
+            with urllib.request.urlopen(request, timeout=300) as reply:
                 answers.append(json.load(reply))
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=300)
     return np.array([list(answer["probabilities"].values()) for answer in answers])
 
 

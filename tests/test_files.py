@@ -147,7 +147,7 @@ if child == 0:
     if sys.argv[2] == "ends":
         sys.exit(0)
     print(os.getpid(), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 if sys.argv[2] == "ends":
     os.waitpid(child, 0)
     print("child has ended", flush=True)
@@ -172,7 +172,7 @@ def test_a_child_does_not_keep_the_lock_of_a_parent_that_has_ended(tmp_path: Pat
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         try:
-            parent.wait(timeout=60)
+            parent.wait(timeout=300)
             FolderLock(tmp_path).release()
         finally:
             os.kill(child, signal.SIGKILL)
@@ -185,7 +185,7 @@ def test_a_child_that_ends_leaves_its_parent_the_lock(tmp_path: Path) -> None:
         assert parent.stdout.readline() == "child has ended\n"
         with pytest.raises(BlockingIOError):
             FolderLock(tmp_path)
-        parent.communicate("", timeout=60)
+        parent.communicate("", timeout=300)
 
 
 @pytest.mark.posix

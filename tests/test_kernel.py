@@ -1,6 +1,7 @@
 """Activations, losses and optimisers that a user wrote: alike in the engine and elsewhere."""
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -121,11 +122,37 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.optimizer("SGD", huber), "an optimiser called sgd already"),
         (lambda: kernel.optimizer("O", huber), "must take 4 values"),
         (lambda: kernel.optimizer("O", huber, ("a", "b", "c", "d")), "at most 3 names"),
+        (lambda: kernel.activation("A", lambda x: max(x, 0.0), lambda x: x), "must take arrays"),
+        (lambda: kernel.activation("A", lambda x: math.exp(x), lambda x: x), "instead of math's"),
+        (lambda: kernel.activation("A", lambda x: 2.0, lambda x: 1.0), "derivative at"),
+        (lambda: kernel.loss("L", lambda p, t: p if p > t else t, huber), "must take"),
+        (lambda: kernel.optimizer("O", lambda p, g, lr, n: p if g > 0 else -p), "take arrays"),
+        (lambda: kernel.optimizer("O", lambda p, g, lr, n: (p, g)), "an array, got a tuple of 2"),
+        (lambda: kernel.optimizer("O", lambda p, g, m, lr, n: p, ("m",)), "and m, got no tuple"),
     ],
 )
 def test_bad_arguments(call: Any, message: str) -> None:
     with pytest.raises((ConfigurationError, GradientError), match=message):
         call()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_formulas_may_be_constants(backend: str) -> None:
+    constant = kernel.activation("Constant", lambda x: 2.0, lambda x: 0.0)
+    x, y = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    assert (
+        Sequential(constant(), input_shape=(3,)).logits(x, backend=backend).tolist()
+        == [[2.0] * 3] * 5
+    )
+    difference = kernel.loss("Difference", lambda p, t: p - t, lambda p, t: 1.0)()
+    fixed = kernel.loss("Fixed", lambda p, t: 3.0, lambda p, t: 0.0)()
+    assert difference(x, y, backend=backend) == pytest.approx((x - y).mean(), rel=1e-5)
+    assert difference.gradient(x, y, backend=backend) == pytest.approx(np.full((5, 3), 1 / 15))
+    assert fixed(x, y, backend=backend) == pytest.approx(3.0)
+    model = Sequential(Linear(3, 3, seed=0), input_shape=(3,))
+    found, gradients = fastcnn.gradients(model, x, y, loss=difference, backend=backend)
+    assert found == pytest.approx((model.logits(x) - y).mean(), rel=1e-5)
+    assert gradients["0.bias"] == pytest.approx(np.full(3, 1 / 3))
 
 
 def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Prepared inference: the same outputs, from any thread, whatever number of threads computes."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from functools import partial
@@ -239,7 +240,7 @@ def test_a_forked_process_goes_on_alone() -> None:
         "child or os._exit(0 if same else 3);"
         "assert same and os.waitpid(child, 0)[1] == 0"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 class FakeCores:
@@ -347,7 +348,7 @@ class Crowd:
     def _hold(self, inner: Callable[..., None]) -> Callable[..., None]:
         def run(each: forward_pass.Pass, *arguments: Any) -> None:
             self.begun.append(arguments[2])
-            assert self.go_on.wait(30)
+            assert self.go_on.wait(300)
             if len(self.begun) == 3:
                 raise RuntimeError("the third one fails")
             inner(each, *arguments)
@@ -364,11 +365,30 @@ class Crowd:
 
     def end(self) -> None:
         """Wait for all threads; those of the line end by themselves."""
-        for thread in [*self.threads, *self.room._threads.values()]:
-            thread.join(60)
-            assert not thread.is_alive()
+        for threads in (self.threads, self.room._threads.values()):
+            for thread in list(threads):
+                thread.join(300)
+                assert not thread.is_alive()
         assert not self.room._threads
         assert not self.room._cores[0].locked()
+
+
+@contextlib.contextmanager
+def signals(handler: Callable[..., None], enough: threading.Event) -> Iterator[None]:
+    """Send the main thread signals until there are enough; none comes after its handler is gone."""
+
+    def send() -> None:
+        while not enough.wait(0.01):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    sender, before = threading.Thread(target=send), signal.signal(signal.SIGUSR1, handler)
+    sender.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
@@ -389,22 +409,13 @@ def test_callers_who_find_no_core_wait_in_a_line(monkeypatch: pytest.MonkeyPatch
         crowd.start(partial(ask, n))
     interrupted = threading.Event()
 
-    def interrupt() -> None:
-        while crowd.waits < 5 or not interrupted.wait(0.01):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
     def stop(*_: object) -> None:
         if crowd.waits == 5 and not interrupted.is_set():
             interrupted.set()
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGUSR1, stop)
-    try:
-        threading.Thread(target=interrupt).start()
-        with pytest.raises(KeyboardInterrupt):
-            crowd.session.logits(given[5])
-    finally:
-        signal.signal(signal.SIGUSR1, before)
+    with signals(stop, interrupted), pytest.raises(KeyboardInterrupt):
+        crowd.session.logits(given[5])
     assert [x is given[0] for x in crowd.begun] == [True]
     crowd.go_on.set()
     crowd.end()
@@ -430,17 +441,9 @@ def test_a_signals_handler_may_ask_while_its_thread_waits(monkeypatch: pytest.Mo
             crowd.go_on.set()
             ask()
 
-    def interrupt() -> None:
-        while not crowd.go_on.wait(0.01):
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
     crowd.start(ask)
-    before = signal.signal(signal.SIGUSR1, asks_again)
-    try:
-        threading.Thread(target=interrupt).start()
+    with signals(asks_again, crowd.go_on):
         ask()
-    finally:
-        signal.signal(signal.SIGUSR1, before)
     crowd.end()
     assert len(found) == 3
     assert all(np.array_equal(each, expected) for each in found)
@@ -524,14 +527,14 @@ def test_a_process_that_is_forked_while_locks_are_held() -> None:
         "held.wait();"
         "child = os.fork();"
         "child and (os._exit(os.waitpid(child, 0)[1] != 0));"
-        "signal.alarm(100);"
+        "signal.alarm(250);"
         "same = np.array_equal(session.logits(x), before[0]);"
         "same &= np.array_equal(model.logits(x), before[1]);"
         "session.logits(x[:1]);"
         "fastcnn.session(fastcnn.models.lenet5(seed=0), threads=2);"
         "os._exit(0 if same else 3)"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=300)
 
 
 def test_a_session_can_be_sent_to_another_process() -> None:

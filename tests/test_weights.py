@@ -160,6 +160,18 @@ def test_files_that_are_no_good(tmp_path: Path, content: bytes, message: str) ->
     assert (model.parameter_vector == before).all()
 
 
+def test_a_header_of_any_length_is_read(tmp_path: Path) -> None:
+    # 640 are b"\x80\x02", how pickles begin.
+    path = tmp_path / "m.safetensors"
+    weight = np.ones((1, 2), np.float32)
+    bare = int.from_bytes(weights_to_bytes({"w": weight}, {"note": ""})[:8], "little")
+    for length in (640, 0x10280):
+        content = weights_to_bytes({"w": weight}, {"note": "a" * (length - bare)})
+        assert int.from_bytes(content[:8], "little") == length
+        path.write_bytes(content)
+        assert read_weights(path)[0]["w"].tolist() == [[1.0, 1.0]]
+
+
 def test_a_float_is_no_count_of_batches(tmp_path: Path) -> None:
     model = network()
     state = model.copy_state() | {"1.num_batches_tracked": np.float32(np.nan)}

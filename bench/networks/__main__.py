@@ -1,9 +1,9 @@
 """Well-known networks on the engine, next to PyTorch: ``python -m bench.networks``.
 
-Without options it checks all of them: whether the engine runs them, their gradients, and their way
-to ONNX and back. ``--exporters`` reads what PyTorch's exporters write of them. ``--time`` measures
-training steps, which wants a machine that does nothing else. Each writes a JSON file, from which
-``python -m bench.write_page`` makes docs/networks.md.
+Without options it checks all of them: whether the engine runs them, their gradients, and their
+round trip through ONNX. ``--exporters`` reads the files of PyTorch's exporters. ``--time`` measures
+training steps, which needs an idle machine. Each writes a JSON file, from which ``python -m
+bench.write_page`` generates docs/networks.md.
 """
 
 import time
@@ -33,7 +33,7 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1, help="By default all cores.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.")] = None,
 ) -> None:
-    """Check or time networks; with --out, results of others that are there already are kept."""
+    """Check or time networks; with --out, existing results of other networks are kept."""
     unknown = [name for name in network or () if name not in TASKS]
     if unknown:
         raise ConfigurationError(f"no network {unknown[0]!r}: choose of {', '.join(TASKS)}")
@@ -57,7 +57,7 @@ def main(
 def write(
     records: list[dict[str, Any]], suite: str, folder: Path, *, keep: bool
 ) -> tuple[Path, ...]:
-    """Write records in the order of the table; ``keep`` those of networks that are not here."""
+    """Write records in the order of the table; ``keep`` existing ones of other networks."""
     found = {record["network"]: record for record in records}
     path = folder / f"{suite}.json"
     if keep and path.is_file():

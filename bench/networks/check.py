@@ -1,4 +1,4 @@
-"""A network on the engine, its gradients next to PyTorch's, and its way to ONNX and back."""
+"""Checks a network on the engine: gradients next to PyTorch's, and the round trip through ONNX."""
 
 import logging
 import tempfile
@@ -23,16 +23,16 @@ from fastcnn.interop import export_onnx, import_onnx
 log = logging.getLogger(__name__)
 ENGINE = "engine, no workaround"
 KINKED = (layers.ReLU, layers.ReLU6, layers.LeakyReLU, layers.PReLU, layers.Hardswish)
-#: Differences of a gradient that is smaller than this share of the largest are relative to that
-#: share: such as a bias before a normalisation, where all terms cancel out.
+#: Differences of a gradient below this share of the largest gradient are relative to that share:
+#: for example a bias before a normalisation, whose terms all cancel.
 LEAST = 1e-2
-#: Largest difference of outputs on the way to ONNX and back, by the largest output.
+#: Largest difference of outputs in the round trip through ONNX, relative to the largest output.
 SAME = 1e-4
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A training step of one network, computed once by somebody."""
+    """The results of a training step of one network, computed by one library."""
 
     loss: float
     gradients: dict[str, np.ndarray]
@@ -40,15 +40,15 @@ class Pass:
 
 @dataclass
 class Check:
-    """One network with samples; without dropout, whose masks PyTorch draws otherwise.
+    """One network with samples; without dropout, whose masks differ in PyTorch.
 
     Attributes
     ----------
     batch : int or None
-        Samples; None for those of the task.
+        Number of samples; None for that of the task.
     smooth : bool
-        Whether SiLU and averages are in the place of activations with kinks and of maxima: then a
-        rounding changes gradients by its own size, not by all that a ReLU lets through or stops.
+        Whether SiLU and averages replace activations with kinks and maxima: then rounding changes
+        gradients only slightly, not by everything that a ReLU passes or blocks.
     """
 
     task: Task
@@ -65,12 +65,12 @@ class Check:
         self.start = self.model.copy_state()
 
     def own(self, backend: str) -> Pass:
-        """By a backend of fastcnn.
+        """The results of one of fastcnn's backends.
 
         Raises
         ------
         Unsupported
-            If it is the engine, and it does not cover the network.
+            If it is the engine, and it does not support the network.
         """
         self.model.load_state_dict(self.start)
         graph = self.model.graph()
@@ -90,7 +90,7 @@ class Check:
         return {key for key, places in users if places[0][0].requires_grad}
 
     def torch(self, dtype: Any) -> Pass:
-        """By PyTorch, in ``torch.float32`` or ``torch.float64``."""
+        """PyTorch's results, in ``torch.float32`` or ``torch.float64``."""
         import torch
 
         learned = set(self.model.named_parameters())
@@ -107,7 +107,7 @@ class Check:
         )
 
     def onnx(self) -> str:
-        """What is wrong with the file or with what is read from it; nothing if all is well."""
+        """What is wrong with the file or with the network read from it; empty if nothing is."""
         import onnxruntime
 
         self.model.load_state_dict(self.start)
@@ -140,7 +140,7 @@ class Check:
 
 
 def without_dropout(model: layers.Model) -> layers.Model:
-    """The model, whose dropouts let all pass."""
+    """The model with its dropouts disabled."""
     for _, layer in model.named_leaves():
         if isinstance(layer, (layers.Dropout, layers.Dropout2d)):
             layer.p = 0.0
@@ -148,7 +148,7 @@ def without_dropout(model: layers.Model) -> layers.Model:
 
 
 def without_kinks(model: layers.Model) -> None:
-    """Put SiLU and averages in the place of activations with kinks and of maxima."""
+    """Replace activations with kinks by SiLU and maxima by averages."""
     for path, layer in list(model.named_leaves()):
         if isinstance(layer, (layers.MaxPool1d, layers.MaxPool2d)):
             kind = layers.AvgPool2d if isinstance(layer, layers.MaxPool2d) else layers.AvgPool1d
@@ -162,13 +162,13 @@ def without_kinks(model: layers.Model) -> None:
 
 
 def apart(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest difference by the largest of the other's numbers."""
+    """Largest difference, relative to the other's largest element."""
     theirs = theirs.reshape(ours.shape)
     return float(np.abs(ours - theirs).max() / max(float(np.abs(theirs).max()), 1e-30))
 
 
 def largest_difference(ours: Pass, true: Pass) -> float:
-    """Largest difference of gradients, of each tensor by its largest true one."""
+    """Largest difference of gradients, each tensor's relative to its largest true element."""
     largest = max(float(np.abs(value).max()) for value in true.gradients.values())
     found = 0.0
     for key, value in true.gradients.items():
@@ -203,7 +203,7 @@ def check(task: Task) -> dict[str, Any]:
 
 
 def differences(made: Check, backend: str) -> tuple[float, float]:
-    """Differences of our gradients, and of PyTorch's in float32, from PyTorch's in float64."""
+    """Differences of our gradients, and PyTorch's in float32, from PyTorch's in float64."""
     import torch
 
     true = made.torch(torch.float64)

@@ -1,11 +1,11 @@
-"""Networks of images before residual connections."""
+"""Image networks without residual connections."""
 
 from fastcnn import layers as nn
 from fastcnn.models.draft import Draft, Value
 
 
 def lenet5_1998(d: Draft) -> nn.Model:
-    """Tanh and means of four pixels, on 32x32 pictures."""
+    """Tanh and 2x2 means, on 32x32 images."""
     x = nn.Input((1, 32, 32))
     y = nn.AvgPool2d(2)(nn.Tanh()(d.conv(x, 6, 5, padding=0)))
     y = nn.AvgPool2d(2)(nn.Tanh()(d.conv(y, 16, 5, padding=0)))
@@ -24,7 +24,7 @@ def alexnet_cifar(d: Draft) -> nn.Model:
 
 
 def nin(d: Draft) -> nn.Model:
-    """Network in network: 1x1 convolutions after larger ones, and a mean in place of a head."""
+    """Network in network: 1x1 convolutions after larger ones, and a global mean as the head."""
     x = y = nn.Input((3, 32, 32))
     stages = ((192, 160, 96, 5), (192, 192, 192, 5), (192, 192, 10, 3))
     for stage, (first, second, third, size) in enumerate(stages):
@@ -39,7 +39,7 @@ def nin(d: Draft) -> nn.Model:
 
 
 def all_cnn(d: Draft) -> nn.Model:
-    """All-CNN-C: strides in place of pooling."""
+    """All-CNN-C: strides instead of pooling."""
     x = nn.Input((3, 32, 32))
     y = nn.Dropout(0.2)(x)
     for width in (96, 192):

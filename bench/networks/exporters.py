@@ -1,4 +1,4 @@
-"""What fastcnn reads of a network that PyTorch's two exporters write, with fixed and open batch."""
+"""Whether fastcnn reads a network from PyTorch's two exporters, with fixed and open batch size."""
 
 import logging
 import tempfile
@@ -22,7 +22,7 @@ from fastcnn.interop import import_onnx
 from fastcnn.interop.onnx_export import results
 from fastcnn.layers import Model
 
-#: By a name for each way of exporting: whether it is by dynamo, and whether the batch is open.
+#: For each name whether it uses the dynamo exporter, and whether the batch size is open.
 WAYS = {
     "script_fixed": (False, False),
     "script_open": (False, True),
@@ -34,9 +34,9 @@ SAMPLES = 2
 
 
 def network(model: Model, generator: np.random.Generator) -> Any:
-    """A model as a module of PyTorch that takes and returns what people pass: a tensor a port.
+    """A model as a PyTorch module with the usual interface: one tensor per input and output.
 
-    Running statistics are moved away from those of a new network.
+    Running statistics differ from those of a new network.
     """
     import torch
 
@@ -72,7 +72,7 @@ def network(model: Model, generator: np.random.Generator) -> Any:
 
 
 def _as_written(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
-    """One node, where what is compared elsewhere is not what people write."""
+    """One node in its usual PyTorch form, where the one used for comparisons is unusual."""
     import torch.nn.functional as F
 
     x, a = inputs[0], node.arguments
@@ -92,7 +92,7 @@ def _as_written(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> An
 
 
 def samples(graph: Graph, x: np.ndarray) -> tuple[Any, ...]:
-    """The tensor of each input, of samples that have all of them one after the other."""
+    """The tensor of each input, from samples that hold all inputs one after the other."""
     import torch
 
     parts = [x[:, p.start : p.stop].reshape(len(x), *p.shape) for p in graph.inputs] or [x]
@@ -118,7 +118,7 @@ def write(module: Any, inputs: tuple[Any, ...], path: Path, dynamo: bool, is_ope
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """The exporters' warnings tell of themselves, not of the file."""
+    """Silence the exporters' warnings, which are about themselves."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -130,9 +130,10 @@ def _silence() -> Iterator[None]:
 
 
 def check_exporters(task: Task, ways: tuple[str, ...] = tuple(WAYS)) -> dict[str, Any]:
-    """A record of one network: for each way the largest difference, or why there is none.
+    """A record of one network: for each exporter the largest difference, or why there is none.
 
-    The difference is that of the outputs of what was read from PyTorch's, by the largest output.
+    The difference is between the outputs of the imported network and PyTorch's, relative to the
+    largest.
     """
     model = without_dropout(task.model())
     loss = bound_loss(model, task.goal.loss())
@@ -149,7 +150,7 @@ def check_exporters(task: Task, ways: tuple[str, ...] = tuple(WAYS)) -> dict[str
             record |= {way: None, f"{way}_reason": ""}
             try:
                 write(module, inputs, path, *WAYS[way])
-            except Exception as error:  # whatever an exporter raises is its refusal
+            except Exception as error:  # whatever an exporter raises counts as a refusal
                 record[f"{way}_reason"] = f"PyTorch: {str(error).splitlines()[0][:80]}"
                 continue
             try:

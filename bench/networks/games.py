@@ -1,11 +1,11 @@
-"""Networks of games, and of two pictures at once."""
+"""Networks for games, and for pairs of images."""
 
 from fastcnn.layers import Flatten, Input, MaxPool2d, Model, ReLU, Tanh
 from fastcnn.models.draft import Draft, Value
 
 
 def alphazero(d: Draft) -> Model:
-    """Four residual blocks of 64 channels on a 6x7 board; moves and the outcome."""
+    """Four residual blocks of 64 channels on a 6x7 board; outputs are moves and the outcome."""
     x = Input((3, 6, 7), "board")
     y = d.conv_norm(x, 64)
     for _ in range(4):
@@ -17,7 +17,7 @@ def alphazero(d: Draft) -> Model:
 
 
 def dqn_atari(d: Draft) -> Model:
-    """Four frames of 84x84 pixels; the value of each of six actions."""
+    """Four frames of 84x84 pixels; outputs are the values of six actions."""
     x = Input((4, 84, 84))
     y = ReLU()(d.conv(x, 32, 8, stride=4, padding=0))
     y = ReLU()(d.conv(y, 64, 4, stride=2, padding=0))
@@ -26,7 +26,7 @@ def dqn_atari(d: Draft) -> Model:
 
 
 def siamese(d: Draft) -> Model:
-    """One trunk for two pictures; the squared difference of its features says if they are alike."""
+    """One trunk for two images; the squared difference of features decides if they are alike."""
     left, right = Input((1, 28, 28), "left"), Input((1, 28, 28), "right")
     picture = Input((1, 28, 28))
     trunk = Model(picture, _features(d, picture))

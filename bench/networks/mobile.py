@@ -6,7 +6,7 @@ from fastcnn.models.draft import Draft, Value
 
 
 def mobilenet_v1(d: Draft) -> nn.Model:
-    """MobileNetV1 for 32x32 pictures: the first two strides are 1."""
+    """MobileNetV1 for 32x32 images: the first two strides are 1."""
     x = nn.Input((3, 32, 32))
     y = d.conv_norm(x, 32)
     for width, stride in (
@@ -33,7 +33,7 @@ def _inverted(d: Draft, stages: tuple[tuple[int, int, int, int, int], ...]) -> n
 
 
 def mobilenet_v2(d: Draft) -> nn.Model:
-    """MobileNetV2 for 32x32 pictures: the first two strides are 1."""
+    """MobileNetV2 for 32x32 images: the first two strides are 1."""
     stages = (
         (1, 16, 1, 1, 3),
         (6, 24, 2, 1, 3),
@@ -47,7 +47,7 @@ def mobilenet_v2(d: Draft) -> nn.Model:
 
 
 def mobilenet_v3_small(d: Draft) -> nn.Model:
-    """MobileNetV3-small for 32x32 pictures: the first two strides are 1."""
+    """MobileNetV3-small for 32x32 images: the first two strides are 1."""
     x = nn.Input((3, 32, 32))
     y = d.conv_norm(x, 16, activation=nn.Hardswish)
     for size, hidden, width, squeeze, activation, stride in (
@@ -83,7 +83,7 @@ def mobilenet_v3_small(d: Draft) -> nn.Model:
 
 
 def efficientnet_lite0(d: Draft) -> nn.Model:
-    """EfficientNet-lite0 for 32x32 pictures: the first two strides are 1."""
+    """EfficientNet-lite0 for 32x32 images: the first two strides are 1."""
     stages = (
         (1, 16, 1, 1, 3),
         (6, 24, 2, 1, 3),
@@ -97,7 +97,7 @@ def efficientnet_lite0(d: Draft) -> nn.Model:
 
 
 def _shuffle_unit(d: Draft, x: Value, width: int, stride: int) -> Value:
-    """Half of the channels pass by; with a stride both branches read all of them."""
+    """Half of the channels skip the unit; with a stride, both branches read all of them."""
     half = width // 2
     if stride == 1:
         kept, y = nn.Chunk(2)(x)
@@ -110,7 +110,7 @@ def _shuffle_unit(d: Draft, x: Value, width: int, stride: int) -> Value:
 
 
 def shufflenet_v2(d: Draft) -> nn.Model:
-    """ShuffleNetV2 1.0 for 32x32 pictures: the first convolution has stride 1, and no pooling."""
+    """ShuffleNetV2 1.0 for 32x32 images: the first convolution has stride 1, and no pooling."""
     x = nn.Input((3, 32, 32))
     y = d.conv_norm(x, 24)
     for width, units in ((116, 4), (232, 8), (464, 4)):
@@ -120,7 +120,7 @@ def shufflenet_v2(d: Draft) -> nn.Model:
 
 
 def keyword_spotting(d: Draft) -> nn.Model:
-    """DS-CNN on 49 points of time with 10 cepstral coefficients; 12 words."""
+    """DS-CNN on 49 time steps with 10 cepstral coefficients; 12 words."""
     x = nn.Input((1, 49, 10))
     y = d.conv_norm(x, 64, (10, 4), stride=2, padding=(4, 1))
     for _ in range(4):
@@ -129,7 +129,7 @@ def keyword_spotting(d: Draft) -> nn.Model:
 
 
 def visual_wake_words(d: Draft) -> nn.Model:
-    """MobileNetV1 of a quarter's width on 96x96 pictures: a person, or none."""
+    """MobileNetV1 of a quarter's width on 96x96 images: person or no person."""
     x = nn.Input((3, 96, 96))
     y = d.conv_norm(x, 8, stride=2)
     for width, stride in (

@@ -12,33 +12,34 @@ CHECKS, TIMES = "networks.json", "network-times.json"
 EXPORTERS = "network-exporters.json"
 INTRODUCTION = """# Well-known networks
 
-Networks that people train on small computers, written in fastcnn with `Input`, `Concat` and `Model`
-and compared with the same graph in PyTorch. They are in `bench/networks/`, each a function of some
-ten lines. This page is generated (`python -m bench.write_page`) from what this command finds,
-and two others below:
+Networks that are trained on small computers, written in fastcnn with `Input`, `Concat` and `Model`
+and compared with the same graph in PyTorch. They are in `bench/networks/`, each a function of about
+ten lines. This page is generated (`python -m bench.write_page`) from the results of this command,
+and of two others below:
 """
 MEANING = """
-"{engine}" says that the engine computes the training step of the network as it is described, with
-the loss in the table; otherwise the column has the reason why im2col does. Samples and targets are
-random, weights have a fixed seed, and dropout is off, because each library draws its own masks.
+"{engine}" means that the engine computes the network's training step, with the loss in the table;
+otherwise the column gives the reason for using im2col. Samples and targets are random, weights have
+a fixed seed, and dropout is off, because each library draws its own masks.
 
-The difference is the largest one between the gradients of a training step and PyTorch's in float64.
-Each parameter's gradient is divided by the largest number in it, or by a hundredth of the largest
-gradient if that is more. The next column has the same difference for PyTorch in float32. Where a
-sum is close to zero, rounding decides which way a ReLU or a maximum goes, and some gradients differ
-visibly in either library. The columns "without kinks" are for the same networks with SiLU and means
-in place of ReLU and maxima: what is left is rounding.
+The difference is the largest one between the gradients of a training step and those of PyTorch in
+float64. Each parameter's gradient is divided by its largest element, or by a hundredth of the
+largest gradient if that is more. The next column is the same difference for PyTorch in float32.
+Where a sum is close to zero, rounding decides which way a ReLU or a maximum goes, and some
+gradients differ visibly in either library. The columns "without kinks" are for the same networks
+with SiLU and means in place of ReLU and maxima: only rounding remains.
 
-ONNX: exported, compared with ONNX Runtime's output, read back and compared again, to {same:.0e} of
-the largest output.
+ONNX: the network is exported, compared with ONNX Runtime's output, imported again and compared
+once more, to {same:.0e} of the largest output.
 """
 OF_EXPORTERS = """
 ## Files of PyTorch's exporters
 
-Each network is written by `torch.onnx.export`, with running statistics other than a new network's,
-by the exporter of TorchScript (`dynamo=False`) and by dynamo (`dynamo=True`), for a fixed and for
-an open batch size. `import_onnx` reads the file; the number is the largest difference from
-PyTorch's output, divided by the largest output. All inputs and outputs of a network are exported.
+Each network is exported by `torch.onnx.export`, with running statistics that differ from their
+initial values, by the TorchScript exporter (`dynamo=False`) and by dynamo (`dynamo=True`), for a
+fixed and for an open batch size. `import_onnx` reads the file; the number is the largest difference
+from PyTorch's output, divided by the largest output. All inputs and outputs of a network are
+exported.
 """
 WAITS = """
 Training steps are measured by `python -m bench.networks --time --out docs/benchmarks`, on a machine
@@ -89,7 +90,7 @@ def _check_row(record: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _exporters(read: Records) -> list[str]:
-    """A table for phones: short numbers, and each reason below it."""
+    """A table for narrow screens: short numbers, and reasons below it."""
     rows, reasons = [], list[str]()
     for record in read.records:
         cells = []
@@ -136,8 +137,8 @@ def _times(checks: Records, times: dict[str, dict[str, Any]]) -> list[str]:
     threads = sorted({record["threads"] for record in times.values()})
     return [
         "\n## Training steps\n",
-        "Microseconds for each sample of a step of SGD with momentum, medians of rounds in which "
-        f"the contestants take turns, on {' and '.join(map(str, threads))} threads. PyTorch's is "
+        "A step with SGD with momentum, in microseconds per sample: medians of rounds in which "
+        f"the libraries take turns, on {' and '.join(map(str, threads))} threads. PyTorch is "
         "the faster of eager and channels_last.\n",
         command("python -m bench.networks --time --out docs/benchmarks"),
         "",

@@ -1,4 +1,4 @@
-"""Networks whose output is a picture, or that judge one."""
+"""Networks that generate images, or discriminate them."""
 
 from fastcnn import layers as nn
 from fastcnn.models.draft import Draft, Value
@@ -9,7 +9,7 @@ def _twice(d: Draft, x: Value, width: int) -> Value:
 
 
 def unet(d: Draft) -> nn.Model:
-    """U-Net of 16 to 128 channels with padded convolutions; three classes for each pixel."""
+    """U-Net of 16 to 128 channels with padded convolutions; three classes per pixel."""
     x = y = nn.Input((1, 64, 64))
     passed = []
     for width in (16, 32, 64):
@@ -23,7 +23,7 @@ def unet(d: Draft) -> nn.Model:
 
 
 def autoencoder(d: Draft) -> nn.Model:
-    """Convolutions with stride 2 down to 32 numbers, and transposed ones back."""
+    """Strided convolutions down to 32 values, and transposed ones back."""
     x = nn.Input((1, 28, 28))
     y = nn.ReLU()(d.conv(x, 16, 3, stride=2))
     y = nn.ReLU()(d.conv(y, 32, 3, stride=2))
@@ -33,12 +33,12 @@ def autoencoder(d: Draft) -> nn.Model:
     return nn.Model(x, nn.Sigmoid()(d.up_conv(y, 1, 4, stride=2, padding=1)))
 
 
-#: Numbers between the two halves of :func:`vae`.
+#: Size of the latent vector of :func:`vae`.
 LATENT = 20
 
 
 def vae(d: Draft) -> nn.Model:
-    """Mean, deviation and picture, one after the other; the random numbers are an input."""
+    """Outputs are mean, deviation and image, one after the other; the noise is an input."""
     x, noise = nn.Input((1, 28, 28), "image"), nn.Input((LATENT,), "noise")
     y = nn.ReLU()(d.conv(x, 32, 3, stride=2))
     y = nn.Flatten()(nn.ReLU()(d.conv(y, 64, 3, stride=2)))
@@ -66,13 +66,13 @@ def _discriminator(d: Draft, x: Value) -> Value:
 
 
 def dcgan_discriminator(d: Draft) -> nn.Model:
-    """32x32 pictures to one logit."""
+    """32x32 images to one logit."""
     x = nn.Input((3, 32, 32))
     return nn.Model(x, _discriminator(d, x))
 
 
 def dcgan_generator(d: Draft) -> nn.Model:
-    """64 random numbers to a 32x32 picture, which a frozen discriminator judges."""
+    """64 random values to a 32x32 image, which a frozen discriminator judges."""
     noise, picture = nn.Input((64,)), nn.Input((3, 32, 32))
     judge = nn.Model(picture, _discriminator(d, picture))
     judge.requires_grad = False
@@ -90,14 +90,14 @@ def dncnn(d: Draft) -> nn.Model:
 
 
 def espcn(d: Draft) -> nn.Model:
-    """Three convolutions, and channels that become pixels: three times as large."""
+    """Three convolutions and a pixel shuffle: upscaling by three."""
     x = nn.Input((1, 17, 17))
     y = nn.Tanh()(d.conv(nn.Tanh()(d.conv(x, 64, 5)), 32))
     return nn.Model(x, nn.PixelShuffle(3)(d.conv(y, 9)))
 
 
 def fsrcnn(d: Draft) -> nn.Model:
-    """FSRCNN(56, 12, 4), three times as large by a transposed convolution."""
+    """FSRCNN(56, 12, 4), upscaling by three with a transposed convolution."""
     x = nn.Input((1, 11, 11))
     y = nn.PReLU(56)(d.conv(x, 56, 5))
     y = nn.PReLU(12)(d.conv(y, 12, 1))

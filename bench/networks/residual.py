@@ -1,4 +1,4 @@
-"""Networks of images whose layers add to what came before, or adjoin it."""
+"""Image networks with residual or dense connections."""
 
 from copy import deepcopy
 
@@ -64,9 +64,10 @@ def _convnext_block(d: Draft, x: Value) -> Value:
 
 
 def convnext_femto(d: Draft) -> nn.Model:
-    """ConvNeXt-femto for 32x32 pictures: its stem has patches of two pixels in place of four.
+    """ConvNeXt-femto for 32x32 images: its stem has patches of two pixels instead of four.
 
-    The factors of the blocks begin at 0.1, not 1e-6: all gradients are then of one size.
+    The layer scales of the blocks begin at 0.1, not 1e-6, so that all gradients have a similar
+    size.
     """
     x = nn.Input((3, 32, 32))
     y = nn.LayerNorm2d(48, eps=1e-6)(d.conv(x, 48, 2, stride=2, padding=0))
@@ -90,7 +91,7 @@ def _rep_block(d: Draft, x: Value, width: int, stride: int) -> Value:
 def repvgg(d: Draft) -> nn.Model:
     """RepVGG-A0's blocks in three stages for CIFAR, each with three branches in training.
 
-    :func:`merged` makes them one.
+    :func:`merged` fuses them.
     """
     x = y = nn.Input((3, 32, 32))
     for width, blocks, stride in ((48, 1, 1), (48, 2, 1), (96, 4, 2), (192, 6, 2)):
@@ -100,10 +101,10 @@ def repvgg(d: Draft) -> nn.Model:
 
 
 def merged(model: nn.Model) -> nn.Model:
-    """A trained :func:`repvgg` as a chain: the branches of a block become one 3x3 convolution.
+    """A trained :func:`repvgg` as a chain: each block's branches are fused to one 3x3 convolution.
 
-    A normalisation outside training is a factor and a summand for each channel, a 1x1 kernel is the
-    centre of a 3x3 one, and the block's input goes through the identity's kernel.
+    A normalisation outside training is a scale and an offset per channel, a 1x1 kernel is the
+    centre of a 3x3 one, and the identity is a 3x3 kernel as well.
     """
     assert model.input_shape is not None
     layers: list[nn.Layer] = []
@@ -127,7 +128,7 @@ def merged(model: nn.Model) -> nn.Model:
 
 
 def _as_kernel(conv: nn.Conv2d | None, norm: nn.BatchNorm2d) -> tuple[np.ndarray, np.ndarray]:
-    """Weight and bias of a 3x3 convolution that is a normalised one, or normalises its input."""
+    """Weight and bias of the 3x3 convolution equal to a normalised one, or to a normalisation."""
     kernel = np.eye(norm.num_features)[:, :, None, None] if conv is None else conv.weight
     kernel = np.pad(kernel, ((0, 0), (0, 0), *(((3 - kernel.shape[2]) // 2,) * 2,) * 2))
     assert norm.weight is not None

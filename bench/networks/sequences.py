@@ -1,11 +1,11 @@
-"""Networks of signals, sound and words."""
+"""Networks for signals, sound and text."""
 
 from fastcnn import layers as nn
 from fastcnn.models.draft import Draft
 
 
 def eegnet(d: Draft) -> nn.Model:
-    """EEGNet-8,2 on 64 electrodes and 128 points of time; four classes, weights of bounded norm."""
+    """EEGNet-8,2 on 64 electrodes and 128 time steps; four classes, weights with bounded norm."""
     x = nn.Input((1, 64, 128))
     y = nn.ZeroPad2d((31, 32, 0, 0))(x)
     y = d.norm(d.conv(y, 8, (1, 64), padding=0, bias=False))
@@ -18,7 +18,7 @@ def eegnet(d: Draft) -> nn.Model:
 
 
 def har_cnn(d: Draft) -> nn.Model:
-    """Nine sensors, 128 points of time, six activities."""
+    """Nine sensors, 128 time steps, six activities."""
     x = nn.Input((9, 128))
     y = nn.ReLU()(d.conv(nn.ReLU()(d.conv(x, 64, padding=0)), 64, padding=0))
     y = nn.Flatten()(nn.MaxPool1d(2)(nn.Dropout(0.5)(y)))
@@ -26,7 +26,7 @@ def har_cnn(d: Draft) -> nn.Model:
 
 
 def kachuee_ecg(d: Draft) -> nn.Model:
-    """Five residual blocks on heartbeats of 187 points; five classes."""
+    """Five residual blocks on heartbeats of 187 time steps; five classes."""
     x = nn.Input((1, 187))
     y = d.conv(x, 32, 5, padding=0)
     for _ in range(5):
@@ -37,7 +37,7 @@ def kachuee_ecg(d: Draft) -> nn.Model:
 
 
 def m5(d: Draft) -> nn.Model:
-    """A second of sound at 8 kHz as its samples; 35 words."""
+    """A second of raw audio at 8 kHz; 35 words."""
     x = nn.Input((1, 8000))
     y = nn.MaxPool1d(4)(d.conv_norm(x, 32, 80, stride=4, padding=38))
     for width in (32, 64, 64):
@@ -46,7 +46,7 @@ def m5(d: Draft) -> nn.Model:
 
 
 def tcn(d: Draft) -> nn.Model:
-    """Dilated causal convolutions: zeros before the sequence alone; an answer at each point."""
+    """Dilated causal convolutions, padded only before the sequence; an output at each step."""
     x = y = nn.Input((2, 128))
     for level in range(5):
         z, dilation = y, 2**level
@@ -58,7 +58,7 @@ def tcn(d: Draft) -> nn.Model:
 
 
 def text_cnn(d: Draft) -> nn.Model:
-    """Kim's network on 50 words, each a vector of 100 numbers; two classes."""
+    """Kim's network on 50 words, each embedded in 100 dimensions; two classes."""
     x = nn.Input((100, 50))
     found = [
         nn.Flatten()(nn.GlobalMaxPool1d()(nn.ReLU()(d.conv(x, 100, size, padding=0))))

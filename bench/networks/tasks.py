@@ -1,4 +1,4 @@
-"""Each network with what it learns: a loss, a batch, and where it comes from."""
+"""Each network with its task: loss, batch size and source."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ class Goal:
     Attributes
     ----------
     loss : function
-        Makes the loss.
+        Creates the loss.
     targets : function of Generator, int, tuple of int
-        Targets of some samples for outputs of a shape, and what each of them weighs, or None.
+        Targets of some samples for outputs of a given shape, and their weights, or None.
     torch_loss : function of Tensor, Tensor, Tensor
-        Functions of outputs, targets and weights.
+        Function of outputs, targets and weights.
     """
 
     name: str
@@ -89,7 +89,7 @@ def _two_heads(output: Any, target: Any, weight: Any) -> Any:
 def evidence_bound(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:
     """The negative evidence lower bound of a variational autoencoder, and its gradient.
 
-    Outputs are mean and deviation of the latent numbers and the logits of the pixels.
+    Outputs are mean and deviation of the latent variables and the logits of the pixels.
     """
     count, n = len(outputs), pictures.LATENT
     mean, deviation, logits = outputs[:, :n], outputs[:, n : 2 * n], outputs[:, 2 * n :]
@@ -144,16 +144,16 @@ EVIDENCE = Goal(
 
 @dataclass(frozen=True)
 class Task:
-    """A network as it is trained.
+    """A network with its training task.
 
     Attributes
     ----------
     title : str
-        As it is known.
+        Its common name.
     source : str
         Where it was published; an arXiv number, or authors and year.
     note : str
-        What is not as published.
+        Differences from the publication.
     """
 
     title: str
@@ -175,7 +175,7 @@ class Task:
     def samples(
         self, model: Model, loss: losses.Loss, count: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Random samples, targets, and weights of targets or None."""
+        """Random samples and targets, with the targets' weights or None."""
         generator = np.random.default_rng(1)
         assert model.input_shape is not None
         x = generator.standard_normal((count, *model.input_shape)).astype(np.float32)

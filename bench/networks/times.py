@@ -1,4 +1,4 @@
-"""Training steps of a network on the engine and by PyTorch, in turns, within a limit of time."""
+"""Training steps of a network on the engine and in PyTorch, in turns, within a time limit."""
 
 import time
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from fastcnn.execution.workers import workers
 from fastcnn.optim import SGD
 
 VARIANTS = ("eager", "channels_last")
-#: Batches that training goes round; least and most rounds of each contestant.
+#: Batches that training cycles through; minimum and maximum rounds of each contestant.
 BATCHES, FEWEST, MOST = 2, 3, 9
-#: Seconds of a round, if a step is not longer, and most seconds of rest before it.
+#: Minimum seconds of a round, and maximum seconds of rest before it.
 ROUND, REST = 0.1, 0.1
-#: A learning rate of nearly nothing: random targets do not make weights overflow.
+#: A negligible learning rate, so that random targets do not make weights overflow.
 RATE = 1e-12
 
 Run = Callable[[int], object]
@@ -50,7 +50,7 @@ def own_steps(task: Task, threads: int) -> Run:
 
 
 def torch_steps(task: Task, variant: str, threads: int) -> Run:
-    """The same by PyTorch, with tensors that are in memory already."""
+    """The same in PyTorch, with tensors in memory."""
     import torch
 
     model = task.model()
@@ -85,12 +85,12 @@ def torch_steps(task: Task, variant: str, threads: int) -> Run:
 
 
 def time_steps(task: Task, threads: int, seconds: float) -> dict[str, Any]:
-    """A record of one network: medians and deciles in microseconds a sample.
+    """A record of one network: medians and deciles in microseconds per sample.
 
     Parameters
     ----------
     seconds : float
-        About how long all contestants take together, compilation left out.
+        Approximate time of all contestants together, without compilation.
     """
     contestants = {"engine": own_steps(task, threads)}
     contestants |= {f"PyTorch {name}": torch_steps(task, name, threads) for name in VARIANTS}

@@ -15,7 +15,7 @@ from fastcnn.errors import ConfigurationError
 
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
-    """One node by jax.numpy and jax.lax, in NCHW."""
+    """Compute one node with jax.numpy and jax.lax, in NCHW."""
     import jax
     import jax.numpy as jnp
 
@@ -35,7 +35,8 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             )
             return y if bias is None else y + bias[:, None, None]
         case "conv_transpose2d" if a["groups"] == 1:
-            # The input with zeros between its pixels, under the flipped kernel.
+            # Zeros are inserted between the input's pixels, which are convolved with the flipped
+            # kernel.
             around = [
                 (d * (k - 1) - low, d * (k - 1) - high + extra)
                 for k, d, (low, high), extra in zip(
@@ -87,7 +88,7 @@ def _means(x: Any, window: tuple[int, int], stride: tuple[int, int]) -> Any:
 
 
 def _dropout(node: Node, x: Any, key: Any) -> Any:
-    """As Flax has it; dropout2d drops whole maps."""
+    """Dropout as in Flax; dropout2d drops whole maps."""
     import jax
     import jax.numpy as jnp
 
@@ -104,7 +105,7 @@ def _normalised(node: Node, x: Any, parameters: dict[str, Any]) -> tuple[Any, An
     axes = (0, *range(2, x.ndim))
     wide = (slice(None), *(None for _ in axes[1:]))
     weight, bias = (parameters[node.parameters[key]] for key in ("weight", "bias"))
-    # The variance as Flax takes it: both sums in one pass over the input.
+    # The variance as in Flax: both sums in one pass over the input.
     mean = jnp.mean(x, axes)
     variance = jnp.maximum(jnp.mean(jnp.square(x), axes) - jnp.square(mean), 0)
     scale = weight * jax.lax.rsqrt(variance + node.arguments["eps"])
@@ -140,7 +141,7 @@ def _forward(
 
 
 def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
-    """One layer forward, or its gradients by what its forward pass kept for them."""
+    """One layer forward, or its gradients from what its forward pass saved."""
     import jax
     import jax.numpy as jnp
 
@@ -165,9 +166,9 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
 
 
 def gradients_of(function: Any, tensors: Sequence[Any]) -> tuple[Any, Any]:
-    """The gradients as a jitted function of what the forward pass kept and ``grad``; and the kept.
+    """The gradients as a jitted function of the saved values and ``grad``; and the saved values.
 
-    As an argument it is not computed again.
+    As an argument, these are not recomputed.
     """
     import jax
 
@@ -180,7 +181,7 @@ def _read(values: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
 
 
 class JaxTrainer(Trainer):
-    """Training by JAX; XLA takes all cores."""
+    """Training in JAX; XLA uses all cores."""
 
     def __init__(self, work: Work) -> None:
         import jax
@@ -213,13 +214,13 @@ class JaxTrainer(Trainer):
         self.batches = work.batches(jnp.asarray)
 
     def take(self, x: Any, y: Any) -> Any:
-        """Take a step."""
+        """Run one step."""
         *state, loss = self.step(*self.state, x, y)
         self.state = tuple(state)
         return loss
 
     def wait(self) -> None:
-        """Wait for all that was computed."""
+        """Wait for all computations."""
         import jax
 
         jax.block_until_ready(self.state)

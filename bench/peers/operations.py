@@ -1,4 +1,4 @@
-"""What other libraries have by the same name, or as something else."""
+"""Finds other libraries' functions for fastcnn's operations."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,9 +9,9 @@ from fastcnn.operations import OPERATIONS, Elementwise
 
 
 def function_of(library: Any, node: Node) -> Callable[..., Any] | None:
-    """The library's function of the same name, but for underscores; None if it has none.
+    """The library's function of the same name, ignoring underscores; None if it has none.
 
-    Arguments that are PyTorch's defaults are left out: some functions know no others.
+    Arguments with PyTorch's default values are omitted: some functions do not have them.
     """
     record = OPERATIONS[node.operation]
     names = {name.replace("_", ""): name for name in dir(library) if not name.startswith("_")}
@@ -24,7 +24,7 @@ def function_of(library: Any, node: Node) -> Callable[..., Any] | None:
 
 
 def even_windows(node: Node) -> tuple[int, int] | None:
-    """The windows of an adaptive pooling, where they are all alike and do not overlap."""
+    """The windows of an adaptive pooling, if they are equal and do not overlap."""
     (height, width), (rows, columns) = node.input_shapes[0][1:], node.output_shape[1:]
     even = height % rows == width % columns == 0
     return (height // rows, width // columns) if even else None

@@ -17,7 +17,7 @@ from fastcnn.errors import ConfigurationError
 
 
 def _tensorflow() -> Any:
-    """The library, without the lines that it writes when it is first used."""
+    """The library, without the lines that it prints at first use."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import tensorflow
 
@@ -35,7 +35,7 @@ def _kernel(array: np.ndarray) -> np.ndarray:
 
 
 def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
-    """One node by tf.nn."""
+    """Compute one node with tf.nn."""
     x, a = inputs[0], dict(node.arguments)
     weight: Any = parameters.get(node.parameters.get("weight", ""))
     bias = parameters.get(node.parameters.get("bias", ""))
@@ -96,14 +96,14 @@ def _apply(tf: Any, node: Node, inputs: list[Any], parameters: dict[str, Any]) -
 
 
 def _is_same(padding: Any, kernel: Any, stride: Any, dilation: Any) -> bool:
-    """Whether a padding is what TensorFlow calls "SAME"."""
+    """Whether a padding equals TensorFlow's "SAME"."""
     needed = [d * (int(k) - 1) for k, d in zip(kernel[:2], dilation, strict=True)]
     wanted = tuple((total // 2, total - total // 2) for total in needed)
     return tuple(stride) == (1, 1) and tuple(map(tuple, padding)) == wanted
 
 
 def _is_even(arguments: dict[str, Any], kernel: Any) -> bool:
-    """Whether a transposed convolution makes each pixel ``stride`` pixels, which is "SAME" too."""
+    """Whether a transposed convolution scales the map by ``stride``, which is "SAME", too."""
     crops = [int(k) - s for k, s in zip(kernel[:2], arguments["stride"], strict=True)]
     wanted = tuple((crop // 2, crop - crop // 2) for crop in crops)
     alike = tuple(map(tuple, arguments["padding"])) == wanted and min(crops) >= 0
@@ -115,10 +115,10 @@ def _or_none(tf: Any, value: Any) -> Any:
 
 
 def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
-    """One layer forward, or its gradients by what its forward pass kept for them.
+    """One layer forward, or its gradients from what its forward pass saved.
 
-    The gradient of max pooling takes the forward pass again: without it oneDNN has no kernel, and
-    TensorFlow's own took 26 us a sample where both together took 7.
+    The gradient of max pooling repeats the forward pass: without it oneDNN has no kernel, and
+    TensorFlow's own took 26 us per sample, where both together took 7.
     """
     tf = _tensorflow()
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
@@ -139,9 +139,9 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
 def _gradients(
     tf: Any, layer: Any, values: list[Any], grad: Any, keeps: bool = True
 ) -> tuple[Any, list[Any]]:
-    """The gradients as a function of values and of what they need of the forward pass; and these.
+    """The gradients as a function of the saved values, and these values.
 
-    Where nothing is kept, the forward pass is taken again as far as it is needed.
+    If nothing is saved, the forward pass is repeated as far as needed.
     """
     forward: set[Any] = set()
 
@@ -197,7 +197,7 @@ def _channels_first(value: Any) -> np.ndarray:
 
 
 class TensorFlowTrainer(Trainer):
-    """Training by TensorFlow on all cores, on tensors that are in memory already."""
+    """Training in TensorFlow on all cores, on tensors in memory."""
 
     def __init__(self, work: Work, variant: str) -> None:
         tf = _tensorflow()

@@ -11,15 +11,15 @@ from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError
 
-#: FLOPs of one sample up to which it takes part: vgg_small took it 12 ms a sample, twenty times as
-#: long as TensorFlow, and 20 s to compile.
+#: Maximum FLOPs per sample: vgg_small took 12 ms per sample, twenty times as long as in TensorFlow,
+#: and 20 s to compile.
 MOST_FLOPS = 4_000_000
-#: Their gradients need what the forward pass made, which tinygrad does not keep but makes again.
+#: Operations whose gradient needs forward results, which tinygrad recomputes instead of saving.
 NEEDS_OUTPUT = ("max_pool2d", "batch_norm", "sigmoid", "tanh", "elu", "dropout")
 
 
 def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
-    """One node by tinygrad's tensors."""
+    """Compute one node with tinygrad's tensors."""
     x, a = inputs[0], dict(node.arguments)
     weight = parameters.get(node.parameters.get("weight", ""))
     bias = parameters.get(node.parameters.get("bias", ""))
@@ -47,7 +47,7 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
             return x.flatten(1)
         case "add":
             return x + inputs[1]
-        case "gelu" if a["approximate"] == "none":  # its own is the approximation
+        case "gelu" if a["approximate"] == "none":  # its own gelu is the approximation
             return 0.5 * x * (1.0 + (x * 0.5**0.5).erf())
         case "softplus":
             return x.softplus(a["beta"])
@@ -59,11 +59,11 @@ def _apply(node: Node, inputs: list[Any], parameters: dict[str, Any]) -> Any:
 
 
 def _batch_norm(node: Node, x: Any, weight: Any, bias: Any, state: dict[str, Any]) -> Any:
-    """Training mode, as tinygrad's own layer has it; sets the running statistics."""
+    """Training mode, as in tinygrad's own layer; updates the running statistics."""
     a = dict(node.arguments)
     axes = (0, *range(2, x.ndim))
     mean = x.mean(axes)
-    # The variance has no slope by the mean.
+    # The mean is detached, as the variance has no gradient with respect to it.
     centred = x - mean.detach().reshape(1, -1, *(1 for _ in axes[1:]))
     variance = (centred * centred).mean(axes)
     count = x.numel() // x.shape[1]
@@ -76,14 +76,14 @@ def _batch_norm(node: Node, x: Any, weight: Any, bias: Any, state: dict[str, Any
 
 
 def takes(case: LayerCase, backward: bool) -> bool:
-    """Whether it has the layer, and would do the work of the others."""
+    """Whether it has the layer, and would do the same work as the others."""
     if case.operation == "dropout2d":
         return False
     return not backward or case.operation not in NEEDS_OUTPUT
 
 
 def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
-    """One layer forward, or the gradients of a layer that need nothing of the forward pass."""
+    """One layer forward, or gradients that need nothing of the forward pass."""
     from tinygrad import Context, Device, Tensor, TinyJit
 
     node = case.node(arrays.x.shape[1:], arrays.y.shape[1:])
@@ -109,13 +109,13 @@ def layer_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
         Device[Device.DEFAULT].synchronize()
         return made
 
-    for _ in range(3):  # one call traces, the second records, the third runs what was recorded
+    for _ in range(3):  # one call traces, the second records, the third replays
         step()
     return run_of(step, lambda made: tuple(value.numpy() for value in made))
 
 
 class TinygradTrainer(Trainer):
-    """Training by tinygrad, which needs clang or LLVM on the machine."""
+    """Training in tinygrad, which needs clang or LLVM on the machine."""
 
     def __init__(self, work: Work) -> None:
         from tinygrad import Context, Tensor, TinyJit
@@ -143,7 +143,7 @@ class TinygradTrainer(Trainer):
         )
 
     def train(self, steps: int) -> None:
-        """Take steps in tinygrad's training mode."""
+        """Run steps in tinygrad's training mode."""
         with self.training(TRAINING=1):
             super().train(steps)
 

@@ -1,13 +1,13 @@
 """Size, memory and time of MLPerf Tiny's networks as C files: ``python -m bench.tiny``.
 
-Contestants: this package's float and 8-bit C files; onnx2c's C file of the same network's ONNX
-file, if the program is found; TensorFlow Lite Micro on MLPerf Tiny's own models, if its Python
+Contestants: this package's float and 8-bit C files; onnx2c's C file of the same network, exported
+to ONNX, if the program is found; TensorFlow Lite Micro on MLPerf Tiny's own models, if its Python
 package is installed and ``--models`` names the folder ``benchmark/training`` of
-github.com/mlcommons/tiny. All take turns in one process, and the least time of each counts, by the
-thread's own clock.
+github.com/mlcommons/tiny. All take turns in one process, and the minimum time of each counts, by
+the thread's own clock.
 
-``--accuracy`` trains networks instead, and compares 8-bit integers with floats on test images.
-``python -m bench.write_page`` puts both into docs/interchange.md.
+``--accuracy`` instead trains networks, and compares 8-bit integers with floats on test images.
+``python -m bench.write_page`` writes both to docs/interchange.md.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""What 8-bit integers cost in accuracy, on real pictures."""
+"""The loss of accuracy by 8-bit integers, on real images."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ import fastcnn
 from fastcnn.interop.c import export_c
 from fastcnn.layers import Model
 
-#: Training images that choose the scales, and test images that are counted.
+#: Training images for choosing scales, and test images for the accuracy.
 CALIBRATION, TESTED = 500, 2000
 
 
 def accuracies(pictures: str) -> list[dict[str, Any]]:
-    """Train, quantise and count; prints each result."""
+    """Train, quantise and test; prints each result."""
     trained: list[tuple[str, str, int, float, Callable[[], Model]]] = [
         ("lenet5", "mnist", 2, 0.05, lambda: fastcnn.models.lenet5(seed=0)),
         ("resnet8", pictures, 8, 0.2, lambda: fastcnn.models.resnet8(seed=0)),

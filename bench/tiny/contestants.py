@@ -20,26 +20,26 @@ OWN, ONNX2C, MICRO = "fastcnn", "onnx2c", "TensorFlow Lite Micro"
 FLOAT, INT8 = "float", "int8"
 THREAD_CLOCK = time.thread_time
 LEVELS = ("-Os", "-O2")
-#: Samples by which scales are chosen. Random weights on random samples: sizes and times are the
-#: same as those of a trained network.
+#: Samples for choosing scales. Weights and samples are random: sizes and times are the same as
+#: those of a trained network.
 CALIBRATION = 64
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """Somebody's way to compute a network.
+    """One implementation of a network.
 
     Attributes
     ----------
     name, kind, level : str
-        Whose, in which arithmetic, and the compiler's option if it is a C file.
+        Its author, its arithmetic, and the compiler's optimisation option if it is a C file.
     run : callable
         One inference.
     flash, ram : int
-        Bytes of code and constants, and of working memory, as the object file or the interpreter
-        states them.
+        Bytes of code and constants, and of working memory, as reported by the object file or the
+        interpreter.
     constants : int or None
-        Bytes of constants alone, if they are known.
+        Bytes of constants alone, if known.
     difference : float or None
         Largest difference of outputs, relative to the largest; None for integers.
     """
@@ -91,7 +91,7 @@ def fastcnn_files(name: str, folder: Path) -> list[Contestant]:
 
 
 def onnx2c_files(name: str, program: str, folder: Path) -> list[Contestant]:
-    """onnx2c's C file of the same network, batch normalisation folded as in this package's."""
+    """onnx2c's C file of the same network, with batch normalisation folded as in this package's."""
     model = NETWORKS[name].model()
     sample, expected = _sample(model)
     path, source = folder / "net.onnx", folder / "onnx2c.c"
@@ -120,7 +120,7 @@ def _apart(outputs: np.ndarray, expected: np.ndarray) -> float:
 def _compiled(
     source: Path, level: str, function: str, sample: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[Callable[[], object], np.ndarray, int, int]:
-    """A call of a C function of two arrays, what it gives, and the object file's bytes."""
+    """A C function of two arrays, its result, and the object file's sizes."""
     target = source.with_suffix(f".{level.strip('-')}.{len(list(source.parent.iterdir()))}.so")
     flags = ["gcc", "-std=c99", "-w", level, "-fPIC"]
     subprocess.run([*flags, "-c", "-o", source.with_suffix(".o"), source], check=True)

@@ -12,7 +12,7 @@ from bench.tiny.contestants import FLOAT, INT8, MICRO, Contestant
 from bench.tiny.networks import NETWORKS
 from fastcnn.errors import ConfigurationError
 
-#: Of working memory: more than any of these models takes.
+#: Bytes of working memory: more than any of these models needs.
 ARENA = 4 << 20
 
 
@@ -46,7 +46,7 @@ def micro(name: str, models: Path) -> list[Contestant]:
 
 
 def _arena(interpreter: Any) -> int:
-    """Bytes of the arena that are taken: the interpreter prints them on standard error."""
+    """Bytes of the arena in use, which the interpreter prints to standard error."""
     kept = os.dup(2)
     with tempfile.TemporaryFile() as stream:
         os.dup2(stream.fileno(), 2)

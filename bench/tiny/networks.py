@@ -1,4 +1,4 @@
-"""The networks of MLPerf Tiny, and what has been published of them."""
+"""The networks of MLPerf Tiny, with published measurements."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ class Network:
     models : tuple of str
         Its 8-bit and its float file in github.com/mlcommons/tiny, below ``benchmark/training``.
     published : float
-        Inferences a second that the suite's reference reached on a microcontroller: see
-        ``PUBLISHED``.
+        Inferences per second of the suite's reference on a microcontroller: see ``PUBLISHED``.
     """
 
     title: str

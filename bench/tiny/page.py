@@ -48,14 +48,14 @@ def _sizes(found: Records) -> str:
             table(header, rows, left=2),
             "",
             f"Measured {found.date[:10]} on one core of {found.environment['processor']}, compiled "
-            "by gcc for x86-64. On a microcontroller the code has another size, and times are "
-            "much longer. Flash is code and constants, RAM the working memory, as `size` counts "
+            "by gcc for x86-64. On a microcontroller, code sizes differ, and times are much "
+            "longer. Flash is code and constants, RAM the working memory, as `size` counts "
             "them in the object file of `-Os`. Times are for one sample. The float files of "
             "fastcnn and onnx2c compute the same network; their outputs were compared before "
             "anything was timed. TensorFlow Lite "
             "Micro runs MLPerf Tiny's own models with the portable kernels of its Python package. "
             "Its flash is the model alone, without the interpreter's code; its RAM is the arena "
-            "that it takes. It refuses MLPerf Tiny's float file of DS-CNN. The command needs "
+            "that it uses. It refuses MLPerf Tiny's float file of DS-CNN. The command needs "
             "`onnx2c` on the path, the package `tflite-micro`, and a clone of mlcommons/tiny in "
             "`tiny`.",
         )
@@ -71,7 +71,7 @@ def _cells(here: dict[str, dict[str, Any]]) -> tuple[str, ...]:
 
 
 def _published() -> str:
-    """What others measured on other hardware."""
+    """Published measurements on other hardware."""
     rows = [
         (network.title, f"{1000 / network.published:,.0f}", f"{network.published:g}")
         for network in NETWORKS.values()
@@ -105,8 +105,8 @@ def _accuracies(found: Records) -> str:
     tested = found.records[0]["tested"]
     return "\n".join(
         (
-            f"What 8-bit integers cost in accuracy, on {tested:,} test images, with scales chosen "
-            "from 500 training images:",
+            f"The effect of 8-bit integers on accuracy, on {tested:,} test images, with scales "
+            "chosen from 500 training images:",
             "",
             command(found.command),
             "",

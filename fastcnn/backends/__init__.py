@@ -1,17 +1,20 @@
-"""Backends: how a network is computed. All export the same functions with the same meaning."""
+"""Backends, which compute a network. All export the same functions with the same semantics.
+
+``reference`` has loops next to equations, ``im2col`` numpy and GEMM, ``lanes`` the compiled engine.
+"""
 
 from importlib import import_module
 from types import ModuleType
 
 from fastcnn.errors import ConfigurationError
 
-#: Names of the backends, from the yardstick to the fastest.
+#: Names of the backends, from the specification to the fastest.
 BACKENDS: tuple[str, ...] = ("reference", "im2col", "lanes")
 DEFAULT_BACKEND = "lanes"
 
 
 def get_backend(name: str | None = None) -> ModuleType:
-    """The package of a backend's functions, imported at first use.
+    """Return the package with a backend's functions, imported at first use.
 
     Parameters
     ----------

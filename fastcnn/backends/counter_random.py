@@ -1,6 +1,6 @@
 """A counter-based random generator: a hash of (key, counter), so order and threads do not matter.
 
-Dropout masks in every backend come from here. Element ``e`` of sample ``n`` has the counter
+Dropout masks of every backend come from here. Element ``e`` of sample ``n`` has the counter
 ``n * elements_per_sample + e``, so a mask does not depend on how the work is divided.
 """
 
@@ -45,5 +45,5 @@ def uniform_bits(key: int, start: int, count: int) -> np.ndarray:
 
 
 def drop_threshold(p: float) -> int:
-    """The number below which a 32-bit value drops its element: ``round(p * 2**32)``."""
+    """The threshold below which a 32-bit value drops its element: ``round(p * 2**32)``."""
     return min(round(p * 2.0**32), _MASK32)

@@ -1,4 +1,4 @@
-"""Output sizes, padding and windows: the one place where these formulas stand."""
+"""Output sizes, padding and windows: every shape formula is defined here once."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,7 +10,7 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.scalars import is_integer
 
 Pair = tuple[int, int]
-#: Output size of an adaptive pooling; None keeps the size of the input.
+#: Output size of an adaptive pooling; None keeps the input's size.
 AdaptiveSize = tuple[int | None, int | None]
 IntOrPair = int | tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -25,12 +25,12 @@ def pair(value: Any, name: str, minimum: int = 1) -> Pair:
     return rows, columns
 
 
-#: Of a window, a stride, a padding or a map; tables of places would not fit into memory.
+#: Upper bound of windows, strides, paddings and maps; larger offset tables would not fit memory.
 MOST_SIZE = 2**24
 
 
 def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple[int, ...]:
-    """Return an int, or as many as there are axes, as a tuple with one for each axis.
+    """Return an int, or a sequence with one int per axis, as a tuple with one for each axis.
 
     Raises ConfigurationError if it is neither, or an element is below ``minimum``.
     """
@@ -41,7 +41,7 @@ def per_axis(value: Any, name: str, axes: int, minimum: int | None = 1) -> tuple
     if wrong or (minimum is not None and min(items) < minimum):
         bound = "" if minimum is None else f" of at least {minimum}"
         bound = f" of at most {MOST_SIZE:,}" if too_large else bound
-        several = {1: "a tuple of one", 2: "a pair of such", 4: "four of such"}[axes]
+        several = {1: "a tuple of one", 2: "a pair of integers", 4: "four integers"}[axes]
         raise ConfigurationError(f"{name} must be an integer{bound} or {several}, got {value!r}")
     return tuple(int(item) for item in items)
 
@@ -54,7 +54,7 @@ def each_of(value: Any, count: int) -> tuple[Any, ...]:
 
 
 def of_map(values: tuple[Any, ...], of_row: Any) -> tuple[Any, Any]:
-    """What there is for rows and columns; a sequence is a map of one row, which has ``of_row``."""
+    """Values for rows and columns; a sequence is a map of one row, whose value is ``of_row``."""
     rows, columns = (of_row, *values)[-2:]
     return rows, columns
 
@@ -67,8 +67,8 @@ def resolve_padding(
     Parameters
     ----------
     padding : int, a tuple with an int or a pair for each axis, "valid" or "same"
-        "same" keeps the size; of an odd total the larger part goes to the bottom and right, as in
-        PyTorch.
+        "same" keeps the size; if the total is odd, the larger part goes to the bottom and right, as
+        in PyTorch.
 
     Raises
     ------
@@ -160,9 +160,9 @@ def conv_transpose_output(
 def check_output_padding(
     output_padding: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> None:
-    """Refuse an output padding that no input size of the transposed convolution explains.
+    """Refuse an output padding that no input size of the transposed convolution accounts for.
 
-    Raises ConfigurationError if it is neither below the stride nor below the dilation.
+    Raises ConfigurationError if it is below neither the stride nor the dilation.
     """
     limits = [max(step, gap) for step, gap in zip(stride, dilation, strict=True)]
     if any(extra >= limit for extra, limit in zip(output_padding, limits, strict=True)):
@@ -173,15 +173,15 @@ def check_output_padding(
 
 
 def adaptive_sizes(value: Any, axes: int) -> tuple[int | None, ...]:
-    """Return the output size of an adaptive pooling: numbers, or None for the input's.
+    """Return the output size of an adaptive pooling; None is the input's size.
 
-    Raises ConfigurationError if it is neither a positive integer, None, nor a tuple of such for
-    each axis.
+    Raises ConfigurationError if the value is neither a positive integer, None, nor a tuple of these
+    with one for each axis.
     """
     items = tuple(value) if isinstance(value, (tuple, list)) else (value,) * axes
     if len(items) != axes:
         several = "a pair" if axes == 2 else "a tuple of one"
-        raise ConfigurationError(f"output_size must be a number or {several}, got {value!r}")
+        raise ConfigurationError(f"output_size must be an integer or {several}, got {value!r}")
     return tuple(item if item is None else pair(item, "output_size")[0] for item in items)
 
 
@@ -196,7 +196,7 @@ def adaptive_output(size: Any, output_size: tuple[int | None, ...]) -> tuple[int
 def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
     """First and last + 1 row of each window of an adaptive pooling.
 
-    They share the map out over the output's rows; neighbours overlap where it does not divide.
+    The windows divide the map evenly; neighbours overlap if it is not divisible.
     """
     return [(i * size // output, -(-(i + 1) * size // output)) for i in range(output)]
 
@@ -204,7 +204,7 @@ def adaptive_windows(size: int, output: int) -> list[tuple[int, int]]:
 def check_pool_padding(
     kernel_size: tuple[int, ...], padding: tuple[int, ...], dilation: tuple[int, ...] | None = None
 ) -> None:
-    """Refuse a pooling padding of more than half the window: windows would hold nothing else."""
+    """Refuse a pooling padding of more than half the window: some windows would be all padding."""
     gaps = dilation or (1,) * len(kernel_size)
     for pad, size, gap in zip(padding, kernel_size, gaps, strict=True):
         if 2 * pad > gap * (size - 1) + 1:
@@ -221,8 +221,8 @@ def pool_output_size(
 ) -> int:
     """Rows (or columns) of a pooling's output, rounded down, or up with ``ceil_mode``.
 
-    As in PyTorch, a window that would begin in the padding after the last row is left out. Raises
-    ShapeError if the window is larger than the padded input, or one would hold no pixel.
+    As in PyTorch, a window that would start in the padding after the last row is dropped. Raises
+    ShapeError if the window is larger than the padded input, or a window would contain no pixel.
     """
     if ceil_mode:
         extent = dilation * (kernel - 1) + 1
@@ -235,7 +235,7 @@ def pool_output_size(
     ]
     if output < 1 or any(empty):
         raise ShapeError(
-            f"windows of size {kernel} with dilation {dilation} and padding {padding} find no "
+            f"windows of size {kernel} with dilation {dilation} and padding {padding} contain no "
             f"pixel in an input of size {size}"
         )
     return output
@@ -244,7 +244,7 @@ def pool_output_size(
 def pool_windows(
     size: int, output: int, kernel: int, stride: int, padding: int, dilation: int = 1
 ) -> list[range]:
-    """The rows (or columns) of the input that lie in each window of a pooling."""
+    """The rows (or columns) of the input inside each window of a pooling."""
     windows = []
     for i in range(output):
         first = i * stride - padding
@@ -258,9 +258,9 @@ def pool_windows(
 def pool_divisors(
     size: int, output: int, kernel: int, stride: int, padding: int, count_include_pad: bool
 ) -> list[int]:
-    """Rows (or columns) that an average pooling counts in each window: all, or those inside.
+    """Rows (or columns) that an average pooling counts in each window: all, or those in the input.
 
-    What ``ceil_mode`` adds after the padding is never counted, as in PyTorch.
+    Positions that ``ceil_mode`` adds after the padding are never counted, as in PyTorch.
     """
     if not count_include_pad:
         return [len(window) for window in pool_windows(size, output, kernel, stride, padding)]
@@ -291,7 +291,7 @@ def average_divisors(
     count_include_pad: bool,
     divisor_override: int | None,
 ) -> np.ndarray:
-    """What an average pooling divides the sum of each window by, shape (OH, OW)."""
+    """The divisor of each window of an average pooling, shape (OH, OW)."""
     if divisor_override is not None:
         return np.full(tuple(output), divisor_override, np.int64)
     rows, columns = (
@@ -302,31 +302,31 @@ def average_divisors(
     return made
 
 
-#: Which gradients of a convolution are wanted: of input, weight and bias.
+#: Which gradients of a convolution are required: input, weight and bias.
 Mask = tuple[bool, bool, bool]
 ALL: Mask = (True, True, True)
 
 
 def masked(mask: Mask, *gradients: Any) -> tuple[Any, Any, Any]:
-    """The gradients that are wanted, and None for the others."""
+    """The required gradients, and None for the others."""
     x, weight, bias = (g if wanted else None for g, wanted in zip(gradients, mask, strict=True))
     return x, weight, bias
 
 
 def concat_shape(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Shape of samples put one after the other along their first axis.
+    """Shape of samples concatenated along their first axis.
 
     Raises ShapeError if they differ in another axis.
     """
     channels, size = sum(shape[0] for shape in shapes), shapes[0][1:]
     if any(shape[1:] != size for shape in shapes):
         given = " and ".join(str(tuple(shape)) for shape in shapes)
-        raise ShapeError(f"expects inputs that differ in their channels alone, got {given}")
+        raise ShapeError(f"expects inputs that differ in their channels only, got {given}")
     return (channels, *size)
 
 
 def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, ...]:
-    """Shape of some of a sample's channels; ShapeError if it does not have them."""
+    """Shape of a range of a sample's channels; ShapeError if the range is out of bounds."""
     if not shape or start + length > shape[0]:
         raise ShapeError(
             f"expects samples of at least {start + length} channels, got {tuple(shape)}"
@@ -335,7 +335,7 @@ def narrow_shape(shape: tuple[int, ...], start: int, length: int) -> tuple[int, 
 
 
 def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of the product of two samples, one of which may be a factor for each channel, or pixel.
+    """Shape of the product of two samples, one of which may be a factor per channel or per pixel.
 
     Raises ShapeError if they are not of one shape, nor ``(C, H, W)`` and ``(C, 1, 1)`` or
     ``(1, H, W)``.

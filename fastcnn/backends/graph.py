@@ -1,4 +1,4 @@
-"""A network as plain data: what a backend receives instead of layer objects."""
+"""A network as plain data: the form in which backends receive it, without layer objects."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -24,29 +24,29 @@ class Node:
     inputs: tuple[int, ...]
     #: Keyword arguments of the backend function: geometry, rates.
     arguments: Mapping[str, Any]
-    #: The operation's parameter name to the key in the model's state, for those that exist.
+    #: The operation's parameter names to keys in the model's state, for parameters that exist.
     parameters: Mapping[str, str]
     #: Shape of each input without the batch dimension.
     input_shapes: tuple[Shape, ...]
     #: Shape of the output without the batch dimension.
     output_shape: Shape
-    #: Names of arrays that training changes without gradients, such as running statistics, to the
-    #: key in the model's state.
+    #: Names of arrays that training updates without gradients, such as running statistics, to their
+    #: keys in the model's state.
     buffers: Mapping[str, str] = field(default_factory=dict)
-    #: Whether training leaves running statistics as they are and normalises by them.
+    #: Whether training normalises by the running statistics and does not update them.
     frozen_statistics: bool = False
 
     def takes_batch_statistics(self, training: bool) -> bool:
         """Whether a sample's output depends on all samples of its batch.
 
-        Batch normalisation takes the batch's mean and variance in training, and without running
-        statistics always.
+        Batch normalisation uses the batch's mean and variance in training, and always if it has no
+        running statistics.
         """
         tracked = self.arguments.get("track_running_stats")
         return tracked is not None and ((training and not self.frozen_statistics) or not tracked)
 
     def tracks(self, training: bool) -> bool:
-        """Whether a pass moves the node's running statistics."""
+        """Whether a pass updates the node's running statistics."""
         return bool(self.buffers) and training and not self.frozen_statistics
 
 
@@ -57,17 +57,17 @@ class Port:
     name: str
     #: The shape of one sample.
     shape: Shape
-    #: Its first element in the array that holds all inputs, or all outputs, of a sample.
+    #: Index of its first element in the array that holds all inputs, or all outputs, of a sample.
     start: int = 0
 
     @property
     def stop(self) -> int:
-        """One after its last element."""
+        """Index after its last element."""
         return self.start + prod(self.shape)
 
 
 def ports(shapes: Iterable[tuple[str, Shape]]) -> tuple[Port, ...]:
-    """Inputs or outputs that lie one after the other."""
+    """Inputs or outputs laid out one after the other."""
     found: list[Port] = []
     for name, shape in shapes:
         found.append(Port(name, tuple(shape), found[-1].stop if found else 0))
@@ -76,14 +76,14 @@ def ports(shapes: Iterable[tuple[str, Shape]]) -> tuple[Port, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in an order in which each comes after those that feed it; the last is the output.
+    """Nodes in topological order; the last is the output.
 
-    A model makes another graph when it has changed: one object, one state of the model.
+    A changed model makes a new graph: a graph object describes one state of the model.
     """
 
     input_shape: Shape
     nodes: tuple[Node, ...]
-    #: If a network has several, samples then have all of them, one after the other.
+    #: With several inputs, a sample holds all of them, one after the other.
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
 
@@ -98,10 +98,10 @@ class Graph:
 
     @cached_property
     def pooled_first(self) -> "Graph":
-        """The same network, in which max pooling comes before a ReLU that feeds it alone.
+        """The same network with max pooling moved before a ReLU that feeds it alone.
 
-        The largest of rectified values is the largest value, rectified, and both orders give every
-        bit of output and gradients; but the ReLU then reads the smaller maps.
+        ReLU is monotonic, so both orders give the same bits in output and gradients; but the ReLU
+        then reads the smaller maps.
         """
         nodes, readers = list(self.nodes), self.consumers()
         for index, node in enumerate(self.nodes[:-1]):
@@ -125,7 +125,7 @@ class Graph:
         return readers
 
     def leads_to_parameters(self, keys: Collection[str]) -> set[int]:
-        """Nodes whose output depends on some parameters, given by their state keys."""
+        """Nodes whose output depends on any of some parameters, given by their state keys."""
         found: set[int] = set()
         for index, node in enumerate(self.nodes):
             own = any(key in keys for key in node.parameters.values())

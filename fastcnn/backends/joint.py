@@ -1,8 +1,8 @@
-"""The sum of losses of several outputs, by the functions of a backend.
+"""The sum of losses of several outputs, computed with the functions of a backend.
 
-An array has all outputs of a sample, one after the other, and so have the targets. Those of an
-output whose loss takes classes are in the places of its first channel, -1 where one is ignored, and
-then -1 is in those of its second; probabilities, which are never negative, are as the output is.
+An array holds all outputs of a sample, one after the other; another one holds the targets. Where a
+loss takes classes, the class is stored in its output's first channel, -1 if ignored, and -1 in the
+second channel; probabilities, which are never negative, have the output's layout.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,22 +17,22 @@ from fastcnn.backends import get_backend
 
 @dataclass(frozen=True)
 class JointPart:
-    """The loss of one output."""
+    """The loss of one of several outputs."""
 
     #: Name of the backend function.
     operation: str
     arguments: Mapping[str, Any]
-    #: Whether targets may be classes.
+    #: Whether targets may be class indices.
     classes: bool
-    #: By which the loss is multiplied.
+    #: Factor of the loss.
     weight: float
-    #: Where the output begins in a sample.
+    #: Index of the output's first element in a sample.
     start: int
     shape: tuple[int, ...]
 
     @property
     def _ignored(self) -> int:
-        """The class that does not count; else one that there is not."""
+        """The ignored class; otherwise one that does not exist."""
         index = self.arguments.get("ignore_index")
         return -1 if index is None else int(index)
 
@@ -42,11 +42,11 @@ class JointPart:
         return slice(self.start, self.start + prod(self.shape))
 
     def output_of(self, output: np.ndarray) -> np.ndarray:
-        """This output, of all."""
+        """This output, from the array of all."""
         return output[:, self.places].reshape(len(output), *self.shape)
 
     def target_of(self, target: np.ndarray) -> np.ndarray:
-        """This output's targets, of all."""
+        """This output's targets, from the array of all."""
         own, pixels = target[:, self.places], prod(self.shape[1:])
         if self.classes and (own[:, pixels : 2 * pixels] < 0).all():
             classes = own[:, :pixels].astype(np.int64).reshape(len(own), *self.shape[1:])
@@ -54,7 +54,7 @@ class JointPart:
         return own.reshape(len(own), *self.shape)
 
     def place_target(self, target: np.ndarray, whole: np.ndarray) -> None:
-        """Put this output's targets among all."""
+        """Store this output's targets in the array of all."""
         flat, own = target.reshape(len(target), -1), whole[:, self.places]
         if target.shape[1:] != self.shape:
             flat = np.where(flat == self._ignored, -1, flat)
@@ -72,7 +72,7 @@ def joint_functions(backend: str) -> tuple[Callable[..., float], Callable[..., n
         parts: tuple[JointPart, ...],
         sample_weight: np.ndarray | None = None,
     ) -> float:
-        """The sum of the losses times their weights."""
+        """The sum of the losses, times their weights."""
         operations, total = get_backend(backend), 0.0
         for part in parts:
             function = getattr(operations, part.operation)
@@ -89,7 +89,7 @@ def joint_functions(backend: str) -> tuple[Callable[..., float], Callable[..., n
         parts: tuple[JointPart, ...],
         sample_weight: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Its gradient by all outputs."""
+        """The gradient with respect to all outputs."""
         operations, gradient = get_backend(backend), np.empty_like(output)
         for part in parts:
             function = getattr(operations, f"{part.operation}_backward")

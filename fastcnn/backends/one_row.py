@@ -1,4 +1,4 @@
-"""Sequences as maps of one row, so that one set of functions and kernels serves both."""
+"""Sequences as maps of one row, so that one set of functions and kernels handles both."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +11,10 @@ from fastcnn.backends.graph import Graph, Node, Shape
 
 
 def on_sequences(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of maps take sequences too: views with one row go in, and come out again.
+    """Extend a function of maps to sequences: it gets one-row views, and its results are reshaped.
 
-    If ``x``, the input (the first array that is given, or in a backward function the gradient of
-    the output), has three dimensions, so have the weight and the results.
+    If ``x``, the input (the first array argument, or in a backward function the output's gradient),
+    has three dimensions, so have the weight and the results.
     """
 
     @wraps(function)
@@ -57,7 +57,7 @@ def on_maps(graph: Graph) -> Graph:
 
 
 def _of_maps(node: Node) -> dict[str, Any]:
-    """A node's arguments, in which dimensions of a sequence are those of a map of one row."""
+    """A node's arguments, with those of a sequence converted to a map of one row."""
     made = dict(node.arguments)
     if len(node.input_shapes[0]) == 2:
         if "normalized_shape" in made:

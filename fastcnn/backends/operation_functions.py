@@ -1,18 +1,18 @@
-"""Which functions a backend has: those that its files define under the name of an operation."""
+"""Collects a backend's functions: those that its files define under the name of an operation."""
 
 from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-#: Losses of classes; a record makes the functions of all others.
+#: Losses over classes; the functions of all others are generated from records.
 CLASS_LOSSES = ("cross_entropy", "nll", "focal")
 
 
 def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> dict[str, Any]:
-    """By name the functions of operations, and of their gradients, in the files of a package.
+    """By name the functions of operations and of their gradients, in the files of a package.
 
-    ``folder`` is the package's name, ``ending`` what functions have after those of operations.
+    ``folder`` is the package's name, ``ending`` a suffix of the functions' names.
     """
     found: dict[str, Any] = {}
     for file in iter_modules(import_module(folder).__path__):
@@ -20,7 +20,7 @@ def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> di
         for operation in operations:
             for name in (operation, f"{operation}_backward"):
                 function = getattr(module, name + ending, None)
-                # Other packages have functions of such names, which files of a backend import.
+                # Backend files import functions of the same names from other packages.
                 if getattr(function, "__module__", "").startswith("fastcnn.backends."):
                     assert found.setdefault(name, function) is function, f"two functions {name}"
     return found

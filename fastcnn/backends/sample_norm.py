@@ -1,6 +1,6 @@
-"""Normalisations within each sample, in terms of one over any sets of elements.
+"""Normalisations within each sample, in terms of one over arbitrary sets of elements.
 
-What differs between backends is how one set is normalised: value by value, or over whole arrays.
+Backends only differ in how they normalise one set: value by value, or over whole arrays.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ def sample_norm(
     Parameters
     ----------
     operation : str
-        It says which elements are a set, and whether their mean is taken away.
+        Determines the sets, and whether their mean is subtracted.
     normalised : callable
         ``normalised(x, sets, weight, bias, eps, centred)``.
     gradients : callable
-        ``gradients(grad_output, x, sets, weight, eps, centred)`` returns those of x, and of
-        weight and bias in one dimension.
+        ``gradients(grad_output, x, sets, weight, eps, centred)`` returns those of x, and of weight
+        and bias in one dimension.
     """
     centred = operation != "rms_norm"
 

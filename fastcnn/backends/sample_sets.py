@@ -1,7 +1,7 @@
-"""Which elements of a sample an operation takes together: those that share a mean, or a maximum.
+"""The sets of a sample's elements over which an operation takes its mean or maximum.
 
-Layer, group, instance and root-mean-square normalisation and the softmax differ in this alone, and
-in which elements share a weight. Every backend reads it here.
+Layer, group, instance and root-mean-square normalisation and the softmax differ only in these sets,
+and in which elements share a weight. Every backend reads both here.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from fastcnn.backends.graph import Shape
 class Sets:
     """The sets of one sample."""
 
-    #: The sample's shape, in which each axis lies in a set as a whole or not at all.
+    #: The sample's shape, split so that each axis is either inside a set as a whole or not at all.
     view: Shape
-    #: Axes of the view over which a set extends.
+    #: Axes of the view that a set spans.
     axes: tuple[int, ...]
     #: Axes of the view along which weights differ.
     weighted: tuple[int, ...] = ()
@@ -37,13 +37,13 @@ class Sets:
 
     @property
     def weights(self) -> int:
-        """Different weights."""
+        """Number of distinct weights."""
         return prod(self.view[axis] for axis in self.weighted)
 
     def number(self, values: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-        """Values of a sample's elements as sums: of one along the other axes, one along these.
+        """Split values of a sample's elements: a part along the other axes, a part along ``axes``.
 
-        ``values`` is the sum of a number for each axis, as the place of an element in memory is.
+        ``values`` is separable, the sum of a value per axis, like an element's offset in memory.
         """
         others = tuple(axis for axis in range(len(self.view)) if axis not in axes)
         order = values.reshape(self.view).transpose(*others, *axes)
@@ -51,12 +51,12 @@ class Sets:
         return table[:, 0], table[0] - table[0, 0]
 
     def set_numbers(self) -> np.ndarray:
-        """The number of each element's set, in the order of a sample."""
+        """The index of each element's set, in the order of a sample."""
         others = [axis for axis in range(len(self.view)) if axis not in self.axes]
         return self._numbers(others)
 
     def weight_numbers(self) -> np.ndarray:
-        """The number of each element's weight, in the order of a sample."""
+        """The index of each element's weight, in the order of a sample."""
         return self._numbers(list(self.weighted))
 
     def _numbers(self, axes: list[int]) -> np.ndarray:

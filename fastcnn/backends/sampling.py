@@ -1,4 +1,4 @@
-"""Which pixels paddings, interpolations and shuffles read, and the sizes that they make."""
+"""Source pixels and output sizes of padding, interpolation and shuffles, for every backend."""
 
 import math
 from typing import Any
@@ -24,7 +24,7 @@ INTERPOLATIONS = ("nearest", "bilinear")
 def padded_size(size: int, padding: Pair, mode: str) -> int:
     """Rows (or columns) of a padded map.
 
-    Raises ShapeError if nothing is left, or a reflection or what wraps around is longer than the
+    Raises ShapeError if nothing is left, or if a reflection or circular padding is longer than the
     map.
     """
     before, after = padding
@@ -38,7 +38,7 @@ def padded_size(size: int, padding: Pair, mode: str) -> int:
 
 
 def padded_sources(size: int, padding: Pair, mode: str) -> np.ndarray:
-    """The row (or column) that each one of a padded map is a copy of, -1 for zeros."""
+    """The source row (or column) of each row of a padded map, -1 for zeros."""
     places = np.arange(-padding[0], size + padding[1])
     if mode == "replicate":
         return places.clip(0, size - 1)
@@ -56,7 +56,7 @@ def padded_output(size: Any, padding: Padding, mode: str) -> Pair:
 
 
 def interpolated_output(size: Any, output_size: AdaptiveSize | None, scale: Pair | None) -> Pair:
-    """Rows and columns of an interpolation: those asked for, or the map's times a factor."""
+    """Rows and columns of an interpolation: the requested size, or the map's times a factor."""
     if output_size is not None:
         rows, columns = output_size
         assert rows is not None
@@ -69,7 +69,7 @@ def interpolated_output(size: Any, output_size: AdaptiveSize | None, scale: Pair
 def interpolation_taps(
     size: int, output: int, mode: str, align_corners: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each row (or column) of an interpolation is made of.
+    """The two source rows (or columns) of each row of an interpolation, and their weights.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def interpolation_taps(
 
 
 def shuffled_channels(channels: int, groups: int) -> np.ndarray:
-    """The channel that each one of a channel shuffle is: groups' channels take turns.
+    """The source channel of each channel of a channel shuffle, which interleaves the groups.
 
     References
     ----------
@@ -104,7 +104,7 @@ def shuffled_channels(channels: int, groups: int) -> np.ndarray:
 def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
     """PyTorch's padding, from the last axis on, as ``((top, bottom), (left, right))``.
 
-    Numbers may be negative if it ``cuts``. Raises ConfigurationError.
+    Negative padding is allowed if it ``cuts``. Raises ConfigurationError.
     """
     least = None if cuts else 0
     sides = each_of(value, 2 * axes)
@@ -116,7 +116,7 @@ def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
         bound = "" if cuts else " of at least 0"
         bound = f" of at most {MOST_SIZE:,}" if too_large else bound
         raise ConfigurationError(
-            f"{owner}: padding must be an integer{bound}, or a tuple ({names}) of such, "
+            f"{owner}: padding must be an integer{bound}, or a tuple ({names}) of these, "
             f"got {value!r}"
         )
     pairs = [(int(sides[2 * a]), int(sides[2 * a + 1])) for a in range(axes)]
@@ -126,13 +126,13 @@ def as_padding(owner: str, value: Any, axes: int, *, cuts: bool) -> Padding:
 def as_interpolation(
     owner: str, size: Any, scale_factor: Any, mode: Any, align_corners: Any
 ) -> dict[str, Any]:
-    """Arguments of an interpolation, with numbers as they were given, or ConfigurationError."""
+    """Checked arguments of an interpolation, otherwise unchanged; or ConfigurationError."""
     if not isinstance(mode, str) or mode not in (*INTERPOLATIONS, "linear"):
         raise ConfigurationError(
             f"{owner}: mode must be one of nearest, linear, bilinear, got {mode!r}"
         )
     if (size is None) == (scale_factor is None):
-        raise ConfigurationError(f"{owner}: give size or scale_factor, one of them")
+        raise ConfigurationError(f"{owner}: give either size or scale_factor")
     if align_corners is not None:
         if not isinstance(align_corners, (bool, np.bool_)):
             raise ConfigurationError(
@@ -152,7 +152,7 @@ def as_interpolation(
         ]
         if not all(wholes):
             raise ConfigurationError(
-                f"{owner}: scale_factor must be whole, got {value!r}; give a size for others"
+                f"{owner}: scale_factor must be whole, got {value!r}; otherwise give a size"
             )
         numbers = tuple(int(number) for number in numbers)
     if len(numbers) not in (1, 2):
@@ -166,9 +166,9 @@ def as_interpolation(
 
 
 def interpolation_of(owner: str, axes: int, checked: dict[str, Any]) -> dict[str, Any]:
-    """The same for maps or sequences, as backends take them.
+    """The same for maps or sequences, in the form that backends accept.
 
-    Raises ShapeError if they are of the other kind.
+    Raises ShapeError if mode or sizes are for the other kind.
     """
     mode = checked["mode"]
     if mode == ("bilinear" if axes == 1 else "linear"):
@@ -198,7 +198,7 @@ def shuffled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
 
 
 def unshuffled_shape(shape: tuple[int, ...], factor: int) -> tuple[int, int, int]:
-    """Shape of a sample after its opposite, or ShapeError."""
+    """Shape of a sample after a pixel unshuffle, or ShapeError."""
     channels, rows, columns = shape
     if rows % factor or columns % factor:
         raise ShapeError(f"{rows} x {columns} pixels are not a multiple of downscale_factor")

@@ -1,1 +1,4 @@
-"""Measuring: peaks of the machine, layers, whole steps, and other libraries next to them."""
+"""Benchmarks: the machine's peaks, single layers, whole steps, and other libraries for comparison.
+
+The room of ``fastcnn bench`` and ``fastcnn profile``.
+"""

@@ -1,4 +1,4 @@
-"""Naive against fast backward passes, operation by operation, over sizes."""
+"""Benchmark of backward passes: each operation on the three backends, over several sizes."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from fastcnn.benchmark.layer_cases import relative_difference, sizes_in_words
 from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, result_of
 
-#: Samples that the nested loops take; their time is for one sample.
+#: Samples given to the nested loops, whose time is reported per sample.
 REFERENCE_SAMPLES = 1
 #: Largest difference from the nested loops, relative to the largest gradient.
 TOLERANCE = 1e-4
-#: A convolution's gradients apart.
+#: The gradients of a convolution, separately.
 PARTS = {"dx": (True, False, False), "dW": (False, True, False), "db": (False, False, True)}
 
 
@@ -28,7 +28,7 @@ class Case:
     operation : str
         A function of :mod:`fastcnn.functional`, without ``_backward``.
     axis, value : str, int
-        What is varied, and its value.
+        The parameter that varies, and its value.
     shape : tuple of int
         Shape of one sample.
     weight : tuple of int, optional
@@ -44,13 +44,13 @@ class Case:
 
     @property
     def work(self) -> str:
-        """The case in words."""
+        """A description of the case."""
         sizes = sizes_in_words(self.shape, self.weight)
         return f"{self.operation} backward by {self.axis}: {sizes}"
 
 
 def cases() -> Iterator[Case]:
-    """Convolution over batch, image size, channels and kernel; then all other operations."""
+    """Convolutions over batch, image size, channels and kernel; then all other operations."""
     for batch in (1, 4, 16, 64, 256):
         yield _convolution("batch", batch, batch=batch, outputs=16)
     for size in (4, 7, 14, 28):
@@ -88,7 +88,7 @@ def _convolution(
     size: int = 14,
     kernel: int = 3,
 ) -> Case:
-    """A convolution of square maps that keeps their size."""
+    """A convolution of square maps with an output of the same size."""
     weight = (outputs, channels, kernel, kernel)
     padding = {"padding": kernel // 2}
     return Case("conv2d", axis, value, batch, (channels, size, size), weight, padding)
@@ -102,8 +102,8 @@ def bench_backward(
     Returns
     -------
     list of Result
-        In microseconds a sample; ``ratio`` is how many times faster than the nested loops,
-        ``difference`` the largest difference from them.
+        In microseconds per sample; ``ratio`` is the speed-up over the nested loops, ``difference``
+        the largest difference from them.
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:

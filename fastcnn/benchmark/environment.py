@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""The environment of a measurement: machine, versions, and which other libraries work."""
 
 import importlib.metadata
 import logging
@@ -23,15 +23,15 @@ PACKAGES = (
     "tensorflow-cpu",
     "tinygrad",
 )
-#: Other libraries that train, as the names of their contestants begin, and packages of which one
-#: is enough.
+#: Other libraries for training, by the prefix of their contestants' names, with packages any one of
+#: which is sufficient.
 LIBRARIES = {
     "PyTorch": ("torch",),
     "JAX": ("jax",),
     "TensorFlow": ("tensorflow", "tensorflow-cpu"),
     "tinygrad": ("tinygrad",),
 }
-#: A program that adds two numbers by each: a library may be installed and yet not work, such as
+#: A program for each that adds two numbers: a library may be installed and still not work, such as
 #: tinygrad without clang.
 TRIALS = {
     "PyTorch": "import torch; torch.ones(1) + 1",
@@ -42,7 +42,7 @@ TRIALS = {
 }
 
 
-#: How each of them is installed.
+#: How to install each of them.
 EXTRAS = {
     "PyTorch": "pip install 'fastcnn[torch]'",
     "JAX": "pip install jax",
@@ -72,7 +72,7 @@ def describe_environment() -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """The processor's name as the system gives it."""
+    """The processor's name, as reported by the system."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -82,7 +82,7 @@ def processor_name() -> str:
 
 
 def commit() -> str | None:
-    """The commit of the checkout that runs, with ``+`` where its code was changed."""
+    """The checked-out commit, with ``+`` if its code has been changed."""
     import fastcnn
 
     root = Path(fastcnn.__file__).resolve().parents[1]
@@ -117,9 +117,9 @@ def installed(package: str) -> str | None:
 
 @cache
 def why_absent(library: str) -> str | None:
-    """Why a library of :data:`TRIALS` cannot take part on this machine; None if it can.
+    """Why a library of :data:`TRIALS` cannot be measured on this machine; None if it can.
 
-    Tried once, in a process of its own, which a library that aborts cannot harm.
+    Tried once, in a separate process, in case the library aborts.
     """
     done = subprocess.run(
         [sys.executable, "-c", TRIALS[library]],
@@ -139,5 +139,5 @@ def why_absent(library: str) -> str | None:
 
 
 def can_run(contestant: str) -> bool:
-    """Whether a contestant's library works here; the log says why not, once a library."""
+    """Whether a contestant's library works here; if not, the reason is logged once per library."""
     return all(why_absent(name) is None for name in TRIALS if contestant.startswith(name))

@@ -1,8 +1,7 @@
-"""Whether two cores share a cache: what a line costs that one writes and the other reads.
+"""Whether two cores share a cache: the cost of a line that one writes and the other reads.
 
-Virtual machines place their cores as they like, and may change it at any time. Small steps on two
-threads take 1.5 times as long where the cores share no cache, so results say in which state they
-were measured.
+Virtual machines may move their cores at any time. Small steps on two threads take 1.5 times as long
+if the cores share no cache, so results include the state in which they were measured.
 """
 
 from collections.abc import Callable
@@ -14,14 +13,14 @@ from fastcnn.codegen import compiled
 from fastcnn.codegen.threads import PATIENCE, SPINS, barrier
 from fastcnn.cores import available_cores, take_core
 
-#: Floats that two threads share, which fit a second-level cache, and cache lines in them.
+#: Floats shared by two threads, which fit in a second-level cache, and their cache lines.
 FLOATS = 176 * 256
 LINES = FLOATS // 16
-#: Rounds of one measurement; of several the fastest counts.
+#: Rounds of a measurement, and number of measurements, of which the fastest counts.
 ROUNDS, TRIALS = 300, 3
-#: Up to this many times the time of a thread's own half, the other half comes from a shared cache.
+#: Up to this ratio to the time of a thread's own half, the other half comes from a shared cache.
 SHARED = 1.6
-#: From this many times the time of one thread alone, something else has one of the cores.
+#: From this ratio to the time of a single thread, another process is using one of the cores.
 BUSY = 1.5
 
 
@@ -35,7 +34,7 @@ def _exchange(
     rounds: int,
     crossed: int,
 ) -> None:
-    """Write one half and read the same or, ``crossed``, the other's, round after round."""
+    """Write one half and read the same one or, if ``crossed``, the other thread's, repeatedly."""
     half = len(shared) // 2
     arrived = 0
     for k in range(rounds):
@@ -56,7 +55,7 @@ def _exchange(
 
 
 def _seconds(threads: int, crossed: bool) -> float:
-    """Seconds of a round."""
+    """Seconds per round."""
     shared, sums = np.zeros(FLOATS, np.float32), np.zeros(2, np.float32)
     sync = np.zeros(16, np.int64)
     sync[PATIENCE] = SPINS
@@ -75,7 +74,7 @@ def _seconds(threads: int, crossed: bool) -> float:
 def machine_state() -> str:
     """``shared cache``, ``no shared cache (18 ns a line)`` or ``a core is busy``.
 
-    Empty where there is one core. Takes some milliseconds.
+    Empty if there is one core. Takes some milliseconds.
     """
     if available_cores() < 2:
         return ""

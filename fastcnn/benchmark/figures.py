@@ -1,4 +1,4 @@
-"""Pictures of benchmark results."""
+"""Figures of benchmark results."""
 
 import textwrap
 from pathlib import Path
@@ -8,13 +8,13 @@ from fastcnn.benchmark.ladder import RUNGS, named, percent
 from fastcnn.benchmark.results import Report, Result, short
 from fastcnn.training.figure import THEMES, new_figure, save_figure, theme
 
-#: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+#: Hues of the Okabe-Ito palette, which is safe for colour-blind readers.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 COLOURS = {"reference": GREY, "im2col": GREEN, "lanes": BLUE}
 
 
 def write_figures(report: Report, folder: Path) -> list[Path]:
-    """Draw what the report has figures for; returns the files."""
+    """Draw the figures for which the report has results; returns the files."""
     drawn = []
     for suite, draw in (("backward", backward_figure), ("step", step_figure)):
         results = [result for result in report.results if result.suite == suite]
@@ -31,7 +31,7 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
 
 
 def ladder_figure(results: list[Result]) -> Any:
-    """A slide: what each rung of the ladder takes, and what changed from the one before."""
+    """A slide: the time of each rung of the ladder, and what changed from the previous one."""
     timed = [result for result in results if result.rounds]
     figure = new_figure(12.0, 6.75)
     axes = figure.subplots()
@@ -60,7 +60,7 @@ def ladder_figure(results: list[Result]) -> Any:
 
 
 def backward_figure(results: list[Result]) -> Any:
-    """How many times faster than nested loops each backward pass is, on a logarithmic scale."""
+    """Speed-up of each backward pass over nested loops, on a logarithmic scale."""
     works = list(dict.fromkeys((result.work, result.batch) for result in results))
     figure = new_figure(9.0, 0.3 * len(works) + 1.3)
     axes = figure.subplots()
@@ -91,9 +91,9 @@ def backward_figure(results: list[Result]) -> Any:
 
 
 def step_figure(results: list[Result]) -> Any:
-    """Time of a training step: the best of each contestant, network by network.
+    """Time of a training step: the best of each contestant, for each network.
 
-    Without the loops: next to theirs, all other bars would have no length.
+    Without the nested loops, which would dwarf all other bars.
     """
     results = [result for result in results if result.contestant != "reference"]
     panels = list(dict.fromkeys((result.work, result.batch) for result in results))

@@ -1,4 +1,4 @@
-"""Predictions of one image and of a thousand, checked for equality before they are timed."""
+"""Benchmark of predictions of one image and of a thousand, verified before they are timed."""
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ BASELINE = "im2col"
 
 
 def _session(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
-    """What ``predict`` runs as well: a pass that was prepared once."""
+    """The session that ``predict`` uses: a forward pass prepared once."""
     prepared = session(model, max_batch=len(x), threads=threads)
     return repeated(lambda: prepared.logits(x))
 
@@ -60,7 +60,7 @@ def _pytorch(
 def onnx_session(
     model: Model, threads: int, settings: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """ONNX Runtime's call for a network; ``settings`` are entries of its session's options."""
+    """A function that runs a network with ONNX Runtime; ``settings`` are session options."""
     import onnxruntime
 
     from fastcnn.interop import export_onnx
@@ -91,12 +91,12 @@ def bench_inference(
     rounds: int = 7,
     seconds: float = 0.15,
 ) -> list[Result]:
-    """Time the logits of one batch, on the engine by a session.
+    """Time the logits of one batch; the engine runs them in a session.
 
     Returns
     -------
     list of Result
-        In microseconds a batch.
+        In microseconds per batch.
     """
     model = make_model(network)
     assert model.input_shape is not None

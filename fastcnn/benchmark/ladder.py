@@ -1,4 +1,4 @@
-"""From nested Python loops to the engine: one backward pass, written faster rung by rung."""
+"""From nested Python loops to the engine: one backward pass, made faster rung by rung."""
 
 import ast
 import inspect
@@ -21,11 +21,11 @@ from fastcnn.text_table import text_table
 
 #: The second convolution of the report's network.
 SHAPE, WEIGHT, PADDING = (4, 14, 14), (8, 4, 3, 3), 1
-#: Samples that the nested loops in Python take; their time is for one sample.
+#: Samples given to the nested loops in Python, whose time is reported per sample.
 FEW = 2
 #: Largest difference from the backend ``reference``, relative to the largest gradient.
 TOLERANCE = 1e-4
-#: Types of parameters and results, which a slide has no room for.
+#: Types of parameters and results, for which a slide has no room.
 ANNOTATION = re.compile(
     r"(?<=\w): (?:np\.ndarray|int|bool|Any|list\[Any\])| -> [\w\[\]]+(?=:$)", re.M
 )
@@ -33,16 +33,16 @@ ANNOTATION = re.compile(
 
 @dataclass(frozen=True)
 class Rung:
-    """One way to compute the gradients.
+    """One implementation of the gradients.
 
     Attributes
     ----------
     change : str
-        What is different from the rung before, in a sentence.
+        What differs from the rung before, in a sentence.
     code : tuple of str
         Functions whose source is shown, as ``module:function`` or ``module:function.inner``.
     function : str
-        What is run, of :mod:`fastcnn.benchmark.ladder_rungs`; empty for the engine.
+        The function to run, in :mod:`fastcnn.benchmark.ladder_rungs`; empty for the engine.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Rung:
     function: str = ""
 
     def run(self, case: LayerCase, arrays: Arrays, threads: int = 1) -> LayerRun:
-        """The rung on some arrays, ready to be timed."""
+        """The rung on given arrays, ready to be timed."""
         if not self.function:
             return lanes_run(case, arrays, True, threads)
         # It imports numba.
@@ -62,7 +62,7 @@ class Rung:
         return LayerRun(repeated(call, lambda: workers(threads)), call)
 
     def source(self) -> str:
-        """The code, without annotations of types."""
+        """The code, without type annotations."""
         parts = []
         for place in self.code:
             module, _, names = place.partition(":")
@@ -122,7 +122,7 @@ RUNGS = (
 
 
 def ladder_case() -> LayerCase:
-    """The convolution that all rungs differentiate."""
+    """The convolution whose gradients all rungs compute."""
     pairs = ((PADDING, PADDING), (PADDING, PADDING))
     arguments = {"stride": (1, 1), "padding": pairs, "dilation": (1, 1), "groups": 1}
     return LayerCase("conv2d", SHAPE, WEIGHT, arguments)
@@ -136,16 +136,16 @@ def bench_ladder(
     Parameters
     ----------
     threads : sequence of int
-        The engine takes part with each of these, too.
+        The engine is also measured with each of these.
     seconds : float
-        Least duration of one measurement.
+        Minimum duration of one measurement.
 
     Returns
     -------
     list of Result
-        In microseconds a sample, in the order of :data:`RUNGS`; ``ratio`` is how many times faster
-        than the nested loops, ``share`` that of the rate of multiply-adds measured in the same
-        process on as many threads, ``note`` what changed. A rung that differs from the reference is
+        In microseconds per sample, in the order of :data:`RUNGS`; ``ratio`` is the speed-up over
+        the nested loops, ``share`` the fraction of the multiply-add rate measured in the same
+        process on as many threads, ``note`` the change. A rung that differs from the reference is
         not timed.
     """
     from threadpoolctl import threadpool_limits
@@ -165,7 +165,7 @@ def bench_ladder(
                 small = rung.run(case, few)
                 apart[rung, 1] = relative_difference(small.results(), expected)
                 runs[rung, 1] = small if rung is RUNGS[0] else rung.run(case, arrays)
-        # The engine's program is for a whole batch, and im2col's gradients are its measure.
+        # The engine's program is for a whole batch, so it is compared with im2col's gradients.
         exact = runs[RUNGS[-2], 1].results()[:2]
         for count in counts:
             runs[RUNGS[-1], count] = run = RUNGS[-1].run(case, arrays, count)
@@ -204,12 +204,12 @@ def bench_ladder(
 
 
 def named(row: Result) -> str:
-    """The rung, with its threads if these are several."""
+    """The rung, with its number of threads if there are several."""
     return row.contestant + (f", {row.threads} threads" if row.threads > 1 else "")
 
 
 def percent(share: float) -> str:
-    """A share as a whole percentage, or as one digit of it: 0.00042 is 0.04%."""
+    """A share as a whole percentage, or with one significant digit: 0.00042 is 0.04%."""
     return f"{share:.0%}" if share >= 0.095 else f"{100 * share:.1g}%"
 
 
@@ -219,7 +219,7 @@ def ladder_table(results: Sequence[Result], *, show: bool = False) -> str:
     Parameters
     ----------
     show : bool
-        With the code of each rung.
+        Include the code of each rung.
     """
     rows, said = [], []
     before: Result | None = None

@@ -1,14 +1,14 @@
-"""The gradients of a convolution of stride 1, written faster from one function to the next.
+"""Gradients of a convolution of stride 1, each function faster than the one before.
 
-All take dy of shape (N, O, H, W), x of shape (N, C, H, W), w of shape (O, C, K, K) and the padding
-(K - 1) / 2, and return dx, dw and db.
+Arguments are dy of shape (N, O, H, W), x of shape (N, C, H, W), w of shape (O, C, K, K) and the
+padding (K - 1) / 2; results are dx, dw and db.
 """
 
 import numpy as np
 from numba import njit
 from numpy.lib.stride_tricks import sliding_window_view
 
-#: What the gradients of the input, the weights and the bias are returned as.
+#: The gradients of the input, the weights and the bias.
 Gradients = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -82,7 +82,7 @@ def move(columns: np.ndarray, x: np.ndarray, p: int, back: bool) -> None:
             for l in range(K):
                 for n in range(N):
                     for i in range(max(0, p - k), min(H, H + p - k)):
-                        # Row i, and the pixels under it in the image.
+                        # Row i, and the corresponding pixels of the image.
                         a, b = max(0, p - l), min(W, W + p - l)
                         column = columns[c, k, l, n, i, a:b]
                         pixels = x[n, c, i + k - p, a + l - p : b + l - p]

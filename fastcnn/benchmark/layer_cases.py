@@ -1,4 +1,4 @@
-"""A layer of the benchmark: its node, the arrays that every contestant gets, and its run."""
+"""A layer to be benchmarked: its node, the arrays given to every contestant, and its run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +18,13 @@ BATCH = 64
 MASK = dropout_key(0, 0, 0)
 
 
-#: Operations of two maps.
+#: Operations on two maps.
 JOINS = ("add", "subtract", "multiply", "concat")
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """What goes into a layer, what comes out, and what comes back.
+    """The inputs, outputs and gradients of a layer.
 
     Attributes
     ----------
@@ -42,16 +42,16 @@ class Arrays:
 
     @property
     def taken(self) -> tuple[np.ndarray, ...]:
-        """All that the layer reads: its inputs, then its parameters."""
+        """Everything the layer reads: its inputs, then its parameters."""
         return (self.x, *self.other, *self.parameters.values())
 
     def named(self, tensors: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-        """A contestant's form of what the layer reads: the inputs, and the parameters by name."""
+        """A contestant's tensors: the inputs, and the parameters by name."""
         inputs = len(tensors) - len(self.parameters)
         return list(tensors[:inputs]), dict(zip(self.parameters, tensors[inputs:], strict=True))
 
     def first(self, samples: int) -> "Arrays":
-        """The same of a few samples."""
+        """The same for the first few samples."""
         other = tuple(array[:samples] for array in self.other)
         return Arrays(
             self.x[:samples], other, self.parameters, self.y[:samples], self.grad[:samples]
@@ -65,10 +65,10 @@ class LayerRun:
     Attributes
     ----------
     repeat : function of int
-        Does the work some times over, and waits until it is done; no result leaves the layout in
-        which the contestant keeps it.
+        Repeats the work this many times, and waits until it is done; results stay in the
+        contestant's own layout.
     results : function
-        What the work makes, as fastcnn's arrays: the output, or the gradients of the input and of
+        Returns the results as fastcnn's arrays: the output, or the gradients of the input and of
         the parameters. It is not timed.
     """
 
@@ -77,7 +77,7 @@ class LayerRun:
 
 
 def run_of(step: Callable[[], Any], read: Callable[[Any], tuple[np.ndarray, ...]]) -> LayerRun:
-    """A run that takes a step at a time; ``read`` makes fastcnn's arrays of what it returns."""
+    """A run of single steps; ``read`` converts a step's result to fastcnn's arrays."""
     return LayerRun(repeated(step), lambda: read(step()))
 
 
@@ -94,7 +94,7 @@ class LayerCase:
     weight : tuple of int, optional
         Shape of the weight of a convolution or a linear layer.
     arguments : dict
-        As the backends take them, after the weight.
+        In the form that backends accept, after the weight.
     """
 
     operation: str
@@ -104,28 +104,28 @@ class LayerCase:
 
     @property
     def work(self) -> str:
-        """The layer in words."""
+        """A description of the layer."""
         return f"{self.operation} {sizes_in_words(self.shape, self.weight)}"
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """What there is to compute: a sum hands its gradient on as it is, as others nearly do."""
+        """The directions that compute anything; a sum, for example, passes its gradient on."""
         return ("forward",) if self.operation in JOINS else ("forward", "backward")
 
     @property
     def is_random(self) -> bool:
-        """Whether the layer draws a mask."""
+        """Whether the layer draws a random mask."""
         return OPERATIONS[self.operation].random
 
     @property
     def stands_alone(self) -> bool:
-        """Whether the engine has the operation outside networks; im2col does the others."""
+        """Whether the engine has the operation outside networks; otherwise im2col computes it."""
         lanes = get_backend("lanes")
         return getattr(lanes, self.operation) is not getattr(im2col, self.operation)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The arguments as :mod:`fastcnn.functional` takes them: equal padding on both sides."""
+        """The arguments in the form of :mod:`fastcnn.functional`: equal padding on both sides."""
         settings = dict(self.arguments)
         padding: Any = settings.get("padding")
         if self.operation == "interpolate" and settings["mode"] == "nearest":
@@ -140,10 +140,10 @@ class LayerCase:
         return settings | ({"key": MASK} if self.is_random else {})
 
     def flops(self, outputs: int) -> int:
-        """Floating-point operations of a forward pass by definition; 0 where none are counted."""
+        """Floating-point operations of a forward pass by definition; 0 if none are counted."""
         if not self.weight:
             return 0
-        if self.operation == "conv_transpose2d":  # every input pixel meets the whole kernel
+        if self.operation == "conv_transpose2d":  # each pixel is multiplied by the whole kernel
             return 2 * int(np.prod(self.weight[1:])) * BATCH * int(np.prod(self.shape))
         return 2 * int(np.prod(self.weight[1:])) * outputs
 
@@ -162,12 +162,13 @@ class LayerCase:
                 np.sqrt(np.prod(self.weight[1:]))
             )
         else:
-            # One value a channel, or a member of a set.
+            # One value per channel, or per member of a set.
             shape = self.arguments.get("normalized_shape", self.shape[:1])
             for name in OPERATIONS[self.operation].parameters:
                 parameters[name] = 1 + normal(shape) / 4
         if self.operation in JOINS:
-            # A map that the engine can make of the input: sums of one map with itself read less.
+            # A map that the engine can compute from the input: the sum of a map with itself reads
+            # less.
             other = (np.maximum(x, np.float32(0.0)),)
         y = self.forward(x, other, parameters, "im2col")
         return Arrays(x, other, parameters, y, normal(y.shape))
@@ -179,12 +180,12 @@ class LayerCase:
         parameters: dict[str, np.ndarray],
         backend: str,
     ) -> np.ndarray:
-        """The functional call."""
+        """Call the operation's function."""
         function: Any = getattr(F, self.operation)
         return function(x, *other, **parameters, **self.settings, backend=backend)
 
     def backward(self, arrays: Arrays, backend: str) -> tuple[np.ndarray, ...]:
-        """Gradients of the input and of the parameters that are given."""
+        """Gradients of the input and of the given parameters."""
         function: Any = getattr(F, f"{self.operation}_backward")
         read = {
             key: arrays.parameters[key]
@@ -195,7 +196,7 @@ class LayerCase:
         return made[: 1 + len(arrays.parameters)] if isinstance(made, tuple) else (made,)
 
     def node(self, shape: tuple[int, ...], output: tuple[int, ...], index: int = 0) -> Node:
-        """The layer as part of a network, on samples of some shape."""
+        """The layer as part of a network, for a given sample shape."""
         arguments = dict(self.arguments)
         names = ("weight",) if self.weight else OPERATIONS[self.operation].parameters
         if self.operation == "batch_norm":
@@ -213,13 +214,13 @@ class LayerCase:
 
 
 def sizes_in_words(shape: tuple[int, ...], weight: tuple[int, ...] | None) -> str:
-    """The sizes of a sample and of a weight."""
+    """A description of the sizes of a sample and of a weight."""
     kernel = f", weight {' x '.join(map(str, weight))}" if weight else ""
     return f"{' x '.join(map(str, shape))}{kernel}"
 
 
 def relative_difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:
-    """Largest difference of arrays, each relative to the largest of what is expected."""
+    """Largest difference of arrays, each relative to the largest expected value."""
     return max(
         float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-30))
         for a, b in zip(got, expected, strict=True)

@@ -11,14 +11,14 @@ from fastcnn.benchmark.measure import repeated
 from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
 
-#: Rows that bring a batch into lanes and results out of them.
+#: Rows that pack a batch into lanes and copy results out of them.
 OUTSIDE = ("gather input", "output")
 
 
 def alone_run(
     case: LayerCase, arrays: Arrays, backend: str, backward: bool, threads: int
 ) -> LayerRun:
-    """The functional call, some times over."""
+    """The functional call, repeated."""
 
     def call() -> tuple[np.ndarray, ...]:
         if backward:
@@ -30,9 +30,9 @@ def alone_run(
 
 
 def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> LayerRun:
-    """The rows of the engine's program between two layers of a network, some times over."""
+    """The rows that the engine runs for a layer within a network, repeated."""
     parameters = arrays.parameters
-    # A function of single elements may have them in any order, a parameter a channel may not.
+    # Element-wise functions accept any layout; with a parameter per channel, only maps.
     is_flat = isinstance(OPERATIONS[case.operation], Elementwise) and not parameters
     shape = (int(np.prod(case.shape)),) if is_flat else case.shape
     output = (arrays.y[0].size,) if is_flat else arrays.y.shape[1:]
@@ -57,7 +57,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     engine.run(Batches(arrays.x, order, outputs=y.reshape(-1)))
     chosen = program.phases
     if backward:
-        # Other layers follow a forward pass, whose outputs are where it left them.
+        # Other layers follow a forward pass, whose outputs stay in place.
         linear = OPERATIONS[case.operation].gradient_needs == "input"
         chosen = (
             program.backward_phases(skip_forward=True)
@@ -78,8 +78,8 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
     def results() -> tuple[np.ndarray, ...]:
         if not backward:
             return (y.reshape(arrays.y.shape),)
-        # From the whole program: gradients have taken the place of what its rows between two layers
-        # would read again.
+        # Run the whole program: gradients have overwritten values that the layer's rows would read
+        # again.
         engine.run(Batches(arrays.x, order))
         assert program.input_gradient is not None
         grad_x = engine.read(program.input_gradient, BATCH).reshape(arrays.x.shape)
@@ -92,7 +92,7 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
 
 
 def _joined(rows: list[list[int]]) -> list[list[int]]:
-    """Neighbouring rows of one kind as one phase: blocks pass through them without a barrier."""
+    """Merge adjacent rows of one kind into a phase, so that blocks pass them without a barrier."""
     phases: list[list[int]] = []
     for first, last, whole in rows:
         if phases and phases[-1][1] == first and phases[-1][2] == whole == 0:

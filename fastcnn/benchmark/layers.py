@@ -1,4 +1,4 @@
-"""Single layers, forward and backward, of fastcnn's backends and of other peers."""
+"""Benchmark of single layers, forward and backward, on fastcnn's backends and other libraries."""
 
 import logging
 import time
@@ -19,10 +19,10 @@ from fastcnn.operations import OPERATIONS, elementwise_operations
 
 log = logging.getLogger("fastcnn.bench")
 
-#: Largest difference from im2col's results, relative to the largest of them.
+#: Largest difference from im2col's results, relative to the largest of these.
 TOLERANCE = 1e-4
 BASELINE = "im2col"
-#: Samples that the nested loops take, and FLOPs of one up to which they take part: some 0.1 s.
+#: Samples given to the nested loops, and FLOPs per sample up to which they run: about 0.1 s.
 REFERENCE_SAMPLES, REFERENCE_FLOPS = 2, 600_000
 
 
@@ -33,7 +33,7 @@ def _conv(shape: tuple[int, ...], outputs: int, kernel: int, padding: int) -> La
 
 
 def cases() -> Iterator[LayerCase]:
-    """The layers of the benchmark's networks, and every other kind that there is."""
+    """The layers of the benchmark's networks, and every other kind of layer."""
     yield _conv((1, 28, 28), 4, 3, 1)
     yield _conv((4, 14, 14), 8, 3, 1)
     yield _conv((6, 14, 14), 16, 5, 0)
@@ -71,19 +71,19 @@ def bench_layers(
     seconds: float = 0.05,
     pause: float = PAUSE,
 ) -> list[Result]:
-    """Time layers on a batch that lies in memory as each contestant likes it.
+    """Time layers on a batch in each contestant's preferred memory layout.
 
-    For ``lanes`` that is in lanes, as it lies between two layers of a network; "lanes, called
-    alone" brings the batch into lanes and the result out of them. Those of ``peers`` that are
-    installed take part.
+    For ``lanes`` this is the layout between two layers of a network; "lanes, called alone" includes
+    packing the batch into lanes and unpacking the result. Those of ``peers`` that are installed are
+    included.
 
     Returns
     -------
     list of Result
-        In microseconds a sample; the ratio is to the best of PyTorch, or without it to im2col.
-        The note of a layer with weights has its rate, of operations by definition, and its share
-        of the rate of fused multiply-adds that as many threads reached in this process. The nested
-        loops take part in small layers, on few samples.
+        In microseconds per sample; the ratio is to the best of PyTorch, or without it to im2col.
+        The note of a layer with weights has its rate, of operations by definition, and its share of
+        the multiply-add rate measured in this process on as many threads. The nested loops are
+        included for small layers, on few samples.
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
@@ -150,7 +150,7 @@ def _bench(
 def _contestants(
     case: LayerCase, arrays: Arrays, backward: bool, threads: Sequence[int], peers: Sequence[Peer]
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
-    """Name, threads and maker of each that takes part."""
+    """Name, threads and maker of each contestant."""
     most = max(threads)
     yield BASELINE, most, partial(alone_run, case, arrays, BASELINE, backward, most)
     if case.stands_alone:
@@ -167,7 +167,7 @@ def _contestants(
 def _reference(
     case: LayerCase, arrays: Arrays, backward: bool, base: float, names: dict[str, Any]
 ) -> Result:
-    """The nested loops on few samples, once; compared with im2col on the same."""
+    """The nested loops on few samples, run once; compared with im2col on the same samples."""
     few = arrays.first(REFERENCE_SAMPLES)
     run, other = (alone_run(case, few, backend, backward, 1) for backend in ("reference", "im2col"))
     began = time.perf_counter()
@@ -191,10 +191,9 @@ def difference_of(
     expected: tuple[np.ndarray, ...],
     own_mask: bool,
 ) -> float:
-    """Largest difference from what is expected, relative to the largest of it.
+    """Largest difference from the expected results, relative to the largest of them.
 
-    If a layer drew another mask than the baseline, what it keeps must have the right
-    value.
+    If a layer drew another mask than the baseline, only the elements that it keeps are compared.
     """
     if case.is_random and own_mask:
         kept = (arrays.grad if backward else arrays.x) / (1.0 - case.arguments["p"])

@@ -9,13 +9,13 @@ from typing import TypeVar
 
 import numpy as np
 
-#: Most seconds of rest before each contestant: pools of threads of the one before spin on after its
-#: work, PyTorch's for a millisecond, OpenBLAS' for a tenth of a second. After 0.02 s of rest the
-#: engine on two threads measured 7.1 us a sample next to PyTorch, after 0.3 s 4.6.
+#: Maximum seconds of rest before each contestant: thread pools of the previous one spin on after
+#: its work, PyTorch's for a millisecond, OpenBLAS' for a tenth of a second. After 0.02 s of rest
+#: the engine on two threads measured 7.1 us per sample next to PyTorch, after 0.3 s 4.6.
 PAUSE = 0.25
-#: Seconds between two looks at whether anything spins, and the share of them that says so.
+#: Seconds between checks for spinning threads, and the share of CPU time that counts as spinning.
 REST, SPINS = 0.01, 0.1
-#: Most calls in one round.
+#: Maximum calls per round.
 MOST = 1 << 20
 Key = TypeVar("Key", bound=Hashable)
 Made = TypeVar("Made")
@@ -23,20 +23,20 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Timing:
-    """What one call took.
+    """The timing of one call.
 
     Attributes
     ----------
     median, low, high : float
-        Seconds of a call: median, first and last decile over the rounds.
+        Seconds per call: median, first and last decile over the rounds.
     rounds : int
     cores : float
-        CPU seconds for each second of time: more than the threads that were asked for means
-        that something else runs, or spins, at the same time.
+        CPU seconds per second of time: more than the number of threads means that other threads
+        run, or spin, at the same time.
     times : ndarray of float64, shape (rounds,)
-        Seconds of a call in each round, in their order.
+        Seconds per call in each round, in order.
     repeats : int
-        Calls that were timed together.
+        Number of calls that were timed together.
     """
 
     median: float
@@ -57,22 +57,22 @@ def measure(
     before: Callable[[], object] = lambda: None,
     most: int = MOST,
 ) -> dict[Key, Timing]:
-    """Time contestants in turn, round after round, so that a machine's drift meets all alike.
+    """Time contestants in turn, round after round, so that a machine's drift affects all equally.
 
     Parameters
     ----------
     contestants : mapping of any key to function of int
-        Each does its work the given number of times.
+        Each repeats its work the given number of times.
     rounds : int
-        How often each is timed; the order turns round by one each time.
+        Number of times each is timed; the order is rotated by one each time.
     seconds : float
-        About how long one round of one contestant takes, if a single call is not longer.
+        Approximate duration of one round of one contestant, unless a single call is longer.
     pause : float
-        Most seconds of rest before each contestant: until no thread of this process computes.
+        Maximum seconds of rest before each contestant: until no thread of this process computes.
     before : callable
         Called before each contestant is warmed up and before each round, untimed.
     most : int
-        Most calls in one round of a contestant.
+        Maximum calls in one round of a contestant.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def measure(
 def repeated(
     step: Callable[[], Made], within: Callable[[], AbstractContextManager[object]] = nullcontext
 ) -> Callable[[int], Made]:
-    """A contestant that takes a step some times over, and returns what the last one made."""
+    """A contestant that repeats a step, and returns the result of the last one."""
 
     def run(times: int) -> Made:
         with within():
@@ -123,7 +123,7 @@ def rest(most: float) -> None:
 
 
 def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
-    """Warm up, and find how many calls fill a round."""
+    """Warm up, and determine how many calls fill a round."""
     count, elapsed = 1, 0.0
     run(1)
     while True:
@@ -140,7 +140,7 @@ def _cpu_seconds() -> float:
 
 
 def timing_of(times: list[float], cpu: Sequence[float] = (1.0,), repeats: int = 1) -> Timing:
-    """The timing of a call's seconds in each round, and of its CPU seconds for each of them."""
+    """The timing of a call, from its seconds in each round, and from its CPU seconds per second."""
     low, median, high = np.quantile(times, (0.1, 0.5, 0.9))
     return Timing(
         float(median),

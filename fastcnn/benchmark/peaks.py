@@ -1,7 +1,7 @@
-"""What this machine can do at most: fused multiply-adds and bytes a second.
+"""The machine's peak rates: fused multiply-adds and bytes per second.
 
-The roof under which kernels are judged is measured, in the same process, with the vectors that
-the engine itself is made of.
+The roofs against which kernels are judged are measured in the same process, with the same vector
+code as the engine's.
 """
 
 import os
@@ -17,30 +17,30 @@ import numpy as np
 
 from fastcnn.codegen.simd import LANES
 
-#: Independent sums of the multiply-add kernel; the best count depends on the registers.
+#: Numbers of independent accumulators; the best one depends on the registers.
 CHAINS = (4, 8, 12, 16)
-#: Shape of the cache where the system does not tell: bytes of L1 data, L2 and L3.
+#: Cache sizes if the system does not report them: bytes of L1 data, L2 and L3.
 USUAL_CACHES = {"L1": 32 << 10, "L2": 512 << 10, "L3": 16 << 20}
-#: Largest working set that measures main memory, over all threads.
+#: Maximum working set for measuring main memory, over all threads.
 MEMORY_LIMIT = 512 << 20
-#: Largest one that measures L3, for each thread: a virtual machine shares L3 with others.
+#: Maximum working set for L3, per thread: a virtual machine shares L3 with others.
 L3_LIMIT = 16 << 20
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """The best rates of some threads together.
+    """The peak rates of some threads together.
 
     Attributes
     ----------
     threads : int
     flops : float
-        Floating-point operations a second of fused multiply-adds, two for each.
+        Floating-point operations per second of fused multiply-adds, two for each.
     bandwidth : dict of str to float
-        Bytes a second of ``z = x * s + y`` by where the arrays lie: L1, L2, L3, memory. Reads and
-        writes count once each, as in STREAM.
+        Bytes per second of ``z = x * s + y`` by the level of the arrays: L1, L2, L3, memory. Reads
+        and writes count once each, as in STREAM.
     working_set : dict of str to int
-        Bytes over which each of these was measured, a thread.
+        Bytes over which each of these was measured, per thread.
     """
 
     threads: int
@@ -62,11 +62,11 @@ def measure_peaks(
     ----------
     threads : tuple of int
     rounds : int
-        Each rate is the best of this many.
+        Each rate is the best of this many rounds.
     seconds : float
-        Least duration of one measurement.
+        Minimum duration of one measurement.
     memory_limit : int
-        Largest working set in bytes, over all threads.
+        Maximum working set in bytes, over all threads.
     """
     sets = {count: working_sets(count, memory_limit) for count in threads}
     measurements: dict[tuple[int, str, int], Callable[[], float]] = {}
@@ -92,10 +92,10 @@ def measure_peaks(
 
 @cache
 def measured_flops(threads: tuple[int, ...]) -> dict[int, float]:
-    """The rate of fused multiply-adds alone, by number of threads, measured once in a process.
+    """The rate of fused multiply-adds alone, by number of threads, measured once per process.
 
-    In many short rounds, of which the best counts: on a busy machine few of them are undisturbed,
-    and none that is longer than the time for which a process keeps its core.
+    In many short rounds, of which the best counts: on a busy machine few of these are undisturbed,
+    and none that exceed a scheduler's time slice.
     """
     rounds, seconds = 80, 0.0025
     runs = {
@@ -111,7 +111,7 @@ def measured_flops(threads: tuple[int, ...]) -> dict[int, float]:
 
 
 def cache_sizes() -> dict[str, int]:
-    """Bytes of each level of data cache of the first core, or usual ones."""
+    """Bytes of each level of data cache of the first core, or typical ones."""
     found = dict(USUAL_CACHES)
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
@@ -126,7 +126,7 @@ def cache_sizes() -> dict[str, int]:
 
 
 def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, int]:
-    """Bytes a thread that lie in each level: half of a cache, four times the last for memory."""
+    """Bytes per thread that fit in each level: half of a cache, four times the last for memory."""
     caches = cache_sizes()
     memory = min(max(4 * caches["L3"], 64 << 20), memory_limit, _physical_memory() // 4)
     return {
@@ -144,12 +144,12 @@ def _physical_memory() -> int:
         return 4 << 30
 
 
-#: Makes a thread's own job: a function of the number of repetitions, and the work of one.
+#: Makes one thread's job: a function of the number of repetitions, and the work of one.
 Job = Callable[[], tuple[Callable[[int], None], float]]
 
 
 def _repeated(make: Job, threads: int, seconds: float) -> Callable[[], float]:
-    """A measurement of a job on some threads: work a second."""
+    """A measurement of a job on some threads: work per second."""
     jobs = [make() for _ in range(threads)]
     work = jobs[0][1]
     repetitions = 1
@@ -200,7 +200,7 @@ def _kernels() -> tuple[dict[int, Any], Any]:
     """The two compiled loops: multiply-adds by number of chains, and the triad."""
     from numba import njit
 
-    # It tells numba the types of the vectors; a process that finds its kernels did not import it.
+    # Registers the vectors' types with numba; a process that found its kernels has not imported it.
     import fastcnn.codegen.numba_frontend  # noqa: F401
     from fastcnn.codegen import simd
     from fastcnn.codegen.emitter import Emitter, tile
@@ -208,10 +208,10 @@ def _kernels() -> tuple[dict[int, Any], Any]:
 
     @tile(1)
     def multiply_adds(at: Emitter, chains: int, A: Any, steps: Any) -> None:
-        """``chains`` independent sums, each multiplied and added to in each step."""
+        """``chains`` independent accumulators, each updated by one multiply-add per step."""
         factor = emit_load(at.builder, at.pointer(A, at.index(0)))
         target = at.pointer(A, at.index(LANES))
-        # The chains start apart: equal ones would be computed once.
+        # The chains start at different values: equal ones would be computed once.
         start = [factor]
         for _ in range(chains - 1):
             start.append(emit_fma(at.builder, start[-1], factor, factor))

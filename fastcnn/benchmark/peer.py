@@ -1,4 +1,4 @@
-"""Other libraries as contestants."""
+"""The interface of other libraries as contestants."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,17 +17,18 @@ class Peer:
     Attributes
     ----------
     name : str
-        Begins with the library's.
+        Starts with the library's name.
     train : function of Work, int
         Trains a network on some threads.
     layer : function of LayerCase, Arrays, bool, int, optional
         The run of a single layer, forward or backward, on some threads.
     takes_network : function of Work
-        Whether it takes part in a network.
+        Whether it can train a network.
     takes_layer : function of LayerCase, bool
-        Whether it takes part in a layer, forward or backward.
+        Whether it can run a layer, forward or backward.
     on_each : bool
-        Whether it is measured on each number of threads; otherwise on all, which it takes anyhow.
+        Whether it is measured on each number of threads; otherwise only on all, which it always
+        uses.
     """
 
     name: str
@@ -44,7 +45,7 @@ class Peer:
 
 
 def run_graph(graph: Graph, x: Any, apply: Callable[[Node, list[Any]], Any]) -> Any:
-    """The output of a graph's last node; ``apply`` computes one of its inputs."""
+    """The output of a graph's last node; ``apply`` computes one node from its inputs."""
     outputs: list[Any] = []
     for node in graph.nodes:
         inputs = [x if source < 0 else outputs[source] for source in node.inputs]

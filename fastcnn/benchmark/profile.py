@@ -1,14 +1,14 @@
-"""Where a training step's time goes: each row of the engine's program under the machine's roofs.
+"""Where a training step's time goes: each row of the engine's program against the machine's roofs.
 
-Nothing is measured inside the hot loop; what is timed are programs made of some rows. *Alone*, a
-row is run again and again: its data are where it left them, which shows the kernel's own speed.
-*In the step*, its time is that of the program up to it, less that of the program before it: what
-it costs to fetch what other rows and other cores wrote is in it. Rows over blocks keep their
+Nothing is measured inside the hot loop; programs made of some of the rows are timed. *Alone*, a row
+is run repeatedly: its data are where it left them, which shows the kernel's own speed. *In the
+step*, its time is that of the program up to and including it, minus that of the program before it:
+this includes fetching what other rows and other cores wrote. Rows over blocks keep their
 depth-first order there, so these times add up to the whole step. A difference of two times is less
-exact than either: of the measured ones the nearest times are taken that never fall from row to row
-(isotonic regression; Barlow, Bartholomew, Bremner and Brunk, 1972), and by how much they differ
-from the measured ones is told. The update is a row of its own here, after all gradients; training
-takes that of a fully connected layer's weights with their gradient.
+exact than either: the measured times are replaced by the nearest ones that never decrease from row
+to row (isotonic regression; Barlow, Bartholomew, Bremner and Brunk, 1972), and the largest
+correction is reported. The update is a separate row here, after all gradients; in training the
+update of a fully connected layer's weights is fused with their gradient.
 """
 
 import copy
@@ -39,11 +39,11 @@ POOL = 16
 LONGEST_ORDER = 1 << 21
 PARTS = ("forward", "backward", "update")
 MOMENTUM = 0.9
-#: Sum of the rows alone over the whole step that only other programs can cause; quiet machines
-#: gave 0.6 to 1.1.
+#: Sum of the rows alone over the whole step above which other processes must have interfered; quiet
+#: machines gave 0.6 to 1.1.
 DISTURBED = 1.5
-#: By how much a share may miss 0..1 through noise alone: of the peak, and of the step, where it is
-#: the difference of two times (quiet machines gave down to -0.04).
+#: Tolerance of shares outside 0..1 due to noise: of the peak, and of the step, where a share is the
+#: difference of two times (quiet machines gave down to -0.04).
 PEAK_NOISE, STEP_NOISE = 0.02, 0.06
 BUSY = "these times contradict each other: the machine is busy; measure again when it is quiet"
 
@@ -54,7 +54,7 @@ NAME_COLUMNS = 43
 
 @dataclass(frozen=True)
 class ProfiledRow:
-    """One row of a program: what it does, and how fast it was.
+    """One row of a program: its work, and how fast it was.
 
     Attributes
     ----------
@@ -63,13 +63,13 @@ class ProfiledRow:
     phase : int
         From 1; the update has none, 0.
     whole : bool
-        Whether the row takes the whole batch at once, instead of block after block.
+        Whether the row processes the whole batch, instead of block after block.
     seconds : float
-        One batch of the row alone: median over the rounds.
+        Time of the row alone for one batch: median over the rounds.
     low, high : float
         First and last decile.
     in_step : float
-        Seconds by which the row makes the step longer, 0 where that cannot be measured.
+        Seconds by which the row makes the step longer, 0 if that cannot be measured.
     flops, read, written : int
         For one batch, see :class:`fastcnn.backends.lanes.Cost`.
     """
@@ -100,12 +100,12 @@ class ProfiledRow:
 
     @property
     def bandwidth(self) -> float:
-        """Bytes a second of the row alone."""
+        """Bytes per second of the row alone."""
         return self.bytes / self.seconds
 
     @property
     def intensity(self) -> float:
-        """FLOPs a byte."""
+        """FLOPs per byte."""
         return self.flops / self.bytes if self.bytes else 0.0
 
 
@@ -120,8 +120,8 @@ class Profile:
     memory : int
         Bytes of the engine's arena, rows and tables.
     uncertainty : float
-        Seconds by which ``in_step`` of a row, or of several that follow each other, may be wrong:
-        the most by which a measured time fell below that of a shorter program.
+        Seconds by which ``in_step`` of a row, or of several adjacent rows, may be wrong: the
+        largest correction of a measured time.
     """
 
     model: str
@@ -151,7 +151,7 @@ class Profile:
         return disturbed or None in shares or self.total() > DISTURBED * self.step
 
     def of_step(self, *rows: ProfiledRow) -> float | None:
-        """Share of the step that some rows take; None if other programs made it impossible."""
+        """Share of the step that some rows take; None if interference made it impossible."""
         return _possible(sum(row.in_step for row in rows) / self.step, STEP_NOISE)
 
     def of_peak(self, *rows: ProfiledRow) -> float | None:
@@ -160,7 +160,7 @@ class Profile:
         return _possible(sum(row.flops for row in rows) / seconds / self.peaks.flops, PEAK_NOISE)
 
     def table(self) -> str:
-        """Times of all rows and their shares as text, 80 columns wide, with what they say.
+        """Times of all rows and their shares as text, 80 columns wide, with a summary.
 
         Sizes, rates and spreads are in :meth:`as_records`.
         """
@@ -174,7 +174,7 @@ class Profile:
         return f"{text_table(header, lines, left=1, footer=footer)}\n\n{self.summary()}"
 
     def summary(self) -> str:
-        """Whole step, sum of the rows and peaks, in sentences."""
+        """Whole step, sum of the rows and peaks, as sentences."""
         peaks = self.peaks
         rate = self.flops / self.step
         bandwidth = ", ".join(f"{level} {v / 1e9:.0f}" for level, v in peaks.bandwidth.items())
@@ -247,20 +247,20 @@ def profile(
         With a known input shape.
     batch_size : int
     threads : int, optional
-        By default all that the engine would take.
+        By default the engine's default.
     name : str
-        What the model is called in the result.
+        The model's name in the result.
     rounds : int
         Interleaved rounds; each row's time is their median.
     seconds : float
-        Least duration of one measurement.
+        Minimum duration of one measurement.
     peaks : Peaks, optional
         The roofs for this number of threads; measured if not given.
 
     Raises
     ------
     ConfigurationError
-        If the engine does not cover the model.
+        If the engine does not support the model.
     ShapeError
         If the model's input shape is not known.
     """
@@ -272,7 +272,7 @@ def profile(
     try:
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
-        raise ConfigurationError(f"the lanes engine does not cover {reason}") from None
+        raise ConfigurationError(f"the lanes engine does not support {reason}") from None
     timings = measure(
         {"call": step.call} | {key: step.job(*job) for key, job in _jobs(program).items()},
         rounds=rounds,
@@ -331,13 +331,13 @@ def profile(
 
 
 def never_falling(values: np.ndarray) -> np.ndarray:
-    """The numbers nearest to some, by squares, of which none is below the one before it."""
+    """The non-decreasing sequence nearest to the given one in the least-squares sense."""
     means: list[float] = []
     counts: list[int] = []
     for value in values.tolist():
         means.append(value)
         counts.append(1)
-        # Neighbours that violate the order are pooled.
+        # Adjacent values that violate the order are pooled.
         while len(means) > 1 and means[-2] > means[-1]:
             mean, count = means.pop(), counts.pop()
             means[-1] += (mean - means[-1]) * count / (counts[-1] + count)
@@ -346,7 +346,7 @@ def never_falling(values: np.ndarray) -> np.ndarray:
 
 
 def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, bool]]:
-    """Phases to run and whether to update: the whole step, each row alone, the program up to it."""
+    """Phases and whether to update: the whole step, each row alone, the program up to it."""
     phases = program.phases
     jobs: dict[Any, tuple[np.ndarray, bool]] = {
         "nothing": (phases[:0], False),
@@ -363,7 +363,7 @@ def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, bool]]:
 
 
 class _Step:
-    """A training step with made-up images; a learning rate of 0 leaves the weights as they are."""
+    """A training step on synthetic images; a learning rate of 0 keeps the weights unchanged."""
 
     def __init__(self, model: Model, batch: int, threads: int) -> None:
         graph = model.graph()
@@ -384,16 +384,16 @@ class _Step:
         self._update = engine_update(assigned.parts, assigned.state)
 
     def everything(self) -> None:
-        """Run the step once: rows that work in place are given sound values again."""
+        """Run the step once, so that rows that work in place get valid values again."""
         self._run(self._engine.program.phases, False, 1)
 
     def call(self, times: int) -> None:
-        """Call the engine for no step at all, ``times`` times."""
+        """Call the engine with an empty step, ``times`` times."""
         for _ in range(times):
             self._run(self._engine.program.phases, False, 0)
 
     def job(self, phases: np.ndarray, updates: bool) -> Callable[[int], None]:
-        """A function that runs some phases, and perhaps an update, for some steps in one call."""
+        """A function that runs phases, optionally with an update, for some steps in one call."""
         return lambda steps: self._run(phases, updates, steps)
 
     def _run(self, phases: np.ndarray, updates: bool, steps: int) -> None:
@@ -406,8 +406,8 @@ class _Step:
 
 
 def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
-    """Seconds of one step in each round, without its share of the call."""
-    # The least: a call that something else interrupted would make a short step negative.
+    """Seconds of one step in each round, minus its share of the call's overhead."""
+    # The minimum: an interrupted call could make a short step negative.
     call = timings["call"].times.min()
     times = {key: timing.times - call / timing.repeats for key, timing in timings.items()}
     times["update"] = times["update"] - times["nothing"]
@@ -415,7 +415,7 @@ def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
 
 
 def _possible(share: float, noise: float) -> float | None:
-    """A share within 0..1, which noise may miss by a little; None if it is impossible."""
+    """A share clipped to 0..1 within the noise; None if it is impossible."""
     return min(max(share, 0.0), 1.0) if -noise <= share <= 1 + noise else None
 
 

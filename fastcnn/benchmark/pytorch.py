@@ -14,7 +14,7 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.operations import OPERATIONS, Elementwise
 
 VARIANTS = ("eager", "channels_last", "compile")
-#: Operations whose arguments have PyTorch's names.
+#: Operations whose arguments have the same names in PyTorch.
 ALIKE = (
     *("max_pool2d", "avg_pool2d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
     *("local_response_norm", "softmax", "log_softmax"),
@@ -22,7 +22,7 @@ ALIKE = (
 
 
 def apply_node(node: Node, inputs: list[Any], parameters: dict[str, Any], training: bool) -> Any:
-    """One node by torch.nn.functional."""
+    """Apply one node with torch.nn.functional."""
     import torch
     import torch.nn.functional as F
 
@@ -132,7 +132,7 @@ def make_module(graph: Graph, state: dict[str, np.ndarray], learned: set[str]) -
 def layer_run(
     variant: str, case: LayerCase, arrays: Arrays, backward: bool, threads: int
 ) -> LayerRun:
-    """One layer forward, or its gradients by what its forward pass kept for them."""
+    """One layer forward, or its gradients from what its forward pass saved."""
     import torch
     import torch._functorch.config as functorch
 
@@ -163,7 +163,7 @@ def layer_run(
     if backward:
         for value in wanted:
             value.requires_grad_()
-        # A compiled backward pass may otherwise write over what the forward pass kept.
+        # A compiled backward pass may otherwise overwrite what the forward pass saved.
         with functorch.patch(donated_buffer=False):
             output = run(*wanted)
             gradients()
@@ -181,29 +181,29 @@ def layer_run(
 
 
 def compiled(module: Any) -> Any:
-    """A module through ``torch.compile``, for the shapes that it meets."""
+    """A module through ``torch.compile``, specialised for the shapes it is called with."""
     import torch
     import torch._inductor
 
-    # Scatters of the gradients of max pooling were scheduled after the convolution that reads
-    # them, which left the weights before it as they were (pytorch/pytorch#185509, in 2.13).
+    # The scatter of max pooling's gradient was scheduled after the convolution that reads it, so
+    # the weights before it were not updated (pytorch/pytorch#185509, in 2.13).
     order = {"reorder_for_peak_memory": False}
-    torch._dynamo.reset()  # modules share their code, of which eight versions are compiled at most
+    torch._dynamo.reset()  # modules share code, of which at most eight versions are compiled
     known = order.keys() <= set(torch._inductor.list_options())
     return torch.compile(module, dynamic=False, options=dict(order) if known else None)
 
 
 def sgd(module: Any, lr: float, momentum: float) -> Any:
-    """SGD whose step is one fused kernel: half the time of the default's loop, or less."""
+    """SGD whose step is one fused kernel: at most half the time of the default's loop."""
     import torch
 
     return torch.optim.SGD(module.parameters(), lr=lr, momentum=momentum, fused=True)
 
 
 class TorchTrainer(Trainer):
-    """Training by PyTorch on tensors that are in memory already.
+    """Training by PyTorch on tensors in memory.
 
-    Compiled modules take channels_last too, which was as fast as the default or faster.
+    Compiled modules use channels_last as well, which was as fast as the default or faster.
     """
 
     def __init__(self, work: Work, variant: str, threads: int) -> None:
@@ -225,7 +225,7 @@ class TorchTrainer(Trainer):
             self.run = compiled(self.module)
 
     def train(self, steps: int) -> None:
-        """Take steps on the trainer's own number of threads."""
+        """Run steps on the trainer's own number of threads."""
         import torch
 
         if torch.get_num_threads() != self.threads:
@@ -233,7 +233,7 @@ class TorchTrainer(Trainer):
         super().train(steps)
 
     def take(self, x: Any, y: Any) -> Any:
-        """Take a step."""
+        """Run one step."""
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.criterion(self.run(x), y)
         loss.backward()

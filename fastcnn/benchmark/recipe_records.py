@@ -1,4 +1,4 @@
-"""Trainings by recipes that have names, from several seeds: seconds and accuracies."""
+"""Training by named recipes from several seeds: records of seconds and accuracies."""
 
 import json
 import time
@@ -24,12 +24,12 @@ WARM = 1.0
 
 
 class Trainer(Protocol):
-    """Trains from a seed, and tests what it trained."""
+    """Trains from a seed, and tests the result."""
 
     name: str
 
     def warm(self) -> None:
-        """Train for a while, so that what follows is not charged for what is done once."""
+        """Train briefly, so that later times exclude one-time work."""
 
     def train(self, seed: int) -> None:
         """Train a new network."""
@@ -47,7 +47,7 @@ class Own:
         self.recipe, self.data, self.tests, self.threads = recipe, train, test, threads
 
     def warm(self) -> None:
-        """One training, or its first second."""
+        """A complete training, or its first second."""
         with suppress(_EnoughError):
             self.model, _ = self.recipe.run(
                 self.data, threads=self.threads, callbacks=[_FirstSecond()], diagnose=False
@@ -55,7 +55,7 @@ class Own:
             self.test()
 
     def train(self, seed: int) -> None:
-        """One training."""
+        """A complete training."""
         self.model, _ = self.recipe.run(self.data, seed=seed, threads=self.threads, diagnose=False)
 
     def test(self) -> float:
@@ -64,7 +64,7 @@ class Own:
 
 
 class _EnoughError(Exception):
-    """Ends a training that nobody needs."""
+    """Ends a warm-up training."""
 
 
 class _FirstSecond(Callback):
@@ -83,20 +83,20 @@ class Plan:
     Attributes
     ----------
     seeds : int
-        From 0 on.
+        Number of seeds, from 0.
     threads : int, optional
         By default all cores.
     batch_size : int, optional
-        In the place of the recipe's; such a record has the batch size in its recipe's name.
+        Instead of the recipe's; the record has the batch size in its recipe's name.
     max_steps : int, optional
-        In the place of the recipe's, with the epochs that they take: a schedule by fractions of the
-        training shrinks with it. The record has the steps in its recipe's name.
+        Instead of the recipe's, with the corresponding number of epochs: a schedule by fractions of
+        the training shrinks with it. The record has the steps in its recipe's name.
     data : str, optional
-        In the place of the recipe's.
+        Instead of the recipe's.
     more : bool
-        Keep the seeds on record, and train from those that it lacks.
+        Keep the recorded seeds, and train the missing ones.
     timed : bool
-        Whether seconds are kept; not those of a busy machine.
+        Whether seconds are recorded; not on a busy machine.
     """
 
     seeds: int = 5
@@ -119,11 +119,11 @@ def measured(
     data: str = "",
     before: Record | None = None,
 ) -> Iterator[Record]:
-    """Train from each seed; a record after each one, of all so far and of those before.
+    """Train from each seed; yields a record after each, of all seeds so far including earlier ones.
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
-    checks, augmentation and steps. Compilation is done before, and tests are timed apart. Where it
-    is not timed, its accuracy joins those on record, and their seconds, threads and machine stay.
+    checks, augmentation and steps. Compilation precedes it, and tests are timed separately. If
+    untimed, its accuracy is added to the record, whose seconds, threads and machine are kept.
     """
     here, threads = machine(), plan.threads or default_threads()
     trainer.warm()
@@ -162,12 +162,12 @@ def measure(
     path: Path | None,
     console: Any,
 ) -> None:
-    """Train by a recipe; print the record after each seed, and keep it where there is a path.
+    """Train by a recipe; print the record after each seed, and save it if a path is given.
 
     Raises
     ------
     FastcnnError
-        If there is no such recipe, its data are unavailable, or the seeds on record are of another
+        If there is no such recipe, its data are unavailable, or the recorded seeds are of another
         machine.
     """
     recipe = get(name)
@@ -191,7 +191,7 @@ def measure(
         here = (machine(), threads)
         if before is not None and plan.timed and (before.machine, before.threads) != here:
             raise ConfigurationError(
-                f"{recipe.name}: the seeds on record are of {before.machine}, {before.threads} "
+                f"{recipe.name}: the recorded seeds are of {before.machine}, {before.threads} "
                 f"threads, and these would be of {here[0]}, {threads} threads"
             )
         found = measured(
@@ -220,13 +220,13 @@ def measure(
 
 
 def machine() -> str:
-    """The processor and its cores, in a few words."""
+    """The processor and its number of cores."""
     found = describe_environment()
     return f"{found['processor']}, {found['instruction set']}, {found['cores']} cores"
 
 
 def add_record(record: Record, path: Path) -> None:
-    """Put a record into a file, in the place of that of the same recipe and contestant."""
+    """Write a record to a file, replacing that of the same recipe and contestant."""
     known = records(path) if path.exists() else []
     kept = [each for each in known if _key(each) != _key(record)]
     entries = [asdict(each) for each in sorted([*kept, record], key=_key)]

@@ -14,30 +14,30 @@ from fastcnn.benchmark.environment import describe_environment
 from fastcnn.errors import DataError, cause
 from fastcnn.files import atomic_write
 
-#: Raised whenever a reader of older files would misunderstand newer ones.
+#: Incremented whenever a reader of older files would misunderstand newer ones.
 FORMAT = 1
 
 
 @dataclass
 class Records:
-    """What one suite measured.
+    """The results of one suite.
 
     Attributes
     ----------
     suite : str
-        Its name, which is also the file's.
+        Its name, also the name of its files.
     command : str
-        What repeats the measurement.
+        The command that repeats the measurement.
     records : list of dict
         Plain values; nested ones are left out of the CSV.
     summary : dict
-        What is true of all records.
+        Values common to all records.
     quick : bool
-        Whether it was a trial run whose numbers mean little.
+        Whether it was a trial run, whose numbers mean little.
     date : str
-        When it was made, in UTC.
+        When it was run, in UTC.
     environment : dict of str to str
-        What it was made on.
+        The environment of the measurement.
     """
 
     suite: str
@@ -82,7 +82,7 @@ class Records:
         Raises
         ------
         DataError
-            If it is missing, none, or of another format.
+            If it is missing, not a record file, or of another format.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -97,9 +97,9 @@ class Records:
 
 
 def this_command(program: str = "fastcnn") -> str:
-    """The command line of this process, of absolute paths their last part.
+    """The command line of this process, with absolute paths reduced to their last part.
 
-    It is published with what it measured, and the folders of this machine mean nothing elsewhere.
+    It is published with the results, and the folders of this machine mean nothing elsewhere.
     """
     return " ".join([program, shlex.join(map(_without_folders, sys.argv[1:]))])
 

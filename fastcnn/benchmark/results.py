@@ -1,4 +1,4 @@
-"""Records of measurements: plain tables, JSON and CSV on disk."""
+"""Results of measurements: tables, and JSON and CSV on disk."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,24 +19,24 @@ class Result:
     Attributes
     ----------
     suite, work, contestant : str
-        Where it belongs, what was done, and by whom.
+        Suite, work and contestant of the measurement.
     threads, batch : int
     unit : str
-        Of ``median``, ``low`` and ``high`` (first and last decile), which are NaN where nothing
-        was measured; ``note`` says why.
+        Of ``median``, ``low`` and ``high`` (first and last decile), which are NaN if nothing was
+        measured; ``note`` says why.
     rounds : int
     ratio : float or None
         The baseline's median over this one in the same run: above 1 is faster than the baseline.
     difference : float or None
         Largest difference from the baseline's results, relative to the largest of them.
     cores : float or None
-        CPU seconds for each second.
+        CPU seconds per second.
     note : str
         Why something is missing or unusual.
     rate : float or None
-        Floating-point operations a second, by definition of the layers; see ``share``.
+        Floating-point operations per second, by definition of the layers; see ``share``.
     share : float or None
-        The rate over the measured peak of multiply-adds on as many threads.
+        The rate over the multiply-add peak measured on as many threads.
     state : str
         The machine before and after: see :func:`~fastcnn.benchmark.exchange.machine_state`.
     """
@@ -61,7 +61,7 @@ class Result:
 
 
 def result_of(timing: Timing, scale: float, **names: Any) -> Result:
-    """A record of a timing in a unit; ``scale`` is how many of it a second of one call are."""
+    """A record of a timing in a unit; ``scale`` is the number of units in a second."""
     return Result(
         median=timing.median * scale,
         low=timing.low * scale,
@@ -82,9 +82,9 @@ def timed(
     peak: Mapping[int, float] = MappingProxyType({}),
     **names: Any,
 ) -> list[Result]:
-    """Records of contestants by name and threads; ``base`` is the baseline's seconds of a call.
+    """Records of contestants by name and threads; ``base`` is the baseline's seconds per call.
 
-    Rates are of ``flops``, if these are counted, and shares of the peak of as many threads.
+    Rates are computed from ``flops``, if given, and shares from the peak of as many threads.
     """
     return [
         result_of(
@@ -103,14 +103,14 @@ def timed(
 
 
 def not_timed(note: str, **names: Any) -> Result:
-    """A record of what was not measured, and why."""
+    """A record of a measurement that was not done, and why."""
     nothing = float("nan")
     return Result(median=nothing, low=nothing, high=nothing, rounds=0, note=note, **names)
 
 
 @dataclass(frozen=True)
 class Report:
-    """All results of one run, what it was made on, and how many seconds it took."""
+    """All results of one run, its environment, and its duration in seconds."""
 
     command: str
     date: str
@@ -127,7 +127,7 @@ class Report:
         OSError
             If the folder cannot be written.
         """
-        # JSON has no NaN: what was not measured is null.
+        # JSON has no NaN: null means not measured.
         records = [
             {key: None if value != value else value for key, value in asdict(result).items()}
             for result in self.results
@@ -149,7 +149,7 @@ def read_report(path: Path) -> Report:
     Raises
     ------
     DataError
-        If the file is none.
+        If the file is not a report.
     """
     read = Records.read(path)
     try:
@@ -180,7 +180,7 @@ def table_rows(results: Iterable[Result]) -> list[tuple[str, ...]]:
 
 
 def contestants_table(title: str, unit: str, results: Iterable[Result]) -> str:
-    """A table of one line a contestant, the fastest first; who was not timed stands below."""
+    """A table with one line per contestant, the fastest first, those not timed last."""
     timed = sorted((row for row in results if row.rounds), key=lambda row: row.median)
     header = ("contestant", "threads", unit, "ratio", "apart", "peak", "")
     lines = table_rows(timed)
@@ -200,7 +200,7 @@ def _spread(result: Result) -> str:
 
 
 def short(value: float) -> str:
-    """Three digits, or one of a number below 0.01."""
+    """Three significant digits, or one for numbers below 0.01."""
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if value >= 0.01 else f"{value:.1g}"

@@ -1,4 +1,4 @@
-"""The picture of a profile: kernels under the machine's roofs, and where the time goes."""
+"""The figure of a profile: kernels under the machine's roofs, and where the time goes."""
 
 from typing import Any
 
@@ -7,21 +7,21 @@ import numpy as np
 from fastcnn.benchmark.profile import BUSY, PARTS, Profile, ProfiledRow
 from fastcnn.training.figure import new_figure
 
-#: Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+#: Hues of the Okabe-Ito palette, which is safe for colour-blind readers.
 COLOURS = dict(zip(PARTS, ("#0072B2", "#D55E00", "#009E73"), strict=True))
-#: Most rows that get a number and a bar.
+#: Maximum rows with a number and a bar.
 NAMED = 14
 
 
 def roofline_figure(profile: Profile) -> Any:
-    """Left: each row's rate against its FLOPs a byte, under the measured roofs. Right: the rows
-    that cost most, in the step and alone.
+    """Left: each row's rate against its FLOPs per byte, under the measured roofs. Right: the most
+    expensive rows, in the step and alone.
 
     The area of a point is the row's share of the step. Rows whose share is impossible, because
-    other programs took the cores, are left out, and the figure says so.
+    other processes interfered, are left out, and the figure says so.
     """
     rows = [row for row in profile.rows if None not in (profile.of_step(row), profile.of_peak(row))]
-    # A stable order: the longest first, at equal times the earlier.
+    # Longest first; ties in program order.
     longest = sorted(rows, key=lambda row: -row.in_step)[:NAMED]
     figure = new_figure(12.0, 5.2)
     warning = f"\n{BUSY}" if profile.is_disturbed else ""

@@ -1,4 +1,4 @@
-"""Whole training steps of every contestant, checked for equality before they are timed."""
+"""Benchmark of whole training steps of every contestant, verified before they are timed."""
 
 import logging
 import time
@@ -19,20 +19,21 @@ from fastcnn.errors import ConfigurationError
 
 log = logging.getLogger("fastcnn.bench")
 
-#: Steps that contestants take from one start before anything is timed.
+#: Steps from a common start that are compared before timing.
 CHECKED_STEPS = 3
-#: Largest difference of a gradient, relative to the largest of its tensor, and of a loss.
+#: Largest difference of a gradient, relative to its tensor's largest element, and of a loss.
 TOLERANCE = 2e-3
-#: Largest difference of the parameters after all checked steps. Rounding turns a few ReLUs and
-#: maxima the other way, from step to step more: 5e-3 was seen, a wrong momentum gives 0.3.
+#: Largest difference of the parameters after all compared steps. Rounding flips a few ReLUs and
+#: maxima, more at each step: 5e-3 was seen, a wrong momentum gives 0.3.
 DRIFT = 5e-2
-#: In deep networks with batch normalisation rounding changes more than that. By how much samples
-#: are changed, as much as Winograd's products are rounded; and how many times what this changes in
-#: the baseline's results a contestant's may differ. A nearly equal pair of pixels in a pool goes
-#: the other way in half of the draws: few draws would miss it.
+#: In deep networks with batch normalisation, rounding changes more than that. By how much samples
+#: are perturbed, which equals the rounding of Winograd's products; the maximum ratio of a
+#: contestant's difference to the effect of this perturbation on the baseline; and the number of
+#: draws. Nearly equal pixels of a pooling window swap order in half of the draws: few draws would
+#: miss it.
 SHAKEN, TIMES, DRAWS = 2.0**-20, 5.0, 12
 BASELINE = "im2col"
-#: FLOPs of a forward pass up to which the nested loops take part: some seconds a step.
+#: FLOPs of a forward pass up to which the nested loops are included: a few seconds per step.
 REFERENCE_FLOPS = 6_000_000
 
 
@@ -65,14 +66,14 @@ def bench_steps(
 ) -> list[Result]:
     """Time training steps (forward, loss, backward, SGD with momentum) of one network.
 
-    A contestant whose losses, gradients or parameters after three steps differ from im2col's is
-    not timed; its record says so. The nested loops take part where a step of theirs takes some
-    seconds at most; their time is that of the compared steps.
+    A contestant whose losses, gradients or parameters after three steps differ from im2col's is not
+    timed; its record says so. The nested loops are included if a step takes at most a few seconds;
+    their time is that of the compared steps.
 
     Returns
     -------
     list of Result
-        In microseconds a sample; ``difference`` is the largest of the first step's gradients.
+        In microseconds per sample; ``difference`` is the largest of the first step's gradients.
     """
     work = make_work(network, batch)
     expected = _Expected(work)
@@ -109,14 +110,14 @@ def bench_steps(
             timings[key] = timing_of(loops.times)
     best = min((timings[k].median for k in timings if k[0].startswith("PyTorch")), default=None)
     base = best or min(timings[key].median for key in timings if key[0] in (BASELINE, backends[0]))
-    # A backward pass has the forward pass's products twice.
+    # A backward pass has twice the products of the forward pass.
     flops = 3 * work.flops
     peak = measured_flops(tuple(sorted({count for _, count in timings})))
     return timed(timings, difference, base, 1e6 / batch, flops=flops, peak=peak, **names) + refused
 
 
 class _Expected:
-    """The baseline's losses and states, which contestants are compared with."""
+    """The baseline's losses and states, with which contestants are compared."""
 
     def __init__(self, work: Work) -> None:
         self.start = {key: value.copy() for key, value in work.model().state_dict().items()}
@@ -131,7 +132,7 @@ class _Expected:
         self.limits = np.maximum(least, TIMES * np.max(found, axis=0))
 
     def compare(self, trainer: Trainer) -> tuple[float, str]:
-        """Largest difference of the gradients; why the contestant is refused, or nothing."""
+        """Largest difference of the gradients; why the contestant is refused, or an empty text."""
         found = self._differences(trainer)
         after = f"parameters differ after {CHECKED_STEPS} steps"
         words = ("gradients differ", "loss differs", after)
@@ -164,7 +165,7 @@ def _take_steps(
 
 
 class _Stopwatch(OwnTrainer):
-    """The nested loops, which keep the time of each of their steps: they take too long for more."""
+    """The nested loops; times the compared steps, as they are too slow for more."""
 
     def __init__(self, work: Work) -> None:
         super().__init__(work, "reference", 1)

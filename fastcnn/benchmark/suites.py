@@ -1,4 +1,4 @@
-"""What ``fastcnn bench`` measures, suite by suite, and how its results are shown and written."""
+"""The suites of ``fastcnn bench``: what each measures, and how results are shown and written."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,20 +29,20 @@ Table = Callable[[], list[Result]]
 
 @dataclass(frozen=True)
 class Scope:
-    """How much is measured.
+    """How much to measure.
 
     Attributes
     ----------
     networks : sequence of str
-        For the suites step and inference; by default all of the benchmark's.
+        For the suites step and inference; by default all of the benchmark's networks.
     batches : sequence of int
         For the suite step; by default 64 and 16.
     peers : sequence of Peer
-        Other libraries that take part where they work.
+        Other libraries to include, if they work.
     quick : bool
-        Few short rounds: to try it out.
+        A few short rounds, as a trial.
     sizes : bool
-        The suite backward also measures each operation over sizes.
+        Whether the suite backward also measures each operation over sizes.
     """
 
     networks: Sequence[str] = ()
@@ -53,7 +53,7 @@ class Scope:
 
     @property
     def threads(self) -> tuple[int, ...]:
-        """One, and all that the engine takes."""
+        """One, and the engine's default."""
         return tuple(sorted({1, default_threads()}))
 
     @property
@@ -63,7 +63,7 @@ class Scope:
 
     @property
     def seconds(self) -> float:
-        """Least duration of one of their measurements."""
+        """Minimum duration of one of their measurements."""
         return 0.02 if self.quick else 0.12
 
     @property
@@ -141,7 +141,7 @@ def zoo_tables(scope: Scope) -> list[Table]:
 
 
 def backward_tables(scope: Scope) -> list[Table]:
-    """Naive against fast gradients: a convolution rung by rung, and each operation over sizes."""
+    """Naive and fast gradients: a convolution rung by rung, and each operation over sizes."""
     rounds, seconds = (2, 0.01) if scope.quick else (7, 0.05)
     climbed: list[Table] = [
         partial(ladder.bench_ladder, threads=scope.threads, rounds=rounds, seconds=seconds)
@@ -177,20 +177,20 @@ def run_tables(
     Parameters
     ----------
     command : str
-        What repeats the measurement, for the record.
+        The command that repeats the measurement, for the record.
     quick : bool
         Whether it is a trial run, for the record.
     out : path, optional
         Folder of ``bench.json`` and ``bench.csv``.
     figures : bool
-        Draw figures into ``out``, too.
+        Also draw figures into ``out``.
     show_code : bool
         Print the code of a ladder's rungs.
 
     Raises
     ------
     ConfigurationError
-        If figures are to be drawn and there is no folder for them.
+        If figures are requested without a folder.
     """
     if figures and out is None:
         raise ConfigurationError("--figures needs a folder: --out FOLDER")
@@ -214,7 +214,7 @@ def run_tables(
 
 
 def show(console: "Console", results: Sequence[Result], *, code: bool = False) -> None:
-    """Print results as tables, one for each work, or as lines where many works have few rows."""
+    """Print results as tables, one for each work, or as lines if many works have few rows."""
     tables: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         alone = result.suite in ("step", "zoo", "inference", "layer", "process")
@@ -233,7 +233,7 @@ def show(console: "Console", results: Sequence[Result], *, code: bool = False) -
 
 
 def _show_lines(console: "Console", title: str, unit: str, rows: Sequence[Result]) -> None:
-    """Lines fit a narrow terminal."""
+    """Print results as lines, which fit a narrow terminal."""
     console.print(f"\n{title} ({unit})", style="bold")
     work = ""
     for row, cells in zip(rows, table_rows(rows), strict=True):

@@ -1,4 +1,4 @@
-"""The work that contestants share: one network, one set of samples, one optimiser."""
+"""The work that all contestants share: one network, one set of samples, one optimiser."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
 
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
-#: Batches of samples that training goes round.
+#: Batches of samples that training cycles through.
 BATCHES = 8
-#: Least step that a difference is relative to, as a share of the tensor: float32 keeps 6e-8.
+#: Minimum step that a difference is relative to, as a share of the tensor: float32 keeps 6e-8.
 ROUNDING = 1e-5
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
@@ -58,12 +58,12 @@ class Work:
 
 
 def make_model(name: str) -> Model:
-    """A network of :mod:`fastcnn.models`, or of the zoo, with weights of fixed seeds.
+    """A network of :mod:`fastcnn.models`, or of the zoo, with weights from fixed seeds.
 
     Raises
     ------
     ConfigurationError
-        If there is none of that name.
+        If there is no network of that name.
     """
     if name in zoo.ZOO:
         return zoo.make(name)
@@ -86,12 +86,12 @@ def make_work(name: str, batch: int) -> Work:
 
 
 class Trainer:
-    """A contestant in training: SGD with momentum on cross-entropy.
+    """A contestant's training: SGD with momentum on cross-entropy.
 
     Attributes
     ----------
     batches : list of (samples, labels)
-        In the library's form, in memory; training goes round them.
+        In the library's form, in memory; training cycles through them.
     """
 
     batches: list[tuple[Any, Any]]
@@ -99,14 +99,14 @@ class Trainer:
     last: Any
 
     def train(self, steps: int) -> None:
-        """Take steps on consecutive batches, and wait for the last."""
+        """Run steps on consecutive batches, and wait for the last."""
         for _ in range(steps):
             self.last = self.take(*self.batches[self.at % len(self.batches)])
             self.at += 1
         self.wait()
 
     def take(self, x: Any, y: Any) -> Any:
-        """Take a step; the loss of its batch before it."""
+        """Run one step; returns the loss of its batch before the update."""
         raise NotImplementedError
 
     def wait(self) -> None:
@@ -138,7 +138,7 @@ class OwnTrainer(Trainer):
         )
 
     def train(self, steps: int) -> None:
-        """Take all steps in one call."""
+        """Run all steps in one call."""
         batch, samples = self.work.batch, ArrayDataset(self.work.x, self.work.y)
         order = np.arange(self.at * batch, (self.at + steps) * batch) % len(samples)
         with workers(self.threads):
@@ -159,10 +159,11 @@ def learned_keys(model: Model) -> set[str]:
 def largest_difference(
     ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], start: dict[str, np.ndarray]
 ) -> float:
-    """Largest difference of two trainings from one start, each tensor's relative to its own step.
+    """Largest difference of two trainings from one start, relative to each tensor's own step.
 
-    After the first step of SGD that is the difference of the gradients. Each tensor counts by
-    itself: running variances move a thousand times as far as weights, and would hide them.
+    After the first step of SGD that is the difference of the gradients. Tensors are compared
+    separately: running variances move a thousand times as far as weights, and would mask their
+    differences.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def largest_difference(
             continue
         moved = float(np.abs(value - start[key]).max())
         apart = float(np.abs(value - theirs[key]).max())
-        # A step of the size of float32's rounding of the weights says nothing.
+        # A step as small as the weights' float32 rounding is meaningless.
         rounding = float(np.abs(start[key]).max()) * ROUNDING
         largest = max(largest, apart / max(moved, rounding, 1e-30))
     return largest

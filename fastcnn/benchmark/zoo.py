@@ -1,7 +1,7 @@
-"""Networks of the kinds that people train on a processor, for ``fastcnn bench zoo``.
+"""Common kinds of networks trained on CPUs, for ``fastcnn bench zoo``.
 
-They are the shapes of well-known networks, without dropout, whose masks other libraries draw
-otherwise. Each has the batch size with which it is measured.
+They have the shapes of well-known networks, without dropout, whose masks differ between libraries.
+Each has a batch size for the measurement.
 """
 
 from collections.abc import Callable
@@ -55,7 +55,7 @@ def _dense(
 
 
 def time_series(d: Draft) -> nn.Model:
-    """Nine sensors over 128 points of time, kernels of nine, as for UCI-HAR."""
+    """Nine sensors over 128 time steps, with kernels of nine, as for UCI-HAR."""
     x = y = nn.Input((9, 1, 128))
     for width in (32, 64):
         y = nn.MaxPool2d((1, 2))(nn.ReLU()(d.conv(y, width, (1, 9))))
@@ -63,7 +63,7 @@ def time_series(d: Draft) -> nn.Model:
 
 
 def strided(d: Draft) -> nn.Model:
-    """Convolutions of stride 2 in place of pooling."""
+    """Strided convolutions instead of pooling."""
     x = nn.Input((3, 64, 64))
     y = nn.ReLU()(d.conv(x, 32, 5, stride=2))
     for width in (64, 128, 128):
@@ -126,14 +126,14 @@ def airbench(d: Draft) -> nn.Model:
 
 
 def stem224(d: Draft) -> nn.Model:
-    """The beginning of networks for ImageNet: 7x7 with stride 2 on 224x224."""
+    """The stem of networks for ImageNet: 7x7 with stride 2 on 224x224."""
     x = nn.Input((3, 224, 224))
     y = nn.MaxPool2d(3, stride=2, padding=1)(nn.ReLU()(d.conv(x, 32, 7, stride=2)))
     y = nn.ReLU()(d.conv(nn.ReLU()(d.conv(y, 32)), 64, stride=2))
     return nn.Model(x, d.mean_head(y, 10))
 
 
-#: Makers by name, each with the batch size that is measured.
+#: Makers by name, each with its batch size.
 ZOO: dict[str, tuple[Callable[[Draft], nn.Model], int]] = {
     "keras_mnist": (keras_mnist, 128),
     "pytorch_mnist": (pytorch_mnist, 64),
@@ -151,5 +151,5 @@ ZOO: dict[str, tuple[Callable[[Draft], nn.Model], int]] = {
 
 
 def make(name: str) -> nn.Model:
-    """A network of the zoo with weights of a fixed seed."""
+    """A network of the zoo with weights from a fixed seed."""
     return ZOO[name][0](Draft(np.random.default_rng(0), of_layers=True))

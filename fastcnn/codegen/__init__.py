@@ -1,8 +1,8 @@
-"""Functions compiled by numba to object files, kept in a cache, loaded without numba.
+"""Compilation: functions compiled by numba to object files, cached, and loaded without numba.
 
-A function that others call is declared by :func:`linked`; one that is called from Python with
-arrays by :func:`compiled`; the engine makes its kernels of linked functions. Mathematics that
-numbers, numpy arrays and the engine's vectors share is in elementary.py.
+A function that compiled code calls is declared by :func:`linked`; one that Python calls with arrays
+by :func:`compiled`; the engine builds its kernels from linked functions. Mathematical functions
+shared by numbers, numpy arrays and the engine's vectors are in elementary.py.
 """
 
 from fastcnn.codegen.declarations import Elementary, Emitted, linked

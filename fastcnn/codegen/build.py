@@ -1,4 +1,4 @@
-"""Compiled functions by what they are made from: found in the cache, or compiled and kept."""
+"""Loads compiled functions from the cache by the digest of their source, or compiles them."""
 
 import functools
 import hashlib
@@ -24,20 +24,20 @@ from fastcnn.codegen.reached import Records
 from fastcnn.cores import available_cores
 
 log = logging.getLogger("fastcnn.codegen")
-#: Compiling processes at once: each takes 150 MB.
+#: Maximum concurrent compiling processes: each takes 150 MB.
 MOST_WORKERS = 8
 _lock = forks.lock()
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What an object is made from."""
+    """The source of an object file."""
 
     #: Plain Python, or declared by ``linked``.
     function: Any
     entry: Entry
-    #: Module, name of a callable there, and arguments, by which another process gets this source;
-    #: without it the object is compiled by this one.
+    #: Module, name of a callable in it, and arguments, with which another process can reproduce
+    #: this source; if None, this process compiles the object.
     origin: tuple[str, str, list[Any]] | None = None
 
     @property
@@ -46,13 +46,13 @@ class Source:
         return self.entry.symbol
 
     def key(self, records: Records | None = None) -> str:
-        """Digest of all that the object depends on; see :func:`function_digest`."""
+        """Digest of everything the object depends on; see :func:`function_digest`."""
         digest = function_digest(self.function, records)
         parts = (self.name, repr(self.entry), versions(), digest)
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def compile(self) -> bytes:
-        """Make the object, with numba."""
+        """Compile the object with numba."""
         from fastcnn.codegen.numba_frontend import lower
 
         return objects.make_object(lower(self.function, self.entry), self.name)
@@ -62,30 +62,30 @@ class Source:
 class Report:
     """What this process has compiled and loaded so far."""
 
-    #: Names of functions from the cache, and of those that were not there.
+    #: Names of functions found in the cache, and of those compiled.
     loaded: list[str] = field(default_factory=list)
     compiled: list[str] = field(default_factory=list)
-    #: Time it took.
+    #: Time spent on this.
     seconds: float = 0.0
 
 
 report = Report()
 _addresses: dict[str, int] = {}
-#: What was started ahead.
+#: Compiling processes started ahead of time.
 _started: list["subprocess.Popen[bytes]"] = []
 
 
 @functools.cache
 def is_disabled() -> bool:
-    """Whether ``NUMBA_DISABLE_JIT`` asks for plain Python, as for debuggers and coverage.
+    """Whether ``NUMBA_DISABLE_JIT`` requests plain Python, as for debuggers and coverage.
 
-    Read once, as by numba: each compiled call asks.
+    Read once, as numba does: every compiled call checks it.
     """
     return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 def addresses(sources: Sequence[Source]) -> list[int]:
-    """Addresses of entries; what is not in the cache is compiled, several at once."""
+    """Addresses of entries; functions missing from the cache are compiled, several at a time."""
     missing = [source for source in sources if source.name not in _addresses]
     if missing:
         with _lock:
@@ -94,7 +94,7 @@ def addresses(sources: Sequence[Source]) -> list[int]:
 
 
 def kept(sources: Sequence[Source]) -> int:
-    """How many of them a new process would find in the cache."""
+    """How many of these a new process would find in the cache."""
     folder = store.object_folder()
     if folder is None:
         return 0
@@ -124,7 +124,7 @@ def _prepare(sources: Sequence[Source]) -> None:
             store.write(folder, source.name, keys[source.name], content)
 
     if missing():
-        # One of the processes that start at once compiles what all of them need.
+        # If several processes start together, one compiles for all of them.
         with store.one_at_a_time(folder):
             left = missing()
             report.loaded += found
@@ -144,28 +144,28 @@ def _prepare(sources: Sequence[Source]) -> None:
 
 def _announce(sources: list[Source], folder: Path | None) -> None:
     count = f"{len(sources)} functions" if len(sources) > 1 else sources[0].name
-    where = f", once; they are kept in {folder}" if folder else ""
+    where = f", once; they are cached in {folder}" if folder else ""
     level = logging.WARNING if len(sources) > 1 else logging.INFO
     log.log(level, "compiling %s for this processor (%s)%s", count, processor()[1], where)
 
 
 def start_ahead(*modules: str) -> None:
-    """Start what compiles, if nothing is kept yet: it is ready when a training asks for it.
+    """Start a compiling process if the cache is empty: it is ready when a training needs it.
 
     Parameters
     ----------
     *modules : str
-        What to import there.
+        Modules to import in it.
     """
     folder = store.object_folder()
     kept = folder is not None and next(folder.glob("*.o"), None) is not None
     if not (kept or _started or is_disabled()) and available_cores() > 1 and sys.executable:
-        with suppress(OSError):  # who needs it says so
+        with suppress(OSError):  # the compilation itself reports this error
             _started.append(_start(modules))
 
 
 def _start(modules: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
-    # It imports from where this process does, and not from the current folder before all others.
+    # It imports from the same places as this process, and not from the current folder first.
     path = os.pathsep.join(place or os.curdir for place in sys.path)
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "fastcnn.codegen.worker", *modules],
@@ -178,7 +178,7 @@ def _start(modules: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
 def _ready() -> "subprocess.Popen[bytes]":
     while _started:
         process = _started.pop()
-        # It may have ended since, as by a Ctrl-C before this, or be that of a process which forked.
+        # It may have ended, for example by an earlier Ctrl-C, or belong to the parent of a fork.
         if process.poll() is None:
             return process
     return _start()
@@ -190,7 +190,7 @@ def _compile(
     records: Records,
     keep: Callable[[Source, bytes], None],
 ) -> None:
-    """Compile in some processes at once; here what they do not know or fail at."""
+    """Compile in several processes; whatever they do not know or fail at is compiled here."""
     left = {source.name: source for source in sources}
     known = [source for source in sources if source.origin is not None]
     processes = min(available_cores(), MOST_WORKERS, len(known))
@@ -206,22 +206,23 @@ def _compile(
                 for line in process.stdout:
                     name, key, size = line.decode().split()
                     content = process.stdout.read(int(size))
-                    # Another key: made from a file that was edited since this process read it.
+                    # Another key means that it was compiled from a file edited since this process
+                    # read it.
                     if key == keys[name] and len(content) == int(size):
                         keep(left.pop(name), content)
         except (OSError, ValueError) as error:
             log.debug("a compiling process failed: %s", error)
         if process is not None and process.returncode == -signal.SIGINT:
-            # A terminal's Ctrl-C, which this process may have noted for later.
+            # A Ctrl-C in the terminal, which this process may have deferred.
             raise KeyboardInterrupt
     for source in left.values():
         keep(source, source.compile())
 
 
 def _groups(sources: Sequence[Source], records: Records) -> list[list[tuple[str, Any]]]:
-    """Names and origins, together of what one function makes, which numba then types once.
+    """Names and origins, grouped by function, so that numba types each function once.
 
-    First those that reach most: they take longest.
+    Those that reach most code come first: they take longest.
     """
     groups: dict[int, list[tuple[str, Any]]] = {}
     for source in sorted(sources, key=lambda each: -len(records.reached(each.function))):

@@ -1,4 +1,4 @@
-"""What the instructions of a function say: which globals it reads, and a digest of the rest."""
+"""Reads a function's bytecode: the globals that it uses, and a digest of everything else."""
 
 import dis
 import hashlib
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-#: With these a function may read what it does not name.
+#: Names through which a function may read anything.
 _HIDDEN = {
     *("eval", "exec", "globals", "locals", "vars", "__import__", "import_module", "modules"),
     *("_getframe", "environ", "getenv", "open"),
 }
-#: Attributes of any object that are not written down.
+#: Attributes of any object that a digest does not include.
 _UNWRITTEN = {"__annotations__", "__doc__", "__globals__"}
 
 
 def _operations(*names: str) -> tuple[int, ...]:
-    """Those of the instructions that this Python has."""
+    """Those of the instructions that this Python version has."""
     return tuple(dis.opmap[name] for name in names if name in dis.opmap)
 
 
@@ -27,28 +27,28 @@ _ATTRIBUTES = _operations("LOAD_ATTR", "LOAD_METHOD")
 _STATE = _operations("IMPORT_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
 _CONSTANTS = tuple(dis.hasconst)
 _SKIPPED = {dis.opmap.get("CACHE", 0), dis.EXTENDED_ARG}
-#: Instructions whose lowest bit is not part of a name's place: whether a call follows.
+#: Instructions whose argument's lowest bit is a flag, not part of a name's index.
 _SHIFTED = _operations("LOAD_GLOBAL", *["LOAD_ATTR"] * (sys.version_info >= (3, 12)))
 
 
 @dataclass(frozen=True)
 class Code:
-    """What the instructions of a function and of those inside it say."""
+    """The bytecode of a function and of those inside it."""
 
-    #: What instructions and constants say, without docstrings and places in the file.
+    #: Digest of instructions and constants, without docstrings and line numbers.
     digest: str
-    #: Names of the globals that are read, each with those of the attributes that are read of it.
+    #: Names of the globals that are read, each with the names of the attributes read of it.
     globals: tuple[tuple[str, ...], ...]
-    #: Why there may be more; empty if there is not.
+    #: Why the function may read more; empty if it does not.
     hidden: str
 
 
-#: Read once: code does not change. It is kept, so that its id is not given to another one.
+#: Cache: code does not change. The code object is kept, so that its id is not reused.
 _codes: dict[int, tuple[types.CodeType, Code]] = {}
 
 
 def read(code: types.CodeType) -> Code:
-    """What a function's code says."""
+    """Read a function's code."""
     known = _codes.get(id(code))
     if known is None:
         known = _codes[id(code)] = (code, _read_code(code))
@@ -80,7 +80,7 @@ def _read_code(code: types.CodeType) -> Code:
 
 
 def _places(operations: bytes, wanted: Iterable[int]) -> Iterator[int]:
-    """Where some instructions are."""
+    """Positions of some instructions."""
     for operation in wanted:
         at = operations.find(operation)
         while at >= 0:
@@ -121,5 +121,5 @@ def constant_text(value: Any) -> str:
         return f"({','.join(map(constant_text, value))})"
     if isinstance(value, frozenset):  # in any order
         return f"{{{','.join(sorted(map(constant_text, value)))}}}"
-    # Python writes no more than 4300 decimal places.
+    # Python limits decimal integers to 4300 digits.
     return f"{type(value).__name__} {hex(value) if type(value) is int else repr(value)}"

@@ -1,12 +1,12 @@
-"""How functions are declared that become machine code, without importing numba.
+"""Declarations of functions to be compiled, without importing numba.
 
-numba reads these objects when something is compiled; a process that finds all it needs in the
-cache never imports it.
+numba reads these objects when something is compiled; a process that finds everything in the cache
+never imports it.
 
-Kinds of values are written as text: ``"int64"``, ``"int32"``, ``"uint8"``, ``"uint32"``,
-``"uint64"``, ``"float32"``, ``"float64"``, ``"bool"``, ``"void"``, ``"vector"`` (16 float32), and
-for C-contiguous arrays the kind of their elements with their dimensions, as in ``"float32[:]"`` or
-``"int64[:,:]"``.
+Types of values are written as text, called kinds: ``"int64"``, ``"int32"``, ``"uint8"``,
+``"uint32"``, ``"uint64"``, ``"float32"``, ``"float64"``, ``"bool"``, ``"void"``, ``"vector"`` (16
+float32), and for C-contiguous arrays the kind of their elements with their dimensions, as in
+``"float32[:]"`` or ``"int64[:,:]"``.
 """
 
 import functools
@@ -14,13 +14,13 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-#: Makes numba's type of a declared function, by its class; numba_frontend, which imports
-#: numba, fills it.
+#: From a declaration's class to a function that makes its numba type; filled by numba_frontend,
+#: which imports numba.
 TYPES: dict[type, Callable[[Any], Any]] = {}
 
 
 class _Declared:
-    """What numba finds the type of by its class."""
+    """Base of declarations, for which numba finds a type by their class."""
 
     @functools.cached_property
     def _numba_type_(self) -> Any:
@@ -28,7 +28,7 @@ class _Declared:
 
 
 class Linked(_Declared):
-    """A function that compiled functions may call; it is compiled into each of them."""
+    """A function that compiled functions may call; it is compiled into each caller."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         functools.update_wrapper(self, function)
@@ -39,27 +39,27 @@ class Linked(_Declared):
         return self.function(*arguments)
 
 
-#: The decorator of parts of kernels.
+#: The decorator of functions that kernels call.
 linked = Linked
 
 
 class Emitted(_Declared):
-    """A function that emits LLVM instructions where it is called.
+    """A function that emits LLVM instructions at the place of its call.
 
     Parameters
     ----------
     emit : callable
-        ``emit(builder, *sizes, *values)`` returns the result, or None. Arrays arrive as pointers
-        to their first element, tuples as Python's.
+        ``emit(builder, *sizes, *values)`` returns the result, or None. Arrays are passed as
+        pointers to their first element, tuples as Python tuples.
     result : str
         Kind of the result.
     arguments : sequence of (str or None)
-        Kinds; None takes an array of any kind, an int64, or a tuple of such.
+        Kinds; None accepts an array of any kind, an int64, or a tuple of these.
     sizes : int
-        How many arguments before these are literal numbers at the call, given to ``emit`` as
-        Python's.
+        Number of leading arguments that are integer literals at the call, passed to ``emit`` as
+        Python integers.
     kinds : bool
-        Whether ``emit`` gets the kinds of the arguments' elements, as ``kinds``.
+        Whether ``emit`` receives the kinds of the arguments' elements, as ``kinds``.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Emitted(_Declared):
         self.kinds = kinds
 
     def sized(self, *sizes: int) -> "Emitted":
-        """The same function for some sizes."""
+        """The same function with fixed sizes."""
 
         def emit(builder: Any, *values: Any, **kinds: Any) -> Any:
             return self.emit(builder, *sizes, *values, **kinds)
@@ -95,11 +95,11 @@ class Elementary(_Declared):
     Parameters
     ----------
     plain : callable
-        On Python floats and numpy arrays.
+        The implementation for Python floats and numpy arrays.
     scalar : callable
-        What numba compiles for single numbers.
+        The implementation that numba compiles for scalars.
     vector : Emitted
-        On vectors; scalar arguments are copied to all lanes.
+        The implementation for vectors; scalar arguments are broadcast to all lanes.
     """
 
     def __init__(self, plain: Any, scalar: Any, vector: Emitted) -> None:
@@ -107,9 +107,9 @@ class Elementary(_Declared):
         self.plain, self.scalar, self.vector = plain, scalar, vector
 
     def __call__(self, *arguments: Any) -> Any:
-        """Compute with Python's floats where there are no others, else with numpy.
+        """Compute with Python floats if all arguments are, else with numpy.
 
-        An argument with a method ``elementary(name, arguments)`` is asked instead, such as an
+        An argument with a method ``elementary(name, arguments)`` is called instead, such as an
         expression that writes a formula as text.
         """
         for argument in arguments:
@@ -118,7 +118,7 @@ class Elementary(_Declared):
         if all(isinstance(argument, (float, bool)) for argument in arguments):
             try:
                 return self.scalar(*arguments)
-            except (OverflowError, ValueError):  # numpy has infinity and NaN
+            except (OverflowError, ValueError):  # numpy returns infinity or NaN instead
                 pass
         return self.plain(*arguments)
 

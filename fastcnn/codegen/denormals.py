@@ -1,8 +1,8 @@
-"""Denormal numbers count as zero while a program runs.
+"""Flushes denormal numbers to zero while a program runs.
 
-Gradients after saturated sigmoids fall below 1.2e-38, where an x86 core takes a hundred cycles
-for an operation instead of a fraction of one: a step became 40 times slower. x86 and 64-bit ARM
-have a bit for it in a control register of the thread; on other processors nothing is done.
+Gradients of saturated sigmoids fall below 1.2e-38, where an x86 core takes a hundred cycles for an
+operation instead of a fraction of one: a step became 40 times slower. x86 and 64-bit ARM have a bit
+for this in a control register of each thread; on other processors nothing is done.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from llvmlite import ir
 from fastcnn.codegen.processor import is_aarch64, is_x86
 from fastcnn.codegen.simd import INT32, INT64, define, emit_call
 
-#: Bits of the x86 control register MXCSR: results flush to zero, operands are read as zero.
+#: Bits of the x86 control register MXCSR: flush results to zero, read operands as zero.
 FLUSH_TO_ZERO, DENORMALS_ARE_ZERO = 1 << 15, 1 << 6
 #: The bit of ARM's FPCR that does both.
 FLUSH_ON_ARM = 1 << 24
@@ -25,7 +25,7 @@ def _mxcsr(builder: Any, name: str, place: Any) -> None:
 
 
 def emit_flush(builder: Any) -> Any:
-    """Count denormals as zero on this thread; returns the state to restore, an int64."""
+    """Flush denormals to zero on this thread; returns the state to restore, an int64."""
     triple = builder.module.triple
     if is_x86(triple):
         place = builder.alloca(INT32)
@@ -60,7 +60,7 @@ def emit_restore(builder: Any, state: Any) -> None:
 
 
 def are_flushed(triple: str) -> bool:
-    """Whether denormals count as zero on a processor; elsewhere they may make steps slow."""
+    """Whether denormals are flushed to zero on a processor; elsewhere they may make steps slow."""
     return is_x86(triple) or is_aarch64(triple)
 
 

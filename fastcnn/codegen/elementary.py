@@ -1,7 +1,7 @@
-"""Mathematics for formulas that are written once.
+"""Elementary functions of which formulas are written, once for all kinds of values.
 
 A formula is a plain Python function of these functions and of ``+ - * /``, comparisons and
-negation. It is evaluated on Python floats and numpy arrays as it is, and compiled for numbers and
+negation. It is evaluated unchanged on Python floats and numpy arrays, and compiled for scalars and
 for the engine's vectors of 16 float32:
 
 >>> from fastcnn.codegen.elementary import exp, where
@@ -10,7 +10,7 @@ for the engine's vectors of 16 float32:
 >>> elu(np.array([-1.0, 2.0]), 1.0)
 array([-0.63212056,  2.        ])
 
-A choice is made by :func:`where`, never by ``if``: a vector has 16 answers. Errors of the vector
+Use :func:`where` for choices, never ``if``: a vector has 16 conditions. Errors of the vector
 functions are bounded by tests/codegen/test_vector_math.py.
 """
 
@@ -25,7 +25,7 @@ from fastcnn.codegen.functions import compiled
 
 
 def _elementary(scalar: Any, emit: Any, *kinds: str) -> Any:
-    """The decorator of what computes with arrays; numba compiles ``scalar``."""
+    """The decorator of a function of arrays; numba compiles ``scalar``."""
     return lambda plain: Elementary(plain, scalar, Emitted(emit, "vector", kinds))
 
 
@@ -153,8 +153,8 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     """``x`` where the condition holds, else ``y``; both are computed."""
     if np.ndim(condition) == 0 or np.result_type(x, y) != np.float32:
         return np.where(condition, x, y)
-    # numpy branches at every element, and signs of activations cannot be predicted: choosing the
-    # bits takes a tenth of its time.
+    # numpy branches at every element, and signs of activations are unpredictable: selecting bits
+    # takes a tenth of the time.
     first, second = (np.asarray(value, np.float32).view(np.int32) for value in (x, y))
     chosen = np.bitwise_xor(first, second) & np.multiply(condition, np.int32(-1))
     return np.bitwise_xor(chosen, second, out=chosen).view(np.float32)

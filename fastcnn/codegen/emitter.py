@@ -1,6 +1,6 @@
 """Emits the loops of register tiles: a thin layer over the LLVM builder.
 
-A tile is an intrinsic that emits one loop whose accumulators live in vector registers, unrolled
+A tile is an intrinsic that emits one loop whose accumulators stay in vector registers, unrolled
 over a shape that is fixed when it is emitted. All tiles work on flat arrays; offsets count floats.
 """
 
@@ -25,7 +25,7 @@ from fastcnn.codegen.simd import (
 
 
 class Emitter:
-    """The LLVM builder with the address arithmetic that tiles repeat."""
+    """The LLVM builder, with the address arithmetic common to all tiles."""
 
     def __init__(self, builder: Any, kinds: Sequence[str] = ()) -> None:
         self.builder = builder
@@ -44,17 +44,17 @@ class Emitter:
         return self.builder.icmp_signed("!=", number, self.index(0))
 
     def offset(self, base: Any, steps: Any, stride: Any) -> Any:
-        """``base + steps * stride``; each may be a number of Python's."""
+        """``base + steps * stride``; each may be a Python integer."""
         base, steps, stride = map(self._value, (base, steps, stride))
         return self.builder.add(base, self.builder.mul(steps, stride))
 
     def optional(self, base: Any, steps: int) -> Any:
-        """``base + steps``, but a negative ``base``, which means that there is none, stays."""
+        """``base + steps``; a negative ``base``, which means none, is returned unchanged."""
         missing = self.builder.icmp_signed("<", base, self.index(0))
         return self.builder.select(missing, base, self.offset(base, steps, 1))
 
     def bias(self, array: Any, base: Any, count: int) -> list[Any]:
-        """Vectors of ``count`` scalars from ``base`` on, or zeros where it is negative."""
+        """``count`` broadcast scalars from ``base`` on, or zeros if it is negative."""
         builder = self.builder
         exists = builder.icmp_signed(">=", base, self.index(0))
         safe = builder.select(exists, base, self.index(0))
@@ -66,7 +66,7 @@ class Emitter:
         return vectors
 
     def rectified(self, value: Any, wanted: Any) -> Any:
-        """``value``, through a rectifier if ``wanted`` is not 0."""
+        """``value``, rectified if ``wanted`` is not 0."""
         builder = self.builder
         floor = builder.select(self.is_set(wanted), constant(0.0), constant(-math.inf))
         return builder.select(builder.fcmp_ordered(">", floor, value), floor, value)
@@ -76,19 +76,19 @@ class Emitter:
         return self.builder.gep(array, [offset])
 
     def load(self, array: Any, offset: Any) -> Any:
-        """The vector from an element of an array on."""
+        """Load the vector that begins at an element of an array."""
         return emit_load(self.builder, self.pointer(array, offset))
 
     def store(self, value: Any, array: Any, offset: Any) -> None:
-        """Store a vector from an element of an array on."""
+        """Store a vector at an element of an array."""
         emit_store(self.builder, value, self.pointer(array, offset))
 
     def spread(self, array: Any, offset: Any) -> Any:
-        """An element of an array in all lanes."""
+        """Broadcast an element of an array to all lanes."""
         return emit_splat(self.builder, self.builder.load(self.pointer(array, offset)))
 
     def prefetch(self, array: Any, offset: Any, write: bool = False, level: int = 2) -> None:
-        """Ask for the cache line of an element of an array; see ``emit_prefetch``."""
+        """Prefetch the cache line of an element of an array; see ``emit_prefetch``."""
         emit_prefetch(self.builder, self.pointer(array, offset), write, level)
 
     def table(self, array: Any, index: Any) -> Any:
@@ -96,7 +96,7 @@ class Emitter:
         return self.builder.sext(self.builder.load(self.pointer(array, index)), INT64)
 
     def cases(self, value: Any, known: Iterable[int], emit: Callable[[int], None]) -> None:
-        """Emit code for each of some numbers; that of ``value`` runs."""
+        """Emit code for each of some values; at run time the one for ``value`` runs."""
         for number in known:
             with self.builder.if_then(self.builder.icmp_signed("==", value, self.index(number))):
                 emit(number)
@@ -128,14 +128,14 @@ class Emitter:
 
 
 def _as_written(module: Any) -> Any:
-    """Metadata that keep LLVM from unrolling a loop.
+    """Metadata that prevent LLVM from unrolling a loop.
 
-    A tile fills the registers. Unrolled, some of its sums go to memory and back in each round: a
-    weight gradient ran at 55 % of a Zen 5's peak instead of 81 %.
+    A tile fills the registers. With the loop unrolled, some accumulators were spilled in each
+    iteration: a weight gradient ran at 55 % of a Zen 5's peak instead of 81 %.
     """
     rule = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
     loop = ir.MDValue(module, [rule], name=str(len(module.metadata)))
-    # LLVM knows a loop by a node that names itself first.
+    # LLVM identifies a loop by a node that refers to itself first.
     loop.operands = (loop, rule)
     return loop
 
@@ -143,7 +143,7 @@ def _as_written(module: Any) -> Any:
 def tile(sizes: int, result: str = "void") -> Callable[[Any], Emitted]:
     """Make an emitted function of ``emit(emitter, *sizes, *arguments)``.
 
-    The first ``sizes`` arguments are literals at the call, the tile's shape; arrays arrive as
+    The first ``sizes`` arguments are literals at the call, the tile's shape; arrays are passed as
     pointers, numbers as int64, tuples of these as tuples. It returns a ``result`` of that kind.
     """
 

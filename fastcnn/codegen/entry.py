@@ -1,4 +1,4 @@
-"""Entries of compiled functions, by C's calling convention, and how they read their arguments."""
+"""Entry points of compiled functions, with C's calling convention, and how they read arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ LLVM = {
     "float32": ir.FloatType(),
     "float64": ir.DoubleType(),
 }
-#: Bytes to which an entry aligns its stack. LLVM leaves it at 16, so that a vector which finds no
-#: register may be kept across two lines of the cache.
+#: Stack alignment of an entry in bytes. LLVM's default is 16, with which a spilled vector may span
+#: two cache lines.
 STACK_ALIGNMENT = 64
 
 
@@ -27,13 +27,13 @@ class Entry:
     """A function ``int64 symbol(int64, ...)`` that calls another one."""
 
     symbol: str
-    #: Kinds of the arguments of the function that is called.
+    #: Kinds of the called function's arguments.
     kinds: Sequence[str]
-    #: Arguments of the entry.
+    #: Number of the entry's arguments.
     inputs: int
 
     def define(self, module: Any) -> Any:
-        """The entry as an LLVM function of a module, whose blocks are still to be written."""
+        """Declare the entry as an LLVM function of a module; its body is written by the caller."""
         kind = ir.FunctionType(INT64, [INT64] * self.inputs)
         function = ir.Function(module, kind, self.symbol)
         function.attributes.add("nounwind")  # llvmlite writes no alignment without an attribute
@@ -41,11 +41,11 @@ class Entry:
         return function
 
     def read(self, builder: Any, arguments: Sequence[Any]) -> list[Any]:
-        """A number, or a pointer and its shape, for each argument of the function."""
+        """For each argument of the function a number, or a pointer and its shape."""
         raise NotImplementedError
 
     def finish(self, builder: Any, arguments: Sequence[Any], status: Any, returned: Any) -> None:
-        """Return the status: 0, or what went wrong."""
+        """Return the status: 0, or an error code."""
         builder.ret(status)
 
 
@@ -57,11 +57,11 @@ class Packed:
         self.base = builder.inttoptr(address, INT64.as_pointer())
 
     def word(self, place: int) -> Any:
-        """The int64 at a place."""
+        """The int64 at an index."""
         return self.builder.load(self.builder.gep(self.base, [ir.Constant(INT64, place)]))
 
     def number(self, place: int, kind: str) -> Any:
-        """A number whose bits are at a place: float64 of its own, all others as int64."""
+        """A number whose bits are at an index: float64 is reinterpreted, all others are int64."""
         builder, word = self.builder, self.word(place)
         if kind in ("int64", "uint64"):
             return word
@@ -82,15 +82,15 @@ class Packed:
 
 
 def words(kind: str) -> int:
-    """Places that a value takes."""
+    """Number of int64 that a value takes."""
     return 1 + kind.count(":")
 
 
 @dataclass(frozen=True)
 class ArgumentEntry(Entry):
-    """``symbol(address)`` of packed arguments, one after the other; see :func:`words`.
+    """``symbol(address)`` with packed arguments, one after the other; see :func:`words`.
 
-    The result, if there is one, is written over the first places.
+    The result, if there is one, overwrites the first words.
     """
 
     inputs: int = 1
@@ -109,17 +109,17 @@ class ArgumentEntry(Entry):
 
 @dataclass(frozen=True)
 class ContextEntry(Entry):
-    """``symbol(context, row, ...numbers)`` of a kernel, which takes what it names."""
+    """``symbol(context, row, ...numbers)`` of a kernel, whose parameters are bound by name."""
 
     #: The kernel's parameters.
     names: Sequence[str] = ()
-    #: Place and kind of each field of the context.
+    #: Index and kind of each field of the context.
     fields: Mapping[str, tuple[int, str]] | None = None
     #: Names of the entry's arguments after the context and the row.
     numbers: Sequence[str] = ()
     #: Name and length of the row.
     row: tuple[str, int] = ("r", 0)
-    #: Parameters that have one value.
+    #: Parameters with constant values.
     fixed: Mapping[str, Any] | None = None
 
     def read(self, builder: Any, arguments: Sequence[Any]) -> list[Any]:

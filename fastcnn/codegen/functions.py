@@ -1,4 +1,4 @@
-"""Functions of arrays, compiled by themselves and called from Python."""
+"""Functions of arrays, each compiled as an object of its own and called from Python."""
 
 import ctypes
 import functools
@@ -16,7 +16,7 @@ from fastcnn.codegen.reached import WRITERS, of
 
 _ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 _addressof, _from_buffer = ctypes.addressof, ctypes.c_char.from_buffer
-#: Stands in a kind for the type of elements, which the first such array decides.
+#: Placeholder for an element type, which the first array of this kind determines.
 REAL = "real"
 
 
@@ -26,18 +26,18 @@ def _element(kind: str) -> np.dtype | str:
 
 
 class Compiled:
-    """A function of numbers and arrays that is compiled when it is first called.
+    """A function of numbers and arrays that is compiled at its first call.
 
-    Without the lock of Python. As plain Python where ``NUMBA_DISABLE_JIT`` is set.
+    Runs without the interpreter's lock, or as plain Python if ``NUMBA_DISABLE_JIT`` is set.
 
     Parameters
     ----------
     function : callable
-        Without result; it may call functions declared by ``linked``.
+        Has no result; may call functions declared by ``linked``.
     kinds : sequence of str
-        Kinds of the arguments, see declarations.py. Elements of kind ``real`` are of the type
-        that the first such array has. An array that the function writes to begins with ``out``:
-        it must be C-contiguous; all others are made so.
+        Kinds of the arguments, see declarations.py. Elements of kind ``real`` have the type of the
+        first such array. The kind of an array that the function writes to begins with ``out``: it
+        must be C-contiguous; all others are converted.
     """
 
     def __init__(self, function: Callable[..., None], kinds: tuple[str, ...]) -> None:
@@ -45,14 +45,14 @@ class Compiled:
         self.function = function
         written = tuple(kind.startswith("out ") for kind in kinds)
         self.kinds = tuple(kind.removeprefix("out ") for kind in kinds)
-        #: Of an array the type of its elements; REAL is decided at each call.
+        #: Element type of each array; REAL is determined at each call.
         elements = [_element(kind) if ":" in kind else None for kind in self.kinds]
         self._expected = self.kinds, elements, written
         self._entries: dict[np.dtype | None, Any] = {}
         self._lock = forks.lock()
 
     def source(self, real: str) -> Source:
-        """What is compiled for one type of elements."""
+        """The source for one element type."""
         kinds = [kind.replace(REAL, real) for kind in self.kinds]
         module, name = self.function.__module__, self.function.__qualname__
         symbol = f"{module}.{name}.{real}".replace(".", "_")
@@ -60,10 +60,10 @@ class Compiled:
         return Source(self.function, ArgumentEntry(symbol, kinds), origin)
 
     def __call__(self, *arguments: Any) -> None:
-        """Run on arguments.
+        """Call the function.
 
         Raises TypeError if an array that is written to is not C-contiguous, aligned, writable and
-        of its type.
+        of the declared type.
         """
         real: np.dtype | None = None
         values: list[Any] = []
@@ -100,19 +100,19 @@ class Compiled:
         return self._entries[real]
 
 
-# Not what it has compiled, or keys would depend on what was called before.
+# Not its compiled functions, or keys would depend on earlier calls.
 WRITERS[Compiled] = of(*map(attrgetter, ("function", "_expected")))
 
 
 def _bits(kind: str, value: Any) -> int:
-    """A number as 64 bits with a sign."""
+    """A number's bits as a signed 64-bit integer."""
     if kind.startswith("float"):
         return int(np.float64(value).view(np.int64))
     return int(np.uint64(value).view(np.int64)) if kind == "uint64" else int(value)
 
 
 def compiled(*kinds: str) -> Callable[[Callable[..., None]], Compiled]:
-    """The decorator of functions that are compiled by themselves; see :class:`Compiled`."""
+    """The decorator of functions compiled on their own; see :class:`Compiled`."""
     return lambda function: Compiled(function, kinds)
 
 
@@ -125,7 +125,7 @@ def source_of(module: str, name: str, real: str) -> Source:
 
 
 def address_of(array: np.ndarray) -> int:
-    """Where a contiguous array is; faster than to ask numpy, which makes an object for it."""
+    """Address of a contiguous array; faster than numpy's ``ctypes``, which creates an object."""
     if not array.size:
         return 0
     try:

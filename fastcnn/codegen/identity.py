@@ -1,4 +1,4 @@
-"""What a compiled function depends on: all that it reaches, versions, the processor."""
+"""The digest of a compiled function: everything it reaches, versions, the processor."""
 
 import functools
 import hashlib
@@ -17,20 +17,20 @@ from fastcnn.codegen.simd import VECTOR, emit_splat
 from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
-#: How functions are declared, lowered and made objects of: known by their text, because some of
-#: these files import numba.
+#: Files that declare and lower functions and make objects: hashed as text, because some of them
+#: import numba.
 FILES = "declarations", "entry", "numba_frontend", "numba_types", "objects", "processor"
-#: What the frontend takes from other files.
+#: What the frontend uses of other files.
 OF_FRONTEND = VECTOR, emit_splat
-#: When this process began to import what it hashes.
+#: When this process began to import the files that it hashes.
 STARTED = time.time()
-#: What is not known in full, by its id, which is kept from being given to another object.
+#: Objects that are not fully known, by id; kept, so that their ids are not reused.
 _unknown: dict[int, Any] = {}
 
 
 @functools.cache
 def versions() -> str:
-    """Versions and the processor."""
+    """Versions and the processor, as text."""
     python = f"{sys.implementation.cache_tag} {sys.platform}"
     libraries = numba_version(), llvmlite.__version__, np.__version__
     return " ".join((python, *libraries, *processor()))
@@ -41,7 +41,7 @@ def _file_digest(name: str) -> str:
     path = Path(__file__).with_name(f"{name}.py")
     digest = hashlib.sha256(path.read_bytes())
     if STARTED < path.stat().st_mtime <= time.time():
-        # This process may run what the file held before: nobody else gets what it compiles.
+        # This process may run the file's earlier content: no other process may use its objects.
         digest.update(_of_this_process())
     return digest.hexdigest()
 
@@ -51,18 +51,18 @@ def _of_this_process() -> bytes:
 
 
 def is_own(function: Any) -> bool:
-    """Whether a function is one of the package's."""
+    """Whether a function belongs to the package."""
     return (getattr(function, "__module__", None) or "").split(".")[0] == PACKAGE
 
 
 def function_digest(function: Any, records: Records | None = None) -> str:
-    """Digest of a function and of all that it reaches; another in each process if not all is known.
+    """Digest of a function and everything it reaches; differs in each process if not fully known.
 
     Parameters
     ----------
     function : callable
     records : Records, optional
-        What several functions, whose digests are wanted at the same time, share is read once.
+        Shared by several digests, so that common parts are read once.
     """
     records = records or Records()
     digest = hashlib.sha256()

@@ -1,8 +1,8 @@
-"""From Python functions to LLVM modules.
+"""Compiles Python functions to LLVM modules with numba.
 
-numba types and lowers each function with what it calls, for a target of our own, which does
-without what takes time; optimisation and machine code are objects.py's. Private parts of numba are
-used here alone. Works with numba 0.61 to 0.68.
+numba types and lowers each function with all its callees, for a target of our own without
+time-consuming features; objects.py optimises and generates machine code. Private parts of numba are
+used only here. Works with numba 0.61 to 0.68.
 """
 
 import functools
@@ -44,7 +44,7 @@ from fastcnn.codegen.numba_types import (
 )
 from fastcnn.codegen.vector_math import OF_NUMPY
 
-#: The name of our target among numba's.
+#: The name of our target in numba.
 TARGET = "fastcnn"
 #: Compiled functions neither raise nor count references.
 OPTIONS = {
@@ -58,18 +58,18 @@ OPTIONS = {
 
 
 class _Library(codegen.CPUCodeLibrary):
-    """The IR of one function; nothing is optimised, linked or made machine code of."""
+    """The IR of one function; it is not optimised, linked or compiled further."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
     def finalize(self) -> None:
-        """Nothing is added any more."""
+        """Do nothing: the module is complete."""
         self._raise_if_finalized()
         self._finalized = True
 
     def linked_module(self) -> Any:
-        """All modules of this function and of those that it calls, in one."""
+        """This function's module linked with those of all its callees."""
         whole = self._final_module.clone()
         seen, waiting = {id(self)}, list(self._linking_libraries)
         while waiting:
@@ -80,7 +80,7 @@ class _Library(codegen.CPUCodeLibrary):
             if isinstance(library, _Library):
                 whole.link_in(library._final_module, preserve=True)
                 waiting += library._linking_libraries
-            else:  # of numba's own functions
+            else:  # a function of numba's
                 whole.link_in(library._get_module_for_linking(), preserve=True)
         return whole
 
@@ -91,24 +91,24 @@ class _Codegen(codegen.JITCPUCodegen):
 
 class _Context(CPUContext):
     def init(self) -> None:
-        """Make libraries of our kind."""
+        """Use libraries of our kind."""
         super().init()
         self._internal_codegen = _Codegen("fastcnn")
 
     def get_executable(self, library: Any, fndesc: Any, env: Any) -> Any:
-        """A name for numba's tables, different for each function; nothing is executable."""
+        """A unique name for numba's tables; nothing is executable."""
         return {}.__getitem__
 
 
 class _Function(types.Function):
-    """A function of numba's that looks at each kind of call once: it tries many templates."""
+    """A numba function type that caches the signature of each call: numba tries many templates."""
 
     def __init__(self, template: Any) -> None:
         super().__init__(template)
         self._calls: dict[Any, Any] = {}
 
     def augment(self, other: Any) -> Any:
-        """This function with further templates; None if the other one is another function."""
+        """This function with further templates; None if the other is a different function."""
         known = types.Function(self.templates).augment(types.Function(other.templates))
         return known and _Function(known.templates)
 
@@ -146,22 +146,22 @@ class _Descriptor(CPUTarget):
 
     @property
     def target_context(self) -> Any:
-        """Where functions are lowered."""
+        """The context in which functions are lowered."""
         return self._toplevel_target_context
 
 
 class _Target(CPU):
-    """What numba has for the processor is ours, too."""
+    """A target that inherits everything that numba has for the CPU."""
 
 
 class Dispatcher(CPUDispatcher):
-    """A function for this target."""
+    """A dispatcher for this target."""
 
     targetdescr = _Descriptor(TARGET)
 
 
 def _jit(**options: Any) -> Any:
-    """How numba declares the functions of its own that ours call."""
+    """How numba declares its own functions that ours call."""
     kept = {name: options[name] for name in ("inline",) if name in options}
     return lambda function: Dispatcher(function, targetoptions={**OPTIONS, **kept})
 
@@ -186,14 +186,14 @@ def _passes() -> Any:
 
 
 class _Compiler(CompilerBase):
-    """Without the passes for what the package's functions do not use.
+    """A pipeline without passes that the package's functions do not need.
 
-    Such as closures, expressions of arrays and objects: they took a fourth of the time to an LLVM
-    module, and the machine code is the same.
+    Such as those for closures, array expressions and objects: they took a fourth of the time to an
+    LLVM module, and the machine code is the same.
     """
 
     def define_pipelines(self) -> Any:
-        """One for all functions."""
+        """The only pipeline."""
         return [_passes()]
 
 
@@ -204,13 +204,13 @@ jit_registry[_Target] = _jit
 
 @functools.cache
 def dispatcher_of(function: Any) -> Any:
-    """How numba knows a function of ours, or of a user, which may be of any kind."""
+    """numba's dispatcher of a function of ours or a user's, of any kind."""
     how = {"pipeline_class": _Compiler} if is_own(function) else {}
     return Dispatcher(function, targetoptions=dict(OPTIONS), **how)
 
 
 def linked_type(declared: Linked) -> Any:
-    """The type by which numba calls a function."""
+    """The type by which numba calls a linked function."""
     return types.Dispatcher(dispatcher_of(declared.function))
 
 
@@ -225,7 +225,7 @@ def _intrinsic_type(typed: Any, names: list[str], literal: bool = False) -> Any:
 
 
 def _value(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """Arrays as pointers to their first element, tuples as Python's."""
+    """Convert arrays to pointers to their first element, and tuples to Python tuples."""
     if isinstance(kind, types.Array):
         return arrayobj.make_array(kind)(context, builder, value).data
     if isinstance(kind, BaseTuple):
@@ -259,7 +259,7 @@ def emitted_type(declared: Emitted) -> Any:
 
 
 def elementary_type(declared: Elementary) -> Any:
-    """The type by which numba calls a function of numbers and vectors."""
+    """The type by which numba calls an elementary function."""
     scalar = dispatcher_of(declared.scalar)
 
     def typed(typing_context: Any, *given: Any) -> Any:
@@ -287,7 +287,7 @@ def elementary_type(declared: Elementary) -> Any:
 
 
 def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
-    """Teach numba an operator of vectors, and of vectors with numbers."""
+    """Register an operator of vectors, and of vectors with numbers, with numba."""
 
     @infer_global(symbol)
     class Template(AbstractTemplate):
@@ -332,7 +332,7 @@ _operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y),
 
 
 def _numpy_function(known: Any, emit: Any, arity: int) -> None:
-    """Teach numba a function of numpy for vectors; of all else it knows it already."""
+    """Register a numpy function of vectors with numba, which knows it for all other types."""
 
     class Template(AbstractTemplate):
         key = known
@@ -345,13 +345,13 @@ def _numpy_function(known: Any, emit: Any, arity: int) -> None:
                 return None
             return typing.signature(vector, *args)
 
-    # Not as a decorator: that looks for the module of the function, which ufuncs of numpy 2.0 lack.
+    # Not as a decorator: that needs the function's module, which ufuncs of numpy 2.0 lack.
     infer_global(known, types.Function(Template))
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return emit(builder, *spread(context, builder, signature.args, values))
 
-    # Not for any types: that is what numba's own implementations are for.
+    # Not for all types: the others have numba's own implementations.
     numbers = (VectorType, types.Number, types.Boolean)
     for kinds in itertools.product(*[(ChoiceType,)] * (arity == 3), *[numbers] * min(arity, 2)):
         if VectorType in kinds or ChoiceType in kinds:
@@ -378,7 +378,7 @@ TYPES.update({Linked: linked_type, Emitted: emitted_type, Elementary: elementary
 
 
 def lower(function: Any, entry: Entry) -> Any:
-    """A function with all that it calls as one LLVM module, with an entry of C's convention.
+    """Lower a function with all its callees to one LLVM module, with a C entry point.
 
     Parameters
     ----------
@@ -390,7 +390,7 @@ def lower(function: Any, entry: Entry) -> Any:
     Returns
     -------
     llvmlite.binding.ModuleRef
-        Not optimised; of its functions the entry alone is meant to be seen.
+        Not optimised; only the entry is meant to be visible.
     """
     function = getattr(function, "function", function)
     kinds = tuple(numba_type(kind) for kind in entry.kinds)

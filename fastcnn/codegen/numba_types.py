@@ -1,4 +1,4 @@
-"""numba's types for vectors, and for the kinds of arguments that declarations.py names."""
+"""numba types of vectors, and of the kinds that declarations.py defines."""
 
 from typing import Any
 
@@ -51,12 +51,12 @@ def numba_type(kind: str) -> Any:
 
 
 def kind_of(numba: Any) -> str:
-    """The kind of a type; of an array that of its elements."""
+    """The kind of a numba type, for an array that of its elements."""
     return str(numba.dtype if isinstance(numba, types.Array) else numba)
 
 
 def unliteral(kind: Any) -> Any:
-    """The type of a literal; others stay."""
+    """The type of a literal; other types are unchanged."""
     return getattr(kind, "literal_type", kind)
 
 
@@ -66,14 +66,14 @@ def is_number(kind: Any) -> bool:
 
 
 def taken(kind: Any) -> Any:
-    """As what an emitted function takes an argument of any kind."""
+    """The type to which an emitted function converts an argument of any kind."""
     if isinstance(kind, types.BaseTuple):
         return types.BaseTuple.from_types([taken(part) for part in kind])
     return kind if isinstance(kind, types.Array) else types.intp
 
 
 def spread(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
-    """Numbers as vectors that have them in all lanes; vectors stay."""
+    """Broadcast numbers to all lanes; vectors are unchanged."""
     return [
         value
         if kind in (vector, choice)

@@ -1,4 +1,4 @@
-"""Object files: one compiled function each, with one visible symbol; and loading them."""
+"""Object files, each with one compiled function and one visible symbol, and how they are loaded."""
 
 import ctypes
 import sys
@@ -23,7 +23,7 @@ _loaded: dict[str, int] = {}
 
 
 def target_machine() -> Any:
-    """LLVM's code generator for the processor, as MCJIT wants code."""
+    """LLVM's code generator for the processor, set up as MCJIT requires."""
     initialise_llvm()
     triple, name, features = processor()
     return ll.Target.from_triple(triple).create_target_machine(
@@ -37,10 +37,10 @@ def target_machine() -> Any:
 
 
 def make_object(module: Any, symbol: str) -> bytes:
-    """Machine code of a module in which ``symbol`` alone is visible.
+    """Machine code of a module in which only ``symbol`` is visible.
 
-    Optimised at level 1: tiles are unrolled and in vectors as they are written, and doing more to
-    the loops around them took time and made no step shorter.
+    Optimised at level 1: tiles are already unrolled and vectorised, and optimising the loops around
+    them took time and made no step shorter.
     """
     machine = target_machine()
     keep_only(module, symbol)
@@ -55,7 +55,7 @@ def make_object(module: Any, symbol: str) -> bytes:
 
 
 def _check_symbols(module: Any, symbol: str) -> None:
-    """Refuse what a process without numba could not load."""
+    """Refuse modules that a process without numba could not load."""
     for function in module.functions:
         name = function.name
         if function.is_declaration and not name.startswith("llvm.") and name not in SYSTEM:
@@ -63,7 +63,7 @@ def _check_symbols(module: Any, symbol: str) -> None:
 
 
 def keep_only(module: Any, symbol: str) -> None:
-    """Hide all that a module defines but one function, so that LLVM drops what it does not use."""
+    """Hide all symbols of a module but one, so that LLVM drops unused functions."""
     for function in module.functions:
         if not function.is_declaration and function.name != symbol:
             function.linkage = "internal"
@@ -73,7 +73,7 @@ def keep_only(module: Any, symbol: str) -> None:
 
 
 def load(symbol: str, content: bytes) -> int:
-    """Address of a symbol of an object file; loaded once a process.
+    """Address of a symbol of an object file, which is loaded once per process.
 
     Raises ValueError if the object does not define the symbol.
     """

@@ -1,6 +1,6 @@
-"""The processor for which functions are compiled: this machine's, or one that numba is told.
+"""The processor for which functions are compiled: this machine's, or one named for numba.
 
-``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are numba's variables.
+``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` are numba's environment variables.
 """
 
 import functools
@@ -11,7 +11,7 @@ import llvmlite.binding as ll
 
 @functools.cache
 def initialise_llvm() -> None:
-    """Make this machine's target known to LLVM."""
+    """Register this machine's target with LLVM."""
     if _before_llvm_20():
         ll.initialize()
     ll.initialize_native_target()
@@ -23,7 +23,7 @@ def _before_llvm_20() -> bool:
 
 
 def processor() -> tuple[str, str, str]:
-    """Target triple, name and features, as LLVM writes them."""
+    """Target triple, name and features, in LLVM's notation."""
     triple = ll.get_process_triple()
     name = os.environ.get("NUMBA_CPU_NAME")
     features = os.environ.get("NUMBA_CPU_FEATURES")
@@ -43,15 +43,15 @@ def _host_features() -> str:
     initialise_llvm()
     try:
         return str(ll.get_host_cpu_features().flatten())
-    except RuntimeError:  # LLVM does not know how to ask this processor
+    except RuntimeError:  # LLVM cannot query this processor
         return ""
 
 
 def is_x86(triple: str) -> bool:
-    """Whether a triple is one of x86."""
+    """Whether a triple is x86."""
     return triple.startswith(("x86_64", "i386", "i686"))
 
 
 def is_aarch64(triple: str) -> bool:
-    """Whether a triple is one of 64-bit ARM."""
+    """Whether a triple is 64-bit ARM."""
     return triple.startswith(("aarch64", "arm64"))

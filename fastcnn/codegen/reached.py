@@ -1,12 +1,13 @@
-"""What compiled functions are made of: all that a function reaches, written down for a digest.
+"""Serialises everything that a compiled function reaches, as the input of its digest.
 
-Read from live objects, as numba reads them: the instructions and constants of a function, and what
-its globals, closure and defaults hold, from there on. So nothing is parsed, comments do not count,
-and what is written down is what this process would compile, whatever its files hold by now.
+It is read from live objects, as numba reads them: the instructions and constants of a function, and
+the contents of its globals, closure and defaults, recursively. So nothing is parsed, comments do
+not count, and the text describes what this process would compile, whatever its files contain by
+now.
 
-An equal text for functions that differ would be a silent wrong answer. What is not known to be
-written down in full, such as an object of another library or a module that is handed on, makes
-everything that reaches it a matter of this process alone.
+Equal texts of different functions would be a silent wrong answer. Whatever cannot be fully
+serialised, such as an object of another library or a module passed as a value, makes everything
+that reaches it specific to this process.
 """
 
 import abc
@@ -34,11 +35,11 @@ from fastcnn.codegen.declarations import Elementary, Emitted, Linked
 from fastcnn.codegen.processor import processor
 from fastcnn.codegen.vector_math import OF_NUMPY
 
-#: Known by their names: their versions are part of each key.
+#: Identified by name: their versions are part of each key.
 VERSIONED = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite"}
-#: Where Python's own modules are.
+#: Locations of Python's own modules.
 _OF_PYTHON = Path(os.__file__).parent, Path(sys.base_prefix, "DLLs")
-#: What a class has without a meaning for what is compiled.
+#: Attributes of a class that have no effect on compiled code.
 _OF_CLASSES = {
     *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__annotations__"),
     *("__firstlineno__", "__static_attributes__", "__dataclass_params__", "__annotate_func__"),
@@ -46,26 +47,26 @@ _OF_CLASSES = {
     *("__parameters__", "__type_params__"),
 }
 
-#: Bytes of an attribute's place.
+#: Bytes of an attribute's slot.
 _POINTER = np.intp().itemsize
 _ENUMS = "Enum", "IntEnum", "StrEnum", "ReprEnum", "Flag", "IntFlag"
 _NUMBERS = int, float, complex, str, bytes
-#: Classes of Python whose objects keep nothing but attributes.
+#: Classes of Python whose objects hold nothing but attributes.
 _BASES = {object, abc.ABC, Generic, *(getattr(enum, name) for name in _ENUMS)}
 
 
 class Record:
-    """One object, written down."""
+    """One object, serialised."""
 
     __slots__ = "parts", "text", "unknown", "value"
 
     def __init__(self, value: Any) -> None:
-        #: It is kept, so that its id is not given to another one.
+        #: Kept, so that its id is not reused.
         self.value = value
         self.text: list[str] = []
-        #: What the object holds or names, in an order that the text gives a meaning.
+        #: The objects that it holds or names, in an order defined by the text.
         self.parts: list[Any] = []
-        #: What could not be written down in full; empty if all is.
+        #: What could not be serialised; empty if everything was.
         self.unknown = ""
         kind = type(value)
         versioned = _is_versioned(kind.__module__)
@@ -90,11 +91,11 @@ class Record:
             self._instance(value, kind)
 
     def say(self, *words: Any) -> None:
-        """Add to the text."""
+        """Append to the text."""
         self.text.append(repr(words))
 
     def add(self, value: Any) -> None:
-        """Add a part, or the text of what needs no record."""
+        """Add a part, or its text if it needs no record."""
         kind = type(value)
         if kind in _PLAIN:
             self.text.append(constant_text(value))
@@ -107,11 +108,11 @@ class Record:
             self.parts.append(value)
 
     def give_up(self, what: str) -> None:
-        """Say that not all is written down."""
+        """Note that the record is incomplete."""
         self.unknown = what
 
     def function(self, function: types.FunctionType) -> None:
-        """Write down a function."""
+        """Serialise a function."""
         owner = str(function.__globals__.get("__name__"))
         if function is processor:
             self.say("processor")  # which is part of each key, with the variables that it reads
@@ -144,7 +145,7 @@ class Record:
             self.add(value)
 
     def _global(self, value: Any, path: tuple[str, ...]) -> None:
-        """What a function reads of a global: of a module what it names, of others all."""
+        """Serialise what a function reads of a global: attributes of a module, else all of it."""
         self.say("global", path)
         versioned = False
         for name in path[1:]:
@@ -173,7 +174,7 @@ class Record:
                 self.add(value)
 
     def _named(self, value: Any) -> bool:
-        """Write down what is known by its name: functions of C."""
+        """Serialise objects that are identified by name: C functions."""
         if emit := _emitted(value):
             self.add(emit)
         if isinstance(value, np.ufunc):
@@ -219,7 +220,7 @@ class Record:
 
 
 class Records:
-    """Writes down functions with all that they reach; what several reach is read once.
+    """Serialises functions with everything they reach; shared parts are read once.
 
     Objects are read when they are first reached: later changes are not seen.
     """
@@ -228,11 +229,11 @@ class Records:
         self._known: dict[int, Record] = {}
 
     def reached(self, *values: Any) -> list[Record]:
-        """The records of some values and of all that they reach, in the order of :meth:`text`."""
+        """The records of some values and of everything they reach, in the order of :meth:`text`."""
         return list(self._walk(values, []))
 
     def text(self, *values: Any) -> tuple[str, list[Record]]:
-        """All that is reached as one text, and what of it could not be written down in full."""
+        """Everything reached as one text, and the records that are incomplete."""
         lines: list[str] = []
         unknown = [record for record in self._walk(values, lines) if record.unknown]
         return "\n".join(lines), unknown
@@ -260,7 +261,7 @@ def _is_versioned(module: str) -> bool:
 
 @functools.cache
 def _is_known_by_name(module: str) -> bool:
-    """Whether a module is one of :data:`VERSIONED`, not a file of the user with such a name."""
+    """Whether a module is in :data:`VERSIONED`, not a user's file of the same name."""
     if module not in sys.stdlib_module_names:
         return module in VERSIONED
     file = getattr(sys.modules.get(module), "__file__", None)
@@ -268,7 +269,7 @@ def _is_known_by_name(module: str) -> bool:
 
 
 def _has_hidden_memory(kind: type) -> bool:
-    """Whether objects have more memory than those of the base and the attributes' places."""
+    """Whether objects have memory beyond that of the base class and of their attribute slots."""
     base: Any = kind.__base__
     places = sum(
         isinstance(member, types.MemberDescriptorType) or name in ("__dict__", "__weakref__")
@@ -279,12 +280,12 @@ def _has_hidden_memory(kind: type) -> bool:
 
 
 def _dtype(value: Any) -> str:
-    """The type of elements; its own text takes long."""
+    """A dtype as text; numpy's own conversion is slow."""
     return str(value.dtype.str if value.dtype.names is None else value.dtype)
 
 
 def _emitted(value: Any) -> Any:
-    """What the engine computes for a function of numpy; None if it is not one that it knows."""
+    """The engine's implementation of a numpy function; None if there is none."""
     try:
         return OF_NUMPY.get(value, (None, 0))[0]
     except TypeError:  # not hashable
@@ -292,7 +293,7 @@ def _emitted(value: Any) -> Any:
 
 
 def of(*parts_of: Callable[[Any], Any]) -> Callable[[Record, Any], None]:
-    """Writes down what an object is made of."""
+    """Serialise an object by the given parts."""
 
     def write(record: Record, value: Any) -> None:
         record.say(type(value).__qualname__)
@@ -317,10 +318,10 @@ def _set(record: Record, value: Any) -> None:
         record.give_up("a set")
 
 
-#: A descriptor of named tuples, which has no name.
+#: The descriptor type of named tuples, which has no name.
 _FIELD_OF_TUPLE: type = type(vars(namedtuple("_", "field"))["field"])
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, type(Ellipsis), range}
-#: How objects of some types are written down; a type's own module may add to it.
+#: How objects of some types are serialised; a type's own module may register it.
 WRITERS: dict[type, Callable[[Record, Any], None]] = {
     types.FunctionType: Record.function,
     Linked: of(attrgetter("function")),

@@ -2,9 +2,9 @@
 
 It is the LLVM vector ``<16 x float>``, which becomes one AVX-512 register, two of AVX2 or four of
 NEON. In compiled functions it has the operators ``+ - * /``, negation and comparisons, also with
-numbers; more mathematics is in elementary.py. Every function here emits a few instructions in
-place. Arrays are one-dimensional, contiguous float32; indices count
-floats and are neither checked nor wrapped.
+scalars; further functions are in elementary.py. Every function here emits a few instructions
+inline. Arrays are one-dimensional, contiguous float32; indices count floats and are neither checked
+nor wrapped.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ LANE_NUMBERS = ir.Constant(INT_VECTOR, list(range(LANES)))
 
 
 def emit_call(builder: Any, name: str, kind: Any, values: Any) -> Any:
-    """Call a function of LLVM or of the C library, declared where it is not yet."""
+    """Call a function of LLVM or of the C library, declaring it if needed."""
     function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
     return builder.call(function, values)
 
@@ -51,7 +51,7 @@ def emit_store(builder: Any, value: Any, pointer: Any) -> None:
 
 
 def emit_store_first(builder: Any, count: Any, value: Any, pointer: Any) -> None:
-    """Store the first ``count`` lanes of a vector; memory after them is not touched."""
+    """Store the first ``count`` lanes of a vector; memory after them is not modified."""
     mask = ir.VectorType(ir.IntType(1), LANES)
     target = builder.bitcast(pointer, VECTOR.as_pointer())
     kind = ir.FunctionType(ir.VoidType(), [VECTOR, target.type, INT32, mask])
@@ -60,9 +60,9 @@ def emit_store_first(builder: Any, count: Any, value: Any, pointer: Any) -> None
 
 
 def emit_stream(builder: Any, value: Any, pointer: Any) -> None:
-    """Store a vector at a cache line that is written whole and read much later.
+    """Store a vector to a cache line that is written completely and read much later.
 
-    The line does not come to the cache first. Other threads see it after a fence.
+    The line is not loaded into the cache first. Other threads see it after a fence.
     """
     store = builder.store(value, builder.bitcast(pointer, VECTOR.as_pointer()))
     store.align = 4 * LANES
@@ -71,7 +71,7 @@ def emit_stream(builder: Any, value: Any, pointer: Any) -> None:
 
 
 def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 2) -> None:
-    """Ask for the cache line at a float pointer, which will be read or written soon.
+    """Prefetch the cache line at a float pointer, which will be read or written soon.
 
     Into the second-level cache, or with ``level`` 3 into the first.
     """
@@ -82,24 +82,24 @@ def emit_prefetch(builder: Any, pointer: Any, write: bool = False, level: int = 
 
 
 def emit_splat(builder: Any, scalar: Any) -> Any:
-    """A vector of 16 float32, or int32, with a scalar in every lane."""
+    """Broadcast a scalar to a vector of 16 float32, or int32."""
     undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
     return builder.shuffle_vector(first, undefined, int_constant(0))
 
 
 def emit_int_splat(builder: Any, number: Any) -> Any:
-    """An int64 as int32 in every lane."""
+    """Broadcast an int64, as int32, to all lanes."""
     return emit_splat(builder, builder.trunc(number, INT32))
 
 
 def emit_first(builder: Any, count: Any) -> Any:
-    """The first ``count`` lanes."""
+    """The mask of the first ``count`` lanes."""
     return builder.icmp_signed("<", LANE_NUMBERS, emit_int_splat(builder, count))
 
 
 def emit_fma(builder: Any, x: Any, y: Any, z: Any) -> Any:
-    """``x * y + z``, with one rounding where the target has such an instruction."""
+    """``x * y + z``, with a single rounding where the target has FMA."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
     return emit_call(builder, "llvm.fmuladd.v16f32", kind, (x, y, z))
 
@@ -128,13 +128,13 @@ def emit_keep_equal(builder: Any, a: Any, b: Any, x: Any) -> Any:
 
 
 def emit_has_bits(builder: Any, x: Any, bits: int) -> Any:
-    """Lanes whose float32 has any of some bits."""
+    """The mask of lanes whose float32 has any of the given bits."""
     found = builder.and_(builder.bitcast(x, INT_VECTOR), int_constant(bits))
     return builder.icmp_signed("!=", found, int_constant(0))
 
 
 def emit_wins(builder: Any, candidate: Any, best: Any) -> Any:
-    """Lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
+    """The mask of lanes in which ``candidate`` replaces ``best`` as maximum: larger, or NaN."""
     return builder.or_(
         builder.fcmp_ordered(">", candidate, best),
         builder.fcmp_unordered("!=", candidate, candidate),
@@ -149,8 +149,8 @@ def emit_shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
 def emit_sums(builder: Any, values: list[Any]) -> Any:
     """One vector whose lane i is the sum of the lanes of ``values[i]``; up to 16 vectors.
 
-    A tree that adds pairs of vectors while halving each, so 16 sums cost 15 additions and 30
-    shuffles, a third of 16 reductions done one by one.
+    A tree that adds pairs of vectors while halving each: 16 sums take 15 additions and 30 shuffles,
+    a third of the cost of 16 separate reductions.
     """
     rows = list(values) + [constant(0.0)] * (LANES - len(values))
     width = LANES
@@ -174,8 +174,8 @@ def emit_sums(builder: Any, values: list[Any]) -> Any:
 def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
     """The 16 columns of a 16 x 16 matrix given by rows: four rounds of 16 shuffles.
 
-    Each shuffle is one that x86 has an instruction for: first the quarters of rows are
-    interleaved, as 4 x 4 matrices, then whole quarters go to their places.
+    Each shuffle is a single x86 instruction: first the quarters of rows are interleaved, as 4 x 4
+    matrices, then whole quarters are moved to their places.
     """
     quarters = range(0, LANES, 4)
     for pick, step in (([0, 16, 1, 17], 1), ([0, 1, 16, 17], 2)):
@@ -187,7 +187,7 @@ def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
                 made[i] = emit_shuffle(builder, rows[i], rows[i + step], low)
                 made[i + step] = emit_shuffle(builder, rows[i], rows[i + step], high)
         rows = made
-    # Number 4 g + c has columns c, 4 + c, 8 + c and 12 + c of rows 4 g to 4 g + 3.
+    # Vector 4 g + c has columns c, 4 + c, 8 + c and 12 + c of rows 4 g to 4 g + 3.
     rows = [rows[4 * (i // 4) + (0, 2, 1, 3)[i % 4]] for i in range(LANES)]
     even = [*range(4), *range(8, 12), *range(16, 20), *range(24, 28)]
     odd = [lane + 4 for lane in even]
@@ -202,7 +202,7 @@ def emit_transpose(builder: Any, rows: list[Any]) -> list[Any]:
 
 
 def define(result: str, emit: Any, *arguments: str | None) -> Emitted:
-    """An emitted function of fixed argument and result kinds; arrays are given as ``None``."""
+    """An emitted function with fixed kinds of arguments and result; ``None`` is an array."""
     return Emitted(emit, result, arguments)
 
 
@@ -224,7 +224,7 @@ def _emit_fence(builder: Any) -> None:
     builder.fence("seq_cst")
 
 
-#: What was streamed before is there for all threads.
+#: Makes earlier streaming stores visible to all threads.
 fence = define("void", _emit_fence)
 prefetch = define("void", _at(emit_prefetch), None, "int64")
 prefetch_write = define(
@@ -304,7 +304,7 @@ keep_random = define("vector", _emit_keep_random, "int64", "int64", "int64", "in
 first_lane = define(
     "float32", lambda builder, x: builder.extract_element(x, ir.Constant(INT32, 0)), "vector"
 )
-#: ``insert(x, lane, value)``: ``x`` with another number in one lane.
+#: ``insert(x, lane, value)``: ``x`` with one lane replaced.
 insert = define(
     "vector",
     lambda builder, x, lane, value: builder.insert_element(x, value, builder.trunc(lane, INT32)),

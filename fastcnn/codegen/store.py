@@ -1,7 +1,7 @@
-"""Where object files are kept: a private folder, whose files are verified before they are loaded.
+"""The cache of object files: a private folder, whose files are verified before they are loaded.
 
-Machine code is run as the user who loads it, so that a folder which anybody else owns or can write
-to is refused. Whatever cannot be kept is compiled by each process.
+Machine code runs with the rights of the user who loads it, so a folder that anybody else owns or
+can write to is refused. Objects that cannot be stored are compiled by each process.
 """
 
 import hashlib
@@ -18,19 +18,19 @@ from fastcnn.errors import sentence
 from fastcnn.files import cache_folder
 
 log = logging.getLogger("fastcnn.codegen")
-#: The first line of a file; another one means another format.
+#: The first line of a file; it changes with the format.
 MAGIC = b"fastcnn object 1\n"
-#: Seconds after which what no process has loaded is removed: 90 days.
+#: Seconds after which objects that no process has loaded are removed: 90 days.
 UNUSED = 90 * 24 * 3600
 #: Seconds for which a process waits for another one that compiles.
 PATIENCE = 120
-#: Seconds after which a use is noted once more.
+#: Seconds after which a use is recorded again.
 NOTED = 24 * 3600
 _said: set[str] = set()
 
 
 def object_folder() -> Path | None:
-    """The folder, made if need be; None, with a warning, where there cannot be one."""
+    """The folder, created if needed; None, with a warning, if it cannot be used."""
     try:
         folder = cache_folder() / "kernels"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def object_folder() -> Path | None:
 
 
 def _problem(found: os.stat_result) -> str:
-    """Why a file or folder is not trusted, or nothing."""
+    """Why a file or folder is not trusted; empty if it is."""
     if not hasattr(os, "getuid"):  # Windows: the user's profile is private
         return ""
     if found.st_uid != os.getuid():
@@ -72,7 +72,7 @@ def _digest(key: str, content: bytes) -> bytes:
 
 
 def read(folder: Path, name: str, key: str) -> bytes | None:
-    """The object that was kept under a key; None if there is none, or it is damaged."""
+    """The object stored under a key; None if there is none, or it is damaged."""
     path = folder / f"{name}-{key[:24]}.o"
     try:
         with open(path, "rb") as file:
@@ -93,7 +93,7 @@ def read(folder: Path, name: str, key: str) -> bytes | None:
 
 
 def write(folder: Path, name: str, key: str, content: bytes) -> bool:
-    """Keep an object; whether the disk took it. Processes may do so at once."""
+    """Store an object; returns whether that succeeded. Processes may do so concurrently."""
     temporary = None
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=".unfinished-", dir=folder)
@@ -112,7 +112,7 @@ def write(folder: Path, name: str, key: str, content: bytes) -> bool:
 
 @contextmanager
 def one_at_a_time(folder: Path | None) -> Iterator[None]:
-    """Wait while another process compiles for the same folder, but not for ever."""
+    """Wait while another process compiles for the same folder, up to a time limit."""
     lock = None
     if folder:
         from filelock import FileLock, Timeout
@@ -131,7 +131,7 @@ def one_at_a_time(folder: Path | None) -> Iterator[None]:
 
 
 def remove_unused(folder: Path) -> None:
-    """Remove objects that no process has loaded for long, and what killed processes left."""
+    """Remove objects that no process has loaded for long, and leftovers of killed processes."""
     for path in folder.iterdir():
         if path.suffix == ".o" or path.name.startswith(".unfinished-"):
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""The processor for which kernels are compiled, and the register tiles that suit it.
+"""The target of compilation, and the register tiles that suit it.
 
 A vector of 16 float32 takes one AVX-512 register, two of AVX2 or four of 128 bits; a tile whose
-sums do not fit the registers runs at half the speed. Measured: docs/engine.md.
+accumulators exceed the registers runs at half the speed. Measured: docs/engine.md.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fastcnn.codegen.processor import is_aarch64, processor
 
-#: Beginnings of LLVM's processor names, for targets given by name without features.
+#: Prefixes of LLVM's processor names, for targets given by name without features.
 _NAMES = {
     "AVX-512": (
         *("x86-64-v4", "skylake-avx512", "cascadelake", "cooperlake", "cannonlake", "icelake"),
@@ -29,7 +29,7 @@ class Blocking:
 
     #: Output channels by positions of a convolution; outputs by blocks of a linear layer.
     products: tuple[int, int]
-    #: Output channels by positions, four a window, of a convolution with pooling.
+    #: Output channels by positions, four per window, of a convolution with pooling.
     windows: tuple[int, int]
     #: Output channels by taps of a weight gradient.
     gradients: tuple[int, int]
@@ -46,9 +46,9 @@ _BLOCKINGS = {
 
 
 def instruction_set() -> str:
-    """The widest vectors of the target: a key of the blockings."""
+    """The widest vector extension of the target: a key of the blockings."""
     triple, name, listed = processor()
-    if is_aarch64(triple):  # every one of them has NEON, listed or not
+    if is_aarch64(triple):  # all of them have NEON, listed or not
         return "NEON"
     features = set(listed.split(","))
     for kind, wanted in (("AVX-512", "+avx512f"), ("AVX2", "+avx2")):
@@ -67,10 +67,10 @@ def blocking() -> Blocking:
 
 
 def tile_heights(pooled: bool) -> tuple[int, ...]:
-    """Output channels that a convolution's tile may have, the largest first.
+    """Possible output channels of a convolution's tile, the largest first.
 
-    Eight or six channels read each input more seldom than four, but need 24 registers for their
-    sums.
+    With eight or six channels each input is read less often than with four, but the sums need 24
+    registers.
     """
     return (8, 6, 4, 2, 1) if instruction_set() == "AVX-512" and not pooled else (4, 2, 1)
 

@@ -1,7 +1,7 @@
-"""Atomic counters for threads that run the same program: a barrier that spins.
+"""Atomic counters for threads that run the same program: a spinning barrier.
 
-A thread pool's launch costs microseconds to a hundred, and numba's pools differ by platform; plain
-threads that stay inside one compiled call need only a place to wait for each other.
+Launching work on a thread pool costs microseconds to a hundred, and numba's pools differ by
+platform; plain threads that stay inside one compiled call only need a place to wait for each other.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ from fastcnn.codegen import linked
 from fastcnn.codegen.processor import is_aarch64, is_x86
 from fastcnn.codegen.simd import INT32, INT64, define, emit_call
 
-#: Spins before a waiting thread lets others run, where each has a core.
+#: Spins before a waiting thread yields, if each thread has a core.
 SPINS = 20_000
-#: Places in the array by which threads meet: arrivals, failure, spins before a thread yields.
+#: Indices in the array through which threads synchronise: arrivals, failure, spins before yielding.
 ARRIVED, FAILED, PATIENCE = 0, 1, 2
 
 
@@ -39,19 +39,19 @@ def _emit_relax(builder: Any) -> Any:
         emit_call(builder, "llvm.aarch64.hint", kind, (ir.Constant(INT32, 1),))  # yield
 
 
-#: Add to an int64 of an array and return the old value, in sequential order.
+#: Add to an int64 of an array and return the old value, sequentially consistent.
 atomic_add = define("int64", _emit_atomic_add, None, "int64", "int64")
-#: Read an int64 that other threads change.
+#: Read an int64 that other threads modify.
 atomic_load = define("int64", _emit_atomic_load, None, "int64")
-#: Tell the processor that this thread spins: the other one of its core runs faster.
+#: Hint to the processor that this thread spins: the core's other hardware thread runs faster.
 relax = define("void", _emit_relax)
-#: Let another thread run on this core (the C library's call of that name).
+#: Let another thread run on this core (the C library's function of the same name).
 sched_yield = define("int64", _emit_sched_yield)
 
 
 @linked
 def barrier(sync, arrived, threads):
-    """Wait until all threads have come here; ``arrived`` counts this thread's barriers.
+    """Wait until all threads have arrived; ``arrived`` counts this thread's barriers.
 
     Returns False if one of them failed, or could not be started.
     """

@@ -1,4 +1,4 @@
-"""Tiles that move data across lanes: sums of lanes, transposes, samples into lanes."""
+"""Tiles that move data across lanes: horizontal sums, transposes, packing samples into lanes."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def transpose_tile(at: Emitter, X, x0, xrow, Y, y0, yrow) -> None:
 
 @tile(0)
 def transpose_rows_tile(at: Emitter, X, x0, xrow, count, Y, y0, yrow) -> None:
-    """The same of the first ``count`` rows, at least one; others are zero and not read."""
+    """The same for the first ``count`` rows, at least one; the others are zero and not read."""
     builder = at.builder
     rows = []
     for i in range(LANES):
@@ -101,7 +101,7 @@ def _load_samples(at: Emitter, S, rows: list[Any], kind: str) -> list[Any]:
 
 
 def _of_pixels(at: Emitter, N, firsts: tuple[Any, Any], pixel, size) -> list[Any]:
-    """Two numbers of the channel of each of 16 pixels; a channel has ``size`` of them."""
+    """Two values of the channel of each of 16 pixels; a channel has ``size`` pixels."""
     builder = at.builder
     channel, begin = builder.sdiv(pixel, size), builder.srem(pixel, size)
     alone = builder.icmp_signed("<=", builder.add(begin, at.index(LANES)), size)
@@ -139,9 +139,9 @@ def pack_tile(
 ) -> None:
     """Gather 16 pixels of 16 samples, normalise, transpose and store them as vectors.
 
-    ``S`` holds samples of ``pixels`` bytes or floats, ``order`` which of them to take; lanes from
-    ``valid`` on become zero. ``N`` has the factors of channels, of ``size`` pixels each, from
-    ``scale`` on, and their summands from ``shift`` on.
+    ``S`` holds samples of ``pixels`` bytes or floats, ``order`` the indices of samples; lanes from
+    ``valid`` on are set to zero. ``N`` has the scales of channels, of ``size`` pixels each, from
+    ``scale`` on, and their offsets from ``shift`` on.
     """
     builder = at.builder
     last = builder.sub(valid, at.index(1))
@@ -164,7 +164,7 @@ def pack_tile(
 def unpack_tile(at: Emitter, X, x0, places, place, valid, Y, y0, size) -> None:
     """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.
 
-    The vectors stand at places of a table, the samples' rows in ``Y``, ``size`` floats apart.
+    A table has the offsets of the vectors; the samples' rows in ``Y`` are ``size`` floats apart.
     """
     builder = at.builder
     vectors = []

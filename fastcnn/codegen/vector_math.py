@@ -1,4 +1,4 @@
-"""Functions of a vector: exponentials and what is made of them.
+"""Elementary functions of vectors: exponentials, logarithms and functions derived from them.
 
 Errors are bounded against float64 by tests/backends/test_lanes_math.py.
 """
@@ -20,8 +20,8 @@ from fastcnn.codegen.simd import (
     int_constant,
 )
 
-#: ``e^r - 1 = r + r^2 h(r)`` for ``|r| <= ln(2) / 2``: h from its highest power on, a minimax fit
-#: with a relative error of 1e-8.
+#: ``e^r - 1 = r + r^2 h(r)`` for ``|r| <= ln(2) / 2``: h in descending powers, a minimax fit with a
+#: relative error of 1e-8.
 _EXP = (1.388255158e-3, 8.366547525e-3, 4.166720062e-2, 1.666654348e-1, 4.999999702e-1)
 #: ``log(1 + x) = z (2 + z^2 h(z^2))`` with ``z = x / (2 + x) <= 1/3``: h likewise, 5e-9.
 _LOG1P = (0.280158162, 0.280009717, 0.400215805, 0.666664183)
@@ -29,9 +29,9 @@ _LOG1P = (0.280158162, 0.280009717, 0.400215805, 0.666664183)
 _NORMAL_TAIL = tuple(
     0.5 * a for a in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
 )
-#: Adding it rounds to a whole number, which then stands in the lowest bits with 127 added to it.
+#: Adding it rounds to an integer, which is then in the lowest bits, plus 127.
 _ROUNDER = 1.5 * 2.0**23 + 127.0
-#: From here on down the exponential counts as zero, which its power of two then is.
+#: At and below this, the exponential is zero, as is its power of two.
 _LOWEST = -88.0
 
 
@@ -46,13 +46,13 @@ def emit_magnitude(builder: Any, x: Any) -> Any:
 
 
 def _not_below(builder: Any, x: Any, bound: float) -> Any:
-    """The larger of ``x`` and a constant; NaN stays."""
+    """The larger of ``x`` and a constant; NaN is kept."""
     low = constant(bound)
     return builder.select(builder.fcmp_ordered("<", x, low), low, x)
 
 
 def _not_above(builder: Any, x: Any, bound: float) -> Any:
-    """The smaller of ``x`` and a constant; NaN stays."""
+    """The smaller of ``x`` and a constant; NaN is kept."""
     high = constant(bound)
     return builder.select(builder.fcmp_ordered(">", x, high), high, x)
 
@@ -67,13 +67,13 @@ def _horner(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
 def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
     """``2^n`` and ``e^r - 1`` with ``factor * x = n ln(2) + r`` from -88 to 89, or NaN.
 
-    The factor, a power of two with either sign, goes into the constants.
+    The factor, a power of two with either sign, is folded into the constants.
     """
     shifted = emit_fma(builder, x, constant(factor * 1.44269504088896341), constant(_ROUNDER))
     n = builder.fsub(shifted, constant(_ROUNDER))
     r = emit_fma(builder, n, constant(-0.693359375 / factor), x)
     r = emit_fma(builder, n, constant(2.12194440e-4 / factor), r)
-    # Pairs of terms by themselves: half as many steps that wait for each other as Horner's rule.
+    # Pairs of terms are evaluated separately: half the dependency chain of Horner's rule.
     a4, a3, a2, a1, a0 = (
         constant(a * factor**i) for a, i in zip(_EXP, range(6, 1, -1), strict=True)
     )
@@ -90,7 +90,7 @@ def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
 
 
 def _with_floor(builder: Any, x: Any, factor: float) -> Any:
-    """``x``, or where ``factor * x`` is lower the number that makes it -88; NaN stays."""
+    """``x``, or if ``factor * x`` is lower, the number for which it is -88; NaN is kept."""
     bound = _LOWEST / factor
     return (_not_below if factor > 0.0 else _not_above)(builder, x, bound)
 
@@ -138,7 +138,7 @@ def emit_log1p(builder: Any, x: Any) -> Any:
 
 
 def _log_of_positive(builder: Any, x: Any) -> Any:
-    """Logarithm of a normal number ``2**k (1 + f)``, ``1 + f`` from ``sqrt(1/2)`` to its double."""
+    """Logarithm of a normal number ``2**k (1 + f)``, with ``1 + f`` in [sqrt(1/2), sqrt(2))."""
     bits = builder.bitcast(x, INT_VECTOR)
     # The distance from sqrt(1/2) in the bits: its exponent is k.
     offset = builder.sub(bits, int_constant(0x3F3504F3))
@@ -167,9 +167,9 @@ def emit_log(builder: Any, x: Any) -> Any:
 def emit_log1p_of_any(builder: Any, x: Any) -> Any:
     """``log(1 + x)``; -inf at -1, NaN below.
 
-    What rounding ``1 + x`` has lost is added, divided by it (Goldberg, "What every computer
-    scientist should know about floating-point arithmetic", theorem 4): small numbers, whose
-    logarithm is their own, keep their bits.
+    The rounding error of ``1 + x`` is added, divided by ``1 + x`` (Goldberg, "What every computer
+    scientist should know about floating-point arithmetic", theorem 4): small numbers, which equal
+    their logarithm, keep their bits.
     """
     sum_ = builder.fadd(constant(1.0), x)
     lost = builder.fsub(x, builder.fsub(sum_, constant(1.0)))
@@ -183,7 +183,7 @@ def emit_sqrt(builder: Any, x: Any) -> Any:
 
 
 def emit_loses(builder: Any, candidate: Any, best: Any) -> Any:
-    """Lanes in which ``candidate`` replaces ``best`` as minimum: smaller, or NaN."""
+    """The mask of lanes in which ``candidate`` replaces ``best`` as minimum: smaller, or NaN."""
     return builder.or_(
         builder.fcmp_ordered("<", candidate, best),
         builder.fcmp_unordered("!=", candidate, candidate),
@@ -200,7 +200,7 @@ def emit_maximum(builder: Any, x: Any, y: Any) -> Any:
     return builder.select(emit_wins(builder, x, y), x, y)
 
 
-#: ``erf(x) = x h(x**2)`` for ``|x| <= 1``: Taylor's series, from its highest power on.
+#: ``erf(x) = x h(x**2)`` for ``|x| <= 1``: Taylor series, in descending powers.
 _ERF_NEAR = tuple(
     2.0 / math.sqrt(math.pi) * (-1) ** n / (math.factorial(n) * (2 * n + 1))
     for n in range(9, -1, -1)
@@ -210,7 +210,7 @@ _ERF_NEAR = tuple(
 def emit_erf(builder: Any, x: Any) -> Any:
     """The error function, with an absolute error below 5e-7 and exact near 0.
 
-    Beyond 1 by Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
+    Beyond 1 from Abramowitz and Stegun, "Handbook of mathematical functions", 7.1.26.
     """
     one, size = constant(1.0), emit_magnitude(builder, x)
     near = builder.fmul(x, _horner(builder, builder.fmul(x, x), _ERF_NEAR))
@@ -226,7 +226,7 @@ def _negative(builder: Any, x: Any) -> Any:
 
 
 def emit_log1p_exp(builder: Any, x: Any) -> Any:
-    """``log(1 + exp(x))``: the larger of ``x`` and 0, and what is added to it."""
+    """``log(1 + exp(x))``: the larger of ``x`` and 0, plus a correction."""
     e = emit_exp(builder, emit_magnitude(builder, x), -1.0)
     return builder.fadd(_not_below(builder, x, 0.0), emit_log1p(builder, e))
 
@@ -239,7 +239,7 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
     one = constant(1.0)
     step = constant(0.3275911 * math.sqrt(0.5))
     t = builder.fdiv(one, emit_fma(builder, emit_magnitude(builder, x), step, one))
-    # The product as GELU's density has it, so that the exponential is computed once.
+    # The same product as in GELU's density, so that the exponential is computed once.
     square = builder.fmul(builder.fmul(constant(-0.5), x), x)
     tail = _horner(builder, t, _NORMAL_TAIL)
     tail = builder.fmul(builder.fmul(tail, t), emit_exp(builder, square))
@@ -249,7 +249,7 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
 exp = define("vector", emit_exp, "vector")
 log = define("vector", emit_log, "vector")
 log1p = define("vector", emit_log1p_of_any, "vector")
-#: What a formula's function of numpy does with vectors, and how many arguments it has.
+#: The vector implementation of numpy functions that formulas use, and their number of arguments.
 OF_NUMPY: dict[Any, tuple[Any, int]] = {
     np.exp: (emit_exp, 1),
     np.expm1: (emit_expm1, 1),

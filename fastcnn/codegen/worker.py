@@ -1,6 +1,7 @@
-"""A process that compiles for another one, in several of its own.
+"""A process that compiles for another one, in several processes of its own.
 
-A line says in how many, and has groups of sources. An answer is a source's name, key and object.
+A request line has their number and groups of sources. An answer has a source's name, key and
+object.
 """
 
 import gc
@@ -21,7 +22,7 @@ _records = Records()
 
 
 def compiled(sources: list[tuple[str, tuple[str, str, list[Any]]]]) -> list[tuple[str, str, bytes]]:
-    """Names, keys and objects of some sources, which are given by names and origins."""
+    """Names, keys and objects of some sources, given by names and origins."""
     found = []
     for name, (module, maker, arguments) in sources:
         source = getattr(importlib.import_module(module), maker)(*arguments)
@@ -30,15 +31,15 @@ def compiled(sources: list[tuple[str, tuple[str, str, list[Any]]]]) -> list[tupl
 
 
 def _begin() -> None:
-    # Compilation drops little, and looking for it took a tenth of the time.
+    # Compilation creates little garbage, and collecting it took a tenth of the time.
     gc.disable()
     sys.stdout = sys.stderr
-    # A terminal's Ctrl-C reaches these processes, too; the caller has the words for it. In the
-    # background of a script it is nobody's.
+    # A terminal's Ctrl-C reaches these processes, too; the caller reports it. For a background
+    # process of a script there is no Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "SIGPIPE"):
-        # Nobody waits for answers any more.
+        # Nobody reads the answers any more.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
@@ -59,12 +60,12 @@ def _nothing(array: Any) -> None:
 
 
 def main() -> None:
-    """Serve once, or end with the input."""
+    """Serve one request, or end at the end of input."""
     answers = sys.stdout.buffer
     _begin()
     forks = sys.platform == "linux"
     if forks:
-        # What is imported here, and what numba does at first, is done once.
+        # Imports and numba's first-use initialisation are done once, before the forks.
         from fastcnn.codegen import numba_frontend
 
         for module in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""Training on several processes, over MPI."""
+"""Data-parallel training on several processes, over MPI."""
 
 from fastcnn.distributed.world import World, join, launched_size
 

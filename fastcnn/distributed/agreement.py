@@ -1,4 +1,4 @@
-"""Whether all processes of a training have the same code, data and settings."""
+"""Checks that all processes of a training have the same code, data and settings."""
 
 import functools
 import hashlib
@@ -12,23 +12,23 @@ from fastcnn.distributed.world import World
 from fastcnn.errors import RankError
 from fastcnn.extras import numba_version
 
-#: Differences that a message names.
+#: Maximum number of differences that a message names.
 NAMED = 5
 
 
 def check_agreement(world: World, **parts: Any) -> None:
-    """Refuse to train where a process has other code, data or settings than the root.
+    """Refuse to train if a process has other code, data or settings than the root.
 
     Parameters
     ----------
     world : World
     **parts
-        Nested dicts of what JSON knows, which must be the same on every process.
+        Nested dicts of JSON values, which must be equal on every process.
 
     Raises
     ------
     RankError
-        On every process; the message names each rank that differs, and in what.
+        On every process; the message names each rank that differs, and how.
     """
     known = world.everyone(_flat({"code": code_digest(), **parts}))
     hosts = world.everyone(world.host)

@@ -1,4 +1,4 @@
-"""Training steps that several processes take together."""
+"""The executor of data-parallel training: each process computes a share of every batch."""
 
 import logging
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ from fastcnn.operations import OPERATIONS
 
 log = logging.getLogger("fastcnn")
 
-#: Samples that stay together in an evaluation; a backend's result may depend on the batch by
-#: rounding, and so does not on the number of processes.
+#: Samples that stay together in an evaluation: rounding may depend on a backend's batch size, but
+#: then does not depend on the number of processes.
 EVALUATED = 256
 
 
 class DistributedExecutor(WrappingExecutor):
     """Each process computes the gradient of its share of every batch; all take the same step.
 
-    Making one talks to nobody.
+    The constructor does not communicate.
 
     The batch size is that of all processes together, and so are losses, hits and norms. A step is
-    one ``Allreduce`` of the flat gradient, in which shares count by their samples (or their
+    one ``Allreduce`` of the flat gradient, in which shares are weighted by their samples (or sample
     weights).
 
     Parameters
@@ -49,26 +49,26 @@ class DistributedExecutor(WrappingExecutor):
         Samples of all processes together.
     average_every : int
         With K > 1, processes take K steps by their own gradients and then average parameters and
-        optimiser state (local SGD): for networks that are slow compared with a step. Norms are
-        then means over the processes, and each process clips by its own.
+        optimiser state (local SGD): for networks that are slow relative to a step. Norms are then
+        means over the processes, and each process clips its own gradient.
     ordered : bool
-        Sum gradients of blocks of 16 samples one after the other, in the order of the batch:
-        results are then the same bits on any number of processes. Slower: the gradient of every
-        block travels.
+        Sum the gradients of blocks of 16 samples one after the other, in batch order: results are
+        then bitwise identical on any number of processes. Slower: every block's gradient is
+        communicated.
     sync_batch_norm : bool
-        Batch normalisation takes the statistics of the whole batch: its sums are exchanged in each
+        Batch normalisation uses the statistics of the whole batch: its sums are exchanged in each
         layer, forward and backward. Without it, or with ``average_every``, ``accumulate`` or the
-        reference backend, it takes those of each process' share.
+        reference backend, it uses those of each process' share.
     **settings
-        What :func:`~fastcnn.execution.executors.make_accumulating` takes: loss, optimizer,
+        Arguments of :func:`~fastcnn.execution.executors.make_accumulating`: loss, optimizer,
         backend, seed, clip_norm, the ``threads`` of this process, such as ``world.threads()``, and
-        in how many smaller batches each process computes its share (``accumulate``; not with
-        ``ordered``, which computes 16 samples at a time in any case).
+        the number of smaller batches in which each process computes its share (``accumulate``; not
+        with ``ordered``, which always computes 16 samples at a time).
 
     Raises
     ------
     ConfigurationError
-        If the settings exclude each other or do not suit the network or the number of processes.
+        If settings exclude each other, or do not suit the network or the number of processes.
 
     References
     ----------
@@ -102,7 +102,7 @@ class DistributedExecutor(WrappingExecutor):
         self._is_joint = self._takes_joint_statistics(sync_batch_norm, settings)
 
     def _takes_joint_statistics(self, wanted: bool, settings: Mapping[str, Any]) -> bool:
-        """Whether batch normalisation is over all processes; says so where it could not be."""
+        """Whether batch normalisation is over all processes; logs if that is impossible."""
         if not wanted or not self.model.graph().batch_statistics(training=True):
             return False
         reasons = {
@@ -113,7 +113,7 @@ class DistributedExecutor(WrappingExecutor):
         for name, holds in reasons.items():
             if holds:
                 log.warning(
-                    "with %s, batch normalisation takes the statistics of each process' share", name
+                    "with %s, batch normalisation uses the statistics of each process' share", name
                 )
         return not any(reasons.values()) and self.world.size > 1
 
@@ -145,7 +145,7 @@ class DistributedExecutor(WrappingExecutor):
 
     @property
     def first_sample(self) -> int:
-        """Place of the last batch's first sample of this process."""
+        """Index of this process' first sample in the last batch."""
         return self._local.first_sample
 
     @first_sample.setter
@@ -166,8 +166,8 @@ class DistributedExecutor(WrappingExecutor):
         if self.average_every > 1:
             return self._own_steps(batches, learning_rates, samples)
         parts = -(-self.batch_size // BLOCK) if self.ordered else self.world.size
-        # One column for each part of a batch, zero but for the process that has it: their sum is
-        # exact, and the sum over columns is taken by all in the same order.
+        # One column for each part of a batch, nonzero only on the process that has it: their sum is
+        # exact, and all processes add the columns in the same order.
         losses, hits = np.zeros((len(batches), parts)), np.zeros((len(batches), parts))
         norms = np.zeros(len(batches))
         for index, (batch, lr) in enumerate(zip(batches, learning_rates, strict=True)):
@@ -232,7 +232,7 @@ class DistributedExecutor(WrappingExecutor):
     def _ordered_gradient(
         self, batch: np.ndarray, samples: Samples, losses: np.ndarray, hits: np.ndarray
     ) -> np.ndarray:
-        """The gradient of a batch: the sum over its blocks, in their order."""
+        """The gradient of a batch: the sum over its blocks, in order."""
         first, end = self.shards.share(len(batch))
         starts = range(first, end, BLOCK)
         vector = self.model.parameter_vector
@@ -248,7 +248,7 @@ class DistributedExecutor(WrappingExecutor):
     def _own_steps(
         self, batches: list[np.ndarray], learning_rates: np.ndarray, samples: Samples
     ) -> StepResults:
-        """Steps by this process' gradients alone, and averages between them."""
+        """Local steps by this process' own gradients, with averages between them."""
         sums = np.zeros((3, len(batches)))
         self._local.first_sample = self.shards.share(self.batch_size)[0]
         done = 0
@@ -257,12 +257,13 @@ class DistributedExecutor(WrappingExecutor):
             span = batches[done : done + count]
             shares = [self.shards.share(len(batch)) for batch in span]
             own = np.concatenate([b[i:j] for b, (i, j) in zip(span, shares, strict=True)])
-            # The last batch of an epoch may have less samples than there are processes.
+            # The last batch of an epoch may have fewer samples than there are processes.
             steps = sum(j > i for i, j in shares)
             rates = learning_rates[done : done + steps]
             step = self.step
             made = self._local.train_steps(samples, own, rates)
-            # Several losses are told as one: the mean of what each counts.
+            # Several losses are reported as one: the mean, weighted by the number of targets of
+            # each.
             counted = [
                 portions(self.loss, samples, b[i:j], b).mean()
                 for b, (i, j) in zip(span, shares, strict=True)
@@ -278,12 +279,12 @@ class DistributedExecutor(WrappingExecutor):
         return StepResults(sums[0], sums[1].astype(np.int64), sums[2])
 
     def _average(self, portion: float) -> None:
-        """Average parameters, optimiser state and running statistics, each process by its part."""
+        """Average parameters, optimiser state and running statistics, weighted by each share."""
         slots = self._local.optimizer_state().values()
         self._add([self.model.parameter_vector, *slots, *self._running], portion)
 
     def _add(self, arrays: list[np.ndarray], portion: float = 1.0) -> None:
-        """Replace arrays by the sums of all processes' times their portions, at once."""
+        """Replace arrays by weighted sums over all processes, in one communication."""
         if len(arrays) == 1 and portion == 1.0:
             self.world.add(arrays[0])
             return

@@ -1,6 +1,6 @@
-"""What several machines would gain: measured steps, and a model of the sum over a network.
+"""Predicts the speed-up on several machines from measured steps and a model of the allreduce.
 
-The arithmetic stands in docs/scaling.md.
+docs/scaling.md explains the arithmetic.
 """
 
 import math
@@ -24,26 +24,26 @@ from fastcnn.optim import SGD
 
 @dataclass(frozen=True)
 class Network:
-    """What a message costs.
+    """The cost of a message.
 
     Attributes
     ----------
     latency : float
-        Seconds of a message without content.
+        Seconds of an empty message.
     bandwidth : float
-        Bytes a second.
+        Bytes per second.
     """
 
     latency: float
     bandwidth: float
 
     def allreduce(self, size: float, ranks: int) -> float:
-        """Seconds of a sum of ``size`` bytes over all ranks: the best of three algorithms.
+        """Seconds of an allreduce of ``size`` bytes over all ranks: the best of three algorithms.
 
-        Recursive doubling sends everything ``log2(n)`` times; recursive halving and doubling
-        sends ``2 log2(n)`` messages and twice the content in all; a ring as much in ``2 (n - 1)``
-        messages. The first two need a power of two: ranks above it hand over what they have,
-        and get the sum back.
+        Recursive doubling sends everything ``log2(n)`` times; recursive halving and doubling sends
+        ``2 log2(n)`` messages with twice the data in total; a ring sends as much in ``2 (n - 1)``
+        messages. The first two need a power of two: excess ranks send their data to others first,
+        and receive the result.
 
         References
         ----------
@@ -64,9 +64,9 @@ class Network:
         return min(doubling, halving, ring)
 
 
-#: Seconds after which one measurement of steps ends, where steps are long.
+#: Seconds after which a measurement of steps ends, if steps are long.
 LONGEST = 1.0
-#: Usual figures of latency between two programs, and of what a link carries of its nominal rate.
+#: Typical latencies between two programs, and usable shares of a link's nominal rate.
 NETWORKS = {
     "1gbit": Network(50e-6, 0.115e9),
     "10gbit": Network(25e-6, 1.15e9),
@@ -78,15 +78,15 @@ NETWORKS = {
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step takes on one rank.
+    """The cost of a step on one rank.
 
     Attributes
     ----------
     fixed, each : float
         Seconds of a gradient and an update: ``fixed + each * samples``, in whole blocks of 16.
     alone : float
-        Seconds of a step of the whole batch on a process that has nobody to wait for: the engine
-        takes many steps in one call.
+        Seconds of a step of the whole batch on a single process, for which the engine runs many
+        steps in one call.
     """
 
     fixed: float
@@ -100,7 +100,7 @@ class StepCost:
 
 
 class _Steps:
-    """Steps to be timed: a model, and a batch of noise for it."""
+    """Steps to be timed: a model, and a batch of noise."""
 
     def __init__(self, model: Model, batch_size: int) -> None:
         assert model.input_shape is not None
@@ -111,7 +111,7 @@ class _Steps:
         self.settings = {"loss": CrossEntropyLoss(), "optimizer": SGD(lr=1e-6, momentum=0.9)}
 
     def parted(self, size: int, threads: int) -> Callable[[], None]:
-        """A gradient and an update as two calls, as they are around a sum."""
+        """Gradient and update as two calls, as with an allreduce between them."""
         executor = make_executor(self.model, **self.settings, batch_size=size, threads=threads)  # type: ignore[arg-type]
         chosen = np.arange(size)
 
@@ -122,7 +122,7 @@ class _Steps:
         return step
 
     def together(self, world: World, threads: int, repeats: int, every: int = 1) -> float:
-        """Seconds of a step of the whole batch, many in one call, as training takes them."""
+        """Seconds of a step of the whole batch, with many steps per call, as in training."""
         size, count = len(self.samples), every * math.ceil(10 / every)
         settings = self.settings | {"batch_size": size, "threads": threads}
         if world.size == 1:
@@ -139,7 +139,7 @@ class _Steps:
         def steps() -> None:
             executor.train_steps(self.samples, order, rates)
 
-        # All processes take the same number of steps, so that none waits for one that has ended.
+        # All processes run the same number of steps, so that none waits for one that has finished.
         longest = LONGEST if world.size == 1 else math.inf
         return _seconds([steps], max(repeats // count, 3), longest)[0] / count
 
@@ -170,15 +170,15 @@ def measure_step(model: Model, batch_size: int, threads: int, repeats: int = 60)
 def measure_together(
     model: Model, world: World, batch_size: int, threads: int, repeats: int = 60, every: int = 1
 ) -> float:
-    """Seconds of a step that all processes take together, the slowest's; all must call this.
+    """Seconds of a step of all processes together, of the slowest; all must call this.
 
-    ``batch_size`` is that of all processes together, ``every`` the steps between two sums.
+    ``batch_size`` is that of all processes together, ``every`` the number of steps between sums.
     """
     return world.largest(_Steps(model, batch_size).together(world, threads, repeats, every))
 
 
 def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Network, float]:
-    """Latency and bandwidth as sums of a few bytes and of ``size`` bytes show them.
+    """Latency and bandwidth, from allreduces of a few bytes and of ``size`` bytes.
 
     All processes must call this.
 
@@ -186,12 +186,12 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     -------
     Network
     seconds : float
-        Seconds of a sum of ``size`` bytes.
+        Seconds of an allreduce of ``size`` bytes.
 
     Raises
     ------
     ConfigurationError
-        If this process is alone.
+        If there is only one process.
     """
     if world.size == 1:
         raise ConfigurationError("a network is measured between processes: start some by mpiexec")
@@ -201,7 +201,7 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
     )
     unit = Network(1.0, math.inf).allreduce(1, world.size)
     latency = small / unit
-    # The bandwidth under which the model gives what was measured: it falls as bandwidth grows.
+    # Find the bandwidth for which the model gives the measured time, which falls with bandwidth.
     low, high = 1e3, 1e13
     for _ in range(100):
         middle = math.sqrt(low * high)
@@ -213,9 +213,9 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
 def _seconds(
     works: Sequence[Callable[[], None]], repeats: int, longest: float = math.inf
 ) -> list[float]:
-    """The median of each work over some rounds, in turns, after one that warms up.
+    """The median time of each work over some rounds, in turns, after a warm-up round.
 
-    No more rounds are begun after ``longest`` seconds for each work, if there were three.
+    No further rounds begin after ``longest`` seconds for each work, once there were three.
     """
     rounds: list[list[float]] = []
     while len(rounds) <= repeats and (
@@ -237,10 +237,10 @@ class Prediction:
     Attributes
     ----------
     step, communication : float
-        Seconds of a rank's computation and of the sum.
+        Seconds of a rank's computation and of the allreduce.
     speedup : float
-        Against one rank: of a step of the whole batch (strong scaling), or of samples a second
-        with a batch for each rank (weak scaling).
+        Relative to one rank: of a step of the whole batch (strong scaling), or of samples per
+        second with a batch for each rank (weak scaling).
     """
 
     ranks: int
@@ -250,22 +250,22 @@ class Prediction:
 
     @property
     def efficiency(self) -> float:
-        """Speed-up by rank."""
+        """Speed-up divided by the number of ranks."""
         return self.speedup / self.ranks
 
 
 def predict(
     cost: StepCost, network: Network, batch_size: int, ranks: int, weak: bool, every: int = 1
 ) -> Prediction:
-    """Predict scaling to some ranks.
+    """Predict the scaling to a number of ranks.
 
     Parameters
     ----------
     batch_size : int
-        Samples of all ranks together; with ``weak``, of each.
+        Samples of all ranks together; with ``weak``, of each rank.
     every : int
-        Steps between sums (local SGD, which sums parameters and momentum: twice the bytes, and
-        takes the steps between in one call).
+        Steps between allreduces (local SGD, which sums parameters and momentum: twice the bytes,
+        and runs the steps in between in one call).
     """
     if ranks == 1:
         return Prediction(1, cost.alone, 0.0, 1.0)

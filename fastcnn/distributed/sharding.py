@@ -1,19 +1,19 @@
-"""Which samples of a batch a process has."""
+"""The division of batches among processes."""
 
 from dataclasses import dataclass
 
-#: Samples that the engine takes at once; also those of an ordered sum's parts.
+#: Samples of a block of the engine; also of a part of an ordered sum.
 BLOCK = 16
 
 
 @dataclass(frozen=True)
 class Shards:
-    """Divides batches into contiguous, disjoint shares, one a process.
+    """Divides batches into contiguous, disjoint shares, one per process.
 
     Shares differ by one unit at most. Equal shares take the engine as long as shares of whole
-    blocks of 16 would: the largest has ``ceil(batch / size / 16)`` blocks either way.
+    blocks of
 
-    Attributes
+    would: the largest has ``ceil(batch / size / 16)`` blocks either way.
     ----------
     batch_size : int
         Samples of all processes together.
@@ -27,7 +27,7 @@ class Shards:
     unit: int = 1
 
     def share(self, count: int, rank: int | None = None) -> tuple[int, int]:
-        """First sample and end of a process' share of a batch of ``count``; may be empty."""
+        """Start and end of a process' share of a batch of ``count``; may be empty."""
         rank = self.rank if rank is None else rank
         each, left = divmod(-(-count // self.unit), self.size)
         first = rank * each + min(rank, left)
@@ -35,12 +35,12 @@ class Shards:
         return min(first * self.unit, count), min(end * self.unit, count)
 
     def smallest(self, count: int) -> int:
-        """Samples of the smallest share of a batch of ``count`` that is not empty."""
+        """Samples of the smallest non-empty share of a batch of ``count``."""
         sizes = [end - first for first, end in (self.share(count, r) for r in range(self.size))]
         return min(size for size in sizes if size)
 
     def places(self, count: int) -> list[slice]:
-        """Where this process' shares of consecutive batches stand among ``count`` samples."""
+        """The slices of this process' shares of consecutive batches, among ``count`` samples."""
         if self.size == 1:
             return [slice(0, count)]
         slices = []

@@ -1,4 +1,4 @@
-"""The processes of one training, and what they tell each other."""
+"""The processes of one training, and their communication."""
 
 import json
 import os
@@ -21,8 +21,8 @@ from fastcnn.errors import (
 )
 from fastcnn.extras import require
 
-#: Number of processes, as the launchers of MPICH and Intel MPI, Open MPI, MVAPICH and Slurm say it.
-#: Slurm's other variables also stand in the environment of a batch script itself.
+#: Variables with the number of processes, set by the launchers of MPICH and Intel MPI, Open MPI,
+#: MVAPICH and Slurm. Slurm sets its other variables also for a batch script itself.
 SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -33,9 +33,9 @@ def launched_size() -> int:
 
 
 class World:
-    """A training of one process, which has nobody to talk to; :func:`join` gives larger ones.
+    """A training of one process, without communication; :func:`join` returns larger ones.
 
-    Every method that talks must be called by all processes, in the same order.
+    Every method that communicates must be called by all processes, in the same order.
 
     Attributes
     ----------
@@ -44,10 +44,10 @@ class World:
     host : str
         The machine's name.
     known_error : BaseException or None
-        The exception that all processes are about to raise, so that no one waits for another.
+        The exception that all processes are about to raise, so that none waits for another.
     is_alone : bool
-        Whether this process is inside :meth:`preparing`, where it may fail by itself and must
-        therefore talk to nobody.
+        Whether this process is inside :meth:`preparing`, where it may fail alone and must therefore
+        not communicate.
     """
 
     def __init__(self) -> None:
@@ -64,11 +64,11 @@ class World:
 
     @property
     def name(self) -> str:
-        """How messages call this process."""
+        """The process's name in messages."""
         return f"rank {self.rank} of {self.size} on {self.host}"
 
     def threads(self) -> int | None:
-        """Threads of this process; None where it has all cores for itself and may choose."""
+        """Threads of this process; None if it has all cores to itself and may choose."""
         return None
 
     def add(self, array: np.ndarray) -> None:
@@ -78,13 +78,13 @@ class World:
         """Replace an array by the root's."""
 
     def largest(self, number: float) -> float:
-        """The largest of all processes' numbers."""
+        """The maximum over all processes."""
         return number
 
     def exchange(
         self, parts: np.ndarray, sent: Sequence[int], received: Sequence[int]
     ) -> np.ndarray:
-        """Give each process its part of a flat array; returns those for this one, by rank.
+        """All-to-all exchange of a flat array; returns the parts sent to this process, by rank.
 
         Parameters
         ----------
@@ -94,13 +94,13 @@ class World:
         return parts
 
     def join_parts(self, part: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        """All processes' flat arrays, of ``counts`` elements, one after the other."""
+        """Concatenate all processes' flat arrays, of ``counts`` elements."""
         return part
 
     def ordered_sum(self, rows: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-        """The sum of all processes' rows, one by one: the same bits however they are spread.
+        """The sum of all processes' rows in order: the same bits however rows are distributed.
 
-        Each process sums a segment of all rows: a row travels once, and the sums once more, where
+        Each process sums a segment of all rows: a row is sent once, and the sums once more, whereas
         gathering all rows everywhere would send each to every process.
 
         Parameters
@@ -127,28 +127,28 @@ class World:
         return self.join_parts(total, widths)
 
     def bytes_from_root(self, content: bytes) -> bytes:
-        """The root's bytes; those of the others are ignored."""
+        """The root's bytes; other processes' arguments are ignored."""
         return content
 
     def everyone(self, value: Any) -> list[Any]:
-        """All processes' values, of what JSON knows, by rank."""
+        """All processes' values, which JSON can represent, by rank."""
         return [value]
 
     def wait(self) -> None:
-        """Return when all processes have come here."""
+        """Barrier: return when all processes have called this."""
 
     def abort(self, error: BaseException) -> None:
         """End all processes because this one failed; does not return if there are others."""
 
     def from_root(self, value: Any) -> Any:
-        """The root's value, of what JSON knows."""
+        """The root's value, which JSON can represent."""
         if self.size == 1:
             return value
         return json.loads(self.bytes_from_root(json.dumps(value).encode()))
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """End all processes where this one alone raises: the others would wait for it forever."""
+        """Abort all processes if this one alone raises: the others would wait for it forever."""
         try:
             yield
         except BaseException as error:
@@ -158,15 +158,15 @@ class World:
 
     @contextmanager
     def preparing(self) -> Iterator[None]:
-        """What each process does by itself before the first step: if one fails, all raise.
+        """Work that each process does alone before the first step: if one fails, all raise.
 
-        No method that talks may be called inside: a process that fails before it would leave the
-        others waiting.
+        No method that communicates may be called inside: a process that fails before the call would
+        leave the others waiting.
 
         Raises
         ------
         RankError
-            Where another process failed; the message names it.
+            If another process failed; the message names it.
         """
         error: FastcnnError | OSError | None = None
         self.is_alone = True
@@ -226,8 +226,8 @@ class MPIWorld(World):
     def threads(self) -> int:
         """Threads of this process: ``FASTCNN_NUM_THREADS``, or its share of the cores it may use.
 
-        A core counts for all processes of the machine that may use it, so that it does not matter
-        whether the launcher has bound them to cores of their own.
+        Cores are divided among all processes of the machine that may use them, so that it does not
+        matter whether the launcher has bound processes to cores.
         """
         from fastcnn.backends.lanes import THREADS_VARIABLE, default_threads
 
@@ -292,14 +292,14 @@ class MPIWorld(World):
 
 
 def join() -> World:
-    """All processes that the MPI launcher started with this one, or this one alone."""
+    """All processes that the MPI launcher started together with this one, or this one alone."""
     if launched_size() > 1 or "mpi4py.MPI" in sys.modules:
         return MPIWorld()
     return World()
 
 
 def _gather(communicator: Any, value: Any) -> list[Any]:
-    """All values, of what JSON knows, by rank."""
+    """All values, which JSON can represent, by rank."""
     content = np.frombuffer(json.dumps(value).encode(), np.uint8)
     lengths = np.empty(communicator.size, np.int64)
     communicator.Allgather(np.array([content.size]), lengths)

@@ -1,4 +1,7 @@
-"""Running a model: forward, backward and whole training steps, on any backend."""
+"""Running a model on any backend: forward, backward and whole training steps.
+
+The layer between ``training`` and ``backends``: executors, checks, and the fallback to im2col.
+"""
 
 from fastcnn.execution.executor import Executor, StepResults, Watch
 from fastcnn.execution.executors import make_executor

@@ -1,4 +1,4 @@
-"""What is trained of a model: the optimisers of its parameters, their state, and largest norms."""
+"""The trained parameters of a model: their optimisers, optimiser state, and maximum norms."""
 
 import weakref
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ from fastcnn.optim import Assignment, Optimizer, Part
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: Floats between the state's arrays are multiples of this, as the engine's vectors are.
+#: The distance between the state's arrays is a multiple of this many floats, as for vectors.
 ALIGNED = 16
 
 _frozen: "weakref.WeakKeyDictionary[Graph, dict[frozenset[str], Graph]]" = (
@@ -24,7 +24,7 @@ _frozen: "weakref.WeakKeyDictionary[Graph, dict[frozenset[str], Graph]]" = (
 
 
 def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...], bool]]:
-    """Each parameter's offset in the vector, its shape, and whether its layer is trained."""
+    """Each parameter's offset in the flat vector, its shape, and whether its layer is trained."""
     ranges, places, offset = model.trainable_ranges(), {}, 0
     for key, value in model.named_parameters().items():
         end = offset + value.size
@@ -35,12 +35,12 @@ def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...], bo
 
 
 def frozen_parameters(model: "Model", parts: Sequence[Part] | None = None) -> tuple[str, ...]:
-    """Names of the parameters that training leaves as they are, in their order.
+    """Names of the parameters that training does not change, in order.
 
     Parameters
     ----------
     parts : sequence of Part, optional
-        Those that are trained; by default what the layers' ``requires_grad`` says.
+        The trained parts; by default those whose layers have ``requires_grad``.
     """
     places = parameter_places(model)
     if parts is None:
@@ -59,9 +59,9 @@ def running_means(graph: Graph) -> list[str]:
 
 
 def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
-    """The graph whose batch normalisations with some running means leave them as they are.
+    """The graph, with some batch normalisations using their running means without updating them.
 
-    The same object for the same graph: an engine is made for one.
+    Returns the same object for the same arguments: an engine belongs to one graph.
     """
     if not frozen:
         return graph
@@ -78,7 +78,7 @@ def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
 
 
 class Assigned:
-    """An assignment of optimisers to one model's parameters, at some epoch of a training.
+    """An assignment of optimisers to one model's parameters, at an epoch of a training.
 
     Raises
     ------
@@ -116,18 +116,18 @@ class Assigned:
 
     @property
     def changes_nothing(self) -> bool:
-        """Whether neither a parameter nor a running statistic is trained in any epoch."""
+        """Whether no parameter and no running statistic is trained in any epoch."""
         places = parameter_places(self.model)
         if not places or set(running_means(self.model.graph())) - self.frozen_means:
             return False
         return not any(self.assignment.parts(places, epoch) for epoch in self._epochs())
 
     def _epochs(self) -> list[int]:
-        """Epochs of which one has every part that is ever trained."""
+        """Epochs that together include every part that is ever trained."""
         return [1, *(g.freeze_until + 1 for g in self.assignment.groups if g.freeze_until)]
 
     def frozen_in(self, epochs: Iterable[int]) -> set[str]:
-        """Names of the parameters that stay as they are in one of some epochs."""
+        """Names of the parameters that are frozen in any of some epochs."""
         places = parameter_places(self.model)
         return {
             name
@@ -136,21 +136,21 @@ class Assigned:
         }
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has."""
+        """Set the current epoch, counted from 1, and the number of steps per epoch."""
         self._epoch = (epoch, per_epoch)
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts that are trained now."""
+        """The parts that are currently trained."""
         return self._now()[0]
 
     @property
     def frozen(self) -> tuple[str, ...]:
-        """Names of the parameters that are not trained now."""
+        """Names of the parameters that are currently not trained."""
         return self._now()[1]
 
     def _now(self) -> tuple[tuple[Part, ...], tuple[str, ...]]:
-        # A changed model makes another graph, which is faster to ask for than its version.
+        # A changed model makes a new graph, which is faster to compare than its version.
         key = (*self._epoch, self.model.graph())
         if self._known is None or self._known[0] != key:
             parts = self.assignment.parts(parameter_places(self.model), *self._epoch)
@@ -167,7 +167,7 @@ class Assigned:
         return {name: row[:size] for name, row in zip(self.names, self.state, strict=True)}
 
     def update(self, gradient: np.ndarray, lr: float, step: int) -> None:
-        """Change the model's parameters along a gradient; ``step`` counts from 1."""
+        """Update the model's parameters by a gradient; ``step`` counts from 1."""
         vector = self.model.parameter_vector
         for part in self.parts:
             shape = part.shape or (part.end - part.first,)
@@ -187,7 +187,7 @@ class Assigned:
 
 
 def clear_outside(gradient: np.ndarray, ranges: Sequence[tuple[int, int]]) -> None:
-    """Set what lies outside of some ranges, which are in order, to zero."""
+    """Set everything outside some ranges, given in order, to zero."""
     start = 0
     for first, end in [*ranges, (gradient.size, gradient.size)]:
         gradient[start:first] = 0.0
@@ -195,7 +195,7 @@ def clear_outside(gradient: np.ndarray, ranges: Sequence[tuple[int, int]]) -> No
 
 
 def largest_norms(model: "Model") -> dict[str, float]:
-    """The ``max_norm`` of weights that are trained and have one, by state key."""
+    """The ``max_norm`` of each trained weight that has one, by state key."""
     return {
         f"{name}.weight": layer.max_norm
         for name, layer in model.named_leaves()
@@ -204,7 +204,7 @@ def largest_norms(model: "Model") -> dict[str, float]:
 
 
 def constrain(model: "Model") -> None:
-    """Scale weights whose norm is above the largest that they may have."""
+    """Scale down weights whose norm exceeds their maximum."""
     for _, layer in model.named_leaves():
         if isinstance(layer, WeightedLayer) and layer.requires_grad:
             layer.limit_norms()

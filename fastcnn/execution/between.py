@@ -1,8 +1,8 @@
-"""The passes of some steps on the engine, and what Python does between them.
+"""The passes of some steps on the engine, and the Python code that runs between them.
 
-That are a loss or an optimiser in Python, the sum of the gradients of several smaller batches, and
-what watches the training. The engine calls it in the middle of a run, so that each costs its own
-time and not that of starting runs.
+This is a loss or an optimiser in Python, the sum of the gradients of several smaller batches, or a
+callback that watches the training. The engine calls it in the middle of a run, which saves the cost
+of starting a new run each time.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine
     from fastcnn.execution.lanes import LanesExecutor
 
-#: Bytes of outputs that a loss in Python reads in one run.
+#: Maximum bytes of outputs that a loss in Python reads in one run.
 MOST_OUTPUTS = 32 * 2**20
 NOTHING = np.empty((0, 0), np.float32)
 
@@ -48,8 +48,8 @@ class Passes:
     executor : LanesExecutor
     piece : Piece
     whole : ndarray of int64, optional
-        The samples of the step of which these are a part: nothing but their part of its gradient is
-        computed then.
+        The samples of the step of which these are a part: then only their part of its gradient is
+        computed.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Passes:
         self.firsts = self.lasts + 1 - passes
 
     def _share(self, whole: np.ndarray | None) -> None:
-        """What each pass counts in its step."""
+        """Compute each pass's weight in its step."""
         each, count = self.executor.totals, self.executor.loss.count
         sums = np.repeat(self.schedule[:, 1:2].astype(np.float64), count, axis=1)
         if each is not None:
@@ -109,12 +109,12 @@ class Passes:
         if whole is not None:
             totals[:] = len(whole) if each is None else each[whole].sum(axis=0)
         self.mean_weights = (totals / self.schedule[:, 1:2]).reshape(-1)
-        # A loss in Python is one.
+        # A loss in Python counts as one loss.
         first, total = sums[:, 0], totals[:, 0]
         self.shares = np.divide(first, total, out=np.zeros_like(first), where=total > 0.0)
 
     def run(self, threads: int | None = None) -> StepResults:
-        """Take the steps."""
+        """Run the steps."""
         from fastcnn.backends.lanes import Between
 
         executor = self.executor

@@ -1,4 +1,4 @@
-"""What a pass over a network wants of its samples and targets, checked before it begins."""
+"""Checks of samples, targets and losses before a pass over a network."""
 
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def as_batch(model: "Model", x: Any) -> np.ndarray:
-    """Check samples against the model; remember their shape.
+    """Check samples against the model, which remembers their shape.
 
-    They are returned as they are: :func:`as_input` converts them, or the engine does.
+    They are returned unchanged: :func:`as_input` or the engine converts them.
 
     Raises
     ------
     ShapeError
         If there are none, or their shape is not the model's.
     DataError
-        If the model's preprocessing does not take them.
+        If the model's preprocessing does not accept them.
     """
     if as_model(model).takes > 1:
         x = pack_inputs(model.graph().inputs, x)
@@ -48,12 +48,12 @@ def as_batch(model: "Model", x: Any) -> np.ndarray:
 
 
 def as_input(model: "Model", x: np.ndarray) -> np.ndarray:
-    """What the model's first layer reads for checked samples, in the type of its parameters."""
+    """The first layer's input for checked samples, in the dtype of the model's parameters."""
     return model.preprocessing.apply(x, model.dtype)
 
 
 def bound_loss(model: "Model", loss: Any) -> Loss:
-    """The loss as it is used with a model: of several outputs each must have one.
+    """The loss for a model; with several outputs there must be one for each.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def bound_loss(model: "Model", loss: Any) -> Loss:
 
 
 def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.ndarray:
-    """Check targets against the loss, and bring them into the form that backends read."""
+    """Check targets against the loss, and convert them to the form that backends read."""
     y = loss.pack(y, dtype) if isinstance(loss, JointLoss) else plain_array("targets", y)
     if y.ndim == 0 or len(y) != count:
         raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
@@ -82,7 +82,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
 
 
 def check_layout(before: tuple[Any, ...], model: "Model") -> None:
-    """Refuse another set of parameters than that of the start."""
+    """Refuse a model whose set of parameters has changed since the start."""
     now = model.parameter_layout()
     if now == before:
         return
@@ -108,7 +108,7 @@ def _change(key: str, old: Any, new: Any) -> str:
 
 
 def check_statistics(graph: Graph, count: int, training: bool = True) -> None:
-    """Refuse a batch that has one value a channel where its variance is asked for."""
+    """Refuse a batch with one value per channel if its variance is needed."""
     for node in graph.batch_statistics(training):
         if count * prod(node.output_shape[1:]) == 1:
             where = "in training" if training else "without running statistics"

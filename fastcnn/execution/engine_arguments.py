@@ -1,4 +1,4 @@
-"""Losses, optimisers, samples and their weights in the form in which the engine reads them."""
+"""Converts losses, optimisers, samples and weights to the form in which the engine reads them."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def loss_key(loss: Loss) -> tuple[Any, ...]:
-    """What the planner needs of a loss."""
+    """The planner's description of a loss."""
     from fastcnn.backends.lanes import Unsupported, check_own_loss
 
     try:
@@ -28,7 +28,7 @@ def loss_key(loss: Loss) -> tuple[Any, ...]:
         raise Unsupported(f"the loss {loss!r}") from None
 
 
-#: Numbers of each optimiser's formula, in the order in which its kernel reads them.
+#: Settings of each optimiser's formula, in the order in which its kernel reads them.
 NUMBERS: dict[str, Callable[[Any], tuple[float, ...]]] = {
     "sgd": lambda o: (o.momentum, float(o.nesterov)),
     "adam": lambda o: (*o.betas, o.eps),
@@ -55,7 +55,7 @@ KERNELS: dict[str, Callable[[Any], str]] = {
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
-    """Have the update of a user's optimiser compiled.
+    """Compile the update of a user's optimiser.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
 
 
 def is_python_update(optimizer: Optimizer) -> bool:
-    """Whether the engine has no update of an optimiser."""
+    """Whether an optimiser's update runs in Python."""
     kind = getattr(optimizer, "kind", None)
     return kind not in NUMBERS and kind not in OWN_UPDATES
 
@@ -81,7 +81,7 @@ def engine_update(
     clip_norm: float | None = None,
     only_clips: bool = False,
 ) -> "Update":
-    """The update of the parts of a model's parameters; Python's only has its gradient clipped."""
+    """The engine's update of a model's parameters; it only clips the gradient of Python's."""
     from fastcnn.backends.lanes import Update, UpdatePart
 
     if only_clips:
@@ -119,12 +119,12 @@ def _update_part(part: Part) -> "UpdatePart":
 def engine_weights(
     loss: Loss, target: np.ndarray, sample_weight: np.ndarray | None
 ) -> dict[str, Any]:
-    """Weights of samples or targets as the losses read them.
+    """Weights of samples or targets, in the form that losses read.
 
     Raises
     ------
     DataError
-        If there are not as many as samples or targets.
+        If their number does not match the samples or targets.
     """
     arrays: dict[str, Any] = {}
     if sample_weight is not None:
@@ -139,7 +139,7 @@ def engine_weights(
 def engine_targets(
     loss: Loss, target: np.ndarray, labels: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Classes, of which -1 is ignored, or rows of targets; then also classes to count hits by."""
+    """Classes, of which -1 is ignored, or rows of targets, and then classes to count hits."""
     if loss.classes and target.dtype.kind != "f":
         ignored = getattr(loss, "ignore_index", None)
         if ignored is not None:
@@ -154,8 +154,8 @@ def engine_targets(
 def stored_samples(preprocessing: Preprocessing, samples: np.ndarray) -> np.ndarray:
     """The samples as the engine reads them: bytes or float32, contiguous.
 
-    Read-only ones, such as memory maps of files, are not copied. Where a channel's factor and
-    summand in float32 would lose digits, they are preprocessed here.
+    Read-only ones, such as memory-mapped files, are not copied. If a channel's scale and offset
+    would lose precision in float32, samples are preprocessed here.
     """
     if not preprocessing.is_exact_in_float32(samples):
         samples = preprocessing.apply(samples)
@@ -165,9 +165,9 @@ def stored_samples(preprocessing: Preprocessing, samples: np.ndarray) -> np.ndar
 
 
 class _Unlocked:
-    """The memory of a read-only array as one of the type that compiled code was made for.
+    """Presents a read-only array's memory as writable, the type that compiled code expects.
 
-    numba tells arrays that may be written from those that may not. The engine only reads samples.
+    numba distinguishes writable arrays from read-only ones. The engine only reads samples.
     """
 
     def __init__(self, array: np.ndarray) -> None:
@@ -178,9 +178,9 @@ class _Unlocked:
 
 
 def input_factors(preprocessing: Preprocessing, samples: np.ndarray) -> tuple[Any, Any]:
-    """Factor and summand of each channel by which the engine preprocesses what is stored.
+    """Scale and offset of each channel with which the engine preprocesses stored samples.
 
-    Samples that are neither maps nor sequences have a channel an element.
+    For samples that are neither maps nor sequences, each element is a channel.
     """
     channels = samples.shape[1]
     if not preprocessing.is_exact_in_float32(samples):
@@ -200,14 +200,14 @@ def signed_seed(seed: int) -> int:
 
 
 def batches_of(images: np.ndarray, order: np.ndarray, **arrays: np.ndarray) -> "Batches":
-    """Samples as the engine takes them, and what belongs to them."""
+    """Samples with their targets and weights, in the form that the engine reads."""
     from fastcnn.backends.lanes import Batches
 
     return Batches(images, order, **arrays)
 
 
 def moment_of(step: Step) -> "Moment":
-    """What the engine draws dropout's masks by."""
+    """The position in training that determines dropout's masks."""
     from fastcnn.backends.lanes import Moment
 
     return Moment(signed_seed(step.seed), step.number, step.first_sample)

@@ -1,4 +1,4 @@
-"""Engines of a model: made when they are needed, kept for the next call, dropped when too many."""
+"""A model's engines: created on demand, kept for later calls, dropped when there are too many."""
 
 import weakref
 from collections.abc import Hashable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Engine
     from fastcnn.layers import Model
 
-#: Idle engines that are kept for one model, and their memory in bytes; the last one always is.
+#: Maximum idle engines kept for one model, and their bytes; the last one is always kept.
 KEPT_ENGINES, KEPT_BYTES = 8, 256 * 2**20
 #: Samples of a block of the engine.
 BLOCK = 16
@@ -24,7 +24,7 @@ RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def threads_or_default(owner: str, threads: int | None) -> int:
-    """Threads that a user asks for, checked; or what the engine takes."""
+    """The user's number of threads, checked, or the engine's default."""
     from fastcnn.backends.lanes import default_threads
 
     if threads is None:
@@ -35,7 +35,7 @@ def threads_or_default(owner: str, threads: int | None) -> int:
 def room_for(count: int) -> int:
     """Samples that an engine for a batch of ``count`` is planned for.
 
-    Few sizes, at most a quarter too large: one engine serves many batch sizes.
+    A few sizes, at most a quarter too large, so that one engine serves many batch sizes.
     """
     blocks = -(-count // BLOCK)
     step = 1 << max(blocks.bit_length() - 3, 0)
@@ -48,7 +48,7 @@ def make_engine(model: "Model", graph: Graph, batch: int, threads: int, **build:
     Raises
     ------
     Unsupported
-        If the engine does not cover the model.
+        If the engine does not support the model.
     """
     from fastcnn.backends.lanes import Engine
 
@@ -69,7 +69,7 @@ def running_statistics(model: "Model", graph: Graph, training: bool) -> dict[str
     Raises
     ------
     Unsupported
-        If they are to be moved in a way that the engine has not.
+        If their update has a form that the engine does not support.
     """
     from fastcnn.backends.lanes import Unsupported
 
@@ -83,7 +83,7 @@ def running_statistics(model: "Model", graph: Graph, training: bool) -> dict[str
 
 
 def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Where each parameter is in the model's flat array, and its shape.
+    """The offset of each parameter in the model's flat array, and its shape.
 
     Raises
     ------
@@ -102,14 +102,14 @@ def parameter_places(model: "Model") -> dict[str, tuple[int, tuple[int, ...]]]:
 
 
 class _Idle:
-    """A model's engines that nobody uses at the moment, the least recently used first."""
+    """A model's idle engines, the least recently used first."""
 
     def __init__(self) -> None:
         self._engines: list[tuple[Hashable, Engine]] = []
         self._lock = forks.lock()
 
     def take(self, key: Hashable, graph: Graph, vector: np.ndarray) -> "Engine | None":
-        """An engine for a key, unless the model has changed since it was made."""
+        """An idle engine for a key, unless the model has changed since it was created."""
         with self._lock:
             self._engines = [
                 (other, engine)
@@ -123,7 +123,7 @@ class _Idle:
         return None
 
     def give(self, key: Hashable, engine: "Engine") -> None:
-        """Keep an engine, and forget the oldest of too many."""
+        """Return an engine, and drop the oldest if there are too many."""
         with self._lock:
             self._engines.append((key, engine))
             total = sum(engine.bytes for _, engine in self._engines)
@@ -137,7 +137,7 @@ _idle: "weakref.WeakKeyDictionary[Model, _Idle]" = weakref.WeakKeyDictionary()
 
 
 class Lease:
-    """An engine of a model for one caller: taken from the model's idle ones, or made."""
+    """An engine of a model for one caller: one of the model's idle ones, or a new one."""
 
     def __init__(
         self, model: "Model", graph: Graph, batch: int, threads: int | None, **build: Any

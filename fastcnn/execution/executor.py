@@ -1,4 +1,4 @@
-"""Many training steps on one model: what ``fit`` drives, whichever backend does the work."""
+"""The interface of executors, which run many training steps on one model for ``fit``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepResults:
-    """What some consecutive training steps gave.
+    """The results of some consecutive training steps.
 
     Attributes
     ----------
     losses : ndarray of float64, shape (steps,)
         Mean loss of each batch, before its update.
     correct : ndarray of int64, shape (steps,)
-        Samples of each batch whose largest logit was at their class; 0 for other targets.
+        Samples of each batch whose largest logit is that of their class; 0 for other targets.
     gradient_norms : ndarray of float64, shape (steps,)
         Euclidean norm of each gradient before clipping; NaN where it was not computed.
     """
@@ -41,7 +41,7 @@ class StepResults:
 
 @dataclass(frozen=True)
 class Watch:
-    """What is called between steps.
+    """A function called between steps.
 
     Attributes
     ----------
@@ -58,16 +58,16 @@ class Watch:
 class Executor(ABC):
     """Runs training steps and evaluations on a model, changing its parameters in place.
 
-    Samples are as they are stored: the model's preprocessing is applied to them.
+    Samples are given as stored: the executor applies the model's preprocessing.
 
     Attributes
     ----------
     batch_size : int
         Samples of a step.
     step : int
-        Steps taken.
+        Number of steps taken.
     first_sample : int
-        Place of each batch's first sample in a larger batch that several processes share; dropout
+        Index of each batch's first sample in a larger batch that several processes share; dropout
         depends on it.
     """
 
@@ -78,7 +78,7 @@ class Executor(ABC):
     watch: Watch | None = None
 
     def note(self, step: int) -> None:
-        """Call who watches, if it is due after a step, counted from 1."""
+        """Call the watching function if it is due after a step, counted from 1."""
         if self.watch is not None and step % self.watch.every == 0:
             self.watch.function(step)
 
@@ -97,7 +97,7 @@ class Executor(ABC):
 
     @abstractmethod
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
-        """Say which epoch it is, counted from 1, and how many steps one has.
+        """Set the current epoch, counted from 1, and the number of steps per epoch.
 
         Parameter groups may be frozen in some epochs.
         """
@@ -108,13 +108,13 @@ class Executor(ABC):
     ) -> tuple[float, int, np.ndarray]:
         """Loss, hits and flat gradient of the batch of some rows, without a step.
 
-        Where the rows are a part of a ``whole`` batch, their part of its loss and gradient. The
-        caller may change the gradient; the next call overwrites it.
+        If the rows are a part of a ``whole`` batch, returns their part of its loss and gradient.
+        The caller may modify the gradient; the next call overwrites it.
         """
 
     @abstractmethod
     def update(self, gradient: np.ndarray, lr: float) -> float:
-        """Take the optimiser's step along a gradient; returns its norm before clipping."""
+        """Take the optimiser's step for a gradient; returns its norm before clipping."""
 
     @abstractmethod
     def logits(self, images: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ class Executor(ABC):
 
 
 class Training(NamedTuple):
-    """What is trained, and how: the arguments of ``make_executor`` by the same names."""
+    """What is trained, and how: the arguments of ``make_executor`` of the same names."""
 
     model: "Model"
     loss: Loss
@@ -161,7 +161,7 @@ class Training(NamedTuple):
 class ModelExecutor(Executor):
     """Base of executors that run a model themselves."""
 
-    #: What computes losses of evaluations.
+    #: The backend that computes losses of evaluations.
     backend = "im2col"
 
     def __init__(self, training: Training) -> None:
@@ -173,7 +173,7 @@ class ModelExecutor(Executor):
         constrain(self.model)
 
     def now(self) -> Step:
-        """The step that is taken next."""
+        """The step to be taken next."""
         return Step(True, self.seed, self.step, self.first_sample)
 
     def start_epoch(self, epoch: int, per_epoch: int) -> None:
@@ -188,12 +188,12 @@ class ModelExecutor(Executor):
 
 
 class WrappingExecutor(Executor):
-    """Base of executors that leave to another one what they do not do themselves.
+    """Base of executors that delegate to another executor.
 
     Parameters
     ----------
     local : Executor
-        What takes the steps.
+        The executor that takes the steps.
     """
 
     def __init__(self, local: Executor) -> None:
@@ -226,14 +226,14 @@ class WrappingExecutor(Executor):
 
 
 def portions(loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """What some rows of a whole batch count in each of its losses: of sums all that they have."""
+    """The weight of some rows in each loss of a whole batch; for sums, 1."""
     own, total = (totals(loss, samples, each) for each in (rows, whole))
     shares = np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
     return np.where(loss.sums, 1.0, shares)
 
 
 def totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:
-    """What the targets of some samples weigh in all, for each loss."""
+    """The total weight of some samples' targets, for each loss."""
     if not len(rows):
         return np.zeros(loss.count)
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
@@ -241,16 +241,16 @@ def totals(loss: Loss, samples: Samples, rows: np.ndarray) -> np.ndarray:
     return np.full(loss.count, float(len(rows))) if each is None else each.sum(axis=0)
 
 
-#: Elements of an output that a score computes with at a time.
+#: Elements of an output that a score processes at a time.
 SCORED = 1 << 22
 
 
 def mean_score(
     model: "Model", loss: Loss, logits: np.ndarray, samples: Samples, backend: str | None = "im2col"
 ) -> tuple[float, float]:
-    """Mean loss and accuracy of a model's output for samples; ``backend`` is one with operations.
+    """Mean loss and accuracy of a model's output for samples, computed by ``backend``.
 
-    A loss that is a sum is divided by the samples. The accuracy is NaN where targets are not
+    A loss that is a sum is divided by the number of samples. The accuracy is NaN if targets are not
     classes.
     """
     if isinstance(loss, JointLoss):
@@ -317,7 +317,7 @@ def _mean_loss(
 
 
 def count_correct(logits: np.ndarray, labels: np.ndarray, loss: Loss) -> int:
-    """Samples, or pixels, whose largest logit is at their class; 0 where there are none."""
+    """Samples, or pixels, whose largest logit is that of their class; 0 if there are no classes."""
     labels = np.asarray(labels)
     if loss.classes or isinstance(loss, JointLoss):
         return loss.correct(logits, labels)

@@ -1,4 +1,4 @@
-"""Executors: one for each way of computing, and the choice between them."""
+"""Executors, one for each backend's way of computing, and the choice between them."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -45,15 +45,15 @@ def make_executor(
     Parameters
     ----------
     optimizer : Optimizer or Assignment
-        The latter with parameter groups.
+        The latter if there are parameter groups.
     batch_size : int
         Samples of each step; the last step of an order may have fewer.
     seed : int
         Key of the dropout masks.
     threads : int, optional
-        Threads of an engine that has its own; numpy's BLAS is the caller's to limit.
+        Threads of an engine that has its own; numpy's BLAS threads are limited by the caller.
     clip_norm : float, optional
-        Largest Euclidean norm of a gradient; larger ones are scaled down to it.
+        Maximum Euclidean norm of a gradient; larger gradients are scaled down to it.
     """
     loss = bound_loss(model, loss)
     training = Training(model, loss, optimizer, batch_size, seed, clip_norm)
@@ -76,7 +76,7 @@ class OperationExecutor(ModelExecutor):
     def train_steps(
         self, samples: Samples, order: np.ndarray, learning_rates: np.ndarray
     ) -> StepResults:
-        """Take one step for each learning rate; numpy's threads are limited once for all."""
+        """Take one step for each learning rate; numpy's threads are limited once for all steps."""
         with one_blas_thread():
             return super().train_steps(samples, order, learning_rates)
 
@@ -119,13 +119,14 @@ class OperationExecutor(ModelExecutor):
 class AccumulatingExecutor(WrappingExecutor):
     """Adds the gradients of small batches for each step, as if they were one batch.
 
-    Each counts by its samples, or their weights, and dropout's masks are those of the whole batch.
-    Batch normalisation alone tells them apart: it takes the statistics of each.
+    Small batches are weighted by their samples, or these samples' weights, and dropout's masks are
+    those of the whole batch. Only batch normalisation differs: it uses the statistics of each small
+    batch.
 
     Parameters
     ----------
     local : Executor
-        What computes gradients of small batches, and takes the steps.
+        Computes gradients of small batches, and takes the steps.
     batch_size : int
         Samples of a step.
     small : int
@@ -174,9 +175,9 @@ def make_accumulating(
     batch_size : int
         Samples of each step.
     accumulate : int
-        Smaller batches of a step; with 1 the executor is an ordinary one.
+        Number of smaller batches per step; with 1 the executor is an ordinary one.
     **settings
-        What :func:`make_executor` takes.
+        Arguments of :func:`make_executor`.
     """
     small = -(-batch_size // accumulate)
     made = make_executor(model, batch_size=small, **settings)

@@ -1,4 +1,4 @@
-"""The one place that decides whether the engine or im2col computes, and says so."""
+"""The only place that decides between the engine and im2col, and logs the fallback."""
 
 import logging
 from collections.abc import Callable
@@ -17,10 +17,10 @@ def run(backend: str | None, on_engine: Callable[[], T], by_operations: Callable
     Parameters
     ----------
     backend : str or None
-        As the user chose it; None is the default.
+        The user's choice; None is the default.
     on_engine : callable
-        Computes on the lanes engine; its ``Unsupported`` is logged, once for each reason, and
-        im2col computes instead.
+        Computes on the lanes engine; its ``Unsupported`` is logged, once per reason, and im2col
+        computes instead.
     by_operations : callable
         Computes with the functions of a backend, given by its name.
 

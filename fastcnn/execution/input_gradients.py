@@ -1,4 +1,4 @@
-"""Gradients with respect to what a network is fed with."""
+"""Gradients with respect to a network's input, such as for saliency maps."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,12 @@ from fastcnn.losses import PythonLoss
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: What a gradient is of.
+#: Quantities whose gradient can be computed.
 OF = ("loss", "logit")
 
 
 class Objective:
-    """The gradient of a number by a network's output, where that number is one of two kinds.
+    """A scalar function of a network's output, a loss or logits, and its gradient.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Objective:
         self.loss = bound_loss(model, loss) if of == "loss" else None
 
     def gradient(self, outputs: np.ndarray) -> np.ndarray:
-        """By the outputs of all samples."""
+        """The gradient with respect to all samples' outputs."""
         if self.loss is not None:
             y = as_target(self.loss, self.y, len(outputs), self.graph, outputs.dtype)
             if isinstance(self.loss, PythonLoss):
@@ -65,7 +65,7 @@ class Objective:
         return chosen
 
     def classes(self, outputs: np.ndarray) -> np.ndarray:
-        """The class of each sample whose logit it is."""
+        """The class of each sample whose logit is differentiated."""
         if self.y is None:
             return outputs.argmax(axis=1)
         y, count = plain_array("classes", self.y), outputs.shape[1]
@@ -91,12 +91,12 @@ def input_gradient(
     ----------
     model : Model
     x : array_like, shape (N, ...)
-        Samples as the model takes them.
+        Samples as the model accepts them.
     y : array_like, optional
         Classes or targets; by default the most probable class of each sample.
     of : {"loss", "logit"}, optional
-        The loss, a mean over the batch as :func:`fastcnn.gradients` gives it, or for each sample
-        the logit of its class. By default the loss if there is a ``y``, else the logit.
+        The loss, a mean over the batch as in :func:`fastcnn.gradients`, or for each sample the
+        logit of its class. By default the loss if ``y`` is given, else the logit.
     loss : str or Loss, or a sequence or mapping of them, optional
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     backend : str, optional
@@ -104,8 +104,8 @@ def input_gradient(
     Returns
     -------
     ndarray, shape (N, ...), floating-point
-        In the units of ``x`` as given, before preprocessing: for bytes, change of the loss for
-        each grey level of 255. A dictionary with one for each name if the model has several inputs.
+        In the units of ``x`` as given, before preprocessing: for bytes, the change of the loss per
+        grey level of 255. A dictionary with one for each name if the model has several inputs.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def input_gradient(
 def gradient_at(
     model: "Model", x: np.ndarray, graph: Graph, objective: Objective, place: int, backend: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The network's output, and of a node its gradient and its output; of the input, before it."""
+    """A network's output, and the output of a node with its gradient; by default the input's."""
     part, operations = Part(as_input(model, x), INFERENCE), get_backend(backend)
     state = model.state_dict()
     forward_parts(graph, state, [part], operations)

@@ -1,4 +1,4 @@
-"""Gradients of a batch that several processes share, with batch normalisation over all of it."""
+"""Gradients of a batch shared by several processes, with batch normalisation over all of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from fastcnn.execution.workers import one_blas_thread
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: Values, and two numbers for each channel.
+#: The number of values, and two sums for each channel.
 Row = tuple[float, np.ndarray, np.ndarray]
 
 
@@ -42,9 +42,9 @@ class Share:
     Attributes
     ----------
     batch : Batch
-        It may be empty; ``totals`` are those of the whole.
+        May be empty; ``totals`` are those of the whole batch.
     frozen : sequence of str
-        Parameters whose gradients are not wanted.
+        Parameters whose gradients are not needed.
     """
 
     batch: Batch
@@ -54,11 +54,11 @@ class Share:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the process has no sample of the batch."""
+        """Whether the process has no samples of the batch."""
         return len(self.batch.x) == 0
 
     def loss(self, outputs: np.ndarray) -> tuple[float, np.ndarray]:
-        """The share's part of the loss, and its gradient by the outputs."""
+        """The share's part of the loss, and its gradient with respect to the outputs."""
         return self.batch.value_and_gradient(outputs, get_backend("im2col"))
 
 
@@ -67,7 +67,7 @@ def joint_gradients(
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """A share's part of the loss, its outputs, and its part of the gradient.
 
-    All processes call this together; the sum of their parts is that of the whole batch.
+    All processes call this together; the sum of their parts is the gradient of the whole batch.
     """
     return run(
         backend,
@@ -77,12 +77,13 @@ def joint_gradients(
 
 
 def gathered(rows: list[Row], channels: int, ranks: Ranks, moments: bool) -> list[Row]:
-    """One row of each process that has samples, in the order of the ranks.
+    """One row for each process that has samples, in rank order.
 
     Parameters
     ----------
     rows : list of (float, ndarray, ndarray)
-        This process' parts: values, means and squares about them (``moments``), or two sums.
+        This process' parts: count, means and squared deviations (``moments``), or count and two
+        sums.
     """
     message = np.zeros((ranks.size, 1 + 2 * channels))
     if rows:
@@ -125,7 +126,7 @@ def _by_operations(
 def _on_engine(
     model: "Model", graph: Graph, share: Share, threads: int | None
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """The engine's program in pieces, between which the sums of all processes are exchanged."""
+    """Run the engine's program in pieces, and exchange all processes' sums between them."""
     from fastcnn.backends.lanes import Batches, norm_meetings
 
     x, count, ranks = share.batch.x, len(share.batch.x), share.ranks
@@ -181,7 +182,7 @@ def _on_engine(
             for array, before in zip(engine.running[name], arrays, strict=True):
                 array[...] = before
         gradient = engine.gradient.copy() if count else np.zeros_like(engine.gradient)
-    # In the order of the program, which may come to a layer before one that stands before it.
+    # In program order, which may differ from the order of layers.
     state = model.state_dict()
     nodes = {node.buffers.get("running_mean"): node for node in graph.nodes}
     for key, total, statistics in tracked:

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes import Batches, Engine, Moment, Update
     from fastcnn.layers import Model
 
-#: The arrays that an executor has converted, before the first ones.
+#: Initial value of the arrays that an executor has converted.
 NOTHING_TAKEN = (None, None, None, None)
-#: Where no rows read samples.
+#: Samples for programs whose rows read none.
 NOTHING = np.zeros(1, np.float32)
 
 
@@ -54,7 +54,7 @@ def network_output(
     Raises
     ------
     Unsupported
-        If the engine does not cover the model.
+        If the engine does not support the model.
     """
     from fastcnn.backends.lanes import default_threads
 
@@ -66,7 +66,7 @@ def network_output(
         scale = np.concatenate(factors)
         return prepared(model, graph, threads).outputs(stored, scale)
     outputs = np.empty((count, *graph.output_shape), np.float32)
-    # The dropout mask depends on a sample's place in its batch.
+    # The dropout mask depends on a sample's index in its batch.
     build = {"outputs": True, "training": step.training}
     with Lease(model, graph, room_for(count), threads, **build) as engine:
         engine.normalise(*factors)
@@ -78,14 +78,14 @@ def network_output(
 def network_values(
     model: "Model", x: np.ndarray, graph: Graph, nodes: Sequence[int]
 ) -> Iterator[list[np.ndarray]]:
-    """Outputs of some nodes outside training; of nodes that run as one, that of the last.
+    """Outputs of some nodes outside training; for fused nodes, that of the last.
 
-    A few samples at a time: together they may be large.
+    Computed a few samples at a time, as the outputs may be large together.
 
     Raises
     ------
     Unsupported
-        At once, if the engine does not cover the model.
+        Immediately, if the engine does not support the model.
     """
     size = BLOCK
     if graph.batch_statistics(training=False):
@@ -113,7 +113,7 @@ def network_gradients(
     Raises
     ------
     Unsupported
-        If the engine does not cover the model or the loss.
+        If the engine does not support the model or the loss.
     """
     loss, count = batch.loss, len(batch.x)
     build: dict[str, Any] = {"training": step.training, "frozen": frozen_parameters(model)}
@@ -147,7 +147,7 @@ def network_gradients(
 def network_input_gradient(
     model: "Model", x: np.ndarray, graph: Graph, by_outputs: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Gradient of a number by what the first layer reads, from its gradient by the outputs."""
+    """Gradient with respect to the first layer's input, from that with respect to the outputs."""
     made = np.empty(x.shape, np.float32)
     build = HALVES | {"input_gradient": True, "frozen": tuple(model.named_parameters())}
     with Lease(model, graph, room_for(len(x)), None, **build) as engine:
@@ -157,7 +157,7 @@ def network_input_gradient(
     return made
 
 
-#: Options of a program that Python continues in the middle.
+#: Options of a program that is interrupted by Python code.
 HALVES = {"backward": True, "arrays": True, "outputs": True}
 
 
@@ -169,14 +169,14 @@ def in_halves(
     moment: "Moment | None" = None,
     made: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """Run a program of which Python computes the loss, from the outputs of the first half.
+    """Run a program whose loss is computed by Python, from the outputs of the first half.
 
     Parameters
     ----------
     middle : function of ndarray
-        Gives the loss, and its gradient by the outputs, with which the second half begins.
+        Returns the loss, and its gradient with respect to the outputs, for the second half.
     made : ndarray of float32, optional
-        Is filled with the gradient by the input.
+        Is filled with the gradient with respect to the input.
 
     Returns
     -------
@@ -201,21 +201,21 @@ class LanesExecutor(ModelExecutor):
     Attributes
     ----------
     step_size : int
-        Samples of a step; if they are more than the batch size, their gradients are added up in
-        several passes.
+        Samples of a step; if they exceed the batch size, gradients are accumulated over several
+        passes.
     has_python_update : bool
-        Whether the engine has no update of one of the optimisers.
+        Whether any optimiser's update runs in Python.
     engine_update : Update
         The engine's part of an update.
     stored, targets, python_targets
-        What the engine reads of the samples and their targets, and what a loss in Python reads.
+        Samples and targets as the engine reads them, and targets as a loss in Python reads them.
     totals : ndarray, shape (N, losses), or None
-        What the targets of each sample weigh on average.
+        The mean weight of each sample's targets.
 
     Raises
     ------
     Unsupported
-        At construction, if the engine does not cover the model, the loss or the optimiser.
+        At construction, if the engine does not support the model, the loss or the optimiser.
     """
 
     def __init__(self, training: Training, threads: int | None) -> None:
@@ -236,11 +236,11 @@ class LanesExecutor(ModelExecutor):
         self.python_targets: tuple[np.ndarray, np.ndarray | None] = (NOTHING, None)
         self.targets: dict[str, Any] = {}
         self.totals: np.ndarray | None = None
-        # Says at once whether the engine covers the model.
+        # Raises immediately if the engine does not support the model.
         self.engine()
 
     def engine(self) -> "Engine":
-        """The engine of the training steps, made at first use and when the model has changed.
+        """The engine of the training steps, created at first use and after changes of the model.
 
         Raises
         ------
@@ -313,7 +313,7 @@ class LanesExecutor(ModelExecutor):
         return StepResults(*joined)
 
     def _constrain(self, engine: "Engine") -> None:
-        """Let the weights that a last update has left obey their largest norms, as steps do."""
+        """Enforce maximum norms after the last update, as a step does before reading weights."""
         if engine.program.constrains:
             from fastcnn.backends.lanes import NO_BATCHES
 
@@ -349,7 +349,7 @@ class LanesExecutor(ModelExecutor):
         return float(norms[0])
 
     def _take(self, samples: Samples, order: np.ndarray) -> np.ndarray:
-        """Give the engine what it reads, converted once for the same arrays; returns the order."""
+        """Convert samples for the engine, once for the same arrays; returns the order."""
         preprocessing = self.model.preprocessing
         source = (samples.images, samples.labels, samples.sample_weight, preprocessing)
         if any(known is not now for known, now in zip(self._source, source, strict=True)):
@@ -359,14 +359,14 @@ class LanesExecutor(ModelExecutor):
         return np.ascontiguousarray(order, np.int64)
 
     def _read(self, samples: Samples) -> None:
-        """Samples, and targets with their weights, in the form in which they are read."""
+        """Convert samples, and targets with their weights."""
         target = as_target(self.loss, samples.labels, len(samples), self.graph, np.float32)
         if isinstance(self.loss, PythonLoss):
             self.python_targets = target, samples.sample_weight
         else:
             self.targets = engine_targets(self.loss, target, samples.labels)
             self.targets |= engine_weights(self.loss, target, samples.sample_weight)
-        # Refuses weights that a function does not take.
+        # Raises for weights that the loss does not accept.
         self.totals = self.loss.target_weights(target, samples.sample_weight)
         self.stored = stored_samples(self.model.preprocessing, samples.images)
 

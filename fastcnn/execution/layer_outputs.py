@@ -1,4 +1,4 @@
-"""Outputs of layers by their names, and of nodes for those who look inside."""
+"""Outputs of layers, by name, and of single nodes of the graph."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from fastcnn.layers.connections import needed_nodes
 if TYPE_CHECKING:
     from fastcnn.layers import Model
 
-#: Samples that are run at a time, and of which the outputs of nodes are in memory together.
+#: Samples that are run at a time, without and with the outputs of nodes kept in memory.
 CHUNK, NODES_CHUNK = 256, 16
 
 
@@ -31,7 +31,7 @@ def layer_outputs(
     backend: str | None = None,
     threads: int | None = None,
 ) -> Any:
-    """See :meth:`fastcnn.layers.Model.features`; ``threads`` are an engine's that has its own."""
+    """See :meth:`fastcnn.layers.Model.features`; ``threads`` are those of an engine."""
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])
     names = (layers,) if isinstance(layers, str) else words_of(layers)
@@ -47,12 +47,12 @@ def layer_outputs(
 
 
 def layer_place(graph: Graph, name: str) -> int:
-    """The last node of a layer, or of a model in the model.
+    """The index of the last node of a layer, or of a nested model.
 
     Raises
     ------
     ConfigurationError
-        If there is none of that name.
+        If there is no layer of that name.
     """
     if not isinstance(name, str):
         raise ConfigurationError(f"a layer's name must be text, got {name!r}")
@@ -102,18 +102,18 @@ def node_outputs(
 ) -> Iterator[list[np.ndarray]]:
     """Outputs of some nodes of a model's graph outside training, a few samples at a time.
 
-    The engine runs some nodes as one, such as a convolution, its ReLU and the pooling after it:
-    each of them then has the output of the last.
+    The engine fuses some nodes, such as a convolution, its ReLU and the pooling after it: each of
+    them then has the output of the last.
 
     Parameters
     ----------
     nodes : sequence of int
-        Their places in the graph.
+        Their indices in the graph.
 
     Returns
     -------
     iterator of lists of ndarray
-        One array for each of ``nodes``; the first axis is that of the samples.
+        One array for each of ``nodes``; the first axis is the batch.
     """
     x = as_batch(model, x)
     graph = model.graph(x.shape[1:])

@@ -1,4 +1,4 @@
-"""A batch in parts on their way through a graph, forward and back, operation by operation."""
+"""Forward and backward passes of a batch in parts, one operation at a time."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -16,33 +16,33 @@ from fastcnn.execution.workers import run_all
 from fastcnn.operations import OPERATIONS
 
 State = Mapping[str, np.ndarray]
-#: Takes this process' sums, the channels, and whether they are moments; returns all processes'.
+#: From this process' sums, the channels, and whether they are moments, to all processes' sums.
 Meet = Callable[[list[Any], int, bool], list[Any]]
 
 
 @dataclass
 class Part:
-    """Some samples of a batch on their way through a graph.
+    """Some samples of a batch during a pass through a graph.
 
     Attributes
     ----------
     x : ndarray, shape (samples, ...)
     place : slice
-        Where the samples are in the batch.
+        The samples' slice of the batch.
     is_whole : bool
         Whether they are all samples of the batch.
     outputs : list of ndarray
-        What the nodes gave that were computed so far.
+        Outputs of the nodes computed so far.
     statistics : dict of int to (ndarray, ndarray)
-        Mean and variance of the whole batch, by node, where this is a part of it.
+        Mean and variance of the whole batch, by node, if this is a part of it.
     pending : dict of int to ndarray
-        Gradients of outputs that wait for their node.
+        Gradients of outputs whose node has not been processed yet.
     gradient_means : dict of int to (ndarray, ndarray)
-        Means over the whole batch that the gradient of batch normalisation needs, by node.
+        Means over the whole batch for the gradient of batch normalisation, by node.
     gradient_sums : dict of int to tuple
-        This part's sums, of which those means were made.
+        This part's sums, from which those means were computed.
     gradient : ndarray, slots : mapping of str to ndarray
-        The parameters' gradient, flat, and by name of those that are trained.
+        The flat gradient of the parameters, and its views by name of the trained ones.
     wanted : set of int or None
         Nodes whose gradients are passed on; None for all.
     """
@@ -62,15 +62,15 @@ class Part:
 
 
 #: Bytes of the largest layer's output in a part of a batch: some layers stay in the cache. Each
-#: part has its own gradient of all parameters, so there are better few of them.
+#: part has its own gradient of all parameters, so a few parts are better than many.
 PART_BYTES = 2**22
-#: Outputs of all layers in half a batch from which on that is worth a core of its own: a part costs
-#: some 0.5 ms of Python, which cores do not share.
+#: Outputs of all layers in half a batch from which on this is worth a core of its own: a part costs
+#: some 0.5 ms of Python, which runs on one core at a time.
 WORTH_A_CORE = 400_000
 
 
 def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]:
-    """A batch as parts that are computed one by one or side by side.
+    """A batch as parts that are computed one by one or in parallel.
 
     The division does not depend on the number of threads, so neither do the results.
     """
@@ -80,7 +80,7 @@ def divided(graph: Graph, x: np.ndarray, backend: str, step: Step) -> list[Part]
     sizes = [math.prod(node.output_shape) for node in graph.nodes] or [1]
     parts = -(-count * max(sizes) * x.itemsize // PART_BYTES)
     if parts > 1 or count * sum(sizes) >= 2 * WORTH_A_CORE:
-        parts += parts % 2  # as many for each of two cores
+        parts += parts % 2  # equally many for each of two cores
         parts = max(parts, 2)
     size = max(1, -(-count // max(parts, 1)))
     if count <= size:
@@ -113,8 +113,8 @@ def run_backward(
 ) -> np.ndarray:
     """Add the gradient of every parameter, and return that of the input ``x``.
 
-    A node that feeds several others receives the sum of their gradients, and so does a parameter
-    that several nodes have.
+    A node that feeds several others gets the sum of their gradients, and so does a parameter that
+    several nodes share.
     """
     pending = {len(graph.nodes) - 1: grad_output}
     part = Part(x, step, outputs=outputs, pending=pending, slots=parameter_gradients)
@@ -125,9 +125,9 @@ def run_backward(
 def forward_parts(
     graph: Graph, state: State, parts: list[Part], operations: ModuleType, meet: Meet | None = None
 ) -> None:
-    """Fill the outputs of all parts, which meet at nodes that need the whole batch.
+    """Fill the outputs of all parts, which synchronise at nodes that need the whole batch.
 
-    With ``meet`` they do so together with those of other processes; there may then be no part.
+    With ``meet`` they synchronise with those of other processes; there may then be no part.
     """
     nodes = list(enumerate(graph.nodes))
     training = parts[0].step.training if parts else True
@@ -170,7 +170,7 @@ def backward_parts(
     last: int = INPUT,
     meet: Meet | None = None,
 ) -> None:
-    """Add to the gradients of all parts, and leave that of the input, or of a node, pending."""
+    """Accumulate all parts' gradients; those of the input, or of a given node, stay pending."""
     nodes = list(enumerate(graph.nodes))
 
     def compute(part: Part, begin: int, end: int) -> None:
@@ -203,7 +203,7 @@ def backward_parts(
 
 
 def _meetings(graph: Graph, parts: list[Part], meet: Meet | None = None) -> list[int]:
-    """Nodes that read something of all samples of a batch, if it is divided."""
+    """Nodes that depend on all samples of a batch, if it is divided."""
     training = parts[0].step.training if parts else True
     is_divided = meet is not None or not parts[0].is_whole
     return [
@@ -275,15 +275,15 @@ def _parameters(node: Node, state: State, names: tuple[str, ...]) -> list[np.nda
 def call_arguments(
     node: Node, state: State, step: Step = INFERENCE, place: int = 0
 ) -> dict[str, Any]:
-    """Keyword arguments of the backend functions of a node.
+    """Keyword arguments of a node's backend functions.
 
     Parameters
     ----------
     state : mapping of str to ndarray
-        Where running statistics are.
+        Holds the running statistics.
     step : Step
     place : int
-        The node's place in the graph, on which the mask of a random operation depends.
+        The node's index in the graph, on which the mask of a random operation depends.
     """
     arguments = dict(node.arguments)
     row = OPERATIONS[node.operation]
@@ -299,7 +299,7 @@ def call_arguments(
 
 
 def track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np.ndarray]) -> None:
-    """Move running statistics towards those of a batch of ``count`` values in each channel."""
+    """Update running statistics by those of a batch of ``count`` values per channel."""
     batches = state[node.buffers["num_batches_tracked"]]
     batches += 1
     momentum = node.arguments["momentum"]
@@ -308,6 +308,6 @@ def track(node: Node, state: State, count: int, statistics: tuple[np.ndarray, np
     unbiased = variance * (count / (count - 1))
     for name, value in (("running_mean", mean), ("running_var", unbiased)):
         running = state[node.buffers[name]]
-        # Not running + factor * (value - running): where one of them is far larger, the
-        # difference cancels. In float64, as PyTorch does.
+        # Not running + factor * (value - running), which cancels if one of them is far larger. In
+        # float64, as in PyTorch.
         running[...] = factor * value.astype(np.float64) + (1.0 - factor) * running

@@ -1,4 +1,4 @@
-"""One forward and one backward pass over a model's graph, operation by operation."""
+"""One forward and one backward pass over a model's graph, on any backend."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,14 +47,14 @@ def forward(
     x : array_like, shape (N, ...)
     backend : str, optional
     training : bool
-        Whether dropout is active, with masks that depend on ``seed`` and ``step`` alone, and batch
-        normalisation takes the batch's statistics (which move the running ones).
+        Whether dropout is active, with masks that depend only on ``seed`` and ``step``, and batch
+        normalisation uses the batch's statistics (and updates the running ones).
     graph : Graph, optional
-        The model's, with frozen statistics.
+        The model's graph, with frozen statistics.
 
     Returns
     -------
-    ndarray, shape (N, ...), in the type of the model's parameters
+    ndarray, shape (N, ...), in the dtype of the model's parameters
 
     Raises
     ------
@@ -104,9 +104,9 @@ def loss_and_gradients(
     sample_weight : ndarray of float64, shape (N,), optional
         Weights in the mean over the batch.
     step : Step
-        Dropout and batch normalisation depend on it.
+        Determines dropout's masks and the statistics of batch normalisation.
     threads : int, optional
-        Those of an engine that has its own.
+        Threads of an engine that has its own.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def operation_gradients(
 def begin_backward(
     model: "Model", graph: Graph, parts: list[Part], grad: np.ndarray, frozen: Sequence[str]
 ) -> None:
-    """Give parts of a batch the gradient of its outputs, and room for that of the parameters."""
+    """Initialise the parts' gradients with that of the outputs, and allocate the parameters'."""
     parameters = model.named_parameters()
     trained = parameters.keys() - set(frozen)
     wanted = graph.leads_to_parameters(trained)
@@ -193,16 +193,16 @@ def gradients(
         By default :class:`~fastcnn.losses.CrossEntropyLoss`.
     backend : str, optional
     training : bool
-        Whether dropout is active, and batch normalisation takes the batch's statistics, which move
+        Whether dropout is active, and batch normalisation uses the batch's statistics and updates
         the running ones.
     seed : int
-        Decides dropout's masks.
+        Determines dropout's masks.
 
     Returns
     -------
     loss : float
     gradients : dict of str to ndarray
-        By the keys and in the shapes of ``model.named_parameters()``.
+        With the keys and shapes of ``model.named_parameters()``.
 
     Raises
     ------
@@ -238,13 +238,13 @@ def predict_logits(
         Bounds the memory of backends that run operation by operation, by default 256; it does not
         change the result.
     threads : int, optional
-        Those of an engine that has its own.
+        Threads of an engine that has its own.
 
     Raises
     ------
     ConfigurationError
         If ``batch_size`` is not positive, or would change the result: batch normalisation without
-        running statistics needs all samples at once.
+        running statistics needs all samples together.
     """
     if batch_size is not None:
         batch_size = as_count("predict", "batch_size", batch_size)
@@ -254,7 +254,7 @@ def predict_logits(
     whole = graph.batch_statistics(training=False)
     if whole and batch_size is not None and batch_size < len(x):
         raise ConfigurationError(
-            f"layer {whole[0].name!r} has no running statistics and takes those of all {len(x)} "
+            f"layer {whole[0].name!r} has no running statistics and uses those of all {len(x)} "
             f"samples: batch_size={batch_size} would change the result; leave it out"
         )
     size = len(x) if whole else batch_size or 256
@@ -270,7 +270,7 @@ def predict_logits(
 
 
 def views_of(vector: np.ndarray, state: State) -> dict[str, np.ndarray]:
-    """Parts of a flat array in the shapes of some arrays, by name."""
+    """Views of a flat array in the shapes of some arrays, by name."""
     views, offset = {}, 0
     for key, value in state.items():
         views[key] = vector[offset : offset + value.size].reshape(value.shape)

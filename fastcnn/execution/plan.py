@@ -1,4 +1,4 @@
-"""What the engine would run for a model, without running it."""
+"""``fastcnn.plan``: the engine's program for a model, without running it."""
 
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ def plan(
     loss : Loss, optional
         By default the cross-entropy.
     threads : int, optional
-        By default all that the engine would take.
+        By default the engine's default.
     input_shape : tuple of int, optional
         Shape of one sample; by default the model's own.
 
@@ -48,9 +48,9 @@ def plan(
     Raises
     ------
     ConfigurationError
-        If ``batch_size`` or ``threads`` is not positive, or the engine does not cover the model.
+        If ``batch_size`` or ``threads`` is not positive, or the engine does not support the model.
     ShapeError
-        If the shape of a sample is not known or does not fit the model.
+        If the shape of a sample is unknown or does not fit the model.
 
     Examples
     --------
@@ -73,4 +73,4 @@ def plan(
         purpose = lanes.Purpose(loss=key, training=True)
         return lanes.plan(graph, batch_size, places, threads, purpose)
     except lanes.Unsupported as reason:
-        raise ConfigurationError(f"the lanes engine does not cover {reason}") from None
+        raise ConfigurationError(f"the lanes engine does not support {reason}") from None

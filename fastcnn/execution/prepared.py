@@ -1,4 +1,4 @@
-"""A model's prepared forward pass, kept as long as the model stays what it was."""
+"""A model's prepared forward pass, kept as long as the model does not change."""
 
 import ctypes
 import sys
@@ -23,7 +23,7 @@ def make_inference(folded: "Model", graph: Graph, most: int, threads: int) -> "I
     Raises
     ------
     Unsupported
-        If the engine does not cover the model.
+        If the engine does not support the model.
     """
     from fastcnn.backends.lanes import Inference
 
@@ -46,7 +46,7 @@ def _memcmp() -> Any:
 
 
 class _Kept:
-    """A prepared pass, and what the model's arrays held when it was made."""
+    """A prepared pass, and copies of the model's arrays from which it was made."""
 
     def __init__(self, inference: "Inference", graph: Graph, arrays: list[np.ndarray]) -> None:
         self.inference = inference
@@ -56,7 +56,7 @@ class _Kept:
         self._compared = [(a.ctypes.data, b.ctypes.data, a.nbytes) for a, b in self._held]
 
     def is_of(self, graph: Graph, vector: np.ndarray) -> bool:
-        """Whether the model still has these arrays, and they the same bytes."""
+        """Whether the model still has these arrays, with the same bytes."""
         if self.graph is not graph or self.vector is not vector:
             return False
         return not any(_compare(*places) for places in self._compared)
@@ -65,21 +65,21 @@ class _Kept:
 _compare = _memcmp()
 _kept: "weakref.WeakKeyDictionary[Model, dict[Any, _Kept]]" = weakref.WeakKeyDictionary()
 _lock = forks.lock()
-#: Samples that are run at a time, and input shapes with numbers of threads whose passes a model
-#: keeps.
+#: Maximum samples that are run at a time, and maximum passes (input shapes and numbers of threads)
+#: kept for a model.
 MOST, KEPT = 256, 4
 
 
 def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
     """A model's prepared forward pass; prepared again if the model has changed.
 
-    Whether it has is seen by comparing all parameters and running statistics with copies: they are
-    arrays that anybody may write into.
+    Changes are detected by comparing all parameters and running statistics with copies: they are
+    arrays that anybody may write to.
 
     Raises
     ------
     Unsupported
-        If the engine does not cover the model.
+        If the engine does not support the model.
     """
     vector = model.parameter_vector
     key = graph.input_shape, threads
@@ -88,7 +88,7 @@ def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
         found = passes.get(key)
     if found is not None and found.is_of(graph, vector):
         return found.inference
-    # Before the next one takes memory, too.
+    # Free the old pass before the next one is allocated.
     with _lock:
         passes.pop(key, None)
     del found
@@ -109,6 +109,6 @@ def prepared(model: "Model", graph: Graph, threads: int) -> "Inference":
 
 
 def forget(model: "Model") -> None:
-    """Give up a model's prepared passes, whose weights are about to change."""
+    """Drop a model's prepared passes, whose weights are about to change."""
     with _lock:
         _kept.pop(model, None)

@@ -1,4 +1,4 @@
-"""Inference as a product: a model prepared once, for many calls from any thread."""
+"""``fastcnn.session``: a model prepared once, for many inference calls from any thread."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -25,32 +25,32 @@ if TYPE_CHECKING:
 def session(
     model: "Model", *, max_batch: int = MOST, threads: int | None = None
 ) -> "InferenceSession":
-    """Prepare a model for inference: the same outputs, with as little as can be left to each call.
+    """Prepare a model for inference: the same outputs, with as little work as possible per call.
 
-    Batch normalisation becomes part of the layers before it, weights are packed once, and memory
-    and threads are kept ready. The session has a copy of the weights: what happens to the model
-    later does not change it.
+    Batch normalisation is folded into the layers before it, weights are packed once, and memory and
+    threads are kept ready. The session has a copy of the weights: later changes of the model do not
+    affect it.
 
     Parameters
     ----------
     model : Model
-        Whose ``input_shape`` is known.
+        Its ``input_shape`` must be known.
     max_batch : int
-        Samples that are run at a time; more are taken in parts. It bounds the memory and changes no
-        output.
+        Maximum samples that are run at a time; larger batches are divided. It bounds the memory and
+        does not change outputs.
     threads : int, optional
-        By default as in training: ``FASTCNN_NUM_THREADS``, or the cores. Outputs do not depend on
-        it.
+        By default as in training: ``FASTCNN_NUM_THREADS``, or the number of cores. Outputs do not
+        depend on it.
 
     Returns
     -------
     InferenceSession
-        Any number of Python threads may call it at once.
+        May be called from any number of Python threads concurrently.
 
     Raises
     ------
     ConfigurationError
-        If an argument is not positive, or the model takes statistics of whole batches.
+        If an argument is not positive, or the model needs the statistics of whole batches.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class InferenceSession(Answers):
         whole = graph.batch_statistics(training=False)
         if whole:
             raise ConfigurationError(
-                f"session: layer {whole[0].name!r} has no running statistics and takes those of "
+                f"session: layer {whole[0].name!r} has no running statistics and uses those of "
                 "each batch: use model.logits"
             )
         self.input_shape = graph.input_shape
@@ -96,12 +96,12 @@ class InferenceSession(Answers):
             and self.predicts in (None, "classes")
         )
         self.threads = threads_or_default("session", threads)
-        #: By type of samples: factors and summands, and whether passes read them as they are.
+        #: By dtype of samples: scales and offsets, and whether passes read the samples unchanged.
         self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
         self._inference = fallback.run(None, self._on_engine, lambda name: None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is prepared lies at addresses of this process.
+        # Prepared passes contain addresses of this process.
         return InferenceSession, (self._folded, self.max_batch, self.threads)
 
     def _on_engine(self) -> "Inference":
@@ -111,7 +111,7 @@ class InferenceSession(Answers):
         return made
 
     def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph:
-        """Nodes of the network as it is computed."""
+        """The network's graph, as the session runs it."""
         return self._folded.graph(input_shape)
 
     def __call__(self, x: Any) -> Any:
@@ -119,7 +119,7 @@ class InferenceSession(Answers):
         return self.logits(x)
 
     def logits(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
-        """Output of the last layer for samples ``x``, as :meth:`Model.logits` gives it.
+        """Output of the last layer for samples ``x``, as in :meth:`Model.logits`.
 
         Parameters
         ----------
@@ -145,7 +145,7 @@ class InferenceSession(Answers):
     def predict_proba(
         self, x: Any, *, backend: str | None = None, batch_size: int | None = None
     ) -> np.ndarray:
-        """Class probabilities, as :meth:`Model.predict_proba` gives them.
+        """Class probabilities, as in :meth:`Model.predict_proba`.
 
         Parameters
         ----------
@@ -168,10 +168,10 @@ class InferenceSession(Answers):
         if given or self._inference is None or not self._tells_classes:
             return super().predict_proba(x, backend=backend, batch_size=batch_size)
         found = self._inference.probabilities(*self._prepared(as_batch(self._folded, x)))
-        return super().predict_proba(x) if found is None else found  # which says what is wrong
+        return super().predict_proba(x) if found is None else found  # which reports the error
 
     def _prepared(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Checked samples as passes read them, and the factors of their channels."""
+        """Checked samples as passes read them, and the scales and offsets of their channels."""
         known = self._known.get(x.dtype)
         if known is None:
             factors = np.concatenate(input_factors(self.preprocessing, x))

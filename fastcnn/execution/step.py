@@ -1,4 +1,4 @@
-"""What a pass over a network is about: a batch, and the step of training in which it is taken."""
+"""The batch and the training step that a pass over a network belongs to."""
 
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -11,16 +11,16 @@ from fastcnn.losses import CrossEntropyLoss, Loss, PythonLoss
 
 @dataclass(frozen=True)
 class Step:
-    """Where a pass is in a training run.
+    """A pass's position in a training run.
 
     Attributes
     ----------
     training : bool
-        Whether dropout is active and batch normalisation takes the statistics of the batch.
+        Whether dropout is active and batch normalisation uses the statistics of the batch.
     seed, number : int
-        Decide dropout's masks: the run's seed, and the step in it.
+        Determine dropout's masks: the run's seed, and the number of the step.
     first_sample : int
-        Place of the first sample in a batch that several processes share.
+        Index of the first sample in a batch that several processes share.
     """
 
     training: bool = False
@@ -39,7 +39,7 @@ INFERENCE, FIRST_STEP = Step(), Step(training=True)
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples with their targets, checked, and what measures the outputs.
+    """Checked samples with their targets and the loss.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Batch:
         As the loss reads it.
     weight : ndarray of float64, shape (N,), or None
     totals : ndarray of float64, shape (losses,), or None
-        What the targets of the whole batch weigh in each loss, where these are a part of it.
+        Total weight of the whole batch's targets in each loss, if these are a part of it.
     """
 
     x: np.ndarray
@@ -61,12 +61,12 @@ class Batch:
     def value_and_gradient(
         self, outputs: np.ndarray, operations: ModuleType
     ) -> tuple[float, np.ndarray]:
-        """The samples' part of the loss, and its gradient by the network's outputs.
+        """The samples' part of the loss, and its gradient with respect to the network's outputs.
 
         Parameters
         ----------
         operations : module
-            The backend's, which a loss of Python does not need.
+            The backend's, which a loss in Python does not need.
         """
         loss, portion = self.loss, 1.0
         if self.totals is not None:

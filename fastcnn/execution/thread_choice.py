@@ -1,24 +1,24 @@
-"""How many threads suit a network: found by trying while it trains."""
+"""Chooses the number of threads for a network by trials during training."""
 
 from collections.abc import Iterator
 
-#: Steps of one trial, and how often each number of threads is tried.
+#: Steps of one trial, and number of trials of each number of threads.
 TRIAL_STEPS, TRIALS = 16, 3
-#: Seconds of a step from which on more threads are always worth their barriers.
+#: Seconds of a step from which on more threads always pay.
 LONG_STEP = 1e-3
 
 
 class ThreadChoice:
     """Tries numbers of threads on the first steps of a training run and keeps the fastest.
 
-    What one core writes and another reads costs tens of nanoseconds a cache line, more on some
-    machines than on others: a step of a small network at a small batch may take longer on two
-    cores than on one. Results do not depend on the number of threads, so that trying is free.
+    Reading what another core has written costs tens of nanoseconds per cache line, more on some
+    machines than on others: a step of a small network at a small batch may take longer on two cores
+    than on one. Results do not depend on the number of threads, so trials are free.
 
     Parameters
     ----------
     most : int
-        Threads to use at most.
+        Maximum number of threads.
     """
 
     def __init__(self, most: int) -> None:
@@ -41,13 +41,13 @@ class ThreadChoice:
                 yield count, TRIAL_STEPS
 
     def piece(self, left: int) -> tuple[int, int]:
-        """Threads for the next steps and how many steps, of at most ``left``."""
+        """The number of threads for the next steps, and the number of steps, at most ``left``."""
         if self._next is None:
             return self.threads, left
         return self._next[0], min(self._next[1], left)
 
     def record(self, threads: int, steps: int, seconds: float) -> None:
-        """Note what the steps of a piece took."""
+        """Record the time of a piece's steps."""
         if self._next is None:
             return
         each = seconds / steps
@@ -55,7 +55,7 @@ class ThreadChoice:
             self.decided, self._next = True, None
             return
         if steps < self._next[1]:
-            return  # too short to tell
+            return  # too short to measure
         if self._next[1] == TRIAL_STEPS:
             self._fastest[threads] = min(each, self._fastest.get(threads, each))
         self._next = next(self._trials, None)

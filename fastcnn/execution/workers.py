@@ -1,4 +1,4 @@
-"""Threads of the backends that run operation by operation, and numpy's own."""
+"""Threads of backends that run operation by operation, and the limit on numpy's own threads."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +21,7 @@ _limits: Any = None
 
 @contextmanager
 def workers(threads: int | None) -> Iterator[None]:
-    """Let passes inside use this many threads; None leaves the number as it is."""
+    """Let passes inside use this many threads; None keeps the current number."""
     token = _limit.set(threads or _limit.get())
     try:
         yield
@@ -32,14 +32,14 @@ def workers(threads: int | None) -> Iterator[None]:
 def run_all(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
     """``[function(part) for part in parts]``, several at a time.
 
-    An exception is raised when all have ended.
+    An exception is raised when all calls have ended.
     """
     threads = min(_limit.get() or available_cores(), len(parts))
     if threads < 2:
         return [function(part) for part in parts]
-    # This thread is one of them.
+    # This thread runs one of the shares.
     shares = [parts[start::threads] for start in range(threads)]
-    # Each with a copy of this thread's context: numpy keeps there how it treats overflow.
+    # Each with a copy of this thread's context, which holds numpy's error handling.
     futures = [
         _pool(os.getpid(), threads - 1).submit(copy_context().run, _run, function, share)
         for share in shares[1:]
@@ -58,16 +58,16 @@ def _run(function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
 
 @cache
 def _pool(process: int, threads: int) -> ThreadPoolExecutor:
-    """Threads for work of a process; a child that was forked has none of its parent's."""
+    """Threads of a process; a forked child has none of its parent's."""
     return ThreadPoolExecutor(threads, thread_name_prefix="fastcnn-part")
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit numpy's matrix products to one thread: several are rounded otherwise.
+    """Limit numpy's matrix products to one thread: several threads round differently.
 
-    The limit is the process's. If trainings overlap in several threads, the first sets it and
-    the last lifts it; if each lifted what it had found, the limit could stay for good.
+    The limit is per process. If trainings overlap in several threads, the first sets it and the
+    last lifts it; if each restored what it had found, the limit could remain forever.
     """
     global _inside, _limits
     with _lock:
@@ -85,7 +85,7 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def _libraries() -> Any:
-    """Numpy's libraries, looked for once: that takes 0.6 ms, more where many others are loaded."""
+    """numpy's BLAS libraries, searched once: that takes 0.6 ms, more if many others are loaded."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

@@ -160,7 +160,8 @@ class Diagnosis(Callback):
                 "layer that passes no gradient",
             )
         lowest = min(losses)
-        far = losses[-1] > DIVERGED * lowest and losses[-1] - lowest > 0.1 * (chance or lowest)
+        rise, size = losses[-1] - lowest, abs(lowest)  # of some losses the lowest is below 0
+        far = rise > (DIVERGED - 1.0) * size and rise > 0.1 * (chance or size)
         first = self._first
         above = chance is not None and losses[-1] > ABOVE_CHANCE * max(chance, first)
         if far or above:
@@ -176,7 +177,7 @@ class Diagnosis(Callback):
         if None in tests:
             return
         best = int(np.argmin(tests))
-        least = TURNED * tests[best] + LEAST_TURN * (chance or 0.0)
+        least = tests[best] + (TURNED - 1.0) * abs(tests[best]) + LEAST_TURN * (chance or 0.0)
         turned = len(tests) - 1 - best >= EPOCHS_TURNED and min(tests[-EPOCHS_TURNED:]) > least
         if turned and losses[-1] < losses[best]:
             self._find(

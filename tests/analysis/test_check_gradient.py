@@ -1,4 +1,4 @@
-"""Gradients of one's own operations and models, and the reports as text."""
+"""Gradient checks of users' own operations and models, and their reports as text."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def logistic(x: np.ndarray) -> np.ndarray:
 
 
 def small_model() -> Model:
-    """More weights than are differenced one by one, and kinks of both kinds."""
+    """A model with more weights than are checked one by one, and kinks of both kinds."""
     return Sequential(
         MaxPool2d(2), Flatten(), Linear(16, 8, seed=0), ReLU(), Linear(8, 3, seed=1),
         input_shape=(1, 8, 8),

@@ -1,4 +1,4 @@
-"""Explanations of networks whose answer is known to come from one place."""
+"""Explanations of networks whose output depends on a known region."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tests.command import fastcnn as command
 
 
 def corner() -> Sequential:
-    """Class 1 is what is bright in the upper left 4 x 4 of 12 x 12 pixels."""
+    """Class 1 is bright in the upper left 4 x 4 of 12 x 12 pixels."""
     model = Sequential(
         {"conv": Conv2d(1, 2, 3, padding=1, seed=0), "relu": ReLU(), "flat": Flatten(),
          "fc": Linear(2 * 144, 2, seed=0)},

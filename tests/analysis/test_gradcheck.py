@@ -1,4 +1,4 @@
-"""The gradient check itself: green on what is right, loud on what is wrong."""
+"""The gradient check passes for correct gradients and fails for wrong ones."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_all_gradients_are_right() -> None:
 
 
 def test_the_reports_sigmoid_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has ``dy * (1 - dy)`` for ``dy * y * (1 - y)``: the activation is ignored."""
+    """It has ``dy * (1 - dy)`` instead of ``dy * y * (1 - y)``: the activation is ignored."""
     monkeypatch.setattr(im2col, "sigmoid_backward", lambda dy, x: dy * (1 - dy))
     assert not check_layer(Sigmoid(), (2, 3), "im2col")[0].ok
     with pytest.raises(GradientError, match=r"im2col: Sigmoid\(\), x: relative error"):
@@ -27,7 +27,7 @@ def test_the_reports_sigmoid_gradient_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_reports_convolution_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its kernel was turned by rot90 over (input channel, row) instead of (row, column)."""
+    """Its kernel is rotated by rot90 over (input channel, row) instead of (row, column)."""
     right = reference.conv2d_backward
 
     def turned(dy, x, weight, stride, padding, dilation, groups):  # type: ignore[no-untyped-def]

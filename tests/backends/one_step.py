@@ -1,4 +1,4 @@
-"""A training step in the engine with one algorithm of convolution, for tests that compare them."""
+"""A training step on the engine with a given convolution algorithm, for tests that compare them."""
 
 import numpy as np
 

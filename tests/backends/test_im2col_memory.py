@@ -1,4 +1,4 @@
-"""Memory that results of im2col take turns in."""
+"""Reuse of memory for im2col's results."""
 
 from contextvars import copy_context
 from threading import Thread

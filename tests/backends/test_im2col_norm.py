@@ -11,7 +11,7 @@ SHAPES = [(5, 3, 4, 7), (9, 4, 6), (17, 5), (1, 1, 40, 3), (3, 7, 1, 1), (2, 3, 
 
 
 def samples(shape: tuple[int, ...], order: str, seed: int) -> Any:
-    """Axes follow each other in memory from ``order`` on."""
+    """Samples whose axes have the memory order ``order``."""
     made = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     first = {"samples": 0, "channels": 1, "columns": -1}[order]
     return np.moveaxis(np.ascontiguousarray(np.moveaxis(made, first, 0)), 0, first)

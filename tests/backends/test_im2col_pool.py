@@ -1,4 +1,4 @@
-"""Max pooling of 2 x 2 windows next to each other, which vectors of 16 windows compute."""
+"""Max pooling of adjacent 2 x 2 windows, computed as vectors of 16 windows."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def test_pairs_are_those_of_the_loops(shape: tuple[int, ...], order: str, values
 
 @pytest.mark.parametrize("size", [(5, 5), (4, 5), (5, 4), (3, 33)], ids=str)
 def test_windows_that_reach_over_the_edge_are_those_of_the_loops(size: tuple[int, int]) -> None:
-    """Such as an odd size has with ``ceil_mode``: they are no pairs."""
+    """Such windows, of odd sizes with ``ceil_mode``, do not use the vector code."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((2, 3, *size)).astype(np.float32)
     expected = reference.max_pool2d(x, **WINDOW, ceil_mode=True)

@@ -1,4 +1,4 @@
-"""Functions of the lanes backend called alone: the same bits as in a network, however they lie."""
+"""Functions of the lanes backend called alone: the same bits as in a network, in any layout."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.operation import Operation
 from tests.operations.calls import ELEMENTWISE
 
-#: Element-wise operations that lie in memory in any order.
+#: Element-wise operations, which accept any memory layout.
 FUNCTIONS = [(call.name, call.arguments) for call in ELEMENTWISE if not call.others]
-#: None of which a vector, a part of one, some and a rest.
+#: Less than a vector, one, several, and several with a remainder.
 SIZES = (1, 2, 15, 16, 17, 31, 48, 100, 1003)
 
 
 def values(*shape: int, seed: int = 0) -> np.ndarray:
-    """Normal values, and what breaks arithmetic wherever there is room."""
+    """Normal values, with special values where there is room."""
     made = np.random.default_rng(seed).normal(0.0, 3.0, shape).astype(np.float32)
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3e38, -3e38, -200.0])
     if made.size > 2 * special.size:
@@ -60,14 +60,14 @@ def test_functions_of_elements_on_several_threads(
 
 
 def unaligned(x: np.ndarray) -> np.ndarray:
-    """The same numbers one byte behind a multiple of four."""
+    """The same values, one byte off a multiple of four."""
     raw = np.zeros(x.nbytes + 1, np.uint8)
     raw[1:] = np.frombuffer(x.tobytes(), np.uint8)
     return raw[1:].view(np.float32).reshape(x.shape)
 
 
 def frozen(x: np.ndarray) -> np.ndarray:
-    """The same array, which may not be written."""
+    """The same array, read-only."""
     other = x.copy()
     other.flags.writeable = False
     return other
@@ -173,7 +173,7 @@ def test_results_alone_do_not_depend_on_the_number_of_threads(
 def test_what_a_signal_handler_runs_does_not_change_what_it_interrupts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """It may come between a run and the copy of the weights' gradient."""
+    """It may run between the operation and the copy of its weight gradient."""
     shapes = (2, 3, 6, 6), (2, 4, 6, 6), (3, 4, 3, 3)
     calls = [[values(*shape, seed=seed) for shape in shapes] for seed in (0, 1)]
     expected = [F.conv2d_backward(*call, padding=1, backend="lanes") for call in calls]

@@ -38,7 +38,7 @@ from fastcnn.operations import OPERATIONS
 from tests.backends.test_lanes_layers import network
 from tests.random_networks import random_case
 
-#: Layers of one input.
+#: Layers with one input.
 ALONE = [case for case in CASES if getattr(OPERATIONS.get(case[0].operation), "inputs", 1) == 1]
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
@@ -59,12 +59,12 @@ def by_channels(model: Model, x: np.ndarray, threads: int = 2) -> np.ndarray:
 
 
 def exact(model: Model, x: np.ndarray) -> np.ndarray:
-    """The same by im2col in float64."""
+    """The outputs of im2col in float64."""
     return predict_logits(deepcopy(model).to(np.float64), x, backend="im2col")
 
 
 def check(model: Model, x: np.ndarray) -> None:
-    """Compare both; all samples at once, on some threads, and one alone give the same bits."""
+    """Compare both; all samples together, on several threads, and one alone give the same bits."""
     expected = exact(model, x)
     found = by_channels(model, x)
     assert found == pytest.approx(expected, abs=1e-5 * max(1.0, np.abs(expected).max()))
@@ -107,7 +107,7 @@ def test_transforms_of_stride_2(
     padding: int | tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Tiles at the borders, channels that do not fill vectors, zeros on all sides."""
+    """Border tiles, channels that do not fill vectors, padding on all sides."""
     monkeypatch.setattr(ChannelPlanner, "pays_by_winograd", lambda self, g: True)
     layer = Conv2d(inputs, outputs, 3, stride=2, padding=padding, seed=0)
     model = Sequential(layer, ReLU(), input_shape=(inputs, *size))
@@ -135,7 +135,7 @@ def test_branches_that_meet_otherwise(kind: str) -> None:
     elif kind == "pixels first":
         y = Conv2d(20, 1, 1, seed=1)(y) * y
     elif kind == "channels":
-        # Lanes stay idle after x, and after both.
+        # Lanes are idle after x, and after both.
         y = Concat()(Concat()(x, y), x)
         y = BatchNorm2d(26)(PReLU(26, init=0.3)(y))
         y = Concat()(Conv2d(26, 26, 3, padding=1, groups=26, seed=1)(y), y)
@@ -240,19 +240,19 @@ def test_nan_goes_where_it_is_read() -> None:
 @pytest.mark.parametrize("outputs", [1, 3, 5])
 @pytest.mark.parametrize("inputs", [16, 40])
 def test_few_output_channels(outputs: int, inputs: int) -> None:
-    """The lanes hold channels of the input then."""
+    """Lanes then hold input channels."""
     x = Input((2, 9, 7))
     y = ReLU()(Conv2d(2, inputs, 3, padding=1, seed=0)(x))
     left, right = (Conv2d(inputs, outputs, 3, padding=1, seed=seed)(y) for seed in (1, 2))
     large = ConvTranspose2d(inputs, outputs, 9, stride=3, padding=4, output_padding=2, seed=3)(y)
     model = Model(x, Concat()(Flatten()(ReLU()(left + right)), Flatten()(large)))
     check(model, np.random.default_rng(4).standard_normal((3, 2, 9, 7)).astype(np.float32))
-    # Those at the borders of a transposed convolution have rows of their own.
+    # Border rows of a transposed convolution are separate rows of the program.
     assert kernel_names(model).count("convolution to few channels") >= 2 + 9
 
 
 def kernel_names(model: Model) -> list[str]:
-    """What the rows of a pass with a channel in each lane are done by."""
+    """Names of the kernels of a pass with a channel in each lane."""
     folded = model.fold_batch_norm()
     one = make_inference(folded, folded.graph(), 3, 2).by_channels()
     return [one.program.kernel(n) for n in range(len(one.program.rows))]
@@ -260,7 +260,7 @@ def kernel_names(model: Model) -> list[str]:
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
 def test_large_weights_are_read_once_for_all_samples(width: int) -> None:
-    """Sums, pooling and groups among them: maps outlive their sample."""
+    """Including sums, pooling and groups: maps outlive their sample."""
     x = Input((16, width, width))
     y = ReLU()(Conv2d(16, 128, 3, padding=1, seed=0)(x))
     z = Conv2d(128, 128, 3, padding=1, seed=1)(y)
@@ -283,7 +283,7 @@ def test_large_weights_are_read_once_for_all_samples(width: int) -> None:
 )
 @pytest.mark.parametrize("kind", ["uint8", "float"])
 def test_inputs_have_the_factors_of_their_channels(shape: tuple[int, ...], kind: str) -> None:
-    """In both programs, however tiles of 16 numbers cut the channels."""
+    """In both programs, however tiles of 16 values divide the channels."""
     generator = np.random.default_rng(6)
     model = Sequential(Flatten(), Linear(int(np.prod(shape)), 4, seed=0), input_shape=shape)
     mean, std = generator.uniform(0, 1, shape[0]), generator.uniform(0.5, 2, shape[0])
@@ -295,7 +295,7 @@ def test_inputs_have_the_factors_of_their_channels(shape: tuple[int, ...], kind:
 
 
 def test_relu6_is_done_where_sums_are_stored() -> None:
-    """Of all algorithms, and after a sum; never where others read what it cuts off."""
+    """For all algorithms, and after a sum; not if others read the unbounded values."""
     x = Input((16, 12, 12))
     y = ReLU6()(BatchNorm2d(16)(MaxPool2d(2, 1)(x)))
     y = ReLU6()(Conv2d(16, 32, 3, padding=1, seed=0)(y))

@@ -1,4 +1,4 @@
-"""Convolutions of single channels: all gradients by one row, with the bits of other kernels."""
+"""Depthwise convolutions: all gradients in one row, bitwise equal to those of other kernels."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ from fastcnn.layers import (
 )
 from tests.backends.one_step import take_step
 
-#: Samples, channels, outputs of each, size, kernel, stride, padding, dilation.
+#: Samples, channels, outputs per channel, size, kernel, stride, padding, dilation.
 CASES = [
     (33, 5, 1, (9, 11), (3, 3), (1, 1), (1, 1), (1, 1)),
     (16, 3, 1, (10, 7), (3, 3), (2, 2), (1, 1), (1, 1)),
-    # A pixel of the input that no output reads, and rows that see zeros alone.
+    # An input pixel that no output reads, and rows that read only padding.
     (20, 4, 2, (8, 12), (2, 1), (3, 2), (0, 0), (1, 1)),
     (7, 6, 3, (13, 13), (5, 5), (2, 2), (2, 2), (1, 1)),
     (16, 2, 1, (17, 16), (3, 5), (1, 2), (4, 4), (2, 2)),
@@ -74,7 +74,7 @@ def test_against_float64(
 
 
 def network(kind: str) -> Sequential:
-    """Depthwise convolutions whose gradients are masked, are not, and are wanted in part."""
+    """Depthwise convolutions whose gradients are masked, unmasked, or only partly needed."""
     middle: dict[str, list[Layer]] = {
         "masked": [Conv2d(8, 16, 3, stride=2, padding=1, groups=8, seed=1), ReLU()],
         "pooled": [Conv2d(8, 16, 5, padding=2, groups=8, seed=1), ReLU(), MaxPool2d(2)],
@@ -107,7 +107,7 @@ def test_steps_have_the_bits_of_other_kernels_on_any_threads(kind: str, batch: i
 
 
 def test_where_they_are_used() -> None:
-    """Where a channel has few outputs; products are counted once each."""
+    """Used if a channel has few outputs; each product is counted once."""
     kernels = {}
     for kind in ("masked", "many outputs"):
         model = network(kind)
@@ -118,6 +118,6 @@ def test_where_they_are_used() -> None:
     program = fastcnn.plan(network("masked"), 16)
     costs = dict(zip(program.names, program.costs(), strict=True))
     assert costs["2: convolution + ReLU"].flops == 16 * 2 * 16 * 6 * 6 * 9
-    # Of the weights, of the biases, and of the input: a pixel has 1, 2, 2 or 4 taps twice.
+    # Of weights, biases and input: a pixel has 1, 2, 2 or 4 taps, counted twice.
     inputs = 2 * 8 * 2 * (12 * 11 * 9) / 4
     assert abs(costs["2: gradients"].flops / 16 - (16 * 36 * 19 + inputs)) < 0.1 * inputs

@@ -1,4 +1,4 @@
-"""Gradients of weights as sums over pixels: tiles of taps side by side, and of others."""
+"""Weight gradients as direct sums over pixels: tiles of adjacent taps, and of others."""
 
 import numpy as np
 import pytest
@@ -29,15 +29,15 @@ from tests.backends.one_step import take_step
     ("count", "inputs", "outputs", "size", "kernel", "stride", "dilation", "groups"),
     [
         (17, 1, 5, (9, 10), (3, 3), (1, 2), (1, 1), 1),
-        # More pixels than are summed up at a time, in rows and in parts of them.
+        # More pixels than are summed at a time, in rows and in parts of them.
         (5, 4, 14, (23, 12), (3, 3), (1, 1), (1, 1), 2),
         (5, 5, 7, (11, 70), (5, 5), (1, 1), (1, 1), 1),
         (17, 2, 6, (40, 41), (7, 7), (2, 2), (1, 1), 1),
-        # Taps of which some columns are left out, or whose number is none of a tile's.
+        # Taps some of whose columns are left out, or whose number is not a multiple of a tile's.
         (17, 3, 4, (9, 10), (3, 3), (1, 1), (2, 2), 1),
         (4, 2, 3, (4, 12), (1, 3), (1, 1), (1, 1), 1),
         (16, 3, 9, (9, 10), (2, 4), (1, 1), (2, 1), 1),
-        # More taps than are summed up at a time.
+        # More taps than are summed at a time.
         (3, 9, 7, (12, 13), (4, 6), (2, 1), (1, 1), 1),
         (3, 7, 4, (13, 12), (5, 5), (2, 2), (1, 1), 1),
         (40, 1, 2, (3, 4), (1, 1), (1, 1), (1, 1), 1),
@@ -76,9 +76,9 @@ def test_against_float64(
         (1, 2, (6, 3), (12, 12), 1),
         (1, 3, (5, 5), (14, 11), 1),
         (2, 3, (4, 5), (13, 12), 1),
-        # More taps than are summed up at a time.
+        # More taps than are summed at a time.
         (7, 2, (7, 5), (12, 13), 1),
-        # Of these, windows share no pixels, or there are no tiles.
+        # Windows that share no pixels, or for which there are no tiles.
         (3, 2, (2, 2), (9, 9), 1),
         (2, 2, (1, 5), (7, 12), 1),
         (2, 3, (7, 7), (13, 12), 1),
@@ -95,7 +95,7 @@ def test_through_pooling(
     stride: int,
     is_first: bool,
 ) -> None:
-    """Odd maps leave pixels outside of all windows; biases keep some windows shut."""
+    """Odd maps have pixels outside all windows; biases keep some windows closed."""
 
     def network() -> Sequential:
         h, w = ((n + 2 - k) // stride + 1 for n, k in zip(size, kernel, strict=True))
@@ -137,7 +137,7 @@ def backward(model: Sequential) -> Program:
 
 
 def test_where_pixels_are_chosen() -> None:
-    """The pixels that won, by kernels of three columns and of five with few channels."""
+    """Selecting pixels pays for kernels of three columns, and of five with few channels."""
 
     def through(inputs: int, outputs: int, kernel: int, padding: int = 0) -> bool:
         model = Sequential(
@@ -151,7 +151,7 @@ def test_where_pixels_are_chosen() -> None:
     assert through(8, 12, 3)
     assert not through(32, 64, 5)
     assert not through(32, 64, 3)
-    # Winograd's rows need no zeros above and below.
+    # Winograd's rows need no padding above and below.
     assert not through(6, 16, 5, 2)
 
 
@@ -162,7 +162,7 @@ def test_where_pixels_are_chosen() -> None:
 def test_where_no_row_sends_gradients_to_winners(
     inputs: int, outputs: int, chooses: bool, sends: bool
 ) -> None:
-    """Where both gradients read windows, each by its own algorithm, nobody needs all pixels."""
+    """If both gradients read windows, each by its own algorithm, no row needs all pixels."""
     convolution = Conv2d(inputs, outputs, 3, padding=1)
     layers = Conv2d(2, inputs, 1), convolution, ReLU(), MaxPool2d(2)
     names = backward(Sequential(*layers, input_shape=(2, 16, 16))).names
@@ -179,7 +179,7 @@ def test_where_no_row_sends_gradients_to_winners(
         (8, 12, 3, 1),
         (4, 5, 3, 1),
         (2, 4, 5, 2),
-        # Each gradient reads windows by an algorithm of its own.
+        # Each gradient reads windows by its own algorithm.
         (16, 17, 3, 1),
         (24, 18, 3, 1),
     ],
@@ -213,7 +213,7 @@ def test_through_pooling_by_what_the_engine_chooses(
     [(3, 1, (3, 3)), (3, 2, (2, 6)), (5, 2, (2, 6)), (7, 1, (2, 6)), (2, 1, (2, 6))],
 )
 def test_descriptions_name_the_tile(kernel: int, stride: int, wanted: tuple[int, int]) -> None:
-    """Kernels of which no pixels are chosen have tiles of single taps through pooling."""
+    """Kernels without pixel selection have tiles of single taps through pooling."""
     model = Sequential(
         Conv2d(1, 8, kernel, stride, padding=1), ReLU(), MaxPool2d(2), input_shape=(1, 16, 16)
     )
@@ -239,5 +239,5 @@ def test_taps_that_do_not_lie_as_pixels_are_refused() -> None:
     ]:  # fmt: skip
         changed = row.copy()
         changed[column] = wrong
-        with pytest.raises(ProgramError, match="do not lie as pixels"):
+        with pytest.raises(ProgramError, match="not laid out as pixels"):
             list(touches(Reach(changed, program.tables, program.blocks, program.workers)))

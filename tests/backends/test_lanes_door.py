@@ -1,4 +1,4 @@
-"""What the engine is given is checked before it runs: programs once, arrays every time."""
+"""The engine's arguments are checked before it runs: programs once, arrays every time."""
 
 from collections import defaultdict
 from contextlib import nullcontext
@@ -52,17 +52,17 @@ from fastcnn.layers import (
 )
 from tests.random_networks import random_case
 
-#: Values that a column gets: outside of every array, or of 64 bits with what it is multiplied by.
+#: Wrong values of a column: out of bounds, or overflowing 64 bits after a multiplication.
 WRONG = (-1, -17, 2**31, -(2**31), 2**40, -(2**40), 2**62, -(2**62))
-#: Columns that place and count nothing, so that a kernel stays inside its arrays whatever stands
-#: there: numbers of a formula, choices between ways that the check knows all of, and rows and
-#: columns of zeros before a map, which are compared with its size before anything is read.
+#: Columns that are neither offsets nor counts, so that a kernel stays in bounds for any value:
+#: settings of a formula, selections whose options the check all knows, and padding before a map,
+#: which is compared with its size before anything is read.
 HARMLESS = {
     L.RELU, L.KEY, L.THRESHOLD, L.MODE, L.TOP, L.LEFT,
 }  # fmt: skip
 
 
-#: Columns that rows share with those of other kernels, and that a kernel does not read itself.
+#: Columns that rows share with other kernels' rows, and that a kernel does not read itself.
 UNREAD = {
     ("Winograd 1-D transposed", "BIAS"), ("Winograd 1-D transposed", "M"),
     ("average pool", "IN"), ("average pool", "X_TABLE"), ("max pool", "IN"),
@@ -72,11 +72,11 @@ UNREAD = {
     *((f"normalisation {what}gradient sums", name) for name in ("BIAS", "W")
       for what in ("", "joined ")),
     *(("normalisation sums", name) for name in ("BATCH", "BIAS", "RUNNING", "SCALE", "W")),
-    # All threads have one room.
+    # All threads share this scratch memory.
     *((f"Winograd 2-D {name}", "Z_SLOT")
       for name in ("inputs", "products", "outputs", "gradients", "gradients of inputs")),
     *((f"{name} small maps", "Z_SLOT") for name in ("transpose", "gradient of")),
-    # Their formulas have no numbers.
+    # Their formulas have no settings.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
     *((f"scale{what}", "SCALE") for what in ("", " gradient", " parameter gradient")),
@@ -85,7 +85,7 @@ UNREAD = {
 
 @cache
 def programs() -> list[tuple[Program, int]]:
-    """Programs of random networks that have rows of every kernel, with numbers of parameters."""
+    """Programs of random networks with rows of every kernel, and their numbers of parameters."""
     found = []
     wide = Sequential(
         Conv2d(16, 16, 3, padding=1, seed=0), Conv2d(16, 32, 3, padding=1, seed=1), Flatten(),
@@ -194,7 +194,7 @@ def check(program: Program, parameters: int) -> None:
 
 
 def test_programs_of_networks_fit() -> None:
-    """No program is refused, and none has an arena that is larger than what it reaches."""
+    """No program is refused, and no arena is larger than what its program accesses."""
     for program, parameters in programs():
         check(program, parameters)
         size = program.arena_size
@@ -220,7 +220,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
             touches = touches_of(kernel)
             for column in np.flatnonzero(row):
                 name = NAMES.get(int(column), "")
-                # A step over one block, or one thread, goes nowhere.
+                # With one block, or one thread, its stride is not used.
                 single = (name.endswith("BLOCK") and blocks == 1) or (
                     name.endswith("SLOT") and program.workers == 1
                 )
@@ -257,8 +257,8 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
     ],
 )
 def test_a_way_that_a_kernel_does_not_have_is_refused(kernel: int, column: int, wrong: int) -> None:
-    """Other modes are taken for how far away a summand is, a stride has products of its own, and
-    no inputs have no parts.
+    """Other modes would be read as the distance of a summand, a stride has its own products, and no
+    inputs have no parts.
     """
     rows = [(p, row) for p, _ in programs() for row in p.rows if row[L.KERNEL] == kernel]
     assert rows
@@ -270,7 +270,7 @@ def test_a_way_that_a_kernel_does_not_have_is_refused(kernel: int, column: int, 
 
 
 def touched(program: Program, row: np.ndarray, tables: np.ndarray) -> list[Any]:
-    """What a row touches, as the check has it."""
+    """What a row accesses, according to the check."""
     reach = Reach(row, tables, program.blocks, program.workers)
     return list(touches_of(int(row[L.KERNEL]))(reach))
 
@@ -281,7 +281,7 @@ def lowered(model: Sequential) -> Program:
 
 
 def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
-    """Tiles look up the places of the twelve pixels after theirs."""
+    """Tiles look up the offsets of the twelve pixels after theirs, for prefetching."""
     with forced("direct"):
         program = lowered(Sequential(Conv2d(1, 8, 3, seed=0), input_shape=(1, 30, 30)))
     row = next(row for row in program.rows if row[L.KERNEL] == K_CONV and row[L.IN])
@@ -296,7 +296,7 @@ def test_targets_that_are_asked_for_beforehand_stand_in_tables() -> None:
 
 
 def test_windows_that_are_asked_for_beforehand_stand_in_tables() -> None:
-    """A pixel after the last window looks up where the next one would be."""
+    """A pixel after the last window looks up the offset of the next one."""
     program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
     row = next(row for row in program.rows if row[L.KERNEL] == K_MAX_POOL_BACKWARD)
     place, starts = int(row[L.M_TABLE]), int(row[L.TAP_TABLE])
@@ -311,7 +311,7 @@ def test_windows_that_are_asked_for_beforehand_stand_in_tables() -> None:
 
 @pytest.mark.parametrize("column", [L.X, L.X_CHANNEL])
 def test_whole_cache_lines_are_written_past_the_cache(column: int) -> None:
-    """A vector that is stored past the cache kills the process elsewhere."""
+    """A misaligned streaming store would kill the process."""
     program = lowered(Sequential(MaxPool2d(3, stride=2), input_shape=(2, 6, 6)))
     row = next(row for row in program.rows if row[L.KERNEL] == K_MAX_POOL_BACKWARD).copy()
     row[L.X_CHANNEL] = FITS_CACHE
@@ -348,7 +348,7 @@ def engine() -> Engine:
 
 
 def run(engine: Engine, **changes: Any) -> None:
-    """Two steps with arrays that fit, some of them changed."""
+    """Two steps with valid arrays, some of them replaced."""
     fitting: dict[str, Any] = {
         "images": np.zeros((16, 1, 28, 28), np.float32),
         "order": np.arange(16),

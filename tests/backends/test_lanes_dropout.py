@@ -1,4 +1,4 @@
-"""Dropout changes its input in place where nothing else reads it: no other result changes."""
+"""Dropout works in place if nothing else reads its input: no other result changes."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -40,7 +40,7 @@ SHAPE = (2, 6, 6)
 
 
 def chain(*layers: Layer) -> Model:
-    """Some layers between a convolution of 4 maps and a linear layer."""
+    """Some layers between a convolution with 4 maps and a linear layer."""
     first = [Conv2d(2, 4, 1, seed=0), *layers]
     features = int(np.prod(Sequential(*first, input_shape=SHAPE).output_shape(SHAPE)))
     return Sequential(*first, Flatten(), Linear(features, 3, seed=9), input_shape=SHAPE)
@@ -52,7 +52,7 @@ def branched(join: Callable[..., object]) -> Model:
     return Model(x, Linear(3 * 12, 3, seed=9)(Flatten()(AvgPool2d(2)(Conv2d(4, 4, 1, seed=8)(y)))))
 
 
-#: Each with how many of its dropouts work in place.
+#: Each with the number of its dropouts that work in place.
 NETWORKS: dict[str, tuple[Callable[[], Model], int]] = {
     "relu": (lambda: chain(ReLU(), Dropout(0.3)), 1),
     "pooled": (lambda: chain(ReLU(), MaxPool2d(2), Dropout(0.3)), 1),

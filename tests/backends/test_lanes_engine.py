@@ -1,4 +1,4 @@
-"""Whole networks on the vector engine, against im2col and against itself."""
+"""Whole networks on the engine, compared with im2col and between settings."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ from fastcnn.layers import (
 
 
 def places(model: Any) -> dict[str, tuple[int, tuple[int, ...]]]:
-    """Where each parameter stands in the flat array."""
+    """Position of each parameter in the flat array."""
     found, offset = {}, 0
     for key, value in model.named_parameters().items():
         found[key] = (offset, value.shape)

@@ -1,4 +1,4 @@
-"""The engine reads and writes nothing outside its arrays: it runs between unreadable pages."""
+"""The engine accesses nothing outside its arrays: it runs between unreadable guard pages."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run_between_guard_pages(*options: str) -> str:
-    """Run networks in a process of their own; a failure tells the last one that began."""
+    """Run networks in a separate process; a failure names the last one that began."""
     command = [sys.executable, "-m", "tests.guard_pages", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     last = done.stdout[max(done.stdout.rfind("\nend: "), done.stdout.rfind("\nbegin: ")) :]
@@ -46,7 +46,7 @@ def test_convolutions_over_many_blocks_stay_inside_their_arrays(
 
 @pytest.mark.parametrize("entries", [1, 3, 12, 16, 20])
 def test_a_table_of_few_entries_fills_a_tile(entries: int) -> None:
-    """Winograd's transforms of weights read 16 entries at a time, also of fewer kernel rows."""
+    """Winograd's weight transforms read 16 entries at a time, even for fewer kernel rows."""
     graph = Sequential(Flatten(), input_shape=(1, 1, 1)).graph()
     planner = Planner(graph, 1, {}, 1, backward=False, training=False)
     first = planner.table(np.arange(entries) + 5, LANES)
@@ -56,7 +56,7 @@ def test_a_table_of_few_entries_fills_a_tile(entries: int) -> None:
 
 
 def test_one_byte_is_an_image() -> None:
-    """An image of one byte is not taken for none."""
+    """An image of one byte is not mistaken for a missing image."""
     model = Sequential(Flatten(), Linear(1, 2, seed=0), input_shape=(1, 1, 1))
     for count in (1, 4):
         x = np.full((count, 1, 1, 1), 200, np.uint8)
@@ -68,7 +68,7 @@ def test_one_byte_is_an_image() -> None:
 
 
 def test_one_probability_is_a_target() -> None:
-    """A network of one output and a batch of one has a target of one number."""
+    """A network with one output and a batch of one has a target of one element."""
     model = Sequential(Flatten(), Linear(3, 1, seed=0), input_shape=(3, 1, 1))
     x, y = np.ones((1, 3, 1, 1), np.float32), np.ones((1, 1), np.float32)
     values = [loss_and_gradients(model, x, y, backend=name)[0] for name in ("im2col", "lanes")]

@@ -1,4 +1,4 @@
-"""Gradients of weights whose vectors hold input channels."""
+"""Weight gradients whose vectors hold input channels."""
 
 import numpy as np
 import pytest
@@ -18,9 +18,9 @@ from tests.backends.one_step import take_step
     ("count", "inputs", "outputs", "size", "kernel", "stride", "padding", "dilation"),
     [
         (5, 16, 8, (6, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
-        # The last channels that are transposed together are fewer.
+        # The last group of transposed channels is incomplete.
         (33, 160, 24, (9, 8), (1, 1), (1, 1), (0, 0), (1, 1)),
-        # Pixels that no output reads are left out: between windows, and between their taps.
+        # Pixels that no output reads are skipped: between windows, and between their taps.
         (17, 48, 16, (9, 8), (1, 1), (2, 2), (0, 0), (1, 1)),
         (16, 32, 8, (13, 12), (2, 2), (4, 3), (1, 1), (2, 2)),
         (20, 16, 8, (14, 11), (3, 3), (2, 2), (2, 2), (2, 2)),
@@ -82,7 +82,7 @@ def test_they_are_used_where_channels_fill_vectors() -> None:
 
 @pytest.mark.parametrize("kernel", ["input_lanes", "direct"])
 def test_the_biases_gradient_is_made_in_the_same_row(kernel: str) -> None:
-    """Unless that of the weights is not wanted; all have the values of im2col."""
+    """Unless the weight gradient is not needed; all values equal im2col's."""
     generator = np.random.default_rng(2)
     x = generator.standard_normal((21, 16, 7, 6)).astype(np.float32)
     dy, weight = x[:, :8], generator.standard_normal((8, 16, 1, 1)).astype(np.float32)
@@ -129,7 +129,7 @@ def test_a_bias_is_trained_where_its_weights_are_not(kernel: str) -> None:
 
 
 def test_the_same_step_on_any_threads() -> None:
-    """As by sums in lanes of samples, to float32's roundings; the same bits on any threads."""
+    """Equal to the direct sums up to float32 rounding; the same bits on any threads."""
     generator = np.random.default_rng(1)
     x = generator.standard_normal((40, 3, 12, 16)).astype(np.float32)
     y = generator.integers(0, 5, 40)

@@ -1,4 +1,4 @@
-"""Records of the kernels, updates in vectors, and what happens when a kernel fails."""
+"""Records of the kernels, vectorised updates, and what happens when a kernel fails."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_a_kernel_names_what_it_gets() -> None:
     ids=repr,
 )
 def test_an_update_does_not_depend_on_a_parameters_place(optimizer: object, size: int) -> None:
-    """All parameters with the same gradient move alike, the last of a few as the first of many."""
+    """Parameters with equal gradients change equally, whether in a full vector or a remainder."""
     model = fastcnn.Sequential(fastcnn.Linear(1, size, bias=False, seed=0), input_shape=(1,))
     model.parameter_vector[...] = 0.25
     executor = fastcnn.execution.make_executor(

@@ -1,4 +1,4 @@
-"""Every kind of layer runs on the engine itself: planned, trained and asked, never by im2col."""
+"""Every kind of layer runs on the engine itself, in training and inference, never on im2col."""
 
 from copy import deepcopy
 from typing import Any
@@ -41,7 +41,7 @@ SEQUENCES: list[tuple[Layer, CaseShape]] = [
 
 
 def network(layer: Layer, shape: CaseShape) -> Model:
-    """The layer between a sigmoid and a linear layer; several inputs of it are the network's."""
+    """The layer between a sigmoid and a linear layer; its inputs are the network's."""
     shapes = shapes_of(shape, getattr(OPERATIONS.get(layer.operation), "inputs", 1) or 1)
     if len(shapes) > 1:
         inputs = [Input(one) for one in shapes]
@@ -111,7 +111,7 @@ def test_samples_of_any_number_of_dimensions(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("threads", [1, 2, 4])
 @pytest.mark.parametrize("layer", [BatchNorm2d, BatchNorm1d])
 def test_statistics_of_the_batch_outside_training(layer: Any, threads: int) -> None:
-    """Without running statistics a prediction needs all blocks before it normalises any."""
+    """Without running statistics a prediction needs all blocks before it can normalise."""
     norm = layer(4, track_running_stats=False)
     layers = [Flatten(), norm] if layer is BatchNorm1d else [norm, Flatten()]
     model = Sequential(*layers, Linear(4, 2, seed=0), input_shape=(4, 1, 1))

@@ -1,4 +1,4 @@
-"""Fully connected layers of many inputs, whose sums wait in the output, and their updates."""
+"""Fully connected layers with many inputs, whose partial sums are in the output, and updates."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ UPDATES = [
     [(64, 1100, 37), (70, 930, 5), (100, 40, 700), (130, 1025, 16), (20, 2049, 9)],
 )
 def test_many_inputs(batch: int, inputs: int, outputs: int) -> None:
-    """As float64 has it, and the same bits on any threads."""
+    """Equal to float64, with the same bits on any threads."""
     generator = np.random.default_rng(0)
     x, weight, bias, grad = (
         generator.standard_normal(shape).astype(np.float32)
@@ -68,7 +68,7 @@ def test_many_inputs(batch: int, inputs: int, outputs: int) -> None:
 
 
 def large(inputs: int, outputs: int) -> Sequential:
-    """A layer whose threads have some inputs each, and one whose weights are few."""
+    """A layer whose inputs are divided among threads, and one with few weights."""
     return Sequential(
         Linear(inputs, outputs, seed=0), ReLU(), Linear(outputs, 3, seed=1), input_shape=(inputs,)
     )
@@ -85,7 +85,7 @@ SIZES = [(64, 2100, 40, 8), (70, 1040, 67, 4), (5, 2049, 33, 8), (100, 517, 129,
 
 @pytest.mark.parametrize(("batch", "inputs", "outputs", "groups"), SIZES)
 def test_gradients_of_groups_of_inputs(batch: int, inputs: int, outputs: int, groups: int) -> None:
-    """As float64 has them."""
+    """Equal to float64."""
     model, (x, y) = large(inputs, outputs), drawn(batch, inputs)
     rows = fastcnn.plan(model, batch_size=batch, threads=2).rows
     assert rows[rows[:, L.KERNEL] == K_LINEAR_JOIN, L.GROUPS].tolist() == [groups]
@@ -108,7 +108,7 @@ def test_gradients_of_groups_of_inputs(batch: int, inputs: int, outputs: int, gr
 def test_steps_of_groups_of_inputs(
     batch: int, inputs: int, outputs: int, groups: int, optimizer: object
 ) -> None:
-    """The same bits on any threads, short batches and the clipped norm included."""
+    """The same bits on any threads, also for short batches and the clipped norm."""
     x, y = drawn(2 * batch - 3, inputs)
     found = []
     for threads in (1, 2, 3):
@@ -127,7 +127,7 @@ def test_steps_of_groups_of_inputs(
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("optimizer", [*UPDATES, SGD(0.1, momentum=0.9)], ids=str)
 def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: int) -> None:
-    """The same bits as after all gradients, which a limit of their norm needs, and the norm."""
+    """The same bits and norm as after all gradients, which clipping requires."""
     x, y = drawn(150, 530)
     groups = as_groups([{"match": "2.weight", "learning_rate_factor": 0.5, "weight_decay": 0.1}])
     found = []
@@ -153,7 +153,7 @@ def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: in
 
 
 def test_one_update_in_engines_of_several_batch_sizes() -> None:
-    """Each has its own places of what the update follows."""
+    """Each engine has its own offsets of gradients that are followed by an update."""
     model, (x, y) = large(70, 40), drawn(64, 70)
     executors = [
         make_executor(
@@ -179,14 +179,14 @@ def test_one_update_in_engines_of_several_batch_sizes() -> None:
 
 
 def followed(model: Model, *parts: UpdatePart) -> int:
-    """Weights of a model whose updates follow their gradients at once."""
+    """Number of a model's weights whose updates directly follow their gradients."""
     rows = fastcnn.plan(model, batch_size=16).rows
     update = Update(parts, np.zeros((1, model.num_parameters), np.float32))
     return len(update.units(1, [], model.num_parameters, rows).following)
 
 
 def test_which_updates_follow_the_gradient_at_once() -> None:
-    """Those of many weights in one part of the parameters, by runs of these, of one place."""
+    """Updates of many weights in one contiguous part of the parameters, used once."""
     model = large(600, 120)
     count, weights = model.num_parameters, 600 * 120
     assert followed(model, UpdatePart(0, count, "momentum")) == 1
@@ -201,7 +201,7 @@ def test_which_updates_follow_the_gradient_at_once() -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5, 16])
 def test_units_of_an_update(threads: int) -> None:
-    """Each parameter once, the same pieces on any threads, and the inputs' with their thread."""
+    """Each parameter once, the same pieces on any threads, inputs with their thread."""
     places = [(0, (7, 300), 1), (2100, (9, 530), 4), (6870, (9,), 1), (6879, (2, 700), 2)]
     size = 8279
     parts = [UpdatePart(0, 3000, "sgd"), UpdatePart(3000, 3001, "sgd"),

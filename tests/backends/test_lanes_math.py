@@ -1,4 +1,4 @@
-"""Errors of the vector functions against float64, and what they make of infinity and NaN."""
+"""Errors of the vector functions against float64, and their results for infinity and NaN."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.operations.calls import ELEMENTWISE, Call
 EXP = simd.define("vector", vector_math.emit_exp, "vector")
 EXPM1 = simd.define("vector", vector_math.emit_expm1, "vector")
 LOG1P = simd.define("vector", vector_math.emit_log1p, "vector")
-#: Element-wise operations that lie in memory in any order.
+#: Element-wise operations, which accept any memory layout.
 PLAIN = [call for call in ELEMENTWISE if not call.others]
 VECTORS = 1 << 14
 
@@ -30,7 +30,7 @@ def exponentials(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def spread(low: float, high: float) -> np.ndarray:
-    """Numbers between two, among them many near zero."""
+    """Numbers between two bounds, many of them near zero."""
     even = np.linspace(low, high, 8 * VECTORS)
     return np.concatenate([even, even * 2.0 ** -np.linspace(0, 60, even.size)]).astype(np.float32)
 

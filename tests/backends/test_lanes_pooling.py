@@ -1,4 +1,4 @@
-"""Max pooling that is not fused: it masks by the ReLU before it, and sums up for the biases."""
+"""Unfused max pooling, which masks by the preceding ReLU and sums the bias gradient."""
 
 import copy
 
@@ -45,7 +45,7 @@ KINDS: dict[str, list[Layer]] = {
         MaxPool2d(3, stride=2),
     ],
 }  # fmt: skip
-#: Kinds of which the pooling's row masks and sums up.
+#: Kinds whose pooling row masks and sums.
 TOGETHER = ("overlapping", "gaps", "dilated", "adaptive", "transposed", "depthwise")
 
 
@@ -56,7 +56,7 @@ def network(kind: str) -> Sequential:
     )  # fmt: skip
     for name, values in model.state_dict().items():
         if name == "0.bias":
-            # About half of the windows have no winner.
+            # About half of the windows have no maximum.
             values -= 0.6
     return model
 
@@ -82,7 +82,7 @@ def step(kind: str, backend: str, threads: int = 1) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_steps(kind: str) -> None:
-    """Those of im2col, and the same bits on any threads."""
+    """Equal to im2col's, with the same bits on any threads."""
     expected = step(kind, "im2col")
     assert np.abs(expected - network(kind).parameter_vector).max() > 1e-3
     ours = step(kind, "lanes")
@@ -98,12 +98,12 @@ def test_rows(kind: str) -> None:
     if kind in TOGETHER:
         assert not apart
     if kind == "read twice":
-        # The weights' gradient sums up the biases'.
+        # The weight gradient's row sums the bias gradient.
         assert apart == {"0: gradient of ReLU"}
 
 
 def test_a_map_that_no_cache_keeps() -> None:
-    """Its gradient goes to memory directly; the same bits on any threads."""
+    """Its gradient is stored past the cache; the same bits on any threads."""
     side = 366
     generator = np.random.default_rng(4)
     x = generator.standard_normal((17, 1, side, side)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_a_map_that_no_cache_keeps() -> None:
 
 @pytest.mark.parametrize("kernel", [(1, 1), (1, 2), (2, 2), (3, 1), (3, 3), (4, 3), (5, 5)])
 def test_sizes_of_windows(kernel: tuple[int, int]) -> None:
-    """The values and gradients of im2col, with ties, of maps with few and with many windows."""
+    """Values and gradients equal im2col's, with ties, for maps with few and with many windows."""
     generator = np.random.default_rng(5)
     for size in ((5, 6), (19, 23)):
         x = generator.integers(0, 4, (18, 3, *size)).astype(np.float32)
@@ -144,7 +144,7 @@ def test_sizes_of_windows(kernel: tuple[int, int]) -> None:
 
 
 def test_windows_of_zeros_and_of_nan() -> None:
-    """Zeros have no winner, so nothing goes to them; NaN wins its windows as it did."""
+    """Zeros have no argmax, so no gradient goes to them; NaN is the argmax of its windows."""
     x, labels = np.ones((16, 3, 12, 13), np.float32), np.zeros(16, np.int64)
     for bias in (-100.0, np.nan):
         model = network("overlapping")

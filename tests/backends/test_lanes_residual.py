@@ -1,4 +1,4 @@
-"""Residual blocks on the engine: sums and their gradients inside batch normalisation's passes."""
+"""Residual blocks on the engine: sums and their gradients within batch normalisation's passes."""
 
 from collections.abc import Callable
 
@@ -59,7 +59,7 @@ def inference(model: Model, threads: int) -> Inference:
 
 
 def outputs(made: Pass, x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Those of a pass that takes numbers as they are."""
+    """The outputs of a pass without normalisation of its input."""
     found, channels = np.empty(shape, np.float32), x.shape[1]
     factors = np.repeat(np.float32([1, 0]), channels)
     made.run(x, found, factors, (x.ctypes.data, found.ctypes.data))
@@ -99,20 +99,20 @@ def with_shortcut() -> Sequential:
 
 
 def early_norm() -> Sequential:
-    """The normalisation is made before what it is added to."""
+    """The normalisation precedes the map that it is added to."""
     shortcut = Sequential(convolution(8, 8, 30), ReLU(), convolution(8, 8, 31))
     return network(*stem(), residual(*branch(8, 8, 10), shortcut=shortcut), ReLU())
 
 
 def shared_by_branches() -> Sequential:
-    """A normalisation that moves its statistics in one branch before the other."""
+    """A normalisation that updates its statistics in one branch before the other."""
     again = norm(8, 50)
     shortcut = Sequential(convolution(8, 8, 30), again, ReLU())
     return network(*stem(), residual(convolution(8, 8, 2), again, shortcut=shortcut), ReLU())
 
 
 def of_three() -> Sequential:
-    """A map that three layers read."""
+    """A map with three readers."""
     inner = residual(convolution(8, 8, 5), norm(8, 6))
     return network(*stem(), residual(inner, ReLU(), norm(8, 8)), ReLU())
 
@@ -193,7 +193,7 @@ def test_outputs_outside_training(kind: str) -> None:
 def test_moments_from_a_convolution(
     inputs: int, outputs: int, size: tuple[int, int], pooled: bool, count: int
 ) -> None:
-    """Of outputs far from zero, with tiles at the borders, a short block and several threads."""
+    """With outputs far from zero, border tiles, a short block and several threads."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((count, inputs, *size)).astype(np.float32)
     x[1] *= 30.0
@@ -222,7 +222,7 @@ def test_moments_from_a_convolution(
 
 
 def test_a_sum_takes_no_pass_of_its_own() -> None:
-    """Neither it, its ReLU, nor the sum of the gradients where a branch begins."""
+    """Neither the sum, its ReLU, nor the sum of gradients at the start of a branch has a pass."""
     program = fastcnn.plan(NETWORKS["ReLU after the sum"](), 32)
     kernels = program.rows[:, L.KERNEL].tolist()
     assert K_ADD not in kernels
@@ -233,7 +233,7 @@ def test_a_sum_takes_no_pass_of_its_own() -> None:
 
 @pytest.mark.parametrize("trained", ["main", "shortcut"])
 def test_one_branch_is_trained(trained: str) -> None:
-    """The other's gradients are zero, and nothing before the block has any."""
+    """The other branch's gradients are zero, and nothing before the block has any."""
     results = []
     for backend in ("lanes", "im2col"):
         model = with_shortcut()
@@ -248,7 +248,7 @@ def test_one_branch_is_trained(trained: str) -> None:
 @pytest.mark.parametrize("algorithm", [None, "direct", "winograd2d", "winograd2d_batch"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int) -> None:
-    """Outside training, where batch normalisation is a part of it; the sum is not stored before."""
+    """In inference, where batch normalisation is folded into it; the sum is not stored before."""
     layers = [Conv2d(16, 16, 3, padding=1, seed=seed) for seed in range(6)]
     model = Sequential(
         layers[0],
@@ -271,7 +271,7 @@ def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int
 
 
 def test_a_convolution_adds_what_lies_elsewhere() -> None:
-    """The input, a part of a joined map, and what is read by others, too."""
+    """The input, a part of a concatenation, and maps with other readers."""
     x = Input((16, 10, 8))
     y = Conv2d(16, 16, 3, padding=1, seed=0)(x) + x
     joined = Concat()(y, Conv2d(16, 16, 1, seed=1)(y))

@@ -1,4 +1,4 @@
-"""What each of two threads computes of one sample's rows, with a channel in each lane."""
+"""What each of two threads computes in one sample's rows, with a channel in each lane."""
 
 import ctypes
 
@@ -29,7 +29,7 @@ def prepared(name: str) -> Pass:
 
 
 def written(one: Pass, memory: _Memory, n: int, part: int) -> int:
-    """How many numbers of its output a thread's part of a row writes."""
+    """How many elements of its output a thread's part of a row writes."""
     row = one.program.rows[n]
     memory.arena[...] = FILL
     entry = _KERNEL(int(one.loaded[0][n, ENTRY]))
@@ -65,7 +65,7 @@ def test_threads_meet_once_for_each_row_of_one_sample() -> None:
 
 @pytest.mark.parametrize(("name", "samples"), [("depthwise", False), ("time_series", True)])
 def test_maps_of_16_samples_stay_in_the_cache_or_are_not_made(name: str, samples: bool) -> None:
-    """Of many samples; which program runs does not depend on the number of threads."""
+    """For many samples; the choice of program does not depend on the number of threads."""
     folded = make_model(name).fold_batch_norm()
     for threads in (1, 2):
         made = make_inference(folded, folded.graph(), 64, threads)

@@ -1,4 +1,4 @@
-"""Convolutions of small maps of many channels: sums over the taps inside, of the whole batch."""
+"""Convolutions of small maps with many channels: sums over taps inside, of the whole batch."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ KERNELS = {records.K_PRODUCT, records.K_TURN, records.K_GRADIENT}
         (33, 16, 8, (4, 4), (5, 3), (2, 1), (2, 1), (1, 1)),
         (17, 32, 16, (4, 3), (2, 2), (1, 1), (0, 0), (2, 2)),
         (200, 32, 16, (1, 4), (1, 3), (1, 1), (0, 1), (1, 1)),
-        # Channels that fill no tile, and a kernel that reaches beyond all pixels.
+        # Channels that do not fill a tile, and a kernel that extends beyond all pixels.
         (21, 5, 11, (2, 3), (3, 3), (1, 1), (1, 1), (1, 1)),
         (16, 7, 9, (1, 2), (3, 3), (1, 1), (3, 3), (1, 1)),
     ],
@@ -58,7 +58,7 @@ def test_against_float64(
 
 
 def network(pools: bool) -> Sequential:
-    """Two of them next to each other, and one with what is fused to it."""
+    """Two of these layers next to each other, and one with fused operations."""
     last = [Conv2d(160, 8, 3, padding=1, seed=4), ReLU(), *([MaxPool2d(2)] if pools else [])]
     return Sequential(
         Conv2d(3, 24, 3, padding=1, seed=0), ReLU(), MaxPool2d(2),
@@ -82,7 +82,7 @@ def test_they_are_used_where_maps_are_small_and_channels_many() -> None:
 
 @pytest.mark.parametrize("pools", [False, True])
 def test_the_same_step_on_any_threads(pools: bool) -> None:
-    """As by sums over all taps, to float32's roundings; the same bits on any number of threads."""
+    """Equal to direct sums up to float32 rounding; the same bits on any number of threads."""
     generator = np.random.default_rng(1)
     x = generator.standard_normal((150, 3, 4, 4)).astype(np.float32)
     y = generator.integers(0, 5, 150)
@@ -101,7 +101,7 @@ def test_the_same_step_on_any_threads(pools: bool) -> None:
 
 
 def test_products_with_zeros_are_not_counted() -> None:
-    """Sixteen pairs of pixels of two maps of 2x2 meet, for a kernel of nine."""
+    """Two maps of 2x2 have sixteen pairs of pixels, for a kernel of nine taps."""
     program = fastcnn.plan(network(pools=False), 32, threads=1)
     found = dict(zip(program.names, program.costs(), strict=True))
     for name in ("6: convolution + ReLU", "6: weight gradient", "6: input gradient"):

@@ -1,4 +1,4 @@
-"""Register tiles of the vector kernels, each against numpy."""
+"""Register tiles of the vector kernels, each compared with numpy."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ LANES = simd.LANES
 
 
 def integers(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Small whole numbers: sums are exact in float32 in any order."""
+    """Small integers: sums are exact in float32 in any order."""
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
 
 
@@ -88,7 +88,7 @@ def run_gradients(d, x, dx, pix, taps, chosen, w, sums, between, masked):  # typ
 
 @pytest.mark.parametrize("masked", [0, 1])
 def test_gradients_tile(masked: int) -> None:
-    """Four taps as two times two, in the input's place, from the second of five pixels on."""
+    """Four taps as two times two, stored over the input, from the second of five pixels on."""
     d, x, w = integers((9, LANES), 0), integers((5, LANES), 1), integers((6,), 2)
     taps, chosen = np.array([0, 1, 4, 2]), np.array([5, 0, 2, 3])
     sums, between = np.ones((6, LANES), np.float32), np.full((4, LANES), np.nan, np.float32)
@@ -166,7 +166,7 @@ def run_transpose_sums(x, count, blocks, y, valid):  # type: ignore[no-untyped-d
     ("count", "blocks", "valid"), [(16, 3, 16), (16, 1, 5), (9, 4, 16), (1, 2, 1)]
 )
 def test_transpose_sums_tile(count: int, blocks: int, valid: int) -> None:
-    """Neither vectors after the last are read, nor floats after a row's last written."""
+    """No vectors after the last are read, and no floats after a row's last are written."""
     x = integers((blocks, count + 1, LANES), 0)
     y = np.full((LANES, 20), np.nan, np.float32)
     run_transpose_sums(x, count, blocks, y, valid)

@@ -1,4 +1,4 @@
-"""Training on the lanes engine: the same steps as im2col, whatever the threads and the values."""
+"""Training on the lanes engine: the same steps as im2col, for any threads and values."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def train(
     weighted: bool = False,
     rounds: int = 3,
 ) -> tuple[Any, ...]:
-    """Some steps over bytes, the last batch short: parameters, slots, losses, hits and norms."""
+    """Some steps on bytes, with a short last batch: parameters, slots, losses, hits and norms."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (90, 2, 7, 6), dtype=np.uint8)
     labels = generator.integers(0, 3, 90)
@@ -90,7 +90,7 @@ def test_the_steps_of_im2col(
 @pytest.mark.parametrize("optimizer", [SGD(lr=0.1, momentum=0.9), RMSprop(1e-3, momentum=0.9)])
 @pytest.mark.parametrize("batch_size", [90, 21, 5])
 def test_results_do_not_depend_on_the_number_of_threads(batch_size: int, optimizer: Any) -> None:
-    """Momentum, clipping, dropout and weights of samples included, bit for bit."""
+    """Including momentum, clipping, dropout and sample weights, bit for bit."""
     rounds = 3 if batch_size == 90 else 1  # more threads than cores take long
     results = [
         train("lanes", optimizer, fastcnn.CrossEntropyLoss(), clip_norm=0.1,
@@ -178,7 +178,7 @@ def test_rmsprop_and_weights_against_torch(arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("backend", ["im2col", "lanes"])
 def test_a_bad_sample_spoils_its_own_output_alone(backend: str, value: float) -> None:
-    """Nothing hides it, and the 15 samples beside it in its block stay what they were."""
+    """The value is propagated, and the 15 other samples of its block are unchanged."""
     model = Sequential(
         Conv2d(1, 3, 3, padding=1, seed=0), Sigmoid(), MaxPool2d(2), Conv2d(3, 2, 3, seed=1),
         ReLU(), Flatten(), Linear(8, 3, seed=2), input_shape=(1, 8, 8),
@@ -224,7 +224,7 @@ def test_tiny_and_wide_networks() -> None:
 
 
 def test_denormals_count_as_zero_in_the_engine_alone() -> None:
-    """A saturated sigmoid's gradients would take a hundred cycles for each operation."""
+    """The gradients of a saturated sigmoid would take a hundred cycles per operation."""
     model = fastcnn.models.report_cnn("sigmoid", seed=0)
     model.parameter_vector[...] *= np.float32(1e-9)
     x = np.random.default_rng(0).random((64, 1, 28, 28), np.float32)

@@ -1,4 +1,4 @@
-"""Blocks that go forward and back one after the other: the same bits, the memory of one block."""
+"""Blocks whose backward pass directly follows their forward pass: equal bits, less memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +47,7 @@ SHAPE = (2, 12, 11)
 
 @contextmanager
 def turning(wanted: bool) -> Iterator[None]:
-    """Blocks turn round alone wherever that is possible, or nowhere."""
+    """Blocks turn wherever that is possible, or nowhere."""
     with pytest.MonkeyPatch.context() as patch:
         if wanted:
             patch.setattr(planner, "LEAVES_CACHE", 0)
@@ -68,7 +68,7 @@ def branched() -> Model:
 
 
 def handed_back() -> Model:
-    """The gradient of a sum goes on, as it is, to what batch normalisation is between."""
+    """A sum's gradient is passed on unchanged to a map separated by batch normalisation."""
     x = Input(SHAPE)
     y = Conv2d(2, 6, 3, padding=1, seed=0)(x)
     total = Add()(Tanh()(BatchNorm2d(6)(y)), y)
@@ -77,7 +77,7 @@ def handed_back() -> Model:
 
 
 def handed_to_linear() -> Model:
-    """The gradient of a sum is that of linear layers, whose weights' gradients are made at last."""
+    """A sum's gradient is that of linear layers, whose weight gradients are computed last."""
     x = Input(SHAPE)
     y = Linear(264, 20, seed=0)(Flatten()(x))
     return Model(x, Linear(20, 4, seed=2)(Add()(Linear(20, 20, seed=1)(Tanh()(y)), y)))
@@ -137,7 +137,7 @@ def test_the_bits_are_the_same(kind: str) -> None:
 
 
 def test_memory_does_not_grow_with_the_batch() -> None:
-    """Of a large network without being asked, but for the parts of gradients of each block."""
+    """For a large network by default, except for each block's partial gradients."""
     model = Sequential(
         Conv2d(3, 32, 3, padding=1, seed=0), ReLU(), Conv2d(32, 32, 1, seed=1), ReLU(),
         GlobalAvgPool2d(), Flatten(), Linear(32, 10, seed=2), input_shape=(3, 32, 32),
@@ -152,7 +152,7 @@ def test_small_networks_read_their_weights_once() -> None:
 
 
 def random_graph(seed: int) -> Model:
-    """Layers and sums of whatever maps there are, of which each may be read again much later."""
+    """Layers and sums of any existing maps, each of which may be read again much later."""
     r = np.random.default_rng(seed)
     x = Input((4, 8, 8))
     maps = [Conv2d(4, 4, 3, padding=1, seed=seed)(x)]
@@ -215,5 +215,5 @@ def test_random_networks(seed: int) -> None:
             if isinstance(executor, LanesExecutor):
                 grouped |= K_LINEAR_JOIN in executor.engine().program.rows[:, L.KERNEL]
         found.append(model.parameter_vector)
-    # Groups of a layer's many inputs are summed apart, but not by blocks.
+    # Groups of a layer's many inputs have separate sums, but not block by block.
     np.testing.assert_allclose(*found, rtol=0, atol=1e-5 if grouped else 0)

@@ -1,4 +1,4 @@
-"""Random networks: one step of every backend against float64, and PyTorch's where installed."""
+"""Random networks: one step of every backend, compared with float64 and with PyTorch."""
 
 from copy import deepcopy
 
@@ -10,9 +10,9 @@ from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.step import Step as TakenStep
 from tests.random_networks import Case, random_case
 
-#: Largest error of a float32 gradient against float64, relative to the network's largest gradient.
-#: A sum of n products errs by at most n * 2**-24 of the sum of magnitudes; small networks have
-#: sums of at most some hundred terms and 8 layers: 8 * 200 * 6e-8 = 1e-4.
+#: Maximum error of a float32 gradient against float64, relative to the network's largest gradient.
+#: The error of a sum of n products is at most n * 2**-24 of the sum of magnitudes; small networks
+#: have sums of at most a few hundred terms and 8 layers: 8 * 200 * 6e-8 = 1e-4.
 BOUND = 1e-4
 #: Multiplications of a batch of the networks that the nested loops run.
 FEW_PRODUCTS = 30_000
@@ -42,7 +42,7 @@ def test_backends_agree(seed: int) -> None:
 
 @pytest.mark.torch
 class TestAgainstTorch:
-    """Every array that a step makes or changes, within what float32 may be off."""
+    """Every array that a step computes or changes, within the error of float32."""
 
     @pytest.fixture(autouse=True)
     def _torch(self) -> None:
@@ -76,7 +76,7 @@ class TestAgainstTorch:
 
     @pytest.mark.parametrize("factor", [1 + 2e-5, 1 - 2e-5])
     def test_a_small_error_is_noticed(self, factor: float) -> None:
-        """In some networks a gradient that is wrong by 0.002 % is more than float32 is off."""
+        """In some networks a gradient that is wrong by 0.002 % exceeds the error of float32."""
         from tests import torch_networks
         from tests.torch_networks import Step, _wrong, step_of
 
@@ -90,5 +90,5 @@ class TestAgainstTorch:
             names = [name for name in found if name in true and "gradient" in name]
             changed = {name: value * factor for name, value in found.items()}
             noticed.append(bool(_wrong(changed, true, disturbed, names, kept)))
-        # A softmax at the end, or the like, makes some gradients too uncertain for that.
+        # A softmax at the end, for example, makes some gradients too uncertain for this.
         assert sum(noticed) >= 2

@@ -1,4 +1,4 @@
-"""Updates in the engine: the same steps as the formulas of the room ``optim``, on any threads."""
+"""Updates on the engine: the same steps as the formulas in ``optim``, on any threads."""
 
 import os
 from typing import Any
@@ -40,7 +40,7 @@ OPTIMIZERS = [
     Muon(0.1, weight_decay=0.2, decoupled_weight_decay=False, ns_steps=0),
 ]  # fmt: skip
 
-#: Of two kinds of optimiser, with other slots, factors, and a part that is frozen.
+#: Two kinds of optimiser, with different slots and factors, and a frozen part.
 GROUPS = as_groups(
     [
         {"match": "*.bias", "learning_rate_factor": 3.0},
@@ -60,7 +60,7 @@ def network() -> Sequential:
 
 
 def steps(optimizer: Any, backend: str, threads: int, clip: float | None) -> list[np.ndarray]:
-    """Parameters after each of some steps along gradients of very different sizes, then state."""
+    """Parameters after each of several steps, whose gradients differ much in size, then state."""
     model = network()
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=optimizer, backend=backend,
@@ -129,7 +129,7 @@ def test_an_own_optimiser_has_groups_too() -> None:
     ],
 )  # fmt: skip
 def test_steps_are_pytorchs(ours: Any, name: str, arguments: dict[str, Any]) -> None:
-    """In the engine against float64, one step after the other."""
+    """The engine's steps against float64, one after the other."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     model = network()
     parameter = torch.nn.Parameter(torch.from_numpy(model.parameter_vector.astype(np.float64)))
@@ -155,7 +155,7 @@ def test_steps_are_pytorchs(ours: Any, name: str, arguments: dict[str, Any]) -> 
 @pytest.mark.skipif(os.name != "posix", reason="needs mprotect, which is POSIX's")
 @pytest.mark.parametrize("at_end", [True, False])
 def test_updates_stay_inside_their_arrays(at_end: bool) -> None:
-    """Each array lies next to an unreadable page."""
+    """Each array is next to an unreadable page."""
     with guarded_engine(at_end) as runs:
         for optimizer in (Muon(0.1), NAdam(0.1), RMSprop(0.1, momentum=0.5, centered=True)):
             steps(Assignment(optimizer, GROUPS), "lanes", 2, 0.7)

@@ -15,7 +15,7 @@ def bench(*arguments: object, code: int = 0) -> str:
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=120,
+        timeout=300,
     )
     output = done.stdout + done.stderr
     assert done.returncode == code, output

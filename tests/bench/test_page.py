@@ -166,6 +166,6 @@ def test_the_three_backends_in_readme(tmp_path: Path) -> None:
         ["`fastcnn train`, from start to end", "", "9.8 s", "1.4 s"],
         ["its test accuracy, after 5 epochs", "", "99.68 %", "99.71 %"],
     ]
-    assert "99 % of all of MNIST's test images after 1.75 s of training." in text
+    assert "99 % of all of MNIST's test images correctly after 1.75 s of training." in text
     Report("", "2026-01-01", {}, results[1:]).write(tmp_path)
     assert readme_tables.render_loops(tmp_path) is None

@@ -150,5 +150,5 @@ def test_figure(profiled: Profile, tmp_path: Path) -> None:
 
 def test_what_the_engine_does_not_cover() -> None:
     model = fastcnn.Sequential(fastcnn.Conv2d(1, 2, 3, dtype=np.float64), input_shape=(1, 6, 6))
-    with pytest.raises(ConfigurationError, match="does not cover parameters of type float64"):
+    with pytest.raises(ConfigurationError, match="does not support parameters of type float64"):
         profile(model, 16, peaks=PEAKS)

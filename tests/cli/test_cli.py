@@ -160,7 +160,7 @@ def test_control_c_leaves_a_usable_run(tmp_path: Path, archive: Path) -> None:
             if line.startswith("epoch      1/"):
                 break
         going.send_signal(signal.SIGINT)
-        _, errors = going.communicate(timeout=60)
+        _, errors = going.communicate(timeout=300)
     assert going.returncode == 130
     assert "interrupted: weights and metrics so far are in" in errors
     assert json.loads((folder / "config.json").read_text())["status"] == "interrupted"
@@ -173,12 +173,12 @@ def test_serve(run: Path) -> None:
         assert going.stdout is not None
         address = re.search(r"http://127\.0\.0\.1:\d+/", going.stdout.readline())
         assert address is not None
-        with urllib.request.urlopen(f"{address[0]}api/model", timeout=30) as reply:
+        with urllib.request.urlopen(f"{address[0]}api/model", timeout=300) as reply:
             assert json.load(reply)["classes"] == ["0", "1", "2"]
         port = address[0].rstrip("/").rsplit(":", 1)[1]
         assert f"port {port} cannot be used" in fastcnn("serve", run, "--port", port, code=2)
         going.send_signal(signal.SIGINT)
-        _, errors = going.communicate(timeout=60)
+        _, errors = going.communicate(timeout=300)
     assert going.returncode == 0, errors
     assert "Traceback" not in errors
 

@@ -147,7 +147,7 @@ def test_nothing_outlives_a_sweep_that_is_killed(name: str, archive: Path, tmp_p
         assert "1 of 3 trials" in going.stdout.readline()
         going.send_signal(getattr(signal, name))
         # Workers hold the pipe too: it ends when the last process of the sweep is gone.
-        assert going.communicate(timeout=60)[0] == ""
+        assert going.communicate(timeout=300)[0] == ""
     assert going.returncode == -getattr(signal, name)
 
 
@@ -159,7 +159,7 @@ def test_control_c_ends_a_sweep_with_its_results(archive: Path, tmp_path: Path) 
         assert going.stdout is not None
         assert going.stdout.readline().startswith("1 of 3 trials")
         going.send_signal(signal.SIGINT)
-        output, errors = going.communicate(timeout=60)
+        output, errors = going.communicate(timeout=300)
     assert going.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -162,11 +163,12 @@ def test_a_range_is_named_as_it_was_written() -> None:
 
 @pytest.mark.posix
 def test_control_c_says_what_a_study_has(tmp_path: Path) -> None:
-    with started("study", "wrong_gradients", "gallery", "--quick", "--out", tmp_path) as going:
+    with started("study", "wrong_gradients", "gallery", "--out", tmp_path) as going:
         while not (tmp_path / "index.html").exists():
             assert going.poll() is None
+            time.sleep(0.05)
         going.send_signal(signal.SIGINT)
-        _, errors = going.communicate(timeout=60)
+        _, errors = going.communicate(timeout=300)
     assert going.returncode == 130
     assert "index.html has 0 of 2 experiments; not run: wrong_gradients, gallery" in errors
 

@@ -93,7 +93,7 @@ def test_compiled_once_then_loaded(folder: Path, caplog: pytest.LogCaptureFixtur
     caplog.set_level(logging.INFO, "fastcnn.codegen")
     assert build.kept([source()]) == 0
     assert start()
-    assert "once; they are kept in" in caplog.text
+    assert "once; they are cached in" in caplog.text
     assert build.kept([source()]) == 1
     caplog.clear()
     assert not start()
@@ -205,7 +205,7 @@ def test_what_nobody_uses_is_removed(folder: Path) -> None:
     for path in (used, unused):
         os.utime(path, (long_ago, long_ago))
     assert not start()
-    assert time.time() - used.stat().st_mtime < 60
+    assert used.stat().st_mtime > long_ago + 30
     assert unused.exists()
     used.unlink()
     assert start()
@@ -237,7 +237,7 @@ def test_processes_that_start_at_once(folder: Path) -> None:
         for _ in range(3)
     ]  # fmt: skip
     for process in processes:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
 
 

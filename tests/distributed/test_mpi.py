@@ -47,7 +47,7 @@ def start(ranks: int, *command: object, **options: Any) -> "subprocess.Popen[str
 def run(ranks: int, *command: object, code: int | None = 0, **options: Any) -> str:
     process = start(ranks, *command, **options)
     try:
-        output = process.communicate(timeout=90)[0]
+        output = process.communicate(timeout=300)[0]
     finally:
         process.kill()
     assert code is None or process.returncode == code, output
@@ -287,7 +287,7 @@ def test_an_interrupt_leaves_a_checkpoint(number: int, archive: Path, tmp_path: 
         time.sleep(0.05)
     process.send_signal(number)
     try:
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=300)[0]
     finally:
         process.kill()
     assert process.returncode != 0

@@ -12,7 +12,7 @@ from fastcnn.distributed import World
 
 class _Board:
     def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size, timeout=60)
+        self.barrier = threading.Barrier(size, timeout=300)
         self.values: list[Any] = [None] * size
 
 

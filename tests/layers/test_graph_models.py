@@ -324,7 +324,7 @@ def _two(x: Any) -> Any:
     ("make", "error", "message"),
     [
         (lambda x: Conv2d(2, 2, 3)(x), ShapeError, r"Conv2d\(2, 2.*"),
-        (lambda x: Concat()(x, MaxPool2d(2)(x)), ShapeError, "differ in their channels alone"),
+        (lambda x: Concat()(x, MaxPool2d(2)(x)), ShapeError, "differ in their channels only"),
         (lambda x: Multiply()(x, Conv2d(1, 2, 3)(x)), ShapeError, r"\(C, 1, 1\)"),
         (lambda x: Subtract()(x), ConfigurationError, r"Subtract takes 2 input\(s\), got 1"),
         (lambda x: ReLU()(x, x), ConfigurationError, r"ReLU takes 1 input\(s\), got 2"),

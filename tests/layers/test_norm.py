@@ -148,7 +148,7 @@ def test_the_engine_infers_with_a_plain_mean_and_leaves_its_training_to_im2col(
     assert model.logits(x) == pytest.approx(expected, abs=1e-4)
     assert not caplog.records
     fastcnn.plan(model, 16, training=False)
-    with pytest.raises(ConfigurationError, match="does not cover a plain mean of running"):
+    with pytest.raises(ConfigurationError, match="does not support a plain mean of running"):
         fastcnn.plan(model, 16)
 
 

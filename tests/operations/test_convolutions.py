@@ -41,6 +41,9 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((3, 2, 3, 4), (2, 3, 2, 2), {"dilation": 3, "output_padding": 2}),
     ((17, 2, 2, 2), (2, 2, 4, 4), {"stride": 2, "padding": 1}),
     ((2, 5, 3, 3), (5, 2, 1, 1), {}),
+    # Pixels that no window of one pixel reads.
+    ((2, 5, 3, 4), (5, 2, 1, 1), {"dilation": 3, "output_padding": (2, 1)}),
+    ((2, 4, 3, 4), (4, 1, 1, 1), {"dilation": 3, "output_padding": (0, 2), "groups": 2}),
     ((1, 2, 3, 3), (2, 1, 1, 1), {"stride": 3}),
     ((1, 1, 1, 1), (1, 1, 2, 3), {}),
 ]

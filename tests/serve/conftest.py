@@ -5,6 +5,7 @@ import io
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from PIL import Image
 import fastcnn
 from fastcnn import data
 from fastcnn.serve import Answers, make_server
+from fastcnn.serve import server as server_module
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +29,18 @@ def answers() -> Answers:
 def running(answers: Answers) -> Iterator[Any]:
     made = make_server(answers)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield made
-    made.shutdown()
-    made.server_close()
-    thread.join()
+    # On a busy machine an answer may take longer than a connection lasts otherwise.
+    with (
+        mock.patch.object(server_module, "MAX_SECONDS", 300.0),
+        mock.patch.object(server_module._Handler, "timeout", 300.0),
+    ):
+        thread.start()
+        try:
+            yield made
+        finally:
+            made.shutdown()
+            made.server_close()
+            thread.join()
 
 
 @pytest.fixture

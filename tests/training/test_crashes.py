@@ -142,7 +142,7 @@ def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
     data.write_npz(archive, *data.digits_dataset(6000, 300, classes=(0, 1, 2)))
     options = ["--data", archive, "--epochs", 30, "--activation", "sigmoid", "--ema-decay", 0.99]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert train_command(*options, "--out", whole).wait(timeout=120) == 0
+    assert train_command(*options, "--out", whole).wait(timeout=300) == 0
     often = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
@@ -162,7 +162,7 @@ def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
             time.sleep(0.002)
         time.sleep(generator.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=300)[0]
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL, output
@@ -172,7 +172,7 @@ def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
             often.pop("PYTHONPATH")
             often["PYTHONPATH"] = os.pathsep.join(sys.path)
             process = train_command(*command, env=often)
-            assert process.wait(timeout=120) == 0
+            assert process.wait(timeout=300) == 0
             break
     assert kills >= 3
     assert records(parts)[:2] == records(whole)[:2]
@@ -194,7 +194,7 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         "--resume", run, "--epochs", 2,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )  # fmt: skip
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=300)[0]
     assert process.returncode == 2, output
     assert "last.safetensors" in output
     assert "Traceback" not in output

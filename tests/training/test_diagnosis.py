@@ -11,8 +11,9 @@ import pytest
 import fastcnn
 from fastcnn.data import Dataset
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
-from fastcnn.losses import MSELoss
+from fastcnn.losses import MSELoss, NLLLoss
 from fastcnn.optim import SGD
+from fastcnn.training.diagnosis import Diagnosis
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,26 @@ def test_divergence_before_the_loss_is_not_finite(data: tuple[Dataset, Dataset])
     model = Sequential(Flatten(), Linear(784, 3, seed=0), input_shape=(1, 28, 28))
     found = findings(model, *data, optimizer=SGD(30.0))
     assert "lower the learning rate" in found["diverging"].advice
+
+
+def test_losses_below_0(data: tuple[Dataset, Dataset]) -> None:
+    model = Sequential(Flatten(), Linear(784, 3, seed=0), input_shape=(1, 28, 28))
+    found = Diagnosis(data[0], NLLLoss())
+    # Epochs after which it looks at losses alone.
+    for number, (train, test) in enumerate([(-1.0, -1.0), (-1.01, -0.99), (-1.02, -0.98)], 5):
+        found.on_epoch_end(epoch_record(number, train, test), model)
+    for number in (9, 10):
+        found.on_epoch_end(epoch_record(number, -1.03, -0.98), model)
+    assert not found.findings
+    found.on_epoch_end(epoch_record(11, -1.04, -0.8), model)
+    found.on_epoch_end(epoch_record(12, -1.04, -0.8), model)
+    found.on_epoch_end(epoch_record(13, -1.05, -0.8), model)
+    found.on_epoch_end(epoch_record(14, 2.0, -0.8), model)
+    assert [each.kind for each in found.findings] == ["overfitting", "diverging"]
+
+
+def epoch_record(number: int, train: float, test: float) -> dict[str, Any]:
+    return {"epoch": number, "train_loss": train, "test_loss": test, "validation_loss": None}
 
 
 def test_overfitting(data: tuple[Dataset, Dataset]) -> None:

@@ -51,7 +51,7 @@ def test_a_script_that_lacks_its_guard_ends_and_says_why(tmp_path: Path) -> None
     """Processes that end before they have read anything, not even what a pipe cannot hold."""
     (tmp_path / "script.py").write_text(UNGUARDED)
     done = subprocess.run(
-        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=60,
+        [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     assert done.stdout.splitlines() == ["{0: None, 1: None}"]
@@ -124,7 +124,7 @@ def test_workers_end_with_their_parent(name: str, tmp_path: Path) -> None:
         assert [process.stdout.readline() for _ in range(2)] == ["begun\n", "begun\n"]
         process.send_signal(getattr(signal, name))
         # The pipe ends when the last process that has it is gone.
-        assert process.communicate(timeout=60)[0] == ""
+        assert process.communicate(timeout=300)[0] == ""
     assert process.returncode == -getattr(signal, name)
 
 

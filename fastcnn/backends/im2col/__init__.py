@@ -1,4 +1,7 @@
-"""Gather and multiply: im2col, col2im and GEMM in numpy and numba; covers every geometry."""
+"""Gather and multiply: im2col, col2im and GEMM in numpy and numba; supports every geometry.
+
+The fallback of networks that ``lanes`` does not support.
+"""
 
 from typing import Any
 
@@ -20,5 +23,5 @@ globals().update(functions_in(__name__, (*OPERATIONS, *CLASS_LOSSES)))
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of an element-wise operation, which its record makes."""
+    """The functions of an element-wise operation, generated from its record."""
     return elementwise.function(name)

@@ -8,7 +8,7 @@ from fastcnn.backends.one_row import on_sequences
 
 @on_sequences
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Mean over windows that share the map out over the output's pixels."""
+    """Mean over windows that divide the map evenly among the output's pixels."""
     rows, columns = adaptive_output(x.shape[2:], output_size)
     return _means(_means(x, rows, axis=2), columns, axis=3)
 
@@ -17,15 +17,15 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
 def adaptive_avg_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
-    """The gradient of each window is spread evenly over its pixels."""
+    """Spread each window's gradient evenly over its pixels."""
     return _spread(_spread(grad_output, x.shape[3], axis=3), x.shape[2], axis=2)
 
 
 def _means(x: np.ndarray, output: int, axis: int) -> np.ndarray:
     """Mean over each window along one axis.
 
-    Not a product with a matrix of shares: an infinity times the share 0 of a window that does not
-    hold it would be NaN.
+    Not a product with a matrix of weights: an infinity times the weight 0 of a window without it
+    would be NaN.
     """
     along = np.moveaxis(x, axis, 0)
     means = np.empty((output, *along.shape[1:]), x.dtype)

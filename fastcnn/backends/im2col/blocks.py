@@ -1,9 +1,8 @@
-"""A convolution's passes over blocks of columns, each in one compiled call.
+"""A convolution's passes over blocks of columns, each one compiled call.
 
-For float32 on processors with registers of 512 bits; conv.py has the others. Images of a few
-samples at a time get zeros around them, so that a row of columns is copied by whole vectors; a
-block of columns is read while it is in the second-level cache. Names of axes are those of
-columns.py.
+For float32 on processors with 512-bit registers; conv.py handles the other cases. Images are
+padded a few samples at a time, so that rows of columns are copied as whole vectors; a block of
+columns is used while it is in the second-level cache. Axes are named as in columns.py.
 """
 
 import math
@@ -19,9 +18,9 @@ from fastcnn.backends.im2col.kernels import over_blocks, scatter_blocks
 from fastcnn.backends.im2col.memory import empty
 from fastcnn.codegen.simd import LANES
 
-#: Bytes of a block: it leaves room in the second-level cache for what is multiplied with it.
+#: Bytes of a block: leaves room in the second-level cache for the other operand.
 BLOCK_BYTES = 512 * 2**10
-#: The fewest positions of a block: a product of fewer does not repay reading the weights.
+#: Minimum positions of a block: a product of fewer does not amortise reading the weights.
 LEAST_POSITIONS = 128
 _NONE = np.empty(0, np.float32)
 
@@ -35,7 +34,7 @@ def pass_over(
     bias: np.ndarray | None = None,
     other: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``matrix @ columns + bias``, and ``other @ columns^T``, of the columns of an image.
+    """Compute ``matrix @ columns + bias``, and ``other @ columns^T``, for the columns of an image.
 
     Parameters
     ----------
@@ -50,15 +49,15 @@ def pass_over(
     Returns
     -------
     y : ndarray, shape (M, N, OH, OW)
-        Empty without a matrix.
+        Empty if ``matrix`` is None.
     gradient : ndarray, shape (M, C * KH * KW)
-        Empty without another array.
+        Empty if ``other`` is None.
     """
     left_side = other if matrix is None else matrix
     assert left_side is not None
     M, K = len(left_side), image.shape[0] * window.kernel[0] * window.kernel[1]
     padded, columns, numbers = _room(image.shape, window, output, M)
-    if window.is_point:
+    if window.is_point(image.shape[2:], output):
         padded, columns = _NONE, image.reshape(-1)
     y = empty((M, image.shape[1], *output) if matrix is not None else (0,), np.float32)
     gradient = np.zeros((M, K) if other is not None else 0, np.float32)
@@ -92,7 +91,7 @@ def scattered(
 
 
 def _room(*geometry: Any, is_apart: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Memory for images with zeros around them and for columns; and the kernels' numbers."""
+    """Buffers for padded images and for columns, and the kernels' integer arguments."""
     padded, columns, numbers = _sizes(*geometry, is_apart)
     if not columns:
         return _NONE, _NONE, numbers
@@ -103,10 +102,10 @@ def _room(*geometry: Any, is_apart: bool = False) -> tuple[np.ndarray, np.ndarra
 def _sizes(
     shape: tuple[int, ...], window: Window, output: tuple[int, ...], M: int, is_apart: bool
 ) -> tuple[int, int, np.ndarray]:
-    """Floats of images with zeros around them and of columns; and the kernels' numbers.
+    """Floats of padded images and of columns, and the kernels' integer arguments.
 
-    With ``is_apart`` rows of pixels are whole vectors. If one reached into the next row, reading
-    that would wait until it is written.
+    With ``is_apart``, rows of pixels are padded to whole vectors. If a store reached into the next
+    row, a load of that row would wait for it.
     """
     C, N, H, W = shape
     (top, bottom), (left, right) = window.padding
@@ -114,11 +113,12 @@ def _sizes(
     if is_apart:
         padded_size = (padded_size[0], -(-padded_size[1] // LANES) * LANES)
     K, floats = C * window.kernel[0] * window.kernel[1], C * padded_size[0] * padded_size[1]
-    group = N if window.is_point else _samples(N, floats * 4, output[0] * output[1])
+    is_point = window.is_point((H, W), output)
+    group = N if is_point else _samples(N, floats * 4, output[0] * output[1])
     rows = _rows(K, group * output[0], output[1])
     padded, columns, width = 0, 0, N * output[0] * output[1]
-    if not window.is_point:
-        # An odd number of cache lines: else all rows of columns would share a few sets.
+    if not is_point:
+        # An odd number of cache lines: otherwise all rows of columns would map to a few cache sets.
         width = -(-rows * output[1] // LANES) * LANES + LANES
         width += LANES if width // LANES % 2 == 0 else 0
         padded, columns = group * floats + 4 * LANES, LANES + K * width
@@ -128,7 +128,7 @@ def _sizes(
 
 
 def _samples(N: int, size: int, positions: int) -> int:
-    """Samples of a group, whose images with zeros around them are made together."""
+    """Samples of a group, whose images are padded together."""
     unit = LANES // math.gcd(LANES, positions)
     if size * unit > BLOCK_BYTES:
         unit = 1
@@ -148,7 +148,7 @@ _memory = threading.local()
 
 
 def _buffer(name: str, size: int) -> Any:
-    """Floats of this thread, the same memory at each call: new memory costs its first touch."""
+    """Floats of this thread, the same memory at each call: fresh pages cost page faults."""
     held = getattr(_memory, name, None)
     if held is None or held.size < size:
         held = aligned(size, np.float32, np.empty)

@@ -1,7 +1,7 @@
 """im2col and its adjoint col2im: gather windows into columns, scatter columns onto images.
 
-N samples, C channels, (H, W) image, (KH, KW) kernel, (OH, OW) output map. A block of columns has
-the windows of some consecutive rows of output maps, counted through all N * OH of them.
+N samples, C channels, (H, W) image, (KH, KW) kernel, (OH, OW) output map. A block of columns holds
+the windows of consecutive rows of output maps, counted through all N * OH of them.
 """
 
 from functools import lru_cache
@@ -38,7 +38,7 @@ def _clear(target: np.ndarray, at: int, count: int) -> None:
 def _gather(pixels: np.ndarray, columns: np.ndarray, geometry: np.ndarray) -> None:
     C, N, H, W, OH, OW, KH, KW = geometry[:8]
     stride_h, stride_w, top, left, dilation_h, dilation_w, first_row, R = geometry[8:]
-    # Unsigned: an index that could be negative keeps loops from becoming vectors.
+    # Unsigned: possibly negative indices prevent vectorisation.
     at, step = np.uint64(0), np.uint64(stride_w)
     for c in range(C):
         for k in range(KH * KW):
@@ -97,17 +97,20 @@ def _scatter(columns: np.ndarray, pixels: np.ndarray, geometry: np.ndarray) -> N
 
 
 class Window(NamedTuple):
-    """Where the windows of a convolution lie."""
+    """Position of a convolution's windows: kernel, stride, padding and dilation."""
 
     kernel: Pair
     stride: Pair
     padding: Padding
     dilation: Pair
 
-    @property
-    def is_point(self) -> bool:
-        """Whether columns are the pixels themselves."""
-        return self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
+    def is_point(self, image: tuple[int, ...], output: tuple[int, ...]) -> bool:
+        """Whether columns are the pixels themselves, as in 1 x 1 convolutions.
+
+        The output padding of a transposed convolution adds pixels that no window reads.
+        """
+        is_single = self.kernel == self.stride == (1, 1) and self.padding == ((0, 0), (0, 0))
+        return is_single and image == output
 
     def geometry(self, shape: tuple[int, ...], output: tuple[int, ...], rows: Pair) -> np.ndarray:
         before = (self.padding[0][0], self.padding[1][0])
@@ -118,7 +121,7 @@ class Window(NamedTuple):
 
 @lru_cache(maxsize=1024)
 def turned(window: Window) -> Window | None:
-    """The windows of the input's pixels on the output, for a stride of 1; None for others."""
+    """The windows of the input's pixels in the output, for stride 1; else None."""
     sides = zip(window.kernel, window.padding, window.dilation, strict=True)
     around = [[(size - 1) * step - pad for pad in pads] for size, pads, step in sides]
     (top, bottom), (left, right) = around
@@ -132,8 +135,8 @@ def im2col(
 ) -> None:
     """Fill a block of columns, shape (C, KH * KW, R, OW), from ``x``, shape (C, N, H, W).
 
-    ``rows`` are the first and the end of the block's rows, counted through the maps of all samples;
-    outside the image are zeros.
+    ``rows`` are the start and end of the block's rows, counted through the maps of all samples;
+    positions outside the image are zero.
     """
     _gather(x.reshape(-1), columns.reshape(-1), window.geometry(x.shape, output, rows))
 

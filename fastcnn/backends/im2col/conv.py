@@ -3,10 +3,10 @@
 N samples, C input channels, O output channels, G groups, K = C / G * KH * KW, P = N * OH * OW
 output positions.
 
-With the channel as the first axis, a convolution of the whole batch is one product,
-``(O, K) @ (K, P)``, and nothing is transposed. So results are arrays of shape (N, O, OH, OW) whose
-memory is ordered (O, N, OH, OW), and the layers that follow keep that order. Columns are made for
-some rows of the output at a time, few enough to stay in the second-level cache.
+With channels as the first axis, a convolution of the whole batch is one product,
+``(O, K) @ (K, P)``, without transposes. Results are therefore arrays of shape (N, O, OH, OW) whose
+memory is ordered (O, N, OH, OW), and later layers keep that order. Columns are built for a few rows
+of the output at a time, so that they stay in the second-level cache.
 """
 
 import math
@@ -23,11 +23,11 @@ from fastcnn.backends.im2col.kernels import row_sums
 from fastcnn.backends.im2col.products import LANES, are_compiled
 from fastcnn.backends.one_row import on_sequences
 
-#: Bytes of columns that exist at a time.
+#: Bytes of columns in memory at a time.
 COLUMN_BYTES = 1024 * 2**10
-#: The fewest positions of a block: a product of fewer does not repay reading the weights.
+#: Minimum positions of a block: a product of fewer does not amortise reading the weights.
 MIN_POSITIONS = 128
-#: Pixels of the input, for one of the output, up to which gradients come from columns of dy.
+#: Maximum ratio of input to output pixels at which gradients use columns of dy.
 MOST_PIXELS = 1.3
 
 
@@ -76,7 +76,7 @@ def conv2d_backward(
     grad_output = _samples_first(_channels_first(grad_output))
     grad_bias = bias_gradient(grad_output) if wants_bias else None
     over_dy = turned(window) if groups == 1 and are_compiled(x, grad_output) else None
-    # Without zeros around the input the output may be much smaller, and so are products with dy.
+    # Without padding the output may be much smaller, and so are products with dy.
     few = math.prod(x.shape[2:]) <= MOST_PIXELS * math.prod(grad_output.shape[2:])
     if wants_x and over_dy and few:
         dy, pixels = _channels_first(grad_output), _channels_first(x) if wants_weight else None
@@ -91,11 +91,11 @@ def conv2d_backward(
 def _from_columns_of_dy(
     dy: np.ndarray, x: np.ndarray | None, weight: np.ndarray, window: Window, size: Pair
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """``dx`` and with an ``x`` ``dW`` from the same columns: those of dy, at the input's pixels.
+    """``dx``, and with an ``x`` also ``dW``, from the same columns: those of dy at input pixels.
 
-    A convolution of stride 1 reads pixel q at place k of a window for output q - k. So dx is the
-    convolution of dy with the weights turned by 180 degrees, and the products of x with these
-    columns are dW in turned order.
+    With stride 1, output q - k reads input pixel q at kernel position k. So dx is the convolution
+    of dy with the weights rotated by 180 degrees, and the products of x with these columns are dW,
+    rotated as well.
     """
     O, C, *kernel = weight.shape
     matrix = weight[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
@@ -119,7 +119,7 @@ def input_gradient(
     window = Window(weight.shape[2:], stride, padding, dilation)
     if groups == 1 and are_compiled(dy, weight):
         matrix = np.ascontiguousarray(weight).reshape(len(weight), -1)
-        if window.is_point:
+        if window.is_point(shape[2:], dy.shape[2:]):
             matrix = np.ascontiguousarray(matrix.T)
             return _samples_first(pass_over(dy, window, dy.shape[2:], matrix=matrix)[0])
         image = scattered(dy, matrix, window, (shape[1], shape[0], *shape[2:]))
@@ -127,7 +127,7 @@ def input_gradient(
     matrices = _weight_matrices(weight, groups).swapaxes(1, 2)
     by_group = dy.reshape(groups, dy.shape[0] // groups, -1)
     grad_x = np.zeros((shape[1], shape[0], *shape[2:]), dy.dtype)
-    if window.is_point:
+    if window.is_point(shape[2:], dy.shape[2:]):
         np.matmul(matrices, by_group, out=grad_x.reshape(groups, shape[1] // groups, -1))
         return _samples_first(grad_x)
     width = dy.shape[3]
@@ -174,8 +174,8 @@ def bias_gradient(grad_output: np.ndarray) -> np.ndarray:
 def _blocks(
     x: np.ndarray, window: Window, output: tuple[int, ...], groups: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """First position of each block, and its columns of shape (G, K, positions)."""
-    if window.is_point:
+    """Start position of each block, and its columns of shape (G, K, positions)."""
+    if window.is_point(x.shape[2:], output):
         yield 0, x.reshape(groups, x.shape[0] // groups, -1)
         return
     rows, width = output
@@ -187,7 +187,7 @@ def _blocks(
 
 
 def _row_blocks(x: np.ndarray, window: Window, rows: int, width: int) -> Iterator[tuple[int, int]]:
-    """First and end of blocks of rows, all of about one size, whose columns fit the cache.
+    """Start and end of blocks of rows, of roughly equal size, whose columns fit the cache.
 
     All blocks but the last have a multiple of 16 positions, if that is possible.
     """
@@ -205,7 +205,7 @@ _memory = threading.local()
 
 
 def _buffer(shape: tuple[int, ...], like: np.ndarray) -> np.ndarray:
-    """An array of this thread, the same memory at each call: new memory costs its first touch."""
+    """An array of this thread, the same memory at each call: fresh pages cost page faults."""
     size = int(np.prod(shape)) * like.itemsize
     held = getattr(_memory, "bytes", None)
     if held is None or held.size < size:
@@ -219,7 +219,7 @@ def _weight_matrices(weight: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _channels_first(x: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) as contiguous (C, N, H, W): a copy only where the memory has another order."""
+    """(N, C, H, W) as contiguous (C, N, H, W); copies only if the memory order differs."""
     return np.ascontiguousarray(x.swapaxes(0, 1))
 
 

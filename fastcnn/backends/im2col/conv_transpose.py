@@ -39,9 +39,9 @@ def conv_transpose2d_backward(
     dilation: Pair,
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``dx`` is the convolution of dy; ``dw`` that of the convolution with x for its gradient."""
+    """``dx`` is the convolution of dy; ``dw`` is its weight gradient, with dy as the input."""
     arguments = (stride, padding, dilation, groups)
-    # Output rows that only the output padding added are beyond the last window.
+    # Output rows added by output padding alone are beyond the last window.
     return (
         conv2d(grad_output, weight, None, *arguments)[:, :, : x.shape[2], : x.shape[3]],
         weight_gradient(x, grad_output, weight, *arguments),

@@ -1,4 +1,4 @@
-"""Element-wise operations: their formulas over whole arrays."""
+"""Element-wise operations, evaluated from their formulas over whole arrays."""
 
 import math
 from functools import partial
@@ -24,10 +24,15 @@ def function(name: str) -> Any:
 def forward(
     record: Elementwise, x: np.ndarray, *parameters: np.ndarray, **arguments: Any
 ) -> np.ndarray:
-    """The formula's value."""
+    """Evaluate the formula."""
     formula, numbers = record.formula_of(arguments)
     given = [by_channel(parameter, x) for parameter in parameters]
-    return formula.value(x, *given, *numbers)
+    return _of_shape(x, formula.value(x, *given, *numbers))
+
+
+def _of_shape(x: np.ndarray, values: Any) -> np.ndarray:
+    """What a formula made, in the shape of what it was given: a user's may be a constant."""
+    return values if np.shape(values) == x.shape else np.full(x.shape, values, x.dtype)
 
 
 def backward(
@@ -37,7 +42,7 @@ def backward(
     *parameters: np.ndarray,
     **arguments: Any,
 ) -> Any:
-    """The formula's gradient, and that of each parameter: the sum of what its elements give."""
+    """The gradient of the input and of each parameter, the latter summed over elements."""
     formula, numbers = record.formula_of(arguments)
     given = [by_channel(parameter, x) for parameter in parameters]
     grad_x = formula.gradient(grad_output, x, *given, *numbers)
@@ -61,7 +66,7 @@ def loss_value(
 ) -> float:
     """Weighted mean of the formula's values."""
     numbers = _loss_numbers(record, prediction, arguments)
-    values = record.value(prediction.astype(np.float64), target, *numbers)
+    values = _of_shape(prediction, record.value(prediction.astype(np.float64), target, *numbers))
     share = _loss_share(prediction, sample_weight, reduction)
     return float(np.where(share > 0.0, values * share, 0.0).sum())
 
@@ -75,8 +80,9 @@ def loss_backward(
     reduction: str = "mean",
     **arguments: Any,
 ) -> np.ndarray:
-    """The formula's derivative by each element's share of the loss."""
-    slope = record.derivative(prediction, target, *_loss_numbers(record, prediction, arguments))
+    """The formula's derivative, weighted by each element's share of the loss."""
+    numbers = _loss_numbers(record, prediction, arguments)
+    slope = _of_shape(prediction, record.derivative(prediction, target, *numbers))
     share = grad_output * _loss_share(prediction, sample_weight, reduction)
     grad = np.where(share != 0.0, slope * share, 0.0)
     return grad.astype(prediction.dtype, copy=False)
@@ -85,7 +91,7 @@ def loss_backward(
 def _loss_numbers(
     record: ElementwiseLoss, prediction: np.ndarray, arguments: dict[str, Any]
 ) -> list[Any]:
-    """Those by channel as an array that fits the prediction, and the others."""
+    """Per-channel arguments broadcast to the prediction's shape, and the others."""
     by_channel = record.channel_numbers(arguments, math.prod(prediction.shape[1:2]))
     trailing = (1,) * (prediction.ndim - 2)
     first = [np.array(by_channel, prediction.dtype).reshape(-1, *trailing)] if by_channel else []
@@ -95,7 +101,7 @@ def _loss_numbers(
 def _loss_share(
     prediction: np.ndarray, sample_weight: np.ndarray | None, reduction: str
 ) -> np.ndarray:
-    """What each element counts in the loss, of a shape that goes with the prediction's."""
+    """Each element's weight in the loss, in a shape that broadcasts against the prediction."""
     ones = (1,) * (prediction.ndim - 1)
     if sample_weight is None:
         return np.full((1, *ones), 1.0 if reduction == "sum" else 1.0 / prediction.size)

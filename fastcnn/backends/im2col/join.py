@@ -1,4 +1,4 @@
-"""Operations in which branches of a network meet or part."""
+"""Joins and splits of branches: sums, products, concatenations and slices of channels."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ def add(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def add_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both inputs have the gradient of the output: the same array, not copies."""
+    """Both inputs get the output's gradient: the same array, not copies."""
     return grad_output, grad_output
 
 
@@ -25,35 +25,35 @@ def subtract(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def subtract_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The second input has the negative of the output's gradient."""
+    """The second input gets the negative of the output's gradient."""
     return grad_output, np.negative(grad_output, out=empty_like(grad_output))
 
 
 def multiply(x: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``y = x * other``, either of which may be one value for each channel, or each pixel."""
+    """``y = x * other``, either of which may be one value per channel or per pixel."""
     return x * other
 
 
 def multiply_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each input's gradient is that of the output times the other, summed over what is repeated."""
+    """An input's gradient is the output's times the other input, summed over broadcast axes."""
     return _summed(grad_output * other, x), _summed(grad_output * x, other)
 
 
 def _summed(grad: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A gradient summed over the axes along which ``x`` was repeated."""
+    """A gradient summed over the axes along which ``x`` was broadcast."""
     axes = tuple(axis for axis in range(x.ndim) if x.shape[axis] != grad.shape[axis])
     return grad.sum(axes, keepdims=True) if axes else grad
 
 
 def concat(*inputs: np.ndarray) -> np.ndarray:
-    """The inputs' channels, one after the other."""
+    """Concatenate the inputs' channels."""
     return np.concatenate(inputs, axis=1)
 
 
 def concat_backward(grad_output: np.ndarray, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each input has the gradient of its channels."""
+    """Each input gets the gradient of its channels."""
     ends = np.cumsum([x.shape[1] for x in inputs])
     return tuple(part.copy() for part in np.split(grad_output, ends[:-1], axis=1))
 

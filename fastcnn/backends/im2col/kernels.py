@@ -1,4 +1,4 @@
-"""Compiled loops of a convolution over blocks of columns; names of axes are those of columns.py."""
+"""Compiled loops of a convolution over blocks of columns; axes are named as in columns.py."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ def _emit_load_even(builder: Any, array: Any, index: Any) -> Any:
 def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
     for first in (0, LANES):
         pointer = builder.gep(array, [builder.add(index, ir.Constant(INT64, first))])
-        # Between two lanes of x a zero.
+        # A zero between any two lanes of x.
         lanes = [LANES if i % 2 else (first + i) // 2 for i in range(LANES)]
         spread = emit_shuffle(builder, x, constant(0.0), lanes)
         emit_store(builder, builder.fadd(emit_load(builder, pointer), spread), pointer)
@@ -44,14 +44,14 @@ def _emit_add_even(builder: Any, array: Any, index: Any, x: Any) -> None:
 
 def _emit_lanes_from(builder: Any, begin: Any, count: Any, x: Any) -> Any:
     begin, count = (emit_int_splat(builder, n) for n in (begin, count))
-    # Without a sign, lanes before the first are beyond all others.
+    # Unsigned: lanes before the first wrap to values larger than any count.
     inside = builder.icmp_unsigned("<", builder.sub(LANE_NUMBERS, begin), count)
     return builder.select(inside, x, constant(0.0))
 
 
-#: ``x`` in ``count`` lanes from some place on, which may be negative, else 0.
+#: ``count`` lanes of ``x`` starting at a lane, which may be negative; the others are 0.
 _lanes_from = define("vector", _emit_lanes_from, "int64", "int64", "vector")
-#: Every second of 32 floats.
+#: Load every second of 32 floats.
 _load_even = define("vector", _emit_load_even, None, "int64")
 #: Add to every second of 32 floats.
 _add_even = define("void", _emit_add_even, None, "int64", "vector")
@@ -59,14 +59,14 @@ _add_even = define("void", _emit_add_even, None, "int64", "vector")
 
 @linked
 def _copy(target, at, source, begin, count):
-    """Copy floats by whole vectors: up to 15 more are read, and written."""
+    """Copy floats as whole vectors: up to 15 more are read and written."""
     for j in range(0, count, LANES):
         store(target, at + j, load(source, begin + j))
 
 
 @linked
 def _clear(target, at, count):
-    """Set floats to zero by whole vectors, as in :func:`_copy`."""
+    """Set floats to zero as whole vectors, as in :func:`_copy`."""
     zero = splat(np.float32(0))
     for j in range(0, count, LANES):
         store(target, at + j, zero)
@@ -74,9 +74,9 @@ def _clear(target, at, count):
 
 @linked
 def _pad(image, padded, first, samples, numbers):
-    """Copy maps of some samples into larger ones, with zeros around them.
+    """Copy the maps of some samples into larger, zero-padded ones.
 
-    In the order of memory: what a copy writes too much is written again.
+    Maps are copied in memory order, so excess floats are overwritten.
     """
     C, N, H, W, top, left, PH, PW = numbers
     for m in range(C * samples):
@@ -101,7 +101,7 @@ def _pad(image, padded, first, samples, numbers):
 
 @linked
 def _gather(padded, columns, width, first, rows, numbers):
-    """Fill columns of some output rows; their own rows begin ``width`` floats apart."""
+    """Fill columns of some output rows; rows of columns begin ``width`` floats apart."""
     C, N, H, W, OH, OW, KH, KW, stride_h, stride_w, dilation_h, dilation_w = numbers
     line = 0
     for c in range(C):
@@ -130,9 +130,9 @@ def _gather(padded, columns, width, first, rows, numbers):
 
 @linked
 def _add_rows(columns, at, width, padded, target, OW, KW, dilation):
-    """Add to a row of pixels one output row's columns of KW pixels side by side; the stride is 1.
+    """Add one output row's columns of KW adjacent pixels to a row of pixels, for stride 1.
 
-    Columns are read from up to 15 floats before ``at`` on.
+    Reads columns from up to 15 floats before ``at``.
     """
     for j in range(0, OW + (KW - 1) * dilation, LANES):
         total = load(padded, target + j)
@@ -175,7 +175,7 @@ def _scatter(columns, padded, begin, width, first, rows, numbers):
 
 @linked
 def _cut_out(padded, image, first, samples, numbers):
-    """Copy the maps of some samples without what is around them: the inverse of :func:`_pad`."""
+    """Copy the maps of some samples out of their padding: the inverse of :func:`_pad`."""
     C, N, H, W, top, left, PH, PW = numbers
     whole = W // LANES * LANES
     for m in range(C * samples):
@@ -250,13 +250,13 @@ def over_blocks(image, matrix, bias, other, padded, columns, y, gradient, number
                 outer(other, M, at, row, columns, K, begin, width, count, gradient)
 
 
-#: Floats that are summed in float32, by lanes; their sums are added in float64.
+#: Floats summed in float32, per lane, before their sums are added in float64.
 SUMMED = 64 * LANES
 
 
 @compiled("float32[:]", "out float32[:]")
 def row_sums(rows, sums):
-    """Fill ``sums`` with the sum of each of as many rows of an array."""
+    """Fill ``sums`` with the sum of each row of an array."""
     count = rows.size // sums.size
     for m in range(sums.size):
         total, after = 0.0, (m + 1) * count

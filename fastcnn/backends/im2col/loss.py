@@ -1,4 +1,4 @@
-"""Losses of classes over whole arrays, summed in float64."""
+"""Losses over classes, on whole arrays, summed in float64."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ import numpy as np
 
 
 class _Terms:
-    """Logits of shape (N, K, P), and what each of N x P targets weighs.
+    """Logits of shape (N, K, P), and the weight of each of N x P targets.
 
     Targets are ``classes`` of shape (N, P), 0 where they are ignored, or ``probabilities`` of shape
-    (N, K, P). ``share``, of shape (N, P), is what each counts in the loss, without the ``weight``
-    of its class.
+    (N, K, P). ``share``, of shape (N, P), is each target's share of the loss, without the
+    ``weight`` of its class.
     """
 
     def __init__(
@@ -46,29 +46,29 @@ class _Terms:
         return values[self._places()]
 
     def add(self, values: np.ndarray, more: np.ndarray) -> None:
-        """Add to those of the targets' classes, in place."""
+        """Add values to the elements of the targets' classes, in place."""
         values[self._places()] += more.astype(values.dtype)
 
     def _places(self) -> tuple[np.ndarray, ...]:
-        """Where the targets' classes are."""
+        """Indices of the targets' classes."""
         assert self.classes is not None
         count, pixels = self.classes.shape
         return np.arange(count)[:, None], self.classes, np.arange(pixels)
 
     def sum(self, losses: np.ndarray) -> float:
-        """Sum of the losses of all targets; those that weigh nothing may be anything."""
+        """Sum of the losses of all targets; those of weight zero may have any value."""
         return float(np.where(self.share > 0.0, losses * self.share, 0.0).sum())
 
     def times_share(self, grad: np.ndarray, grad_output: float) -> np.ndarray:
-        """The gradient in the shape and type of x; 0 at targets that weigh nothing."""
+        """The gradient in the shape and dtype of x; 0 at targets of weight zero."""
         share = (grad_output * self.share).astype(grad.dtype)[:, None]
         return np.where(share != 0.0, grad * share, grad.dtype.type(0))
 
 
 def over_sum(share: np.ndarray, counted: np.ndarray, reduction: str) -> np.ndarray:
-    """Weights over the sum of what is counted, or with the reduction "sum" as they are.
+    """Weights divided by the sum of what is counted, or unchanged with the reduction "sum".
 
-    Where nothing is counted, the loss is 0.
+    If nothing is counted, the loss is 0.
     """
     if reduction == "sum":
         return share
@@ -77,7 +77,7 @@ def over_sum(share: np.ndarray, counted: np.ndarray, reduction: str) -> np.ndarr
 
 
 def _log_softmax(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits without the largest, and the logarithm of the sum of their exponentials."""
+    """Logits minus their maximum, and the log of the sum of their exponentials."""
     shifted = x.astype(np.float64) - x.max(axis=1, keepdims=True)
     return shifted, np.log(np.exp(shifted).sum(axis=1))
 
@@ -119,7 +119,7 @@ def cross_entropy_backward(
     sample_weight: np.ndarray | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """``c.sum() * softmax - c`` with the weighted, smoothed target c, times its share."""
+    """``c.sum() * softmax - c`` with the weighted, smoothed target c, times the target's share."""
     terms = _Terms(logits, target, sample_weight, **options)
     grad, weight = _softmax(terms.x), terms.weight[:, None].astype(logits.dtype)
     spread = logits.dtype.type(label_smoothing / grad.shape[1])
@@ -154,7 +154,7 @@ def nll_backward(
     sample_weight: np.ndarray | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """Minus its share at the target's class, else 0."""
+    """Minus the target's share at its class, else 0."""
     terms = _Terms(log_probabilities, target, sample_weight, **options)
     grad = np.zeros_like(terms.x)
     terms.add(grad, -terms.weight[terms.classes])
@@ -187,7 +187,7 @@ def focal_backward(
     terms = _Terms(logits, target, sample_weight, **options)
     shifted, log_sum = _log_softmax(terms.x)
     loss, p, rest = _focal_terms(terms, shifted, log_sum)
-    # At p = 1, log p is 1 - p.
+    # At p = 1, log p is replaced by its first-order term, p - 1.
     ratio = np.divide(loss, rest, out=np.ones_like(loss), where=rest > 0.0)
     g = terms.weight[terms.classes] * rest**gamma * (1.0 + gamma * p * ratio)
     grad = np.exp(shifted - log_sum[:, None]) * g[:, None]
@@ -198,12 +198,12 @@ def focal_backward(
 def _focal_terms(
     terms: _Terms, shifted: np.ndarray, log_sum: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``-log p``, p, and ``1 - p``, which is not a difference, of the targets' classes."""
+    """``-log p``, p, and ``1 - p`` without cancellation, of the targets' classes."""
     loss = log_sum - terms.pick(shifted)
     others = np.exp(shifted)
     assert terms.classes is not None
     np.put_along_axis(others, terms.classes[:, None], 0.0, axis=1)
     rest = others.sum(axis=1) / np.exp(log_sum)
-    # log(1 + others / own), where the own one is the largest.
+    # log(1 + others / own), where the target's class has the largest probability.
     loss = np.where(rest < 0.5, -np.log1p(-np.minimum(rest, 0.5)), loss)
     return loss, np.exp(-loss), rest

@@ -1,7 +1,7 @@
-"""Memory of results that is used again at the next step.
+"""Memory of results, reused at the next step.
 
-Fresh memory costs its first touch, more than several passes over it. Inside :func:`recycling`,
-large arrays take memory that earlier ones had, as soon as nothing refers to those any more.
+Fresh memory costs page faults, more than several passes over it. Inside :func:`recycling`, large
+arrays reuse the memory of earlier ones, as soon as nothing refers to those any more.
 """
 
 import math
@@ -17,19 +17,19 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 
-#: Bytes from which on an array is worth the search.
+#: Minimum bytes of an array for which the search is worthwhile.
 LARGE = 1 << 16
 
 
 class Memory:
-    """Blocks that arrays of some threads take turns in; it lasts as long as what holds it."""
+    """Blocks that the arrays of some threads share in turn; they live as long as this object."""
 
     def __init__(self) -> None:
         self._blocks: dict[int, list[_Block]] = {}
         self._lock = forks.lock()
 
     def take(self, size: int) -> np.ndarray:
-        """An array of ``size`` bytes that nothing else uses while it or a view of it exists."""
+        """An array of ``size`` bytes, reserved as long as it or a view of it exists."""
         with self._lock:
             blocks = self._blocks.setdefault(size, [])
             for block in blocks:
@@ -40,9 +40,9 @@ class Memory:
 
 
 class _Block:
-    """Some memory, and the array that uses it.
+    """A block of memory, and the array that uses it.
 
-    The array reads a buffer instead of another array, so it is what all views of it refer to.
+    The array wraps a buffer, not another array, so it is the base of all its views.
     """
 
     def __init__(self, memory: np.ndarray) -> None:
@@ -60,7 +60,7 @@ _current: ContextVar[Memory | None] = ContextVar("memory", default=None)
 
 @contextmanager
 def recycling(memory: Memory) -> Iterator[None]:
-    """Let arrays inside, also those of threads that get this context, take turns in memory."""
+    """Let large arrays of this context, in any thread that runs it, reuse memory."""
     token = _current.set(memory)
     try:
         yield
@@ -78,14 +78,14 @@ def empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 def empty_like(x: np.ndarray) -> np.ndarray:
-    """``np.empty_like(x)``: axes are in memory in the same order."""
+    """``np.empty_like(x)``, with the axes in the same memory order."""
     if x.flags.c_contiguous:
         return empty(x.shape, x.dtype)
     return empty_in_order(x, stored_order(x))
 
 
 def empty_in_order(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """An array of the shape of ``x`` whose axes follow each other in memory in an order."""
+    """An array of the shape of ``x`` whose axes are laid out in a given order."""
     made = empty(tuple(x.shape[axis] for axis in order), x.dtype)
     return made.transpose([order.index(axis) for axis in range(x.ndim)])
 
@@ -98,7 +98,7 @@ def zeros_like(x: np.ndarray) -> np.ndarray:
 
 
 def stored_order(x: np.ndarray) -> tuple[int, ...]:
-    """Axes from the one with the largest step in memory to that with the smallest."""
+    """Axes in order of decreasing stride."""
     if x.flags.c_contiguous:
         return tuple(range(x.ndim))
     return _by_steps(x.strides)
@@ -110,5 +110,5 @@ def _by_steps(steps: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def flat(x: np.ndarray, order: Sequence[int]) -> np.ndarray:
-    """The elements with axes in some order; no copy where that is their order in memory."""
+    """The elements with axes in a given order; no copy if that is their memory order."""
     return x.transpose(order).reshape(-1)

@@ -18,9 +18,9 @@ def batch_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moments(x: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """Values in a part of a batch, their mean and the squares about it, for each channel."""
+    """Count, mean and sum of squared deviations of each channel in a part of a batch."""
     axes, count = _axes(x), x.size // x.shape[1]
-    # About the mean, not by the mean of squares: nothing cancels where the mean is large.
+    # Two passes, not the mean of squares: no cancellation where the mean is large.
     if _is_compiled(x):
         order, numbers = _runs(x)
         sums, lanes = np.empty((2, x.shape[1])), np.empty(2 * LANES)
@@ -50,7 +50,7 @@ def batch_norm(
     variance: np.ndarray | None,
     eps: float,
 ) -> np.ndarray:
-    """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
+    """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; a mean of None is the batch's."""
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
     mean = _centre(mean, variance)
@@ -67,7 +67,7 @@ def batch_norm(
 def gradient_sums(
     grad_output: np.ndarray, x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: float
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """Values in a part of a batch, and the sums of dy z and of dy, for each channel."""
+    """Count of values in a part of a batch, and each channel's sums of dy z and of dy."""
     axes, count, mean = _axes(x), x.size // x.shape[1], _centre(mean, variance)
     if _is_compiled(x):
         order, numbers = _runs(x)
@@ -104,10 +104,10 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
-    ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
-    variance do not come from ``x``, both means are left out. For a part of a batch they come
-    from the whole batch, and so do ``gradient_means``, those of dy z and of dy; ``sums`` are the
-    part's :func:`gradient_sums`, if they are known.
+    ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; if mean and variance
+    do not depend on ``x``, both means are omitted. For a part of a batch, statistics are those of
+    the whole batch, and so are ``gradient_means``, of dy z and of dy; ``sums`` are the part's
+    :func:`gradient_sums`, if they are known.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:
@@ -140,7 +140,7 @@ def _is_compiled(x: np.ndarray) -> bool:
 def _in_one_pass(
     loop: Compiled, x: np.ndarray, *factors: np.ndarray, dy: np.ndarray | None = None
 ) -> np.ndarray:
-    """What a loop makes of ``x``, and of dy before it, with some factors of each channel."""
+    """The result of a loop over ``x``, and dy before it, with some factors for each channel."""
     order, numbers = _runs(x)
     made = empty_in_order(x, order)
     given = [flat(each, order) for each in (dy, x) if each is not None]
@@ -149,10 +149,10 @@ def _in_one_pass(
 
 
 def _runs(x: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """Axes as they are in memory, channels and samples first, and where channels are in it."""
+    """Axes in memory order, channels and samples first, and where the channels are in it."""
     order = [axis for axis in stored_order(x) if axis < 2] + list(range(2, x.ndim))
     N, C, pixels = x.shape[0], x.shape[1], x[0, 0].size
-    # A channel of all samples is one run of memory where channels come first.
+    # If channels come first, a channel of all samples is contiguous.
     numbers = (C, 1, N * pixels, N * pixels, 0) if order[0] else (C, N, pixels, pixels, C * pixels)
     return order, np.array(numbers)
 
@@ -164,9 +164,9 @@ def _normalised(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, eps: floa
 
 
 def _centre(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """What is taken from a channel: its mean, but 0 where its variance overflowed.
+    """The value subtracted from a channel: its mean, or 0 if its variance overflowed.
 
-    The normalised value is 0 there. Deviations may overflow, too, and infinity times 0 is not 0.
+    The normalised value is then 0. Deviations may overflow as well, and infinity times 0 is NaN.
     """
     return np.where(np.isinf(variance), mean.dtype.type(0), mean)
 
@@ -176,11 +176,11 @@ def _axes(x: np.ndarray) -> tuple[int, ...]:
 
 
 def _by_channel(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Values of channels in a shape that broadcasts against ``x``."""
+    """Per-channel values in a shape that broadcasts against ``x``."""
     return values.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 def _scale(weight: np.ndarray | None, variance: np.ndarray, eps: float) -> np.ndarray:
-    # In float64: in float32 a small eps would be 0, and the root of a small variance inexact.
+    # In float64: in float32 a small eps would vanish, and a small root would be inexact.
     inverse = (1.0 / np.sqrt(variance.astype(np.float64) + eps)).astype(variance.dtype)
     return inverse if weight is None else weight * inverse

@@ -1,6 +1,6 @@
-"""Compiled loops of batch normalisation for float32: sums in float64, and one pass over memory.
+"""Compiled loops of batch normalisation for float32: sums in float64, in one pass over memory.
 
-Channel c of sample n is P floats from place ``c * of_channel + n * of_sample`` on.
+Channel c of sample n is P floats starting at ``c * of_channel + n * of_sample``.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
 
 def _emit_sums(at: Emitter, vectors: Any, sums: Any, terms: Any) -> None:
-    """Add two terms of each vector to the first and the last 16 of 32 sums in float64."""
+    """Add two terms, given as vectors, to the first and the last 16 of 32 float64 sums."""
     zeros = ir.Constant(_DOUBLES, [0.0] * LANES)
 
     def step(v: Any, state: list[Any]) -> list[Any]:
@@ -65,7 +65,7 @@ def _add_products(
 
 @linked
 def _sum_deviations(x, mean, c, lanes, numbers):
-    """Fill ``lanes`` with sums of a channel's deviations from its mean, and of their squares."""
+    """Fill ``lanes`` with sums of a channel's deviations from a mean, and of their squares."""
     _, N, P, of_channel, of_sample = numbers
     for i in range(2 * LANES):
         lanes[i] = 0.0
@@ -88,9 +88,9 @@ def _total(lanes, first):
 
 @compiled("float32[:]", "out float32[:]", "out float64[:,:]", "out float64[:]", "int64[:]")
 def moments(x, mean, sums, lanes, numbers):
-    """Fill ``sums``, shape (2, C), with means and with the sums of squares about them.
+    """Fill ``sums``, shape (2, C), with means and sums of squared deviations.
 
-    A channel is read twice while it is in the cache: first about 0, then about its mean.
+    A channel is read twice while it is in the cache: about 0 first, then about its mean.
     """
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
@@ -106,7 +106,7 @@ def moments(x, mean, sums, lanes, numbers):
     "float32[:]", "float32[:]", "float32[:]", "out float64[:,:]", "out float64[:]", "int64[:]"
 )
 def products(dy, x, mean, sums, lanes, numbers):
-    """Fill ``sums``, shape (2, C), with those of ``dy`` and of ``dy * (x - mean)``."""
+    """Fill ``sums``, shape (2, C), with the sums of ``dy`` and of ``dy * (x - mean)``."""
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
         for i in range(2 * LANES):
@@ -122,7 +122,7 @@ def products(dy, x, mean, sums, lanes, numbers):
 
 @compiled("float32[:]", "float32[:,:]", "out float32[:]", "int64[:]")
 def normalise(x, factors, y, numbers):
-    """``(x - mean) * scale + bias``; rows of ``factors`` are the three, by channel."""
+    """``(x - mean) * scale + bias``; the rows of ``factors`` are these three, per channel."""
     C, N, P, of_channel, of_sample = numbers
     for c in range(C):
         mean, scale, bias = factors[0, c], factors[1, c], factors[2, c]

@@ -1,7 +1,7 @@
-"""Max pooling of 2 x 2 windows next to each other, 16 windows at a time, in float32.
+"""Max pooling over adjacent 2 x 2 windows, 16 windows at a time, in float32.
 
-Rows follow each other in memory, so the vectors of a row of fewer windows reach into the next rows:
-they read what does not count, and what they write there is written again by those who come after.
+Rows are contiguous, so the vectors of a row with fewer windows extend into the next rows: the
+excess lanes are ignored when read, and overwritten later when written.
 """
 
 from typing import Any
@@ -17,13 +17,12 @@ from fastcnn.codegen.simd import LANES, constant, emit_shuffle
 
 @linked
 def beats(value: float, best: float) -> bool:
-    """Whether a value wins over one before it; of several NaNs the first does."""
+    """Whether a value replaces the best so far; the first of several NaNs is kept."""
     return (value > best) | ((value != value) & (best == best))
 
 
 def _winners(at: Emitter, X: Any, upper: Any, lower: Any) -> tuple[Any, list[Any]]:
-    """Maxima of 16 windows, and for each of their other three pixels whether it beats those
-    before it."""
+    """Maxima of 16 windows, and whether each of their last three pixels beats those before it."""
     builder, pixels = at.builder, []
     for place in (upper, lower):
         halves = [at.load(X, at.offset(place, k, LANES)) for k in (0, 1)]
@@ -63,13 +62,13 @@ def _unpool_tile(at: Emitter, D: Any, d0: Any, X: Any, upper: Any, lower: Any, G
 
 @linked
 def first_window(start: int, count: int) -> int:
-    """The last 16 of a row's windows overlap those before them, if there are as many."""
+    """First window of a vector: the last 16 of a row overlap those before, if there are enough."""
     return min(start, max(0, count - LANES))
 
 
 @linked
 def _winner(x: np.ndarray, upper: int, lower: int) -> int:
-    """Place of a window's maximum."""
+    """Offset of a window's maximum."""
     place = upper
     for other in (upper + 1, lower, lower + 1):
         place = other if beats(x[other], x[place]) else place
@@ -78,7 +77,7 @@ def _winner(x: np.ndarray, upper: int, lower: int) -> int:
 
 @compiled("float32[:]", "out float32[:]", "int64[:]")
 def max_pairs(x: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> None:
-    """Fill ``y`` with the maxima; ``numbers`` are maps, their size and the output's."""
+    """Fill ``y`` with the maxima; ``numbers`` has the count of maps and both sizes."""
     maps, H, W, OH, OW = numbers
     for m in range(maps):
         for i in range(OH):
@@ -95,7 +94,7 @@ def max_pairs(x: np.ndarray, y: np.ndarray, numbers: np.ndarray) -> None:
 
 @compiled("float32[:]", "float32[:]", "out float32[:]", "int64[:]")
 def max_pairs_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray, numbers: np.ndarray) -> None:
-    """Fill ``dx`` with the gradients of the windows, at their winners."""
+    """Fill ``dx`` with the gradients of the windows, at their maxima."""
     maps, H, W, OH, OW = numbers
     for m in range(maps):
         for i in range(OH):
@@ -116,7 +115,7 @@ def max_pairs_backward(dy: np.ndarray, x: np.ndarray, dx: np.ndarray, numbers: n
 
 
 def are_pairs(x: np.ndarray, windows: tuple[Any, ...], output: Any) -> bool:
-    """Whether windows are such, and all in the map: kernel, stride, padding and dilation."""
+    """Whether windows are adjacent 2 x 2 ones inside the map, given all parameters."""
     inside = all(2 * count <= size for count, size in zip(output, x.shape[2:], strict=True))
     squares = windows == ((2, 2), (2, 2), (0, 0), (1, 1))
     return x.dtype == np.float32 and squares and inside and not is_disabled()

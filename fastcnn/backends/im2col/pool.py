@@ -21,7 +21,7 @@ from fastcnn.backends.im2col.pairs import are_pairs, beats, max_pairs, max_pairs
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.codegen import compiled, linked
 
-#: Kinds of the windows' first and last + 1 row, and the same of columns.
+#: Argument types: first and last + 1 row of each window, and the same for columns.
 WINDOWS = ("int64[:,:]", "int64[:,:]")
 
 
@@ -73,7 +73,7 @@ def _row_of_windows(
     places: np.ndarray,
     numbers: tuple[int, ...],
 ) -> None:
-    """Fill the maxima of one row of windows from place ``to`` on, and where in the map they are."""
+    """Fill the maxima of one row of windows, from offset ``to`` on, and their places in the map."""
     H, W, _, OW, KH, KW, SH, SW, top, left, DH, DW = numbers
     for j in range(OW):
         places[j] = -1
@@ -166,9 +166,9 @@ def _windows(
 
 
 def _in_memory_order(x: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Maps as they follow each other in memory; whether that turns samples and channels.
+    """Maps in memory order, and whether samples and channels are exchanged.
 
-    Convolutions give results ordered by channels, and pooling treats every map alike.
+    Convolutions return results ordered by channels, and pooling treats every map alike.
     """
     turned = not x.flags.c_contiguous and x.swapaxes(0, 1).flags.c_contiguous
     return np.ascontiguousarray(x.swapaxes(0, 1) if turned else x), turned
@@ -183,7 +183,7 @@ def max_pool2d(
     dilation: Pair = (1, 1),
     ceil_mode: bool = False,
 ) -> np.ndarray:
-    """Maximum over each window; of equal values the first wins, NaN beats every number."""
+    """Maximum over each window; the first of equal values wins, and NaN beats every number."""
     window = (kernel_size, stride, padding, dilation)
     output = pool_output(x.shape[2:], *window, ceil_mode)
     maps, turned = _in_memory_order(x)
@@ -206,7 +206,7 @@ def max_pool2d_backward(
     dilation: Pair = (1, 1),
     ceil_mode: bool = False,
 ) -> np.ndarray:
-    """The gradient of each window goes to its winner, found again from ``x``."""
+    """Each window's gradient goes to its maximum, found again from ``x``."""
     maps, turned = _in_memory_order(x)
     dy = np.ascontiguousarray(grad_output.swapaxes(0, 1) if turned else grad_output)
     window, output = (kernel_size, stride, padding, dilation), dy.shape[2:]
@@ -224,13 +224,13 @@ def max_pool2d_backward(
 
 @lru_cache(maxsize=1024)
 def _numbers(maps: tuple[int, ...], *pairs: tuple[int, ...]) -> np.ndarray:
-    """How many maps there are, their size, and the pairs of a pooling."""
+    """The number of maps, their size, and the pairs of a pooling."""
     return np.array([maps[0] * maps[1], *maps[2:], *(n for pair in pairs for n in pair)])
 
 
 @on_sequences
 def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Maximum over windows that share the map out over the output's pixels."""
+    """Maximum over windows that divide the map evenly among the output's pixels."""
     output = adaptive_output(x.shape[2:], output_size)
     y = np.empty((*x.shape[:2], *output), x.dtype)
     windows = map(_ends, map(adaptive_windows, x.shape[2:], output))
@@ -242,7 +242,7 @@ def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
 def adaptive_max_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
-    """The gradient of each window goes to its winner."""
+    """Each window's gradient goes to its maximum."""
     windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
     grad_x = np.zeros(x.shape, x.dtype)
     _max_backward(np.ascontiguousarray(grad_output), np.ascontiguousarray(x), grad_x, *windows)
@@ -280,7 +280,7 @@ def avg_pool2d_backward(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> np.ndarray:
-    """The gradient of each window is spread evenly over its pixels."""
+    """Each window's gradient is spread evenly over its pixels."""
     window, size, output = (kernel_size, stride, padding), x.shape[2:], grad_output.shape[2:]
     divisors = average_divisors(size, output, *window, count_include_pad, divisor_override)
     grad_x = np.zeros(x.shape, x.dtype)

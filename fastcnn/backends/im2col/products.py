@@ -1,8 +1,8 @@
-"""Matrix products of convolutions with few rows and very long columns.
+"""Matrix products of convolutions with few rows and very many columns.
 
-numpy's BLAS computes them in general. For float32 on processors with registers of 512 bits they
-are compiled here: on some of these OpenBLAS uses 256 bits, at half the speed, and it packs its
-arguments for each product, which blocks that lie in the cache do not need.
+Other products use numpy's BLAS. For float32 on processors with 512-bit registers they are compiled
+here: OpenBLAS uses 256 bits on some of these, at half the speed, and it packs its arguments for
+each product, which is unnecessary for blocks that are in the cache.
 """
 
 from functools import cache
@@ -19,7 +19,7 @@ from fastcnn.codegen.target import instruction_set
 
 @tile(2)
 def _product_tile(at: Emitter, rows: int, vectors: int, left, right, K, made, bias, first) -> None:
-    """Some rows and vectors of ``Y = A B + bias``, of which the first row has the number."""
+    """Some rows and vectors of ``Y = A B + bias``, starting at row ``first``."""
     (A, a0, arow, acolumn), (B, b0, brow), (Y, y0, yrow) = left, right, made
 
     def step(k: Any, sums: list[Any]) -> list[Any]:
@@ -65,8 +65,8 @@ def _outer_tile(
             at.builder.store(at.builder.fadd(at.builder.load(place), total), place)
 
 
-# Eight rows read a vector of B once for eight multiply-adds: it may come from the second level of
-# the cache. All of the larger tiles have 16 sums, which hide the latency of the multiply-adds.
+# Eight rows load a vector of B once for eight multiply-adds, so it may come from the second-level
+# cache. All of the larger tiles have 16 accumulators, which hide the latency of the multiply-adds.
 _PRODUCT_8X2 = _product_tile.sized(8, 2)
 _PRODUCT_4X2 = _product_tile.sized(4, 2)
 _PRODUCT_1X2 = _product_tile.sized(1, 2)
@@ -84,10 +84,9 @@ _OUTER_1X1 = _outer_tile.sized(1, 1)
 
 @linked
 def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
-    """``Y = A B + bias``: M rows, ``count`` columns from place ``b0`` of B and ``y0`` of Y on.
+    """``Y = A B + bias``: M rows and ``count`` columns, from offset ``b0`` of B and ``y0`` of Y on.
 
-    ``arow`` and ``acolumn`` are the steps between rows and columns of A, ``brow`` and ``yrow``
-    those between rows of B and Y.
+    ``arow`` and ``acolumn`` are the strides of A, ``brow`` and ``yrow`` the row strides of B and Y.
     """
     vectors = count // LANES
     wide = 2 if M >= 8 else 4
@@ -133,7 +132,7 @@ def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
 
 @linked
 def outer(A, M, a0, arow, B, K, b0, brow, count, Y):
-    """Add ``A B^T`` to Y, of shape (M, K): the products of rows, ``count`` places each."""
+    """Add ``A B^T`` to Y, of shape (M, K): the dot products of rows of ``count`` elements."""
     vectors = count // LANES
     # A few rows of B at a time, which stay in the first-level cache for all rows of A.
     j = 0
@@ -169,7 +168,7 @@ def _has_wide_registers() -> bool:
 
 
 def are_compiled(*arrays: np.ndarray) -> bool:
-    """Whether products of such arrays are compiled here."""
+    """Whether products of these arrays are compiled here."""
     if is_disabled() or not _has_wide_registers():
         return False
     return all(array.dtype == np.float32 for array in arrays)

@@ -1,4 +1,4 @@
-"""The rectifier in one pass over memory; other element-wise operations are formulas of arrays."""
+"""ReLU in one pass over memory; other element-wise operations are formulas of arrays."""
 
 import numpy as np
 

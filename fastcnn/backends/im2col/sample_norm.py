@@ -33,7 +33,7 @@ def _gradients(
 ) -> Gradients:
     """With z the normalised input and g = weight * dy, ``dw`` is the sum of dy z, ``db`` of dy.
 
-    ``dx = (g - mean(g) - z mean(g z)) / sqrt(v + eps)``; without m the mean of g is left out.
+    ``dx = (g - mean(g) - z mean(g z)) / sqrt(v + eps)``; if not centred, the mean of g is omitted.
     Gradients of weights have one dimension.
     """
     z, inverse = _deviations(x, sets, eps, centred)
@@ -54,16 +54,17 @@ def _gradients(
 def _deviations(
     x: np.ndarray, sets: Sets, eps: float, centred: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations from each set's mean, in the sets' view, and the inverse of their size."""
+    """Deviations from each set's mean, in the view by sets, and the inverse of their scale."""
     values = x.reshape(len(x), *sets.view)
-    # About the mean, not by the mean of squares: nothing cancels where the mean is large.
+    # Two passes, not the mean of squares: no cancellation where the mean is large.
     deviations = values - _mean(values, sets) if centred else values.copy()
     axes = tuple(axis + 1 for axis in sets.axes)
     variance = np.square(deviations).mean(axis=axes, keepdims=True, dtype=np.float64)
-    # In float64: in float32 a small eps would be 0.
+    # In float64: in float32 a small eps would vanish.
     inverse = (1.0 / np.sqrt(variance + eps)).astype(x.dtype)
     if not inverse.all():
-        # A variance overflowed. Deviations may have, too, and infinity times 0 is not 0.
+        # A variance overflowed. Deviations may have overflowed as well, and infinity times 0 is
+        # NaN.
         np.copyto(deviations, 0, where=(inverse == 0) & np.isfinite(values))
     return deviations, inverse
 

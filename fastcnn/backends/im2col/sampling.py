@@ -1,4 +1,4 @@
-"""Paddings, interpolation and shuffles over whole arrays, one axis after the other."""
+"""Padding, interpolation and shuffles over whole arrays, one axis after the other."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ ROWS, COLUMNS = 2, 3
 
 @on_sequences
 def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
-    """Copies of rows, then of columns; or a map in zeros."""
+    """Copies of rows, then of columns; or the map surrounded by zeros."""
     if mode == "constant":
         y = np.zeros((*x.shape[:2], *padded_output(x.shape[2:], padding, mode)), x.dtype)
         inside, seen = _overlap(x.shape[2:], padding)
@@ -32,7 +32,7 @@ def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
 
 @on_sequences
 def pad_backward(grad_output: np.ndarray, x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
-    """The sums of the copies' gradients; or the part that was not padding."""
+    """The sums of the copies' gradients; or the gradient without its padding."""
     if mode == "constant":
         grad_x = np.zeros(x.shape, x.dtype)
         inside, seen = _overlap(x.shape[2:], padding)
@@ -45,7 +45,7 @@ def pad_backward(grad_output: np.ndarray, x: np.ndarray, padding: Padding, mode:
 
 
 def _overlap(size: tuple[int, ...], padding: Padding) -> tuple[Any, Any]:
-    """Slices of a map in zeros that hold the map, and of the map that are held."""
+    """Slices of a padded map and of the original map that overlap."""
     inside: list[Any] = [...]
     seen: list[Any] = [...]
     for length, (before, after) in zip(size, padding, strict=True):
@@ -56,7 +56,7 @@ def _overlap(size: tuple[int, ...], padding: Padding) -> tuple[Any, Any]:
 
 
 def _sum_to(values: np.ndarray, targets: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Sums of the rows that have the same target, in a map of ``size`` rows."""
+    """Sums of the rows with the same target, in a map of ``size`` rows."""
     order = np.argsort(targets, kind="stable")
     found, first = np.unique(targets[order], return_index=True)
     sums = np.add.reduceat(np.take(values, order, axis), first, axis)
@@ -77,7 +77,7 @@ def interpolate(
     mode: str,
     align_corners: bool = False,
 ) -> np.ndarray:
-    """Rows of the output from two rows, then columns from two columns."""
+    """Interpolate each output row from two rows, then each column from two columns."""
     output = interpolated_output(x.shape[2:], size, scale_factor)
     for axis, wanted in ((ROWS, output[0]), (COLUMNS, output[1])):
         first, second, share = interpolation_taps(x.shape[axis], wanted, mode, align_corners)
@@ -100,7 +100,7 @@ def interpolate_backward(
     mode: str,
     align_corners: bool = False,
 ) -> np.ndarray:
-    """Each column, then each row, gets its shares of what it is part of."""
+    """Distribute the gradient of each column, then of each row, by its weights."""
     output = interpolated_output(x.shape[2:], size, scale_factor)
     grad = grad_output
     for axis, wanted in ((COLUMNS, output[1]), (ROWS, output[0])):
@@ -122,7 +122,7 @@ def _along(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def pixel_shuffle(x: np.ndarray, upscale_factor: int) -> np.ndarray:
-    """Squares of ``upscale_factor`` ** 2 channels become squares of pixels."""
+    """Move squares of ``upscale_factor`` ** 2 channels to squares of pixels."""
     N, C, H, W = x.shape
     r = upscale_factor
     parts = x.reshape(N, C // r**2, r, r, H, W).transpose(0, 1, 4, 2, 5, 3)
@@ -132,12 +132,12 @@ def pixel_shuffle(x: np.ndarray, upscale_factor: int) -> np.ndarray:
 def pixel_shuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, upscale_factor: int
 ) -> np.ndarray:
-    """The way back."""
+    """The inverse permutation, applied to the gradient."""
     return pixel_unshuffle(grad_output, upscale_factor)
 
 
 def pixel_unshuffle(x: np.ndarray, downscale_factor: int) -> np.ndarray:
-    """Squares of pixels become squares of channels."""
+    """Move squares of pixels to channels."""
     N, C, H, W = x.shape
     r = downscale_factor
     parts = x.reshape(N, C, H // r, r, W // r, r).transpose(0, 1, 3, 5, 2, 4)
@@ -147,27 +147,27 @@ def pixel_unshuffle(x: np.ndarray, downscale_factor: int) -> np.ndarray:
 def pixel_unshuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, downscale_factor: int
 ) -> np.ndarray:
-    """The way back."""
+    """The inverse permutation, applied to the gradient."""
     return pixel_shuffle(grad_output, downscale_factor)
 
 
 def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
-    """The channels in another order."""
+    """Interleave the channels of the groups."""
     return np.take(x, shuffled_channels(x.shape[1], groups), 1)
 
 
 def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """The order before: that of a shuffle of as many groups as each had channels."""
+    """The inverse permutation: a shuffle with as many groups as each group had channels."""
     return np.take(grad_output, shuffled_channels(x.shape[1], x.shape[1] // groups), 1)
 
 
 def unflatten(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The same numbers of each sample in another shape."""
+    """Reshape each sample."""
     return x.reshape(len(x), *shape).copy()
 
 
 def unflatten_backward(
     grad_output: np.ndarray, x: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """The same gradients in the shape of the input."""
+    """Reshape the gradient to the input's shape."""
     return grad_output.reshape(x.shape).copy()

@@ -1,11 +1,11 @@
-"""Blocks of 16 samples, one a SIMD lane: register tiles in flat programs of compiled kernels.
+"""The engine: blocks of 16 samples, one per SIMD lane, and a flat program of compiled kernels.
 
-This is the door of the room: nothing outside imports from within. A network is planned (``plan``,
-``Program``, ``Unsupported`` where there are no kernels for it) and run (``Engine``); the functions
-are those of every backend.
+This module is the engine's only entry point: nothing outside imports its submodules. A network is
+planned (``plan`` returns a ``Program``, or raises ``Unsupported`` if a kernel is missing) and run
+(``Engine``); the functions are those of every backend.
 
-``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax, the losses, and
-what moves pixels, as functions of their own, are im2col's; inside a network the engine has its own.
+Called alone, ``add`` and the other joins, ``flatten``, ``dropout``, normalisations, the softmax,
+the losses and functions that move pixels are im2col's; in a network the engine has its own kernels.
 """
 
 from typing import Any
@@ -44,5 +44,5 @@ joint, joint_backward = joint_functions("im2col")
 
 
 def __getattr__(name: str) -> Any:
-    """Im2col's functions of what has no kernels for a call alone, and element-wise ones."""
+    """im2col's functions where there are no kernels for a single call, and element-wise ones."""
     return vars(im2col)[name] if name in vars(im2col) else elementwise.function(name)

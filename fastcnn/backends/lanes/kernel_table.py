@@ -1,4 +1,7 @@
-"""All kernels, and what they are compiled from."""
+"""The table of all kernels, with their sources for compilation.
+
+The session loads kernels by these sources; importing this module registers every kernel.
+"""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -30,7 +33,7 @@ from fastcnn.operations.losses import LOSSES
 from fastcnn.operations.record import OWN_UPDATES
 
 ROOM = "fastcnn.backends.lanes"
-# Files of kernels are known by being in their folder, algorithms by being in their list.
+# Kernel files are found by their folder, algorithms by their list.
 for _file in iter_modules(kernels.__path__):
     import_module(f"{ROOM}.kernels.{_file.name}")
 for _algorithm in ALGORITHMS:
@@ -42,7 +45,7 @@ UPDATE_KERNELS = {
     "muon": UpdateKernel(muon, 1, muon_scratch),
     "clip": UpdateKernel(clip, 0),
 }
-#: Before the name of an update: the kernel of a weights' gradient that it follows at once.
+#: Prefix of an update's name for the weight-gradient kernel that the update directly follows.
 FOLLOWING = "outer_"
 OUTER_KERNELS = {
     FOLLOWING + name: updating_outer(*update.step)
@@ -52,7 +55,7 @@ OUTER_KERNELS = {
 
 
 def update_record(name: str) -> UpdateKernel | None:
-    """What is known of an update, the package's or a user's."""
+    """The record of an update, the package's or a user's."""
     if name in OWN_UPDATES:
         update = OWN_UPDATES[name]
         return UpdateKernel(own_update(update).function, len(update.slots))
@@ -60,25 +63,25 @@ def update_record(name: str) -> UpdateKernel | None:
 
 
 def formula_source(operation: str, arguments: Mapping[str, Any], what: str) -> Source:
-    """What the kernel of an operation of the package is compiled from, for another process."""
+    """The source of an operation's kernel, for another process."""
     record = OPERATIONS[operation]
     assert isinstance(record, Elementwise)
     return kernel_source(formula_kernel(record, arguments, what))
 
 
 def loss_source(name: str) -> Source:
-    """What the kernel of a loss of the package is compiled from, for another process."""
+    """The source of a loss's kernel, for another process."""
     return kernel_source(element_loss_kernel(LOSSES[name]))
 
 
 def kernel_source(key: int | str) -> Source:
-    """What a kernel is compiled from, by its number, or the name of an update."""
+    """The source of a kernel, by its number or the name of an update."""
     if isinstance(key, int):
         kernel = KERNELS[key]
         fixed = dict(kernel.fixed)
         names = [kernel.function.__name__, *(name for name, value in fixed.items() if value)]
         symbol = "fastcnn_" + (kernel.symbol or "_".join(names))
-        # Another process may have another number for it.
+        # Another process may use another number for it.
         origin = (__name__, "symbol_source", [symbol])
         entry = kernel_entry(symbol, kernel.function, fixed)
         return Source(kernel.function, entry, kernel.origin if key >= L.FIRST_FORMULA else origin)
@@ -93,30 +96,30 @@ def kernel_source(key: int | str) -> Source:
 
 
 def symbol_source(symbol: str) -> Source:
-    """What the kernel of a symbol is compiled from, for another process."""
+    """The source of the kernel with this symbol, for another process."""
     sources = (kernel_source(number) for number in KERNELS)
     return next(source for source in sources if source.name == symbol)
 
 
 def all_sources() -> list[Source]:
-    """What all kernels and the dispatcher are compiled from."""
+    """The sources of all kernels and the dispatcher."""
     keys: tuple[int | str, ...] = (*KERNELS, *UPDATE_KERNELS, *OUTER_KERNELS, SQUARES)
     return [dispatcher_source(), *conductor_sources(), *(kernel_source(key) for key in keys)]
 
 
 def conductor_sources() -> list[Source]:
-    """What runs a forward pass on the caller's thread, on one that helps, and a helper's life."""
+    """Sources of a forward pass on the caller's thread and on a helper, and of a helper's loop."""
     return [conductor_source(name) for name in ("lead", "assist", "wait_and_help")]
 
 
 def conductor_source(name: str) -> Source:
-    """What one of them is compiled from."""
+    """The source of one of these."""
     kinds = conductor.HELP_KINDS if name == "wait_and_help" else conductor.PASS_KINDS
     entry = ArgumentEntry(f"fastcnn_{name}", tuple(kinds.values()))
     return Source(getattr(conductor, name), entry, (__name__, "conductor_source", [name]))
 
 
 def dispatcher_source() -> Source:
-    """What the dispatcher is compiled from."""
+    """The source of the dispatcher."""
     entry = ArgumentEntry("fastcnn_run", tuple(dispatcher.KINDS.values()))
     return Source(dispatcher.run, entry, (__name__, "dispatcher_source", []))

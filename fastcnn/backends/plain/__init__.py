@@ -1,1 +1,1 @@
-"""Small operations: each over whole arrays and, with ``_loops`` after its name, as loops."""
+"""Small operations, each over whole arrays and, with the suffix ``_loops``, as loops."""

@@ -1,4 +1,4 @@
-"""Dropout: masks depend on a sample's place in its batch, not on how the work is divided."""
+"""Dropout: masks depend on a sample's index in its batch, not on how the work is divided."""
 
 import math
 
@@ -10,7 +10,7 @@ from fastcnn.backends.counter_random import drop_threshold, uniform_bits
 def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndarray:
     """Zero each element with probability ``p`` and divide the others by ``1 - p``.
 
-    ``first_sample`` is the place of ``x`` in a batch that several processes share.
+    ``first_sample`` is the index of ``x`` in a batch that is divided among processes.
     """
     return _dropped(x, x.shape, p, key, first_sample)
 
@@ -18,7 +18,7 @@ def dropout(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.ndar
 def dropout_backward(
     grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
 ) -> np.ndarray:
-    """The gradient passes through the same mask, scaled alike."""
+    """Apply the same mask and scale to the gradient."""
     return dropout(grad_output, p, key, first_sample)
 
 
@@ -30,14 +30,14 @@ def dropout2d(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> np.nd
 def dropout2d_backward(
     grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
 ) -> np.ndarray:
-    """The gradient passes through the same mask, scaled alike."""
+    """Apply the same mask and scale to the gradient."""
     return dropout2d(grad_output, p, key, first_sample)
 
 
 def _dropped(
     x: np.ndarray, mask: tuple[int, ...], p: float, key: int, first_sample: int
 ) -> np.ndarray:
-    """``x`` through a mask of some shape."""
+    """``x`` times a mask of a given shape, scaled."""
     bits = uniform_bits(key, first_sample * math.prod(mask[1:]), math.prod(mask))
     kept = bits.reshape(mask) >= np.uint32(drop_threshold(p))
     return np.where(kept, x / x.dtype.type(1.0 - p), x.dtype.type(0))
@@ -58,7 +58,7 @@ def dropout_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) -> n
 def dropout_backward_loops(
     grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
 ) -> np.ndarray:
-    """The gradient passes through the same mask, scaled alike."""
+    """Apply the same mask and scale to the gradient."""
     return dropout_loops(grad_output, p, key, first_sample)
 
 
@@ -76,5 +76,5 @@ def dropout2d_loops(x: np.ndarray, p: float, key: int, first_sample: int = 0) ->
 def dropout2d_backward_loops(
     grad_output: np.ndarray, x: np.ndarray, p: float, key: int, first_sample: int = 0
 ) -> np.ndarray:
-    """The gradient passes through the same mask, scaled alike."""
+    """Apply the same mask and scale to the gradient."""
     return dropout2d_loops(grad_output, p, key, first_sample)

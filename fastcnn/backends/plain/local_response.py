@@ -10,7 +10,7 @@ def local_response_norm(
 ) -> np.ndarray:
     """``y_c = x_c / d_c^beta`` with ``d_c = k + alpha / size * sum of x_j^2``.
 
-    j runs over the channels from ``c - size // 2`` on, ``size`` of them, that there are.
+    j runs over the ``size`` channels from ``c - size // 2`` on, as far as they exist.
     """
     return x * _divisors(x, size, alpha, k) ** x.dtype.type(-beta)
 
@@ -20,7 +20,7 @@ def local_response_norm_backward(
 ) -> np.ndarray:
     """``dx_i = dy_i d_i^-beta - 2 alpha beta / size x_i sum of dy_c x_c d_c^(-beta - 1)``.
 
-    The sum is over those c in whose window i is.
+    The sum is over those c whose window contains i.
     """
     divisors = _divisors(x, size, alpha, k)
     direct = grad_output * divisors ** x.dtype.type(-beta)
@@ -33,7 +33,7 @@ def _divisors(x: np.ndarray, size: int, alpha: float, k: float) -> np.ndarray:
 
 
 def _window_sums(values: np.ndarray, size: int, before: int) -> np.ndarray:
-    """Sums over ``size`` channels, of which the first is ``before`` channels back."""
+    """Sums over windows of ``size`` channels that begin ``before`` channels earlier."""
     channels, sums = values.shape[1], np.zeros_like(values)
     for shift in range(max(-before, 1 - channels), min(size - before, channels)):
         first, last = max(0, -shift), min(channels, channels - shift)
@@ -46,7 +46,7 @@ def local_response_norm_loops(
 ) -> np.ndarray:
     """``y_c = x_c / d_c^beta`` with ``d_c = k + alpha / size * sum of x_j^2``.
 
-    j runs over the channels from ``c - size // 2`` on, ``size`` of them, that there are.
+    j runs over the ``size`` channels from ``c - size // 2`` on, as far as they exist.
     """
     y = np.empty(x.shape, x.dtype)
     for place in np.ndindex(x.shape):
@@ -59,7 +59,7 @@ def local_response_norm_backward_loops(
 ) -> np.ndarray:
     """``dx_i = dy_i d_i^-beta - 2 alpha beta / size x_i sum of dy_c x_c d_c^(-beta - 1)``.
 
-    The sum is over those c in whose window i is.
+    The sum is over those c whose window contains i.
     """
     shares, grad_x = np.empty(x.shape), np.empty(x.shape, x.dtype)
     divisors = np.empty(x.shape)

@@ -9,7 +9,7 @@ from fastcnn.backends.sample_sets import sets_of
 
 
 def softmax(x: np.ndarray, dim: int) -> np.ndarray:
-    """``y_i = exp(x_i) / sum_j exp(x_j)``, the largest taken away first."""
+    """``y_i = exp(x_i) / sum_j exp(x_j)``, after subtracting the maximum."""
     y = np.exp(x - x.max(axis=dim, keepdims=True))
     y /= y.sum(axis=dim, keepdims=True, dtype=np.float64)
     return y
@@ -23,7 +23,7 @@ def softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np.nda
 
 
 def log_softmax(x: np.ndarray, dim: int) -> np.ndarray:
-    """``y_i = x_i - log(sum_j exp(x_j))``, the largest taken away first."""
+    """``y_i = x_i - log(sum_j exp(x_j))``, after subtracting the maximum."""
     shifted = x - x.max(axis=dim, keepdims=True)
     whole = np.exp(shifted).sum(axis=dim, keepdims=True, dtype=np.float64)
     return shifted - np.log(whole).astype(x.dtype)
@@ -36,7 +36,7 @@ def log_softmax_backward(grad_output: np.ndarray, x: np.ndarray, dim: int) -> np
 
 
 def softmax_loops(x: np.ndarray, dim: int) -> np.ndarray:
-    """``y_i = exp(x_i) / sum_j exp(x_j)``, the largest taken away first."""
+    """``y_i = exp(x_i) / sum_j exp(x_j)``, after subtracting the maximum."""
     y = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("softmax", {"dim": dim}, x.shape[1:])):
         shifted = _less_largest([float(x[place]) for place in places])
@@ -59,7 +59,7 @@ def softmax_backward_loops(grad_output: np.ndarray, x: np.ndarray, dim: int) -> 
 
 
 def log_softmax_loops(x: np.ndarray, dim: int) -> np.ndarray:
-    """``y_i = x_i - log(sum_j exp(x_j))``, the largest taken away first."""
+    """``y_i = x_i - log(sum_j exp(x_j))``, after subtracting the maximum."""
     y = np.empty(x.shape, x.dtype)
     for places in members(x, sets_of("log_softmax", {"dim": dim}, x.shape[1:])):
         shifted = _less_largest([float(x[place]) for place in places])

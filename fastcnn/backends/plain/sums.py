@@ -13,7 +13,7 @@ from fastcnn.backends.sample_sets import Sets
 
 
 def total(values: Iterable[float]) -> float:
-    """The exact sum, rounded once; infinity or NaN where IEEE 754 says so."""
+    """The exact sum, rounded once; infinity or NaN as in IEEE 754."""
     numbers = list(values)
     try:
         return math.fsum(numbers)

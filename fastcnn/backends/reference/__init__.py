@@ -1,4 +1,4 @@
-"""Nested loops, to be read next to the equations: the yardstick of every faster backend."""
+"""Nested loops, to be read next to the equations: the specification of every faster backend."""
 
 from typing import Any
 
@@ -14,5 +14,5 @@ globals().update(functions_in(__name__, (*OPERATIONS, *CLASS_LOSSES)))
 
 
 def __getattr__(name: str) -> Any:
-    """The functions of an element-wise operation, which its record makes."""
+    """The functions of an element-wise operation, generated from its record."""
     return elementwise.function(name)

@@ -1,7 +1,7 @@
 """Convolution in nested loops.
 
 N samples, C input channels, O output channels, (KH, KW) kernel, (OH, OW) output map.
-Sums are kept in Python floats (float64), whatever the type of the arrays.
+Sums are kept in Python floats (float64), whatever the dtype of the arrays.
 """
 
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def conv2d_backward(
     groups: int,
     output_mask: Mask = ALL,
 ) -> tuple[Any, Any, Any]:
-    """Each product of the forward sum sends its gradient to its two factors.
+    """Each product of the forward sum passes its gradient to its two factors.
 
     ``dw[o, c, kh, kw] += dy[n, o, i, j] * x[n, c, h, w]``,
     ``dx[n, c, h, w] += dy[n, o, i, j] * w[o, c, kh, kw]``, ``db[o] += dy[n, o, i, j]``.
@@ -73,7 +73,7 @@ def conv2d_backward(
 def taps(
     i: int, j: int, x: np.ndarray, KH: int, KW: int, stride: Pair, padding: Padding, dilation: Pair
 ) -> Iterator[tuple[int, int, int, int]]:
-    """Kernel positions whose input pixel lies inside the image, with that pixel."""
+    """Kernel positions whose input pixel is inside the image, with that pixel."""
     H, W = x.shape[2:]
     for kh, kw in np.ndindex(KH, KW):
         h = i * stride[0] + kh * dilation[0] - padding[0][0]

@@ -1,7 +1,7 @@
 """Transposed convolution in nested loops.
 
 N samples, C input channels, O output channels, (KH, KW) kernel, (H, W) input map. Sums are kept
-in float64, whatever the type of the arrays.
+in float64, whatever the dtype of the arrays.
 """
 
 import numpy as np
@@ -22,9 +22,9 @@ def conv_transpose2d(
     dilation: Pair,
     groups: int,
 ) -> np.ndarray:
-    """Each input pixel spreads out: ``y[n, o, h, w] += x[n, c, i, j] * w[c, o, kh, kw]``.
+    """Each input pixel is scattered: ``y[n, o, h, w] += x[n, c, i, j] * w[c, o, kh, kw]``.
 
-    ``h = i * stride + kh * dilation - top`` and ``w`` likewise, where they lie inside the output.
+    ``h = i * stride + kh * dilation - top`` and ``w`` likewise, where they are inside the output.
     """
     C, OG, KH, KW = weight.shape
     window = (weight.shape[2:], stride, padding, dilation, output_padding)
@@ -50,7 +50,7 @@ def conv_transpose2d_backward(
     dilation: Pair,
     groups: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each product of the forward sum sends its gradient to its two factors.
+    """Each product of the forward sum passes its gradient to its two factors.
 
     ``dw[c, o, kh, kw] += dy[n, o, h, w] * x[n, c, i, j]``,
     ``dx[n, c, i, j] += dy[n, o, h, w] * w[c, o, kh, kw]``, ``db[o] += dy[n, o, h, w]``.

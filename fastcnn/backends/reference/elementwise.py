@@ -1,4 +1,4 @@
-"""Element-wise operations: their formulas, one element at a time."""
+"""Element-wise operations, evaluated from their formulas one element at a time."""
 
 import math
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def backward(
 
 
 def _place(parameter: np.ndarray, index: tuple[int, ...]) -> int:
-    """The element of a parameter, one for all or one a channel, that goes with one of ``x``."""
+    """Index of the element of a parameter, shared or per channel, that belongs to one of ``x``."""
     return index[1] if len(parameter) > 1 else 0
 
 
@@ -68,7 +68,7 @@ def loss_value(
     reduction: str = "mean",
     **arguments: Any,
 ) -> float:
-    """Sum over elements of the formula's value by their share of the loss."""
+    """Sum over elements of the formula's value times their share of the loss."""
     total = 0.0
     for index, share, numbers in _loss_terms(
         record, prediction, sample_weight, reduction, arguments
@@ -103,7 +103,7 @@ def _loss_terms(
     reduction: str,
     arguments: dict[str, Any],
 ) -> Iterator[tuple[tuple[int, ...], float, list[float]]]:
-    """Each element that counts: its index, its share of the loss, and the formula's numbers."""
+    """Each element that counts: its index, its share of the loss, and the formula's settings."""
     weights = np.ones(len(prediction)) if sample_weight is None else sample_weight
     by_channel = record.channel_numbers(arguments, math.prod(prediction.shape[1:2]))
     numbers = record.numbers(arguments)

@@ -1,4 +1,4 @@
-"""Operations in which branches of a network meet or part, one element at a time."""
+"""Joins and splits of branches, one element at a time."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ def add(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def add_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both inputs have the gradient of the output."""
+    """Both inputs get the output's gradient."""
     return grad_output.copy(), grad_output.copy()
 
 
@@ -29,7 +29,7 @@ def subtract(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def subtract_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The second input has the negative of the output's gradient."""
+    """The second input gets the negative of the output's gradient."""
     grad_other = np.empty(other.shape, other.dtype)
     for index in np.ndindex(other.shape):
         grad_other[index] = -grad_output[index]
@@ -37,7 +37,7 @@ def subtract_backward(
 
 
 def multiply(x: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``y = x * other``, either of which may be one value for each channel, or each pixel."""
+    """``y = x * other``, either of which may be one value per channel or per pixel."""
     y = np.empty(np.broadcast_shapes(x.shape, other.shape), x.dtype)
     for index in np.ndindex(y.shape):
         y[index] = x[_own(x, index)] * other[_own(other, index)]
@@ -47,7 +47,7 @@ def multiply(x: np.ndarray, other: np.ndarray) -> np.ndarray:
 def multiply_backward(
     grad_output: np.ndarray, x: np.ndarray, other: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Each element of an input has a part of its gradient from each product it is in."""
+    """Each product passes its gradient to both factors, summed for broadcast elements."""
     grad_x, grad_other = np.zeros_like(x), np.zeros_like(other)
     for index in np.ndindex(grad_output.shape):
         here, there = _own(x, index), _own(other, index)
@@ -57,7 +57,7 @@ def multiply_backward(
 
 
 def _own(x: np.ndarray, index: tuple[int, ...]) -> tuple[int, ...]:
-    """The element of ``x`` that is in the product at ``index``."""
+    """The element of ``x`` that is a factor of the product at ``index``."""
     return tuple(0 if size == 1 else place for place, size in zip(index, x.shape, strict=True))
 
 
@@ -74,7 +74,7 @@ def concat(*inputs: np.ndarray) -> np.ndarray:
 
 
 def concat_backward(grad_output: np.ndarray, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Each input has the gradient of its channels."""
+    """Each input gets the gradient of its channels."""
     gradients, first = [], 0
     for x in inputs:
         grad_x = np.empty(x.shape, x.dtype)

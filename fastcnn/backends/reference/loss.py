@@ -1,4 +1,4 @@
-"""Losses of classes in loops."""
+"""Losses over classes, in loops."""
 
 import math
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def cross_entropy(
         z, log_sum = _shifted(logits, place)
         c = _coefficients(len(z), target, place, label_smoothing, **options)
         for k in range(len(z)):
-            # A class that is not the target does not count, even where its logit is infinite.
+            # Classes other than the target do not count, even if their logit is infinite.
             if c[k] > 0.0 or target.ndim == logits.ndim:
                 total += c[k] * (log_sum - z[k]) * share
     return total
@@ -122,7 +122,7 @@ def focal_backward(
 def _right(
     logits: np.ndarray, place: tuple[int, ...], right: int
 ) -> tuple[float, float, list[float]]:
-    """``log p`` of the right class, ``1 - p`` as a sum, and the probabilities of all."""
+    """``log p`` of the target's class, ``1 - p`` as a sum, and the probabilities of all classes."""
     z, log_sum = _shifted(logits, place)
     probabilities = [math.exp(value - log_sum) for value in z]
     rest = sum(p for k, p in enumerate(probabilities) if k != right)
@@ -131,14 +131,14 @@ def _right(
 
 
 def _shifted(logits: np.ndarray, place: tuple[int, ...]) -> tuple[list[float], float]:
-    """Logits without the largest, and the logarithm of the sum of their exponentials."""
+    """Logits minus their maximum, and the logarithm of the sum of their exponentials."""
     column = [float(logits[_at(place, k)]) for k in range(logits.shape[1])]
     z = [value - max(column) for value in column]
     return z, math.log(sum(map(math.exp, z)))
 
 
 def _at(place: tuple[int, ...], k: int) -> tuple[int, ...]:
-    """Where class k of a target's place is: after the sample."""
+    """The index of class k for a target's index: the class is the second axis."""
     return (place[0], k, *place[1:])
 
 
@@ -166,7 +166,7 @@ def _shares(
     reduction: str = "mean",
     **options: Any,
 ) -> Iterator[tuple[tuple[int, ...], float]]:
-    """Places of the targets that count, (n,) or (n, row, column), and their share of the loss."""
+    """Indices of the targets that count, (n,) or (n, row, column), and their share of the loss."""
     places, total = [], 0.0
     is_class = target.ndim < logits.ndim
     for place in np.ndindex(logits.shape[0], *logits.shape[2:]):

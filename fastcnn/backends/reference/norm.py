@@ -1,4 +1,4 @@
-"""Batch normalisation one value at a time."""
+"""Batch normalisation, one value at a time."""
 
 from collections.abc import Iterator
 
@@ -27,7 +27,7 @@ def batch_norm(
     variance: np.ndarray | None,
     eps: float,
 ) -> np.ndarray:
-    """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; no mean means the batch's own."""
+    """``y = weight * (x - mean) / sqrt(variance + eps) + bias``; a mean of None is the batch's."""
     if mean is None or variance is None:
         mean, variance = batch_statistics(x)
     y = np.empty(x.shape, x.dtype)
@@ -49,8 +49,8 @@ def batch_norm_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """With z the normalised input, ``dw`` is the sum of dy z, ``db`` that of dy.
 
-    ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; where mean and
-    variance do not come from ``x``, both means are left out.
+    ``dx = weight / sqrt(variance + eps) * (dy - mean(dy) - z mean(dy z))``; if mean and variance do
+    not depend on ``x``, both means are omitted.
     """
     of_batch = mean is None or variance is None
     if mean is None or variance is None:

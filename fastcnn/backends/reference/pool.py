@@ -11,9 +11,9 @@ from fastcnn.backends.geometry import (
 )
 from fastcnn.backends.one_row import on_sequences
 
-#: By pixel of the output, those of its window that lie inside the image, in row-major order.
+#: By output pixel, the pixels of its window inside the image, in row-major order.
 Windows = dict[Pair, list[Pair]]
-#: By pixel of the output, what the sum of its window is divided by.
+#: By output pixel, the divisor of its window's sum.
 Divisors = dict[Pair, int]
 
 
@@ -40,14 +40,14 @@ def max_pool2d_backward(
     dilation: Pair = (1, 1),
     ceil_mode: bool = False,
 ) -> np.ndarray:
-    """The whole gradient of a window goes to its winner."""
+    """The whole gradient of a window goes to its maximum."""
     windows = _windows(x, kernel_size, stride, padding, dilation, ceil_mode)
     return _to_winners(grad_output, x, windows)
 
 
 @on_sequences
 def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Maximum over windows that share the map out over the output's pixels."""
+    """Maximum over windows that divide the map evenly among the output's pixels."""
     return _maxima(x, _adaptive_windows(x, output_size))
 
 
@@ -55,7 +55,7 @@ def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
 def adaptive_max_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
-    """The whole gradient of a window goes to its winner."""
+    """The whole gradient of a window goes to its maximum."""
     return _to_winners(grad_output, x, _adaptive_windows(x, output_size))
 
 
@@ -95,7 +95,7 @@ def avg_pool2d_backward(
 
 @on_sequences
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Mean over windows that share the map out over the output's pixels."""
+    """Mean over windows that divide the map evenly among the output's pixels."""
     windows = _adaptive_windows(x, output_size)
     return _means(x, windows, {pixel: len(window) for pixel, window in windows.items()})
 

@@ -1,8 +1,8 @@
 """Normalisation within each sample, one value at a time.
 
-A set of elements has a mean m and a variance v; which elements are a set is said by
-``sets_of``. ``y = weight * (x - m) / sqrt(v + eps) + bias``. Root-mean-square normalisation has no
-m, and v is the mean of the squares.
+A set of elements has a mean m and a variance v; ``sets_of`` defines the sets. ``y = weight * (x -
+m) / sqrt(v + eps) + bias``. Root-mean-square normalisation has no m, and v is the mean of the
+squares.
 """
 
 import numpy as np
@@ -40,7 +40,7 @@ def _gradients(
 ) -> Gradients:
     """With z the normalised input and g = weight * dy, ``dw`` is the sum of dy z, ``db`` of dy.
 
-    ``dx = (g - mean(g) - z mean(g z)) / sqrt(v + eps)``; without m the mean of g is left out.
+    ``dx = (g - mean(g) - z mean(g z)) / sqrt(v + eps)``; without m the mean of g is omitted.
     Gradients of weights have one dimension.
     """
     numbers = sets.weight_numbers().reshape(x.shape[1:])
@@ -69,7 +69,7 @@ def _gradients(
 def _statistics(
     x: np.ndarray, places: list[tuple[int, ...]], eps: float, centred: bool
 ) -> tuple[float, float]:
-    """Mean, or 0, and the inverse of the deviation from it; a variance has the type of x."""
+    """Mean, or 0, and the inverse deviation from it; a variance has the dtype of x."""
     values = [float(x[place]) for place in places]
     mean = total(values) / len(values) if centred else 0.0
     variance = total((value - mean) * (value - mean) for value in values) / len(values)

@@ -1,4 +1,4 @@
-"""Paddings, interpolation and shuffles in nested loops."""
+"""Padding, interpolation and shuffles in nested loops."""
 
 import math
 
@@ -8,13 +8,13 @@ from fastcnn.backends.geometry import Padding, Pair
 from fastcnn.backends.one_row import on_sequences
 from fastcnn.backends.sampling import interpolated_output, padded_output
 
-#: Pixels of a channel, each with its share in a pixel of the output.
+#: Pixels of a channel, each with its weight in an output pixel.
 Taps = list[tuple[Pair, float]]
 
 
 @on_sequences
 def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
-    """Copies of pixels around the map, or zeros; negative numbers cut off."""
+    """Copies of pixels around the map, or zeros; negative padding crops."""
     N, C, H, W = x.shape
     y = np.zeros((N, C, *padded_output((H, W), padding, mode)), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
@@ -26,7 +26,7 @@ def pad(x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
 
 @on_sequences
 def pad_backward(grad_output: np.ndarray, x: np.ndarray, padding: Padding, mode: str) -> np.ndarray:
-    """The gradient of each copy goes to its pixel, that of zeros to none."""
+    """The gradient of each copy goes to its pixel, that of zeros is dropped."""
     H, W = x.shape[2:]
     grad_x = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(grad_output.shape):
@@ -37,7 +37,7 @@ def pad_backward(grad_output: np.ndarray, x: np.ndarray, padding: Padding, mode:
 
 
 def _inside(place: int, size: int, mode: str) -> int | None:
-    """The row that stands at a place around a map, None for zeros."""
+    """The source row of a padded row, None for zeros."""
     if 0 <= place < size:
         return place
     if mode == "replicate":
@@ -57,7 +57,7 @@ def interpolate(
     mode: str,
     align_corners: bool = False,
 ) -> np.ndarray:
-    """Nearest pixels, or means of the four around a place, weighted by how near they are."""
+    """Nearest pixels, or means of four neighbours, weighted by distance."""
     output = interpolated_output(x.shape[2:], size, scale_factor)
     y = np.empty((*x.shape[:2], *output), x.dtype)
     for n, c, i, j in np.ndindex(y.shape):
@@ -75,7 +75,7 @@ def interpolate_backward(
     mode: str,
     align_corners: bool = False,
 ) -> np.ndarray:
-    """Each pixel gets its share of the gradients of what it is part of."""
+    """Each pixel gets the gradients of its output pixels, times its weights."""
     output = interpolated_output(x.shape[2:], size, scale_factor)
     grad_x = np.zeros(x.shape)
     for n, c, i, j in np.ndindex(grad_output.shape):
@@ -92,7 +92,7 @@ def _taps(size: tuple[int, ...], output: Pair, place: Pair, mode: str, align_cor
 def _axis_taps(
     size: int, output: int, i: int, mode: str, align_corners: bool
 ) -> list[tuple[int, float]]:
-    """Rows that row ``i`` of the output is made of, with their shares, none of them 0."""
+    """Input rows of which output row ``i`` is a sum, with their nonzero weights."""
     if mode == "nearest":
         return [(i * size // output, 1.0)]
     if align_corners:
@@ -119,7 +119,7 @@ def pixel_shuffle(x: np.ndarray, upscale_factor: int) -> np.ndarray:
 def pixel_shuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, upscale_factor: int
 ) -> np.ndarray:
-    """Each gradient goes to where its pixel came from."""
+    """Each gradient goes to the pixel of which it was copied."""
     return pixel_unshuffle(grad_output, upscale_factor)
 
 
@@ -136,7 +136,7 @@ def pixel_unshuffle(x: np.ndarray, downscale_factor: int) -> np.ndarray:
 def pixel_unshuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, downscale_factor: int
 ) -> np.ndarray:
-    """Each gradient goes to where its pixel came from."""
+    """Each gradient goes to the pixel of which it was copied."""
     return pixel_shuffle(grad_output, downscale_factor)
 
 
@@ -151,7 +151,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """Each gradient goes to the channel that its own came from."""
+    """Each gradient goes to the channel of which it was copied."""
     grad_x = np.empty(x.shape, x.dtype)
     size = x.shape[1] // groups
     for g in range(groups):
@@ -161,12 +161,12 @@ def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int
 
 
 def unflatten(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The same numbers of each sample in another shape."""
+    """Reshape each sample."""
     return x.reshape(len(x), *shape).copy()
 
 
 def unflatten_backward(
     grad_output: np.ndarray, x: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """The same gradients in the shape of the input."""
+    """Reshape the gradient to the input's shape."""
     return grad_output.reshape(x.shape).copy()

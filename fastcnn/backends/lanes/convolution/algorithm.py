@@ -1,4 +1,4 @@
-"""What an algorithm of convolution says of itself: where it can be used, and where it is fast."""
+"""The record of a convolution algorithm: where it is applicable, and where it is fast."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.planning.buffers import Halo
 class Part(Enum):
     """A part of a convolution: forward, its input's gradient, its weights' gradient.
 
-    A transposed convolution has the first two exchanged.
+    For a transposed convolution the first two are exchanged.
     """
 
     PRODUCT = "product"
@@ -21,25 +21,25 @@ class Part(Enum):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A way to compute a convolution; its rows are in ``rows.py`` of the folder of its name."""
+    """A convolution algorithm; ``rows.py`` in the folder of its name lowers it to rows."""
 
-    #: Also of its folder.
+    #: Also the name of its folder.
     name: str
-    #: ``fits(g, part)``: whether it computes this part of a convolution.
+    #: ``fits(g, part)``: whether it can compute this part of a convolution.
     fits: Callable[[ConvGeometry, Part], bool]
-    #: ``pays(g, part)``: whether it measured faster there than those after it in the list.
+    #: ``pays(g, part)``: whether it measured faster there than the algorithms after it in the list.
     pays: Callable[[ConvGeometry, Part], bool]
-    #: ``input_halo(g)``: zeros that the product and the weights' gradient read around the input.
+    #: ``input_halo(g)``: zero padding of the input that the product and weight gradient read.
     input_halo: Callable[[ConvGeometry], Halo]
-    #: ``gradient_halo(g, part)``: zeros that the transpose, or the weights' gradient, reads around
-    #: the gradient of the output.
+    #: ``gradient_halo(g, part)``: zero padding of the output's gradient that the transpose, or the
+    #: weight gradient, reads.
     gradient_halo: Callable[[ConvGeometry, Part], Halo]
-    #: Whether its rows take the whole batch, which all threads share out among them.
+    #: Whether its rows process the whole batch, divided among all threads.
     shares_batch: bool = False
-    #: Whether the product's rows can add another map to what they store.
+    #: Whether the product's rows can add another map to their output before storing it.
     adds: bool = False
-    #: ``sums_biases(g)``: whether its rows of the weights' gradient also make that of the biases.
+    #: ``sums_biases(g)``: whether its weight-gradient rows also compute the bias gradient.
     sums_biases: Callable[[ConvGeometry], bool] = lambda g: False
-    #: ``unpools(g)``: whether its rows of both gradients take that of what 2x2 max-pooling made of
-    #: the output, and send it to the winners as they read it. Then they sum biases, too.
+    #: ``unpools(g)``: whether its rows of both gradients read the gradient of the 2x2 max pooling
+    #: that follows, and route it to the maxima on the fly. They then sum the bias gradient, too.
     unpools: Callable[[ConvGeometry], bool] = lambda g: False

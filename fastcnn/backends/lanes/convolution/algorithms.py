@@ -1,6 +1,8 @@
-"""Which algorithm computes each part of a convolution: the first of a list that accepts it.
+"""Selects the algorithm of each part of a convolution: the first in a list that accepts it.
 
-The limits are where one measured faster than another; docs/engine.md has figures.
+Used when a program is lowered.
+
+The thresholds are measured crossovers; docs/engine.md has figures.
 """
 
 from collections.abc import Iterator
@@ -19,7 +21,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import WINOGR
 from fastcnn.backends.lanes.planning.buffers import Halo, union
 from fastcnn.errors import ConfigurationError
 
-#: The best first; the last one computes everything.
+#: In order of preference; the last one computes everything.
 ALGORITHMS: tuple[Algorithm, ...] = (
     WINOGRAD_2D_BATCH,
     WINOGRAD_2D,
@@ -29,16 +31,16 @@ ALGORITHMS: tuple[Algorithm, ...] = (
     INPUT_LANES,
     DIRECT,
 )
-#: Pairs of channels up to which kernels of five columns meet chosen pixels of windows of pooling.
+#: Maximum channel pairs at which kernels of five columns select pixels of pooling windows.
 MOST_PAIRS_OF_FIVE = 128
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 
 
 @contextmanager
 def forced(name: str | None) -> Iterator[None]:
-    """Programs planned meanwhile use one algorithm wherever it fits, for tests and comparisons.
+    """Make programs planned inside use one algorithm wherever it fits; for tests and comparisons.
 
-    Raises ConfigurationError if there is none of that name.
+    Raises ConfigurationError if there is no algorithm of that name.
     """
     names = [algorithm.name for algorithm in ALGORITHMS]
     if name is not None and name not in names:
@@ -51,7 +53,7 @@ def forced(name: str | None) -> Iterator[None]:
 
 
 def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
-    """The first one that accepts a part of a convolution."""
+    """The first algorithm that accepts a part of a convolution."""
     name = _forced.get()
     for found in ALGORITHMS[:-1]:
         wanted = found.pays(g, part) if name is None else found.name == name
@@ -61,7 +63,7 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
 
 
 def chooses(g: ConvGeometry) -> bool:
-    """Whether products with chosen pixels are faster than the weights' gradient's algorithm."""
+    """Whether the weight gradient is faster with selected pixels than by the usual algorithm."""
     found = algorithm(g, Part.GRADIENT)
     if found is WINOGRAD_1D and _forced.get() is None:
         return g.kernel[1] == 3 or g.group_inputs * g.out_channels <= MOST_PAIRS_OF_FIVE
@@ -69,23 +71,23 @@ def chooses(g: ConvGeometry) -> bool:
 
 
 def shares_batch(g: ConvGeometry) -> bool:
-    """Whether rows of a convolution take the whole batch: no buffer of it may be a thread's."""
+    """Whether a convolution's rows process the whole batch: its buffers cannot be per thread."""
     return any(algorithm(g, part).shares_batch for part in (Part.PRODUCT, Part.TRANSPOSE))
 
 
 def adds(g: ConvGeometry) -> bool:
-    """Whether a convolution's rows can add another map to what they store."""
+    """Whether a convolution's rows can add another map to their output before storing it."""
     return algorithm(g, Part.PRODUCT).adds
 
 
 def input_halo(g: ConvGeometry) -> Halo:
-    """Zeros that a convolution and its weights' gradient read around its input."""
+    """Zero padding of a convolution's input that the product and weight gradient read."""
     first, second = algorithm(g, Part.PRODUCT), algorithm(g, Part.GRADIENT)
     return union(first.input_halo(g), second.input_halo(g))
 
 
 def gradient_halo(g: ConvGeometry) -> Halo:
-    """Zeros that the input's gradient and the weights' read around that of the output."""
+    """Zero padding of the output's gradient that the input and weight gradients read."""
     parts = (Part.TRANSPOSE, Part.GRADIENT)
     first, second = (algorithm(g, part).gradient_halo(g, part) for part in parts)
     return union(first, second)

@@ -1,4 +1,4 @@
-"""Sizes of convolutions, the zeros that they read, and the order of their weights."""
+"""Sizes of convolutions, the padding that they read, and the packing order of their weights."""
 
 from dataclasses import dataclass, replace
 
@@ -9,11 +9,11 @@ from fastcnn.backends.lanes.planning.buffers import Halo
 
 
 class ConvGeometry:
-    """Sizes of a convolution, by axis; for a transposed one, of that which it transposes."""
+    """Sizes of a convolution, by axis; for a transposed one, of the convolution it transposes."""
 
     def __init__(self, node: Node, weight_shape: tuple[int, ...]) -> None:
         self.out_channels, self.group_inputs, *kernel = weight_shape
-        # That of a sequence has one row.
+        # A sequence is a map of one row.
         self.kernel = (kernel[0] if len(kernel) == 2 else 1, kernel[-1])
         self.stride = node.arguments["stride"]
         self.dilation = node.arguments["dilation"]
@@ -31,15 +31,15 @@ class ConvGeometry:
         return self.group_inputs * self.kernel[0] * self.kernel[1]
 
     def first_pixels(self, h: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Input pixels under the first tap of some output pixels; they may lie in the halo."""
+        """Coordinates of the first tap of some output pixels; they may be in the halo."""
         return h * self.stride[0] - self.padding[0], w * self.stride[1] - self.padding[1]
 
     def input_halo(self) -> Halo:
-        """Zeros that a convolution's taps reach around its input."""
+        """Zero padding of the input that a convolution's taps read."""
         return _halo(*(self._input_sides(axis) for axis in (0, 1)))
 
     def gradient_halo(self) -> Halo:
-        """Zeros that the input gradient's taps reach around the output's gradient."""
+        """Zero padding of the output's gradient that the input gradient's taps read."""
         return _halo(*(self._gradient_sides(axis) for axis in (0, 1)))
 
     def _input_sides(self, axis: int) -> tuple[int, int]:
@@ -59,7 +59,7 @@ def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
 
 
 def tile_rows(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
-    """First channel and height of the tiles that cover some channels, the highest first."""
+    """First channel and height of the tiles that cover some channels, highest tiles first."""
     tiles, c = [], 0
     for height in heights:
         while channels - c >= height:
@@ -71,10 +71,10 @@ def tile_rows(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
 def pack_order(
     groups: int, channels: int, source: np.ndarray, heights: tuple[int, ...]
 ) -> np.ndarray:
-    """Indices of weights in the order of tiles.
+    """Indices of weights in the order in which tiles read them.
 
     ``source``, of shape (groups, channels, taps), has the index of each weight in the flat
-    parameters, ``heights`` the channels that a tile may have, in falling order.
+    parameter array, ``heights`` the possible heights of tiles in descending order.
     """
     parts = [
         source[group, first : first + height].T.ravel()
@@ -88,16 +88,16 @@ def pack_order(
 class Stretch:
     """Rows ``first + m * stride`` of a convolution's input, for m in a range; or columns."""
 
-    #: ndarray of int. The range of m.
+    #: ndarray of int. The values of m.
     steps: np.ndarray
-    #: ndarray of int. Kernel rows through which any of them reaches the output.
+    #: ndarray of int. Kernel rows through which any of the rows contributes to the output.
     kernel: np.ndarray
-    #: ndarray of int. For each of these: output row minus m.
+    #: ndarray of int. For each kernel row: output row minus m.
     shift: np.ndarray
 
 
 def stretch(g: ConvGeometry, axis: int, first: int) -> Stretch:
-    """The input rows of one phase of the stride: they see the same kernel rows."""
+    """The input rows of one phase of the stride: they use the same kernel rows."""
     k = np.arange(g.kernel[axis])
     distance = first + g.padding[axis] - k * g.dilation[axis]
     fits = distance % g.stride[axis] == 0
@@ -105,14 +105,14 @@ def stretch(g: ConvGeometry, axis: int, first: int) -> Stretch:
     return Stretch(steps, k[fits], distance[fits] // g.stride[axis])
 
 
-#: Share of the products that must be with zeros around the output for border rows to go apart.
+#: Share of products with padding zeros from which border rows are computed separately.
 WORTH_APART = 0.1
 
 
 def without_zeros(whole: Stretch, output: int) -> list[Stretch]:
-    """The same rows, those at the borders apart if they meet many zeros around the output.
+    """The same rows, with border rows separate if they read much padding around the output.
 
-    They go in pairs, so that a register tile finds enough pixels.
+    Rows are grouped in pairs, so that a register tile has enough pixels.
     """
     outputs = whole.steps[:, None] + whole.shift
     meets = (outputs >= 0) & (outputs < output)

@@ -1,8 +1,8 @@
-"""Phases of a row: pixels that have taps of their own, computed one after the other.
+"""Phases of a row: subsets of pixels with different taps, computed one after the other.
 
-A convolution has one. The input's gradient of a convolution with stride has one for all rows and
-columns that are equal modulo the stride: they see the same part of the kernel. All of them read
-the same pixels, which a row with several phases fetches once.
+A convolution has one phase. The input gradient of a strided convolution has one for each residue of
+rows and columns modulo the stride, as these pixels use the same part of the kernel. All phases read
+the same pixels, which a row with several phases loads into the cache once.
 """
 
 from collections.abc import Iterator
@@ -17,38 +17,38 @@ from fastcnn.backends.lanes.reach.ranges import MORE_POSITIONS, Range, Reach
 from fastcnn.codegen import linked
 from fastcnn.codegen.simd import LANES
 
-#: Numbers of an entry of a table of phases: taps and the table of them, where their weights are
-#: found, pixels, and tables of where these are read and written.
+#: Fields of an entry of the phase table: number of taps and their table, where their weights begin,
+#: number of pixels, and tables of the pixels' offsets in the source and the target.
 PHASE = 6
 PHASE_TAPS, TAPS_AT, WEIGHTS_AT, PIXELS, READ_AT, WRITTEN_AT = range(PHASE)
 
 
 @linked
 def phase_of(T: Any, r: Any, k: Any) -> tuple[Any, ...]:
-    """A row's k-th phase: taps, pixels, where its weights are, and its tables."""
+    """A row's k-th phase: number of taps and pixels, where its weights begin, and its tables."""
     at = r[L.PHASE_TABLE] + k * PHASE
     tables = T[T[at + TAPS_AT] :], T[T[at + READ_AT] :], T[T[at + WRITTEN_AT] :]
     return np.int64(T[at + PHASE_TAPS]), np.int64(T[at + PIXELS]), T[at + WEIGHTS_AT], *tables
 
 
 def entries(r: Row) -> list[list[int]]:
-    """The phases of a row."""
+    """The entries of a row's phase table."""
     table = r.table(L.PHASE_TABLE, r[L.PHASES] * PHASE)
     return [[int(number) for number in entry] for entry in table.reshape(-1, PHASE)]
 
 
 def products_of(r: Row) -> int:
-    """Products for a channel of the output."""
+    """Products per output channel."""
     return sum(entry[PHASE_TAPS] * entry[PIXELS] for entry in entries(r))
 
 
 def pixels_of(r: Row) -> int:
-    """Pixels of a channel of the output."""
+    """Pixels per output channel."""
     return sum(entry[PIXELS] for entry in entries(r))
 
 
 def vectors_read(r: Row) -> int:
-    """Vectors that a group reads: each once, whichever taps meet there."""
+    """Distinct vectors that a group reads."""
     return vectors_met(
         [
             (
@@ -61,7 +61,7 @@ def vectors_read(r: Row) -> int:
 
 
 def vectors_met(sums: list[tuple[np.ndarray, np.ndarray]]) -> int:
-    """Vectors at sums of pixels and taps, each once; not all sums are in memory at a time."""
+    """Distinct vectors at sums of pixel and tap offsets, without storing all sums at a time."""
     of_vectors = [(a // LANES, b // LANES) for a, b in sums if a.size and b.size]
     if not of_vectors:
         return 0
@@ -76,7 +76,7 @@ def vectors_met(sums: list[tuple[np.ndarray, np.ndarray]]) -> int:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a row, and what it reads and writes."""
+    """A phase of a row, with the ranges of memory that it accesses."""
 
     r: Reach
     count: int
@@ -87,19 +87,19 @@ class Phase:
     written_at: int
 
     def taps(self) -> Range:
-        """From a pixel to what it is the sum of."""
+        """Offsets of its taps, relative to a pixel."""
         return self.r.entries_at(self.taps_at, self.count, "a phase's taps")
 
     def weights(self) -> Range:
-        """Which weights its taps have, where a table says so."""
+        """Indices of its taps' weights, if a table has them."""
         return self.r.entries_at(self.weights_at, self.count, "a phase's weights")
 
     def read(self) -> Range:
-        """Pixels, with those that the last tile touches after them."""
+        """Offsets of the pixels read, including those read after the last by a register tile."""
         return self.r.entries_at(self.read_at, self.pixels + MORE_POSITIONS, "a phase's pixels")
 
     def written(self, count: int) -> Range:
-        """Where some of the results go."""
+        """Offsets of some of the results."""
         return self.r.entries_at(self.written_at, count, "a phase's targets")
 
 

@@ -1,7 +1,9 @@
-"""Rows of convolutions, each part by the algorithm that accepts it.
+"""Lowers convolutions to rows, each part by the algorithm that accepts it.
 
-A convolution's forward pass is the product, its input's gradient the transpose; a transposed
-convolution has the two exchanged.
+The entry point for ``lowering``; the rows of an algorithm are in its own folder.
+
+A convolution's forward pass is the product, its input's gradient the transpose; for a transposed
+convolution the two are exchanged.
 """
 
 from collections.abc import Iterable
@@ -23,59 +25,59 @@ def _rows(g: ConvGeometry, part: Part) -> Any:
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool = False, **columns: int) -> None:
-    """Add the rows of a convolution of X into Y, with the columns of what is fused to it."""
+    """Add the rows of a convolution of X into Y, with the columns of the operations fused to it."""
     _rows(task.g, Part.PRODUCT).product(task, x, y, pooled, columns)
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
-    """Pixels of each part of a product's output whose MOMENTS its rows can write; or none."""
+    """Pixels of each part of a product's output whose MOMENTS its rows can compute, or none."""
     of_algorithm = getattr(_rows(g, Part.PRODUCT), "moment_strips", None)
     return of_algorithm(g, pooled) if of_algorithm else []
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, **columns: int) -> None:
-    """Add the rows that carry a convolution's output side back to its input side."""
+    """Add the rows of the transpose, from the output side to the input side."""
     _rows(task.g, Part.TRANSPOSE).transpose(task, grad, grad_x, columns)
 
 
 def are_made_together(g: ConvGeometry) -> bool:
-    """Whether one row makes all gradients, of what is not pooled."""
+    """Whether one row computes all gradients, if the output is not pooled."""
     return hasattr(_rows(g, Part.TRANSPOSE), "gradients")
 
 
 def gradients(task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, **columns: int) -> None:
-    """Add that row; ``columns`` address each block's share of the parameters' gradients."""
+    """Add this row; ``columns`` address each block's share of the parameters' gradients."""
     _rows(task.g, Part.TRANSPOSE).gradients(task, x, grad, grad_x, columns)
 
 
 def sums_own_gradient(g: ConvGeometry) -> bool:
-    """Whether rows of the weights' gradient sum it over blocks: its parts have another layout."""
+    """Whether rows of the weight gradient sum it over blocks: the blocks' layout is different."""
     return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
 
 
 def chooses_pixels(g: ConvGeometry, x: Buffer) -> bool:
-    """Whether the weights' gradient through pooling meets one pixel of a window, not all four.
+    """Whether the weight gradient through pooling multiplies one selected pixel, not all four.
 
-    It reads zeros on all sides, which rows of another algorithm may not need.
+    This reads padding on all sides, which rows of another algorithm may not need.
     """
     has_zeros = all(here >= wanted for here, wanted in zip(x.halo, g.input_halo(), strict=True))
     return has_zeros and chooses(g) and direct_rows.chosen_rows(g) > 0
 
 
 def sums_biases(g: ConvGeometry) -> bool:
-    """Whether rows of the weights' gradient can make that of the biases, too."""
+    """Whether rows of the weight gradient can also compute the bias gradient."""
     return algorithm(g, Part.GRADIENT).sums_biases(g)
 
 
 def unpools(g: ConvGeometry, parts: Iterable[Part]) -> bool:
-    """Whether rows of some gradients take that of what 2x2 max-pooling made of the output."""
+    """Whether rows of these gradients read the gradient after 2x2 max pooling of the output."""
     return all(algorithm(g, part).unpools(g) for part in parts)
 
 
 def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **columns: dict[str, int]) -> None:
-    """Add the rows of such a gradient, its sum over blocks among them.
+    """Add the rows of a weight gradient, including its sum over blocks.
 
-    ``biases`` address as EXTRA each block's sums of the output's gradient, where these are to be
-    made; ``winners`` as M those of the pooling through which the gradient comes.
+    ``biases`` are EXTRA columns that address each block's sums of the output's gradient, if these
+    are computed here; ``winners`` are M columns that address the argmax of the pooling in between.
     """
     _rows(task.g, Part.GRADIENT).weight_gradient(task, x, grad, **columns)

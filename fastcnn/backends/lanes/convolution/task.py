@@ -1,4 +1,4 @@
-"""A convolution of a network, whose rows are added to a plan."""
+"""What an algorithm needs to lower one convolution of a network."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from fastcnn.backends.lanes.planning.planner import Planner
 
 
 class Task(NamedTuple):
-    """What rows of a convolution are added to, their name, and its weights' first parameter."""
+    """The planner that gets the rows, their name, the geometry, and the offset of the weights."""
 
     planner: Planner
     name: str

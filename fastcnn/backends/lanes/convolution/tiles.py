@@ -1,4 +1,4 @@
-"""The register tiles of convolutions that describe names."""
+"""The register tiles of convolutions, as reported by ``describe``."""
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Row
@@ -16,7 +16,7 @@ def product_tile(r: Row, pooled: bool = False) -> str:
 
 
 def gradient_tile(r: Row, taps: int, run: int = 1, pooled: bool = False) -> str:
-    """The largest tile of a weights' gradient, as in direct/gradient_kernels.py."""
+    """The largest tile of a weight gradient, as in direct/gradient_kernels.py."""
     if pooled and r[L.KERNEL_ROWS]:
         largest = blocking().windowed
         rows = 2 if r[L.KERNEL_ROWS] in (2, 4) else 3

@@ -1,7 +1,7 @@
-"""The matrices of Winograd's F(4, r), convolution with r + 3 multiplications instead of 4 r.
+"""The matrices of Winograd's F(4, r): convolution with r + 3 multiplications instead of 4 r.
 
-Four neighbouring outputs of a row are ``A^T [(G g) * (B^T d)]`` for r weights g and the r + 3
-inputs d that they see: polynomials are multiplied by their values at r + 2 points and infinity
+Four adjacent outputs of a row are ``A^T [(G g) * (B^T d)]``, with r weights g and the r + 3 inputs
+d of these outputs: polynomials are multiplied by their values at r + 2 points and infinity
 (Winograd, 1980, Arithmetic Complexity of Computations, chapter III). For tiles of 4x4 outputs each
 matrix acts on rows and columns (Lavin and Gray, 2016, Fast Algorithms for Convolutional Neural
 Networks, section 4.1).
@@ -20,13 +20,14 @@ from fastcnn.backends.lanes.planning.buffers import LANES
 #: Outputs of a tile, in each direction.
 OUTPUTS = 4
 HALF = Fraction(1, 2)
-#: Points for transforms in one direction, besides infinity: the first r + 2 are taken. Opposite
-#: ones share additions.
+#: Points of one-dimensional transforms, besides infinity, of which the first r + 2 are used.
+#: Opposite points share additions.
 PAIRED = (0, 1, -1, 2, -2, HALF, -HALF)
-#: Points for r = 3 in two directions, where rounding errors multiply: these make smaller ones.
+#: Points of two-dimensional transforms with r = 3, where rounding errors multiply: these are
+#: smaller.
 EXACT = (0, 1, -1, HALF, -2)
 
-#: Floats between equal parts of transforms, so that they do not meet in one set of the cache.
+#: Floats between equally large parts of transforms, so that they do not map to the same cache sets.
 STAGGER = LANES
 
 Matrix = np.ndarray
@@ -49,13 +50,13 @@ def points(width: int) -> int:
 
 
 def tiles(outputs: int) -> int:
-    """Tiles that cover a row of outputs; the last may reach beyond it."""
+    """Tiles that cover a row of outputs; the last may extend beyond it."""
     return -(-outputs // OUTPUTS)
 
 
 @cache
 def transforms(width: int, of: tuple[int | Fraction, ...] = PAIRED) -> Transforms:
-    """The matrices for kernels of some width, from the first of some points."""
+    """The matrices for kernels of a given width, from the first of the given points."""
     finite = [Fraction(point) for point in of[: points(width) - 1]]
     size = points(width)
     weight, inputs, output = (
@@ -73,7 +74,7 @@ def transforms(width: int, of: tuple[int | Fraction, ...] = PAIRED) -> Transform
 
 
 def _with_roots(roots: list[Fraction]) -> list[Fraction]:
-    """Coefficients of the polynomial with these roots, the constant one first."""
+    """Coefficients of the polynomial with these roots, constant term first."""
     found = np.array([Fraction(1)], object)
     for root in roots:
         found = np.append(0, found) - root * np.append(found, 0)
@@ -81,10 +82,10 @@ def _with_roots(roots: list[Fraction]) -> list[Fraction]:
 
 
 def factors(matrix: Matrix) -> tuple[Matrix, ...]:
-    """Sparser matrices, the last to be applied first, whose product a matrix is.
+    """Sparser matrices whose product is the given matrix; the last one is applied first.
 
     The rows of two opposite points differ in the signs of every other column: they are the sum and
-    the difference of two rows. In a transposed matrix these are columns.
+    the difference of two rows. In a transposed matrix the same holds for columns.
     """
     for found in (_EXACT_INPUT, _EXACT_INPUT_TRANSPOSED):
         if np.array_equal(reduce(np.matmul, found), matrix):
@@ -99,7 +100,7 @@ def factors(matrix: Matrix) -> tuple[Matrix, ...]:
 
 
 def operations(matrix: Matrix) -> int:
-    """Additions and multiplications of a product with a vector, by its factors."""
+    """Additions and multiplications of a matrix-vector product, by its factors."""
     count = 0
     for factor in factors(matrix):
         kept = factor != 0
@@ -109,7 +110,7 @@ def operations(matrix: Matrix) -> int:
 
 
 def _paired(matrix: Matrix) -> tuple[Matrix, Matrix] | None:
-    """The factors if neighbouring rows are pairs."""
+    """The factors, if adjacent rows are such pairs."""
     first, second = matrix.copy(), np.eye(len(matrix))
     found = False
     i = 0
@@ -124,9 +125,9 @@ def _paired(matrix: Matrix) -> tuple[Matrix, Matrix] | None:
     return (second, first) if found else None
 
 
-#: Factors of the input's matrix at the points ``EXACT``: differences of pixels, sums of these, and
-#: sums and differences for 1 and -1. Of 14 vector operations instead of 20, eight are additions,
-#: which a Zen 5 does at the same time as multiplications.
+#: Factors of the input matrix at the points ``EXACT``: differences of pixels, sums of these, and
+#: sums and differences for 1 and -1. There are 14 vector operations instead of 20, of which eight
+#: are additions, which a Zen 5 executes in parallel with multiplications.
 _EXACT_INPUT = (
     np.array([[1, 0, 0, 0, 0, 0],
               [0, 1, 1, 0, 0, 0],
@@ -147,7 +148,7 @@ _EXACT_INPUT = (
               [0, 0, 1, 0, 0, 0],
               [0, 0, 0, 1, 0, 0]], np.float64),
 )  # fmt: skip
-#: Those of its transpose.
+#: The factors of its transpose.
 _EXACT_INPUT_TRANSPOSED = (
     np.array([[1, 0, 0, 0, 0, 0],
               [0, 0, 1, 0, 0, 0],
@@ -174,5 +175,5 @@ def is_plain(g: ConvGeometry) -> bool:
 
 
 def beyond_output(g: ConvGeometry, axis: int) -> int:
-    """Pixels by which whole tiles reach beyond the output."""
+    """Pixels by which whole tiles extend beyond the output."""
     return int(OUTPUTS * tiles(g.output[axis]) - g.output[axis])

@@ -1,4 +1,4 @@
-"""What the transforms of all Winograd's convolutions emit; a vector holds 16 samples' pixel."""
+"""Building blocks of all Winograd transforms; a vector holds one pixel of 16 samples."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from fastcnn.codegen.simd import LANES, constant, emit_fma
 def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
     """A linear combination of vectors.
 
-    Terms of factor 1 come first, or else of -1, whose sign goes into the multiplication after it.
+    Terms of factor 1 come first, or else of -1, whose sign is folded into the next multiplication.
     """
     total = None
     terms = [pair for pair in zip(factors, values, strict=True) if pair[0] != 0]
@@ -43,9 +43,9 @@ def emit_both_ways(builder, matrix: Matrix, tile: list[list[Any]]) -> list[list[
 
 
 def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, step) -> None:
-    """Store ``matrix @ tile @ matrix.T``, numbers ``step`` floats apart.
+    """Store ``matrix @ tile @ matrix.T``, with elements ``step`` floats apart.
 
-    Row by row: what is stored needs no register any more.
+    Row by row: stored rows free their registers.
     """
     columns = [emit_product(at.builder, matrix, list(column)) for column in zip(*tile, strict=True)]
     for i, row in enumerate(zip(*columns, strict=True)):
@@ -54,12 +54,12 @@ def store_both_ways(at: Emitter, matrix: Matrix, tile: list[list[Any]], Y, y0, s
 
 
 def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
-    """Vectors that are ``step`` floats apart."""
+    """Load vectors that are ``step`` floats apart."""
     return [at.load(X, at.offset(x0, i, step)) for i in range(count)]
 
 
 def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along: int) -> list[list[Any]]:
-    """Some rows and columns of pixels, ``down`` and ``along`` floats apart."""
+    """Load some rows and columns of pixels, ``down`` and ``along`` floats apart."""
     rows, columns = sides
     first, step = columns.start, columns.step * along
     return [
@@ -69,7 +69,7 @@ def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along: int) ->
 
 
 def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> None:
-    """Prefetch some rows and columns of a map ``ahead`` floats further."""
+    """Prefetch some rows and columns of a map, ``ahead`` floats further."""
     rows, columns = sides
     for i in rows:
         for j in columns:
@@ -79,7 +79,7 @@ def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> N
 
 @tile(2)
 def ask_tile(at: Emitter, side: int, write: int, X, x0, xrow) -> None:
-    """Prefetch square tiles of a map into the second-level cache, or to be written."""
+    """Prefetch square tiles of a map into the second-level cache, or for writing."""
     for i in range(side):
         for j in range(side):
             place = at.offset(at.offset(x0, i, xrow), j, LANES)

@@ -1,4 +1,4 @@
-"""Into lanes and out of them: rows of an array, one for each sample, and buffers of 16 samples."""
+"""Kernels that copy arrays, one row per sample, to buffers of 16 samples and back."""
 
 import numpy as np
 
@@ -24,7 +24,7 @@ def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
     first, last = share((pixels + LANES - 1) // LANES, part, parts)
     if pixels >= LANES:
         for unit in range(first, last):
-            # The last tile overlaps the one before it rather than be a short one.
+            # The last tile overlaps the one before it, to avoid a partial one.
             i = min(unit * LANES, pixels - LANES)
             pack_tile(
                 samples, order, sample, valid, pixels, i, size, A, scale, shift, T, table + i, A, y0
@@ -41,7 +41,7 @@ def pack_block(A, T, r, block, slot, count, order, start, samples, part, parts):
 
 @linked
 def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part, parts):
-    """Pack one block of the input, of bytes where there are some, else of floats."""
+    """Pack one block of the input, from bytes if there are any, else from floats."""
     if bytes_.size > 0:
         pack_block(A, T, r, block, slot, count, order, start, bytes_, part, parts)
     else:
@@ -50,7 +50,7 @@ def gather_input(A, T, r, block, slot, count, order, start, bytes_, floats, part
 
 @linked
 def gather_gradient(A, T, r, block, slot, count, target_order, start, targets, part, parts):
-    """Pack one block of targets, or of the output's gradient, which stands where targets do."""
+    """Pack one block of targets, or of the output's gradient, which is stored in their place."""
     pack_block(A, T, r, block, slot, count, target_order, start, targets, part, parts)
 
 
@@ -64,7 +64,7 @@ def write_output(A, T, r, block, count, start, outputs, part, parts):
     if size >= LANES:
         first, last = share((size + LANES - 1) // LANES, part, parts)
         for unit in range(first, last):
-            # The last tile overlaps the one before it rather than be a short one.
+            # The last tile overlaps the one before it, to avoid a partial one.
             i = min(unit * LANES, size - LANES)
             unpack_tile(A, x0, T, table + i, valid, outputs, y0 + i, size)
     elif part == 0:
@@ -79,7 +79,7 @@ def _input(r: Row) -> Cost:
 
 
 def _packed(r: Reach) -> Touches:
-    """Factor and summand of each channel, and a block."""
+    """Scale and offset of each channel, and a block."""
     yield arena("SCALE", r.along(2 * r.count(L.OUT, 1), 1) + r[L.SCALE], 1)
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, r.count(L.IN, 1)))
 

@@ -1,4 +1,4 @@
-"""The kernel that moves single numbers, with a channel in each lane: a block is one sample."""
+"""The kernel that copies single floats, with a channel in each lane: a block is one sample."""
 
 import numpy as np
 
@@ -11,16 +11,16 @@ from fastcnn.codegen import linked, simd
 from fastcnn.errors import ProgramError
 
 LANES = simd.LANES
-#: Numbers of an entry of a table of runs.
+#: Fields of an entry of a table of runs.
 RUN = 5
 
 
 @linked
 def channel_move(A, T, r, block, slot, part, parts):
-    """Copy runs of numbers from X to Y.
+    """Copy runs of floats from X to Y.
 
-    TAP_TABLE has for each of POSITIONS runs: where it begins in X and in Y, its length, and the
-    floats between its numbers in X and in Y.
+    For each of POSITIONS runs, TAP_TABLE has its offsets in X and in Y, its length, and its strides
+    in X and in Y.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     table = T[r[L.TAP_TABLE] :]
@@ -34,15 +34,15 @@ def channel_move(A, T, r, block, slot, part, parts):
 
 def _cost(r: Row) -> Cost:
     numbers = r.batch * int(r.table(L.TAP_TABLE, RUN * r[L.POSITIONS])[2::RUN].sum())
-    # Single numbers take as long as vectors.
+    # Single floats take as long as vectors.
     return Cost(0, FLOAT_BYTES * LANES * numbers, FLOAT_BYTES * numbers)
 
 
 def _reach(r: Reach) -> Touches:
-    """Runs of single numbers."""
+    """Runs of single floats."""
     runs = r.table(L.TAP_TABLE, RUN * r.count(L.POSITIONS, 1)).reshape(-1, RUN).astype(np.int64)
     if (runs[:, 2] < 1).any():
-        raise ProgramError("TAP_TABLE has a run of no numbers")
+        raise ProgramError("TAP_TABLE has an empty run")
     for name, first, step in (("X", 0, 3), ("Y", 1, 4)):
         ends = runs[:, first] + (runs[:, 2] - 1) * runs[:, step]
         low, high = np.minimum(runs[:, first], ends), np.maximum(runs[:, first], ends)

@@ -1,7 +1,7 @@
 """The kernel of normalisation within samples and of the softmax, with a channel in each lane.
 
-A block is one sample. P has packed weights; Z is room of each thread for a line of numbers that
-follow each other.
+A block is one sample. P has packed weights; Z is per-thread scratch for a line of contiguous
+values.
 """
 
 from typing import TYPE_CHECKING
@@ -31,7 +31,7 @@ INFINITE = np.float32(np.inf)
 
 @linked
 def variance_of(A, line, members, vectors, mean):
-    """Mean squared deviation of a line from a mean."""
+    """Mean squared deviation of a line from a given mean."""
     total = simd.splat(np.float32(0))
     for begin in range(0, vectors, STRIP):
         strip = simd.splat(np.float32(0))
@@ -45,7 +45,7 @@ def variance_of(A, line, members, vectors, mean):
 
 @linked
 def is_finite(A, line, vectors):
-    """Whether all numbers of a line are finite."""
+    """Whether all values of a line are finite."""
     zero = simd.splat(np.float32(0))
     total = zero
     for i in range(vectors):
@@ -55,7 +55,7 @@ def is_finite(A, line, vectors):
 
 @linked
 def normalise_line(A, P, r, line, members, vectors, number):
-    """(Line - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
+    """(Line - mean) / deviation, then weight and bias; without CENTRED the mean is 0."""
     mean = simd.splat(np.float32(0))
     if r[L.MODE] == L.CENTRED:
         level, total = simd.splat(A[line]), simd.splat(np.float32(0))
@@ -84,7 +84,7 @@ def normalise_line(A, P, r, line, members, vectors, number):
 
 @linked
 def softmax_line(A, line, members, vectors, largest, logarithm):
-    """exp(Line - largest) / sum of them, or the logarithm of that."""
+    """exp(Line - largest) / their sum, or the logarithm of that."""
     level, total = simd.splat(largest), simd.splat(np.float32(0))
     for i in range(vectors):
         at = line + i * LANES
@@ -102,10 +102,10 @@ def softmax_line(A, line, members, vectors, largest, logarithm):
 
 @linked
 def channel_sets(A, T, P, r, block, slot, worker, part, parts):
-    """Normalise GROUPS sets of POSITIONS numbers by MODE, of which IN tells the softmax.
+    """Normalise GROUPS sets of POSITIONS values by MODE; IN selects the softmax.
 
-    X_TABLE and Y_TABLE have a place of each set, then of each member from there. Weights and biases
-    are lines, OUT floats apart.
+    X_TABLE and Y_TABLE have the offset of each set, then of each member relative to its set.
+    Weights and biases are lines, OUT floats apart.
     """
     sets, members = r[L.GROUPS], r[L.POSITIONS]
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
@@ -136,7 +136,7 @@ def _cost(r: Row) -> Cost:
 
 
 def _reach(r: Reach) -> Touches:
-    """Members of sets, weights in lines, and a line of a thread's own."""
+    """Members of sets, weights in lines, and a thread's own line."""
     sets, members = r.count(L.GROUPS, 1), r.count(L.POSITIONS, 1)
     line = -(-members // LANES) * LANES
     for name in "XY":
@@ -163,7 +163,7 @@ K_SETS = numbered(
 
 
 def channel_set_rows(walk: "ChannelForward", group: "Group", **columns: int) -> None:
-    """Rows of the sets of a sample; those of one row have their members alike in memory."""
+    """Rows for the sets of a sample; the sets of one row have the same memory layout."""
     planner, node = walk.planner, group.node
     x, y = walk.values[group.source], walk.output(group)
     sets = group_sets(group)
@@ -193,7 +193,7 @@ def channel_set_rows(walk: "ChannelForward", group: "Group", **columns: int) -> 
 
 
 def _lines(planner: "ChannelPlanner", group: "Group", numbers: np.ndarray) -> dict[str, int]:
-    """Weights and biases in the order of each set's members; once, if all have the same."""
+    """Weights and biases in the order of each set's members; stored once if all sets share them."""
     same = bool((numbers == numbers[0]).all())
     numbers = numbers[:1] if same else numbers
     length = -(-numbers.shape[1] // LANES) * LANES
@@ -208,7 +208,7 @@ def _lines(planner: "ChannelPlanner", group: "Group", numbers: np.ndarray) -> di
 
 
 def _by_set(sets: Sets, values: np.ndarray) -> np.ndarray:
-    """What belongs to each element of a sample, a row for each set."""
+    """Values of a sample's elements, with a row for each set."""
     others = [axis for axis in range(len(sets.view)) if axis not in sets.axes]
     order = values.reshape(sets.view).transpose(*others, *sets.axes)
     return order.reshape(sets.count, sets.members)

@@ -1,4 +1,4 @@
-"""Constraints on parameters, which hold before a step reads them."""
+"""Constraints on parameters, applied before a step reads them."""
 
 import math
 
@@ -11,13 +11,13 @@ from fastcnn.backends.lanes.kernels.record import matrix_sizes, numbered
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, parameters
 from fastcnn.codegen import linked
 
-#: Rounding of a row that was scaled before: it is not scaled once more.
+#: Rounding tolerance, so that a row that was already scaled is not scaled again.
 SLACK = 1.000001
 
 
 @linked
 def limit_norms(A, P, r, part, parts):
-    """Scale each of OUT rows of IN weights whose norm is above the number at SCALE down to it."""
+    """Scale down each of OUT rows of IN weights whose norm exceeds the limit stored at SCALE."""
     columns, largest = r[L.IN], np.float64(A[r[L.SCALE]])
     first, last = share(r[L.OUT], part, parts)
     for row in range(first, last):

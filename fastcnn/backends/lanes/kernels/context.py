@@ -1,10 +1,12 @@
-"""What kernels get besides their row: the fields of a context, and the entry's numbers.
+"""A kernel's arguments besides its row: the fields of a context, and the entry's integers.
 
-A kernel is a function whose parameters are named here: it gets what it names. ``r`` is its row.
-A context is an array of int64: of each field its number, or an array's address and length. Each
-thread has its own, in which it counts steps.
+Every compiled kernel is called with a context, which the session fills once per run.
 
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+A kernel is a function whose parameters are named here and bound by name; ``r`` is its row. A
+context is an array of int64: for each field its value, or an array's address and length. Each
+thread has its own context, in which it counts steps.
+
+A kernel computes the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads.
 """
 
@@ -18,8 +20,8 @@ from fastcnn.backends.lanes.kernels.layout import WIDTH
 from fastcnn.codegen.declarations import parameter_names
 from fastcnn.codegen.entry import ContextEntry, words
 
-#: Kinds of the fields: A arena, T tables, P parameters, G their gradient, S what optimisers keep
-#: of each parameter, one array after the other.
+#: Types of the fields: A arena, T tables, P parameters, G their gradient, S the optimiser's state,
+#: one array for each quantity it keeps per parameter.
 KINDS = {
     "A": "float32[:]",
     "T": "int32[:]",
@@ -27,12 +29,12 @@ KINDS = {
     "G": "float32[:]",
     "S": "float32[:]",
     "settings": "float64[:]",
-    # In which updates of whole matrices work.
+    # Working memory of updates of whole matrices.
     "scratch": "float32[:]",
     "bytes_": "uint8[:]",
     "floats": "float32[:]",
     "order": "int64[:]",
-    # That of targets; an output's gradient is in the order of the run: 0, 1, 2 ...
+    # The order of targets; an output's gradient has the order of the run: 0, 1, 2 ...
     "target_order": "int64[:]",
     "labels": "int64[:]",
     "targets": "float32[:]",
@@ -44,12 +46,12 @@ KINDS = {
     # For each unit of the update its first and last + 1 parameter, and its row of settings.
     "spans": "int64[:]",
     "seed": "int64",
-    # A step's, set by the dispatcher.
+    # Values of a step, set by the dispatcher.
     "first_sample": "int64",
     "step": "int64",
     "start": "int64",
     "count": "int64",
-    # What the targets of a whole step weigh by this pass' samples, for each loss.
+    # For each loss, the weight of a whole step's targets, divided by the samples of this pass.
     "mean_weights": "float64[:]",
     "scale": "float64",
     "rate": "float64",
@@ -64,22 +66,22 @@ def _places() -> dict[str, tuple[int, str]]:
     return places
 
 
-#: Place and kind of each field.
+#: Offset and type of each field.
 FIELDS = _places()
 SIZE = sum(words(kind) for kind in KINDS.values())
 STEP, START, COUNT = (FIELDS[name][0] for name in ("step", "start", "count"))
 FIRST_SAMPLE = FIELDS["first_sample"][0]
 MEAN_WEIGHTS, SCALE, RATE = (FIELDS[name][0] for name in ("mean_weights", "scale", "rate"))
 
-#: The entry's arguments after context and row. A kernel does the ``part``-th of ``parts`` shares
-#: of ``blocks`` blocks from ``block`` on; of an optimiser, a block is a unit of parameters.
+#: The entry's arguments after context and row. A kernel computes the ``part``-th of ``parts``
+#: shares of ``blocks`` blocks from ``block`` on; for an optimiser, a block is a unit of parameters.
 NUMBERS = ("block", "blocks", "slot", "worker", "part", "parts")
 
 
 def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> ContextEntry:
-    """The entry of a kernel, by the names of its parameters.
+    """The entry of a kernel, from the names of its parameters.
 
-    Raises ValueError if it names what the engine does not have.
+    Raises ValueError if a parameter has an unknown name.
     """
     names = parameter_names(function)
     kinds = []
@@ -122,13 +124,13 @@ def make_contexts(threads: int, values: Mapping[str, Any]) -> np.ndarray:
 
 @cache
 def array_type(kind: str) -> "np.dtype[Any] | None":
-    """The type of an array's elements by the kind of an argument; None of a number."""
+    """The dtype of an array argument's elements; None for a scalar."""
     name, bracket, _ = kind.partition("[")
     return np.dtype(name) if bracket else None
 
 
 def check_arrays(values: Mapping[str, Any]) -> None:
-    """Refuse arrays of other types than the kernels read: TypeError."""
+    """Raise TypeError for arrays whose dtype or layout is not what kernels read."""
     for name, value in values.items():
         kind = array_type(KINDS[name])
         if kind is not None and (value.dtype != kind or not value.flags.c_contiguous):

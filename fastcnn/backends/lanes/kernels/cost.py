@@ -1,9 +1,9 @@
-"""What a program row costs, counted from its own columns and tables.
+"""The cost of a program row, counted from its columns and tables; see ``describe`` and ``profile``.
 
-FLOPs are those of the samples, without idle lanes and without the overshoot of register tiles; a
-multiply-add is two, also with a zero around a map, an element of a function such as the sigmoid
-one. Bytes are the distinct ones that a row must touch: each block's activations, and parameters
-once for a batch. What is read again from a cache or a register is not counted again.
+FLOPs are those of the samples, without idle lanes and without the overshoot of register tiles. A
+multiply-add counts as two, even with padding zeros, and an element of a function such as the
+sigmoid as one. Bytes are the distinct ones that a row must access: each block's activations, and
+parameters once per batch. Repeated reads from a cache or a register are not counted.
 """
 
 from dataclasses import dataclass
@@ -36,13 +36,13 @@ class Cost:
 
 
 def distinct(values: np.ndarray) -> int:
-    """How many different values there are; ``np.unique`` would import ``numpy.ma`` to say so."""
+    """Number of distinct values; ``np.unique`` would import ``numpy.ma``."""
     ordered = np.sort(values, axis=None)
     return min(1, ordered.size) + int(np.count_nonzero(np.diff(ordered)))
 
 
 class Row:
-    """A program row with the tables that it refers to."""
+    """A program row with the tables it refers to."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Row:
         self._tables = tables
         self.batch = batch
         self.blocks = -(-batch // LANES) if blocks is None else blocks
-        #: Blocks that a thread has in hand.
+        #: Number of blocks of a thread.
         self.own_blocks = max(1, self.blocks // threads)
 
     def __getitem__(self, column: int) -> int:
@@ -64,15 +64,15 @@ class Row:
 
     @property
     def elements(self) -> int:
-        """Channels by positions, over all groups."""
+        """Channels times positions, over all groups."""
         return max(1, self[L.GROUPS]) * self[L.CHANNELS] * self[L.POSITIONS]
 
     def table(self, column: int, count: int) -> np.ndarray:
-        """The first entries of the table that a column places."""
+        """The first entries of the table at a column's offset."""
         return self.table_at(self[column], count)
 
     def table_at(self, place: int, count: int) -> np.ndarray:
-        """The first entries of the table at a place."""
+        """The first entries of the table at an offset."""
         return self._tables[place : place + count]
 
     def cost(
@@ -85,7 +85,7 @@ class Row:
         parameters_read: int = 0,
         parameters_written: int = 0,
     ) -> Cost:
-        """The cost of a batch from FLOPs a sample, vectors and partial sums a block."""
+        """The cost of a batch, from FLOPs per sample, and vectors and partial sums per block."""
         vectors = FLOAT_BYTES * LANES * self.blocks
         return Cost(
             flops * self.batch,

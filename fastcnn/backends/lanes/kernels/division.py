@@ -1,24 +1,24 @@
-"""What kernels share: places of blocks, and shares of work; long sums divided into short ones."""
+"""Helpers of kernels: addresses of blocks, shares of work, and the division of long sums."""
 
 import numpy as np
 
 from fastcnn.codegen import linked
 
-#: Arguments that numba takes for any others: a function is compiled again for each literal.
+#: Constants that numba types as int64 variables: a function is compiled again for each literal.
 NOUGHT, ONE, MISSING = np.int64(0), np.int64(1), np.int64(-1)
 NO, YES = np.bool_(False), np.bool_(True)
-#: Positions of a map that are summed up by themselves: a sum of n float32 one after the other may
-#: be off by n roundings, which maps of one sign come near.
+#: Positions of a map that are summed separately: the error of a float32 sum of n terms may reach n
+#: roundings, which maps of one sign approach.
 STRIP = 256
 
 
 @linked
 def base(r, column, block, slot):
-    """Where a block's part of X, Y, M or Z begins; layout.py has the sum."""
+    """Offset of a block's part of X, Y, M or Z, as defined in layout.py."""
     return r[column] + block * r[column + 1] + slot * r[column + 2]
 
 
 @linked
 def share(units, part, parts):
-    """First and last unit of a share."""
+    """First and last + 1 unit of a share."""
     return units * part // parts, units * (part + 1) // parts

@@ -46,7 +46,7 @@ def dropout_key(seed, step, node):
 
 @linked
 def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
-    """Zero elements whose hash is below the threshold, scale the rest; forward and backward.
+    """Zero elements whose hash is below the threshold, scale the others; forward and backward.
 
     With MODE 1, all elements of a channel share one hash.
     """
@@ -85,7 +85,7 @@ K_DROPOUT = numbered(
 
 
 def _row(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> np.ndarray:
-    """The row of dropout; the key of its mask is the node's place in the graph."""
+    """The row of dropout; the key of its mask is the node's index in the graph."""
     p = group.node.arguments["p"]
     return row(
         K_DROPOUT,
@@ -112,9 +112,9 @@ def _forward(walk: "Forward", group: "Group") -> None:
 
 
 def _is_free(walk: "Forward", source: int) -> bool:
-    """Whether the only reader of a node's output may overwrite it with zeros and multiples.
+    """Whether a node's only reader may overwrite its output with zeros and multiples.
 
-    The backward pass reads of a ReLU's output only which elements are above zero.
+    The backward pass only reads which elements of a ReLU's output are positive.
     """
     planner = walk.planner
     while planner.turns and len(planner.readers[source]) == 1 and not planner.is_joined(source):
@@ -129,7 +129,7 @@ def _is_free(walk: "Forward", source: int) -> bool:
 
 
 def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """The same mask as forward, in place unless others see the gradient."""
+    """Apply the forward mask, in place unless the gradient has other readers."""
     source = group.source
     if not walk.planner.training:
         walk.renamed(group, grad)

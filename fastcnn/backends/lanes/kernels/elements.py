@@ -1,4 +1,4 @@
-"""Kernels that work element by element, each for one block of 16 samples."""
+"""Kernels of element-wise maps, each for one block of 16 samples."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ LANES = simd.LANES
 
 @linked
 def following(T, table, positions):
-    """Positions of a table that follow each other in memory: those of a row, or all."""
+    """Number of leading positions in a table that are contiguous in memory: a row's, or all."""
     first = T[table]
     if T[table + positions - 1] - first == (positions - 1) * LANES:
         return positions
@@ -34,7 +34,7 @@ def following(T, table, positions):
 
 @linked
 def run_length(T, r, third):
-    """Elements that follow each other in X and Y, and with ``third`` in M: a row's, or more.
+    """Elements that are contiguous in X and Y, and with ``third`` in M: a row's, or more.
 
     Runs begin at multiples of their length.
     """
@@ -50,22 +50,22 @@ def run_length(T, r, third):
 
 @linked
 def nothing(A, P, r, m, c):
-    """No further arguments of a formula."""
+    """The extra arguments of a formula that has none."""
     return ()
 
 
 def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: bool = True) -> Any:
-    """A kernel that does something for each vector of two maps, or with ``third`` of three.
+    """A kernel that applies a function to each vector of two maps, or with ``third`` of three.
 
     Parameters
     ----------
     each : Linked
-        ``each(A, x, y, m, arguments)``, with the vectors' places.
+        ``each(A, x, y, m, arguments)``, given the vectors' offsets.
     given : Linked
-        ``given(A, P, r, m, c)``: the arguments of channel ``c``, a tuple; ``m`` is where M begins.
+        ``given(A, P, r, m, c)``: the arguments of channel ``c``, a tuple; M begins at ``m``.
     third : bool
     whole : bool
-        Whether channels that follow each other may be taken together: they have equal arguments.
+        Whether contiguous channels may be merged: their arguments are equal.
     """
 
     @linked
@@ -95,7 +95,7 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
 def numbered_element(
     each: Any, name: str, cost: Any, touches: Callable[[Reach], Touches], **kinds: Any
 ) -> int:
-    """The number of such a kernel."""
+    """The number of a new kernel of this kind."""
     function, symbol = element_kernel(each, **kinds), name.replace(" ", "_")
     return numbered(function, name, cost, map_sizes, symbol=symbol, touches=touches)
 
@@ -111,7 +111,7 @@ def _negated(A, x, y, m, arguments):
 
 
 def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
-    """Vectors of some buffers at the same elements, in runs that follow each other in memory."""
+    """Vectors of some buffers at the same elements, in runs that are contiguous in memory."""
 
     def touches(r: Reach) -> Touches:
         positions = r.count(L.POSITIONS, 1)
@@ -131,7 +131,7 @@ def elements_reach(*names: str, numbers: int = 0) -> Callable[[Reach], Touches]:
 
 
 def _run(table: np.ndarray) -> int:
-    """Entries at the beginning of a table that are a vector apart, as the kernels count them."""
+    """Leading entries of a table that are one vector apart, counted as the kernels do."""
     breaks = np.flatnonzero(np.diff(table) != LANES)
     if table[-1] - table[0] == (len(table) - 1) * LANES or not breaks.size:
         return len(table)

@@ -1,4 +1,4 @@
-"""The kernels of element-wise operations: a line in the table of kernels for each in use."""
+"""Registers the kernels of element-wise operations, one for each formula in use."""
 
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -29,7 +29,7 @@ from fastcnn.codegen.simd import LANES
 from fastcnn.operations import Elementwise, Formula, Number
 from fastcnn.operations.losses import ElementwiseLoss
 
-#: The formula and what of it, to the kernel's number.
+#: From a formula and the kind of its kernel to the kernel's number.
 _numbers: dict[Any, int] = {}
 _free = count(L.FIRST_FORMULA)
 _MAKERS = {
@@ -44,7 +44,7 @@ _COSTS = {
 }
 _SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
 _lock = forks.lock()
-#: The module by which another process gets a kernel's source.
+#: The module through which another process gets a kernel's source.
 TABLE = "fastcnn.backends.lanes.kernel_table"
 
 
@@ -55,7 +55,7 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
     ----------
     record : Elementwise
     arguments : mapping
-        The operation's; they may choose the formula.
+        Arguments of the operation; they may select the formula.
     what : {"value", "gradient", "parameter"}
         The output, the input's gradient, or a block's share of the parameter's gradient.
     """
@@ -64,13 +64,13 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
 
 
 def element_loss_kernel(record: ElementwiseLoss) -> int:
-    """The number of the kernel of a loss of each element."""
+    """The number of the kernel of an element-wise loss."""
 
     def make() -> Kernel:
         symbol, origin = f"loss_{record.name}", None
         if is_own(record.value):
             origin = (TABLE, "loss_source", [record.name])
-        else:  # which another loss of the same name may replace
+        else:  # another loss may have the same name
             symbol += f"_{_digest(record.value, record.derivative)}"
         numbers, by_channel = len(record.arguments), bool(record.by_channel)
         return Kernel(
@@ -90,7 +90,7 @@ def element_loss_kernel(record: ElementwiseLoss) -> int:
 def _number_of(key: Any, make: Callable[[], Kernel]) -> int:
     with _lock:
         if key not in _numbers:
-            # A signal's handler may take numbers in between.
+            # A signal handler may take numbers in between.
             kernel, number = make(), next(_free)
             KERNELS[number], _numbers[key] = kernel, number
     return _numbers[key]
@@ -114,7 +114,7 @@ def _kernel(
     symbol, origin = f"{record.name}{variant}_{what}", None
     if is_own(formula.value):
         origin = (TABLE, "formula_source", [record.name, dict(arguments), what])
-    else:  # which another function of the same name may replace
+    else:  # another function may have the same name
         symbol += f"_{_digest(function)}"
     return Kernel(
         _MAKERS[what](called, bool(record.parameters), numbers),
@@ -128,7 +128,7 @@ def _kernel(
 
 
 def _learned(r: Reach) -> Touches:
-    """A parameter of each channel, or of all, or one in each lane."""
+    """A parameter for all channels, for each one, or for each lane."""
     mode = r.among(L.MODE, (L.FOR_ALL, L.FOR_CHANNELS, L.FOR_LANES))
     step = LANES if mode == L.FOR_LANES else mode
     each = r.along(r.count(L.CHANNELS), step)
@@ -136,7 +136,7 @@ def _learned(r: Reach) -> Touches:
 
 
 def _reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
-    """How far a kernel reaches that perhaps has a parameter, and reads some numbers at SCALE."""
+    """Memory of a kernel with an optional parameter, and some floats at SCALE."""
     names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
     elements = elements_reach(*names, numbers=numbers)
 

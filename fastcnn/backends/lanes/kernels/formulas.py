@@ -1,6 +1,6 @@
-"""Kernels of element-wise operations, each for one block of 16 samples.
+"""Templates of element-wise kernels, each for one block of 16 samples.
 
-A kernel is made of a formula, which it calls for each vector.
+A kernel is generated from a formula, which it evaluates on each vector.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ from fastcnn.backends.lanes.kernels.tuples import reads
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Numbers that a formula may take after its values and a parameter.
+#: Maximum settings of a formula, after its values and a parameter.
 MOST_NUMBERS = 3
 
 
@@ -30,9 +30,9 @@ def _number(A, at):
 
 
 def _arguments(count: int, learned: bool) -> Any:
-    """What a formula gets after its values: perhaps a parameter at W, then numbers at SCALE.
+    """A formula's arguments after its values: an optional parameter at W, then settings at SCALE.
 
-    The parameter is one for all, for each channel, or for each lane of each block of channels.
+    There is one parameter for all, for each channel, or for each lane of each channel block.
     """
     read = reads(count, _number)
 
@@ -72,7 +72,7 @@ def gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
 
 
 def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
-    """One block's sums of each element's share, for each channel or with MODE 0 for all of them."""
+    """One block's parameter gradient: sums over each channel, or with MODE 0 over all of them."""
     read = reads(count, _number)
 
     @linked
@@ -107,8 +107,8 @@ def parameter_gradient_kernel(gradient: Any, count: int) -> Any:
 def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> Any:
     """The weighted mean of a formula over one block's outputs X, and their gradient.
 
-    Y holds the targets, and gets the gradient. At SCALE are: a factor of the loss, negative for a
-    sum instead of a mean, the formula's numbers, and those of each channel.
+    Y holds the targets, and receives the gradient. At SCALE are the loss's factor, negative for a
+    sum instead of a mean, the formula's settings, and those of each channel.
     """
     read = reads(given, _number)
     if by_channel:
@@ -155,7 +155,7 @@ def loss_kernel(value: Any, derivative: Any, given: int, by_channel: bool) -> An
                     share = lane_weights(weights, size, order, first, valid, k, factor)
                 x, t = simd.load(A, x0 + k * LANES), simd.load(A, y0 + k * LANES)
                 loss, slope = both(x, t, A, r[L.SCALE] + 1 + given + k // P, numbers)
-                # What does not count may be anything, also NaN.
+                # Elements of weight zero may have any value, including NaN.
                 strip = simd.add(strip, simd.keep_positive(share, simd.mul(share, loss)))
                 made = simd.keep_positive(share, simd.mul(share, slope))
                 simd.store(A, y0 + k * LANES, made)

@@ -1,4 +1,4 @@
-"""Kernels that join two maps, each for one block of 16 samples."""
+"""Kernels that combine two maps, each for one block of 16 samples, and their rows."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +120,12 @@ K_PRODUCT_SUMS = numbered(
 
 
 def _same_pixels(x: "Buffer", y: "Buffer") -> bool:
-    """Whether two maps have one height and width."""
+    """Whether two maps have the same height and width."""
     return (x.height, x.width) == (y.height, y.width)
 
 
 def _product(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer", **more: int) -> np.ndarray:
-    """The row of Y = X * M, where M may be a factor for each channel of X, or each pixel."""
+    """The row of Y = X * M, where M may be a factor per channel of X, or per pixel."""
     if m.elements == x.elements:
         return row(K_MULTIPLY, **element_columns(planner, x=x, y=y, m=m), **more)
     if _same_pixels(x, m):
@@ -137,7 +137,7 @@ def _product(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer", **more: 
 
 
 def _product_sums(planner: "Planner", x: "Buffer", m: "Buffer", y: "Buffer") -> np.ndarray:
-    """The row of Y = X * M, summed over the pixels or channels of which Y has one."""
+    """The row of Y = X * M, summed over the pixels or channels along which Y has size one."""
     columns = element_columns(planner, x=x, m=m) | element_columns(planner, y=y)
     columns |= {"channels": x.channels, "positions": x.height * x.width}
     return row(K_PRODUCT_SUMS, **columns, mode=L.OF_PIXELS if _same_pixels(x, y) else L.OF_CHANNELS)
@@ -157,7 +157,7 @@ def _add(walk: "SharedForward", group: "Group") -> None:
 
 
 def _add_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """The gradient goes to both sides as it is: the same memory, where its layout suits."""
+    """Both inputs get the gradient unchanged: the same memory, if the layout allows."""
     grad = walk.rectify(group, grad)
     walk.shared.add(grad.offset)
     for source in group.sources:
@@ -169,7 +169,7 @@ def _subtract(walk: "SharedForward", group: "Group") -> None:
 
 
 def _subtract_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """The gradient as it is, and its negative."""
+    """The unchanged gradient, and its negative."""
     grad = walk.rectify(group, grad)
     first, second = group.sources
     negative = walk.contribution(second)
@@ -181,7 +181,7 @@ def _subtract_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None
 
 
 def _multiply(walk: "SharedForward", group: "Group") -> None:
-    """Product of two maps, one of which may be a factor for each channel, or each pixel."""
+    """Product of two maps, one of which may be a factor per channel or per pixel."""
     x, m = sorted(walk.joined(group), key=lambda buffer: buffer.elements, reverse=True)
     walk.planner.emit(
         f"{group.node.name}: multiply" + fused(group),
@@ -190,7 +190,7 @@ def _multiply(walk: "SharedForward", group: "Group") -> None:
 
 
 def _multiply_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """The gradient times the other input, summed where a factor stood for many elements."""
+    """The gradient times the other input, summed where a factor was broadcast."""
     grad = walk.rectify(group, grad)
     for source, other in zip(group.sources, reversed(group.sources), strict=True):
         made, factor = walk.contribution(source), walk.values[other]

@@ -1,8 +1,8 @@
-"""Columns of a program row: the words in which the planner speaks to the kernels.
+"""Columns of a program row: the interface between the planner and the kernels.
 
 A row is ``WIDTH`` int64. Offsets count floats of the arena; an address is ``offset + block *
-block_stride + slot * slot_stride``: buffers that outlive a block's pass have a block stride, those
-that do not have a slot for each thread.
+block_stride + slot * slot_stride``: buffers that outlive a block's pass have a block stride, others
+a slot for each thread.
 """
 
 import numpy as np
@@ -28,40 +28,41 @@ M_TABLE, M_CHANNEL = 31, 32
 Z, Z_BLOCK, Z_SLOT, Z_TABLE, Z_CHANNEL = 33, 34, 35, 36, 37
 BATCH, RUNNING = 38, 39
 X_ROW, Y_ROW = 40, 41
-#: Of maps that are taken in strips of rows: rows of X, pixels in a row of Y, zeros of padding.
+#: For maps processed in strips of rows: rows of X, pixels in a row of Y, rows and columns of
+#: padding.
 X_ROWS, Y_WIDTH, TOP, LEFT = 42, 43, 44, 45
-#: Rows of the highest strip; where the table of strips stands.
+#: Rows of the highest strip; offset of the table of strips.
 STRIP_ROWS, STRIP_TABLE = 46, 47
 #: Rows of a convolution's kernel.
 KERNEL_ROWS = 48
-#: Of M: floats between rows. Tables of places of tiles among transforms, and among products.
+#: Floats between rows of M. Tables of tiles' offsets in the transforms and in the products.
 M_ROW, V_TABLE, S_TABLE = 49, 50, 51
-#: Tiles that a row of X has more than one of Y; pixels in the last row of Y.
+#: Tiles that a row of X has in addition to those of Y; pixels in the last row of Y.
 MORE_TILES, Y_LAST = 52, 53
-#: Rows and columns of X from one output to the next; whether a row adds to sums of another.
+#: Rows and columns of X from one output to the next; whether a row adds to another row's sums.
 DOWN, ALONG, ADDS = 54, 55, 56
-#: Rows whose products are made at a time.
+#: Rows whose products are computed at a time.
 PASS_ROWS = 57
-#: Parts of a map that are computed one after the other, each with taps of its own.
+#: Parts of a map, with different taps, that are computed one after the other.
 PHASES, PHASE_TABLE = 58, 59
-#: Whether a convolution writes means and squares of its outputs to EXTRA, for each strip.
+#: Whether a convolution writes the mean and squares of each strip of its outputs to EXTRA.
 MOMENTS = 60
 #: Rows of Y; tiles in a row of the map.
 Y_ROWS, ACROSS = 61, 62
-#: Shares of a block, each with sums of its own.
+#: Shares of a block, each with separate sums.
 SHARES = 63
-#: Whether a row that could take many blocks at once takes one after the other; such rows have no
-#: shares, and the column is the same.
+#: Whether a row that could process many blocks together processes them one by one; such rows have
+#: no shares, so the column is reused.
 BY_BLOCK = 63
 
-#: From here on kernels are made of the formulas of element-wise operations.
+#: From this number on, kernels are generated from formulas of element-wise operations.
 FIRST_FORMULA = 128
 
-# Modes of convolutions; ADDED adds M, which is laid out as Y.
+# Modes of convolutions; ADDED adds M, which has the layout of Y.
 PLAIN, MASKED, POOLED, ADDED = 0, 1, 2, 3
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
-#: Modes of losses: one loss, or the first or a further one of several.
+#: Modes of losses: a single loss, or the first or a further one of several.
 ALONE, FIRST, FURTHER = 0, 1, 2
 #: Modes of K_PRODUCT_SUMS.
 OF_CHANNELS, OF_PIXELS = 0, 1
@@ -72,16 +73,16 @@ CENTRED, AROUND_ZERO = 0, 1
 #: Modes of the softmax.
 PROBABILITY, LOGARITHM = 0, 1
 
-#: Modes of the parameter of an element-wise operation: one, one for each channel, or a vector of
-#: them for each block of channels in lanes.
+#: Modes of an element-wise operation's parameter: one for all, one per channel, or a vector of them
+#: for each block of channels in lanes.
 FOR_ALL, FOR_CHANNELS, FOR_LANES = 0, 1, 2
 
-#: Positions in a table are padded to a multiple of this by repeating the last.
+#: Tables of positions are padded to a multiple of this by repeating the last entry.
 POSITION_PAD = 16
 
 
 def row(kernel: int, **columns: int) -> np.ndarray:
-    """A program row from columns by their names in lower case; IN is ``in_``."""
+    """A program row from columns, named in lower case; IN is ``in_``."""
     values = np.zeros(WIDTH, np.int64)
     values[KERNEL] = kernel
     for name, value in columns.items():

@@ -1,4 +1,4 @@
-"""Kernels of fully connected layers and gradient sums, over some blocks or the whole batch."""
+"""Kernels of fully connected layers and of gradient sums, over some blocks or the whole batch."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 
 #: Vectors of all blocks' inputs that stay in the second-level cache for all outputs.
 CHUNK = 4096
-#: The same on the way back, where each has its weights in a page of its own.
+#: The same in the backward pass, where each input's weights are in a separate page.
 CHUNK_BACK = 1024
 
 
@@ -50,10 +50,10 @@ CHUNK_BACK = 1024
 def linear(A, P, r, block, blocks, slot, part, parts, backward):
     """Fully connected layer over some blocks: forward, or the gradient of its input.
 
-    IN inputs and OUT outputs of this product; MASKED makes outputs zero where Y was.
-    A unit is 16 outputs: with few blocks they fill the registers. Many inputs meet all outputs
-    some at a time, and the sums wait in Y. Each of GROUPS parts of the inputs has sums of
-    its own, one after the other in Y.
+    IN inputs and OUT outputs of this product; MASKED zeroes outputs where Y was zero. A unit is 16
+    outputs: with few blocks these fill the registers. Many inputs are processed in chunks, each for
+    all outputs, with partial sums in Y. Each of GROUPS parts of the inputs has separate sums, which
+    are stored one after the other in Y.
     """
     groups, units = max(r[L.GROUPS], 1), (r[L.OUT] + 15) // 16
     waits = blocks >= 4 and r[L.MODE] != L.MASKED
@@ -77,14 +77,14 @@ def linear(A, P, r, block, blocks, slot, part, parts, backward):
 
 @linked
 def input_share(inputs, part, parts):
-    """First and last + 1 input of a share: whole vectors, but for the last."""
+    """First and last + 1 input of a share: whole vectors, except for the last."""
     first, last = share((inputs + LANES - 1) // LANES, part, parts)
     return min(first * LANES, inputs), min(last * LANES, inputs)
 
 
 @linked
 def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count, more, ends):
-    """The sums of some units over COUNT inputs from the K-th on; with MORE added to those in Y."""
+    """Sums of some units over COUNT inputs from the K-th on; with MORE, added to those in Y."""
     inner, outer = r[L.IN], r[L.OUT]
     wout, win = (1, outer) if backward else (inner, 1)
     biased = not backward and r[L.BIAS] >= 0
@@ -131,7 +131,7 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
 
 @linked
 def join_groups(A, P, r, block, slot, part, parts):
-    """Outputs of a fully connected layer whose GROUPS of inputs have sums of their own, X."""
+    """Outputs of a fully connected layer, from separate sums X of its GROUPS of inputs."""
     outputs = r[L.OUT]
     x, y = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     first, last = share(outputs, part, parts)
@@ -148,9 +148,9 @@ def join_groups(A, P, r, block, slot, part, parts):
 
 @linked
 def transpose(A, r, block, blocks, slot, part, parts):
-    """Lanes to rows: Y gets one row of IN inputs a sample, rows OUT floats apart.
+    """Lanes to rows: Y gets one row of IN inputs per sample, rows OUT floats apart.
 
-    A thread has some inputs of all blocks, those that it has in a product by GROUPS.
+    A thread transposes some inputs of all blocks; with GROUPS, those that it has in the product.
     """
     first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
     for b in range(block, block + blocks):
@@ -161,7 +161,7 @@ def transpose(A, r, block, blocks, slot, part, parts):
 
 @linked
 def outer_share(r, part, parts):
-    """Tiles of outputs and strips of inputs that a thread has: first and last + 1 of each.
+    """A thread's tiles of outputs and strips of inputs: first and last + 1 of each.
 
     With GROUPS it has strips, of about the inputs that it has in the product.
     """
@@ -172,22 +172,22 @@ def outer_share(r, part, parts):
 
 
 def outer_tiles(row: np.ndarray) -> int:
-    """Tiles of the gradient that a row makes."""
+    """Tiles of the gradient that a row computes."""
     inputs, outputs = row[L.IN], row[L.OUT]
     return int((outputs // 4 + outputs % 4) * -(-inputs // STRIP))
 
 
 @linked
 def outputs_of_tile(r, tile):
-    """First output of a tile, and how many it has."""
+    """First output of a tile, and its number of outputs."""
     fours = r[L.OUT] // 4
     return (tile * 4, 4) if tile < fours else (fours * 3 + tile, 1)
 
 
 @linked
 def outer_product(A, r, blocks, o, count, i, width, G, g, row):
-    """Gradients of the weights of COUNT outputs and a strip of inputs, which stays in the
-    first-level cache for all outputs; where WIDTH is less than a strip's, of some more."""
+    """Weight gradients of COUNT outputs by a strip of inputs, which stays in the first-level
+    cache for all outputs; if WIDTH is less than a strip, some more are computed."""
     d, rest = r[L.Y] + o * LANES, (blocks * LANES, A, r[L.X] + i, r[L.EXTRA], G, g, row, False)
     if count == 4 and width > LANES:
         OUTER_TILE_4X4(A, d, r[L.Y_BLOCK], *rest)
@@ -213,7 +213,7 @@ def outer(A, P, G, r, blocks, worker, part, parts):
             o, count = outputs_of_tile(r, tile)
             g = r[L.W] + o * inputs + i
             if width == STRIP:
-                # The update will write there what other cores have read.
+                # The update will write these lines, which other cores have read.
                 for row in range(count if parts > 1 and r[L.GROUPS] <= 1 else 0):
                     for k in range(g + row * inputs, g + row * inputs + width, LANES):
                         simd.prefetch_write(P, k)
@@ -227,7 +227,7 @@ def outer(A, P, G, r, blocks, worker, part, parts):
 
 @linked
 def squares_of_rows(A, first, row, count, width):
-    """Sum of squares of some rows of numbers."""
+    """Sum of squares of some rows."""
     total, sums = 0.0, simd.splat(np.float32(0))
     for i in range(first, first + count * row, row):
         whole = i + width // LANES * LANES
@@ -240,10 +240,10 @@ def squares_of_rows(A, first, row, count, width):
 
 
 def updating_outer(numbers: Any, advance: Any) -> Any:
-    """The kernel of such a gradient that an update of the weights follows at once.
+    """The kernel of a weight gradient that updates the weights immediately.
 
-    The gradient is in the second-level cache only. KEY is the weights' part of the parameters,
-    SCALE the place of sums of the gradient's squares, one for each tile.
+    The gradient stays in the second-level cache. KEY is the weights' span of parameters, SCALE the
+    offset of the sums of squares of the gradient, one for each tile.
     """
 
     @linked
@@ -290,7 +290,7 @@ def linear_bias_gradient(A, G, r, blocks, part, parts):
 
 @linked
 def sum_places(G, r, part, parts):
-    """Add a parameter's gradient of another place in the network, EXTRA on, to that of its own."""
+    """Add the gradient of a shared parameter's other use, EXTRA floats further, to its own."""
     first, last = share(r[L.OUT], part, parts)
     for i in range(first, last):
         G[r[L.W] + i] += G[r[L.EXTRA] + i]
@@ -298,7 +298,7 @@ def sum_places(G, r, part, parts):
 
 @linked
 def reduce_partials(A, G, r, blocks, part, parts):
-    """Add the blocks' partial gradients in block order into G."""
+    """Add the blocks' partial gradients to G, in block order."""
     first, last = share(r[L.OUT], part, parts)
     whole = first + (last - first) // LANES * LANES
     for i in range(r[L.EXTRA] + first, r[L.EXTRA] + whole, LANES):
@@ -317,8 +317,8 @@ def reduce_partials(A, G, r, blocks, part, parts):
 def reduce_kernels(A, G, r, blocks, part, parts):
     """Gradients of IN kernels of TAPS weights, summed over blocks in order.
 
-    Partial gradients have the weights of 16 kernels one after the other, those of 16 outputs of
-    each of DOWN inputs, of CHANNELS outputs; with DOWN 1 the kernels are in their own order.
+    Partial gradients hold the weights of 16 kernels one after the other, those of 16 of the
+    CHANNELS outputs for each of DOWN inputs; with DOWN 1 the kernels are in their own order.
     """
     taps, inputs = r[L.TAPS], r[L.DOWN]
     unit, last = share(r[L.IN] // LANES, part, parts)

@@ -7,10 +7,10 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_prefetch, emit_store
 from fastcnn.codegen.target import blocking, split
 
-#: Inputs whose gradients of weights are made at a time, and how many of these times and tiles of
-#: four outputs wait in the second-level cache for their update.
+#: Inputs whose weight gradients are computed at a time, how many of these strips, and how many
+#: tiles of four outputs, wait in the second-level cache for their update.
 STRIP, RUN, TILES = 64, 8, 16
-#: Floats between outputs of what waits, which must not all meet in one set of the cache.
+#: Floats between outputs of a waiting gradient, which must not all map to one cache set.
 WAITING = RUN * STRIP + LANES
 OUTER_ROOM = 4 * TILES * WAITING
 
@@ -19,8 +19,8 @@ OUTER_ROOM = 4 * TILES * WAITING
 def linear_tile(at: Emitter, OB: int, NB: int, x, K, kernel, bias, y, relu, masked, more) -> None:
     """OB outputs of NB blocks of a matrix product, stored as those of ``conv_tile``.
 
-    The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input
-    gradient differ in these two strides. With ``more`` added to what ``Y`` has, without bias.
+    The weight of output o and input k is ``W[w0 + o * wout + k * win]``: forward and input gradient
+    differ in these two strides. With ``more``, sums are added to those in ``Y``, without bias.
     """
     (X, x0, xblock), (W, w0, wout, win), (B, b0), (Y, y0, yblock) = x, kernel, bias, y
     for o, n, rows, columns in split(OB, NB, blocking().products):
@@ -68,8 +68,8 @@ def outer_tile(
 ) -> None:
     """Weight gradient of a fully connected layer: OB outputs by IB vectors of 16 inputs.
 
-    ``D`` is in lanes (block, output, 16); ``X`` has one row of inputs a sample, so that the sum
-    over samples needs no reduction across lanes. With ``more`` added to what ``G`` has.
+    ``D`` is in lanes (block, output, 16); ``X`` has one row of inputs per sample, so that the sum
+    over samples needs no horizontal reduction. With ``more``, sums are added to those in ``G``.
     """
     for o, i, rows, columns in split(OB, IB, blocking().products):
         d, x = at.offset(d0, o, LANES), at.offset(x0, i, LANES)
@@ -90,7 +90,7 @@ def _multiply_samples(
     grads = [at.pointer(D, at.offset(d0, o, LANES)) for o in range(OB)]
     inputs = at.pointer(X, x0)
     with builder.if_then(adds):
-        # Sums that are added to arrive while the products are made.
+        # Prefetch the stored sums while the products are computed.
         for pointer in targets:
             emit_prefetch(builder, pointer, write=True)
 
@@ -108,7 +108,7 @@ def _multiply_samples(
         return updated
 
     flat = at.loop(0, N, [constant(0.0)] * (OB * IB), step)
-    # Sums of sums: a long one would lose digits.
+    # Partial sums are added: one long sum would lose precision.
     for pointer, value in zip(targets, flat, strict=True):
         before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
         emit_store(builder, builder.fadd(before, value), pointer)

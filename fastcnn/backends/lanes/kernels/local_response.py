@@ -1,8 +1,9 @@
 """Kernels of local response normalisation, each for one block of 16 samples.
 
-A pixel is divided by a power of what the TAPS channels around it hold. SCALE is where alpha / size,
-beta and k stand. M has the divisors before the power, and EXTRA, with a stride of EXTRA_BLOCK for
-each thread and in M's layout, what each output sends back to the inputs of its window.
+A pixel is divided by a power of the sum over the TAPS channels around it. SCALE is the offset of
+alpha / size, beta and k. M has the divisors before the power, and EXTRA, with a stride of
+EXTRA_BLOCK for each thread and in M's layout, the gradient that each output sends to the inputs of
+its window.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 LANES = simd.LANES
 
-#: The largest exponent of e that is taken: float32 ends there.
+#: The largest supported exponent of e: float32 overflows beyond it.
 HIGHEST = 88.0
 
 
@@ -66,7 +67,7 @@ def local_response(A, T, r, block, slot, part, parts):
 
 @linked
 def local_response_shares(A, T, r, block, slot, part, parts):
-    """What each output sends back: EXTRA = Y * X * M ** (-beta - 1), Y being its gradient."""
+    """The gradient sent by each output: EXTRA = Y * X * M ** (-beta - 1), Y being its gradient."""
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     q0 = r[L.EXTRA] + slot * r[L.EXTRA_BLOCK]
     xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
@@ -91,7 +92,7 @@ def local_response_gradient(A, T, r, block, slot, part, parts):
     factor = simd.splat(np.float32(-2) * A[r[L.SCALE]] * beta)
     first, last = share(channels, part, parts)
     for c in range(first, last):
-        # The outputs whose windows hold this channel.
+        # The outputs whose windows contain this channel.
         low, high = max(0, c + size // 2 - size + 1), min(channels, c + size // 2 + 1)
         x, y, z = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], z0 + c * r[L.Z_CHANNEL]
         for p in range(r[L.POSITIONS]):
@@ -108,7 +109,7 @@ def local_response_gradient(A, T, r, block, slot, part, parts):
 def channel_local_response(A, T, r, block, slot, worker, part, parts):
     """Y = X / (k + alpha / size * sum of squares) ** beta over the TAPS of IN channels around.
 
-    SCALE is where alpha / size, beta and k stand. The squares of a pixel are a line.
+    SCALE is the offset of alpha / size, beta and k. The squares of a pixel are a line of scratch.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
@@ -133,12 +134,12 @@ def channel_local_response(A, T, r, block, slot, worker, part, parts):
 
 
 def line_floats(blocks: int, taps: int) -> int:
-    """Floats of the line of a local response."""
+    """Floats of the scratch line of a local response normalisation."""
     return blocks * LANES + taps + LANES
 
 
 def _window(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work on each element, and on each of its window."""
+    """Cost of work on each element, and on each element of its window."""
 
     def cost(r: Row) -> Cost:
         n = r[L.CHANNELS] * r[L.POSITIONS]
@@ -154,7 +155,7 @@ def _channel_cost(r: Row) -> Cost:
 
 
 def _reach(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:
-    """Vectors of some buffers at the same elements, and what is kept in the layout of M."""
+    """Vectors of some buffers at the same elements, and the values stored in M's layout."""
 
     def touches(r: Reach) -> Touches:
         r.count(L.TAPS, 1)
@@ -172,7 +173,7 @@ def _reach(*names: str, shares: bool = True) -> Callable[[Reach], Touches]:
 
 
 def _channel_reach(r: Reach) -> Touches:
-    """Pixels of all blocks of channels, and a line of a thread's own."""
+    """Pixels of all channel blocks, and a thread's own line."""
     blocks, positions = r.count(L.CHANNELS, 1), r.count(L.POSITIONS, 1)
     for name in "XY":
         each = r.along(blocks, r[getattr(L, f"{name}_CHANNEL")])

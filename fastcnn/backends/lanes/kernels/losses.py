@@ -1,13 +1,12 @@
 """Losses of one block of 16 samples, with the gradient of the outputs.
 
-``losses`` and ``hits`` have an element for each block. Each of
-POSITIONS pixels has an output for each of CHANNELS classes, and a target. At SCALE are: a factor of
-the loss, negative for a sum instead of a mean, the label smoothing, the exponent of the focal loss,
-and a weight for each class.
+``losses`` and ``hits`` have an element for each block. Each of POSITIONS pixels has an output for
+each of CHANNELS classes, and a target. At SCALE are the loss's factor, negative for a sum instead
+of a mean, the label smoothing, the exponent of the focal loss, and a weight for each class.
 
-MODE tells of several losses, one for each output: their targets are where their gradients go, as
-backends/joint.py has them, and their sum is wanted. Hits are counted where KEY is 1. OUT is which
-of them it is: ``mean_weights`` has a number for each.
+With several losses, one for each output, MODE is FIRST or FURTHER: targets are stored where their
+gradients will be, in the layout of backends/joint.py, and the losses are summed. Hits are counted
+if KEY is 1. OUT is the index of the output, by which ``mean_weights`` is read.
 """
 
 from collections.abc import Callable
@@ -25,7 +24,7 @@ LANES = simd.LANES
 
 @linked
 def loss_factor(factor, count, targets, mean_weight):
-    """What a target of weight 1 counts: one of a sum, else over the weights of the batch."""
+    """Factor of a target of weight 1: one for a sum, else divided by the batch's total weight."""
     if factor < np.float32(0):
         return -np.float64(factor)
     total = count * targets * mean_weight
@@ -34,7 +33,7 @@ def loss_factor(factor, count, targets, mean_weight):
 
 @linked
 def note_loss(r, block, loss, right, losses, hits):
-    """The loss and the hits of a block: alone, or first or further of several."""
+    """Store the loss and the hits of a block: a single loss, or the first or a further one."""
     mode = r[L.MODE]
     if mode != L.ALONE and r[L.KEY] == 0:
         right = 0
@@ -46,7 +45,7 @@ def note_loss(r, block, loss, right, losses, hits):
 
 @linked
 def largest_output(A, x, step, count):
-    """The largest output of each lane, and which one it is: the first, or a NaN."""
+    """The largest output of each lane and its index: the first maximum, or a NaN."""
     best, place = simd.load(A, x), simd.splat(np.float32(0))
     for k in range(1, count):
         value = simd.load(A, x + k * step)
@@ -57,9 +56,9 @@ def largest_output(A, x, step, count):
 
 @linked
 def lane_weights(weights, places, order, first, valid, p, factor):
-    """A vector of what the targets at ``p`` of ``places`` of some samples count.
+    """A vector of the weights of targets ``p`` of ``places`` for some samples.
 
-    Weights are the samples', or where ``places`` is above 0 those of the targets themselves.
+    Weights are per sample, or, if ``places`` is above 0, per target.
     """
     found = simd.splat(np.float32(0))
     for lane in range(valid):
@@ -89,7 +88,7 @@ def class_loss(
 ):
     """Loss, hits and gradient of one block; X outputs, Y gradient.
 
-    Against classes, of which -1 does not count, or against probabilities where there are targets.
+    Against classes, of which -1 is ignored, or against probabilities if there are targets.
     """
     if part:
         return
@@ -105,7 +104,7 @@ def class_loss(
     soft = targets.size > 0
     if together:
         soft = A[y0 + step] >= np.float32(0)
-    # Pixels may have weights of their own.
+    # Weights may be per pixel.
     places = P if weights.size == (targets.size // K if soft else labels.size) else 0
     if together:
         places = 0
@@ -141,7 +140,7 @@ def class_loss(
                 of_lane = labels[order[first + lane] * P + p]
                 label = simd.insert(label, lane, np.float32(of_lane))
         right = simd.add(right, simd.keep_equal(place, label, one))
-        # What is 0 or more in lanes that count.
+        # At least 0 in lanes that count.
         counts = simd.add(label, simd.splat(np.float32(0.5)))
         own = zero
         if nll:
@@ -163,12 +162,12 @@ def class_loss(
                     q = simd.load(A, y + k * step)
                     q = simd.fma(q, simd.splat(certain), simd.splat(spread))
                     c = simd.mul(of_k, q)
-                    # Kept for the second round.
+                    # Stored for the second pass.
                     simd.store(A, y + k * step, c)
                     sums = simd.add(sums, c)
                     own = simd.sub(own, simd.mul(c, shifted))
                 else:
-                    # Other classes do not count, even where their logits are infinite.
+                    # Other classes do not count, even if their logits are infinite.
                     taken = simd.keep_equal(label, here, shifted)
                     weighs = simd.keep_equal(label, here, of_k)
                     weight = simd.add(weight, weighs)
@@ -179,14 +178,14 @@ def class_loss(
                         c = simd.mul(simd.splat(spread), of_k)
                         sums = simd.add(sums, c)
                         own = simd.sub(own, simd.mul(c, shifted))
-            # The largest one's exponential is 1: small losses keep their digits.
+            # The largest logit's exponential is 1: log1p keeps the precision of small losses.
             log_sum = vm.log1p(others)
             everything = simd.add(one, others)
             if not soft:
                 scaled = simd.mul(simd.splat(certain), weight)
                 if focal:
                     wrong = simd.div(rest, everything)
-                    # Not the logarithm of 0, of which no multiple is 0.
+                    # Not the logarithm of 0: no multiple of an infinity is 0.
                     log_wrong = vm.log(simd.maximum(rest, simd.splat(np.float32(1.2e-38))))
                     log_wrong = simd.sub(log_wrong, log_sum)
                     power = vm.exp(simd.mul(simd.splat(gamma), log_wrong))
@@ -217,7 +216,7 @@ def class_loss(
 
 
 def loss_reach(numbers: int, by_channel: bool) -> Callable[[Reach], Touches]:
-    """That of a loss with some numbers at SCALE, and perhaps one for each channel after them."""
+    """Memory of a loss with some floats at SCALE, and optionally one per channel after them."""
 
     def touches(r: Reach) -> Touches:
         channels = r.count(L.CHANNELS, 1)

@@ -1,7 +1,7 @@
-"""Muon's update: a momentum that is made orthogonal, of one whole matrix at a time.
+"""Muon's update: an orthogonalised momentum, of one whole matrix at a time.
 
-The formulas are those of ``fastcnn.optim.Muon``. A matrix is worked on lying: with no more rows
-than columns, rows filled up with zeros to a tile of 4 and columns to a vector.
+The formulas are those of ``fastcnn.optim.Muon``. A matrix is transposed if needed to have no more
+rows than columns, and padded with zeros: rows to a tile of 4 and columns to a vector.
 """
 
 import math
@@ -21,12 +21,12 @@ from fastcnn.codegen import linked, simd
 
 #: Rows of a register tile.
 TILE = 4
-#: Places of the numbers in a row of settings; A, B and C are the iteration's coefficients.
+#: Indices of a matrix's settings; A, B and C are the coefficients of the iteration.
 BETA, NESTEROV, STEPS, EPS, A, B, C, NORMALIZE, ROWS, COLUMNS, RATIO = range(11)
 
 
 def muon_scratch(rows: int, columns: int) -> int:
-    """Floats that the update of a matrix works in."""
+    """Floats of scratch for the update of a matrix."""
     high = -(-min(rows, columns) // TILE) * TILE
     wide = -(-max(rows, columns) // LANES) * LANES
     return 2 * high * wide + 2 * high * (-(-high // LANES) * LANES)
@@ -34,7 +34,7 @@ def muon_scratch(rows: int, columns: int) -> int:
 
 @linked
 def _gram(Z, x, high, width, out, step):
-    """Products of all pairs of rows, from the lower half of them."""
+    """Products of all pairs of rows, computed for the lower half of the pairs."""
     zero = simd.splat(np.float32(0))
     for i in range(0, high, TILE):
         for j in range(0, i + TILE, 2):
@@ -59,7 +59,7 @@ def _gram(Z, x, high, width, out, step):
 
 @linked
 def _product(Z, left, step, right, width, high, start, factor, share, out):
-    """``factor * start + share * left @ right``; ``left`` is square, all others are ``width``."""
+    """``factor * start + share * left @ right``; ``left`` is square, all others ``width`` wide."""
     zero = simd.splat(np.float32(0))
     for column in range(0, width, 2 * LANES):
         both = column + LANES < width
@@ -92,7 +92,7 @@ def _product(Z, left, step, right, width, high, start, factor, share, out):
 
 @linked
 def muon(P, G, S, settings, scale, rate, step, spans, scratch, block, worker):
-    """Momentum, its orthogonalisation, and the step along it."""
+    """Momentum, its orthogonalisation, and the update."""
     first = spans[SPAN * block]
     row = SETTINGS * spans[SPAN * block + 2]
     rows, columns = np.int64(settings[row + ROWS]), np.int64(settings[row + COLUMNS])

@@ -1,9 +1,9 @@
 """Kernels of batch normalisation.
 
-Three passes: sums of each block of 16 samples, statistics over all blocks in their order, and the
-normalisation of each block; backward the same. Arrays of one value a channel: BATCH is where
-``scale, bias, mean, 1 / std`` and the three coefficients of the input's gradient stand; EXTRA,
-with a stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
+There are three passes: sums of each block of 16 samples, statistics over all blocks in order, and
+the normalisation of each block; likewise backward. Per-channel arrays: BATCH is the offset of
+``scale, bias, mean, 1 / std`` and the three coefficients of the input's gradient; EXTRA, with a
+stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
 """
 
 import math
@@ -25,11 +25,11 @@ LARGEST = float(np.finfo(np.float32).max)
 
 @linked
 def sums(A, T, r, block, slot, count, part, parts):
-    """Mean of each channel over one block, and the squared deviations from it.
+    """Mean of each channel over one block, and the sum of squared deviations from it.
 
-    One pass over deviations from the first pixel's mean, which is near enough to the channel's for
-    nothing to cancel. Blocks are joined by their means and deviations (Chan, Golub and LeVeque,
-    "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
+    A single pass over deviations from the first pixel's mean, which is close enough to the
+    channel's to avoid cancellation. Blocks are joined by their means and deviations (Chan, Golub
+    and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979).
     """
     x0 = base(r, L.X, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -41,7 +41,7 @@ def sums(A, T, r, block, slot, count, part, parts):
     share_of_lane = simd.first_lanes(valid, simd.splat(np.float32(1.0 / valid)))
     for c in range(first, last):
         x = x0 + c * r[L.X_CHANNEL]
-        # Shares are added up: the sum of values may overflow, their mean does not.
+        # Values are divided before they are added: their sum may overflow, their mean does not.
         near = simd.lane_sum(
             simd.first_lanes(valid, simd.mul(simd.load(A, x + xs[0]), share_of_lane))
         )
@@ -72,9 +72,9 @@ def sums(A, T, r, block, slot, count, part, parts):
 
 @linked
 def squared_deviations(squares, total, size, mean):
-    """The sum of squared deviations from a mean, from the two sums of those from a level near it.
+    """The sum of squared deviations from the mean, from both sums relative to a nearby shift.
 
-    Infinite where the sum overflowed, and NaN if one value is not finite. The square of TOTAL may
+    Infinite if the sum overflowed, and NaN if any value is not finite. The square of TOTAL may
     overflow where this sum does not.
     """
     if squares < INFINITE:
@@ -84,7 +84,7 @@ def squared_deviations(squares, total, size, mean):
 
 @linked
 def mean_by_shares(A, x, xs, positions, valid):
-    """Mean of a channel over one block where deviations or their sum overflowed."""
+    """Mean of a channel over one block, if the deviations or their sum overflowed."""
     share_of_one = simd.splat(np.float32(1.0 / (valid * positions)))
     total = simd.splat(np.float32(0))
     for p in range(positions):
@@ -94,9 +94,9 @@ def mean_by_shares(A, x, xs, positions, valid):
 
 @linked
 def join(A, T, r, block, count, part, parts):
-    """Mean and squared deviations of a block from those of TAPS strips, which stand at EXTRA.
+    """Mean and squared deviations of a block, from those of TAPS strips, which are at EXTRA.
 
-    TAP_TABLE has the strips' pixels. The first strip's place gets the block's.
+    TAP_TABLE has the pixels of each strip. The result replaces the first strip's.
     """
     channels, strips, pixels = r[L.CHANNELS], r[L.TAPS], T[r[L.TAP_TABLE] :]
     at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -121,7 +121,7 @@ def join(A, T, r, block, count, part, parts):
 def statistics(A, P, r, blocks, count, part, parts):
     """Scale and bias of each channel from the blocks' sums; updates the running statistics.
 
-    SCALE is where eps and the momentum stand.
+    SCALE is the offset of eps and the momentum.
     """
     channels, positions = r[L.CHANNELS], r[L.POSITIONS]
     eps, momentum = np.float64(A[r[L.SCALE]]), np.float64(A[r[L.SCALE] + 1])
@@ -149,8 +149,8 @@ def statistics(A, P, r, blocks, count, part, parts):
                 old = np.float64(A[at])
                 A[at] = np.float32(old + momentum * (unbiased - old))
         if variance > LARGEST:
-            # The normalised value is 0. Deviations from the mean may overflow, too, and infinity
-            # times 0 is not 0.
+            # The normalised value is 0. Deviations from the mean may have overflowed as well, and
+            # infinity times 0 is NaN.
             mean, variance = 0.0, np.inf
         inverse = 1.0 / math.sqrt(variance + eps)
         scale = inverse * P[r[L.W] + c] if r[L.W] >= 0 else inverse
@@ -164,8 +164,8 @@ def statistics(A, P, r, blocks, count, part, parts):
 def normalise(A, T, r, block, slot, count, part, parts, adds):
     """Y = scale * (X - mean) + bias, with ``adds`` + M; then rectified with RELU.
 
-    Not ``scale * X`` plus a summand: with a large mean, or a large scale, that cancels. Idle lanes
-    are 0, with ``adds`` M: they would be far from the mean, and must not be infinite.
+    Not ``scale * X`` plus an offset, which cancels with a large mean or scale. Idle lanes are 0, or
+    M with ``adds``: they would be far from the mean, and must not be infinite.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     positions, relu, valid = r[L.POSITIONS], r[L.RELU], min(LANES, count - block * LANES)
@@ -189,11 +189,11 @@ def normalise(A, T, r, block, slot, count, part, parts, adds):
 def gradient_sums(A, T, r, block, slot, part, parts, joins):
     """Sums over one block of the gradient, and of the gradient times the normalised input.
 
-    X is the input, Y the output's gradient, which RELU masks where the output, computed again, is
-    not positive. Idle lanes have no gradient.
+    X is the input, Y the output's gradient, masked with RELU where the recomputed output is not
+    positive. Idle lanes have no gradient.
 
-    With ``joins`` Y becomes the gradient that is summed: ADDS adds Z to it, and MASKED masks it
-    where M, the sum of the output and another map, is not positive.
+    With ``joins``, Y is overwritten with the gradient that is summed: ADDS adds Z to it, and MASKED
+    zeroes it where M, the sum of the output and another map, is not positive.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     z0 = base(r, L.Z, block, slot)
@@ -227,7 +227,7 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
             a, b = simd.add(a, a0), simd.add(b, b0)
         A[out + c] = simd.lane_sum(a)
         inverse = A[r[L.BATCH] + 3 * channels + c]
-        # Where the variance overflowed, the sum may have, too: infinity times 0 is not 0.
+        # Where the variance overflowed, the sum may have as well: infinity times 0 is NaN.
         A[out + channels + c] = np.float32(0) if inverse == 0 else simd.lane_sum(b) * inverse
 
 
@@ -288,7 +288,7 @@ def _join_cost(r: Row) -> Cost:
 
 
 def _joined_cost(r: Row) -> Cost:
-    """The cost of sums that write the gradient."""
+    """The cost of sums that also store the gradient."""
     adds, masks, n = int(r[L.ADDS] > 0), int(r[L.MODE] == L.MASKED), r.elements
     return r.cost((4 + adds) * n, (2 + adds + masks) * n, n, partial=2 * r[L.CHANNELS])
 

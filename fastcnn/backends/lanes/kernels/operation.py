@@ -1,7 +1,7 @@
-"""How operations become rows: functions that are written where their kernels are.
+"""The record that lowers an operation to rows; each is defined next to the operation's kernels.
 
-Each is called with what walks over a network, which knows where values and gradients are, and with
-the group whose rows it adds to the program.
+Its functions are called with the walk over a network, which knows the buffers of values and
+gradients, and with the group whose rows they add to the program.
 """
 
 from collections.abc import Callable
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Lowering:
-    """What adds the rows of an operation."""
+    """The functions that lower an operation to rows."""
 
     #: ``forward(walk, group)``.
     forward: "Callable[[Forward, Group], None]"
-    #: ``backward(walk, group, grad)``, ``grad`` being the gradient of the group's output. That of
-    #: batch normalisation also takes two gradients whose sum it is.
+    #: ``backward(walk, group, grad)``, with the gradient of the group's output; batch normalisation
+    #: also accepts two gradients, whose sum it is.
     backward: "Callable[..., None]"
-    #: The forward pass with a channel in each lane; without it networks that have the operation
-    #: take 16 samples at a time.
+    #: The forward pass with a channel in each lane; without it, networks with the operation always
+    #: run in blocks of 16 samples.
     channels: "Callable[[ChannelForward, Group], None] | None" = None
-    #: Whether that pass has each channel of the output in the lane of the input's.
+    #: Whether that pass keeps each channel in the lane of the input.
     keeps_lanes: bool = False
 
 
-#: By the name of an operation; all element-wise ones are "elementwise".
+#: By operation name; all element-wise ones are "elementwise".
 LOWERINGS: dict[str, Lowering] = {}
 
 
 def lowered(*operations: str, **fields: Any) -> None:
-    """Note how some operations become rows, by the fields of a :class:`Lowering`."""
+    """Register the lowering of some operations, by the fields of a :class:`Lowering`."""
     LOWERINGS.update(dict.fromkeys(operations, Lowering(**fields)))

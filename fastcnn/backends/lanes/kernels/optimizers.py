@@ -1,12 +1,12 @@
-"""Updates of the parameters, and the gradient's norm.
+"""Updates of the parameters, and the gradient's norm: the last rows of a training step.
 
-An update is a formula of one parameter, evaluated on vectors; :func:`update_kernel` makes the
-kernel of it, for the package's optimisers and for those of users. The formulas are those of the
-room ``optim``. What all optimisers share happens before the formula: the gradient is scaled
-(clipping), and weight decay is added to it or taken from the parameter.
+An update is a formula of one parameter, evaluated on vectors; :func:`update_kernel` generates its
+kernel, for the package's optimisers and for users' own. The formulas are those of
+``fastcnn.optim``. Steps common to all optimisers precede the formula: the gradient is scaled
+(clipping), and weight decay is added to it or subtracted from the parameter.
 
-``settings`` has a row of :data:`SETTINGS` numbers for each part of the parameters: those of the
-formula first, then what the places below say.
+``settings`` has a row of :data:`SETTINGS` floats for each part of the parameters: the settings of
+its formula first, then those at the indices below.
 """
 
 import math
@@ -21,16 +21,14 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import maximum, sqrt, where
 
 LANES = simd.LANES
-#: Elements of the parameters that an optimiser's unit of work has at most; also of the norm's
-#: partial sums.
+#: Maximum parameters in an optimiser's unit of work, and in the norm's partial sums.
 UNIT = 1024
-#: Places in a row of settings: the part's factor of the learning rate, weight decay that is added
-#: to the gradient, weight decay that is taken from the parameter, steps before its first one, and
-#: floats of each thread's scratch.
+#: Indices in a row of settings: the part's factor of the learning rate, coupled and decoupled
+#: weight decay, steps before its first one, and floats of each thread's scratch.
 FACTOR, DECAY, DECOUPLED, BEGAN, ROOM = 11, 12, 13, 14, 15
-#: Numbers of a row of settings.
+#: Length of a row of settings.
 SETTINGS = 16
-#: Numbers of a unit in ``spans``: first and last + 1 parameter, and its row of settings.
+#: Fields of a unit in ``spans``: first and last + 1 parameter, and its row of settings.
 SPAN = 3
 
 
@@ -55,7 +53,7 @@ def gradient_squares(G, squares, spans, block):
 
 @linked
 def total_norm(squares):
-    """The norm from sums of squares, in their order."""
+    """The norm from partial sums of squares, added in order."""
     total = 0.0
     for unit in range(squares.size):
         total += squares[unit]
@@ -64,7 +62,7 @@ def total_norm(squares):
 
 @linked
 def clip(G, scale, spans, block):
-    """Scale a unit's gradient, for an update that is not the engine's."""
+    """Scale a unit's gradient, for an update outside the engine."""
     if scale != 1.0:
         for i in range(spans[SPAN * block], spans[SPAN * block + 1]):
             G[i] *= np.float32(scale)
@@ -81,27 +79,28 @@ def _store_first(S, at, value):
 
 
 def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
-    """What an update is made of, wherever the gradient is.
+    """The building blocks of an update, independent of where the gradient is.
 
     Parameters
     ----------
     prepare : Linked
-        ``prepare(settings, row, rate, step)`` gives the numbers of a step, a tuple of float32;
-        ``settings[row]`` is the formula's first number, ``step`` counts from 1.
+        ``prepare(settings, row, rate, step)`` returns the coefficients of a step, a tuple of
+        float32; ``settings[row]`` is the formula's first setting, ``step`` counts from 1.
     formula : Linked
-        ``formula(parameter, gradient, slots, numbers)`` gives a tuple of the new parameter and the
-        new slots.
+        ``formula(parameter, gradient, slots, numbers)`` returns a tuple of the new parameter and
+        the new slots.
     slots : int
-        Numbers kept for each parameter, in arrays that follow each other in ``S``.
+        State values per parameter, in consecutive arrays in ``S``.
 
     Returns
     -------
     numbers : Linked
-        ``numbers(settings, part, scale, rate, step)``: those of a step of a part of the parameters.
+        ``numbers(settings, part, scale, rate, step)``: a step's coefficients for a part of the
+        parameters.
     advance : Linked
         ``advance(P, G, S, first, end, g, numbers)`` updates some parameters, whose gradients begin
-        at ``G[g]``. The last ones, fewer than a vector's, are each computed in a vector of their
-        own: the result does not depend on a parameter's place.
+        at ``G[g]``. A remainder of less than a vector is computed one parameter per vector, so that
+        the result does not depend on a parameter's position.
     """
     load, store = reads(slots, simd.load), writes(slots, simd.store)
     load_one, store_one = reads(slots, _splat), writes(slots, _store_first)
@@ -139,7 +138,7 @@ def update_step(prepare: Any, formula: Any, slots: int) -> tuple[Any, Any]:
 
 
 def update_kernel(numbers: Any, advance: Any) -> Any:
-    """The kernel of an optimiser's update, made of an :func:`update_step`."""
+    """The kernel of an optimiser's update, built from an :func:`update_step`."""
 
     @linked
     def update(P, G, S, settings, scale, rate, step, spans, block):
@@ -151,7 +150,7 @@ def update_kernel(numbers: Any, advance: Any) -> Any:
 
 @linked
 def _lerp(start, end, share):
-    """From the nearer end: with a share of 1 it is ``end`` itself."""
+    """Interpolate from the nearer end: a share of 1 gives exactly ``end``."""
     near = np.float32(1.0) - share
     return where(simd.splat(share) < 0.5, start + share * (end - start), end - near * (end - start))
 
@@ -168,7 +167,7 @@ def _sgd(p, g, slots, numbers):
 
 @linked
 def _momentum_numbers(settings, row, rate, step):
-    # With Nesterov's form the step is along g + beta * v, without along v.
+    # With Nesterov momentum the step is along g + beta * v, without along v.
     beta, rate32 = np.float32(settings[row]), np.float32(rate)
     nesterov = settings[row + 1] != 0.0
     along_g = rate32 if nesterov else np.float32(0)
@@ -185,7 +184,7 @@ def _momentum(p, g, slots, numbers):
 
 @linked
 def _adam_numbers(settings, row, rate, step):
-    """What a coefficient is short of 1 is formed in float64: in float32 1 - 0.9999 is 2e-4 off."""
+    """One minus a coefficient is computed in float64: in float32, 1 - 0.9999 is off by 2e-4."""
     beta1, beta2 = settings[row], settings[row + 1]
     corrected = rate / (1.0 - math.pow(beta1, np.float64(step)))
     root = 1.0 / math.sqrt(1.0 - math.pow(beta2, np.float64(step)))
@@ -327,17 +326,17 @@ class UpdateKernel:
     """The kernel of an update."""
 
     function: Any
-    #: Numbers that it keeps for each parameter.
+    #: State values per parameter.
     slots: int
-    #: ``scratch(rows, columns)`` floats in which an update of whole matrices works. Others go over
-    #: any run of parameters.
+    #: ``scratch(rows, columns)``: floats of scratch for an update of whole matrices. Other updates
+    #: apply to any range of parameters.
     scratch: Callable[[int, int], int] | None = None
-    #: What it is made of, if it may follow the gradient of a fully connected layer's weights at
-    #: once.
+    #: Its building blocks, if it may directly follow the gradient of a fully connected layer's
+    #: weights.
     step: tuple[Any, Any] | None = None
 
 
-#: By name; some optimisers have several, for the slots of their forms.
+#: By name; some optimisers have several, which differ in their slots.
 UPDATES: dict[str, UpdateKernel] = {
     name: UpdateKernel(update_kernel(*step), slots, step=step)
     for name, step, slots in (
@@ -354,5 +353,5 @@ UPDATES: dict[str, UpdateKernel] = {
         ("adadelta", update_step(_adadelta_numbers, _adadelta, 2), 2),
     )
 }
-#: The name of the kernel that makes the sums of the gradient's norm.
+#: The name of the kernel that computes the sums for the gradient's norm.
 SQUARES = "gradient_squares"

@@ -1,4 +1,4 @@
-"""Kernels of the updates that users wrote."""
+"""Kernels of updates written by users."""
 
 from functools import lru_cache
 from typing import Any
@@ -17,14 +17,14 @@ from fastcnn.operations.record import Update
 
 @lru_cache
 def own_update(update: Update) -> Source:
-    """A user's update: another one of the same name is another function."""
+    """The source of a user's update; another update may have the same name."""
     symbol = f"fastcnn_update_{update.name}_{function_digest(update.function)[:12]}"
     kernel = _kernel(update.function, len(update.slots), len(update.arguments))
     return Source(kernel, kernel_entry(symbol, kernel, {}))
 
 
 def _kernel(update: Any, slots: int, count: int) -> Any:
-    """The kernel of a user's optimiser: numbers follow rate and step."""
+    """The kernel of a user's optimiser: its settings follow rate and step."""
     if slots == 0:
 
         @linked

@@ -1,4 +1,4 @@
-"""Kernels of pooling, each for one block of 16 samples; also of that fused to a convolution."""
+"""Kernels of pooling, each for one block of 16 samples, and the gradient of fused pooling."""
 
 from typing import TYPE_CHECKING
 
@@ -31,17 +31,17 @@ WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9, 1), window_tile.sized(4, 1
 WINDOW = window_tile.sized(0, 1)
 LARGEST_OF_NINE, LARGEST_OF_FOUR = window_tile.sized(9, 0), window_tile.sized(4, 0)
 LARGEST = window_tile.sized(0, 0)
-#: Windows by which their pixels are asked for beforehand.
+#: Distance, in windows, at which pixels are prefetched.
 AHEAD = 48
-#: Floats of a block's map above which the last-level cache does not keep it for its reader.
+#: Floats of a block's map above which it does not stay in the last-level cache until it is read.
 FITS_CACHE = 4 * 1024 * 1024
 
 
 @linked
 def max_pool(A, T, r, block, slot, part, parts):
-    """Maximum over windows; M, unless it is negative, receives the winner's place in its window.
+    """Maximum over windows; M, unless it is negative, receives the argmax within the window.
 
-    With RELU, X is what a rectifier made: a window of zeros has no winner, -1.
+    With RELU, X is the output of a rectifier: the argmax of a window of zeros is -1.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
@@ -74,10 +74,10 @@ def max_pool(A, T, r, block, slot, part, parts):
 
 @linked
 def max_pool_backward(A, T, r, block, slot, part, parts):
-    """Each pixel gets the gradients of the windows that it won.
+    """Each pixel gets the gradients of the windows of which it is the argmax.
 
-    X is the input's gradient, Y the output's. M_TABLE has the windows of all pixels, TAP_TABLE
-    where those of each begin, and at last where they end. The sums of the input's gradient go to
+    X is the input's gradient, Y the output's. M_TABLE has the windows of all pixels, TAP_TABLE the
+    start of each pixel's windows, and the end of the last. The sums of the input's gradient go to
     EXTRA, unless it is negative.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
@@ -103,8 +103,8 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
 def avg_pool(A, T, r, block, slot, part, parts, backward):
     """Mean over windows, or its gradient spread over them.
 
-    TAP_TABLE has, for each window, its number of pixels inside and their offsets; SCALE is where
-    in the arena the reciprocal divisors stand.
+    TAP_TABLE has, for each window, its number of pixels inside the map and their offsets; SCALE is
+    the offset of the reciprocal divisors in the arena.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     size = r[L.TAPS]
@@ -136,7 +136,7 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
 
 @linked
 def send_to_winners(A, y, m, places, first, last, x, targets):
-    """Gradients of some 2x2 windows to their winners, 4 meaning none; returns their sum.
+    """Route gradients of some 2x2 windows to their argmax, 4 meaning none; returns their sum.
 
     ``targets`` has four pixels of X for each window.
     """
@@ -158,9 +158,9 @@ def send_to_winners(A, y, m, places, first, last, x, targets):
 
 @linked
 def unpool(A, T, r, block, slot, part, parts):
-    """Back through 2x2 windows that tile the map and carry winner 4 for a closed rectifier.
+    """Backward through 2x2 windows that tile the map; the argmax of a closed rectifier is 4.
 
-    The sums of what is sent, which are the bias gradient, go to EXTRA.
+    The sums of the routed gradients, which are the bias gradient, go to EXTRA.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     sums = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -177,7 +177,7 @@ def unpool(A, T, r, block, slot, part, parts):
 
 
 def _windows(r: Row) -> int:
-    """Vectors of a channel that lie in some window of an average pooling."""
+    """Vectors of a channel inside any window of an average pooling."""
     rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
     inside = np.arange(r[L.TAPS]) < rows[:, :1]
     return distinct(rows[:, 1:][inside])
@@ -233,7 +233,7 @@ def _max_gradient_reach(r: Reach) -> Touches:
     visits = int(starts.max())
     if starts.min() < 0:
         raise ProgramError("TAP_TABLE has windows before the first")
-    # A pixel without windows asks for the one that would come next.
+    # A pixel without windows prefetches the window that would be next.
     windows = r.table(L.M_TABLE, 2 * visits + 1)[:-1:2]
     if r.count(L.CHANNELS) * r[L.X_CHANNEL] > FITS_CACHE:
         steps = (r[column] for column in (L.X, L.X_BLOCK, L.X_SLOT, L.X_CHANNEL))
@@ -314,7 +314,7 @@ K_UNPOOL = numbered(unpool, "unpool 2x2", _unpool_cost, map_sizes, touches=_unpo
 def winner_row(
     planner: "Planner", x: "Buffer", y: "Buffer", winner: "Buffer | None", offsets: np.ndarray
 ) -> np.ndarray:
-    """The row of a maximum over windows, and of its place in each, if somebody asks for that."""
+    """The row of a maximum over windows, and of its argmax, if required."""
     places = {"m": -1} if winner is None else winner.columns("m")
     return row(
         K_MAX_POOL,
@@ -328,7 +328,7 @@ def winner_row(
 def _winner_gradient(
     planner: "Planner", grad_x: "Buffer", grad: "Buffer", winner: "Buffer", offsets: np.ndarray
 ) -> np.ndarray:
-    """The row that gives each pixel the gradients of the windows that it won."""
+    """The row that adds to each pixel the gradients of the windows of which it is the argmax."""
     order = np.argsort(offsets, axis=None, kind="stable")
     window, place = np.divmod(order, offsets.shape[1])
     bits = place.astype(np.float32).view(np.int32)
@@ -358,9 +358,9 @@ def _max_forward(walk: "Forward", group: "Group") -> None:
 
 
 def _max_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """To the winners, of which a window that a ReLU closed has none.
+    """Route each window's gradient to its argmax; a window closed by a ReLU has none.
 
-    What a convolution's gradient gets nothing else is summed up at once for its biases.
+    If the result is a convolution's whole gradient, its bias gradient is summed in the same pass.
     """
     planner, takes_place = walk.planner, walk.takes_place(group)
     grad_x = walk.wanted(group)
@@ -394,7 +394,7 @@ def _average(walk: "SharedForward", group: "Group") -> None:
 
 
 def _average_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """Spread over the windows."""
+    """Spread each gradient over its window."""
     grad_x = walk.wanted(group)
     if grad_x is not None:
         columns = average_columns(walk.planner, group, grad_x, grad)

@@ -1,4 +1,4 @@
-"""Loops of max pooling over the windows of tables."""
+"""Loops of max pooling over windows given by tables."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastcnn.codegen.simd import (
     emit_wins,
 )
 
-#: Entries of a table of windows by which these are asked for beforehand.
+#: Distance, in entries of a table of windows, at which gradients are prefetched.
 LATER = 96
 
 
@@ -21,12 +21,12 @@ LATER = 96
 def window_tile(
     at: Emitter, K: int, wins: int, inputs, first, count, asked, outputs, winners, rectified
 ) -> None:
-    """The largest of the pixels of X that a window lists, and its place in the list.
+    """The maximum of the pixels of X in a window's list, and its index in the list.
 
-    The list has K entries from ``first`` on, or if K is 0, ``count``. The first of equal ones wins.
-    If ``rectified``, what is not above 0 has no winner, -1. The window that begins at entry
-    ``later`` is asked for, from ``later_x`` on. If ``wins`` is 0, none of that is done: only the
-    largest is stored.
+    The list has K entries from ``first`` on, or ``count`` if K is 0. The first of equal values
+    wins. If ``rectified``, values that are not above 0 have no argmax, -1. The window that begins
+    at entry ``later`` is prefetched, relative to ``later_x``. If ``wins`` is 0, none of this is
+    done: only the maximum is stored.
     """
     (X, x0, windows), (later_x, later) = inputs, asked
     (Y, y0), (M, m0) = outputs, winners
@@ -58,14 +58,14 @@ def window_tile(
     at.store(best, Y, y0)
     if not wins:
         return
-    # Nothing is below or equal NaN.
+    # Comparisons with NaN are false.
     floor = builder.select(at.is_set(rectified), constant(0.0), constant(float("nan")))
     closed = builder.fcmp_ordered("<=", best, floor)
     at.store(builder.select(closed, constant(-1.0), winner), M, m0)
 
 
 def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
-    """The largest of some values, and what came with it: neighbours meet, then their winners."""
+    """The maximum of some values, with its companion: a pairwise reduction of neighbours."""
     builder = at.builder
     while len(candidates) > 1:
         rest = candidates[2 * (len(candidates) // 2) :]
@@ -81,10 +81,10 @@ def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
 def winners_tile(
     at: Emitter, Y, y0, M, m0, starts, windows, visits, p0, p1, X, x0, pixels, streams
 ) -> Any:
-    """Give some pixels of X the gradients of the windows that they won; returns their sum.
+    """Add to some pixels of X the gradients of the windows they won; returns their sum.
 
-    From entry ``starts[p]`` on, ``windows`` has where each window of a pixel stands and the bits of
-    the pixel's place in it; ``visits`` entries in all. If ``streams``, X does not come to the
+    From entry ``starts[p]`` on, ``windows`` has the offset of each window of a pixel and the bits
+    of the pixel's index in it; ``visits`` entries in all. If ``streams``, X is stored past the
     cache.
     """
     builder = at.builder

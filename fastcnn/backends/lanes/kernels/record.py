@@ -1,6 +1,6 @@
-"""A kernel's record: what else is known of it, and which kernels there are.
+"""A kernel's record: its cost, memory bounds and other properties, and the table of all records.
 
-Each file of kernels adds records of its own; kernel_table.py has seen all of them.
+Each file of kernels adds its records; kernel_table.py imports all of these files.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,34 +19,35 @@ def no_tile(r: Row) -> str:
 class Kernel:
     """The record of a kernel."""
 
-    #: Its parameters name what it gets; see context.py.
+    #: Its parameters name the arguments it gets; see context.py.
     function: Any
     name: str
     #: From a :class:`Row` to its :class:`Cost`.
     cost: Callable[[Row], Cost]
-    #: From a :class:`Row` to text.
+    #: From a :class:`Row` to a description of its sizes.
     sizes: Callable[[Row], str]
-    #: What its rows touch, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
+    #: The memory that its rows access, from a :class:`~fastcnn.backends.lanes.reach.ranges.Reach`.
     touches: Callable[[Any], Any] = field(kw_only=True)
     #: From a :class:`Row` to the largest register tile that it uses, or ``""``.
     tile: Callable[[Row], str] = no_tile
-    #: Parameters that have one value in this kernel.
+    #: Parameters that are constants in this kernel.
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    #: Whether a row had better take many blocks at once.
+    #: Whether a row should process many blocks together.
     many: bool = False
-    #: The compiled function's, where it is not that of the function and its fixed parameters.
+    #: Symbol of the compiled function, if not derived from the function and its fixed parameters.
     symbol: str = ""
-    #: How another process gets what is compiled; see :class:`~fastcnn.codegen.build.Source`.
+    #: How another process gets the source; see :class:`~fastcnn.codegen.build.Source`.
     origin: tuple[str, str, list[Any]] | None = None
-    #: Which of a run's arrays its rows use: ``"images"``, ``"outputs"``, ``"gradients"``, the
+    #: Which array of a run its rows access: ``"images"``, ``"outputs"``, ``"gradients"``, the
     #: ``"targets"`` of a loss or its ``"classes"``.
     of_run: str = ""
-    #: What its rows in a backward pass make gradients of: some of ``x``, ``weight`` and ``bias``.
+    #: The gradients that its rows compute in a backward pass: some of ``x``, ``weight`` and
+    #: ``bias``.
     gradients: tuple[str, ...] = ()
-    #: Whether a backward pass needs its rows of the forward pass, where the rest is left out.
+    #: Whether a backward pass alone needs its rows of the forward pass.
     before_backward: bool = False
-    #: Share of a core's FLOPs that it reaches, and share of that where all channels are one vector:
-    #: on a Zen 5, for deciding which program runs and whether threads share a row.
+    #: Share of a core's peak FLOPs that it reaches, and a factor of that if all channels are one
+    #: vector, on a Zen 5: used to choose the program and to decide whether threads share a row.
     speed: float = 1.0
     one_vector: float = 1.0
 
@@ -54,7 +55,7 @@ class Kernel:
 def per_element(
     flops: int, read: int, written: int, partial: int = 0, mask: bool = False
 ) -> Callable[[Row], Cost]:
-    """Work on each element; ``partial`` floats a channel and block; a mask is read with RELU."""
+    """Work per element; ``partial`` floats per channel and block; a mask is read with RELU."""
 
     def cost(r: Row) -> Cost:
         n = r.elements
@@ -65,7 +66,7 @@ def per_element(
 
 
 def per_channel(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
-    """Work over channels: floats read of each block, and written for each channel."""
+    """Work over channels: floats read per block, and written per channel."""
 
     def cost(r: Row) -> Cost:
         channels = r[L.CHANNELS]
@@ -76,7 +77,7 @@ def per_channel(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
 
 
 def per_number(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work on each of IN numbers of a sample."""
+    """Work per value of a sample, of which there are IN."""
     return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
 
 
@@ -93,16 +94,16 @@ def sizes_of(column: int) -> Callable[[Row], str]:
 
 
 def clipped(tile: tuple[int, int], largest: tuple[int, int]) -> str:
-    """A tile, or that part of it that the registers of this processor hold."""
+    """A tile, or the part of it that fits in this processor's registers."""
     return f"{min(tile[0], largest[0])}x{min(tile[1], largest[1])}"
 
 
-#: By their numbers, which may be others in the next process.
+#: By number, which may differ between processes.
 KERNELS: dict[int, Kernel] = {}
 
 
 def numbered(*fields: Any, **more: Any) -> int:
-    """Add a kernel, by the fields of its record, to those that programs may use.
+    """Register a kernel, given the fields of its record, for use in programs.
 
     Returns its number.
     """

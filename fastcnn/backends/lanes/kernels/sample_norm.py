@@ -1,11 +1,11 @@
 """Kernels of normalisation within each sample: by layer, group, instance, pixel or mean square.
 
 A lane holds a sample, so the mean of a set is a vector and nothing crosses lanes. Sets and tables
-are those of sets.py; M_TABLE has the numbers of the weights in the same way. EXTRA, with a stride
-of EXTRA_BLOCK, has mean and 1 / deviation of each set, vectors both.
+are those of sets.py; M_TABLE likewise has the indices of the weights. EXTRA, with a stride of
+EXTRA_BLOCK, has mean and 1 / deviation of each set, both vectors.
 
-Four sets are taken at once, so that four sums do not wait for each other, and where sets are the
-pixels of a map a row of cache lines is read for each channel.
+Four sets are processed together, so that four independent sums hide latency, and, if sets are the
+pixels of a map, whole cache lines are read for each channel.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ INFINITE = np.float32(np.inf)
 
 @linked
 def mean_of(A, x, xs, members):
-    """Mean of one set, by deviations from its first member: it may lie far from 0."""
+    """Mean of one set, from deviations from its first member, as it may be far from 0."""
     level, zero = simd.load(A, x + xs[0]), simd.splat(np.float32(0))
     total, k = zero, 0
     while k < members:
@@ -45,7 +45,7 @@ def mean_of(A, x, xs, members):
 
 @linked
 def variance_of(A, x, xs, members, mean, eps):
-    """Mean squared deviation of one set from a mean, with eps."""
+    """Mean squared deviation of one set from a given mean, plus eps."""
     zero, k = simd.splat(np.float32(0)), 0
     total = zero
     while k < members:
@@ -68,7 +68,7 @@ def overflow_of(A, x, xs, members, variance):
     """1 in lanes whose members are finite and whose variance is not, else 0.
 
     There 1 / deviation is 0, and so is the normalised value. The mean and the deviations from it
-    may have overflowed, too, and infinity times 0 would not be 0.
+    may have overflowed as well, and infinity times 0 would be NaN.
     """
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
     total = zero
@@ -99,7 +99,7 @@ def scaled(P, r, value, number):
 
 @linked
 def normalise_samples(A, T, P, r, block, slot, part, parts):
-    """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean counts as 0."""
+    """Y = (X - mean) / deviation, then weight and bias; without CENTRED the mean is 0."""
     sets, members = r[L.GROUPS], r[L.POSITIONS]
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys, ws = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
@@ -107,7 +107,7 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
     eps, portion = simd.splat(A[r[L.SCALE]]), simd.splat(np.float32(1.0 / members))
-    # Whole fours: how a set is summed up must not depend on the threads.
+    # Whole groups of four: how a set is summed must not depend on the threads.
     first, last = share((sets + 3) // 4, part, parts)
     s, last = 4 * first, min(4 * last, sets)
     while s + 4 <= last:
@@ -205,8 +205,8 @@ def weighted(P, r, value, number):
 def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
     """The input's gradient Z from the output's, Y.
 
-    With g = weight * Y, ``Z = g / deviation + slope * (X - mean) + level``. A set's members are
-    read before one is written, so Z may be X.
+    With g = weight * Y, ``Z = g / deviation + slope * (X - mean) + level``. A set is read
+    completely before it is written, so Z may equal X.
     """
     sets, members = r[L.GROUPS], r[L.POSITIONS]
     x0, y0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
@@ -218,7 +218,7 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
     first, last = share(sets, part, parts)
     s = first
     while s < last:
-        # A second set, or the same one once more, which is then not written.
+        # A second set, or the same one again, which is then not stored.
         t = min(s + 1, last - 1)
         xa, ya, za, wa = x0 + xs[s], y0 + ys[s], z0 + zs[s], ws[s]
         xb, yb, zb, wb = x0 + xs[t], y0 + ys[t], z0 + zs[t], ws[t]
@@ -237,7 +237,7 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
                 d = simd.fma(gb, simd.sub(simd.load(A, xb + inner[k]), mb), d)
             plain_a, plain_b = simd.add(plain_a, a), simd.add(plain_b, b)
             along_a, along_b = simd.add(along_a, c), simd.add(along_b, d)
-        # Where a variance overflowed, sums of products may have, too: infinity times 0 is not 0.
+        # Where a variance overflowed, sums of products may have as well: infinity times 0 is NaN.
         along_a = simd.choose_winner(ia, zero, along_a, zero)
         along_b = simd.choose_winner(ib, zero, along_b, zero)
         slope_a = simd.mul(simd.mul(simd.mul(along_a, ia), simd.mul(ia, ia)), minus)
@@ -258,12 +258,11 @@ def sample_norm_gradient(A, T, P, r, block, slot, part, parts):
 
 @linked
 def sample_norm_parameters(A, T, r, block, slot, part, parts):
-    """One block's sums, for each of OUT weights, of Y times the normalised X, and of Y.
+    """One block's sums of Y times the normalised X, and of Y, for each of OUT weights.
 
-    A weight's elements are POSITIONS in number; the tables have entries for the weights, then for
-    the elements of a weight, M_TABLE the numbers of their sets. The sums go to M: those of the
-    weight where W is not negative, then those of the bias where BIAS is not. Idle lanes have no
-    gradient.
+    A weight has POSITIONS elements; the tables have entries for the weights, then for the elements
+    of a weight, M_TABLE the indices of their sets. The sums go to M: those of the weight if W is
+    not negative, then those of the bias if BIAS is not. Idle lanes have no gradient.
     """
     weights, members = r[L.OUT], r[L.POSITIONS]
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)

@@ -1,6 +1,6 @@
-"""Kernels that copy pixels to other places or mix them, each for one block of 16 samples.
+"""Kernels that copy or interpolate pixels by tables, each for one block of 16 samples.
 
-What goes forward by one table goes backward by another.
+The backward pass uses the same kernels with transposed tables.
 """
 
 from dataclasses import replace
@@ -33,8 +33,8 @@ LANES = simd.LANES
 def move(A, T, r, block, slot, part, parts):
     """Copy runs of vectors from X to Y, or set them to zero.
 
-    TAP_TABLE has for each of POSITIONS runs: where it begins in X, -1 for zeros; where in Y; and
-    its vectors.
+    TAP_TABLE has for each of POSITIONS runs: its offset in X, -1 for zeros, its offset in Y, and
+    its number of vectors.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     runs, table = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
@@ -60,8 +60,8 @@ def move(A, T, r, block, slot, part, parts):
 def weighted_sums(A, T, r, block, slot, part, parts):
     """Each of POSITIONS pixels of Y is a sum of pixels of X times weights.
 
-    TAP_TABLE has the number of its summands for each pixel, X_TABLE where they stand, one pixel
-    after the other, and SCALE is where in the arena their weights do.
+    TAP_TABLE has the number of summands of each pixel, X_TABLE their offsets, pixel by pixel, and
+    SCALE is the offset of their weights in the arena.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     positions, counts = r[L.POSITIONS], T[r[L.TAP_TABLE] :]
@@ -128,7 +128,7 @@ def places(buffer: "Buffer", steps: tuple[int, int], pixels: np.ndarray) -> np.n
 
 
 def sampling_row(planner: "Planner", taps: Taps, x: "Buffer", y: "Buffer") -> np.ndarray:
-    """The row that makes Y of X: copies, if no pixel is mixed, else sums."""
+    """The row that computes Y from X: copies if no pixels are mixed, else weighted sums."""
     members = max(1, y.channels // taps.groups)
     everything = np.stack([part.ravel() for part in np.mgrid[:members, : y.height, : y.width]])
     targets = places(y, taps.y_steps, everything)
@@ -161,7 +161,7 @@ def sampling_row(planner: "Planner", taps: Taps, x: "Buffer", y: "Buffer") -> np
 
 
 def _runs(planner: "Planner", sources: np.ndarray, targets: np.ndarray) -> dict[str, int]:
-    """Columns of runs of vectors that follow each other on both sides, or that are zeros."""
+    """Columns of runs of vectors that are contiguous on both sides, or zeros."""
     follow = np.diff(targets) == LANES
     zeros = (sources[1:] < 0) & (sources[:-1] < 0)
     follow &= zeros | ((np.diff(sources) == LANES) & (sources[:-1] >= 0))
@@ -172,14 +172,14 @@ def _runs(planner: "Planner", sources: np.ndarray, targets: np.ndarray) -> dict[
 
 
 def forward_sampling(walk: "Forward", group: "Group") -> None:
-    """What copies pixels to other places, or mixes them."""
+    """Operations that move pixels, or interpolate them."""
     x, y = walk.values[group.source], walk.output(group)
     name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
     walk.planner.emit(name, sampling_row(walk.planner, taps_of(group.node), x, y))
 
 
 def backward_sampling(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """Back to the pixels of which the output's were made."""
+    """Gradients of the input pixels of which output pixels are sums."""
     grad_x = walk.wanted(group)
     if grad_x is not None:
         name = f"{group.node.name}: gradient of {group.operation.replace('_', ' ')}"
@@ -188,7 +188,7 @@ def backward_sampling(walk: "Backward", group: "Group", grad: "Buffer") -> None:
 
 
 def _by_channel(walk: "ChannelForward", group: "Group") -> None:
-    """Pixels of each channel at other places, or mixed."""
+    """The same movement, or interpolation, in every channel."""
     x, y = walk.values[group.source], walk.output(group)
     taps = replace(taps_of(group.node), groups=x.channels)
     name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
@@ -196,7 +196,7 @@ def _by_channel(walk: "ChannelForward", group: "Group") -> None:
 
 
 def _shuffled(walk: "ChannelForward", group: "Group") -> None:
-    """Numbers that change their channel."""
+    """Elements that move to another channel."""
     node, taps = group.node, taps_of(group.node)
     each = np.arange(taps.groups)[:, None]
     sources, targets = (

@@ -1,7 +1,8 @@
-"""Sets of a sample's elements that belong together: of normalisations and of the softmax.
+"""Sets of a sample's elements over which normalisations and the softmax reduce.
 
-GROUPS sets of POSITIONS members each: a member's address is an entry for its set plus an entry for
-its place in the set, and each table has those of the sets, then those of the members.
+GROUPS sets of POSITIONS members each: a member's address is the sum of its set's entry and the
+entry of its index in the set; each table has the entries of the sets first, then those of the
+members.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def group_sets(group: "Group") -> Sets:
 def set_columns(
     planner: "Planner", sets: Sets, axes: tuple[int, ...], **buffers: "Buffer"
 ) -> dict[str, int]:
-    """Columns of a row that goes over some buffers by sets, or by weights: along some axes."""
+    """Columns of a row that iterates over buffers by sets, or by weights: along some axes."""
     columns: dict[str, int] = {}
     for name, buffer in buffers.items():
         outer, inner = sets.number(buffer.places(), axes)
@@ -41,7 +42,7 @@ def set_columns(
 
 
 def set_elements(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work on each member of each set."""
+    """Work per member of each set."""
 
     def cost(r: Row) -> Cost:
         n = r[L.GROUPS] * r[L.POSITIONS]
@@ -55,7 +56,7 @@ def set_sizes(r: Row) -> str:
 
 
 def sums_of_two(r: Reach, column: int, first: int, others: int) -> Range:
-    """A table's first entries, each with each of those that follow."""
+    """All sums of one of a table's first entries and one of those that follow."""
     table = r.table(column, first + others)
     if not first or not others:
         return NOTHING

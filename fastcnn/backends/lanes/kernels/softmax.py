@@ -1,6 +1,6 @@
-"""Kernels of the softmax and its logarithm, each for one block of 16 samples.
+"""Kernels of softmax and log-softmax, each for one block of 16 samples.
 
-Sets and tables are those of sets.py. With MODE LOGARITHM it is the logarithm.
+Sets and tables are those of sets.py. MODE LOGARITHM selects log-softmax.
 """
 
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @linked
 def softmax(A, T, r, block, slot, part, parts):
-    """Y = exp(X - largest) / sum of them, or the logarithm of that."""
+    """Y = exp(X - largest) / their sum, or the logarithm of that."""
     sets, members = r[L.GROUPS], r[L.POSITIONS]
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]

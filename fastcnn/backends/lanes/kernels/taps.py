@@ -1,4 +1,4 @@
-"""Tables of what copies pixels to other places, or mixes them."""
+"""Tables of operations that copy or interpolate pixels, such as padding and shuffles."""
 
 from dataclasses import dataclass
 
@@ -12,18 +12,18 @@ from fastcnn.backends.sampling import interpolation_taps, padded_sources
 
 @dataclass(frozen=True)
 class Taps:
-    """Which pixels of the input the pixels of the output are made of, by their weights.
+    """For each output pixel, the input pixels of which it is a weighted sum.
 
     The same for each of ``groups`` groups of channels: channel m of group q is channel
     ``q * steps[0] + m * steps[1]`` of a map.
     """
 
     groups: int
-    #: Steps of groups and of channels within a group.
+    #: Steps between groups and between channels of a group.
     x_steps: tuple[int, int]
     y_steps: tuple[int, int]
-    #: ndarray of int, shape (3, pairs). For each pair of pixels, channel within the group, row and
-    #: column.
+    #: ndarray of int, shape (3, pairs). Channel within the group, row and column of each pair's
+    #: input pixel.
     x: np.ndarray
     y: np.ndarray
     #: ndarray of float, shape (pairs,).
@@ -31,17 +31,17 @@ class Taps:
 
     @property
     def backward(self) -> "Taps":
-        """From the output's gradient to the input's."""
+        """The transposed table, from the output's gradient to the input's."""
         return Taps(self.groups, self.y_steps, self.x_steps, self.y, self.x, self.weight)
 
 
 def taps_of(node: Node) -> Taps:
-    """The pixels of a padding, an interpolation, a shuffle, or what reshapes samples."""
+    """The table of a padding, an interpolation, a shuffle, or a reshape of samples."""
     return _TAPS[node.operation](node)
 
 
 def _by_channel(node: Node, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Taps:
-    """The same places in each channel."""
+    """The same table in each channel."""
     x, y = (np.stack([np.zeros_like(part[0]), *part]) for part in (x, y))
     return Taps(node.input_shapes[0][0], (1, 0), (1, 0), x, y, weight)
 

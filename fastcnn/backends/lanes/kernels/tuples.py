@@ -1,4 +1,4 @@
-"""Compiled functions of as many values as are known when a kernel is made."""
+"""Compiled functions of tuples whose length is known when a kernel is generated."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Windows of poolings: where their pixels stand, and what rows say of them."""
+"""Windows of poolings: the offsets of their pixels, and their columns in rows."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def average_columns(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> dict[str, int]:
-    """Columns of an average over windows, forward or backward; X is the side of the input."""
+    """Columns of an average over windows, forward or backward; X is the input or its gradient."""
     offsets, count = pool_offsets(group, x, y)
     arguments, divisors = group.node.arguments, count
     if not _shares_out(group):
@@ -36,12 +36,12 @@ def average_columns(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer"
 
 
 def _shares_out(group: "Group") -> bool:
-    """Whether a pooling's windows share the map out over the output's pixels."""
+    """Whether a pooling's windows divide the map evenly among the output's pixels."""
     return group.operation.startswith("adaptive_")
 
 
 def pool_offsets(group: "Group", x: "Buffer", y: "Buffer") -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a pooling's windows stand, and how many each has."""
+    """Offsets of the pixels of a pooling's windows, and the number of pixels of each window."""
     sizes = (x.height, x.width), (y.height, y.width)
     if _shares_out(group):
         rows, columns = (adaptive_windows(*axis) for axis in zip(*sizes, strict=True))
@@ -62,9 +62,9 @@ def _window_offsets(
     columns: list[tuple[int, int]],
     gaps: tuple[int, int] = (1, 1),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of all windows stand, and how many each has.
+    """Offsets of the pixels of all windows, and the number of pixels of each.
 
-    Those of a window come first, in row-major order; then its first one is repeated.
+    A window's pixels come in row-major order, padded by repeating the first one.
     """
     (top, bottom), (left, right) = (np.array(ends).T for ends in (rows, columns))
     i, j = grid(len(rows), len(columns))
@@ -81,6 +81,6 @@ def _window_offsets(
 
 
 def window_columns(planner: "Planner", x: "Buffer", y: "Buffer") -> dict[str, int]:
-    """Columns of a row whose positions are the pixels of Y, and whose windows lie in X."""
+    """Columns of a row whose positions are the pixels of Y, with windows in X."""
     sizes = {"positions": y.height * y.width, "in_": x.height * x.width}
     return element_columns(planner, x=x, y=y) | sizes

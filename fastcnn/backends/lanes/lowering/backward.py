@@ -1,4 +1,4 @@
-"""The backward pass: where gradients go, who may change them, and whose memory they take."""
+"""The backward walk over a network: the buffers of gradients, who may overwrite them, and rows."""
 
 from typing import Any
 
@@ -41,17 +41,17 @@ class Backward:
         self.input_gradient = input_gradient
         #: Gradients of each node's output, one from each reader.
         self.contributions: dict[int, list[Buffer]] = {len(planner.graph.nodes) - 1: [gradient]}
-        #: Places of gradients that more than one reader sees: none may change them.
+        #: Offsets of gradients with several readers, which must not be overwritten.
         self.shared: set[int] = set()
-        # By node of which parts are read: gradients of it, and which parts each has.
+        # By node whose output is read in parts: its gradients, and the parts that each one has.
         self._divided: dict[int, list[tuple[Buffer, list[Group]]]] = {}
-        # By part that is read: its place in one of these.
+        # By node that is such a part: its buffer within one of these gradients.
         self._places: dict[int, Buffer] = {}
-        #: By convolution whose output's gradient has been summed up already: columns of the sums.
+        #: By convolution whose bias gradient is already summed: columns of the sums.
         self.bias_sums: dict[int, dict[str, int]] = {}
-        #: Nodes whose gradient its maker has masked by the node's ReLU already.
+        #: Nodes whose gradient is already masked by their ReLU.
         self.masked: set[int] = set()
-        # Outputs that end in a fused ReLU: what makes their gradient may mask it at once.
+        # Outputs of a fused ReLU: the row that computes their gradient may also mask it.
         self.rectified = {
             g.target
             for g in planner.groups
@@ -64,23 +64,23 @@ class Backward:
                 self.rectified.add(group.target)
 
     def add(self, group: Group) -> None:
-        """Add one group's rows, if anything depends on its output, and it on what is wanted."""
+        """Add one group's rows, if its output is used and any requested gradient depends on it."""
         if group.target in self.contributions and self.is_needed(group.target):
-            # The first pass of batch normalisation sums up two gradients as it reads them.
+            # The first pass of batch normalisation can read and add two gradients.
             most = 2 if group.operation == "batch_norm" else 1
             lowering_of(group.operation).backward(self, group, *self.gathered(group.target, most))
 
     def collected(self, index: int) -> Buffer:
-        """The gradient of a node's output: the sum of what its readers contribute."""
+        """The gradient of a node's output: the sum over its readers."""
         return self.gathered(index, 1)[0]
 
     def gathered(self, index: int, most: int) -> list[Buffer]:
-        """At most some summands of the gradient of a node's output; the first may be changed,
-        if any may."""
+        """The gradient of a node's output, as ``most`` summands at most; if any may be overwritten,
+        the first may."""
         parts = self.contributions[index]
         for whole, groups in self._divided.get(index, []):
             if sum(self.values[group.target].channels for group in groups) < whole.channels:
-                # Sums would fill channels that nobody writes, and that stay zero.
+                # Adding in place would fill channels that nobody writes and that must stay zero.
                 self.shared.add(whole.offset)
         parts.sort(key=lambda part: part.offset in self.shared)
         while len(parts) > most:
@@ -96,13 +96,13 @@ class Backward:
         return parts
 
     def _writable(self, grad: Buffer, index: int) -> Buffer:
-        """A buffer for the gradient of a node's output: ``grad``, unless others see it."""
+        """A buffer for the gradient of a node's output: ``grad``, unless others read it."""
         if grad.offset not in self.shared:
             return grad
         return self.planner.like(self.values[index], self.planner.gradient_passes(index))
 
     def wanted(self, group: Group) -> Buffer | None:
-        """A buffer for the gradient of the group's input, or None where nobody needs it."""
+        """A buffer for the gradient of the group's input, or None if it is not needed."""
         if self.takes_place(group) and self.is_needed(group.source):
             made = self.values[group.source]
             self.contributions.setdefault(group.source, []).append(made)
@@ -114,11 +114,11 @@ class Backward:
         return self.input_gradient or source in self.planner.trained
 
     def trains(self, group: Group, name: str) -> bool:
-        """Whether a layer has a parameter whose gradient is wanted."""
+        """Whether the gradient of one of a layer's parameters is needed."""
         return (group.target, name) in self.planner.gradients
 
     def contribution(self, source: int) -> Buffer | None:
-        """A buffer for a part of the gradient of a node's output, or None."""
+        """A buffer for one reader's gradient of a node's output, or None if it is not needed."""
         if not self.is_needed(source):
             return None
         maker = self.planner.makers.get(source)
@@ -129,13 +129,13 @@ class Backward:
         return self._own_contribution(source)
 
     def _own_contribution(self, source: int) -> Buffer:
-        """A buffer for a part of the gradient of a node's output that lies in no other."""
+        """A new buffer for one reader's gradient of a node's output, not part of another one."""
         made = self.planner.like(self.values[source], self.planner.gradient_passes(source))
         self.contributions.setdefault(source, []).append(made)
         return made
 
     def place_of_part(self, group: Group) -> Buffer:
-        """Where the gradient of some channels is in the gradient of all."""
+        """The gradient of a range of channels, within the gradient of all channels."""
         if group.target not in self._places:
             part = self._whole_of(group).part(
                 group.node.arguments["start"], self.values[group.target].channels
@@ -144,19 +144,19 @@ class Backward:
         return self._places[group.target]
 
     def _whole_of(self, group: Group) -> Buffer:
-        """A gradient of all channels in which those of a part are free; the others may be zero."""
+        """A gradient of all channels in which this part's are free; the others may be zero."""
         divided = self._divided.setdefault(group.source, [])
         for whole, groups in divided:
             if not any(_overlap(group, other) for other in groups):
                 groups.append(group)
                 return whole
-        # Not a place in another: what fills that would fill channels that must stay zero.
+        # Not part of another gradient: adding to that would fill channels that must stay zero.
         made = self._own_contribution(group.source)
         divided.append((made, [group]))
         return made
 
     def takes_place(self, group: Group) -> bool:
-        """Whether the input's gradient may overwrite the input, which nobody reads any more."""
+        """Whether the input's gradient may overwrite the input, which is not read any more."""
         if not OPERATIONS[group.operation].frees_input:
             return False
         source = group.source
@@ -184,21 +184,21 @@ class Backward:
         return target
 
     def mask(self, group: Group) -> dict[str, int]:
-        """Columns that mask the input's gradient by the rectified input in whose place it comes."""
+        """Columns that mask the input's gradient by the rectified input that it overwrites."""
         if group.source not in self.rectified or not self.takes_place(group):
             return {}
         self.masked.add(group.source)
         return {"mode": L.MASKED}
 
     def fits(self, index: int, grad: Buffer) -> bool:
-        """Whether a gradient's layout suits the maker of the node."""
+        """Whether a gradient's layout is usable by the node that computes its backward pass."""
         if grad.halo == self.values[index].halo:
             return True
         needed = self.planner.gradient_halo(index)
         return self.planner.takes_any_layout(index) and union(needed, grad.halo) == grad.halo
 
     def hand_on(self, group: Group, source: int, grad: Buffer) -> None:
-        """Give a node a gradient as it is: the same memory, where its layout suits."""
+        """Pass a gradient on unchanged: the same memory, if the layout is usable."""
         if not self.is_needed(source):
             return
         if source == INPUT or not self.fits(source, grad):
@@ -208,7 +208,7 @@ class Backward:
         self.contributions.setdefault(source, []).append(grad)
 
     def sum_blocks(self, group: Group, target: int, partial: dict[str, int], count: int) -> None:
-        """Plan one sum over blocks; neighbours are summed by one row."""
+        """Plan one sum over blocks; adjacent ones are merged into one row."""
         reductions = self.planner.reductions
         if reductions and reductions[-1][1][L.KERNEL] == K_REDUCE:
             last = reductions[-1][1]
@@ -220,7 +220,7 @@ class Backward:
         reductions.append((f"{group.node.name}: sum gradients", values))
 
     def renamed(self, group: Group, grad: Buffer) -> None:
-        """The same memory, or a copy into the map with a halo."""
+        """Use the same memory, or copy into the map with a halo."""
         x, y = self.values[group.source], self.values[group.target]
         if not self.is_needed(group.source):
             return
@@ -237,18 +237,18 @@ class Backward:
     def partial(
         self, group: Group, weights: int, biases: int
     ) -> tuple[dict[str, int], dict[str, int]]:
-        """Columns of each block's gradient of the weights, and after it that of the biases."""
+        """Columns of each block's weight gradient, followed by its bias gradient."""
         block = -(-(weights + biases) // LANES) * LANES
         partial = self.planner.allocate(block * self.planner.blocks)
         bias = {"extra": partial + weights, "extra_block": block}
         return {"extra": partial, "extra_block": block}, self.bias_sums.get(group.target, bias)
 
     def needs_sums(self, group: Group) -> bool:
-        """Whether the sums of the output's gradient are wanted, and not yet there."""
+        """Whether the sums of the output's gradient are needed, and not yet computed."""
         return self.trains(group, "bias") and group.target not in self.bias_sums
 
     def sums_biases(self, group: Group) -> bool:
-        """Whether the sums of its output's gradient are the gradient of a convolution's biases."""
+        """Whether the sums of the output's gradient are a convolution's bias gradient."""
         is_product = group.operation in ("conv2d", "conv_transpose2d")
         return is_product and not group.pooled and self.trains(group, "bias")
 

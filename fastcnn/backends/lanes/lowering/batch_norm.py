@@ -1,4 +1,4 @@
-"""Rows of batch normalisation."""
+"""Lowers batch normalisation to rows."""
 
 from typing import TYPE_CHECKING
 
@@ -78,7 +78,7 @@ def _forward(walk: "Forward", group: Group) -> None:
 
 
 def _backward(walk: "Backward", group: Group, grad: Buffer, other: Buffer | None = None) -> None:
-    """Two passes; the first also adds two gradients up, and takes them through a sum's ReLU."""
+    """Two passes; the first also adds two gradients, and masks them by a sum's ReLU."""
     planner, node = walk.planner, group.node
     masks = group.adds and group.relu and group.target not in walk.masked
     trains = any(walk.trains(group, name) for name in ("weight", "bias"))
@@ -117,7 +117,7 @@ def _sums(
     other: Buffer | None,
     masks: bool,
 ) -> None:
-    """The sums of the first pass; with a summand or a mask it writes the gradient, too."""
+    """The sums of the first pass; with a summand or a mask it stores the gradient, too."""
     buffers, kernel = {"x": walk.values[group.source], "y": grad}, K_NORM_GRADIENT_SUMS
     if other is not None or masks:
         kernel = K_NORM_JOINED_GRADIENT_SUMS
@@ -150,7 +150,7 @@ def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buf
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:
-    """Batch normalisation that no layer before it took up: a factor and a summand."""
+    """Batch normalisation that is not folded into a layer before it: a scale and an offset."""
     node, planner = group.node, walk.planner
     if not node.arguments["track_running_stats"]:
         raise Unsupported("this batch normalisation with a channel in each lane")

@@ -1,8 +1,8 @@
-"""The forward pass with a channel in each lane, in which a block is one sample.
+"""The forward walk of the program for few samples: a channel in each lane, a sample per block.
 
-A block of 16 samples takes as long for one of them as for all. Here a vector holds 16 channels of a
-pixel, so one sample fills the lanes. Weights are packed, and batch normalisation that is left is a
-factor and a summand, before the first run.
+A block of 16 samples takes equally long for one sample as for all. Here a vector holds 16 channels
+of a pixel, so a single sample fills the lanes. Weights are packed before the first run, and batch
+normalisation that is not folded becomes a scale and an offset.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
 
 
 class ChannelForward(ChannelValues):
-    """Adds the rows of one group after the other."""
+    """Adds the rows of a network, group by group."""
 
     def add_group(self, group: Group) -> None:
         """Add a group's rows, or raise Unsupported."""
@@ -28,7 +28,7 @@ class ChannelForward(ChannelValues):
         add(self, group)
 
     def input_row(self) -> int:
-        """Normalise the samples; returns the place of factors and summands."""
+        """Normalise the samples; returns the offset of scales and offsets."""
         planner = self.planner
         shape = planner.graph.input_shape
         channels, height, width = map_shape(shape)
@@ -39,7 +39,7 @@ class ChannelForward(ChannelValues):
         normalisation = planner.allocate(2 * channels)
         rows, step = self.places[INPUT][::width], y.pixel
         if height == width == 1 and np.array_equal(np.diff(rows), np.ones(channels - 1)):
-            # Numbers that follow each other: one row.
+            # Contiguous values: one row.
             rows, step = rows[:1], 1
         values = row(
             K_CHANNEL_INPUT,
@@ -55,7 +55,7 @@ class ChannelForward(ChannelValues):
         return normalisation
 
     def output_row(self) -> None:
-        """Copy the last node's output to a row for each sample."""
+        """Copy the last node's output to an array with one row per sample."""
         last = len(self.planner.graph.nodes) - 1
         columns, places = self.values[last].columns("x"), self.places[last]
         table = self.planner.table(places)
@@ -69,7 +69,7 @@ class ChannelForward(ChannelValues):
         return np.zeros(outputs, np.float32) if bias is None else bias
 
     def joined(self, group: Group) -> list[Buffer]:
-        """What meets in a group; a factor for each pixel is spread over the lanes."""
+        """The inputs of a group; a factor per pixel is broadcast over the lanes."""
         channels, shapes = channels_of(group.node.output_shape), group.node.input_shapes
         pixels = [channels > 1 == channels_of(shape) for shape in shapes]
         if not any(pixels):
@@ -80,7 +80,7 @@ class ChannelForward(ChannelValues):
         ]
 
     def _spread(self, index: int) -> Buffer:
-        """A map of one channel in all lanes."""
+        """Broadcast a map of one channel to all lanes."""
         _, height, width = map_shape(self.planner.shape(index))
         made = self.planner.buffer((LANES, height, width), passing=True)
         sources = np.repeat(self.places[index], LANES)
@@ -89,5 +89,5 @@ class ChannelForward(ChannelValues):
         return made
 
     def rectifier(self, group: Group) -> int:
-        """What is done to a group's sums, as rows say it."""
+        """The value of the column RELU for a group's activation."""
         return tiles.RELU6 if group.capped else int(group.relu)

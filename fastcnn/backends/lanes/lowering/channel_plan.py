@@ -1,4 +1,4 @@
-"""From a network to a program with a channel in each lane."""
+"""Plans the program for few samples, with a channel in each lane; used by inference sessions."""
 
 from collections.abc import Mapping
 

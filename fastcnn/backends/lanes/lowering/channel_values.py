@@ -1,4 +1,4 @@
-"""Where the numbers of a value are when a vector holds channels."""
+"""The layout of values whose vectors hold channels: the offset and lane of every element."""
 
 import numpy as np
 
@@ -15,21 +15,21 @@ from fastcnn.backends.lanes.planning.grouping import Group
 
 
 class ChannelValues(SharedForward):
-    """Makes and finds the buffers of values."""
+    """Creates and finds the buffers of values."""
 
     planner: ChannelPlanner
 
     def __init__(self, planner: ChannelPlanner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
-        #: By node the lane of each channel, counted over all blocks of channels: where maps were
-        #: put together, lanes between them may be idle. Flattened maps have none.
+        #: By node the lane of each channel, counted over all channel blocks: after a concatenation
+        #: some lanes may be idle. Flattened maps have none.
         self.lanes: dict[int, np.ndarray] = {}
-        #: Where each number of a node's output is, in the order of the flattened output.
+        #: Offset of each element of a node's output, in the order of the flattened output.
         self.places: dict[int, np.ndarray] = {}
 
     def keep(self, index: int, buffer: Buffer, lanes: np.ndarray) -> Buffer:
-        """Note a node's output."""
+        """Register a node's output."""
         if isinstance(buffer, PlanarBuffer):
             channels = lanes * buffer.channel
         else:
@@ -39,7 +39,7 @@ class ChannelValues(SharedForward):
         return buffer
 
     def rename(self, group: Group) -> None:
-        """The same memory."""
+        """Use the same memory for the output."""
         self.values[group.target] = self.values[group.source]
         self.places[group.target] = self.places[group.source]
         lanes = self.lanes.get(group.source)
@@ -47,12 +47,12 @@ class ChannelValues(SharedForward):
             self.lanes[group.target] = lanes
 
     def is_usual(self, index: int) -> bool:
-        """Whether channels follow each other in the lanes."""
+        """Whether channels are in consecutive lanes."""
         lanes = self.lanes.get(index)
         return lanes is not None and np.array_equal(lanes, np.arange(len(lanes)))
 
     def channels(self, index: int) -> np.ndarray:
-        """Where each channel of a map begins."""
+        """The offset of each channel of a map."""
         places = self.places[index].reshape(map_shape(self.planner.shape(index))[0], -1)
         found: np.ndarray = places[:, 0] - self.values[index].pixels()[0]
         return found
@@ -72,7 +72,7 @@ class ChannelValues(SharedForward):
         return self.keep(index, made, lanes)
 
     def _lanes_of(self, group: Group) -> np.ndarray:
-        """The lanes of what comes in, or the usual ones if inputs differ."""
+        """The lanes of the inputs, or consecutive lanes if inputs differ."""
         known = [self.lanes.get(source) for source in group.sources]
         first = known[0]
         if first is not None and all(_alike(first, other) for other in known[1:]):
@@ -80,13 +80,13 @@ class ChannelValues(SharedForward):
         return np.arange(map_shape(group.node.output_shape)[0])
 
     def joined(self, group: Group) -> list[Buffer]:
-        """What meets in a group, with the same channel in the same lane."""
+        """The inputs of a group, with the same channel in the same lane."""
         lanes = self._lanes_of(group)
         same = all(_alike(lanes, self.lanes.get(source)) for source in group.sources)
         return [self.values[source] if same else self.usual(source) for source in group.sources]
 
     def usual(self, index: int, passing: bool = True) -> Buffer:
-        """A node's output where channels follow each other in the lanes: a copy, if it must be."""
+        """A node's output with channels in consecutive lanes, copied if needed."""
         if self.is_usual(index):
             return self.values[index]
         shape, halo = self.planner.shape(index), self.planner.halo(index)
@@ -100,7 +100,7 @@ class ChannelValues(SharedForward):
     def move(
         self, name: str, index: int, sources: np.ndarray, y: Buffer, targets: np.ndarray
     ) -> None:
-        """Add a row that copies numbers of a node's output."""
+        """Add a row that copies elements of a node's output."""
         runs = _runs(sources, targets)
         self.planner.emit(
             name,
@@ -116,7 +116,7 @@ class ChannelValues(SharedForward):
     def move_numbers(
         self, group: Group, source: int, sources: np.ndarray, targets: np.ndarray
     ) -> None:
-        """Move a value's numbers by their numbers in flattened samples."""
+        """Copy a value's elements, given by their indices in flattened samples."""
         y = self.output(group)
         name = f"{group.node.name}: {group.operation.replace('_', ' ')}"
         places = self.places[source][sources], self.places[group.target][targets]
@@ -128,12 +128,12 @@ def _alike(lanes: np.ndarray, others: np.ndarray | None) -> bool:
 
 
 def _runs(sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Numbers that are the same steps apart on both sides: first places, count and steps."""
+    """Runs of elements with constant steps on both sides: first offsets, lengths and steps."""
     steps = np.stack([np.diff(sources), np.diff(targets)], axis=1)
     changes = np.flatnonzero((steps[1:] != steps[:-1]).any(axis=1)) + 1
     starts = [0]
     for change in changes.tolist():
-        # The step before a run's first number belongs to no run.
+        # The step before a run's first element belongs to no run.
         if change > starts[-1]:
             starts.append(change + 1)
     first = np.array(starts)

@@ -1,4 +1,4 @@
-"""Rows of convolutions, with what is fused to them, and of transposed ones."""
+"""Lowers convolutions and transposed convolutions to rows, with the operations fused to them."""
 
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _forward(walk: "Forward", group: Group) -> None:
-    """Convolution, with what is fused to it."""
+    """Convolution, with the operations fused to it."""
     planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
     columns = {"relu": int(group.relu), "bias": parameter_offset(planner, group, "bias")}
     if group.pooled:
@@ -59,7 +59,7 @@ def _forward(walk: "Forward", group: Group) -> None:
 
 
 def _summand(walk: "Forward", group: Group, y: Buffer) -> Buffer:
-    """What is added to a convolution, laid out as its output."""
+    """The map that is added to a convolution, in the layout of its output."""
     other = walk.values[group.sources[1]]
     if (other.row, other.channel) == (y.row, y.channel):
         return other
@@ -86,7 +86,7 @@ def _transposed(walk: "Forward", group: Group) -> None:
 
 
 def _named_task(walk: "Forward", group: Group, what: str) -> Task:
-    """The group's convolution, whose rows are to be added."""
+    """The task of lowering the group's convolution."""
     planner, name = walk.planner, f"{group.node.name}: {what}{fused(group)}"
     weight = parameter_offset(planner, group, "weight")
     return Task(planner, name, planner.geometry(group.node), weight)
@@ -108,7 +108,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         columns = partial | {"bias": place} | walk.mask(group)
         conv_rows.gradients(task, x, grad, walk.wanted(group), **columns)
         return
-    # Sums over taps meet windows if they choose pixels, or where no other row needs all pixels.
+    # Direct sums read pooled gradients if they select pixels, or if no other row needs all pixels.
     meets = bool(group.pooled and weights and trains and (chooses or not needed))
     parts = [Part.GRADIENT] * (trains and not meets) + [Part.TRANSPOSE] * needed
     reads = group.pooled and conv_rows.unpools(g, parts)
@@ -143,7 +143,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 
 def _task(walk: "Backward", group: Group) -> Task:
-    """The group's convolution, whose rows are to be added."""
+    """The task of lowering the group's convolution."""
     planner, node = walk.planner, group.node
     weight = parameter_offset(planner, group, "weight")
     return Task(planner, node.name, planner.geometry(node), weight)
@@ -172,7 +172,7 @@ def _bias_gradient(walk: "Backward", group: Group, grad: Buffer, bias: dict[str,
 
 
 def _before_pooling(walk: "Backward", group: Group, pooled: Buffer, bias: dict[str, int]) -> Buffer:
-    """The gradient of a convolution's own output, from that of what is pooled after it."""
+    """The gradient of a convolution's own output, from that after the fused pooling."""
     planner, node = walk.planner, group.node
     halo = gradient_halo(planner.geometry(node))
     grad = planner.buffer(node.output_shape, halo, passing=not group.whole)
@@ -204,7 +204,7 @@ def _reduce(
     weights: int,
     biases: int,
 ) -> None:
-    """Plan the sums over blocks of the gradients."""
+    """Plan the sums of the gradients over blocks."""
     if weights and walk.trains(group, "weight"):
         target = gradient_offset(walk.planner, group, "weight")
         walk.sum_blocks(group, target, partial, weights)
@@ -213,7 +213,7 @@ def _reduce(
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:
-    """Convolution, with what is fused to it."""
+    """Convolution, with the operations fused to it."""
     planner, g = walk.planner, walk.planner.geometry(group.node)
     y = walk.output(group)
     if group.pooled:
@@ -234,11 +234,11 @@ def _transposed_channels(walk: "ChannelForward", group: Group) -> None:
 
 
 def _sum(walk: "ChannelForward", group: Group, outputs: int, y: Buffer) -> channel_rows.Sum:
-    """What a convolution's rows compute."""
+    """The sum that a convolution's rows compute."""
     weight = walk.planner.parameter(group, "weight")
     assert weight is not None
     what = "transposed convolution" if group.operation == "conv_transpose2d" else "convolution"
-    # A kernel for each channel works lane by lane.
+    # A depthwise kernel works lane by lane.
     alone = group.node.arguments["groups"] > 1
     passing = not group.whole
     x = walk.usual(group.source, passing) if alone else walk.values[group.source]

@@ -1,4 +1,4 @@
-"""Rows of element-wise operations."""
+"""Lowers element-wise operations to rows."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def formula_columns(planner: Planner, group: Group, what: str) -> dict[str, int]:
-    """Columns that tell which formula an element-wise operation's row computes, and its numbers."""
+    """Columns that select an element-wise operation's formula, and its settings."""
     record, arguments = elementwise(group.operation), group.node.arguments
     _, numbers = record.formula_of(arguments)
     columns = {"scale": planner.constant([*numbers, 0.0])}
@@ -97,7 +97,7 @@ def _channels(walk: "ChannelForward", group: Group) -> None:
 
 
 def _same_layout(walk: "ChannelForward", group: Group, x: Buffer) -> Buffer:
-    """The buffer of what keeps places: that of a flat map like its own."""
+    """The buffer of an operation that keeps the layout, also of a flattened map."""
     if group.source in walk.lanes:
         return walk.output(group)
     made = walk.planner.like(x, walk.planner.value_passes(group.target))

@@ -1,4 +1,4 @@
-"""The forward pass: where its values are, and the rows of its input and output."""
+"""The forward walk over a network: the buffers of its values, and the rows of input and output."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from fastcnn.operations import OPERATIONS
 
 
 class Forward(SharedForward):
-    """Adds the forward rows of one group after the other."""
+    """Adds the forward rows of a network, group by group."""
 
     def __init__(self, planner: Planner) -> None:
         self.planner = planner
         self.values: dict[int, Buffer] = {}
-        #: By node which pixel of each window was the maximum.
+        #: By node the argmax of each pooling window.
         self.winners: dict[int, Buffer] = {}
-        #: By node what else its backward pass needs again.
+        #: By node further results that its backward pass needs.
         self.kept: dict[int, Any] = {}
-        #: By node of a convolution whose row also writes its output's moments: where they are.
+        #: By node of a convolution whose row also computes its output's moments: their columns.
         self.moments: dict[int, dict[str, int]] = {}
 
     def add_group(self, group: Group) -> None:
@@ -30,7 +30,7 @@ class Forward(SharedForward):
         lowering_of(group.operation).forward(self, group)
 
     def input_row(self) -> int:
-        """Gather, normalise and pack the images; returns the place of factors and summands."""
+        """Gather, normalise and pack the images; returns the offset of scales and offsets."""
         planner = self.planner
         shape, halo = planner.graph.input_shape, planner.halo(INPUT)
         buffer = planner.buffer(shape, halo, planner.value_passes(INPUT))
@@ -41,17 +41,17 @@ class Forward(SharedForward):
 
     def gradient_row(self, buffer: Buffer, name: str = "output gradient") -> None:
         """Pack the gradient of the network's output, or targets, from an array into a buffer."""
-        # One channel, as they all have the same factor 1.
+        # One channel suffices, as all have the same factor 1.
         self._emit_rows(name, K_OUTPUT_GRADIENT, buffer, 1, self.planner.constant([1.0, 0.0]))
 
     def _emit_rows(self, name: str, kernel: int, y: Buffer, channels: int, scale: int) -> None:
-        """Add the row that packs an array's rows, of some channels with factors of their own."""
+        """Add the row that packs an array's rows, with a scale and an offset for each channel."""
         table, numbers = self.planner.table(y.places()), {"out": channels, "scale": scale}
         values = row(kernel, **y.columns("y"), in_=y.elements, x_table=table, **numbers)
         self.planner.emit(name, values)
 
     def output_row(self, buffer: Buffer) -> None:
-        """Copy a buffer, such as the network's output, to a row for each sample."""
+        """Copy a buffer, such as the network's output, to an array with one row per sample."""
         table = self.planner.table(buffer.places())
         values = row(K_OUTPUT, **buffer.columns("x"), in_=buffer.elements, x_table=table)
         self.planner.emit("output", values)
@@ -61,7 +61,7 @@ class Forward(SharedForward):
         return self._value(group.target)
 
     def _value(self, index: int) -> Buffer:
-        """The buffer of a node's output: its own, or its channels in what it is put into."""
+        """The buffer of a node's output: its own, or its channels in a concatenation."""
         planner = self.planner
         if index not in self.values:
             shape = planner.shape(index)
@@ -74,7 +74,7 @@ class Forward(SharedForward):
         return self.values[index]
 
     def is_rectified(self, index: int) -> bool:
-        """Whether a ReLU made a node's output, or what it is another shape or a dropout of."""
+        """Whether a node's output is that of a ReLU, possibly reshaped or after a dropout."""
         maker = self.planner.makers.get(index)
         if maker is None:
             return False

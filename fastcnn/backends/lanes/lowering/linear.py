@@ -1,4 +1,4 @@
-"""Rows of fully connected layers."""
+"""Lowers fully connected layers to rows."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
     from fastcnn.backends.lanes.lowering.forward import Forward
 
-#: Groups of inputs of a large linear layer at most, and inputs of a group at least.
+#: Maximum groups of inputs of a large linear layer, and minimum inputs of a group.
 MOST_GROUPS, LEAST_INPUTS = 8, 256
 
 
@@ -52,8 +52,8 @@ def _forward(walk: "Forward", group: Group) -> None:
         name + ("" if groups > 1 else fused(group)), row(K_LINEAR, **columns, **ends), group.whole
     )
     if (group.target, "weight") in planner.gradients and planner.backward:
-        # Rows of inputs for the weight gradient, made here because no barrier is needed.
-        # Rows of samples must not all meet in one set of the cache.
+        # Rows of inputs for the weight gradient, transposed here because no barrier is needed. Rows
+        # must not all map to the same cache sets.
         width = -(-inputs // 64) * 64 + LANES
         transposed = planner.allocate(planner.blocks * LANES * width)
         planner.transposed[group.target] = width, transposed
@@ -68,10 +68,10 @@ def _forward(walk: "Forward", group: Group) -> None:
 
 
 def _input_groups(inputs: int, outputs: int) -> int:
-    """Groups of a linear layer's inputs that have sums of their own.
+    """Groups of a linear layer's inputs, which have separate sums.
 
-    With whole groups a thread has the same weights forward, in both gradients and in the update.
-    Others need nothing of its inputs and weights but these sums.
+    With whole groups a thread uses the same weights forward, in both gradients and in the update.
+    Other threads need only these sums, not its inputs or weights.
     """
     groups = 1
     if inputs * outputs > FITS_BESIDE:
@@ -81,9 +81,9 @@ def _input_groups(inputs: int, outputs: int) -> int:
 
 
 def update_may_follow(weights: int) -> bool:
-    """Whether the update of a number of weights may follow their gradient at once.
+    """Whether the update may directly follow the gradient of this many weights.
 
-    All that reads them is then in earlier phases than the gradient.
+    All rows that read the weights are then in phases before the gradient.
     """
     return weights > FITS_BESIDE
 
@@ -141,7 +141,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:
-    """Fully connected layer; its input's numbers may be anywhere."""
+    """Fully connected layer; its input's elements may be at any offsets."""
     planner, x, y = walk.planner, walk.values[group.source], walk.output(group)
     weight = planner.parameter(group, "weight")
     assert weight is not None

@@ -1,4 +1,4 @@
-"""From a network to a program."""
+"""Plans a network: from a graph to a program. The entry point of lowering."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -35,14 +35,14 @@ CLASS_LOSSES = {"cross_entropy": K_CROSS_ENTROPY, "nll": K_NLL, "focal": K_FOCAL
 
 @dataclass(frozen=True)
 class Purpose:
-    """What a program is for, besides the network's forward pass."""
+    """The purpose of a program, besides the network's forward pass."""
 
-    #: Operation and its numbers, ``engine_key`` of a loss; implies ``backward``. Without it a
-    #: backward pass starts from whatever is in the output's gradient.
+    #: ``engine_key`` of a loss, its operation and settings; implies ``backward``. Without a loss, a
+    #: backward pass starts from the current contents of the output's gradient.
     loss: tuple[Any, ...] | None = None
     #: Whether the gradients of all parameters are computed.
     backward: bool = False
-    #: Whether dropout is active and batch normalisation takes the batch's statistics.
+    #: Whether dropout is active and batch normalisation uses the batch's statistics.
     training: bool = False
     #: Whether the gradient of the input is computed, too.
     input_gradient: bool = False
@@ -53,9 +53,9 @@ class Purpose:
     #: Whether the output's gradient is read from an array, ``targets``, and the input's gradient
     #: copied to one, ``outputs``.
     arrays: bool = False
-    #: Parameters whose gradients are not wanted; they stay zero.
+    #: Parameters whose gradients are not needed; these stay zero.
     frozen: Collection[str] = ()
-    #: By state key of a weight: the largest norm of each output's part, which a step sees to before
+    #: By state key of a weight: the maximum norm of each output's slice, enforced by a step before
     #: it reads the weight.
     largest_norms: Mapping[str, float] | None = None
 
@@ -67,14 +67,14 @@ def plan(
     workers: int,
     purpose: Purpose,
 ) -> Program:
-    """Plan a network for one batch size: forward, and if wanted the loss and all gradients.
+    """Plan a network for one batch size: forward, and if requested the loss and all gradients.
 
-    ``parameters`` says where in the flat array each one is, and its shape. Raises Unsupported if
+    ``parameters`` has the offset in the flat array and the shape of each one. Raises Unsupported if
     the engine has no kernel for an operation.
     """
     graph = on_maps(graph)
     backward = purpose.backward or purpose.loss is not None
-    # Otherwise something outside of the program comes between outputs and gradients, or reads them.
+    # Otherwise something outside the program runs between outputs and gradients, or reads outputs.
     turns = purpose.loss is not None and not purpose.input_gradient
     for node in graph.nodes:
         if not _has_rows(node.operation):
@@ -150,7 +150,7 @@ def _has_rows(operation: str) -> bool:
 
 
 def _add_losses(forward: Forward, loss: tuple[Any, ...], output: Buffer, gradient: Buffer) -> None:
-    """The loss and its gradient, or the losses of several outputs, which lie side by side."""
+    """The loss and its gradient, or the losses of several, adjacent outputs."""
     name, *parts = loss
     if name != "joint":
         _add_loss(forward, loss, output, gradient)
@@ -174,7 +174,7 @@ def _add_loss(
     weight: float = 1.0,
     **more: int,
 ) -> None:
-    """A loss and its gradient; maps with a halo go through copies without."""
+    """A loss and its gradient; maps with a halo are copied to ones without."""
     planner, (name, *numbers) = forward.planner, loss
     numbers[0] = -weight if numbers[0] else weight
     channels, positions = output.channels, output.height * output.width
@@ -193,7 +193,7 @@ def _add_loss(
         numbers += [1.0] * channels if len(numbers) == fixed else []
     else:
         raise Unsupported(f"the loss {name}")
-    # One number for all channels, or one for each.
+    # One value for all channels, or one for each.
     rest = numbers[fixed:]
     numbers[fixed:] = rest * channels if len(rest) == 1 else rest
     columns = flat.columns("x") | flat_gradient.columns("y")

@@ -1,4 +1,4 @@
-"""A network lowered: rows for the interpreter, tables of addresses, one arena."""
+"""The result of planning: rows for the dispatcher, tables of offsets, and the arena's layout."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,56 +17,56 @@ from fastcnn.text_table import text_table
 
 @dataclass
 class Program:
-    """What the interpreter runs, and where things are."""
+    """The rows that the dispatcher runs, and the layout of memory."""
 
     #: Samples of a step, and threads for which memory is planned.
     batch: int
     workers: int
-    #: ndarray of int64, shape (phases, 3). First and last row, and whether they take the whole
-    #: batch at once.
+    #: ndarray of int64, shape (phases, 3). First and last + 1 row, and whether the rows process the
+    #: whole batch.
     phases: np.ndarray
     #: ndarray of int64, shape (rows, WIDTH).
     rows: np.ndarray
-    #: What each row does, for people.
+    #: A description of each row.
     names: list[str]
     tables: np.ndarray
     arena_size: int
-    #: What stands in the arena before the first run, by offset.
+    #: Initial contents of the arena, by offset.
     constants: dict[int, np.ndarray]
-    #: dict of str to (offset, channels). By state key of a running mean: where it is, followed by
-    #: the running variance.
+    #: dict of str to (offset, channels). By state key of a running mean: its offset; the running
+    #: variance follows it.
     running: dict[str, tuple[int, int]]
-    #: By the place of weights of which each thread has some inputs: groups of inputs.
+    #: By offset of weights whose inputs are divided among threads: the number of groups.
     grouped: dict[int, int]
-    #: Size of the array of gradients: the parameters', then those of parameters that are used at
-    #: several places, from each place but the first.
+    #: Size of the gradient array: the parameters' gradients, then those of shared parameters from
+    #: each use but the first.
     gradient_size: int
-    #: The first phase after the loss; rows of the backward pass may join that of the loss.
+    #: The first phase after the loss; rows of the backward pass may share the loss's phase.
     first_backward: int
-    #: Whether the first phase scales weights down to the largest norm that they may have.
+    #: Whether the first phase enforces the maximum norms of weights.
     constrains: bool
-    #: Rows before the backward pass.
+    #: Number of rows before the backward pass.
     forward_rows: int
     input: Buffer
     output: Buffer
-    #: By node where its output stands, or of nodes that run as one that of the last; a program that
-    #: was asked to keeps them all.
+    #: By node the buffer of its output, for fused nodes that of the last; all are kept if the
+    #: program was planned so.
     values: dict[int, Buffer]
     output_gradient: Buffer | None
     input_gradient: Buffer | None
     normalisation: int
     #: Samples of a block.
     samples: int = LANES
-    #: Phases at the beginning that pack weights and the like: once, where parameters stay.
+    #: Leading phases that pack weights and the like: run once, if parameters do not change.
     preparations: int = 0
-    #: Packed weights, where the program's parameters are not the model's.
+    #: Packed weights, if the program does not read the model's parameters.
     weights: np.ndarray | None = None
 
     __repr__ = brief
 
     @classmethod
     def collected(cls, planner: Planner, **more: Any) -> "Program":
-        """What a planner has collected, with the fields that it does not know."""
+        """The program that a planner has collected, given the fields that it does not have."""
         return cls(
             batch=planner.batch,
             workers=planner.workers,
@@ -92,7 +92,7 @@ class Program:
     def only_gradients(
         self, phases: np.ndarray, wants_x: bool, wants_weight: bool, wants_bias: bool
     ) -> np.ndarray:
-        """A convolution's backward phases without the rows of gradients that are not wanted."""
+        """A convolution's backward phases, without rows that compute only unwanted gradients."""
         given = {"x": wants_x, "weight": wants_weight, "bias": wants_bias}
         wanted = {
             number: any(given[name] for name in kernel.gradients)
@@ -108,7 +108,7 @@ class Program:
         return np.array(kept, np.int64).reshape(-1, 3)
 
     def backward_phases(self, skip_forward: bool) -> np.ndarray:
-        """The phases of input and backward pass, with or without the forward pass between."""
+        """The phases of input and backward pass, optionally with the forward pass between them."""
         if not skip_forward:
             return self.phases
         before = [
@@ -121,11 +121,11 @@ class Program:
 
     @property
     def bytes(self) -> int:
-        """Memory of arena, rows and tables."""
+        """Bytes of arena, rows and tables."""
         return FLOAT_BYTES * self.arena_size + self.rows.nbytes + self.tables.nbytes
 
     def costs(self) -> list[Cost]:
-        """FLOPs and bytes of each row, for one batch; see cost.py for what is counted."""
+        """FLOPs and bytes of each row, for one batch, as counted in cost.py."""
         return [KERNELS[row[L.KERNEL]].cost(self._row(row)) for row in self.rows]
 
     def kernel(self, index: int) -> str:
@@ -133,17 +133,17 @@ class Program:
         return KERNELS[self.rows[index, L.KERNEL]].name
 
     def sizes(self, index: int) -> str:
-        """What a row works on, in the units of its kernel: channels x positions, inputs to
-        outputs, or a number of elements."""
+        """A row's sizes, in the units of its kernel: channels x positions, inputs to outputs, or a
+        number of elements."""
         row = self.rows[index]
         return KERNELS[row[L.KERNEL]].sizes(self._row(row))
 
     def describe(self) -> str:
         """The program as a table: each row's kernel, sizes, register tile, bytes and FLOPs.
 
-        Rows of a block phase take one block of 16 samples after the other through all of the
-        phase, but linear layers all that a thread has; rows of a batch phase share the whole batch
-        out among the threads.
+        Rows of a block phase process one block of 16 samples after the other, each through the
+        whole phase; linear layers process all blocks of a thread. Rows of a batch phase process the
+        whole batch, divided among the threads.
         """
         costs = self.costs()
         lines = []

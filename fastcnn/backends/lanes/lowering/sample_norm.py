@@ -1,4 +1,4 @@
-"""Rows of normalisation within samples."""
+"""Lowers normalisation within samples to rows."""
 
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
 def _parameter_rows(
     walk: "Backward", group: Group, grad: Buffer, sets: Sets, statistics: dict[str, int]
 ) -> None:
-    """The gradients of weight and bias: sums of a block, then over blocks."""
+    """The gradients of weight and bias: sums over a block, then over blocks."""
     planner, count = walk.planner, sets.weights
     offsets = {name: gradient_offset(planner, group, name) for name in ("weight", "bias")}
     if max(offsets.values()) < 0:
@@ -106,7 +106,7 @@ def _block(sets: Sets) -> int:
 
 
 def _weight_columns(planner: Planner, group: Group, sets: Sets) -> dict[str, int]:
-    """Where weights are, and which of them belongs to each member of each set."""
+    """Columns of the weights, and of the weight of each member of each set."""
     columns = {
         "w": parameter_offset(planner, group, "weight"),
         "bias": parameter_offset(planner, group, "bias"),

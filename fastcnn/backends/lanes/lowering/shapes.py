@@ -1,4 +1,4 @@
-"""Rows of what gives samples another shape, or puts maps together and takes them apart."""
+"""Lowers operations that reshape, concatenate and slice; where possible they add no rows."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _flatten(walk: "Forward", group: Group) -> None:
-    """Another shape of the same memory, unless the map has a halo."""
+    """A reshape of the same memory, unless the map has a halo."""
     x = y = walk.values[group.source]
     if x.halo != NO_HALO:
         y = walk.planner.buffer((x.channels, x.height, x.width))
@@ -36,7 +36,7 @@ def _same(walk: "ChannelForward", group: Group) -> None:
 
 
 def _unflatten(walk: "Forward", group: Group) -> None:
-    """Another shape of the same memory, unless there are zeros around a map."""
+    """A reshape of the same memory, unless the map has a halo."""
     x = walk.values[group.source]
     if x.halo == NO_HALO and walk.planner.halo(group.target) == NO_HALO:
         channels, height, width = map_shape(group.node.output_shape)
@@ -46,7 +46,7 @@ def _unflatten(walk: "Forward", group: Group) -> None:
 
 
 def _unflatten_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
-    """The same memory, unless it has another layout."""
+    """The same memory, unless the layout differs."""
     if grad.halo == NO_HALO:
         walk.renamed(group, grad)
     else:
@@ -60,7 +60,7 @@ def _unflatten_channels(walk: "ChannelForward", group: Group) -> None:
 
 
 def _input_part(walk: "Forward", group: Group) -> None:
-    """The input's elements where they are, or a copy into a map with a halo."""
+    """The elements within the input, or a copy into a map with a halo."""
     planner, (channels, height, width) = walk.planner, map_shape(group.node.output_shape)
     first = group.node.arguments["start"]
     part = walk.values[INPUT].part(first, channels * height * width)
@@ -72,7 +72,7 @@ def _input_part(walk: "Forward", group: Group) -> None:
 
 
 def _input_part_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
-    """To its place in the gradient of the whole input."""
+    """Copy to the part of the whole input's gradient."""
     if not walk.input_gradient:
         return
     if INPUT not in walk.contributions:
@@ -85,13 +85,13 @@ def _input_part_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 
 def _input_part_channels(walk: "ChannelForward", group: Group) -> None:
-    """Some of the input's numbers."""
+    """Some of the input's elements."""
     numbers = np.arange(int(np.prod(group.node.output_shape)))
     walk.move_numbers(group, INPUT, group.node.arguments["start"] + numbers, numbers)
 
 
 def _concat(walk: "Forward", group: Group) -> None:
-    """Copies of those inputs that were not written to their places at once."""
+    """Copies of the inputs that were not written directly to their channels of the output."""
     y, first = walk.output(group), 0
     for source in group.sources:
         x = walk.values[source]
@@ -102,7 +102,7 @@ def _concat(walk: "Forward", group: Group) -> None:
 
 
 def _concat_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
-    """To each input its channels of the gradient: where they are, if the layout suits."""
+    """Each input gets its channels of the gradient: in place, if the layout is usable."""
     first, is_shared = 0, grad.offset in walk.shared
     for source in group.sources:
         channels = walk.values[source].channels
@@ -114,7 +114,7 @@ def _concat_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 
 def _concat_channels(walk: "ChannelForward", group: Group) -> None:
-    """Copies of blocks of channels; each begins with a vector, so lanes may stay idle."""
+    """Copies of channel blocks; each input begins with a new vector, so lanes may be idle."""
     planner, values, lanes = walk.planner, [], []
     for source in group.sources:
         known = walk.lanes.get(source)
@@ -132,12 +132,12 @@ def _concat_channels(walk: "ChannelForward", group: Group) -> None:
 
 
 def _narrow(walk: "Forward", group: Group) -> None:
-    """The channels where they are."""
+    """The channels within the input."""
     walk.output(group)
 
 
 def _narrow_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
-    """To its channels of the input's gradient, where it may have been written at once."""
+    """The gradient within the input's gradient, where it may have been written directly."""
     if walk.is_needed(group.source):
         place = walk.place_of_part(group)
         if place.offset != grad.offset:
@@ -145,7 +145,7 @@ def _narrow_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
 
 
 def _narrow_channels(walk: "ChannelForward", group: Group) -> None:
-    """Channels where they are, in the lanes that they have."""
+    """The channels within the input, in their lanes."""
     x, lanes = walk.values[group.source], walk.lanes.get(group.source)
     start, length = (group.node.arguments[name] for name in ("start", "length"))
     if lanes is None:

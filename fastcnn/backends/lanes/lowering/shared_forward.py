@@ -1,4 +1,4 @@
-"""What forward passes with a sample, or a channel, in each lane have in common."""
+"""The interface common to forward walks with a sample, or a channel, in each lane."""
 
 from fastcnn.backends.lanes.kernels.operation import LOWERINGS, Lowering
 from fastcnn.backends.lanes.planning.buffers import Buffer
@@ -8,7 +8,7 @@ from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class SharedForward:
-    """What adds the rows of one group after the other."""
+    """Adds the rows of a network, group by group."""
 
     planner: Planner
     #: Each node's output.
@@ -19,12 +19,12 @@ class SharedForward:
         raise NotImplementedError
 
     def joined(self, group: Group) -> list[Buffer]:
-        """What meets in a group."""
+        """The inputs of a group."""
         return [self.values[source] for source in group.sources]
 
 
 def lowering_of(operation: str) -> Lowering:
-    """What adds the rows of an operation; Unsupported if there is nothing."""
+    """The lowering of an operation; raises Unsupported if there is none."""
     name = "elementwise" if isinstance(OPERATIONS[operation], Elementwise) else operation
     if name not in LOWERINGS:
         raise Unsupported(f"the operation {operation}")

@@ -1,4 +1,4 @@
-"""Where a network's values stand in the arena."""
+"""Buffers: the layout of a network's values in the arena."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 LANES = 16
-#: Zeros around a map: above, below, left, right.
+#: Zero padding stored around a map: above, below, left, right.
 Halo = tuple[int, int, int, int]
 NO_HALO: Halo = (0, 0, 0, 0)
 
@@ -25,7 +25,7 @@ class Buffer:
 
     @property
     def pixel(self) -> int:
-        """Floats between neighbours in a row."""
+        """Floats between adjacent pixels of a row."""
         return LANES
 
     @property
@@ -65,7 +65,7 @@ class Buffer:
         return self.channels * self.height * self.width
 
     def reshaped(self, channels: int, height: int, width: int) -> "Buffer":
-        """The same memory under another shape of as many elements, where there is no halo."""
+        """The same memory with another shape of equal size; there must not be a halo."""
         if (channels, height, width) == (self.channels, self.height, self.width):
             return self
         if self.halo != NO_HALO or channels * height * width != self.size // LANES:
@@ -73,7 +73,7 @@ class Buffer:
         return replace(self, channels=channels, height=height, width=width)
 
     def part(self, first: int, channels: int) -> "Buffer":
-        """Some channels of it, where they are."""
+        """A range of its channels, in the same memory."""
         return replace(self, channels=channels, offset=self.offset + first * self.channel)
 
     def columns(self, name: str) -> dict[str, int]:
@@ -82,12 +82,12 @@ class Buffer:
 
 
 def union(a: Halo, b: Halo) -> Halo:
-    """The smallest halo that contains two."""
+    """The smallest halo that contains both."""
     return (max(a[0], b[0]), max(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3]))
 
 
 def map_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Channels, height and width of a buffer: what is not a map has a channel for each element."""
+    """Channels, height and width of a buffer; inputs other than maps have a channel per element."""
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (int(np.prod(shape)), 1, 1)
 
 

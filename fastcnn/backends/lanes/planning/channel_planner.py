@@ -1,4 +1,4 @@
-"""The memory plan of a network with a channel in each lane, a sample a block."""
+"""The memory plan of the program for few samples: a channel in each lane, a sample per block."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_caps, fus
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
 
-#: What gives memory another shape where a vector holds samples: between maps and vectors of
-#: channels it is read number by number, or copied.
+#: Operations that only rename memory if vectors hold samples: here elements are read singly, or
+#: copied, between maps and vectors of channels.
 COPIED = ("flatten", "unflatten", "input_part")
-#: What cuts off its sums where ReLU6 follows.
+#: Operations that can bound their sums if ReLU6 follows.
 CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
-#: Bytes of a layer's weights that the cache may keep from one sample to the next.
+#: Maximum bytes of a layer's weights that stay in the cache from one sample to the next.
 KEPT_BYTES = 1 << 17
 #: Bytes of weights that a core reads in the time of a vector operation.
 BYTES_AN_OPERATION = 16
@@ -30,21 +30,21 @@ BYTES_AN_OPERATION = 16
 
 @dataclass
 class PlanarBuffer(Buffer):
-    """A map of single numbers: [sample][channel][row][column], which convolutions read alone."""
+    """A map of scalars: [sample][channel][row][column], which only convolutions read."""
 
     @property
     def pixel(self) -> int:
-        """Floats between neighbours in a row."""
+        """Floats between adjacent pixels of a row."""
         return 1
 
 
 def lane_blocks(channels: int) -> int:
-    """Vectors that hold some channels."""
+    """Number of vectors that hold this many channels."""
     return -(-channels // LANES)
 
 
 def whole(count: int, multiple: int) -> int:
-    """The next multiple."""
+    """Round up to a multiple."""
     return -(-count // multiple) * multiple
 
 
@@ -66,7 +66,7 @@ class ChannelPlanner(Planner):
         self._weight_size = 0
 
     def pays_by_winograd(self, g: ConvGeometry) -> bool:
-        """Whether a convolution takes less time by Winograd's F(4x4, 3x3), of one sample."""
+        """Whether Winograd's F(4x4, 3x3) is faster for a convolution of one sample."""
         transform = transform_of(g)
         if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
@@ -80,16 +80,16 @@ class ChannelPlanner(Planner):
         return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
 
     def fused(self, graph: Graph) -> list[Group]:
-        """The groups of nodes that run as one."""
+        """The groups of fused nodes."""
         return fuse_caps(fuse_sums(fuse(graph), "conv2d"), CAPPING)
 
     def _place_gradients(self) -> int:
         return 0
 
     def _shares_batch(self, node: Node) -> bool:
-        """Weights that a cache does not keep from sample to sample are read once for all.
+        """Whether weights are read once for all samples, as they do not stay in the cache.
 
-        Those of linear layers, and of convolutions of small maps.
+        True for linear layers, and for convolutions of small maps.
         """
         if node.operation != "conv2d":
             return node.operation == "linear"
@@ -108,7 +108,7 @@ class ChannelPlanner(Planner):
         return None if key is None else self.state[key]
 
     def weight(self, values: Any) -> int:
-        """Put values, aligned to a vector, among the weights; returns their place."""
+        """Append values, aligned to a vector, to the packed weights; returns their offset."""
         flat = np.asarray(values, np.float32).ravel()
         place = self._weight_size
         padded = np.zeros(whole(flat.size, LANES), np.float32)
@@ -118,7 +118,7 @@ class ChannelPlanner(Planner):
         return place
 
     def weights(self) -> np.ndarray:
-        """All weights."""
+        """All packed weights."""
         return np.concatenate([*self._weights, np.zeros(LANES, np.float32)])
 
     def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
@@ -131,7 +131,7 @@ class ChannelPlanner(Planner):
         return lane_blocks(channels), height, width
 
     def planes(self, shape: tuple[int, ...], halo: Halo, passing: bool) -> Buffer:
-        """A buffer of single numbers."""
+        """A buffer of scalars."""
         return self._placed(PlanarBuffer(*map_shape(shape), halo), passing)
 
     def like(self, other: Buffer, passing: bool = False) -> Buffer:
@@ -149,7 +149,7 @@ class ChannelPlanner(Planner):
         return made
 
     def is_planar(self, index: int) -> bool:
-        """Whether all who read the input, or a shape of it, read single numbers."""
+        """Whether all readers of the input, or of a reshape of it, read scalars."""
         for group in self.readers.get(index, []):
             if OPERATIONS[group.operation].renames:
                 if not self.is_planar(group.target):
@@ -163,7 +163,7 @@ class ChannelPlanner(Planner):
         return bool(self.readers.get(index))
 
     def halo(self, index: int) -> Halo:
-        """Zeros around a node's output that convolutions read, also after what renames it."""
+        """Padding of a node's output that convolutions read, also after operations that rename."""
         halo = NO_HALO
         for reader in self.readers.get(index, []):
             if reader.operation == "conv2d" and reader.source == index:
@@ -175,7 +175,7 @@ class ChannelPlanner(Planner):
         return halo
 
     def _convolution_halo(self, g: ConvGeometry) -> Halo:
-        """Zeros that a convolution reads around its input."""
+        """Padding of its input that a convolution reads."""
         transform = transform_of(g)
         if transform is None or not self.pays_by_winograd(g):
             return g.input_halo()

@@ -1,4 +1,4 @@
-"""Which nodes of a network run together, and which stages of a pass they belong to."""
+"""Fuses the nodes of a network into groups, and assigns groups to stages of a pass."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,32 +9,32 @@ from fastcnn.operations import OPERATIONS
 
 
 class Unsupported(Exception):
-    """The engine does not cover this network; another backend must run it."""
+    """The engine does not support this network; another backend must run it."""
 
 
 @dataclass
 class Group:
-    """Nodes that run as one: an operation with what is fused to it."""
+    """Nodes that run as one: an operation and those fused to it."""
 
     operation: str
     node: Node
-    #: The nodes whose outputs are read.
+    #: The nodes whose outputs it reads.
     sources: tuple[int, ...]
-    #: The last node, whose output is what the others see.
+    #: The last node, whose output other groups read.
     target: int
     #: Whether ReLU, or 2x2 max pooling (after ReLU, if both), is fused to the operation.
     relu: bool = False
     pooled: bool = False
     #: Whether ReLU6 is fused to the operation.
     capped: bool = False
-    #: Whether the second source is added to what the operation makes of the first, before ReLU.
+    #: Whether the second source is added to the operation's result, before ReLU.
     adds: bool = False
-    #: Whether all threads share the whole batch out among them; otherwise each has its blocks.
+    #: Whether all threads divide the whole batch; otherwise each thread has its own blocks.
     whole: bool = False
-    #: Whether a linear layer takes one block after the other.
+    #: Whether a linear layer processes one block after the other.
     by_block: bool = False
-    #: Stages of the forward pass. Between two stages every thread has finished all blocks; what is
-    #: written in one stage and read in the same one may be forgotten after each block.
+    #: Stages of the forward pass. Between two stages every thread has finished all blocks; a value
+    #: that is written and read in the same stage need not outlive its block.
     reads: int = 0
     writes: int = 0
     #: All nodes of the group.
@@ -47,7 +47,7 @@ class Group:
 
 
 def fuse(graph: Graph) -> list[Group]:
-    """Group nodes: ReLU after what computes anyway, 2x2 max-pooling after a convolution."""
+    """Group nodes: ReLU is fused to the operation before it, 2x2 max pooling to a convolution."""
     readers = Counter(source for node in graph.nodes for source in node.inputs)
     groups: list[Group] = []
     makers: dict[int, Group] = {}
@@ -85,9 +85,9 @@ def _fuses(last: Group, node: Node) -> bool:
 def fuse_sums(
     groups: list[Group], operation: str, adds: Callable[[Group], bool] = lambda group: True
 ) -> list[Group]:
-    """Let an operation add what its only reader would add to it; it runs where the sum would.
+    """Fuse the sum that is an operation's only reader; the group runs in the sum's place.
 
-    Only groups of which ``adds`` is true can.
+    Only for groups for which ``adds`` is true.
     """
     readers = Counter(source for group in groups for source in group.sources)
     found: list[Group] = []
@@ -116,7 +116,7 @@ def fuse_sums(
 
 
 def fuse_caps(groups: list[Group], operations: tuple[str, ...]) -> list[Group]:
-    """Let some operations cut off what ReLU6, their only reader, would cut off."""
+    """Fuse ReLU6 to some operations of which it is the only reader."""
     readers = Counter(source for group in groups for source in group.sources)
     found: list[Group] = []
     makers: dict[int, Group] = {}
@@ -134,7 +134,7 @@ def fuse_caps(groups: list[Group], operations: tuple[str, ...]) -> list[Group]:
 
 
 def _may_wait(group: Group, groups: list[Group]) -> bool:
-    """Whether none of those after it moves the running statistics that it moves, too."""
+    """Whether no later group updates the same running statistics."""
     after, buffers = groups[groups.index(group) + 1 :], group.node.buffers
     return not buffers or all(other.node.buffers != buffers for other in after)
 
@@ -142,8 +142,8 @@ def _may_wait(group: Group, groups: list[Group]) -> bool:
 def number_stages(groups: list[Group], training: bool) -> int:
     """Set each group's stages; returns the last one.
 
-    A linear layer takes many blocks at once, as do some convolutions, in a stage of its own; batch
-    normalisation by the batch's statistics ends a stage between its sums and what it makes of them.
+    Linear layers, and some convolutions, process many blocks at a time, in a separate stage; batch
+    normalisation by the batch's statistics ends a stage between its sums and their use.
     """
     stage = 0
     for group in groups:

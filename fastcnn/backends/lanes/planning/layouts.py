@@ -1,4 +1,4 @@
-"""How the values of a network lie in memory: in whose buffer, and with what zeros around them."""
+"""Decides the layout of a network's values: whose buffer they are in, and their halo."""
 
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes.convolution import algorithms
@@ -9,18 +9,18 @@ from fastcnn.operations import OPERATIONS
 
 
 class Layouts:
-    """What the planner asks of the network about layouts."""
+    """The planner's questions about layouts."""
 
     graph: Graph
-    #: dict of str to (offset, shape). Where each parameter stands in the flat array.
+    #: dict of str to (offset, shape). Position of each parameter in the flat array.
     parameters: dict[str, tuple[int, tuple[int, ...]]]
-    #: Whether gradients are wanted.
+    #: Whether gradients are computed.
     backward: bool
-    #: By the last node of each group.
+    #: The group of each last node.
     makers: dict[int, Group]
-    #: Who reads a node's output, or the input.
+    #: The groups that read a node's output, or the input.
     readers: dict[int, list[Group]]
-    #: dict of int to (int, int). By node whose output lies in that of another: the latter, and the
+    #: dict of int to (int, int). By node whose output is part of another's: the latter, and the
     #: first channel.
     parts: dict[int, tuple[int, int]]
 
@@ -29,7 +29,7 @@ class Layouts:
         return self.graph.input_shape if index == INPUT else self.graph.nodes[index].output_shape
 
     def _together(self, index: int) -> list[int]:
-        """The nodes whose outputs are parts of one buffer with that of a node."""
+        """The nodes whose outputs are parts of the same buffer as a node's."""
 
         def whole(part: int) -> int:
             while part in self.parts:
@@ -44,7 +44,7 @@ class Layouts:
         return len(self._together(index)) > 1
 
     def takes_any_layout(self, index: int) -> bool:
-        """Whether the gradient of a node's output may stand in a buffer of another halo."""
+        """Whether the gradient of a node's output may be in a buffer with another halo."""
         if index == INPUT or self.makers[index].pooled:
             return False
         return OPERATIONS[self.makers[index].operation].any_layout
@@ -54,14 +54,14 @@ class Layouts:
         return ConvGeometry(node, self.parameters[node.parameters["weight"]][1])
 
     def halo(self, index: int) -> Halo:
-        """Zeros around a node's output that its neighbours read, it or its gradient."""
+        """Padding of a node's output, or its gradient, that its readers and its own group read."""
         halo = NO_HALO
         for other in self._laid_out_as(index):
             halo = union(halo, self._own_halo(other))
         return halo
 
     def _laid_out_as(self, index: int) -> list[int]:
-        """A node, those that share its buffer, and those that a convolution adds into one."""
+        """A node, those that share its buffer, and those that a convolution adds to one of them."""
         found = [index]
         for one in found:
             alike, maker = self._together(one), self.makers.get(one)
@@ -88,7 +88,7 @@ class Layouts:
         return union(halo, self.gradient_halo(index)) if self.backward else halo
 
     def gradient_halo(self, index: int) -> Halo:
-        """Zeros that the maker of a node's output reads around its gradient."""
+        """Padding of the gradient of a node's output that the node's own backward pass reads."""
         maker: Group | None = self.makers.get(index)
         if maker is None or maker.pooled:
             return NO_HALO

@@ -1,4 +1,4 @@
-"""The memory plan of one network, and the rows that are being lowered."""
+"""The memory plan of one network; collects the rows while they are lowered."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums, num
 from fastcnn.backends.lanes.planning.layouts import Layouts
 from fastcnn.operations import OPERATIONS, Elementwise
 
-#: Rooms of each thread: what a row needs for itself, and what it leaves to the next.
+#: Kinds of per-thread scratch: a row's own, and what it passes to the next row.
 SCRATCH, PASSED = 0, 1
 #: Operations, besides element-wise ones, that write all of their output.
 FILLING = (
@@ -35,10 +35,10 @@ FILLING = (
     "avg_pool2d",
     "adaptive_avg_pool2d",
 )
-#: Weights of a linear layer that stay in the second-level cache while blocks pass.
+#: Weights of a linear layer that stay in the second-level cache next to the blocks.
 FITS_BESIDE = 64 * 1024
-#: Floats of a block's outputs from which on it had better turn round alone at linear layers, and
-#: for each of their weights.
+#: Floats of a block's outputs, in total and per weight of linear layers, from which on blocks
+#: should run through these layers one by one.
 LEAVES_CACHE, OUTPUTS_PER_WEIGHT = 128 * 1024, 8
 
 
@@ -50,17 +50,17 @@ class Planner(Layouts):
     graph : Graph
     batch : int
     parameters : dict of str to (offset, shape)
-        Where each parameter stands in the flat array.
+        Position of each parameter in the flat array.
     workers : int
-        Threads, each of which has a block in hand.
+        Threads, each of which processes one block at a time.
     backward : bool
-        Whether gradients are wanted, so that outputs are kept until these have passed.
+        Whether gradients are computed, so that outputs are kept until the backward pass.
     keep : bool
         Whether all outputs are kept to the end.
     training : bool
-        Whether dropout is active and batch normalisation takes the batch's statistics.
+        Whether dropout is active and batch normalisation uses the batch's statistics.
     frozen : collection of str
-        Parameters whose gradients are not wanted.
+        Parameters whose gradients are not computed.
     """
 
     #: Samples of a block.
@@ -86,7 +86,7 @@ class Planner(Layouts):
         self.backward = backward
         self.training = training
         self.keep = keep or backward
-        #: Whether a block may turn round: its gradients follow its outputs at once.
+        #: Whether a block may turn: its backward pass directly follows its forward pass.
         self.turns = backward and not keep
         self.frozen = frozenset(frozen)
         #: Nodes whose output depends on a parameter that is trained.
@@ -110,13 +110,13 @@ class Planner(Layouts):
             elif group.operation == "narrow":
                 self.parts[group.target] = group.source, group.node.arguments["start"]
         self.size = 0
-        # Places of buffers that are read no more, by their layout: zeros around maps stay zeros.
+        # Buffers that are no longer read, by layout: the zeros of a halo are preserved.
         self._free: dict[tuple[Any, ...], list[Buffer]] = {}
-        #: By node the place, among the groups, of the last one that reads its output.
+        #: By node the index of the last group that reads its output.
         self._last_readers = {
             source: place for place, group in enumerate(self.groups) for source in group.sources
         }
-        # Rows that get room for each thread, and the columns of its place and of a thread's step.
+        # Rows that need per-thread scratch, and their columns of its offset and stride.
         self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
         self._room_sizes = [0, 0]
         self.rows: list[np.ndarray] = []
@@ -127,38 +127,38 @@ class Planner(Layouts):
         self.table_size = 0
         self._known_tables: dict[bytes, int] = {}
         self.constants: dict[int, np.ndarray] = {}
-        #: Rows that run first of all: constraints on weights.
+        #: Rows that run first: constraints on weights.
         self.constraints: list[tuple[str, np.ndarray]] = []
-        #: Rows that run before all others, such as packing weights.
+        #: Rows that run before all others except these, such as packing weights.
         self.preparations: list[tuple[str, np.ndarray]] = []
         #: Rows that run after all others, such as sums of gradients over blocks.
         self.reductions: list[tuple[str, np.ndarray]] = []
-        #: By node of a linear layer: width and place of its input with a row for each sample.
+        #: By node of a linear layer: row stride and offset of its input with a row per sample.
         self.transposed: dict[int, tuple[int, int]] = {}
-        #: By the place of weights of which each thread has some inputs: groups of inputs.
+        #: By offset of weights whose inputs are divided among threads: the number of groups.
         self.grouped: dict[int, int] = {}
-        #: By node of a batch normalisation: where its statistics stand.
+        #: By node of a batch normalisation: the offset of its statistics.
         self.statistics: dict[int, int] = {}
-        #: By state key of a running mean: place and size of running statistics in the arena.
+        #: By state key of a running mean: offset and size of the running statistics in the arena.
         self.running: dict[str, tuple[int, int]] = {}
-        #: By node and name of a parameter that is trained: where its gradient goes.
+        #: By node and name of a trained parameter: the offset of its gradient.
         self.gradients: dict[tuple[int, str], int] = {}
-        #: Place, other place and size of gradients that are summed at the end.
+        #: Offset, second offset and size of gradients that are added at the end.
         self.summed: list[tuple[int, int, int]] = []
         self.gradient_size = self._place_gradients()
 
     def fused(self, graph: Graph) -> list[Group]:
-        """The groups of nodes that run as one."""
+        """The groups of fused nodes."""
         groups = fuse_sums(fuse(graph), "batch_norm")
         if self.keep or self.training:
             return groups
         return fuse_sums(groups, "conv2d", lambda last: algorithms.adds(self.geometry(last.node)))
 
     def _place_gradients(self) -> int:
-        """Give every gradient a place; returns the size of the array of all.
+        """Assign an offset to every gradient; returns the size of the gradient array.
 
-        A gradient is at its parameter's offset. A parameter that is used at several places of the
-        network has a gradient from each: all but the first are put after the parameters' own.
+        A gradient has its parameter's offset. A parameter that is used several times has a gradient
+        from each use: all but the first follow the parameters' own.
         """
         end = max((o + int(np.prod(shape)) for o, shape in self.parameters.values()), default=0)
         taken: set[int] = set()
@@ -177,7 +177,7 @@ class Planner(Layouts):
         return end
 
     def _adjoin(self, group: Group) -> None:
-        """Let what is put together be written to its place at once, where that can be."""
+        """Let inputs of a concatenation be written directly to its output, where possible."""
         first = 0
         for source in group.sources:
             maker = self.makers.get(source)
@@ -192,18 +192,18 @@ class Planner(Layouts):
         return offset
 
     def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
-        """A row that gets room for each thread as Z; all rows get the same."""
+        """Give a row per-thread scratch as Z; all rows share the same memory."""
         self._reserve(values, (L.Z, L.Z_SLOT), SCRATCH, floats)
         return values
 
     def with_shared_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
-        """A row that gets room for all threads together as Z: their rooms lie side by side."""
+        """Give a row scratch of all threads together as Z: the threads' scratch is contiguous."""
         return self.with_scratch(values, -(-floats // self.workers))
 
     def pass_on(self, writer: np.ndarray, reader: np.ndarray, floats: int) -> None:
-        """Let a row leave floats of a block, as EXTRA, to the next one, which has them as X.
+        """Let a row pass floats of a block, as EXTRA, to the next row, which reads them as X.
 
-        All such pairs get the same room.
+        All such pairs share the same memory.
         """
         self._reserve(writer, (L.EXTRA, L.EXTRA_BLOCK), PASSED, floats)
         self._reserve(reader, (L.X, L.X_SLOT), PASSED, floats)
@@ -216,21 +216,21 @@ class Planner(Layouts):
         self._room_sizes[room] = max(self._room_sizes[room], size)
 
     def place_scratch(self) -> None:
-        """Reserve the rooms, when all rows are there."""
+        """Reserve the scratch memory, once all rows are known."""
         for rows, size in zip(self._rooms, self._room_sizes, strict=True):
             place = self.allocate(size * self.workers)
             for values, (first, step) in rows:
                 values[first], values[step] = place, size
 
     def constant(self, values: Any) -> int:
-        """Put values into the arena for good."""
+        """Store constant values in the arena."""
         values = np.asarray(values, np.float32).ravel()
         offset = self.allocate(values.size)
         self.constants[offset] = values
         return offset
 
     def table(self, values: Any, repeat: int = 0) -> int:
-        """Place of a table; its last ``repeat`` entries, or all, are repeated to fill a tile."""
+        """Offset of a table; its last ``repeat`` entries, or all, are repeated to fill a tile."""
         values = np.asarray(values).ravel().astype(np.int32)
         if repeat and values.size:
             values = np.concatenate([values, np.resize(values[-repeat:], L.POSITION_PAD)])
@@ -242,7 +242,7 @@ class Planner(Layouts):
         return self._known_tables[content]
 
     def value_buffer(self, index: int) -> Buffer:
-        """A buffer for a node's output: an old one that nobody reads any more, if it is filled."""
+        """A buffer for a node's output: a reused one, if the operation fills all of it."""
         shape, halo, passing = self.shape(index), self.halo(index), self.value_passes(index)
         maker = self.makers.get(index)
         if maker is None or not passing or self.is_joined(index):
@@ -252,19 +252,19 @@ class Planner(Layouts):
         return self.reused(shape, halo) if filled else self.buffer(shape, halo, passing)
 
     def reused(self, shape: tuple[int, ...], halo: Halo = NO_HALO) -> Buffer:
-        """A passing buffer that its writer fills; if there is one, an old one."""
+        """A transient buffer that its writer fills; a reused one, if available."""
         channels, height, width = self.sizes(shape)
         free = self._free.get((channels, height, width, halo))
         return free.pop() if free else self.buffer(shape, halo, passing=True)
 
     def release(self, buffer: Buffer) -> None:
-        """Let others have a buffer of the block that a thread has in hand."""
+        """Make a transient buffer available for reuse."""
         if buffer.slot and buffer.pixel == LANES:
             layout = buffer.channels, buffer.height, buffer.width, buffer.halo
             self._free.setdefault(layout, []).append(buffer)
 
     def release_read(self, place: int, values: Mapping[int, Buffer]) -> None:
-        """Release the outputs that the group at a place was the last to read.
+        """Release the outputs whose last reader is the group at an index.
 
         Not in training, whose backward pass reads every output again.
         """
@@ -282,10 +282,10 @@ class Planner(Layouts):
         return map_shape(shape)
 
     def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
-        """A buffer with room for every block of the batch.
+        """A buffer for every block of the batch.
 
-        With ``passing``, for the one block that each thread has in hand: its content does not
-        outlive the block's way through the stage.
+        With ``passing``, only for the block that each thread is processing: the content does not
+        outlive the block's pass through the stage.
         """
         channels, height, width = map_shape(shape)
         made = Buffer(channels, height, width, halo)
@@ -303,7 +303,7 @@ class Planner(Layouts):
         return self.buffer(shape, other.halo, passing)
 
     def value_passes(self, index: int) -> bool:
-        """Whether a node's output is read in the stage in which it is written, and never again."""
+        """Whether a node's output is only read in the stage in which it is written."""
         return all(self._passes(part) for part in self._together(index))
 
     def _passes(self, index: int) -> bool:
@@ -317,18 +317,18 @@ class Planner(Layouts):
         )
 
     def winners_pass(self, group: Group) -> bool:
-        """Whether nobody reads which pixels a group's pooling chose after the block's way."""
+        """Whether the argmax of a group's pooling is only read during the block's own pass."""
         return not group.whole and (not self.backward or self._turns(group.target))
 
     def _turns(self, index: int) -> bool:
-        """Whether the gradient of a node's output is made, and used up, in the stage of the output.
+        """Whether the gradient of a node's output is computed and used in the stage of the output.
 
         A linear layer's is read once more at the end.
         """
         return index in self._turning
 
     def _find_turning(self) -> set[int]:
-        """The nodes of which that is true."""
+        """The nodes for which this holds."""
         found: set[int] = set()
         if not self.turns:
             return found
@@ -338,8 +338,8 @@ class Planner(Layouts):
             if self.last_stage == group.reads == group.writes and group.operation != "linear":
                 record = OPERATIONS[group.operation]
                 hands_on = group.adds or record.hands_gradient_on or record.renames
-                # A gradient that is handed on as it is, or changed where it is, may be in the place
-                # of the output, and has to be used up where it goes.
+                # A gradient passed on unchanged, or overwritten in place, may share the output's
+                # memory, and must be used up in its new role.
                 if not hands_on or found.issuperset(group.sources):
                     found.add(group.target)
         return found
@@ -356,17 +356,17 @@ class Planner(Layouts):
         return not OPERATIONS[maker.operation].renames or self.gradient_passes(maker.source)
 
     def _gradient_writers(self, index: int) -> Iterator[Group]:
-        """What writes the gradient of a node's output: its readers, and those of its parts."""
+        """The groups that write a node's output gradient: its readers, and those of its parts."""
         for reader in self.readers.get(index, []):
             yield reader
             if reader.operation == "narrow":
                 yield from self._gradient_writers(reader.target)
 
     def _take_by_block(self) -> None:
-        """Let the last linear layers take one block after the other where that is better.
+        """Let the last linear layers process one block after the other if that is faster.
 
-        They would read their weights once for many blocks, but all blocks would wait for that, and
-        turn round when the caches do not have their outputs any more.
+        They would read their weights once for many blocks, but each block would wait for this, and
+        would turn when its outputs have left the caches.
         """
         linear, weights, outputs = [], 0, 0
         for group in reversed(self.groups):
@@ -384,10 +384,10 @@ class Planner(Layouts):
         return int(np.prod(self.parameters[node.parameters["weight"]][1]))
 
     def _shares_batch(self, node: Node) -> bool:
-        """Whether threads had better have a part of a layer's weights each than all of them.
+        """Whether each thread should use a part of a layer's weights rather than all of them.
 
-        With its own blocks a thread waits for none and needs no other's activations, but all
-        weights. Few blocks that do not divide evenly let some wait.
+        With its own blocks a thread waits for no other and reads no others' activations, but needs
+        all weights. A few blocks that do not divide evenly make some threads wait.
         """
         if node.operation == "conv2d":
             return algorithms.shares_batch(self.geometry(node))
@@ -398,10 +398,10 @@ class Planner(Layouts):
         return 0 if index == INPUT else self.makers[index].writes
 
     def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
-        """Add a row to the current phase of block rows, or as a phase over the whole batch.
+        """Add a row to the current block phase, or as a batch phase.
 
-        With ``apart`` False a batch row joins the batch phase before it, on which it must not
-        depend.
+        With ``apart`` False, a batch row joins the preceding batch phase, on which it must
+        not depend.
         """
         index = len(self.rows)
         self.rows.append(values)
@@ -413,7 +413,7 @@ class Planner(Layouts):
             self.phases.append((index, index + 1, int(whole)))
 
     def seal(self) -> None:
-        """End the current phase: the next row begins another."""
+        """End the current phase: the next row begins a new one."""
         self.sealed = len(self.phases)
 
     def emit_reductions(self) -> None:
@@ -422,11 +422,11 @@ class Planner(Layouts):
             self.emit(name, values, whole=True, apart=index == 0)
         for index, (first, other, count) in enumerate(self.summed):
             values = L.row(K_SUM_PLACES, w=first, extra=other, out=count)
-            # A thread has the same elements in every row: three places need no barrier between.
+            # A thread has the same elements in each row: three uses need no barrier between.
             self.emit("sum gradients over places", values, whole=True, apart=index == 0)
 
     def constrain(self, largest: Mapping[str, float]) -> None:
-        """Let weights have at most some norm for each output, by their state keys."""
+        """Limit the norm of each output's weights, by the weights' state keys."""
         for key, norm in largest.items():
             offset, (rows, *columns) = self.parameters[key]
             sizes = {"in_": int(np.prod(columns)), "out": rows}
@@ -434,7 +434,7 @@ class Planner(Layouts):
             self.constraints.append((f"{key}: largest norm", values))
 
     def put_preparations_first(self) -> int:
-        """Prefix the phases of the rows that run before all others; returns the phases added."""
+        """Prepend the phases of the rows that run first; returns the number of phases added."""
         added = 0
         for before in (self.preparations, self.constraints):
             count = len(before)

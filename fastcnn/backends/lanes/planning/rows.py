@@ -1,4 +1,4 @@
-"""Columns of program rows that many operations share."""
+"""Columns and index grids that the rows of many operations share."""
 
 from typing import TYPE_CHECKING
 
@@ -25,30 +25,30 @@ def windows_of_two(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stored_eps(node: "Node") -> float:
-    """The eps of a normalisation as the engine keeps it: float32 that does not count as zero."""
+    """The eps of a normalisation as the engine stores it: a float32 that is not subnormal."""
     return max(float(node.arguments["eps"]), float(np.finfo(np.float32).tiny))
 
 
 def fused(group: "Group") -> str:
-    """What a group does besides its first operation, for its name."""
+    """The operations fused to a group's first one, as part of its name."""
     added = " + sum" if group.adds else ""
     rectifier = " + ReLU6" if group.capped else " + ReLU" if group.relu else ""
     return added + rectifier + (" + 2x2 max pooling" if group.pooled else "")
 
 
 def parameter_offset(planner: "Planner", group: "Group", name: str) -> int:
-    """Where a layer's parameter stands, or -1."""
+    """Offset of a layer's parameter, or -1."""
     key = group.node.parameters.get(name)
     return -1 if key is None else planner.parameters[key][0]
 
 
 def gradient_offset(planner: "Planner", group: "Group", name: str) -> int:
-    """Where the gradient of a layer's parameter goes, or -1."""
+    """Offset of the gradient of a layer's parameter, or -1."""
     return planner.gradients.get((group.target, name), -1)
 
 
 def element_columns(planner: "Planner", **buffers: "Buffer") -> dict[str, int]:
-    """Columns of a row that goes over all elements of some buffers, given by their names."""
+    """Columns of a row over all elements of some buffers, given by name."""
     some = next(iter(buffers.values()))
     columns = {"channels": some.channels, "positions": some.height * some.width}
     for name, buffer in buffers.items():

@@ -1,1 +1,1 @@
-"""How far the rows of each kernel reach, and the check that nothing leaves its arrays."""
+"""The memory that each kernel's rows access, and the check that it is inside their arrays."""

@@ -1,4 +1,4 @@
-"""What the engine is given, checked before it runs: kernels themselves check nothing.
+"""Checks the engine's arguments before it runs: kernels themselves check nothing.
 
 A program is checked once, the arrays of a run every time, which takes a few microseconds.
 """
@@ -34,7 +34,7 @@ def check_program(
     gradient: np.ndarray,
     running: Mapping[str, Sequence[np.ndarray]],
 ) -> None:
-    """Refuse a program that would leave its arrays.
+    """Refuse a program that would access memory outside its arrays.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def check_program(
 
     Raises
     ------
-    ProgramError
+    With the name of the row, the operand that is out of bounds, and its range.
         Naming the row, what of it reaches too far, and how far.
     """
     if program.rows.shape[1:] != (L.WIDTH,) or program.batch < 1 or program.workers < 1:
@@ -73,14 +73,14 @@ def check_program(
 
 
 def touches_of(kernel: int) -> Callable[[Reach], Touches]:
-    """What says how far a kernel's rows reach, by its number; ProgramError if there is none."""
+    """The function that returns what a kernel's rows access; ProgramError for an unknown kernel."""
     if kernel not in KERNELS:
         raise ProgramError(f"there is no kernel of number {kernel}")
     return KERNELS[kernel].touches
 
 
 def _check_phases(program: Program, phases: np.ndarray) -> None:
-    """Refuse phases of rows that the program does not have; ProgramError."""
+    """Raise ProgramError if a phase has rows that the program does not have."""
     rows = phases[:, :2] if phases.ndim == 2 and phases.shape[1] == 3 else None
     if rows is None or (rows < 0).any() or (rows > len(program.rows)).any():
         raise ProgramError(f"phases of rows that a program of {len(program.rows)} does not have")
@@ -88,16 +88,16 @@ def _check_phases(program: Program, phases: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the rows of some phases want of the arrays of a run."""
+    """Requirements of the rows of some phases on the arrays of a run."""
 
     #: Elements of a sample that are read from the images, written to the outputs, and read from the
-    #: targets as the output's gradient; 0 where nothing is.
+    #: targets as the output's gradient; 0 if none are.
     images: int = 0
     outputs: int = 0
     gradients: int = 0
     #: Elements of a sample's output that the loss compares.
     loss: int = 0
-    #: How many classes there are for each target of a loss of classes; else 0.
+    #: Number of classes for each target of a loss over classes; else 0.
     classes: int = 0
     losses: int = 0
 
@@ -108,7 +108,7 @@ class Needs:
 
 
 def needs(program: Program, phases: np.ndarray) -> Needs:
-    """What the rows of some phases want; ProgramError if there are no such rows."""
+    """The requirements of the rows of some phases; ProgramError if there are no such rows."""
     _check_phases(program, phases)
     wanted = np.zeros(len(program.rows), np.bool_)
     for first, last, _ in phases:
@@ -130,21 +130,21 @@ def needs(program: Program, phases: np.ndarray) -> Needs:
 def check_run(
     wants: Needs, batch: int, schedule: np.ndarray, images: np.ndarray, arrays: dict[str, Any]
 ) -> None:
-    """Refuse arrays of a run that its rows would leave.
+    """Refuse arrays of a run whose bounds its rows would exceed.
 
     Parameters
     ----------
     batch : int
-        Samples of a pass at most.
+        Maximum samples of a pass.
     schedule : ndarray of int64, shape (passes, 5)
     images : ndarray of uint8 or float32
     arrays : dict of str to ndarray
-        The others by name: those of :data:`TYPES`.
+        All other arrays, by the names in :data:`TYPES`.
 
     Raises
     ------
     ShapeError
-        If an array has another type, is not contiguous or too small.
+        If an array has the wrong dtype, is not contiguous or too small.
     DataError
         If an order or a label is out of range.
     """
@@ -166,7 +166,7 @@ def check_run(
     if len(schedule) != steps or not fits:
         raise ShapeError(f"order: {steps} steps of {batch} samples of {len(order)}")
     order = order[:end]
-    # Negative numbers are the largest of all without a sign.
+    # Unsigned, negative indices are larger than all others.
     last = int(order.view(np.uint64).max())
     count = last + 1
     if wants.images and count * wants.images > images.size:
@@ -180,7 +180,7 @@ def check_run(
 
 
 def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str, Any]) -> None:
-    """The same of targets, labels and weights; ``count`` samples may be read."""
+    """The same for targets, labels and weights; ``count`` samples may be read."""
     targets, labels = arrays["targets"], arrays["labels"]
     size = max(wants.gradients, wants.loss)
     read = len(order) if wants.gives_gradient else count
@@ -200,7 +200,7 @@ def _check_targets(wants: Needs, order: np.ndarray, count: int, arrays: dict[str
         raise ShapeError(f"targets: {read} samples of {size} need more than {targets.size} floats")
     weights, means = arrays["weights"].size, arrays["mean_weights"].size
     if wants.loss and weights and count > weights:
-        raise ShapeError(f"weights: sample {count - 1} of {weights} is asked for")
+        raise ShapeError(f"weights: sample {count - 1} of {weights} is out of range")
     if means < len(arrays["rates"]) * wants.losses:
         raise ShapeError(
             f"mean_weights: {len(arrays['rates'])} passes of {wants.losses} losses need more than "

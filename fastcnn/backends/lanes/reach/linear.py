@@ -1,4 +1,4 @@
-"""How far rows of fully connected layers and of sums over blocks reach."""
+"""Memory that rows of fully connected layers and of sums over blocks access."""
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM, STRIP

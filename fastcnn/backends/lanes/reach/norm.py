@@ -1,4 +1,4 @@
-"""How far the rows of batch normalisation reach."""
+"""Memory that rows of batch normalisation access."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.reach.ranges import (
 def normalisation(
     *names: str, values: int = 0, sums: bool = False, learned: Callable[..., Touch] | None = None
 ) -> Callable[[Reach], Touches]:
-    """Vectors of buffers at the same elements; numbers of each channel at BATCH, W and BIAS."""
+    """Vectors of buffers at the same elements; per-channel values at BATCH, W and BIAS."""
 
     def touches(r: Reach) -> Touches:
         channels = r.count(L.CHANNELS)

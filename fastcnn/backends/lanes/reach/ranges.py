@@ -1,7 +1,7 @@
-"""How far each kernel's rows reach, and the check that a program stays inside its arrays.
+"""Ranges of the memory that a program's rows access, and the check that they are in bounds.
 
-Kernels check nothing: an address is a sum of a row's columns and entries of tables. Here each
-kernel says which sums it makes, as ranges; a program is checked once, before its first run.
+Kernels check nothing: an address is a sum of a row's columns and of table entries. Here each kernel
+declares these sums as ranges; a program is checked once, before its first run.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,17 +13,17 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
-#: Positions after a row's last that a register tile may touch, and taps that it may look up.
+#: Positions after a row's last that a register tile may access, and taps that it may look up.
 MORE_POSITIONS, MORE_TAPS = 7, 15
-#: What a convolution may do with what it stores.
+#: How a convolution may combine its results with what is stored.
 MODES = (L.PLAIN, L.MASKED, L.POOLED, L.ADDED)
-#: A block's rows run before another's: numbers above would overflow the kernels' arithmetic.
+#: Limit of a row's numbers: larger ones would overflow the kernels' integer arithmetic.
 LARGEST = 2**46
 
 
 @dataclass(frozen=True)
 class Range:
-    """Offsets from ``low`` to ``high``, both included; none if ``low`` is above ``high``."""
+    """Offsets from ``low`` to ``high``, both included; empty if ``low`` is above ``high``."""
 
     low: int
     high: int
@@ -37,7 +37,7 @@ class Range:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no offset."""
+        """Whether the range is empty."""
         return self.low > self.high
 
 
@@ -46,7 +46,7 @@ NOTHING = Range(0, -1)
 
 @dataclass(frozen=True)
 class Touch:
-    """Offsets at which a kernel touches ``floats`` floats of an array."""
+    """Offsets at which a kernel accesses ``floats`` floats of an array."""
 
     array: str
     what: str
@@ -55,10 +55,10 @@ class Touch:
 
 
 class Reach:
-    """A program row, and the ranges that its columns make.
+    """A program row, and the ranges spanned by its columns.
 
-    Raises ProgramError by its methods, if a table does not have the entries that are asked for, or
-    a number of things is negative.
+    Its methods raise ProgramError if a table has fewer entries than required, or a count is
+    negative.
     """
 
     def __init__(self, row: np.ndarray, tables: np.ndarray, blocks: int, workers: int) -> None:
@@ -72,13 +72,13 @@ class Reach:
         return self._row[column]
 
     def count(self, column: int, least: int = 0) -> int:
-        """A number of things."""
+        """A column that is a count."""
         if not least <= self[column] <= LARGEST:
             raise ProgramError(f"column {NAMES[column]} is {self[column]}")
         return self[column]
 
     def among(self, column: int, known: tuple[int, ...]) -> int:
-        """One of some numbers."""
+        """A column with one of several known values."""
         if self[column] not in known:
             raise ProgramError(f"column {NAMES[column]} is {self[column]}, not one of {known}")
         return self[column]
@@ -99,7 +99,7 @@ class Reach:
         return self._table_at(self[column], count, NAMES[column])
 
     def entries_at(self, first: int, count: int, what: str) -> Range:
-        """The smallest and the largest of the first entries of a table at a place."""
+        """The smallest and the largest of the first entries of a table at an offset."""
         found = self._table_at(first, count, what)
         return Range(int(found.min()), int(found.max())) if found.size else NOTHING
 
@@ -112,15 +112,15 @@ class Reach:
         return self._tables[first : first + count]
 
     def blocks(self, place: int, step: int, shares: int = 1) -> Range:
-        """A place of each block, or of each of its shares."""
+        """An offset for each block, or for each of its shares."""
         return self.along(self._blocks * shares, self[step]) + self[place]
 
     def workers(self, place: int, step: int) -> Range:
-        """A place of each thread."""
+        """An offset for each thread."""
         return self.along(self._workers, self[step]) + self[place]
 
     def buffer(self, place: int) -> Range:
-        """A place of X, Y, M or Z, whose block and slot strides follow it."""
+        """The offsets of X, Y, M or Z, whose block and slot strides follow in the row."""
         return self.blocks(place, place + 1) + self.along(self._workers, self[place + 2])
 
 
@@ -140,22 +140,22 @@ def gradient(what: str, offsets: Range, floats: int = 1) -> Touch:
 
 
 def optional(r: Reach, column: int, count: int) -> Range:
-    """Numbers at a place, or none where it is negative."""
+    """Values at an offset, or none if it is negative."""
     return r.along(count, 1) + r[column] if r[column] >= 0 else NOTHING
 
 
 def bias(r: Reach, count: int) -> Touches:
-    """Biases; tiles without read the first parameter, and forget it."""
+    """Biases; tiles without biases read the first parameter, and discard it."""
     yield parameters("BIAS", optional(r, L.BIAS, count) if r[L.BIAS] >= 0 else Range(0, 0))
 
 
 def channels_of(r: Reach, place: int, step: int, entries: Range) -> Range:
-    """Some places of each channel of a buffer."""
+    """Some offsets in each channel of a buffer."""
     return r.buffer(place) + r.along(r.count(L.CHANNELS), r[step]) + entries
 
 
 def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
-    """Refuse offsets that leave their part of a thread's scratch."""
+    """Refuse offsets outside their part of a thread's scratch."""
     if not offsets.is_empty and not 0 <= offsets.low <= offsets.high <= size - floats:
         raise ProgramError(
             f"{what} reaches from {offsets.low} to {offsets.high + floats} of {size} floats of "
@@ -165,14 +165,14 @@ def within(what: str, offsets: Range, size: int, floats: int = LANES) -> None:
 
 NAMES = {
     value: name
-    # The columns come first; modes and sizes have some of their numbers.
+    # The columns come first in the module; modes and sizes reuse some of their numbers.
     for name, value in reversed(vars(L).items())
     if name.isupper() and isinstance(value, int) and not name.startswith("K_")
 }
 
 
 def check_row(reach: Reach, touches: Callable[[Reach], Touches], sizes: dict[str, int]) -> None:
-    """Refuse a row that touches anything outside of arrays of some sizes: ProgramError."""
+    """Raise ProgramError for a row that accesses anything outside arrays of the given sizes."""
     for touch in touches(reach):
         first, last = touch.offsets.low, touch.offsets.high + touch.floats
         if touch.offsets.is_empty or not touch.floats:

@@ -1,4 +1,4 @@
-"""Semaphores by which threads wake each other up."""
+"""Semaphores with which threads wake each other."""
 
 import ctypes
 import sys
@@ -9,7 +9,7 @@ _CALL = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
 
 
 class Bell:
-    """A semaphore of the operating system, which compiled functions, too, can ring and wait for.
+    """A semaphore of the operating system that compiled functions can also post and wait for.
 
     The functions at ``ring_address`` and ``sleep_address`` are called with ``(handle, 1, 0)`` and
     ``(handle, -1, 0)``. Raises OSError or AttributeError if the system has none.
@@ -45,17 +45,17 @@ class Bell:
         self._ring, self._sleep = _CALL(self.ring_address), _CALL(self.sleep_address)
 
     def ring(self) -> None:
-        """Wake up one who sleeps, or the next who would."""
+        """Wake a sleeping thread, or the next one that would sleep."""
         self._ring(self.handle, 1, 0)
 
     def sleep(self) -> None:
-        """Sleep until the bell is rung, or a signal comes."""
+        """Sleep until the bell is rung or a signal arrives."""
         self._sleep(self.handle, -1, 0)
 
 
 @cache
 def ring_address() -> int:
-    """Where the function is that rings any bell; 0 if the system has none."""
+    """Address of the function that rings any bell; 0 if the system has none."""
     try:
         return Bell().ring_address
     except (OSError, AttributeError):

@@ -1,8 +1,8 @@
-"""Who runs long passes: their callers while cores are free, or else threads, one after the other.
+"""Runs long passes on their callers' threads while cores are free, otherwise in a queue.
 
-More passes at once than cores would only take the caches from each other. A caller who finds no
-core free leaves its pass in a line and sleeps; threads, one for each core, take passes from there
-without a pause, so no core waits until a caller is awake.
+More concurrent passes than cores would only compete for the caches. A caller that finds no core
+free queues its pass and sleeps; threads, one per core, run queued passes without a pause, so that
+no core waits for a caller to wake up.
 """
 
 import os
@@ -16,19 +16,19 @@ from fastcnn.backends.lanes.session.bell import Bell
 from fastcnn.backends.lanes.session.conductor import ALONE, TOGETHER
 from fastcnn.cores import available_cores
 
-#: Seconds that a thread waits for another pass before it ends.
+#: Seconds that an idle thread waits for another pass before it ends.
 IDLE = 1.0
-#: Seconds for which callers leave the others' cores alone: to call threads for help and to send
-#: them away again takes long.
+#: Seconds after which callers may again use other cores' helpers: calling helpers and sending them
+#: away again is slow.
 CROWDED = 0.001
 
-#: Runs a pass, on its thread alone if others need the cores. It may be told to ring a bell once
-#: the interpreter's lock is free.
+#: Runs a pass, on its thread alone if others need the cores. It may be asked to ring a bell once
+#: the interpreter's lock is released.
 Work = Callable[[int], None]
 
 
 class _Waiting:
-    """A pass in the line."""
+    """A queued pass."""
 
     def __init__(self, work: Work, bell: Bell) -> None:
         self.work, self.bell = work, bell
@@ -39,17 +39,17 @@ class _Waiting:
 class _Own(threading.local):
     """Whether this thread has a core.
 
-    A signal's handler that asks then does not wait for one: it would wait for itself.
+    A signal handler that runs on such a thread must not wait for a core: it would wait for itself.
     """
 
     has_core = False
 
 
 class Room:
-    """Room for as many passes at once as there are cores.
+    """Admits as many concurrent passes as there are cores.
 
-    A thread that has a core holds its lock until the pass is done. ``with`` gives locks back in any
-    case, as a counter cannot: an interrupt may come before a line that counts.
+    A thread that has a core holds its lock until the pass is done. ``with`` releases locks in every
+    case, which a counter cannot: an interrupt may arrive before the line that counts.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Room:
         self.renew()
 
     def renew(self) -> None:
-        """Nobody is here, as in a process that was forked."""
+        """Reset: nobody is running, as in a forked process."""
         self._cores = [threading.Lock() for _ in range(available_cores())]
         self._line: SimpleQueue[_Waiting] = SimpleQueue()
         self._threads: dict[int, threading.Thread] = {}
@@ -66,7 +66,7 @@ class Room:
         self._crowded = 0.0
 
     def run(self, work: Work) -> None:
-        """Run a pass, or have it run; raises what it raises."""
+        """Run a pass, or queue it; raises what it raises."""
         own = self._own
         if own.has_core:
             work(ALONE)
@@ -93,7 +93,7 @@ class Room:
             raise waiting.error
 
     def _take_core(self, mine: threading.Lock) -> bool:
-        """Take a core that nobody has, if there is one."""
+        """Take a free core, if there is one."""
         free = -1
         with self._lock:
             for n, last in enumerate(self._cores):
@@ -112,7 +112,7 @@ class Room:
             return Bell()
 
     def _join(self, waiting: _Waiting) -> _Waiting:
-        """Stand in the line, which has a thread for each core from now on."""
+        """Queue a pass; from then on, the queue has a thread for each core."""
         with self._lock:
             if len(self._threads) < len(self._cores):
                 self._start_threads()
@@ -126,7 +126,7 @@ class Room:
                 threading.Thread(target=self._serve, args=(core,), name=name, daemon=True).start()
 
     def _serve(self, core: int) -> None:
-        """Run passes of the line, and keep the core while there are some."""
+        """Run queued passes, and keep the core as long as there are any."""
         line, me = self._line, threading.current_thread()
         with self._lock:
             if self._threads.setdefault(core, me) is not me:
@@ -145,13 +145,13 @@ class Room:
                 with self._lock:
                     before, self._cores[core] = self._cores[core], mine
                 with before:
-                    pass  # who had the core is done
+                    pass  # the caller that had the core is done
                 self._run_line(waiting)
 
     def _run_line(self, waiting: _Waiting) -> None:
-        """Run passes until the line is empty; the caller of each wakes up while the next one runs.
+        """Run passes until the queue is empty; each caller wakes up while the next pass runs.
 
-        Before that it would find the interpreter's lock taken, and sleep again.
+        Any earlier it would find the interpreter's lock held, and sleep again.
         """
         last: _Waiting | None = None
         while True:

@@ -1,11 +1,11 @@
 """Compiled functions that run a forward pass: for the caller, and for threads that help it.
 
-A pass is cut into segments; the threads that are there claim a segment's units one by one, and the
-next segment begins when all are done. A thread that comes late finds less to do, and the caller
-never waits for one to wake up. What a unit computes does not depend on who does it. The units of a
-segment are two halves, in the order of pixels or channels: a thread begins with the same half of
-each segment, most of whose inputs it has written itself, and then helps with the other. If several
-callers are inside, each has a core rather than help: threads that help leave between two segments.
+A pass is divided into segments; the threads present claim a segment's units one by one, and the
+next segment begins when all are done. A thread that arrives late finds less to do, and the caller
+never waits for one to wake up. A unit's result does not depend on the thread that computes it. A
+segment's units form two halves, in the order of pixels or channels: a thread begins with the same
+half of each segment, as it has written most of the inputs itself, and then helps with the other. If
+several callers are inside, helpers leave between two segments, so that each caller has a core.
 """
 
 from typing import Any
@@ -24,49 +24,49 @@ from fastcnn.codegen.threads import atomic_add, atomic_load, relax, sched_yield
 FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
 #: Kinds: a unit is a share of the rows over some blocks, or BLOCKS blocks of EACH in all rows.
 SHARES, PIECES = 0, 1
-#: Int64 between counters that threads change, so that no two are in one cache line.
+#: Int64 between counters that threads modify, so that no two share a cache line.
 APART = 16
-#: Counters of a pass: the segment that runs, failures, threads that have come, and whether the
-#: first of them has taken the place of the caller's.
+#: Counters of a pass: the current segment, failures, helpers that have arrived, and whether the
+#: first of them has swapped places with the caller.
 CURRENT, FAILED, HELPERS, SWAPPED = 0, APART, 2 * APART, 2 * APART + 1
-#: Counters of each segment, from here on: units claimed of either half, units done.
+#: Counters of each segment, from this offset on: units claimed of either half, units done.
 CLAIMED, DONE, OF_SEGMENT = 0, 2 * APART, 3 * APART
 FIRST_SEGMENT = 3 * APART
-#: Counters of a team of helping threads: callers inside a pass, whether one of them has the team,
-#: the pass to help with, threads inside that pass, threads that sleep, whether they shall end, the
-#: core of the last caller, and how many cores there are.
+#: Counters of a team of helpers: callers inside a pass, whether one of them has the team, the pass
+#: to help with, threads inside that pass, sleeping threads, whether they should end, the core of
+#: the last caller, and the number of cores.
 CALLERS, TAKEN, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED, ROOM = (n * APART for n in range(8))
 TEAM_SIZE = 8 * APART
-#: How threads are kept off a core: the addresses of ``sched_getcpu``, ``sched_getaffinity`` and
-#: ``sched_setaffinity``, the cores that have a mask, the words of one, the threads' numbers, or 0,
-#: and the masks. The first is room for the caller's, then come that of all cores of the team, and
-#: for each core that of the others.
+#: How helpers are kept off a core: the addresses of ``sched_getcpu``, ``sched_getaffinity`` and
+#: ``sched_setaffinity``, the number of cores in a mask, its number of words, the threads' ids, or
+#: 0, and the masks. The first mask is scratch for the caller's, the next has all cores of the team,
+#: and one for each core has all others.
 CORE_OF, GET_CORES, SET_CORES, CORES, WORDS, FIRST_HELPER = range(6)
-#: Most threads that are kept off the caller's core; among many cores the system finds free ones.
+#: Maximum threads that are kept off the caller's core; among many cores the system finds free ones.
 FEW = 8
 MASKS = FIRST_HELPER + FEW
 OF_CALLER, ALL, OTHERS = range(3)
 
-#: How a pass is run: with the team, if there are cores, or on its thread alone.
+#: How a pass runs: with the team, if there are cores, or on its thread alone.
 TOGETHER, ALONE = 0, 1
 
-#: What a pass is given, packed.
+#: The packed arguments of a pass.
 PASS_KINDS = {
     "counters": "int64[:]",
     "segments": "int64[:,:]",
     "program": "int64[:]",
     "entries": "int64[:,:]",
     "context": "int64[:]",
-    # Threads that have room for their scratch, the caller among them.
+    # Threads with scratch memory, including the caller.
     "threads": "int64",
-    # The team, how to keep its threads off a core, if they are few, how a bell is rung, and theirs.
+    # The team, how to keep its threads off a core, if they are few, and how to ring their bell.
     "team": "int64[:]",
     "moves": "int64[:]",
     "wake": "int64",
     "bell": "int64",
-    # Where this is packed.
+    # The address of these packed arguments.
     "here": "int64",
-    # What changes from run to run.
+    # Arguments that change from run to run.
     "bytes_": "int64",
     "floats": "int64",
     "images": "int64",
@@ -74,10 +74,10 @@ PASS_KINDS = {
     "results": "int64",
     "count": "int64",
     "segment_count": "int64",
-    # TOGETHER, ALONE, or alone after a bell was rung, by its handle.
+    # TOGETHER, ALONE, or alone after ringing a bell, given by its handle.
     "how": "int64",
 }
-#: What a helping thread is given.
+#: The packed arguments of a helper.
 HELP_KINDS = {"team": "int64[:]", "sleep": "int64", "bell": "int64", "assist": "int64"}
 _BYTES, _FLOATS, _OUTPUTS = (FIELDS[name][0] for name in ("bytes_", "floats", "outputs"))
 
@@ -97,7 +97,7 @@ def _emit_assist(builder: Any, function: Any, packed: Any) -> Any:
     return builder.call(builder.inttoptr(function, kind.as_pointer()), [packed])
 
 
-#: ``run_pass(entry, packed)``: call an entry on what is packed.
+#: ``run_pass(entry, packed)``: call an entry with packed arguments.
 run_pass = define("int64", _emit_assist, "int64", "int64")
 
 
@@ -119,7 +119,7 @@ def run_unit(segment, unit, rows, entries, context, worker):
 
 @linked
 def run_alone(counters, segments, segment_count, program, entries, context):
-    """Run all segments on this thread: what threads would share is not cut."""
+    """Run all segments on this thread, undivided."""
     rows, here = address(program, 0), address(context, 0)
     failed = 0
     for s in range(segment_count):
@@ -134,14 +134,14 @@ def run_alone(counters, segments, segment_count, program, entries, context):
     counters[FAILED] = failed
 
 
-#: Looks at a counter before a thread that waits lets others run: some tens of microseconds. Shares
-#: take about as long as each other, unless the one that is waited for has no core.
+#: Reads of a counter before a waiting thread yields: some tens of microseconds. Shares take about
+#: equally long, unless the thread that is waited for has no core.
 PATIENCE = 2_000
 
 
 @linked
 def spin(spins):
-    """Wait a moment for other threads, after some such; returns how many there were."""
+    """Wait briefly for other threads, given the number of earlier waits; returns the new number."""
     relax()
     if spins >= PATIENCE:
         sched_yield()
@@ -150,7 +150,7 @@ def spin(spins):
 
 @linked
 def claim_units(counters, place, segment, rows, entries, context, worker):
-    """Claim units of a segment, a thread's own half first; returns how many were done."""
+    """Claim units of a segment, a thread's own half first; returns how many it ran."""
     done, halves = 0, (segment[UNITS] + 1) // 2
     for turn in range(2):
         side = (worker + turn) % 2
@@ -167,14 +167,14 @@ def claim_units(counters, place, segment, rows, entries, context, worker):
 
 @linked
 def is_full(team, helpers):
-    """Whether other callers need the cores of some helping threads."""
+    """Whether other callers need the cores of some helpers."""
     callers = atomic_load(team, CALLERS)
     return callers > 1 and callers + helpers > team[ROOM]
 
 
 @linked
 def run_together(counters, segments, segment_count, program, entries, context, team, number):
-    """Claim units of one segment after the other, and wait for each until it is done.
+    """Claim units of one segment after the other, waiting for each to be completed.
 
     ``number`` is 0 for the caller.
     """
@@ -183,7 +183,7 @@ def run_together(counters, segments, segment_count, program, entries, context, t
     s = atomic_load(counters, CURRENT)
     while s < segment_count and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
-        # Another core may have the counter that is wanted next.
+        # Another core may hold the next counter's cache line.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
         done = claim_units(counters, place, segments[s], rows, entries, here, worker)
         if done > 0:
@@ -209,10 +209,10 @@ def is_confined(moves):
 
 @linked
 def leave_core(team, moves):
-    """Keep helping threads off the caller's core.
+    """Keep helpers off the caller's core.
 
-    If the others are busy, the system may put a thread that wakes up there, where it takes turns
-    with the one that waits for it.
+    If the other cores are busy, the system may schedule a waking thread there, where it takes turns
+    with the thread that waits for it.
     """
     core, words = foreign(moves[CORE_OF], NOUGHT, NOUGHT, NOUGHT) & 0xFFFFFFFF, moves[WORDS]
     if core != team[AVOIDED] and core < moves[CORES]:
@@ -246,12 +246,12 @@ def lead(
     segment_count,
     how,
 ):
-    """Run a pass on the calling thread, with the team's if nobody else has it, and there are cores.
+    """Run a pass on the calling thread, and on the team's if nobody else has it and cores are free.
 
-    ``bytes_`` or ``floats`` is where the ``images`` numbers are, the other 0; ``outputs`` is where
-    ``results`` numbers go.
+    ``bytes_`` or ``floats`` is the address of the ``images`` values, the other is 0; ``outputs`` is
+    that of the ``results`` values.
     """
-    # Not earlier: a caller who wakes up on this core wants the interpreter's lock at once.
+    # Not earlier: a caller that wakes up on this core needs the interpreter's lock immediately.
     if how > ALONE:
         foreign(wake, how, ONE, NOUGHT)
     state = flush_denormals()
@@ -281,7 +281,7 @@ def lead(
     counters[SWAPPED] = 0
     if moves.size > 0:
         leave_core(team, moves)
-        # Two threads on two cores: one whose core has the halves of the other takes its place.
+        # Two threads on two cores swap places if each is on the core that has the other's halves.
         if threads == 2 and team[ROOM] == 2:
             counters[SWAPPED] = team[AVOIDED] & 1
     atomic_add(team, PASS, here)
@@ -322,7 +322,7 @@ def assist(
     segment_count,
     how,
 ):
-    """Help with a pass, unless as many threads as have room do so already."""
+    """Help with a pass, unless all threads with scratch memory already do."""
     worker = atomic_add(counters, HELPERS, 1)
     if worker < threads:
         state = flush_denormals()
@@ -330,20 +330,20 @@ def assist(
         restore_denormals(state)
 
 
-#: Looks at the team after a pass before a thread sleeps again: some tens of microseconds, in which
-#: the next call of a loop comes.
+#: Checks for a new pass before a thread sleeps again: some tens of microseconds, in which the next
+#: call of a loop arrives.
 LINGER = 2_000
 
 
 def wait_and_help(team, sleep, bell, assist):
-    """The life of a helping thread: sleep until a pass begins, help with it."""
+    """The main loop of a helper: sleep until a pass begins, help with it."""
     while not atomic_load(team, STOPPED):
         looks, seen = 0, 0
         while looks < LINGER and not is_full(team, ONE):
             packed = atomic_load(team, PASS)
             if packed != 0 and packed != seen:
                 atomic_add(team, INSIDE, 1)
-                # That pass may be over by now; while a thread is inside, none ends.
+                # The pass may be over by now; it cannot end while a thread is inside.
                 packed = atomic_load(team, PASS)
                 if packed != 0:
                     run_pass(assist, packed)
@@ -355,7 +355,7 @@ def wait_and_help(team, sleep, bell, assist):
         atomic_add(team, ASLEEP, 1)
         packed = atomic_load(team, PASS)
         if packed != 0 and packed != seen and not is_full(team, ONE):
-            # Begun in between, by one who saw nobody asleep, or who rings now.
+            # Decremented in the meantime by a caller that saw nobody asleep, or is ringing now.
             if atomic_add(team, ASLEEP, -1) > 0:
                 continue
             atomic_add(team, ASLEEP, 1)

@@ -1,4 +1,4 @@
-"""Which arrays the engine computes with: float32 that is not empty. All others are im2col's."""
+"""Which arrays the engine accepts: non-empty float32. All others are computed by im2col."""
 
 import logging
 from functools import lru_cache
@@ -11,7 +11,7 @@ log = logging.getLogger("fastcnn.lanes")
 
 
 def covered(*arrays: np.ndarray) -> bool:
-    """Whether the engine takes these arrays; says once that im2col does otherwise."""
+    """Whether the engine accepts these arrays; if not, logs once that im2col is used."""
     if is_disabled():
         _say_once("does not run with NUMBA_DISABLE_JIT")
         return False
@@ -23,4 +23,4 @@ def covered(*arrays: np.ndarray) -> bool:
 
 @lru_cache
 def _say_once(reason: str) -> None:
-    log.info("the lanes engine %s: these arrays go through im2col", reason)
+    log.info("the lanes engine %s: using im2col for these arrays", reason)

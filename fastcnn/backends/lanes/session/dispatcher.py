@@ -1,4 +1,4 @@
-"""The compiled function that runs any program: whole training steps without Python."""
+"""The compiled function that runs a program: whole training steps without Python."""
 
 from typing import Any
 
@@ -33,10 +33,9 @@ from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, LANES, define
 from fastcnn.codegen.threads import FAILED, atomic_add, barrier
 
-#: What the dispatcher knows of a row: its kernel's address, and whether it takes many blocks at
-#: once.
+#: Fields of a row's entry: its kernel's address, and whether it processes many blocks together.
 ENTRY, MANY = 0, 1
-#: Kinds of :func:`run`'s arguments.
+#: Types of :func:`run`'s arguments.
 KINDS = {
     "thread": "int64",
     "threads": "int64",
@@ -48,10 +47,10 @@ KINDS = {
     "numbers": "float64[:]",
     "rates": "float64[:]",
     "schedule": "int64[:,:]",
-    # The address of a function in Python, and the phase before which it may be called.
+    # The address of a Python function, and the phase before which it may be called.
     "function": "int64",
     "middle": "int64",
-    # Some for each pass.
+    # One or more for each pass.
     "mean_weights": "float64[:]",
     "losses": "float64[:]",
     "hits": "int64[:]",
@@ -92,9 +91,9 @@ def run_row(entries, n, context, rows, block, blocks, slot, worker, part, parts)
 
 @linked
 def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
-    """Take a thread's own blocks through all rows of a phase, one after the other.
+    """Run a thread's own blocks through all rows of a phase, one block after the other.
 
-    Rows that take many blocks at once get all of them together.
+    Rows that process many blocks together get all of them.
     """
     failed, n = 0, first
     while n < last:
@@ -115,10 +114,10 @@ def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
 
 @linked
 def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, rows):
-    """Run one phase; returns the barriers passed, or -1 after a failure of any thread.
+    """Run one phase; returns the number of barriers passed, or -1 after a failure of any thread.
 
-    A phase of rows over blocks gives each thread whole blocks; those that are left over are done
-    by all threads together, row by row.
+    In a block phase each thread gets whole blocks; the remaining ones are computed by all threads
+    together, row by row.
     """
     first, last, failed = phase[0], phase[1], 0
     if phase[2]:
@@ -147,7 +146,7 @@ def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, r
 
 @linked
 def ask_python(function, index, place, state, thread, threads, sync, arrived):
-    """Call Python on the first thread while the others wait; returns whether nothing failed."""
+    """Call Python on the first thread while the others wait; returns whether it succeeded."""
     failed = 0
     if thread == 0:
         restore_denormals(state)
@@ -160,10 +159,10 @@ def ask_python(function, index, place, state, thread, threads, sync, arrived):
 def update(
     thread, threads, sync, arrived, here, rows, numbers, squares, owners, updates, limit, square
 ):
-    """Take the step of the gradient; returns the barriers passed, or -1 after a failure."""
+    """Apply the update; returns the number of barriers passed, or -1 after a failure."""
     failed, units = 0, updates.size
     numbers[SCALE] = 1.0
-    # A norm that clips nothing is known after the update, which then reads the gradient once.
+    # Without clipping, the norm is computed during the update, which then reads the gradient once.
     if limit > 0.0:
         for unit in range(units):
             if owners[unit] == thread:
@@ -186,7 +185,7 @@ def update(
 
 @linked
 def fail(sync, state):
-    """Let all threads know that one of them has failed, where they wait for each other."""
+    """Signal a failure to all threads at their barriers."""
     atomic_add(sync, FAILED, 1)
     restore_denormals(state)
 
@@ -216,10 +215,10 @@ def run(
     limit,
     square,
 ):
-    """Run a program once for each learning rate, on the parts of ``order`` that are scheduled.
+    """Run a program once for each learning rate, on the scheduled parts of ``order``.
 
-    All threads call this together, each with its context, whose float64 are ``numbers``. A kernel
-    that fails ends all.
+    All threads call this together, each with its context, whose float64 view is ``numbers``. A
+    failing kernel ends the run.
     """
     state = flush_denormals()
     arrived, here, rows = 0, address(context, 0), address(program, 0)
@@ -256,13 +255,13 @@ def run(
                 fail(sync, state)
                 return
             arrived += 1
-        # One more than there are sums of squares.
+        # The first element is not a sum of squares.
         if squares.size > 1 and not calls & KEEP:
             arrived = update(thread, threads, sync, arrived, *work)
             if arrived < 0:
                 fail(sync, state)
                 return
-            # Other threads change the squares many more barriers later.
+            # Other threads modify the squares only many barriers later.
             if thread == 0:
                 norms[s] = total_norm(squares)
         if calls & AFTER:

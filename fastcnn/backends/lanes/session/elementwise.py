@@ -1,7 +1,7 @@
-"""Functions of each element, on arrays as they lie in memory.
+"""Element-wise functions called alone, on arrays in their own memory layout.
 
-It does not matter to such a function which lane an element is in, so nothing is brought into lanes:
-the rows of a network run over the arrays themselves, and give the same bits.
+These functions do not depend on the lane of an element, so nothing is packed into lanes: the rows
+of a network run over the arrays directly, and give the same bits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +21,13 @@ from fastcnn.backends.lanes.session.loading import check_own_kernels
 from fastcnn.operations import Elementwise, elementwise_function
 from fastcnn.operations.losses import LOSSES
 
-#: Elements from which on a second thread saves more time than its start takes.
+#: Elements from which on a second thread saves more time than starting it takes.
 WORTH_A_THREAD = 4_000_000
 
-#: A kernel, and by column which array it addresses there: a source, or the result.
+#: A kernel, and which array each address column refers to: a source, or the result.
 Step = tuple[int, dict[int, int]]
 INPUT, GRADIENT, RESULT = 0, 1, -1
-#: The column with the floats from one vector to the next, by that of the address.
+#: The column of the floats between vectors, for each address column.
 STRIDES = {L.X: L.X_CHANNEL, L.Y: L.Y_CHANNEL, L.M: L.M_CHANNEL}
 
 
@@ -36,13 +36,13 @@ def function(name: str) -> Any:
     if name.removesuffix("_backward") in LOSSES:
         return im2col.elementwise.function(name)
     record, is_backward = elementwise_function(name)
-    if record.parameters:  # which lie by channel, not by element
+    if record.parameters:  # parameters are per channel, not per element
         return im2col.elementwise.function(name)
     return partial(backward if is_backward else forward, record)
 
 
 def forward(record: Elementwise, x: np.ndarray, **arguments: Any) -> np.ndarray:
-    """The formula's value."""
+    """Evaluate the formula."""
     if not covered(x):
         return im2col.elementwise.forward(record, x, **arguments)
     _, numbers = record.formula_of(arguments)
@@ -57,13 +57,13 @@ def forward(record: Elementwise, x: np.ndarray, **arguments: Any) -> np.ndarray:
 def backward(
     record: Elementwise, grad_output: np.ndarray, x: np.ndarray, **arguments: Any
 ) -> np.ndarray:
-    """The formula's gradient."""
+    """Evaluate the formula's gradient."""
     if not covered(grad_output, x):
         return im2col.elementwise.backward(record, grad_output, x, **arguments)
     formula, numbers = record.formula_of(arguments)
     kernel = formula_kernel(record, arguments, "gradient")
     steps, read = [], INPUT
-    # A rectifier's output tells the same as its input.
+    # A rectifier's output is as good as its input.
     if formula.gradient_from_output not in (None, formula.gradient):
         steps, read = [_forward_step(record, arguments)], RESULT
     steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
@@ -79,9 +79,9 @@ def _forward_step(record: Elementwise, arguments: Mapping[str, Any]) -> Step:
 
 
 def run_steps(steps: Sequence[Step], numbers: Sequence[float], *sources: np.ndarray) -> np.ndarray:
-    """Run steps over all elements of some arrays of one shape; returns the result.
+    """Run steps over all elements of arrays of one shape; returns the result.
 
-    A vector is 16 neighbours. What is left after the last whole one is computed in a vector of
+    A vector is 16 consecutive elements. The remainder is computed in a vector of its own.
     its own.
     """
     result = np.empty(sources[0].shape, np.float32)
@@ -107,9 +107,9 @@ def run_steps(steps: Sequence[Step], numbers: Sequence[float], *sources: np.ndar
 def _row(
     step: Step, vectors: int, arrays: Sequence[np.ndarray], constants: np.ndarray
 ) -> np.ndarray:
-    """A row over vectors of arrays that lie outside of its arena, which holds the constants.
+    """A row over vectors of arrays outside its arena, which only holds the constants.
 
-    An address counts floats from the arena, in whichever direction, and kernels do not check it.
+    An address counts floats from the arena, in either direction; kernels do not check it.
     """
     kernel, columns = step
     row = np.zeros(L.WIDTH, np.int64)

@@ -1,4 +1,4 @@
-"""Holds one network's program, arena and arrays, and runs it on some threads."""
+"""The engine: one network's program, arena and arrays, run on some threads."""
 
 import ctypes
 import os
@@ -37,7 +37,7 @@ from fastcnn.cores import available_cores, take_core
 from fastcnn.errors import ConfigurationError
 
 THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
-#: Each thread has memory of its own.
+#: Maximum threads, each of which has its own memory.
 MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 START, ONE_RUN = Moment(), np.zeros(1)
@@ -95,10 +95,10 @@ class Engine:
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
         self._gradients = aligned(size)
-        #: In the order of the parameters.
+        #: The gradients in the order of the parameters.
         self.gradient = self._gradients[: parameters.size]
         check_program(self.program, parameters, self._gradients, self.running)
-        # What the rows of some phases want, by these.
+        # Requirements on a run's arrays, by phases.
         self._needs: dict[tuple[Any, ...], Needs] = {}
         self.arena = aligned(self.program.arena_size)
         for offset, values in self.program.constants.items():
@@ -112,7 +112,7 @@ class Engine:
         grouped = self.program.grouped
         self._places = [(*place, grouped.get(place[0], 1)) for place in places.values()]
         self._checked: Update | None = None
-        # Units of that update and of none, by threads, and whether gradients are followed at once.
+        # Units of the last update, by threads, and whether gradients are followed by their update.
         self._units: dict[tuple[bool, int, bool], Units] = {}
         uses = [
             None if node.frozen_statistics else node.buffers.get("running_mean")
@@ -126,7 +126,7 @@ class Engine:
         return self.program.bytes + self._gradients.nbytes
 
     def normalise(self, scale: Any, shift: Any) -> None:
-        """Set the factor and the summand of each input channel."""
+        """Set the scale and offset of each input channel."""
         first = self.program.normalisation
         values = np.concatenate([scale, shift]).astype(np.float32)
         self.arena[first : first + values.size] = values
@@ -142,9 +142,9 @@ class Engine:
         threads: int | None = None,
         between: Between | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Run the program once for each rate; returns losses, hits and gradient norms.
+        """Run the program once for each learning rate; returns losses, hits and gradient norms.
 
-        With an ``update``, each run is followed by it. ``threads`` may be less than the engine was
+        An ``update``, if given, follows each run. ``threads`` may be less than the engine was
         planned for. Without a schedule in ``between``, batches are consecutive.
         """
         threads = self.threads if threads is None else threads
@@ -171,7 +171,7 @@ class Engine:
             update.check(size)
             self._checked = update
             self._units.clear()
-        # Otherwise somebody reads the gradient, or needs all of it before the first update.
+        # Otherwise the whole gradient is read, or needed before the first update.
         follows = is_whole and not update.limit and not (schedule[:, CALLS] & ~MIDDLE).any()
         shared = bool(update.parts), threads, follows
         if shared not in self._units:
@@ -242,7 +242,7 @@ class Engine:
             raise
         if update is not NO_UPDATE and not update.parts:
             norms[:] = 0.0
-        # A program may be run in parts: the one that reads the samples moves them.
+        # A program may run in parts: the one that reads the samples updates the statistics.
         if self._moves_running and wants.images:
             self._store_running()
             for name in self.program.running:
@@ -261,7 +261,7 @@ class Engine:
             variance[...] = self.arena[offset + channels : offset + 2 * channels]
 
     def _with_running(self, function: Callable[[int, int], None]) -> Callable[[int, int], None]:
-        """A function between passes, for which running statistics are where the model has them."""
+        """Wrap a function called between passes, so that it sees the model's running statistics."""
         if not self._moves_running or not self.program.running:
             return function
 
@@ -279,9 +279,9 @@ class Engine:
         return self._needs[key]
 
     def pack_weights(self) -> Program:
-        """Run what comes before every pass; returns the program without it.
+        """Run the phases that precede every pass; returns the program without them.
 
-        Until the parameters change, passes in a copy of the arena are right.
+        Until parameters change, passes on a copy of the arena are then valid.
         """
         count = self.program.preparations
         if count:
@@ -289,10 +289,10 @@ class Engine:
         return replace(self.program, phases=self.program.phases[count:])
 
     def prepare(self, *updates: str) -> tuple[np.ndarray, dict[str, int]]:
-        """Have the program's kernels, and those of updates, compiled and loaded.
+        """Compile and load the program's kernels and those of updates.
 
-        Returns for each row its kernel's address, and whether it takes many blocks at once; and by
-        name the addresses of updates and of the kernel of the norm's sums.
+        Returns for each row its kernel's address and whether it processes many blocks together; and
+        by name the addresses of updates and of the kernel of the norm's sums.
         """
         if updates not in self._entries:
             names = [*updates, SQUARES] if updates else []
@@ -329,7 +329,7 @@ class Engine:
 
 
 def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
-    """Run rows over one block, of kernels that need no table but one of a single position 0."""
+    """Run rows over one block; their kernels may need only a table with the single position 0."""
     entries, _ = load_kernels(rows, [dispatcher_source()])
     nothing, one = np.zeros(1), np.zeros(1, np.int64)
     fields = {"A": arena, "T": np.zeros(1, np.int32), "order": one}
@@ -362,7 +362,7 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
 def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
     """Call the dispatcher on this thread and ``threads - 1`` others, and wait for all.
 
-    ``fields`` is what kernels get, see context.py, ``steps`` the dispatcher's arguments without
+    ``fields`` are the kernels' arguments, see context.py, ``steps`` the dispatcher's, except for
     those of a thread. Raises RuntimeError if a kernel failed.
     """
     check_arrays(fields)
@@ -371,7 +371,7 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
     sync = np.zeros(16, np.int64)
     contexts = make_contexts(threads, fields)
     has_cores = threads <= available_cores()
-    # Who spins where threads outnumber cores keeps the one it waits for from running.
+    # With more threads than cores, a spinning thread keeps the one it waits for from running.
     sync[PATIENCE] = SPINS if has_cores and threads > 1 else 0
     arguments = [
         packed(
@@ -411,7 +411,7 @@ def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any
 
 
 def packed(kinds: Mapping[str, str], values: Mapping[str, Any]) -> np.ndarray:
-    """Arguments of a compiled function, in the order of their kinds, as its entry reads them."""
+    """Pack the arguments of a compiled function in the order that its entry reads."""
     made: list[Any] = []
     for name, kind in kinds.items():
         value = values[name]

@@ -1,4 +1,4 @@
-"""One program of a forward pass, cut into what threads share, and the memory of its runs."""
+"""A forward pass as a program, divided into segments for threads, with the memory of its runs."""
 
 import ctypes
 import functools
@@ -21,17 +21,17 @@ from fastcnn.backends.lanes.session.dispatcher import MANY
 from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.backends.lanes.session.loading import load_kernels
 
-#: FLOPs of a row in a nanosecond, and bytes if a block's stay in the cache, or do not: measured on
-#: a Zen 5, for deciding which program runs and whether threads share a row.
+#: FLOPs of a row per nanosecond, and bytes for blocks that do or do not stay in the cache: measured
+#: on a Zen 5, to choose the program and to decide whether threads share a row.
 FLOPS_A_NS, BYTES_A_NS, FAR_BYTES_A_NS = 250.0, 110.0, 52.0
 #: Bytes of a block that stay in a core's cache.
 NEAR = 1 << 20
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0
-#: Nanoseconds of a pass up to which the interpreter's lock is kept: giving it away and getting it
-#: back, with other threads at work, takes longer.
+#: Nanoseconds of a pass up to which the interpreter's lock is held: releasing and reacquiring it
+#: takes longer when other threads are running.
 SHORT = 50_000.0
-#: Idle memories that are kept of each program.
+#: Maximum idle memories kept for each program.
 KEPT = 4
 
 _FREE = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
@@ -39,18 +39,18 @@ _HELD = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
 class Pass:
-    """One program of a network's forward pass, with what its runs need.
+    """One program of a network's forward pass, with the resources of its runs.
 
     Parameters
     ----------
     program : Program
     parameters : ndarray of float32
-        Which its rows read.
+        Read by its rows.
     threads : int
     group : Team, optional
     arena : ndarray of float32, optional
-        What is in the arena before a run, such as packed weights, which runs only read. The first
-        run takes it, those at the same time get copies.
+        Initial contents of the arena, such as packed weights, which runs only read. The first run
+        uses it directly, concurrent ones use copies.
     """
 
     def __init__(
@@ -75,15 +75,15 @@ class Pass:
 
     @functools.cached_property
     def loaded(self) -> tuple[np.ndarray, Any, Any]:
-        """What is called for each row, and what runs the pass without and with Python's lock.
+        """Entries of the rows, and the functions that run the pass without and with Python's lock.
 
-        Compiled and loaded when first asked for: some passes are only compared with others.
+        Compiled and loaded at first use: some passes are only compared with others.
         """
         entries, lead, _, _ = load_kernels(self.program.rows, conductor_sources())
         return entries, _FREE(lead), _HELD(lead)
 
     def _estimates(self) -> np.ndarray:
-        """Nanoseconds of each row: of a sample, and of what a run reads in any case."""
+        """Nanoseconds of each row: per sample, and for what a run reads in any case."""
         size, found = self.program.samples, []
         one, two = (replace(self.program, batch=n * size).costs() for n in (1, 2))
         for row, first, both in zip(self.program.rows, one, two, strict=True):
@@ -96,14 +96,14 @@ class Pass:
         return np.array(found)
 
     def nanoseconds(self, count: int) -> float:
-        """What a run of some samples may take on one thread."""
+        """Estimated time of a run of some samples on one thread."""
         blocks = -(-count // self.program.samples)
         rows = np.concatenate([np.arange(*phase[:2]) for phase in self.program.phases])
         each, once = self._nanoseconds[rows].sum(axis=0)
         return float(each * blocks * self.program.samples + once)
 
     def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
-        """How a run of some blocks is cut, and whether it is short.
+        """The segments of a run of some blocks, and whether the run is short.
 
         Raises ValueError if the program has no memory for them.
         """
@@ -136,7 +136,7 @@ class Pass:
         return np.array(_joined(found), np.int64)
 
     def _runs(self, first: int, last: int) -> list[tuple[int, int, bool]]:
-        """Rows of a phase in runs that take one block, or many at once."""
+        """Rows of a phase in runs that process one block, or many together."""
         found: list[tuple[int, int, bool]] = []
         for n in range(first, last):
             many = bool(self.loaded[0][n, MANY])
@@ -147,7 +147,7 @@ class Pass:
         return found
 
     def _shared(self, n: int, block: int, blocks: int, samples: int) -> list[int]:
-        """The segment of a row in which threads share one or more blocks."""
+        """The segment of a row for which threads divide one or more blocks."""
         each, once = self._nanoseconds[n]
         time = each * samples + once
         parts = self._threads if time > WORTH_SHARING else 1
@@ -158,7 +158,7 @@ class Pass:
     ) -> None:
         """Run the pass on some samples.
 
-        ``factors`` are factors and summands of the input's channels, ``place`` the addresses of
+        ``factors`` are scales and offsets of the input's channels, ``place`` the addresses of
         images and outputs. Raises RuntimeError if a kernel failed.
         """
         segments, short = self.segments(-(-len(images) // self.program.samples))
@@ -200,12 +200,12 @@ class Pass:
 
     @property
     def bytes(self) -> int:
-        """Memory of one run, and what all share."""
+        """Memory of one run, and memory shared by all."""
         return self.program.bytes + self._parameters.nbytes
 
 
 class _Memory:
-    """What one run of a pass needs for itself."""
+    """The memory of one run of a pass."""
 
     def __init__(self, owner: Pass) -> None:
         program = owner.program
@@ -255,14 +255,14 @@ class _Memory:
         self._view, self._segment_place = view, places["segments"]
 
     def take(self, factors: np.ndarray) -> None:
-        """Take other factors and summands."""
+        """Set other scales and offsets."""
         if self._factors is not factors:
             first = self._normalisation
             self.arena[first : first + factors.size] = factors
             self._factors = factors
 
     def cut(self, segments: np.ndarray) -> None:
-        """Take other segments."""
+        """Set other segments."""
         if self._segments is not segments:
             place = self._segment_place
             self._view[place], self._view[place + 1] = segments.ctypes.data, len(segments)
@@ -270,13 +270,13 @@ class _Memory:
 
 
 def _reached(row: np.ndarray) -> float:
-    """Share of a core's FLOPs that a row's kernel reaches."""
+    """Share of a core's peak FLOPs that a row's kernel reaches."""
     kernel = KERNELS[int(row[L.KERNEL])]
     return kernel.speed * (kernel.one_vector if row[L.CHANNELS] == 1 else 1.0)
 
 
 def _words(kinds: Mapping[str, str]) -> dict[str, int]:
-    """First word of each packed argument."""
+    """Index of the first word of each packed argument."""
     places, place = {}, 0
     for name, kind in kinds.items():
         places[name] = place
@@ -285,7 +285,7 @@ def _words(kinds: Mapping[str, str]) -> dict[str, int]:
 
 
 def _joined(segments: list[list[int]]) -> list[list[int]]:
-    """Segments that one thread does in any case, and that follow each other, as one."""
+    """Merge consecutive segments that a single thread runs in any case."""
     found: list[list[int]] = []
     for segment in segments:
         last = found[-1] if found else None

@@ -1,7 +1,7 @@
-"""Convolutions, linear layers and poolings: each call runs a network of one node on the engine.
+"""Convolutions, linear layers and poolings called alone: each call runs a network of one node.
 
-Into lanes and back costs more than a small operation saves; training and inference keep whole
-networks in lanes. Arrays of float64 are im2col's.
+Packing into lanes and back costs more than a small operation saves; training and inference keep
+whole networks in lanes. Arrays of float64 are computed by im2col.
 """
 
 from collections.abc import Mapping
@@ -90,7 +90,7 @@ def conv_transpose2d_backward(
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """``y = x W^T + b`` in register tiles; of one sample by BLAS, which copies no weights."""
+    """``y = x W^T + b`` in register tiles; for one sample by BLAS, which copies no weights."""
     if len(x) == 1:
         return im2col.linear(x, weight, bias)
     return _forward("linear", x, weight.shape[:1], {}, weight, bias)
@@ -105,13 +105,13 @@ def linear_backward(
 
 @on_sequences
 def max_pool2d(x: np.ndarray, **window: Any) -> np.ndarray:
-    """Largest value of each window; a tie goes to the first."""
+    """Maximum of each window; the first of equal values wins."""
     return _forward("max_pool2d", x, _pooled_shape(x, **window), window)
 
 
 @on_sequences
 def max_pool2d_backward(grad_output: np.ndarray, x: np.ndarray, **window: Any) -> np.ndarray:
-    """Each window's gradient goes to its winner."""
+    """Each window's gradient goes to its maximum."""
     return _backward("max_pool2d", grad_output, x, window)
 
 
@@ -123,7 +123,7 @@ def avg_pool2d(x: np.ndarray, **window: Any) -> np.ndarray:
 
 @on_sequences
 def avg_pool2d_backward(grad_output: np.ndarray, x: np.ndarray, **window: Any) -> np.ndarray:
-    """Each window's gradient is spread over it."""
+    """Each window's gradient is spread evenly over it."""
     return _backward("avg_pool2d", grad_output, x, window)
 
 
@@ -142,7 +142,7 @@ def _pooled_shape(
 
 @on_sequences
 def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Mean of windows that share the map out over the output's pixels."""
+    """Mean over windows that divide the map evenly among the output's pixels."""
     shape = (x.shape[1], *adaptive_output(x.shape[2:], output_size))
     return _forward("adaptive_avg_pool2d", x, shape, {"output_size": output_size})
 
@@ -151,7 +151,7 @@ def adaptive_avg_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
 def adaptive_avg_pool2d_backward(
     grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
 ) -> np.ndarray:
-    """Each window's gradient is spread over it."""
+    """Each window's gradient is spread evenly over it."""
     return _backward("adaptive_avg_pool2d", grad_output, x, {"output_size": output_size})
 
 
@@ -162,7 +162,7 @@ def _forward(
     arguments: Arguments,
     *parameters: np.ndarray | None,
 ) -> np.ndarray:
-    """The output, whose samples have a shape; parameters are weight and bias, if there are any."""
+    """The output, given its sample shape; parameters are weight and bias, if there are any."""
     pairs = zip(("weight", "bias"), parameters, strict=False)
     given = {key: value for key, value in pairs if value is not None}
     if not covered(x, *given.values()):
@@ -204,5 +204,5 @@ def _operation(
     given = tuple(arguments.items())
     key = (name, x.shape[1:], output_shape, len(x), given, shapes, backward)
     found = operation(*key)
-    # A signal's handler must not run what its thread is in the middle of.
+    # A signal handler must not reenter an operation that its thread is running.
     return Operation(*key) if forks.is_mine(found.lock) else found

@@ -1,4 +1,4 @@
-"""A network prepared for forward passes: programs, weights and memory that calls only use."""
+"""A network prepared for inference: programs, packed weights and memory that calls only reuse."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,26 +20,27 @@ from fastcnn.backends.lanes.session.probabilities import softmax
 from fastcnn.codegen import build
 from fastcnn.codegen.functions import address_of
 
-#: Batches for which passes with a sample in each lane are planned.
+#: Batch sizes for which passes with a sample in each lane are planned.
 BATCHES = (16, 64, 256)
-#: Most samples at a time with a channel in each lane: some layers keep the maps of all.
+#: Maximum samples at a time with a channel in each lane: some layers keep the maps of all.
 FEW = 16
-#: Channels in the lanes measured faster where estimates differ by less than this; pieces of FEW
-#: samples, whose threads meet at some layers, only where the estimate is this much lower.
+#: With a channel in each lane, passes measured faster if estimates differ by less than the first
+#: factor; pieces of FEW samples, for which threads synchronise at some layers, only if the estimate
+#: is lower by the second.
 AS_GOOD, BETTER = 1.05, 0.95
 
 
 class Inference:
-    """A network's forward pass, prepared for batches of up to some size.
+    """A network's forward pass, prepared for batches up to a maximum size.
 
     Parameters
     ----------
     graph : Graph
-        With batch normalisation folded where it can be.
+        With batch normalisation folded where possible.
     state : mapping of str to ndarray
         Parameters and running statistics by state key; they are copied.
     parameters : ndarray of float32
-        The parameters as one array, of which ``places`` has each one's place and shape.
+        The parameters as one array, of which ``places`` has each one's offset and shape.
     most : int
         Samples of the largest batch that is run at a time, up to the last of ``BATCHES``.
     threads : int
@@ -47,7 +48,7 @@ class Inference:
     Raises
     ------
     Unsupported
-        If the engine does not cover the network.
+        If the engine does not support the network.
     """
 
     def __init__(
@@ -64,12 +65,12 @@ class Inference:
             raise Unsupported("NUMBA_DISABLE_JIT")
         self.graph = graph
         self.threads = threads
-        #: Of more samples the memory grows, and time does not shrink.
+        #: With more samples memory grows, but time per sample does not shrink.
         self.most = min(most, BATCHES[-1])
         self._parameters = parameters.copy()
         self._places, self._running = places, running
         self._state = dict(state)
-        #: Shape of a sample's outputs, and how many numbers they are.
+        #: Shape of a sample's outputs, and their number of elements.
         self._shape, self._results = graph.output_shape, prod(graph.output_shape)
         self._group = team.join(self, threads)
         self._channels: Pass | None = None
@@ -90,12 +91,12 @@ class Inference:
             weights = aligned(program.weights.size)
             weights[...] = program.weights
             check_program(program, weights, np.zeros(1, np.float32), {})
-            program = replace(program, weights=None)  # it has another copy of them now
+            program = replace(program, weights=None)  # the pass has its own copy of them now
             self._channels = Pass(program, weights, self.threads, self._group)
         return self._channels
 
     def by_samples(self, batch: int) -> Pass:
-        """The pass with a sample in each lane, for up to some samples."""
+        """The pass with a sample in each lane, for up to ``batch`` samples."""
         if batch not in self._samples:
             engine = Engine(
                 self.graph,
@@ -113,9 +114,9 @@ class Inference:
         return self._samples[batch]
 
     def choose(self, count: int) -> Pass:
-        """The pass that takes some samples in the least time, by estimates.
+        """The pass with the lowest estimated time for some samples.
 
-        Raises Unsupported if the engine does not cover the network.
+        Raises Unsupported if the engine does not support the network.
         """
         found = self._chosen.get(count)
         if found is None:
@@ -139,8 +140,8 @@ class Inference:
     def outputs(self, images: np.ndarray, factors: np.ndarray) -> np.ndarray:
         """The outputs of all samples, float32 of shape (N, ...).
 
-        ``images``, of shape (N, ...), are contiguous; ``factors`` has factors, then summands, of
-        the input's channels, and is not to be changed. Raises RuntimeError if a kernel failed.
+        ``images``, of shape (N, ...), are contiguous; ``factors`` has scales, then offsets, of the
+        input's channels, and must not be modified. Raises RuntimeError if a kernel failed.
         """
         found = np.empty((len(images), *self._shape), np.float32)
         self._run(images, found, address_of(found), factors)
@@ -152,7 +153,7 @@ class Inference:
         Parameters are those of :meth:`outputs`.
         """
         count, classes = len(images), self._results
-        # Logits begin after a vector, and have room for another.
+        # Logits begin after one vector, and are followed by room for another.
         values = np.empty(count * classes + 2 * LANES, np.float32)
         place = address_of(values)
         self._run(images, values[LANES:], place + 4 * LANES, factors)
@@ -161,10 +162,10 @@ class Inference:
         return values[: count * classes].reshape(count, classes)
 
     def _run(self, images: np.ndarray, outputs: np.ndarray, to: int, factors: np.ndarray) -> None:
-        """Fill ``outputs``, which is at ``to``, with those of all samples."""
+        """Fill ``outputs``, at the address ``to``, with those of all samples."""
         count, place = len(images), address_of(images)
         chosen = self._chosen.get(count) or self.choose(min(count, self.most))
-        # The last piece, too, takes the pass of the others: one of its own would need memory.
+        # The last piece also uses this pass: a separate one would need memory.
         size = chosen.program.batch
         if count <= size:
             chosen.run(images, outputs, factors, (place, to))

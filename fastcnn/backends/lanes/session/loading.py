@@ -1,4 +1,4 @@
-"""The kernels of a program: compiled where need be, and loaded."""
+"""Loads the kernels of a program, compiling those that are not in the cache."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def check_own_update(kind: str) -> None:
 
 
 def check_own_loss(name: str) -> None:
-    """Compile the loss of a name, if a user wrote it; Unsupported if that fails."""
+    """Compile the loss of a given name, if a user wrote it; Unsupported if that fails."""
     if name in LOSSES:
         check_own_kernels([element_loss_kernel(LOSSES[name])])
 
@@ -28,7 +28,7 @@ def check_own_loss(name: str) -> None:
 def check_own_kernels(numbers: Iterable[int]) -> None:
     """Compile those of some kernels that users wrote.
 
-    Raises Unsupported if that fails; the message says what numba did not know.
+    Raises Unsupported if that fails; the message says what numba does not support.
     """
     for number in numbers:
         if number >= FIRST_FORMULA and KERNELS[number].origin is None:
@@ -45,16 +45,16 @@ def _check_compiles(name: str, source: Source) -> None:
 
 
 def _takes_many(row: np.ndarray) -> bool:
-    """Whether a row takes many blocks at once."""
+    """Whether a row processes many blocks together."""
     return KERNELS[int(row[KERNEL])].many and not row[BY_BLOCK]
 
 
 def load_kernels(
     rows: np.ndarray, more: Sequence[Source], ahead: Sequence[Source] = ()
 ) -> tuple[Any, ...]:
-    """What is called for each row and whether it takes many blocks; then addresses of ``more``.
+    """Address and MANY flag of each row's kernel; then the addresses of ``more``.
 
-    What is needed next is compiled at the same time.
+    Kernels that are needed next are compiled at the same time.
     """
     numbers = sorted({int(number) for number in rows[:, KERNEL]})
     found = build.addresses([*more, *map(kernel_source, numbers), *ahead])

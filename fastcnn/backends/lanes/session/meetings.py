@@ -1,4 +1,4 @@
-"""Where a program reads something of a whole batch: the sums that several processes exchange."""
+"""Synchronisation points of a program: sums over a batch that several processes exchange."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ class Meeting:
 
     #: The phase that reads them.
     phase: int
-    #: Whether they are means and squares about them, or the gradient's two sums.
+    #: Whether they are means and squared deviations, or the gradient's two sums.
     is_forward: bool
-    #: The state key of the running mean that moves towards them.
+    #: The state key of the running mean that they update.
     running: str | None
-    #: Where they are in the arena.
+    #: Their layout in the arena.
     channels: int
     positions: int
     start: int
@@ -37,7 +37,7 @@ class Meeting:
         ]
 
     def read(self, arena: np.ndarray, count: int) -> list[tuple[float, np.ndarray, np.ndarray]]:
-        """Values, and the two rows of numbers, of each block."""
+        """Number of values, and the two rows of sums, of each block."""
         return [
             (float(size), *np.split(values.astype(np.float64), 2))  # type: ignore[misc]
             for size, values in self._blocks(arena, count)
@@ -46,7 +46,7 @@ class Meeting:
     def write_moments(
         self, arena: np.ndarray, count: int, mean: np.ndarray, variance: np.ndarray
     ) -> None:
-        """Let every block have the mean and the variance of a whole batch."""
+        """Set every block's statistics to the mean and the variance of a whole batch."""
         for size, values in self._blocks(arena, count):
             values[: self.channels] = mean
             values[self.channels :] = variance * size
@@ -54,14 +54,14 @@ class Meeting:
     def write_means(
         self, arena: np.ndarray, count: int, first: np.ndarray, second: np.ndarray
     ) -> None:
-        """Let the sums of the blocks be those whose means are given."""
+        """Set the blocks' sums to those of given means."""
         for size, values in self._blocks(arena, count):
             values[: self.channels] = first * size
             values[self.channels :] = second * size
 
 
 def norm_meetings(program: Program) -> list[Meeting]:
-    """The meetings of a program, in the order in which it comes to them."""
+    """The meetings of a program, in execution order."""
     kernels = {K_NORM_STATISTICS: True, K_NORM_GRADIENT_STATISTICS: False}
     keys = {offset: key for key, (offset, _) in program.running.items()}
     found = []

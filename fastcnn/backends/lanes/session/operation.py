@@ -1,4 +1,4 @@
-"""One operation on the engine by itself: a network of one node, with arrays in and out."""
+"""One operation called alone on the engine: a network of one node, with arrays in and out."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -17,14 +17,14 @@ from fastcnn.operations import OPERATIONS
 
 #: Multiplications that take four times as long as starting a thread.
 WORTH_A_THREAD = 40_000_000
-#: Multiplications that take as long as bringing a number into lanes, or out of them.
+#: Multiplications that take as long as packing one element into lanes, or out of them.
 MOVE = 20
 
 
 class Operation:
     """One operation on the engine, forward or backward, for fixed shapes.
 
-    On as many threads as there is work for; ``threads`` decides otherwise.
+    Uses as many threads as there is work for, unless ``threads`` is given.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Operation:
             threads or min(default_threads(), 1 + work // WORTH_A_THREAD),
             **build,
         )
-        # Nothing is normalised: all numbers of a sample are one channel, packed in whole tiles.
+        # No normalisation: all elements of a sample are one channel, packed in whole tiles.
         rows = self.engine.program.rows
         rows[rows[:, L.KERNEL] == K_INPUT, L.OUT] = 1
         self.engine.normalise((1.0,), (0.0,))
@@ -123,5 +123,5 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     return np.require(array, np.float32, ["C", "A", "W"])
 
 
-#: The same operation for arguments it has been made for before.
+#: The same object for equal arguments.
 operation = lru_cache(maxsize=64)(Operation)

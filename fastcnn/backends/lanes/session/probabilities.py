@@ -1,4 +1,4 @@
-"""Class probabilities of a network's outputs, in one compiled call."""
+"""Class probabilities from a network's outputs, in one compiled call."""
 
 import ctypes
 from array import array
@@ -13,17 +13,17 @@ from fastcnn.codegen.elementary import exp
 from fastcnn.codegen.entry import ArgumentEntry
 
 LANES = simd.LANES
-#: Of logits and probabilities, the first wrong row, rows and classes.
+#: Types of: logits and probabilities, the first wrong row, rows and classes.
 KINDS = ("float32[:]", "int64[:]", "int64", "int64")
 _RUN = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
 def softmax_rows(x, wrong, rows, classes):
-    """Replace the rows of X that begin after a vector by their softmax, which begins at 0.
+    """Replace the rows of X, which begin after one vector, by their softmax, which begins at 0.
 
-    So a vector that reaches beyond a row of probabilities ends before logits that are still to be
-    read. Logits have room for a vector after the last row. ``wrong`` is set to the first row that
-    is not finite.
+    A vector that extends beyond a row of probabilities thus ends before the logits still to be
+    read. Logits are followed by room for a vector. ``wrong`` is set to the first row that is not
+    finite.
     """
     for row in range(rows):
         y = row * classes
@@ -31,7 +31,7 @@ def softmax_rows(x, wrong, rows, classes):
         largest, zero = x[first], np.float32(0)
         for k in range(first, first + classes):
             largest = max(largest, x[k])
-            # Infinity and NaN make a NaN.
+            # Infinity or NaN make this NaN.
             zero += x[k] - x[k]
         if zero != np.float32(0) and wrong[0] < 0:
             wrong[0] = row
@@ -46,7 +46,7 @@ def softmax_rows(x, wrong, rows, classes):
 
 
 def softmax_source() -> Source:
-    """What the function is compiled from."""
+    """The source of the function."""
     entry = ArgumentEntry("fastcnn_softmax_rows", KINDS)
     return Source(softmax_rows, entry, (__name__, "softmax_source", []))
 

@@ -1,4 +1,4 @@
-"""Which samples each pass of a run takes, and where it calls Python."""
+"""The samples of each pass of a run, and the points at which it calls Python."""
 
 import ctypes
 from collections.abc import Callable
@@ -9,13 +9,13 @@ import numpy as np
 
 from fastcnn.backends.lanes.session.batches import Moment
 
-#: Columns of a schedule: a pass's first sample in the order, how many it has, the number of its
-#: step, the place of its first sample in a larger batch, and what Python does.
+#: Columns of a schedule: a pass's first sample in the order, its number of samples, the number of
+#: its step, the index of its first sample in a larger batch, and the calls of Python.
 BEGIN, SAMPLES, NUMBER, FIRST, CALLS = range(5)
 
 
 class Place(IntFlag):
-    """Where Python is called: before the backward pass, before the update, after it.
+    """The points at which Python is called: before the backward pass, before the update, after it.
 
     With KEEP there is no update.
     """
@@ -26,14 +26,14 @@ class Place(IntFlag):
     KEEP = 8
 
 
-# As compiled code knows them.
+# As plain integers, for compiled code.
 MIDDLE, READY, AFTER, KEEP = (int(place) for place in Place)
-#: As kernels: which pass, and where, are the entry's ``block`` and ``blocks``.
+#: A kernel's signature: the pass and the point are the entry's ``block`` and ``blocks``.
 _FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 8)
 
 
 class Between(NamedTuple):
-    """What Python does between the passes of a run."""
+    """Python code that runs between the passes of a run."""
 
     #: ndarray of int64, shape (passes, 5).
     schedule: np.ndarray
@@ -42,7 +42,7 @@ class Between(NamedTuple):
 
 
 def plain_schedule(passes: int, batch: int, samples: int, moment: Moment) -> np.ndarray:
-    """Consecutive batches, of which each is a step."""
+    """Consecutive batches, each of which is a step."""
     made = np.zeros((passes, 5), np.int64)
     numbers = np.arange(passes)
     made[:, BEGIN] = numbers * batch
@@ -55,7 +55,7 @@ def plain_schedule(passes: int, batch: int, samples: int, moment: Moment) -> np.
 
 
 class Callback:
-    """A function of Python that compiled code calls by its address; keeps what it raises."""
+    """A Python function that compiled code calls by address; keeps the exception it raises."""
 
     def __init__(self, function: Callable[[int, int], None]) -> None:
         self.error: BaseException | None = None

@@ -1,7 +1,7 @@
-"""Threads that help with forward passes: made with the first session, ended with the last.
+"""Threads that help with forward passes: started with the first session, ended with the last.
 
-They sleep between passes. A process has one team: sessions that run at the same time do not make
-more threads than there are cores.
+They sleep between passes. A process has one team: concurrent sessions do not start more threads
+than there are cores.
 """
 
 import ctypes
@@ -20,16 +20,16 @@ from fastcnn.backends.lanes.session.engine import packed
 from fastcnn.codegen import build
 from fastcnn.cores import available_cores, take_core
 
-#: Cores for which a mask may have room.
+#: Possible sizes of a core mask, in bits.
 ROOMS = tuple(1 << n for n in range(10, 17))
 _lock = forks.lock()
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 
 
 def _moves() -> np.ndarray:
-    """What :data:`conductor.CORE_OF` and so on number.
+    """The array indexed by :data:`conductor.CORE_OF` and the constants after it.
 
-    Empty where the system cannot do this, or there is one core.
+    Empty if the system does not support this, or there is one core.
     """
     nothing = np.zeros(0, np.int64)
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) == 1:
@@ -39,7 +39,7 @@ def _moves() -> np.ndarray:
         functions = library.sched_getcpu, library.sched_getaffinity, library.sched_setaffinity
     except AttributeError:
         return nothing
-    # Linux fills in no mask with room for fewer cores than it knows.
+    # Linux refuses masks with room for fewer cores than it knows.
     room, cores = ctypes.create_string_buffer(ROOMS[-1] // 8), allowed[-1] + 1
     fits = (n for n in ROOMS if not library.sched_getaffinity(0, ctypes.c_size_t(n // 8), room))
     bits = next(fits, 0)
@@ -60,7 +60,7 @@ def _moves() -> np.ndarray:
 
 
 class Team:
-    """Sleeping threads, and the counters by which they are called."""
+    """Sleeping threads, and the counters with which they are called."""
 
     def __init__(self) -> None:
         self.counters = aligned(conductor.TEAM_SIZE, np.int64)
@@ -107,7 +107,7 @@ class Team:
         self.threads.clear()
 
     def never_again(self) -> None:
-        """In a process that has none of the threads: no caller gets the team."""
+        """Mark the team as taken for good, in a forked child that has none of its threads."""
         self.counters[conductor.TAKEN] = 1
 
 
@@ -115,7 +115,7 @@ _team: Team | None = None
 
 
 def join(owner: object, threads: int) -> Team | None:
-    """The team with ``threads - 1`` threads or more, until ``owner`` is dropped.
+    """The team, with at least ``threads - 1`` threads, until ``owner`` is garbage-collected.
 
     None if one thread is enough, or the system has no semaphores.
     """
@@ -152,7 +152,7 @@ def _leave(team: Team) -> None:
 
 
 def _after_fork() -> None:
-    """Threads do not come along into a forked process."""
+    """Threads do not survive a fork."""
     global _team
     if _team is not None:
         _team.never_again()

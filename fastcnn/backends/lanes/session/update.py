@@ -1,4 +1,4 @@
-"""What a step does with the gradient: updates of parts of the parameters, shared among threads."""
+"""The update at the end of a step: its parts of the parameters, divided among threads."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,41 +17,41 @@ from fastcnn.errors import ConfigurationError, ShapeError
 
 @dataclass(frozen=True)
 class UpdatePart:
-    """A run of the parameters with one update."""
+    """A range of the parameters with one update."""
 
     #: Its first and last + 1 parameter.
     first: int
     end: int
     #: Name of the update.
     kernel: str
-    #: Those of its formula.
+    #: Settings of its formula.
     numbers: tuple[float, ...] = ()
-    #: The learning rate is multiplied by it.
+    #: Factor of the learning rate.
     factor: float = 1.0
-    #: Weight decay that is added to the gradient, and that is taken from the parameters.
+    #: Coupled weight decay, added to the gradient, and decoupled, subtracted from the parameters.
     decay: float = 0.0
     decoupled: float = 0.0
-    #: Steps before its first one.
+    #: Number of steps before its first one.
     began: int = 0
-    #: Rows and columns, if the update is one of a whole matrix.
+    #: Rows and columns, if the update is of a whole matrix.
     shape: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class Units:
-    """How the work of an update is shared by a number of threads."""
+    """The division of an update among a number of threads."""
 
     #: ndarray of int64. For each unit its first and last + 1 parameter, and its row of settings.
     spans: np.ndarray
-    #: ndarray of int64. The thread that has it.
+    #: ndarray of int64. The thread of each unit.
     owners: np.ndarray
-    #: Its update.
+    #: The update of each unit.
     kernels: list[str]
-    #: The program's, in which those of gradients that updates follow at once know these.
+    #: The program's rows; those of gradients that their update follows have these units.
     rows: np.ndarray
-    #: By such a row the kernel of both.
+    #: By index of such a row, the kernel that computes both.
     following: dict[int, str]
-    #: How many sums the gradient's norm is made of.
+    #: Number of partial sums of the gradient's norm.
     squares: int
 
 
@@ -68,9 +68,9 @@ class Update:
     parts : sequence of UpdatePart
         In the order of the parameters.
     state : ndarray of float32, shape (slots, stride)
-        What is kept of each parameter; a kernel's slots are the first ones.
+        State of each parameter; a kernel's slots are the first rows.
     limit : float
-        Largest norm of the gradient; 0 for any.
+        Maximum norm of the gradient; 0 for no limit.
     """
 
     def __init__(self, parts: Sequence[UpdatePart], state: np.ndarray, limit: float = 0.0) -> None:
@@ -91,9 +91,9 @@ class Update:
         self.room = room
 
     def check(self, size: int) -> None:
-        """Refuse what would leave its arrays; ``size`` is the number of parameters.
+        """Refuse updates that would leave their arrays; ``size`` is the number of parameters.
 
-        Raises ConfigurationError if there is no such update, or a part lies outside the parameters;
+        Raises ConfigurationError if an update does not exist, or a part is outside the parameters;
         ShapeError if the state is too small.
         """
         end = 0
@@ -122,15 +122,15 @@ class Update:
                 )
 
     def units(self, threads: int, places: Any, size: int, rows: np.ndarray) -> Units:
-        """The units of work, and who has them.
+        """The units of work, and the thread of each.
 
-        A thread has of each parameter the same share as in its gradient and in the forward product:
-        what one core wrote and another reads takes longer than the arithmetic. Whole matrices go to
-        the thread that has least of them.
+        A thread has the same share of each parameter as in its gradient and in the forward product:
+        reading what another core wrote takes longer than the arithmetic. A whole matrix goes to the
+        thread with the fewest.
 
-        ``places`` has the offset and shape of parameters, and the groups of inputs that threads
-        share out; ``size`` is the number of all parameters. Updates may follow weights'
-        gradients that the program's ``rows`` make at once.
+        ``places`` has the offset and shape of parameters, and the groups of inputs that are divided
+        among threads; ``size`` is the number of all parameters. Updates may directly follow weight
+        gradients computed by the program's ``rows``.
         """
         starts, nearest = _pieces(threads, places, size)
         ends = np.append(starts[1:], size)
@@ -167,9 +167,9 @@ class Update:
         return Units(flat, np.array(owners, np.int64), kernels, rows, names, squares)
 
     def _following(self, rows: np.ndarray) -> dict[int, tuple[int, int, int]]:
-        """By row of a weights' gradient that an update may follow: the weights, and their part.
+        """By index of a weight-gradient row that an update may follow: the weights, and their part.
 
-        Not of few weights, nor where the gradient is one of several places.
+        Not for few weights, nor for the gradient of one of several uses.
         """
         several = rows[rows[:, L.KERNEL] == K_SUM_PLACES, L.W]
         found = {}
@@ -187,7 +187,7 @@ class Update:
 
 
 def _without(ranges: Iterable[tuple[int, int]], first: int, end: int) -> Iterator[tuple[int, int]]:
-    """What is left of a range without some others, which come in order."""
+    """What remains of a range without others, given in order."""
     for begin, stop in ranges:
         if first <= begin and stop <= end:
             yield first, begin
@@ -196,7 +196,7 @@ def _without(ranges: Iterable[tuple[int, int]], first: int, end: int) -> Iterato
 
 
 def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where pieces of the parameters begin, for any number of threads, and who has each."""
+    """Where pieces of the parameters begin, for this number of threads, and the thread of each."""
     starts = np.arange(0, size, K.UNIT)
     nearest = np.zeros(len(starts), np.int64)
     for offset, shape, groups in places:
@@ -212,7 +212,7 @@ def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarra
         first = offset + np.arange(rows)[:, None] * columns + vectors * parts // groups * LANES
         owners = np.broadcast_to((2 * parts + 1) * threads // (2 * groups), first.shape)
         after = [offset + count] if offset + count < size else []
-        # What follows, up to the next piece, is the next parameter's.
+        # Parameters after these, up to the next piece, are the next parameter's.
         starts = np.concatenate([starts[~inside], first.ravel(), after]).astype(np.int64)
         nearest = np.concatenate([nearest[~inside], owners.ravel(), [0] * len(after)])
         starts, kept = np.unique(starts, return_index=True)

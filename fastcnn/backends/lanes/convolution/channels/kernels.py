@@ -1,7 +1,7 @@
-"""Kernels with a channel in each lane, for a few samples; a block is one sample.
+"""Kernels with a channel in each lane, for inference on a few samples; a block is one sample.
 
-A map of C channels is C / 16 maps of vectors; lanes after the last channel hold what nobody reads.
-Pooling and element-wise functions are the kernels of 16 samples. P has packed weights.
+A map of C channels is C / 16 maps of vectors; lanes after the last channel are undefined and
+unused. Pooling and element-wise functions use the kernels of 16 samples. P holds packed weights.
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, 
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Blocks of channels, and most and fewest positions, of a unit of a convolution.
+#: Channel blocks of a unit of a convolution, and its maximum and minimum positions.
 UNIT_BLOCKS, CLUSTER, LEAST = 4, 32, 8
-#: Positions of a tile by its blocks of channels.
+#: Positions of a tile by its number of channel blocks.
 WIDTHS = {4: 4, 2: 8, 1: 8}
 CHANNEL_TILE_4X4 = channel_tile.sized(4, 4)
 CHANNEL_TILE_2X8 = channel_tile.sized(2, 8)
@@ -43,13 +43,13 @@ PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
 PRODUCT_TILE_1X16 = channel_product_tile.sized(1, 16)
 PRODUCT_TILE_1X8 = channel_product_tile.sized(1, 8)
 PRODUCT_TILE_1X4 = channel_product_tile.sized(1, 4)
-#: Tiles of a strip are a multiple of this: what is computed at least.
+#: Strips are padded to a multiple of this many tiles.
 WHOLE = 4
 
 
 @linked
 def blocks_of_tile(left):
-    """Blocks of the next tile where some are left; weights are packed alike."""
+    """Channel blocks of the next tile if ``left`` remain; weights are packed in the same order."""
     if left >= 4:
         return 4
     return 2 if left >= 2 else 1
@@ -57,23 +57,23 @@ def blocks_of_tile(left):
 
 @linked
 def weights_ahead(w, rows, taps, done):
-    """Where weights begin that will be wanted: a part of the next blocks', in each of some tiles.
+    """Where the weights to prefetch begin: a share of the next blocks' weights for each tile.
 
-    A tile fetches a vector for each tap, and the next blocks have ``rows``. When a row's weights
-    do not fit the cache, they come from far away, and nothing waits for them.
+    A tile prefetches one vector per tap, and the next blocks need ``rows`` of these. Weights that
+    do not fit the cache come from memory; prefetching hides this latency.
     """
     return w + (rows + done) * taps * LANES if done < rows else w
 
 
 @linked
 def rounded_up(count, multiple):
-    """The next multiple."""
+    """Round up to a multiple."""
     return (count + multiple - 1) // multiple * multiple
 
 
 @linked
 def channel_products(A, P, inputs, kernel, blocks, outputs, relu, summands):
-    """Some blocks of channels at some positions; a tile may repeat the last position."""
+    """Some channel blocks at some positions; a tile may repeat the last position."""
     (x, xpix, p0, end), (tap_table, taps, w, bias) = inputs, kernel
     (y, ypix, stride), (m, mpix, mstep) = outputs, summands
     c = 0
@@ -106,7 +106,7 @@ def channel_products(A, P, inputs, kernel, blocks, outputs, relu, summands):
 
 @linked
 def strip_products(A, P, x, count, tap_table, taps, w, blocks, y, stride):
-    """One product of Winograd's tiles of a strip, of which there are ``count``."""
+    """One of the matrix products of a Winograd strip of ``count`` tiles."""
     c = 0
     while c < blocks:
         rows, p = blocks_of_tile(blocks - c), 0
@@ -139,10 +139,10 @@ def strip_products(A, P, x, count, tap_table, taps, w, blocks, y, stride):
 
 @linked
 def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, parts):
-    """Normalise a sample, row by row; with MODE n its numbers are n floats apart.
+    """Normalise a sample's values, row by row; with MODE n they are n floats apart.
 
-    IN numbers, of which OUT channels have factors of their own; POSITIONS rows, whose places are
-    in X_TABLE. What is not a map is one row, of as many channels as numbers.
+    IN values, of which OUT channels have their own scale and offset; POSITIONS rows, whose offsets
+    are in X_TABLE. An input that is not a map is one row, with a channel for each value.
     """
     y0 = base(r, L.Y, block, slot)
     rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
@@ -182,7 +182,7 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
 
 @linked
 def channel_output(A, T, r, block, start, outputs, part, parts):
-    """Copy the IN numbers of a sample to its row of ``outputs``."""
+    """Copy the IN values of a sample to its row of ``outputs``."""
     first, last = share(r[L.IN], part, parts)
     x0, y0, places = r[L.X] + block * r[L.X_BLOCK], (start + block) * r[L.IN], T[r[L.X_TABLE] :]
     for i in range(first, last):
@@ -191,8 +191,7 @@ def channel_output(A, T, r, block, start, outputs, part, parts):
 
 @linked
 def positions_of(r, block, blocks):
-    """First and last position of a row's tables: of some samples, of which each has MODE, or,
-    where that is 0, of the one sample whose positions they are."""
+    """First and last position in a row's tables: of blocks of MODE positions, or of one sample."""
     if r[L.MODE] > 0:
         return block * r[L.MODE], (block + blocks) * r[L.MODE]
     return NOUGHT, r[L.POSITIONS]
@@ -200,10 +199,10 @@ def positions_of(r, block, blocks):
 
 @linked
 def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
-    """Convolution of GROUPS groups with CHANNELS blocks each, plus M where that is not negative.
+    """Convolution of GROUPS groups with CHANNELS blocks each, plus M if that is not negative.
 
-    It takes one sample, or, with MODE positions each, some: tables have those of all samples then.
-    A fully connected layer is one with one position.
+    One sample, or several, with MODE positions each; tables then hold the positions of all samples.
+    A fully connected layer has one position.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
@@ -218,7 +217,7 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
         clusters = min(granules, rounded_up(clusters, parts))
     first, last = share(r[L.GROUPS] * across * clusters, part, parts)
     for unit in range(first, last):
-        # All positions meet some weights before the next.
+        # All positions use a block of weights before the next one is loaded.
         from_granule, to_granule = share(granules, unit % clusters, clusters)
         p0 = begin + from_granule * LEAST
         group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
@@ -233,9 +232,9 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
 
 @linked
 def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
-    """Convolution with OUT channels, too few for lanes, which hold channels of the input instead.
+    """Convolution with OUT channels, too few to fill lanes, which hold input channels instead.
 
-    TAPS vectors of the input; of those from EXTRA on only the first IN lanes are channels.
+    TAPS vectors of the input; in those from EXTRA on, only the first IN lanes are channels.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
@@ -264,7 +263,7 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
 
 @linked
 def channel_depthwise(A, T, P, r, block, slot, part, parts):
-    """Convolution in which each channel has a kernel of its own."""
+    """Depthwise convolution."""
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
@@ -285,13 +284,13 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
 def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of tiles, or some of its outputs.
 
-    Tiles are those of one sample, or, with MODE of each, of some. DOWN is the stride, 1 or 2.
+    The tiles of one sample, or of several, with MODE tiles each. DOWN is the stride, 1 or 2.
 
-    TAPS tiles of a strip at most, of which there is room for transforms in Z. Where there are fewer
-    strips than shares, strips are smaller, and the GROUPS packs of the CHANNELS blocks of outputs
-    are units of their own, for which the input is transformed again. IN input channels in EXTRA
-    blocks, POSITIONS tiles, of which STRIP_TABLE tells how many rows and columns lie inside.
-    S_TABLE has the place of each product's weights, TAP_TABLE those of channels in Z.
+    Strips have at most TAPS tiles, for whose transforms there is room in Z. With fewer strips than
+    shares, strips are smaller, and each of the GROUPS packs of the CHANNELS output blocks is a
+    separate unit, for which the input is transformed again. IN input channels in EXTRA blocks;
+    POSITIONS tiles, for which STRIP_TABLE has the number of rows and columns inside the map.
+    S_TABLE has the offset of each product's weights, TAP_TABLE those of channels in Z.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING

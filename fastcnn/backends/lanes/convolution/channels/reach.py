@@ -1,4 +1,4 @@
-"""How far the kernels with a channel in each lane reach."""
+"""Memory that the kernels with a channel in each lane access, checked before a program runs."""
 
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
@@ -19,17 +19,17 @@ from fastcnn.errors import ProgramError
 
 
 def channel_input(r: Reach) -> Touches:
-    """Rows of numbers; the sample's are the run's to check."""
+    """Rows of values; whether the sample is in bounds is checked per run."""
     size, channels, rows = r.count(L.IN, 1), r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
     if size % rows or (rows % channels and (rows, channels) != (1, size)):
-        raise ProgramError(f"{size} numbers in {rows} rows of {channels} channels")
+        raise ProgramError(f"{size} values in {rows} rows of {channels} channels")
     along = r.along(size // rows, r.among(L.MODE, (1, LANES)))
     yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, rows) + along, 1)
     yield arena("SCALE", r.along(2 * channels, 1) + r[L.SCALE], 1)
 
 
 def channel_output(r: Reach) -> Touches:
-    """Single numbers of X."""
+    """Single floats of X."""
     places = r.entries(L.X_TABLE, r.count(L.IN))
     yield arena("X", r.blocks(L.X, L.X_BLOCK) + places, 1)
 
@@ -40,13 +40,13 @@ def _weights(r: Reach, blocks: int, taps: int) -> Touches:
 
 
 def _added(r: Reach, blocks: int, places: Range) -> Touches:
-    """What is added to sums, if anything is."""
+    """The map added to the output, if there is one."""
     if r[L.M] >= 0:
         yield arena("M", r.buffer(L.M) + r.along(blocks, r[L.M_CHANNEL]) + places)
 
 
 def _positions(r: Reach) -> int:
-    """Positions of a row's tables: of a sample, or of all."""
+    """Positions in a row's tables: of one sample, or of all."""
     positions = r.count(L.POSITIONS, 1)
     if positions < r.count(L.MODE) * r.samples:
         raise ProgramError(f"{positions} positions of {r.samples} samples with {r[L.MODE]} each")
@@ -54,7 +54,7 @@ def _positions(r: Reach) -> int:
 
 
 def channel_convolution(r: Reach) -> Touches:
-    """A sum over taps at positions, of which a tile may look up some more."""
+    """A sum over taps at positions; a tile may look up some further entries."""
     groups, blocks, taps = (r.count(column, 1) for column in (L.GROUPS, L.CHANNELS, L.TAPS))
     positions = _positions(r)
     more = positions + MORE_POSITIONS
@@ -67,7 +67,7 @@ def channel_convolution(r: Reach) -> Touches:
 
 
 def channel_dot(r: Reach) -> Touches:
-    """Vectors of X, and single numbers of what is made of them."""
+    """Vectors of X, and single floats of the output."""
     channels, taps, used = (r.count(column, 1) for column in (L.OUT, L.TAPS, L.IN))
     if r.count(L.EXTRA) > taps or max(channels, used) > LANES:
         raise ProgramError(f"{channels} channels of {r[L.EXTRA]} of {taps} taps and {used} lanes")
@@ -76,7 +76,7 @@ def channel_dot(r: Reach) -> Touches:
     yield arena("X", x + r.entries(L.TAP_TABLE, taps))
     each = r.along(channels, 1)
     yield arena("Y", r.buffer(L.Y) + each + r.entries(L.Y_TABLE, more), 1)
-    # The table is also looked up where nothing is added.
+    # The table is read even if nothing is added.
     added = r.entries(L.M_TABLE, more)
     if r[L.M] >= 0:
         yield arena("M", r.buffer(L.M) + each + added, 1)
@@ -85,7 +85,7 @@ def channel_dot(r: Reach) -> Touches:
 
 
 def channel_depthwise(r: Reach) -> Touches:
-    """A kernel for each channel."""
+    """A depthwise convolution."""
     blocks, taps, positions = (r.count(c, 1) for c in (L.CHANNELS, L.TAPS, L.POSITIONS))
     more = positions + MORE_POSITIONS
     x = r.buffer(L.X) + r.along(blocks, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, more)
@@ -97,7 +97,7 @@ def channel_depthwise(r: Reach) -> Touches:
 
 
 def channel_winograd(r: Reach) -> Touches:
-    """Square tiles of the input, and those of 4x4 outputs that lie inside."""
+    """Square tiles of the input, and the part of the 4x4 output tiles inside the map."""
     transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
     inputs, blocks, strip, taps = (
         r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
@@ -131,7 +131,7 @@ def channel_winograd(r: Reach) -> Touches:
     scratch = transform.products * (from_step + to_step) + LANES
     if strip % WHOLE:
         raise ProgramError(f"strips of {strip} tiles, not a multiple of {WHOLE}")
-    # A register tile repeats what lies before the strip's end.
+    # A register tile rereads tiles before the end of the strip.
     read = r.entries(L.TAP_TABLE, taps) + r.along(strip, LANES)
     within("TAP_TABLE", read, from_step, 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)

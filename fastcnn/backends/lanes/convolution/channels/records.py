@@ -1,6 +1,6 @@
 """Costs and records of the kernels with a channel in each lane.
 
-FLOPs are those of real channels where a row knows them; idle lanes count where it does not.
+FLOPs count real channels where a row knows their number; elsewhere they include idle lanes.
 """
 
 from fastcnn.backends.lanes.convolution.channels import kernels, reach
@@ -13,9 +13,9 @@ from fastcnn.backends.lanes.kernels.record import numbered, sizes_of
 from fastcnn.codegen.simd import LANES
 
 VECTOR_BYTES = FLOAT_BYTES * LANES
-#: Operations of the sum over a vector's lanes, as many vectors' are made together.
+#: Operations of a horizontal sum of one vector, where 16 are reduced together.
 SUM = 6
-#: Tiles of one vector of channels load a number for each product.
+#: Relative speed of tiles of one channel block, which load a scalar for each product.
 ONE_VECTOR = 0.7
 
 
@@ -29,7 +29,7 @@ def _output(r: Row) -> Cost:
 
 
 def _times(r: Row) -> tuple[int, int]:
-    """Positions of all samples, and how often weights are read: once if a row takes all."""
+    """Positions of all samples, and how often weights are read: once if a row covers them all."""
     return (r[L.MODE] * r.batch, 1) if r[L.MODE] else (r[L.POSITIONS] * r.batch, r.batch)
 
 
@@ -54,7 +54,7 @@ def _dot(r: Row) -> Cost:
 
 
 def _winograd(r: Row) -> Cost:
-    """Products, and the additions and multiplications of the transforms."""
+    """Cost of the products, and of the transforms' additions and multiplications."""
     tiles, times = _times(r)
     inputs, outputs, transform = r[L.IN], r[L.CHANNELS], TRANSFORMS[r[L.DOWN]]
     flops = 2 * LANES * transform.products * inputs * outputs * tiles

@@ -1,4 +1,4 @@
-"""Rows of convolutions with a channel in each lane; weights are packed as they are made."""
+"""Lowers convolutions of few samples to rows with a channel in each lane, and packs weights."""
 
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -32,54 +32,54 @@ from fastcnn.backends.lanes.planning.channel_planner import (
 )
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Most tiles of a strip of Winograd's transforms.
+#: Maximum tiles of a strip of Winograd transforms.
 STRIP = 16
-#: Bytes of weights up to which threads had better share out tiles, 8 or more each, than outputs.
+#: Bytes of weights up to which threads should divide tiles, at least 8 each, rather than outputs.
 SMALL_BYTES = 1 << 19
 
 
 @dataclass
 class Sum:
-    """What a row computes: products with X, plus ``bias``, plus ``added``, rectified, into Y."""
+    """A convolution to lower: products with X, plus ``bias``, plus ``added``, rectified, into Y."""
 
-    #: For people.
+    #: The name reported by ``describe``.
     name: str
     x: Buffer
     y: Buffer
     weight: np.ndarray
     bias: np.ndarray
-    #: 1 for ReLU, ``tiles.RELU6`` for that.
+    #: 1 for ReLU, ``tiles.RELU6`` for ReLU6.
     relu: int = 0
     added: Buffer | None = None
-    #: The lane of each channel of X, counted over all blocks of channels.
+    #: The lane of each channel of X, counted across all channel blocks.
     lanes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    #: Whether a row takes all samples at once; X, Y and what is added outlive a sample then.
+    #: Whether a row processes all samples together; X, Y and the summand then outlive a sample.
     whole: bool = False
 
     def channels(self) -> np.ndarray:
-        """Where each channel of X begins."""
+        """Offset of each channel of X."""
         if isinstance(self.x, PlanarBuffer):
             return self.lanes * self.x.channel
         return self.lanes // LANES * self.x.channel + self.lanes % LANES
 
     def columns(self, name: str, buffer: Buffer) -> dict[str, int]:
-        """The columns that address X, Y or M; tables address samples if a row takes them all."""
+        """The columns that address X, Y or M; if a row covers all samples, tables address these."""
         return {name: buffer.offset} if self.whole else buffer.columns(name)
 
     def table(self, planner: ChannelPlanner, buffer: Buffer, places: np.ndarray, pad: int) -> int:
-        """A table of places in a buffer: of each sample, if a row takes them all."""
+        """A table of offsets in a buffer, of every sample if a row covers all of them."""
         if self.whole:
             places = (np.arange(planner.blocks)[:, None] * buffer.block + places).ravel()
         return planner.table(places, pad)
 
     def size(self, planner: ChannelPlanner, count: int) -> dict[str, int]:
-        """Positions of a row, of which there are ``count`` in a sample, and how many it has."""
+        """Columns for the positions of a row, of which a sample has ``count``."""
         if self.whole:
             return {"positions": planner.blocks * count, "mode": count}
         return {"positions": count}
 
     def part(self, block: int, weight: np.ndarray) -> "Sum":
-        """What of it goes into one block of Y."""
+        """The part that computes one block of Y."""
         return replace(
             self,
             y=self.y.part(block, 1),
@@ -92,7 +92,7 @@ class Sum:
 def packed(matrix: np.ndarray, packs: int = 1) -> np.ndarray:
     """Weights (outputs, taps) in the order in which tiles read them, outputs padded to blocks.
 
-    Tiles do not reach from one to the next of some packs of blocks.
+    With several packs of blocks, no tile spans two of them.
     """
     outputs, taps = matrix.shape
     blocks = lane_blocks(outputs)
@@ -109,7 +109,7 @@ def packed(matrix: np.ndarray, packs: int = 1) -> np.ndarray:
 
 
 def biases(planner: ChannelPlanner, values: np.ndarray, groups: int = 1) -> int:
-    """Place of biases, each group's padded to whole vectors."""
+    """Store biases, each group's padded to whole vectors, and return their offset."""
     each = values.reshape(groups, -1)
     padded = np.zeros((groups, lane_blocks(each.shape[1]) * LANES))
     padded[:, : each.shape[1]] = each
@@ -135,8 +135,8 @@ def convolution(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
 
 
 def transposed(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
-    """Add the rows of a transposed convolution: for each phase of the stride one, and more where
-    borders meet many zeros; ``g`` is the convolution that it transposes."""
+    """Add the rows of a transposed convolution: one for each phase of the stride, and further ones
+    where borders read much padding; ``g`` is the corresponding convolution."""
     of_group = work.weight.reshape(g.groups, g.group_outputs, g.group_inputs, *g.kernel)
     weight = of_group.swapaxes(1, 2).reshape(-1, g.group_outputs, *g.kernel)
     parts = [
@@ -153,7 +153,7 @@ def transposed(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
         kernel = weight[:, :, rows.kernel][..., columns.kernel]
         shifts = rows.shift[:, None] * work.x.row + columns.shift * work.x.pixel
         if not shifts.size:
-            # A sum of one zero.
+            # A sum over one zero weight.
             kernel, shifts = np.zeros((*weight.shape[:2], 1)), np.zeros(1, np.int64)
         kernel = kernel.reshape(*weight.shape[:2], -1)
         made = replace(work, weight=kernel)
@@ -162,7 +162,7 @@ def transposed(planner: ChannelPlanner, g: ConvGeometry, work: Sum) -> None:
 
 @dataclass(frozen=True)
 class Positions:
-    """Pixels of Y, and the places of X from which their taps are counted."""
+    """Pixels of Y, and the offsets in X to which those of taps are added."""
 
     h: np.ndarray
     w: np.ndarray
@@ -194,7 +194,7 @@ def _direct(
     """Add rows of direct sums over some taps of each channel.
 
     The weight has the shape (outputs, inputs of a group, taps). Groups that do not fill vectors
-    have a row for each vector of outputs: it multiplies with zeros what belongs to other groups.
+    have a row for each vector of outputs, in which the weights of other groups are zero.
     """
     outputs, inputs, _ = work.weight.shape
     each = outputs // groups
@@ -221,7 +221,7 @@ def _direct(
 
 
 def _pays_by_dots(work: Sum) -> bool:
-    """Whether lanes had better hold channels of the input than the few of the output."""
+    """Whether lanes should hold input channels, because there are few output channels."""
     outputs, inputs, taps = work.weight.shape
     if isinstance(work.x, PlanarBuffer) or not np.array_equal(work.lanes, np.arange(inputs)):
         return False
@@ -230,7 +230,7 @@ def _pays_by_dots(work: Sum) -> bool:
 
 
 def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Positions") -> None:
-    """Add a row in which lanes hold channels of the input."""
+    """Add a row whose lanes hold input channels."""
     outputs, inputs, count = work.weight.shape
     blocks, used = lane_blocks(inputs), inputs % LANES or LANES
     padded = np.zeros((outputs, blocks * LANES, count), np.float32)
@@ -261,7 +261,7 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
 
 
 def linear(planner: ChannelPlanner, work: Sum, taps: np.ndarray) -> None:
-    """Add the row of a fully connected layer, whose inputs are at some places."""
+    """Add the row of a fully connected layer; ``taps`` are the offsets of its inputs."""
     once = np.zeros(1, np.int64)
     _emit(planner, work, work.weight[None], taps, Positions(once, once, once))
 
@@ -274,7 +274,7 @@ def _emit(
     positions: Positions,
     x_group: int = 0,
 ) -> None:
-    """Add the row of weights of shape (groups, outputs, taps)."""
+    """Add the row for weights of shape (groups, outputs, taps)."""
     groups, each, _ = of_groups.shape
     planner.emit(
         work.name,
@@ -294,14 +294,14 @@ def _emit(
 
 
 def depthwise(planner: ChannelPlanner, work: Sum, places: np.ndarray, taps: np.ndarray) -> None:
-    """Add a row in which each channel has a kernel, and a bias.
+    """Add the row of a depthwise convolution, with bias.
 
     Parameters
     ----------
     work : Sum
-        With weights of shape (channels, taps).
+        Its weights have the shape (channels, taps).
     places, taps : ndarray
-        Places of the first tap of each position, and of taps from there.
+        Offsets of each position's first tap, and of the taps relative to it.
     """
     _, count = work.weight.shape
     padded = np.zeros((work.x.channels * LANES, count), np.float32)
@@ -370,9 +370,9 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
 
 
 def _packs(count: int, blocks: int, workers: int, size: int) -> int:
-    """Parts of the outputs, for threads that find too few of a sample's ``count`` tiles.
+    """Parts into which outputs are divided if ``count`` tiles are too few for the threads.
 
-    All transformed weights have ``size`` numbers.
+    All transformed weights together have ``size`` floats.
     """
     enough = STRIP // 2 if 4 * size <= SMALL_BYTES else STRIP
     return min(blocks, workers) if count < enough * workers else 1

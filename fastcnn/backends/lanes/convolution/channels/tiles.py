@@ -1,9 +1,9 @@
 """Register tiles with an output channel in each lane.
 
-Sizes: CB blocks of 16 output channels, PB positions. A weight is a vector, an input a number that
-all channels share. A *tap* is one (input channel, kernel row, kernel column); its address and those
-of positions are entries of tables, so that one tile serves every geometry and a linear layer (whose
-positions are samples). The products of Winograd's transforms have positions that follow each other.
+Sizes: CB blocks of 16 output channels, PB positions. Weights are vectors, inputs are scalars
+broadcast to all lanes. A *tap* is one (input channel, kernel row, kernel column); offsets of taps
+and positions come from tables, so that one tile serves every geometry, and linear layers as well
+(whose positions are samples). In the products of Winograd's transforms, positions are contiguous.
 """
 
 import math
@@ -18,12 +18,12 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import FLOAT, LANES, constant, emit_first, emit_fma, emit_splat, emit_sums
 from fastcnn.codegen.target import blocking, split
 
-#: Of a column RELU: the sums are bounded by 6, too.
+#: Value of the column RELU that also bounds sums by 6.
 RELU6 = 2
 
 
 def _bounded(at: Emitter, value, relu) -> Any:
-    """``value`` through ReLU or ReLU6, if either is wanted."""
+    """Apply ReLU or ReLU6 to ``value``, if requested."""
     builder = at.builder
     caps = builder.icmp_signed("==", relu, at.index(RELU6))
     top = builder.select(caps, constant(6.0), constant(math.inf))
@@ -32,7 +32,7 @@ def _bounded(at: Emitter, value, relu) -> Any:
 
 
 def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
-    """Vectors of biases from ``b0`` on, or zeros where it is negative."""
+    """Vectors of biases from ``b0`` on, or zeros if it is negative."""
     builder = at.builder
     exists = builder.icmp_signed(">=", b0, at.index(0))
     safe = builder.select(exists, b0, at.index(0))
@@ -43,7 +43,7 @@ def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
 
 
 def _store(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> None:
-    """Store sums; each comes with its place, and that of what is added to it."""
+    """Store sums, each at its address, after adding the summand at its own address."""
     builder = at.builder
     with builder.if_else(builder.icmp_signed(">=", m0, at.index(0))) as (then, otherwise):
         with then:
@@ -58,10 +58,10 @@ def _store(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> N
 def _multiply(
     at: Emitter, numbers: Callable[[Any], list[Any]], T, W, w0, CB: int, ahead, initial: list[Any]
 ) -> list[Any]:
-    """Sums over T taps of a number of each position times blocks of channels, [block][position].
+    """Sums over T taps of each position's scalars times blocks of channels, [block][position].
 
-    ``numbers`` gives a tap's pointers to numbers. Its weights have CB blocks; those that are used
-    begin at ``w0``. For each tap a line of the weights from ``ahead`` on is fetched into the cache.
+    ``numbers`` returns the addresses of a tap's scalars. A tap has the weights of CB blocks,
+    starting at ``w0``. For each tap, one vector of the weights from ``ahead`` on is prefetched.
     """
     builder = at.builder
 
@@ -88,8 +88,8 @@ def channel_tile(
 ) -> None:
     """CB blocks of channels by PB positions of a sum over T taps.
 
-    ``b0 < 0`` means no bias, ``m0 < 0`` that nothing is added to the sum before the rectifier;
-    ``ahead`` as in ``_multiply``.
+    ``b0 < 0`` means no bias, ``m0 < 0`` no summand before the rectifier; ``ahead`` as in
+    ``_multiply``.
     """
     (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
     (Y, y0, ypix, ystride), (M, m0, mpix, mstride) = outputs, summands
@@ -126,7 +126,7 @@ def channel_tile(
 def channel_product_tile(
     at: Emitter, CB: int, PB: int, X, x0, taps, T, W, w0, Y, y0, ystride, ahead
 ) -> None:
-    """CB blocks of channels by PB positions that follow each other in X and Y, as vectors do.
+    """CB channel blocks by PB positions that are contiguous vectors in X and Y.
 
     ``ahead`` as in ``_multiply``.
     """
@@ -148,9 +148,9 @@ def channel_product_tile(
 
 @tile(2)
 def dot_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summands) -> None:
-    """CB channels by PB positions, 16 sums over the lanes of X and T taps.
+    """CB channels by PB positions, each a sum over T taps and over the 16 lanes of X.
 
-    A tap is one (16 input channels, kernel row, kernel column); of taps from ``full`` on only the
+    A tap is one (16 input channels, kernel row, kernel column); in taps from ``full`` on, only the
     first ``used`` lanes count. ``m0 < 0`` as in ``channel_tile``.
     """
     (X, x0, xpix, p0), (taps, full, T, used, W, w0, B, b0) = inputs, kernel
@@ -186,7 +186,7 @@ def dot_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, summa
 
 
 def _finished(at: Emitter, total, relu, M, m0, more) -> Any:
-    """A number plus one of M, if there is one, rectified if that is wanted."""
+    """A scalar plus one of M, if given, rectified if requested."""
     builder, zero = at.builder, ir.Constant(FLOAT, 0.0)
     exists = builder.icmp_signed(">=", m0, at.index(0))
     added = builder.load(at.pointer(M, builder.select(exists, more, at.index(0))))
@@ -204,7 +204,7 @@ def _finished(at: Emitter, total, relu, M, m0, more) -> Any:
 def depth_tile(
     at: Emitter, PB: int, X, x0, xpix, p0, taps, T, W, w0, B, b0, Y, y0, ypix, relu, M, m0, mpix
 ) -> None:
-    """PB positions of a block of 16 channels, each of which has weights of its own."""
+    """PB positions of a block of 16 channels of a depthwise convolution."""
     builder = at.builder
     rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
     initial = _biases(at, B, b0, 1) * PB
@@ -233,9 +233,9 @@ def depth_tile(
 def channel_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
-    """The first rows and columns of 4x4 outputs of Winograd's products, with a vector of biases.
+    """The first rows and columns of 4x4 outputs of Winograd's products, plus a vector of biases.
 
-    ``spare`` is the place of a vector for the others; ``m0`` as in ``channel_tile``.
+    The others are stored at ``spare``, room for one vector; ``m0`` as in ``channel_tile``.
     """
     outputs = emit_tile_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
     _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
@@ -245,7 +245,7 @@ def channel_output_tile(
 def strided_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
-    """The same of the products of stride 2."""
+    """The same for the products of a convolution of stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
     _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
 
@@ -260,7 +260,7 @@ def _store_inside(
     M,
     more: tuple[Any, Any],
 ) -> None:
-    """Store the first rows and columns, each row of Y and of M so far from the one before it."""
+    """Store the first rows and columns, given the row strides of Y and of M."""
     rows, columns, spare = inside
     places = []
     for i, values in enumerate(outputs):

@@ -1,11 +1,11 @@
-"""Sums over taps of single channels: convolutions with a group for each channel of the input."""
+"""Depthwise convolution: direct sums, one input channel per group."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import TAP_BLOCK
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 
-#: Outputs of each channel from which on register tiles of several outputs are faster.
+#: Outputs per channel from which on register tiles of several outputs are faster.
 MANY_OUTPUTS = 4
 
 

@@ -1,8 +1,7 @@
-"""Kernels of convolutions of single channels, each for one block of 16 samples.
+"""Kernels of depthwise convolutions, each for one block of 16 samples.
 
-There are few operations for each number that is read, so a channel takes as long as it takes to
-bring it from memory: all that is made of it is made while it is in the cache, and meanwhile the
-next one is asked for.
+Arithmetic intensity is low, so a channel takes as long as its transfer from memory: everything
+computed from it is computed while it is in the cache, and the next channel is prefetched meanwhile.
 """
 
 import numpy as np
@@ -23,9 +22,9 @@ from fastcnn.codegen.target import blocking
 LANES = simd.LANES
 #: Positions of a tile.
 POSITIONS_OF_TILE = 8
-#: Pixels of the input that meet all taps before the next ones do.
+#: Input pixels to which all taps are applied before the next pixels are loaded.
 CHUNK = 64
-#: Most taps whose weights, and sums of gradients, the registers hold.
+#: Maximum taps whose weights, and gradient sums, fit in registers.
 MOST_TAPS = min(9, blocking().gradients[1])
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
 PRODUCTS_OF_9 = products_tile.sized(9)
@@ -38,15 +37,15 @@ GRADIENTS_OF_1 = gradients_tile.sized(1)
 
 
 def scratch(taps: int) -> int:
-    """Floats of scratch for gradients: of a chunk, a vector, and sums of taps and 15 more."""
+    """Floats of scratch for gradients: a chunk, a vector, and the sums of taps + 15."""
     return (CHUNK + 1 + taps + LANES - 1) * LANES
 
 
 @linked
 def depthwise(A, T, P, r, block, slot, part, parts):
-    """Convolution forward, or its input gradient: tables tell which.
+    """Convolution forward, or its input gradient, depending on the tables.
 
-    While a channel is computed, the next one of X and of Y is asked for.
+    While a channel is computed, the next one of X and of Y is prefetched.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     outputs, masked = r[L.CHANNELS], r[L.MODE] == L.MASKED
@@ -71,15 +70,15 @@ def depthwise(A, T, P, r, block, slot, part, parts):
 
 @linked
 def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
-    """All gradients of one block: biases and weights to its partial buffer, the input's to Z.
+    """All gradients of one block: bias and weight to its partial buffer, input to Z.
 
-    X is the input, Y the output's gradient, M scratch; sums of the output's gradient go BIAS floats
-    after the weights' gradient. X_TABLE has the input's pixels phase by phase. Z may be X's place,
-    because a pixel is read before it is overwritten, or missing.
+    X is the input, Y the output's gradient, M scratch; sums of the output's gradient are stored
+    BIAS floats after the weight gradient. X_TABLE has the input's pixels phase by phase. Z may
+    equal X, because a pixel is read before it is overwritten, or be missing.
     """
     x0, d0, z0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.Z, block, slot)
     between, out = r[L.M] + worker * r[L.M_SLOT], r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    # Before them a spare vector.
+    # A spare vector precedes them.
     sums = between + (CHUNK + 1) * LANES
     taps, outputs, positions = r[L.TAPS], r[L.CHANNELS], r[L.POSITIONS]
     first, last = share(r[L.GROUPS], part, parts)
@@ -100,8 +99,8 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
 def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
     """All pixels of a channel of the input, one phase of the stride after the other.
 
-    BETWEEN tiles of taps gradients of the input are kept, all the time SUMS of the weights'. With
-    MORE channels to come, what the next one reads is asked for meanwhile.
+    BETWEEN tiles of taps, the input's gradients are kept in BETWEEN; the weights' are in SUMS
+    throughout. If MORE channels follow, the input of the next one is prefetched.
     """
     masked = r[L.MODE] == L.MASKED
     next_d, next_x = r[L.CHANNELS] * r[L.Y_CHANNEL], r[L.X_GROUP]
@@ -140,7 +139,7 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
 
 @linked
 def taps_of_tile(left):
-    """Taps of the next tile where some are left."""
+    """Taps of the next tile if ``left`` remain."""
     if MOST_TAPS == 9 and left >= 6:
         return 9 if left >= 9 else 6
     if MOST_TAPS == 9 and left >= 4:

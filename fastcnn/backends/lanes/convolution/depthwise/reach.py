@@ -1,4 +1,4 @@
-"""How far rows of convolutions of single channels reach."""
+"""Memory that rows of depthwise convolutions access, checked before a program runs."""
 
 from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
 from fastcnn.backends.lanes.convolution.phases import phases
@@ -39,7 +39,7 @@ def gradients(r: Reach) -> Touches:
     yield arena("EXTRA", out + r.along(outputs * taps, 1), 1)
     if r[L.BIAS] >= 0:
         yield arena("BIAS", out + r[L.BIAS] + r.along(outputs, 1), 1)
-    # Taps of a phase reach the other outputs of a group.
+    # The taps of a phase also reach the other outputs of a group.
     first = r.buffer(L.Y) + r.along(groups, channels * r[L.Y_CHANNEL])
     z = r.buffer(L.Z) + r.along(groups, r[L.Z_CHANNEL])
     for phase in phases(r):

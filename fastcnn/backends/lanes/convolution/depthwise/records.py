@@ -1,4 +1,4 @@
-"""Costs and records of convolutions of single channels."""
+"""Costs and records of the kernels of depthwise convolutions."""
 
 from fastcnn.backends.lanes.convolution.depthwise import kernels, reach
 from fastcnn.backends.lanes.convolution.phases import pixels_of, products_of, vectors_read

@@ -1,4 +1,4 @@
-"""Rows of convolutions of single channels."""
+"""Lowers depthwise convolutions to rows."""
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
-    """Add the row of a convolution of X into Y; where it is pooled, that of any convolution."""
+    """Add the row of a convolution of X into Y; a pooled one uses the direct algorithm's row."""
     planner, name, g, weight = task
     if pooled:
         direct.product(task, x, y, pooled, columns)
@@ -26,7 +26,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the row that carries a convolution's output side back to its input side."""
+    """Add the row of the transpose, from the output side to the input side."""
     planner, name, g, weight = task
     places = {"x_group": g.group_outputs * grad.channel, "y_channel": grad_x.channel}
     weights = g.group_outputs * g.taps
@@ -39,7 +39,7 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
 def gradients(
     task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, columns: dict[str, int]
 ) -> None:
-    """Add the row of all gradients; ``columns`` address each block's share of the parameters'."""
+    """Add the row of all gradients; ``columns`` address each block's parameter gradients."""
     planner, name, g, weight = task
     phases = direct.transposed_sums(g, grad, x if grad_x is None else grad_x)
     columns = columns | _phases(planner, phases)
@@ -69,6 +69,6 @@ def gradients(
 
 
 def _phases(planner: Planner, phases: list[direct.Sums]) -> dict[str, int]:
-    """Columns of the sums that a channel has; a table says which weight each tap has."""
+    """Columns of a channel's sums; a table maps each tap to its weight."""
     weights = [planner.table(sums.weights[0, 0]) for sums in phases]
     return direct.phase_columns(planner, phases, weights)

@@ -1,4 +1,4 @@
-"""Register tiles of a convolution of single channels, and of its gradients."""
+"""Register tiles of depthwise convolutions and of their gradients."""
 
 import math
 from functools import partial
@@ -16,8 +16,8 @@ def depthwise_tile(
 ) -> None:
     """PB positions of a channel, with bias and, if ``relu``, a rectifier.
 
-    The weight of a tap is the ``chosen`` one after ``w0``. If ``masked``, zero wherever ``Y`` was
-    zero. What lies ``next_x`` and ``next_y`` floats further is asked for.
+    Weights are loaded from ``w0`` on, at the indices ``chosen``. If ``masked``, the result is zero
+    wherever ``Y`` was zero. The vectors at ``next_x`` and ``next_y`` floats further are prefetched.
     """
     (X, x0, xpix, p0), (tap_table, T) = inputs, taps
     (W, w0, chosen, B, b0), (Y, y0, ypix), (next_x, next_y) = kernel, outputs, later
@@ -51,9 +51,9 @@ def depthwise_tile(
 def products_tile(
     at: Emitter, TB: int, inputs, p1, taps, kernel, outputs, relu, masked, later
 ) -> None:
-    """The same of positions p0 to p1, with TB taps, whose weights stay in registers.
+    """The same for positions p0 to p1, with TB taps, whose weights stay in registers.
 
-    What lies ``next_x`` and ``next_y`` floats further is asked for meanwhile.
+    The vectors at ``next_x`` and ``next_y`` floats further are prefetched.
     """
     (X, x0, xpix, p0), (W, w0, chosen, B, b0) = inputs, kernel
     (Y, y0, ypix), (next_x, next_y) = outputs, later
@@ -81,13 +81,13 @@ def products_tile(
 def gradients_tile(
     at: Emitter, TB: int, maps, pixels, taps, weights, sums, room, first, last, masked, later
 ) -> None:
-    """What TB taps of the output's gradient give at pixels p0 to p1 of a channel of the input.
+    """Contribution of TB taps of the output's gradient at pixels p0 to p1 of an input channel.
 
-    Products with the ``chosen`` weights after ``w0`` are added to the gradient of the input, those
-    with the input to sums in ``S``, which are kept lane by lane. Between tiles the gradients of
-    the input are in ``R``; the ``first`` tile starts them from zero, and the ``last`` one stores
-    them in ``Z``, if ``masked`` as zeros wherever ``X`` is zero. ``Z`` may be the place of ``X``.
-    What lies ``next_d`` and ``next_x`` floats further is asked for meanwhile.
+    Products with the ``chosen`` weights after ``w0`` are added to the input's gradient, products
+    with the input to the sums in ``S``, which are kept per lane. Between tiles the input's
+    gradients are in ``R``; the ``first`` tile initialises them to zero, and the ``last`` one stores
+    them in ``Z``, if ``masked`` as zeros wherever ``X`` is zero. ``Z`` may equal ``X``. The vectors
+    at ``next_d`` and ``next_x`` floats further are prefetched.
     """
     ((D, d0, dpix), (X, x0, xpix), (Z, z0, zpix)), (p0, p1) = maps, pixels
     (tap_table, chosen, t0), (W, w0), (S, s0), (R, r0) = taps, weights, sums, room
@@ -100,7 +100,7 @@ def gradients_tile(
     starts = at.is_set(first)
     ends = at.is_set(last)
     hides = builder.and_(ends, at.is_set(masked))
-    # Nothing equals NaN: without a mask every pixel is open.
+    # No comparison with NaN is true: without a mask every pixel is open.
     closed = builder.select(hides, constant(0.0), constant(math.nan))
 
     def pixel(p: Any, sums: list[Any], alone: bool) -> list[Any]:
@@ -132,5 +132,5 @@ def gradients_tile(
 
 
 def _under(at: Emitter, X, x0, taps, t) -> Any:
-    """Pointer to a tap's first input."""
+    """Address of a tap's first input."""
     return at.pointer(X, at.builder.add(x0, at.table(taps, t)))

@@ -1,4 +1,4 @@
-"""Sums over taps: every convolution."""
+"""Direct convolution: sums over taps, for every geometry."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry

@@ -1,4 +1,4 @@
-"""Kernel of the biases' gradient, for one block of 16 samples."""
+"""Kernel of the bias gradient, for one block of 16 samples."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from fastcnn.codegen.simd import constant
 
 @linked
 def bias_gradient(A, T, r, block, slot, part, parts):
-    """One block's sums of the output gradient over positions and samples, for each channel."""
+    """One block's sums of the output's gradient over positions and samples, for each channel."""
     d0 = base(r, L.Y, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     places, positions = T[r[L.Y_TABLE] :], r[L.POSITIONS]
@@ -24,7 +24,7 @@ def bias_gradient(A, T, r, block, slot, part, parts):
 
 @linked
 def channel_sum(A, d, places, positions):
-    """The sum of a channel over positions, sample by sample."""
+    """The sum of a channel over positions, per lane."""
     total = simd.splat(np.float32(0))
     for p in range(0, positions, STRIP):
         total = simd.add(total, strip_sum(A, d, places, p, min(p + STRIP, positions)))
@@ -33,7 +33,7 @@ def channel_sum(A, d, places, positions):
 
 @tile(0, "vector")
 def strip_sum(at: Emitter, D, d, places, p, end) -> Any:
-    """The sum of a channel over some positions, sample by sample."""
+    """The sum of a channel over some positions, per lane."""
     builder = at.builder
 
     def value(place: Any) -> Any:

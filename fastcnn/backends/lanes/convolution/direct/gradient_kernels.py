@@ -1,4 +1,4 @@
-"""The kernel of a convolution's weights' gradient as sums over pixels."""
+"""The kernel of the weight gradient as direct sums over pixels."""
 
 import numpy as np
 
@@ -15,17 +15,17 @@ from fastcnn.codegen.transpose_tiles import lane_sums
 
 LANES = simd.LANES
 ZERO = np.float32(0)
-#: Positions whose products are summed in registers before the sums go back to memory.
+#: Positions whose products are summed in registers before the sums are stored.
 CHUNK = 64
-#: Taps whose sums are kept in the first-level cache until all positions have passed.
+#: Taps whose sums stay in the first-level cache until all positions are processed.
 TAP_BLOCK = 160
-#: Floats of a row of sums; a tile may overshoot its taps by 16.
+#: Floats of a row of sums; a tile may write up to 16 taps more.
 SUM_ROW = (TAP_BLOCK + 16) * LANES
-#: Floats of scratch: a tile row's sums, a spare vector, sums of gradients and others like them.
+#: Floats of scratch: a tile row's sums, a spare vector, two sets of sums of gradients.
 SCRATCH = 4 * SUM_ROW + LANES + 8 * LANES
-#: Taps side by side for which there are tiles, the columns of a kernel; 1 is for all others.
+#: Runs of adjacent taps, i.e. kernel widths, for which there are tiles; 1 covers all others.
 RUNS = (3, 5, 7)
-#: Taps of tiles of one or two channels.
+#: Taps of tiles with one or two channels.
 MANY = 9
 TILE_4X6 = grid_gradient_tile.sized(4, 6, 1, 1)
 TILE_4X5 = grid_gradient_tile.sized(4, 5, 1, 1)
@@ -43,14 +43,15 @@ POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6)
 
 @linked
 def weight_gradient(A, T, r, block, slot, worker, part, parts):
-    """One block's share of a convolution's weight gradient, written to its partial buffer.
+    """One block's contribution to a convolution's weight gradient, stored in its partial buffer.
 
-    X is the input, Y the output gradient, Y_ROWS rows of Y_WIDTH pixels, M scratch for the sums of
-    one tile row. IN taps at a time lie side by side. The sums of the output gradient go BIAS
-    floats after the weights' gradient, unless BIAS is negative.
+    X is the input, Y the output's gradient, Y_ROWS rows of Y_WIDTH pixels, M scratch for the sums
+    of one row of tiles. Runs of IN taps are adjacent in memory. The sums of the output's gradient
+    are stored BIAS floats after the weight gradient, unless BIAS is negative.
 
-    POOLED: Y is the gradient of what 2x2 max-pooling made of the output, Z has the winners. With
-    KERNEL_ROWS, rows of taps lie as rows of X do, and their tiles choose pixels by the winners.
+    POOLED: Y is the gradient after 2x2 max pooling of the output, Z has the argmax of each window.
+    With KERNEL_ROWS, rows of taps have the stride of rows of X, and tiles select pixels by the
+    argmax.
     """
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     sums = r[L.M] + worker * r[L.M_SLOT]
@@ -98,7 +99,7 @@ def weight_gradient(A, T, r, block, slot, worker, part, parts):
 
 @linked
 def width_of_gradient(taps, run):
-    """Taps of the tiles of three or four channels: those of which the fewest are too many."""
+    """Taps of tiles with three or four channels: the choice with the least padding."""
     if run == 3:
         return 9
     if run > 1:
@@ -108,7 +109,7 @@ def width_of_gradient(taps, run):
 
 @linked
 def height_of_gradient(wide):
-    """Channels of tiles by their taps: as many as leave registers for the inputs."""
+    """Channels of a tile by its taps: as many as leave registers for the inputs."""
     if wide == MANY:
         return 2
     return 3 if wide > 6 else 4
@@ -116,7 +117,7 @@ def height_of_gradient(wide):
 
 @linked
 def add_windows(channels, outputs, inputs, taps, S, sums, totals):
-    """Sums of products with what windows of pooling send back, of some taps and channels."""
+    """Sums of products with the gradient routed through pooling windows."""
     tap_table, tap, tap_end = taps
     for t in range(tap, tap_end, 6):
         rest = (tap_table, t), (S, sums + (t - tap) * LANES, SUM_ROW, totals)
@@ -128,7 +129,7 @@ def add_windows(channels, outputs, inputs, taps, S, sums, totals):
 
 @linked
 def choose_pixels(area, run, outputs, inputs, taps, S, sums, totals):
-    """The same of one channel, where the taps of an input are AREA, RUN side by side."""
+    """The same for one channel, with AREA taps per input, in runs of RUN adjacent ones."""
     (X, x, xrow, rows, columns), (tap_table, tap, tap_end) = inputs, taps
     for t in range(tap, tap_end, area):
         place, target, left = x + tap_table[t], sums + (t - tap) * LANES, area // run
@@ -148,10 +149,10 @@ def choose_pixels(area, run, outputs, inputs, taps, S, sums, totals):
 def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked):
     """Sums of products over a grid of pixels, of some taps and channels.
 
-    The grid goes in parts that stay in the first-level cache for all taps. What is needed LATER,
-    or of D if it is negative, is asked for meanwhile: by each tile of taps a grid of vectors, LROW
-    floats from row to row, and by the next one that at its right, or of the next channel of D.
-    Tiles of runs also make the sums of D.
+    The grid is divided into parts that stay in the first-level cache for all taps. Each tile of
+    taps prefetches a grid of vectors of what is needed LATER, LROW floats from row to row, or of D
+    if LATER is negative; the next tile prefetches the grid to the right, or that of the next
+    channel of D. Tiles of runs also compute the sums of D.
     """
     (D, d, stride, drow), (X, x, xrow, xstep, rows, columns) = outputs, inputs
     (tap_table, tap, tap_end), (later, lrow) = taps, asked
@@ -171,7 +172,8 @@ def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked)
             t = tap
             while t < tap_end:
                 target = sums + (t - tap) * LANES
-                # The first taps meet each of D's pixels once, and so do the others again.
+                # The first tile sums each of D's pixels once; later tiles repeat the sums
+                # elsewhere.
                 total = totals if t == 0 else totals + 4 * LANES
                 into, first = (S, target, SUM_ROW, total), h == 0 and w == 0
                 rest = (tap_table, t), into, first, (place, lrow)
@@ -205,7 +207,7 @@ def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked)
 
 @linked
 def write_sums(A, rows, sums, tap, tap_end, out, taps, spare, add):
-    """Write the sums over lanes of some taps and ROWS channels, or add them to what is there."""
+    """Store the horizontal sums of some taps and ROWS channels, or add them to the stored ones."""
     for k in range(rows):
         target = out + k * taps
         for t in range(tap, tap_end, LANES):
@@ -222,14 +224,14 @@ def write_sums(A, rows, sums, tap, tap_end, out, taps, spare, add):
 
 @linked
 def tiles_of_gradient(channels, high):
-    """Tiles of a weight gradient that cover some channels."""
+    """Number of weight-gradient tiles that cover some channels."""
     left = channels % high
     return channels // high + left // 2 + left % 2
 
 
 @linked
 def channels_of_gradient(channels, high, tile):
-    """First channel and channels of a weight gradient's tile: HIGH ones, then what is left."""
+    """First channel and height of a weight-gradient tile: HIGH ones, then the remainder."""
     whole = channels // high
     if tile < whole:
         return tile * high, high

@@ -1,9 +1,9 @@
-"""Register tiles of weights' gradients: sums over a grid of pixels, kept lane by lane.
+"""Register tiles of the weight gradient: sums over a grid of pixels, per lane.
 
-Sizes: CB output channels, TB taps, of which RUN at a time lie side by side in memory: the columns
-of a kernel. A grid has ``rows`` rows of ``columns`` pixels. Pixels of ``D`` lie side by side, those
-of ``X`` are ``xstep`` floats apart. With few addresses no register is missing for the sums: a tile
-that takes each address from a table is half as fast.
+Sizes: CB output channels, TB taps, in runs of RUN taps that are adjacent in memory: the columns of
+a kernel. A grid has ``rows`` rows of ``columns`` pixels. Pixels of ``D`` are contiguous, those of
+``X`` are ``xstep`` floats apart. Few addresses leave all registers to the sums: a tile that loads
+each address from a table is half as fast.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from fastcnn.codegen.target import blocking, split
 
 
 class _Part(NamedTuple):
-    """What of a tile is computed at a time: channels and taps from ``c`` and ``t`` on."""
+    """The part of a tile computed at a time: channels and taps from ``c`` and ``t`` on."""
 
     c: int
     t: int
@@ -32,16 +32,16 @@ class _Part(NamedTuple):
     RUN: int
 
     def runs(self, at: Emitter, X, x0, taps, t0) -> list[Any]:
-        """Where the first taps of the runs are."""
+        """Addresses of the first tap of each run."""
         starts = [at.table(taps, at.offset(t0, self.t + t, 1)) for t in range(0, self.TB, self.RUN)]
         return [at.pointer(X, at.builder.add(x0, start)) for start in starts]
 
     def outputs(self, at: Emitter, D, d0, dstride) -> list[Any]:
-        """Where the channels are."""
+        """Addresses of the channels."""
         return [at.pointer(D, at.offset(d0, self.c + c, dstride)) for c in range(self.CB)]
 
     def sums(self, at: Emitter, sums, has_totals: bool) -> list[Any]:
-        """Where the sums of products are, and perhaps those of each channel."""
+        """Addresses of the sums of products, and optionally of each channel's sum."""
         S, s0, sstride, totals = sums
         places = [
             at.offset(at.offset(s0, self.c + c, sstride), self.t + t, LANES)
@@ -53,7 +53,7 @@ class _Part(NamedTuple):
         return [at.pointer(S, place) for place in places]
 
     def inputs(self, at: Emitter, runs: list[Any], place) -> list[Any]:
-        """Where the inputs of all taps are, ``place`` floats after the first of the runs."""
+        """Addresses of the inputs of all taps, ``place`` floats after the start of each run."""
         pointers = []
         for t in range(self.TB):
             run = at.pointer(runs[t // self.RUN], place)
@@ -62,7 +62,7 @@ class _Part(NamedTuple):
         return pointers
 
     def added(self, at: Emitter, sums, runs, place, vectors) -> list[Any]:
-        """The sums with one pixel more: products of vectors, and vectors."""
+        """The sums after one more pixel: of products of vectors, and of vectors."""
         updated = list(sums)
         for t, pointer in enumerate(self.inputs(at, runs, place)):
             x = emit_load(at.builder, pointer)
@@ -84,11 +84,11 @@ def _parts(CB: int, TB: int, RUN: int) -> Iterator[_Part]:
 def grid_gradient_tile(
     at: Emitter, CB: int, TB: int, RUN: int, ASKS: int, outputs, inputs, taps, sums, first, asked
 ) -> None:
-    """Add to CB x TB sums in ``S`` the products over a grid; ``first`` starts them from zero.
+    """Add to CB x TB sums in ``S`` the products over a grid; ``first`` initialises them to zero.
 
-    With ASKS, what something reads later is asked for meanwhile: of ``X`` from ``later`` on as
-    many vectors in as many rows, ``lrow`` floats apart. With runs, the sums of ``D`` are added to
-    those of each channel at ``totals``.
+    With ASKS, data of a later tile is prefetched: as many vectors of ``X`` in as many rows from
+    ``later`` on, ``lrow`` floats apart. With runs, the sums of ``D`` are added to those of each
+    channel at ``totals``.
     """
     (D, d0, dstride, drow), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
     later, lrow = asked
@@ -126,10 +126,10 @@ def grid_gradient_tile(
 
 @tile(2)
 def pooled_gradient_tile(at: Emitter, CB: int, TB: int, outputs, inputs, taps, sums) -> None:
-    """CB x TB sums of products with what 2x2 max-pooling sends back.
+    """CB x TB sums of products with the gradient routed through 2x2 max pooling.
 
-    ``D`` is the gradient of a grid of windows, ``M``, laid out alike, their winners: 0 to 3, or 4
-    for none. The sums of what is sent to each channel go to ``totals``.
+    ``D`` is the gradient of a grid of windows; ``M``, of the same layout, has their argmax, 0 to 3,
+    or 4 for none. Each channel's sum of the routed gradient goes to ``totals``.
     """
     (D, d0, dstride, drow, M, m0), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
     builder = at.builder
@@ -177,12 +177,12 @@ BELOW, RIGHT = 0x40000000, 0x00C00000
 def window_gradient_tile(
     at: Emitter, ROWS: int, RUN: int, D, d0, drow, M, m0, X, x0, xrow, rows, columns, S, s0, totals
 ) -> None:
-    """ROWS x RUN sums of products with what 2x2 max-pooling sends back to one channel.
+    """ROWS x RUN sums of products with one channel's gradient, routed through 2x2 max pooling.
 
-    For taps that lie as the pixels of a window do: RUN side by side, ROWS ``xrow`` floats apart.
-    Each tap meets one of a window's four pixels: of what it would meet at each, the winner's is
-    chosen, first the row and then the column, which several taps share. That is one product
-    instead of four, and blends are cheaper than products.
+    For taps laid out like the pixels of a window: RUN adjacent ones, ROWS ``xrow`` floats apart. A
+    tap is multiplied with one of a window's four pixels, selected by the argmax: first the row,
+    then the column, which several taps share. That is one product instead of four, and blends are
+    cheaper than products.
     """
     builder = at.builder
 

@@ -1,4 +1,4 @@
-"""Convolution kernels, each for one block of 16 samples."""
+"""Kernels of direct convolution and of packing weights, each for one block of 16 samples."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import tile_heights
 
 LANES = simd.LANES
-#: Positions that are done together by all channels; their inputs come from the second-level cache.
+#: Positions computed together for all channels; their inputs come from the second-level cache.
 CLUSTER, POOLED_CLUSTER = 12, 16
-#: Whether the sums of eight or six channels fit the registers.
+#: Whether the sums of eight or six channels fit in registers.
 HIGH = 8 in tile_heights(pooled=False)
-#: What products ask for while they compute.
+#: What products prefetch while they compute.
 NOTHING, TARGETS, INPUTS = np.int64(0), np.int64(1), np.int64(2)
 CONV_TILE_8X3 = conv_tile.sized(8, 3)
 CONV_TILE_8X2 = conv_tile.sized(8, 2)
@@ -27,7 +27,7 @@ CONV_TILE_1X8 = conv_tile.sized(1, 8)
 CONV_POOL_TILE_4X4 = conv_pool_tile.sized(4, 4)
 CONV_POOL_TILE_2X8 = conv_pool_tile.sized(2, 8)
 CONV_POOL_TILE_1X8 = conv_pool_tile.sized(1, 8)
-#: Weights that are packed before those that are asked for.
+#: Distance, in packed weights, at which packing prefetches.
 PACKED_AHEAD = 256
 
 
@@ -38,7 +38,7 @@ def pack(A, T, P, r, part, parts):
     target, table = r[L.W], r[L.TAP_TABLE]
     whole = first + (last - first) // LANES * LANES
     for i in range(first, whole, LANES):
-        # In the order of tiles, neighbours may lie pages apart.
+        # In tile order, consecutive weights may be pages apart.
         simd.prefetch(P, T[table + min(i + PACKED_AHEAD, last - 1)])
         gather_tile(P, T, table + i, A, target + i)
     for i in range(whole, last):
@@ -50,7 +50,7 @@ def pack(A, T, P, r, part, parts):
 def ask_ahead(A, T, r, x, position, count, first, last):
     """Prefetch what some positions read for the first time, of some input channels.
 
-    EXTRA is a table of the furthest tap of each channel; IN channels are worth it.
+    EXTRA is a table of each channel's furthest tap; IN is the number of channels worth prefetching.
     """
     for c in range(first, last):
         for p in range(position, position + count):
@@ -59,7 +59,7 @@ def ask_ahead(A, T, r, x, position, count, first, last):
 
 @linked
 def channels_of_tile(left):
-    """Channels of the next tile where some are left; conv_geometry.py packs weights alike."""
+    """Channels of the next tile if ``left`` remain; conv_geometry.py packs weights likewise."""
     if HIGH and left >= 6:
         return 8 if left >= 8 else 6
     if left >= 4:
@@ -71,9 +71,9 @@ def channels_of_tile(left):
 def products(A, T, P, r, ahead, inputs, kernel, outputs):
     """All channels of some positions.
 
-    With TARGETS ahead, what the next tiles touch of Y is asked for meanwhile, and with INPUTS also
-    what the next positions read. A channel has ``every`` packed weights, of which ``taps`` from
-    ``first`` on are meant.
+    With ahead >= TARGETS, the parts of Y that the next tiles access are prefetched; with INPUTS
+    also the inputs of the next positions. A channel has ``every`` packed weights, of which ``taps``
+    from ``first`` on are used.
     """
     x, xpix, p0, end = inputs
     tap_table, taps, channels, w, first, every, bias = kernel
@@ -85,7 +85,7 @@ def products(A, T, P, r, ahead, inputs, kernel, outputs):
         if ahead != NOTHING and c + rows < channels:
             next_y = y + (c + rows) * stride
         elif ahead != NOTHING and end - p0 == CLUSTER:
-            # The table is as long as tiles reach.
+            # The table is padded to the width of tiles.
             next_y, next_pix = y, ypix[CLUSTER:]
         if ahead == INPUTS:
             near, far = r[L.IN] * c // channels, r[L.IN] * (c + rows) // channels
@@ -98,7 +98,7 @@ def products(A, T, P, r, ahead, inputs, kernel, outputs):
             while end - p > 4 or end - p == 3:
                 CONV_TILE_8X3((A, x, xpix, p), *rest)
                 p += 3
-            # Four go as two and two: three would leave one.
+            # Four positions are two pairs: a tile of three would leave one.
             while p < end:
                 CONV_TILE_8X2((A, x, xpix, p), *rest)
                 p += 2
@@ -127,10 +127,10 @@ def products(A, T, P, r, ahead, inputs, kernel, outputs):
 
 @linked
 def pooled_products(A, T, P, r, ahead, inputs, kernel, outputs):
-    """The same with 2x2 max-pooling.
+    """The same with 2x2 max pooling.
 
-    Pooled tiles write little: all channels of some positions, whose input stays in cache. Others
-    write more than they read: all positions of some channels.
+    Pooled tiles write little: all channels of some positions are computed, whose input stays in the
+    cache. Unpooled ones write more than they read: all positions of some channels are computed.
     """
     x, xpix, p0, end = inputs
     tap_table, taps, channels, w, _, _, bias = kernel
@@ -161,7 +161,7 @@ def pooled_products(A, T, P, r, ahead, inputs, kernel, outputs):
 
 @linked
 def convolution(A, T, P, r, block, slot, part, parts):
-    """Convolution forward, or its input gradient: tables and packed weights tell which."""
+    """Convolution forward, or its input gradient, depending on tables and packed weights."""
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     channels, stride, mode = r[L.CHANNELS], r[L.Y_CHANNEL], r[L.MODE]
     met = m0 - y0 if mode == L.ADDED else mode
@@ -178,7 +178,8 @@ def convolution(A, T, P, r, block, slot, part, parts):
             end = min(p0 + step, positions)
             ahead = NOTHING
             if r[L.IN] > 0:
-                # All phases read the same pixels: the first, which has most, asks for them.
+                # All phases read the same pixels: the first, which has most positions, prefetches
+                # them.
                 ahead = INPUTS if k == 0 and cluster + 1 < clusters else TARGETS
             w = r[L.W] + c * r[L.TAPS] + packed
             inputs, outputs = (x, xpix, p0, end), (y, ypix, stride, r[L.RELU])

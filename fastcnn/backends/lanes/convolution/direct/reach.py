@@ -1,4 +1,4 @@
-"""How far rows of sums over taps reach."""
+"""Memory that rows of direct convolutions access, checked before a program runs."""
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def product(r: Reach) -> Touches:
     if not outputs * most:
         return
     if r[L.IN] > 0:
-        # What is asked for beforehand may lie anywhere; its tables must not.
+        # Prefetched addresses may be anywhere, but the tables must be in bounds.
         r.table(L.X_TABLE, most + LANES - 1)
         r.table(L.EXTRA, r.count(L.IN))
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
@@ -63,7 +63,7 @@ def weight_gradient(r: Reach) -> Touches:
     if run > 1 and (taps % (9 if run == 3 else run) or (_steps(r, taps, run) != LANES).any()):
         raise ProgramError(f"{taps} taps, which are not {run} and {run} side by side")
     if r.count(L.KERNEL_ROWS) and not (pooled and _lie_as_pixels(r, taps, run)):
-        raise ProgramError(f"taps do not lie as pixels in {r[L.KERNEL_ROWS]} rows of {run}")
+        raise ProgramError(f"taps are not laid out as pixels in {r[L.KERNEL_ROWS]} rows of {run}")
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP]) + r.along(times * rows, r[L.X_ROW])
     x += r.along(times * columns, r.count(L.ALONG, 1) * LANES)
     each, scratch = r.along(outputs, r[L.Y_CHANNEL]), r.workers(L.M, L.M_SLOT)
@@ -83,7 +83,7 @@ def weight_gradient(r: Reach) -> Touches:
 
 
 def _lie_as_pixels(r: Reach, taps: int, run: int) -> bool:
-    """Whether taps are rows of runs as far apart as rows of X, which some tiles read whole."""
+    """Whether the taps are runs with the row stride of X, as tiles of whole windows require."""
     high = r[L.KERNEL_ROWS]
     fits = high % 3 == 0 if run == 3 else run == 5 and high > 1
     if not fits or high * run > TAP_BLOCK or taps % (high * run) or r[L.ALONG] != 1:

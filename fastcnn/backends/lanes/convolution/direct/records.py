@@ -1,4 +1,4 @@
-"""Costs and records of convolutions as sums over taps."""
+"""Costs and records of the kernels of direct convolution."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Rows of convolutions as sums over taps: a product, its transpose, the weights' gradient.
+"""Lowers direct convolutions to rows: a product, its transpose, the weight gradient.
 
 A convolution's forward pass is the product, its input's gradient the transpose; a transposed
 convolution has the two exchanged.
@@ -25,23 +25,23 @@ from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid, windows_of_two
 from fastcnn.codegen.target import tile_heights
 
-#: Floats of a block's input or output above which a convolution asks ahead for what comes next.
+#: Floats of a block's input or output above which a convolution prefetches its next data.
 FITS_CACHE = 96 * 1024
 
 
 class Sums(NamedTuple):
-    """Sums over taps, each for a pixel of a channel of Y."""
+    """Sums over taps, one for each pixel of each channel of Y."""
 
-    #: From a pixel of X to each of the summands that begin there.
+    #: Offsets from a pixel of X to the inputs of its taps.
     taps: np.ndarray
-    #: Shape (groups, channels, taps). The index of each tap's weight among those of the layer.
+    #: Shape (groups, channels, taps). Index of each tap's weight in the layer's weights.
     weights: np.ndarray
-    #: Pixels of X and of Y, one for each position.
+    #: Offsets in X and in Y, one for each position.
     from_pixels: np.ndarray
     to_pixels: np.ndarray
-    #: Channels of X that a channel of Y reads.
+    #: Number of channels of X that a channel of Y reads.
     group_inputs: int
-    #: Positions of which the largest sum is stored.
+    #: Positions of a max-pooling window, of which only the maximum is stored.
     window: int = 1
 
 
@@ -55,15 +55,15 @@ def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) ->
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
-    """Add the row of a convolution of X into Y, with the columns of what is fused to it."""
+    """Add the row of a convolution of X into Y, with the columns of the operations fused to it."""
     _emit(task, x, y, [product_sums(task.g, x, y, pooled)], columns)
 
 
 def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]:
-    """The sums that carry a convolution's output side back to its input side.
+    """The sums of the transpose, from the output side to the input side.
 
-    One convolution for each phase of the stride: input rows that are equal modulo the stride see
-    the same kernel rows. Rows at the borders may go apart.
+    One convolution for each phase of the stride: input rows that are congruent modulo the stride
+    use the same kernel rows. Border rows may be separate.
     """
     index = np.arange(g.out_channels * g.taps).reshape(
         g.groups, g.group_outputs, g.group_inputs, *g.kernel
@@ -87,12 +87,12 @@ def transposed_sums(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> list[Sums]
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the row that carries a convolution's output side back to its input side."""
+    """Add the row of the transpose, from the output side to the input side."""
     _emit(task, grad, grad_x, transposed_sums(task.g, grad, grad_x), columns)
 
 
 def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[str, int]) -> None:
-    """Add a K_CONV row, whose first phase has most positions."""
+    """Add a convolution row, whose first phase has the most positions."""
     planner, name, g, weight = task
     phases = sorted(phases, key=lambda sums: -len(sums.from_pixels))
     group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
@@ -132,7 +132,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
 
 
 def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> dict[str, int]:
-    """Columns of the phases of a row, from where the weights of each are found."""
+    """Columns of a row's phases, given the offset of each one's weights."""
     found = [
         (
             len(sums.taps),
@@ -151,9 +151,9 @@ def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> d
 def weight_gradient(
     task: Task, x: Buffer, grad: Buffer, partial: dict[str, int], bias: int = -1
 ) -> None:
-    """Add the row of the weights' gradient; ``partial`` addresses each block's share of it.
+    """Add the row of the weight gradient; ``partial`` addresses each block's share of it.
 
-    The sums of the output's gradient go ``bias`` floats after it, unless that is -1.
+    The sums of the output's gradient are stored ``bias`` floats after it, unless that is -1.
     """
     planner, g = task.planner, task.g
     pixels = grad.at(*grid(*g.output)) - grad.at(0, 0)
@@ -165,10 +165,10 @@ def weight_gradient(
 def pooled_weight_gradient(
     task: Task, x: Buffer, pooled: Buffer, winners: Buffer, partial: dict[str, int], bias: int
 ) -> None:
-    """The same from the gradient of what 2x2 max-pooling made of the output."""
+    """The same, from the gradient after 2x2 max pooling of the output."""
     size, rows = (task.g.output[0] // 2, task.g.output[1] // 2), chosen_rows(task.g)
     columns = {**partial, **winners.columns("z"), "mode": L.POOLED, "bias": bias}
-    # All four pixels of a window meet single taps.
+    # Without such rows, single taps are multiplied with all four pixels of a window.
     columns |= {"kernel_rows": rows, "in": task.g.kernel[1] if rows else 1}
     columns |= {"positions": 4 * size[0] * size[1]}
     _emit_gradient(task, "weight gradient through pooling", x, pooled, size, columns)
@@ -203,7 +203,7 @@ def _emit_gradient(
 
 
 def _run(g: ConvGeometry, taps: np.ndarray) -> int:
-    """How many taps at a time lie side by side, if there are tiles for that."""
+    """Length of the runs of adjacent taps, if there are tiles for it; else 1."""
     run = g.kernel[1]
     together = 9 if run == 3 else run
     if run not in RUNS or len(taps) % together:
@@ -212,7 +212,7 @@ def _run(g: ConvGeometry, taps: np.ndarray) -> int:
 
 
 def chosen_rows(g: ConvGeometry) -> int:
-    """Rows of a kernel whose taps lie as pixels do, if there are tiles for that; or 0."""
+    """Kernel rows whose taps are laid out like pixels, if there are tiles for that; else 0."""
     high, wide = g.kernel
     fits = high % 3 == 0 if wide == 3 else wide == 5 and high > 1
     is_plain = g.stride == g.dilation == (1, 1) and high * wide <= TAP_BLOCK

@@ -1,8 +1,8 @@
-"""Register tiles of convolution.
+"""Register tiles of direct convolution.
 
 Sizes: CB output channels, PB output positions, TB taps. A *tap* is one (input channel, kernel row,
-kernel column); its address is an entry of a table, so that stride, dilation, padding and flipped
-kernels differ in their tables only. What of a tile is computed at a time is the target's choice.
+kernel column); its offset is a table entry, so that stride, dilation, padding and flipped kernels
+differ in their tables only. The target decides which part of a tile is computed at a time.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,10 +34,10 @@ def accumulate_taps(
     weights: Callable[[Any], list[Any]],
     biases: list[Any],
 ) -> list[list[Any]]:
-    """Sums over taps of weight times input, from the biases: [channel][position].
+    """Sums over taps of weight times input, starting from the biases: [channel][position].
 
-    A position's taps begin at its place in ``inputs``; ``weights`` gives pointers to a tap's
-    weights, one for each channel.
+    ``inputs`` are the addresses of positions; ``weights`` returns the addresses of a tap's weights,
+    one for each channel.
     """
     builder = at.builder
     rows = [at.pointer(X, place) for place in inputs]
@@ -62,9 +62,9 @@ def accumulate_taps(
 def _conv_parts(
     at: Emitter, CB: int, PB: int, block: tuple[int, int], inputs, kernel
 ) -> Iterator[tuple[int, int, list[list[Any]]]]:
-    """First channel, first position and sums of each part of a tile that fits the registers.
+    """First channel, first position and sums of each part of a tile that fits in registers.
 
-    Weights are packed: CB of a tap, then those of the next.
+    Weights are packed: CB weights of a tap, then those of the next.
     """
     (X, x0, xpix, p0), (taps, T, W, w0, B, b0) = inputs, kernel
     for c, p, rows, columns in split(CB, PB, block):
@@ -83,10 +83,10 @@ def _conv_parts(
 def conv_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, met, later) -> None:
     """CB channels by PB positions of a convolution, with bias and, if ``relu``, a rectifier.
 
-    ``inputs`` are X, x0, a table of places and where it begins, ``kernel`` a table of taps, their
-    number, W, w0, B and b0, ``outputs`` Y, y0, a table and the stride of channels. ``met`` as in
-    ``emit_outputs``. What a later tile touches of ``Y``, from the first number of ``later`` on at
-    its table, is asked for meanwhile, unless the number is negative.
+    ``inputs`` are X, x0, a table of offsets and its start, ``kernel`` a table of taps, their
+    number, W, w0, B and b0, ``outputs`` Y, y0, a table and the channel stride. ``met`` as in
+    ``emit_outputs``. The part of ``Y`` that a later tile accesses, at the table entries from the
+    first element of ``later`` on, is prefetched, unless that is negative.
     """
     (*_, p0), (Y, y0, ypix, ystride), (next_y, next_pix) = inputs, outputs, later
     builder = at.builder
@@ -104,7 +104,7 @@ def conv_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, met,
 def emit_map(
     at: Emitter, sums: list[list[Any]], positions: list[Any], Y, y0, ystride, relu, met
 ) -> None:
-    """Store the sums of some channels at some positions of each, as ``emit_outputs`` does."""
+    """Store the sums of some channels at each of some positions, as ``emit_outputs`` does."""
     places = [
         (value, at.offset(position, c, ystride))
         for c, row in enumerate(sums)
@@ -117,12 +117,13 @@ def emit_map(
 def emit_outputs(
     at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu, met, summands: list[Any] | None = None
 ) -> None:
-    """Store values at their places, rectified; what they meet there decides.
+    """Store values, rectified; ``met`` says how they combine with what is stored.
 
-    With ``met`` 1 they are zero where a zero stood: a rectifier's output is a mask for its
-    gradient, which takes its place. Another pass over a place, as at the end of a tile, finds a
-    gradient there that is open or zero already. With ``met`` 0 they meet nothing. Otherwise it is
-    how many floats away each one's summand is; ``summands`` are the places of these.
+    With ``met`` 1 a value is zeroed where a zero is stored: the rectifier's output masks the
+    gradient that replaces it. Storing twice at one place, as at the end of a tile, is safe: the
+    gradient stored first is either unmasked or zero. With ``met`` 0 nothing is combined. Otherwise
+    ``met`` is the distance in floats to each value's summand; ``summands`` are the addresses of
+    these.
     """
     builder = at.builder
     with builder.if_else(builder.icmp_signed("==", met, at.index(1))) as (then, otherwise):
@@ -157,11 +158,11 @@ def _store_rectified(at: Emitter, places: list[tuple[Any, Any]], Y, y0, relu) ->
 
 @tile(2)
 def conv_pool_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu, I, i0) -> None:
-    """Convolution, bias, optional rectifier and 2x2 max-pooling in registers.
+    """Convolution, bias, optional rectifier and 2x2 max pooling in registers.
 
-    Positions come in fours, one window each; the table of ``outputs`` has one entry a window.
-    ``I``, laid out as ``Y``, receives the winner's number, 0 to 3, or 4 where the rectifier closed
-    the window.
+    Positions come in fours, one window each; the table of ``outputs`` has one entry per window.
+    ``I``, with the layout of ``Y``, receives the argmax, 0 to 3, or 4 if the rectifier closed the
+    window.
     """
     (*_, p0), (Y, y0, ypix, ystride) = inputs, outputs
     builder = at.builder
@@ -177,14 +178,14 @@ def conv_pool_tile(at: Emitter, CB: int, PB: int, inputs, kernel, outputs, relu,
 
 
 def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
-    """Store the largest of a window's four values, rectified, and its number: 4 if closed."""
+    """Store the maximum of a window's four values, rectified, and its index: 4 if closed."""
     builder = at.builder
     best, winner = values[0], constant(0.0)
     for k, candidate in enumerate(values[1:], start=1):
         wins = emit_wins(builder, candidate, best)
         best = builder.select(wins, candidate, best)
         winner = builder.select(wins, constant(float(k)), winner)
-    # Nothing is below or equal NaN: without a rectifier no window is closed.
+    # Comparisons with NaN are false: without a rectifier no window is closed.
     floor = builder.select(at.is_set(relu), constant(0.0), constant(float("nan")))
     closed = builder.fcmp_ordered("<=", best, floor)
     winner = builder.select(closed, constant(4.0), winner)
@@ -194,7 +195,7 @@ def emit_window(at: Emitter, values: list[Any], Y, y0, relu, I, i0) -> None:
 
 @tile(0)
 def gather_tile(at: Emitter, P, T, t0, Y, y0) -> None:
-    """A vector of the numbers at 16 places of a table; -1 is a zero."""
+    """Gather 16 floats at the indices of a table; -1 is a zero."""
     builder, made = at.builder, constant(0.0)
     for lane in range(LANES):
         place = at.table(T, at.offset(t0, lane, 1))

@@ -1,4 +1,4 @@
-"""Sums over taps of the whole batch: for small maps of many channels, whose weights are many."""
+"""Direct sums over the whole batch: for small maps of many channels, whose weights are large."""
 
 from math import prod
 
@@ -7,10 +7,10 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import FEWEST_PAIRS
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO
 
-#: Output channels that are computed together; of a sum, those that are left one by one.
+#: Output channels computed together; the remaining channels are computed one by one.
 ROWS = 8
-#: Pixels of either map up to which every pair of them has rows of its own, and up to which that
-#: measured faster.
+#: Pixels of either map up to which the algorithm is applicable, with a table entry for each pair,
+#: and up to which it measured faster.
 MOST_PIXELS, FEW_PIXELS = 16, 4
 
 

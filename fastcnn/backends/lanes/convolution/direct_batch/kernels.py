@@ -1,7 +1,7 @@
-"""Kernels of convolutions of small maps: each pixel's sum has the taps that lie inside.
+"""Kernels of direct convolutions of small maps: each pixel's sum has only the taps inside the map.
 
-Weights are read once for some blocks, where the parameters are. All threads share a row's units; a
-unit's result does not depend on who does it.
+Weights are read from the parameters, once for some blocks. Threads divide a row's units; a unit's
+result does not depend on the thread that computes it.
 """
 
 import numpy as np
@@ -21,17 +21,17 @@ PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
 PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
 OUTER_TILE_8X2 = outer_tile.sized(8, 2)
 OUTER_TILE_8X1 = outer_tile.sized(8, 1)
-#: Entries of STRIP_TABLE for pixels that have the same taps: the first of their positions, which
-#: come block after block, how many are in a block, the first of their taps, and these.
+#: Fields of a STRIP_TABLE entry, for pixels with the same taps: their first position (positions are
+#: ordered by block), how many there are in a block, their first tap, and the number of taps.
 ENTRIES = 4
 
 
 @linked
 def positions_of_kind(A, rows, x, xpix, count, rest):
-    """ROWS channels, or one, of some positions that have the same taps."""
+    """ROWS channels, or one, at some positions that have the same taps."""
     p = 0
     if rows == ROWS:
-        # Four are two pairs: threes would do six.
+        # Four positions are two pairs: tiles of three would compute six.
         while count - p > 4 or count - p == 3:
             PIXEL_TILE_8X3((A, x, xpix, p), *rest)
             p += 3
@@ -48,8 +48,8 @@ def positions_of_kind(A, rows, x, xpix, count, rest):
 def direct_batch(A, T, P, r, blocks, part, parts):
     """Convolution forward, or its input gradient, of some blocks; a unit is 8 output channels.
 
-    POSITIONS kinds of pixels; TAP_TABLE has the taps of each in X, M_TABLE in the weights, which
-    are OUT apart for two output channels.
+    POSITIONS kinds of pixels; TAP_TABLE has the offset of each tap in X, M_TABLE that in the
+    weights, which are OUT apart for adjacent output channels.
     """
     count = blocks_of_row(r, blocks)
     x, y = r[L.X], r[L.Y]
@@ -73,9 +73,9 @@ def direct_batch(A, T, P, r, blocks, part, parts):
 
 @linked
 def direct_batch_turn(A, T, r, blocks, part, parts):
-    """Put the inputs of the weights' gradient side by side, as one row a sample, in Z.
+    """Copy the inputs of the weight gradient to Z, contiguously, one row per sample.
 
-    After these, pixel after pixel and block after block, come the output's gradients.
+    The output's gradients follow, ordered by pixel and then by block.
     """
     inputs, outputs, most = r[L.IN], r[L.CHANNELS], r[L.STRIP_ROWS]
     parts_of_row = inputs // LANES
@@ -98,10 +98,10 @@ def direct_batch_turn(A, T, r, blocks, part, parts):
 
 @linked
 def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
-    """The weights' gradient of the whole batch; a unit is that of 8 output channels.
+    """The weight gradient of the whole batch; a unit is that of 8 output channels.
 
     M_TABLE has the first pair of pixels of each of TAPS weights, TAP_TABLE the pairs: the output's
-    pixel and the input's. M is room for a unit's sums.
+    pixel and the input's. M is scratch for a unit's sums.
     """
     inputs, outputs, most, taps = r[L.IN], r[L.CHANNELS], r[L.STRIP_ROWS], r[L.TAPS]
     grads = r[L.Z] + r[L.POSITIONS] * most * LANES * inputs

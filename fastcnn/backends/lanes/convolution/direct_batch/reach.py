@@ -1,4 +1,4 @@
-"""How far the rows of convolutions of small maps reach."""
+"""Memory that rows of convolutions of small maps access, checked before a program runs."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from fastcnn.backends.lanes.reach.ranges import (
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
-#: A pair of positions may have a second one after the last.
+#: Positions are read in pairs; the second one may be after the last.
 MORE = 1
 
 
@@ -47,7 +47,7 @@ def product(r: Reach) -> Touches:
 
 
 def _room(r: Reach) -> int:
-    """Floats of the two arrays of all blocks, side by side."""
+    """Floats of the two arrays of all blocks together."""
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     if inputs % LANES or outputs % ROWS or r.samples > r.count(L.STRIP_ROWS):
         raise ProgramError(f"gradients of {inputs} by {outputs} channels, {r.samples} blocks")

@@ -1,4 +1,4 @@
-"""Costs and records of sums over the taps that lie inside small maps."""
+"""Costs and records of the kernels of convolutions of small maps."""
 
 import numpy as np
 

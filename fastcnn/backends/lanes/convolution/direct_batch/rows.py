@@ -1,4 +1,4 @@
-"""Rows of convolutions of small maps as sums over the taps that lie inside, of the whole batch."""
+"""Lowers convolutions of small maps to rows that compute direct sums over the whole batch."""
 
 from dataclasses import dataclass
 
@@ -16,13 +16,13 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Positions of a pixel's kind that are in hand at a time: enough to read the weights seldom.
+#: Positions of one kind processed together: enough to read the weights rarely.
 POSITIONS = 24
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Pixels of the two maps that meet: their numbers, and that of the weight between them."""
+    """Indices of pairs of output and input pixels, and of the weight between them."""
 
     output: np.ndarray
     input: np.ndarray
@@ -30,7 +30,7 @@ class _Pairs:
 
 
 def _pairs(g: ConvGeometry) -> _Pairs:
-    """By weight, then by output."""
+    """All pairs, ordered by weight, then by output."""
     (h, w), (kh, kw) = grid(*g.output), grid(*g.kernel)
     top, left = g.first_pixels(h, w)
     down = kh[:, None] * g.dilation[0] + top
@@ -54,7 +54,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the rows that carry its output side back to its input side."""
+    """Add the rows of the transpose, from the output side to the input side."""
     planner, name, g, weight = task
     pairs, taps = _pairs(g), g.kernel[0] * g.kernel[1]
     sizes = {"w": weight, "out": taps, "channels": g.group_inputs}
@@ -71,11 +71,11 @@ def _emit(
     step: int,
     columns: dict[str, int],
 ) -> None:
-    """Add a row for each run of blocks; weights of two channels of X are ``step`` apart."""
+    """Add a row for each run of blocks; weights of adjacent channels of X are ``step`` apart."""
     source, target, weight = pairs
     x_pixels, y_pixels = x.pixels(), y.pixels()
     channels = np.arange(x.channels)[:, None]
-    # Pixels whose sums have the same taps, seen from the first of their inputs.
+    # Pixels with the same taps, relative to the first of their inputs.
     kinds: dict[tuple[bytes, bytes], list[tuple[int, int]]] = {}
     for pixel, place in enumerate(y_pixels):
         meets = target == pixel
@@ -114,7 +114,7 @@ def _emit(
 
 
 def _places(x: Buffer, y: Buffer, blocks: int, corners: np.ndarray) -> np.ndarray:
-    """Places of some pixels in X and in Y, block after block; the last is repeated."""
+    """Offsets of some pixels in X and in Y, ordered by block; the last is repeated."""
     steps = np.arange(blocks)[:, None, None] * [x.block, y.block]
     places = (steps + corners).reshape(-1, 2).T
     return np.pad(places, ((0, 0), (0, L.POSITION_PAD)), mode="edge")
@@ -123,7 +123,7 @@ def _places(x: Buffer, y: Buffer, blocks: int, corners: np.ndarray) -> np.ndarra
 def _entries(
     kinds: dict[tuple[bytes, bytes], list[tuple[int, int]]], places: list[np.ndarray]
 ) -> list[tuple[int, int, int, int]]:
-    """First position, pixels, first tap and taps of each kind."""
+    """First position, number of pixels, first tap and number of taps of each kind."""
     entries, place, tap = [], 0, 0
     for ((taps, _), pixels), found in zip(kinds.items(), places, strict=True):
         count = len(taps) // np.dtype(np.int32).itemsize

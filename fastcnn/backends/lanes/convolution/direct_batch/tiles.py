@@ -1,4 +1,4 @@
-"""The register tile of sums whose weights are read where the parameters are."""
+"""The register tile of convolutions that read weights from the parameters, without packing."""
 
 from typing import Any
 

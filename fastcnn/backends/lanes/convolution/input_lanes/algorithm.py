@@ -1,10 +1,10 @@
-"""Weights' gradients whose vectors hold input channels: no sums over lanes, small accumulators."""
+"""Weight gradients whose vectors hold input channels: no horizontal sums, small accumulators."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO
 
-#: Output channels that are computed together.
+#: Output channels computed together.
 ROWS = 8
 
 

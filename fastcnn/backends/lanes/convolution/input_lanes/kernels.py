@@ -1,4 +1,4 @@
-"""The kernel of weights' gradients whose vectors hold input channels; see convolution/direct.
+"""The kernel of weight gradients whose vectors hold input channels; see convolution/direct.
 
 A unit's result does not depend on how units are divided among threads.
 """
@@ -18,11 +18,11 @@ ZERO = np.float32(0)
 TILE_8X3 = input_lanes_tile.sized(8, 3)
 TILE_8X2 = input_lanes_tile.sized(8, 2)
 TILE_8X1 = input_lanes_tile.sized(8, 1)
-#: Floats of 16 channels of 16 samples of a pixel.
+#: Floats of a pixel: 16 channels of 16 samples.
 PIXEL = LANES * LANES
-#: Floats of a channel that are asked for before they are transposed.
+#: Floats of a channel prefetched ahead of the transpose.
 AHEAD = 8 * LANES
-#: Of a strip: its first position, positions, its first pixel, pixels.
+#: Fields of a strip: first position, number of positions, first pixel, number of pixels.
 ENTRIES = 4
 
 
@@ -30,11 +30,11 @@ ENTRIES = 4
 def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's gradient of a convolution's weights: [output][16 inputs][tap].
 
-    X is the input with IN channels, Y the output's gradient with CHANNELS; TAPS taps of a channel.
-    A strip is some rows of outputs; STRIP_TABLE has POSITIONS of them. Pixels of X that a strip
-    reads are transposed, GROUPS times 16 channels at a time, to vectors of channels in Z, where
-    S_TABLE has its positions and TAP_TABLE the taps of these channels; M_TABLE has the taps' sums.
-    The sums of the output's gradient go to M, unless it is negative.
+    X is the input with IN channels, Y the output's gradient with CHANNELS; TAPS taps per channel. A
+    strip is a few rows of outputs; STRIP_TABLE has POSITIONS of them. The pixels of X that a strip
+    reads are transposed, GROUPS times 16 channels at a time, to vectors of channels in Z. S_TABLE
+    has the offsets of positions in Z, TAP_TABLE the taps of these channels; M_TABLE has the offsets
+    of the taps' sums. The sums of the output's gradient go to M, unless that is negative.
     """
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -51,7 +51,7 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
             c0 = piece * together
             channels = min(together, inputs - c0)
             for c in range(0, channels, LANES):
-                # Taps of a channel begin where its first one is.
+                # A channel's taps start at the offset of its first one.
                 turned = room + T[r[L.TAP_TABLE] + c // LANES * taps]
                 for q in range(size):
                     x = x0 + (c0 + c) * r[L.X_CHANNEL] + pixels[q0 + q]
@@ -68,7 +68,7 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
 
 @linked
 def add_gradients(A, T, r, d, p0, count, sums, more):
-    """The sums of some output channels' gradients over a strip."""
+    """Sum the gradients of some output channels over a strip."""
     for k in range(ROWS):
         strip = strip_sum(A, d + k * r[L.Y_CHANNEL], T[r[L.Y_TABLE] :], p0, p0 + count)
         A[sums + k] = simd.lane_sum(strip) + (A[sums + k] if more else ZERO)
@@ -76,7 +76,7 @@ def add_gradients(A, T, r, d, p0, count, sums, more):
 
 @linked
 def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
-    """The products of some output channels with all taps that are in the room."""
+    """Products of some output channels with all taps in the scratch memory."""
     dpix, xpix = T[r[L.Y_TABLE] :], T[r[L.S_TABLE] :]
     places, targets = T[r[L.TAP_TABLE] :], T[r[L.M_TABLE] :]
     sources = (A, d, r[L.Y_CHANNEL], dpix, p0), (A, room, xpix, count)

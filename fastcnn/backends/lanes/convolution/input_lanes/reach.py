@@ -1,4 +1,4 @@
-"""How far the rows of weights' gradients whose vectors hold input channels reach."""
+"""Memory that rows of weight gradients by input channels access, checked before a program runs."""
 
 import numpy as np
 

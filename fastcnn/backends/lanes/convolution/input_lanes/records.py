@@ -1,4 +1,4 @@
-"""Costs and records of weights' gradients whose vectors hold input channels."""
+"""Costs and records of weight gradients whose vectors hold input channels."""
 
 from fastcnn.backends.lanes.convolution.input_lanes import kernels, reach
 from fastcnn.backends.lanes.convolution.input_lanes.algorithm import ROWS
@@ -14,7 +14,7 @@ def _tile(r: Row) -> str:
 
 
 def _last(r: Row) -> tuple[int, int]:
-    """Positions of all strips, and the pixels that they read."""
+    """Positions of all strips, and the input pixels that they read."""
     p0, count, q0, size = r.table(L.STRIP_TABLE, ENTRIES * r[L.POSITIONS])[-ENTRIES:].tolist()
     return p0 + count, q0 + size
 

@@ -1,4 +1,4 @@
-"""Rows of weights' gradients whose vectors hold input channels."""
+"""Lowers weight gradients whose vectors hold input channels to rows."""
 
 import numpy as np
 
@@ -13,14 +13,14 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 
 #: Floats of a strip's inputs and gradients, which stay in the second-level cache.
 STRIP = 128 * 1024
-#: Taps from which 16 channels of a strip are enough at a time.
+#: Taps from which 16 channels of a strip at a time are enough.
 MANY_TAPS = 9
 
 
 def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
-    """Rows of the input, or columns, that any output reads.
+    """Rows (or columns) of the input that any output reads.
 
-    Before them how many of these it is from one output to the next, and from one tap to the next.
+    Preceded by their distance from one output to the next, and from one tap to the next.
     """
     kernel, stride, dilation = g.kernel[axis], g.stride[axis], g.dilation[axis]
     if stride > (kernel - 1) * dilation:
@@ -37,14 +37,14 @@ def _read(g: ConvGeometry, axis: int) -> tuple[int, int, np.ndarray]:
 def weight_gradient(
     task: Task, x: Buffer, grad: Buffer, biases: dict[str, int] | None = None
 ) -> None:
-    """Add the rows of the weights' gradient, and of the biases'."""
+    """Add the rows of the weight gradient, and of the bias gradient."""
     planner, name, g, weight = task
     inputs, outputs, taps = g.group_inputs, g.out_channels, g.kernel[0] * g.kernel[1]
     (down, tap_down, rows), (along, tap_along, columns) = _read(g, 0), _read(g, 1)
     height, width = g.output
     together = 1 if taps >= MANY_TAPS else min(inputs // LANES, -(-MANY_TAPS // taps))
     deep = (g.kernel[0] - 1) * tap_down + 1
-    # Rows of outputs in a strip.
+    # Floats of one row of outputs.
     each = LANES * (down * len(columns) * together * LANES + width * outputs)
     high = max(1, min(STRIP // each, height))
     high = -(-height // -(-height // high))

@@ -1,4 +1,4 @@
-"""The register tile of weights' gradients whose vectors hold input channels."""
+"""The register tile of weight gradients whose vectors hold input channels."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
-#: Samples of a position that are written one after the other in a tile's loop.
+#: Samples of a position by which a tile's loop is unrolled.
 UNROLLED = 4
 
 
@@ -14,9 +14,9 @@ UNROLLED = 4
 def input_lanes_tile(at: Emitter, CB: int, TB: int, outputs, inputs, kernel, sums, more) -> None:
     """CB output channels by TB taps of 16 input channels, summed over positions and samples.
 
-    ``D`` is in lanes of samples; ``X`` has 16 channels of each sample of a pixel. The i-th
-    position is entry ``p0 + i`` of ``dpix`` and entry i of ``xpix``. Sums of tap t go to
-    ``targets[t]``; with ``more`` they are added to what is there.
+    ``D`` has samples in its lanes; ``X`` has vectors of 16 channels, one for each sample of a
+    pixel. The offsets of the i-th position are entry ``p0 + i`` of ``dpix`` and entry i of
+    ``xpix``. Sums of tap t go to ``targets[t]``; with ``more`` they are added to the stored sums.
     """
     (D, d0, dstride, dpix, p0), (X, x0, xpix, count) = outputs, inputs
     (taps, targets, t0), (S, s0, sstride) = kernel, sums

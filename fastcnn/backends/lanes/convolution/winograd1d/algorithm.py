@@ -1,4 +1,4 @@
-"""F(4, r) along rows: kernels of few columns."""
+"""F(4, r) along rows: for kernels of three or more columns, from few channels on."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -13,20 +13,22 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 )
 from fastcnn.backends.lanes.planning.buffers import Halo
 
-#: Share of the direct sum's products up to which kernels cut into pieces pay.
+#: Share of the direct sum's products up to which kernels divided into pieces pay.
 MOST_PRODUCTS_OF_PIECES = 0.6
-#: Products of a sum from which it pays, in one column of the kernel and in all; those of kernels of
-#: one row, whose transforms serve no other row.
+#: The same for the weight gradient if rows of images are divided into parts.
+MOST_PRODUCTS_OF_PARTS = 0.4
+#: Minimum products of a sum, in one kernel column and in total, and for kernels of one row, whose
+#: transforms are not shared by other rows.
 FEWEST_TAPS, FEWEST_IN_ALL, FEWEST_OF_ROW = 5, 20, 9
-#: The same with stride along rows: where half of the products are saved, and where fewer are.
+#: The same for stride 2 along rows: if half of the products are saved, and if fewer are.
 FEWEST_STRIDED_TAPS = (10, 64)
-#: For the weights' gradient: pairs of channels from which it pays, those of kernels of several
-#: rows and five columns, which save more, and of one row; tiles of a strip.
+#: For the weight gradient: minimum channel pairs in general, for kernels of several rows and five
+#: columns, which save more, and for kernels of one row; minimum tiles of a strip.
 FEWEST_PAIRS, FEWEST_PAIRS_OF_FIVE, FEWEST_PAIRS_OF_ROW, FEWEST_TILES = 64, 18, 192, 8
 
 
 def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
-    """Sums of a pixel, and channels that each adds up."""
+    """Number of output and of input channels of a part's sums."""
     inputs, outputs = g.group_inputs, g.out_channels
     return (inputs, outputs) if part == Part.TRANSPOSE else (outputs, inputs)
 
@@ -34,7 +36,7 @@ def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
 def _fits(g: ConvGeometry, part: Part) -> bool:
     if g.dilation != (1, 1) or g.groups != 1 or max(g.stride) > 2:
         return False
-    # The input's gradient of a stride has rows and columns of several kinds.
+    # A strided input gradient has several phases of rows and columns.
     if part is Part.TRANSPOSE and g.stride != (1, 1):
         return False
     columns = phase_columns(g)
@@ -57,6 +59,8 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
     if part == Part.GRADIENT:
         divided = division(g, part)
         strip = divided.most * divided.tiles
+        if divided.parts > 1 and not is_strided and along > MOST_PRODUCTS_OF_PARTS:
+            return False
         fewest = FEWEST_PAIRS_OF_FIVE if is_known and columns == 5 else FEWEST_PAIRS
         fewest = FEWEST_PAIRS_OF_ROW if is_row else fewest
         return sums * summands >= fewest and strip >= FEWEST_TILES
@@ -67,7 +71,7 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 
 
 def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Halo:
-    """Zeros that the tiles of a part's rows read before and after rows of its input."""
+    """Padding that the tiles of a part's rows read before and after the rows of its input."""
     columns = phase_columns(g)
     count = division(g, part).all_tiles + pieces(columns) - 1
     seen = g.stride[1] * (OUTPUTS * count + piece_width(columns) - 1) - padding
@@ -75,7 +79,7 @@ def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Ha
 
 
 def _input_halo(g: ConvGeometry) -> Halo:
-    # Parts of a row of the one need not be those of the other.
+    # Rows may be divided differently in the two parts.
     parts = (Part.PRODUCT, Part.GRADIENT)
     return max(_sides_of_rows(g, part, g.input[1], g.padding[1]) for part in parts)
 

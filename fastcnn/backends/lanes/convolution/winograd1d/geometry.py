@@ -1,14 +1,14 @@
-"""Winograd's F(4, r) along the rows of an image, taken in strips of rows; see winograd.py.
+"""Winograd's F(4, r) along the rows of an image, in strips of rows; see winograd.py.
 
-The products at each point become one convolution down the columns. A wider kernel is cut into
-pieces of four columns, the last of up to five. A tile's inputs under the next piece are those of
-the next tile under this one: all pieces share their transforms, and the convolution at each point
-has a column for each of them.
+The products at each point form one convolution down the columns. A wider kernel is divided into
+pieces of four columns, the last of up to five. The inputs of a tile under the next piece are those
+of the next tile under this one: all pieces share their transforms, and the convolution at each
+point has a column for each piece.
 
-A sequence is one long row; it is cut into rows that are computed one by one. Rows of images that
-are too wide for the cache are cut into parts, each of which is a row of the program.
+A sequence is one long row, divided into rows that are computed one by one. Image rows that are too
+wide for the cache are divided into parts, each of which is a row of the program.
 
-With stride 2 along rows, the even columns of the input see one half of the kernel's columns, and
+With stride 2 along rows, the even columns of the input use one half of the kernel's columns, and
 the odd ones the other: they are two channels of a convolution of stride 1.
 """
 
@@ -25,62 +25,66 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points, tiles
 WIDTHS = (3, 4, 5)
 #: Vectors of a strip's transforms, which stay in the second-level cache.
 STRIP = 12 * 1024
-#: Channels that are computed at a time, and vectors of their products, which stay in the
-#: first-level cache.
+#: Channels computed at a time, and vectors of their products, which stay in the first-level cache.
 PASS_CHANNELS, PASS = 8, 768
-#: Tiles that a row cut from a sequence has at least, where it is longer.
+#: Minimum tiles of a row divided from a longer sequence.
 FEW_TILES = 12
 
 
-#: Rows of a strip that fit the cache at least, of convolutions with stride.
-FEW_ROWS = 4
+#: Minimum rows of a strip that fit in the cache: for whole rows of images without stride, and for
+#: others.
+FEWEST_ROWS, FEW_ROWS = 2, 4
 
 
 def phase_columns(g: ConvGeometry) -> int:
-    """Columns of the kernel that one column of the input sees."""
+    """Columns of the kernel that apply to one column of the input."""
     return int(-(-g.kernel[1] // g.stride[1]))
 
 
 def piece_width(kernel: int) -> int:
-    """Columns of a piece of a kernel."""
-    return kernel if kernel in WIDTHS else max(WIDTHS)
+    """Columns of the last piece of a kernel; the others have four, as a tile has outputs."""
+    if kernel in WIDTHS:
+        return kernel
+    return OUTPUTS + (kernel % OUTPUTS == 1)
 
 
 def pieces(kernel: int) -> int:
-    """Pieces of a row of a kernel."""
-    return 1 if kernel in WIDTHS else -(-(kernel - max(WIDTHS)) // OUTPUTS) + 1
+    """Pieces of a kernel row."""
+    return 1 if kernel in WIDTHS else -(-(kernel - piece_width(kernel)) // OUTPUTS) + 1
 
 
 def is_sequence(g: ConvGeometry) -> bool:
-    """Whether there is one row, which the kernel does not leave."""
+    """Whether the map has one row, and the kernel no rows outside it."""
     one_row = g.kernel[0] == g.input[0] == g.output[0] == 1
     return bool(one_row and g.stride[0] == 1 and g.padding[0] == 0)
 
 
 def is_turned(g: ConvGeometry) -> bool:
-    """Whether the input's gradient is a convolution with the turned kernel.
+    """Whether the input gradient is a convolution with the flipped kernel.
 
-    Else it is the transpose of all steps, which needs no zeros around the output's gradient, but
-    adds up neighbouring tiles of a row.
+    Otherwise it is the transpose of all steps, which needs no padding around the output's gradient,
+    but adds overlapping tiles of a row.
     """
-    return is_sequence(g) or pieces(phase_columns(g)) > 1
+    if is_sequence(g) or pieces(phase_columns(g)) > 1:
+        return True
+    return _fitting_rows(g, Part.TRANSPOSE, tiles(g.output[1])) < FEWEST_ROWS
 
 
 class Division(NamedTuple):
     """How a part of a convolution is divided."""
 
-    #: Rows of what it computes, or of whose gradient it reads.
+    #: Rows of the result, or, for the weight gradient, of the output's gradient.
     rows: int
     #: Tiles of a row, or of a part of it.
     tiles: int
-    #: Rows of a strip whose transforms, of both sides, stay in the cache; 0 if there is none.
+    #: Maximum rows of a strip such that both sides' transforms fit in the cache; 0 if none do.
     most: int
     #: Parts of a row.
     parts: int = 1
 
     @property
     def all_tiles(self) -> int:
-        """Tiles of a row of the image: those of a sequence are in several rows."""
+        """Tiles of an image row, including all rows into which a sequence is divided."""
         return self.tiles * self.parts * (self.rows if self.most == 1 else 1)
 
 
@@ -89,57 +93,65 @@ def division(g: ConvGeometry, part: Part) -> Division:
     turned = part is Part.TRANSPOSE and is_turned(g)
     height, width = g.input if part is Part.TRANSPOSE else g.output
     along = tiles(width if turned else g.output[1])
-    inputs, more = g.group_inputs * g.stride[1], pieces(phase_columns(g)) - 1
-    products = points(piece_width(phase_columns(g)))
     if is_sequence(g):
-        held = inputs + (PASS_CHANNELS if part is Part.GRADIENT else g.out_channels)
+        products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
+        held = g.group_inputs * g.stride[1]
+        held += PASS_CHANNELS if part is Part.GRADIENT else g.out_channels
         fitting = max(STRIP // (products * held) - more, FEW_TILES)
         each = -(-along // -(-along // fitting))
         return Division(-(-along // each), each, 1)
-    summands = inputs if part is not Part.TRANSPOSE else g.out_channels
-    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
-    for parts in range(1, along + 1 if g.stride != (1, 1) else 2):
-        each = -(-along // parts)
-        row = products * (each + more) * down * summands
-        room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
-        if part is Part.GRADIENT:
-            row += products * PASS_CHANNELS * each
-        else:
-            room -= products * PASS_CHANNELS * pass_rows(products, each, highest) * each
-        most = min(room // row, highest)
-        if most >= FEW_ROWS:
+    most = _fitting_rows(g, part, along)
+    each, fewest = along, FEWEST_ROWS if g.stride == (1, 1) else FEW_ROWS
+    for parts in range(2, along + 1):
+        if most >= fewest:
             break
+        each, fewest = -(-along // parts), FEW_ROWS
+        most = _fitting_rows(g, part, each)
     if part is Part.GRADIENT and most * each > CHUNK:
-        # Not a few positions more than are summed up at a time.
+        # Round down to whole chunks of positions.
         most = max(most * each // CHUNK * CHUNK // each, 2)
     return Division(height, each, max(0, most) // 2 * 2, -(-along // each))
 
 
+def _fitting_rows(g: ConvGeometry, part: Part, each: int) -> int:
+    """Rows of a strip with ``each`` tiles whose transforms stay in the cache."""
+    products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
+    summands = g.out_channels if part is Part.TRANSPOSE else g.group_inputs * g.stride[1]
+    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
+    row = products * (each + more) * down * summands
+    room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
+    if part is Part.GRADIENT:
+        row += products * PASS_CHANNELS * each
+    else:
+        room -= products * PASS_CHANNELS * pass_rows(products, each, highest) * each
+    return int(min(room // row, highest))
+
+
 def pass_rows(products: int, tiles: int, most: int) -> int:
-    """Rows of some tiles whose products are made at a time: pairs, for windows of pooling."""
+    """Rows whose products are computed at a time: an even number, for pooling windows."""
     return min(max(PASS // (products * PASS_CHANNELS * tiles) // 2 * 2, 2), most)
 
 
 class Strip(NamedTuple):
-    """Rows of a convolution's output that are computed together."""
+    """Rows of a convolution's output computed together."""
 
-    #: Which.
+    #: The first row and the number of rows.
     first: int
     rows: int
-    #: The first kernel row through which they see any input, and the one after the last.
+    #: The first kernel row that reads any input for these rows, and the one after the last.
     low: int
     high: int
-    #: The same number for neighbours that read the points of the same rows, made once.
+    #: Equal for adjacent strips that share the transforms of their rows.
     window: int
 
 
 def strips(
     rows: int, inputs: int, kernel: int, before: int, most: int, parts: int = 1, down: int = 1
 ) -> list[Strip]:
-    """All of an output's rows, in strips of at most ``most``, and ``parts`` of them if it can be.
+    """All rows of an output, in strips of at most ``most``, at least ``parts`` of them if possible.
 
-    Rows at the borders go apart by pairs if they meet many of the ``before`` zeros above the
-    input's rows, or of those below. They are ``down`` rows of the input apart.
+    Border rows form separate pairs if they read many of the ``before`` zeros above the input's
+    rows, or of those below. Output rows are ``down`` rows of the input apart.
     """
     y = down * np.arange(rows)
     low, high = (before - y).clip(0, kernel), (inputs + before - y).clip(0, kernel)

@@ -1,9 +1,9 @@
-"""Kernels of convolutions by Winograd's F(4, r) along rows; see winograd1d.py.
+"""Kernels of convolutions by Winograd's F(4, r) along rows; see geometry.py.
 
-TAPS is the width of a piece of the kernel, MORE_TILES how many pieces it has but one, GROUPS the
-tiles of a row of outputs. STRIP_TABLE has strips of rows: the first, how many, and the first and
-last kernel row through which they see any input. A strip's transforms stay in the second-level
-cache.
+TAPS is the width of a piece of the kernel, MORE_TILES the number of pieces minus one, GROUPS the
+tiles of a row of outputs. STRIP_TABLE has strips of rows: the first row, the number of rows, and
+the first and last kernel row that read any input for them. A strip's transforms stay in the
+second-level cache.
 """
 
 import numpy as np
@@ -34,9 +34,9 @@ from fastcnn.backends.lanes.kernels.division import MISSING, NO, NOUGHT, ONE, YE
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Tiles after a strip's last that a register tile may touch.
+#: Tiles after a strip's last that a register tile may read.
 OVERSHOOT = 8
-#: Numbers of a strip in the table.
+#: Fields of a strip in the table.
 STRIP_WIDTH = len(Strip._fields)
 
 
@@ -54,10 +54,10 @@ def winograd1d_weights(A, T, P, r, part, parts):
 def to_points(
     A, r, x, channel, row, height, along, channels, first, count, v, each, step, tiles, gradient
 ):
-    """Transform some rows of maps into points, STEP apart; rows outside the map are zero.
+    """Transform some rows of maps to points, STEP apart; rows outside the map are zero.
 
-    EACH is the room of a channel's points. Of ALONG channels in turn each has its own columns of
-    one map.
+    A channel's points take EACH floats. ALONG consecutive channels interleave the columns of one
+    map.
     """
     zero = simd.splat(np.float32(0))
     for c in range(channels):
@@ -80,7 +80,7 @@ def points_of_tile(r):
 
 @linked
 def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spare):
-    """Outputs of some rows and channels from their sums, with bias and what is fused to it."""
+    """Outputs of some rows and channels from their sums, with bias and the fused operations."""
     row = r[L.GROUPS] * LANES
     pooled = r[L.MODE] == L.POOLED
     for c in range(channels):
@@ -102,7 +102,7 @@ def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spa
 
 @linked
 def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spare):
-    """The input's gradient of some rows and channels from their sums."""
+    """The input gradient of some rows and channels from their sums."""
     for c in range(channels):
         for i in range(count):
             source = sums + c * each + i * r[L.GROUPS] * LANES
@@ -113,7 +113,7 @@ def input_from_points(A, r, sums, each, step, y, c0, channels, first, count, spa
 
 @linked
 def source_end(T, r, unit, last):
-    """The row after the last that a unit reads, or its followers before LAST in its window."""
+    """The end of the rows that a unit reads, or that units of its window before LAST read."""
     strip = r[L.STRIP_TABLE] + STRIP_WIDTH * unit
     window, end = T[strip + 4], r[L.DOWN] * T[strip] + T[strip + 2] - r[L.TOP]
     while unit < last and T[strip + 4] == window:
@@ -125,11 +125,11 @@ def source_end(T, r, unit, last):
 
 @linked
 def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
-    """Convolution forward, or its input's gradient; a unit is a strip of rows of Y.
+    """Convolution forward, or its input gradient; a unit is a strip of rows of Y.
 
-    X is what it reads, with IN channels of X_ROWS rows and TOP rows of padding; Y what it writes.
-    TAP_TABLE has the pieces of the kernel: row after row, all channels of each. V_TABLE has the
-    tiles of a strip among X's transforms, M_TABLE among the products.
+    X is the source, with IN channels of X_ROWS rows and TOP rows of padding; Y the target.
+    TAP_TABLE has the pieces of the kernel: row by row, all channels of each. V_TABLE has the
+    offsets of a strip's tiles in X's transforms, M_TABLE in the products.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, tiles, x_tiles = r[L.IN], r[L.GROUPS], r[L.GROUPS] + r[L.MORE_TILES]
@@ -178,9 +178,9 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
 def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
     """One block's gradient of the transformed weights; a unit is a share of the strips, or a point.
 
-    X is the input with IN channels, Y the output's gradient with CHANNELS. The strips have SHARES,
-    each with sums of its own; if it is one, threads share the points. With ADDS sums are added to
-    those of another row.
+    X is the input with IN channels, Y the output's gradient with CHANNELS. There are SHARES shares
+    of the strips, each with separate sums; if there is one, threads divide the points. With ADDS,
+    sums are added to those of another row.
     """
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
@@ -235,9 +235,9 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
 
 @linked
 def following(r, x0, d0, row, count, c0, number):
-    """What some products ask for: a channel of what is transformed next, and floats of its rows.
+    """What some products prefetch: a channel to be transformed next, and the stride of its rows.
 
-    First come the channels of the next pass, then rows of X of the next strip.
+    The channels of the next pass come first, then rows of X of the next strip.
     """
     channel = c0 + PASS_CHANNELS + number
     if number < PASS_CHANNELS:
@@ -254,10 +254,10 @@ def following(r, x0, d0, row, count, c0, number):
 
 @linked
 def winograd1d_reduce(A, G, r, blocks, worker, part, parts):
-    """Gradients of IN pieces of kernels, summed over blocks in order, from those of their points.
+    """Gradients of IN pieces of kernels: their points' gradients, summed over blocks in order.
 
-    A row of a kernel has OUT weights, of which every ALONG-th are cut into pieces; pieces but the
-    last have as many as a tile has outputs.
+    A kernel row has OUT weights; every ALONG-th of these belong to one phase, which is divided into
+    pieces. All pieces but the last have as many weights as a tile has outputs.
     """
     first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
     spare = r[L.Z] + worker * r[L.Z_SLOT]

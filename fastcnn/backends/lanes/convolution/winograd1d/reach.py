@@ -1,4 +1,4 @@
-"""How far rows of F(4, r) reach."""
+"""Memory that rows of F(4, r) along rows access, checked before a program runs."""
 
 from collections.abc import Callable
 
@@ -33,7 +33,7 @@ def weights(r: Reach) -> Touches:
 
 
 def _strips(r: Reach) -> np.ndarray:
-    """The table of strips, a row for each."""
+    """The table of strips, one row for each."""
     width = len(Strip._fields)
     found = r.table(L.STRIP_TABLE, width * r.count(L.POSITIONS)).reshape(-1, width)
     rows, low, high = found[:, 1:4].T
@@ -51,9 +51,9 @@ def _strips(r: Reach) -> np.ndarray:
 def _rows_of_maps(
     r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0, along: int = 1
 ) -> Range:
-    """Some rows of tiles of maps, each of ``pixels`` pixels, four of them a tile's own.
+    """Some rows of tiles of maps, of ``pixels`` pixels each; a tile has four output pixels.
 
-    Neighbours are ``along`` pixels of the map apart; the first is one of these.
+    Adjacent pixels are ``along`` pixels of the map apart, counted from the first.
     """
     tile = r.along(r.count(L.GROUPS, 1) + more, along * OUTPUTS * LANES)
     tile += r.along(pixels, along * LANES) + r.along(along, LANES)
@@ -86,7 +86,8 @@ def product(back: bool) -> Callable[[Reach], Touches]:
         from_each, to_each = x_most * row, (passed * tiles + OVERSHOOT) * LANES
         from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
         first, rows, low, high, window = found.T
-        # Rows of a window are transformed once: from its first strip's first to its last one's.
+        # The rows of a window are transformed once, from its first strip's first row to its last
+        # one's end.
         source = down * first + low - r[L.TOP]
         end = down * (first + rows - 1) + high - r[L.TOP]
         begins = np.array([source[window == number][0] for number in window.tolist()])
@@ -97,7 +98,7 @@ def product(back: bool) -> Callable[[Reach], Touches]:
             top = (strip[0] - 1) // passed * passed
             inside = r.entries(L.V_TABLE, min(strip[0], passed) * tiles + MORE_POSITIONS)
             inside += (strip[2] + down * top) * row
-            # A tile may read what follows a point's transforms, and forgets it.
+            # A tile may read past a point's transforms and discards the result.
             room = from_step + parts * to_step
             within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
         given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)

@@ -1,4 +1,4 @@
-"""Costs and records of F(4, r) along rows: the products and additions that they really do."""
+"""Costs and records of F(4, r) along rows: the products and additions actually executed."""
 
 from functools import partial
 
@@ -23,18 +23,18 @@ def _of_width(r: Row) -> tuple[int, Transforms]:
 
 
 def _strips(r: Row) -> tuple[int, int]:
-    """Rows of the output, and those rows times the kernel rows through which they see inputs."""
+    """Output rows, and the sum over them of the kernel rows that read inputs."""
     table = r.table(L.STRIP_TABLE, r[L.POSITIONS] * STRIP_WIDTH).reshape(-1, STRIP_WIDTH)
     return int(table[:, 1].sum()), int((table[:, 1] * (table[:, 3] - table[:, 2])).sum())
 
 
 def _pieces(r: Row) -> int:
-    """Pieces of a row of the kernel."""
+    """Pieces of a kernel row."""
     return r[L.MORE_TILES] + 1
 
 
 def _input_pixels(r: Row) -> int:
-    """Pixels of a channel of X that the tiles of all rows cover, those of their own."""
+    """Pixels of a channel of X that the tiles of all rows cover, without overlap."""
     return OUTPUTS * r[L.X_ROWS] * (r[L.GROUPS] + r[L.MORE_TILES])
 
 
@@ -46,7 +46,7 @@ def _output_pixels(r: Row, rows: int, back: bool) -> int:
 
 
 def product(r: Row, back: bool) -> Cost:
-    """Of F(4, r) forward, or backward to the input."""
+    """The cost of F(4, r) forward, or backward to the input."""
     count, matrices = _of_width(r)
     rows, seen = _strips(r)
     inputs, outputs, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
@@ -84,7 +84,7 @@ def weights(r: Row) -> Cost:
 
 
 def reduction(r: Row) -> Cost:
-    """The cost of the sum over blocks, and its transform to weights."""
+    """The cost of the sum over blocks, and its transform to weight gradients."""
     count, matrices = _of_width(r)
     read = count * r[L.IN] * r.blocks * r[L.SHARES]
     flops = read + operations(matrices.weight.T) * r[L.IN]

@@ -1,4 +1,4 @@
-"""Rows of convolutions by Winograd's F(4, r) along rows, where it is faster."""
+"""Lowers convolutions by Winograd's F(4, r) along rows to rows of a program."""
 
 from typing import NamedTuple
 
@@ -36,9 +36,9 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.codegen.target import tile_heights
 
-#: Into how many shares the strips of a weights' gradient are divided, and of how many sums.
+#: Maximum shares of a weight gradient's strips, and of sums for which they are divided.
 MOST_SHARES, FEW_SUMS = 4, 16 * 1024
-#: Floats from a tile of pixels to the next.
+#: Floats from one tile of pixels to the next.
 TILE = OUTPUTS * LANES
 
 
@@ -60,7 +60,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the row that carries its output side back to its input side: with the kernel turned."""
+    """Add the row of the transpose: the flipped kernel's convolution, or all steps transposed."""
     planner, name, g, weight = task
     kernel, divided = K_WINOGRAD1D_TRANSPOSED, division(g, Part.TRANSPOSE)
     weights = _weights(g, weight)[:, :, ::-1]
@@ -77,7 +77,7 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
 
 
 def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
-    """Add the rows of the weights' gradient, its sum over blocks among them."""
+    """Add the rows of the weight gradient, including its sum over blocks."""
     planner, name, g, weight = task
     (height, _), (down, along) = g.kernel, g.stride
     width, inputs, channels = piece_width(phase_columns(g)), g.group_inputs, g.out_channels
@@ -89,7 +89,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     c, kh, phase, piece = np.mgrid[:inputs, :height, :along, : more + 1]
     each = (down * (divided.most - 1) + height) * x_tiles
     found = strips(divided.rows, divided.rows, 1, 0, divided.most)
-    # Threads that have no block of their own left share the strips of one, if their sums are few.
+    # Threads without a block of their own share the strips of one, if there are few sums.
     shares = max(1, min(MOST_SHARES, len(found) // 2)) if block <= FEW_SUMS else 1
     partial = {
         "extra": planner.allocate(block * shares * planner.blocks + LANES),
@@ -133,7 +133,7 @@ def _weights(g: ConvGeometry, weight: int) -> np.ndarray:
 
 
 def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
-    """Rows of kernels in pieces of one width, filled up with -1.
+    """Kernel rows in pieces of one width, padded with -1.
 
     Their shape is (channels, channels, phases, rows, pieces, width).
     """
@@ -149,14 +149,14 @@ def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
 
 
 def _ends(g: ConvGeometry, divided: Division, width: int) -> dict[str, int]:
-    """Columns with the pixels of rows of Y: the last row of a sequence may be shorter."""
+    """Columns with the widths of rows of Y: the last row of a sequence may be shorter."""
     whole = divided.tiles * OUTPUTS
     last = width - (divided.rows - 1) * whole if is_sequence(g) else width
     return {"y_width": whole if divided.rows > 1 and is_sequence(g) else width, "y_last": last}
 
 
 def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> dict[str, int]:
-    """Columns that tell how maps are divided into rows."""
+    """Columns that describe the division of maps into rows."""
     if is_sequence(g):
         step = divided.tiles * TILE
         return {"x_row": g.stride[1] * step, "x_rows": divided.rows, "y_row": step}
@@ -164,10 +164,10 @@ def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> di
 
 
 class _Work(NamedTuple):
-    """What a row does: its kernel and strips, its weights, and the first pixel that it reads.
+    """A row to lower: its kernel and strips, its weights, and the first pixel that it reads.
 
-    ``source`` has the index of each weight, by output, row, input and piece; inputs are those of
-    all phases.
+    ``source`` has the index of each weight, by output, row, input and piece; inputs include those
+    of all phases.
     """
 
     kernel: int
@@ -200,7 +200,7 @@ def _emit(
     weights = row(K_WINOGRAD1D_WEIGHTS, w=packed, tap_table=planner.table(places), **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", weights))
     maps = _map_columns(g, divided, x, y)
-    # Threads that have no block of their own left share the strips of one.
+    # Threads without a block of their own share the strips of one.
     parts = planner.workers if planner.blocks % planner.workers else 1
     found = strips(divided.rows, maps["x_rows"], height, columns["top"], divided.most, parts, down)
     x_tiles = divided.tiles + count - 1
@@ -246,7 +246,7 @@ def _emit(
 def _strip_columns(
     planner: Planner, g: ConvGeometry, divided: Division, found: list[Strip]
 ) -> dict[str, int]:
-    """Columns that tell of strips of rows."""
+    """Columns that describe strips of rows."""
     return {
         "down": g.stride[0],
         "along": g.stride[1],

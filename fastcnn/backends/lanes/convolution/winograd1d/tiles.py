@@ -1,7 +1,7 @@
-"""Transforms of Winograd's F(4, r) along rows; see winograd1d.py. A vector is 16 samples' pixel.
+"""Transforms of Winograd's F(4, r) along rows; see geometry.py. A vector is a pixel of 16 samples.
 
-Each is emitted for all widths r of a kernel, and takes one at run time. The points of a tile are
-``step`` floats apart.
+Each is emitted for all kernel widths r, one of which is selected at run time. The points of a tile
+are ``step`` floats apart.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ def _for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
 
 @tile(0)
 def points_row(at: Emitter, width, gradient, X, x0, pixel, V, v0, step, tiles) -> None:
-    """``B^T d`` of tiles of inputs, of which the first begins at ``x0``, ``pixel`` floats apart.
+    """``B^T d`` of tiles of inputs, from ``x0`` on, with pixels ``pixel`` floats apart.
 
-    With ``gradient`` it is ``A d`` of tiles of the gradient of outputs.
+    With ``gradient`` it is ``A d`` of tiles of the output's gradient.
     """
     across = at.builder.mul(pixel, at.index(OUTPUTS))
 
@@ -67,7 +67,7 @@ def outputs_row(
 ) -> None:
     """A row of ``size`` outputs, with bias and rectifier or mask as in ``conv_tile``.
 
-    ``spare`` is the place of a vector for those of the last tile that lie beyond the row.
+    Outputs of the last tile beyond the row are stored at ``spare``, room for one vector.
     """
     bias = at.bias(B, b0, 1)[0]
 
@@ -82,7 +82,7 @@ def outputs_row(
 
 
 def _store_inside(at: Emitter, values: list[Any], Y, y0, first, size, spare, relu, masked) -> None:
-    """Store neighbours in a row from pixel ``first`` on; those outside the row go to ``spare``."""
+    """Store adjacent pixels of a row from ``first`` on; those outside the row go to ``spare``."""
     places = [
         (value, _inside(at, at.builder.add(first, at.index(i)), size, y0, spare))
         for i, value in enumerate(values)
@@ -91,7 +91,7 @@ def _store_inside(at: Emitter, values: list[Any], Y, y0, first, size, spare, rel
 
 
 def _inside(at: Emitter, pixel, size, y0, spare) -> Any:
-    """The place of a pixel of a row, or ``spare`` if it lies outside."""
+    """The address of a pixel of a row, or ``spare`` if it is outside."""
     inside = at.builder.icmp_unsigned("<", pixel, size)
     return at.builder.select(inside, at.offset(y0, pixel, LANES), spare)
 
@@ -100,7 +100,7 @@ def _inside(at: Emitter, pixel, size, y0, spare) -> Any:
 def pooled_outputs_row(
     at: Emitter, width, S, s0, srow, step, B, b0, Y, y0, I, i0, size, spare, relu
 ) -> None:
-    """A row of ``size`` windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
+    """A row of ``size`` windows of 2x2 outputs, as in ``conv_pool_tile``."""
     builder = at.builder
     bias = at.bias(B, b0, 1)[0]
     windows = OUTPUTS // 2
@@ -125,7 +125,7 @@ def pooled_outputs_row(
 def input_gradient_row(
     at: Emitter, width, E, e0, step, tiles, X, x0, before, size, spare, masked
 ) -> None:
-    """``B e`` of a row of tiles, each added to the next where they overlap.
+    """``B e`` of a row of tiles, added where adjacent tiles overlap.
 
     The first tile begins ``before`` pixels before the row of ``size`` pixels at ``x0``.
     """
@@ -150,7 +150,7 @@ def input_gradient_row(
 
 @tile(0)
 def points_of_weights(at: Emitter, width, P, places, p0, U, u0, step) -> None:
-    """``G g`` of 16 rows of weights, of which ``places`` has each; -1 is a zero."""
+    """``G g`` of 16 rows of weights, at the indices ``places``; -1 is a zero."""
     builder, none = at.builder, at.index(0)
 
     def for_width(r: int) -> None:

@@ -1,4 +1,4 @@
-"""F(4x4, 3x3): kernels of 3x3 and many channels."""
+"""F(4x4, 3x3): for kernels of 3x3 and many channels, with stride 1 or 2."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -16,15 +16,15 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 )
 from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
-#: Channels on either side from which the transforms pay.
+#: Minimum channels on either side for which the transforms pay.
 FEWEST_CHANNELS = 16
-#: With stride 2: share of the direct sum's products that whole tiles may have, and channels whose
-#: transforms the cache holds.
+#: With stride 2: maximum share of the direct sum's products in whole tiles, and channels whose
+#: transforms fit in the cache.
 MOST_OF_STRIDE_2, MOST_INPUTS = 0.65, 64
-#: Channels on either side from which its gradients pay, outputs from which that of the weights
-#: does, and pairs of channels whose weights may be read for a single tile.
+#: With stride 2: minimum channels on either side for the gradients, minimum outputs for the weight
+#: gradient, and maximum channel pairs whose weights may be read for a single tile.
 FEWEST_BACK, FEWEST_OUTPUTS, MOST_PAIRS = 24, 40, 128 * 128
-#: Share of the lanes of a weights' gradient, which are output channels, from which they do.
+#: Minimum share of used lanes, which are output channels, for which the weight gradient pays.
 FEWEST_LANES = 0.6
 
 
@@ -43,7 +43,7 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 
 
 def _pays_with_stride(g: ConvGeometry, part: Part) -> bool:
-    # Tiles of the transpose are those of the input.
+    # The tiles of the transpose are those of the input.
     of_inputs = part == Part.TRANSPOSE
     sizes = (tiles(-(-size // 2)) for size in g.input) if of_inputs else map(tiles, g.output)
     across, down = sizes
@@ -52,7 +52,7 @@ def _pays_with_stride(g: ConvGeometry, part: Part) -> bool:
         return False
     fewest, one_tile = min(g.group_inputs, g.out_channels), across * down == 1
     if part == Part.PRODUCT:
-        # One tile leaves most of a register tile idle.
+        # A single tile leaves most of a register tile unused.
         channels = 2 * FEWEST_CHANNELS if one_tile else FEWEST_CHANNELS
         return fewest >= channels and g.group_inputs <= MOST_INPUTS
     if part == Part.GRADIENT:
@@ -66,7 +66,7 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
-    """Whole tiles of the output, of which the transpose takes what the product makes.
+    """Padding up to whole tiles of the output, which the transpose reads.
 
     With stride 2 its tiles are those of the input.
     """

@@ -1,10 +1,10 @@
-"""Transforms of tiles that have at most two outputs in a direction, at a map's edge.
+"""Transforms of tiles with at most two outputs in a direction, at a map's edge.
 
-Two outputs of a row take four products, those of F(2, 3) at the points 0, 1, -1 and infinity.
-F(4, 3) has these, too, so the transformed weights are the same, and the input's matrix has the
-factors by which they differ: such a tile has 24 products instead of 36, and that of the corner 16.
-They lie where those of other tiles do. A tile's ``down`` and ``along`` tell whether it has few rows
-and few columns.
+Two outputs of a row need four products, those of F(2, 3) at the points 0, 1, -1 and infinity. These
+are points of F(4, 3), too, so the transformed weights are shared, and the input matrix includes the
+factors by which they differ: an edge tile has 24 products instead of 36, a corner tile 16. Products
+are stored where those of other tiles are. A tile's ``down`` and ``along`` are set if it has few
+rows or few columns.
 """
 
 from typing import Any, NamedTuple
@@ -27,9 +27,9 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, emit_load, emit_store
 
-#: The most outputs of such a tile.
+#: The maximum number of outputs of an edge tile.
 FEW = OUTPUTS // 2
-#: The numbers of its points, and the first of those that it has not.
+#: Indices of its points in F(4, 3), and the first index that it does not have.
 POINTS = (0, 1, 2, SIDE - 1)
 FIRST_WITHOUT = 3
 EDGE = Transforms(
@@ -40,23 +40,23 @@ EDGE = Transforms(
 
 
 class Side(NamedTuple):
-    """The transforms of a direction, and the numbers of its points."""
+    """The transforms of a direction, and the indices of its points."""
 
     of: Transforms
     points: tuple[int, ...]
 
 
-#: By whether there are few outputs.
+#: Indexed by whether there are few outputs.
 SIDES = Side(MATRICES, tuple(range(SIDE))), Side(EDGE, POINTS)
 
 
 def sides(down: int, along: int) -> tuple[Side, Side]:
-    """Those of a tile."""
+    """The transforms of a tile."""
     return SIDES[down], SIDES[along]
 
 
 def load_products(at: Emitter, of: tuple[Side, Side], S, s0, step) -> list[list[Any]]:
-    """The products of a tile, ``step`` floats apart."""
+    """Load the products of a tile, ``step`` floats apart."""
     return [
         [
             emit_load(at.builder, at.pointer(S, at.offset(s0, SIDE * i + j, step)))
@@ -69,7 +69,7 @@ def load_products(at: Emitter, of: tuple[Side, Side], S, s0, step) -> list[list[
 def store_products(
     at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], pixels: list[list[Any]], V, v0, step
 ) -> None:
-    """Store ``matrices[0] @ pixels @ matrices[1].T`` there."""
+    """Store ``matrices[0] @ pixels @ matrices[1].T`` as the products of a tile."""
     down, along = matrices
     columns = [emit_product(at.builder, down, list(column)) for column in zip(*pixels, strict=True)]
     for i, row in zip(of[0].points, zip(*columns, strict=True), strict=True):
@@ -80,7 +80,7 @@ def store_products(
 
 @tile(2)
 def edge_input_tile(at: Emitter, down: int, along: int, X, x0, xrow, ahead, V, v0, step) -> None:
-    """``B^T d B`` of the pixels of a tile of the input, as ``input_tile``."""
+    """``B^T d B`` of the pixels of an edge tile of the input, as ``input_tile``."""
     of = sides(down, along)
     transform_edge(at, of, [side.of.input for side in of], (X, x0, xrow, ahead), V, v0, step)
 
@@ -88,7 +88,7 @@ def edge_input_tile(at: Emitter, down: int, along: int, X, x0, xrow, ahead, V, v
 def transform_edge(
     at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], source: Any, V, v0, step
 ) -> None:
-    """Store the products of pixels as many as the matrices have columns."""
+    """Store the products of the pixels, as many as the matrices have columns."""
     X, x0, xrow, ahead = source
     rows, columns = (range(matrix.shape[1]) for matrix in matrices)
     ask_for_pixels(at, (rows, columns[:OUTPUTS]), X, x0, xrow, ahead)
@@ -110,7 +110,7 @@ def edge_output_tile(
     at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu,
     met,
 ) -> None:  # fmt: skip
-    """The outputs of a tile, as ``output_tile``."""
+    """The outputs of an edge tile, as ``output_tile``."""
     outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
     store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
 
@@ -120,6 +120,6 @@ def edge_pooled_output_tile(
     at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns,
     spare, relu,
 ) -> None:  # fmt: skip
-    """The windows of a tile, as ``pooled_output_tile``."""
+    """The windows of an edge tile, as ``pooled_output_tile``."""
     outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
     store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)

@@ -1,7 +1,7 @@
-"""The kernels of 3x3 weights' gradients by Winograd's F(4x4, 3x3); see kernels.py.
+"""The kernels of 3x3 weight gradients by Winograd's F(4x4, 3x3); see kernels.py.
 
-Vectors hold 16 output channels of a sample, so that sums over samples need no sums over lanes:
-the output's gradient is transposed before its transform, which has no more pixels than the map.
+Vectors hold 16 output channels of a sample, so that sums over samples need no horizontal sums: the
+output's gradient is transposed before it is transformed, while it has no more pixels than the map.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ TILE_1X2 = products_of_samples_tile.sized(1, 2)
 TILE_1X1 = products_of_samples_tile.sized(1, 1)
 #: Pixels of a tile of outputs.
 TILE_PIXELS = OUTPUTS * OUTPUTS
-#: The product that is the sum of a tile's gradients: that of the point 1 both ways.
+#: Index of the product that equals the sum of a tile's gradients: the point 1 in both directions.
 TOTAL = SIDE + 1
 GRADIENT_TILE, GRADIENT_TILE_OF_WINDOWS = gradient_tile.sized(0), gradient_tile.sized(1)
 ROWS_TILE, ROWS_TILE_OF_WINDOWS = gradient_rows_tile.sized(0), gradient_rows_tile.sized(1)
@@ -59,14 +59,14 @@ OF_CORNER = edge_gradient_tile.sized(0, 1, 1)
 WINDOWS_OF_COLUMNS = edge_gradient_tile.sized(1, 0, 1)
 WINDOWS_OF_ROWS = edge_gradient_tile.sized(1, 1, 0)
 WINDOWS_OF_CORNER = edge_gradient_tile.sized(1, 1, 1)
-#: Floats of a channel that are asked for before they are transposed: the next tile's.
+#: Floats of a channel prefetched before they are transposed: those of the next tile.
 AHEAD = OUTPUTS * LANES
-#: Winner of a window that has none.
+#: Argmax of a window without a maximum.
 CLOSED = 4
 
 
 def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int, own: bool) -> int:
-    """Floats of a gradient's scratch memory; some inputs and outputs are in hand together."""
+    """Floats of a gradient's scratch memory, with ``together`` inputs and outputs at a time."""
     sums = PRODUCTS * (together[0] * together[1] + STAGGER)
     if strip < tiles:
         sums *= -(-inputs // together[0])
@@ -76,7 +76,7 @@ def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int
 
 @linked
 def turn_tile(A, r, d, valid, turned, pixel):
-    """Make vectors of 16 channels of the gradients of a tile; those after VALID are zero.
+    """Transpose a tile's gradients to vectors of 16 channels; channels after VALID are zero.
 
     Pixels are PIXEL apart.
     """
@@ -87,7 +87,7 @@ def turn_tile(A, r, d, valid, turned, pixel):
 
 @linked
 def turn_pixel(A, r, place, valid, target, ahead):
-    """The same of one pixel; those ``ahead`` floats further are asked for."""
+    """The same for one pixel; the pixel ``ahead`` floats further is prefetched."""
     for k in range(valid):
         simd.prefetch(A, place + k * r[L.Y_CHANNEL] + ahead)
     if valid == LANES:
@@ -98,7 +98,7 @@ def turn_pixel(A, r, place, valid, target, ahead):
 
 @linked
 def turn_windows(A, r, d, m, rows, columns, valid, turned):
-    """The same of a tile's four windows, and of their winners; those outside have none."""
+    """The same for a tile's four windows and their argmax; those outside the map have none."""
     for q in range(OUTPUTS):
         i, j = q // 2, q % 2
         inside, target = i * r[L.Y_ROW] + j * LANES, turned + q * PIXEL
@@ -113,9 +113,9 @@ def turn_windows(A, r, d, m, rows, columns, valid, turned):
 
 @linked
 def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, column, more):
-    """One of the products of some inputs and vectors of outputs, added to G, or written there.
+    """One of the products of some inputs and vectors of outputs, added to G, or stored there.
 
-    16 channels are STEP and ESTEP apart, tiles TILE.
+    Groups of 16 channels are STEP and ESTEP apart, tiles TILE.
     """
     o = 0
     while o < vectors:
@@ -152,13 +152,13 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
 
 @linked
 def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned, e, step):
-    """Transforms of the gradients of some channels of some tiles, 16 channels STEP apart."""
+    """Transform the gradients of some channels of some tiles, groups of 16 channels STEP apart."""
     for o in range(0, channels, LANES):
         of_channel, target = d + o * r[L.Y_CHANNEL], e + o // LANES * step
         for t in range(count):
             turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned, PIXEL)
             of_tile = target + t * TILE
-            # Code that asks for each row whether it is wanted is slower.
+            # Testing each row is slower.
             if last - first == SIDE:
                 for n in range(0, PIXEL, LANES):
                     GRADIENT_TILE(A, turned + n, A, of_tile + n)
@@ -169,7 +169,7 @@ def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned,
 
 @linked
 def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
-    """The same of gradients of 2x2 windows, which go to their winners M."""
+    """The same for gradients of 2x2 windows, routed to their argmax M."""
     dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
         of_channel, target, valid = o * r[L.Y_CHANNEL], e + o // LANES * step, channels - o
@@ -188,7 +188,7 @@ def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e
 
 @linked
 def edge_gradients(A, T, r, d, p0, count, channels, first, last, turned, e, step):
-    """What ``transform_gradients`` does, where some tiles have few rows or columns."""
+    """The same as ``transform_gradients``, where some tiles have few rows or columns."""
     dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
         of_channel, valid = d + o * r[L.Y_CHANNEL], min(LANES, channels - o)
@@ -215,7 +215,7 @@ def edge_gradients(A, T, r, d, p0, count, channels, first, last, turned, e, step
 
 @linked
 def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, step):
-    """What ``transform_windows`` does, where some tiles have few rows or columns."""
+    """The same as ``transform_windows``, where some tiles have few rows or columns."""
     dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
         of_channel, valid = o * r[L.Y_CHANNEL], min(LANES, channels - o)
@@ -239,7 +239,7 @@ def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, ste
 
 @linked
 def add_totals(A, e, vectors, step, count, total, more):
-    """Sums of the output's gradient of some vectors of channels, of which a product is a part."""
+    """Sum the output's gradient of some vectors of channels, from the product that contains it."""
     for o in range(vectors):
         place = total + o * LANES
         a = simd.load(A, place) if more else simd.splat(np.float32(0))
@@ -255,7 +255,7 @@ def add_totals(A, e, vectors, step, count, total, more):
 
 @linked
 def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
-    """Transforms of some channels of some tiles of the input, 16 channels STEP apart."""
+    """Transform some input channels of some tiles, groups of 16 channels STEP apart."""
     for c in range(channels):
         of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
         if last - first == SIDE:
@@ -270,7 +270,7 @@ def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
 
 @linked
 def inputs_with_edge(A, T, r, x, p0, count, channels, first, last, few, v, step):
-    """What ``transform_inputs`` does, where some tiles have FEW rows or columns."""
+    """The same as ``transform_inputs``, where some tiles have FEW rows or columns."""
     xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
     for c in range(channels):
         of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
@@ -288,14 +288,14 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge)
     """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
-    these are transformed at a time, in TAPS of the tiles. If POOLED, Y is the gradient of what 2x2
-    max-pooling made of the output, M has the winners, and STRIP_TABLE windows from each tile's
-    first on. With EDGE it has outputs if there are no windows, tiles of few rows or columns have
-    fewer products, and those of each product follow each other. Unless BIAS is negative, sums of
-    the output's gradient go there, those of blocks Z_BLOCK apart. A gradient has a vector of 16
-    outputs for each input, one after the other, of each 16 outputs. With OUT, EXTRA gets those of
-    transformed weights, OUT apart; without, a block is one thread's, who transforms them back to
-    EXTRA at once.
+    these are transformed at a time, for TAPS of the tiles. If POOLED, Y is the gradient after 2x2
+    max pooling of the output, M has the argmax, and STRIP_TABLE the number of windows from each
+    tile's first on. With EDGE and no pooling it has the number of outputs instead, tiles of few
+    rows or columns have fewer products, and the tiles of each product are contiguous. Unless BIAS
+    is negative, sums of the output's gradient go there, those of blocks Z_BLOCK apart. For every 16
+    outputs, a gradient has a vector for each input, contiguously. With OUT, EXTRA gets the gradient
+    of the transformed weights, OUT apart; without, a single thread computes a block and transforms
+    it back to EXTRA immediately.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]

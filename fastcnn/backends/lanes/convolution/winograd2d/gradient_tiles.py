@@ -1,7 +1,7 @@
 """Tiles of the gradient of transformed weights; see gradient_kernels.py.
 
-Threads may share the six rows of a tile's transforms: a row's bits do not depend on which others
-are made.
+Threads may divide the six rows of a tile's transforms: a row's bits do not depend on which other
+rows are computed with it.
 """
 
 from collections.abc import Callable
@@ -36,13 +36,13 @@ from fastcnn.codegen.simd import (
 )
 from fastcnn.codegen.target import blocking, split
 
-#: Floats of 16 channels of 16 samples of a pixel, or of a product.
+#: Floats of a pixel, or of a product: 16 channels of 16 samples.
 PIXEL = LANES * LANES
-#: Floats from a product of these to the next one's, which must not all meet in a few sets of the
-#: cache, and from a tile's products to the next one's.
+#: Floats from one product to the next, which must not map to the same few cache sets, and from one
+#: tile's products to the next tile's.
 PRODUCT = PIXEL + STAGGER
 TILE = PRODUCTS * PRODUCT
-#: Samples that are written one after the other in a tile's loop.
+#: Samples by which a tile's loop is unrolled.
 UNROLLED = 4
 
 
@@ -57,7 +57,7 @@ def _emit_rows(
             builder.icmp_signed("<", at.index(i), last),
         )
         with builder.if_then(wanted):
-            # LLVM leaves out what the other rows would need.
+            # LLVM eliminates what only the other rows need.
             columns = zip(*load(), strict=True)
             values = [emit_product(builder, matrix, list(column))[i] for column in columns]
             row = emit_product(builder, matrix, values)
@@ -66,7 +66,7 @@ def _emit_rows(
 
 @tile(0)
 def input_rows_tile(at: Emitter, first, last, X, x0, xrow, ahead, V, v0) -> None:
-    """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are asked for."""
+    """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are prefetched."""
     side = range(SIDE)
     ask_for_pixels(at, (side, range(OUTPUTS)), X, x0, xrow, ahead)
     pixels = partial(load_pixels, at, (side, side), X, x0, xrow, LANES)
@@ -76,7 +76,7 @@ def input_rows_tile(at: Emitter, first, last, X, x0, xrow, ahead, V, v0) -> None
 def _load_gradients(at: Emitter, pooled: int, D, d0) -> list[list[Any]]:
     """A sample's gradient of 4x4 outputs, PIXEL apart.
 
-    If they are pooled, ``D`` has that of their four windows and then the windows' winners.
+    If they are pooled, ``D`` has the gradient of their four windows and then the windows' argmax.
     """
     side = range(OUTPUTS)
     if not pooled:
@@ -94,7 +94,7 @@ def gradient_tile(at: Emitter, pooled: int, D, d0, E, e0) -> None:
 
 @tile(3)
 def edge_gradient_tile(at: Emitter, pooled: int, down: int, along: int, D, d0, E, e0) -> None:
-    """The same of a tile with few rows or columns of outputs."""
+    """The same for a tile with few rows or columns of outputs."""
     of = sides(down, along)
     matrices = [side.of.output.T for side in of]
     rows, columns = (matrix.shape[1] for matrix in matrices)
@@ -104,7 +104,7 @@ def edge_gradient_tile(at: Emitter, pooled: int, down: int, along: int, D, d0, E
 
 @tile(1)
 def gradient_rows_tile(at: Emitter, pooled: int, first, last, D, d0, E, e0) -> None:
-    """Rows of what ``gradient_tile`` makes."""
+    """Some rows of the result of ``gradient_tile``."""
     pixels = partial(_load_gradients, at, pooled, D, d0)
     _emit_rows(at, MATRICES.output.T, first, last, pixels, E, e0)
 
@@ -116,7 +116,7 @@ def products_of_samples_tile(
     """One of the products of CB inputs by OB vectors of outputs, summed over tiles and samples.
 
     Tiles are ``each`` apart, vectors of outputs ``ecolumn``, their sums ``gcolumn``. With ``more``
-    these are added to what ``G`` has.
+    the sums are added to those in ``G``.
     """
     builder = at.builder
     adds = builder.icmp_signed("!=", more, at.index(0))
@@ -128,7 +128,7 @@ def products_of_samples_tile(
             for j in range(columns)
         ]
         with builder.if_then(adds):
-            # Sums that are added to arrive while the products are made.
+            # Prefetch the stored sums while the products are computed.
             for pointer in targets:
                 emit_prefetch(builder, pointer, write=True)
 
@@ -157,7 +157,7 @@ def products_of_samples_tile(
             return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)
 
         sums = at.loop(at.index(0), count, [constant(0.0)] * (rows * columns), step)
-        # Sums of sums: a long one would lose digits.
+        # Partial sums are added: one long sum would lose precision.
         for pointer, value in zip(targets, sums, strict=True):
             before = builder.select(adds, emit_load(builder, pointer), constant(0.0))
             emit_store(builder, builder.fadd(before, value), pointer)

@@ -1,8 +1,8 @@
 """Kernels of 3x3 convolutions by Winograd's F(4x4, 3x3); see tiles.py.
 
-A kernel does the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
+A kernel computes the ``part``-th of ``parts`` equal shares of its units; a unit's result does not
 depend on the division, so neither do results on the number of threads. A is the arena, T the
-tables, P the parameters, G their gradient, r the program row. Tiles are taken in strips whose
+tables, P the parameters, G their gradient, r the program row. Tiles are processed in strips whose
 transforms stay in the second-level cache.
 """
 
@@ -61,30 +61,30 @@ OUTPUTS_OF_CORNER = edge_output_tile.sized(1, 1)
 WINDOWS_OF_COLUMNS = edge_pooled_output_tile.sized(0, 1)
 WINDOWS_OF_ROWS = edge_pooled_output_tile.sized(1, 0)
 WINDOWS_OF_CORNER = edge_pooled_output_tile.sized(1, 1)
-#: Bits of which tiles have few columns or few rows.
+#: Flags of a tile with few columns or few rows.
 COLUMNS, ROWS = 1, 2
 ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
 ASK_OUTPUTS = ask_tile.sized(OUTPUTS, 1)
 ASK_WINDOWS = ask_tile.sized(OUTPUTS // 2, 1)
-#: Output channels whose products are in hand at a time, and the most tiles: transforms leave most
-#: of the second-level cache to weights, and to what comes next.
+#: Output channels whose products are computed at a time, and the maximum number of tiles:
+#: transforms leave most of the second-level cache to weights and to prefetched data.
 CHUNK, MOST_TILES = 16, 2
-#: Floats from a channel's products to the next one's, and from one product to the next: numbers
-#: that are known when transforms are compiled need no registers.
+#: Floats from a channel's products to the next one's, and from one product to the next:
+#: compile-time constants need no registers.
 SUMS, SUMS_STEP = MOST_TILES * LANES, CHUNK * MOST_TILES * LANES + STAGGER
-#: Products of a strip before the next one's pixels are asked for: first come outputs' places.
+#: Products of a strip before the next one's pixels are prefetched: outputs' addresses come first.
 LATER = 12
-#: Floats of a block's map from which they are asked for: smaller ones are in that cache already.
+#: Minimum floats of a block's map for prefetching: smaller ones are in the second-level cache.
 FAR = 128 * 1024
 
 
 def strip_room(inputs: int, strip: int, factors: int) -> int:
-    """Floats of transforms of a strip, with some products a tile, and of a vector to spare."""
+    """Floats of a strip's transforms, with ``factors`` products a tile, and of a spare vector."""
     return factors * (inputs * strip * LANES + STAGGER + SUMS_STEP) + LANES
 
 
 def moment_room(outputs: int) -> int:
-    """Floats of the levels and sums of a product's moments."""
+    """Floats of the shifts and sums of a product's moments."""
     return 3 * outputs * LANES
 
 
@@ -103,14 +103,14 @@ def winograd2d_weights(A, T, P, r, part, parts):
 
 @linked
 def edge_of(sizes, tile, few):
-    """Bits of a tile, which has FEW rows or columns at most."""
+    """Flags of a tile whose rows or columns are at most FEW."""
     rows = ROWS if sizes[2 * tile] <= few else 0
     return rows + (COLUMNS if sizes[2 * tile + 1] <= few else 0)
 
 
 @linked
 def tiles_with_product(sizes, p0, count, few, k):
-    """The first of some tiles that have a product, and the one after the last."""
+    """The first of some tiles that have product k, and the one after the last."""
     rows = ROWS if FIRST_WITHOUT <= k // SIDE < SIDE - 1 else 0
     without = rows + (COLUMNS if FIRST_WITHOUT <= k % SIDE < SIDE - 1 else 0)
     first, last = count, 0
@@ -122,7 +122,7 @@ def tiles_with_product(sizes, p0, count, few, k):
 
 @linked
 def edge_inputs(A, r, edge, x, v, step):
-    """Transform the pixels of a tile of a channel."""
+    """Transform the pixels of an edge tile of a channel."""
     rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
     if edge == 0:
         input_tile(*rest)
@@ -136,7 +136,7 @@ def edge_inputs(A, r, edge, x, v, step):
 
 @linked
 def edge_outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare, few):
-    """What ``outputs_of_channel`` does, where some tiles have FEW rows or columns."""
+    """The same as ``outputs_of_channel``, where some tiles have FEW rows or columns."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
     for t in range(count):
@@ -189,7 +189,7 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
 
 @linked
 def products(A, v, tiles, inputs, each, w, outputs, s, apart):
-    """One of the products of some tiles, summed over input channels, of some output channels.
+    """One of the products of some tiles, summed over input channels, for some output channels.
 
     Inputs are EACH floats apart, outputs APART.
     """
@@ -228,7 +228,7 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
 
 @linked
 def ask_for_outputs(A, T, r, y, m, p0, count):
-    """Prefetch where outputs of a channel's tiles will be written, and what will be added."""
+    """Prefetch the outputs of a channel's tiles, and what is added to them."""
     for t in range(count):
         place = y + T[r[L.Y_TABLE] + p0 + t]
         if r[L.MODE] == L.POOLED:
@@ -241,7 +241,7 @@ def ask_for_outputs(A, T, r, y, m, p0, count):
 
 @linked
 def ask_for_inputs(A, T, r, x0, p0, count, first, last):
-    """Prefetch what some tiles read of some channels, without what the tiles before them read."""
+    """Prefetch what some tiles read of some channels, except what the preceding tiles read."""
     shared = 1 if r[L.DOWN] == 2 else SIDE - OUTPUTS
     for c in range(first, last):
         corner = x0 + c * r[L.X_CHANNEL] + shared * (r[L.X_ROW] + LANES)
@@ -255,9 +255,9 @@ def ask_for_inputs(A, T, r, x0, p0, count, first, last):
 
 @linked
 def begin_moments(A, pixel, valid, m, apart):
-    """Level near which a channel's outputs are, of its first pixel, and two sums; see moment_tile.
+    """Start a channel's moments: a shift, from its first pixel, and two sums; see moment_tile.
 
-    Those of a channel are three vectors, APART.
+    These are three vectors per channel, APART.
     """
     first = simd.first_lanes(valid, simd.load(A, pixel))
     simd.store(A, m, simd.splat(simd.lane_sum(first) / np.float32(valid)))
@@ -267,7 +267,7 @@ def begin_moments(A, pixel, valid, m, apart):
 
 @linked
 def add_moments(A, T, r, y, p0, tiles, m, apart):
-    """Add a channel's outputs of some tiles, which were written a moment ago."""
+    """Add a channel's outputs of some tiles, just written, to its moments."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for t in range(p0, p0 + tiles):
         rows, columns = sizes[2 * t], sizes[2 * t + 1]
@@ -279,7 +279,7 @@ def add_moments(A, T, r, y, p0, tiles, m, apart):
 
 @linked
 def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
-    """Mean of a channel's outputs of some tiles, and squared deviations; see kernels/norm.py."""
+    """Mean and squared deviations of a channel's outputs of some tiles; see kernels/norm.py."""
     sizes, pixels = T[r[L.STRIP_TABLE] :], 0
     side = OUTPUTS // 2 if r[L.MODE] == L.POOLED else OUTPUTS
     for t in range(p0, p0 + tiles):
@@ -296,10 +296,10 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
 def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
     """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
-    X is the input with IN channels, Y the output; POSITIONS tiles, of which STRIP_TABLE tells how
-    many rows and columns lie inside. Z is room for transforms, of some output channels at a time.
-    DOWN is the stride; S_TABLE has the place of each product's weights. With MOMENTS, those of each
-    unit go to EXTRA. With EDGE, tiles that have few rows or columns have fewer products.
+    X is the input with IN channels, Y the output; POSITIONS tiles, for which STRIP_TABLE has the
+    number of rows and columns inside the map. Z is scratch for transforms, of some output channels
+    at a time. DOWN is the stride; S_TABLE has the offset of each product's weights. With MOMENTS,
+    those of each unit go to EXTRA. With EDGE, tiles with few rows or columns have fewer products.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]

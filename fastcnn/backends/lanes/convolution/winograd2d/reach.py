@@ -1,4 +1,4 @@
-"""How far rows of F(4x4, 3x3) reach."""
+"""Memory that rows of F(4x4, 3x3) access, checked before a program runs."""
 
 from collections.abc import Callable
 
@@ -35,7 +35,7 @@ from fastcnn.backends.lanes.reach.ranges import (
 from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
-#: Tiles that a strip may have.
+#: Possible numbers of tiles of a strip.
 STRIPS = tuple(range(1, MOST_TILES + 1))
 
 
@@ -48,7 +48,7 @@ def weights(r: Reach) -> Touches:
 
 
 def tiles_of(r: Reach, place: int, row: int, table: int, side: int) -> Range:
-    """Square tiles of maps; a tile's corner is an entry of a table."""
+    """Square tiles of maps; a table has the offset of each tile's corner."""
     tile = r.along(side, r[row]) + r.along(side, LANES)
     return r.buffer(place) + r.entries(table, r.count(L.POSITIONS)) + tile
 
@@ -67,7 +67,7 @@ def outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
 def _outputs_at(
     r: Reach, to: tuple[str, int], outputs: int, corners: np.ndarray, sizes: np.ndarray
 ) -> Touches:
-    """Rows and columns from tiles' corners on, which differ from tile to tile."""
+    """Rows and columns from tiles' corners on, whose number varies from tile to tile."""
     name, place = to
     written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
     for rows, columns in {tuple(size) for size in sizes.tolist() if min(size) > 0}:
@@ -77,14 +77,14 @@ def _outputs_at(
 
 
 def moments(r: Reach, strips: int) -> Touches:
-    """Two numbers of each channel and strip of a block."""
+    """Two floats for each channel and strip of a block."""
     if r.among(L.MOMENTS, (0, 1)):
         numbers = r.along(2 * r.count(L.CHANNELS) * strips, 1)
         yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + numbers, 1)
 
 
 def product(edge: bool) -> Callable[[Reach], Touches]:
-    """Those of a convolution, perhaps with few rows or columns in tiles at the edge."""
+    """The memory of a convolution, optionally with reduced tiles at the edge."""
 
     def touches(r: Reach) -> Touches:
         inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
@@ -113,7 +113,7 @@ def gradient_tiles(r: Reach) -> Range:
 
 
 def _gradient_windows(r: Reach) -> Touches:
-    """The gradient of 2x2 windows of the output, and their winners."""
+    """The gradient of 2x2 windows of the output, and their argmax."""
     tiles, across = r.count(L.POSITIONS), r.count(L.ACROSS, 1)
     sizes, t = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2), np.arange(tiles)
     map_size = sizes[0] if tiles else np.zeros(2, np.int64)
@@ -134,7 +134,7 @@ def all_pixels(r: Reach) -> Touches:
 
 
 def adjoint(windows: bool, edge: bool) -> Callable[[Reach], Touches]:
-    """Those of its transpose, which may read gradients of 2x2 windows and their winners."""
+    """The memory of its transpose, which may read gradients of 2x2 windows and their argmax."""
 
     def touches(r: Reach) -> Touches:
         inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
@@ -174,7 +174,7 @@ def strided_adjoint(r: Reach) -> Touches:
 def gradient_of_transforms(
     stride: int = 1, windows: bool = False, edge: bool = False
 ) -> Callable[[Reach], Touches]:
-    """Those of the gradient of transformed weights."""
+    """The memory of the gradient of transformed weights."""
 
     def touches(r: Reach) -> Touches:
         inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)

@@ -1,4 +1,4 @@
-"""Costs and records of F(4x4, 3x3): the products and additions that it really does."""
+"""Costs and records of F(4x4, 3x3): the products and additions actually executed."""
 
 from collections.abc import Callable
 from functools import partial
@@ -36,7 +36,7 @@ from fastcnn.codegen.target import blocking
 
 
 def gradient_tile(r: Row) -> str:
-    """The register tile of most products of a weights' gradient."""
+    """The register tile of most products of a weight gradient."""
     return clipped((8, 2) if r[L.CHANNELS] > LANES else (16, 1), blocking().products)
 
 
@@ -62,7 +62,7 @@ def _along(down: Matrix, along: Matrix) -> int:
 
 
 def _of_edges(r: Row, windows: bool, cost: Callable[[tuple[Side, Side]], int]) -> int:
-    """The costs of all tiles, of which some have few rows or columns."""
+    """The total cost of all tiles, some of which have few rows or columns."""
     few = FEW // 2 if windows else FEW
     left = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2) <= few
     return sum(cost((SIDES[int(down)], SIDES[int(along)])) for down, along in left.tolist())
@@ -124,12 +124,12 @@ def _edge_gradient(of: tuple[Side, Side], inputs: int, outputs: int) -> int:
     return flops + _along(*(side.of.output.T for side in of)) * outputs
 
 
-#: Additions of what neighbouring tiles carry to a tile.
+#: Additions of the pixels carried over from adjacent tiles.
 CARRIED = SIDE * SIDE - OUTPUTS * OUTPUTS
 
 
 def adjoint_product(r: Row, windows: bool, edge: bool) -> Cost:
-    """The cost of its transpose."""
+    """The cost of the transpose."""
     inputs, outputs, tiles = _tiles(r)
     pixels = outputs * r[L.Y_ROWS] * r[L.Y_WIDTH]
     flops = 2 * PRODUCTS * inputs * outputs + both_ways(MATRICES.output.T) * inputs
@@ -143,7 +143,7 @@ def adjoint_product(r: Row, windows: bool, edge: bool) -> Cost:
 
 
 def _gradients_of_tile(windows: bool) -> int:
-    """Numbers that are read of a tile of an output's gradient: pixels, or windows and winners."""
+    """Floats read per tile of an output's gradient: pixels, or windows and their argmax."""
     return 2 * OUTPUTS if windows else OUTPUTS * OUTPUTS
 
 
@@ -184,7 +184,7 @@ def gradient(r: Row, stride: int = 1, windows: bool = False, edge: bool = False)
 
 
 def _back(stride: int) -> int:
-    """Operations from 36 sums to the gradients of a kernel."""
+    """Operations from 36 sums to the gradient of a kernel."""
     if stride == 1:
         return both_ways(MATRICES.weight.T)
     return both_ways(EVEN.weight.T) + 2 * operations(EVEN.weight.T)

@@ -1,4 +1,4 @@
-"""Rows of 3x3 convolutions by Winograd's F(4x4, 3x3), where it is faster."""
+"""Lowers 3x3 convolutions by Winograd's F(4x4, 3x3) to rows of a program."""
 
 from dataclasses import dataclass
 
@@ -52,13 +52,13 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Shares of a block's strips, with moments of their own: threads without a block take some.
+#: Shares of a block's strips, with separate moments: threads without a block take some of them.
 SHARES = 4
-#: The same of a weights' gradient, and the channels of either side that are transformed at a time.
-#: No strip has more tiles than the last number.
+#: Vectors of a weight gradient's strip, the channels of either side that are transformed at a time,
+#: and the maximum number of tiles of a strip.
 GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 16 * 1024, 32, 256, 8
-#: Pairs of channels above which many tiles at once are worth more than transforms that stay in the
-#: second-level cache, as the sums are larger than these, and vectors of a strip then.
+#: Channel pairs above which many tiles at a time are better than transforms that stay in the
+#: second-level cache, as the sums are larger than that, and the vectors of a strip in this case.
 LARGE_SUMS, LARGE_STRIP = 128 * 128, 64 * 1024
 #: The same with stride 2, where all sums are kept until the last phase.
 STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
@@ -74,9 +74,9 @@ class Tiling:
         Index of the first weight of each kernel.
     padding : tuple of int
     size : tuple of int
-        Rows and columns of what is written.
+        Rows and columns of the output map.
     step : int
-        Rows and columns of it that a tile writes.
+        Rows and columns that a tile writes.
     transform : Transform
     """
 
@@ -87,11 +87,11 @@ class Tiling:
     transform: Transform = TRANSFORMS[1]
 
     def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the tiles, counted in tiles."""
+        """Coordinates of the tiles, in units of tiles."""
         return grid(*(-(-size // self.step) for size in self.size))
 
     def left(self) -> np.ndarray:
-        """Rows and columns of what is written from each tile's first on; int (tiles, 2)."""
+        """Rows and columns of the output map from each tile's first on; int (tiles, 2)."""
         return np.array(self.size) - self.step * np.stack(self.corners(), axis=1)
 
     def pixels(self) -> np.ndarray:
@@ -100,7 +100,7 @@ class Tiling:
         return made
 
     def places(self, planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
-        """The columns of the tiles' places in X and Y."""
+        """Columns with the tiles' offsets in X and Y."""
         step = self.step
         h, w = self.corners()
         each = OUTPUTS * self.transform.stride
@@ -132,7 +132,7 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
 
 
 def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
-    """Those of a convolution's product."""
+    """The tiling of a convolution's product."""
     transform, kernels = TRANSFORMS[g.stride[0]], _kernels(g, weight)
     if not pooled:
         return Tiling(kernels, g.padding, g.output, transform=transform)
@@ -147,7 +147,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the row that carries its output side back."""
+    """Add the row of the transpose, from the output side to the input side."""
     planner, name, g, weight = task
     if g.stride == (2, 2):
         _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
@@ -172,13 +172,13 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
 
 
 def _left(g: ConvGeometry, size: tuple[int, ...], step: int) -> np.ndarray:
-    """Rows and columns of a map, STEP to a tile of the output, from each tile's first on."""
+    """Rows and columns of a map from each tile's first on; tiles are ``step`` apart."""
     h, w = grid(*map(tiles, g.output))
     return np.array(size) - step * np.stack((h, w), axis=1)
 
 
 def has_edge(left: np.ndarray, step: int) -> bool:
-    """Whether a tile has at most half of its rows or columns."""
+    """Whether any tile has at most half of its rows or columns."""
     return bool((left <= step // 2).any())
 
 
@@ -227,7 +227,7 @@ def transposed_kernels(g: ConvGeometry, weight: int) -> np.ndarray:
 
 
 def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, int]:
-    """The columns of the tiles of a transpose: what the product makes of X it takes as X."""
+    """Columns of a transpose's tiles: the product's target is its source X."""
     down, across = (tiles(size) for size in g.output)
     return {
         "bias": -1,
@@ -253,7 +253,7 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
 def weights(
     planner: Planner, name: str, source: np.ndarray, transform: Transform = TRANSFORMS[1]
 ) -> dict[str, int]:
-    """Let weights be transformed beforehand; the columns that tell where they are."""
+    """Request the transform of weights before a run; return the columns that address the result."""
     order = pack_order(1, len(source), source[None], HEIGHTS)
     padded = -(-order.size // LANES) * LANES + STAGGER
     packed = planner.allocate(PRODUCTS * padded)
@@ -293,7 +293,7 @@ def weight_gradient(
     biases: dict[str, int] | None = None,
     winners: dict[str, int] | None = None,
 ) -> None:
-    """Add the rows of the weights' gradient, and of the biases'; GRAD may be that of windows."""
+    """Add the rows of the weight gradient, and of the biases'; GRAD may be that of windows."""
     planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
@@ -302,7 +302,7 @@ def weight_gradient(
     count = lanes * inputs
     partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
     sizes: dict[str, int] = {"in": count}
-    # Threads that have no block of their own left share the six rows of one, or its four phases.
+    # Threads without a block of their own share the six rows of one, or its four phases.
     own = planner.blocks % planner.workers == 0
     if stride == 1:
         kernel = K_WINOGRAD2D_GRADIENT
@@ -325,7 +325,7 @@ def weight_gradient(
     if stride == 1 and has_edge(left, of_tile):
         kernel = at_edge
         rows, columns = (left <= of_tile // 2).T
-        # Each product's tiles follow each other.
+        # The tiles of each product are contiguous.
         order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
         h, w, left = h[order], w[order], left[order]
     if stride == 1 and kernel != K_WINOGRAD2D_GRADIENT:
@@ -351,7 +351,7 @@ def weight_gradient(
     )
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, size))
     if not own:
-        # Products of one weight must not all meet in one set of the cache.
+        # Products of one weight must not all map to one cache set.
         gradient[L.OUT] = count + STAGGER
         columns = partial | sizes | {"out": count + STAGGER, "down": stride}
         values = row(K_WINOGRAD2D_WEIGHT_GRADIENT, **columns)
@@ -363,7 +363,7 @@ def weight_gradient(
 
 
 def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
-    """Channels of either side that a weights' gradient has in hand at a time, and tiles."""
+    """Channels of either side that a weight gradient processes at a time, and tiles of a strip."""
     together = (
         min(-(-inputs // LANES) * LANES, GRADIENT_INPUTS),
         min(-(-outputs // LANES) * LANES, GRADIENT_OUTPUTS),
@@ -375,7 +375,7 @@ def gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, in
 
 
 def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple[int, int], int]:
-    """The same of one with stride 2."""
+    """The same for stride 2."""
     together = (
         min(-(-inputs // LANES) * LANES, STRIDED_INPUTS),
         min(-(-outputs // LANES) * LANES, STRIDED_OUTPUTS),
@@ -386,6 +386,6 @@ def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple
 
 
 def _units(tiles: int) -> tuple[int, int]:
-    """Tiles of a strip, and strips that one thread takes: four shares of a block, or more."""
+    """Tiles of a strip, and strips of a unit: a block has four shares or more."""
     strip = min(MOST_TILES, tiles)
     return strip, max(1, -(-tiles // strip) // SHARES)

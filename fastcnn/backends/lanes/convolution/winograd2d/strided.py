@@ -1,10 +1,10 @@
-"""Winograd's transforms of 3x3 kernels with stride 2, and what depends on the stride.
+"""Winograd's transforms of 3x3 kernels with stride 2, and everything that depends on the stride.
 
-With stride 2 the even rows of the input meet the first and last row of the kernel, and the odd rows
-its middle row; so do columns. Four outputs of a row take F(4, 2) of five even pixels and products
-of four odd ones: nine products instead of twelve, in both directions 81 instead of 144. A tile has
-those of even rows and columns, of even rows and odd columns, of odd rows and even columns, and of
-odd ones. The last three share weights: 36 are different.
+With stride 2 the even rows of the input are multiplied with the first and last row of the kernel,
+and the odd rows with its middle row; likewise for columns. Four outputs of a row need F(4, 2) of
+five even pixels and products of four odd ones: nine products instead of twelve, in both directions
+81 instead of 144. A tile has those of even rows and columns, of even rows and odd columns, of odd
+rows and even columns, and of odd rows and columns. The last three share weights: 36 are distinct.
 """
 
 from typing import Any, NamedTuple
@@ -21,26 +21,26 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product
 from fastcnn.backends.lanes.planning.buffers import Halo
 
-#: Of even pixels.
+#: The transforms of even pixels.
 EVEN = transforms(2, (0, 1, -1, 2))
-#: Products of even pixels in a direction, and of odd ones.
+#: Products of even pixels in one direction, and of odd ones.
 EVENS, ODDS = len(EVEN.weight), OUTPUTS
 STRIDED_SIDE = EVENS + ODDS
 STRIDED_PRODUCTS = STRIDED_SIDE**2
-#: Even and odd pixels of both directions are four phases. Whether a phase's rows and columns are
-#: odd; its first product, and in the order of weights its first one, weights, and products of each.
-#: Of two threads each takes two of them, in halves of 40 and 41 products.
+#: Even and odd pixels of both directions are four phases. Per phase: whether its rows and columns
+#: are odd; its first product, and the same in the order of weights; its weights, and its products.
+#: With two threads each computes two phases, of 40 and 41 products.
 ODD_ROWS, ODD_COLUMNS = (0, 1, 0, 1), (0, 1, 1, 0)
 FIRST_PRODUCT = (0, EVENS * EVENS + 2 * EVENS * ODDS, EVENS * EVENS, EVENS * (EVENS + ODDS))
 FIRST_WEIGHT = (0, EVENS * EVENS + 2 * EVENS, EVENS * EVENS, EVENS * EVENS + EVENS)
 WEIGHTS, SHARING = (EVENS * EVENS, 1, EVENS, EVENS), (1, ODDS * ODDS, ODDS, ODDS)
 PHASES = len(WEIGHTS)
-#: Products of the largest one.
+#: Products of the largest phase.
 LARGEST = EVENS * EVENS
 
 
 class Transform(NamedTuple):
-    """What depends on the stride.
+    """Everything that depends on the stride.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ TRANSFORMS = {
 def emit_phase(
     builder: Any, matrix: Matrix, odd: tuple[int, int], pixels: list[list[Any]]
 ) -> list[list[Any]]:
-    """``matrix`` times what a phase has, along those directions in which it is not odd."""
+    """Apply ``matrix`` to a phase's values, in the directions in which it is not odd."""
     if not odd[0]:
         columns = [
             emit_product(builder, matrix, list(column)) for column in zip(*pixels, strict=True)
@@ -86,7 +86,7 @@ def transform_of(g: ConvGeometry) -> Transform | None:
 
 
 def tile_halo(g: ConvGeometry, transform: Transform) -> Halo:
-    """Zeros that whole tiles read around the input."""
+    """Padding of the input that whole tiles read."""
     sides = []
     for axis in (0, 1):
         last = transform.stride * OUTPUTS * (tiles(g.output[axis]) - 1) + transform.side - 1
@@ -96,12 +96,12 @@ def tile_halo(g: ConvGeometry, transform: Transform) -> Halo:
 
 
 def first_gradient(padding: int) -> int:
-    """First row of the output's gradient that the transpose's first tile reads; or column."""
+    """First row (or column) of the output's gradient that the transpose's first tile reads."""
     return -(-padding // 2) - 1
 
 
 def transposed_halo(g: ConvGeometry) -> Halo:
-    """Zeros that tiles of 8x8 pixels of the input read around the output's gradient."""
+    """Padding of the output's gradient that tiles of 8x8 pixels of the input read."""
     sides = []
     for axis in (0, 1):
         first = first_gradient(g.padding[axis])
@@ -111,7 +111,7 @@ def transposed_halo(g: ConvGeometry) -> Halo:
 
 
 def transformed_weights(weight: np.ndarray, transform: Transform) -> np.ndarray:
-    """The 36 different weights of kernels of shape (outputs, inputs, 3, 3); float64 (36, ...)."""
+    """The 36 distinct weights of kernels of shape (outputs, inputs, 3, 3); float64 (36, ...)."""
     weight = weight.astype(np.float64)
     if transform.stride == 1:
         made = MATRICES.weight @ weight @ MATRICES.weight.T
@@ -128,7 +128,7 @@ def transformed_weights(weight: np.ndarray, transform: Transform) -> np.ndarray:
 
 
 def weights_of_products(transform: Transform) -> np.ndarray:
-    """Which of the weights each product takes."""
+    """Index of the weight of each product."""
     if transform.stride == 1:
         return np.arange(PRODUCTS)
     both, one = EVENS * EVENS, np.arange(EVENS)

@@ -1,4 +1,4 @@
-"""The kernel of 3x3 weights' gradients with stride 2; see strided.py and gradient_kernels.py."""
+"""The kernel of 3x3 weight gradients with stride 2; see strided.py and gradient_kernels.py."""
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
@@ -36,7 +36,7 @@ GRADIENTS_OE = gradient_phase_tile.sized(1, 0)
 
 
 def strided_gradient_room(inputs: int, together: tuple[int, int], strip: int, own: bool) -> int:
-    """Floats of a gradient's scratch memory; some inputs and outputs are in hand together."""
+    """Floats of a gradient's scratch memory, with ``together`` inputs and outputs at a time."""
     sums = PRODUCTS * (inputs * together[1] + STAGGER)
     pixels = LARGEST * sum(together) + TILE_PIXELS * together[1]
     return pixels // LANES * strip * PIXEL + (sums if own else 0)
@@ -44,7 +44,7 @@ def strided_gradient_room(inputs: int, together: tuple[int, int], strip: int, ow
 
 @linked
 def phase_of_inputs(A, r, x, xpix, p0, count, channels, phase, v, step, each):
-    """A phase of some channels of some tiles of the input, 16 channels STEP apart."""
+    """Transform a phase of some input channels of some tiles, groups of 16 channels STEP apart."""
     for c in range(channels):
         target = v + c // LANES * step + c % LANES * LANES
         for t in range(count):
@@ -62,7 +62,7 @@ def phase_of_inputs(A, r, x, xpix, p0, count, channels, phase, v, step, each):
 
 @linked
 def phase_of_gradients(A, turned, tstep, count, vectors, phase, e, step, each):
-    """A phase of gradients that were turned, 16 channels STEP apart."""
+    """Transform a phase of transposed gradients, groups of 16 channels STEP apart."""
     for o in range(vectors):
         for t in range(count):
             for n in range(LANES):
@@ -78,9 +78,9 @@ def phase_of_gradients(A, turned, tstep, count, vectors, phase, e, step, each):
 
 @linked
 def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
-    """As ``winograd2d_gradient``; a unit is a phase.
+    """The same as ``winograd2d_gradient``; a unit is a phase.
 
-    The gradient of the outputs, turned, is that of products of odd rows and columns.
+    The transform of odd rows and columns is the transposed gradient itself.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]

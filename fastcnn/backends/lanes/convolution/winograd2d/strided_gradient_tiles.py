@@ -1,7 +1,7 @@
-"""Tiles of the weights' gradient with stride 2: the phases of strided.py, each by itself.
+"""Tiles of the weight gradient with stride 2: the phases of strided.py, one at a time.
 
-Products that share weights are summed up together: those of odd rows and columns are pixels of
-the input times those of the output's gradient. What meets in a sum lies in a row of memory.
+Products that share weights are summed together: those of odd rows and columns are pixels of the
+input times those of the output's gradient. The terms of a sum are contiguous in memory.
 """
 
 from typing import Any
@@ -27,17 +27,17 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, emit_prefetch
 
-#: Floats from one product of 16 channels of 16 samples to the next: not all meet in a few sets of
-#: the first-level cache.
+#: Floats from one product of 16 channels of 16 samples to the next, which must not all map to the
+#: same few sets of the first-level cache.
 PIXEL = FLOATS + STAGGER
 
 
 def _store(
     at: Emitter, odd: tuple[int, int], values: list[list[Any]], to: tuple[Any, Any, Any], number
 ) -> None:
-    """Store products of the ``number``-th tile with those of other tiles that share weights.
+    """Store products of the ``number``-th tile next to those of other tiles that share weights.
 
-    ``to`` is an array, a place, and the floats from one of a weight's products to another's.
+    ``to`` is an array, an offset, and the floats from one of a weight's products to another's.
     """
     V, v0, each = to
     members = (ODDS if odd[0] else 1) * (ODDS if odd[1] else 1)
@@ -47,7 +47,8 @@ def _store(
             member = (i if odd[0] else 0) * (ODDS if odd[1] else 1) + (j if odd[1] else 0)
             place = at.offset(at.offset(v0, weight, each), member, PIXEL)
             place = at.offset(place, number, members * PIXEL)
-            # The place of the next channel's, or sample's: a store that finds it is far cheaper.
+            # Prefetch the address of the next channel, or sample: a store that hits the cache is
+            # far cheaper.
             emit_prefetch(at.builder, at.pointer(V, at.offset(place, 1, LANES)), write=True)
             store_all(at, [value], V, place, PIXEL)
 
@@ -56,9 +57,9 @@ def _store(
 def input_phase_tile(
     at: Emitter, odd_rows: int, odd_columns: int, X, x0, xrow, ahead, V, v0, each, number
 ) -> None:
-    """A phase of the transforms of 9x9 pixels of the input; those ``ahead`` are asked for.
+    """A phase of the transforms of 9x9 pixels of the input; those ``ahead`` are prefetched.
 
-    ``each`` floats has each weight.
+    Each weight takes ``each`` floats.
     """
     odd = odd_rows, odd_columns
     sides = [range(first, STRIDED_SIDE, 2) for first in odd]
@@ -81,7 +82,7 @@ def gradient_phase_tile(
 
 @tile(0)
 def strided_weight_gradient_tile(at: Emitter, E, e0, estep, G, g0, gstep) -> None:
-    """The gradients of the 9 weights of 16 kernels from those of their 36 different products."""
+    """The gradients of the 9 weights of 16 kernels from those of their 36 distinct products."""
     builder, back = at.builder, EVEN.weight.T
     flat = load_all(at, PRODUCTS, E, e0, estep)
     both, one = EVENS * EVENS, 2 * EVENS

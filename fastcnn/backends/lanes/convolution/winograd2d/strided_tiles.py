@@ -30,7 +30,7 @@ from fastcnn.codegen.simd import LANES
 
 @tile(0)
 def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
-    """The transforms of 9x9 pixels of the input, ``step`` apart; what is ``ahead`` comes next."""
+    """The transforms of 9x9 pixels of the input, ``step`` apart; those ``ahead`` are prefetched."""
     place, side = v0, range(2 * OUTPUTS)
     ask_for_pixels(at, (side, side), X, x0, xrow, ahead)
     for odd in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -43,7 +43,7 @@ def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
 
 
 def emit_strided_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
-    """The 4x4 outputs of 81 products, with their bias."""
+    """The 4x4 outputs of 81 products, with bias."""
     builder = at.builder
 
     def take(first: int, rows: int, columns: int) -> list[list[Any]]:
@@ -72,7 +72,7 @@ def emit_strided_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
 def strided_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
 ) -> None:
-    """As ``output_tile``."""
+    """The same as ``output_tile``, for stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
 
@@ -81,14 +81,14 @@ def strided_output_tile(
 def strided_pooled_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
 ) -> None:
-    """As ``pooled_output_tile``."""
+    """The same as ``pooled_output_tile``, for stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
 
 
 @tile(0)
 def strided_weight_tile(at: Emitter, P, places, p0, U, u0, step) -> None:
-    """The 36 different weights of 16 kernels, as ``transformed_weights`` has them."""
+    """The 36 distinct weights of 16 kernels, in the order of ``transformed_weights``."""
     builder, kernels = at.builder, load_kernels(at, P, kernels_by_table(at, places, p0))
     outer = [[kernels[0][0], kernels[0][2]], [kernels[2][0], kernels[2][2]]]
     made = [value for row in emit_both_ways(builder, EVEN.weight, outer) for value in row]

@@ -1,7 +1,7 @@
 """Transforms of Winograd's F(4x4, 3x3), with 36 multiplications instead of 144; see winograd.py.
 
-The 4x4 outputs of a 6x6 tile d of the input are ``A^T [(G g G^T) * (B^T d B)] A``. The products of
-a tile, and of a row of it, are ``step`` floats apart.
+The 4x4 outputs of a 6x6 tile d of the input are ``A^T [(G g G^T) * (B^T d B)] A``. Products of a
+tile are ``step`` floats apart, row by row.
 """
 
 from typing import Any
@@ -27,23 +27,23 @@ from fastcnn.codegen.simd import (
 )
 from fastcnn.codegen.target import blocking, split, tile_heights
 
-#: Pixels of a tile of the input in each direction, which is also products of it.
+#: Pixels of a tile of the input in each direction, equal to its number of products.
 SIDE = points(3)
 #: Products of a tile.
 PRODUCTS = SIDE * SIDE
 MATRICES = transforms(3, EXACT)
-#: Output channels of a tile of products, the most first, and tiles of the map.
+#: Output channels of a register tile of products, in descending order, and tiles of the map.
 HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1), 4)
 
 
 @tile(0)
 def input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
-    """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are asked for."""
+    """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are prefetched."""
     transform_tile(at, MATRICES.input, X, x0, xrow, ahead, V, v0, step)
 
 
 def transform_tile(at: Emitter, matrix, X, x0, xrow, ahead, V, v0, step) -> None:
-    """Store ``M d M^T`` of pixels as many as ``matrix`` has columns, each way."""
+    """Store ``M d M^T``; ``matrix`` has as many columns as the tile has pixels in a direction."""
     side = matrix.shape[1]
     ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, ahead)
     pixels = load_pixels(at, (range(side), range(side)), X, x0, xrow, LANES)
@@ -54,7 +54,7 @@ def transform_tile(at: Emitter, matrix, X, x0, xrow, ahead, V, v0, step) -> None
 def product_tile(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, S, s0, sstep) -> None:
     """One of the products of CB output channels of TB tiles, summed over K input channels.
 
-    Channels of V are ``vstep`` apart and those of S ``sstep``; weights follow each other.
+    Channels of V are ``vstep`` apart and those of S ``sstep``; weights are contiguous.
     """
     for c, t, rows, columns in split(CB, TB, blocking().products):
         v, s = at.offset(v0, t, LANES), at.offset(at.offset(s0, c, sstep), t, LANES)
@@ -81,19 +81,19 @@ def _multiply(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, wstep: int)
 
 
 def emit_tile_outputs(at: Emitter, S, s0, step, bias) -> list[list[Any]]:
-    """The outputs of 36 products, with their bias."""
+    """The outputs of 36 products, with bias."""
     flat = load_all(at, PRODUCTS, S, s0, step)
     sums = [flat[SIDE * i : SIDE * (i + 1)] for i in range(SIDE)]
     return finish_outputs(at, emit_both_ways(at.builder, MATRICES.output, sums), bias)
 
 
 def finish_outputs(at: Emitter, rows: list[list[Any]], bias: Any) -> list[list[Any]]:
-    """Outputs with their bias."""
+    """Add the bias to the outputs."""
     return [[at.builder.fadd(value, bias) for value in row] for row in rows]
 
 
 def place_inside(at: Emitter, i: int, j: int, rows, columns, place, spare) -> Any:
-    """A place if it is among the first rows and columns, else ``spare``."""
+    """The address of an output in the first rows and columns, else ``spare``."""
     builder = at.builder
     inside = builder.and_(
         builder.icmp_signed("<", at.index(i), rows), builder.icmp_signed("<", at.index(j), columns)
@@ -105,9 +105,9 @@ def place_inside(at: Emitter, i: int, j: int, rows, columns, place, spare) -> An
 def output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
 ) -> None:
-    """The first rows and columns of 4x4 outputs, with bias and what ``conv_tile`` does to them.
+    """The first rows and columns of 4x4 outputs, with bias and the operations of ``conv_tile``.
 
-    ``spare`` is the place of a vector for the others.
+    The others are stored at ``spare``, room for one vector.
     """
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
@@ -116,7 +116,7 @@ def output_tile(
 def store_outputs(
     at: Emitter, outputs: list[list[Any]], Y, y0, yrow, sizes: tuple[Any, Any, Any], relu, met
 ) -> None:
-    """Store the first rows and columns, and the others to a spare place."""
+    """Store the first rows and columns, and the others at a spare address."""
     rows, columns, spare = sizes
 
     def emit(whole: bool) -> None:
@@ -148,9 +148,9 @@ def store_outputs(
 
 @tile(1)
 def moment_tile(at: Emitter, side: int, Y, y0, yrow, rows, columns, M, m0, apart) -> None:
-    """Add the first rows and columns of outputs, less a level, to a sum, and their squares to one.
+    """Add the first rows and columns of outputs, minus a shift, and their squares, to two sums.
 
-    ``M`` has the level and then the two sums.
+    ``M`` has the shift and then the two sums.
     """
     builder = at.builder
     level, total, squares = load_all(at, 3, M, m0, apart)
@@ -194,7 +194,7 @@ def moment_tile(at: Emitter, side: int, Y, y0, yrow, rows, columns, M, m0, apart
 def pooled_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, I, i0, yrow, rows, columns, spare, relu
 ) -> None:
-    """The first rows and columns of 2x2 windows of 2x2 outputs, as ``conv_pool_tile`` has them."""
+    """The first rows and columns of 2x2 windows of 2x2 outputs, as in ``conv_pool_tile``."""
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
     store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
 
@@ -208,7 +208,7 @@ def store_windows(
     sizes: tuple[Any, Any, Any],
     relu,
 ) -> None:
-    """Store the largest of each window and its number, of the first rows and columns."""
+    """Store each window's maximum and its index, of the first rows and columns."""
     (Y, y0), (I, i0), (rows, columns, spare) = to, winners, sizes
     for i in range(len(outputs) // 2):
         for j in range(len(outputs[0]) // 2):
@@ -223,7 +223,7 @@ def store_windows(
 
 
 def emit_unpooled(at: Emitter, windows: list[tuple[Any, Any]]) -> list[list[Any]]:
-    """The gradients of 4x4 outputs from those of 2x2 windows of 2x2, and from their winners."""
+    """The gradients of 4x4 outputs from those of 2x2 windows of 2x2, and from their argmax."""
     rows = [[constant(0.0)] * OUTPUTS for _ in range(OUTPUTS)]
     for number, (grad, winner) in enumerate(windows):
         i, j = (OUTPUTS // 2 * place for place in divmod(number, OUTPUTS // 2))
@@ -235,13 +235,13 @@ def emit_unpooled(at: Emitter, windows: list[tuple[Any, Any]]) -> list[list[Any]
 
 @tile(0)
 def weight_tile(at: Emitter, P, places, p0, U, u0, step) -> None:
-    """Transform 16 kernels of 3x3, of which ``places`` has the first weight."""
+    """Transform 16 kernels of 3x3; ``places`` has the index of each one's first weight."""
     kernels = load_kernels(at, P, kernels_by_table(at, places, p0))
     store_both_ways(at, MATRICES.weight, kernels, U, u0, step)
 
 
 def kernels_by_table(at: Emitter, places, p0) -> list[Any]:
-    """The places of 16 kernels."""
+    """The addresses of 16 kernels."""
     return [at.table(places, at.offset(p0, lane, 1)) for lane in range(LANES)]
 
 
@@ -249,7 +249,7 @@ def kernels_by_table(at: Emitter, places, p0) -> list[Any]:
 def kernels_tile(at: Emitter, CB: int, P, p0, down, along, left, U, u0, step) -> None:
     """Transform 16 kernels: CB output channels, ``down`` apart, of each input channel.
 
-    These are ``along`` apart; the last of those that are ``left`` may be repeated.
+    Input channels are ``along`` apart; the last of the ``left`` remaining ones may be repeated.
     """
     builder = at.builder
     columns = []
@@ -262,7 +262,7 @@ def kernels_tile(at: Emitter, CB: int, P, p0, down, along, left, U, u0, step) ->
 
 
 def load_kernels(at: Emitter, P, places: list[Any]) -> list[list[Any]]:
-    """16 kernels by the places of their first weights, a vector for each of their weights."""
+    """16 kernels, by the addresses of their first weights: one vector for each weight."""
     builder = at.builder
     kernels = [[constant(0.0)] * 3 for _ in range(3)]
     for lane, first in enumerate(places):

@@ -1,11 +1,11 @@
 """The transpose of Winograd's F(4x4, 3x3), step by step: a convolution's input gradient.
 
-The gradients of a tile's 4x4 outputs become ``A d A^T``, those of products are summed over output
-channels with the transformed weights of the forward pass, and ``B p B^T`` are the gradients of the
-6x6 pixels that the tile had read. Neighbours share two rows and columns of these. A tile stores
-4x4 pixels, to which nothing more comes, and what it knows of the next ones is carried to them: two
-columns to the tile at its right, two rows to those below. So each pixel is written once, after a
-sum in a fixed order.
+The gradients of a tile's 4x4 outputs are transformed to ``A d A^T``, multiplied with the
+transformed weights of the forward pass and summed over output channels; ``B p B^T`` then is the
+gradient of the tile's 6x6 input pixels. Adjacent tiles share two rows and columns of these. A tile
+stores the 4x4 pixels that are complete, and carries its contributions to the others: two columns to
+the tile on the right, two rows to the tiles below. So each pixel is written once, after a sum in a
+fixed order.
 """
 
 import numpy as np
@@ -47,17 +47,17 @@ WINDOWS, WINDOWS_COLUMNS = adjoint_windows_tile.sized(0, 0), adjoint_windows_til
 WINDOWS_ROWS, WINDOWS_CORNER = adjoint_windows_tile.sized(1, 0), adjoint_windows_tile.sized(1, 1)
 PIXELS, PIXELS_COLUMNS = adjoint_output_tile.sized(0, 0), adjoint_output_tile.sized(0, 1)
 PIXELS_ROWS, PIXELS_CORNER = adjoint_output_tile.sized(1, 0), adjoint_output_tile.sized(1, 1)
-#: Floats of the columns that are carried to the next tile.
+#: Floats of the columns carried to the next tile.
 CARRIED_COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
 UNIT = HEIGHTS[0]
-#: Floats from which it pays to ask for what is carried.
+#: Minimum floats of carried sums for which prefetching them pays.
 FAR_CARRIED = 64 * 1024
 
 
 @linked
 def carried_floats(across):
-    """Floats that are carried of a channel: columns, and then rows of a map some tiles wide."""
+    """Floats carried per channel: columns, and rows of a map ``across`` tiles wide."""
     return CARRIED_COLUMNS + SHARED * (OUTPUTS * across + SHARED) * LANES
 
 
@@ -80,7 +80,7 @@ def adjoint_inputs(A, r, x0, p0, count, v, step):
 
 @linked
 def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
-    """The same where some tiles have few rows or columns."""
+    """The same, where some tiles have few rows or columns."""
     for t in range(count):
         down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
         x = x0 + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
@@ -98,7 +98,7 @@ def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
 
 @linked
 def adjoint_windows(A, T, r, x0, m0, p0, count, v, step, edge):
-    """The same of gradients of 2x2 windows, which go to their winners M."""
+    """The same for gradients of 2x2 windows, routed to their argmax M."""
     sizes = T[r[L.STRIP_TABLE] :]
     for t in range(count):
         down, along = (p0 + t) // r[L.ACROSS], (p0 + t) % r[L.ACROSS]
@@ -130,7 +130,7 @@ def ask_for_gradients(A, r, x0, p0, count, first, last):
 
 @linked
 def put_carried(A, P, r, bias, source, row, rows, columns, h, w, y0):
-    """Store carried pixels that lie on the map; the first one's place is ``h``, ``w``."""
+    """Store carried pixels inside the map; the first one is at row ``h``, column ``w``."""
     for i in range(max(0, -h), min(rows, r[L.Y_ROWS] - h)):
         for j in range(max(0, -w), min(columns, r[L.Y_WIDTH] - w)):
             y = y0 + (h + i) * r[L.Y_ROW] + (w + j) * LANES
@@ -139,9 +139,9 @@ def put_carried(A, P, r, bias, source, row, rows, columns, h, w, y0):
 
 @linked
 def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare, few):
-    """Gradients of a channel's pixels of some tiles from those of products, ``step`` apart.
+    """Gradients of a channel's pixels in some tiles, from its products, ``step`` apart.
 
-    Unless FEW is negative, some tiles have as many rows or columns at most.
+    Unless FEW is negative, some tiles have at most FEW rows or columns.
     """
     across = r[L.ACROSS]
     row = (OUTPUTS * across + SHARED) * LANES
@@ -182,7 +182,7 @@ def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare,
 
 @linked
 def ask_for_pixels(A, r, y0, carried, p0, count, far):
-    """Prefetch where the pixels of some tiles of a channel will be written, and what is carried."""
+    """Prefetch the addresses of the pixels of some tiles of a channel, and the carried sums."""
     across = r[L.ACROSS]
     row = (OUTPUTS * across + SHARED) * LANES
     for t in range(p0, p0 + count):
@@ -198,11 +198,12 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
 def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edge):
     """The transpose of a convolution; a unit is some channels of Y.
 
-    X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS in a row,
-    are taken TAPS at a time. If POOLED, X is the gradient of what 2x2 max-pooling made of the
-    output, M has the winners, and STRIP_TABLE windows from each tile's first on. With EDGE it has
-    outputs if there are no windows, and tiles of few rows or columns have fewer products. Z is room
-    for transforms, of some channels of Y at a time, and for what is carried of each channel of Y.
+    X is the output's gradient with IN channels, Y the input's. POSITIONS tiles, ACROSS per row, are
+    processed TAPS at a time. If POOLED, X is the gradient after 2x2 max pooling of the output, M
+    has the argmax, and STRIP_TABLE the number of windows from each tile's first on. With EDGE and
+    no pooling it has the number of outputs instead, and tiles with few rows or columns have fewer
+    products. Z is scratch for transforms, of some channels of Y at a time, and for the carried sums
+    of each channel of Y.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
@@ -219,7 +220,7 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edg
     if first == last:
         return
     sizes, few = T[r[L.STRIP_TABLE] :], FEW // 2 if pooled else FEW
-    # What is carried of many channels is not in the first caches any more.
+    # The carried sums of many channels do not stay in the inner caches.
     far_carried = outputs * carried_step > FAR_CARRIED
     for p0 in range(0, tiles, strip):
         taken = min(strip, tiles - p0)

@@ -1,7 +1,7 @@
-"""The input's gradient of a 3x3 convolution with stride 2, phase by phase.
+"""The input gradient of a 3x3 convolution with stride 2, phase by phase.
 
-A tile is 8x8 pixels of the input. Those of a phase see one part of the kernel: even rows its first
-and last row, odd ones its middle row. No pixel is in two tiles.
+A tile is 8x8 pixels of the input. The pixels of a phase use one part of the kernel: even rows its
+first and last row, odd ones its middle row. No two tiles share a pixel.
 """
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
@@ -41,19 +41,19 @@ OUTPUTS_OO = strided_adjoint_output_tile.sized(1, 1)
 
 @linked
 def first_gradient(odd, padding):
-    """Rows from a tile's first gradient to a phase's: even pixels also see the one before."""
+    """Rows from a tile's first gradient to a phase's: even pixels also read the gradient before."""
     return odd * ((padding + 1) % 2)
 
 
 @linked
 def first_pixel(odd, padding):
-    """Rows from a tile's first pixel to a phase's; the padding counts for what is even."""
+    """Rows from a tile's first pixel to a phase's; parity counts from the padded border."""
     return (odd + padding) % 2
 
 
 @linked
 def transformed_gradients(A, r, phase, x, v, step):
-    """A phase's transforms of a tile of a channel."""
+    """Transform a phase of a tile of a channel."""
     rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
     if phase == 0:
         INPUTS_EE(*rest)
@@ -67,7 +67,7 @@ def transformed_gradients(A, r, phase, x, v, step):
 
 @linked
 def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
-    """A phase's pixels of some tiles of a channel."""
+    """Pixels of a phase of some tiles of a channel."""
     ypix, left = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     top, side = first_pixel(ODD_ROWS[phase], r[L.TOP]), first_pixel(ODD_COLUMNS[phase], r[L.LEFT])
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
@@ -89,7 +89,7 @@ def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
 
 @linked
 def ask_for_phase(A, T, r, phase, y, p0, count):
-    """Prefetch where a phase's pixels of some tiles of a channel will be written."""
+    """Prefetch the addresses of a phase's pixels in some tiles of a channel."""
     ypix = T[r[L.Y_TABLE] :]
     top, side = first_pixel(ODD_ROWS[phase], r[L.TOP]), first_pixel(ODD_COLUMNS[phase], r[L.LEFT])
     for t in range(p0, p0 + count):
@@ -103,9 +103,9 @@ def ask_for_phase(A, T, r, phase, y, p0, count):
 def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
     """The transpose of a convolution with stride 2; a unit is a strip of TAPS tiles.
 
-    X is the output's gradient with IN channels, Y the input's; POSITIONS tiles, of which
-    STRIP_TABLE tells how many rows and columns Y has from their first on. TOP and LEFT are zeros
-    of padding. S_TABLE has the place of each product's weights; Z is room for transforms.
+    X is the output's gradient with IN channels, Y the input's; POSITIONS tiles, for which
+    STRIP_TABLE has the number of rows and columns of Y from each one's first on. TOP and LEFT are
+    the padding. S_TABLE has the offset of each product's weights; Z is scratch for transforms.
     """
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]

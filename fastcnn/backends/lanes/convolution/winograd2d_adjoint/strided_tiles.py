@@ -1,7 +1,8 @@
-"""Transforms of the input's gradient with stride 2; see strided.py.
+"""Transforms of the input gradient with stride 2; see strided.py.
 
 Even pixels of the input are a correlation of the output's gradient with the outer weights in
-reverse: tiles are read and written in reverse, so that weights are those of the product.
+reverse order: tiles are read and written in reverse, so that the forward pass's weights can be
+used.
 """
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
@@ -25,7 +26,7 @@ def strided_adjoint_input_tile(
 ) -> None:
     """A phase's transforms of the output's gradient, ``step`` apart.
 
-    Pixels ``ahead`` are asked for.
+    Pixels ``ahead`` are prefetched.
     """
     odd = odd_rows, odd_columns
     rows, columns = _sides(odd)
@@ -57,9 +58,9 @@ def strided_adjoint_output_tile(
     relu,
     masked,
 ) -> None:
-    """A phase's first rows and columns of 4x4 pixels, two rows and columns apart.
+    """A phase's first rows and columns of 4x4 pixels, which are two rows and columns apart.
 
-    ``spare`` is the place of a vector for the others.
+    The others are stored at ``spare``, room for one vector.
     """
     odd = odd_rows, odd_columns
     down, along = _sides(odd)

@@ -1,4 +1,4 @@
-"""Transforms of the transpose of Winograd's F(4x4, 3x3), the matrices of the product transposed."""
+"""Transforms of the transpose of Winograd's F(4x4, 3x3): its matrices, transposed."""
 
 from typing import Any
 
@@ -26,19 +26,19 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES, constant, emit_load, emit_store
 
-#: Rows and columns of pixels that neighbouring tiles share.
+#: Rows and columns of pixels that adjacent tiles share.
 SHARED = SIDE - OUTPUTS
 
 
 @tile(0)
 def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
-    """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are asked for."""
+    """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are prefetched."""
     transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
 
 
 @tile(2)
 def adjoint_edge_tile(at: Emitter, down: int, along: int, D, d0, drow, ahead, V, v0, step) -> None:
-    """The same of a tile with few rows or columns."""
+    """The same for a tile with few rows or columns."""
     of = sides(down, along)
     transform_edge(at, of, [side.of.output.T for side in of], (D, d0, drow, ahead), V, v0, step)
 
@@ -60,9 +60,9 @@ def adjoint_windows_tile(
     v0,
     step,
 ) -> None:
-    """The same where max-pooling sends that of 2x2 windows of 2x2 outputs to their winners ``M``.
+    """The same with the gradient of 2x2 windows of 2x2 outputs, routed to their argmax ``M``.
 
-    Only the first rows and columns of windows lie inside the map.
+    Only the first rows and columns of windows are inside the map.
     """
     of = sides(few_down, few_along)
     matrices = [side.of.output.T for side in of]
@@ -114,11 +114,11 @@ def adjoint_output_tile(
     relu,
     masked,
 ) -> None:
-    """``B p B^T`` of a tile, and what is carried to it; its first 4x4 pixels are stored.
+    """``B p B^T`` of a tile, plus the carried sums; its first 4x4 pixels are stored.
 
-    Those before ``top`` or ``left`` and those from ``rows`` or ``columns`` on go to ``spare``. Two
-    rows of ``R`` are carried from the tiles above and to those below, two columns of ``C`` from the
-    tile at the left and to that at the right.
+    Pixels before ``top`` or ``left`` and from ``rows`` or ``columns`` on go to ``spare``. Two rows
+    in ``R`` are carried from the tiles above to those below, two columns in ``C`` from the tile on
+    the left to that on the right.
     """
     builder, of = at.builder, sides(few_down, few_along)
     sums = load_products(at, of, S, s0, step)
@@ -126,7 +126,7 @@ def adjoint_output_tile(
     bias = at.bias(B, b0, 1)[0]
 
     def emit(whole: bool) -> None:
-        # Row by row: what is stored needs no register any more.
+        # Row by row: stored rows free their registers.
         for i in range(SIDE):
             pixels = _all_pixels(at, of[1].of.input.T, [column[i] for column in along])
             at_left = at.offset(c0, SHARED * i, LANES)
@@ -155,7 +155,7 @@ def adjoint_output_tile(
             else:
                 emit_outputs(at, places, Y, at.index(0), relu, masked)
 
-    # Most tiles lie inside, and their pixels are neither rectified nor masked.
+    # Most tiles are inside the map, and their pixels are neither rectified nor masked.
     plain = builder.icmp_signed("==", builder.or_(relu, masked), at.index(0))
     for low in (top, left):
         plain = builder.and_(plain, builder.icmp_signed("<=", low, at.index(0)))
@@ -169,14 +169,14 @@ def adjoint_output_tile(
 
 
 def _all_pixels(at: Emitter, matrix: Matrix, sums: list[Any]) -> list[Any]:
-    """A direction's pixels, of which a tile with few outputs does not reach the last ones."""
+    """The pixels of one direction; a tile with few outputs does not reach the last ones."""
     made = emit_product(at.builder, matrix, sums)
     return made + [constant(0.0)] * (SIDE - len(made))
 
 
 @tile(0)
 def carried_tile(at: Emitter, C, c0, B, b0, Y, y0, relu, masked) -> None:
-    """Store a pixel to which nothing more comes as :func:`adjoint_output_tile` does."""
+    """Store a completed pixel as :func:`adjoint_output_tile` does."""
     value = emit_load(at.builder, at.pointer(C, c0))
     value = at.builder.fadd(value, at.bias(B, b0, 1)[0])
     emit_outputs(at, [(value, at.index(0))], Y, y0, relu, masked)

@@ -1,4 +1,4 @@
-"""F(4x4, 3x3) over many blocks at once: for channels whose weights leave the cache."""
+"""F(4x4, 3x3) over many blocks at a time: for channels whose weights exceed the cache."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
@@ -6,10 +6,10 @@ from fastcnn.backends.lanes.convolution.winograd import is_plain, tiles
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
 from fastcnn.backends.lanes.planning.buffers import LANES
 
-#: Pairs of channels from which transformed weights had better be read once for many blocks, and
-#: tiles of a map up to which that costs less than it saves.
+#: Minimum channel pairs for which transformed weights should be read once for many blocks, and
+#: maximum tiles of a map for which that saves time.
 FEWEST_PAIRS, MOST_TILES = 128 * 256, 16
-#: The same of a weights' gradient.
+#: Maximum tiles of a map for the weight gradient.
 MOST_TILES_OF_GRADIENT = 4
 
 

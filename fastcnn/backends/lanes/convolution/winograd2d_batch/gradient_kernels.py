@@ -1,7 +1,7 @@
-"""The kernel of weights' gradients by F(4x4, 3x3) over the whole batch.
+"""The kernel of weight gradients by F(4x4, 3x3) over the whole batch.
 
-As in winograd2d/gradient_kernels.py, but a thread has some output channels of all blocks: what is
-summed up over the batch goes to the gradient at once, and blocks have none of their own.
+As in winograd2d/gradient_kernels.py, but each thread computes some output channels for all blocks:
+sums over the batch are added to the gradient directly, and blocks have no partial gradients.
 """
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
@@ -24,7 +24,7 @@ TAPS_OF_KERNEL = 9
 
 
 def batch_gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int) -> int:
-    """Floats of a thread; some inputs and outputs are in hand together, in a strip of the tiles."""
+    """Floats of a thread's scratch memory, with ``together`` inputs and outputs at a time."""
     sums = PRODUCTS * (together[0] * together[1] + STAGGER)
     if strip < tiles:
         sums *= -(-inputs // together[0])
@@ -36,7 +36,7 @@ def batch_gradient_room(inputs: int, together: tuple[int, int], strip: int, tile
 def kernels_of_sums(A, G, e, apart, row, made, g):
     """The gradients of 16 outputs by 16 inputs from those of their products.
 
-    MADE is room for them. Sums of two products are APART, rows of weights in G ROW.
+    MADE is scratch for them. Sums of two products are APART, rows of weights in G ROW.
     """
     for c in range(LANES):
         kernel = made + c * TAPS_OF_KERNEL * LANES
@@ -47,10 +47,10 @@ def kernels_of_sums(A, G, e, apart, row, made, g):
 
 @linked
 def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
-    """The weights' gradient of the whole batch; a unit is GROUPS output channels.
+    """The weight gradient of the whole batch; a unit is GROUPS output channels.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS, both multiples of 16.
-    X_TABLE and Y_TABLE have the places of POSITIONS tiles of each block; TAPS of all tiles, and
+    X_TABLE and Y_TABLE have the offsets of POSITIONS tiles of each block; TAPS of all tiles, and
     X_GROUP inputs, are transformed at a time.
     """
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], blocks * r[L.POSITIONS]

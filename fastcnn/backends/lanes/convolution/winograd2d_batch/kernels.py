@@ -1,7 +1,8 @@
 """Kernels of F(4x4, 3x3) over some blocks: transforms, products, outputs, one after the other.
 
-All threads share a row's units; a unit's result does not depend on who does it. Z is room for the
-transforms of all tiles, TAPS to a channel: those of STRIP_ROWS blocks from the GROUPS-th on.
+Threads divide a row's units; a unit's result does not depend on the thread that computes it. Z is
+scratch for the transforms of all tiles, TAPS per channel: those of STRIP_ROWS blocks from the
+GROUPS-th on.
 """
 
 from fastcnn.backends.lanes.convolution.winograd import STAGGER
@@ -31,7 +32,7 @@ HIGH = HEIGHTS[0] == 8
 KERNELS_TILE_8 = kernels_tile.sized(8)
 KERNELS_TILE_4 = kernels_tile.sized(4)
 KERNELS_TILE_1 = kernels_tile.sized(1)
-#: Input channels by which kernels are asked for before they are transformed.
+#: Input channels by which kernels are prefetched before they are transformed.
 AHEAD = 8
 #: Output channels of a unit of products: their weights of one product stay in the cache.
 STRIP_CHANNELS = 16
@@ -39,7 +40,7 @@ STRIP_CHANNELS = 16
 
 @linked
 def blocks_of_row(r, blocks):
-    """Blocks of a row that a batch of some blocks has."""
+    """Number of a row's blocks that are in the batch."""
     return max(0, min(r[L.STRIP_ROWS], blocks - r[L.GROUPS]))
 
 
@@ -59,7 +60,7 @@ def winograd2d_batch_inputs(A, T, r, blocks, part, parts):
 
 @linked
 def winograd2d_batch_products(A, r, blocks, part, parts):
-    """Sum up products over IN channels; a unit is one of a tile's, of some output channels.
+    """Sum products over IN channels; a unit is one product of the tiles, for some output channels.
 
     Weights are read once for all tiles.
     """
@@ -80,7 +81,7 @@ def winograd2d_batch_products(A, r, blocks, part, parts):
 def transform_kernels(A, P, p, down, along, inputs, outputs, u, step):
     """Transformed weights of some output channels in the order in which tiles read them.
 
-    Kernels of two output channels are DOWN apart, those of two inputs ALONG.
+    Kernels of adjacent output channels are DOWN apart, those of adjacent inputs ALONG.
     """
     c = 0
     while c < outputs:
@@ -89,7 +90,7 @@ def transform_kernels(A, P, p, down, along, inputs, outputs, u, step):
         for i in range(0, inputs, LANES // rows):
             place = p + c * down + i * along
             if along > down:
-                # Kernels of one input channel follow each other, and lie far from the next one's.
+                # The kernels of one input channel are adjacent, and far from the next one's.
                 for column in range(AHEAD, AHEAD + LANES // rows):
                     for line in range(0, rows * down + LANES, LANES):
                         simd.prefetch(P, place + column * along + line)
@@ -110,10 +111,11 @@ def kernels_room(inputs: int) -> int:
 
 @linked
 def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
-    """The same from weights that are not transformed; a unit is some output channels.
+    """The same from untransformed weights; a unit is some output channels.
 
-    These of a unit are transformed to where the cache keeps them until all tiles have met them.
-    Kernels of two output channels are Y_CHANNEL apart, those of two inputs X_CHANNEL.
+    A unit's weights are transformed into memory that stays in the cache until all tiles are
+    multiplied. Kernels of adjacent output channels are Y_CHANNEL apart, those of adjacent inputs
+    X_CHANNEL.
     """
     inputs, outputs, each = r[L.IN], r[L.CHANNELS], r[L.TAPS] * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
@@ -133,7 +135,7 @@ def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
 
 @linked
 def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
-    """Make Y of the products, and with MOMENTS those of Y; a unit is a channel of a block."""
+    """Compute Y from the products, and with MOMENTS those of Y; a unit is a channel of a block."""
     outputs, tiles, each = r[L.CHANNELS], r[L.POSITIONS], r[L.TAPS] * LANES
     sums = r[L.Z] + PRODUCTS * (r[L.IN] * each + STAGGER)
     step = outputs * each + STAGGER
@@ -155,7 +157,7 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
 
 @linked
 def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
-    """Transform the gradients of POSITIONS tiles of IN channels X; units are as those of inputs."""
+    """Transform the gradients X of POSITIONS tiles of IN channels; a unit as for inputs."""
     inputs, tiles, each = r[L.IN], r[L.POSITIONS], r[L.TAPS] * LANES
     first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
     for unit in range(first, last):
@@ -167,7 +169,7 @@ def winograd2d_batch_adjoint_inputs(A, r, blocks, part, parts):
 
 @linked
 def winograd2d_batch_adjoint_outputs(A, T, P, r, blocks, worker, part, parts):
-    """Make the input's gradient Y of those of products; M is room for what tiles carry."""
+    """Compute the input's gradient Y from that of the products; M is scratch for carried sums."""
     outputs, tiles, each = r[L.CHANNELS], r[L.POSITIONS], r[L.TAPS] * LANES
     sums = r[L.Z] + PRODUCTS * (r[L.IN] * each + STAGGER)
     step, spare = outputs * each + STAGGER, r[L.M] + worker * r[L.M_SLOT]

@@ -1,4 +1,4 @@
-"""How far rows of F(4x4, 3x3) over many blocks at once reach."""
+"""Memory that rows of F(4x4, 3x3) over many blocks access, checked before a program runs."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
 from fastcnn.backends.lanes.convolution.winograd2d.reach import (
@@ -22,7 +22,7 @@ from fastcnn.errors import ProgramError
 
 
 def _room(r: Reach) -> int:
-    """Size of the room for transforms of all tiles."""
+    """Floats of the transforms of all tiles."""
     each = r.count(L.TAPS, 1) * LANES
     if r.count(L.STRIP_ROWS, 1) * r.count(L.POSITIONS) > r[L.TAPS] or r.count(L.GROUPS) < 0:
         raise ProgramError(f"{r[L.STRIP_ROWS]} blocks of tiles in room for {r[L.TAPS]}")

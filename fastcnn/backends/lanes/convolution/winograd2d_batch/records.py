@@ -1,4 +1,4 @@
-"""Costs and records of F(4x4, 3x3) over many blocks at once."""
+"""Costs and records of F(4x4, 3x3) over many blocks at a time."""
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
@@ -20,7 +20,7 @@ from fastcnn.codegen.simd import LANES
 
 
 def _cost(r: Row, flops: int, read: int, written: int, weights: int = 0) -> Cost:
-    """Of FLOPs and vectors of a tile."""
+    """The cost of a batch, from FLOPs and vectors per tile."""
     blocks = max(0, min(r[L.STRIP_ROWS], r.blocks - r[L.GROUPS]))
     samples = min(LANES * blocks, max(0, r.batch - LANES * r[L.GROUPS]))
     vectors = FLOAT_BYTES * LANES * blocks * r[L.POSITIONS]

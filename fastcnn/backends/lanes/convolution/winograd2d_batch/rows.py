@@ -1,4 +1,4 @@
-"""Rows of 3x3 convolutions by Winograd's F(4x4, 3x3) over many blocks at once."""
+"""Lowers 3x3 convolutions by Winograd's F(4x4, 3x3) to rows over many blocks at a time."""
 
 import numpy as np
 
@@ -31,16 +31,16 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Tiles that are in hand at a time: enough to read the weights seldom.
+#: Tiles processed at a time: enough to read the weights rarely.
 TILES = 24
-#: Of these, as many as are worth transforming weights where they meet the tiles.
+#: Maximum of these for which weights are transformed in the products' row.
 FEW_TILES = 12
-#: The same of a weights' gradient, and channels of either side.
+#: Tiles of a weight gradient processed at a time, and channels of either side.
 GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
-    """Pixels of a channel of a product's output, which is made at once."""
+    """Pixels of a channel of a product's output, which is computed as a whole."""
     return [int(product_tiling(g, 0, pooled).pixels().sum())]
 
 
@@ -60,7 +60,7 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
-    """Add the rows that carry its output side back."""
+    """Add the rows of the transpose, from the output side to the input side."""
     planner, name, g, weight = task
     places = adjoint_places(g, grad, grad_x) | columns
     own = LANES + carried_floats(places["across"])
@@ -85,10 +85,10 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
 def _products(
     planner: Planner, name: str, source: np.ndarray, count: int
 ) -> tuple[str, int, dict[str, int]]:
-    """The step of products of kernels by the places of their weights; a map has COUNT tiles.
+    """The row of products, given the offsets of the kernels' weights; a map has COUNT tiles.
 
-    In training weights are other ones at each step, and are not written to memory transformed,
-    unless all tiles' transforms take longer to be read again for each unit's weights.
+    In training weights change at each step, and their transforms are not written to memory, unless
+    rereading all tiles' transforms for each unit's weights takes longer.
     """
     if not planner.training or _blocks(planner, count) * count > FEW_TILES:
         return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
@@ -103,7 +103,7 @@ def _products(
 
 
 def _blocks(planner: Planner, count: int) -> int:
-    """Blocks whose tiles are in hand at a time."""
+    """Blocks whose tiles are processed at a time."""
     return min(planner.blocks, max(1, TILES // count))
 
 
@@ -160,5 +160,5 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
 
 
 def _of(places: dict[str, int], *names: str) -> dict[str, int]:
-    """The columns whose names begin with some."""
+    """The columns whose names begin with one of some prefixes."""
     return {name: value for name, value in places.items() if name.startswith(names)}
