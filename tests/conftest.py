@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 from fastcnn.data.sources import SOURCES, find_folder
 
+# Set by some shells and services, they would colour and widen what commands print.
+for name in ("FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS", "TERMINAL_WIDTH", "TTY_COMPATIBLE"):
+    os.environ.pop(name, None)
+
 
 def pytest_configure() -> None:
-    """Make figures draw without a display."""
+    """Make figures draw without a display, and Ctrl-C arrive."""
     import matplotlib
 
     matplotlib.use("Agg")
+    # A script's shell lets what it starts in the background ignore it, and so what that starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -79,9 +79,11 @@ class Stream:
         try:
             return name, _batch(next(self._iterator), name)
         except StopIteration:
+            count, advice = self._given - 1, "set steps_per_epoch"
+            if self.goes_on and count >= self.steps:
+                advice = "an iterator is read once: give a function that returns one for each epoch"
             raise DataError(
-                f"{self.name}: ended after {self._given - 1} batches, and an epoch has "
-                f"{self.steps}: set steps_per_epoch"
+                f"{self.name}: ended after {count} batches, and an epoch has {self.steps}: {advice}"
             ) from None
 
     def _begin(self) -> Iterator[Any]:

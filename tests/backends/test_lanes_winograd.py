@@ -132,8 +132,12 @@ SHAPES = [
     (2, 6, 14, (9, 40), (3, 15), (1, 2)),
     (16, 6, 12, (6, 30), (1, 11), (0, 10)),
     (4, 200, 90, (1, 50), (1, 3), (0, 1)),
-    # A strip fits the cache in the forward pass, but not in the backward pass.
+    # Rows that are too wide for the cache, one way, both ways, and with several pieces.
     (2, 2, 140, (28, 28), (3, 3), (1, 1)),
+    (17, 64, 64, (16, 18), (5, 5), (2, 2)),
+    (3, 128, 70, (13, 11), (5, 5), (0, 1)),
+    (2, 33, 64, (15, 30), (7, 7), (3, 3)),
+    (2, 96, 20, (9, 21), (7, 8), (3, 4)),
     # ... and both ways.
     (16, 32, 32, (8, 8), (3, 3), (1, 1)),
     (21, 16, 56, (12, 9), (3, 3), (1, 1)),
@@ -276,6 +280,30 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
     largest = np.abs(found["direct", 1]).max()
     np.testing.assert_allclose(found["winograd1d", 1], found["direct", 1], atol=2e-6 * largest)
     assert (found["winograd1d", 1] != found["direct", 1]).any()
+
+
+@pytest.mark.parametrize("kernel", [5, 7])
+def test_rows_in_parts_give_the_same_bits_on_any_threads(kernel: int) -> None:
+    """Rows of maps that are too wide for the cache, with ReLU, pooling and masks."""
+    generator = np.random.default_rng(kernel)
+    x = generator.standard_normal((20, 2, 19, 27)).astype(np.float32)
+    y = generator.integers(0, 5, 20)
+    found = {}
+    for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 3))):
+        model = Sequential(
+            Conv2d(2, 64, 1, seed=3), ReLU(),
+            Conv2d(64, 48, kernel, padding=kernel // 2, seed=0), ReLU(), MaxPool2d(2),
+            Conv2d(48, 96, 5, padding=1, seed=1), ReLU(), fastcnn.GlobalAvgPool2d(), Flatten(),
+            Linear(96, 5, seed=2), input_shape=(2, 19, 27),
+        )  # fmt: skip
+        rows = fastcnn.plan(model, 20, threads=threads).rows[:, L.KERNEL].tolist()
+        assert rows.count(K_WINOGRAD1D) > 4
+        take_step(model, x, y, name, threads)
+        found[name, threads] = model.parameter_vector.copy()
+    for threads in (2, 3):
+        np.testing.assert_array_equal(found[None, threads], found[None, 1])
+    largest = np.abs(found["direct", 1]).max()
+    np.testing.assert_allclose(found[None, 1], found["direct", 1], atol=2e-6 * largest)
 
 
 @pytest.mark.parametrize(
@@ -526,6 +554,9 @@ def test_they_are_used_where_they_apply() -> None:
     # A wider kernel is divided into pieces; the gradient of its input is a convolution, too.
     assert kernels(Conv2d(16, 24, (1, 9)), (16, 1, 40)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)) == {FORWARD, WEIGHT}
+    # So is that of maps whose rows are cut into parts, for the cache.
+    assert kernels(Conv2d(64, 64, 5, padding=2), (64, 16, 16)) == {FORWARD, WEIGHT}
+    assert kernels(Conv2d(96, 96, 7, padding=3), (96, 12, 12)) == {FORWARD}
     # A sequence's input gradient is not a transpose, and a long sequence is several rows.
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 32, 3, padding=1, stride=2), (16, 16, 16)) == {BOTH_WAYS}

@@ -15,6 +15,8 @@ from fastcnn.backends.lanes.planning.buffers import Halo
 
 #: Share of the direct sum's products up to which kernels divided into pieces pay.
 MOST_PRODUCTS_OF_PIECES = 0.6
+#: The same for the weight gradient if rows of images are divided into parts.
+MOST_PRODUCTS_OF_PARTS = 0.4
 #: Minimum products of a sum, in one kernel column and in total, and for kernels of one row, whose
 #: transforms are not shared by other rows.
 FEWEST_TAPS, FEWEST_IN_ALL, FEWEST_OF_ROW = 5, 20, 9
@@ -57,6 +59,8 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
     if part == Part.GRADIENT:
         divided = division(g, part)
         strip = divided.most * divided.tiles
+        if divided.parts > 1 and not is_strided and along > MOST_PRODUCTS_OF_PARTS:
+            return False
         fewest = FEWEST_PAIRS_OF_FIVE if is_known and columns == 5 else FEWEST_PAIRS
         fewest = FEWEST_PAIRS_OF_ROW if is_row else fewest
         return sums * summands >= fewest and strip >= FEWEST_TILES

@@ -31,8 +31,9 @@ PASS_CHANNELS, PASS = 8, 768
 FEW_TILES = 12
 
 
-#: Minimum rows of a strip that fit in the cache, for strided convolutions.
-FEW_ROWS = 4
+#: Minimum rows of a strip that fit in the cache: for whole rows of images without stride, and for
+#: others.
+FEWEST_ROWS, FEW_ROWS = 2, 4
 
 
 def phase_columns(g: ConvGeometry) -> int:
@@ -41,13 +42,15 @@ def phase_columns(g: ConvGeometry) -> int:
 
 
 def piece_width(kernel: int) -> int:
-    """Columns of a piece of a kernel."""
-    return kernel if kernel in WIDTHS else max(WIDTHS)
+    """Columns of the last piece of a kernel; the others have four, as a tile has outputs."""
+    if kernel in WIDTHS:
+        return kernel
+    return OUTPUTS + (kernel % OUTPUTS == 1)
 
 
 def pieces(kernel: int) -> int:
     """Pieces of a kernel row."""
-    return 1 if kernel in WIDTHS else -(-(kernel - max(WIDTHS)) // OUTPUTS) + 1
+    return 1 if kernel in WIDTHS else -(-(kernel - piece_width(kernel)) // OUTPUTS) + 1
 
 
 def is_sequence(g: ConvGeometry) -> bool:
@@ -62,7 +65,9 @@ def is_turned(g: ConvGeometry) -> bool:
     Otherwise it is the transpose of all steps, which needs no padding around the output's gradient,
     but adds overlapping tiles of a row.
     """
-    return is_sequence(g) or pieces(phase_columns(g)) > 1
+    if is_sequence(g) or pieces(phase_columns(g)) > 1:
+        return True
+    return _fitting_rows(g, Part.TRANSPOSE, tiles(g.output[1])) < FEWEST_ROWS
 
 
 class Division(NamedTuple):
@@ -88,30 +93,38 @@ def division(g: ConvGeometry, part: Part) -> Division:
     turned = part is Part.TRANSPOSE and is_turned(g)
     height, width = g.input if part is Part.TRANSPOSE else g.output
     along = tiles(width if turned else g.output[1])
-    inputs, more = g.group_inputs * g.stride[1], pieces(phase_columns(g)) - 1
-    products = points(piece_width(phase_columns(g)))
     if is_sequence(g):
-        held = inputs + (PASS_CHANNELS if part is Part.GRADIENT else g.out_channels)
+        products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
+        held = g.group_inputs * g.stride[1]
+        held += PASS_CHANNELS if part is Part.GRADIENT else g.out_channels
         fitting = max(STRIP // (products * held) - more, FEW_TILES)
         each = -(-along // -(-along // fitting))
         return Division(-(-along // each), each, 1)
-    summands = inputs if part is not Part.TRANSPOSE else g.out_channels
-    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
-    for parts in range(1, along + 1 if g.stride != (1, 1) else 2):
-        each = -(-along // parts)
-        row = products * (each + more) * down * summands
-        room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
-        if part is Part.GRADIENT:
-            row += products * PASS_CHANNELS * each
-        else:
-            room -= products * PASS_CHANNELS * pass_rows(products, each, highest) * each
-        most = min(room // row, highest)
-        if most >= FEW_ROWS:
+    most = _fitting_rows(g, part, along)
+    each, fewest = along, FEWEST_ROWS if g.stride == (1, 1) else FEW_ROWS
+    for parts in range(2, along + 1):
+        if most >= fewest:
             break
+        each, fewest = -(-along // parts), FEW_ROWS
+        most = _fitting_rows(g, part, each)
     if part is Part.GRADIENT and most * each > CHUNK:
         # Round down to whole chunks of positions.
         most = max(most * each // CHUNK * CHUNK // each, 2)
     return Division(height, each, max(0, most) // 2 * 2, -(-along // each))
+
+
+def _fitting_rows(g: ConvGeometry, part: Part, each: int) -> int:
+    """Rows of a strip with ``each`` tiles whose transforms stay in the cache."""
+    products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
+    summands = g.out_channels if part is Part.TRANSPOSE else g.group_inputs * g.stride[1]
+    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
+    row = products * (each + more) * down * summands
+    room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
+    if part is Part.GRADIENT:
+        row += products * PASS_CHANNELS * each
+    else:
+        room -= products * PASS_CHANNELS * pass_rows(products, each, highest) * each
+    return int(min(room // row, highest))
 
 
 def pass_rows(products: int, tiles: int, most: int) -> int:
