@@ -144,12 +144,13 @@ def _split(w: OnnxWriter, graph: Graph, index: int, source: str) -> str:
 
 
 def results(graph: Graph) -> dict[str, tuple[int, Shape]]:
-    """For each output name, the producing node and the shape."""
+    """For each output name, the producing node, -1 for the input, and the shape."""
     if not graph.outputs:
         return {OUTPUT: (len(graph.nodes) - 1, graph.output_shape)}
     found = {}
     for port, source in zip(graph.outputs, graph.nodes[-1].inputs, strict=True):
-        if graph.nodes[source].output_shape != port.shape:
+        made = graph.nodes[source].output_shape if source >= 0 else graph.input_shape
+        if made != port.shape:
             # Skip the flattening that packs it with the other outputs.
             (source,) = graph.nodes[source].inputs
         found[port.name] = source, port.shape
@@ -201,7 +202,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
         if node.operation == "input_part":
             values.append(given[node.name])
             continue
-        read = [given[INPUT] if source < 0 else values[source] for source in node.inputs]
+        read = [values[source] if source >= 0 else given[INPUT] for source in node.inputs]
         if node.operation == "narrow":
             values.append(_split(w, graph, index, read[0]))
             continue
@@ -209,7 +210,8 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
             raise ConfigurationError(f"layer {node.name!r}: ONNX export has no {node.operation}")
         values.append(WRITERS[node.operation](w, node, read))
     for name, (source, _) in ends.items():
-        w.nodes.append(helper.make_node("Identity", [values[source]], [name]))
+        value = values[source] if source >= 0 else given[INPUT]
+        w.nodes.append(helper.make_node("Identity", [value], [name]))
     if sum(tensor.ByteSize() for tensor in w.constants.values()) > MOST_BYTES:
         raise ConfigurationError("an ONNX file holds at most 2 GB of weights")
 
