@@ -1,4 +1,4 @@
-"""``python -m bench`` as it is run for the pages."""
+"""``python -m bench``, as run to generate the pages."""
 
 import json
 import subprocess

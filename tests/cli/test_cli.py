@@ -143,7 +143,7 @@ def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
 
 
 def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:
-    """The process ends at once: torn down beside a thread in LLVM, one in three crashed."""
+    """The process exits immediately: a normal exit during an LLVM thread crashed one in three."""
     for _ in range(4):
         output = process("train", "--data", archive, "--out", run, code=2)
         assert output.endswith(
@@ -214,7 +214,7 @@ def test_export_to_a_page(run: Path, tmp_path: Path) -> None:
 
 
 def test_paragraphs_of_help() -> None:
-    """A terminal breaks them where it ends, not where the docstring's lines do."""
+    """They are wrapped at the terminal's width, not at the docstring's lines."""
     for name in COMMANDS:
         for paragraph in in_paragraphs(command(name).__doc__).split("\n\n"):
             assert "\n" not in paragraph or paragraph.startswith(" "), name
@@ -247,7 +247,7 @@ def test_help_of_a_package_in_a_zip_file(tmp_path: Path) -> None:
 
 
 def test_a_command_imports_what_it_needs() -> None:
-    """Help lists all commands without importing them; one does not import the others."""
+    """Help lists all commands without importing them; a command does not import the others."""
     output = fastcnn("--help")
     assert all(f" {name} " in output for name in COMMANDS)
     for arguments in (["--help"], ["data", "list"]):

@@ -14,7 +14,7 @@ from tests.command import fastcnn
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time is tested: nobody rests, and the machine's peaks are measured for a moment."""
+    """No time is tested: contestants do not rest, and the machine's peaks are measured briefly."""
     monkeypatch.setitem(measure.__kwdefaults__, "pause", 0.0)
     moment = partial(measure_peaks, rounds=1, seconds=1e-3, memory_limit=8 << 20)
     monkeypatch.setattr(profile, "measure_peaks", moment)

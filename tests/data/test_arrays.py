@@ -1,4 +1,4 @@
-"""What arrays of others are taken for: layouts, units, labels."""
+"""How arrays are interpreted: layouts, units, labels."""
 
 import tracemalloc
 import zipfile

@@ -1,4 +1,4 @@
-"""Folders of pictures: what is used, what is passed over, and what is for testing."""
+"""Folders of pictures: which files are used, which are skipped, and which are test data."""
 
 import logging
 import os
@@ -63,7 +63,7 @@ def test_the_part_depends_on_the_name_alone() -> None:
     assert (held_out([*many, composed]) == held_out([*many, decomposed])).all()
     upper = held_out([name.upper() for name in many])
     assert (upper != held).any()
-    # Always the same, on every machine and in every version.
+    # The same on every machine and in every version.
     held = held_out([f"a/{index}.png" for index in range(30)])
     assert np.flatnonzero(held).tolist() == [9, 15, 26]
 
@@ -224,7 +224,7 @@ def test_pictures_of_two_classes_are_refused(pets: Path, link: str) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 def test_a_part_that_was_read_before_hides_nothing_else(pets: Path) -> None:
-    """Whichever link comes first, of one class or of two of which one has no pictures there."""
+    """In any order of links, of one class or of two of which one has no pictures there."""
     before = sum(map(len, names(pets)))
     for index in range(3):
         put(pets.parent / "store" / "new" / f"{index}.png")

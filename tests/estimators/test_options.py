@@ -133,7 +133,7 @@ def test_layouts_are_told() -> None:
     other = classifier(layout="NHWC").fit(last, y)
     assert other.input_shape_ == (3, 4, 4)
     assert (first.predict_proba(images) == other.predict_proba(last)).all()
-    # A shape that says nothing by itself.
+    # An ambiguous shape.
     square = np.zeros((10, 3, 3, 3), np.uint8)
     assert classifier(layout="NHWC").fit(square, y[:10]).input_layout_ == "NHWC"
     with pytest.raises(ConfigurationError, match="layout has no effect: X of shape"):

@@ -1,4 +1,4 @@
-"""ONNX files of other programs."""
+"""ONNX files from other programs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fastcnn.interop.onnx_import import OPERATORS
 from fastcnn.layers import GELU, ChannelShuffle, PixelUnshuffle, ReLU, Sequential
 from tests.interop.test_interop import SHAPE, onnx, run
 
-#: GELU as PyTorch writes it, node by node: kind, inputs, output; numbers are constants.
+#: GELU as exported by PyTorch, node by node: kind, inputs, output; numbers are constants.
 GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
     "none": [
         ("Div", ["x", 2**0.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
@@ -121,7 +121,7 @@ def test_files_that_pytorch_exports(dynamo: bool, tmp_path: Path) -> None:
 
 
 def write_onnx(path: Path, nodes: list[Any], constants: dict[str, Any], shape: Any = SHAPE) -> None:
-    """A file of these nodes from ``x`` to ``y``, whose shape is not told."""
+    """A file of these nodes from ``x`` to ``y``, whose shape is not stated."""
     helper = onnx.helper
     graph = helper.make_graph(
         nodes, "g",

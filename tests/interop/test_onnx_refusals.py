@@ -1,4 +1,4 @@
-"""ONNX files that say another thing than they seem to, or that are made to hang a reader."""
+"""ONNX files that are misleading, or crafted to hang a reader."""
 
 import os
 import sys
@@ -34,7 +34,7 @@ def model_of(
     opset: int = 17,
     kind: int = FLOAT,
 ) -> Any:
-    """A model from ``x`` to ``y``, which is not checked in any way."""
+    """A model from ``x`` to ``y``, which is not validated."""
     helper = onnx.helper
     sides = [helper.make_tensor_value_info("x", kind, shape), onnx.ValueInfoProto(name="y")]
     kept = [
@@ -200,7 +200,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
                       {"s": np.ones(4, np.float32)}), "mode='cubic'"),
     (lambda: of([N("Resize", ["x", "", "s"], ["y"], nearest_mode="ceil")],
                       {"s": np.array([1, 1, 2, 2], np.float32)}), "nearest_mode"),
-    # Pixels lie elsewhere than by the sizes.
+    # Pixels are at other positions than the sizes imply.
     (lambda: of([N("Resize", ["x", "", "s"], ["y"], mode="linear")],
                       {"s": np.array([1, 1, 1.3, 1.3], np.float32)}), "pixels by 1.3, 1.3, to"),
     (lambda: of([N("Resize", ["x", "", "s"], ["y"], mode="nearest", nearest_mode="floor",
@@ -268,7 +268,7 @@ def test_a_link_that_leads_out_of_the_folder(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_of_a_weight_file_many_times(tmp_path: Path) -> None:
-    """A thousand matrices of 4 MB each, all of them the 4 MB of one file."""
+    """A thousand matrices of 4 MB each, all of them the same 4 MB of one file."""
     (tmp_path / "w.bin").write_bytes(bytes(4 * 1000 * 1000))
     names = [f"w{place}" for place in range(1000)]
     nodes = [N("Concat", names, ["w"], axis=1), N("MatMul", ["x", "w"], ["y"])]

@@ -121,7 +121,7 @@ def test_a_run_rebuilds_a_model_of_ones_own(tmp_path: Path) -> None:
 
 
 def nested() -> Sequential:
-    """Chains within chains, branches of one layer and of a chain of one, and the identity."""
+    """Nested chains, branches of one layer and of a chain of one, and the identity."""
     return Sequential(
         {
             "body": Sequential(Conv2d(1, 2, 3, padding=1, seed=0), Sequential(ReLU())),

@@ -29,7 +29,7 @@ def network() -> Model:
 
 
 def by_hand() -> tuple[np.ndarray, np.ndarray]:
-    """What the layers should read."""
+    """The input that the layers should get."""
     pictures = PICTURES.astype(np.float64) / 255
     mean, std = pictures.mean(axis=(0, 2, 3)), pictures.std(axis=(0, 2, 3))
     pictures = (pictures - mean[:, None, None]) / std[:, None, None]
@@ -103,7 +103,7 @@ def test_one_input_is_normalised_too() -> None:
 
 
 def test_one_input_alone_is_augmented(tmp_path: Path) -> None:
-    """A training on changed pictures is one on copies that were changed before."""
+    """Training on augmented pictures equals training on copies augmented in advance."""
     model, other = network(), network()
     augment = {"picture": "flip=1,shift=1"}
     data = (PICTURES, NUMBERS), Y
@@ -153,7 +153,7 @@ def test_pixels_of_one_output_do_not_stay_where_images_move() -> None:
 
 
 def test_batches_of_several_inputs_and_outputs() -> None:
-    """As tuples or by name, in training and evaluation: the same as their arrays."""
+    """As tuples or by name, in training and evaluation: the same results as from arrays."""
     torch = pytest.importorskip("torch")
     values = NUMBERS[:, :1].copy()
 

@@ -33,7 +33,7 @@ from fastcnn.training.run import Run
 
 
 def small_model(momentum: float | None = 0.1) -> Sequential:
-    """Normalised convolutions in a chain and in a block, and a normalised linear layer."""
+    """Convolutions with batch normalisation in a chain and in a block, and such a linear layer."""
     block = Sequential(Conv2d(4, 4, 3, padding=1, bias=False, seed=1), BatchNorm2d(4), ReLU())
     return Sequential(
         {
@@ -213,7 +213,7 @@ def test_folding_gives_the_same_logits() -> None:
     before, logits = model.copy_state(), model.logits(x)
     folded = model.fold_batch_norm()
     assert folded.logits(x) == pytest.approx(logits, rel=1e-9)
-    # The shortcut's normalisation has no layer before it that is its own.
+    # The shortcut's normalisation does not directly follow a layer of its own.
     assert [n.name for n in folded.graph().nodes if n.operation == "batch_norm"] == [
         "block.shortcut"
     ]

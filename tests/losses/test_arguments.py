@@ -1,4 +1,4 @@
-"""What losses accept, and what they say of anything else."""
+"""Arguments of losses, and the messages for wrong ones."""
 
 from typing import Any
 
@@ -105,7 +105,7 @@ def test_descriptions_come_back() -> None:
 
 
 def test_a_batch_that_weighs_nothing_has_no_loss() -> None:
-    """PyTorch gives NaN, which would end a training at the first picture without a label."""
+    """PyTorch returns NaN, which would end a training at the first picture without a label."""
     loss, y = CrossEntropyLoss(ignore_index=255), np.full(20, 255)
     model = fastcnn.Sequential(
         fastcnn.Flatten(), fastcnn.Linear(4, 3, seed=0), input_shape=(1, 2, 2)

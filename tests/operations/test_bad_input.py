@@ -1,4 +1,4 @@
-"""One table of bad arguments and what each message must say."""
+"""One table of wrong arguments and the required message of each."""
 
 from collections.abc import Callable
 from typing import Any

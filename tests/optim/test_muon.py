@@ -1,4 +1,4 @@
-"""Muon: its matrices against PyTorch's and against a singular value decomposition."""
+"""Muon: its matrices, compared with PyTorch's and with a singular value decomposition."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
 def test_against_torch(
     shape: tuple[int, int], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch multiplies in bfloat16, of three digits, unless it is kept from it."""
+    """PyTorch multiplies in bfloat16, with three digits, unless this is disabled."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this PyTorch has no Muon")

@@ -1,4 +1,4 @@
-"""Recipes that have names: what they say, how options change them, and the way there and back."""
+"""Named recipes: their contents, how options change them, and saving and loading."""
 
 import tomllib
 from pathlib import Path

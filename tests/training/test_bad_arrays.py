@@ -1,4 +1,4 @@
-"""Arrays that would be misread, and outputs that tell nothing, are refused by every entry."""
+"""Arrays that would be misinterpreted, and invalid outputs, are refused by every entry point."""
 
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +20,7 @@ def net() -> Sequential:
     return Sequential(Flatten(), Linear(16, 3, seed=0), input_shape=(1, 4, 4))
 
 
-#: Every entry that takes samples, with targets where it takes any.
+#: Every entry point that takes samples, with targets if it takes any.
 ENTRIES: dict[str, Callable[[Any, Any], Any]] = {
     "fit": lambda x, y: fastcnn.fit(net(), (x, y), epochs=1, diagnose=False),
     "test": lambda x, y: fastcnn.fit(net(), (X, Y), (x, y), epochs=1, diagnose=False),

@@ -1,4 +1,4 @@
-"""One declaration of a training's options, and what is made from it."""
+"""The single declaration of training options, and everything derived from it."""
 
 import inspect
 import json
@@ -254,7 +254,7 @@ def test_what_is_not_accepted(change: dict[str, Any], message: str) -> None:
 
 # -- options that do nothing ------------------------------------------------------------------
 
-#: Each option that may have no effect: with what, and the message.
+#: Each option that may have no effect: with which others, and the message.
 IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "skip": [({"skip": "fc.*"}, "skip has no effect without init")],
     "activation": [

@@ -1,4 +1,4 @@
-"""Training data that come batch by batch, and arrays that are files."""
+"""Training data as streams of batches, and memory-mapped arrays."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def batches(size: int = 16) -> Iterator[tuple[Any, Any]]:
 
 
 class Loader:
-    """Has a length and begins again, as a DataLoader does."""
+    """Has a length and can be iterated repeatedly, like a DataLoader."""
 
     def __init__(self, size: int = 16) -> None:
         self.size = size
@@ -93,7 +93,7 @@ def test_the_last_batch_may_be_smaller() -> None:
 
 
 def test_an_array_that_is_filled_again_and_again() -> None:
-    """Of a type that is converted, so that what was converted before must not be taken again."""
+    """With a dtype that is converted, so that an earlier conversion must not be reused."""
     x, y = np.empty((16, 1, 28, 28)), np.empty(16, np.int32)
 
     def refilled() -> Iterator[tuple[Any, Any]]:

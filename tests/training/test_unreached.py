@@ -1,4 +1,4 @@
-"""What options ask for after the end of a run is said, or refused where nothing would be left."""
+"""Options that take effect after a run's end are reported, or refused if nothing would remain."""
 
 import logging
 from typing import Any
