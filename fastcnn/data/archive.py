@@ -41,6 +41,11 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     The suffix is the concatenated class names, if each is a digit; names other than the numbers
     from 0 are stored in an additional array, ``classes``. Images are (N, 28, 28) if they have one
     channel, otherwise (N, C, H, W), as recorded in an array ``layout``.
+
+    Parameters
+    ----------
+    path : path
+    train, test : Dataset
     """
     for name, given in (("train", train), ("test", test)):
         if not isinstance(given, Dataset):
