@@ -41,6 +41,11 @@ def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     The suffix is the classes' names put together, if each is a digit; names that are not the
     numbers from 0 on are in a further array, ``classes``. Images are (N, 28, 28) if they have one
     channel, else (N, C, H, W), and an array ``layout`` says so.
+
+    Parameters
+    ----------
+    path : path
+    train, test : Dataset
     """
     for name, given in (("train", train), ("test", test)):
         if not isinstance(given, Dataset):

@@ -125,7 +125,17 @@ def digits_dataset(
     classes: tuple[int, ...] = tuple(range(10)),
     seed: int = 0,
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of drawn digits; labels count from 0 in the order of ``classes``."""
+    """Training and test sets of drawn digits; labels count from 0 in the order of ``classes``.
+
+    Parameters
+    ----------
+    train, test : int
+        Images of each set.
+    classes : tuple of int
+        Which digits.
+    seed : int
+        Of what is drawn.
+    """
     train, test = (
         as_count("digits_dataset", name, each) for name, each in (("train", train), ("test", test))
     )

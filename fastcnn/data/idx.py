@@ -25,6 +25,10 @@ MOST_DIMENSIONS = 32
 def read_idx(path: str | Path) -> np.ndarray:
     """Read an IDX file, gzipped or not (told by its content, not by its name).
 
+    Parameters
+    ----------
+    path : path
+
     Returns
     -------
     ndarray
@@ -68,6 +72,12 @@ def parse_idx(content: bytes | bytearray, name: str) -> np.ndarray:
 
 def write_idx(path: str | Path, array: np.ndarray) -> None:
     """Write an array as IDX, gzipped if the name ends in ``.gz``.
+
+    Parameters
+    ----------
+    path : path
+    array : ndarray
+        Of numbers, with 1 dimension or more.
 
     Raises
     ------

@@ -104,6 +104,11 @@ def load(
 def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, str | None]:
     """``mnist012``, or drawn digits and one line that says so if MNIST is unavailable.
 
+    Parameters
+    ----------
+    data_dir : path, optional
+        Folder of MNIST's files.
+
     Raises
     ------
     DataError

@@ -12,6 +12,12 @@ from fastcnn.weights import check_values, weights_to_bytes
 def save_state(model: Model, path: str | Path) -> None:
     """Write a model's state under PyTorch's keys and layouts, and its preprocessing as metadata.
 
+    Parameters
+    ----------
+    model : Model
+    path : path
+        A ``.safetensors`` file.
+
     Raises
     ------
     NonFiniteError

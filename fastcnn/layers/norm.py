@@ -148,8 +148,15 @@ class BatchNorm2d(_BatchNorm):
 class BatchNorm1d(_BatchNorm):
     """Batch normalisation of each feature of a vector, or each channel of a sequence ``(C, L)``.
 
-    Parameters and attributes are those of :class:`BatchNorm2d`; statistics are over samples, and
-    over the elements of sequences.
+    Statistics are over samples, and over the elements of sequences; attributes are those of
+    :class:`BatchNorm2d`.
+
+    Parameters
+    ----------
+    num_features : int
+        Features, or channels.
+    eps, momentum, affine, track_running_stats, weight, bias, dtype
+        As for :class:`BatchNorm2d`.
     """
 
     ranks: ClassVar[tuple[int, ...]] = (0, 1)

@@ -121,7 +121,15 @@ class MaxPool2d(_MaxPool):
 
 
 class MaxPool1d(_MaxPool):
-    """Maximum over windows of sequences ``(C, L)``; arguments as of :class:`MaxPool2d`."""
+    """Maximum over windows of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, dilation : int
+        As for :class:`MaxPool2d`, by default as there.
+    ceil_mode : bool
+        Whether the output's length is rounded up.
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("L",)
 
@@ -174,7 +182,17 @@ class AvgPool2d(_AvgPool):
 
 
 class AvgPool1d(_AvgPool):
-    """Mean over windows of sequences ``(C, L)``; arguments as of :class:`AvgPool2d`."""
+    """Mean over windows of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : int
+        As for :class:`MaxPool1d`; the padding is zeros.
+    ceil_mode : bool
+        Whether the output's length is rounded up.
+    count_include_pad : bool
+        Whether the padding counts as elements of a window.
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("L",)
 
@@ -239,7 +257,13 @@ class AdaptiveAvgPool2d(_AdaptivePool):
 
 
 class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
-    """:class:`AdaptiveAvgPool2d` of sequences ``(C, L)``."""
+    """:class:`AdaptiveAvgPool2d` of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    output_size : int or None
+        None keeps the length of the input.
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("L",)
 
@@ -257,7 +281,13 @@ class AdaptiveMaxPool2d(_AdaptivePool):
 
 
 class AdaptiveMaxPool1d(AdaptiveMaxPool2d):
-    """:class:`AdaptiveMaxPool2d` of sequences ``(C, L)``."""
+    """:class:`AdaptiveMaxPool2d` of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    output_size : int or None
+        None keeps the length of the input.
+    """
 
     axes: ClassVar[tuple[str, ...]] = ("L",)
 

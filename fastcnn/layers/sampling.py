@@ -71,7 +71,13 @@ class ZeroPad2d(_Pad):
 
 
 class ZeroPad1d(_Pad):
-    """Zeros around sequences ``(C, L)``: an integer, or ``(left, right)``."""
+    """Zeros around sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    padding : int or (left, right)
+        Negative numbers cut off.
+    """
 
     mode: ClassVar[str] = "constant"
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
@@ -90,7 +96,13 @@ class ReflectionPad2d(_Pad):
 
 
 class ReflectionPad1d(_Pad):
-    """:class:`ReflectionPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+    """:class:`ReflectionPad2d` of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    padding : int or (left, right)
+        Less than the length of the sequence.
+    """
 
     mode: ClassVar[str] = "reflect"
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
@@ -108,7 +120,12 @@ class ReplicationPad2d(_Pad):
 
 
 class ReplicationPad1d(_Pad):
-    """:class:`ReplicationPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+    """:class:`ReplicationPad2d` of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    padding : int or (left, right)
+    """
 
     mode: ClassVar[str] = "replicate"
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
@@ -127,7 +144,13 @@ class CircularPad2d(_Pad):
 
 
 class CircularPad1d(_Pad):
-    """:class:`CircularPad2d` of sequences ``(C, L)``: an integer, or ``(left, right)``."""
+    """:class:`CircularPad2d` of sequences ``(C, L)``.
+
+    Parameters
+    ----------
+    padding : int or (left, right)
+        At most the length of the sequence.
+    """
 
     mode: ClassVar[str] = "circular"
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
@@ -202,6 +225,11 @@ _INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
 class PixelShuffle(Layer):
     """Channels become pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
 
+    Parameters
+    ----------
+    upscale_factor : int
+        ``r``; its square must divide the channels.
+
     References
     ----------
     Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
@@ -223,7 +251,13 @@ class PixelShuffle(Layer):
 
 
 class PixelUnshuffle(Layer):
-    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``."""
+    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
+
+    Parameters
+    ----------
+    downscale_factor : int
+        ``r``; must divide height and width.
+    """
 
     operation: ClassVar[str] = "pixel_unshuffle"
     passed: ClassVar[tuple[str, ...]] = ("downscale_factor",)

@@ -84,6 +84,13 @@ def report_cnn(
 def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     """LeNet-5 with ReLU and max-pooling for 28x28 digits.
 
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
+
     References
     ----------
     LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to document recognition",
@@ -111,6 +118,13 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
 
 def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     """A VGG-style network for 3x32x32 images: 32-32-pool-64-64-pool-128-pool-256-classes.
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
 
     References
     ----------
@@ -148,6 +162,15 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
     pixels - linear. A block is conv - batch norm - ReLU - conv - batch norm, added to its input
     (after a 1x1 convolution where the shape changes), then ReLU.
 
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
+    in_channels : int
+        Channels of the images.
+
     References
     ----------
     Banbury et al., "MLPerf Tiny benchmark", arXiv:2106.07597, image classification; He, Zhang, Ren
@@ -158,6 +181,15 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
 
 def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int = 3) -> Sequential:
     """ResNet-20 for 32x32 images: as :func:`resnet8`, with three blocks of each width.
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
+    in_channels : int
+        Channels of the images.
 
     References
     ----------

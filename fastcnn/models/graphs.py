@@ -64,6 +64,15 @@ def squeezenet(
     A module squeezes the channels by a 1x1 convolution, and expands them by a 1x1 and a 3x3 one,
     whose outputs adjoin.
 
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
+    input_shape : tuple of int
+        ``(C, H, W)`` of a sample.
+
     References
     ----------
     Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters",
@@ -95,6 +104,15 @@ def mobilenet_v2(
     num_classes: int = 10, seed: int | None = None, *, input_shape: tuple[int, int, int] = CIFAR
 ) -> Model:
     """MobileNetV2 for small pictures: the first two of its strides are 1.
+
+    Parameters
+    ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Of the weights that are drawn.
+    input_shape : tuple of int
+        ``(C, H, W)`` of a sample.
 
     References
     ----------

@@ -13,6 +13,19 @@ from fastcnn.optim.base import Bounds, DecaysWeights, Slots, lerp
 class Adam(DecaysWeights):
     """Adam: a step along the mean of the gradients, over the root of their mean square.
 
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares that the means of gradients and of their squares keep at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+
     References
     ----------
     Kingma and Ba, arXiv:1412.6980, algorithm 1.
@@ -45,6 +58,11 @@ class Adam(DecaysWeights):
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` before the step.
 
+    Parameters
+    ----------
+    lr, betas, eps, weight_decay, decoupled_weight_decay
+        As for :class:`Adam`.
+
     References
     ----------
     Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
@@ -60,6 +78,21 @@ class NAdam(DecaysWeights):
     """Adam with Nesterov's momentum.
 
     What is kept of ``mu_product`` is what it is short of 1: the formulas divide by that.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares that the means of gradients and of their squares keep at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    momentum_decay : float
+        How fast the momentum rises to ``betas[0]`` over the steps.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -103,6 +136,23 @@ class RMSprop(DecaysWeights):
 
     ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` takes the
     variance instead of the mean square, ``momentum`` smooths the quotient.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    alpha : float
+        Share that the mean of squares keeps at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    momentum : float
+        Share of the last step's direction in the next.
+    centered : bool
+        Whether to divide by the root of the variance instead.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -155,6 +205,21 @@ class Adagrad(DecaysWeights):
 
     The sum is kept without ``initial_accumulator_value``, which the formula adds.
 
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    lr_decay : float
+        The rate is divided by ``1 + lr_decay`` times the steps before.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    initial_accumulator_value : float
+        The sum of squares before the first step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+
     References
     ----------
     Duchi, Hazan and Singer, JMLR 12 (2011). The formulas are ``torch.optim.Adagrad``'s.
@@ -187,6 +252,19 @@ class Adagrad(DecaysWeights):
 @dataclass(frozen=True)
 class Adadelta(DecaysWeights):
     """Adadelta: steps in the units of the parameters, by the root mean square of earlier steps.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    rho : float
+        Share that the means of squares keep at a step.
+    eps : float
+        Added to the squares under both roots.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------

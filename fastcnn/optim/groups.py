@@ -211,6 +211,12 @@ def _changed(optimizer: Optimizer, arguments: Mapping[str, Any], match: str) -> 
 def as_groups(groups: Any) -> tuple[ParameterGroup, ...]:
     """Groups from a list of dictionaries or of groups, or from text.
 
+    Parameters
+    ----------
+    groups : list, str or None
+        Of :class:`ParameterGroup` or dictionaries of its fields, or text that
+        :meth:`ParameterGroup.parse` reads.
+
     Raises
     ------
     ConfigurationError

@@ -21,6 +21,19 @@ class SGD(DecaysWeights):
     ``v = momentum * v + g`` (``v = g`` at the first step), ``p -= lr * v``; with ``nesterov``,
     ``p -= lr * (g + momentum * v)``.
 
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        Share of the last step's direction in the next.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    nesterov : bool
+        Whether to look ahead by Nesterov's formula; needs a momentum.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+
     References
     ----------
     Sutskever et al., "On the importance of initialization and momentum in deep learning",
@@ -63,6 +76,17 @@ class Lion(DecaysWeights):
     """Lion: a step of one size along the sign of a mean of gradients; weight decay is decoupled.
 
     Its rate is three to ten times smaller than Adam's, its weight decay as much larger.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares that the mean of gradients keeps: in the step's direction, and for the next step.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------

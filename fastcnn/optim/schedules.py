@@ -31,7 +31,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """Multiply the rate by ``gamma`` every ``every_epochs`` epochs."""
+    """Multiply the rate by ``gamma`` every ``every_epochs`` epochs.
+
+    Parameters
+    ----------
+    every_epochs : int
+        Epochs of one rate.
+    gamma : float
+        Above 0, at most 1.
+    """
 
     every_epochs: int = 1
     gamma: float = 0.7
@@ -51,7 +59,15 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the rate by ``gamma`` after each of some epochs, as ``MultiStepLR`` does."""
+    """Multiply the rate by ``gamma`` after each of some epochs, as ``MultiStepLR`` does.
+
+    Parameters
+    ----------
+    milestones : tuple of int
+        Numbers of epochs, from 1 on.
+    gamma : float
+        Above 0, at most 1.
+    """
 
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
@@ -76,6 +92,11 @@ class MultiStep:
 @dataclass(frozen=True)
 class Cosine:
     """Half a cosine from the base rate to ``min_factor`` times it.
+
+    Parameters
+    ----------
+    min_factor : float
+        The last rate, as a share of the base rate.
 
     References
     ----------
@@ -108,6 +129,15 @@ class OneCycle:
 
     The formulas are those of ``torch.optim.lr_scheduler.OneCycleLR`` with cosine annealing, where
     ``initial_factor = 1 / div_factor`` and ``final_factor = 1 / final_div_factor``.
+
+    Parameters
+    ----------
+    warmup_fraction : float
+        Share of all steps in which the rate rises.
+    initial_factor : float
+        The first rate, as a share of the base rate.
+    final_factor : float
+        The last rate, as a share of the first.
 
     References
     ----------
@@ -142,6 +172,13 @@ class Triangular:
     The rise takes the whole steps of ``warmup_fraction``; without one, the rate falls from the
     first step on.
 
+    Parameters
+    ----------
+    warmup_fraction : float
+        Share of all steps in which the rate rises.
+    initial_factor, final_factor : float
+        The first and the last rate, as shares of the base rate.
+
     References
     ----------
     Jordan, arXiv:2404.00498: ``Triangular(0.23, 0.2, 0.07)`` is that of airbench94.
@@ -166,7 +203,15 @@ class Triangular:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Rise linearly over the first ``steps`` steps, then follow another schedule."""
+    """Rise linearly over the first ``steps`` steps, then follow another schedule.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of the rise.
+    then : Schedule
+        What gives the rate after them; by default it is constant.
+    """
 
     steps: int
     then: Schedule = field(default_factory=Constant)
@@ -192,6 +237,15 @@ def learning_rates(
     steps_per_epoch: int,
 ) -> np.ndarray:
     """Rates of ``count`` consecutive steps as a float64 array.
+
+    Parameters
+    ----------
+    schedule : Schedule, or its name
+    base_lr : float
+    first_step, count : int
+        Which steps; the first of a training is 0.
+    total_steps, steps_per_epoch : int
+        Of the training.
 
     Raises
     ------
