@@ -133,9 +133,9 @@ def digits_dataset(
     train, test : int
         Images of each set.
     classes : tuple of int
-        Which digits.
+        Digits to draw.
     seed : int
-        Of what is drawn.
+        Seed of the drawn digits.
     """
     train, test = (
         as_count("digits_dataset", name, each) for name, each in (("train", train), ("test", test))

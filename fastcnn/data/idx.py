@@ -76,7 +76,7 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
     ----------
     path : path
     array : ndarray
-        Of numbers, with 1 dimension or more.
+        Numeric, with at least one dimension.
 
     Raises
     ------

@@ -89,7 +89,7 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
 
     References
     ----------
@@ -124,7 +124,7 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
 
     References
     ----------
@@ -167,7 +167,7 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     in_channels : int
         Channels of the images.
 
@@ -187,7 +187,7 @@ def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     in_channels : int
         Channels of the images.
 

@@ -69,7 +69,7 @@ def squeezenet(
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)`` of a sample.
 
@@ -110,7 +110,7 @@ def mobilenet_v2(
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)`` of a sample.
 

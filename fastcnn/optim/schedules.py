@@ -243,9 +243,9 @@ def learning_rates(
     schedule : Schedule, or its name
     base_lr : float
     first_step, count : int
-        Which steps; the first of a training is 0.
+        First step, counted from 0, and number of steps.
     total_steps, steps_per_epoch : int
-        Of the training.
+        Number of steps of the training, and per epoch.
 
     Raises
     ------
