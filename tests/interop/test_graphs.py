@@ -1,4 +1,4 @@
-"""Networks that are graphs as ONNX files, both ways, and those of PyTorch's exporter."""
+"""Graph networks as ONNX files, exported and imported, and those of PyTorch's exporter."""
 
 from pathlib import Path
 from typing import Any
