@@ -154,7 +154,7 @@ def test_weights_come_with_the_batches() -> None:
         (batches, {}, ConfigurationError, "give steps_per_epoch"),
         (Loader(), {"steps_per_epoch": 7}, ConfigurationError, "train has 6 batches"),
         (batches, {"steps_per_epoch": 7}, DataError, "ended after 6 batches, and an epoch has 7"),
-        (batches(), {"steps_per_epoch": 6, "epochs": 2}, DataError, "an iterator is read once: give"),
+        (batches(), {"steps_per_epoch": 6, "epochs": 2}, DataError, "an iterator is read once"),
         (Loader(), {"batch_size": 32}, ConfigurationError, "batch_size=32 has no effect: train gi"),
         (Loader(), {"validation": 0.1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"early_stopping": 1}, ConfigurationError, "nothing can be held out of batches"),
