@@ -1,4 +1,4 @@
-"""Chromium without a screen, driven over its DevTools protocol."""
+"""Headless Chromium, driven over its DevTools protocol."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ FLAGS = (
 
 
 class Browser:
-    """One page of a browser; every message and request of the page is kept."""
+    """One page of a browser; all its messages and requests are recorded."""
 
     def __init__(self, profile: Path) -> None:
         from websockets.sync.client import connect
@@ -85,7 +85,7 @@ class Browser:
         ]
 
     def requests(self) -> list[str]:
-        """Addresses that the page asked for."""
+        """Addresses that the page requested."""
         return [
             event["params"]["request"]["url"]
             for event in self.events
@@ -99,7 +99,7 @@ class Browser:
     def screenshot(
         self, path: Path, width: int = 1000, height: int = 900, dark: bool = False
     ) -> None:
-        """Write the page as a picture."""
+        """Save the page as an image."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=scheme)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900,
@@ -108,7 +108,7 @@ class Browser:
         path.write_bytes(base64.b64decode(data))
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         self._opened.close()
         self.process.terminate()
         self.process.wait(timeout=120)

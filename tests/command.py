@@ -1,4 +1,4 @@
-"""The command line as a user runs it, with or without a start of Python."""
+"""The command line as a user runs it, in a new process or in this one."""
 
 import contextlib
 import io
@@ -23,12 +23,12 @@ digits_drawn_once = cache(digits_dataset)
 
 
 def drawn_once() -> AbstractContextManager[Any]:
-    """Within it, data sets that the package draws are drawn once a process, not once a command."""
+    """Within it, data sets drawn by the package are drawn once per process, not per command."""
     return mock.patch("fastcnn.data.loading.digits_dataset", digits_drawn_once)
 
 
 def process(*arguments: object, code: int = 0) -> str:
-    """Run a command in a process of its own; return all that it printed."""
+    """Run a command in a separate process; return all its output."""
     done = subprocess.run(
         [sys.executable, "-m", "fastcnn", *map(str, arguments)],
         capture_output=True, text=True, env=ENVIRONMENT, check=False, timeout=300,
@@ -41,7 +41,7 @@ def process(*arguments: object, code: int = 0) -> str:
 
 @contextlib.contextmanager
 def started(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
-    """A command that goes on; it and its workers are gone afterwards, whatever the test found."""
+    """A running command; it and its workers are ended afterwards, whatever the test found."""
     with subprocess.Popen(
         [sys.executable, "-m", "fastcnn", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
@@ -55,7 +55,7 @@ def started(*arguments: object) -> Iterator["subprocess.Popen[str]"]:
 
 
 def fastcnn(*arguments: object, code: int = 0) -> str:
-    """The same in this process, which spares the imports: what a command does and says."""
+    """The same in this process, which saves the imports: a command's effects and output."""
     printed, warned = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["fastcnn", *map(str, arguments)]),

@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Configuration and fixtures shared by all tests."""
 
 import gc
 import os
@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-# Before numba is imported: processes that add different types of one function to one cache at once
-# can be given each other's code, so that each of pytest-xdist's workers has a cache of its own.
+# Before numba is imported: processes that add different signatures of one function to one cache at
+# the same time can get each other's code, so each of pytest-xdist's workers has its own cache.
 if "PYTEST_XDIST_WORKER" in os.environ:
     kept = Path(__file__).parents[1] / ".pytest_cache" / "numba" / os.environ["PYTEST_XDIST_WORKER"]
     os.environ["NUMBA_CACHE_DIR"] = str(kept)
-    # Threads of one worker would wait for cores that the other has; the engine's spin meanwhile.
-    # Tests of the engine and of commands take all cores all the same: see all_cores.
+    # Threads of one worker would compete with the other's; the engine's spin meanwhile. Tests of
+    # the engine and of commands use all cores nevertheless: see all_cores.
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     os.environ.setdefault("FASTCNN_NUM_THREADS", "1")
 
@@ -37,7 +37,7 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse names of tests that differ between processes; skip the POSIX tests elsewhere."""
+    """Refuse test names that differ between processes; skip the POSIX tests elsewhere."""
     if addresses := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"the name of a test has an address of memory: {addresses[0]}")
     if os.name == "posix":
@@ -48,14 +48,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Let the collector pass over what stays: its looks took a quarter of the tests' time."""
+    """Freeze the garbage collector's objects: scanning them took a quarter of the tests' time."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="module")
 def all_cores() -> Iterator[None]:
-    """Training without a number of threads takes what a user's would: the machine's cores."""
+    """By default, training uses the same number of threads as for users: the machine's cores."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("FASTCNN_NUM_THREADS", raising=False)
         yield
@@ -70,9 +70,9 @@ def empty_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_folder(
     request: pytest.FixtureRequest, empty_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """Names of files and folders mean nothing that happens to lie where the tests were started.
+    """Relative names of files refer to an empty folder, not to where the tests were started.
 
-    A test with ``tmp_path`` is there. A folder for each of the others would take longer to make
+    A test with ``tmp_path`` runs there. A folder for each of the others would take longer to create
     and to remove than many of them run.
     """
     writes = "tmp_path" in request.fixturenames
@@ -85,7 +85,7 @@ def own_folder(
 
 @pytest.fixture
 def mnist() -> None:
-    """Skip a test where MNIST is in no local folder."""
+    """Skip a test if MNIST is not in a local folder."""
     if find_folder(SOURCES["mnist"]) is None:
         pytest.skip("MNIST is in no local folder: set FASTCNN_DATA_DIR")
 

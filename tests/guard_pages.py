@@ -1,10 +1,10 @@
-"""Arrays that begin and end at unreadable pages, for the engine's calls. POSIX only.
+"""Arrays between unreadable guard pages, for the engine's calls. POSIX only.
 
-A vector that is read or written one float outside an array kills the process: run this module, not
-its functions, and let the process that waits for it say which network it was.
+An access one float outside an array kills the process: run this module, not its functions, and let
+the waiting process report which network it was.
 
 ``python -m tests.guard_pages --first 0 --count 1000`` runs random networks; it prints each before
-it runs, and how many ran.
+it runs, and finally how many ran.
 """
 
 import argparse
@@ -28,21 +28,21 @@ from fastcnn.execution.parts import call_arguments
 from fastcnn.operations import OPERATIONS
 from tests.random_networks import BUDGET, Case, random_case
 
-#: Bytes on both sides of an array that must not be touched.
+#: Bytes of the guard pages on both sides of an array.
 GUARD = 1 << 20
-#: What kernels and the dispatcher must not change.
+#: Arrays that kernels and the dispatcher must not modify.
 READ_ONLY = (
     "phases", "program", "entries", "T", "settings", "rates", "order", "bytes_", "floats", "labels",
     "targets", "weights", "owners",
 )  # fmt: skip
-#: What they fill, so that what stands in them before must not matter.
+#: Arrays that they fill, so that the previous contents must not matter.
 FILLED = ("outputs", "G", "losses", "norms", "block_losses", "squares")
 
 
 def guarded(array: np.ndarray, at_end: bool, locked: bool = False) -> np.ndarray:
-    """A copy whose last byte, or whose first, has an unreadable page next to it.
+    """A copy whose last byte, or whose first, is next to an unreadable page.
 
-    With ``locked`` a write to it kills the process too.
+    With ``locked`` a write to it kills the process as well.
     """
     page = mmap.PAGESIZE
     data = max(page, -(-array.nbytes // page) * page)
@@ -66,23 +66,23 @@ def _protect(start: int, size: int, protection: int) -> None:
 
 @contextmanager
 def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
-    """All arrays of every run of the engine lie between unreadable pages meanwhile.
+    """Place all arrays of every run of the engine between unreadable pages.
 
-    Gives the number of runs.
+    Yields the number of runs.
     """
     original = engine.run_threads
     runs: Counter[str] = Counter()
 
     def run_threads(threads: int, fields: Mapping[str, Any], steps: Mapping[str, Any]) -> None:
         if fields["T"].size == 1:
-            # Element-wise functions on arrays where they lie, which run_case guards itself.
+            # Element-wise functions on arrays in place, which run_case guards itself.
             original(threads, fields, steps)
             return
         has_rows = len(steps["phases"]) > 0
         made: dict[int, tuple[np.ndarray, np.ndarray, bool]] = {}
 
         def replaced(values: Mapping[str, Any]) -> dict[str, Any]:
-            """The same with each array's guarded copy; one array has one."""
+            """The same values with guarded copies of arrays; each array has one copy."""
             result = dict(values)
             for name, value in values.items():
                 if isinstance(value, np.ndarray):
@@ -110,7 +110,7 @@ def guarded_engine(at_end: bool) -> Iterator[Counter[str]]:
 
 @contextmanager
 def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
-    """The same of prepared passes: what they keep, and samples and outputs of each call."""
+    """The same for prepared passes: their own memory, and samples and outputs of each call."""
     aligned, run = inference.aligned, forward_pass.Pass.run
 
     def guarded_memory(size: int, dtype: Any = np.float32) -> np.ndarray:
@@ -136,7 +136,7 @@ def guarded_passes(at_end: bool, runs: Counter[str]) -> Iterator[None]:
 
 
 def run_case(case: Case, at_end: bool) -> None:
-    """Train, differentiate, predict, and call each layer's operation by itself."""
+    """Train, differentiate, predict, and call each layer's operation alone."""
     model, x, batch = case.model, case.x, case.batch
     executor = make_executor(
         model, loss=case.loss, optimizer=case.optimizer, backend="lanes", batch_size=batch,

@@ -1,7 +1,7 @@
-"""Asks every deployment of one run for the same pictures, for newcomer.sh.
+"""Compares all deployments of one run on the same pictures, for newcomer.sh.
 
-``newcomer_check.py RUN PICTURES`` finds net.onnx, net.h and net.py in the current
-folder, starts ``fastcnn serve``, and compares all with ``fastcnn predict``.
+``newcomer_check.py RUN PICTURES`` uses net.onnx, net.h and net.py in the current folder, starts
+``fastcnn serve``, and compares all outputs with ``fastcnn predict``.
 """
 
 import ctypes
@@ -19,14 +19,14 @@ import fastcnn
 from fastcnn.data import read_picture
 
 TOLERANCE = 1e-5
-#: Gives the function, which is static, a name.
+#: Exports the function, which is static.
 SOURCE = """#include "net.h"
 int (*entry)(const uint8_t *, float *) = net_predict_bytes;
 """
 
 
 def predicted(run: str, pictures: list[Path]) -> np.ndarray:
-    """What ``fastcnn predict`` says."""
+    """The output of ``fastcnn predict``."""
     command = ["fastcnn", "predict", run, *map(str, pictures), "--json"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     classes = list(json.loads(lines[0])["probabilities"])
@@ -36,7 +36,7 @@ def predicted(run: str, pictures: list[Path]) -> np.ndarray:
 
 
 def served(run: str, pictures: list[Path]) -> np.ndarray:
-    """What the server of ``fastcnn serve`` answers."""
+    """The answers of ``fastcnn serve``."""
     command = ["fastcnn", "serve", run, "--port", "0", "--no-browser"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
@@ -60,7 +60,7 @@ def served(run: str, pictures: list[Path]) -> np.ndarray:
 
 
 def of_onnx(pixels: np.ndarray) -> np.ndarray:
-    """Of the ONNX file in ONNX Runtime."""
+    """The output of the ONNX file in ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
@@ -71,7 +71,7 @@ def of_onnx(pixels: np.ndarray) -> np.ndarray:
 
 
 def of_c(pixels: np.ndarray) -> np.ndarray:
-    """Of the C file, compiled."""
+    """The output of the compiled C file."""
     Path("net.c").write_text(SOURCE, encoding="utf-8")
     flags = ["-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", "-pedantic", "-shared", "-fPIC"]
     subprocess.run(["gcc", *flags, "net.c", "-o", "net.so", "-lm"], check=True)
@@ -85,7 +85,7 @@ def of_c(pixels: np.ndarray) -> np.ndarray:
 
 
 def of_numpy(pixels: np.ndarray) -> np.ndarray:
-    """Of the file that imports only numpy."""
+    """The output of the file that imports only numpy."""
     return runpy.run_path("net.py")["predict"](pixels)
 
 

@@ -1,8 +1,8 @@
-"""Random networks and how they are run: all layers, all of their arguments, by a seed.
+"""Random networks with all layers and arguments, and how to run them, from a seed.
 
-``random_case(seed)`` is always the same network for the same seed, so that a failure is told by
-its seed. Sizes come in four styles, so that small, large and wide maps and the usual networks are
-all met: see :data:`STYLES`.
+``random_case(seed)`` always returns the same network for the same seed, so that a seed identifies a
+failure. Sizes come in four styles, which cover small, large and wide maps and typical networks: see
+:data:`STYLES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +90,7 @@ from fastcnn.optim import SGD, Adam, AdamW, RMSprop
 Shape = tuple[int, ...]
 Random = np.random.Generator
 
-#: Largest channels, rows and columns of the input, largest channels inside, most layers.
+#: Maximum channels, rows and columns of the input, maximum channels inside, maximum layers.
 STYLES = {
     "small": (3, 9, 6, 7),
     "large": (3, 300, 4, 4),
@@ -99,7 +99,7 @@ STYLES = {
     "vector": (1, 1, 300, 4),
     "sequence": (12, 200, 40, 6),
 }
-#: Multiplications of a forward pass over the batch, about.
+#: Approximate multiplications of a forward pass over the batch.
 BUDGET = 30_000_000
 
 
@@ -110,7 +110,7 @@ class Case:
     Attributes
     ----------
     kind : str
-        Of targets: ``"classes"``, ``"probabilities"`` or ``"values"``.
+        Kind of targets: ``"classes"``, ``"probabilities"`` or ``"values"``.
     """
 
     seed: int
@@ -177,7 +177,7 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
 
 
 def _twins(r: Random, model: Model) -> Model:
-    """One network on two inputs, and what comes out of both as one or two outputs."""
+    """One network on two inputs, with its results as one or two outputs."""
     assert model.input_shape is not None
     left, right = Input(model.input_shape, "left"), Input(model.input_shape, "right")
     first, second = model(left, name="twin"), model(right)
@@ -195,13 +195,13 @@ def _joint_loss(r: Random, ports: Sequence[Port]) -> JointLoss:
 
 
 def _some_classes(count: int) -> CrossEntropyLoss:
-    """With weights of an even number of classes, and one that is ignored of 3, 6, 9 ..."""
+    """With weights for an even number of classes, and one ignored class for 3, 6, 9 ..."""
     weight = tuple(np.linspace(0.5, 2.0, count)) if count % 2 == 0 else None
     return CrossEntropyLoss(weight=weight, ignore_index=None if count % 3 else 0)
 
 
 def _other_loss(r: Random, loss: Loss, kind: str, output: Shape) -> Loss:
-    """For half of the networks another loss of the same targets."""
+    """Another loss of the same targets, for half of the networks."""
     if r.random() < 0.5 or kind == "probabilities":
         return loss
     if isinstance(loss, MSELoss):
@@ -259,10 +259,10 @@ def _all(model: Any) -> list[Any]:
 
 
 def _randomise_statistics(r: Random, model: Model) -> None:
-    """Weights and running statistics of normalisations as if they had been trained."""
+    """Set weights and running statistics of normalisations as if they had been trained."""
     state, made = {}, {}
     for key, value in model.state_dict().items():
-        # A layer in two places has its arrays under two names.
+        # A layer that is used twice has its arrays under two names.
         if id(value) not in made:
             made[id(value)] = value
             if key.endswith("running_mean"):
@@ -277,7 +277,7 @@ def _randomise_statistics(r: Random, model: Model) -> None:
 
 
 def _model(r: Random, style: str, budget: int) -> Sequential:
-    """Layers one after the other; what does not fit or costs too much is drawn again."""
+    """A chain of layers; a layer that does not fit or costs too much is drawn again."""
     channels, size, inside, most = STYLES[style]
     while True:
         if style == "vector":
@@ -317,7 +317,7 @@ def _model(r: Random, style: str, budget: int) -> Sequential:
 
 
 def _size(r: Random, largest: int) -> int:
-    """A size up to some limit, often a small one, a limit or a round one."""
+    """A size up to a limit, often a small one, the limit or a round one."""
     choice = r.random()
     if choice < 0.1:
         return 1
@@ -348,7 +348,7 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
     arguments: dict[str, Any] = {"bias": _yes(r), "seed": int(r.integers(99))}
     arguments["max_norm"] = float(r.uniform(0.1, 1.0)) if r.random() < 0.1 else None
     if r.random() < 0.5:
-        # What the fast ways of a convolution take.
+        # Sizes with fast algorithms.
         size = int(r.choice([1, 3, 3, 3, 5, 5, 7]))
         padding: Any = "same" if _yes(r) else int(r.integers(0, size))
         return Conv2d(channels, outputs, size, padding=padding, **arguments)
@@ -369,14 +369,14 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
 
 
 def _stage(r: Random, shape: Shape, inside: int) -> Sequential:
-    """A convolution and what the engine runs with it as one."""
+    """A convolution with layers that the engine fuses to it."""
     layers: list[Any] = [_convolution(r, shape, inside)]
     layers += [ReLU()] if _yes(r) else []
     return Sequential(*layers, MaxPool2d(2))
 
 
 def _shared(r: Random, shape: Shape) -> Sequential:
-    """One layer in two places."""
+    """One layer used twice."""
     channels = shape[0]
     layer: Any = Conv2d(channels, channels, 3, padding="same", bias=_yes(r), seed=1)
     if r.random() < 0.3:
@@ -385,7 +385,7 @@ def _shared(r: Random, shape: Shape) -> Sequential:
 
 
 def _branched(r: Random, shape: Shape, inside: int) -> Model:
-    """Branches of a map that meet: in channels put together, differences, products and gates."""
+    """Joined branches of a map: concatenations, differences, products and gates."""
     channels, x = shape[0], Input(shape)
 
     def conv(value: Any, outputs: int, size: int = 3) -> Any:
@@ -416,7 +416,7 @@ def _branched(r: Random, shape: Shape, inside: int) -> Model:
 
 
 def _parted(r: Random, shape: Shape, inside: int) -> Model:
-    """Channels that part: in halves as in ShuffleNet, in parts of parts, or that overlap."""
+    """Divided channels: halves as in ShuffleNet, parts of parts, or overlapping parts."""
     x, outputs = Input(shape), 2 * _size(r, min(inside, 20))
     of_maps = len(shape) == 3
 
@@ -508,7 +508,7 @@ def _average(r: Random, shape: Shape) -> AvgPool2d:
 
 
 def _moving(r: Random, shape: Shape) -> Any:
-    """What copies or mixes pixels of a map."""
+    """A layer that copies or interpolates pixels of a map."""
     sides = tuple(int(r.integers(0, min(3, 1 + (min(shape[1:]) - 1)))) for _ in range(4))
     factor = int(r.choice([1, 2, 2, 3]))
     corners = [None, False, True][int(r.integers(3))]
@@ -574,7 +574,7 @@ def _normalisation(r: Random, kind: Any, features: int) -> Any:
 
 
 def _within_sample(r: Random, shape: Shape) -> Any:
-    """What takes some elements of a sample together; sets of a few have next to no gradient."""
+    """A layer that reduces over sets within a sample; gradients of small sets nearly vanish."""
     eps, affine, channels = float(r.choice([1e-5, 1e-3, 0.1])), _yes(r), shape[0]
     last = int(r.integers(1, 1 + len(shape)))
     trailing, axes = shape[len(shape) - last :], range(1, 1 + len(shape))
@@ -637,7 +637,7 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
 
 
 def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
-    """Vectors that meet."""
+    """Joined vectors."""
     x, outputs = Input(shape), _size(r, inside)
     left, right = (Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
     kind = int(r.integers(4))
@@ -651,7 +651,7 @@ def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
 
 
 def _element(r: Random) -> Any:
-    """A layer of any shape."""
+    """A layer for any shape."""
     kinds: list[Callable[[], Any]] = [
         ReLU, ReLU, ReLU, Sigmoid, Tanh, SiLU, Identity,
         lambda: LeakyReLU(float(r.choice([0.01, 0.2, 0.0]))),

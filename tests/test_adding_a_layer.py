@@ -1,4 +1,4 @@
-"""A layer with kernels of its own takes four files of the package: added to a copy, it runs."""
+"""Adding a layer with its own kernels takes four files: in a copy of the package, it runs."""
 
 import os
 import shutil
@@ -243,7 +243,7 @@ np.testing.assert_allclose(*losses, rtol=1e-4)
 
 @pytest.mark.slow
 def test_four_files(tmp_path: Path) -> None:
-    """The copy has nothing but these files that the package has not."""
+    """The copy differs from the package in these files only."""
     package = Path(fastcnn.__file__).parent
     copy = tmp_path / "fastcnn"
     shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))

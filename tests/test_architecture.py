@@ -1,4 +1,4 @@
-"""The house rules that can be checked: which way imports point, and what nothing may do."""
+"""Checkable rules of the architecture: the direction of imports, and forbidden constructs."""
 
 import ast
 import subprocess
@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 LANES = PACKAGE / "backends" / "lanes"
 
-#: A room may import itself, the rooms here, and cores, errors, files and the version.
+#: A room may import itself, the rooms listed here, and those in EVERYWHERE.
 ALLOWED = {
     "codegen": set(),
     "backends": {"codegen", "operations"},
@@ -133,19 +133,19 @@ EVERYWHERE = {
     "text_table",
     "",
 }
-#: layers offer ``predict``; the runner is imported inside that method alone.
+#: Layers have a ``predict`` method, inside of which the runner is imported.
 EXCEPTIONS = {("layers/prediction.py", "execution")}
 HEAVY = {
     "matplotlib", "torch", "PIL", "pooch", "safetensors", "threadpoolctl", "rich", "typer",
     "sklearn", "tensorboardX", "mpi4py", "onnx", "onnxruntime", "jax",
     "tensorflow", "tinygrad",
 }  # fmt: skip
-#: Parameters of a function that users do not call: more are an object.
+#: Maximum parameters of a function that users do not call: more should be an object.
 MOST_PARAMETERS = 8
 #: Rooms whose functions are public signatures, and commands, whose parameters are options.
 PUBLIC = {"cli", "estimators", "operations", "layers"}
 PUBLIC_FUNCTIONS = {"data/loading.py:load", "data/augment.py:Augment.mix"}
-#: What is compiled takes numbers and arrays, not objects.
+#: Compiled functions take numbers and arrays, not objects.
 COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "products.py"}
 COMPILED |= {
     "augment_kernels.py",
@@ -185,7 +185,7 @@ def imports(tree: ast.AST) -> list[str]:
 
 
 def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
-    """The functions of a module by name, those of classes after their class."""
+    """The functions of a module by name; methods are prefixed by their class."""
     for node in ast.iter_child_nodes(tree):
         name = f"{within}{getattr(node, 'name', '')}"
         if isinstance(node, ast.FunctionDef):
@@ -195,7 +195,7 @@ def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.Functi
 
 
 def check_few_parameters(path: Path) -> None:
-    """What is neither public nor compiled takes an object instead of many arguments."""
+    """Functions that are neither public nor compiled take an object instead of many arguments."""
     if room(path) in PUBLIC or path.name in COMPILED or path.is_relative_to(LANES / "kernels"):
         return
     for name, function in functions(tree_of(path)):
@@ -248,7 +248,7 @@ def test_module(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)
 def test_operations_know_only_the_door_of_backends(path: Path) -> None:
-    """And the shapes of what goes in and out."""
+    """And modules for the shapes of inputs and outputs."""
     names = imports(tree_of(path))
     inside = {name.split(".")[2] for name in names if name.startswith("fastcnn.backends.")}
     assert inside <= {"get_backend", "geometry", "sampling", "sample_sets"}
@@ -259,7 +259,7 @@ def test_the_engine_is_in_rooms() -> None:
 
 
 def test_numba_is_imported_where_something_is_compiled() -> None:
-    """Lazily, where something is compiled; the benchmark measures loops of its own."""
+    """Lazily, where something is compiled; the benchmark measures its own loops."""
     found = {
         str(path.relative_to(PACKAGE))
         for path in MODULES

@@ -1,4 +1,4 @@
-"""What Python does in the middle of the engine's runs: losses, updates, sums, averages."""
+"""Python code in the middle of the engine's runs: losses, updates, sums, averages."""
 
 from typing import Any
 
@@ -97,7 +97,7 @@ def test_what_a_function_raises_ends_the_run(error: type[BaseException], threads
 
 
 def test_a_function_may_use_the_engine_and_small_numbers() -> None:
-    """As of a teacher; denormal numbers count between passes, though not in them."""
+    """As a teacher network does; denormals are flushed during passes, but not between them."""
     teacher, seen = network(), []
 
     def distilled(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Threads on cores of their own."""
+"""Threads on separate cores."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Engines of a model: few are kept, for a few batch sizes, and results stay equal."""
+"""A model's engines: a few are kept, for a few batch sizes, and results do not depend on them."""
 
 import gc
 import weakref
@@ -37,7 +37,7 @@ def test_sizes_are_few_and_at_most_a_quarter_too_large() -> None:
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """All engines that are made, as weak references."""
+    """All engines created, as weak references."""
     found: list[Any] = []
     make = engines.make_engine
 

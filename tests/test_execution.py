@@ -102,7 +102,7 @@ def test_a_graph_may_branch() -> None:
 
 
 def residual_model() -> Sequential:
-    """Branches with and without a shortcut, one inside the other, and a block of the input."""
+    """Branches with and without a shortcut, nested, and a block directly after the input."""
     inner = Residual(Sequential(Tanh(), Conv2d(4, 4, 3, padding=1, seed=1)))
     outer = Residual(
         Sequential(Conv2d(2, 4, 3, padding=1, stride=2, seed=0), inner, Sigmoid()),
@@ -161,7 +161,7 @@ def test_the_input_of_a_residual_block_has_the_gradient_of_both_branches() -> No
 
 
 class OwnOptimizer:
-    """Plain descent, of a kind that no engine knows."""
+    """Plain gradient descent, of a kind unknown to the engine."""
 
     lr, slots = 0.1, ()
 
@@ -247,7 +247,7 @@ def test_a_share_of_a_batch_has_its_part_of_the_masks(backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["report_cnn", "resnet8"])
 def test_outputs_of_all_nodes(name: str) -> None:
-    """Nodes that the engine runs as one have the output of the last, and all others their own."""
+    """Nodes fused by the engine have the output of the last one, all others their own."""
     model = getattr(fastcnn.models, name)(seed=0)
     x = np.random.default_rng(0).standard_normal((20, *model.input_shape)).astype(np.float32)
     graph = model.graph()
@@ -266,7 +266,7 @@ def test_outputs_of_all_nodes(name: str) -> None:
             if np.allclose(values, other, atol=1e-4):
                 same += 1
                 continue
-        # The output of a node behind it.
+        # The output of a later node.
         behind = [later for later in expected if later.size == one.size]
         assert any(np.allclose(one.reshape(b.shape), b, atol=1e-4) for b in behind), node.name
     assert same >= len(graph.nodes) / 2

@@ -1,4 +1,4 @@
-"""Outputs of layers, and gradients by the samples: against PyTorch and finite differences."""
+"""Outputs of layers and input gradients, compared with PyTorch and finite differences."""
 
 from typing import Any
 
@@ -51,7 +51,7 @@ def samples(count: int = 5) -> np.ndarray:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_each_layer_has_its_own_output(backend: str) -> None:
-    """Also those that the engine runs as one, such as a convolution, its ReLU and a pooling."""
+    """Including layers that the engine fuses, such as a convolution, its ReLU and a pooling."""
     model, x = network(), samples(20)
     names = ["conv1", "norm", "relu1", "pool", "block.main.conv", "block", "fc"]
     names = [name for name in names if not name.startswith("block.")]
@@ -92,7 +92,7 @@ def differences(function: Any, x: np.ndarray, size: float) -> np.ndarray:
 @pytest.mark.parametrize("backend", ["im2col", "reference"])
 @pytest.mark.parametrize("of", ["loss", "logit"])
 def test_the_gradient_by_the_samples_is_the_slope(backend: str, of: str) -> None:
-    """In the units of the samples: the preprocessing counts."""
+    """In the units of the samples, before preprocessing."""
     model, x = network().to(np.float64), samples(2).astype(np.float64)
     model.preprocessing = Preprocessing(mean=(0.1, -0.3), std=(0.5, 2.0))
     y = np.array([0, 2])

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole, and the paths that users give."""
+"""Atomic replacement of files, and paths given by users."""
 
 import os
 import re
@@ -56,14 +56,14 @@ def test_files_have_the_permissions_of_the_umask(tmp_path: Path, mask: int) -> N
 def test_the_umask_of_the_process_is_never_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other threads create files at the same time: they would do so under that umask."""
+    """Files created by other threads at the same time would be affected."""
     monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
     atomic_write(tmp_path / "a", b"1")
     assert (tmp_path / "a").read_bytes() == b"1"
 
 
 def refuse_to_replace(monkeypatch: pytest.MonkeyPatch, times: int) -> list[int]:
-    """Let os.replace fail as on Windows while another program reads the old file."""
+    """Let os.replace fail, as on Windows while another program reads the old file."""
     calls: list[int] = []
     real = os.replace
 

@@ -1,4 +1,4 @@
-"""``requires_grad = False``: the parameters stay as they are, whatever the backend."""
+"""``requires_grad = False``: the parameters do not change, on any backend."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def network() -> Sequential:
             "relu": ReLU(),
             "block": Residual(Sequential(Conv2d(3, 3, 3, padding=1, seed=1), ReLU())),
             "flat": Flatten(),
-            # Ranges of the vector that neither begin nor end at a unit of the engine's update.
+            # Ranges of the flat vector that do not align with units of the engine's update.
             "fc1": Linear(108, 37, seed=2),
             "fc2": Linear(37, 3, seed=3),
         },
@@ -116,7 +116,7 @@ def test_steps_are_pytorchs(
         np.testing.assert_allclose(
             value, wanted, rtol=1e-2, atol=1e-3, equal_nan=False, err_msg=key
         )
-    # Thawed, they are trained again, with the optimiser's state of before.
+    # After unfreezing, they are trained again, with the earlier optimiser state.
     for layer in frozen:
         model[layer].requires_grad = True
     executor.train_steps(ArrayDataset(X, Y), np.arange(COUNT), np.full(1, 0.1))
@@ -164,7 +164,7 @@ def test_one_array_is_not_frozen_in_one_of_its_layers_alone() -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_the_other_gradients_are_the_same_whatever_is_frozen(seed: int) -> None:
-    """In random networks, with random layers frozen: rows that are left out were not needed."""
+    """In random networks with randomly frozen layers: omitted rows were not needed."""
     case = random_case(seed, 200_000)
     model, kept = case.model, case.model.copy_state()
     layers = list({id(layer): layer for _, layer in model.named_leaves()}.values())

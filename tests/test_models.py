@@ -1,4 +1,4 @@
-"""The networks that have names."""
+"""The named networks."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What Jupyter shows of models and histories."""
+"""How Jupyter displays models and histories."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The files that the outside reads: the package's description, the citation, the release."""
+"""Files read by other tools: the package's metadata, the citation, the release."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""Batches that im2col divides: the same results on any number of threads, and as the loops'."""
+"""Batches that im2col divides: equal on any number of threads, and to the loops' results."""
 
 import threading
 from typing import Any
@@ -56,7 +56,7 @@ def lengths(backend: str = "im2col") -> list[int]:
 
 
 def test_a_batch_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where that is worth a core, or parts would be too large; as many for each of two cores."""
+    """If that is worth a core, or parts would be too large; equally many for each of two cores."""
     assert lengths() == [41]
     monkeypatch.setattr(passes, "WORTH_A_CORE", 1000)
     assert lengths() == [21, 20]
@@ -109,7 +109,7 @@ def test_this_thread_is_one_of_the_workers() -> None:
     "pool", [{}, {"stride": 1}, {"padding": 1}, {"ceil_mode": True}, {"dilation": 2}]
 )
 def test_pooling_before_relu_changes_no_bit(pool: dict[str, Any], dtype: Any, backend: str) -> None:
-    """Also of ties, of windows without a positive value, of NaN, of infinities and of -0."""
+    """Including ties, windows without a positive value, NaN, infinities and -0."""
     model = fastcnn.Sequential(
         fastcnn.Conv2d(1, 2, 1, bias=False, seed=0),
         fastcnn.ReLU(),

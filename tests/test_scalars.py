@@ -1,4 +1,4 @@
-"""Numbers of numpy are taken as Python's: none overflows, and all can be written."""
+"""numpy scalars are accepted as Python's: none overflows, and all can be serialised."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Prepared inference: the same outputs, from any thread, whatever number of threads computes."""
+"""Prepared inference: the same outputs from any thread, on any number of threads."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,7 @@ NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
 
 def network(name: str) -> Sequential:
-    """A network whose running statistics are not those of the start."""
+    """A network whose running statistics differ from their initial values."""
     model = getattr(fastcnn.models, name)(seed=0)
     generator = np.random.default_rng(1)
     for key, value in model.state_dict().items():
@@ -244,14 +244,14 @@ def test_a_forked_process_goes_on_alone() -> None:
 
 
 class FakeCores:
-    """A team of its own, on a machine that seems to have some cores.
+    """A separate team, on a machine with a simulated number of cores.
 
     Attributes
     ----------
     here : int
-        The core of each thread that asks.
+        The core of each calling thread.
     allowed : int
-        Mask of those that a thread may run on.
+        Mask of the cores that a thread may use.
     moved : list of (int, int)
         Threads and masks.
     """
@@ -298,7 +298,7 @@ def test_helping_threads_leave_the_core_of_the_caller(monkeypatch: pytest.Monkey
     helper = int(cores.team.moves[conductor.FIRST_HELPER])
     assert helper == cores.team.threads[0].native_id
     assert cores.moved == [(helper, 0b1010), (helper, 0b0011), (helper, 0b1001)]
-    # The process is told to run on fewer cores: the thread, too, and nobody tells it otherwise.
+    # The process is restricted to fewer cores, and so is the thread, without further notice.
     cores.allowed = 0b0010
     for core in (0, 3, 1):
         cores.here = core
@@ -334,7 +334,7 @@ class Crowd:
         monkeypatch.setattr(self.room, "_join", self._join)
         monkeypatch.setattr(forward_pass.Pass, "_run", self._hold(forward_pass.Pass._run))
         self.session = fastcnn.session(network("vgg_small"), threads=1)
-        #: Samples whose passes began, the number of those that wait, and who asks.
+        #: Samples whose passes began, the number of waiting ones, and the calling threads.
         self.begun: list[np.ndarray] = []
         self.waits = 0
         self.threads: list[threading.Thread] = []
@@ -364,7 +364,7 @@ class Crowd:
             pass
 
     def end(self) -> None:
-        """Wait for all threads; those of the line end by themselves."""
+        """Wait for all threads; those of the queue end by themselves."""
         for threads in (self.threads, self.room._threads.values()):
             for thread in list(threads):
                 thread.join(300)
@@ -393,7 +393,7 @@ def signals(handler: Callable[..., None], enough: threading.Event) -> Iterator[N
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
 def test_callers_who_find_no_core_wait_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order they came; one that fails, or is interrupted, holds nobody up."""
+    """In order of arrival; one that fails, or is interrupted, does not block the others."""
     model = network("vgg_small")
     given = [samples(model, 9) + np.float32(n) for n in range(6)]
     expected = [fastcnn.session(model, threads=1).logits(x) for x in given]
@@ -450,7 +450,7 @@ def test_a_signals_handler_may_ask_while_its_thread_waits(monkeypatch: pytest.Mo
 
 
 def test_a_caller_who_asks_again_does_not_wait_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal's handler may ask while its thread has the only core."""
+    """A signal handler may call the session while its thread has the only core."""
     crowd, found = Crowd(monkeypatch), []
     crowd.go_on.set()
     x = samples(network("vgg_small"), 9)

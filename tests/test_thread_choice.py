@@ -1,4 +1,4 @@
-"""The number of threads that training settles on."""
+"""The number of threads that training chooses."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from fastcnn.execution.thread_choice import ThreadChoice
 
 
 def settle(most: int, seconds: dict[int, float], chunk: int = 50) -> ThreadChoice:
-    """Let a choice see steps that take so long with each number of threads."""
+    """Let a choice observe the given seconds per step for each number of threads."""
     choice = ThreadChoice(most)
     for _ in range(100):
         left = chunk

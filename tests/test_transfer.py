@@ -1,4 +1,4 @@
-"""Weights that fit a part of a network, other heads, and training what is left."""
+"""Loading weights that fit a part of a network, replacing heads, and training the rest."""
 
 import json
 from collections.abc import Callable
@@ -76,11 +76,11 @@ def test_skipped_keys_are_neither_missing_nor_unexpected() -> None:
 @pytest.mark.parametrize(
     ("state", "arguments", "error", "message"),
     [
-        ({"x": np.zeros(1)}, {"strict": False}, CheckpointError, "nothing of the state fits"),
-        ({}, {"strict": False}, CheckpointError, "nothing of the state fits"),
-        (None, {"skip": ["head.*"]}, ConfigurationError, "no key .* fits 'head.*'"),
+        ({"x": np.zeros(1)}, {"strict": False}, CheckpointError, "nothing in the state fits"),
+        ({}, {"strict": False}, CheckpointError, "nothing in the state fits"),
+        (None, {"skip": ["head.*"]}, ConfigurationError, "no key .* matches 'head.*'"),
         (None, {"skip": "fc.*"}, ConfigurationError, "skip must be a list"),
-        (None, {"skip": ["*"]}, CheckpointError, "nothing of the state fits"),
+        (None, {"skip": ["*"]}, CheckpointError, "nothing in the state fits"),
     ],
 )
 def test_refusals(state: Any, arguments: Any, error: type, message: str) -> None:
@@ -183,7 +183,7 @@ def test_heads_that_are_not_replaced(make: Callable[[], Model], classes: Any, me
 
 @pytest.mark.parametrize("backend", ["lanes", "im2col"])
 def test_an_imported_network_is_fine_tuned(backend: str, tmp_path: Path) -> None:
-    """Trained on two digits, written as ONNX, read, and its head alone trained on three others."""
+    """Trained on two digits, exported to ONNX, imported, and its head trained on three others."""
     train, _ = data.digits_dataset(300, 30, classes=(0, 1))
     first = network(2)
     fastcnn.fit(first, train, epochs=2, threads=1)

@@ -1,17 +1,15 @@
-"""One training step of a random network by PyTorch in float64, and how far float32 may be off.
+"""One training step of a random network in PyTorch, float64, and the permitted float32 error.
 
-The true step is PyTorch's in float64. The same step is then taken with random errors of the size
-of float32's rounding after every operation, forward and backward: what these change is what a
-computation in float32 may differ by, through ReLU's kinks and ties of pooling too. A result is
-right if it differs from the true one by at most :data:`MARGIN` times the most that any of these
-differed.
+The exact step is PyTorch's in float64. The same step is repeated with random errors of the size of
+float32's rounding after every operation, forward and backward: their effect, including ReLU's kinks
+and ties of pooling, is how far a float32 computation may deviate. A result is right if its
+difference from the exact one is at most :data:`MARGIN` times the largest of these deviations.
 
-An exact gradient may be 0, such as that of a bias before batch normalisation: all that is found
-is what rounding leaves of sums of terms that cancel. Where it is, errors are of the size of these
-terms.
+An exact gradient may be 0, such as that of a bias before batch normalisation: a computed one is
+then the rounding error of a sum of cancelling terms, and errors are of the size of these terms.
 
-``python -m tests.torch_networks --first 0 --count 1000`` compares random networks and prints what
-differs and how many were compared.
+``python -m tests.torch_networks --first 0 --count 1000`` compares random networks and prints the
+differences and the number of comparisons.
 """
 
 import argparse
@@ -34,23 +32,23 @@ from fastcnn.execution.step import Step as TakenStep
 from fastcnn.losses import JointLoss
 from tests.random_networks import BUDGET, Case, random_case
 
-#: Rounding of float32, relative to an operation's largest number.
+#: Rounding of float32, relative to an operation's largest element.
 ROUNDING = 2.0**-24
-#: Of a short sum's error, or one by Winograd's transforms, in units of the rounding. That of a sum
-#: of n terms grows like the root of n, as each partial sum is rounded.
+#: Error of a short sum, or one by Winograd's transforms, in units of the rounding. That of a sum of
+#: n terms grows like the square root of n, as each partial sum is rounded.
 SHORT_SUM = 4.0
-#: Steps with random errors: at first, and before a difference is called wrong.
+#: Steps with random errors: initially, and before a difference is considered wrong.
 FEW, MANY = 4, 60
-#: Of a difference that random errors made. Errors that meet are not all in one direction.
+#: Factor of the deviation by random errors. Actual errors are not all in one direction.
 MARGIN = 8.0
-#: Operations that round, as far as is not negligible.
+#: Operations with non-negligible rounding.
 ROUNDS = ("conv2d", "conv_transpose2d", "linear", "batch_norm", "avg_pool2d", "adaptive_avg_pool2d",
           "sigmoid", "tanh", "elu", "gelu", "silu", "softplus", "add", "subtract", "multiply",
           "layer_norm", "rms_norm", "group_norm", "layer_norm2d", "local_response_norm", "softmax",
           "log_softmax", "scale", "interpolate")  # fmt: skip
-#: A gradient is 0 if it is less than this share of what random errors make of it.
+#: A gradient is considered 0 if it is below this share of its deviation by random errors.
 NOTHING = 2.0**-20
-#: Operations whose input's gradient is a difference, and may be far smaller than its terms.
+#: Operations whose input gradient is a difference, and may be far smaller than its terms.
 SAMPLE_NORMS = ("layer_norm", "rms_norm", "group_norm", "layer_norm2d")
 SOFTMAXES = ("softmax", "log_softmax")
 LR = 0.01
@@ -59,7 +57,7 @@ Results = dict[str, np.ndarray]
 
 
 class _Errors(torch.autograd.Function):
-    """Adds errors to a tensor, and to its gradient on the way back."""
+    """Adds errors to a tensor, and to its gradient in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, generator: torch.Generator, size: float) -> torch.Tensor:
@@ -72,7 +70,7 @@ class _Errors(torch.autograd.Function):
 
 
 class _InputErrors(torch.autograd.Function):
-    """Leaves a tensor as it is, and adds errors to its gradient, of elements and of channels."""
+    """Passes a tensor unchanged, and adds errors to its gradient, per element and per channel."""
 
     @staticmethod
     def forward(
@@ -98,12 +96,12 @@ def _normalised_with_errors(
     generator: torch.Generator,
     cancels: bool,
 ) -> torch.Tensor:
-    """A batch normalisation whose output and input's gradient have errors of their terms' size.
+    """A batch normalisation whose output and input gradient have errors of their terms' size.
 
-    The output is a scaled input less the scaled mean, which may be far larger than their
-    difference; all elements of a channel share the rounding of the mean. The gradient is such a
-    difference, too: of two samples, it is always next to nothing. Two of its terms have a
-    coefficient for each channel.
+    The output is a scaled input minus the scaled mean, which may be far larger than their
+    difference; all elements of a channel share the rounding of the mean. The gradient is a similar
+    difference: for two samples, it nearly vanishes. Two of its terms have a coefficient per
+    channel.
     """
     sizes: list[tuple[float, float]] = []
     axes = [axis for axis in range(x.ndim) if axis != 1]
@@ -120,7 +118,7 @@ def _normalised_with_errors(
 
         def note(grad: torch.Tensor) -> None:
             level = float(grad.mean(axes).abs().max())
-            if cancels:  # over the samples, whose sums are rounded before
+            if cancels:  # over the samples, whose sums are rounded first
                 of_samples = grad.reshape(*grad.shape[:2], -1).mean(2)
                 level = float(of_samples.abs().mean(0).max())
             sizes.append((SHORT_SUM * stretch * float(grad.abs().max()), 2 * stretch * level))
@@ -132,7 +130,7 @@ def _normalised_with_errors(
 def _normalised_samples_with_errors(
     node: Node, x: torch.Tensor, p: dict[str, Any], generator: torch.Generator
 ) -> torch.Tensor:
-    """The same of a normalisation within samples."""
+    """The same for a normalisation within samples."""
     sizes: list[tuple[float, float]] = []
     of_weights: list[float] = []
     sets = sets_of(node.operation, node.arguments, tuple(x.shape[1:]))
@@ -154,7 +152,7 @@ def _normalised_samples_with_errors(
 
         made.register_hook(note)
         if p.get("weight") is not None:
-            # A sum of products with numbers whose mean is 0, as far as it is not rounded.
+            # A sum of products with values of mean 0, up to rounding.
             p["weight"].register_hook(
                 lambda grad: (
                     grad
@@ -167,7 +165,7 @@ def _normalised_samples_with_errors(
 
 
 def _softmax_with_errors(node: Node, x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """A softmax, or its logarithm, whose input's gradient has errors of its terms' size."""
+    """A softmax, or its logarithm, whose input gradient has errors of its terms' size."""
     sizes: list[tuple[float, float]] = []
     made = _layer(node, [_InputErrors.apply(x, generator, sizes)], {}, False, None)
     if made.requires_grad:
@@ -190,7 +188,7 @@ def _disturbed(
 
 
 def _error_size(node: Node, inputs: list[Any], p: dict[str, Any]) -> float:
-    """Of an operation's sums, in units of the rounding."""
+    """The error of an operation's sums, in units of the rounding."""
     terms = inputs[0][0].numel() / np.prod(node.output_shape)
     if node.operation == "batch_norm":
         terms = inputs[0].numel() / inputs[0].shape[1]
@@ -226,7 +224,7 @@ def _layer(node: Node, inputs: list[Any], p: dict[str, Any], training: bool, mas
         if momentum is None:
             momentum = 1.0 / float(p.get("num_batches_tracked", 0) + 1)
         if training and "num_batches_tracked" in p:
-            # A layer in two places counts both.
+            # A layer that is used twice counts both uses.
             p["num_batches_tracked"].add_(1)
         of_batch = training or running[0] is None
         return F.batch_norm(
@@ -287,7 +285,7 @@ def _mask(node: Node, index: int, count: int, seed: int) -> torch.Tensor | None:
 
 
 def _class_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Of each sample, by the weight of its class."""
+    """The loss of each sample, times the weight of its class."""
     arguments = loss.arguments
     weight = None if arguments["weight"] is None else torch.from_numpy(arguments["weight"])
     if loss.operation == "cross_entropy":
@@ -316,13 +314,13 @@ def _element_loss(loss: Any, output: torch.Tensor, target: torch.Tensor) -> torc
 
 @dataclass
 class Step:
-    """What one step needs of a case, in float64."""
+    """The data of a case for one step, in float64."""
 
     case: Case
     state: dict[str, np.ndarray]
 
     def results(self, errors: int | None = None, cancels: bool = False) -> Results:
-        """Take the step, with random errors by their seed; or with those of sums that cancel."""
+        """Run the step, with random errors from a seed, or with errors of sums that cancel."""
         case, graph = self.case, self.case.model.graph(self.case.x.shape[1:])
         generator = None if errors is None else torch.Generator().manual_seed(errors)
         state = {
@@ -384,7 +382,7 @@ class Step:
             sizes = counts if weight is None else counts * torch.from_numpy(weight)[target]
             return (each * counts).sum() / sizes.sum()
         if case.kind == "classes":
-            # Of one output integers are values.
+            # With one output, integers are values.
             y = F.one_hot(y, output.shape[1]) if output.shape[1] > 1 else y[:, None]
         each = _element_loss(case.loss, output, y.double()).flatten(1).mean(1)
         return (each * counts).sum() / counts.sum()
@@ -410,7 +408,7 @@ class Step:
     def _update(
         self, parameters: dict[str, torch.Tensor], grads: dict[str, torch.Tensor], found: Results
     ) -> None:
-        """PyTorch's own optimiser on float64."""
+        """PyTorch's own optimiser in float64."""
         if not parameters:
             return
         o: Any = self.case.optimizer
@@ -448,7 +446,7 @@ class Step:
 
 
 def step_of(case: Case, backend: str) -> Results:
-    """The same step by a backend; changes the case's model."""
+    """The same step on a backend; changes the case's model."""
     model, batch = case.model, case.batch
     names = list(model.named_parameters())
     places = np.cumsum([0, *(value.size for value in model.named_parameters().values())])
@@ -489,13 +487,13 @@ def step_of(case: Case, backend: str) -> Results:
 
 
 def differences(case: Case, backend: str = "lanes") -> tuple[list[str], list[float]]:
-    """What of a step is wrong, as text; and each array's difference, a part of float32's own."""
+    """Errors of a step, as text; and each array's difference, relative to float32's own."""
     kept = {key: value.copy() for key, value in case.model.state_dict().items()}
     step = Step(case, kept)
     found = step_of(case, backend)
     case.model.load_state_dict(kept)
     true = step.results()
-    # A layer in two places has its arrays under two names, of which the graph has one.
+    # A layer that is used twice has its arrays under two names, one of which is in the graph.
     buffers = {
         f"state {key}"
         for node in case.model.graph(case.x.shape[1:]).nodes
@@ -544,7 +542,7 @@ def _wrong(
 def _bounds(
     found: Results, true: Results, disturbed: list[Results], names: list[str], kept: Results
 ) -> dict[str, tuple[float, float, float]]:
-    """Of each array: its difference from the true one, its largest number, and the bound."""
+    """For each array: its difference from the exact one, its largest element, and the bound."""
     bounds = {}
     for name in names:
         if not true[name].size:
@@ -552,7 +550,7 @@ def _bounds(
         difference = float(np.abs(found[name] - true[name]).max())
         largest = float(np.abs(true[name]).max())
         if name.startswith("parameter"):
-            # It may be next to nothing after the step.
+            # It may nearly vanish after the step.
             largest = max(largest, float(np.abs(kept[name.partition(" ")[2]]).max()))
         bound = max(float(np.abs(other[name] - true[name]).max()) for other in disturbed)
         # The array itself is rounded, too.

@@ -81,9 +81,10 @@ class Wiring:
         self.entries: list[Entry] = []
         self.inputs: dict[str, Shape] = {}
         self.samples: dict[str, Samples] = {}
+        put_first = self._put_first()
         for place, (name, shape) in enumerate(file.inputs.items()):
             view = View.of(shape)
-            if self._is_channels_last(name, shape):
+            if len(shape) == 3 and name in put_first:
                 shape = (shape[2], *shape[:2])
                 view = View.of(shape).transposed((1, 2, 0))
                 log.info(
@@ -108,22 +109,23 @@ class Wiring:
         #: What was brought into another order already.
         self._arranged: dict[Samples, int] = {}
 
-    def _is_channels_last(self, name: str, shape: Shape) -> bool:
-        """Whether what reads an input puts its channels first, perhaps after it scaled them."""
-        if len(shape) != 3:
-            return False
-        waiting, is_last = [name], False
-        for node in self.file.nodes:
-            if not set(node.inputs) & set(waiting):
-                continue
+    def _put_first(self) -> set[str]:
+        """Values whose channels all who read them put first, perhaps after they scaled them.
+
+        The nodes are gone through once, from the last to the first, whatever the inputs.
+        """
+        put_first, read_otherwise, results = set[str](), set[str](), set(self.file.outputs)
+        for node in reversed(self.file.nodes):
             perm = [tuple(a.ints) for a in node.proto.attribute if a.name == "perm"]
             if node.kind == "Transpose" and perm == [FIRST]:
-                is_last = True
-            elif node.kind in BEFORE_TRANSPOSE and not set(node.outputs) & set(self.file.outputs):
-                waiting += node.outputs[:1]
+                put_first.update(node.inputs)
+            elif node.kind in BEFORE_TRANSPOSE and results.isdisjoint(node.outputs):
+                for found in (put_first, read_otherwise):
+                    if node.output in found:
+                        found.update(node.inputs)
             else:
-                return False
-        return is_last
+                read_otherwise.update(node.inputs)
+        return put_first - read_otherwise
 
     # -- formulas ----------------------------------------------------------------------------
 
@@ -201,8 +203,9 @@ class Wiring:
         if value.view.is_expanded:
             raise ConfigurationError(f"it reads {name!r}, which an Expand has repeated")
         node = self.nodes.get(name)
-        while node is not None and node.kind == "Identity" and node.inputs[0] in self.nodes:
-            node = self.nodes[node.inputs[0]]
+        if value not in self._arranged:
+            while node is not None and node.kind == "Identity" and node.inputs[0] in self.nodes:
+                node = self.nodes[node.inputs[0]]
         return self.arranged(value, node)
 
     def arranged(self, value: Samples, node: FileNode | None) -> int:

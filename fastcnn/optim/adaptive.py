@@ -1,4 +1,4 @@
-"""Optimisers whose rate of each parameter follows its gradients: Adam and its kin."""
+"""Optimisers with a learning rate adapted to each parameter: Adam and relatives."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,20 @@ from fastcnn.optim.base import Bounds, DecaysWeights, Slots, lerp
 
 @dataclass(frozen=True)
 class Adam(DecaysWeights):
-    """Adam: a step along the mean of the gradients, over the root of their mean square.
+    """Adam: the moving average of the gradients, divided by their root mean square.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares that the means of gradients and of their squares keep at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -45,6 +58,11 @@ class Adam(DecaysWeights):
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``p *= 1 - lr * weight_decay`` before the step.
 
+    Parameters
+    ----------
+    lr, betas, eps, weight_decay, decoupled_weight_decay
+        As for :class:`Adam`.
+
     References
     ----------
     Loshchilov and Hutter, arXiv:1711.05101, algorithm 2.
@@ -57,9 +75,24 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class NAdam(DecaysWeights):
-    """Adam with Nesterov's momentum.
+    """Adam with Nesterov momentum.
 
-    What is kept of ``mu_product`` is what it is short of 1: the formulas divide by that.
+    The slot of ``mu_product`` holds ``1 - mu_product``, by which the formulas divide.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Shares that the means of gradients and of their squares keep at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    momentum_decay : float
+        How fast the momentum rises to ``betas[0]`` over the steps.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -99,10 +132,27 @@ class NAdam(DecaysWeights):
 
 @dataclass(frozen=True)
 class RMSprop(DecaysWeights):
-    """RMSprop: the gradient over the root of its mean square, a moving average.
+    """RMSprop: the gradient, divided by a moving average of its root mean square.
 
-    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` takes the
-    variance instead of the mean square, ``momentum`` smooths the quotient.
+    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` uses the
+    variance instead of the mean square, ``momentum`` is applied to the quotient.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    alpha : float
+        Share that the mean of squares keeps at a step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    momentum : float
+        Share of the last step's direction in the next.
+    centered : bool
+        Whether to divide by the root of the variance instead.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -122,7 +172,7 @@ class RMSprop(DecaysWeights):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The mean square, and what momentum and centring need."""
+        """The mean square, and the slots of momentum and centring."""
         momentum = ("momentum_buffer",) if self.momentum else ()
         return ("square_avg", *momentum, *(("grad_avg",) if self.centered else ()))
 
@@ -138,7 +188,7 @@ class RMSprop(DecaysWeights):
         if self.centered:
             mean = slots["grad_avg"]
             lerp(mean, gradient, 1.0 - self.alpha)
-            # Rounding can leave a variance of nearly zero below it.
+            # Rounding can make a variance near zero negative.
             variance = np.maximum(square - mean * mean, 0.0)
         change = gradient / (np.sqrt(variance) + self.eps)
         if self.momentum:
@@ -151,9 +201,24 @@ class RMSprop(DecaysWeights):
 
 @dataclass(frozen=True)
 class Adagrad(DecaysWeights):
-    """Adagrad: the gradient over the root of the sum of all squares so far.
+    """Adagrad: the gradient, divided by the root of the sum of its squares so far.
 
-    The sum is kept without ``initial_accumulator_value``, which the formula adds.
+    The slot holds the sum without ``initial_accumulator_value``, which the formula adds.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    lr_decay : float
+        The rate is divided by ``1 + lr_decay`` times the steps before.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    initial_accumulator_value : float
+        The sum of squares before the first step.
+    eps : float
+        Added to the root, so that nothing is divided by 0.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------
@@ -186,7 +251,20 @@ class Adagrad(DecaysWeights):
 
 @dataclass(frozen=True)
 class Adadelta(DecaysWeights):
-    """Adadelta: steps in the units of the parameters, by the root mean square of earlier steps.
+    """Adadelta: steps in the units of the parameters, from the root mean square of past steps.
+
+    Parameters
+    ----------
+    lr : float
+        Learning rate.
+    rho : float
+        Share that the means of squares keep at a step.
+    eps : float
+        Added to the squares under both roots.
+    weight_decay : float
+        Factor of the weights that is added to their gradient.
+    decoupled_weight_decay : bool
+        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the rate of each training step, counted from 0."""
+"""Learning rate schedules: the rate of each training step, counted from 0."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from fastcnn.scalars import MOST_COUNT, is_number, make_plain, plain
 
 
 class Schedule(Protocol):
-    """Gives the learning rate of one step."""
+    """Computes the learning rate of each step."""
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """Rate of step ``step`` of ``total_steps``."""
@@ -31,7 +31,15 @@ class Constant:
 
 @dataclass(frozen=True)
 class StepDecay:
-    """Multiply the rate by ``gamma`` every ``every_epochs`` epochs."""
+    """Multiply the rate by ``gamma`` every ``every_epochs`` epochs.
+
+    Parameters
+    ----------
+    every_epochs : int
+        Epochs of one rate.
+    gamma : float
+        Above 0, at most 1.
+    """
 
     every_epochs: int = 1
     gamma: float = 0.7
@@ -51,7 +59,15 @@ class StepDecay:
 
 @dataclass(frozen=True)
 class MultiStep:
-    """Multiply the rate by ``gamma`` after each of some epochs, as ``MultiStepLR`` does."""
+    """Multiply the rate by ``gamma`` after each of some epochs, as ``MultiStepLR`` does.
+
+    Parameters
+    ----------
+    milestones : tuple of int
+        Numbers of epochs, from 1 on.
+    gamma : float
+        Above 0, at most 1.
+    """
 
     milestones: tuple[int, ...] = ()
     gamma: float = 0.1
@@ -76,6 +92,11 @@ class MultiStep:
 @dataclass(frozen=True)
 class Cosine:
     """Half a cosine from the base rate to ``min_factor`` times it.
+
+    Parameters
+    ----------
+    min_factor : float
+        The last rate, as a share of the base rate.
 
     References
     ----------
@@ -109,6 +130,15 @@ class OneCycle:
     The formulas are those of ``torch.optim.lr_scheduler.OneCycleLR`` with cosine annealing, where
     ``initial_factor = 1 / div_factor`` and ``final_factor = 1 / final_div_factor``.
 
+    Parameters
+    ----------
+    warmup_fraction : float
+        Share of all steps in which the rate rises.
+    initial_factor : float
+        The first rate, as a share of the base rate.
+    final_factor : float
+        The last rate, as a share of the first.
+
     References
     ----------
     Smith and Topin, arXiv:1708.07120.
@@ -137,10 +167,17 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Triangular:
-    """Rise in a line from ``initial_factor`` to the base rate, then fall to ``final_factor``.
+    """Rise linearly from ``initial_factor`` to the base rate, then fall to ``final_factor``.
 
-    The rise takes the whole steps of ``warmup_fraction``; without one, the rate falls from the
-    first step on.
+    The rise takes ``warmup_fraction`` of the steps, rounded down; if that is 0, the rate falls from
+    the first step on.
+
+    Parameters
+    ----------
+    warmup_fraction : float
+        Share of all steps in which the rate rises.
+    initial_factor, final_factor : float
+        The first and the last rate, as shares of the base rate.
 
     References
     ----------
@@ -166,7 +203,15 @@ class Triangular:
 
 @dataclass(frozen=True)
 class Warmup:
-    """Rise linearly over the first ``steps`` steps, then follow another schedule."""
+    """Rise linearly over the first ``steps`` steps, then follow another schedule.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of the rise.
+    then : Schedule
+        What gives the rate after them; by default it is constant.
+    """
 
     steps: int
     then: Schedule = field(default_factory=Constant)
@@ -178,7 +223,7 @@ class Warmup:
         object.__setattr__(self, "then", NAMED.get(self.then))
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
-        """The rising rate, or that of the schedule after it."""
+        """The warm-up rate, or that of the schedule after it."""
         rate = self.then.lr(step, total_steps, steps_per_epoch, base_lr)
         return rate * min(1.0, (step + 1) / (self.steps + 1))
 
@@ -193,10 +238,19 @@ def learning_rates(
 ) -> np.ndarray:
     """Rates of ``count`` consecutive steps as a float64 array.
 
+    Parameters
+    ----------
+    schedule : Schedule, or its name
+    base_lr : float
+    first_step, count : int
+        Which steps; the first of a training is 0.
+    total_steps, steps_per_epoch : int
+        Of the training.
+
     Raises
     ------
     ConfigurationError
-        If the schedule is not one, or a number is not accepted.
+        If the schedule is not one, or an argument is invalid.
     """
     schedule, base_lr = NAMED.get(schedule), plain(base_lr)
     if not is_number(base_lr):
@@ -237,7 +291,7 @@ NAMED = Named(
 
 
 def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedule:
-    """A schedule that is given by its name, or as an object, after a linear warm-up.
+    """A schedule given by name or as an object, after a linear warm-up.
 
     Parameters
     ----------
@@ -245,12 +299,12 @@ def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedul
     warmup_steps : int
         Steps of the warm-up; 0 for none.
     **numbers
-        Arguments of a schedule that is given by name.
+        Arguments of a schedule given by name.
 
     Raises
     ------
     ConfigurationError
-        If it is neither, or a number has no effect with it.
+        If it is neither, or an argument has no effect with it.
     """
     made = NAMED.get(schedule, **numbers)
     return Warmup(warmup_steps, made) if warmup_steps else made

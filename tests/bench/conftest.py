@@ -1,4 +1,4 @@
-"""Tests of measurements share a clock that they set."""
+"""A clock under the tests' control, shared by tests of measurements."""
 
 from tests.benchmark.conftest import clock, no_rest, peak
 

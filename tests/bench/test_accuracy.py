@@ -1,4 +1,4 @@
-"""Seconds to an accuracy: training alone is timed."""
+"""Seconds to an accuracy: only training is timed."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_time_to_accuracy_counts_training_alone(clock: Clock) -> None:
     never = accuracy.time_to_levels(take, lambda: 0.1, 64, seed=0, epochs=1)
     assert never[0.95] == float("inf")
     assert len(seen) == 50 + 1
-    # One cycle: the rate rises to its highest, and falls.
+    # One cycle: the rate rises to its maximum, and falls.
     assert accuracy.LEARNING_RATE >= max(seen[:50]) > 0.99 * accuracy.LEARNING_RATE
     assert seen[0] < seen[49] < max(seen[:50])
 

@@ -1,4 +1,4 @@
-"""The page on several processes says what the committed measurement says."""
+"""The page on several processes agrees with the committed measurement."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The well-known networks on the engine, and the page that tells of them."""
+"""The well-known networks on the engine, and their page."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from fastcnn.interop import export_onnx, import_onnx
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks"
-#: Largest difference of gradients without kinks: rounding, through up to 56 layers.
+#: Maximum difference of gradients without kinks: rounding, through up to 56 layers.
 ROUNDING = 2e-4
 
 
@@ -135,7 +135,7 @@ def test_files_of_pytorch_s_exporters_of_each_network(name: str) -> None:
 
 
 def _expect_same_gradients(name: str, folder: Path) -> None:
-    """Of a training step before and after the way to an ONNX file and back."""
+    """Gradients of a training step before and after a round trip through an ONNX file."""
     pytest.importorskip("onnx")
     made = Check(TASKS[name], batch=4)
     before = made.own("im2col")
@@ -144,11 +144,11 @@ def _expect_same_gradients(name: str, folder: Path) -> None:
     made.start = made.model.copy_state()
     after = made.own("im2col")
     assert after.loss == pytest.approx(before.loss, rel=1e-6)
-    # Layers within layers have their names in one piece, except in a Sequential.
+    # Names of nested layers are joined with underscores, except in a Sequential.
     wanted = {key.replace(".", "_"): value for key, value in before.gradients.items()}
     found = {key.replace(".", "_"): value for key, value in after.gradients.items()}
     assert wanted
-    assert found.keys() >= wanted.keys()  # a file does not say what is frozen
+    assert found.keys() >= wanted.keys()  # a file does not store what is frozen
     largest = max(float(np.abs(value).max()) for value in wanted.values())
     for key, value in wanted.items():
         assert found[key] == pytest.approx(value, abs=1e-5 * largest), key

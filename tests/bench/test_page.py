@@ -1,4 +1,4 @@
-"""The benchmark page and README's table say what the committed results say."""
+"""The benchmark pages and README's table agree with the committed results."""
 
 import re
 from dataclasses import replace
@@ -57,7 +57,7 @@ def test_page_is_what_the_results_say() -> None:
 
 
 def test_no_page_is_long() -> None:
-    """Each suite is a page of its own: a phone need not load and scroll through all of them."""
+    """Each suite has its own page, so that a phone need not load and scroll through all of them."""
     pages = page.render_pages(RESULTS)
     assert set(pages) == {page.OVERVIEW, *(f"benchmarks/{name}.md" for name, *_ in page.CONTENTS)}
     for name, text in pages.items():
@@ -86,7 +86,7 @@ def test_figures_of_the_page_exist() -> None:
 
 
 def test_who_is_faster_is_said(report: Report) -> None:
-    """Whatever this machine measured: a faster peer is named, in the table and in words."""
+    """Whatever this machine measured: a faster peer is named, in the table and in the text."""
     steps = [r for r in report.results if r.suite == "step" and r.contestant == "lanes"][:1]
     peer = replace(steps[0], contestant="PyTorch eager", threads=2, median=steps[0].median / 2)
     made = page._beside_peers(replace(report, results=[*steps, peer]), "step", "{} {}")

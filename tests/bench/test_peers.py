@@ -1,4 +1,4 @@
-"""Other libraries train what fastcnn trains: losses, gradients, momentum and running statistics."""
+"""Other libraries train equally: losses, gradients, momentum and running statistics."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ from tests.absent import skip_absent
 
 @dataclass(frozen=True)
 class SmallWork(Work):
-    """A network with all that the benchmark's networks have."""
+    """A network with every kind of layer of the benchmark's networks."""
 
     def model(self) -> Sequential:
         branch = Conv2d(4, 4, 3, padding=1, bias=False, seed=1), BatchNorm2d(4)

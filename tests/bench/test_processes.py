@@ -1,4 +1,4 @@
-"""Whole processes: what is run is the same work, failures are told, memory is the process' own."""
+"""Whole processes: the work is equal, failures are reported, memory is the process's own."""
 
 import ast
 import builtins
@@ -18,7 +18,7 @@ from tests.absent import skip_absent
 
 
 def test_memory_is_that_of_the_process() -> None:
-    ballast = np.ones(64 << 20, np.uint8)  # this process' memory is not the child's
+    ballast = np.ones(64 << 20, np.uint8)  # this process's memory is not the child's
     small, large = (run_process(["-c", f"x = bytes({n}); x = x[:1] + x"]) for n in (1, 48 << 20))
     assert ballast.any()
     assert small.seconds > 0
@@ -53,7 +53,7 @@ PROGRAMS = {name: text for name, text in vars(programs).items() if name.isupper(
 
 @pytest.mark.parametrize("name", [*PROGRAMS, "JOB"])
 def test_programs_use_no_name_that_they_do_not_have(name: str) -> None:
-    """Most run in processes, and with libraries, that tests do not start."""
+    """Most programs run in processes, and with libraries, that tests do not start."""
     nodes = list(ast.walk(ast.parse((PROGRAMS | {"JOB": mpi_scaling.JOB})[name])))
     names = [node for node in nodes if isinstance(node, ast.Name)]
     known = {each.id for each in names if not isinstance(each.ctx, ast.Load)} | set(dir(builtins))

@@ -1,4 +1,4 @@
-"""PyTorch with a recipe: the first step is fastcnn's, and so is a whole training."""
+"""PyTorch's version of a recipe: the first step, and a whole training, equal fastcnn's."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 
 def shrunk(name: str) -> NamedRecipe:
-    """A recipe with airbench's network made narrow, where it has it."""
+    """A recipe with a narrow version of airbench's network, if it uses that."""
     recipe = get(name)
     settings = {**recipe.settings}
     if settings["model"].get("name") == "airbench":
@@ -49,7 +49,7 @@ def test_other_gradients_are_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["cifar10-94", "cifar10-94-muon", "mnist-99"])
 def test_training(name: str) -> None:
-    """Groups, rates, augmentation, Lookahead and what is frozen are the same."""
+    """Groups, rates, augmentation, Lookahead and frozen parameters are the same."""
     recipe = shrunk(name)
     changes = {"batch_size": 16, "epochs": 4, "backend": "im2col"}
     if recipe.options.max_steps is not None:

@@ -1,4 +1,4 @@
-"""The scaling suite: what it flags, how it explains, what it counts. No time is asserted."""
+"""The scaling suite: which points it flags, its explanations, its counts. No time is asserted."""
 
 import json
 import re
@@ -31,9 +31,9 @@ def flags(costs: list[float], spread: float = 0.0) -> list[bool]:
 def test_flags() -> None:
     assert flags([8.0, 4.0, 2.0, 2.1]) == [False] * 4
     assert flags([2.0, 1.0, 1.2, 0.9]) == [False, False, True, False]
-    # It is the lowest cost so far that counts, so that a slow rise is found too.
+    # Relative to the lowest cost so far, so that a slow rise is found, too.
     assert flags([1.0, 1.08, 1.16]) == [False, False, True]
-    # A rise within the spread of the rounds is none.
+    # A rise within the spread of the rounds is not flagged.
     assert flags([1.0, 1.2], spread=0.2) == [False, False]
 
 
@@ -90,7 +90,7 @@ def test_axes() -> None:
     assert thread_counts(1) == (1,)
     for axis in found.values():
         assert set(axis.quick) <= set(axis.values)
-    # Cost is counted for FLOPs: doubling the channels takes four times the work.
+    # Cost is per FLOP: doubling the channels takes four times the work.
     small, large = (found["channels"].case(n).work for n in (64, 128))
     assert 3.5 < large / small < 4.0
     case = found["threads"].case(4)

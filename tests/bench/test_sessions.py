@@ -1,4 +1,4 @@
-"""Sessions and ONNX Runtime's in turns."""
+"""Sessions and ONNX Runtime's, in turns."""
 
 import time
 from functools import partial

@@ -1,4 +1,4 @@
-"""Variants of a training step run, and the shortest of each counts."""
+"""Variants of a training step run, and the shortest time of each counts."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from bench import step_costs
 from bench.step_costs import COMPARISONS, shortest
 from fastcnn.data.dataset import ArrayDataset
 
-#: Whose kernels are not in the cache.
+#: Comparisons whose kernels are not in the cache.
 COMPILED = ("optimizers", "kernel")
 
 

@@ -1,4 +1,4 @@
-"""What tests of measurements share: a clock that they set, and a peak that they know."""
+"""Fixtures for tests of measurements: a controlled clock, and a known peak."""
 
 import sys
 
@@ -10,19 +10,19 @@ from fastcnn.benchmark.measure import measure
 
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Contestants do not rest before their turn: what is tested is no time."""
+    """Contestants do not rest before their turn, as no real time is measured."""
     for function in (measure, layers.bench_layers):
         monkeypatch.setitem(function.__kwdefaults__, "pause", 0.0)
 
 
 @pytest.fixture(scope="session")
 def peak() -> dict[int, float]:
-    """The rates of one and of two threads, as if they were measured."""
+    """Rates of one and of two threads, as if measured."""
     return {1: 1e11, 2: 2e11}
 
 
 class Clock:
-    """Stands for the module ``time`` where a test decides what time passes."""
+    """Replaces the module ``time`` where a test controls the clock."""
 
     def __init__(self) -> None:
         self.now = self.busy = 0.0

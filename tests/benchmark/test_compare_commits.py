@@ -1,4 +1,4 @@
-"""scripts/compare_commits.py: both commits are really checked out, and bad input is told."""
+"""scripts/compare_commits.py: both commits are really checked out, and bad input is reported."""
 
 import shutil
 import subprocess
@@ -35,7 +35,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """The script in a repository whose two commits say how fast they are."""
+    """The script in a repository with two commits that report different speeds."""
     if shutil.which("git") is None:
         pytest.skip("git is not installed")
     folder = tmp_path / "repository"
@@ -60,7 +60,7 @@ def test_two_commits_take_turns(repository: Path) -> None:
         "main                      2,000 us a step (2,000 to 2,000)",
         "main is 1.500 times as fast (quartiles 1.500 to 1.500)",
     ]
-    # Each once to warm up, then by turns.
+    # Each once as a warm-up, then in turns.
     assert (repository.parent / "log").read_text() == "on" + "on" + "no" + "on"
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 

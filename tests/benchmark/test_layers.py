@@ -87,7 +87,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-#: What is tested at once; the rest takes some peers ten seconds to compile.
+#: Tested in the fast set; some peers take ten seconds to compile the others.
 FEW = ("linear", "max_pool2d", "dropout")
 
 

@@ -1,4 +1,4 @@
-"""Measuring: fair turns, honest records, contestants that are wrong are refused."""
+"""Measuring: fair turns, correct records, and wrong contestants are refused."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ def test_contestants_take_turns(clock: Clock) -> None:
 
         return run
 
-    # Powers of two: the clock's sums are exact.
+    # Powers of two: sums of the clock are exact.
     timings = measure(
         {"fast": works("fast", 2**-10), "slow": works("slow", 2**-10, waits=3 * 2**-10)},
         rounds=3, seconds=2**-8, pause=64.0,
@@ -62,7 +62,7 @@ def test_rest_until_nothing_spins(clock: Clock, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(clock, "sleep", spin)
     measuring.rest(64.0)
     assert clock.now == 1.0
-    # A thread that never ends is waited for as long as was asked.
+    # A thread that never ends is waited for up to the given maximum.
     spinning[0] = 1e9
     measuring.rest(0.5)
     assert clock.now == 1.5
@@ -96,7 +96,7 @@ def test_steps_compare_before_they_time(monkeypatch: pytest.MonkeyPatch) -> None
             return 1.01 * super().loss()
 
     class Stuck(OwnTrainer):
-        """Leaves one layer as it is, as a compiler did whose step lost a gradient."""
+        """Does not update one layer, like a compiler that once lost a gradient."""
 
         def train(self, steps: int) -> None:
             before = self.model.state_dict()["conv1.bias"].copy()
@@ -139,11 +139,11 @@ def test_backends_are_contestants(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_difference_is_relative_to_the_step() -> None:
     start = {"w": np.zeros(3)}
     assert largest_difference({"w": np.ones(3)}, {"w": np.full(3, 1.5)}, start) == 0.5
-    # A tensor that moves far hides none that moves little, and counters are left out.
+    # A tensor with a large step does not hide one with a small step, and counters are ignored.
     start = {"w": np.zeros(3), "running_var": np.ones(3), "batches": np.array(0)}
     ours = {"w": np.full(3, 1e-3), "running_var": np.full(3, 9.0), "batches": np.array(1)}
     assert largest_difference(ours, {**ours, "w": np.zeros(3)}, start) == 1.0
-    # What rounds to nothing is no difference.
+    # A difference that rounds to zero does not count.
     start = {"w": np.ones(3)}
     assert largest_difference(start, {"w": np.full(3, 1 + 1e-8)}, start) < 2e-3
 

@@ -1,4 +1,4 @@
-"""Peaks of the machine and the profile of a program. Nothing here asserts a time."""
+"""Peaks of the machine and the profile of a program. No time is asserted."""
 
 import re
 import subprocess
@@ -124,7 +124,7 @@ def test_contradictions_are_pointed_out(profiled: Profile) -> None:
 
 
 def test_impossible_shares_are_not_printed(profiled: Profile, tmp_path: Path) -> None:
-    """In the step a row takes between nothing and all of it, and no row is above the peak."""
+    """A row's share of the step is between zero and one, and no row is above the peak."""
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
     rows = [replace(row, in_step=0.5 * profiled.step) for row in profiled.rows]
     rows[0] = replace(rows[0], in_step=-2.1 * profiled.step)

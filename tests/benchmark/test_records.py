@@ -1,4 +1,4 @@
-"""Records on disk: JSON that is read again as it was, and CSV of the plain values."""
+"""Records on disk: JSON that reads back unchanged, and CSV of the plain values."""
 
 import sys
 from pathlib import Path

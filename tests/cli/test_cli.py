@@ -44,7 +44,7 @@ def test_help_teaches() -> None:
 
 def test_warmup_compiles_what_training_may_need() -> None:
     text = fastcnn("warmup")
-    assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, kept in ", text)
+    assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, cached in ", text)
 
 
 @pytest.mark.posix
@@ -143,7 +143,7 @@ def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
 
 
 def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:
-    """The process ends at once: torn down beside a thread in LLVM, one in three crashed."""
+    """The process exits immediately: a normal exit during an LLVM thread crashed one in three."""
     for _ in range(4):
         output = process("train", "--data", archive, "--out", run, code=2)
         assert output.endswith(
@@ -193,9 +193,9 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
     assert found
     assert abs(float(found[1]) - float(found[2])) <= 0.5
     for arguments, message in (
-        (("--int8",), "--int8 does nothing without --out FILE.h"),
-        (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
-        (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
+        (("--int8",), "--int8 has no effect without --out FILE.h"),
+        (("--out", path, "--calibration", 9), "--calibration has no effect without --int8"),
+        (("--out", path, "--fold"), "--fold has no effect without --out FILE.onnx"),
         (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py or .html"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)
@@ -214,7 +214,7 @@ def test_export_to_a_page(run: Path, tmp_path: Path) -> None:
 
 
 def test_paragraphs_of_help() -> None:
-    """A terminal breaks them where it ends, not where the docstring's lines do."""
+    """They are wrapped at the terminal's width, not at the docstring's lines."""
     for name in COMMANDS:
         for paragraph in in_paragraphs(command(name).__doc__).split("\n\n"):
             assert "\n" not in paragraph or paragraph.startswith(" "), name
@@ -247,7 +247,7 @@ def test_help_of_a_package_in_a_zip_file(tmp_path: Path) -> None:
 
 
 def test_a_command_imports_what_it_needs() -> None:
-    """Help lists all commands without importing them; one does not import the others."""
+    """Help lists all commands without importing them; a command does not import the others."""
     output = fastcnn("--help")
     assert all(f" {name} " in output for name in COMMANDS)
     for arguments in (["--help"], ["data", "list"]):

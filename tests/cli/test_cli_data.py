@@ -1,4 +1,4 @@
-"""Data on the command line: what has changed since training, and paths that are not data."""
+"""Data on the command line: changes since training, and paths that are not data."""
 
 import io
 import json
@@ -27,7 +27,7 @@ def put(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pictures and the run of a network that was trained on them."""
+    """A folder with pictures, and the run of a network that was trained on them."""
     folder = tmp_path_factory.mktemp("grown")
     for name in ("cat", "dog"):
         for index in range(30):
@@ -168,7 +168,7 @@ def test_cross_validation_and_views(tmp_path: Path) -> None:
 def test_options_that_are_typed_are_not_chosen_for_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where they are the default."""
+    """Even if they equal the default."""
     from fastcnn.training import cross_validation
 
     for label in ("a", "b"):

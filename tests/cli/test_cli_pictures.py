@@ -1,4 +1,4 @@
-"""From a folder of one's own pictures to a network: what is chosen, and what is said."""
+"""From a folder of a user's own pictures to a network: what is chosen, and what is reported."""
 
 import json
 from pathlib import Path

@@ -14,7 +14,7 @@ from tests.command import fastcnn
 
 @pytest.fixture(autouse=True)
 def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No time is tested: nobody rests, and the machine's peaks are measured for a moment."""
+    """No time is tested: contestants do not rest, and the machine's peaks are measured briefly."""
     monkeypatch.setitem(measure.__kwdefaults__, "pause", 0.0)
     moment = partial(measure_peaks, rounds=1, seconds=1e-3, memory_limit=8 << 20)
     monkeypatch.setattr(profile, "measure_peaks", moment)
@@ -83,10 +83,13 @@ def test_bench(tmp_path: Path) -> None:
 
 def test_options_that_do_nothing() -> None:
     for arguments, message in (
-        (("bench", "layer", "--batch-size", 3), "--batch-size does nothing without the suite step"),
-        (("bench", "layer", "--network", "lenet5"), "--network does nothing without"),
-        (("bench", "layer", "--show"), "--show does nothing without the suite backward"),
-        (("bench", "layer", "--sizes"), "--sizes does nothing without the suite backward"),
+        (
+            ("bench", "layer", "--batch-size", 3),
+            "--batch-size has no effect without the suite",
+        ),
+        (("bench", "layer", "--network", "lenet5"), "--network has no effect without"),
+        (("bench", "layer", "--show"), "--show has no effect without the suite backward"),
+        (("bench", "layer", "--sizes"), "--sizes has no effect without the suite backward"),
         (("bench", "step", "--figures"), "--figures needs a folder"),
         (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),
     ):

@@ -146,7 +146,7 @@ def test_nothing_outlives_a_sweep_that_is_killed(name: str, archive: Path, tmp_p
         assert going.stdout is not None
         assert "1 of 3 trials" in going.stdout.readline()
         going.send_signal(getattr(signal, name))
-        # Workers hold the pipe too: it ends when the last process of the sweep is gone.
+        # Workers hold the pipe, too: it ends when the last process of the sweep has ended.
         assert going.communicate(timeout=300)[0] == ""
     assert going.returncode == -getattr(signal, name)
 

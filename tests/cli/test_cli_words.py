@@ -1,4 +1,4 @@
-"""What commands say: at 80 columns, with nothing cut off, and no more than was asked for."""
+"""Output of commands: at 80 columns, without truncation, and no more than requested."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from tests.command import fastcnn, started
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of ten classes."""
+    """A network with ten classes."""
     folder = tmp_path_factory.mktemp("run")
     fastcnn("train", "--model", "lenet5", "--data", "digits", "--epochs", 1, "--out", folder)
     return folder
@@ -46,7 +46,7 @@ def columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_are_printed_as_they_are(tmp_path: Path) -> None:
-    """rich makes emojis and styles of what looks like them."""
+    """rich would interpret some names as emojis or styles."""
     generator = np.random.default_rng(0)
     for name in (":dog:", "[bold]"):
         (tmp_path / ":cat:" / name).mkdir(parents=True)
@@ -77,7 +77,7 @@ def test_ten_classes_fit_80_columns(run: Path, pictures: Path) -> None:
     text = fastcnn("predict", run, pictures)
     assert max(map(len, text.split("12 pictures: ")[0].splitlines())) <= 80
     assert "…" not in text
-    assert "passed over: 1 not pictures (.txt)" in text
+    assert "skipped: 1 not pictures (.txt)" in text
     every = fastcnn("predict", run, "--all", next(pictures.rglob("*.png")))
     assert every.count(" %") == 10
 
@@ -206,7 +206,7 @@ def test_estimators_say_nothing_unless_asked(
         (["train", "--nope"], "No such option: --nope"),
         (["predict"], "Missing argument 'RUN'"),
         (["nope"], "No such command 'nope'"),
-        (["bench", "nope"], "no suite 'nope': there are step, zoo"),
+        (["bench", "nope"], "no suite 'nope': must be one of step, zoo"),
         (["train", "--batch-size", "some"], "Invalid value for '--batch-size'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""How long a training waited for its kernels."""
+"""The reported time that a training waited for its kernels."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a terminal of 80 columns shows: whole words, whole names."""
+"""Output on a terminal of 80 columns: whole words, whole names."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""What is the same for all commands: Ctrl-C at any time, and arguments that are empty."""
+"""Behaviour common to all commands: Ctrl-C at any time, and empty arguments."""
 
 import io
 import sys
@@ -103,7 +103,7 @@ def test_what_an_unset_variable_leaves_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """As a path it would be the current folder."""
+    """As a path, an empty argument would be the current folder."""
     monkeypatch.setattr(sys, "argv", ["fastcnn", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()

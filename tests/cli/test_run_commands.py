@@ -1,4 +1,4 @@
-"""Every kind of run with every command: it works, or one line says what is missing."""
+"""Every kind of run with every command: it works, or one line reports what is missing."""
 
 import json
 from collections.abc import Callable
@@ -36,7 +36,7 @@ def network(outputs: int = 2, shape: tuple[int, ...] = (1, 8, 8)) -> Sequential:
 
 
 class Own(Model):
-    """A model that has no definition."""
+    """A model without a definition."""
 
     def __init__(self) -> None:
         super().__init__({"flat": Flatten(), "fc": Linear(64, 2, seed=0)}, input_shape=(1, 8, 8))
@@ -104,11 +104,11 @@ MADE: dict[str, Callable[[Path], None]] = {
         library.models.report_cnn(seed=0), f / "run", *drawn(), epochs=1
     ),
 }
-#: What each command says, by the run; None: it works.
+#: Each command's message, by kind of run; None if it works.
 NOT_LOADED = "has no definition"
-NO_DATA = "trained in Python on arrays, which cannot be loaded again: give the data with --data"
+NO_DATA = "trained in Python on arrays, which cannot be reloaded: give the data with --data"
 FLAT, CHANNELS = "shape (64,), which are not pictures", "shape (2, 8, 8), which are not pictures"
-UNITS = "and nothing says how pixels become such"
+UNITS = "and it is unknown how pixels convert to them"
 ANSWERS: dict[str, dict[str, str | None]] = {
     "folder": {},
     "npz": {},
@@ -164,7 +164,7 @@ COMMANDS: dict[str, Callable[[Path, int], str]] = {
 
 @pytest.fixture(scope="module", params=MADE)
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run, with pictures and an .npz file to ask it about."""
+    """A run, with pictures and an .npz file for its commands."""
     import shutil
 
     folder = tmp_path_factory.mktemp("run")

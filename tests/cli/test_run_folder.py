@@ -1,4 +1,4 @@
-"""Folders of runs that begin in the same second."""
+"""Folders of runs that start within the same second."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Denormals count as zero on x86 and 64-bit ARM: what is emitted for each, on any machine."""
+"""Flushing denormals on x86 and 64-bit ARM: the emitted code for each, on any machine."""
 
 import llvmlite.binding as ll
 import pytest
@@ -9,7 +9,7 @@ from fastcnn.codegen.simd import INT64
 
 
 def assembly(triple: str) -> str:
-    """A function that flushes denormals, divides, and restores, for a target."""
+    """The assembly of a function that flushes denormals, divides and restores, for a target."""
     ll.initialize_all_targets()
     ll.initialize_all_asmprinters()
     module = ir.Module("test")

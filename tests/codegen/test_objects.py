@@ -1,4 +1,4 @@
-"""Compiled functions and how they are kept: small functions stand for kernels."""
+"""Compiled functions and their cache, tested with small functions instead of kernels."""
 
 import logging
 import os
@@ -46,7 +46,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def start() -> bool:
-    """What a new process does; whether it compiled."""
+    """Run as a new process would; returns whether it compiled."""
     build._addresses.pop("test_add_one", None)
     before = len(build.report.compiled)
     assert build.addresses([source()])[0]
@@ -54,7 +54,7 @@ def start() -> bool:
 
 
 def test_stacks_are_aligned_to_vectors() -> None:
-    """So that no vector on a stack lies across two lines of the cache."""
+    """So that no vector on the stack spans two cache lines."""
     from fastcnn.codegen.numba_frontend import lower
 
     module = str(lower(add_one, source().entry))
@@ -195,7 +195,7 @@ def test_a_folder_that_cannot_be_made(
 
 
 def test_what_nobody_uses_is_removed(folder: Path) -> None:
-    """Only long ago, and only when something is compiled."""
+    """Only objects that are long unused, and only when something is compiled."""
     start()
     (used,) = folder.glob("*.o")
     unused, recent = folder / "unused.o", folder / "recent.o"
@@ -227,7 +227,7 @@ for _ in range(10):
 
 
 def test_processes_that_start_at_once(folder: Path) -> None:
-    """Each writes, loads and removes the same file while others do."""
+    """Each process writes, loads and removes the same file concurrently."""
     root = str(Path(__file__).resolve().parents[2])
     processes = [
         subprocess.Popen(
@@ -261,7 +261,7 @@ def test_a_process_that_finds_its_kernels_does_not_import_numba(tmp_path: Path) 
 
 @pytest.mark.slow
 def test_nothing_can_be_written(tmp_path: Path) -> None:
-    """No home, no cache: everything works, compiled by the process, which says so."""
+    """No home, no cache: everything works, compiled by the process, with a warning."""
     (tmp_path / "file").write_text("")
     environment = {**os.environ, "FASTCNN_CACHE_DIR": str(tmp_path / "file" / "x")}
     code = (
@@ -294,7 +294,7 @@ def test_workers_compile_what_has_an_origin(
 def test_a_compiling_process_that_dies(
     folder: Path, number: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its work is done here, but after Ctrl-C."""
+    """Its work is done by this process, except after Ctrl-C."""
 
     def begin(modules: object = ()) -> "subprocess.Popen[bytes]":
         code = f"import os, signal; os.kill(os.getpid(), signal.{number})"
@@ -331,7 +331,7 @@ def test_what_compiles_is_started_ahead_where_nothing_is_kept(
 
 
 def test_no_process_can_be_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the interpreter is part of another program, or processes are too many."""
+    """For example if the interpreter is embedded in another program, or there are too many."""
     monkeypatch.setattr(build, "available_cores", lambda: 2)
     monkeypatch.setattr(build, "_started", [])
     monkeypatch.setattr(sys, "executable", str(folder / "none"))
@@ -357,7 +357,7 @@ def test_what_compiles_imports_nothing_of_the_current_folder(
 def test_what_was_started_ahead_and_has_ended_since(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a Ctrl-C at a prompt: it is not one of the training that compiles later."""
+    """For example by a Ctrl-C at a prompt: it does not belong to a later training."""
     code, pipe = "import os, signal; os.kill(os.getpid(), signal.SIGINT)", subprocess.PIPE
     ended = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe)
     ended.wait()
@@ -373,7 +373,7 @@ def test_what_was_started_ahead_and_has_ended_since(
 @posix
 @pytest.mark.parametrize(("handler", "expected"), [("SIG_IGN", 0), ("default_int_handler", -2)])
 def test_ctrl_c_in_what_compiles(handler: str, expected: int) -> None:
-    """It ends without a word, but stays where the caller, as one in the background, does."""
+    """It ends silently, except if its caller ignores Ctrl-C, as in the background."""
     code = (
         "import os, signal; from fastcnn.codegen import worker; "
         f"signal.signal(signal.SIGINT, signal.{handler}); worker._begin(); "
@@ -386,7 +386,7 @@ def test_ctrl_c_in_what_compiles(handler: str, expected: int) -> None:
 def test_what_a_worker_made_of_another_text_is_not_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker imports files when it starts: they may be newer than what is hashed here."""
+    """A worker imports files when it starts: they may be newer than those hashed here."""
     from fastcnn.codegen.numba_frontend import lower
 
     monkeypatch.setattr(build, "available_cores", lambda: 2)
@@ -406,7 +406,7 @@ def test_what_a_worker_made_of_another_text_is_not_kept(
 
 
 def test_a_source_that_changed_while_the_process_ran(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in memory may be the old one: others must not find what this process compiles."""
+    """This process may run older code: others must not find what it compiles."""
     from fastcnn.codegen import identity
 
     usual = identity._file_digest("objects")

@@ -1,4 +1,4 @@
-"""Keys of compiled functions: an edit changes those of the functions that reach it, no others."""
+"""Keys of compiled functions: an edit changes the keys of exactly the functions that reach it."""
 
 import ctypes
 import functools
@@ -138,7 +138,7 @@ def unknown_in(value: Any) -> list[str]:
         ("LIMIT = 3", "LIMIT = 4", "second third"),
         ("LIMIT = 3", "LIMIT = np.int64(3)", "second third"),
         ("LIMIT = 3", "LIMIT = True", "second third"),
-        # As many elements are not shown by repr.
+        # repr does not show this many elements.
         ("np.arange(2000.0)", "np.arange(2000.0) + (np.arange(2000) == 1500)", "fourth"),
         ("np.arange(2000.0)", "np.arange(2000.0).astype(np.float32)", "fourth"),
         ("TABLE[1500]", "TABLE[1501]", "fourth"),
@@ -160,7 +160,7 @@ def unknown_in(value: Any) -> list[str]:
         # The same name, another function.
         ("def third(x):", "def third(x):\n    halved = LIMIT\n    x[0] = halved", "third"),
         ("def first(x):", "@linked\ndef halved(x):\n    return x\ndef first(x):", "second"),
-        # Nothing that is compiled.
+        # Edits that do not affect compiled code.
         ("def first(x):", "# A remark.\n\n\ndef first(x):", ""),
         ('"""Doubles."""', '"""Doubles each number."""', ""),
         ("UNUSED = 1.0", "UNUSED = 2.0", ""),
@@ -182,7 +182,7 @@ def test_an_edit_concerns_those_that_reach_it(
 
 
 def test_all_of_these_kernels_are_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else their keys would be this process' own."""
+    """Otherwise their keys would be specific to this process."""
     module = kernels_of(monkeypatch)
     assert not any(unknown_in(getattr(module, name)) for name in NAMES)
 
@@ -193,7 +193,7 @@ def test_editing_one_function_of_a_file_compiles_one(
     monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path))
 
     def start(text: str) -> list[str]:
-        """What a new process compiles."""
+        """The names of what a new process compiles."""
         module = kernels_of(monkeypatch, text)
         sources = [
             Source(getattr(module, name), ArgumentEntry(f"reached_{name}", ("float64[:]",)))
@@ -202,7 +202,7 @@ def test_editing_one_function_of_a_file_compiles_one(
         for source in sources:
             build._addresses.pop(source.name, None)
         before = len(build.report.compiled)
-        # What is loaded already would not be loaded again.
+        # Loaded functions would not be loaded again.
         monkeypatch.setattr("fastcnn.codegen.objects.load", lambda name, content: 1)
         build.addresses(sources)
         return build.report.compiled[before:]
@@ -237,7 +237,7 @@ def test_a_docstring_that_is_also_used_counts() -> None:
 
 @pytest.mark.parametrize("count", [3, 300])
 def test_many_names_in_one_function(count: int) -> None:
-    """Places of names beyond 255 take an instruction of their own."""
+    """Indices of names above 255 need an additional instruction."""
 
     def kernel(last: float) -> Any:
         lines = [f"number{i} = {i}" for i in range(count)]
@@ -377,14 +377,14 @@ def test_what_is_not_known_in_full_is_of_this_process(
     ],
 )
 def test_what_is_not_known_in_full_differs_from_others(one: Any, other: Any) -> None:
-    """Functions of users take part of their symbols from the digest."""
+    """Functions of users have part of the digest in their symbols."""
     assert unknown_in(function_with(value=one))
     first = function_digest(function_with(value=one))
     assert first != function_digest(function_with(value=other))
 
 
 def test_objects_of_a_type_that_another_library_made_in_c() -> None:
-    """What they hold is not in attributes that are read."""
+    """Their contents are not in readable attributes."""
     torch = pytest.importorskip("torch")
     here, other = (function_with(value=torch.device(name)) for name in ("cpu", "meta"))
     assert function_digest(here) != function_digest(other)
@@ -393,7 +393,7 @@ def test_objects_of_a_type_that_another_library_made_in_c() -> None:
 def test_a_module_of_the_user_that_is_called_as_one_of_python(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is found first where a script is, and its name says nothing about what it holds."""
+    """A script's folder is searched first, so its name says nothing about its contents."""
     from fastcnn.codegen import reached
 
     def digest(number: int) -> str:
@@ -441,7 +441,7 @@ def test_cycles_end() -> None:
 
 
 def test_a_function_that_takes_the_name_of_one_of_numpy() -> None:
-    """It is known by what it does."""
+    """It is identified by its code."""
     one, other = (functools.wraps(np.exp)(lambda x, by=by: x * by) for by in (1, 2))
     assert function_digest(function_with(value=one)) != function_digest(function_with(value=other))
 
@@ -456,7 +456,7 @@ def test_functions_of_numpy_are_those_of_the_engine(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
-    """Its own text is; what it imports must be known, too."""
+    """Its own text is part of the key; its imports must be known, too."""
     folder = Path(identity.__file__).parent
     imports = [
         line.removeprefix("from fastcnn.codegen.")
@@ -467,13 +467,13 @@ def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
     known = {
         "declarations import TYPES, Elementary, Emitted, Linked",
         "entry import Entry",
-        # Which functions take fewer passes: the machine code is the same.
+        # Which functions skip passes: the machine code is the same.
         "identity import is_own",
         "numba_types import (",
         "processor import initialise_llvm, is_x86, processor",
         # identity.OF_FRONTEND
         "simd import VECTOR, emit_splat",
-        # A function reaches what it needs of it.
+        # A function reaches what it uses of it.
         "vector_math import OF_NUMPY",
         "from fastcnn import forks",
     }
@@ -481,7 +481,7 @@ def test_what_the_frontend_takes_from_the_package_is_part_of_keys() -> None:
 
 
 def test_all_kernels_of_the_package_are_written_down() -> None:
-    """Also after a function that formulas call has been compiled for numpy's arrays."""
+    """Also after a function that formulas call has been compiled for numpy arrays."""
     elementary.normal_cdf(np.zeros(3, np.float32))
     records = Records()
     unknown = {
@@ -492,7 +492,7 @@ def test_all_kernels_of_the_package_are_written_down() -> None:
 
 
 def test_no_kernel_reaches_another_kernel() -> None:
-    """Then editing one would compile both."""
+    """Otherwise editing one would compile both."""
     records = Records()
     function_of = {
         source.name: getattr(source.function, "function", source.function)
@@ -511,12 +511,12 @@ def test_keys_are_those_of_other_processes() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     there = dict(line.split() for line in done.stdout.splitlines())
-    # Other tests may have made kernels of further formulas.
+    # Other tests may have created kernels of further formulas.
     here = {source.name: source.key() for source in all_sources() if source.name in there}
     assert there == here
 
 
 def test_records_keep_what_they_have_read() -> None:
-    """Else the id of an object that is gone might be that of another one."""
+    """Otherwise a deleted object's id might be reused."""
     value = linked(lambda x: x)
     assert Record(value).value is value

@@ -1,4 +1,4 @@
-"""Images changed at random: what comes out, and that only seed, epoch and index decide it."""
+"""Random augmentation: its results, which depend only on seed, epoch and index."""
 
 from typing import Any
 
@@ -24,14 +24,14 @@ def pictures(count: int = 600, channels: int = 1, size: tuple[int, int] = (9, 12
 
 
 def shifted(image: np.ndarray, down: int, right: int, fill: int = 0) -> np.ndarray:
-    """The image moved by whole pixels."""
+    """The image shifted by whole pixels."""
     big = np.pad(image, ((0, 0), (9, 9), (9, 9)), constant_values=fill)
     h, w = image.shape[1:]
     return big[:, 9 - down : 9 - down + h, 9 - right : 9 - right + w]
 
 
 def between(image: np.ndarray, row: float, column: float, fill: float) -> np.ndarray:
-    """The value of each channel at a place between pixels."""
+    """Each channel's value at a position between pixels."""
     padded = np.pad(image.astype(float), ((0, 0), (60, 60), (60, 60)), constant_values=fill)
     r, c = int(np.floor(row)) + 60, int(np.floor(column)) + 60
     y, x = row + 60 - r, column + 60 - c
@@ -97,7 +97,7 @@ def test_cut_outs_are_squares_clipped_at_the_border() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("mirror", [0.0, 1.0])
 def test_rotation_and_scale_interpolate(channels: int, mirror: float) -> None:
-    """Against a loop over pixels, with the angle and the factor found from the draws."""
+    """Against a loop over pixels, with angle and scale found from the draws."""
     images = pictures(20, channels).astype(np.float32)
     augment = Augment(shift=1, rotation=30, scale=0.3, flip=mirror, fill=50)
     changed = augment.apply(images, seed=3, epoch=2)
@@ -319,7 +319,7 @@ def test_reflect_shifts_are_numpys(dtype: Any) -> None:
 
 
 def test_reflection_far_out_and_between_pixels() -> None:
-    """A tiny turn, between pixels, is the move by whole pixels, reflected as often as needed."""
+    """A tiny rotation, between pixels, equals the shift, with repeated reflection if needed."""
     image = np.arange(12, dtype=np.float32).reshape(1, 1, 3, 4)
     for seed in range(20):
         whole = Augment(shift=9, padding_mode="reflect").apply(image, seed=seed)

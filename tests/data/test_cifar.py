@@ -1,4 +1,4 @@
-"""CIFAR-10's binary format, written and read back."""
+"""CIFAR-10's formats, written and read back."""
 
 import io
 import pickle
@@ -147,7 +147,7 @@ def test_cifar100(binary: bool, tmp_path: Path) -> None:
 
 
 class Evil:
-    """What unpickling would run."""
+    """An object with code that unpickling would run."""
 
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("ran"),))

@@ -198,7 +198,7 @@ def test_images_and_labels_of_different_length(tmp_path: Path) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[str]:
-    """Serves ``tmp_path/served`` on the loopback interface."""
+    """A server for ``tmp_path/served`` on the loopback interface."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -216,7 +216,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def tiny_source(folder: Path, mirrors: tuple[str, ...]) -> sources.Source:
-    """A source whose hashes are those of the files in a folder."""
+    """A source with the hashes of the files in a folder."""
     mnist = sources.SOURCES["mnist"]
     contents = {name: (folder / name).read_bytes() for name in mnist.archives}
     return replace(
@@ -244,7 +244,7 @@ def test_mirrors_are_tried_in_turn_and_hashes_checked(
     assert len(data.load("mnist")[0]) == 20
     kept = tmp_path / "cache" / "mnist"
     assert sorted(item.name for item in kept.iterdir()) == sorted(source.archives)
-    # Now from the cache, with no mirror left.
+    # From the cache, without any mirror.
     monkeypatch.setitem(sources.SOURCES, "mnist", replace(source, mirrors=()))
     assert len(data.load("mnist")[0]) == 20
 

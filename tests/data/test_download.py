@@ -1,4 +1,4 @@
-"""Downloads: from the first mirror that has the right file, with a bar where it is wanted."""
+"""Downloads: from the first mirror with the correct file, with a progress bar if requested."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 1000
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[str]:
-    """The address of a server on this machine that has one file."""
+    """The address of a local server that has one file."""
     (tmp_path / "served").mkdir()
     (tmp_path / "served" / "x.gz").write_bytes(CONTENT)
     handler = functools.partial(

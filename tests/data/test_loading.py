@@ -1,4 +1,4 @@
-"""Data sets by name: in which folders they are found, and whose files they are."""
+"""Data sets by name: the folders in which they are found, and the checks of their files."""
 
 import gzip
 import sys

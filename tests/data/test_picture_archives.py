@@ -166,7 +166,7 @@ def test_options_of_pictures_are_for_pictures(tmp_path: Path) -> None:
 
 
 def test_names_lead_nowhere(tmp_path: Path) -> None:
-    """Whatever a member is called, nothing is written and nothing outside is read."""
+    """Whatever a member's name, nothing is written and nothing outside is read."""
     evil = {
         "../../escape/a.png": png(), "/abs/a.png": png(), "C:/x/a.png": png(),
         "a/../b/c.png": png(), "..\\w\\a.png": png(),
@@ -206,7 +206,7 @@ def test_bombs(tmp_path: Path, monkeypatch: Any) -> None:
         data.load(tarred(tmp_path / "a.tar.xz", bomb, "w:xz"))
     with pytest.raises(DataError, match="not an honest file"):
         data.load(tarred(tmp_path / "a.tar.gz", bomb, "w:gz"))
-    # A header that claims more than there is.
+    # A header that claims more data than there are.
     path = tarred(tmp_path / "b.tar", FILES)
     content = path.read_bytes()
     start = content.index(b"dog/0.png")
@@ -220,7 +220,7 @@ def test_bombs(tmp_path: Path, monkeypatch: Any) -> None:
 
 
 def test_damaged_archives_are_refused_by_name(tmp_path: Path) -> None:
-    """Cut anywhere, or with any byte changed: an error of the package, or the same pictures."""
+    """Truncated anywhere, or with any byte changed: a fastcnn error, or the same pictures."""
     wholes = [
         zipped(tmp_path / "a.zip", FILES),
         tarred(tmp_path / "a.tar", FILES),

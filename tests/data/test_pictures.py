@@ -1,4 +1,4 @@
-"""Picture files become samples: one decoder for every format, one rule for every command."""
+"""From picture files to samples: one decoder for every format, one rule for every command."""
 
 import contextlib
 import io
@@ -30,7 +30,7 @@ def content(picture: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def grey(mode: str) -> Any:
-    """The ramp in a mode of Pillow."""
+    """The ramp in one of Pillow's modes."""
     deep = {"I;16": RAMP.astype(np.uint16) * 257, "I": RAMP.astype(np.int32) * 257,
             "F": RAMP.astype(np.float32) / 255}  # fmt: skip
     return Image.fromarray(deep.get(mode, RAMP)).convert(None if mode in deep else mode)
@@ -148,7 +148,7 @@ def test_of_several_frames_the_first_counts_and_is_said() -> None:
 
 
 def bomb(width: int, height: int) -> bytes:
-    """A small PNG that claims to have many pixels."""
+    """A small PNG that claims a huge size."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         check = struct.pack(">I", zlib.crc32(kind + body))

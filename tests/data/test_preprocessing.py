@@ -1,4 +1,4 @@
-"""One conversion from samples to input: the same at every entry point, kept with the model."""
+"""One conversion from samples to input: the same at every entry point, stored with the model."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files whose sizes, kinds or packing are not what they seem."""
+"""Files with misleading sizes, kinds or packing."""
 
 import gzip
 import os

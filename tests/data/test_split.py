@@ -1,4 +1,4 @@
-"""What is held out for validation, and folds: sizes, shares of classes, seeds."""
+"""Validation splits and folds: sizes, shares of classes, seeds."""
 
 import numpy as np
 import pytest

@@ -109,7 +109,7 @@ def test_every_value_in_quotes(tmp_path: Path) -> None:
 
 
 def test_a_first_line_in_quotes(tmp_path: Path) -> None:
-    """As csv reads it: a comma in quotes divides nothing, blanks before quotes are left out."""
+    """As in csv: quoted commas do not separate, and spaces before quotes are ignored."""
     with pytest.raises(DataError, match="must name the columns, one of them label"):
         data.load(write(tmp_path / "a.csv", ['"x,path,y",class', "a,1"]))
     rows = [f"{index % 2},{index}.png" for index in range(20)]
@@ -156,7 +156,7 @@ def test_quotes_after_spaces(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
-    """With an index, 3 by 3 pixels less one look like a square."""
+    """With an index column, 3 by 3 pixels minus one look like a square."""
     for odd in ("id", ""):
         header = ",".join(["label", odd, *(f"pixel{i}" for i in range(15))])
         with pytest.raises(DataError, match=f"column '{odd}' is not called like"):
@@ -168,7 +168,7 @@ def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["", "nan", "None"])
 def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
-    """They are no class of their own."""
+    """They are not a separate class."""
     labels = [missing if index == 7 else str(index % 3) for index in range(60)]
     with pytest.raises(DataError, match="row 8 of 60 has no label"):
         data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))

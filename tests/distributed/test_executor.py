@@ -1,4 +1,4 @@
-"""Several processes, as threads, against one."""
+"""Several processes, simulated by threads, compared with one."""
 
 import sys
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def trained(
 
 
 def assert_near(one: Any, other: Any) -> None:
-    """The same trajectory but for the rounding of float32 sums, which training amplifies."""
+    """The same trajectory up to the rounding of float32 sums, which training amplifies."""
     losses = [np.array([step["loss"] for step in made[1]]) for made in (one, other)]
     assert losses[1] == pytest.approx(losses[0], rel=2e-4, abs=1e-5)
     assert other[0] == pytest.approx(one[0], rel=1e-3, abs=2e-5)
@@ -78,7 +78,7 @@ def assert_near(one: Any, other: Any) -> None:
 @pytest.mark.parametrize("size", [2, 3, 4])
 @pytest.mark.parametrize("backend", ["lanes", "im2col"])
 def test_the_trajectory_of_one_process(size: int, backend: str) -> None:
-    """With dropout, clipping and batches that do not divide; the last of an epoch has 3 samples."""
+    """With dropout, clipping and uneven batches; the last of an epoch has 3 samples."""
     settings = {"backend": backend, "clip_norm": 0.5}
     assert_near(trained(1, **settings), trained(size, **settings))
 
@@ -128,7 +128,7 @@ def test_a_fixed_number_gives_the_same_bits() -> None:
 
 @pytest.mark.parametrize("every", [2, 3, 100])
 def test_local_steps_are_averaged(every: int) -> None:
-    """Against a loop that trains one model for each rank and averages them."""
+    """Against a loop that trains one model per rank and averages them."""
     size, steps = 2, 6
     optimizer, rates = SGD(0.05, momentum=0.9), np.full(steps, 0.05)
     order = np.arange(200)[: steps * 32]
@@ -193,7 +193,7 @@ def normed() -> Sequential:
 
 
 def branched() -> Sequential:
-    """The engine comes to the normalisation that stands first after the other."""
+    """The engine reaches the normalisation that comes first after the other."""
     main = Sequential(Conv2d(1, 4, 3, stride=2, seed=0), BatchNorm2d(4))
     shortcut = Sequential(Conv2d(1, 4, 3, stride=2, seed=2), BatchNorm2d(4), ReLU())
     return Sequential(
@@ -208,7 +208,7 @@ def branched() -> Sequential:
 def test_batch_normalisation_over_all_processes(
     size: int, backend: str, make: Callable[[], Sequential]
 ) -> None:
-    """The last batch of an epoch has 3 samples: of four processes one has none."""
+    """The last batch of an epoch has 3 samples: one of four processes has none."""
 
     def work(world: World) -> dict[str, np.ndarray]:
         model = make()
@@ -328,7 +328,7 @@ def test_disagreement_is_named(what: str, monkeypatch: pytest.MonkeyPatch) -> No
         odd = world.rank == 1
         labels = TRAIN.labels.copy()
         labels[7] = (labels[7] + (odd and what == "data")) % 3
-        # More images than a run's own checksum reads: this pixel is of one that it leaves out.
+        # More images than a run's own checksum reads: this pixel is in one that it skips.
         images = np.concatenate([TRAIN.images] * 21)
         images[1, 0, 0, 0] += odd and what == "pixel"
         tested = 40 - (odd and what == "test")

@@ -1,4 +1,4 @@
-"""Training on real MPI jobs of two and four processes."""
+"""Training in real MPI jobs of two and four processes."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-#: Open MPI starts no more processes than cores, and none for root, unless it is told to.
+#: Options that let Open MPI start more processes than cores, and run as root.
 OPEN_MPI = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
@@ -110,7 +110,7 @@ layers = [
 
 @pytest.fixture(scope="module")
 def ordered(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """Dropout, augmentation, averaged weights and batches that neither 2 nor 4 divides."""
+    """With dropout, augmentation, averaged weights and batches not divisible by 2 or 4."""
     network = tmp_path_factory.mktemp("network") / "net.toml"
     network.write_text(NETWORK)
     return ["--model", network, "--augment", "digits", "--ema-decay", 0.9, "--clip-norm", 0.5,
@@ -120,7 +120,7 @@ def ordered(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
 def test_ordered_sums_are_the_same_bits_on_any_number(
     ordered: list[object], archive: Path, tmp_path: Path
 ) -> None:
-    """An epoch on four ranks and then one on two: a run may go on with another number."""
+    """An epoch on four ranks and then one on two: a run may be resumed with another number."""
     one = train(1, archive, tmp_path / "1", *ordered)
     train(4, archive, tmp_path / "parts", *ordered, "--epochs", 1)
     run(2, "-m", "fastcnn", "train", "--resume", tmp_path / "parts", "--epochs", 2)
@@ -212,7 +212,7 @@ NO_ROOM = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))"
     ids=["killed", "raises", "root raises", "disk full"],
 )
 def test_a_rank_that_fails_ends_the_job(tmp_path: Path, rank: int, what: str, message: str) -> None:
-    """The launcher or the rank says why, and one process takes the run up where it was saved."""
+    """The launcher or the rank reports why, and one process resumes the run where it was saved."""
     output = run(2, script(tmp_path, what, rank), code=None)
     assert re.search(message, output), output
     assert ("Traceback" in output) == ("ValueError" in what)

@@ -1,4 +1,4 @@
-"""A rank whose data, arguments, folder or callbacks are bad: all ranks raise, and none waits."""
+"""A rank with bad data, arguments, folder or callbacks: all ranks raise, and none waits."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The model of what several machines would gain."""
+"""The model of the speed-up on several machines."""
 
 import math
 
@@ -24,13 +24,13 @@ COST = StepCost(fixed=50e-6, each=5e-6, alone=360e-6, gradient_bytes=270_000)
     ("ranks", "rounds", "bytes_sent"), [(2, 1, 1.0), (4, 2, 2.0), (8, 3, 3.0), (3, 3, 3.0)]
 )
 def test_few_bytes_are_sent_whole(ranks: int, rounds: int, bytes_sent: float) -> None:
-    """Recursive doubling; the third of three ranks hands over, and gets the sum back."""
+    """Recursive doubling; the third of three ranks sends its data first, and receives the sum."""
     slow = Network(latency=1.0, bandwidth=1e6)
     assert slow.allreduce(8, ranks) == pytest.approx(rounds + bytes_sent * 8e-6)
 
 
 def test_many_bytes_are_sent_in_parts() -> None:
-    """Recursive halving and doubling at a power of two; a ring where there is none."""
+    """Recursive halving and doubling for a power of two; otherwise a ring."""
     fast = Network(latency=1e-6, bandwidth=1e6)
     assert fast.allreduce(1e6, 64) == pytest.approx(12e-6 + 2 * 63 / 64)
     assert fast.allreduce(1e6, 5) == pytest.approx(8e-6 + 8 / 5)
@@ -57,7 +57,7 @@ def test_predictions() -> None:
 
 
 def test_averages_are_rare_and_twice_as_long() -> None:
-    """Between them the engine takes many steps in one call, as it does alone."""
+    """In between, the engine runs many steps in one call, as on a single process."""
     link = Network(0.0, 1e9)
     made = predict(COST, link, 64, 2, weak=False, every=10)
     assert made.communication == pytest.approx(2 * 270e-6 / 10)
@@ -69,7 +69,7 @@ def test_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     cost = measure_step(model, 40, threads=1, repeats=5)
     assert cost.gradient_bytes == 4 * model.num_parameters
     assert cost.alone > 0
-    # A machine that something else keeps busy may take longer for one block than for three.
+    # On a busy machine one block may take longer than three.
     assert cost.fixed + cost.each > 0
     found = iter([[7.0, 11.0], [4.0]])
     monkeypatch.setattr(scaling, "_seconds", lambda *_: next(found))
@@ -82,7 +82,7 @@ def test_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_network_is_what_was_measured_through_it() -> None:
-    """The latency and bandwidth found give back the seconds of the sum."""
+    """The latency and bandwidth found reproduce the seconds of the sum."""
 
     def work(world: World) -> tuple[Network, float, float]:
         link, seconds = measure_network(world, 400_000, repeats=5)

@@ -1,4 +1,4 @@
-"""Several processes' worlds as threads of this one: every talk without a launcher."""
+"""Several processes' worlds as threads of this one: all communication without a launcher."""
 
 import json
 import threading

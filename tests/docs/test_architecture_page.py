@@ -1,4 +1,4 @@
-"""The architecture page names every room and only files that exist; its picture is today's."""
+"""The architecture page names every room and only existing files; its figure is up to date."""
 
 import re
 from pathlib import Path

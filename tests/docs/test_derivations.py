@@ -1,4 +1,4 @@
-"""Every function and test that docs/derivations.md names exists, and every section names both."""
+"""Functions and tests named in docs/derivations.md exist, and every section names both."""
 
 import ast
 import pkgutil

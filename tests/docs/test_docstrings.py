@@ -1,8 +1,10 @@
-"""The examples in docstrings run."""
+"""The examples in docstrings run, and what takes parameters says so."""
 
 import doctest
+import inspect
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,3 +31,24 @@ def test_examples(name: str) -> None:
 
 def test_there_are_examples() -> None:
     assert len(MODULES) >= 5
+
+
+ROOMS = ("functional", "layers", "losses", "optim", "data", "training", "models", "interop")
+
+
+def public() -> dict[str, Any]:
+    """What users call, by its name."""
+    found = {name: getattr(fastcnn, name) for name in fastcnn.__all__}
+    for room in ROOMS:
+        module = import_module(f"fastcnn.{room}")
+        found |= {f"{room}.{name}": getattr(module, name) for name in module.__all__}
+    return {name: value for name, value in found.items() if callable(value)}
+
+
+@pytest.mark.parametrize("name", public())
+def test_what_takes_parameters_lists_them(name: str) -> None:
+    """Results of the package, which users do not make, list their attributes instead."""
+    called = public()[name]
+    taken = set(inspect.signature(called).parameters) - {"args", "kwargs"}
+    text = inspect.getdoc(called) or ""
+    assert not taken or "Parameters\n---" in text or "Attributes\n---" in text

@@ -1,4 +1,4 @@
-"""The example scripts run, as a user would run them, but for the imports of a new process."""
+"""The example scripts run, as a user would run them, except for a new process's imports."""
 
 import contextlib
 import io

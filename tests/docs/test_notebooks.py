@@ -1,4 +1,4 @@
-"""The cells of the notebooks run from top to bottom, and no output is kept in the files."""
+"""The notebooks' cells run from top to bottom, and the files contain no output."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
 def run_cells(path: Path) -> None:
-    """Run the code, and check that the value of a cell's last line can be shown."""
+    """Run the code, and check that the value of a cell's last line can be displayed."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for place, (kind, source) in enumerate(cells(path.read_text(encoding="utf-8"))):
         if kind != "code":

@@ -1,4 +1,4 @@
-"""Every block of code in the documentation runs, and prints what the page says."""
+"""Every block of code in the documentation runs, and prints what the page shows."""
 
 import contextlib
 import doctest
@@ -32,7 +32,7 @@ def blocks(page: Path) -> list[tuple[str, str, int]]:
 
 
 def run_page(page: Path, names: dict[str, Any]) -> int:
-    """Run a page's blocks in order, in the current folder; returns how many there were."""
+    """Run a page's blocks in order, in the current folder; returns their number."""
     output, count = "", 0
     for language, content, line in blocks(page):
         place = f"{page.name}:{line}"
@@ -104,7 +104,7 @@ def test_a_page_that_is_wrong_is_found(tmp_path: Path) -> None:
 
 
 def test_no_line_is_hidden_as_a_comment() -> None:
-    """MyST takes a line that begins with a percent sign for one."""
+    """MyST treats a line that begins with a percent sign as a comment."""
     for page in sorted((ROOT / "docs").rglob("*.md")):
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
             assert not line.lstrip().startswith("%"), f"{page.name}:{number}"

@@ -1,4 +1,4 @@
-"""Classifiers of samples that have several labels."""
+"""Classifiers of samples with several labels."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def test_indicators_in_and_out() -> None:
     assert np.array_equal(given, probabilities > 0.5)
     logits = classifier.decision_function(IMAGES[200:])
     assert probabilities == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
-    # The share of samples all of whose labels are right.
+    # The share of samples with all labels correct.
     assert classifier.score(IMAGES[200:], Y[200:]) == accuracy_score(Y[200:], given)
     assert (given == Y[200:]).all(axis=1).mean() == classifier.score(IMAGES[200:], Y[200:])
     assert f1_score(Y[200:], given, average="macro") > 0.9
@@ -73,7 +73,7 @@ def test_it_is_as_good_as_scikit_learns_own() -> None:
 
 
 def test_weights_are_those_of_each_label() -> None:
-    """As training on labels by hand; balanced ones as in one problem for each label."""
+    """As in training on labels by hand; balanced as in a separate problem for each label."""
     weight = random.uniform(0.5, 2.0, 240)
     rare = Y & (np.arange(240) % 4 == 0)[:, None]
     counts = np.stack([np.bincount(column, weights=weight) for column in rare.T])
@@ -93,7 +93,7 @@ def test_weights_are_those_of_each_label() -> None:
     assert classifier.model_.parameter_vector == pytest.approx(model.parameter_vector, abs=1e-6)
     listed = CNNClassifier(class_weight=[{0: 1, 1: 5}, {0: 1, 1: 1}, {0: 2, 1: 1}])
     assert listed._with_label_weight(Y, None)[:, 0].tolist() == (1 + 4 * Y[:, 0]).tolist()
-    # One of the two may be left out, and a label may have one of them alone.
+    # One of the two values may be omitted, and a label may have only one of them.
     partial = CNNClassifier(class_weight=[{1: 5}, None, {0: 2}])
     assert partial._with_label_weight(Y[:1] | True, None).tolist() == [[5, 1, 1]]
     assert partial._with_label_weight(Y[:1] & False, None).tolist() == [[1, 1, 2]]
@@ -155,8 +155,8 @@ def test_one_pass_after_the_other() -> None:
 @pytest.mark.parametrize(
     ("arguments", "y", "error", "message"),
     [
-        ({"loss": "cross_entropy"}, Y, ConfigurationError, "is not one of labels"),
-        ({"loss": "mse"}, Y, ConfigurationError, "is not one of labels"),
+        ({"loss": "cross_entropy"}, Y, ConfigurationError, "is not a loss of labels"),
+        ({"loss": "mse"}, Y, ConfigurationError, "is not a loss of labels"),
         ({"class_weight": [{0: 1}]}, Y, ConfigurationError, "class_weight has 1 entries, y 3"),
         ({"class_weight": {0: 1, 1: 2, 2: 3}}, Y, ConfigurationError, "dictionary of 0 and 1"),
         ({"class_weight": np.ones(3)}, Y, ConfigurationError, "dictionary of 0 and 1"),
@@ -173,7 +173,7 @@ def test_what_labels_do_not_take(
 
 
 def test_outputs_that_are_probabilities_already() -> None:
-    """A network of one's own that ends in a softmax."""
+    """A user's network that ends in a softmax."""
     ends = Sequential(Flatten(), Linear(64, 3, seed=0), Softmax())
     classes = np.arange(240) % 3
     classifier = CNNClassifier(ends, **OPTIONS | {"epochs": 1}).fit(IMAGES, classes)

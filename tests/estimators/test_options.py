@@ -77,11 +77,11 @@ def test_metrics_are_of_samples_that_are_held_out() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: classifier(loss="mse"), "loss='mse' is not one of classes"),
+        (lambda: classifier(loss="mse"), "loss='mse' is not a loss of classes"),
         (lambda: classifier(loss="focal", label_smoothing=0.1), "label_smoothing=0.1 has no eff"),
         (lambda: classifier(loss="none"), "loss"),
         (lambda: classifier(metrics=["speed"]), "speed"),
-        (lambda: CNNRegressor("mlp", loss="focal"), "loss='focal' is one of classes"),
+        (lambda: CNNRegressor("mlp", loss="focal"), "loss='focal' is a loss of classes"),
     ],
 )
 def test_what_an_estimator_does_not_take(make: Any, message: str) -> None:
@@ -133,7 +133,7 @@ def test_layouts_are_told() -> None:
     other = classifier(layout="NHWC").fit(last, y)
     assert other.input_shape_ == (3, 4, 4)
     assert (first.predict_proba(images) == other.predict_proba(last)).all()
-    # A shape that says nothing by itself.
+    # An ambiguous shape.
     square = np.zeros((10, 3, 3, 3), np.uint8)
     assert classifier(layout="NHWC").fit(square, y[:10]).input_layout_ == "NHWC"
     with pytest.raises(ConfigurationError, match="layout has no effect: X of shape"):

@@ -1,8 +1,7 @@
 """Attack readers with mutated files: ``python -m tests.fuzz.attack SEED COUNT NAME...``.
 
 Prints a line of JSON for each failure, and one with the counts of each reader. The process has 2 GB
-of address space; an input that takes longer than 10 seconds of processors, however busy they are,
-ends it.
+of address space; an input that needs more than 10 seconds of CPU time ends it.
 """
 
 import faulthandler
@@ -39,7 +38,7 @@ def attack(
     samples = [bytes(sample) for sample in reader.samples()]
     counts = {"read": 0, "refused": 0, "failed": 0}
     for index in range(-len(samples), count):
-        # A generator for each input: a failure is repeated without those before it.
+        # A generator for each input: a failure can be repeated without the inputs before it.
         generator = np.random.default_rng([seed, index + len(samples)])
         if index < 0:
             content = samples[index]
@@ -73,7 +72,7 @@ def _limit(seconds: int) -> None:
 
 
 def main() -> None:
-    """Attack the readers named on the command line; those that take long with fewer inputs."""
+    """Attack the readers named on the command line; slow readers get fewer inputs."""
     seed, most, *names = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     try:
         import resource

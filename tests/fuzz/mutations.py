@@ -1,24 +1,24 @@
-"""Random changes of a file's bytes, of the kinds that readers have fallen for."""
+"""Random changes of a file's bytes, of kinds that have broken readers."""
 
 import re
 import struct
 
 import numpy as np
 
-#: Integers at which sizes, counts and offsets go wrong.
+#: Integers at which sizes, counts and offsets overflow or wrap.
 EXTREMES = (0, 1, 2, 255, 65_535, 10**9, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**64 - 1)
-#: What a number in a text file is replaced by.
+#: Replacements of a number in a text file.
 TEXTS = (
     b"0", b"-1", b"1e999", b"-0.5", b"NaN", b"Infinity", b"null", b"true", b'""', b"[]", b"{}",
     b"2147483648", b"4294967296", b"99999999999999999999", b"1" * 5_000, b"1.5", b"'a'",
 )  # fmt: skip
-#: The part of a file in which half of all changes are made: headers are short.
+#: Bytes at the start of a file that get half of all changes: headers are short.
 HEADER = 256
 LONGEST_REPEAT = 20_000
 
 
 def mutate(content: bytes, others: list[bytes], generator: np.random.Generator) -> bytes:
-    """One to four random changes; ``others`` are files to take pieces from."""
+    """One to four random changes; ``others`` are files from which pieces are inserted."""
     for _ in range(int(generator.integers(1, 5))):
         change = CHANGES[int(generator.integers(len(CHANGES)))]
         content = change(content, others, generator)
@@ -28,7 +28,7 @@ def mutate(content: bytes, others: list[bytes], generator: np.random.Generator) 
 def _place(content: bytes, generator: np.random.Generator) -> int:
     end = len(content) if generator.random() < 0.5 else min(HEADER, len(content))
     place = int(generator.integers(end + 1))
-    # Some formats, such as zip, keep their table of contents at the end.
+    # Some formats, such as zip, have their table of contents at the end.
     return len(content) - place if generator.random() < 0.15 else place
 
 

@@ -40,7 +40,7 @@ def _npz() -> list[bytes]:
 
 
 def _archive(part: str) -> Callable[[bytes], bytes]:
-    """Packs one mutated array twice, with two good ones and the right checksums."""
+    """Packs one mutated array twice, with two valid ones and correct checksums."""
 
     def wrap(content: bytes) -> bytes:
         buffer = io.BytesIO()
@@ -91,7 +91,7 @@ def _records(labels: int, count: int) -> bytes:
 
 
 def _pickled(label: str) -> list[bytes]:
-    """A file as Python 2 wrote them, and as later versions do."""
+    """A file as Python 2 wrote it, and as later versions do."""
     pixels = GENERATOR.integers(0, 256, (3, 3072)).astype(np.uint8)
     values = {"data": pixels, label: [1, 2, 3], "batch_label": "training batch 1 of 5"}
     return [pickle.dumps(values, protocol) for protocol in (2, 4, 5)]
@@ -100,7 +100,7 @@ def _pickled(label: str) -> list[bytes]:
 def _in_folder(
     read: Callable[[Path], object], others: dict[str, bytes]
 ) -> Callable[[Path], object]:
-    """Reads the folder of a mutated file, with good other files."""
+    """Reads a folder with one mutated file, and otherwise valid files."""
 
     def read_all(path: Path) -> object:
         for name, content in others.items():
@@ -162,7 +162,7 @@ for suffix in ("png", "jpeg", "gif", "bmp", "webp"):
 
 
 def _read_folder(path: Path) -> object:
-    """Reads a folder in which the mutated picture is the first."""
+    """Reads a folder whose first picture is the mutated one."""
     (path.parent / "a").mkdir()
     path.rename(path.parent / "a" / path.name)
     for name in ("b/1.png", "b/2.png", "a/y.png"):

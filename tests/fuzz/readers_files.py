@@ -130,7 +130,7 @@ def seeds() -> list[bytes]:
 
 
 def import_checked(path: Path) -> None:
-    """Import a model; what is imported computes what ONNX Runtime does."""
+    """Import a model; if it is accepted, its outputs equal ONNX Runtime's."""
     model = import_onnx(path)
     onnxruntime = pytest.importorskip("onnxruntime")
     onnxruntime.set_default_logger_severity(4)
@@ -160,7 +160,7 @@ register("model.toml", lambda: [TOML], read_model, "m.toml")
 
 
 def sealed(content: bytes) -> bytes:
-    """The file with a checksum that fits, if it is still a safetensors file."""
+    """The file with a correct checksum, if it is still a safetensors file."""
     from safetensors.numpy import load
 
     try:
@@ -212,7 +212,7 @@ def train(folder: Path, **more: Any) -> None:
 
 
 def copied(file: str, path: Path) -> Path:
-    """A run's folder in which one file is another one."""
+    """A copy of the run's folder with one file replaced."""
     folder = path.parent / "run"
     shutil.copytree(run_folder(), folder)
     shutil.copyfile(path, folder / file)
@@ -224,7 +224,7 @@ def of_run(file: str) -> Callable[[], list[bytes]]:
 
 
 def use(folder: Path) -> None:
-    """All that is done with a finished run."""
+    """Everything that can be done with a finished run."""
     run = Run.open(folder)
     model = run.load_model()
     assert len(run.classes) < 100
@@ -263,14 +263,14 @@ def checkpoint_state() -> list[bytes]:
 
 
 def with_state(text: bytes) -> bytes:
-    """A checkpoint whose state is another one, with a checksum that fits."""
+    """A checkpoint with another state, and a correct checksum."""
     arrays, texts = weights_from_bytes((run_folder() / LAST).read_bytes(), "last")
     state = text.decode("utf-8", "replace").encode("utf-8", "replace").decode()
     return weights_to_bytes(arrays, {**texts, "state": state})
 
 
 def reader(file: str, then: Callable[[Path], None]) -> Callable[[Path], None]:
-    """What reads a run in which one file is another one."""
+    """A function that reads a run with one file replaced."""
     return lambda path: then(copied(file, path))
 
 

@@ -1,6 +1,6 @@
-"""The readers that the mutation fuzzer attacks.
+"""The registry of readers that the mutation fuzzer attacks.
 
-A room adds its own by a module ``readers_ROOM.py`` in this folder that calls :func:`register`.
+A room adds its readers in a module ``readers_ROOM.py`` in this folder that calls :func:`register`.
 """
 
 import importlib
@@ -11,23 +11,23 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Reader:
-    """A function that reads a file which anyone may have written.
+    """A function that reads files from untrusted sources.
 
     Attributes
     ----------
     name : str
     samples : function that returns a sequence of bytes
-        Good files, small (a few kilobytes). They are what is mutated, and :attr:`read` must accept
-        each of them unchanged.
+        Small valid files (a few kilobytes), which are mutated. :attr:`read` must accept each of
+        them unchanged.
     read : function of a path
         Reads the file; may raise a :class:`~fastcnn.errors.FastcnnError` and nothing else.
     filename : str
-        What the file is called; it lies alone in a folder, in which ``read`` may write.
+        The file's name; it is alone in a folder, in which ``read`` may write.
     wrap : function of bytes, optional
-        Makes the file of what was mutated, where a mutation of the file itself would go no further
-        than a checksum: it packs, or renews the checksum.
+        Builds the file from the mutated content, where a mutation of the file itself would only
+        reach its checksum: it packs the content, or renews the checksum.
     cost : int
-        Of reading one file: so many times fewer are tried where time is short.
+        Relative cost of reading one file: fewer files are tried when time is limited.
     """
 
     name: str

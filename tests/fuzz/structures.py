@@ -1,7 +1,7 @@
-"""Changes within a file's structure: it stays JSON, or an ONNX model, and says something else.
+"""Changes within a file's structure: it stays valid JSON, or an ONNX model, with another meaning.
 
-Mutated bytes are mostly refused by a parser. Here the fuzzer's bytes are the seed of changes of a
-good file's values, so that what is behind the parser is tried.
+Mutated bytes are mostly refused by a parser. Here the fuzzer's bytes seed changes of a valid file's
+values, so that the code after the parser is tested.
 """
 
 import copy
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-#: What a value in JSON becomes.
+#: Replacements of a value in JSON.
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 3, 0.5, -0.0, 1e308, float("nan"), float("inf"), 10**9, 2**31,
     2**53, 2**63, 2**64, 10**30, 10**400,
     "", "0", "x", "Conv2d", "\ud800", [], [1], [0, 0], [[]], ["x"],
     [10**9] * 3, {}, {"x": 1}, {"$array": "x"},
 )  # fmt: skip
-#: The content that stands for the good file itself.
+#: The content that represents the unchanged valid file.
 UNCHANGED = b"unchanged"
 
 
@@ -39,7 +39,7 @@ def changed_json(good: Callable[[], bytes]) -> Callable[[bytes], bytes]:
 
 
 def changed_lines(good: Callable[[], bytes]) -> Callable[[bytes], bytes]:
-    """Changes of one line of a file that has JSON in each, or of the lines' order."""
+    """Changes of one line of a file with JSON on each line, or of the lines' order."""
 
     def wrap(seed: bytes) -> bytes:
         content = good()
@@ -61,7 +61,7 @@ def changed_lines(good: Callable[[], bytes]) -> Callable[[bytes], bytes]:
 
 
 def _changed(value: Any, generator: np.random.Generator) -> Any:
-    """A copy in which one value is another one, is missing, or is there twice."""
+    """A copy in which one value is replaced, removed or duplicated."""
     value = copy.deepcopy(value)
     places: list[tuple[Any, Any]] = []
     waiting = [value]

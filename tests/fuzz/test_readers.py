@@ -1,6 +1,7 @@
-"""Damaged files: every reader refuses them with an error of fastcnn's, in 2 GB and 10 seconds.
+"""Damaged files: every reader refuses them with a fastcnn error, in 2 GB and 10 seconds.
 
-``FASTCNN_FUZZ=5000 pytest tests/fuzz`` tries 5,000 inputs a reader, ``FASTCNN_FUZZ_SEED`` others.
+``FASTCNN_FUZZ=5000 pytest tests/fuzz`` tries 5,000 inputs per reader; ``FASTCNN_FUZZ_SEED`` sets
+the seed.
 """
 
 import json
@@ -21,7 +22,7 @@ SEED = int(os.environ.get("FASTCNN_FUZZ_SEED", "0"))
 ROOT = Path(__file__).parents[2]
 
 
-#: Readers that share a process, which takes longer to start than to read some small files.
+#: Readers per process, as starting one takes longer than reading some small files.
 SHARED = 8
 
 

@@ -1,4 +1,4 @@
-"""Small networks in PyTorch as people write them, for tests of what its exporters make of them."""
+"""Small PyTorch networks in common styles, for tests of files from its exporters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def _basic(inputs: int, outputs: int, stride: int) -> Any:
 
 
 def _excite(channels: int, squeezed: int, act: Any, gate: Any) -> Any:
-    """Squeeze-excite as torchvision has it."""
+    """Squeeze-and-excitation as in torchvision."""
     return Block(
         lambda m, x: x * m.gate(m.fc2(m.act(m.fc1(m.pool(x))))),
         pool=nn.AdaptiveAvgPool2d(1),
@@ -53,7 +53,7 @@ def _excite(channels: int, squeezed: int, act: Any, gate: Any) -> Any:
 
 
 def _viewed_excite(channels: int, squeezed: int) -> Any:
-    """Squeeze-excite of linear layers and views."""
+    """Squeeze-and-excitation with linear layers and views."""
 
     def compute(m: Any, x: Any) -> Any:
         b, c, _, _ = x.size()
@@ -94,7 +94,7 @@ def _fire(inputs: int, squeezed: int, wide: int) -> Any:
 
 
 def channel_shuffle(x: Any, groups: int) -> Any:
-    """As torchvision writes it."""
+    """As in torchvision."""
     b, c, h, w = x.size()
     x = x.view(b, groups, c // groups, h, w)
     return torch.transpose(x, 1, 2).contiguous().view(b, c, h, w)
@@ -144,7 +144,7 @@ class LastNorm(nn.LayerNorm):  # type: ignore[misc, name-defined]
 
 
 class MeanNorm(nn.Module):  # type: ignore[misc, name-defined]
-    """LayerNorm over channels, written as ConvNeXt's own repository does."""
+    """LayerNorm over channels, as in ConvNeXt's own repository."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -159,7 +159,7 @@ class MeanNorm(nn.Module):  # type: ignore[misc, name-defined]
 
 
 class Gamma(nn.Module):  # type: ignore[misc, name-defined]
-    """A factor for each channel."""
+    """A factor per channel."""
 
     def __init__(self, *shape: int) -> None:
         super().__init__()
@@ -179,7 +179,7 @@ class _Permuted(nn.Module):  # type: ignore[misc, name-defined]
 
 
 def _convnext(channels: int, linear: bool) -> Any:
-    """ConvNeXt's block, with linear layers over the channels or convolutions of 1x1."""
+    """ConvNeXt's block, with linear layers over the channels or 1x1 convolutions."""
     wide = 3 * channels
     if linear:
         body = [
@@ -399,7 +399,7 @@ MODULES: dict[str, Callable[[], Any]] = {
         _Permuted(0, 3, 1, 2), nn.Conv2d(3, 4, 3, padding=1), _Permuted(0, 2, 3, 1), nn.Softmax(-1),
     ),
 }  # fmt: skip
-#: Shapes of samples where they are not (3, 16, 16).
+#: Shapes of samples other than (3, 16, 16).
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "lenet": ((3, 16, 16),),
     "siamese": ((3, 16, 16), (3, 16, 16)),
@@ -407,12 +407,12 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "nhwc": ((16, 16, 3),),
     "nhwc_pixels": ((16, 16, 3),),
 }
-#: What the exporter without dynamo cannot write.
+#: Networks that the exporter without dynamo cannot write.
 UNKNOWN = {("channel_shuffle", False)}
 
 
 def module(name: str) -> Any:
-    """A network by name, with statistics that are not those of a new one."""
+    """A network by name, with statistics that differ from their initial values."""
     torch.manual_seed(0)
     made = MODULES[name]()
     for part in made.modules():

@@ -1,4 +1,4 @@
-"""The C file of a network compiles without a warning and computes what the model predicts."""
+"""A network's C file compiles without warnings and computes the model's predictions."""
 
 import ctypes
 import re
@@ -83,7 +83,7 @@ def activation_layers() -> Iterator[tuple[str, Layer]]:
 
 
 def networks() -> dict[str, Model]:
-    """Every kind of layer, with arguments that matter to its loops."""
+    """Every kind of layer, with arguments that affect its loops."""
     shape = (CASE_CHANNELS, 7, 6)
     found: dict[str, Model] = {}
     layers: dict[str, Layer] = {
@@ -120,7 +120,7 @@ def networks() -> dict[str, Model]:
     found["joined"] = joined(shape)
     found["report"] = fastcnn.models.report_cnn(seed=0)
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
-    # The last ones: the numbers of those above stay when operations are added.
+    # At the end: indices of those above stay the same when operations are added.
     found |= {
         name: Sequential(layer, Flatten(), Linear(3 * 42, 4, seed=1), input_shape=shape)
         for name, layer in activation_layers()
@@ -131,7 +131,7 @@ def networks() -> dict[str, Model]:
 
 
 def sample_networks() -> dict[str, Model]:
-    """Layers that move numbers, normalise within a sample or look between pixels."""
+    """Layers that move elements, normalise within a sample or interpolate."""
     shape = (3, 6, 6)
     layers: dict[str, list[Layer]] = {
         "zero_pad": [ZeroPad2d((1, 2, 0, 1))],
@@ -157,7 +157,7 @@ def sample_networks() -> dict[str, Model]:
         "response_even": [LocalResponseNorm(2)],
         "softmax": [Softmax(1)],
         "log_softmax": [LogSoftmax(1)],
-        # The windows of the last ones reach beyond the padding, or have gaps.
+        # The windows of the last ones extend beyond the padding, or have gaps.
         "max_pool_dilated": [MaxPool2d((2, 3), stride=(2, 1), padding=1, dilation=(3, 2))],
         "max_pool_ceil": [MaxPool2d(3, stride=2, padding=(1, 0), ceil_mode=True)],
         "max_pool_dilated_ceil": [MaxPool2d(2, stride=3, dilation=2, ceil_mode=True)],
@@ -175,17 +175,17 @@ def sample_networks() -> dict[str, Model]:
     return found
 
 
-#: What has no arithmetic in integers: powers and logarithms across channels.
+#: Operations without integer arithmetic: powers and logarithms across channels.
 FLOAT_ONLY = ("log_softmax", "response", "response_even")
 
 
 def with_integers(models: dict[str, Model]) -> dict[str, Model]:
-    """Those that can be computed in integers."""
+    """Networks that can be computed in integers."""
     return {name: model for name, model in models.items() if name not in FLOAT_ONLY}
 
 
 def sequence_networks() -> dict[str, Model]:
-    """Signals: layers of one dimension."""
+    """Sequences: one-dimensional layers."""
     found: dict[str, Model] = {
         "sequence": Sequential(
             Conv1d(2, 6, 5, stride=2, padding=2, seed=0),
@@ -215,7 +215,7 @@ def sequence_networks() -> dict[str, Model]:
 
 
 def joined(shape: tuple[int, ...]) -> Model:
-    """Branches that meet in every way."""
+    """Branches that are joined in every way."""
     x = Input(shape)
     left, right = (Conv2d(3, 4, 3, padding=1, seed=seed)(x) for seed in (0, 1))
     gate = Sigmoid()(Conv2d(4, 4, 1, seed=2)(GlobalAvgPool2d()(right)))
@@ -226,7 +226,7 @@ def joined(shape: tuple[int, ...]) -> Model:
 
 
 def randomise(model: Model, seed: int) -> None:
-    """Statistics and biases that are not 0 and 1, and a conversion for each channel."""
+    """Set statistics and biases other than 0 and 1, and a preprocessing for each channel."""
     generator = np.random.default_rng(seed)
     for key, value in model.state_dict().items():
         if key.endswith(("bias", "running_mean")):
@@ -243,7 +243,7 @@ def randomise(model: Model, seed: int) -> None:
 def written(
     folder: Path, models: dict[str, Model], integers: bool = False
 ) -> tuple[Path, dict[str, CExport]]:
-    """All networks in one C file: they must not disturb each other."""
+    """All networks in one C file: they must not interfere."""
     lines, made = [], {}
     for name, model in models.items():
         calibration = samples_for(model, np.uint8, 1) if integers else None
@@ -264,7 +264,7 @@ def written(
 
 
 def library(source: Path, *flags: str) -> Any:
-    """A C file as a library that is loaded."""
+    """A C file compiled to a library and loaded."""
     target = source.with_suffix(".so")
     command = ["gcc", *STRICT, *flags, "-shared", "-fPIC", "-o", target, source, "-lm"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -306,7 +306,7 @@ def test_it_computes_what_the_model_predicts(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_integers_compute_what_numpy_does(tmp_path: Path) -> None:
-    """Bit for bit, but for the last softmax; and near to what the model predicts."""
+    """Bit for bit, except the last softmax; and close to the model's predictions."""
     models = networks() | sequence_networks() | with_integers(sample_networks())
     source, made = written(tmp_path, models, integers=True)
     functions = library(source, "-O1")
@@ -403,9 +403,9 @@ def test_it_stays_inside_its_memory(tmp_path: Path, integers: bool) -> None:
 def test_memory_is_near_the_largest_pair_of_layers(tmp_path: Path) -> None:
     model = fastcnn.models.report_cnn(seed=0)
     made = export_c(model, tmp_path / "net.h")
-    # The image and the first map: the map is rectified where it lies.
+    # The image and the first map, which is rectified in place.
     assert made.ram == 4 * (28 * 28 + 4 * 28 * 28)
-    # The sizes of five layers' loops, too.
+    # Including the code of five layers' loops.
     assert 0 < made.flash - 4 * model.num_parameters < 300
     assert made.name == "net"
     assert "Working memory: 15,680 bytes" in made.path.read_text()
@@ -484,7 +484,7 @@ def test_what_has_no_integers_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_channels_of_which_only_the_bias_is_left_keep_it(tmp_path: Path) -> None:
-    """Weight decay shrinks weights of a channel to nothing; its bias is as large as before."""
+    """Weight decay shrinks a channel's weights to zero; its bias keeps its size."""
     model = Sequential(
         Conv2d(3, 4, 3, seed=0),
         ReLU(),
@@ -534,7 +534,7 @@ def test_a_few_far_values_do_not_make_all_coarse(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_the_networks_of_mlperf_tiny_are_exported(tmp_path: Path) -> None:
-    """Keyword spotting (DS-CNN) and image classification (ResNet), with every check of gcc."""
+    """Keyword spotting (DS-CNN) and image classification (ResNet), with all of gcc's checks."""
 
     def separable(index: int) -> list[Layer]:
         return [

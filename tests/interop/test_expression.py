@@ -1,4 +1,4 @@
-"""Formulas as text: every function that they may call has a form in each language."""
+"""Formulas as text: every function that they may call is available in each language."""
 
 import pytest
 

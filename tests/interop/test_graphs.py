@@ -1,4 +1,4 @@
-"""Networks that are graphs as ONNX files, both ways, and those of PyTorch's exporter."""
+"""Graph networks as ONNX files, exported and imported, and those of PyTorch's exporter."""
 
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ import pytest
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.numpy_source import export_numpy
-from fastcnn.layers import Concat, Model, Multiply, Subtract
+from fastcnn.layers import Concat, Input, Model, Multiply, ReLU, Subtract
 from fastcnn.layers.packing import unpack
-from tests.interop.test_interop import onnx, run
+from tests.interop.test_interop import onnx, onnxruntime, run
 from tests.layers.test_graph_models import MODELS, data
 
 
@@ -30,6 +30,19 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     back.save(tmp_path / "m.safetensors")
     export_onnx(back, tmp_path / "again.onnx")
     assert run(tmp_path / "again.onnx", x) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3, 3)])
+def test_the_input_is_an_output_too(shape: tuple[int, ...], tmp_path: Path) -> None:
+    x = Input(shape)
+    model = Model(x, {"y": ReLU()(x), "z": x})
+    given = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
+    export_onnx(model, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    y, z = session.run(["y", "z"], {session.get_inputs()[0].name: given})
+    assert (y == np.maximum(given, 0.0)).all()
+    assert (z == given).all()
+    assert (import_onnx(tmp_path / "m.onnx").logits(given)["z"] == given).all()
 
 
 def test_other_forms_are_refused_by_name(tmp_path: Path) -> None:

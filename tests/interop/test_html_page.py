@@ -1,4 +1,4 @@
-"""The page of a network: it computes what the model predicts, and asks for nothing."""
+"""A network's page: it computes the model's predictions, and loads nothing else."""
 
 import base64
 import importlib.util
@@ -66,7 +66,7 @@ def for_pictures() -> dict[str, Model]:
 
 
 def run_in_node(asked: Sequence[tuple[Path, str]]) -> list[Any]:
-    """The values of expressions, each where a page's network is."""
+    """The values of expressions, each evaluated in a page's script."""
     texts = []
     for path, expression in asked:
         scripts = re.findall(r"<script[^>]*>(.*?)</script>", path.read_text(), re.DOTALL)
@@ -117,7 +117,7 @@ RULES = {
     "colour_crop": Pictures((3, 32, 24), "crop", "dark", True),
     "colour_stretch": Pictures((3, 16, 16), "stretch"),
 }
-#: Small, of the network's size, wide, and so large that they are made smaller first.
+#: Small, of the network's size, wide, and so large that they are downscaled first.
 SIZES = ((5, 9), (28, 28), (60, 200), (400, 300), (130, 2300))
 
 
@@ -145,7 +145,7 @@ def model_for(rule: Pictures) -> Model:
 @needs_node
 @pytest.mark.parametrize("name", RULES)
 def test_pixels_become_the_same_sample(name: str, tmp_path: Path) -> None:
-    """Bit for bit what fastcnn predict makes of them, and said in the same words."""
+    """Bit for bit the samples of fastcnn predict, described in the same words."""
     rule = RULES[name]
     kinds = [(kind, size) for kind in ("noise", "bright", "dark") for size in SIZES]
     pictures = [picture(kind, size, index) for index, (kind, size) in enumerate(kinds)]
@@ -256,7 +256,7 @@ def give(browser: Browser, content: bytes, kind: str = "drop") -> None:
 
 
 def seen(browser: Browser, shape: tuple[int, int, int]) -> np.ndarray:
-    """What the page shows as the network's input."""
+    """The network's input, as displayed on the page."""
     channels, height, width = shape
     numbers = browser.evaluate(
         "Array.from(document.getElementById('seen').getContext('2d')"
@@ -307,7 +307,7 @@ def test_coloured_pictures_and_upright_ones(browser: Browser, tmp_path: Path) ->
 
 
 def test_the_browsers_decoder_is_near_to_ours(browser: Browser, tmp_path: Path) -> None:
-    """Half-transparent and deep pictures differ by a level or two, JPEG files by a few."""
+    """Half-transparent and 16-bit pictures differ by a level or two, JPEG files by a few."""
     rule = Pictures((3, 16, 24), "stretch")
     y, x = np.mgrid[:16, :24]
     smooth = np.dstack((10 * x, 15 * y, 128 + 4 * x + 2 * y)).astype(np.uint8)
@@ -371,7 +371,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"takes samples of shape \(4,\), which are not pictures"):
         export_html(vector, path)
     model = fastcnn.models.report_cnn(seed=0)
-    with pytest.raises(DataError, match="nothing says how pictures become its input"):
+    with pytest.raises(DataError, match="it is unknown how pictures become its input"):
         export_html(model, path)
     model.preprocessing = Preprocessing(pictures=Pictures((1, 20, 20)))
     with pytest.raises(DataError, match=r"takes \(1, 28, 28\), its preprocessing makes pictures"):
@@ -380,7 +380,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the network has 3 outputs, got 2 names"):
         export_html(model, path, classes=("0", "1"))
     model.parameter_vector[7] = np.nan
-    with pytest.raises(NonFiniteError, match="NaN or infinity: 1 of 36 numbers of conv1"):
+    with pytest.raises(NonFiniteError, match="NaN or infinity: 1 of 36 values of conv1"):
         export_html(model, path)
     batch = Sequential(BatchNorm2d(1, track_running_stats=False), input_shape=(1, 3, 3))
     with pytest.raises(ConfigurationError, match="layer '0' needs the statistics of a batch"):

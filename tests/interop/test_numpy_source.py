@@ -1,4 +1,4 @@
-"""The numpy file of a network predicts what the model does, and imports nothing else."""
+"""A network's numpy file computes the model's predictions, and imports nothing else."""
 
 import ast
 import subprocess

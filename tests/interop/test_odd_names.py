@@ -1,4 +1,4 @@
-"""Names of layers that mean something in the files that networks are exported to."""
+"""Layer names with a meaning in the formats to which networks are exported."""
 
 import shutil
 import subprocess
@@ -72,7 +72,7 @@ def test_numpy_file(names: tuple[str, str, str], tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("is_integer", [False, True])
 def test_c_files(is_integer: bool, tmp_path: Path) -> None:
-    """Of all names in one program, which prints what each network gives for one sample."""
+    """Of all names in one program, which prints each network's output for one sample."""
     rows, expected = [], []
     for place, names in enumerate(NAMES):
         model = network(names)

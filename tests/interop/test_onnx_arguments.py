@@ -15,7 +15,7 @@ from fastcnn.layers.definition import TYPES
 from tests.interop.test_interop import run
 
 MAPS, VECTORS, SEQUENCES = (4, 9, 8), (12,), (4, 9)
-#: What constructors take that a definition does not keep.
+#: Constructor arguments that a definition does not store.
 NOT_DEFINED = ("self", *OF_INITIAL_WEIGHTS)
 #: Arguments of layers, with each one at other values than its default in some case.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -109,7 +109,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("Softmax", {"dim": 3}),
     ("LogSoftmax", {"dim": 2}),
 ]  # fmt: skip
-#: What ONNX cannot say, and what the message names.
+#: What ONNX cannot express, and what the message names.
 REFUSED = [
     ("BatchNorm2d", {"num_features": 4, "track_running_stats": False}, "running statistics"),
     ("BatchNorm1d", {"num_features": 12, "track_running_stats": False}, "running statistics"),
@@ -117,17 +117,17 @@ REFUSED = [
                          "output_padding": 2}, "output_padding"),
     ("LocalResponseNorm", {"size": 4}, "even size"),
 ]  # fmt: skip
-#: Arguments that only say how a parameter begins; the parameter itself is in the file.
+#: Arguments that only set a parameter's initial value; the parameter itself is in the file.
 OF_BEGINNING = {("PReLU", "init"), ("Scale", "init")}
-#: Arguments that only say how a layer is trained.
+#: Arguments that only affect training.
 OF_TRAINING = {(kind, "max_norm") for kind in ("Conv1d", "Conv2d", "Linear")}
-#: Arguments that are refused at any other value.
+#: Arguments for which any other value is refused.
 OF_ONE_VALUE = {
     ("Flatten", "start_dim"),
     ("Flatten", "end_dim"),
     ("InstanceNorm2d", "track_running_stats"),
 }
-#: Arguments for which a file has another layer.
+#: Arguments that a file expresses by another layer.
 IN_OTHER_WORDS = {
     ("AvgPool2d", "divisor_override"),
     ("Split", "sizes"),
@@ -172,7 +172,7 @@ def test_every_argument_has_a_case() -> None:
 
 
 def described(layer: Layer) -> dict[str, Any]:
-    """All that a constructor was told, as it counts."""
+    """All constructor arguments, in normalised form."""
     kind = type(layer)
     names = [
         name

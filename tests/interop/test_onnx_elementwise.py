@@ -1,4 +1,4 @@
-"""Every element-wise operation in ONNX files: there and back, in all its forms, from PyTorch."""
+"""Element-wise operations in ONNX files: round trips, in all their forms, and from PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def layer_of(kind: type[Activation], case: dict[str, Any]) -> Activation:
 
 
 def check(path: Path, model: Sequential, name: str, exact: bool = True) -> None:
-    """The file computes what the model does, and is read as the model."""
+    """The file computes what the model does, and is imported as the model."""
     x = samples()
     expected = model.logits(x, backend="im2col")
     if exact:
@@ -62,7 +62,7 @@ def test_there_and_back(kind: type[Activation], case: dict[str, Any], tmp_path: 
 
 
 def test_after_each_other(tmp_path: Path) -> None:
-    """Inner nodes of one are not taken for another."""
+    """Inner nodes of one operation are not mistaken for another."""
     layers = [layer_of(kind, case) for kind, case in CASES]
     model = Sequential(*layers, input_shape=SHAPE)
     export_onnx(model, tmp_path / "m.onnx")
@@ -93,7 +93,7 @@ def test_every_form_is_read(
         except onnx.checker.ValidationError:
             continue
     onnx.save(made, tmp_path / "m.onnx")
-    # Other programs' forms may lose digits, such as the logarithm of a sigmoid.
+    # Other programs' forms may lose precision, such as the logarithm of a sigmoid.
     check(tmp_path / "m.onnx", model, str(form), exact=False)
 
 
@@ -112,7 +112,7 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
         with torch.no_grad():
             for value in module.parameters():
                 value.copy_(torch.linspace(-0.5, 0.7, value.numel()))
-        # PyTorch joins two clippings that follow each other.
+        # PyTorch merges two consecutive clamps.
         apart = torch.nn.Conv2d(CASE_CHANNELS, CASE_CHANNELS, 1)
         torch.nn.init.dirac_(apart.weight)
         modules += [module, apart]
@@ -173,7 +173,7 @@ def test_slopes_of_pixels_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_inner_value_that_others_read_is_a_layer_of_its_own(tmp_path: Path) -> None:
-    """``x * sigmoid(x) + sigmoid(x)``: the sigmoid is part of a SiLU, and a layer."""
+    """``x * sigmoid(x) + sigmoid(x)``: the sigmoid is part of a SiLU, and a separate layer."""
     model = Sequential(Conv2d(3, 3, 1, seed=0), input_shape=SHAPE)
     writer = OnnxWriter(model)
     sides = [

@@ -1,4 +1,4 @@
-"""What both exporters of PyTorch write of small networks, with fixed and open batch size."""
+"""Files of both PyTorch exporters for small networks, with fixed and open batch size."""
 
 import functools
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from fastcnn.losses import CrossEntropyLoss  # noqa: E402
 from fastcnn.optim import SGD  # noqa: E402
 from tests.interop import exported_modules as modules  # noqa: E402
 
-#: Those that are tried in every run: together they have all operators.
+#: Tested in every run: together they use all operators.
 FAST = (
     *("mobilenet_v3", "shufflenet", "senet", "convnext", "unet_size", "vae", "siamese", "pads"),
     *("affine", "gated", "nhwc", "nhwc_pixels", "two_heads", "norms", "pixels", "poolings"),
@@ -65,7 +65,7 @@ Exported = Callable[[str, bool, bool], tuple[Any, Path]]
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """Modules and their files, each written once: a second takes longer than all that reads it."""
+    """Modules and their files, each exported once: exporting takes longer than all tests of it."""
     folder = tmp_path_factory.mktemp("exported")
 
     @functools.cache
@@ -84,7 +84,7 @@ def test_import_and_back(
     inputs = [x.numpy() for x in modules.samples(name, 2)]
     expected = _run(path, inputs)
     model = import_onnx(path)
-    # Channels that the file has last are first in the model.
+    # The file's channels-last inputs are channels-first in the model.
     given = [x.transpose(0, 3, 1, 2) if name.startswith("nhwc") else x for x in inputs]
     found = _arrays(model.logits(given[0] if len(given) == 1 else tuple(given)))
     export_onnx(model, tmp_path / "back.onnx")
@@ -101,7 +101,7 @@ def test_import_and_back(
 
 @pytest.mark.parametrize("name", ["mobilenet_v3", "shufflenet", "senet", "convnext", "nhwc"])
 def test_gradients(name: str, exported: Exported) -> None:
-    """Of the weights that both have: batch normalisation was folded into others."""
+    """Gradients of common weights: batch normalisation was folded into others."""
     module, path = exported(name, True, True)
     model = import_onnx(path)
     (x,) = modules.samples(name, 4)

@@ -1,4 +1,4 @@
-"""What tf2onnx, ONNX's model zoo and converters write of small networks, next to ONNX Runtime."""
+"""Files of tf2onnx, ONNX's model zoo and converters, compared with ONNX Runtime."""
 
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ def test_statistics_of_another_type_than_samples(tmp_path: Path) -> None:
 
 
 def test_a_map_that_does_not_grow_by_whole_factors(tmp_path: Path) -> None:
-    """By pixels that are those of Upsample where they are, and refused where they are not."""
+    """By the pixels of Upsample if those are the same, and refused otherwise."""
     attributes = {"nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
     made = read(model_of(_resized(**attributes), {"s": _floats(1, 1, 1.5, 1.5)}, MAPS), tmp_path)
     x = np.random.default_rng(0).standard_normal((2, 4, 8, 8)).astype(np.float32)
@@ -175,10 +175,10 @@ def _norm(**others: Any) -> tuple[list[Any], dict[str, Any], tuple[Any, ...]]:
     return [N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"])], NORM | others, MAPS
 
 
-#: Nodes, constants, shape, operator set, and what the message says.
+#: Nodes, constants, shape, operator set, and the message.
 REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     (*_norm(v=_floats(1, -2, 1, -1e-9)), 17, "the variance of 2 of 4 channels is negative"),
-    # With five outputs the batch's own statistics were meant.
+    # With five outputs, the batch's own statistics are meant.
     ([N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y", *"pquz"])], NORM, MAPS, 7,
      "outputs of statistics"),
     ([N("Mul", ["x", "c"], ["y"])], {"c": np.ones((1,) * 5, np.float32)}, MAPS, 17,
@@ -220,7 +220,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [2, 1]}, MAPS, 17, "not in order"),
     ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [4]}, MAPS, 17, r"\[4\] of 4 along"),
     ([N("Gather", ["x", "z"], ["y"], axis=0)], {"z": [0]}, MAPS, 17, "some of the samples"),
-    # Another dimension than samples have, which the result would have too.
+    # One more dimension than samples have, which the result would have, too.
     ([N("Max", ["a", "x"], ["y"])], {"a": np.zeros((1,) * 5, np.float32)}, MAPS, 17,
      r"a bound of shape \(1, 1, 1, 1, 1\)"),
     ([N("Max", ["x", "a"], ["m"]), N("Min", ["m", "b"], ["y"])],
@@ -231,7 +231,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
       for kind in ("Softmax", "LogSoftmax")),
     ([N("Gather", ["x", "z"], ["y"], axis=2)], {"z": _floats(*range(8), *range(8))}, MAPS, 17,
      "a Gather of samples"),
-    # Files of a few bytes that would make large arrays.
+    # Files of a few bytes that would create large arrays.
     ([N("ConstantOfShape", ["s"], ["q"]), N("Add", ["x", "q"], ["y"])], {"s": [-(2**50)]}, MAPS,
      17, "a negative size"),
     ([N("ConstantOfShape", ["s"], ["q"]), N("ConstantOfShape", ["t"], ["r"]),
@@ -280,7 +280,7 @@ def test_refused_by_name(
 
 
 def test_gathered_places_that_are_not_the_samples_own(tmp_path: Path) -> None:
-    """A flat batch of which every sample takes its numbers backwards."""
+    """A flat batch of which each sample's elements are reversed."""
     places = np.arange(3)[:, None] * 6 + np.arange(6)[::-1]
     nodes = [N("Reshape", ["x", "s"], ["f"]), N("Gather", ["f", "p"], ["y"])]
     with pytest.raises(ConfigurationError, match=r"\(Gather\): it takes other numbers"):

@@ -1,4 +1,4 @@
-"""ONNX files of other programs."""
+"""ONNX files from other programs."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from fastcnn.interop.onnx_import import OPERATORS
 from fastcnn.layers import GELU, ChannelShuffle, PixelUnshuffle, ReLU, Sequential
 from tests.interop.test_interop import SHAPE, onnx, run
 
-#: GELU as PyTorch writes it, node by node: kind, inputs, output; numbers are constants.
+#: GELU as exported by PyTorch, node by node: kind, inputs, output; numbers are constants.
 GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
     "none": [
         ("Div", ["x", 2**0.5], "a"), ("Erf", ["a"], "b"), ("Add", ["b", 1.0], "c"),
@@ -121,7 +121,7 @@ def test_files_that_pytorch_exports(dynamo: bool, tmp_path: Path) -> None:
 
 
 def write_onnx(path: Path, nodes: list[Any], constants: dict[str, Any], shape: Any = SHAPE) -> None:
-    """A file of these nodes from ``x`` to ``y``, whose shape is not told."""
+    """A file of these nodes from ``x`` to ``y``, whose shape is not stated."""
     helper = onnx.helper
     graph = helper.make_graph(
         nodes, "g",
@@ -177,13 +177,13 @@ def test_nodes_that_would_be_another_network(nodes: Any, message: str, tmp_path:
 
 def test_an_unknown_sample_shape_is_refused(tmp_path: Path) -> None:
     write_onnx(tmp_path / "m.onnx", [node("Relu", "x")], {}, (4, "h", "w"))
-    with pytest.raises(ConfigurationError, match="what shape a sample has"):
+    with pytest.raises(ConfigurationError, match="the shape of a sample"):
         import_onnx(tmp_path / "m.onnx")
 
 
 def test_operators_in_the_documentation() -> None:
     text = (Path(__file__).parents[2] / "docs" / "interchange.md").read_text(encoding="utf-8")
-    listed = text.split("for constants and shapes only:")[1].split(".")[0]
+    listed = text.split("only for constants and shapes:")[1].split(".")[0]
     assert [word.strip() for word in listed.split(",")] == sorted(OPERATORS)
 
 

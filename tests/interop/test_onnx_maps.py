@@ -1,4 +1,4 @@
-"""Sequences, poolings' arguments and what moves pixels, in ONNX files and back."""
+"""Sequences, arguments of poolings and operations that move pixels, in ONNX round trips."""
 
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     (Narrow(0, 3), (6, 4)),
     (Narrow(1, 4), (6,)),
 ]
-#: A file has them as several nodes.
+#: Layers that a file expresses as several nodes.
 OTHER_WORDS: list[tuple[Layer, tuple[int, ...]]] = [
     (CircularPad2d((3, 5, 4, 1)), (2, 4, 5)),
     (CircularPad2d(0), (2, 4, 5)),
@@ -102,7 +102,7 @@ OTHER_WORDS: list[tuple[Layer, tuple[int, ...]]] = [
 
 
 def written(layer: Layer, shape: tuple[int, ...], path: Path) -> tuple[Sequential, Any, Any]:
-    """The network with a layer, samples, and what ONNX Runtime makes of them."""
+    """A network with the layer, samples, and ONNX Runtime's outputs."""
     model = Sequential(Sigmoid(), layer, Sigmoid(), input_shape=shape)
     export_onnx(model, path)
     x = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)

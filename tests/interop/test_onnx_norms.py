@@ -1,4 +1,4 @@
-"""Normalisation within samples and the softmax as PyTorch's exporters write them."""
+"""Normalisation within samples and the softmax, as exported by PyTorch."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((3, *SHAPE)).astype(np.float32)
     wrong = []
     for name, module in modules(torch).items():
-        # The first is written as pooling over channels, the others are unknown to the old exporter.
+        # The first is exported as pooling over channels, the others are unknown to the old
+        # exporter.
         if name == "LocalResponseNorm" or ("RMSNorm" in name and not dynamo):
             continue
         with torch.no_grad():
@@ -119,7 +120,7 @@ def test_factors_after_groups_that_are_none_of_channels(
 
 
 def test_channels_last_between_transpositions(tmp_path: Path) -> None:
-    """A normalisation of channels that are last, which one or two nodes put first."""
+    """A normalisation of channels that are last, which one or two nodes transpose."""
     nodes = [
         N("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
         N("LayerNormalization", ["t", "w"], ["n"], epsilon=1e-3),

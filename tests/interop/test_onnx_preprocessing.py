@@ -1,4 +1,4 @@
-"""ONNX files take what the model takes: its preprocessing is in the graph and in the metadata."""
+"""ONNX files accept the model's inputs: its preprocessing is in the graph and in the metadata."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def test_a_file_takes_what_the_model_takes(flat: bool, tmp_path: Path) -> None:
     assert back.preprocessing == NORMALISED
     assert back.logits(x) == pytest.approx(model.logits(x), abs=1e-6)
     assert len(back.graph().nodes) == len(model.graph().nodes)
-    # There and back again: nothing is done twice.
+    # A second round trip: nothing is applied twice.
     export_onnx(back, tmp_path / "again.onnx")
     assert run(tmp_path / "again.onnx", x) == pytest.approx(model.logits(x), abs=1e-5)
 

@@ -57,7 +57,7 @@ def network() -> Sequential:
 
 
 def results(model: Sequential, backend: str) -> list[np.ndarray]:
-    """Everything that a stale graph could get wrong: logits, loss, gradients, statistics."""
+    """All results that a stale graph could affect: logits, loss, gradients, statistics."""
     loss, outputs, gradient = loss_and_gradients(model, X, Y, backend=backend, step=Step(True, 3))
     state = np.concatenate([value.ravel() for value in model.state_dict().values()])
     return [model.logits(X, backend=backend), np.array(loss), outputs, gradient, state]
@@ -132,7 +132,7 @@ def test_a_changed_model_is_as_if_made_so(change: str, backend: str) -> None:
     model = network()
     results(model, backend)
     CHANGES[change](model)
-    # A copy has nothing from before the change.
+    # A copy keeps nothing from before the change.
     wanted = results(copy.deepcopy(model), "im2col")
     for found, value in zip(results(model, backend), wanted, strict=True):
         assert found.shape == value.shape
@@ -165,7 +165,7 @@ REFUSED: list[tuple[Callable[[Sequential], Any], str]] = [
     (lambda m: m.layers.update({"a\udcff": ReLU()}), "is not Unicode"),
     (lambda m: m.replace("head", ReLU()), "there is no layer 'head'"),
     (lambda m: m.replace("fc.0", ReLU()), "there is no layer 'fc.0'; there are conv, bn"),
-    (lambda m: m.append(ReLU(), "fc"), "there is a layer 'fc' already"),
+    (lambda m: m.append(ReLU(), "fc"), "there already is a layer 'fc'"),
     (lambda m: setattr(m, "input_shape", (2, 0, 8)), "input_shape must be a tuple of positive"),
     (lambda m: setattr(m, "input_shape", 8), "input_shape must be a tuple of positive"),
     (lambda m: setattr(GlobalAvgPool2d(), "output_size", 2), "use AdaptiveAvgPool2d"),
@@ -300,7 +300,7 @@ class Scale(Layer):
 
 
 class Narrow(Conv2d):
-    """A user's own convolution, whose constructor takes other arguments."""
+    """A user's own convolution with a different constructor."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, 3, 3, seed=0)
@@ -368,7 +368,7 @@ def test_every_argument_of_pooling_and_transposed_convolution_can_be_set() -> No
 
 
 def test_parameters_begin_with_a_line_of_the_cache() -> None:
-    """Also those of a copy, whose memory numpy places."""
+    """Also those of a copy, whose memory numpy allocates."""
     models = [Sequential(Linear(3, size, seed=0), input_shape=(3,)) for size in range(1, 9)]
     models += [copy.deepcopy(model) for model in models]
     models += [pickle.loads(pickle.dumps(model)) for model in models]

@@ -1,4 +1,4 @@
-"""Pictures of networks."""
+"""Drawings of networks."""
 
 from itertools import combinations
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Networks written as graphs: branches that meet, shared layers, files, changes."""
+"""Graph networks: joined branches, shared layers, files, changes."""
 
 import json
 from copy import deepcopy
@@ -39,7 +39,7 @@ from fastcnn.layers.description import to_definition
 
 
 def unet() -> Model:
-    """Two levels, whose maps meet by channels."""
+    """Two levels, whose maps are concatenated by channels."""
     x = Input((2, 12, 12))
     near = ReLU()(Conv2d(2, 4, 3, padding=1, seed=0)(x, name="near"))
     deep = ReLU()(Conv2d(4, 6, 3, padding=1, seed=1)(MaxPool2d(2)(near), name="deep"))
@@ -49,7 +49,7 @@ def unet() -> Model:
 
 
 def dense() -> Model:
-    """Every layer reads all before it, as in DenseNet."""
+    """Every layer reads all previous ones, as in DenseNet."""
     x = Input((2, 8, 8))
     y = Conv2d(2, 4, 3, padding=1, seed=0)(x)
     for index in range(3):
@@ -59,7 +59,7 @@ def dense() -> Model:
 
 
 def excited() -> Model:
-    """Squeeze and excitation, and a gate for each pixel."""
+    """Squeeze-and-excitation, and a gate for each pixel."""
     x = Input((3, 7, 9))
     y = Conv2d(3, 8, 3, padding=1, seed=0)(x)
     gate = ReLU()(Conv2d(8, 2, 1, seed=1)(GlobalAvgPool2d()(y)))
@@ -69,7 +69,7 @@ def excited() -> Model:
 
 
 def twice() -> Model:
-    """One convolution at two places, whose outputs are subtracted, put together and multiplied."""
+    """One convolution used twice, whose outputs are subtracted, concatenated and multiplied."""
     x = Input((2, 9, 9))
     conv = Conv2d(2, 2, 3, padding=1, seed=0)
     once = conv(x, name="conv")
@@ -79,7 +79,7 @@ def twice() -> Model:
 
 
 def nested() -> Model:
-    """A model of its own as a layer, vectors that are put together."""
+    """A model as a layer, with concatenated vectors."""
     x = Input((1, 8, 8))
     block = Residual(Sequential(Conv2d(1, 1, 3, padding=1, seed=0), ReLU()))
     y = block(x, name="block")
@@ -90,7 +90,7 @@ def nested() -> Model:
 
 
 def mobile() -> Sequential:
-    """Blocks with squeeze and excitation, as MobileNetV3 has them."""
+    """Blocks with squeeze-and-excitation, as in MobileNetV3."""
     block = Sequential(
         Conv2d(4, 4, 3, padding=1, groups=4, seed=1), BatchNorm2d(4), Hardswish(),
         SqueezeExcite(4, 2, scale_activation=Hardsigmoid(), seed=2), Conv2d(4, 4, 1, seed=3),
@@ -102,7 +102,7 @@ def mobile() -> Sequential:
 
 
 def siamese() -> Model:
-    """Two images through one trunk, and numbers that belong to both."""
+    """Two images through one trunk, and values that belong to both."""
     left, right, more = Input((1, 9, 9), "left"), Input((1, 9, 9), "right"), Input((3,), "more")
     trunk = Sequential(
         Conv2d(1, 4, 3, padding=1, seed=0), ReLU(), MaxPool2d(2), Flatten(), Linear(64, 6, seed=1)
@@ -113,7 +113,7 @@ def siamese() -> Model:
 
 
 def towers() -> Model:
-    """Two maps of different shape, each with a tower of its own."""
+    """Two maps of different shape, each with its own tower."""
     small, large = Input((3, 6, 5), "small"), Input((1, 14, 14), "large")
     pooled = Model(large, MaxPool2d(2)(Conv2d(1, 2, 3, seed=0)(large)))
     y = Concat()(Conv2d(3, 4, (1, 1), seed=1)(small), Conv2d(2, 4, (1, 2), seed=2)(pooled(large)))
@@ -312,7 +312,7 @@ def test_layers_are_replaced_by_name() -> None:
     with pytest.raises(ShapeError, match="layer 'joint'"):
         model.logits(x)
     del model.layers["up"]
-    with pytest.raises(ConfigurationError, match="no layer 'up' any more"):
+    with pytest.raises(ConfigurationError, match="layer 'up' was removed"):
         model.logits(x)
 
 
@@ -352,7 +352,7 @@ def test_what_is_wrong_is_said_at_once(make: Any, error: Any, message: str) -> N
     [
         ({"inputs": {}}, "inputs must be a table"),
         ({"calls": []}, "calls must be a list"),
-        ({"calls": [["conv"]]}, r"calls\[0\]: expected a layer and what it reads"),
+        ({"calls": [["conv"]]}, r"calls\[0\]: expected a layer and its inputs"),
         ({"calls": [["conv", "other"]]}, "nothing before it gives 'other'"),
         ({"outputs": {"y": "other"}}, "output 'y': nothing gives 'other'"),
         ({"outputs": []}, "outputs must be a table"),

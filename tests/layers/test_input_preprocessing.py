@@ -29,7 +29,7 @@ def network() -> Model:
 
 
 def by_hand() -> tuple[np.ndarray, np.ndarray]:
-    """What the layers should read."""
+    """The input that the layers should get."""
     pictures = PICTURES.astype(np.float64) / 255
     mean, std = pictures.mean(axis=(0, 2, 3)), pictures.std(axis=(0, 2, 3))
     pictures = (pictures - mean[:, None, None]) / std[:, None, None]
@@ -62,7 +62,7 @@ def test_runs_files_and_exports_keep_them(tmp_path: Path) -> None:
     assert np.array_equal(
         fastcnn.load(tmp_path / "model.safetensors").logits((PICTURES, NUMBERS)), expected
     )
-    with pytest.raises(ConfigurationError, match="its weights belong to its preprocessing"):
+    with pytest.raises(ConfigurationError, match="its weights depend on its preprocessing"):
         model.normalise((PICTURES, NUMBERS))
     with pytest.raises(DataError, match="preprocessing has 113 channels"):
         model.preprocessing.check(np.zeros((1, 9), np.float32))
@@ -103,7 +103,7 @@ def test_one_input_is_normalised_too() -> None:
 
 
 def test_one_input_alone_is_augmented(tmp_path: Path) -> None:
-    """A training on changed pictures is one on copies that were changed before."""
+    """Training on augmented pictures equals training on copies augmented in advance."""
     model, other = network(), network()
     augment = {"picture": "flip=1,shift=1"}
     data = (PICTURES, NUMBERS), Y
@@ -123,11 +123,11 @@ def test_one_input_alone_is_augmented(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        ("shift=1", "has the inputs picture, numbers: say which, as in augment={'picture'"),
+        ("shift=1", "has the inputs picture, numbers: name one, as in augment={'picture'"),
         ({"image": "shift=1"}, "no input 'image'"),
         ({"numbers": "shift=1"}, r"'numbers' of shape \(5,\) has no images"),
         ({"picture": "mixup=1"}, "would not mix the others"),
-        ({"picture": 3}, "must be words or an Augment"),
+        ({"picture": 3}, "must be text or an Augment"),
         ({"picture": "shift=9"}, "shift must be smaller"),
     ],
 )
@@ -153,7 +153,7 @@ def test_pixels_of_one_output_do_not_stay_where_images_move() -> None:
 
 
 def test_batches_of_several_inputs_and_outputs() -> None:
-    """As tuples or by name, in training and evaluation: the same as their arrays."""
+    """As tuples or by name, in training and evaluation: the same results as from arrays."""
     torch = pytest.importorskip("torch")
     values = NUMBERS[:, :1].copy()
 

@@ -1,4 +1,4 @@
-"""The largest norm of an output's weights, which training keeps on every backend."""
+"""The maximum norm of an output's weights, which training enforces on every backend."""
 
 from typing import Any
 

@@ -33,7 +33,7 @@ from fastcnn.training.run import Run
 
 
 def small_model(momentum: float | None = 0.1) -> Sequential:
-    """Normalised convolutions in a chain and in a block, and a normalised linear layer."""
+    """Convolutions with batch normalisation in a chain and in a block, and such a linear layer."""
     block = Sequential(Conv2d(4, 4, 3, padding=1, bias=False, seed=1), BatchNorm2d(4), ReLU())
     return Sequential(
         {
@@ -213,7 +213,7 @@ def test_folding_gives_the_same_logits() -> None:
     before, logits = model.copy_state(), model.logits(x)
     folded = model.fold_batch_norm()
     assert folded.logits(x) == pytest.approx(logits, rel=1e-9)
-    # The shortcut's normalisation has no layer before it that is its own.
+    # The shortcut's normalisation does not directly follow a layer of its own.
     assert [n.name for n in folded.graph().nodes if n.operation == "batch_norm"] == [
         "block.shortcut"
     ]
@@ -251,18 +251,18 @@ def test_what_others_read_is_not_folded() -> None:
 def test_one_value_a_channel_has_no_variance(backend: str) -> None:
     x, y = batch(1)
     model = small_model()
-    with pytest.raises(ShapeError, match=r"layer 'bn1': .* more than one value a channel"):
+    with pytest.raises(ShapeError, match=r"layer 'bn1': .* more than one value per channel"):
         loss_and_gradients(model, x, y, backend=backend)
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         forward(model, x, backend=backend, training=True)
     assert model.logits(x, backend=backend).shape == (1, 3)
     x, y = batch(9)
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         fastcnn.fit(model, (x, y), batch_size=4, epochs=1, backend=backend)
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), backend=backend, batch_size=4
     )
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         executor.train_steps(ArrayDataset(x.astype(np.float32), y), np.arange(1), np.zeros(1))
     assert model.state_dict()["bn.num_batches_tracked"] == 0
 

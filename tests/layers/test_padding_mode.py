@@ -1,4 +1,4 @@
-"""Convolutions that pad with other numbers than zeros: a padding and a convolution inside."""
+"""Convolutions with padding other than zeros: internally a padding and a convolution."""
 
 from pathlib import Path
 from typing import Any

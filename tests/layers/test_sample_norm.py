@@ -89,7 +89,7 @@ def test_batch_norm_with_one_of_its_two_parameters(kind: Any, weight: bool, bias
 
 
 def classified(*layers: Layer) -> tuple[Sequential, np.ndarray, np.ndarray]:
-    """A small network of a few layers, and data that it can learn."""
+    """A small network with some layers, and data that it can learn."""
     model = Sequential(
         Conv2d(1, 4, 3, padding=1, seed=0), *layers, Flatten(), Linear(144, 3, seed=1),
         input_shape=(1, 6, 6),
@@ -138,7 +138,7 @@ def test_a_fixed_scale_stays(backend: str) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_results_do_not_depend_on_threads(threads: int) -> None:
-    """Blocks that are left over are done by all threads together."""
+    """Remaining blocks are computed by all threads together."""
     layers = [LayerNorm2d(4), GroupNorm(2, 4), LocalResponseNorm(3), LayerNorm((4, 6, 6))]
     model, images, labels = classified(*layers, Softmax())
     fastcnn.fit(model, (images[:80], labels[:80]), epochs=2, batch_size=80, threads=threads)

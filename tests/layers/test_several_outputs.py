@@ -1,4 +1,4 @@
-"""Networks of several outputs: a loss for each, on every backend, and what they are asked for."""
+"""Networks with several outputs: a loss for each, on every backend, and their predictions."""
 
 import json
 from copy import deepcopy
@@ -66,7 +66,7 @@ def two_heads() -> Model:
 
 
 def with_pixels() -> Model:
-    """Classes by sample and by pixel, and values that another output reads."""
+    """Classes per sample and per pixel, and values that another output reads."""
     x = Input((2, 6, 6))
     y = ReLU()(Conv2d(2, 6, 3, padding=1, seed=0)(x))
     pixels = Conv2d(6, 3, 3, padding=1, seed=1)(y, name="pixels")
@@ -441,7 +441,7 @@ def test_several_processes_train_as_one(ranks: int, accumulate: int) -> None:
 
 
 def test_losses_of_sequences() -> None:
-    """A class for each place of one output, and values of another."""
+    """A class for each position of one output, and values of another."""
     x = Input((3, 17))
     trunk = ReLU()(Conv1d(3, 8, 3, padding=1, seed=0)(x))
     model = Model(

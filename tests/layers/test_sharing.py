@@ -1,4 +1,4 @@
-"""One layer, one model or one array at several places: gradients are summed, arrays are one."""
+"""One layer, model or array used several times: gradients are summed, arrays are shared."""
 
 import copy
 import json
@@ -57,7 +57,7 @@ def linear_at_three_places() -> tuple[Sequential, Any]:
 
 
 def convolution() -> tuple[Sequential, Any]:
-    """Wide enough for Winograd's forms, with a fused ReLU and a plain place."""
+    """Wide enough for Winograd, once with a fused ReLU and once without."""
     conv, theirs = Conv2d(16, 16, 3, padding=1, seed=1), torch.nn.Conv2d(16, 16, 3, padding=1)
     first = Conv2d(1, 16, 3, padding=1, seed=2)
     relu = torch.nn.ReLU()
@@ -72,7 +72,7 @@ def convolution() -> tuple[Sequential, Any]:
 
 
 def rows_of_winograd() -> tuple[Sequential, Any]:
-    """A 5x5 convolution, and a transposed one, each at two places."""
+    """A 5x5 convolution, and a transposed one, each used twice."""
     conv, up = Conv2d(4, 4, 5, padding=2, seed=1), ConvTranspose2d(4, 4, 3, padding=1, seed=2)
     conv_t = torch.nn.Conv2d(4, 4, 5, padding=2)
     up_t = torch.nn.ConvTranspose2d(4, 4, 3, padding=1)
@@ -87,7 +87,7 @@ def rows_of_winograd() -> tuple[Sequential, Any]:
 
 
 def normalised_model() -> tuple[Sequential, Any]:
-    """A shared sub-model with a normalisation: its statistics move at every place, in order."""
+    """A shared sub-model with a normalisation: each use updates its statistics, in order."""
     block = Sequential(Conv2d(3, 3, 1, seed=1), BatchNorm2d(3, momentum=0.3), Tanh())
     block_t = torch.nn.Sequential(
         torch.nn.Conv2d(3, 3, 1), torch.nn.BatchNorm2d(3, momentum=0.3), torch.nn.Tanh()
@@ -102,7 +102,7 @@ def normalised_model() -> tuple[Sequential, Any]:
 
 
 def tied_weights() -> tuple[Sequential, Any]:
-    """Two layers with one weight and a bias each."""
+    """Two layers with a common weight and separate biases."""
     ours = Sequential(
         Linear(6, 6, seed=1), Tanh(), Linear(6, 6, seed=2), Linear(6, 3, seed=3), input_shape=(6,)
     )
@@ -214,7 +214,7 @@ def test_dropout_at_two_places_has_two_masks() -> None:
         backend: fastcnn.execution.forward(model, x, training=True, seed=1, backend=backend)
         for backend in BACKENDS
     }
-    # Kept once and then dropped: with one mask for both, the output would be 0 or 2 + 4 alone.
+    # Dropped once only: with one mask for both uses, the output would be 0 or 2 + 4 alone.
     assert set(np.unique(outputs["reference"])) == {0.0, 2.0, 6.0}
     assert (outputs["im2col"] == outputs["reference"]).all()
     assert (outputs["lanes"] == outputs["reference"]).all()
@@ -227,7 +227,7 @@ def test_parameters_count_once() -> None:
     text = model.summary()
     assert text.splitlines()[-1].split()[1] == str(size)
     assert text.count("shared with 0") == 2
-    # Two products of 6 x 6 at each of three places, and so on: work is done at every place.
+    # Two products of 6 x 6 for each of three uses, and so on: work is counted for every use.
     assert model.flops((6,)) == 3 * (72 + 6) + 2 * 6 + 36 + 3
 
 
@@ -299,7 +299,7 @@ def test_arrays_that_overlap_without_being_one_are_refused() -> None:
     model["1"].weight = model["0"].weight.T  # type: ignore[attr-defined]
     with pytest.raises(ConfigurationError, match=r"0.weight and 1.weight share memory"):
         model.logits(np.zeros((1, 4)))
-    # Interleaved parts of one array have nothing in common.
+    # Interleaved parts of one array do not overlap.
     whole = np.arange(32, dtype=np.float32).reshape(4, 8)
     model["0"].weight, model["1"].weight = whole[:, ::2], whole[:, 1::2]  # type: ignore[attr-defined]
     assert (model.state_dict()["1.weight"] == whole[:, 1::2]).all()

@@ -47,7 +47,7 @@ def shuffle_net() -> Model:
 
 
 def overlapping() -> Model:
-    """Parts of parts, parts that overlap, and channels that no part has."""
+    """Parts of parts, overlapping parts, and channels in no part."""
     x = Input((3, 6, 7))
     whole = ReLU()(Conv2d(3, 8, 3, padding=1, seed=0)(x))
     part = Narrow(2, 3)(whole)
@@ -58,21 +58,21 @@ def overlapping() -> Model:
 
 
 def moments() -> Model:
-    """Mean and logarithm of the variance, as in a variational autoencoder."""
+    """Mean and log-variance, as in a variational autoencoder."""
     x = Input((6,))
     mean, variance = Chunk(2)(Tanh()(Linear(6, 10, seed=0)(x)))
     return Model(x, Linear(5, 4, seed=5)(Sigmoid()(variance) * mean + mean))
 
 
 def sequences() -> Model:
-    """Parts of the input itself, one of which nobody reads."""
+    """Parts of the input itself, one of which is not read."""
     x = Input((4, 9))
     _, middle, last = Split((1, 2, 1))(x)
     return Model(x, Concat()(Conv1d(2, 3, 3, padding=1, seed=0)(middle), last))
 
 
 def first_alone() -> Model:
-    """The last node of the layer is not the output."""
+    """The layer's last node is not its output."""
     x = Input((4, 9))
     return Model(x, Chunk(3)(Conv1d(4, 6, 3, padding=1, seed=0)(x))[0])
 
@@ -104,7 +104,7 @@ def test_backends_agree(make: Any) -> None:
 
 @pytest.mark.parametrize("make", NETWORKS)
 def test_channels_that_nobody_reads_stay_without_gradient(make: Any) -> None:
-    """After several steps, which leave their gradients in the same memory."""
+    """After several steps, which reuse the same memory for gradients."""
     vectors = []
     for backend in ("im2col", "lanes"):
         model = make()
@@ -139,7 +139,7 @@ def test_sessions(make: Any) -> None:
 
 
 def test_sixteen_channels_begin_at_a_lane() -> None:
-    """With a channel in each lane parts are places of the map, too."""
+    """With a channel in each lane, parts are slices of the map, too."""
     x = Input((3, 8, 8))
     kept, rest = Chunk(2)(ReLU()(Conv2d(3, 64, 3, padding=1, seed=0)(x)))
     kept = Conv2d(32, 32, 3, padding=1, seed=1)(kept)
@@ -150,7 +150,7 @@ def test_sixteen_channels_begin_at_a_lane() -> None:
 
 
 def test_the_engine_copies_no_part() -> None:
-    """Forward a part is a place; backward what reads it writes to its place."""
+    """Forward, a part is a slice; backward, its reader writes the gradient into the slice."""
     x = Input((3, 8, 8))
     left, right = Chunk(2)(Conv2d(3, 8, 3, padding=1, seed=0)(x))
     left, right = (Conv2d(4, 4, 3, padding=1, seed=1)(part) for part in (left, right))
@@ -172,7 +172,7 @@ def test_the_engine_copies_no_part() -> None:
         (lambda: Split(4), ConfigurationError, r"Chunk\(n\) makes n equal parts"),
         (lambda: Split(()), ConfigurationError, "sizes must be a tuple"),
         (lambda: Split((2, 0)), ConfigurationError, "each of sizes must be a positive integer"),
-        (lambda: Split((2, 3))(Input((4, 5, 5))), ShapeError, "5 channels together, got 4"),
+        (lambda: Split((2, 3))(Input((4, 5, 5))), ShapeError, "5 channels, got 4"),
         (lambda: Chunk(0), ConfigurationError, "chunks must be a positive integer"),
         (lambda: Chunk(3)(Input((4,))), ShapeError, "must divide the channels, got 4"),
         (

@@ -1,4 +1,4 @@
-"""Every loss, on every backend and in the engine's programs, against PyTorch."""
+"""Every loss, on every backend and in the engine's programs, compared with PyTorch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -130,7 +130,7 @@ def test_loss(loss: Loss, kind: str, theirs: Any, maps: tuple[int, ...]) -> None
 @pytest.mark.parametrize("maps", [(), (4, 5)], ids=["vectors", "maps"])
 @pytest.mark.parametrize(("loss", "kind", "theirs"), CASES, ids=NAMES)
 def test_weights(loss: Loss, kind: str, theirs: Any, maps: tuple[int, ...]) -> None:
-    """The weight of samples, or of each target, is how often it counts."""
+    """A sample's or target's weight is equivalent to its number of repetitions."""
     y, model = targets(kind, maps), network(maps)
     x = np.random.default_rng(1).standard_normal((SAMPLES, 1, 4, 5)).astype(np.float32)
     generator = np.random.default_rng(5)
@@ -149,7 +149,7 @@ def test_weights(loss: Loss, kind: str, theirs: Any, maps: tuple[int, ...]) -> N
 
 @pytest.mark.parametrize("loss", [CrossEntropyLoss(), FocalLoss(gamma=1.0)])
 def test_small_losses_keep_their_digits(loss: Loss) -> None:
-    """A certain network has a loss of the others' exponentials, not 0."""
+    """A confident network's loss is the sum of the other exponentials, not 0."""
     model = Sequential(Flatten(), Linear(1, 3, seed=0), input_shape=(1, 1, 1))
     model.parameter_vector[:] = [0.0, 0.0, 0.0, 20.0, 0.0, 0.0]
     x, y = np.zeros((2, 1, 1, 1), np.float32), np.array([0, 0])

@@ -1,4 +1,4 @@
-"""What losses accept, and what they say of anything else."""
+"""Arguments of losses, and the messages for wrong ones."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ MAPS = np.zeros((4, 3, 2, 2), np.float32)
         (CrossEntropyLoss(), OUTPUT, [0.0, 1.0, 2.0, 0.0], DataError, "must be integers"),
         (CrossEntropyLoss(), OUTPUT, OUTPUT, DataError, "sum to 1"),
         (CrossEntropyLoss(weight=(1.0, 2.0)), OUTPUT, [0, 1, 2, 0], ShapeError, "2 numbers, the o"),
-        (FocalLoss(), OUTPUT, OUTPUT, DataError, "FocalLoss takes classes"),
+        (FocalLoss(), OUTPUT, OUTPUT, DataError, "FocalLoss needs integer classes"),
         (CrossEntropyLoss(ignore_index=0), OUTPUT, OUTPUT, DataError, "no effect on probabilities"),
         (MSELoss(), OUTPUT, np.zeros((4, 2)), ShapeError, "target has shape"),
         (BCEWithLogitsLoss(), OUTPUT, OUTPUT + 2.0, DataError, r"must lie in 0\.\.1, got 2\.\.2"),
@@ -105,7 +105,7 @@ def test_descriptions_come_back() -> None:
 
 
 def test_a_batch_that_weighs_nothing_has_no_loss() -> None:
-    """PyTorch gives NaN, which would end a training at the first picture without a label."""
+    """PyTorch returns NaN, which would end a training at the first picture without a label."""
     loss, y = CrossEntropyLoss(ignore_index=255), np.full(20, 255)
     model = fastcnn.Sequential(
         fastcnn.Flatten(), fastcnn.Linear(4, 3, seed=0), input_shape=(1, 2, 2)

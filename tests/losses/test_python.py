@@ -1,4 +1,4 @@
-"""Losses and optimisers that are plain Python, on the engine's passes."""
+"""Losses and optimisers in plain Python, with the engine's passes."""
 
 import logging
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_a_run_is_resumed_with_the_same_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
-        (lambda o: 0.0, ConfigurationError, "must be a function of outputs and targets"),
+        (lambda o: 0.0, ConfigurationError, "must be a function of outputs, targets"),
         (lambda o, t: 0.0, ConfigurationError, "must return a number and its gradient"),
         (lambda o, t: (0.0, o[:, :2]), ShapeError, r"gradient of shape \(16, 2\), the outputs"),
     ],
@@ -98,7 +98,7 @@ def test_what_a_function_must_return(loss: Any, error: type[Exception], message:
 
 
 def test_targets_keep_their_own_weights() -> None:
-    """A weight of each target reaches the function as it is, on every backend."""
+    """The function gets each target's weight unchanged, on every backend."""
     weight = np.random.default_rng(2).random((40, 3))
 
     def own(outputs: Any, targets: Any, given: Any) -> tuple[float, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Training by each loss: names, objects, weights of targets, records of a run, resuming."""
+"""Training with each loss: names, objects, weights of targets, records of a run, resuming."""
 
 import logging
 import sys
@@ -66,7 +66,7 @@ def test_by_name_on_all_backends(name: str, caplog: pytest.LogCaptureFixture) ->
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_reported_losses_are_means_over_targets(reduction: str) -> None:
-    """Without a step, the loss of an epoch is that of its data, whatever the batches."""
+    """Without a step, an epoch's loss is that of its data, for any batch size."""
     x, generator = images(), np.random.default_rng(1)
     y = generator.integers(0, 3, (40, 6, 6))
     y[generator.random(y.shape) < 0.4] = 255
@@ -90,7 +90,7 @@ def test_reported_losses_are_means_over_targets(reduction: str) -> None:
 def test_batches_may_be_ignored_as_a_whole(
     backend: str, accumulate: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They teach nothing, also as the first ones of a training."""
+    """They have no effect, even as the first batches of a training."""
     monkeypatch.setattr(sys.modules["fastcnn.training.loop"], "CHUNK_SECONDS", 0.0)
     x = images()
     y = np.full(40, 9)
@@ -124,7 +124,7 @@ def test_log_probabilities_are_asked_for(ends: bool, caplog: pytest.LogCaptureFi
 
 def test_weights_of_classes_that_are_all_0() -> None:
     loss = CrossEntropyLoss(weight=(0.0, 1.0, 1.0))
-    with pytest.raises(DataError, match="train: all targets weigh 0"):
+    with pytest.raises(DataError, match="train: all targets have weight 0"):
         fastcnn.fit(classifier(), (images(), np.zeros(40, int)), loss=loss, **OPTIONS)
 
 
@@ -158,7 +158,7 @@ def test_labels_are_learned() -> None:
 
 
 def test_a_masked_loss_teaches_chosen_outputs_alone() -> None:
-    """As of a deep Q-network: one action of each sample has a value that is known."""
+    """As in deep Q-learning: each sample has a known value for one action only."""
     x, generator = images(64), np.random.default_rng(2)
     actions = generator.integers(0, 2, 64)  # never the third
     mask = np.eye(3)[actions]
@@ -220,7 +220,7 @@ def test_threads_and_chunks_change_no_bit() -> None:
             DataError,
             "all targets are",
         ),
-        ((images(), np.zeros((40, 3)), np.zeros((40, 3))), "mse", DataError, "all targets weigh 0"),
+        ((images(), np.zeros((40, 3)), np.zeros((40, 3))), "mse", DataError, "all targets have 0"),
         ((images(), np.zeros((40, 3)), np.ones((40, 2))), "mse", ShapeError, r"\(40, 3\), got"),
         ((images(), np.zeros(40, int), -np.ones((40, 1))), "mse", DataError, "finite and above 0"),
         ((images(), np.zeros(40, int)), "hinge", ConfigurationError, "loss must be one of"),

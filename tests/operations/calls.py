@@ -1,4 +1,4 @@
-"""Every function of fastcnn.functional as a call on one array, with PyTorch's name for it."""
+"""Every function of fastcnn.functional as a call on one array, with PyTorch's equivalent."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ CLASSES = np.array([0, 5])
 
 @dataclass(frozen=True, eq=False)
 class Call:
-    """One function of the package, how it is called, and what PyTorch calls it.
+    """A function of the package, its arguments, and PyTorch's equivalent.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Call:
     arguments : dict
         Keyword arguments of both functions.
     flat : bool
-        Whether ``x`` is given as (N, features).
+        Whether ``x`` has the shape (N, features).
     torch : str
-        PyTorch's function of the same meaning.
+        PyTorch's function with the same semantics.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Call:
         return f"{self.name}({chosen})"
 
     def arrays(self, x: np.ndarray) -> list[Any]:
-        """What the function takes before its options, in the type of ``x``."""
+        """The function's array arguments, in the dtype of ``x``."""
         x = x.reshape(len(x), -1) if self.flat else x
         return [x, *(o.astype(x.dtype) if o.dtype.kind == "f" else o for o in self.others)]
 
@@ -60,7 +60,7 @@ class Call:
     def backward(self, backend: str, grad_output: Any, *arrays: Any) -> tuple[np.ndarray, ...]:
         """The gradients."""
         function: Callable[..., Any] = getattr(F, f"{self.name}_backward")
-        # Arrays after x and the weight, such as a bias, are no concern of the gradient.
+        # The gradient does not take arrays after x and the weight, such as a bias.
         if self in PRODUCTS:
             arrays = arrays[:2]
         if self in SETS:
@@ -78,7 +78,7 @@ _ONE_HOT = np.eye(FEATURES)[CLASSES]
 
 
 def _elementwise() -> list[Call]:
-    """Every element-wise operation with the arguments that its record names."""
+    """Every element-wise operation, with the arguments of its record's cases."""
     calls = []
     for record in elementwise_operations():
         for case in record.cases:
@@ -89,7 +89,7 @@ def _elementwise() -> list[Call]:
 
 
 ELEMENTWISE = _elementwise()
-#: Operations whose gradient PyTorch multiplies by a constant that is rounded to float32.
+#: Operations for which PyTorch rounds a constant in the gradient to float32.
 ROUNDED = ("hardsigmoid",)
 POOLINGS = [
     *(Call("adaptive_avg_pool2d", {"output_size": size}) for size in (1, 2, 4, 5, (3, 1))),
@@ -130,7 +130,7 @@ SOFTMAXES = [
     for name in ("softmax", "log_softmax")
     for dim, flat in ((1, False), (-1, False), (2, False), (1, True))
 ]
-#: Operations that take some elements of a sample together.
+#: Operations that reduce over sets of a sample's elements.
 SETS = [*SAMPLE_NORMS, *RESPONSES, *SOFTMAXES]
 PRODUCTS = [
     Call("conv2d", {"padding": 1}, (_WEIGHT, _BIAS)),
@@ -148,7 +148,7 @@ CALLS = [*ELEMENTWISE, *POOLINGS, *NORMS, *SETS, *PRODUCTS, *LOSSES]
 
 
 def torch_function(call: Call) -> Any:
-    """PyTorch's function of a call; of :data:`SETS` with its arguments."""
+    """PyTorch's function of a call; for :data:`SETS` with its arguments."""
     import torch
 
     functions = torch.nn.functional

@@ -1,4 +1,4 @@
-"""Backends under test and how closely each must agree with the reference in float64."""
+"""Backends under test and their tolerances against the reference in float64."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def backend(request: Any) -> str:
 
 @pytest.fixture(params=["float32", "float64"])
 def dtype(request: Any) -> str:
-    """A type of arrays."""
+    """A dtype of arrays."""
     return request.param
 
 
@@ -31,6 +31,6 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, dtype: str) -> None:
 
 
 def random_array(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
-    """Normal values that float32 holds exactly, as float64."""
+    """Normal values, as float64, that float32 represents exactly."""
     values = np.random.default_rng(seed).standard_normal(shape)
     return values.astype(np.float32).astype(np.float64)

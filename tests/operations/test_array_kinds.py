@@ -1,4 +1,4 @@
-"""Arrays as they come from elsewhere: read-only, strided, mapped, of another byte order."""
+"""Arrays from elsewhere: read-only, strided, memory-mapped, of another byte order."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ KINDS: dict[str, Callable[[np.ndarray, Path], np.ndarray]] = {
 
 
 def _same(actual: np.ndarray, expected: np.ndarray, label: str = "") -> None:
-    """Equal but for the order of sums, which numpy takes from the layout of an array."""
+    """Equal except for the order of sums, which depends on an array's layout in numpy."""
     scale = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
     tolerance = 1e-6 if expected.dtype == np.float32 else 1e-12
     np.testing.assert_allclose(

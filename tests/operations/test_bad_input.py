@@ -1,4 +1,4 @@
-"""One table of bad arguments and what each message must say."""
+"""One table of wrong arguments and the required message of each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -65,11 +65,11 @@ BAD: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], type[Except
     (F.conv_transpose2d, (X, W[:4], np.zeros(2)), {}, ShapeError, r"bias must have shape \(4,\)"),
     (F.conv_transpose2d_backward, (X, X, W[:4]), {}, ShapeError, r"gives \(2, 4, 7, 7\)"),
     (F.adaptive_avg_pool2d, (X, 0), {}, ConfigurationError, "output_size must be an integer"),
-    (F.adaptive_avg_pool2d, (X, (1, 2, 3)), {}, ConfigurationError, "a number or a pair"),
+    (F.adaptive_avg_pool2d, (X, (1, 2, 3)), {}, ConfigurationError, "an integer or a pair"),
     (F.dropout2d, (X[0], 0.5), {"key": 0}, ShapeError, "x must have 4 dimensions"),
     (F.batch_norm, (X[:, 0, 0, 0],), {}, ShapeError, r"must be \(N, C\) or \(N, C, H, W\)"),
-    (F.batch_norm, (X[:1, :, :1, :1],), {}, ShapeError, "more than one value a channel"),
-    (F.batch_norm, (X, np.zeros(4)), {}, ConfigurationError, "come together"),
+    (F.batch_norm, (X[:1, :, :1, :1],), {}, ShapeError, "more than one value per channel"),
+    (F.batch_norm, (X, np.zeros(4)), {}, ConfigurationError, "must be given together"),
     (F.batch_norm, (X, None, None, np.zeros(5)), {}, ShapeError, r"weight must have shape \(4,\)"),
     (F.batch_norm, (X,), {"eps": 0}, ConfigurationError, "eps must be a finite number above 0"),
     (F.add, (X, X[:, :1]), {}, ShapeError, r"x has shape \(2, 4, 5, 5\), other \(2, 1, 5, 5\)"),

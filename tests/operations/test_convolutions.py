@@ -41,7 +41,7 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
     ((3, 2, 3, 4), (2, 3, 2, 2), {"dilation": 3, "output_padding": 2}),
     ((17, 2, 2, 2), (2, 2, 4, 4), {"stride": 2, "padding": 1}),
     ((2, 5, 3, 3), (5, 2, 1, 1), {}),
-    # Pixels that no window of one pixel reads.
+    # Pixels that no 1 x 1 window reads.
     ((2, 5, 3, 4), (5, 2, 1, 1), {"dilation": 3, "output_padding": (2, 1)}),
     ((2, 4, 3, 4), (4, 1, 1, 1), {"dilation": 3, "output_padding": (0, 2), "groups": 2}),
     ((1, 2, 3, 3), (2, 1, 1, 1), {"stride": 3}),
@@ -49,7 +49,7 @@ TRANSPOSED: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
 ]
 
 
-#: All of them, with the operation.
+#: All geometries, with the operation.
 GEOMETRIES = [
     *(("conv2d", *case) for case in CONVOLUTIONS),
     *(("conv_transpose2d", *case) for case in TRANSPOSED),
@@ -180,7 +180,7 @@ def test_columns_are_bounded_without_changing_the_result(
 
 
 def test_images_with_zeros_around_them_are_bounded() -> None:
-    """A group has one sample where 16 of them, of whole cache lines, would be many megabytes."""
+    """A group has one sample where 16, padded to whole cache lines, would be many megabytes."""
     from fastcnn.backends.im2col import blocks
 
     assert blocks._samples(32, 64 * 113 * 113 * 4, 111 * 111) == 1

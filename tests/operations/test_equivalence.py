@@ -113,7 +113,7 @@ def test_probabilities_of_large_logits(backend: str, dtype: str) -> None:
 
 @pytest.mark.parametrize("call", ELEMENTWISE, ids=str)
 def test_elementwise_at_the_ends(call: Call, dtype: str) -> None:
-    """Numbers far out neither overflow nor turn into NaN, and NaN stays NaN."""
+    """Very large numbers neither overflow nor turn into NaN, and NaN stays NaN."""
     x = np.array([-1e4, -200.0, 200.0, 1e4, np.nan], dtype)
     x = np.stack([x] * 3, axis=1)
     given = call.arrays(x)
@@ -148,7 +148,7 @@ def test_add(backend: str, dtype: str) -> None:
         assert not np.shares_memory(grad, dy)
 
 
-#: Operations in which branches meet, and the shapes of what they read.
+#: Joins of branches, with the shapes of their inputs.
 JOINS: list[tuple[str, tuple[tuple[int, ...], ...]]] = [
     ("subtract", ((3, 2, 4, 5), (3, 2, 4, 5))),
     ("multiply", ((3, 2, 4, 5), (3, 2, 4, 5))),

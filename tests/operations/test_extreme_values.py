@@ -1,4 +1,4 @@
-"""Infinities, NaN, huge and tiny values: every backend gives what PyTorch gives, and never raises.
+"""Infinities, NaN, huge and tiny values: every backend returns PyTorch's results, and never raises.
 
 The engine flushes denormal numbers to zero. Winograd's convolutions add and subtract neighbouring
 pixels, so on the engine an infinity reaches all outputs of its tile; convolutions are therefore
@@ -46,7 +46,7 @@ def _two(first: float, second: float) -> np.ndarray:
 
 
 def values(dtype: str) -> dict[str, np.ndarray]:
-    """Inputs with something extreme in them."""
+    """Inputs with extreme values."""
     huge, tiny = (1e20, 1e-22) if dtype == "float32" else (1e200, 1e-170)
     return {
         "inf": _one(np.inf),
@@ -66,13 +66,13 @@ def _skip(call: Call, name: str, backend: str) -> bool:
     conv = call.name in ("conv2d", "conv_transpose2d")
     if backend == "lanes" and ((conv and ("inf" in name or "nan" in name)) or name == "denormal"):
         return True
-    # The mean, rounded to float32, lies farther from the other values than they from each other.
+    # The mean, rounded to float32, is farther from the other values than these from each other.
     if call.name == "batch_norm" and call.arguments and name == "huge":
         return True
-    # Squares overflow, in each backend and library at another place.
+    # Squares overflow, at a different point in each backend and library.
     if call in SETS and "huge" in name:
         return True
-    # Where NaN goes in an activation's gradient is each library's choice.
+    # Libraries differ in how an activation's gradient propagates NaN.
     return call in ELEMENTWISE and name == "nan"
 
 
@@ -108,7 +108,7 @@ def test_like_pytorch(call: Call, dtype: str) -> None:
 
 
 def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.ndarray]:
-    """Output, the gradient fed in, and the gradient of the first array."""
+    """Output, the incoming gradient, and the gradient of the first array."""
     tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
     x = tensors[0].requires_grad_()
     function = torch_function(call)
@@ -128,7 +128,7 @@ def _pytorch(torch: Any, call: Call, arrays: list[Any]) -> tuple[Any, Any, np.nd
 
 @pytest.mark.parametrize("call", CALLS, ids=str)
 def test_backends_agree(call: Call, dtype: str) -> None:
-    """Without PyTorch too; nothing raises, whatever comes in."""
+    """Without PyTorch as well; no input raises."""
     for name, x in values(dtype).items():
         arrays = call.arrays(x.astype(dtype))
         with np.errstate(all="ignore"):
@@ -150,7 +150,7 @@ def test_backends_agree(call: Call, dtype: str) -> None:
 
 @pytest.mark.parametrize("backend", ["im2col", "reference"])
 def test_running_statistics_do_not_cancel(backend: str) -> None:
-    """From a large running value to a small batch: every digit of the batch's share is there."""
+    """From a large running value to a small batch: the batch's share keeps its precision."""
     model = Sequential(BatchNorm2d(2, momentum=1.0), input_shape=(2, 3, 3))
     x = random_array((4, 2, 3, 3)).astype(np.float32)
     model.state_dict()["0.running_mean"][...] = 1e8
@@ -197,7 +197,7 @@ NORMS: dict[str, Callable[[float], Layer]] = {
 
 
 def _overflowing(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Finite inputs, of which squares, sums or differences are not."""
+    """Finite inputs whose squares, sums or differences are not finite."""
     drawn = random_array(shape)
     one, whole = drawn.copy(), drawn.copy()
     one[3, 1, 2, 2], whole[17] = 3e38, 3e38 * np.sign(whole[17])
@@ -216,7 +216,7 @@ def _overflowing(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("eps", [1e-5, 1e-50])
 def test_variances_that_overflow(norm: str, eps: float) -> None:
-    """What is finite stays so: a variance beyond float32 is infinite, the normalised value is 0."""
+    """Finite values stay finite: a variance beyond float32 is infinite, normalised values are 0."""
     shape = (7 if norm == "instance" else 8, 5, 5)
     labels = np.arange(20) % 3
     for name, x in _overflowing((20, *shape)).items():
@@ -239,7 +239,7 @@ def test_variances_that_overflow(norm: str, eps: float) -> None:
 @pytest.mark.parametrize("norm", [name for name in NORMS if name != "batch alone"])
 @pytest.mark.parametrize("count", [1, 3, 20])
 def test_a_session_where_variances_overflow(norm: str, count: int) -> None:
-    """A channel in each lane, too."""
+    """Also with a channel in each lane."""
     shape = (7 if norm == "instance" else 8, 5, 5)
     model = Sequential(NORMS[norm](1e-50), input_shape=shape)
     session = fastcnn.session(model)
@@ -255,7 +255,7 @@ def test_a_session_where_variances_overflow(norm: str, count: int) -> None:
 
 
 def test_a_large_mean_does_not_cancel() -> None:
-    """A channel of one value is 0 after normalisation, however large that value is."""
+    """A constant channel is 0 after normalisation, however large its value is."""
     x = np.full((20, 2, 5, 5), 1e8, np.float32)
     model = Sequential(BatchNorm2d(2, track_running_stats=False), input_shape=(2, 5, 5))
     for backend in BACKENDS:
@@ -264,7 +264,7 @@ def test_a_large_mean_does_not_cancel() -> None:
 
 @pytest.mark.parametrize("size", [(33, 31), (17, 19)])
 def test_the_square_of_a_sum_may_overflow(size: tuple[int, int]) -> None:
-    """Where the sum of squares does not: alone, and of the outputs of Winograd's tiles."""
+    """Where the sum of squares does not: called alone, and for outputs of Winograd's tiles."""
     x = random_array((20, 3, *size)) + 3
     x[:, :, 0, 0] = 0
     norm = BatchNorm2d(3, track_running_stats=False)

@@ -1,4 +1,4 @@
-"""Functional forms: what ``help`` says of them, and calls that they cannot take."""
+"""Functional forms: their ``help`` texts, and calls that they refuse."""
 
 import inspect
 

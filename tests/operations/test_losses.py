@@ -139,7 +139,7 @@ def test_losses_can_be_called(backend: str) -> None:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_one_number_a_sample(backend: str) -> None:
-    """Predictions of shape (N,), too."""
+    """Predictions of shape (N,) as well."""
     prediction, target = np.array([1.0, 4.0]), [2, 2]
     assert F.mse(prediction, target, backend=backend) == 2.5
     gradient = F.mse_backward(1.0, prediction, target, backend=backend)

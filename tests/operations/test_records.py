@@ -1,4 +1,4 @@
-"""What is written twice for readers, in a signature or a docstring, agrees with the records."""
+"""Signatures and docstrings, which repeat facts for readers, agree with the records."""
 
 import inspect
 import re
@@ -119,7 +119,7 @@ ALSO_ELSEWHERE = {
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.name)
 def test_an_activation_is_named_in_two_files(record: Elementwise) -> None:
-    """Its formula and its layer: all else follows from them."""
+    """Its formula and its layer: everything else is derived from them."""
     if record.name in ALSO_ELSEWHERE:
         return
     name = re.compile(rf"\b({record.name}|{LAYERS[record.name].__name__})\b")

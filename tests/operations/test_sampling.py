@@ -1,4 +1,4 @@
-"""Paddings, interpolation, shuffles, sequences and poolings' arguments, on every backend."""
+"""Padding, interpolation, shuffles, sequences and arguments of poolings, on every backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -176,7 +176,7 @@ def test_infinities_stay_where_they_are(backend: str) -> None:
 
 
 def test_nearest_pixels_are_exact(backend: str) -> None:
-    """Every row is ``floor(i * size / output)``, also where the quotient is no float."""
+    """Every row is ``floor(i * size / output)``, even if the quotient is not a float."""
     x = np.arange(1, 50, dtype=np.float32).reshape(1, 1, 49, 1)
     for output in (1, 7, 49, 98, 147):
         y = F.interpolate(x, size=(output, 1), backend=backend)

@@ -1,4 +1,4 @@
-"""Both backends against PyTorch, where it is installed."""
+"""Both backends compared with PyTorch, if it is installed."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.torch, pytest.mark.parametrize("name", BACKENDS)]
 
 
 def differentiate(function: Any, dy_seed: int, *arrays: np.ndarray) -> tuple[Any, ...]:
-    """Output, the gradient fed in, and the gradient of every argument, by PyTorch in float64."""
+    """Output, the incoming gradient, and the gradient of every argument, by PyTorch in float64."""
     tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
     y = function(*tensors)
     dy = random_array(tuple(y.shape), dy_seed)

@@ -1,4 +1,4 @@
-"""Parameter groups: what they accept, which parameters they mean, and what training does."""
+"""Parameter groups: valid arguments, the parameters they match, and their training."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ def assigned(groups: Any, optimizer: Any = None) -> Assigned:
 
 
 def factors(groups: Any, optimizer: Any = None, epoch: int = 1) -> dict[str, float]:
-    """By the parameters that are trained, their factor of the rate."""
+    """The learning-rate factors of the trained parameters."""
     found = assigned(groups, optimizer)
     found.start_epoch(epoch, 10)
     places = parameter_places(found.model)
@@ -105,7 +105,7 @@ def test_text_and_dictionaries_are_the_same_groups() -> None:
         (["stem.*"], "groups must be dictionaries"),
         ([{"freeze": True}], "groups must be dictionaries"),
         ([{"match": ""}], "match must be a pattern"),
-        ([{"match": "*"}], r"group '\*' sets nothing: it takes learning_rate_factor, freeze"),
+        ([{"match": "*"}], r"group '\*' sets nothing: it accepts learning_rate_factor, freeze"),
         ([{"match": "*", "freeze": 1}], "freeze must be True or False, got 1"),
         ([{"match": "*", "learning_rate_factor": -1}], "learning_rate_factor must be a finite"),
         ([{"match": "*", "learning_rate_factor": "2"}], "learning_rate_factor must be a finite"),
@@ -245,7 +245,7 @@ def test_steps_are_pytorchs(backend: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_that_are_not_wanted_are_not_computed(case: str) -> None:
-    """No row of the program has them, and nothing below the lowest trained layer runs back."""
+    """No row of the program computes them, and no pass goes below the lowest trained layer."""
     optimizer, groups = CASES[case]
     made = assigned(groups, optimizer)
     frozen = frozen_parameters(made.model, made.parts)
@@ -288,7 +288,7 @@ def test_frozen_in_some_epochs() -> None:
         assert (states[1]["stem.weight"] != first["stem.weight"]).any()
         assert (states[0]["head.bias"] != first["head.bias"]).any()
         assert (states[1]["head.bias"] == states[0]["head.bias"]).all()
-        # Adam's first step is as long as the rate, whenever it comes.
+        # Adam's first step has the size of the learning rate, whenever it is taken.
         change = np.abs(states[1]["stem.weight"] - first["stem.weight"]).max()
         assert change < 3.01 * 1e-3
 

@@ -1,4 +1,4 @@
-"""Muon: its matrices against PyTorch's and against a singular value decomposition."""
+"""Muon: its matrices, compared with PyTorch's and with a singular value decomposition."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def test_singular_values_come_near_one(shape: tuple[int, int]) -> None:
 def test_against_torch(
     shape: tuple[int, int], arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PyTorch multiplies in bfloat16, of three digits, unless it is kept from it."""
+    """PyTorch multiplies in bfloat16, with three digits, unless this is disabled."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this PyTorch has no Muon")
@@ -68,8 +68,8 @@ def test_weights_of_a_fixed_norm() -> None:
         ({"ns_steps": -1}, "ns_steps must be at least 0"),
         ({"ns_coefficients": (1.0, 2.0)}, "ns_coefficients must be 3 numbers"),
         ({"adjust_lr_fn": "sqrt"}, "adjust_lr_fn must be one of original, match_rms_adamw, none"),
-        ({"others": Muon()}, "others must be an optimiser of single numbers"),
-        ({"others": 3}, "others must be an optimiser"),
+        ({"others": Muon()}, "others must be an element-wise optimiser"),
+        ({"others": 3}, "others must be an element-wise"),
         ({"momentum": 1.0}, "momentum must be at least 0"),
     ],
 )

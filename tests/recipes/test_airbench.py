@@ -1,4 +1,4 @@
-"""What airbench's recipe needs: whitening, Dirac weights, its schedule and groups."""
+"""The parts of airbench's recipe: whitening, Dirac weights, its schedule and groups."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_whitening() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), axis=(2, 3))
     out = np.einsum("nchwyx,kcyx->knhw", windows, filters[:12]).reshape(12, -1)
     np.testing.assert_allclose(out @ out.T / out.shape[1], np.eye(12), atol=1e-5)
-    # The largest eigenvalue first: its filter is the smallest.
+    # The largest eigenvalue comes first: its filter is the smallest.
     norms = np.linalg.norm(filters[:12].reshape(12, -1), axis=1)
     assert (np.diff(norms) > 0).all()
     with pytest.raises(ConfigurationError, match="at least 3 x 3 pixels"):

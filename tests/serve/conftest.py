@@ -1,4 +1,4 @@
-"""A trained network behind a running server, and drawn digits to show it."""
+"""A trained network served by a running server, and drawn digits as its inputs."""
 
 import contextlib
 import io
@@ -29,7 +29,7 @@ def answers() -> Answers:
 def running(answers: Answers) -> Iterator[Any]:
     made = make_server(answers)
     thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-    # On a busy machine an answer may take longer than a connection lasts otherwise.
+    # On a busy machine an answer may take longer than the usual connection timeout.
     with (
         mock.patch.object(server_module, "MAX_SECONDS", 300.0),
         mock.patch.object(server_module._Handler, "timeout", 300.0),
@@ -56,7 +56,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def digit(label: int) -> np.ndarray:
-    """A drawn digit, dark on bright, large and off the middle."""
+    """A drawn digit, dark on bright, large and off-centre."""
     _, test = data.digits_dataset(10, 60, classes=(0, 1, 2))
     image = test.images[int(np.nonzero(test.labels == label)[0][0]), 0]
     paper = np.full((400, 300), 255, np.uint8)

@@ -84,7 +84,7 @@ def test_dropping_and_choosing_pictures(server: Any, browser: Browser, tmp_path:
     browser.wait_for(says("It is 0"))
     drop(browser, b"no picture at all", "text/plain")
     browser.wait_for(says("That is no picture that this browser can read"))
-    # A photograph larger than the server takes: the page makes it smaller.
+    # A photograph above the server's limit: the page downscales it.
     noise = np.random.default_rng(0).integers(190, 256, (2800, 2100), dtype=np.uint8)
     photograph = png(np.minimum(np.kron(digit(2), np.ones((7, 7), np.uint8)), noise))
     assert len(photograph) > server_module.MAX_BODY

@@ -128,7 +128,7 @@ def test_a_mistake_of_ours_is_answered(server: Any, monkeypatch: pytest.MonkeyPa
 
 
 def raw(server: Any, line: str, *headers: str) -> bytes:
-    """All that comes back for some lines."""
+    """Everything that is received after sending some lines."""
     words = line if "HTTP/" in line or " " not in line else f"{line} HTTP/1.0"
     lines = [words, f"Host: 127.0.0.1:{server.server_port}", *filter(None, headers), "", ""]
     answer = b""
@@ -189,7 +189,7 @@ def test_clients_at_once(server: Any) -> None:
 def test_pictures_of_clients_that_have_gone_are_dropped(
     answers: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One picture is being read; behind it wait clients of whom one stays."""
+    """While one picture is read, other clients wait, of which only one stays."""
     begun, go_on, seen = threading.Event(), threading.Event(), []
 
     def read(content: bytes, *_: Any, **__: Any) -> Any:
@@ -242,7 +242,7 @@ def test_an_address_is_not_taken_over_on_windows() -> None:
 
 
 def test_large_pictures_at_once_take_little_memory(server: Any) -> None:
-    """Pictures of as many pixels as are allowed, from many clients."""
+    """Pictures of the maximum size, from many clients."""
     import tracemalloc
 
     large = png(np.zeros((2000, 2000, 3), np.uint8))

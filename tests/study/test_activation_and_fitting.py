@@ -33,7 +33,7 @@ def words(section: Section) -> str:
 
 
 def check(section: Section) -> None:
-    """What a reader must find: text in two languages, figures with labels."""
+    """The contents that a reader needs: text in two languages, figures with labels."""
     assert section.findings
     for text in section.findings:
         assert "nan" not in text.en.split()

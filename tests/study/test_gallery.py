@@ -1,4 +1,4 @@
-"""What is shown of a trained network is what the network computes."""
+"""Figures of a trained network show what the network computes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The study's page: whole, readable without a network, and written after each experiment."""
+"""The study's page: complete, readable without a network, and written after each experiment."""
 
 import base64
 import importlib.util

@@ -1,4 +1,4 @@
-"""The report's formulas: as wrong as it prints them, and out of the reach of ordinary training."""
+"""The report's formulas: as wrong as printed, and unreachable in ordinary training."""
 
 import re
 import subprocess
@@ -26,7 +26,7 @@ from fastcnn.study.wrong_gradients import Case, Outcome, WrongGradients
 
 
 def test_convolution_is_the_report_s_code() -> None:
-    """Padded dy against the kernel turned by ``np.rot90`` over the first two axes, twice."""
+    """Padded dy with the kernel rotated by ``np.rot90`` over the first two axes, twice."""
     generator = np.random.default_rng(0)
     x, weight = generator.standard_normal((1, 3, 5, 4)), generator.standard_normal((2, 3, 3, 3))
     dy = generator.standard_normal((1, 2, 5, 4))

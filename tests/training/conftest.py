@@ -1,4 +1,4 @@
-"""What tests of training share."""
+"""Fixtures shared by tests of training."""
 
 import pytest
 

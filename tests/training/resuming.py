@@ -1,4 +1,4 @@
-"""What tests of stopped and resumed runs share: a small network, its settings, its records."""
+"""Shared by tests of stopped and resumed runs: a small network, its settings, its records."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ def settings(**changes: Any) -> dict[str, Any]:
 
 
 def records(folder: Path) -> list[Any]:
-    """All that a run recorded, but for the times."""
+    """Everything that a run recorded, except times."""
     run = Run.open(folder)
     timeless = [
         {k: v for k, v in record.items() if k not in ("seconds", "samples_per_second")}

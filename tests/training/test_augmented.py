@@ -1,4 +1,4 @@
-"""Training on images that are changed at random."""
+"""Training with augmentation."""
 
 import json
 import signal
@@ -77,7 +77,7 @@ def test_weights_of_samples_go_with_them() -> None:
 
 
 def test_it_helps_where_there_are_few_images() -> None:
-    """Shifted test images: a network that has seen shifts knows them better."""
+    """On shifted test images, a network trained on shifts is better."""
     moved = data.Dataset(
         Augment(shift=4).apply(TEST.images, seed=9), TEST.labels, TEST.classes, TEST.preprocessing
     )

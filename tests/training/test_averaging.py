@@ -1,4 +1,4 @@
-"""Accumulated gradients, Lookahead, averages over epochs; all of them stopped and resumed."""
+"""Accumulated gradients, Lookahead, averages over epochs; each also stopped and resumed."""
 
 import sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def network(normalised: bool = False, dropout: float = 0.0) -> Sequential:
 def test_accumulated_gradients_are_those_of_the_whole_batch(
     backend: str, weight: np.ndarray | None
 ) -> None:
-    """Also with dropout, and with a last batch that is smaller."""
+    """Also with dropout, and with a smaller last batch."""
     data = (X, Y) if weight is None else (X, Y, weight)
     found, losses = [], []
     for options in ({"batch_size": 24}, {"batch_size": 8, "accumulate": 3}):
@@ -62,7 +62,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(
 @pytest.mark.parametrize("backend", ["reference", "im2col", "lanes"])
 @pytest.mark.parametrize("choice", ["plain", "cosine", "lookahead"])
 def test_accumulated_steps_are_pytorchs(choice: str, backend: str) -> None:
-    """With weights, a rate for each step, a short last group, and statistics of small batches."""
+    """With weights, a learning rate per step, a short last group, and small batches' statistics."""
     torch = pytest.importorskip("torch")
     count, size, steps = len(X), 8, 2 * -(-len(X) // 24)
     model = network(normalised=True)
@@ -140,7 +140,7 @@ def test_bits_of_accumulated_steps_do_not_depend_on_threads() -> None:
 
 @pytest.mark.parametrize("backend", ["im2col", "lanes"])
 def test_lookahead_is_its_algorithm(backend: str) -> None:
-    """Statistics of batch normalisation too, with a weight that changes."""
+    """Including statistics of batch normalisation, and a weight that changes."""
     lookahead = Lookahead(3, 1.0, 0.25, 2.0)
     assert lookahead.weight(0.5) == 1.0 - 0.75 * 0.25
     model = network(normalised=True)
@@ -192,7 +192,7 @@ def test_epochs_are_measured_with_the_slow_weights() -> None:
 @pytest.mark.torch
 @pytest.mark.parametrize("backend", ["im2col", "lanes"])
 def test_the_mean_of_epochs_is_pytorchs(backend: str) -> None:
-    """Its statistics are those that ``update_bn`` measures."""
+    """Its statistics are those measured by ``update_bn``."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     states: list[np.ndarray] = []
 

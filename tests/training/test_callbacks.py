@@ -1,4 +1,4 @@
-"""Callbacks, weights of samples, and the moving average of parameters."""
+"""Callbacks, sample weights, and the moving average of parameters."""
 
 import sys
 from typing import Any
@@ -27,7 +27,7 @@ def dense() -> Sequential:
 
 
 class Recorder(Callback):
-    """Notes calls, and the parameters seen after each epoch."""
+    """Records calls, and the parameters after each epoch."""
 
     def __init__(self, name: str = "", calls: list[str] | None = None) -> None:
         self.name = name
@@ -52,7 +52,7 @@ def test_what_begins_first_ends_last() -> None:
 
 
 def play(callback: Callback, values: list[float], metric: str = "validation_loss") -> list[float]:
-    """Feed a metric, one value an epoch; return the factor of the learning rate after each."""
+    """Feed a metric, one value per epoch; return the factor of the learning rate after each."""
     model = dense()
     start = TrainingStart(model, History(), len(values), 1, 1, tested=True, validated=True)
     callback.on_train_begin(start)
@@ -169,7 +169,7 @@ def test_state_survives_an_interruption(kind: Any) -> None:
 
 
 def average_of(model: Sequential, epochs: int, batch_size: int, decay: float) -> np.ndarray:
-    """The moving average, worked out step by step from the parameters after each."""
+    """The moving average, computed step by step from the parameters after each."""
     x, y = blobs(30)
     vectors = [model.parameter_vector.copy()]
 
@@ -251,5 +251,5 @@ def test_a_metric_needs_its_data(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConfigurationError, match="there are no validation data"):
         fit(dense(), blobs(20), epochs=1, callbacks=[EarlyStopping()], validation=0)
     fit(dense(), blobs(20), blobs(9), epochs=1, callbacks=[EarlyStopping("test_loss")])
-    assert "what the test data choose, they do not measure" in caplog.text
+    assert "a model selected on test data" in caplog.text
     assert fastcnn.training.EarlyStopping is EarlyStopping

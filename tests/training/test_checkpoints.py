@@ -1,4 +1,4 @@
-"""Checkpoints: what they keep, and those that are no good."""
+"""Checkpoints: their contents, and invalid ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +128,7 @@ def test_leftovers_of_a_kill_within_a_write_are_removed(tmp_path: Path) -> None:
 
 
 def changed_state(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Write a checkpoint with another state, and a checksum that fits."""
+    """Write a checkpoint with another state, and a correct checksum."""
     state = Checkpoint.read(path).state
     change(state)
     atomic_write(path, Checkpoint(state).to_bytes())

@@ -1,4 +1,4 @@
-"""Runs that are killed or cannot write, at any moment and in any way, and what is left of them."""
+"""Runs that are killed or cannot write, at any moment and in any way, and what remains of them."""
 
 import os
 import random
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 class DieAt(Callback):
-    """Raises what no handler expects, after some steps or epochs: nothing more is written."""
+    """Raises an exception that no handler expects, after some steps or epochs."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self.folder, self.step = folder, step
@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         atomic_write(path, content)
 
     monkeypatch.setattr(saver_module, "atomic_write", fails)
-    with pytest.raises(RunWriteError, match=r"written \(No space left.*before is whole"):
+    with pytest.raises(RunWriteError, match=r"written \(No space left.*is intact"):
         fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
     monkeypatch.undo()
     state = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state
@@ -93,7 +93,7 @@ def test_a_run_that_fails_keeps_its_best_weights(tmp_path: Path) -> None:
 
 @pytest.fixture
 def public_path() -> Iterator[Path]:
-    """A folder that another user can reach."""
+    """A folder that another user can access."""
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         yield Path(place) / "run"
@@ -101,7 +101,7 @@ def public_path() -> Iterator[Path]:
 
 @pytest.mark.posix
 def test_a_folder_that_becomes_unwritable(public_path: Path) -> None:
-    """Root writes everywhere, so that root becomes somebody else for a while."""
+    """Root can write everywhere, so the test temporarily becomes another user."""
     tmp_path = public_path
     fit(network(), TRAIN, TEST, **settings(epochs=1, schedule="constant"), out=tmp_path)
     checkpoints = tmp_path / "checkpoints"
@@ -137,7 +137,7 @@ def train_command(*arguments: object, **options: Any) -> "subprocess.Popen[str]"
 @pytest.mark.posix
 @pytest.mark.parametrize("kills_wanted", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
-    """SIGKILL several times, mid-epoch and mid-write; the rest equals a run that was left alone."""
+    """SIGKILL several times, mid-epoch and mid-write; the result equals an undisturbed run's."""
     archive = tmp_path / "digits.npz"
     data.write_npz(archive, *data.digits_dataset(6000, 300, classes=(0, 1, 2)))
     options = ["--data", archive, "--epochs", 30, "--activation", "sigmoid", "--ema-decay", 0.99]
@@ -147,7 +147,7 @@ def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
     }
-    # Every epoch and every chunk writes a checkpoint, so that kills meet writes.
+    # Every epoch and every chunk writes a checkpoint, so that kills interrupt writes.
     (tmp_path / "sitecustomize.py").write_text(
         "import fastcnn.training.saver as s\ns.AFTER_EPOCH = s.WITHIN_EPOCH = 0.0\n"
     )
@@ -181,7 +181,7 @@ def test_kills_at_random_moments(tmp_path: Path, kills_wanted: int) -> None:
 
 @pytest.mark.posix
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    """Writes really fail in the midst of a file: files may not grow beyond a limit."""
+    """Writes really fail in the middle of a file: file sizes are limited."""
     import resource
 
     archive, run = tmp_path / "digits.npz", tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Folds and views: each sample is measured by a network that has not seen it, or several times."""
+"""Folds and views: samples are predicted by a network that has not seen them, or several times."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The picture of a run: which panels it has, and where its numbers are."""
+"""The figure of a run: its panels, and the positions of its numbers."""
 
 import io
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_run_without_a_step_has_no_picture(epochs: int, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("known", "panels"), [((), 2), ((2,), 3)])
 def test_epochs_without_an_accuracy_are_left_out(known: tuple[int, ...], panels: int) -> None:
-    """As where the targets of all of an epoch's batches are ignored."""
+    """For example if all targets of an epoch's batches are ignored."""
     made = history(3)
     for record in made.epochs:
         record["train_accuracy"] = 0.5 if record["epoch"] in known else float("nan")
@@ -87,7 +87,7 @@ def test_epochs_without_an_accuracy_are_left_out(known: tuple[int, ...], panels:
 
 
 def test_the_last_value_stands_to_the_right_of_its_line() -> None:
-    """A label that lies on the line of two epochs is struck through."""
+    """A label on a line between two epochs would be struck through."""
 
     def picture(last: str) -> np.ndarray:
         line = Line(np.array([1.0, 2.0]), np.array([0.0, 1.0]), "#D55E00", markers=True, last=last)

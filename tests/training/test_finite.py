@@ -1,4 +1,4 @@
-"""Nothing that is not finite is kept, saved or given back without NonFiniteError."""
+"""Non-finite values are never kept, saved or returned without NonFiniteError."""
 
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ def test_running_statistics(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("optimizer", [Adam(lr=1e-9), AdamW(lr=1e-9), RMSprop(lr=1e-9)])
 def test_the_optimisers_state(optimizer: Optimizer, backend: str) -> None:
-    """A mean square that is infinite would hold its weight still for ever."""
+    """An infinite mean square would stop all updates of its weight."""
     x, _ = samples(1e23, count=32)
     message = is_refused(
         linear(1), (x, np.zeros((32, 1), np.float32)), epochs=1, loss=L1Loss(),
@@ -88,7 +88,7 @@ def test_the_optimisers_state(optimizer: Optimizer, backend: str) -> None:
 
 
 class Spoil(Callback):
-    """Writes a NaN into the model at one of its calls."""
+    """Writes a NaN into the model in one of its calls."""
 
     def __init__(self, moment: str) -> None:
         self.moment = moment
@@ -110,7 +110,7 @@ class Spoil(Callback):
 def test_what_a_callback_writes(moment: str, ema_decay: float | None, tmp_path: Path) -> None:
     model, data = linear(), samples()
     if moment == "epoch" and ema_decay is not None:
-        # What is evaluated is the average's place: the weights come back after the callback.
+        # Evaluation uses the average: the weights are restored after the callback.
         fastcnn.fit(model, data, epochs=1, callbacks=[Spoil(moment)], ema_decay=ema_decay)
     else:
         options = {"epochs": 1, "ema_decay": ema_decay, "out": tmp_path}
@@ -185,7 +185,7 @@ def test_files_of_weights_that_are_not_finite_are_not_written(suffix: str, tmp_p
     }[suffix]
     if suffix == "onnx":
         pytest.importorskip("onnx")
-    with pytest.raises(NonFiniteError, match=r"1 of 6 numbers of 1\.running_var"):
+    with pytest.raises(NonFiniteError, match=r"1 of 6 values of 1\.running_var"):
         write(path)
     assert not path.exists()
 

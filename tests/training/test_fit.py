@@ -1,4 +1,4 @@
-"""Training: what it reaches, records, refuses and leaves behind."""
+"""Training: its accuracy, records, refusals and files."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The search for a learning rate."""
+"""The learning-rate finder."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What a training run allocates beyond its data."""
+"""Memory that a training run allocates beyond its data."""
 
 import tracemalloc
 from typing import Any
@@ -20,7 +20,7 @@ def test_a_run_of_vgg_small_needs_less_than_100_megabytes() -> None:
     fastcnn.fit(first, (x[:16, :1, :28, :28], y[:16] % 3), epochs=1)
     tracemalloc.start()
     try:
-        # With passes over test samples and a look at the activations.
+        # Including passes over test samples and the monitor of activations.
         fastcnn.fit(model, (x, y), (x, y), epochs=1, batch_size=64, threads=2)
         _, most = tracemalloc.get_traced_memory()
     finally:

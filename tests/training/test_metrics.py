@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn, and what training does with them."""
+"""Metrics, compared with scikit-learn, and their use in training."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def test_classes_as_scikit_learn_counts_them() -> None:
 
 @pytest.mark.parametrize("ignored", [0, 2, -100])
 def test_a_class_that_is_ignored_does_not_count(ignored: int) -> None:
-    """As in the accuracy, also where it has a number that classes may have."""
+    """As in the accuracy, even if its number could be a class."""
     generator = np.random.default_rng(5)
     outputs, y = generator.standard_normal((60, 4)), generator.integers(0, 4, 60)
     y[:9] = ignored
@@ -74,7 +74,7 @@ def test_labels_and_values() -> None:
 
 
 def test_one_label_in_every_sample_is_not_a_class() -> None:
-    """Whether outputs are labels or classes goes by the loss, not by the values in the data."""
+    """Whether outputs are labels or classes depends on the loss, not on the values in the data."""
     sk = pytest.importorskip("sklearn.metrics")
     outputs, y = GENERATOR.standard_normal((60, 3)), np.eye(3)[GENERATOR.integers(0, 3, 60)]
     metrics = as_metrics("precision, recall, f1, iou")
@@ -103,7 +103,7 @@ def test_a_class_that_is_only_given() -> None:
 
 
 def test_equal_outputs_are_not_all_among_the_first() -> None:
-    """A network that says the same of every class guesses; it is not always right."""
+    """A network with equal outputs for all classes guesses; it is not always right."""
     y = np.arange(10)
     assert compute(as_metrics("top3"), np.zeros((10, 10)), y, CrossEntropyLoss())["top3"] == 0.3
     maps = compute(as_metrics("top3"), np.zeros((5, 10, 2)), y.reshape(5, 2), CrossEntropyLoss())
@@ -168,7 +168,7 @@ def test_early_stopping_by_name() -> None:
     ("options", "message"),
     [
         ({"metrics": ["f2"]}, "metrics must be among top3, top5, precision"),
-        ({"metrics": ["f1", "f1"]}, "two called f1"),
+        ({"metrics": ["f1", "f1"]}, "two are called f1"),
         ({"metrics": "accuracy"}, "every record has accuracy"),
         ({"metrics": {"policy": "f1"}, "validation": 0.2}, "has the outputs output, none called"),
         ({"metrics": [3]}, "must be names, functions of outputs and targets"),
@@ -205,7 +205,7 @@ def two_outputs() -> Model:
 
 
 def test_each_output_has_its_own(tmp_path: Path) -> None:
-    """Compared with the metrics of the output alone; one of an ignored class does not count."""
+    """Compared with the metrics of the output alone; an ignored class does not count."""
     sizes = np.stack([X.mean(axis=(1, 2, 3)), X.max(axis=(1, 2, 3))], axis=1)
     kinds = np.where(np.arange(120) % 5, Y, -100)
 
@@ -251,7 +251,7 @@ def test_each_output_has_its_own(tmp_path: Path) -> None:
     error = np.abs(model.logits(X[90:])["size"] - sizes[90:]).mean()
     assert history.final["validation_both"] == pytest.approx(30 + error, rel=1e-5)
     for name in ("f1", "top2", "top3"):
-        with pytest.raises(ConfigurationError, match="say of which"):
+        with pytest.raises(ConfigurationError, match="name one"):
             train("wrong", metrics=name)
 
 
@@ -264,7 +264,7 @@ def test_values_are_no_classes() -> None:
     for name in ("f1", "top2", "auc"):
         model = network()
         before = model.parameter_vector.copy()
-        with pytest.raises(ConfigurationError, match=f"metrics: {name}: .* are mae, rmse and r2"):
+        with pytest.raises(ConfigurationError, match=f"metrics: {name}: .* mae, rmse or r2"):
             fastcnn.fit(
                 model, (X, X[:, 0, 0, :3]), loss="mse", metrics=name, validation=0.2, epochs=1
             )

@@ -1,4 +1,4 @@
-"""One declaration of a training's options, and what is made from it."""
+"""The single declaration of training options, and everything derived from it."""
 
 import inspect
 import json
@@ -193,7 +193,7 @@ class NoBase:
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
         ({"optimizer": Cosine()}, "optimizer must be one of sgd"),
         ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
-        ({"loss": function}, "loss: function must return a number and its gradient by the outputs"),
+        ({"loss": function}, "loss: function must return a number and its gradient"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
         (
             {"schedule": "linear"},
@@ -254,7 +254,7 @@ def test_what_is_not_accepted(change: dict[str, Any], message: str) -> None:
 
 # -- options that do nothing ------------------------------------------------------------------
 
-#: Each option that may have no effect: with what, and the message.
+#: Each option that may have no effect: with which others, and the message.
 IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     "skip": [({"skip": "fc.*"}, "skip has no effect without init")],
     "activation": [

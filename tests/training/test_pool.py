@@ -48,7 +48,7 @@ print(dict(run_jobs(divmod, [7, 8], (b"x" * 1_000_000,), workers=2)))
 
 
 def test_a_script_that_lacks_its_guard_ends_and_says_why(tmp_path: Path) -> None:
-    """Processes that end before they have read anything, not even what a pipe cannot hold."""
+    """Processes that end before they have read anything, not even what exceeds a pipe's buffer."""
     (tmp_path / "script.py").write_text(UNGUARDED)
     done = subprocess.run(
         [sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=300,
@@ -59,7 +59,7 @@ def test_a_script_that_lacks_its_guard_ends_and_says_why(tmp_path: Path) -> None
 
 
 def test_no_more_workers_than_the_system_can_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows waits for at most 61 processes; with a limit of one, the work is done in this one."""
+    """Windows can wait for 61 processes; with a limit of one, the work is done in this process."""
     monkeypatch.setattr(sys.modules["fastcnn.training.pool"], "MOST_WORKERS", 1)
     results = dict(run_jobs(describe, [1, 2], (10,), workers=70))
     assert results == dict(run_jobs(describe, [1, 2], (10,), workers=1))

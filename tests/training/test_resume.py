@@ -1,4 +1,4 @@
-"""Runs that are interrupted, and resumed with the same settings or with others."""
+"""Interrupted runs, resumed with the same settings or with others."""
 
 import json
 import os
@@ -105,7 +105,7 @@ def test_more_epochs_after_the_milestones_of_a_schedule(tmp_path: Path) -> None:
 
 
 class Halved:
-    """A schedule of a user's own, which is not a dataclass."""
+    """A user's schedule that is not a dataclass."""
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         return base_lr / 2
@@ -152,15 +152,15 @@ def test_a_run_keeps_the_type_of_its_parameters(tmp_path: Path) -> None:
 
 
 class Second(Callback):
-    """Trains into the same folder, meanwhile."""
+    """Trains into the same folder in the meantime."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def on_epoch_end(self, epoch: Any, model: Any) -> None:
-        with pytest.raises(ConfigurationError, match="still going on"):
+        with pytest.raises(ConfigurationError, match="still running"):
             Run.create(self.folder, {}, overwrite=True)
-        with pytest.raises(ConfigurationError, match="still going on"):
+        with pytest.raises(ConfigurationError, match="still running"):
             fit(network(), TRAIN, TEST, **settings(epochs=2), out=self.folder, resume=True)
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: what is tried, what is found, and that one failure does not end them."""
+"""Sweeps: the trials, their results, and that a failing trial does not end them."""
 
 import dataclasses
 from typing import Any
@@ -89,7 +89,7 @@ def test_ranking_by_a_metric(digits: Any) -> None:
     assert measuring(base, "validation_largest") == (base, "validation_largest")
     assert measuring(Recipe(metrics="iou"), "top2")[0].metrics == "iou,top2"
     assert measuring(base, "accuracy") == (base, "validation_accuracy")
-    # Names stay names: what they mean does not always pass to another process.
+    # Names stay names: their functions cannot always be sent to another process.
     assert measuring(base, "top2")[0].metrics == ["f1", largest, "top2"]
     assert measuring(Recipe(metrics=largest), "top2")[0].metrics == [largest, "top2"]
     for name in ("f2", "f1,iou", " f1", "recall,"):
@@ -183,7 +183,7 @@ def test_bad_settings_are_found_before_anything_runs(
 
 
 def test_all_trainings_are_ranked_by_the_same_held_out_samples(digits: Any) -> None:
-    """Whatever their seeds are; the test data are looked at alone."""
+    """Whatever their seeds are; the test data are only used at the end."""
     train, test = digits
     base = Recipe(epochs=1, validation=0.25)
     trials = list(sweep(train, grid({"seed": [0, 1]}), test=test, base=base, workers=1))
@@ -214,7 +214,7 @@ def test_a_recipe_says_what_it_changes() -> None:
 
 
 def test_a_search_learns() -> None:
-    """Most trials after the random ones are near the best learning rates."""
+    """Most trials after the random ones are close to the best learning rates."""
     pytest.importorskip("optuna")
     search = TreeParzen({"lr": Span(1e-5, 1.0, log=True), "kind": ["a", "b"]}, 60, seed=1)
     asked = []

@@ -68,7 +68,7 @@ def test_a_tenth_is_held_out_where_it_is_needed(
 
 
 def test_test_data_choose_nothing(tmp_path: Path) -> None:
-    """Training stops, and weights are kept, where they are with test data that say otherwise."""
+    """Training stops, and weights are kept, at the same epoch with misleading test data."""
     rng = np.random.default_rng(0)
     wrong = dataclasses.replace(TEST, labels=rng.integers(0, 3, len(TEST)))
     runs = []

@@ -1,4 +1,4 @@
-"""Networks trained on values: metrics, figures, findings and predictions follow the loss."""
+"""Networks for regression: metrics, figures, findings and predictions follow the loss."""
 
 import io
 import json
@@ -55,7 +55,7 @@ def test_there_is_no_accuracy(name: str, backend: str) -> None:
     loss, accuracy, outputs = evaluate(model, (X, TARGETS[name]), loss=MSELoss(), backend=backend)
     assert math.isnan(accuracy)
     assert loss == pytest.approx(history.final["test_loss"], rel=1e-5)
-    # What is predicted has the targets' shape: their difference is no table of all pairs.
+    # Predictions have the targets' shape: their difference does not broadcast to all pairs.
     predicted = model.predict(X, backend=backend)
     assert predicted.shape == TARGETS[name].shape
     assert ((predicted - TARGETS[name]) ** 2).mean() == pytest.approx(loss, rel=1e-4)

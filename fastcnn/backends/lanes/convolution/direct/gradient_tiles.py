@@ -62,7 +62,7 @@ class _Part(NamedTuple):
         return pointers
 
     def added(self, at: Emitter, sums, runs, place, vectors) -> list[Any]:
-        """The sums after one more pixel: of products of vectors, and of vectors."""
+        """The sums plus one more pixel: products of vectors, and vectors."""
         updated = list(sums)
         for t, pointer in enumerate(self.inputs(at, runs, place)):
             x = emit_load(at.builder, pointer)
