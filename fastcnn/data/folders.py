@@ -189,7 +189,8 @@ def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[D
             for part, chosen in (("training", ~held), ("test", held))
         }
     _report(folder, found, classes, listed)
-    name = folder.name if folder.is_dir() else folder.name.split(".")[0]
+    whole = folder.absolute()  # the current folder has no name in "."
+    name = whole.name if folder.is_dir() else whole.name.split(".")[0]
     return picture_sets(name, str(folder), classes, listed, rule, reading.pictures)
 
 

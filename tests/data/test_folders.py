@@ -53,6 +53,11 @@ def test_one_more_picture_moves_no_other(pets: Path) -> None:
     assert less_test <= more_test
 
 
+def test_the_current_folder_has_its_name(pets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(pets)
+    assert [part.name for part in data.load(".")] == [pets.name] * 2
+
+
 def test_the_part_depends_on_the_name_alone() -> None:
     composed, decomposed = "caf\u00e9.png", "cafe\u0301.png"
     many = [f"{index}.png" for index in range(2000)]
