@@ -28,7 +28,7 @@ which is done before. Tests are timed separately.
 PyTorch trains with the same initial weights, order of samples, augmentation, learning rates,
 parameter groups and losses, in channels_last. Before it is timed, its gradients of the first step
 are compared with fastcnn's (to nine digits in float64, or to ten times the change that rounding of
-the samples makes); a PyTorch version that differs is not timed. Its batches are augmented by
+the samples makes); a PyTorch training that differs is not timed. Its batches are augmented by
 fastcnn's kernels; without augmentation, its images are normalised in advance.
 
 ## How the recipes were chosen

@@ -110,9 +110,9 @@ class Wiring:
         self._arranged: dict[Samples, int] = {}
 
     def _put_first(self) -> set[str]:
-        """Values whose channels all who read them put first, perhaps after they scaled them.
+        """Values whose readers all move the channels first, directly or after scaling.
 
-        The nodes are gone through once, from the last to the first, whatever the inputs.
+        A single pass over the nodes, from last to first, however many inputs there are.
         """
         put_first, read_otherwise, results = set[str](), set[str](), set(self.file.outputs)
         for node in reversed(self.file.nodes):
