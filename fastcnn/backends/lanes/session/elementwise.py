@@ -63,7 +63,7 @@ def backward(
     formula, numbers = record.formula_of(arguments)
     kernel = formula_kernel(record, arguments, "gradient")
     steps, read = [], INPUT
-    # A rectifier's output is as good as its input.
+    # A rectifier's gradient has the same formula of input and output: it needs no forward step.
     if formula.gradient_from_output not in (None, formula.gradient):
         steps, read = [_forward_step(record, arguments)], RESULT
     steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
