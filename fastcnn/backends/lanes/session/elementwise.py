@@ -82,7 +82,6 @@ def run_steps(steps: Sequence[Step], numbers: Sequence[float], *sources: np.ndar
     """Run steps over all elements of arrays of one shape; returns the result.
 
     A vector is 16 consecutive elements. The remainder is computed in a vector of its own.
-    its own.
     """
     result = np.empty(sources[0].shape, np.float32)
     arrays = [np.require(source, np.float32, ["C", "A"]).reshape(-1) for source in sources]
