@@ -56,8 +56,8 @@ class TrainingOptions:
     )
     accumulate: int = option(
         1,
-        "Accumulate the gradients of this many batches before each step, as for one batch of that "
-        "many times batch_size, which need not fit in memory.",
+        "Accumulate the gradients of this many batches before each step, as for one batch that "
+        "many times larger, which need not fit in memory.",
         least=1,
     )
     loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
