@@ -119,7 +119,7 @@ def main(
     if Suite.all in chosen:
         chosen = set(Suite) - {Suite.all}
     if axis and Suite.scaling not in chosen:
-        raise ConfigurationError("--axis does nothing without the suite scaling")
+        raise ConfigurationError("--axis has no effect without the suite scaling")
     console = Console(highlight=False)
     if Suite.scaling in chosen:
         measure_scaling(axis, quick, out, console)

@@ -1,4 +1,4 @@
-"""Checks of the arguments of :mod:`fastcnn.functional`, with messages that name what is wrong."""
+"""Argument checks of :mod:`fastcnn.functional`, with messages that name the problem."""
 
 import inspect
 import math
@@ -11,19 +11,19 @@ import numpy as np
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.scalars import MOST_COUNT, is_integer, is_number, plain
 
-#: How GELU is computed: by the normal distribution function, or by its approximation.
+#: How GELU is computed: with the normal distribution function, or an approximation of it.
 APPROXIMATIONS = ("none", "tanh")
 
 
 def plain_array(name: str, value: Any) -> np.ndarray:
-    """An array of what a user gives as one.
+    """Convert a user's value to an array.
 
     Raises
     ------
     DataError
-        If it has masked values, which would count like others, or lists of different lengths.
+        If it has masked values, which would be used like any others, or is a ragged list.
     """
-    # There are masked arrays where this module, which takes 10 ms, has been imported.
+    # Masked arrays can exist only once this module, which takes 10 ms to import, was imported.
     if "numpy.ma" in sys.modules and np.ma.is_masked(value):
         raise DataError(
             f"{name}: {np.ma.count_masked(value):,} values are masked, and masks are not "
@@ -37,8 +37,8 @@ def plain_array(name: str, value: Any) -> np.ndarray:
 
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
     array = plain_array(f"{operation}: {name}", value)
-    # Memory of another byte order, or of addresses that no number can start at, is copied here:
-    # compiled loops read neither.
+    # Arrays of foreign byte order or unaligned memory are copied here: compiled loops can read
+    # neither.
     array = np.require(array, array.dtype.newbyteorder("="), ["ALIGNED"])
     if array.dtype not in (np.float32, np.float64):
         raise ConfigurationError(
@@ -72,7 +72,7 @@ def as_gradient(operation: str, value: Any, x: np.ndarray, shape: tuple[int, ...
 def as_optional(
     operation: str, x: np.ndarray, name: str, value: Any, shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    """An array of a shape, such as a bias, or None."""
+    """An array of a given shape, such as a bias, or None."""
     if value is None:
         return None
     array = as_same_type(operation, x, name, value, len(shape))
@@ -82,7 +82,7 @@ def as_optional(
 
 
 class naming:
-    """Begin the messages of shape errors with where they were found, in a ``with`` statement."""
+    """Context manager that prefixes the messages of shape errors with their location."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -102,7 +102,7 @@ def as_flag(owner: str, name: str, value: Any) -> bool:
 
 
 def check_constructor(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Say what a constructor takes, if it does not take these arguments."""
+    """Raise an error that lists a constructor's arguments if it does not accept these."""
     signature = inspect.signature(kind)
     try:
         signature.bind(*args, **kwargs)
@@ -125,12 +125,12 @@ def as_dtype(owner: str, value: Any) -> np.dtype:
 
 
 def as_divisor(owner: str, value: Any) -> int | None:
-    """What an average pooling divides by instead of the size of the window, or None."""
+    """The divisor of an average pooling that replaces the window's size, or None."""
     return None if value is None else as_count(owner, "divisor_override", value)
 
 
 def words_of(value: Any) -> tuple[str, ...] | None:
-    """The words of a list or another iterable, or None if it is something else."""
+    """The strings in a list or other iterable, or None if it is something else."""
     is_number = isinstance(value, np.ndarray) and value.ndim == 0
     if isinstance(value, str) or is_number or not isinstance(value, Iterable):
         return None
@@ -139,12 +139,12 @@ def words_of(value: Any) -> tuple[str, ...] | None:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether files can hold a text: it has no half of a surrogate pair."""
+    """Whether a text can be written to files: it has no lone surrogate."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def check_layer_name(name: Any) -> None:
-    """Refuse what cannot be a layer's name in a file of weights."""
+    """Refuse a layer name that cannot be used in a weights file."""
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     if not is_unicode(name):
@@ -159,7 +159,7 @@ MOST_THREADS = 1024
 
 
 def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST_COUNT) -> int:
-    """A positive integer, or one of at least ``least`` and at most ``most``."""
+    """An integer from ``least``, by default 1, to ``most``."""
     whole = is_integer(value)
     if not whole or not least <= value <= most:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
@@ -170,7 +170,7 @@ def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST
 
 
 def convolution_groups(owner: str, groups: Any, in_channels: int, out_channels: int) -> int:
-    """The groups of a convolution, which divide its channels."""
+    """The groups of a convolution, which must divide its channels."""
     groups = as_count(owner, "groups", groups)
     if in_channels % groups or out_channels % groups:
         raise ConfigurationError(
@@ -207,7 +207,7 @@ def classification_arguments(
 
 
 def are_probabilities(target: np.ndarray) -> bool:
-    """Whether the rows of an array are probabilities: none negative, with a sum of 1."""
+    """Whether the rows of an array are probability distributions: non-negative, summing to 1."""
     return bool(np.all(target >= 0.0) and np.allclose(target.sum(axis=1), 1.0, atol=1e-3))
 
 
@@ -227,7 +227,7 @@ def regression_arguments(
 
 
 def as_sample_weight(operation: str, value: Any, *shapes: tuple[int, ...]) -> np.ndarray | None:
-    """Weights of samples or targets, in one of some shapes, as float64; None if there are none."""
+    """Sample or target weights as float64, in one of the given shapes; None if there are none."""
     if value is None:
         return None
     weight = plain_array(f"{operation}: sample_weight", value)
@@ -258,7 +258,7 @@ def as_number(owner: str, name: str, value: Any, above: float = -math.inf) -> fl
 
 
 def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """One of some words."""
+    """One of several words."""
     if not isinstance(value, str) or value not in choices:
         raise ConfigurationError(
             f"{owner}: {name} must be one of {', '.join(choices)}, got {value!r}"
@@ -267,7 +267,7 @@ def as_choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> st
 
 
 def as_share(owner: str, name: str, value: Any) -> float:
-    """A number of at least 0 and below 1."""
+    """A number in [0, 1)."""
     number = plain(value)
     if not is_number(number) or not 0.0 <= number < 1.0:
         raise ConfigurationError(f"{owner}: {name} must be at least 0 and below 1, got {value!r}")
@@ -275,7 +275,7 @@ def as_share(owner: str, name: str, value: Any) -> float:
 
 
 def as_key(key: Any) -> int:
-    """The number that a dropout's mask follows from."""
+    """The key that determines a dropout's mask."""
     if not is_integer(key) or not 0 <= key < 2**64:
         raise ConfigurationError(f"dropout: key must lie in 0..2**64 - 1, got {key!r}")
     return int(key)

@@ -1,4 +1,4 @@
-"""The exceptions that fastcnn raises, so that a caller can catch them by meaning."""
+"""The exceptions that fastcnn raises, one class per kind of problem."""
 
 
 class FastcnnError(Exception):
@@ -6,11 +6,11 @@ class FastcnnError(Exception):
 
 
 class ShapeError(FastcnnError, ValueError):
-    """An array or layer geometry does not fit: the message names both shapes."""
+    """Shapes of arrays or layers do not match; the message names both."""
 
 
 class ConfigurationError(FastcnnError, ValueError):
-    """An option or argument has a value that makes no sense."""
+    """An option or argument has an invalid value."""
 
 
 class RankError(FastcnnError):
@@ -18,11 +18,11 @@ class RankError(FastcnnError):
 
 
 class DataError(FastcnnError, ValueError):
-    """Data are missing, corrupt, truncated or not what they claim to be."""
+    """Data are missing, corrupt, truncated or not of the claimed format."""
 
 
 class DataUnavailableError(DataError):
-    """A data set is in no local folder and cannot be downloaded."""
+    """A data set is not in any local folder and cannot be downloaded."""
 
 
 class CheckpointError(FastcnnError):
@@ -30,11 +30,11 @@ class CheckpointError(FastcnnError):
 
 
 class RunWriteError(FastcnnError, OSError):
-    """A run's folder cannot be written any more, such as on a full disk; what is there is whole."""
+    """A run's folder can no longer be written, such as on a full disk; its files are intact."""
 
 
 class ProgramError(FastcnnError):
-    """A program of the engine does not fit the arrays that it would run on; nothing was run."""
+    """A program of the engine does not match the arrays it would run on; nothing was run."""
 
 
 class NonFiniteError(FastcnnError, ArithmeticError):
@@ -46,16 +46,16 @@ class GradientError(FastcnnError, AssertionError):
 
 
 class MissingExtraError(FastcnnError, ImportError):
-    """A package that this feature needs is not installed; the message names the extra."""
+    """A package required by this feature is not installed; the message names the extra."""
 
 
 def cause(error: BaseException) -> str:
-    """What went wrong, without the number and the path in the text of an OSError."""
+    """The cause of an error, without the number and path in the text of an OSError."""
     return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def sentence(error: BaseException) -> str:
-    """What a user reads of an error that is expected."""
+    """An expected error as shown to the user."""
     if isinstance(error, MemoryError):
         return f"not enough memory ({error}): a smaller batch or smaller images need less"
     if isinstance(error, OSError) and error.filename and error.strerror:

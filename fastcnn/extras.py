@@ -1,4 +1,4 @@
-"""Packages that fastcnn imports late: what to say where one is missing, and numba's version."""
+"""Packages that fastcnn imports lazily: errors for missing ones, and numba's version."""
 
 import re
 from functools import cache
@@ -39,8 +39,8 @@ def require(module: str, extra: str) -> ModuleType:
 def numba_version() -> str:
     """The version of numba that is installed; "not installed" without one.
 
-    It is read from a file of numba's, which takes less than a millisecond. Importing numba takes
-    half a second, and reading the metadata of packages 15 ms of each command.
+    It is read from one of numba's files in less than a millisecond. Importing numba takes half a
+    second, and reading package metadata would add 15 ms to each command.
     """
     found = find_spec("numba")
     if found is None or found.origin is None:

@@ -1,9 +1,9 @@
 """Operations as functions: check the arguments, pick the backend, compute.
 
-Arrays are NCHW, float32 or float64, all of one type; results are new arrays of that type and
-inputs are never changed. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`. Shapes that do
-not fit raise a ``ShapeError``, other arguments that make no sense a ``ConfigurationError``. Sources
-are named by the layers of :mod:`fastcnn.layers`.
+Arrays are NCHW, float32 or float64, all of the same type; results are new arrays of that type and
+inputs are never modified. ``backend`` is one of :data:`fastcnn.backends.BACKENDS`. Mismatched
+shapes raise a ``ShapeError``, other invalid arguments a ``ConfigurationError``. References are
+given in the layers of :mod:`fastcnn.layers`.
 """
 
 from fastcnn.operations import (

@@ -1,9 +1,9 @@
-"""Your own kernels: an activation, a loss or an optimiser from a formula in a user's script.
+"""Custom kernels: an activation, a loss or an optimiser from a formula in your own script.
 
-A formula is a plain function of ``+ - * /``, comparisons, and the functions that this module
-offers, or numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates it on arrays, and
-the engine compiles it for its vectors and runs it inside its programs, at the speed of its own
-kernels. Where numba cannot compile it, im2col computes it, and the log says so.
+A formula is a plain function of ``+ - * /``, comparisons, and the functions of this module, or
+numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates it on arrays, and the engine
+compiles it to vector code and runs it inside its programs, at the speed of its own kernels. If
+numba cannot compile it, im2col computes it, which is logged.
 
 >>> from fastcnn import kernel
 >>> def value(x, beta=1.0):
@@ -15,8 +15,8 @@ kernels. Where numba cannot compile it, im2col computes it, and the log says so.
 >>> Swish(beta=1.5)
 Swish(beta=1.5)
 
-A choice is made by :func:`where`, which computes both of its branches, never by ``if``. A formula
-that calls another function of the same script needs :func:`linked` on that one.
+Branches are written with :func:`where`, which evaluates both, never with ``if``. A function of the
+same script that a formula calls must be decorated with :func:`linked`.
 """
 
 import inspect
@@ -76,10 +76,10 @@ __all__ = [
     "where",
 ]
 
-#: Numbers that a formula may take: as many as the engine's rows hold.
+#: Most hyperparameters of a formula: as many as a row of the engine holds.
 MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
-#: Points at which derivatives are compared with differences: none of them is a round number, where
-#: kinks are.
+#: Points at which derivatives are compared with finite differences: not round numbers, where kinks
+#: usually are.
 POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
 STEP, TOLERANCE = 1e-6, 1e-5
 
@@ -87,15 +87,16 @@ STEP, TOLERANCE = 1e-6, 1e-5
 def activation(
     name: str, value: Callable[..., Any], derivative: Callable[..., Any]
 ) -> type[Activation]:
-    """A layer that computes each element by a formula.
+    """Make a layer class that applies a formula to each element.
 
     Parameters
     ----------
     name : str
         Name of the class, such as ``"Swish"``. A later activation of the same name replaces it.
     value, derivative : function
-        ``value(x, **numbers)`` and its derivative by ``x``; both take the same numbers, of which
-        the defaults are the layer's. The derivative is compared with differences of the values.
+        ``value(x, **numbers)`` and its derivative with respect to ``x``; both take the same
+        numbers, whose defaults are the layer's. The derivative is checked against finite
+        differences.
 
     Returns
     -------
@@ -107,13 +108,13 @@ def activation(
     ConfigurationError
         If the name is taken, or the functions take other arguments, or no arrays.
     GradientError
-        If the derivative is not that of the values.
+        If the derivative does not match the values.
     """
     operation = _name(name, "activation").lower()
     known = getattr(LAYERS.get(operation), "__module__", None)
     taken = operation in OPERATIONS and known != __name__
     if taken or (name in TYPES and operation not in OPERATIONS):
-        raise ConfigurationError(f"activation: fastcnn has a layer called {name} already")
+        raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
     value, derivative = _plain(value), _plain(derivative)
     numbers = _same_numbers(name, value, derivative, 1)
     defaults = tuple(number.default for number in numbers)
@@ -141,14 +142,14 @@ def activation(
 
 
 def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -> Any:
-    """A loss that is the mean over all elements of a function of prediction and target.
+    """Make a loss class: the mean over all elements of a function of prediction and target.
 
     Parameters
     ----------
     name : str
         Name of the class, such as ``"Huber"``. A later loss of the same name replaces it.
     value, derivative : function
-        ``value(prediction, target, **numbers)`` and its derivative by the prediction.
+        ``value(prediction, target, **numbers)`` and its derivative with respect to the prediction.
 
     Returns
     -------
@@ -163,7 +164,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     operation = _name(name, "loss").lower()
     known = getattr(LOSSES.get(operation), "__module__", __name__)
     if known != __name__:
-        raise ConfigurationError(f"loss: fastcnn has a loss called {operation} already")
+        raise ConfigurationError(f"loss: fastcnn already has a loss called {operation}")
     value, derivative = _plain(value), _plain(derivative)
     numbers = _same_numbers(name, value, derivative, 2)
     defaults = tuple(number.default for number in numbers)
@@ -183,7 +184,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
 def optimizer(
     name: str, update: Callable[..., Any], slots: Sequence[str] = (), *, lr: float = 0.01
 ) -> Any:
-    """An optimiser whose update of each parameter is a formula.
+    """Make an optimiser class whose element-wise parameter update is a formula.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def optimizer(
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and
         ``step`` counts from 1.
     slots : sequence of str
-        Names of the numbers kept for each parameter, which begin at 0; at most three.
+        Names of the values kept for each parameter, initially 0; at most three.
     lr : float
         The default learning rate.
 
@@ -211,7 +212,7 @@ def optimizer(
     """
     kind = _name(name, "optimizer").lower()
     if kind in OPTIMIZERS and kind not in OWN_UPDATES:
-        raise ConfigurationError(f"optimizer: fastcnn has an optimiser called {kind} already")
+        raise ConfigurationError(f"optimizer: fastcnn already has an optimiser called {kind}")
     slots = tuple(slots)
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
@@ -254,7 +255,7 @@ def _name(name: Any, what: str) -> str:
 
 
 def _plain(function: Any) -> Any:
-    """A function as Python has it: numba's are compiled again, for vectors."""
+    """The plain Python function: numba's functions are compiled again, for vectors."""
     function = getattr(function, "py_func", getattr(function, "function", function))
     if not inspect.isfunction(function):
         raise ConfigurationError(f"a formula must be a function, got {function!r}")
@@ -262,7 +263,7 @@ def _plain(function: Any) -> Any:
 
 
 def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number, ...]:
-    """The numbers that a formula takes after its values, with their defaults."""
+    """The hyperparameters that a formula takes after its values, with their defaults."""
     parameters = list(inspect.signature(function).parameters.values())
     kinds = {parameter.kind for parameter in parameters}
     plain = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
@@ -282,7 +283,7 @@ def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number,
 
 
 def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple[Number, ...]:
-    """The numbers that a formula and its derivative take."""
+    """The hyperparameters of a formula, which must be those of its derivative."""
     numbers, others = (_numbers(owner, each, values, MOST_NUMBERS) for each in (value, derivative))
     if others != numbers:
         raise ConfigurationError(f"{owner}: value and derivative must take the same numbers")
@@ -312,7 +313,7 @@ def _check_derivative(name: str, value: Any, derivative: Any) -> None:
     if not error[worst] <= TOLERANCE:
         raise GradientError(
             f"{name}: the derivative at {POINTS[worst]:.4g} is {float(found[worst]):.6g}, "
-            f"differences of the values give {float(expected[worst]):.6g}"
+            f"finite differences of the values give {float(expected[worst]):.6g}"
         )
 
 

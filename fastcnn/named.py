@@ -1,4 +1,4 @@
-"""Losses, optimisers and schedules by their names: what is accepted, and how a run records it."""
+"""Losses, optimisers and schedules by name: what is accepted, and how a run records it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -19,13 +19,13 @@ class Named:
     table : mapping of str to class
         Dataclasses by name.
     members : tuple of str
-        What an object of this kind has; methods end in ``()``.
+        Members that an object of this kind must have; methods end in ``()``.
     example : str
-        An object, for messages.
+        An example object, for messages.
     defaults : mapping
-        By name, arguments that training takes where it is not told, if not the class's own.
+        By name, default arguments of training that differ from the class's own.
     around : mapping of str to class
-        Further classes that a description may name, which cannot be made from a name alone.
+        Further classes allowed in descriptions, which cannot be made from a name alone.
     """
 
     what: str
@@ -36,18 +36,18 @@ class Named:
     around: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, value: Any, **numbers: Any) -> Any:
-        """The object that is meant by a name or by itself.
+        """The object with a name, or the object itself.
 
         Parameters
         ----------
         value : str or object
         **numbers
-            Arguments of one that is given by name; None where the default is meant.
+            Arguments of an object given by name; None for the default.
 
         Raises
         ------
         ConfigurationError
-            If it is neither, or a number has no effect with it.
+            If it is neither, or an argument has no effect with it.
         """
         given = {name: number for name, number in numbers.items() if number is not None}
         if isinstance(value, str) and value in self.table:
@@ -70,7 +70,7 @@ class Named:
         return value
 
     def describe(self, value: Any) -> dict[str, Any]:
-        """An object in what JSON knows: its name and arguments."""
+        """An object in JSON types: its name and arguments."""
         names = {kind: name for name, kind in {**self.table, **self.around}.items()}
         name = names.get(type(value), type(value).__name__)
         if not is_dataclass(value):
@@ -90,12 +90,12 @@ class Named:
         return plain(value)
 
     def from_description(self, description: Mapping[str, Any]) -> Any:
-        """The object that :meth:`describe` has described.
+        """The object of a description made by :meth:`describe`.
 
         Raises
         ------
         ConfigurationError
-            If it is not one of this package's own.
+            If its class is not one of this package.
         """
         arguments = {key: self._restored(own) for key, own in description.items()}
         kind: Any = {**self.table, **self.around}.get(str(arguments.pop("name", None)))

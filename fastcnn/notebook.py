@@ -1,16 +1,16 @@
-"""How objects show themselves: tables for Jupyter, and arrays in a line."""
+"""How objects are displayed: tables for Jupyter, and arrays on one line."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from html import escape
 from typing import Any
 
-#: Numbers of an array, and items of a tuple, that a line shows.
+#: Values of an array, and items of a tuple, shown on a line.
 MOST_SHOWN = 6
 
 
 def brief(self: Any) -> str:
-    """The ``__repr__`` of a dataclass or a named tuple that has arrays, each by type and shape."""
+    """A ``__repr__`` for dataclasses and named tuples that shows arrays by type and shape."""
     names = getattr(self, "_fields", None) or [each.name for each in fields(self) if each.repr]
     shown = ", ".join(f"{name}={_short(getattr(self, name))}" for name in names)
     return f"{type(self).__name__}({shown})"
@@ -38,9 +38,9 @@ def html_table(
     left: int = 1,
     footer: Sequence[str] | None = None,
 ) -> str:
-    """An HTML table; the first ``left`` columns are aligned left, the others right.
+    """An HTML table; the first ``left`` columns are left-aligned, the others right-aligned.
 
-    All text is escaped. Colours are the notebook's own, so that dark themes stay readable.
+    All text is escaped. Colours are inherited from the notebook, so that dark themes stay readable.
     """
 
     def line(cells: Sequence[str], tag: str, style: str = "") -> str:

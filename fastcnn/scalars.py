@@ -1,4 +1,4 @@
-"""Numbers that users give: numpy's become Python's, which no arithmetic wraps and JSON takes."""
+"""Conversion of users' numpy scalars to Python's, which do not overflow and suit JSON."""
 
 from dataclasses import fields
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 import numpy as np
 
 PLAIN = ((np.bool_, bool), (np.integer, int), (np.floating, float))
-#: Numbers of an array, or steps of anything: what a 32-bit place can say.
+#: Largest number of array elements, or of steps: the range of a 32-bit field.
 MOST_COUNT = 2**31 - 1
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value is a whole number, Python's or numpy's; truth values are not."""
+    """Whether a value is an integer, Python's or numpy's; booleans are not."""
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is one of Python's numbers; truth values are not."""
+    """Whether a value is one of Python's numbers; booleans are not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:
-    """A value with Python's numbers in the place of numpy's, also within lists and for arrays."""
+    """Convert numpy's numbers to Python's, also within lists and arrays."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, np.generic):
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
 
 
 def make_plain(settings: Any) -> None:
-    """Give the fields of a dataclass Python's numbers, also if it is frozen."""
+    """Convert numbers in the fields of a dataclass to Python's, even if it is frozen."""
     for each in fields(settings):
         value = getattr(settings, each.name)
         if isinstance(value, (np.generic, np.ndarray, tuple, list)):

@@ -1,4 +1,4 @@
-"""Tables as plain text, for reports that are read without a terminal."""
+"""Plain-text tables, for reports outside a terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,14 +10,14 @@ def text_table(
     left: int = 2,
     footer: Sequence[str] | None = None,
 ) -> str:
-    """Lines with aligned columns.
+    """Format rows as lines with aligned columns.
 
     Parameters
     ----------
     left : int
-        Columns that are aligned to the left; the others are to the right.
+        Number of left-aligned columns; the others are right-aligned.
     footer : sequence of str, optional
-        A last line under a rule, such as totals.
+        A last line below a rule, such as totals.
     """
     table = [tuple(header), *(tuple(row) for row in rows)]
     if footer is not None:

@@ -1,4 +1,4 @@
-"""A trained network for other classes: its last layer replaced, the rest kept."""
+"""Reuse a trained network for other classes: replace its last layer, keep the rest."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from fastcnn.layers.base import Layer, arguments_of
 from fastcnn.layers.connections import as_model
 from fastcnn.scalars import is_integer
 
-#: Operations of layers that may be a head, and the argument that is its number of outputs.
+#: Operations of layers that can be a head, and the argument with the number of outputs.
 HEADS = {"linear": "out_features", "conv2d": "out_channels"}
 
 
@@ -22,11 +22,11 @@ def replace_head(
     seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     input_shape: Shape | None = None,
 ) -> str:
-    """Put a new layer of as many outputs as there are classes in the place of the last one.
+    """Replace the last layer by a new one with an output for each class.
 
-    The last layer with weights is the head: a ``Linear``, or a ``Conv2d`` in networks that end in
-    a mean over its maps. The new one has the same arguments, and weights as a new network has; all
-    other weights stay. :attr:`~fastcnn.Model.predicts` is unknown until the next training.
+    The last layer with weights is the head: a ``Linear``, or a ``Conv2d`` in networks that end in a
+    mean over its maps. The new layer has the same arguments and newly initialised weights; all
+    other weights are kept. :attr:`~fastcnn.Model.predicts` is unknown until the next training.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def replace_head(
     seed : int, SeedSequence or Generator, optional
         Source of its initial weights.
     input_shape : tuple of int, optional
-        Shape of one sample, if the model does not know it.
+        Shape of one sample, if the model has none.
 
     Returns
     -------
@@ -47,10 +47,10 @@ def replace_head(
     Raises
     ------
     ConfigurationError
-        If the network has several outputs, its last layer with weights is neither of these, or the
+        If the network has several outputs, its last layer with weights is of another kind, or the
         head is used at several places.
     ShapeError
-        If layers after it do not take as many values.
+        If layers after it do not accept that many values.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def replace_head(
 
 
 def _head(graph: Graph) -> Node:
-    """The last node with parameters; ConfigurationError if it cannot be replaced."""
+    """The last node with parameters; raises ConfigurationError if it cannot be replaced."""
     weighted = [node for node in graph.nodes if node.parameters]
     if not weighted:
         raise ConfigurationError("the model has no layer with weights that could be its head")
@@ -93,7 +93,7 @@ def _head(graph: Graph) -> Node:
     if head.operation not in HEADS:
         raise ConfigurationError(
             f"the last layer with weights, {name!r}, is a {head.operation}: only Linear and Conv2d "
-            "are replaced; use model.replace"
+            "can be replaced; use model.replace"
         )
     if head.arguments.get("groups", 1) != 1:
         raise ConfigurationError(f"the last layer, {name!r}, has groups: use model.replace")
@@ -111,7 +111,7 @@ def _head(graph: Graph) -> Node:
 
 
 def _resized(layer: Layer, name: str, outputs: int, seed: Any) -> Layer:
-    """A new layer with the same arguments but one."""
+    """A new layer with another number of outputs and otherwise the same arguments."""
     arguments = arguments_of(layer, type(layer))
     if arguments is None:
         raise ConfigurationError(

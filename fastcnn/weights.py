@@ -1,7 +1,7 @@
-"""Arrays in safetensors files, with a checksum by which every damaged bit is noticed.
+"""Arrays in safetensors files, with a checksum that detects any corrupt bit.
 
-safetensors notices by itself that a file has another length, not that it has other bits. The
-checksum is an entry of the file's metadata, so that other programs read these files as any others.
+safetensors itself detects a wrong file length, but not flipped bits. The checksum is an entry of
+the file's metadata, so that other programs can read these files like any others.
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 from fastcnn.errors import CheckpointError, NonFiniteError
 from fastcnn.files import read_bytes
 
-#: The entries of the metadata by which a file is known as one of fastcnn's. Both are always there:
-#: if one of them is damaged, the other one tells.
+#: Metadata entries that identify a file as written by fastcnn. Both are always present, so that
+#: damage to one of them is noticed.
 FORMAT, CHECKSUM = "format", "fastcnn_checksum"
 WEIGHTS = "fastcnn-weights-1"
-#: How files of torch.save begin: as zip archives, or as pickles.
+#: First bytes of torch.save files: zip archives, or pickles.
 PYTORCH = (b"PK\x03\x04", b"\x80\x02")
 #: safetensors' names of types, and numpy's.
 TYPES = {
@@ -40,7 +40,7 @@ NAMES = {np.dtype(kind): name for name, kind in TYPES.items()}
 
 
 def not_finite(arrays: Mapping[str, Any]) -> str | None:
-    """What is not finite in the first array of which that holds, as words for a message.
+    """Describe the first array that is not finite, for a message.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ def not_finite(arrays: Mapping[str, Any]) -> str | None:
     """
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
-            return f"{array.size - int(finite.sum())} of {array.size} numbers of {name}"
+            return f"{array.size - int(finite.sum())} of {array.size} values of {name}"
     return None
 
 
 def check_values(what: str, arrays: Mapping[str, Any]) -> None:
-    """Refuse weights that no training gives: they are neither written nor taken from a file.
+    """Refuse invalid weights, which are neither written to nor read from a file.
 
     Raises
     ------
@@ -89,14 +89,14 @@ def weights_to_bytes(
     ----------
     arrays : mapping of str to ndarray
     metadata : mapping of str to str, optional
-        Further texts to keep in the file; ``format`` names what kind of file it is.
+        Further texts to store in the file; ``format`` names the kind of file.
     """
     whole = {key: _little_endian(value) for key, value in arrays.items()}
     texts = {FORMAT: WEIGHTS, **(metadata or {})}
     texts[CHECKSUM] = _checksum(whole, texts)
-    # safetensors' own writer puts the metadata in another order each time.
+    # safetensors' own writer orders the metadata differently each time.
     header: dict[str, Any] = {"__metadata__": texts}
-    # Large items first, so that each array begins where its type may.
+    # Large item sizes first, so that each array is aligned.
     order = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
     end = 0
     for name in order:
@@ -121,7 +121,7 @@ def weights_from_bytes(
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """The arrays and the metadata in a safetensors file's content.
 
-    Files of other programs have no checksum of ours and are read all the same.
+    Files of other programs have no such checksum and are read without it.
 
     Parameters
     ----------
@@ -138,14 +138,14 @@ def weights_from_bytes(
     Raises
     ------
     CheckpointError
-        If the content is damaged, is not a safetensors file or has a type that numpy has not.
+        If the content is damaged, is not a safetensors file or has a type unknown to numpy.
     """
     from safetensors import SafetensorError, deserialize
 
     # A safetensors file begins with its header's length, which may be the same bytes.
     if content.startswith(PYTORCH) and content[8:9] != b"{":
         raise CheckpointError(
-            f"{path} is a file of torch.save; PyTorch writes one that can be read by "
+            f"{path} is a file of torch.save; write one that can be read with "
             "safetensors.torch.save_file(module.state_dict(), path)"
         )
     try:
@@ -159,7 +159,7 @@ def weights_from_bytes(
     if checksum is None and not str(metadata.get(FORMAT)).startswith("fastcnn-"):
         return arrays, metadata
     if checksum != _checksum(arrays, metadata):
-        raise CheckpointError(f"{path} is damaged (its checksum does not fit)")
+        raise CheckpointError(f"{path} is damaged (its checksum does not match)")
     return arrays, metadata
 
 

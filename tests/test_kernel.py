@@ -110,16 +110,19 @@ def test_wrong_derivatives_are_refused() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: kernel.activation("ReLU", swish, swish_slope), "a layer called ReLU already"),
-        (lambda: kernel.activation("Conv2d", swish, swish_slope), "called Conv2d already"),
+        (lambda: kernel.activation("ReLU", swish, swish_slope), "already has a layer called ReLU"),
+        (
+            lambda: kernel.activation("Conv2d", swish, swish_slope),
+            "already has a layer called Conv2d",
+        ),
         (lambda: kernel.activation("a b", swish, swish_slope), "must be a Python name, got 'a b'"),
         (lambda: kernel.activation("A", swish, lambda x: x), "must take the same numbers"),
         (lambda: kernel.activation("A", lambda x, a: x, swish), "a must have a number as its def"),
         (lambda: kernel.activation("A", lambda: 1.0, swish), "must take 1 values"),
         (lambda: kernel.activation("A", 3, swish), "must be a function, got 3"),
-        (lambda: kernel.loss("MSE", huber, huber_slope), "a loss called mse already"),
+        (lambda: kernel.loss("MSE", huber, huber_slope), "already has a loss called mse"),
         (lambda: kernel.loss("L", swish, swish_slope), "must take 2 values"),
-        (lambda: kernel.optimizer("SGD", huber), "an optimiser called sgd already"),
+        (lambda: kernel.optimizer("SGD", huber), "already has an optimiser called sgd"),
         (lambda: kernel.optimizer("O", huber), "must take 4 values"),
         (lambda: kernel.optimizer("O", huber, ("a", "b", "c", "d")), "at most 3 names"),
         (lambda: kernel.activation("A", lambda x: max(x, 0.0), lambda x: x), "must take arrays"),

@@ -76,11 +76,11 @@ def test_skipped_keys_are_neither_missing_nor_unexpected() -> None:
 @pytest.mark.parametrize(
     ("state", "arguments", "error", "message"),
     [
-        ({"x": np.zeros(1)}, {"strict": False}, CheckpointError, "nothing of the state fits"),
-        ({}, {"strict": False}, CheckpointError, "nothing of the state fits"),
-        (None, {"skip": ["head.*"]}, ConfigurationError, "no key .* fits 'head.*'"),
+        ({"x": np.zeros(1)}, {"strict": False}, CheckpointError, "nothing in the state fits"),
+        ({}, {"strict": False}, CheckpointError, "nothing in the state fits"),
+        (None, {"skip": ["head.*"]}, ConfigurationError, "no key .* matches 'head.*'"),
         (None, {"skip": "fc.*"}, ConfigurationError, "skip must be a list"),
-        (None, {"skip": ["*"]}, CheckpointError, "nothing of the state fits"),
+        (None, {"skip": ["*"]}, CheckpointError, "nothing in the state fits"),
     ],
 )
 def test_refusals(state: Any, arguments: Any, error: type, message: str) -> None:

@@ -250,7 +250,10 @@ def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
         (lambda: Linear(1, 2, bias_init=lambda *a: np.ones(3)), r"bias_init must .* shape \(2,\)"),
         (lambda: Linear(1, 2, weight_init=lambda: None), "weight_init must take a shape and a"),
         (lambda: fold_batch_norm("net.safetensors"), "model must be a Model.*fastcnn.load"),  # type: ignore[arg-type]
-        (lambda: fastcnn.losses.JointLoss(3), "losses of several outputs must be a loss for each"),  # type: ignore[arg-type]
+        (
+            lambda: fastcnn.losses.JointLoss(3),
+            "losses of several outputs must be one loss",
+        ),  # type: ignore[arg-type]
         (lambda: fastcnn.data.draw_digits("3"), "draw_digits: count must be a positive integer"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.draw_digits(10**30), "count must be .* of at most 2,147,483,647"),
         (lambda: fastcnn.data.draw_digits(3, classes=5), "classes must be different digits"),  # type: ignore[arg-type]

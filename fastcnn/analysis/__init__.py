@@ -1,1 +1,1 @@
-"""Checking and understanding: gradient checks, backends side by side, metrics and pictures."""
+"""Checks and analysis: gradient checks, comparison of backends, metrics and figures."""

@@ -1,4 +1,4 @@
-"""Backends side by side: differences and times of each layer, forward and backward."""
+"""Comparison of backends: differences and times of each layer, forward and backward."""
 
 import time
 from collections.abc import Callable
@@ -29,11 +29,11 @@ class ComparisonRow:
     Attributes
     ----------
     absolute, relative : float
-        Largest difference to the reference over output and all gradients; relative ones are
-        divided by the largest magnitude of the reference's array, or a thousandth of the largest
-        one of the layer's arrays, if that is more.
+        Largest difference from the reference over output and all gradients; relative ones are
+        divided by the largest magnitude in the reference's array, or by a thousandth of the largest
+        in the layer's arrays, whichever is larger.
     forward, backward : float
-        Seconds for one sample.
+        Seconds per sample.
     """
 
     layer: str
@@ -52,25 +52,25 @@ class Comparison:
     rows: list[ComparisonRow] = field(default_factory=list)
 
     def seconds(self, backend: str) -> float:
-        """Forward and backward of all layers, for one sample."""
+        """Seconds per sample for forward and backward of all layers."""
         return sum(row.forward + row.backward for row in self.rows if row.backend == backend)
 
     def speedup(self, backend: str) -> float:
-        """How many times faster than the reference."""
+        """Speed-up over the reference."""
         return self.seconds("reference") / self.seconds(backend)
 
     @property
     def largest_relative(self) -> float:
-        """Largest relative difference of all rows."""
+        """Largest relative difference over all rows."""
         return max(row.relative for row in self.rows)
 
     @property
     def largest_absolute(self) -> float:
-        """Largest absolute difference of all rows."""
+        """Largest absolute difference over all rows."""
         return max(row.absolute for row in self.rows)
 
     def table(self) -> str:
-        """All rows as text, times in microseconds for one sample."""
+        """All rows as text, with times in microseconds per sample."""
         return text_table(
             ("layer", "backend", "forward us", "backward us", "largest difference", "relative"),
             [
@@ -99,9 +99,10 @@ def compare_backends(
 ) -> Comparison:
     """Run each layer on each backend with the same inputs and compare results and times.
 
-    Every layer receives the same activations and gradients on all backends, so a row shows that
-    layer's own difference. The nested loops are slow: they run on the first ``reference_samples``
-    samples alone, where results are compared; the other backends are timed on the whole batch.
+    Every layer receives the same activations and gradients on all backends, so that a row shows
+    only that layer's difference. The reference's nested loops are slow: they run only on the first
+    ``reference_samples`` samples, on which results are compared; the other backends are timed on
+    the whole batch.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def compare_backends(
     loss : Loss, optional
     backends : tuple of str
     repeats : int
-        Timed runs, of which the median is taken, after one warm-up; the reference runs once.
+        Number of timed runs after one warm-up, whose median is reported; the reference runs once.
     reference_samples : int
 
     Returns
@@ -129,7 +130,7 @@ def compare_backends(
     graph = model.graph(x.shape[1:])
     target = as_target(loss, y, len(x), graph, x.dtype)
     few = min(reference_samples, len(x))
-    state = model.copy_state()  # a forward pass in training moves running statistics
+    state = model.copy_state()  # a forward pass in training updates running statistics
     small = _Pass(graph, state, x[:few], target[:few], loss)
     large = _Pass(graph, state, x, target, loss)
     comparison = Comparison()
@@ -152,7 +153,7 @@ def compare_backends(
             pairs = list(zip(results[backend], results["reference"], strict=True))
             differences = [float(np.abs(a - b).max()) for a, b in pairs]
             scales = [float(np.abs(b).max()) for _, b in pairs]
-            # A gradient that is nothing but rounding, as that of a bias before batch
+            # A gradient that is only rounding error, such as that of a bias before batch
             # normalisation, is not a scale.
             scales = [max(scale, 1e-3 * max(scales), 1e-30) for scale in scales]
             relative = max(d / s for d, s in zip(differences, scales, strict=True))
@@ -201,7 +202,7 @@ class _Pass:
         arguments = call_arguments(node, self.state, Step(training=True), index)
         taken = [parameters.get(name) for name in row.parameters]
         read = [parameters.get(name) for name in row.backward_reads]
-        # A branch that nothing reads has no gradient; it is compared with zeros.
+        # An unused branch has no gradient; it is compared with zeros.
         grad = self.gradients.get(index)
         if grad is None:
             grad = np.zeros_like(self.outputs[index])

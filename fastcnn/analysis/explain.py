@@ -1,4 +1,4 @@
-"""Why a network decided as it did: what in a picture its answer depends on."""
+"""Explanations of predictions: which parts of a picture they depend on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from fastcnn.notebook import brief
 from fastcnn.scalars import plain
 from fastcnn.training.figure import TRAIN_COLOUR, literal, new_figure
 
-#: Classes whose probabilities a picture shows.
+#: Number of classes whose probabilities a figure shows.
 SHOWN = 6
 
 
 def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None) -> np.ndarray:
-    """Size of the gradient of a class's logit by each pixel, the largest over the channels.
+    """Magnitude of the gradient of a class's logit for each pixel, maximum over channels.
 
     Parameters
     ----------
@@ -51,9 +51,9 @@ def saliency(model: Model, x: Any, y: Any = None, *, backend: str | None = None)
 def grad_cam(
     model: Model, x: Any, y: Any = None, *, layer: str | None = None, backend: str = "im2col"
 ) -> np.ndarray:
-    """Grad-CAM: where the maps of a layer speak for a class.
+    """Grad-CAM: where the maps of a layer support a class.
 
-    The layer's maps, weighted by the mean of the logit's gradient over each, summed and rectified,
+    The layer's maps, each weighted by the mean of the logit's gradient over it, summed, rectified,
     and interpolated to the size of the picture.
 
     Parameters
@@ -63,19 +63,19 @@ def grad_cam(
     y : array_like of int, shape (N,), optional
         Classes; by default the most probable one of each picture.
     layer : str, optional
-        By default the last one whose output is maps of more than one pixel.
+        By default the last with output maps of more than one pixel.
     backend : {"im2col", "reference"}
         The engine does not keep the gradients of layers.
 
     Returns
     -------
     ndarray, shape (N, H, W)
-        Not below zero; all zeros where nothing speaks for the class.
+        Non-negative; all zeros if nothing supports the class.
 
     Raises
     ------
     ConfigurationError
-        If there is no such layer, or its output is not maps.
+        If there is no such layer, or its outputs are not maps.
 
     References
     ----------
@@ -111,7 +111,7 @@ def occlusion(
     value: float | None = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """By how much the probability of a class falls where a square of the picture is covered.
+    """Decrease of a class's probability when a square of the picture is covered.
 
     Parameters
     ----------
@@ -120,17 +120,18 @@ def occlusion(
     y : array_like of int, shape (N,), optional
         Classes; by default the most probable one of each picture.
     size : int, optional
-        Side of the square; by default about a sixth of the picture's.
+        Side of the square; by default about a sixth of the picture's side.
     stride : int, optional
         Pixels between squares; by default half of the side.
     value : float, optional
-        What covers, in the units of ``x``; by default each channel's mean over the picture.
+        Value of the covering square, in the units of ``x``; by default each channel's mean over the
+        picture.
     backend : str, optional
 
     Returns
     -------
     ndarray, shape (N, H, W)
-        At each pixel the mean over the squares that cover it; negative where covering helps.
+        At each pixel, the mean over the squares that cover it; negative where covering helps.
 
     References
     ----------
@@ -186,7 +187,7 @@ def fgsm(
     loss: Loss | None = None,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Pictures that the network errs on: one step of fixed size along the sign of the gradient.
+    """Adversarial examples: one step of fixed size along the sign of the loss's gradient.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def fgsm(
     y : array_like
         Their true classes or targets.
     epsilon : float
-        Change of each pixel, in the units of ``x``: of bytes in grey levels of 255.
+        Change of each pixel, in the units of ``x``: for bytes, in grey levels out of 255.
     bounds : (float, float), optional
         Least and largest value of a pixel; by default 0 and 255 for bytes, none for others.
     loss : Loss, optional
@@ -236,7 +237,7 @@ def fgsm(
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a network made of one picture, and why.
+    """A network's prediction for one picture, and its explanation.
 
     Attributes
     ----------
@@ -279,7 +280,7 @@ def explain(
     layer : str, optional
         The layer of Grad-CAM, by default the last that has maps.
     backend : str, optional
-        Where everything but Grad-CAM is computed.
+        Backend of everything except Grad-CAM.
     """
     x = _check_maps(model, plain_array("picture", picture)[None])
     shares = model.predict_proba(x, backend=backend)[0]
@@ -298,9 +299,9 @@ def explain(
 
 
 def explanation_figure(explained: Explanation, classes: Sequence[str]) -> Any:
-    """The picture, saliency, Grad-CAM and occlusion over it, and the likeliest classes.
+    """The picture, overlays of saliency, Grad-CAM and occlusion, and the most likely classes.
 
-    On a white ground, so that it is readable on dark pages too.
+    On a white background, so that it is readable on dark pages too.
 
     Returns
     -------
@@ -359,5 +360,5 @@ def _last_maps(model: Model, x: np.ndarray) -> str:
 
 
 def _starts(length: int, size: int, stride: int) -> list[int]:
-    """First pixels of squares that cover all of a side."""
+    """First pixels of squares that together cover a whole side."""
     return sorted({*range(0, length - size, stride), length - size})

@@ -1,4 +1,4 @@
-"""Pictures of data sets and of a model's results."""
+"""Figures of data sets and of a model's results."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from fastcnn.training.figure import literal, new_figure
 
 
 def confusion_figure(confusion: np.ndarray, classes: tuple[str, ...]) -> Any:
-    """The confusion matrix: colour is the share of the true class, numbers are counts."""
+    """The confusion matrix: colours show shares of the true class, numbers are counts."""
     size = max(3.6, 0.55 * len(classes) + 1.8)
     figure = new_figure(size + 0.8, size)
     axes = figure.subplots()
@@ -30,7 +30,7 @@ def confusion_figure(confusion: np.ndarray, classes: tuple[str, ...]) -> Any:
 
 
 def mistakes_figure(data: Dataset, probabilities: np.ndarray, most: int = 24) -> Any:
-    """The wrongly classified images that the model was surest of."""
+    """The misclassified images with the highest confidence."""
     predictions = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predictions != data.labels)
     wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]])][:most]

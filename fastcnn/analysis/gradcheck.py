@@ -1,4 +1,4 @@
-"""Gradients against central differences in float64: every layer, loss and a whole model."""
+"""Gradient checks against central differences in float64: layers, losses, whole models."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -22,11 +22,11 @@ from fastcnn.text_table import text_table
 
 #: Largest accepted error relative to the largest gradient, with differences in float64.
 TOLERANCE = 1e-6
-#: Backends that compute in float32, with the tolerance of their gradients; the differences are
-#: then those of im2col in float64.
+#: Backends that compute in float32, with the tolerance of their gradients; the differences are then
+#: computed by im2col in float64.
 SINGLE_PRECISION: dict[str, float] = {"lanes": 1e-5}
 STEP = 1e-5
-#: Arrays up to this size are differenced element by element, larger ones along directions.
+#: Arrays up to this size are differenced element by element, larger ones along random directions.
 FEW_ELEMENTS = 64
 
 
@@ -54,12 +54,12 @@ class GradientReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every gradient is right (and there is one at all)."""
+        """Whether every gradient is correct, and there is at least one."""
         return bool(self.rows) and all(row.ok for row in self.rows)
 
     @property
     def failures(self) -> list[GradientRow]:
-        """Rows that are not."""
+        """Rows that failed."""
         return [row for row in self.rows if not row.ok]
 
     def table(self) -> str:
@@ -114,7 +114,7 @@ def check_gradient(
     tolerance: float = TOLERANCE,
     raise_on_failure: bool = False,
 ) -> GradientRow:
-    """Check the gradient of your own operation, as the layers' are checked.
+    """Check the gradient of your own operation, in the same way as those of layers.
 
     Parameters
     ----------
@@ -124,9 +124,9 @@ def check_gradient(
         ``gradient(grad_output, x)`` returns the gradient with respect to ``x``, for a
         ``grad_output`` in the shape of the function's result.
     x : array_like
-        Converted to float64. Keep it away from kinks: differences across one mean nothing.
+        Converted to float64. Keep it away from kinks: differences across a kink are meaningless.
     name : str
-        Names the operation in the row and in the error.
+        Name of the operation in the row and in the error.
     tolerance : float
         Largest accepted error relative to the largest element of the gradient.
     raise_on_failure : bool
@@ -175,7 +175,7 @@ def gradcheck(
     backends : tuple of str, optional
         By default all.
     model : Model, optional
-        A network to check as well, by :func:`check_model`; it is not changed.
+        A network to check in addition, with :func:`check_model`; it is not changed.
     raise_on_failure : bool
 
     Returns
@@ -205,11 +205,11 @@ def gradcheck(
 
 
 def check_layer(layer: layers.Layer, shape: CaseShape, backend: str) -> list[GradientRow]:
-    """Check one layer's gradients for two samples of ``shape``, or of a shape for each input."""
+    """Check one layer's gradients for two samples of ``shape``, or of one shape per input."""
     operations = get_backend(_yardstick(backend))
     row = OPERATIONS[layer.operation]
     generator = np.random.default_rng(0)
-    # Distinct values at a distance from 0 and from each other: no kink of max or ReLU is near.
+    # Values well separated from 0 and from each other: away from the kinks of max and ReLU.
     shapes = shapes_of(shape, row.inputs or 1)
     names = ("x", "other", "third")[: len(shapes)]
     values = {}
@@ -250,8 +250,8 @@ def check_model(
 ) -> list[GradientRow]:
     """Check the parameter gradients of a copy of ``model`` against differences in float64.
 
-    Differences of a large array are taken along random directions, because one evaluation for
-    each of its elements would take hours.
+    Differences of large arrays are computed along random directions, since one evaluation per
+    element would take hours.
 
     Parameters
     ----------
@@ -259,19 +259,19 @@ def check_model(
         With a known ``input_shape`` and classes as its output.
     backend : str
     samples, directions : int
-        Samples of the batch; directions for each array of more than ``FEW_ELEMENTS`` elements.
+        Samples in the batch; directions per array of more than ``FEW_ELEMENTS`` elements.
     seed : int
         Seed of samples, classes and directions.
 
     Returns
     -------
     list of GradientRow
-        One a parameter.
+        One per parameter.
 
     Raises
     ------
     ShapeError
-        If the model's input shape is not known.
+        If the model's input shape is unknown.
     """
     model = deepcopy(model).to(np.float64)
     graph = model.graph()
@@ -294,8 +294,8 @@ def check_model(
     rows = []
     for name, parameter in model.named_parameters().items():
         rays = _directions(parameter.shape, directions, generator)
-        # A difference that steps over a kink of ReLU or max is not a derivative; a smaller step
-        # does not reach the kink, while a wrong gradient is wrong with every step.
+        # A difference across a kink of ReLU or max is not a derivative; a smaller step avoids the
+        # kink, while a wrong gradient is wrong with any step.
         for step in (STEP, STEP / 10, STEP / 100):
             error = _directional_error(loss, parameter, actual[name], rays, step)
             if error <= _tolerance(backend):
@@ -307,7 +307,7 @@ def check_model(
 def _directions(
     shape: tuple[int, ...], count: int, generator: np.random.Generator
 ) -> list[np.ndarray]:
-    """All unit vectors of a small array, some random directions of length 1 in a large one."""
+    """All unit vectors for a small array, some random unit directions for a large one."""
     size = int(np.prod(shape))
     if size <= FEW_ELEMENTS:
         return list(np.eye(size).reshape(size, *shape))
@@ -322,7 +322,7 @@ def _directional_error(
     rays: list[np.ndarray],
     step: float,
 ) -> float:
-    """Largest error of the derivative along ``rays``, relative to what one is expected to be."""
+    """Largest error of the derivatives along ``rays``, relative to their expected size."""
     if not np.isfinite(gradient).all():
         return float("inf")
     kept = parameter.copy()
@@ -348,7 +348,7 @@ def _dtype(backend: str) -> Any:
 
 
 def _yardstick(backend: str) -> str:
-    """The backend of the differences."""
+    """The backend that computes the differences."""
     return "im2col" if backend in SINGLE_PRECISION else backend
 
 
@@ -374,7 +374,7 @@ def _check_losses(backend: str) -> list[GradientRow]:
 
 
 def _check_model(backend: str) -> list[GradientRow]:
-    """Every layer kind at once."""
+    """Check a model with every kind of layer."""
     model = layers.Sequential(
         layers.Conv2d(1, 2, 3, padding=1),
         layers.Tanh(),

@@ -1,4 +1,4 @@
-"""Small layers and losses, whose gradients :mod:`fastcnn.analysis.gradcheck` checks."""
+"""Small layers and losses for the gradient checks of :mod:`fastcnn.analysis.gradcheck`."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from fastcnn.layers.activation import LAYERS
 from fastcnn.operations import OPERATIONS, elementwise_function
 from fastcnn.operations.record import CASE_CHANNELS, CaseShape
 
-#: Layers, and the shapes of samples that enter them.
+#: Layers, and the shapes of their input samples.
 CASES: tuple[tuple[Layer, CaseShape], ...] = (
     *(
         (layer(**case), (CASE_CHANNELS, 2, 3))
@@ -24,7 +24,7 @@ CASES: tuple[tuple[Layer, CaseShape], ...] = (
     ),
 )
 
-#: Losses by what their targets are.
+#: Losses by the kind of their targets.
 OF_CLASSES: tuple[losses.Loss, ...] = (
     losses.CrossEntropyLoss(),
     losses.CrossEntropyLoss(label_smoothing=0.1),
@@ -55,7 +55,7 @@ Case = tuple[losses.Loss, np.ndarray, np.ndarray, np.ndarray | None]
 
 
 def loss_cases() -> Iterator[Case]:
-    """Every loss with outputs, targets and weights: of samples, of maps, of single targets."""
+    """Every loss with outputs, targets and weights: per sample, per map, per target."""
     generator = np.random.default_rng(1)
     for maps in ((), (2, 2)):
         output = generator.standard_normal((4, 3, *maps)) * 2

@@ -1,9 +1,9 @@
-"""How far whole networks in float32 are from float64, and which decisions are too close to call.
+"""Rounding errors of whole networks in float32, and decisions that they leave undetermined.
 
-A sum in float32 is off by a few units in its last place, and so is a smooth function of it. A
-ReLU, or the maximum of a window, decides: where two values are nearer to each other than rounding,
-float32 may decide the other way, and a gradient then takes another path. The difference that this
-makes has nothing to do with the size of the rounding.
+A sum in float32 has an error of a few units in the last place, and so has a smooth function of it.
+A ReLU, or the maximum of a window, makes a decision: where two values differ by less than rounding
+error, float32 may decide the other way, and the gradient then takes another path. The resulting
+difference is unrelated to the size of the rounding error.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,8 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.text_table import text_table
 
-#: Errors of im2col's sums within which a decision counts as undecided: Winograd's are larger.
+#: Multiple of im2col's rounding error within which a decision is undetermined: Winograd's errors
+#: are larger.
 ERRORS = 2.0
 
 
@@ -35,9 +36,9 @@ class Difference:
     Attributes
     ----------
     logits, gradient : float
-        Absolute.
+        Absolute differences.
     parameter : str
-        The parameter whose gradient it is.
+        The parameter with the largest difference of gradients.
     """
 
     backend: str
@@ -55,10 +56,10 @@ class Rounding:
     largest_logit, largest_gradient : float
         Largest magnitudes in float64.
     relus, windows : int
-        Elements before a ReLU whose sign, and windows of max pooling whose maximum, the rounding of
-        float32 does not decide.
+        Numbers of ReLU inputs whose sign, and of max pooling windows whose maximum, is undetermined
+        within float32 rounding.
     undecided : float
-        Most that a gradient changes if all of these go the other way.
+        Largest change of a gradient if all of these are decided the other way.
     """
 
     differences: tuple[Difference, ...]
@@ -80,7 +81,7 @@ class Rounding:
 
 
 def rounding_table(found: Mapping[int, Rounding]) -> str:
-    """Networks by their seeds, a line each."""
+    """One line per network, by seed."""
     backends = [d.backend for d in next(iter(found.values())).differences]
     header = (
         "seed",
@@ -101,16 +102,16 @@ def compare_rounding(
     loss: Loss | None = None,
     backends: tuple[str, ...] = ("im2col", "lanes"),
 ) -> Rounding:
-    """Run a network's training pass in float32 on backends, and once in float64.
+    """Run a network's training pass in float32 on several backends, and once in float64.
 
     Parameters
     ----------
     model : Model
-        Stays as it is.
+        Not changed.
     x : array_like, shape (N, ...)
     y : array_like, shape (N,)
     loss : Loss, optional
-        By default the cross-entropy.
+        By default cross-entropy.
     backends : tuple of str
 
     Returns
@@ -120,7 +121,7 @@ def compare_rounding(
     Raises
     ------
     ShapeError, DataError
-        If ``x`` or ``y`` does not fit the model or the loss.
+        If ``x`` or ``y`` does not match the model or the loss.
     """
     loss = bound_loss(model, loss)
     single, double = deepcopy(model).to(np.float32), deepcopy(model).to(np.float64)
@@ -163,7 +164,7 @@ def _owners(model: Model) -> list[str]:
 def _turned(
     single: Model, double: Model, graph: Graph, x: np.ndarray, target: np.ndarray, loss: Loss
 ) -> tuple[int, int, np.ndarray]:
-    """Undecided signs and windows, and the gradient in float64 with each of them turned."""
+    """Undetermined signs and windows, and the gradient in float64 with all of them flipped."""
     operations = get_backend("im2col")
     state = {key: value.copy() for key, value in double.state_dict().items()}
     few, many = as_input(single, x), as_input(double, x)
@@ -192,9 +193,9 @@ def _turned(
 
 
 def _turn_windows(values: np.ndarray, arguments: Mapping[str, Any], error: float) -> int:
-    """Raise the second largest of a window that is nearly the largest above it; returns how many.
+    """In windows with a near tie, raise the second largest value above the largest; count them.
 
-    A window that ends in zero twice is left alone: a ReLU before it has closed both.
+    Windows whose two largest values are zero are skipped: a preceding ReLU blocks both gradients.
     """
     (height, width), (down, along), padding = (
         arguments[name] for name in ("kernel_size", "stride", "padding")

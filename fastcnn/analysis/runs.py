@@ -1,4 +1,4 @@
-"""Several finished runs side by side: what differs in their settings, and what came of it."""
+"""Comparison of finished runs: differences in settings, and their results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from fastcnn.training.run import Run
 
 #: Parts of a run's config that can explain a result.
 SECTIONS = ("model", "data", "loss", "optimizer", "schedule", "training")
-#: Of these, what follows from other settings; layers do where a network has a name.
+#: Parts that follow from other settings; so do layers, if a network has a name.
 DERIVED = {"model.definition", "model.input_shape", "model.output_shape", "data.classes"}
-# Okabe and Ito's palette, which colour-blind readers can tell apart; then again with dashes.
+# The Okabe-Ito palette, which is safe for colour-blind readers; then repeated with dashes.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINES = ("-", "--", ":", "-.")
 
@@ -28,9 +28,9 @@ class RunRow:
     Attributes
     ----------
     name : str
-        The folder's name, with as much of its path as tells it from the others.
+        The folder's name, with enough of its path to be unique.
     settings : dict of str to str
-        Those settings that are not the same in all runs.
+        The settings that differ between the runs.
     epochs : list of dict
         The records of its epochs.
     loss : str
@@ -61,12 +61,12 @@ class RunRow:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What :func:`compare_runs` found.
+    """Results of :func:`compare_runs`.
 
     Attributes
     ----------
     rows : list of RunRow
-        In the order in which the runs were given.
+        In the given order.
     """
 
     rows: list[RunRow]
@@ -79,12 +79,12 @@ class RunComparison:
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether a run has one: some were trained on classes."""
+        """Whether any run has an accuracy, that is, was trained on classes."""
         return any(row.last("train_accuracy") is not None for row in self.rows)
 
     @property
     def cells(self) -> list[list[str]]:
-        """One line of text a run."""
+        """One line of text per run."""
         accuracy = ("test_accuracy",) if self.has_accuracy else ()
         best = "test_accuracy" if self.has_accuracy else "test_loss"
         return [
@@ -100,7 +100,7 @@ class RunComparison:
 
     @property
     def differences(self) -> list[str]:
-        """One line a run: the settings that the others do not all have."""
+        """One line per run: the settings that differ from other runs."""
         return [f"{row.name}: {_described(row.settings) or 'nothing'}" for row in self.rows]
 
     def table(self) -> str:
@@ -108,7 +108,7 @@ class RunComparison:
         return "\n".join([text_table(self.header, self.cells), "", *self.differences])
 
     def figure(self) -> Any:
-        """Training loss, test loss and test accuracy of every epoch, one line a run."""
+        """Training loss, test loss and test accuracy by epoch, one line per run."""
         figure = new_figure(11.0, 3.8 + 0.2 * len(self.rows))
         losses = {row.loss for row in self.rows}
         unit = LOSS_UNITS.get(self.rows[0].loss, "loss") if len(losses) == 1 else "loss"
@@ -149,12 +149,12 @@ class RunComparison:
 
 
 def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
-    """Read runs and find in which settings they differ.
+    """Read runs and find the settings in which they differ.
 
     Parameters
     ----------
     folders : sequence of path
-        Two or more folders that training runs left; unfinished ones are taken as they are.
+        Two or more folders of training runs; they may be unfinished.
 
     Raises
     ------
@@ -200,7 +200,7 @@ def _flat(config: dict[str, Any]) -> dict[str, str]:
 
     for section in SECTIONS:
         add(section, config.get(section, {}))
-    # The seed of a run made by its name is that of its weights too.
+    # For a named model, the seed of the run is also that of its weights.
     if settings.get("model.arguments.seed") == settings.get("training.seed"):
         settings.pop("model.arguments.seed", None)
     return settings
@@ -216,7 +216,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 
 def _described(settings: dict[str, str]) -> str:
-    """Settings that a run has, by the last part of their names where that is clear."""
+    """A run's settings, by the last part of their names if unambiguous."""
     last = [key.split(".")[-1] for key in settings]
     names = [
         key.removesuffix(".name") if short == "name" else key if last.count(short) > 1 else short

@@ -1,4 +1,4 @@
-"""The picture of a sweep: the metric against every parameter that was varied."""
+"""The figure of a sweep: the metric against each varied parameter."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from fastcnn.scalars import is_number
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.sweep import Trial
 
-#: Values of a parameter up to which each one has its tick.
+#: Number of values up to which each gets a tick.
 MOST_TICKS = 6
 
 
 def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str) -> Any:
-    """One panel a parameter, one point a trial; the best trial is marked.
+    """One panel per parameter, one point per trial; the best trial is marked.
 
     Parameters
     ----------
     trials : sequence of Trial
-        Best first, as :func:`fastcnn.training.sweep.rank` gives them.
+        Best first, as returned by :func:`fastcnn.training.sweep.rank`.
     parameters : sequence of str
         Settings to draw.
     """
@@ -63,9 +63,9 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
 
 
 def _error(value: float, metric: str) -> float:
-    """What is drawn: the loss, or the share of errors in per cent, on a logarithmic scale.
+    """The value drawn: the loss, or the error rate in percent, on a logarithmic scale.
 
-    On a linear scale of accuracies, trainings that diverged would press all others together.
+    On a linear scale of accuracies, diverged trainings would compress all others.
     """
     if metric.endswith("accuracy"):
         return max(100.0 * (1.0 - value), 1e-2)
@@ -73,7 +73,7 @@ def _error(value: float, metric: str) -> float:
 
 
 def _positions(axes: Any, given: list[Any]) -> list[float]:
-    """Places on the axis: numbers as they are, names in a row."""
+    """Positions on the axis: numbers at their values, names evenly spaced."""
     if not all(map(is_number, given)):
         names = sorted({str(value) for value in given})
         axes.set_xticks(range(len(names)), names)

@@ -1,4 +1,4 @@
-"""The command line: one module a command, each a thin call into the package."""
+"""The command line: one module per command, each a thin wrapper around the package."""
 
 import atexit
 import gc
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-#: Exit code of a command that Ctrl-C ended, as shells have it.
+#: Exit code of a command that Ctrl-C ended, by shell convention.
 INTERRUPTED = 130
 
 
@@ -21,12 +21,12 @@ def interrupted_code(interrupt: KeyboardInterrupt) -> int:
 
 
 def main() -> None:
-    """Run the command line; expected errors become one line and exit code 2, Ctrl-C 130."""
+    """Run the command line; expected errors print one line and exit with 2, Ctrl-C with 130."""
     run(_application)
 
 
 def run(make: Callable[[list[str]], Any]) -> None:
-    """Run a command line as :func:`main` does; ``make`` gives an application of typer."""
+    """Run a command line as :func:`main` does; ``make`` returns a typer application."""
     try:
         status = _run(make)
         if status == INTERRUPTED:
@@ -49,8 +49,8 @@ def _application(arguments: list[str]) -> Any:
 
 def _run(make: Callable[[list[str]], Any]) -> int:
     """The exit code of the command that the arguments name."""
-    # What is imported stays: looking through it for garbage, again and again and once more at the
-    # end, takes a tenth of a short command's time.
+    # Imported modules are never freed: scanning them for garbage, repeatedly and once more at exit,
+    # takes a tenth of a short command's time.
     gc.set_threshold(500_000, 20, 100)
     atexit.register(gc.freeze)
 
@@ -59,7 +59,7 @@ def _run(make: Callable[[list[str]], Any]) -> int:
 
     logging.lastResort = Lines(logging.WARNING)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal or a file may not have all the characters of a path or a class.
+        # A terminal's or file's encoding may lack characters of a path or a class name.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         _check_empty(sys.argv[1:])
@@ -71,8 +71,8 @@ def _run(make: Callable[[list[str]], Any]) -> int:
         complain(f"error: {sentence(error)}")
         raise SystemExit(2) from None
     except Exception as error:
-        # Typer's errors are those of click, or of a copy of it, which depends on its version.
-        if type(error).__name__ == "Abort":  # what older versions make of Ctrl-C
+        # Typer raises the errors of click or of a bundled copy, depending on its version.
+        if type(error).__name__ == "Abort":  # raised for Ctrl-C by older versions
             return INTERRUPTED
         if not hasattr(error, "format_message"):
             raise
@@ -83,14 +83,14 @@ def _run(make: Callable[[list[str]], Any]) -> int:
 
 
 def _in_one_line(message: str, error: Any) -> str:
-    """What is wrong with the words of a command, and where they are listed."""
+    """A usage error in one line, with the help command that lists the valid arguments."""
     text = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
     context = getattr(error, "ctx", None)
     return text if context is None else f"{text}; see {context.command_path} --help"
 
 
 def _check_empty(arguments: list[str]) -> None:
-    """Refuse what a variable that is not set leaves: as a path it would be the current folder."""
+    """Refuse empty arguments, as left by an unset variable: as a path, the current folder."""
     from fastcnn.errors import ConfigurationError
 
     for place, argument in enumerate(arguments):
@@ -100,13 +100,13 @@ def _check_empty(arguments: list[str]) -> None:
         before = arguments[place - 1] if place else ""
         after = f" after {before}" if before else ""
         where = name if argument else f"the argument{after}"
-        raise ConfigurationError(f"{where} is empty: is a variable of the shell not set?")
+        raise ConfigurationError(f"{where} is empty: is a shell variable unset?")
 
 
 def _with_home(argument: str) -> str:
     """An argument with ``~`` replaced by the home folder, also in ``--out=~/run``.
 
-    Shells do so for a word of its own, and not all of them after an equals sign.
+    Shells expand it at the start of a word, but not all of them after an equals sign.
     """
     from fastcnn.files import expanded
 

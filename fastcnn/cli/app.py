@@ -12,8 +12,8 @@ import typer
 
 import fastcnn
 
-#: In the order of the list. Each is a function in the module of its name, ``_`` for ``-``; ``data``
-#: has commands of its own, and ``app`` is their application.
+#: In the order listed. Each is a function in the module of the same name, with ``_`` for ``-``;
+#: ``data`` has subcommands, and ``app`` is their application.
 COMMANDS = (
     *("train", "recipes", "evaluate", "predict", "explain", "serve", "export", "compare"),
     *("sweep", "cross-validate", "lr-find", "study", "bench", "profile", "scale"),
@@ -22,7 +22,7 @@ COMMANDS = (
 
 
 def command(name: str) -> Any:
-    """The function of a command, or the application of its commands."""
+    """The function of a command, or the application of its subcommands."""
     function = name.replace("-", "_")
     module = import_module(f"fastcnn.cli.{function}")
     return getattr(module, "app", getattr(module, function))
@@ -31,8 +31,8 @@ def command(name: str) -> Any:
 def summary(name: str) -> str:
     """The first line of a command's docstring.
 
-    It is read, not imported: commands import most of the package, which takes longer than many of
-    them do. The package may be in a zip file.
+    It is read from the source without importing: commands import most of the package, which takes
+    longer than many of them run. The package may be in a zip file.
     """
     function = name.replace("-", "_")
     source = (pkgutil.get_data("fastcnn.cli", f"{function}.py") or b"").decode()
@@ -42,7 +42,7 @@ def summary(name: str) -> str:
 
 
 def application(arguments: Sequence[str] = ()) -> typer.Typer:
-    """The application with the command that the arguments name; without one, a list of all."""
+    """The application with the command named by the arguments, or else a list of all."""
     app = typer.Typer(
         name="fastcnn",
         help=(
@@ -80,7 +80,7 @@ def _add(app: typer.Typer, name: str) -> None:
 
 
 def _not_imported() -> None:
-    """Where only the names of commands are needed."""
+    """Placeholder for a command of which only the name is needed."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -95,13 +95,13 @@ def options(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Options that precede the command."""
 
 
 def in_paragraphs(text: str | None) -> str:
-    """A docstring whose paragraphs are lines, so that a terminal breaks them where it ends.
+    """A docstring with each paragraph on one line, for wrapping at the terminal's width.
 
-    Lines that are indented, such as examples, stay as they are.
+    Indented lines, such as examples, are kept.
     """
     paragraphs = cleandoc(text or "").split("\n\n")
     return "\n\n".join(

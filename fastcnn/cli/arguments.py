@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options shared by several commands."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -17,7 +17,7 @@ Network = Annotated[ModelName, typer.Option(metavar="NAME", help=", ".join(Model
 Backend = Annotated[str | None, typer.Option(help="reference, im2col or lanes (the default).")]
 Invert = Annotated[
     bool | None,
-    typer.Option(help="Exchange black and white, or do not; by default as in training."),
+    typer.Option(help="Whether to exchange black and white; by default as in training."),
 ]
 AnyData = Annotated[
     str | None, typer.Option(help="As for fastcnn train: a name, a file, or a folder.")
@@ -28,8 +28,8 @@ DataDir = Annotated[
 ImageSize = Annotated[
     str | None,
     typer.Option(
-        help="Size to which picture files are stretched, such as 32 or 32x48 (height x width); by "
-        "default what most of them fill, at most 64.",
+        help="Size to which picture files are resized, such as 32 or 32x48 (height x width); by "
+        "default the largest that most of them fill, at most 64.",
         rich_help_panel="Data",
     ),
 ]
@@ -38,7 +38,7 @@ InGray = Annotated[
     typer.Option(
         "--gray/--rgb",
         "--grayscale",
-        help="How picture files are read; by default in colour if one of them has any.",
+        help="Read picture files in grey or in colour; by default in colour if any has colour.",
         rich_help_panel="Data",
     ),
 ]

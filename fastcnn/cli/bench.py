@@ -12,7 +12,7 @@ Kind = TypeVar("Kind", bound=StrEnum)
 
 
 class Suite(StrEnum):
-    """What can be measured."""
+    """The benchmark suites."""
 
     step = "step"
     zoo = "zoo"
@@ -24,14 +24,14 @@ class Suite(StrEnum):
 
 
 def one_of(suites: type[Kind], name: str) -> Kind:
-    """The suite of a name."""
+    """The suite with a name."""
     from fastcnn.errors import ConfigurationError
 
     try:
         return suites(name)
     except ValueError:
         known = ", ".join(suites)
-        raise ConfigurationError(f"no suite {name!r}: there are {known}; see --help") from None
+        raise ConfigurationError(f"no suite {name!r}: must be one of {known}; see --help") from None
 
 
 def bench(
@@ -54,7 +54,7 @@ def bench(
         list[str] | None, typer.Option(help="For records; may be repeated; by default report.")
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="For records: trainings; by default 5.")
+        int | None, typer.Option(min=1, help="For records: number of trainings; by default 5.")
     ] = None,
     peers: Annotated[
         bool,
@@ -63,42 +63,41 @@ def bench(
         ),
     ] = True,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Few short rounds, to try it out.")
+        bool, typer.Option("--quick", help="Only a few short rounds, to try it out.")
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for bench.json, bench.csv and the figures of --figures."),
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="For backward: the code of each rung.")
+        bool, typer.Option("--show", help="For backward: show the code of each rung.")
     ] = False,
     sizes: Annotated[
-        bool, typer.Option("--sizes", help="For backward: also each operation over sizes.")
+        bool, typer.Option("--sizes", help="For backward: also time each operation by size.")
     ] = False,
     figures: Annotated[
-        bool, typer.Option("--figures", help="Draw figures into the folder of --out.")
+        bool, typer.Option("--figures", help="Write figures to the folder of --out.")
     ] = False,
 ) -> None:
     """Measure the speed of fastcnn's backends, and of PyTorch if it is installed.
 
     step: a training step (forward, loss, backward, SGD with momentum).
 
-    zoo: the same of networks of many kinds, from an MLP to ResNet-18.
+    zoo: the same for many kinds of networks, from an MLP to ResNet-18.
 
-    inference: one image, and a thousand images.
+    inference: a single image, and a thousand images.
 
     layer: single layers, forward and backward, with their share of the processor's peak.
 
     backward: a convolution's gradients from nested Python loops to the engine, rung by rung.
 
-    records: whole trainings by recipes, see fastcnn recipes: accuracies and seconds.
+    records: whole trainings from recipes (see fastcnn recipes): accuracies and seconds.
 
-    All contestants do the same work from the same weights on the same samples, in turns.
-    Contestants whose results differ are not timed. Times are medians, with the first and the last
-    decile in brackets. "ratio" is how many times faster a contestant is than PyTorch, or than
-    im2col without PyTorch; "apart" is the largest difference from im2col's results; "peak" is the
-    share of the processor's multiply-add peak. The state after the title says whether two cores
-    share a cache at present.
+    All contestants do the same work with the same weights and samples, taking turns. Contestants
+    whose results differ are not timed. Times are medians, with the first and the last decile in
+    brackets. "ratio" is the speed-up over PyTorch, or over im2col if PyTorch is missing; "apart" is
+    the largest difference from im2col's results; "peak" is the share of the processor's
+    multiply-add peak. The note after the title says whether two cores share a cache at present.
 
     Examples:
 
@@ -121,14 +120,14 @@ def bench(
     if Suite.all in chosen:
         chosen = set(Suite) - {Suite.all, Suite.records}
     if batch_size and Suite.step not in chosen:
-        raise ConfigurationError("--batch-size does nothing without the suite step")
+        raise ConfigurationError("--batch-size has no effect without the suite step")
     if network and not chosen & {Suite.step, Suite.zoo, Suite.inference}:
-        raise ConfigurationError("--network does nothing without the suite step, zoo or inference")
+        raise ConfigurationError("--network has no effect without the suite step, zoo or inference")
     if (show or sizes) and Suite.backward not in chosen:
         option = "--show" if show else "--sizes"
-        raise ConfigurationError(f"{option} does nothing without the suite backward")
+        raise ConfigurationError(f"{option} has no effect without the suite backward")
     if (recipe or seeds) and Suite.records not in chosen:
-        raise ConfigurationError("--recipe and --seeds do nothing without the suite records")
+        raise ConfigurationError("--recipe and --seeds have no effect without the suite records")
     console = Screen()
     if Suite.records in chosen:
         _records(recipe or ["report"], seeds or 5, out, console)
@@ -143,7 +142,7 @@ def bench(
 
 
 def _records(recipes: list[str], seeds: int, out: Path | None, console: Screen) -> None:
-    """Train by recipes; with a folder, keep records.json in it."""
+    """Train with recipes; with a folder, write records.json to it."""
     from fastcnn.benchmark.recipe_records import Own, Plan, measure
     from fastcnn.benchmark.records import this_command
 

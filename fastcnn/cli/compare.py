@@ -14,7 +14,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of two or more runs.")],
     out: Annotated[Path, typer.Option(help="Picture to write.")] = Path("compare.png"),
 ) -> None:
-    """Overlay the curves of runs, and list the settings in which they differ.
+    """Overlay the curves of runs, and list the settings that differ.
 
     Example: fastcnn compare runs/one runs/two
     """
@@ -22,7 +22,7 @@ def compare(
     from fastcnn.training.figure import save_figure
 
     comparison = compare_runs(runs)
-    # With titles of two lines and without lines between columns, usual names fit 80 columns.
+    # With two-line titles and no lines between columns, usual names fit in 80 columns.
     run, *measured = comparison.header
     widest = max(len(cells[0]) for cells in comparison.cells)
     name = Column(run, overflow="fold", min_width=min(widest, 32))
@@ -32,7 +32,7 @@ def compare(
         table.add_row(*cells)
     console = Screen()
     console.print(table)
-    console.print("settings in which they differ:")
+    console.print("settings that differ:")
     for line in comparison.differences:
         console.say(f"  {line}")
     save_figure(comparison.figure(), out)

@@ -20,11 +20,11 @@ def compare_backends(
         ),
     ] = 0,
 ) -> None:
-    """Compare every layer on every backend: differences, and time for each sample.
+    """Compare every layer on every backend: differences, and time per sample.
 
     With --seeds: compare whole networks in float32 with float64, and print the largest differences
-    of logits and gradients. Where a value lies within rounding of a ReLU's kink or of a tie of max
-    pooling, float32 may decide the other way: these places are counted, with the change of the
+    of logits and gradients. Where a value lies within rounding error of a ReLU's kink or of a max
+    pooling tie, float32 may take the other branch: these places are counted, with the change in the
     gradient if all of them do.
 
     Examples:
@@ -74,10 +74,10 @@ def compare_backends(
     console.print(table)
     for name in BACKENDS:
         console.print(
-            f"{name}: {1e6 * comparison.seconds(name):,.1f} µs a sample, "
+            f"{name}: {1e6 * comparison.seconds(name):,.1f} µs per sample, "
             f"{comparison.speedup(name):,.0f} times the reference"
         )
     console.say(
-        "Each layer was called by itself. That costs lanes most: images are rearranged before each "
-        "call and after it. fastcnn bench times whole training steps."
+        "Each layer was called by itself. This slows lanes most, which rearranges images before "
+        "and after each call. fastcnn bench times whole training steps."
     )

@@ -1,14 +1,14 @@
-"""How long a training waited for its kernels."""
+"""Time that a training spent waiting for kernel compilation."""
 
 from fastcnn.codegen import build
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 
 
 class Compiling(Callback):
-    """Notes the seconds of compiling that are among those of the first steps.
+    """Records the compilation time included in the time of the first steps.
 
-    What a search for a rate compiles before the training, and an evaluation after its epoch, is not
-    in the time of the epochs.
+    Compilation during a learning rate search before the training, and during the evaluation after
+    an epoch, does not count towards the time of the epochs.
     """
 
     def __init__(self) -> None:
@@ -16,11 +16,11 @@ class Compiling(Callback):
         self.before: tuple[int, float] | None = None
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Note what was compiled before."""
+        """Record the time compiled so far."""
         self.before = len(build.report.compiled), build.report.seconds
 
     def on_steps(self, steps: Steps) -> None:
-        """Note what the first steps compiled, if anything."""
+        """Record the compilation time of the first steps, if any."""
         if self.before is not None:
             count, seconds = self.before
             if len(build.report.compiled) > count:

@@ -10,7 +10,7 @@ from fastcnn.cli.screen import Screen
 from fastcnn.cli.training_data import recipe_for_data
 from fastcnn.training.recipe import Recipe
 
-#: Options that a training on several MPI processes has alone.
+#: Options that apply only to training on several MPI processes.
 WITHOUT = ("average_every", "ordered_reduction", "sync_batch_norm", "diagnose")
 
 
@@ -18,14 +18,14 @@ WITHOUT = ("average_every", "ordered_reduction", "sync_batch_norm", "diagnose")
 def cross_validate(
     context: typer.Context,
     *,
-    folds: Annotated[int, typer.Option(min=2, help="Parts, and trainings.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, help="Number of folds.")] = 5,
     data: AnyData = None,
     data_dir: DataDir = None,
     image_size: ImageSize = None,
     gray: InGray = None,
     **options: Any,
 ) -> None:
-    """Test on each part of the training data a network that was trained on the others.
+    """Train on all folds of the training data but one, test on that one, for each fold.
 
     The test data of the data set are not used.
 

@@ -91,7 +91,7 @@ def show(
 
 @app.command("list")
 def list_sets(data_dir: DataDir = None) -> None:
-    """List the data sets that have names, and where each would be read from."""
+    """List the named data sets, and where each would be read from."""
     from fastcnn.data.sources import SOURCES, find_cifar, find_folder
 
     table = Table("name", "what", Column("from", overflow="fold"))
@@ -100,7 +100,7 @@ def list_sets(data_dir: DataDir = None) -> None:
         ("mnist012", "its digits 0, 1, 2: 18,623 + 3,147"),
         ("fashion_mnist", "clothes, 60,000 + 10,000"),
         ("cifar10", "small photographs, 50,000 + 10,000"),
-        ("cifar100", "the same of 100 classes, 50,000 + 10,000"),
+        ("cifar100", "the same with 100 classes, 50,000 + 10,000"),
     ):
         source = SOURCES.get(name.removesuffix("012"))
         found = find_folder(source, data_dir) if source else find_cifar(name, data_dir)

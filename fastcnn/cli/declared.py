@@ -1,4 +1,4 @@
-"""Options of a command from the declarations of a training's options."""
+"""Command-line options from the declarations of the training options."""
 
 import inspect
 import shlex
@@ -12,9 +12,9 @@ import typer
 
 from fastcnn.training.declarations import declarations, plain_type
 
-#: Where help shows an option of which part; each table is as wide as its own names need.
+#: The help panel of each part's options; each panel is as wide as its own names need.
 PANELS = dict.fromkeys(("loss", "optimizer", "schedule"), "Loss, optimiser and learning rate")
-#: Options with long names have a table of their own, so that the text of others has room.
+#: Options with long names get their own panel, which leaves room for the text of the rest.
 PANELS |= dict.fromkeys(
     ("average_every", "ordered_reduction", "sync_batch_norm"), "Several MPI processes"
 )
@@ -23,10 +23,10 @@ PANELS |= dict.fromkeys(
 def with_options(
     options: type, without: Collection[str] = ()
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that a class declares, in the place of its ``**options``.
+    """Replace the ``**options`` of a command by the options that a class declares.
 
-    Typer reads a command's signature, which says them all; they come before the command's own. The
-    options ``without`` are left out.
+    Typer reads them from the command's signature, where they precede the command's own. Options in
+    ``without`` are omitted.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,7 +45,7 @@ def with_options(
 
 
 def parameters(options: type) -> list[inspect.Parameter]:
-    """The options of a class as typer wants them: a class's own before those it inherits."""
+    """The options of a class as typer parameters: its own before those it inherits."""
     hints, declared = typing.get_type_hints(options), declarations(options)
     own = inspect.get_annotations(options)
     names = sorted(declared, key=lambda name: name not in own)
@@ -58,7 +58,7 @@ def parameters(options: type) -> list[inspect.Parameter]:
             text = f"{text.removesuffix('.')}: {', '.join(declaration.choices)}."
         annotation = kind | None if NoneType in typing.get_args(hints[name]) else kind
         words = f"--{name.replace('_', '-')}"
-        if kind is bool and default:  # what is on by default can be switched off
+        if kind is bool and default:  # on by default, so there is an option to switch it off
             words += words.replace("--", "/--no-")
         panel = PANELS.get(declaration.part, "Model" if name in own else "Training")
         panel = PANELS.get(name, panel)
@@ -80,7 +80,7 @@ def parameters(options: type) -> list[inspect.Parameter]:
 
 
 def _number_or_word(text: str) -> float | str:
-    """What is a number as one; a word is checked with the other options."""
+    """Parse a number; words are returned as they are and checked with the other options."""
     try:
         return float(text)
     except ValueError:
@@ -88,7 +88,7 @@ def _number_or_word(text: str) -> float | str:
 
 
 def as_words(options: Any) -> str:
-    """The options that differ from their defaults as a command line takes them."""
+    """The options that differ from their defaults, as command-line arguments."""
     words = []
     defaults = {each.name: each.default for each in fields(options)}
     for name, value in options.changes().items():

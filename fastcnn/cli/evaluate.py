@@ -48,7 +48,7 @@ def evaluate(
     model = opened.load_model()
     if not model.predicts_classes:
         raise ConfigurationError(
-            f"{run}: the network predicts {model.predicts}, not classes: measure it in "
+            f"{run}: the network predicts {model.predicts}, not classes: evaluate it in "
             "Python, with fastcnn.training.evaluate"
         )
     console = Screen()
@@ -77,7 +77,7 @@ def evaluate(
     for label, row in zip(test.classes, confusion, strict=True):
         matrix.add_row(label, *map(str, row))
     console.print(matrix)
-    # Other data do not take the place of the run's own.
+    # Pictures of another data set do not replace those of the run's own.
     of_data = "" if data is None else f"-{Path(data).resolve().stem}"
     pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
@@ -88,7 +88,7 @@ def evaluate(
 def _known_classes(
     test: "Dataset", classes: tuple[str, ...], run: Path, console: Screen
 ) -> "Dataset":
-    """The images of the classes that a network tells apart; says which others there are.
+    """The images of the classes that a network knows; reports the classes left out.
 
     Raises DataError if one of its classes is missing.
     """
@@ -96,8 +96,8 @@ def _known_classes(
 
     if missing := [name for name in classes if name not in test.classes]:
         raise DataError(
-            f"{test.name}: its classes are {', '.join(test.classes)}; the network of {run} tells "
-            f"{', '.join(classes)} apart: {', '.join(missing)} missing"
+            f"{test.name}: its classes are {', '.join(test.classes)}; the network of {run} has the "
+            f"classes {', '.join(classes)}: {', '.join(missing)} missing"
         )
     others = [name for name in test.classes if name not in classes]
     if others:

@@ -13,20 +13,20 @@ def explain(
     run: RunFolder,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A picture.")],
     layer: Annotated[
-        str | None, typer.Option(help="The layer of Grad-CAM; by default the last that has maps.")
+        str | None, typer.Option(help="Layer for Grad-CAM; by default the last with feature maps.")
     ] = None,
     label: Annotated[
-        str | None, typer.Option("--class", help="The class to explain; by default the likeliest.")
+        str | None, typer.Option("--class", help="Class to explain; by default the most likely.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="The picture to write: .png, .svg or .pdf.")] = Path(
+    out: Annotated[Path, typer.Option(help="Figure to write: .png, .svg or .pdf.")] = Path(
         "explanation.png"
     ),
     invert: Invert = None,
     backend: Backend = None,
 ) -> None:
-    """Show which parts of a picture a trained network's answer depends on.
+    """Show which parts of a picture a trained network's prediction depends on.
 
-    The picture has the input, its saliency, Grad-CAM, occlusion, and the probabilities.
+    The figure shows the input, saliency, Grad-CAM, occlusion, and the probabilities.
 
     Examples:
 
@@ -45,7 +45,7 @@ def explain(
     opened = Run.open(run)
     model, classes = opened.load_model(), opened.classes
     if not model.predicts_classes:
-        raise ConfigurationError(f"{run}: only networks that were trained on classes are explained")
+        raise ConfigurationError(f"{run}: only networks trained on classes can be explained")
     if label is not None and label not in classes:
         raise ConfigurationError(f"--class must be one of {', '.join(classes)}, got {label}")
     rule = opened.normalisation.rule_for_pictures(model.input_shape)

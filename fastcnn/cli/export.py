@@ -33,7 +33,7 @@ def export(
     calibration: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Training images from which --int8 takes its scales; by default 256."
+            min=1, help="Training images that calibrate the scales of --int8; by default 256."
         ),
     ] = None,
     data: Annotated[
@@ -46,17 +46,17 @@ def export(
 ) -> None:
     """Write a trained network for other tools: ONNX, PyTorch, C, plain numpy, or a page.
 
-    .onnx: takes images of shape (batch, C, H, W) and gives logits. Divide bytes by 255 if the
-    network was trained on bytes; the file normalises the images itself.
+    .onnx: takes images of shape (batch, C, H, W) and returns logits. Divide bytes by 255 if the
+    network was trained on bytes; normalisation is part of the file.
 
     .safetensors: weights with PyTorch's keys and layouts, for safetensors.torch.load_file and
     load_state_dict.
 
-    .h: C99 that needs no library. NAME_predict takes an image as it is, floats or bytes, and gives
-    probabilities. With --int8 it computes with integers, at a quarter of the size; the accuracy
+    .h: C99 without dependencies. NAME_predict takes a raw image, floats or bytes, and returns
+    probabilities. With --int8 it uses integer arithmetic, at a quarter of the size; the accuracy
     before and after is printed.
 
-    .py: Python that imports only numpy. predict(images) is the forward pass, one line a layer.
+    .py: Python that imports only numpy. predict(images) is the forward pass, one line per layer.
 
     .html: a page that works without a connection. Draw or drop a picture: the network runs in the
     browser and shows probabilities and feature maps.
@@ -81,9 +81,9 @@ def export(
     for option, value in given.items():
         if value and (target.suffix != ".h" or not int8):
             needed = "--int8 and --out FILE.h" if option != "--int8" else "--out FILE.h"
-            raise ConfigurationError(f"{option} does nothing without {needed}")
+            raise ConfigurationError(f"{option} has no effect without {needed}")
     if fold and target.suffix != ".onnx":
-        raise ConfigurationError("--fold does nothing without --out FILE.onnx")
+        raise ConfigurationError("--fold has no effect without --out FILE.onnx")
     saved = Run.open(run)
     model = saved.load_model()
     console = Screen()
@@ -116,7 +116,7 @@ def export(
 
 
 def _input(saved: "Run", target: Path) -> str:
-    """What is to be given to the exported network."""
+    """The input that the exported network expects."""
     rule = saved.normalisation
     if target.suffix == ".safetensors":
         return f"the network takes {rule.describe()}"
@@ -153,7 +153,7 @@ def _export_c(
 
 
 def _compare(console: Screen, model: "Model", made: "CExport", test: "Dataset") -> None:
-    """Accuracy of the float network and of the integers on the test images."""
+    """Print the accuracy of the float network and of the integer code on the test images."""
     assert made.integers is not None
     before = float((model.predict(test.images) == test.labels).mean())
     outputs = made.integers.outputs(test.images)

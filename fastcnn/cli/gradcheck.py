@@ -23,11 +23,11 @@ def gradcheck(
         typer.Option(
             metavar="NAME",
             help=f"Also check a network: {', '.join(ModelName)}. On the reference backend this "
-            "takes seconds, of the larger ones minutes.",
+            "takes seconds, or minutes for the larger ones.",
         ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="A line for each gradient, not for each kind of layer.")
+        bool, typer.Option("--all", help="One line per gradient, not one per kind of layer.")
     ] = False,
 ) -> None:
     """Check every gradient against finite differences in float64; exit with 1 if one is wrong.
@@ -57,7 +57,7 @@ def gradcheck(
 
 
 def _kinds(report: "GradientReport") -> Table:
-    """A line for each kind of layer: how many gradients, and the largest error on each backend."""
+    """One line per kind of layer: number of gradients, and largest error on each backend."""
     backends = list(dict.fromkeys(row.backend for row in report.rows))
     errors: dict[str, dict[str, list[GradientRow]]] = {}
     for row in report.rows:
@@ -75,7 +75,7 @@ def _kinds(report: "GradientReport") -> Table:
 
 
 def _gradients(rows: "Sequence[GradientRow]") -> Table:
-    """A line for each gradient."""
+    """One line per gradient."""
     name = Column("layer or loss", overflow="fold")
     table = Table("backend", name, "gradient of", *number_columns("relative error"), "")
     for row in rows:

@@ -13,7 +13,7 @@ from fastcnn.cli.screen import Screen
 
 
 def info() -> None:
-    """Show versions, processor, threads, folders, and what is missing and how to get it."""
+    """Show versions, processor, threads and folders, and how to install what is missing."""
     import llvmlite
     import numpy
     from threadpoolctl import threadpool_info
@@ -50,7 +50,7 @@ def info() -> None:
         "plain threads in one compiled call, spinning barriers",
         "lanes: kernels": f"{kept(sources)} of {len(sources)} compiled, kept in "
         f"{object_folder() or 'no folder'} (fastcnn warmup compiles all)",
-        "lanes: denormals": "count as zero" if are_flushed(processor()[0]) else "computed with",
+        "lanes: denormals": "flushed to zero" if are_flushed(processor()[0]) else "kept",
         "BLAS": "; ".join(blas) or "none found",
         "backends": ", ".join(BACKENDS) + f" (default: {DEFAULT_BACKEND})",
         DATA_DIR_VARIABLE: os.environ.get(DATA_DIR_VARIABLE, "not set"),
@@ -76,7 +76,7 @@ def _table(title: str, rows: dict[str, str]) -> Table:
     return table
 
 
-#: Packages that something needs beyond training: what, and how they are installed.
+#: Optional packages: what needs them, and how to install them.
 OPTIONAL = {
     "onnx": ("ONNX files (export, import)", "pip install 'fastcnn[onnx]'"),
     "sklearn": ("scikit-learn's estimators", "pip install 'fastcnn[sklearn]'"),
@@ -88,7 +88,7 @@ OPTIONAL = {
 
 
 def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
-    """What is not there, and how to get it."""
+    """What is missing, and how to install it."""
     found = {}
     if shutil.which("fastcnn") is None:
         folder = Path(sys.executable).parent
@@ -96,7 +96,7 @@ def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
     if find_spec("numba") is None:
         found["numba: the fast backend"] = "pip install numba"
     elif to_compile:
-        found["compiled kernels"] = "fastcnn warmup; else the first training compiles its own"
+        found["compiled kernels"] = "fastcnn warmup; otherwise compiled by the first training"
     if mnist == "no local folder":
         found["MNIST"] = "downloaded at first use; or set FASTCNN_DATA_DIR to a folder with it"
     for module, (purpose, how) in OPTIONAL.items():
@@ -106,5 +106,5 @@ def _missing(to_compile: bool, mnist: str) -> dict[str, str]:
 
 
 def _size(block: tuple[int, int], whole: tuple[int, int]) -> str:
-    """The part of a whole tile that is computed at a time."""
+    """The part of a tile that is computed at a time."""
     return f"{min(block[0], whole[0])}x{min(block[1], whole[1])}"

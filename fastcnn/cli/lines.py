@@ -1,4 +1,4 @@
-"""Lines on the error stream: errors, and what the package logs."""
+"""Lines on the error stream: errors and log messages."""
 
 import logging
 import shutil
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fitted(text: str, width: int) -> str:
-    """Text in lines that end between words, each as long as the width allows."""
+    """Text wrapped between words at a width."""
     return "\n".join(
         textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
         for line in text.splitlines()
@@ -23,11 +23,11 @@ def fitted(text: str, width: int) -> str:
 
 
 def complain(text: str) -> None:
-    """Print to the error stream: a terminal gets whole words in each line, a file gets one line.
+    """Print to the error stream: wrapped between words on a terminal, on one line in a file.
 
-    The stream is the one of that time: a progress bar moves it.
+    The stream is looked up on each call, since a progress bar redirects it.
     """
-    if sys.stderr is None:  # a command that was started with it closed
+    if sys.stderr is None:  # closed when the command was started
         return
     if sys.stderr.isatty():
         text = fitted(text, shutil.get_terminal_size().columns)
@@ -35,7 +35,7 @@ def complain(text: str) -> None:
 
 
 class Lines(logging.Handler):
-    """Prints what the package logs."""
+    """Prints the log messages of the package."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -44,10 +44,10 @@ class Lines(logging.Handler):
 
 @contextmanager
 def one_voice(world: "World") -> Iterator[None]:
-    """Let the root alone print an error that all processes raise, and all end together.
+    """Let only the root print an error that all processes raise, and let all end together.
 
-    ``python -m mpi4py`` ends the job as soon as one process leaves with an exit code: the others
-    have to wait until the root has said what there is to say.
+    ``python -m mpi4py`` aborts the job as soon as one process exits with an error: the others have
+    to wait until the root has printed the message.
     """
     try:
         yield

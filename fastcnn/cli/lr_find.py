@@ -25,7 +25,7 @@ def lr_find(
     gray: InGray = None,
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = LOWEST,
     highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = HIGHEST,
-    steps: Annotated[int, typer.Option(help="Steps; fewer if the loss grows.")] = STEPS,
+    steps: Annotated[int, typer.Option(help="Steps; fewer if the loss diverges.")] = STEPS,
     out: Annotated[Path, typer.Option(help="Picture to write: .png, .svg or .pdf.")] = Path(
         "lr-find.png"
     ),
@@ -33,8 +33,8 @@ def lr_find(
 ) -> None:
     """Find a learning rate: raise it step by step, draw the loss and suggest a rate.
 
-    The options are those of fastcnn train that decide a step. fastcnn train --lr auto does the
-    same before its training.
+    The options are those of fastcnn train that affect a step. fastcnn train --lr auto does the same
+    before training.
 
     Examples:
 

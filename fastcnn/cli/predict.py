@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from fastcnn.data.images import Picture
 
 
-#: Probabilities that a line shows: those of ten classes do not fit a terminal.
+#: Probabilities shown on a line: those of ten classes do not fit on a terminal.
 LIKELIEST = 3
-#: Pictures for which the engine's program and kernels are not worth their loading.
+#: Number of pictures up to which loading the engine's program and kernels does not pay off.
 FEW = 100
-#: Values that fit a line.
+#: Values that fit on a line.
 VALUES = 4
 
 
@@ -41,27 +41,27 @@ def predict(
         bool,
         typer.Option(
             "--all",
-            help=f"Show the probabilities of all classes, not of the {LIKELIEST} likeliest.",
+            help=f"Show the probabilities of all classes, not only the {LIKELIEST} most likely.",
         ),
     ] = False,
     as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print comma-separated values, a line for each image.")
+        bool, typer.Option("--csv", help="Print comma-separated values, one line per image.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object for each image.")
+        bool, typer.Option("--json", help="Print one JSON object per image.")
     ] = False,
     backend: Annotated[
         str | None,
         typer.Option(
-            help="reference, im2col or lanes; by default im2col, which is ready sooner, for up to "
+            help="reference, im2col or lanes; by default im2col, which starts faster, for up to "
             f"{FEW} pictures, and lanes for more."
         ),
     ] = None,
 ) -> None:
     """Classify pictures with a trained network, or predict values for them.
 
-    Pictures are converted as in training (size, colour, scale); the output says how. A
-    folder's pictures are read with those of its subfolders.
+    Pictures are converted as in training (size, colour, scale); the output says how. Folders are
+    searched recursively.
 
     Examples:
 
@@ -78,7 +78,7 @@ def predict(
 
     if as_csv + as_json + every > 1:
         raise ConfigurationError(
-            "--csv, --json and --all exclude each other: the first two say all"
+            "--csv, --json and --all exclude each other: the first two print everything"
         )
     opened = Run.open(run)
     paths, passed = _pictures(images)
@@ -86,7 +86,7 @@ def predict(
     rule = opened.normalisation.rule_for_pictures(model.input_shape)
     shape = model.graph().output_shape
     if len(shape) != 1:
-        raise ConfigurationError(f"{run}: the network gives arrays of shape {shape}: use Python")
+        raise ConfigurationError(f"{run}: the network outputs arrays of shape {shape}: use Python")
     read = [read_picture(path, rule, invert=invert) for path in paths]
     backend = backend or ("im2col" if len(read) <= FEW else None)
     outputs = model.logits(np.stack([picture.pixels for picture in read]), backend=backend)
@@ -126,18 +126,18 @@ def predict(
         shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())
         console.say(f"{len(paths):,} pictures: {shares}")
     if passed:
-        console.say(f"passed over: {passed}", style="yellow")
+        console.say(f"skipped: {passed}", style="yellow")
     _print_changes(console, shown, read)
 
 
 def _shown(paths: list[Path], given: list[Path]) -> list[str]:
-    """Names of pictures in a table: within the folder, if that is what was given."""
+    """Names of pictures in a table: relative to the folder, if a folder was given."""
     folder = given[0] if len(given) == 1 and given[0].is_dir() else None
     return [str(path if folder is None else path.relative_to(folder)) for path in paths]
 
 
 def _pictures(given: list[Path]) -> tuple[list[Path], str]:
-    """The files that are given and those of folders, and what was passed over in these."""
+    """The given files and those in given folders, and what was skipped in the folders."""
     from fastcnn.data.folders import Found, describe_passed, pictures_in
 
     paths, folders = [], Found()
@@ -157,7 +157,7 @@ def _values(images: list[str], numbers: "np.ndarray", names: tuple[str, ...]) ->
 
 
 def _ranked(numbers: "np.ndarray", names: tuple[str, ...]) -> list[list[tuple[str, str]]]:
-    """The classes of each image with their shares, the likeliest first."""
+    """The classes of each image with their probabilities, most likely first."""
     return [
         [(names[index], f"{100 * row[index]:.1f} %") for index in (-row).argsort(kind="stable")]
         for row in numbers
@@ -165,7 +165,7 @@ def _ranked(numbers: "np.ndarray", names: tuple[str, ...]) -> list[list[tuple[st
 
 
 def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int) -> Table:
-    """A line for each image, with as many of the likeliest classes as fit next to its name."""
+    """One line per image, with as many of the most likely classes as fit next to its name."""
     titles = ("class", "second", "third")[: min(LIKELIEST, len(rows[0]))]
     columns = [_aligned([row[place] for row in rows]) for place in range(len(titles))]
     lines = list(zip(images, *columns, strict=True))
@@ -179,13 +179,13 @@ def _likeliest(images: list[str], rows: list[list[tuple[str, str]]], width: int)
 
 
 def _aligned(cells: list[tuple[str, str]]) -> list[str]:
-    """Names and shares, each below the other."""
+    """Names and probabilities, aligned in columns."""
     name, share = (max(map(cell_len, column)) for column in zip(*cells, strict=True))
     return [f"{set_cell_size(one, name)}  {other:>{share}}" for one, other in cells]
 
 
 def _downwards(images: list[str], rows: list[list[tuple[str, str]]], title: str) -> Table:
-    """A line for each number: many of them do not fit the width of a terminal."""
+    """One line per value: many of them do not fit the width of a terminal."""
     table = Table(
         Column("image", overflow="fold"),
         Column(title, overflow="fold"),
@@ -199,7 +199,7 @@ def _downwards(images: list[str], rows: list[list[tuple[str, str]]], title: str)
 
 
 def _print_changes(console: Screen, images: list[str], read: "list[Picture]") -> None:
-    """Say what was done to the pictures, to those of the same treatment together."""
+    """Report how the pictures were converted, grouping those converted the same way."""
     treated: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for image, picture in zip(images, read, strict=True):
         treated[picture.done].append(image)

@@ -23,7 +23,7 @@ def profile(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few rounds, to try it out.")] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the program and measure nothing.")
+        bool, typer.Option("--plan", help="Print the program without measuring.")
     ] = False,
     figure: Annotated[
         Path | None,
@@ -35,8 +35,8 @@ def profile(
 ) -> None:
     """Time each kernel of a training step and compare it with the machine's measured peaks.
 
-    Each row of the engine's program is timed alone and as a part of the whole step, and compared
-    with the measured peaks of multiply-adds and memory.
+    Each row of the engine's program is timed in isolation and within the whole step, and compared
+    with the measured peaks of multiply-adds and memory bandwidth.
 
     Examples:
 
@@ -73,7 +73,7 @@ def profile(
 
 
 def _open(model: str) -> "Model":
-    """The named network, or that of a run."""
+    """The network with a name, or that of a run."""
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
     from fastcnn.training import Run

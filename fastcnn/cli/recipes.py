@@ -13,11 +13,11 @@ def recipes(
         typer.Argument(metavar="NAME", help="Show this recipe as TOML.", show_default=False),
     ] = None,
 ) -> None:
-    """List the trainings that have names: what each reaches, and in what time.
+    """List the named recipes, with the accuracy and the training time of each.
 
-    Accuracies are means of some seeds on the test data, in percent, with their standard deviation;
-    seconds are those of a training, without compilation and tests. docs/records.md has the machine,
-    other libraries' figures, and what was published.
+    Accuracies are means over several seeds on the test data, in percent, with their standard
+    deviation; seconds are of one training, without compilation and tests. docs/records.md has the
+    machine, other libraries' figures and published results.
 
     Examples:
 

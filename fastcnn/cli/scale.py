@@ -18,24 +18,24 @@ def scale(
         str | None,
         typer.Option(
             help="1gbit, 10gbit, 25gbit, 100gbit or infiniband. By default 10gbit; under mpiexec, "
-            "what is measured between its processes."
+            "as measured between its processes."
         ),
     ] = None,
     latency: Annotated[
-        float | None, typer.Option(help="Microseconds a message, instead of the network's.")
+        float | None, typer.Option(help="Microseconds per message, instead of the network's.")
     ] = None,
     bandwidth: Annotated[
-        float | None, typer.Option(help="GB a second, instead of the network's.")
+        float | None, typer.Option(help="GB per second, instead of the network's.")
     ] = None,
     model: Network = ModelName.report,
     batch_size: Annotated[
         int,
         typer.Option(
-            min=17, help="Samples a step of all processes together; with --weak, of each."
+            min=17, help="Samples per step of all processes together; with --weak, of each."
         ),
     ] = 64,
     weak: Annotated[
-        bool, typer.Option("--weak", help="A batch for each process instead of one for all.")
+        bool, typer.Option("--weak", help="Weak scaling: a batch per process, not one for all.")
     ] = False,
     average_every: Annotated[int, typer.Option(min=1, help="As in fastcnn train.")] = 1,
     threads: Annotated[
@@ -50,7 +50,7 @@ def scale(
 
     The time of a step on one process is measured; the time to sum the gradients is computed from
     the network's latency and bandwidth (see docs/scaling.md). Under mpiexec both are measured on
-    all processes, and steps that they take together are compared with the prediction.
+    all processes, and joint steps are compared with the prediction.
 
     Examples:
 
@@ -98,10 +98,10 @@ def scale(
     )
     console = Screen()
     console.say(
-        f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us and {1e6 * cost.each:.2f} us a "
+        f"{model.value}: a step takes {1e6 * cost.fixed:.0f} us plus {1e6 * cost.each:.2f} us per "
         f"sample on {count} thread{'s' if count > 1 else ''}, {1e6 * cost.alone:.0f} us for "
         f"{batch_size} on one process alone; its gradient has "
-        f"{cost.gradient_bytes / 1e6:.2f} MB; {name}: {1e6 * link.latency:.1f} us a message, "
+        f"{cost.gradient_bytes / 1e6:.2f} MB; {name}: {1e6 * link.latency:.1f} us per message, "
         f"{link.bandwidth / 1e9:.2f} GB/s"
     )
     kind = "each" if weak else "all"

@@ -1,4 +1,4 @@
-"""Where commands print."""
+"""The console that commands print to."""
 
 from rich.console import Console
 from rich.table import Column
@@ -7,21 +7,21 @@ from fastcnn.cli.lines import fitted
 
 
 class Screen(Console):
-    """A console that prints names of files and classes as they are, also ``:dog:`` and ``[b]``."""
+    """A console that prints names of files and classes verbatim, even ``:dog:`` and ``[b]``."""
 
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(quiet=quiet, highlight=False, emoji=False, markup=False)
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Print a sentence: a terminal gets whole words in each line, a file gets one line.
+        """Print a sentence: wrapped between words on a terminal, on one line in a file.
 
-        A command that is to be copied is printed with ``soft_wrap=True`` instead: a terminal joins
-        the lines that it has broken itself.
+        Print a command to be copied with ``soft_wrap=True`` instead: a terminal joins the lines
+        that it has wrapped itself.
         """
         text = fitted(text, self.width) if self.is_terminal else text
         self.print(text, style=style, soft_wrap=True)
 
 
 def number_columns(*titles: str) -> list[Column]:
-    """Columns of numbers, which end at the same place."""
+    """Right-aligned columns of numbers."""
     return [Column(title, justify="right") for title in titles]

@@ -11,20 +11,20 @@ from fastcnn.cli.screen import Screen
 def serve(
     run: RunFolder,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free port.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="0 picks any free port.")
     ] = 8000,
     browser: Annotated[
         bool, typer.Option(help="Open the page in the browser.", show_default=False)
     ] = True,
 ) -> None:
-    """Draw or drop a picture in the browser, and see what each layer of a network makes of it.
+    """Draw or drop a picture in the browser, and see the output of each layer of a network.
 
     The page and its JSON endpoint can be reached from this machine only:
 
       curl --data-binary @digit.png -H 'Content-Type: image/png' \\
         localhost:8000/api/predict
 
-    Ctrl-C ends it.
+    Ctrl-C stops the server.
     """
     import webbrowser
 
@@ -42,7 +42,7 @@ def serve(
             f"port {port} cannot be used ({error.strerror}): choose another with --port"
         ) from None
     address = f"http://127.0.0.1:{server.server_port}/"
-    Screen().say(f"{run} is at {address} (Ctrl-C ends)")
+    Screen().say(f"{run} is at {address} (Ctrl-C stops it)")
     if browser:
         webbrowser.open(address)
     try:

@@ -20,11 +20,11 @@ def study(
     data_dir: DataDir = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few steps, to try it out.")] = False,
 ) -> None:
-    """Answer the report's questions by experiment, and write one page about it.
+    """Answer the report's questions by experiment, and write a page of results.
 
     OUT/index.html is one self-contained page in English and Chinese; OUT/figures has its figures.
-    The page is rewritten after each experiment, so that Ctrl-C keeps what was measured. If MNIST is
-    unavailable, digits that fastcnn draws are used.
+    The page is rewritten after each experiment, so that Ctrl-C loses no finished one. If MNIST is
+    unavailable, digits drawn by fastcnn are used.
 
     The experiments are reproduction (the report's trainings), gallery (a few of its filters and
     mistakes), wrong_gradients, activations, underfitting and overfitting.
@@ -55,7 +55,7 @@ def study(
     else:
         whole, test = load("mnist", data_dir=data_dir)
         digits = ("0", "1", "2")
-        # The report's: without the 5,000 images that its reader held out for validation.
+        # As in the report: without the 5,000 images that its loader held out for validation.
         train = whole.subset(slice(5000, None)).select_classes(digits)
         test = test.select_classes(digits)
     progress = console.status("")

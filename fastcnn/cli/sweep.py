@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Sampler(StrEnum):
-    """How settings are drawn."""
+    """How the settings of trials are drawn."""
 
     random = "random"
     tpe = "tpe"
 
 
-#: Trials that the live table shows.
+#: Trials shown in the live table.
 SHOWN = 12
 
 
@@ -55,7 +55,7 @@ def sweep(
     sampler: Annotated[
         Sampler,
         typer.Option(
-            help="How trials are drawn: random, or tpe, which learns from those that ended (extra "
+            help="How trials are drawn: random, or tpe, which learns from finished ones (extra "
             "optuna)."
         ),
     ] = Sampler.random,
@@ -70,13 +70,13 @@ def sweep(
     validation: Annotated[
         float,
         typer.Option(
-            help="Share of the training samples that is held out, the same in all trainings, to "
-            "rank by. The test images choose nothing."
+            help="Share of the training samples held out for the ranking, the same in all "
+            "trainings. The test images have no influence on it."
         ),
     ] = 0.1,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Trainings at the same time; by default one for each core."),
+        typer.Option(min=1, help="Concurrent trainings; by default one per core."),
     ] = None,
     backend: Annotated[str | None, typer.Option(help="As for fastcnn train.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random search.")] = 0,
@@ -84,10 +84,10 @@ def sweep(
         Path | None, typer.Option(help="Folder of the results; by default runs/TIME-sweep.")
     ] = None,
 ) -> None:
-    """Train many networks, one on each core, and rank them.
+    """Train many networks, one per core, and rank them.
 
-    Writes sweep.jsonl (a line for each trial, with its epochs) and sweep.png. The exit status is 1
-    if a trial failed.
+    Writes sweep.jsonl (one line per trial, with its epochs) and sweep.png. The exit status is 1 if
+    a trial failed.
 
     Examples:
 
@@ -217,12 +217,12 @@ def parse_parameter(text: str) -> tuple[str, Any]:
     return name, Span(low, high, log=values.startswith("log:"), whole=whole)
 
 
-#: What the table of trials has of each.
+#: Columns of the table of trials.
 COLUMNS = ("validation_accuracy", "validation_loss", "train_loss")
 
 
 def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = "") -> Table:
-    """A table of trials, in the order given, with the metric that they are ranked by."""
+    """A table of trials, in the order given, with the metric used for ranking."""
     from fastcnn.training.history import cell
 
     columns = COLUMNS if metric in (*COLUMNS, "") else (metric, *COLUMNS)

@@ -34,8 +34,8 @@ def train(
         str | None,
         typer.Option(
             help="mnist, mnist012, fashion_mnist, cifar10, cifar100, digits, digits012, an .npz, "
-            ".csv or .parquet file, or a folder with a subfolder for each class, or a zip or tar "
-            "of it. By default mnist012, or drawn digits if MNIST is unavailable.",
+            ".csv or .parquet file, a folder with a subfolder for each class, or a zip or tar "
+            "archive of one. By default mnist012, or drawn digits if MNIST is unavailable.",
             rich_help_panel="Data",
         ),
     ] = None,
@@ -58,16 +58,16 @@ def train(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A training by its name, see fastcnn recipes, or a .toml file of one; options "
-            "that you give replace its own."
+            help="Name of a recipe (see fastcnn recipes), or a .toml recipe file; options given "
+            "here override its own."
         ),
     ] = None,
     write_recipe: Annotated[
         Path | None,
-        typer.Option(help="Write the recipe with the options that were given, as TOML."),
+        typer.Option(help="Write the recipe, with the given options applied, as TOML."),
     ] = None,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard events into the run's folder.")
+        bool, typer.Option("--tensorboard", help="Write TensorBoard events to the run's folder.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/TIME-MODEL.")
@@ -79,7 +79,7 @@ def train(
         Path | None,
         typer.Option(
             help="Continue the run in this folder from its last checkpoint, with its options. "
-            "Only --epochs, --threads, --no-diagnose and --quiet may be given as well."
+            "Can be combined only with --epochs, --threads, --no-diagnose and --quiet."
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
@@ -87,11 +87,10 @@ def train(
 ) -> None:
     """Train a network and write a run: config, metrics, weights, checkpoints and curves.
 
-    For a folder of pictures, their size, the model, the number of epochs, augmentation and early
-    stopping are chosen to suit; the output says what was chosen. Options that you give replace
-    these choices.
+    For a folder of pictures, image size, model, number of epochs, augmentation and early stopping
+    are chosen automatically; the output lists the choices. Options override them.
 
-    After Ctrl-C or SIGTERM, --resume continues the run as if it had not been stopped.
+    After Ctrl-C or SIGTERM, --resume continues the run as if it had never stopped.
 
     Examples:
 
@@ -115,7 +114,7 @@ def train(
     """
     from fastcnn.distributed import join
 
-    given = {  # as JSON knows them
+    given = {  # in JSON types
         name: str(value) if isinstance(value, Path) else value
         for name, value in context.params.items()
     }
@@ -131,7 +130,7 @@ def train(
 
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The config of a run to continue, its number of epochs as given; changes ``given``."""
+    """The config of a run to resume, with the given number of epochs; modifies ``given``."""
     from fastcnn.errors import CheckpointError, ConfigurationError
     from fastcnn.training.run import Run
 
@@ -154,7 +153,7 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
 
 
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
-    """Train as the options say, on the processes of ``world``; continues a saved run."""
+    """Train with the options, on the processes of ``world``; resumes a saved run."""
     from fastcnn.cli.compiling import Compiling
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError
@@ -207,7 +206,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                 model, arguments = recipe.model_name(training), recipe.model_arguments(training)
                 name = Path(model).stem
             folder = Path(o.out or free_folder(name))
-            # A network that is described has no arguments, and its file may have a model's name.
+            # A network from a description has no arguments, and its file may have a model's name.
             known = model if arguments else None
             out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
             if world.is_root:
@@ -219,7 +218,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         f"{len(training.classes)} classes{together}"
     )
     if world.size > 1:
-        # The launcher, who has the last word where a process dies, does not know this.
+        # If a process dies, the launcher prints the last message and cannot say this.
         console.say(
             f"if the job is cut short: fastcnn train --resume {folder}, on any number of processes"
         )
@@ -258,7 +257,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
 
 
 def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":
-    """The recipe of ``--recipe`` with the options that were given."""
+    """The recipe of ``--recipe`` with the given options applied."""
     from fastcnn.recipes import get
     from fastcnn.training.declarations import declarations
 
@@ -273,10 +272,10 @@ def _conclude(
     evaluation: "Evaluation | None",
     compiling: float,
 ) -> None:
-    """Say how good the network is, where everything was written, and what to do with it.
+    """Report the network's accuracy, where everything was written, and what to do next.
 
-    The evaluation is that of the weights that were kept, where they are not the last epoch's. The
-    seconds of compiling are among those of the first epoch.
+    ``evaluation`` is that of the kept weights, if they are not those of the last epoch. The time of
+    the first epoch includes ``compiling`` seconds.
     """
     from fastcnn.training.progress import metrics_of
     from fastcnn.training.run import CURVES
@@ -311,10 +310,10 @@ def _conclude(
 
 
 def _begin_ahead(compiles: bool) -> None:
-    """Import what a training needs later, while the data are unpacked, which needs no interpreter.
+    """Import modules needed later while the data are unpacked, which releases the GIL.
 
-    Where nothing is compiled yet, what compiles imports its part at the same time. What is missing
-    is said where it is needed.
+    If nothing is compiled yet, the compiler's modules are imported at the same time. A missing
+    module is reported where it is needed.
     """
     if compiles:
         with suppress(Exception):

@@ -1,4 +1,4 @@
-"""The data of a training on the command line, and the folder that it writes."""
+"""The data of a training from the command line, and the folder of its run."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 def load_training(
     o: SimpleNamespace, console: Screen, trained: "Preprocessing | None" = None
 ) -> "tuple[Dataset, Dataset, dict[str, Any]]":
-    """Training data, test data, and how they are loaded again; says what was chosen.
+    """Training data, test data, and how to load them again; reports automatic choices.
 
     Options are ``data``, ``data_dir``, ``validation_split``, ``image_size`` and ``gray``. With the
-    preprocessing of a run that is resumed, pictures are read as before.
+    preprocessing of a resumed run, pictures are read as before.
     """
     from fastcnn.data import load, load_default
     from fastcnn.data.loading import NAMES
@@ -58,7 +58,7 @@ def load_training(
             progress=not console.quiet,
             pictures=pictures,
         )
-    # They may be loaded again from another folder.
+    # Later loads may use another folder.
     source = {
         "source": name if name in NAMES else str(expanded(name).absolute()),
         "data_dir": None if o.data_dir is None else str(expanded(o.data_dir).absolute()),
@@ -67,12 +67,12 @@ def load_training(
     return training, test, source
 
 
-#: The source of an option that was given, as click calls it.
+#: click's name for the source of options given on the command line.
 TYPED = "COMMANDLINE"
 
 
 def typed(context: typer.Context) -> list[str]:
-    """The names of the options that were given."""
+    """The names of the options given on the command line."""
     return [
         name
         for name in context.params
@@ -83,9 +83,9 @@ def typed(context: typer.Context) -> list[str]:
 def recipe_for_data(
     context: typer.Context, console: Screen, decided: "Collection[str]" = ()
 ) -> "tuple[Recipe, Dataset]":
-    """The recipe that a command's options make, and its training data.
+    """The recipe defined by a command's options, and its training data.
 
-    Options that are ``decided`` are not to be chosen where pictures are trained on.
+    Options in ``decided`` are not chosen automatically for pictures.
     """
     from fastcnn.training.declarations import declarations
     from fastcnn.training.recipe import Recipe, suited
@@ -100,7 +100,7 @@ def recipe_for_data(
 
 
 def free_folder(name: str) -> Path:
-    """``runs/TIME-name``; with a number where another run began in the same second."""
+    """``runs/TIME-name``; with a number if another run began in the same second."""
     folder = first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     number = 2
     while folder.exists():

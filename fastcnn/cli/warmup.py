@@ -6,7 +6,7 @@ from fastcnn.cli.screen import Screen
 
 
 def _use_functions() -> None:
-    """Use each of the other compiled functions once: augmentation, drawn digits, im2col."""
+    """Call each of the other compiled functions once: augmentation, drawn digits, im2col."""
     import numpy as np
 
     from fastcnn import models
@@ -24,8 +24,8 @@ def warmup() -> None:
     """Compile all kernels for this machine, so that no later command has to wait.
 
     Without this, training compiles the kernels that its network needs when it first runs. They are
-    kept in the user's cache folder, or in FASTCNN_CACHE_DIR, separately for each processor and each
-    version of numba and fastcnn.
+    cached in the user's cache folder, or in FASTCNN_CACHE_DIR, separately for each processor and
+    each version of numba and fastcnn.
     """
     from fastcnn.backends.lanes import all_sources
     from fastcnn.codegen import build
@@ -37,7 +37,7 @@ def warmup() -> None:
         build.addresses(all_sources())
         _use_functions()
     folder = object_folder()
-    where = f"kept in {folder}" if folder else "not kept: there is no folder for them"
+    where = f"cached in {folder}" if folder else "not cached: no cache folder is available"
     console.say(
         f"{len(build.report.compiled)} kernels compiled and {len(build.report.loaded)} loaded in "
         f"{time.perf_counter() - began:.1f} s, {where}"

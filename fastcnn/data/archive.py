@@ -1,4 +1,4 @@
-"""Data sets in ``.npz`` files: the report's four arrays, and layouts that others use."""
+"""Data sets in ``.npz`` files: the report's four arrays, and other common layouts."""
 
 import io
 import math
@@ -16,8 +16,8 @@ from fastcnn.data.reading import CHUNK, check_unpacked, regular_file
 from fastcnn.errors import DataError
 from fastcnn.files import atomic_write, expanded
 
-#: Names of the four arrays as Keras, MedMNIST and this package write them; a digit sequence, the
-#: names of the classes, may follow those of this package.
+#: Names of the four arrays as written by Keras, MedMNIST and this package; in this package's files,
+#: a sequence of digits, the class names, may follow.
 PATTERNS = {
     "train_x": r"train_x.*|[xX]_train|train_images",
     "train_y": r"train_y.*|[yY]_train|train_labels",
@@ -25,22 +25,22 @@ PATTERNS = {
     "test_y": r"test_y.*|[yY]_test|test_labels",
 }
 NPY_MAGIC = b"\x93NUMPY"
-#: Bytes of an array's header: that of an array of numbers has 118.
+#: Most bytes of an array's header: that of a numeric array has 118.
 MOST_HEADER_BYTES = 10_000
 UNPACK = (
     "Data sets are .npz, .csv and .parquet files, and folders, zip or tar archives of pictures: "
     "convert or unpack others"
 )
-#: Types of arrays that may hold images or labels: booleans, numbers and text.
+#: Kinds of arrays allowed for images or labels: booleans, numbers and text.
 KINDS = "biufUS"
 
 
 def write_npz(path: str | Path, train: Dataset, test: Dataset) -> None:
     """Write two data sets as ``train_x012, train_y012, test_x012, test_y012``.
 
-    The suffix is the classes' names put together, if each is a digit; names that are not the
-    numbers from 0 on are in a further array, ``classes``. Images are (N, 28, 28) if they have one
-    channel, else (N, C, H, W), and an array ``layout`` says so.
+    The suffix is the concatenated class names, if each is a digit; names other than the numbers
+    from 0 are stored in an additional array, ``classes``. Images are (N, 28, 28) if they have one
+    channel, otherwise (N, C, H, W), as recorded in an array ``layout``.
 
     Parameters
     ----------
@@ -73,26 +73,25 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
     ----------
     path : path
         Arrays are named ``train_x*, train_y*, test_x*, test_y*`` with any common suffix, or
-        ``x_train, y_train, x_test, y_test`` as Keras has it, or ``train_images, train_labels,
-        test_images, test_labels`` as MedMNIST has it. Images are (N, H, W), (N, C, H, W),
-        (N, H, W, C) or flat squares (N, H * W), as bytes, or as floats in 0..1 or 0..255. Labels
-        are whole numbers of any type, (N,) or (N, 1), one-hot rows, or text. An array ``classes``
-        may name the classes.
+        ``x_train, y_train, x_test, y_test`` as in Keras, or ``train_images, train_labels,
+        test_images, test_labels`` as in MedMNIST. Images are (N, H, W), (N, C, H, W), (N, H, W, C)
+        or flattened squares (N, H * W), as bytes, or as floats in 0..1 or 0..255. Labels are
+        integers of any type, (N,) or (N, 1), one-hot rows, or text. An array ``classes`` may name
+        the classes.
     layout : {"NCHW", "NHWC"}, optional
-        Where the channels of four-dimensional images are; by default what an array ``layout`` in
-        the file says, or told by the shape, if only one of the two has 1 to 4 channels or square
-        images.
+        Position of the channels of four-dimensional images; by default as given by an array
+        ``layout`` in the file, or inferred from the shape, if only one of the two gives 1 to 4
+        channels or square images.
 
     Notes
     -----
-    What is decided from the arrays is decided once, from the training images, for both parts, and
-    logged.
+    Whatever is inferred is inferred once, from the training images, for both parts, and logged.
 
     Raises
     ------
     DataError
-        If the file is missing, corrupt, holds Python objects, or an array is missing, misshapen or
-        may mean two things.
+        If the file is missing, corrupt or holds Python objects, or an array is missing, of a wrong
+        shape or ambiguous.
     """
     path = expanded(path)
     with Archive(path) as archive:
@@ -124,7 +123,7 @@ def read_npz(path: str | Path, *, layout: str | None = None) -> tuple[Dataset, D
 def _named(
     classes: tuple[str, ...], names: np.ndarray | None, suffix: str, path: Path
 ) -> tuple[str, ...]:
-    """The names of classes that an archive gives: in an array, or in the names of its arrays."""
+    """The class names in an archive: from an array, or from the names of its arrays."""
     if names is None:
         fits = suffix.isdigit() and len(set(suffix)) == len(suffix) == len(classes)
         return tuple(suffix) if fits else classes
@@ -155,10 +154,10 @@ def _keys(names: list[str], path: Path) -> dict[str, str]:
 
 
 class Archive:
-    """The arrays of an ``.npz`` file by name, each read when it is asked for.
+    """The arrays of an ``.npz`` file by name, each read on demand.
 
-    Nothing that the file says of their sizes is trusted. Raises DataError if it is missing or is
-    not such an archive.
+    Sizes stated in the file are not trusted. Raises DataError if it is missing or not such an
+    archive.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -166,7 +165,7 @@ class Archive:
         self.size = self.path.stat().st_size
         try:
             self._zip = zipfile.ZipFile(self.path)
-        except Exception as error:  # damaged directories raise errors of many kinds
+        except Exception as error:  # damaged directories raise many kinds of errors
             reason = error if zipfile.is_zipfile(self.path) else self._other_kind()
             raise DataError(f"{self.path}: cannot be read as .npz ({reason})") from None
         self._members = {info.filename: info for info in self._zip.infolist()}
@@ -186,7 +185,7 @@ class Archive:
         Raises
         ------
         DataError
-            If it is damaged, larger than it can honestly be, or of Python objects.
+            If it is damaged, implausibly large, or of Python objects.
         """
         where = f"{self.path}: {name}"
         member = self._members[f"{name}.npy"]
@@ -225,7 +224,7 @@ class Archive:
 
 
 def _fill(values: np.ndarray, file: IO[bytes]) -> None:
-    """Read an array's memory, a piece at a time: reading it at once would take it twice."""
+    """Read an array's memory in pieces: reading it in one go would need twice the memory."""
     target, start = values.view(np.uint8).data, 0
     while part := file.read(CHUNK):
         target[start : start + len(part)] = part
@@ -245,7 +244,7 @@ def _header(content: bytes, where: str) -> tuple[int, tuple[int, ...], bool, np.
             else np.lib.format.read_array_header_2_0
         )
         shape, fortran, dtype = read(file, max_header_size=MOST_HEADER_BYTES)
-    except Exception:  # numpy evaluates the header's text: damaged ones raise errors of many kinds
+    except Exception:  # numpy evaluates the header's text: damaged ones raise many kinds of errors
         raise DataError(f"{where}: not an array in numpy's format") from None
     if dtype.kind not in KINDS or dtype.itemsize == 0:
         raise DataError(

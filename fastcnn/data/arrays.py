@@ -1,6 +1,7 @@
-"""Arrays of images and labels as others lay them out, brought to the form of a data set.
+"""Conversion of arrays of images and labels in common layouts to data sets.
 
-What an array means is decided once, from the training array, and holds for the test array too.
+The meaning of an array is inferred once, from the training array, and applies to the test array
+too.
 """
 
 import logging
@@ -14,25 +15,24 @@ from fastcnn.errors import ConfigurationError, DataError
 log = logging.getLogger("fastcnn.data")
 
 LAYOUTS = ("NCHW", "NHWC")
-#: Channels that pictures have: grey, grey and alpha, RGB, RGBA.
+#: Numbers of channels of pictures: grey, grey and alpha, RGB, RGBA.
 USUAL_CHANNELS = range(1, 5)
-#: Classes that whole numbers may count whatever the number of samples. A single damaged label of
-#: 2**32 - 1 would otherwise make as many classes.
+#: Number of classes always accepted for integer labels. A single corrupt label of 2**32 - 1 would
+#: otherwise make as many classes.
 MOST_CLASSES = 1_000
-#: Up to this, floating-point pixels are in 0..1; resampling passes the ends by a little.
+#: Floating-point pixels up to this are in 0..1; resampling slightly exceeds the range.
 UNIT_MAXIMUM = 1.5
-#: Test images this many times larger than the training images are in other units.
+#: Test images with values this many times larger than the training images are in other units.
 OTHER_UNITS = 50.0
-#: Bytes looked at in one go, so that temporary arrays stay small.
+#: Bytes processed at a time, to keep temporary arrays small.
 BLOCK_BYTES = 2**22
 
 
 def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
-    """Whether samples of a four-dimensional shape have their channels first or last.
+    """Whether four-dimensional samples have their channels first or last.
 
-    Channels are 1 to 4, and images are square: whichever of these tells the two layouts apart, if
-    none is given. Raises ConfigurationError if what is given is not a layout, DataError if the
-    shape may be either.
+    Unless given, it is inferred from 1 to 4 channels or square images, if only one layout has them.
+    Raises ConfigurationError if ``given`` is not a layout, DataError if the shape is ambiguous.
     """
     if given is not None:
         if not isinstance(given, str) or given not in LAYOUTS:
@@ -43,7 +43,7 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
         first, last = shape[2] == shape[3], shape[1] == shape[2]
     if first == last and shape[1:] != (1, 1, 1):
         raise DataError(
-            f"shape {tuple(shape)} may be (N, C, H, W) or (N, H, W, C): say which it is with "
+            f"shape {tuple(shape)} may be (N, C, H, W) or (N, H, W, C): specify which with "
             "layout='NCHW' or layout='NHWC', as an argument or as an array in the file"
         )
     return "NCHW" if first else "NHWC"
@@ -52,13 +52,13 @@ def image_layout(shape: tuple[int, ...], given: str | None = None) -> str:
 def as_image_sets(
     train: np.ndarray, test: np.ndarray, names: tuple[str, str], layout: str | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Training and test images as bytes or float32 of shape (N, C, H, W); says what was decided.
+    """Training and test images as bytes or float32 of shape (N, C, H, W); logs what is inferred.
 
-    Images are (N, H, W), (N, C, H, W), (N, H, W, C), or flat squares (N, H * W). Bytes and other
-    whole numbers are pixels of 0..255, booleans black and white. Floating-point values in 0..255
-    are divided by 255 if those of training pass 1.5; others are taken as they are. Raises
-    DataError, with the ``names`` of the arrays, if they are not images, or the test images are not
-    like the training images.
+    Images are (N, H, W), (N, C, H, W), (N, H, W, C), or flattened squares (N, H * W). Bytes and
+    other integers are pixels in 0..255, booleans black and white. Floating-point values in 0..255
+    are divided by 255 if those of training exceed 1.5; others are unchanged. Raises DataError, with
+    the ``names`` of the arrays, if they are not images, or the test images do not match the
+    training images.
     """
     for images, name in zip((train, test), names, strict=True):
         if images.ndim not in (2, 3, 4) or images.dtype.kind not in "uifb" or images.size == 0:
@@ -101,19 +101,19 @@ def _channels_first(
     if found == "NCHW":
         return train, test
     if layout is None:
-        log.warning("%s of shape %s: the channels are the last", names[0], train.shape)
+        log.warning("%s of shape %s: the channels are last", names[0], train.shape)
     return train.transpose(0, 3, 1, 2), test.transpose(0, 3, 1, 2)
 
 
 def as_label_sets(
     train: np.ndarray, test: np.ndarray, names: tuple[str, str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Training and test labels as indices (int64) into the names of classes, and these names.
+    """Training and test labels as indices (int64) into the class names, and these names.
 
-    Labels are whole numbers of any type or booleans, of shape (N,) or (N, 1); one-hot rows; or
-    text. Classes are ``"0"`` to the largest label, or the words that occur in ``train`` in
-    alphabetical order. Raises DataError, with the ``names`` of the arrays, if labels are something
-    else, or ``test`` has a word that ``train`` has not.
+    Labels are integers of any type or booleans, of shape (N,) or (N, 1); one-hot rows; or text.
+    Classes are ``"0"`` to the largest label, or the words in ``train`` in alphabetical order.
+    Raises DataError, with the ``names`` of the arrays, if labels are something else, or ``test``
+    has a word that ``train`` lacks.
     """
     one, two = (_as_column(part, name) for part, name in zip((train, test), names, strict=True))
     if (one.dtype.kind == "U") != (two.dtype.kind == "U"):
@@ -144,9 +144,9 @@ def as_label_sets(
 
 
 def as_text(words: np.ndarray, name: str) -> np.ndarray:
-    """An array of text or of UTF-8 as one of text.
+    """Convert an array of text or UTF-8 bytes to text.
 
-    Raises DataError if it holds something else: numpy makes text of any numbers, and fails later.
+    Raises DataError if it holds something else: numpy would convert any numbers, and fail later.
     """
     if words.dtype.kind == "S":
         try:
@@ -166,7 +166,7 @@ def _is_one_hot(labels: np.ndarray) -> bool:
 
 
 def _as_column(labels: np.ndarray, name: str) -> np.ndarray:
-    """One label a sample, as int64 or text."""
+    """One label per sample, as int64 or text."""
     kind = labels.dtype.kind
     if labels.ndim not in (1, 2) or labels.size == 0 or kind not in "biufUS":
         raise DataError(
@@ -203,14 +203,14 @@ def _with_channel(images: np.ndarray, name: str) -> np.ndarray:
 
 
 def blocks(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Some images at a time."""
+    """Blocks of images."""
     step = max(1, BLOCK_BYTES * len(images) // max(images.nbytes, 1))
     for start in range(0, len(images), step):
         yield images[start : start + step]
 
 
 def is_finite(images: np.ndarray) -> bool:
-    """Whether no value is NaN or infinite; takes little memory besides."""
+    """Whether no value is NaN or infinite, with little extra memory."""
     return all(bool(np.isfinite(block).all()) for block in blocks(images))
 
 
@@ -219,9 +219,9 @@ def _range(images: np.ndarray) -> tuple[float, float]:
 
 
 def _unit(train: np.ndarray, test: np.ndarray, names: tuple[str, str]) -> float:
-    """What floating-point pixels are divided by, which is said; refuses test images in other units.
+    """The divisor of floating-point pixels, which is logged; refuses test images in other units.
 
-    Numbers that are not finite are found where they are converted.
+    Values that are not finite are detected at conversion.
     """
     if train.dtype.kind != "f":
         return 1.0
@@ -270,7 +270,7 @@ def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
 
 
 def _check_float32(images: np.ndarray, largest: float, name: str) -> None:
-    """Refuse values so far from 0 that float32 cannot tell them apart."""
+    """Refuse values so far from 0 that float32 cannot resolve their differences."""
     count = images.size
     mean = math.fsum(float(block.sum(dtype=np.float64)) for block in blocks(images)) / count
     square = math.fsum(float(((block - mean) ** 2).sum()) for block in blocks(images)) / count
@@ -278,5 +278,5 @@ def _check_float32(images: np.ndarray, largest: float, name: str) -> None:
     if 0.0 < math.sqrt(square) < 1e3 * step and math.sqrt(square) > 1e-12 * largest:
         raise DataError(
             f"{name}: values near {mean:g} with a deviation of {math.sqrt(square):.3g} cannot be "
-            "told apart in float32: subtract the mean before storing them"
+            "distinguished in float32: subtract the mean before storing them"
         )

@@ -1,4 +1,4 @@
-"""Augmentation: training images changed at random, differently in each epoch."""
+"""Augmentation: random changes of training images, different in each epoch."""
 
 import logging
 import sys
@@ -17,68 +17,66 @@ from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.scalars import make_plain
 
 log = logging.getLogger("fastcnn.data")
-#: Take the place of a node's index in the keys of the random numbers; no node has them.
+#: Used instead of a node's index in the keys of random numbers; no node has these.
 STREAM = -1
 MIX_STREAM = -2
 FLIP_STREAM = -3
 PASTE_STREAM = -4
-#: Images below which starting a thread takes longer than its share of the work.
+#: Number of images below which another thread does not pay off.
 FEW_IMAGES = 256
-#: Seconds that only a compilation takes.
+#: Seconds that only a compilation can take.
 LONG_TO_LOAD = 1.0
-#: A setting of flips.
+#: Setting of ``flip``.
 ALTERNATING = "alternating"
 
 
 @dataclass(frozen=True)
 class Augment:
-    """How images are changed at random.
+    """Random changes of images.
 
-    What happens to an image depends on the seed, the epoch and its index in the data alone: not
-    on the batch that it is in, nor on the number of threads. Geometry comes first, in one pass
-    between pixels (a shift, crop or flip alone moves whole pixels and blurs nothing), then colour,
-    then what is erased, then mixing.
+    The changes of an image depend only on the seed, the epoch and its index in the data, not on its
+    batch or the number of threads. Geometry is applied first, in one interpolation (shifts, crops
+    or flips alone move whole pixels without blurring), then colour, erasing, and mixing.
 
     Parameters
     ----------
     shift : int
-        Largest move in whole pixels, up or down, left or right.
+        Largest shift in whole pixels, vertically and horizontally.
     rotation : float
-        Largest turn in degrees, in both directions, about the middle.
+        Largest rotation in degrees, in both directions, about the centre.
     scale : float
-        By a factor of up to ``1 - scale`` and ``1 + scale``.
+        Scaling by a factor between ``1 - scale`` and ``1 + scale``.
     elastic : float
-        Bends the image: standard deviation in pixels of displacements at 4 x 4 points (and a
-        ring around them), with a smooth surface through them.
+        Elastic distortion: standard deviation in pixels of the displacements of 4 x 4 control
+        points (and a ring around them), interpolated smoothly.
     flip : float, bool or "alternating"
-        Probability of a mirror image, left for right; True is 0.5. Alternating: a random half of
-        the images in the first epoch, the other half in the second, and so on, so that each image
-        is seen both ways in any two epochs.
+        Probability of a horizontal flip; True is 0.5. Alternating: a random half of the images in
+        the first epoch, the other half in the second, and so on, so that each image is seen both
+        ways in any two consecutive epochs.
     crop : int
-        Pixels that are added on each side, before a random window of the old size is taken.
+        Pixels added on each side before a random window of the original size is cropped.
     cutout : int
-        Side of a square that is erased, about a random pixel.
+        Side of a square that is erased, centred on a random pixel.
     erase : float
         Probability of random erasing: a rectangle of 2 to 33 % of the image is filled.
     brightness, contrast, saturation : float
-        Each is multiplied by a random factor of up to ``1 - value`` and ``1 + value``.
+        Each is multiplied by a random factor between ``1 - value`` and ``1 + value``.
     hue : float
-        Turns the hue by up to this share of the colour circle, in both directions.
+        Rotates the hue by up to this fraction of the colour circle, in both directions.
     mixup : float
-        Mixes each image, and its class, with another one of the data; the share of the first is
-        drawn from a Beta distribution of this number twice. 0 mixes nothing, 1 in all shares
-        alike.
+        Mixes each image, and its class, with another one; the weight of the first is drawn from
+        Beta(mixup, mixup). 0 disables mixing, 1 draws weights uniformly.
     cutmix : float
-        As ``mixup``, but a rectangle of the other image is pasted in; the share is that of areas.
+        As ``mixup``, but a rectangle of the other image is pasted in; weights are shares of area.
     padding_mode : {"constant", "reflect"}
-        What is outside the image: ``fill``, or the image itself, mirrored at its edge.
+        Values outside the image: ``fill``, or the image mirrored at its edges.
     fill : float
-        What is outside the image and where it is erased, as a value of the stored images.
+        Value outside the image and in erased areas, in units of the stored images.
 
     Raises
     ------
     ConfigurationError
-        If a value makes no sense.
+        If a value is invalid.
 
     References
     ----------
@@ -166,7 +164,7 @@ class Augment:
 
     @property
     def moves(self) -> bool:
-        """Whether pixels of images go to other places."""
+        """Whether pixels of images are moved."""
         settings = (self.shift, self.rotation, self.scale, self.elastic, self.flip, self.crop)
         return any(settings)
 
@@ -177,13 +175,13 @@ class Augment:
 
     @classmethod
     def parse(cls, text: str) -> "Augment":
-        """An augmentation from words, as the command line takes it.
+        """Parse an augmentation from text, as on the command line.
 
         Parameters
         ----------
         text : str
-            Settings with commas between them, ``"shift=2,rotation=10,flip"``; the first may be
-            the name of one of :data:`PRESETS`.
+            Settings separated by commas, ``"shift=2,rotation=10,flip"``; the first may be the name
+            of one of :data:`PRESETS`.
 
         Raises
         ------
@@ -229,21 +227,21 @@ class Augment:
         threads: int | None = None,
         out: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Changed copies of some images, all but mixed.
+        """Augmented copies of some images, without mixing.
 
         Parameters
         ----------
         images : ndarray of uint8, float32 or float64, shape (N, C, H, W)
         indices : array_like of int, shape (M,), optional
-            Which images, in which order; by default all.
+            Indices of the images, in order; by default all.
         names : ndarray of int, shape (M,), optional
-            What the random numbers of each depend on; by default ``indices``.
+            Keys of each image's random numbers; by default ``indices``.
         seed, epoch : int
-            Another seed or epoch changes the images in another way.
+            Different seeds or epochs give different changes.
         threads : int, optional
             By default all cores that this process may use.
         out : ndarray, optional
-            To be filled and returned: at least M images, contiguous.
+            Array to fill and return: at least M images, contiguous.
 
         Returns
         -------
@@ -252,9 +250,9 @@ class Augment:
         Raises
         ------
         ShapeError
-            If ``images`` are not maps, or an index has no image.
+            If ``images`` are not maps, or an index is out of range.
         ConfigurationError
-            If the type of the images is another one, or they cannot hold ``fill``.
+            If the images are of another type, or cannot hold ``fill``.
         """
         order = self._check(images, indices)
         names = order if names is None else np.ascontiguousarray(names, np.int64)
@@ -299,7 +297,7 @@ class Augment:
         threads: int | None = None,
         out: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Changed copies of some images, each mixed with another one of all of them.
+        """Augmented copies of some images, each mixed with another of all images.
 
         Parameters
         ----------
@@ -309,13 +307,13 @@ class Augment:
         classes : int
             Number of classes.
         among : ndarray of int, optional
-            Indices of the images that others are mixed with; by default all.
+            Indices of the images to mix in; by default all.
 
         Returns
         -------
         images : ndarray, shape (M, C, H, W)
         probabilities : ndarray of float32, shape (M, classes)
-            The share of each image at its class.
+            The weight of each image at its class.
         """
         from fastcnn.data.mixing_kernels import blend, draw_partners, paste
 
@@ -344,7 +342,7 @@ class Augment:
         return mixed, probabilities
 
     def _setting(self, name: str, epoch: int) -> float:
-        """A setting as the kernels read it."""
+        """A setting in the form read by the kernels."""
         if name == "reflect":
             return float(self.padding_mode == "reflect")
         if name == "rotation":
@@ -383,9 +381,9 @@ class Augment:
         return np.ascontiguousarray(order, np.int64)
 
 
-#: Settings that are words, or may be.
+#: Settings that are, or may be, words.
 WORDS = {"flip": (ALTERNATING,), "padding_mode": ("reflect", "constant")}
-#: Settings that suit a kind of images.
+#: Presets for kinds of images.
 PRESETS: dict[str, Augment] = {
     "digits": Augment(shift=2, rotation=10.0, scale=0.1),
     "pictures": Augment(flip=0.5, crop=4),
@@ -394,7 +392,7 @@ PRESETS: dict[str, Augment] = {
 
 @cache
 def _load(kind: str) -> None:
-    """Load the kernels for images of some type; if they had to be compiled, say so."""
+    """Load the kernels for an image type; log if they had to be compiled."""
     from fastcnn.data.augment_kernels import SETTINGS, transform
 
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Kernels of augmentation: one image after the other, each from its own random numbers.
+"""Augmentation kernels: one image at a time, each with its own random numbers.
 
 C channels, H rows, W columns. Random numbers are those of :mod:`fastcnn.data.image_random`.
 """
@@ -12,7 +12,7 @@ from fastcnn.codegen import compiled, linked
 from fastcnn.data.colour_kernels import ERASED, change_colours, cut_square, erase_rectangle
 from fastcnn.data.image_random import DRAWS, uniform, whole_number
 
-#: What the first of them decide; elastic displacements come from ELASTIC on, two by two.
+#: Uses of the first random numbers; elastic displacements use pairs from ELASTIC on.
 (
     ROW_SHIFT,
     COLUMN_SHIFT,
@@ -55,12 +55,12 @@ def transform(
     settings: np.ndarray,
     out: np.ndarray,
 ) -> None:
-    """Write the images ``order[first:last]`` into ``out[first:last]``, each transformed.
+    """Transform the images ``order[first:last]`` into ``out[first:last]``.
 
-    Images are uint8 or float32 of shape (N, C, H, W). ``names`` are what each of ``order`` is
-    called in its random numbers: its index in all the data. Keys have 64 bits; that of flips says
-    which images are mirrored in odd epochs, where flips alternate. ``settings``, float64, are in
-    the order of :data:`SETTINGS`.
+    Images are uint8 or float32 of shape (N, C, H, W). ``names`` key the random numbers of each of
+    ``order``: its index in all the data. Keys have 64 bits; that of flips determines which images
+    are mirrored in odd epochs, if flips alternate. ``settings``, float64, are in the order of
+    :data:`SETTINGS`.
     """
     _, C, H, W = images.shape
     _transform(
@@ -184,7 +184,7 @@ def _transform(
 
 @linked
 def _reflected(place: int, size: int) -> int:
-    """Where a place outside is found within, the edges being mirrors: -1 is 1."""
+    """Index of a pixel outside, reflected at the edges: -1 is 1."""
     if size == 1:
         return 0
     place = abs(place) % (2 * size - 2)
@@ -201,7 +201,7 @@ def _move(
     fill: float,
     reflects: bool,
 ) -> None:
-    """Shift by whole pixels, from the mirror image if wanted: no pixel changes its value."""
+    """Shift by whole pixels, optionally mirrored: pixel values are preserved."""
     C, H, W = image.shape
     if reflects:
         for c in range(C):
@@ -234,7 +234,7 @@ def _draw_splines(
 ) -> None:
     """Cubics between control points with normal displacements, along each column of points.
 
-    Normal numbers come two by two by Box and Muller's method.
+    Normal numbers are drawn in pairs by the Box-Muller method.
     """
     counter = start
     for i in range(RING):
@@ -253,7 +253,7 @@ def _draw_splines(
 
 
 def _knots(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel along a side the control point before it, and its distance from that."""
+    """For each pixel along a side, the preceding control point and the distance from it."""
     place = np.arange(size) * (POINTS - 1) / max(size - 1, 1)
     before = np.minimum(place.astype(np.int64), POINTS - 2)
     return before, (place - before).astype(np.float32)
@@ -261,7 +261,7 @@ def _knots(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 @linked
 def _spline(points: np.ndarray, i: int) -> tuple[float, float, float, float]:
-    """Coefficients of Catmull and Rom's cubic between the points ``i + 1`` and ``i + 2``."""
+    """Coefficients of the Catmull-Rom cubic between the points ``i + 1`` and ``i + 2``."""
     half = np.float32(0.5)
     a, b, c, d = points[i], points[i + 1], points[i + 2], points[i + 3]
     bend = a - np.float32(2.5) * b + np.float32(2) * c - half * d
@@ -277,9 +277,10 @@ def _bend(
     out: np.ndarray,
     points: np.ndarray,
 ) -> None:
-    """Add one axis of an elastic displacement to the places of a row's pixels.
+    """Add one axis of an elastic displacement to the coordinates of a row's pixels.
 
-    ``t`` is where the row lies between control points; ``knots`` and ``shares`` say it of pixels.
+    ``t`` is the row's position between control points; ``knots`` and ``shares`` are those of
+    pixels.
     """
     for j in range(RING):
         k0, k1, k2, k3 = splines[j, 0], splines[j, 1], splines[j, 2], splines[j, 3]
@@ -318,15 +319,15 @@ def _warp(
     points: np.ndarray,
     reflects: bool,
 ) -> None:
-    """Take each pixel of the result from where it comes from, between four pixels of the image.
+    """Resample each output pixel by bilinear interpolation.
 
-    Loops over a row without branches, so that they become vector instructions: ``padded`` holds
-    the image with one row and column of the value outside before it and two after it, and places
-    further out are moved there.
+    Loops over a row have no branches, so that they are vectorised: ``padded`` holds the image with
+    one row and column of the outside value before it and two after it, and coordinates further out
+    are clamped to them.
     """
     C, H, W = image.shape
     one, zero = np.float32(1), np.float32(0)
-    rounding = np.float32(0.5) if out.itemsize == 1 else zero  # bytes are cut off
+    rounding = np.float32(0.5) if out.itemsize == 1 else zero  # bytes are truncated
     for c in range(C):
         for h in range(H):
             for w in range(W):
@@ -347,7 +348,7 @@ def _warp(
             i, t = row_knots[h], row_shares[h]
             _bend(splines[0, i], t, knots, shares, from_h, points)
             _bend(splines[1, i], t, knots, shares, from_w, points)
-        if reflects:  # places are one more than pixels
+        if reflects:  # coordinates are offset by one pixel
             for w in range(W):
                 from_h[w] = one + _reflected_between(from_h[w] - one, np.float32(H - 1))
                 from_w[w] = one + _reflected_between(from_w[w] - one, np.float32(W - 1))
@@ -369,7 +370,7 @@ def _warp(
 
 @linked
 def _reflected_between(place: Any, last: Any) -> Any:
-    """As :func:`_reflected`, between pixels."""
+    """As :func:`_reflected`, for fractional coordinates."""
     if last == np.float32(0):
         return last
     period = np.float32(2) * last

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100 in their binary and their Python version.
+"""CIFAR-10 and CIFAR-100 in their binary and Python versions.
 
-https://www.cs.toronto.edu/~kriz/cifar.html: records of one byte of class (two of CIFAR-100: coarse
-and fine) and 3 x 32 x 32 bytes of pixels; or pickled dictionaries of the same arrays.
+https://www.cs.toronto.edu/~kriz/cifar.html: records of a class byte (two for CIFAR-100: coarse and
+fine) and 3 x 32 x 32 bytes of pixels; or pickled dictionaries of the same arrays.
 """
 
 import gzip
@@ -42,7 +42,7 @@ SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
 @dataclass(frozen=True)
 class Form:
-    """A form in which a data set is published.
+    """One of the formats in which a data set is published.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class Form:
     train : tuple of str
         Names of the training files.
     test, names : str
-        Names of the test file, and of the one with the classes' names.
+        Names of the test file, and of the file with the class names.
     key : str
-        In pickled files, what the labels are called; empty for records of bytes.
+        Key of the labels in pickled files; empty for binary records.
     folder, archive : str
-        What the unpacked folder and the archive are called.
+        Names of the unpacked folder and of the archive.
     """
 
     classes: int
@@ -67,11 +67,11 @@ class Form:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the files that must be there."""
+        """Names of the required files."""
         return (*self.train, self.test)
 
 
-#: The forms of each data set, that which is downloaded first.
+#: The formats of each data set; the first is downloaded.
 FORMS = {
     "cifar10": (
         Form(
@@ -95,7 +95,7 @@ FORMS = {
         ),
     ),
 }
-#: Mean and deviation of each channel of the training images.
+#: Mean and standard deviation of each channel of the training images.
 PREPROCESSING = {
     "cifar10": Preprocessing((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
     "cifar100": Preprocessing((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
@@ -103,9 +103,9 @@ PREPROCESSING = {
 
 
 def is_cifar(path: str | Path, name: str | None = None) -> bool:
-    """Whether a path is a folder of CIFAR-10's or CIFAR-100's files, or looks like an archive.
+    """Whether a path is a folder of CIFAR-10 or CIFAR-100 files, or looks like their archive.
 
-    With a name it has to be that one; an archive's content is not looked at.
+    With a name, it must be that data set; an archive's content is not examined.
     """
     path = expanded(path)
     if path.is_dir():
@@ -114,7 +114,7 @@ def is_cifar(path: str | Path, name: str | None = None) -> bool:
 
 
 def is_cifar_archive(path: Path) -> bool:
-    """Whether an archive holds CIFAR's files, or is called as CIFAR's archives are."""
+    """Whether an archive holds CIFAR's files, or has the name of a CIFAR archive."""
     if any(path.name == form.archive for form in _forms(None)):
         return True
     if not is_cifar(path):
@@ -128,7 +128,7 @@ def is_cifar_archive(path: Path) -> bool:
 
 
 def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Dataset]:
-    """Training and test sets of ``cifar10`` or ``cifar100``, whichever a folder or archive holds.
+    """Read training and test sets of ``cifar10`` or ``cifar100`` from a folder or archive.
 
     Raises DataError if a file is missing, corrupt or truncated.
     """
@@ -136,7 +136,7 @@ def read_cifar(path: str | Path, name: str | None = None) -> tuple[Dataset, Data
     forms = _forms(name)
     wanted = {file for form in forms for file in (*form.files, form.names)}
     contents = _from_folder(path, wanted) if path.is_dir() else _from_archive(path, wanted)
-    # The form of which most is there: its missing files are named.
+    # Report the missing files of the most complete format.
     form = max(forms, key=lambda one: sum(file in contents for file in one.files) / len(one.files))
     missing = [file for file in form.files if file not in contents]
     if missing:
@@ -157,15 +157,15 @@ def _forms(name: str | None) -> tuple[Form, ...]:
 
 
 def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
-    """Training and test sets from CIFAR-10's six files, or from their archive as it is.
+    """Read training and test sets from CIFAR-10's six files, or directly from their archive.
 
     Parameters
     ----------
     path : path
         The folder of ``data_batch_1.bin`` to ``data_batch_5.bin`` and ``test_batch.bin``, or of the
-        same without ``.bin`` (the Python version, which is read without unpickling), or the
-        archive of one of them, which is read in memory and not unpacked. Names of the classes come
-        from ``batches.meta.txt`` or ``batches.meta``, where it is there.
+        same without ``.bin`` (the Python version, which is read without unpickling), or the archive
+        of either, which is read in memory without unpacking. Class names are read from
+        ``batches.meta.txt`` or ``batches.meta``, if present.
 
     Raises
     ------
@@ -176,13 +176,13 @@ def read_cifar10(path: str | Path) -> tuple[Dataset, Dataset]:
 
 
 def read_cifar100(path: str | Path) -> tuple[Dataset, Dataset]:
-    """Training and test sets of CIFAR-100 with its 100 fine classes; as :func:`read_cifar10`.
+    """Read training and test sets of CIFAR-100 with its 100 fine classes.
 
     Parameters
     ----------
     path : path
         The folder of ``train``, ``test`` and ``meta`` (the Python version) or of ``train.bin``,
-        ``test.bin`` and ``fine_label_names.txt``, or the archive of one of them.
+        ``test.bin`` and ``fine_label_names.txt``, or the archive of either.
 
     Raises
     ------
@@ -224,11 +224,11 @@ def _pickled(content: bytes, form: Form, name: str) -> tuple[np.ndarray, np.ndar
         raise DataError(f"{name}: has no list of whole numbers called {form.key}")
     if images.shape != (len(labels), PIXELS) or not labels:
         raise DataError(f"{name}: data of shape {images.shape}, {len(labels)} labels")
-    return images, np.array(labels, object)  # which may be too large for a number of numpy's
+    return images, np.array(labels, object)  # may be too large for numpy's integers
 
 
 def _class_names(content: bytes | None, form: Form, name: str) -> tuple[str, ...]:
-    """The classes' names as a file has them, else CIFAR-10's own, or numbers."""
+    """The class names from a file, or else CIFAR-10's, or numbers."""
     given: list[Any] = []
     if content is not None and form.key:
         values = read_pickled(content, name)
@@ -255,7 +255,7 @@ def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> N
     Raises
     ------
     DataError
-        If the arrays are not so.
+        If the arrays are of another kind.
     """
     images, labels = plain_array("images", images), plain_array("labels", labels)
     if (
@@ -298,6 +298,6 @@ def _from_archive(path: Path, wanted: set[str]) -> dict[str, bytes]:
                     contents[name] = b"" if found is None else found.read()
     except DataError:
         raise
-    except Exception as error:  # damaged archives raise errors of many kinds
+    except Exception as error:  # damaged archives raise many kinds of errors
         raise DataError(f"{path}: cannot be read as CIFAR's archive ({error})") from None
     return contents

@@ -1,4 +1,4 @@
-"""Kernels of augmentation that change colours or erase, in an image that geometry has made."""
+"""Augmentation kernels for colour changes and erasing, applied after geometry."""
 
 import math
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.data.image_random import uniform
 
-#: First counter of random erasing, after those of elastic displacements, and its attempts to
-#: place a rectangle, of four numbers each.
+#: First counter of random erasing, after those of elastic displacements, and its attempts to place
+#: a rectangle, with four numbers each.
 ERASED, ATTEMPTS = 88, 10
-#: Shares of an image that random erasing takes, and the longest side in units of the shortest.
+#: Range of the erased share of an image, and the largest aspect ratio of the rectangle.
 LEAST_ERASED, MOST_ERASED, LONGEST = 0.02, 1 / 3, 10 / 3
-#: Weights of red, green and blue in grey (ITU-R BT.601), as Pillow and torchvision have them.
+#: Weights of red, green and blue in grey (ITU-R BT.601), as in Pillow and torchvision.
 RED, GREEN, BLUE = 0.299, 0.587, 0.114
 
 
@@ -21,10 +21,10 @@ RED, GREEN, BLUE = 0.299, 0.587, 0.114
 def change_colours(
     out: np.ndarray, brightness: Any, contrast: Any, saturation: Any, angle: float
 ) -> None:
-    """Change brightness, contrast, saturation and hue, in this order, and cut off what is outside.
+    """Change brightness, contrast, saturation and hue, in this order, and clip the result.
 
-    Contrast is about the mean grey, saturation about each pixel's grey. The hue turns about the
-    grey axis of YIQ, which is linear, unlike that of HSV.
+    Contrast is relative to the mean grey, saturation to each pixel's grey. The hue is rotated about
+    the grey axis of YIQ, which is linear, unlike HSV.
     """
     C, H, W = out.shape
     zero, top = np.float32(0), np.float32(255 if out.itemsize == 1 else 1)
@@ -80,7 +80,7 @@ def change_colours(
 
 @linked
 def erase_rectangle(out: np.ndarray, key: np.uint64, start: int, fill: float) -> None:
-    """Fill a random rectangle that fits; none if ten do not."""
+    """Fill a random rectangle that fits; none if ten attempts fail."""
     _, H, W = out.shape
     for attempt in range(ATTEMPTS):
         counter = start + 4 * attempt

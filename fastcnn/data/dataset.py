@@ -1,4 +1,4 @@
-"""Images with labels, and how they become a network's input."""
+"""Images with labels, and their preprocessing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,17 +27,17 @@ class Dataset:
     classes : tuple of str
         Names of the classes.
     preprocessing : Preprocessing
-        What ``fit`` gives the model that it trains on these images.
+        Preprocessing that ``fit`` sets in a model trained on these images.
     name : str
     files : tuple of str
-        For pictures, the path of each one's file within the data set's folder; else empty.
+        For pictures, the path of each file within the data set's folder; otherwise empty.
     validation : Dataset, optional
-        Samples for validation that came with training samples, in the same classes.
+        Validation samples that came with the training samples, with the same classes.
 
     Raises
     ------
     DataError
-        At construction, if any of these does not hold or there is no image.
+        At construction, if any of these is invalid or there is no image.
     """
 
     images: np.ndarray
@@ -109,7 +109,7 @@ class Dataset:
         )
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
-        """Only the classes of these names, relabelled 0, 1, ... in the order given.
+        """Only the classes with these names, relabelled 0, 1, ... in the given order.
 
         Raises
         ------
@@ -135,14 +135,14 @@ class Dataset:
 
 @dataclass(frozen=True)
 class ArrayDataset:
-    """Samples of any kind, whose targets need not be classes, and which may have weights.
+    """Samples of any kind, with any targets, and optionally weights.
 
     Attributes
     ----------
     images : ndarray, shape (N, ...)
-        As they are stored: before preprocessing.
+        As stored, before preprocessing.
     labels : ndarray, shape (N, ...)
-        Classes or targets, as the loss reads them.
+        Classes or targets, in the form used by the loss.
     sample_weight : ndarray of float64, shape (N,) or that of the targets, optional
     """
 
@@ -159,7 +159,7 @@ class ArrayDataset:
         return len(self.images)
 
     def subset(self, rows: np.ndarray) -> "ArrayDataset":
-        """The samples of these indices."""
+        """The samples with these indices."""
         weight = self.sample_weight
         return ArrayDataset(
             take_rows(self.images, rows, self.name),
@@ -168,5 +168,5 @@ class ArrayDataset:
         )
 
 
-#: What executors read.
+#: Data accepted by executors.
 Samples = Dataset | ArrayDataset

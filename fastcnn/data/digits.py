@@ -1,8 +1,9 @@
-"""Handwriting-like digits drawn by the package: a data set that needs no file and no network.
+"""Handwriting-like digits drawn by the package: a data set without files or downloads.
 
-Each digit has a few writing styles, given as strokes through a few points. A sample takes one
-style, moves its points, bends and tilts the whole by random smooth and affine maps, and draws it
-with a pen of random width; noise and blur vary. Sizes and centring follow MNIST's conventions.
+Each digit has a few writing styles, given as strokes through a few points. For each sample a style
+is chosen, its points are jittered, the whole is distorted by random smooth and affine maps, and
+drawn with a pen of random width; noise and blur vary. Sizes and centring follow MNIST's
+conventions.
 """
 
 from typing import Any
@@ -16,10 +17,10 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.scalars import plain
 
 SIZE = 28
-#: Points along the pen's path of one digit, over all strokes.
+#: Number of points along the pen's path of a digit, over all strokes.
 PATH_POINTS = 48
 
-#: Styles of each digit: strokes with ";" between them, of points "x,y" in hundredths of a square, y
+#: Styles of each digit: strokes separated by ";", of points "x,y" in hundredths of a square, y
 #: downwards. A smooth curve runs through the points of a stroke.
 STYLES: dict[int, tuple[str, ...]] = {
     0: (
@@ -80,7 +81,7 @@ def draw_digits(
     Returns
     -------
     images : ndarray of uint8, shape (count, 1, 28, 28)
-        Bright ink on a dark ground.
+        Bright ink on a dark background.
     labels : ndarray of int64, shape (count,)
         The digits themselves.
 
@@ -132,9 +133,9 @@ def digits_dataset(
     train, test : int
         Images of each set.
     classes : tuple of int
-        Which digits.
+        Digits to draw.
     seed : int
-        Of what is drawn.
+        Seed of the drawn digits.
     """
     train, test = (
         as_count("digits_dataset", name, each) for name, each in (("train", train), ("test", test))
@@ -167,7 +168,7 @@ def _as_digits(owner: str, classes: Any) -> tuple[int, ...]:
 
 
 def _write(style: str, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Paths of ``count`` samples in one style: points, and whether ink leads to the next one."""
+    """Paths of ``count`` samples in one style: points, and whether the pen is down to the next."""
     strokes = [
         np.array([point.split(",") for point in stroke.split()], float) / 100
         for stroke in style.split(";")

@@ -1,4 +1,4 @@
-"""Folders of pictures as data sets: a subfolder for each class."""
+"""Folders of pictures as data sets, with one subfolder per class."""
 
 import logging
 from collections import Counter
@@ -21,42 +21,42 @@ log = logging.getLogger("fastcnn.data")
 
 @dataclass
 class Found:
-    """The pictures of a folder's classes, and what else was there.
+    """The pictures of a folder's classes, and what was skipped.
 
     Attributes
     ----------
     classes : dict of str to list of (str, Path or Member)
-        For each class its pictures, each with its path within the class's folder.
+        The pictures of each class, each with its path within the class's folder.
     passed : Counter of str
-        Numbers of files and folders that were passed over, by reason.
+        Numbers of skipped files and folders, by reason.
     """
 
     classes: dict[str, list[tuple[str, Source]]] = field(default_factory=dict)
     passed: Counter[str] = field(default_factory=Counter)
 
 
-#: Folders without a picture, beyond the number of pictures: a whole disk has more.
+#: Allowed excess of folders without pictures over the number of pictures: a whole disk has more.
 MOST_EMPTY = 2_000
 
 
 @dataclass
 class _Walk:
-    """A walk through folders, each of which a class reads once, wherever links lead.
+    """A walk through folders that visits each once per class, wherever links lead.
 
-    Links to folders around one that is being read lead nowhere.
+    Links to a parent of the current folder are ignored.
 
     Attributes
     ----------
     folder : Path
-        Where it began.
+        Starting folder.
     owner : str
-        The class that is being read, by its folder.
+        The current class, by its folder.
     owners : dict of Path to str
-        That of each folder read so far.
+        The class of each folder read so far.
     reading : list of Path
-        The folders that are being read, each in the one before it or linked from there.
+        The stack of open folders, each within the previous one or linked from it.
     spare : int
-        Folders without a picture that may still come.
+        Number of further folders without pictures that are allowed.
     """
 
     folder: Path
@@ -66,14 +66,14 @@ class _Walk:
     spare: int = field(default_factory=lambda: MOST_EMPTY)
 
     def begin(self, key: Path | None) -> None:
-        """Read the folder of all classes, which is none of them."""
+        """Start with the folder of all classes, which belongs to none."""
         self.owner, self.reading = "", []
         if key is not None:
             self.reading.append(key)
             self.owners[key] = ""
 
     def enter(self, key: Path | None) -> str | None:
-        """The other class that has read a folder, or ""; None if it is not to be read."""
+        """The other class that has read a folder, or ""; None if it must not be read."""
         if key is None:
             return ""
         other = self.owners.get(key)
@@ -85,16 +85,17 @@ class _Walk:
         return other or ""
 
     def leave(self, key: Path | None, pictures: int, other: str) -> None:
-        """Count the pictures of a folder that was entered.
+        """Leave a folder, and count its pictures.
 
-        Raises DataError if another class has them, too, or there were too many folders without one.
+        Raises DataError if another class also has them, or there were too many folders without
+        pictures.
         """
         if key is not None:
             self.reading.pop()
         if pictures and other:
             raise DataError(
-                f"{self.folder}: {other} and {self.owner} have the same pictures, by links: remove "
-                "one of them"
+                f"{self.folder}: {other} and {self.owner} have the same pictures through links: "
+                "remove one of them"
             )
         self.spare += pictures or -1
         if self.spare < 0:
@@ -115,28 +116,28 @@ def read_folder(
     """Read a folder of class subfolders, or a zip or tar archive of it, as training and test sets.
 
     ``folder/train/CLASS/*.png`` and ``folder/test/CLASS/*.png`` (or ``val``), or
-    ``folder/CLASS/*.png``: of these about 15 % become the test set, each picture by a hash of its
-    path within the folder, so that further pictures move no other. With ``train``, ``val`` and
+    ``folder/CLASS/*.png``: then about 15 % become the test set, each picture by a hash of its path
+    within the folder, so that added pictures do not move others. With ``train``, ``val`` and
     ``test``, the second is ``train.validation``. Pictures in deeper subfolders belong to the class.
     Hidden files, folders of tools (``__MACOSX``, ``@eaDir``, ...), other files and folders without
-    pictures are passed over, counted and logged.
+    pictures are skipped, counted and logged.
 
-    Pictures are decoded on all cores, and kept as bytes of the size that the network reads: in
-    memory, or in a temporary file if they would take more than half of it. Archives are not
-    unpacked to files, except for the tar archive within a compressed one, to a temporary file.
+    Pictures are decoded on all cores, and stored as bytes at the network's input size: in memory,
+    or in a temporary file if they would take more than half of it. Archives are not unpacked to
+    disk, except for compressed tar archives, which are decompressed to a temporary file.
 
     Parameters
     ----------
     folder : path
     seed : int
-        Seed of the division into training and test set.
+        Seed of the split into training and test sets.
     pictures : Pictures, optional
-        The rule by which pictures are read, such as ``model.preprocessing.pictures`` of a trained
-        model. By default all are stretched to the size of the first, and grey if it is.
+        The rule for reading pictures, such as ``model.preprocessing.pictures`` of a trained model.
+        By default all are resized to the size of the first, and read in grey if it is grey.
     image_size : int or (height, width), optional
-        Pictures of another size are stretched to this one.
+        Size to which pictures are resized.
     gray : bool, optional
-        Grey (True) or colour (False), whatever the first picture is.
+        Grey (True) or colour (False), regardless of the first picture.
 
     Returns
     -------
@@ -145,8 +146,9 @@ def read_folder(
     Raises
     ------
     DataError
-        If there are fewer than two classes, two classes differ by case alone, a class occurs in
-        the test part alone, a picture cannot be read, or an archive is damaged or not honest.
+        If there are fewer than two classes, two class names differ only by case, a class occurs
+        only in the test part, a picture cannot be read, or an archive is damaged or suspiciously
+        compressed.
     """
     folder = expanded(folder)
     reading = Reading(pictures, image_size, gray)
@@ -157,7 +159,7 @@ def read_folder(
 
 
 def without_outer(root: Node) -> Node:
-    """The folder in an archive that holds the data set, where archives have one around it."""
+    """The folder that holds the data set, if an archive wraps it in another folder."""
     while True:
         used = [node for node in root.entries() if node.reason is None]
         inner = [node for node in used if node.is_folder]
@@ -187,14 +189,15 @@ def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[D
             for part, chosen in (("training", ~held), ("test", held))
         }
     _report(folder, found, classes, listed)
-    name = folder.name if folder.is_dir() else folder.name.split(".")[0]
+    whole = folder.absolute()  # the current folder has no name in "."
+    name = whole.name if folder.is_dir() else whole.name.split(".")[0]
     return picture_sets(name, str(folder), classes, listed, rule, reading.pictures)
 
 
 def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None, tuple[str, ...]]:
-    """What is in each part of a data set, the training part first, their folders, and the classes.
+    """The content of each part of a data set, training first, their folders, and the classes.
 
-    Without such parts, what is in the whole folder, and None instead of their folders.
+    Without separate parts, the content of the whole folder, and None for the folders.
 
     Raises DataError if a folder cannot be listed, or there are fewer than two classes.
     """
@@ -205,7 +208,7 @@ def parts(folder: Path, root: Node) -> tuple[list[Found], dict[str, Node] | None
 
 
 def scan(folder: Path, root: Node, walk: _Walk) -> Found:
-    """The classes of a folder and their pictures, in the order of their names.
+    """The classes of a folder and their pictures, sorted by name.
 
     Raises DataError if the folder or one within it cannot be listed, or two classes have the same
     pictures.
@@ -235,9 +238,9 @@ def scan(folder: Path, root: Node, walk: _Walk) -> Found:
 
 
 def pictures_in(folder: str | Path, found: Found) -> list[Path]:
-    """The pictures in a folder and in those within it, in the order of their names.
+    """The pictures in a folder and its subfolders, sorted by name.
 
-    ``found`` counts what is passed over. Raises DataError if there is none, or a folder cannot be
+    ``found`` counts what is skipped. Raises DataError if there are none, or a folder cannot be
     listed.
     """
     folder = expanded(folder)
@@ -246,7 +249,7 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
     if not pictures:
         raise DataError(
             f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
-            "passed over"
+            "skipped"
         )
     return [path for _, path in pictures if isinstance(path, Path)]
 
@@ -254,7 +257,7 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
 def _collect(
     folder: Node, within: str, pictures: list[tuple[str, Source]], passed: Counter[str], walk: _Walk
 ) -> None:
-    """Add the pictures of a folder and of those in it; each folder is read once."""
+    """Add the pictures of a folder and its subfolders, reading each folder once."""
     key = folder.key
     other = walk.enter(key)
     if other is None:
@@ -278,7 +281,7 @@ def _collect(
 
 
 def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
-    """The folders of the training, validation and test part, if the data set has such."""
+    """The folders of the training, validation and test parts, if the data set has them."""
     folders = {node.name.lower(): node for node in root.entries() if node.is_folder}
     train, validation, test = (
         [folders[name] for name in PART_NAMES[part] if name in folders]
@@ -287,7 +290,7 @@ def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
     if not train or not _holds_classes(train[0]):
         return None
     measured = test or validation
-    # A class may be called train, as one of car and plane: it then holds pictures itself.
+    # A class may be called train, next to car and plane: it then holds pictures itself.
     if _holds_pictures(train[0]) and not (measured and _holds_classes(measured[0])):
         return None
     if not measured:
@@ -325,13 +328,13 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
         raise DataError(
             f"{folder}: needs a subfolder with pictures ({', '.join(sorted(SUFFIXES))}) for each "
             f"of at least two classes, found {', '.join(classes) or 'none'}; "
-            f"{describe_passed(found)} passed over{_advice(folder, found[0])}"
+            f"{describe_passed(found)} skipped{_advice(folder, found[0])}"
         )
     folded: dict[str, str] = {}
     for name in classes:
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            raise DataError(f"{folder}: classes {other} and {name} differ by case alone")
+            raise DataError(f"{folder}: classes {other} and {name} differ only by case")
     unknown = [name for one in found for name in one.classes if name not in found[0].classes]
     if unknown:
         raise DataError(
@@ -342,7 +345,7 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
 
 
 def _advice(folder: Path, found: Found) -> str:
-    """Which folder was meant, if the one that was given holds it alone."""
+    """The folder that was probably meant, if the given one contains only that."""
     for name, pictures in found.classes.items():
         inner = {path.split("/")[0] if "/" in path else "" for path, _ in pictures}
         if len(inner) > 1 and "" not in inner:
@@ -351,7 +354,7 @@ def _advice(folder: Path, found: Found) -> str:
 
 
 def _check_parts(folder: Path, found: Found) -> None:
-    """Refuse parts of a data set, called otherwise than ``train`` and ``test``, as classes."""
+    """Refuse parts of a data set with other names than ``train`` and ``test`` as classes."""
     inner = {
         label: {name.split("/")[0] for name, _ in pictures}
         for label, pictures in found.classes.items()
@@ -382,7 +385,7 @@ def _listed(found: Found, classes: tuple[str, ...], prefix: str) -> list[Listed]
 
 
 def describe_passed(found: list[Found]) -> str:
-    """Numbers of what was passed over, by reason."""
+    """Numbers of skipped items, by reason."""
     passed = sum((one.passed for one in found), Counter[str]())
     return ", ".join(f"{count:,} {reason}" for reason, count in passed.most_common()) or "nothing"
 
@@ -394,7 +397,7 @@ def _report(
     passed = any(one.passed for one in found)
     log.log(
         logging.WARNING if passed else logging.INFO,
-        "%s: %s pictures used; passed over: %s",
+        "%s: %s pictures used; skipped: %s",
         folder,
         f"{used:,}",
         describe_passed(found),

@@ -18,12 +18,12 @@ from fastcnn.files import atomic_write, expanded
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CODES = {np.dtype(name): code for code, name in _TYPES.items()}
-#: Dimensions of an array that every numpy knows.
+#: Number of array dimensions supported by every numpy.
 MOST_DIMENSIONS = 32
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Read an IDX file, gzipped or not (told by its content, not by its name).
+    """Read an IDX file, gzipped or not (detected from its content, not its name).
 
     Parameters
     ----------
@@ -32,14 +32,13 @@ def read_idx(path: str | Path) -> np.ndarray:
     Returns
     -------
     ndarray
-        In the file's type, native byte order; read-only where the file's bytes are used as they
-        are.
+        In the file's type, native byte order; read-only if the file's bytes are used directly.
 
     Raises
     ------
     DataError
-        If the file is missing, corrupt, truncated, has bytes left over, is not IDX, or unpacks to
-        more than an honest file.
+        If the file is missing, corrupt, truncated, has trailing bytes, is not IDX, or unpacks to a
+        suspicious size.
     """
     content = read_bytes(path)
     gzipped = content[:2] == GZIP_MAGIC
@@ -77,7 +76,7 @@ def write_idx(path: str | Path, array: np.ndarray) -> None:
     ----------
     path : path
     array : ndarray
-        Of numbers, with 1 dimension or more.
+        Numeric, with at least one dimension.
 
     Raises
     ------

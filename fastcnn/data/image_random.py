@@ -1,6 +1,6 @@
-"""Random numbers of images: those of :mod:`fastcnn.backends.counter_random` in compiled code.
+"""Random numbers for images: those of :mod:`fastcnn.backends.counter_random`, compiled.
 
-A hash of the key and a counter, of which each image has :data:`DRAWS`, so that neither the order of
+A hash of the key and a counter; each image has :data:`DRAWS` counters, so that neither the order of
 images nor the number of threads matters.
 """
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from fastcnn.codegen import linked
 
-#: Counters of one image.
+#: Number of counters per image.
 DRAWS = 128
 
 
 @linked
 def random_bits(key: np.uint64, counter: int) -> int:
-    """What :func:`fastcnn.backends.counter_random.uniform_bits` gives for one counter."""
+    """:func:`fastcnn.backends.counter_random.uniform_bits` for one counter."""
     value = _lowbias32(np.uint32(np.uint32(counter) ^ np.uint32(key & 0xFFFFFFFF)))
     return int(_lowbias32(np.uint32(value + np.uint32(key >> np.uint64(32)))))
 
@@ -30,11 +30,11 @@ def _lowbias32(value: np.uint32) -> np.uint32:
 
 @linked
 def uniform(key: np.uint64, counter: int) -> float:
-    """A number in 0..1, 1 excluded."""
+    """A number in [0, 1)."""
     return random_bits(key, counter) * 2.0**-32
 
 
 @linked
 def whole_number(key: np.uint64, counter: int, largest: int) -> int:
-    """A whole number from ``-largest`` to ``largest``."""
+    """An integer from ``-largest`` to ``largest``."""
     return int(uniform(key, counter) * (2 * largest + 1)) - largest

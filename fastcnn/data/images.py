@@ -1,4 +1,4 @@
-"""Picture files: one decoder, from whatever they hold to upright pixels of eight bits."""
+"""Picture files: one decoder for all formats, to upright 8-bit pixels."""
 
 import io
 from dataclasses import dataclass
@@ -13,21 +13,21 @@ from fastcnn.data.reading import read_bytes, regular_file
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.notebook import brief
 
-#: What Pillow may take a file for, whatever its name is: it knows others, such as PostScript, which
-#: it hands to another program.
+#: Formats that Pillow may detect, regardless of the file's name: it knows others, such as
+#: PostScript, which it passes to another program.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
-#: Pixels of a picture, and of one of its sides, at most: small files unpack to gigabytes.
+#: Most pixels of a picture, and of a side: small files can unpack to gigabytes.
 MAX_PIXELS, MAX_SIDE = 64_000_000, 2**15
-#: Most bytes of a file: those of the most pixels, not compressed.
+#: Most bytes of a file: those of the most pixels, uncompressed.
 MAX_BYTES = 8 * MAX_PIXELS
-#: Sides longer than this are made shorter before anything else is done with a picture.
+#: Pictures with longer sides than this are downsampled before anything else.
 LARGE = 1024
-#: What a pixel of each of Pillow's modes of one deep channel is at most.
+#: Largest pixel value of each of Pillow's single-channel high-depth modes.
 DEEP = {"I;16": 65535, "I;16L": 65535, "I;16B": 65535, "I;16N": 65535, "I": 65535, "F": 1}
 GREY = {"1", "L", "LA", *DEEP}
 MODES = GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
-#: How far apart the channels of a coloured pixel are; JPEG makes grey ones differ a little.
+#: Smallest channel difference of a coloured pixel; JPEG makes grey ones differ slightly.
 COLOURED = 24
 COLOURS_LOST = "colours read as grey"
 #: TIFF's tag for the bits of a pixel, and that of the orientation in all formats.
@@ -36,13 +36,13 @@ BITS, ORIENTATION = 258, 0x0112
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a sample of a network.
+    """A picture as a sample for a network.
 
     Attributes
     ----------
     pixels : ndarray of uint8, shape (C, H, W)
     done : tuple of str
-        What was done to it, in words.
+        The conversions applied, in words.
     """
 
     pixels: np.ndarray
@@ -54,17 +54,17 @@ class Picture:
 def read_picture(
     source: Any, pictures: Pictures, *, invert: bool | None = None, most_pixels: int = MAX_PIXELS
 ) -> Picture:
-    """Read one picture by a network's rule.
+    """Read a picture by a network's rule.
 
     Parameters
     ----------
     source : path, bytes, or Member of an archive
-        A PNG, JPEG, WebP, GIF, BMP or TIFF file, or its content. The content decides, not the
-        suffix.
+        A PNG, JPEG, WebP, GIF, BMP or TIFF file, or its content. The format is detected from the
+        content, not the suffix.
     pictures : Pictures
         The rule, as from ``model.preprocessing.pictures``.
     invert : bool, optional
-        Whether to exchange black and white; by default as the rule says.
+        Whether to exchange black and white; by default according to the rule.
     most_pixels : int
         Larger pictures are refused.
 
@@ -75,8 +75,8 @@ def read_picture(
     Raises
     ------
     DataError
-        If the file is missing, not a picture of these formats, damaged, or too large, or has
-        numbers that are not pixels.
+        If the file is missing, not a picture of these formats, damaged or too large, or has values
+        that are not pixels.
     """
     if not isinstance(pictures, Pictures):
         raise ConfigurationError(f"read_picture: pictures must be a Pictures, got {pictures!r}")
@@ -88,15 +88,16 @@ def read_picture(
 def read_image(
     path: str | Path, shape: tuple[int, ...], *, invert: bool | None = None
 ) -> np.ndarray:
-    """Read one picture as bytes of shape (C, H, W), stretched to that size.
+    """Read a picture as bytes of shape (C, H, W), resized to that size.
 
     Parameters
     ----------
     path : path
         A PNG, JPEG, WebP, GIF, BMP or TIFF file of 1 to 32 bits; 16 bits are scaled to 8, and
-        floating-point pixels are in 0..1. It is turned upright; transparent areas become white.
+        floating-point pixels are in 0..1. EXIF orientation is applied; transparent areas become
+        white.
     shape : tuple of int
-        Wanted (C, H, W), C being 1 (grey) or 3 (RGB).
+        Requested (C, H, W), with C of 1 (grey) or 3 (RGB).
     invert : bool, optional
         Whether to exchange black and white. By default a grey picture whose border is bright
         (dark ink on paper) is inverted, since digits are trained bright on dark.
@@ -108,7 +109,7 @@ def read_image(
     Raises
     ------
     DataError
-        As :func:`read_picture`.
+        As for :func:`read_picture`.
     """
     sizes = tuple(shape) if isinstance(shape, (tuple, list)) else ()
     if len(sizes) != 3 or sizes[0] not in (1, 3):
@@ -131,11 +132,11 @@ def picture_shape(path: Any) -> tuple[int, int, int]:
 def decode(
     source: Any, shape: tuple[int, int, int], most_pixels: int = MAX_PIXELS
 ) -> tuple[np.ndarray, list[str]]:
-    """The upright pixels of a picture on white paper, (C, h, w), and what was lost, in words.
+    """The upright pixels of a picture on a white background, (C, h, w), and losses, in words.
 
-    C of the network's ``shape`` decides between grey and colour. A picture that is larger than
-    1,024 pixels and than twice H x W is made smaller by a whole factor. Raises DataError as
-    :func:`read_picture`.
+    C of the network's ``shape`` selects grey or colour. A picture that is larger than 1,024 pixels
+    and than twice H x W is downsampled by an integer factor. Raises DataError as
+    :func:`read_picture` does.
     """
     from PIL import Image
 
@@ -166,7 +167,7 @@ def _opened(source: Any, most_pixels: int) -> tuple[Any, list[str]]:
     """An upright Pillow image of mode L, LA, RGB or RGBA, and notes."""
     from PIL import Image, UnidentifiedImageError
 
-    # By its path Pillow would map a TIFF into memory, and then turn it wrongly.
+    # Given a path, Pillow would memory-map a TIFF, and then rotate it wrongly.
     if isinstance(source, bytes):
         name, content = "the picture", source
     elif isinstance(source, (str, Path)):
@@ -183,11 +184,11 @@ def _opened(source: Any, most_pixels: int) -> tuple[Any, list[str]]:
         raise
     except UnidentifiedImageError:
         raise DataError(f"{name}: not a picture of the formats {', '.join(FORMATS)}") from None
-    except Exception as error:  # what damaged files make decoders raise has no common base
+    except Exception as error:  # decoders' errors for damaged files have no common base
         reason = str(error) or type(error).__name__
         raise DataError(f"{name}: damaged, cannot be read as a picture ({reason})") from None
     notes = [f"the first of {frames} frames"] if frames > 1 else []
-    # Perhaps bytes that a program stored in 16 or 32 bits.
+    # Perhaps 8-bit values that a program stored in 16 or 32 bits.
     if opened.mode in DEEP and picture.getchannel(0).getextrema()[1] <= 1:
         notes.append(f"nearly black, as its pixels are white at {_largest(opened, opened.mode):,}")
     return picture, notes
@@ -202,7 +203,7 @@ def _content(path: str | Path) -> tuple[str, bytes]:
 
 
 def _check(opened: Any, name: str, most_pixels: int) -> None:
-    """Refuse a picture by its header, before its pixels take memory."""
+    """Refuse a picture based on its header, before its pixels take memory."""
     width, height = opened.size
     if width * height > most_pixels or max(width, height) > MAX_SIDE:
         raise DataError(
@@ -246,7 +247,7 @@ def _eight_bits(opened: Any, name: str) -> Any:
 
 
 def _largest(opened: Any, mode: str) -> int:
-    """What a white pixel of a deep mode is."""
+    """The value of a white pixel in a high-depth mode."""
     bits = getattr(opened, "tag_v2", {}).get(BITS)
     if mode.startswith("I;16") and bits and 8 < bits[0] < 16:
         return 2 ** int(bits[0]) - 1
@@ -254,10 +255,10 @@ def _largest(opened: Any, mode: str) -> int:
 
 
 def _orientation(opened: Any) -> int:
-    """How a loaded picture lies; 1, upright, where its EXIF data are damaged."""
+    """The EXIF orientation of a picture; 1, upright, if its EXIF data are damaged."""
     try:
         return int(opened.getexif().get(ORIENTATION, 1))
-    except Exception:  # a picture is not worse for unreadable remarks
+    except Exception:  # unreadable metadata do not make a picture unusable
         return 1
 
 

@@ -46,35 +46,35 @@ def load(
         ``mnist``, ``mnist012`` (digits 0, 1, 2), ``fashion_mnist``, ``cifar10``, ``cifar100``,
         ``digits`` (drawn by the package), ``digits012``; or an ``.npz`` file, a ``.csv`` file with
         columns ``label,pixel0,...`` or ``path,label``, a ``.parquet`` file of the same or of
-        pictures, a folder of class subfolders or a zip or tar archive of it, or a folder or
+        pictures, a folder of class subfolders or a zip or tar archive of one, or a folder or
         archive of CIFAR-10 or CIFAR-100. ``~`` is the home folder.
     data_dir : path, optional
-        Folder of the files of a named set, or one above it; by default the environment variable
-        ``FASTCNN_DATA_DIR``. The network is tried only when neither it nor the cache has them.
+        Folder of the files of a named set, or a parent of it; by default the environment variable
+        ``FASTCNN_DATA_DIR``. Files are downloaded only if neither it nor the cache has them.
     classes : sequence, optional
         Names of the classes to keep, relabelled 0, 1, ...
     validation_split : bool
         Leave out the first 5,000 training images of MNIST or Fashion-MNIST, as the report's reader
         did.
     layout : {"NCHW", "NHWC"}, optional
-        Where an ``.npz`` file's images have their channels, if their shape does not tell.
+        Position of the channels of an ``.npz`` file's images, if ambiguous from their shape.
     seed : int
-        For drawn digits and for splitting a folder or a CSV file.
+        Seed for drawn digits and for splitting a folder or a CSV file.
     progress : bool
         Show a bar while downloading.
     pictures : Pictures, optional
-        The rule by which picture files are read: that of a trained model, say.
+        The rule for reading picture files, such as that of a trained model.
     image_size : int, or (height, width), or text such as "32x48", optional
-        Picture files of another size are stretched to this one, instead of the first one's.
+        Size to which picture files are resized, instead of that of the first.
     gray : bool, optional
-        Picture files are read as grey (True) or as colour (False), instead of as the first one is.
+        Read picture files in grey (True) or colour (False), instead of as the first one is.
 
     Raises
     ------
     DataError
-        If the data are unavailable or not what they should be; the message says what to do.
+        If the data are unavailable or invalid; the message says what to do.
     ConfigurationError
-        If an option is given that does nothing for this data set.
+        If an option has no effect for this data set.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise ConfigurationError(f"a data set must be a name or a path, got {name!r}")
@@ -102,7 +102,7 @@ def load(
 
 
 def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, str | None]:
-    """``mnist012``, or drawn digits and one line that says so if MNIST is unavailable.
+    """``mnist012``, or drawn digits and a message if MNIST is unavailable.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, 
     Raises
     ------
     DataError
-        If MNIST's files are there but corrupt, or ``data_dir`` is given and does not hold them.
+        If MNIST's files exist but are corrupt, or ``data_dir`` is given and does not hold them.
     """
     try:
         return *load("mnist012", data_dir=data_dir), None
@@ -129,7 +129,7 @@ def load_default(data_dir: str | Path | None = None) -> tuple[Dataset, Dataset, 
 def _check_options(
     text: str, named: bool, data_dir: str | Path | None, validation_split: bool, layout: str | None
 ) -> None:
-    """Refuse options that would do nothing."""
+    """Refuse options that would have no effect."""
     if data_dir is not None and not named:
         raise ConfigurationError(f"data_dir is for data sets of files by name, not for {text!r}")
     if as_flag("load", "validation_split", validation_split) and not (named and "mnist" in text):
@@ -144,11 +144,11 @@ def _load_path(
     text: str, layout: str | None, seed: int, reading: Reading
 ) -> tuple[Dataset, Dataset]:
     path = expanded(text)
-    if not os.path.lexists(path):  # which takes any text
+    if not os.path.lexists(path):  # accepts any text
         raise DataError(
             f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
             ".npz file, a .csv or .parquet file with columns label,pixel0,... or path,label, or a "
-            "folder of class subfolders or a zip or tar archive of it"
+            "folder of class subfolders or a zip or tar archive of one"
         )
     if path.is_dir() and not cifar.is_cifar(path):
         return read_folder(path, seed, **vars(reading))

@@ -1,4 +1,4 @@
-"""Kernels that mix images with others: blended, or a rectangle pasted in."""
+"""Kernels that mix pairs of images: blending, or pasting a rectangle."""
 
 import math
 
@@ -17,9 +17,10 @@ def draw_partners(
     partners: np.ndarray,
     shares: np.ndarray,
 ) -> None:
-    """Another image for each one, and the share of the first: Beta(alpha, alpha), or all of it.
+    """A partner for each image, and the weight of the first: Beta(alpha, alpha), or 1.
 
-    Johnk's method: of two powers of uniform numbers whose sum is at most 1, one's share in it.
+    Johnk's method: draw powers of two uniform numbers until their sum is at most 1; return the
+    first's share of it.
     """
     for k in range(len(names)):
         counter = names[k] * DRAWS
@@ -27,7 +28,7 @@ def draw_partners(
         if alpha <= 0.0:
             shares[k] = 1.0
             continue
-        shares[k] = 0.5  # should all draws be refused, which for alpha = 2 one in 10**5 sees
+        shares[k] = 0.5  # if all draws are rejected: for alpha = 2 one in 10**5
         for attempt in range(1, DRAWS // 2):
             u = math.log(1.0 - uniform(key, counter + 2 * attempt)) / alpha
             v = math.log(1.0 - uniform(key, counter + 2 * attempt + 1)) / alpha
@@ -44,7 +45,7 @@ def blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
 
 @compiled("out real[:,:]", "real[:,:]", "float32[:]")
 def _blend(images: np.ndarray, others: np.ndarray, shares: np.ndarray) -> None:
-    rounding = np.float32(0.5) if images.itemsize == 1 else np.float32(0)  # bytes are cut off
+    rounding = np.float32(0.5) if images.itemsize == 1 else np.float32(0)  # bytes are truncated
     for k in range(len(images)):
         share = np.float32(shares[k])
         first, second = images[k], others[k]
@@ -59,8 +60,8 @@ def paste(
 ) -> None:
     """Paste a rectangle of other images into the first, in place.
 
-    Its sides are those of the image times the root of what the first image is to lose, its middle
-    is a random pixel, and what lies outside is cut off; ``shares`` become what is left.
+    Its sides are those of the image times the root of the share to replace, its centre is a random
+    pixel, and it is clipped to the image; ``shares`` are updated to the remaining area.
     """
     _, C, H, W = images.shape
     for k in range(len(images)):

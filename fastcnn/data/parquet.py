@@ -1,4 +1,4 @@
-"""Pictures, or paths or pixels of them, as rows of a parquet file (extra ``parquet``)."""
+"""Pictures, their paths or pixels as rows of a parquet file (extra ``parquet``)."""
 
 import json
 from pathlib import Path
@@ -19,12 +19,12 @@ from fastcnn.extras import require
 def read_parquet(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Dataset]:
     """Training and test sets from a parquet file with a column ``label``.
 
-    The images are in a column ``image`` or ``path``: files as bytes, alone or as Hugging Face's
-    data sets have them; paths relative to the file's folder; or lists of pixels. Or each pixel is a
-    column, of square grey images row by row. A column ``split`` may say train, val or test; else
-    about 15 % of the rows are for testing, by a hash of the path or the content.
+    The images are in a column ``image`` or ``path``: file contents as bytes, plain or as in Hugging
+    Face's data sets; paths relative to the file's folder; or lists of pixels. Or there is a column
+    per pixel, of square grey images in row-major order. A column ``split`` may contain train, val
+    or test; otherwise about 15 % of the rows are for testing, by a hash of the path or the content.
 
-    Raises DataError if the file is not so; MissingExtraError if pyarrow is not installed.
+    Raises DataError if the file is invalid; MissingExtraError if pyarrow is not installed.
     """
     table = _read(path)
     label, place = column_of(table.column_names, LABELS), column_of(table.column_names, PATHS)
@@ -104,7 +104,7 @@ def _pictures(path: Path, name: str, column: Any) -> list[tuple[str, Source]] | 
 
 
 def _pixels(path: Path, table: Any, name: str | None, columns: list[str]) -> np.ndarray:
-    """Pixels of shape (N, ...), from a column of lists or a column each."""
+    """Pixels of shape (N, ...), from a column of lists or one column per pixel."""
     try:
         if name is not None:
             return np.array(table.column(name).to_pylist())
@@ -114,7 +114,7 @@ def _pixels(path: Path, table: Any, name: str | None, columns: list[str]) -> np.
 
 
 def _named(table: Any, label: str, labels: list[Any]) -> list[Any]:
-    """Labels by the names that Hugging Face's data sets keep in the file."""
+    """Labels as class names, if the file has them as in Hugging Face's data sets."""
     try:
         kept = json.loads(table.schema.metadata[b"huggingface"])
         names = kept["info"]["features"][label]["names"]

@@ -1,10 +1,10 @@
-"""Plain data in Python's pickle format, read without running what is in it.
+"""Plain data in Python's pickle format, read without executing it.
 
-CIFAR's "Python version" and nothing else that this package reads is pickled. Unpickling can run any
-code, and numpy's part of it takes sizes from the file, so that not even a list of allowed classes
-makes it safe. This reads the operations one by one (:mod:`pickletools` decodes, and runs nothing)
-and knows those of plain data: numbers, text, bytes, lists, tuples, dictionaries, and the few calls
-by which an array of numbers is written. Everything else is refused.
+Only CIFAR's "Python version" is pickled, nothing else that this package reads. Unpickling can run
+arbitrary code, and numpy's part of it trusts sizes from the file, so that not even an allow-list of
+classes makes it safe. This reads the operations one by one (:mod:`pickletools` only decodes them)
+and supports those of plain data: numbers, text, bytes, lists, tuples, dictionaries, and the few
+calls by which an array of numbers is written. Everything else is refused.
 """
 
 import math
@@ -17,13 +17,13 @@ import numpy as np
 
 from fastcnn.errors import DataError
 
-#: Operations that put their own argument on the stack.
+#: Operations that push their argument onto the stack.
 VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
     *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
-#: Text of Python 2, which is bytes.
+#: Strings of Python 2, which are bytes.
 BYTES = {"STRING", "BINSTRING", "SHORT_BINSTRING"}
 CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
@@ -36,7 +36,7 @@ CONSTANTS: dict[str, Callable[[], Any]] = {
 SAVING = {"PUT", "BINPUT", "LONG_BINPUT"}
 LOADING = {"GET", "BINGET", "LONG_BINGET"}
 SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-#: What may be named, with the modules that have it in any version of numpy.
+#: Allowed names, with their modules in any version of numpy.
 NAMED = {
     "_reconstruct": ("numpy.core.multiarray", "numpy._core.multiarray"),
     "_frombuffer": ("numpy.core.numeric", "numpy._core.numeric"),
@@ -49,14 +49,14 @@ MARK = object()
 
 @dataclass
 class _Named:
-    """A function or class that the file names."""
+    """A function or class named in the file."""
 
     name: str
 
 
 @dataclass
 class _Type:
-    """A numpy type in the making."""
+    """A numpy type under construction."""
 
     code: str
     order: str = "|"
@@ -64,7 +64,7 @@ class _Type:
 
 @dataclass
 class _Array:
-    """A numpy array in the making."""
+    """A numpy array under construction."""
 
     values: np.ndarray | None = None
 
@@ -84,7 +84,7 @@ def read_pickled(content: bytes, name: str) -> dict[str, Any]:
             )
             for key, value in made.items()
         }
-    except Exception as error:  # damaged files raise errors of many kinds
+    except Exception as error:  # damaged files raise many kinds of errors
         raise DataError(f"{name}: cannot be read as pickled data ({error})") from None
 
 
@@ -116,7 +116,7 @@ def _run(content: bytes) -> Any:
 
 
 def _combine(code: str, argument: Any, stack: list[Any]) -> None:
-    """Operations that take values off the stack."""
+    """Operations that pop values from the stack."""
     if code in SHORT_TUPLES:
         stack.append(tuple(_last(stack, SHORT_TUPLES[code])))
     elif code in ("TUPLE", "LIST"):

@@ -1,4 +1,4 @@
-"""Pictures as data sets: all brought to one size by one rule, on all cores."""
+"""Pictures as data sets: all converted to one size by one rule, on all cores."""
 
 import logging
 from collections import Counter
@@ -22,9 +22,9 @@ from fastcnn.scalars import is_integer
 
 log = logging.getLogger("fastcnn.data")
 
-#: Pictures that are read as one piece of work.
+#: Number of pictures read per task.
 BLOCK = 64
-#: What the parts of a data set are called, in folders and in tables.
+#: Names of the parts of a data set, in folders and tables.
 PART_NAMES = {
     "training": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -34,21 +34,21 @@ PART_NAMES = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How pictures become samples, as far as it was said.
+    """The given options for converting pictures to samples.
 
     Attributes
     ----------
     pictures : Pictures, optional
-        The whole rule: that of a trained model.
+        The complete rule, such as that of a trained model.
     image_size : int or (height, width), optional
         Size of all pictures; by default that of the first.
     gray : bool, optional
-        Grey, or colour; by default as the first picture is.
+        Grey or colour; by default as in the first picture.
 
     Raises
     ------
     ConfigurationError
-        At construction, if these are not so, or both a rule and a part of it are given.
+        At construction, if these are invalid, or both a rule and a part of it are given.
     """
 
     pictures: Pictures | None = None
@@ -58,7 +58,7 @@ class Reading:
     def __post_init__(self) -> None:
         given = [name for name in ("image_size", "gray") if getattr(self, name) is not None]
         if self.pictures is not None and given:
-            raise ConfigurationError(f"{given[0]} has no effect with pictures, which says it")
+            raise ConfigurationError(f"{given[0]} has no effect with pictures, which sets it")
         if self.gray is not None and not isinstance(self.gray, bool):
             raise ConfigurationError(f"gray must be True or False, got {self.gray!r}")
         if self.image_size is not None:
@@ -70,7 +70,7 @@ class Reading:
             raise ConfigurationError(f"image_size and gray are for picture files, not for {data}")
 
     def rule(self, first: Source) -> Pictures:
-        """The rule by which pictures are read, the first of which is this.
+        """The rule for reading pictures, the first of which is given.
 
         Raises DataError if that is not a picture.
         """
@@ -87,7 +87,7 @@ class Reading:
 
 
 def as_size(value: Any) -> tuple[int, int]:
-    """Height and width of an image: one number for both, two, or text such as ``32x48``.
+    """Height and width of an image: one number for both, two numbers, or text such as ``32x48``.
 
     Raises ConfigurationError if it is none of these.
     """
@@ -122,8 +122,9 @@ def picture_sets(
 ) -> tuple[Dataset, Dataset]:
     """Read pictures as the training and test sets ``name``; ``title`` is for messages.
 
-    Parts are ``training`` and ``test``, and perhaps ``validation``, which goes with the training
-    set. ``trained`` is the rule of a trained model, if it is such a one: it is kept as it is.
+    Parts are ``training`` and ``test``, and optionally ``validation``, which is attached to the
+    training set. ``trained`` is whether the rule is that of a trained model, which is kept
+    unchanged.
     """
     images = {part: np.empty(0) for part in parts}
     done = Counter[str]()
@@ -154,7 +155,7 @@ def picture_sets(
 def _say_copies(
     title: str, parts: Mapping[str, Sequence[Listed]], images: Mapping[str, np.ndarray]
 ) -> None:
-    """Say which pictures have two classes, or are trained on and also measured by."""
+    """Log pictures that have two classes, or are in both training and other parts."""
     seen: dict[bytes, tuple[str, str, int]] = {}
     found: dict[str, list[tuple[str, str]]] = {}
     for part, listed in parts.items():  # training is the first
@@ -177,10 +178,10 @@ def _say_copies(
 def read_pictures(
     sources: Sequence[Source], rule: Pictures, title: str, done: Counter[str] | None = None
 ) -> np.ndarray:
-    """Pictures by a rule as bytes (N, C, H, W), on all cores: decoders let other threads run.
+    """Read pictures by a rule as bytes (N, C, H, W), on all cores: decoders release the GIL.
 
     They are kept in memory, or in a temporary file if they would take more than half of it.
-    ``done`` counts what was done to pictures. Raises DataError for the first that cannot be read.
+    ``done`` counts the conversions. Raises DataError for the first that cannot be read.
     """
     _, height, width = rule.shape
     images = allocate(

@@ -1,4 +1,4 @@
-"""Tables that name picture files, or hold them, with a label each."""
+"""Tables of labelled picture files, as paths or contents."""
 
 import csv
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out
 from fastcnn.errors import DataError
 
-#: What a column of paths, of labels and of the part of the data set may be called.
+#: Accepted names of columns of paths, of labels and of the part of the data set.
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
 LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
-#: What tables have where there is no label, in lower case; the last two may be names of classes.
+#: Words for a missing label, in lower case; the last two may be class names.
 MISSING = ("", "nan", "null", "n/a", "none", "na")
 
 
 @dataclass(frozen=True)
 class Content:
-    """A picture's bytes, as a table holds them."""
+    """A picture's bytes from a table."""
 
     name: str
     content: bytes
@@ -37,15 +37,15 @@ class Content:
 
 
 def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
-    """The first of some names that a table has, whatever its case."""
+    """The first of the names that a table has, regardless of case."""
     lower = {column.strip().lower(): column for column in columns}
     return next((lower[name] for name in names if name in lower), None)
 
 
 def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
-    """Labels as int64 if all are whole numbers of at most nine digits, else as text.
+    """Labels as int64 if all are integers of at most nine digits, otherwise as text.
 
-    Numbers that are equal are one label, however they are written: 1 and 1.0.
+    Equal numbers are the same label, however they are written: 1 and 1.0.
 
     Raises DataError if a row has no label, or all labels are numbers and some have fractions.
     """
@@ -82,10 +82,10 @@ def table_sets(
     seed: int,
     reading: Reading,
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of the pictures of a table, of which each has a name and bytes.
+    """Training and test sets of the pictures of a table, each with a name and bytes.
 
-    Parts are words such as ``train``, ``val`` or ``test``; by default about 15 %, by a hash of the
-    name, are for testing. Raises DataError if the table is empty, a part or a label is unknown, or
+    Parts are words such as ``train``, ``val`` or ``test``; by default about 15 % are for testing,
+    by a hash of the name. Raises DataError if the table is empty, a part or a label is unknown, or
     a picture cannot be read.
     """
     if not pictures:
@@ -94,7 +94,7 @@ def table_sets(
     targets = targets_of(path, [str(label).strip() for label in labels])
     rest = np.ones(len(targets), bool)
     rest[chosen["training"]] = False
-    # A rare class may be drawn for testing alone; where the table itself says the parts, not.
+    # A rare class may be drawn only for testing, but not if the table specifies the parts.
     known = targets if targets.dtype.kind == "i" or parts is None else targets[~rest]
     _, _, classes = as_label_sets(
         known, targets[rest], (f"{path}: training rows", f"{path}: other rows")

@@ -1,6 +1,6 @@
-"""Folders of pictures, on the disk or in a zip or tar archive: what is in them, and its bytes.
+"""Folders of pictures, on disk or in a zip or tar archive: their entries and contents.
 
-Nothing of an archive is unpacked to files of its own: names are names alone, wherever they lead.
+Archives are never unpacked to separate files: their names are only names, wherever they point.
 """
 
 import bz2
@@ -34,17 +34,17 @@ from fastcnn.data.split import normalised_name
 from fastcnn.errors import DataError, cause
 from fastcnn.files import cache_folder
 
-#: Files and folders that operating systems, file servers and notebooks put among a user's.
+#: Files and folders that operating systems, file servers and notebooks add to a user's.
 OF_TOOLS = {
     *("__macosx", "__pycache__", "@eadir", "@recently-snapshot", "@recycle", "@sharebin", "@tmp"),
     *("@transcode", "#recycle", "#snapshot", "$recycle.bin", "~snapshot", "found.000"),
     *("lost+found", "network trash folder", "system volume information", "temporary items"),
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"),
 }
-#: Beginnings of compressed tar files, and what reads them.
+#: First bytes of compressed tar files, and their readers.
 COMPRESSED = {GZIP_MAGIC: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 SHORT_SUFFIXES = (".tgz", ".tbz2", ".tbz", ".txz")
-#: Entries of an archive at most: a name and a place of each are kept.
+#: Most entries of an archive: a name and a position of each are kept in memory.
 MOST_ENTRIES = 5_000_000
 TAR_MAGIC, TAR_PLACE = b"ustar", 257
 
@@ -54,13 +54,13 @@ class Member(Protocol):
 
     @property
     def name(self) -> str:
-        """The archive, and the place in it: for messages."""
+        """The archive and the path in it, for messages."""
 
     def read(self) -> bytes:
         """Its content."""
 
 
-#: Where a picture's bytes are.
+#: Source of a picture's bytes.
 Source = Path | Member
 
 
@@ -71,16 +71,16 @@ class Node:
     Attributes
     ----------
     name : str
-        As it is called there.
+        Its name in the folder.
     is_folder : bool
     reason : str or None
-        Why it is passed over, whatever it holds.
+        Why it is skipped, regardless of its content.
     source : Path or Member, or None
-        Where a file's bytes are, or the path of a folder on the disk.
+        The source of a file's bytes, or the path of a folder on disk.
     key : Path or None
-        The same for two nodes that are one folder on the disk.
+        Equal for two nodes that are the same folder on disk.
     inner : dict of str to Node
-        What an archive's folder holds.
+        Content of a folder in an archive.
     """
 
     name: str
@@ -91,13 +91,13 @@ class Node:
     inner: "dict[str, Node]" = field(default_factory=dict)
 
     def entries(self) -> "list[Node]":
-        """What a folder holds, in the order of names. Raises DataError if it cannot be listed."""
+        """The content of a folder, sorted by name. Raises DataError if it cannot be listed."""
         nodes = self.inner.values() if self.source is None else _listed(self.source)
         return sorted(nodes, key=lambda node: normalised_name(node.name))
 
 
 def folder_node(folder: Path) -> Node:
-    """A folder on the disk."""
+    """A folder on disk."""
     return Node(folder.name, True, None, folder, folder.resolve())
 
 
@@ -134,7 +134,7 @@ def _passed(name: str) -> str | None:
 
 
 def archive_kind(path: Path) -> str | None:
-    """Whether a file is a zip archive, a tar archive that may be compressed, or neither.
+    """Whether a file is a zip archive, a possibly compressed tar archive, or neither.
 
     Raises DataError if it cannot be read.
     """
@@ -153,11 +153,11 @@ def archive_kind(path: Path) -> str | None:
 
 @contextmanager
 def opened_archive(path: Path) -> Iterator[Node]:
-    """The root of a zip or tar archive, whose members can be read while it is open.
+    """The root of a zip or tar archive; its members can be read while it is open.
 
-    Links, devices, encrypted members and names that lead out of the archive are passed over.
+    Links, devices, encrypted members and names that point outside the archive are skipped.
 
-    Raises DataError if it is damaged, or would unpack to far more than an honest file does.
+    Raises DataError if it is damaged, or would unpack to a suspicious size.
     """
     path = regular_file(path)
     opened = _zip if archive_kind(path) == "zip" else _tar
@@ -169,7 +169,7 @@ def opened_archive(path: Path) -> Iterator[Node]:
 def _zip(path: Path) -> Iterator[Node]:
     try:
         archive = zipfile.ZipFile(path)
-    except Exception as error:  # damaged directories raise errors of many kinds
+    except Exception as error:  # damaged directories raise many kinds of errors
         raise DataError(f"{path}: damaged, cannot be read as a zip archive ({error})") from None
     with archive:
         root, total = Node("", True), 0
@@ -209,7 +209,7 @@ def _tar(path: Path) -> Iterator[Node]:
 
 
 def _plain_tar(path: Path) -> IO[bytes]:
-    """A tar archive, unpacked into a temporary file if it is compressed."""
+    """A tar archive, decompressed to a temporary file if necessary."""
     with path.open("rb") as raw:
         beginning = raw.read(6)
     unpack: Any = next(
@@ -240,7 +240,7 @@ def _at_most(entries: Any, path: Path) -> Iterator[Any]:
 
 
 def _place(root: Node, name: str, is_folder: bool, reason: str | None, source: Any) -> None:
-    """Put an entry where its name says."""
+    """Insert an entry at the place given by its name."""
     text = name.replace("\\", "/")
     parts = [part for part in text.split("/") if part not in ("", ".")]
     if ".." in parts or text.startswith("/") or ":" in (parts or [""])[0] or "\0" in text:
@@ -276,7 +276,7 @@ class _ZipMember:
         try:
             with self.archive.open(self.info) as file:
                 return file.read(self.info.file_size)
-        except Exception as error:  # zlib's, zipfile's, and those of other ways of packing
+        except Exception as error:  # zlib's, zipfile's, and those of other compression methods
             raise DataError(f"{self.name}: damaged, cannot be unpacked ({error})") from None
 
 

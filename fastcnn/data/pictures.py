@@ -1,4 +1,4 @@
-"""How pictures are brought to a network's input: the one rule of a model, recorded with it."""
+"""The rule for converting pictures to a network's input, recorded with the model."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -10,40 +10,40 @@ from fastcnn.errors import ConfigurationError, DataError
 
 FITS = ("stretch", "crop", "ink")
 PAPERS = ("dark", "bright", None)
-#: Grey values up to which paper is dark, from which on it is bright, and between which ink begins.
+#: Grey values up to which paper counts as dark, from which it counts as bright, and the ink
+#: threshold.
 DARK, BRIGHT, INK = 64, 191, 32
-#: Training images that are looked at, and the share of them whose border has to be alike.
+#: Number of training images examined, and the share of them that must have similar borders.
 LOOKED_AT, MOST = 1000, 0.95
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The rule by which pictures of any size become samples of a network.
+    """The rule for converting pictures of any size to samples of a network.
 
-    The pictures of a folder that a network is trained on are read by the same rule as those that it
-    is asked about later. A network that is trained on arrays has seen no files; its rule follows
-    from its training images, see :meth:`like`.
+    Training pictures from a folder and pictures for later predictions are read by the same rule.
+    For a network trained on arrays, the rule is derived from its training images, see :meth:`like`.
 
     Attributes
     ----------
     shape : tuple of int
         (C, H, W) of a sample; C is 1 for grey, 3 for red, green and blue.
     fit : {"stretch", "crop", "ink"}
-        How a picture of another size is fitted: stretched; its middle part cut out and resized; or,
-        as the digits of MNIST were made (LeCun and others, "The MNIST database of handwritten
-        digits"), its ink scaled to a box of ``fill`` times the shorter side, with the centre of
-        mass in the middle. A picture that has the size already stays as it is.
+        How a picture of another size is fitted: stretched; its centre cropped and resized; or, as
+        for the digits of MNIST (LeCun and others, "The MNIST database of handwritten digits"), its
+        ink scaled to a box of ``fill`` times the shorter side, with the centre of mass in the
+        middle. A picture of the right size is left unchanged.
     paper : {"dark", "bright", None}
-        The border of the training images, if it is the same for nearly all.
+        The border of the training images, if it is similar for nearly all.
     inverts : bool
-        Whether a grey picture on the other paper has black and white exchanged.
+        Whether black and white are exchanged in a grey picture on the other kind of paper.
     fill : float
-        Of ``fit="ink"``.
+        Relative size of the box, for ``fit="ink"``.
 
     Raises
     ------
     ConfigurationError
-        At construction, if these are not so.
+        At construction, if these are invalid.
     """
 
     shape: tuple[int, int, int]
@@ -79,19 +79,19 @@ class Pictures:
 
     @classmethod
     def like(cls, samples: np.ndarray, *, from_files: bool = False) -> "Pictures":
-        """The rule for a network that is trained on these samples.
+        """The rule for a network trained on these samples.
 
-        Grey images whose border is nearly always dark (or nearly always bright), as that of digits
-        and of clothes, are ink on paper: pictures on the other paper are inverted, and the ink is
-        scaled to the size that it has in training. From others the middle part is taken.
+        Grey images with nearly always dark (or nearly always bright) borders, such as digits and
+        clothes, are treated as ink on paper: pictures on the other kind of paper are inverted, and
+        the ink is scaled to its size in training. Other pictures are centre-cropped.
 
         Parameters
         ----------
         samples : ndarray, shape (N, C, H, W)
             Bytes, or numbers in 0..1.
         from_files : bool
-            Whether they were read from pictures: others are then read the same way, stretched and
-            never inverted.
+            Whether they were read from picture files: others are then read the same way, stretched
+            and never inverted.
         """
         _, channels, height, width = samples.shape
         shape = (channels, height, width)
@@ -127,11 +127,11 @@ class Pictures:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON files hold them."""
+        """Plain data, for JSON files."""
         return {**asdict(self), "shape": list(self.shape)}
 
     def describe(self) -> str:
-        """One line in words."""
+        """A one-line description."""
         channels, height, width = self.shape
         colour = "grey" if channels == 1 else "colour"
         how = {
@@ -143,20 +143,20 @@ class Pictures:
         return f"{colour} pictures, {how}{turned}"
 
     def apply(self, pixels: np.ndarray, invert: bool | None = None) -> tuple[np.ndarray, list[str]]:
-        """Bring pixels to the network's size.
+        """Convert pixels to the network's size.
 
         Parameters
         ----------
         pixels : ndarray of uint8, shape (C, H, W)
         invert : bool, optional
-            Whether to exchange black and white; by default as the rule says.
+            Whether to exchange black and white; by default according to the rule.
 
         Returns
         -------
         ndarray of uint8
             In the shape of this rule.
         list of str
-            What was done, in words.
+            The conversions applied, in words.
         """
         if pixels.shape[0] != self.shape[0]:
             raise DataError(f"pictures have {self.shape[0]} channels, got {pixels.shape}")
@@ -184,7 +184,7 @@ class Pictures:
         return max(1, round(self.fill * min(self.shape[1:])))
 
     def _centred(self, grey: np.ndarray) -> np.ndarray:
-        """A grey picture with its ink of the usual size in the middle."""
+        """A grey picture with its ink scaled to the usual size and centred."""
         _, height, width = self.shape
         if self.paper == "bright":
             grey = 255 - grey
@@ -204,12 +204,12 @@ class Pictures:
         return 255 - made if self.paper == "bright" else made
 
 
-#: Of a single picture the border's median decides.
+#: For a single picture, the median of the border decides.
 MOST_OF_ONE = 0.0
 
 
 def _paper(images: np.ndarray, most: float = MOST) -> Literal["dark", "bright"] | None:
-    """Whether the borders of images (N, C, H, W) are dark or bright, nearly all of them."""
+    """Whether nearly all borders of images (N, C, H, W) are dark, or bright."""
     sides = (images[..., 0, :], images[..., -1, :], images[..., :, 0], images[..., :, -1])
     borders = np.concatenate([side.reshape(len(images), -1) for side in sides], axis=1)
     medians = np.median(borders, axis=1)
@@ -221,14 +221,14 @@ def _paper(images: np.ndarray, most: float = MOST) -> Literal["dark", "bright"] 
 
 
 def _ink(grey: np.ndarray) -> np.ndarray:
-    """First and last row and column with ink, bright on dark; empty where there is none."""
+    """First and last row and column with ink, bright on dark; empty if there is none."""
     rows = np.flatnonzero(grey.max(axis=1) > INK)
     columns = np.flatnonzero(grey.max(axis=0) > INK)
     return np.array([rows[[0, -1]], columns[[0, -1]]]) if len(rows) else np.empty((0, 2), int)
 
 
 def _ink_sizes(images: np.ndarray) -> np.ndarray:
-    """The larger of height and width of the ink in each image (N, H, W) that has some."""
+    """The larger of the ink's height and width in each image (N, H, W) with ink."""
     sides = []
     for inked in (images.max(axis=2) > INK, images.max(axis=1) > INK):
         inked = inked[inked.any(axis=1)]
@@ -237,7 +237,7 @@ def _ink_sizes(images: np.ndarray) -> np.ndarray:
 
 
 def _middle(pixels: np.ndarray, ratio: float) -> np.ndarray:
-    """The largest part in the middle whose height is ``ratio`` times its width."""
+    """The largest centre crop with a height of ``ratio`` times its width."""
     _, height, width = pixels.shape
     rows = max(1, min(height, round(width * ratio)))
     columns = max(1, min(width, round(height / ratio)))
@@ -249,7 +249,7 @@ def _resized(plane: np.ndarray, height: int, width: int) -> np.ndarray:
     from PIL import Image
 
     picture: Any = Image.fromarray(np.ascontiguousarray(plane))
-    # Each step rounds to bytes, and which Pillow takes first depends on its version.
+    # Each pass rounds to bytes, and their order depends on the version of Pillow.
     for size in ((width, picture.height), (width, height)):
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     return np.asarray(picture, np.uint8)

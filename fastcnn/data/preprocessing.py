@@ -1,4 +1,4 @@
-"""How what a model is given becomes the numbers that its first layer reads."""
+"""Preprocessing: the conversion of a model's input to the first layer's input."""
 
 import json
 import logging
@@ -14,18 +14,18 @@ from fastcnn.errors import ConfigurationError, DataError
 
 log = logging.getLogger("fastcnn.data")
 
-#: The name under which files keep a preprocessing.
+#: Metadata key of a preprocessing in files.
 METADATA = "fastcnn.preprocessing"
-#: What a byte is divided by.
+#: Divisor of bytes.
 BYTE = 255.0
-#: Floating-point samples of a model trained on bytes are in units of byte / 255; resampling may
-#: pass the ends of 0..1 by this much.
+#: Floating-point samples for a model trained on bytes are bytes / 255; resampling may exceed 0..1
+#: by this much.
 SLACK = 0.25
 #: Samples this many times larger or smaller than those of training are in other units.
 OTHER_UNITS = 50.0
-#: Samples that are looked at for their units where looking at all would cost time.
+#: Number of samples whose units are checked, where checking all would cost time.
 LOOKED_AT = 64
-#: Channels whose mean and deviation are told in words.
+#: Most channels whose mean and deviation are written out in descriptions.
 MOST_TOLD = 8
 #: Bytes of a temporary array.
 BLOCK_BYTES = 2**20
@@ -33,31 +33,31 @@ BLOCK_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The conversion of a model's input: bytes are divided by 255, then each channel normalised.
+    """The conversion of a model's input: bytes are divided by 255, then channels are normalised.
 
     A model has one, ``model.preprocessing``; ``fit`` sets it from the training data, files and
-    checkpoints keep it, and every function that takes samples applies it. Whether samples are
-    bytes is decided by their type, never by their values: ``uint8`` is divided by 255, other
-    numbers are taken as they are. Then ``(value - mean) / std``.
+    checkpoints store it, and every function that accepts samples applies it. Whether samples are
+    bytes depends on their type, never on their values: ``uint8`` is divided by 255, other types are
+    unchanged. Then ``(value - mean) / std`` is applied.
 
     Attributes
     ----------
     mean, std : tuple of float
-        One of each for a channel, in units of 0..1 for bytes; empty to leave values as they are.
+        One value per channel, in units of 0..1 for bytes; empty to skip normalisation.
     trained_on : {None, "uint8", "float"}
         The type of the samples that the model was trained on; None before training.
     bounds : tuple of float, optional
         The smallest and the largest value of floating-point training samples.
     pictures : Pictures, optional
-        The rule by which picture files become samples; None where they cannot, or before training.
+        The rule for converting picture files to samples; None if impossible, or before training.
     pixels : tuple of int
-        For a network of several inputs, whose samples are one array: how many elements each
-        channel has, the inputs one after the other. ``model.normalise`` sets it.
+        For a network with several inputs, packed in one array: the number of elements of each
+        channel, for the inputs in order. Set by ``model.normalise``.
 
     Raises
     ------
     ConfigurationError
-        At construction, if these are not so.
+        At construction, if these are invalid.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class Preprocessing:
     # -- making ------------------------------------------------------------------------------
 
     def trained(self, samples: np.ndarray) -> "Preprocessing":
-        """This, as the conversion of a model that is trained on these samples."""
+        """This preprocessing, for a model trained on these samples."""
         if samples.dtype == np.uint8:
             made = replace(self, trained_on="uint8", bounds=None)
         else:
@@ -147,7 +147,7 @@ class Preprocessing:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, as JSON files hold them."""
+        """Plain data, for JSON files."""
         return {
             "mean": list(self.mean),
             "std": list(self.std),
@@ -157,13 +157,13 @@ class Preprocessing:
         } | ({"pixels": list(self.pixels)} if self.pixels else {})
 
     def of_channels(self, first: int, count: int) -> "Preprocessing":
-        """That of some channels alone, such as those of one of several inputs."""
+        """The preprocessing of some channels, such as those of one of several inputs."""
         places = slice(first, first + count)
         return Preprocessing(self.mean[places], self.std[places])
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Preprocessing | None":
-        """What the metadata of a file say; None if they say nothing.
+        """The preprocessing in a file's metadata; None if there is none.
 
         Raises
         ------
@@ -185,28 +185,28 @@ class Preprocessing:
 
     @property
     def is_identity(self) -> bool:
-        """Whether floating-point samples stay as they are."""
+        """Whether floating-point samples are left unchanged."""
         return all(value == 0.0 for value in self.mean) and all(value == 1.0 for value in self.std)
 
     @property
     def channels(self) -> int:
-        """Channels of the samples; elements of those of several inputs."""
+        """Number of channels of the samples, or of elements for several inputs."""
         return sum(self.pixels) or len(self.mean)
 
     @property
     def takes_bytes(self) -> bool:
-        """Whether the model's training says what a byte means."""
+        """Whether the model's training defines the meaning of bytes."""
         if self.trained_on != "float":
             return True
         return self.bounds is not None and 0.0 <= self.bounds[0] <= self.bounds[1] <= 1.0
 
     def rule_for_pictures(self, input_shape: tuple[int, ...] | None) -> Pictures:
-        """The rule by which pictures become samples of a model.
+        """The rule for converting pictures to samples of a model.
 
         Raises
         ------
         DataError
-            If they cannot; the message says why.
+            If this is impossible; the message says why.
         """
         if self.pictures is not None:
             return self.pictures
@@ -218,17 +218,17 @@ class Preprocessing:
             assert self.bounds is not None
             low, high = self.bounds
             raise DataError(
-                f"the network was trained on numbers in {low:.4g}..{high:.4g}, and nothing says "
-                "how pixels become such: train on bytes or on numbers in 0..1, or predict from "
+                f"the network was trained on numbers in {low:.4g}..{high:.4g}, and it is unknown "
+                "how pixels convert to them: train on bytes or on numbers in 0..1, or predict from "
                 "Python"
             )
         raise DataError(
-            "the network was not trained by fit: nothing says how pictures become its input; set "
+            "the network was not trained by fit: it is unknown how pictures become its input; set "
             "model.preprocessing"
         )
 
     def describe(self) -> str:
-        """One line in words."""
+        """A one-line description."""
         text = "bytes divided by 255" if self.takes_bytes else "floating-point samples"
         if self.is_identity:
             return text
@@ -238,13 +238,13 @@ class Preprocessing:
         return f"{text}, minus a mean of {mean}, divided by a deviation of {std}"
 
     def check(self, samples: np.ndarray, name: str = "samples") -> None:
-        """Refuse samples that are in other units than those of training.
+        """Refuse samples in other units than those of training.
 
         Raises
         ------
         DataError
-            If they are not real numbers, are bytes where training does not say what a byte means,
-            or lie far outside the range of training. Values are looked at only to refuse.
+            If they are not real numbers, are bytes whose meaning training does not define, or lie
+            far outside the range of training. Values are only examined to refuse samples.
         ShapeError
             If they have another number of channels.
         """
@@ -281,7 +281,7 @@ class Preprocessing:
                     f"{name}: values lie in {low:.4g}..{high:.4g}, those of training in "
                     f"{self.bounds[0]:.4g}..{self.bounds[1]:.4g}: scale them as in training"
                 )
-            # One picture may be as dark as that; of several it is said.
+            # A single picture may be that dark; for several, it is logged.
             if len(samples) > 1 and 0.0 < max(-low, high) * OTHER_UNITS < most:
                 log.warning(
                     "%s: values lie in %.4g..%.4g, those of training in %.4g..%.4g: are they in "
@@ -295,15 +295,15 @@ class Preprocessing:
     # -- converting --------------------------------------------------------------------------
 
     def factors(self, is_bytes: bool, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and summand of each channel, in float64."""
+        """Scale and shift of each channel, in float64."""
         mean, std = self._statistics(channels)
         return 1.0 / ((BYTE if is_bytes else 1.0) * std), -mean / std
 
     def is_exact_in_float32(self, samples: np.ndarray) -> bool:
-        """Whether factor and summand in float32 lose nothing, so that kernels may apply them.
+        """Whether scale and shift are accurate in float32, so that kernels may apply them.
 
-        The difference of a large value and a large mean has to be taken before values are cut
-        to float32.
+        The difference of a large value and a large mean must be computed before rounding to
+        float32.
         """
         if samples.dtype == np.uint8 or self.is_identity:
             return True
@@ -312,18 +312,18 @@ class Preprocessing:
         return all(abs(mean) <= 16.0 * std for mean, std in zip(self.mean, self.std, strict=True))
 
     def apply(self, samples: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
-        """What a model's first layer reads for samples of shape (N, C, ...).
+        """Convert samples of shape (N, C, ...) to the first layer's input.
 
         Parameters
         ----------
         samples : ndarray
         dtype : dtype
-            float32 or float64; differences from the mean are taken in float64 in any case.
+            float32 or float64; differences from the mean are always computed in float64.
 
         Returns
         -------
         ndarray of ``dtype``, contiguous and aligned
-            ``samples`` themselves where nothing has to be changed.
+            ``samples`` themselves if nothing has to be changed.
         """
         samples = np.asarray(samples)
         is_bytes = samples.dtype == np.uint8
@@ -358,9 +358,9 @@ class Preprocessing:
 
 
 def measure_normalisation(samples: np.ndarray) -> Preprocessing:
-    """The preprocessing that brings each channel of samples (N, C, ...) to mean 0 and deviation 1.
+    """The preprocessing that normalises each channel of samples (N, C, ...) to mean 0, deviation 1.
 
-    Measured in float64; a channel whose values are all equal keeps its deviation.
+    Computed in float64; a channel with all values equal is not scaled.
     """
     axes = (0, *range(2, samples.ndim))
     unit = BYTE if samples.dtype == np.uint8 else 1.0
@@ -375,7 +375,7 @@ def measure_normalisation(samples: np.ndarray) -> Preprocessing:
         distance *= distance
         square += distance.sum(axis=axes)
     std = np.sqrt(square / count)
-    # All values equal: what is left is the mean's rounding error.
+    # All values equal: the deviation is only the mean's rounding error.
     std[std <= 8 * np.finfo(np.float64).eps * np.abs(mean)] = unit
     return Preprocessing(tuple((mean / unit).tolist()), tuple((std / unit).tolist()))
 
@@ -390,7 +390,7 @@ def _by_channel(values: np.ndarray, ndim: int) -> np.ndarray:
 
 
 def _blocks(samples: np.ndarray, like: np.ndarray | None = None) -> list[np.ndarray]:
-    """Views of some samples each, so that temporary arrays stay small; cut as ``like`` is."""
+    """Views of blocks of samples, to keep temporary arrays small; divided like ``like``."""
     like = samples if like is None else like
     step = max(1, BLOCK_BYTES * len(like) // max(8 * like.size, 1))
     return [samples[start : start + step] for start in range(0, len(samples), step)]

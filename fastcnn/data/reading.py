@@ -1,4 +1,4 @@
-"""Bytes of files that anyone may have written: sizes are checked before memory is taken."""
+"""Reading of untrusted files: sizes are checked before memory is allocated."""
 
 import io
 import os
@@ -11,15 +11,15 @@ from fastcnn.errors import DataError
 from fastcnn.files import expanded
 
 GZIP_MAGIC = b"\x1f\x8b"
-#: Bytes that any compressed file may unpack to, however small it is.
+#: Bytes that any compressed file may unpack to, however small.
 FREE_BYTES = 256 * 2**20
-#: How many times larger than the file its content may be beyond that. MNIST's is 5 times larger,
-#: masks and drawings up to 200 times; what is made to fill a memory is 1,000 times larger.
+#: Largest expansion factor beyond that. MNIST expands 5 times, masks and drawings up to 200 times;
+#: decompression bombs 1,000 times.
 LARGEST_RATIO = 250
 CHUNK = 2**20
-#: Compressed bytes that are unpacked at a time; they become at most 1,032 times as many.
+#: Compressed bytes unpacked at a time; they expand at most 1,032 times.
 PIECE = 2**16
-#: What a path may be instead of a file.
+#: What a path may be other than a file.
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe (FIFO)",
@@ -30,10 +30,10 @@ KINDS = {
 
 
 def regular_file(path: str | Path) -> Path:
-    """The path of a file that can be read to its end.
+    """The path of a regular file.
 
-    Raises DataError if there is none, or it is a folder, a pipe, a socket or a device: opening
-    these may wait for ever.
+    Raises DataError if there is none, or it is a folder, a pipe, a socket or a device, which may
+    block forever.
     """
     path = expanded(path)
     try:
@@ -50,7 +50,7 @@ def regular_file(path: str | Path) -> Path:
 def read_bytes(path: str | Path) -> bytes:
     """The content of a regular file.
 
-    Raises DataError if it cannot be read, or does not fit into memory.
+    Raises DataError if it cannot be read, or does not fit in memory.
     """
     path = regular_file(path)
     try:
@@ -61,9 +61,9 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def gunzip(content: bytes, name: str) -> bytearray:
-    """The content of gzip data of one or more members, as ``gzip -d`` gives it.
+    """Decompress gzip data of one or more members, as ``gzip -d`` does.
 
-    Raises DataError if the data are damaged, or unpack to far more than an honest file does.
+    Raises DataError if the data are damaged, or unpack to a suspicious size.
     """
     most = allowed_bytes(len(content))
     packed, unpacked, place = memoryview(content), bytearray(), 0
@@ -72,7 +72,7 @@ def gunzip(content: bytes, name: str) -> bytearray:
         while not member.eof:
             if place >= len(content):
                 raise DataError(f"{name}: corrupt or truncated gzip data (its end is missing)")
-            # A piece at a time, so that what is left is not copied, and little is unpacked at once.
+            # In pieces, to avoid copying the remainder, and to unpack little at a time.
             try:
                 unpacked += member.decompress(packed[place : place + PIECE])
             except zlib.error as error:
@@ -93,7 +93,7 @@ def allowed_bytes(packed: int) -> int:
 
 
 def check_honest(name: str, packed: int, unpacked: int) -> None:
-    """Refuse what claims to unpack to far more than an honest file."""
+    """Refuse files that claim to unpack to a suspicious size."""
     if unpacked > allowed_bytes(packed):
         raise DataError(
             f"{name}: {packed:,} bytes claim to unpack to {unpacked:,}, not an honest file"
@@ -101,20 +101,20 @@ def check_honest(name: str, packed: int, unpacked: int) -> None:
 
 
 def check_unpacked(name: str, packed: int, unpacked: int) -> None:
-    """Refuse ``unpacked`` bytes that are too many for ``packed`` ones, or for the memory."""
+    """Refuse ``unpacked`` bytes if too many for ``packed`` ones, or for memory."""
     check_honest(name, packed, unpacked)
     check_memory(name, unpacked)
 
 
 def check_memory(name: str, size: int) -> None:
-    """Refuse to take more memory than the machine has."""
+    """Refuse to allocate more memory than the machine has."""
     memory = machine_memory()
     if size > memory:
         raise DataError(f"{name}: needs {size:,} bytes, this machine's memory has {memory:,}")
 
 
 def machine_memory() -> int:
-    """Bytes of the machine's memory, or of this process's address space where that is limited."""
+    """Bytes of the machine's memory, or of this process's address space if limited."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows
@@ -126,7 +126,7 @@ def machine_memory() -> int:
 
 
 class Bounded(io.RawIOBase):
-    """A file whose reader gets an error instead of more than ``most`` bytes."""
+    """A file that raises an error when more than ``most`` bytes are read."""
 
     def __init__(self, file: IO[bytes], most: int, name: str) -> None:
         self._file, self._most, self._left, self._name = file, most, most, name

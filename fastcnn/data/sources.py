@@ -1,4 +1,4 @@
-"""Where data sets with a name come from: a local folder, the cache, or mirrors on the network."""
+"""Sources of named data sets: a local folder, the cache, or download mirrors."""
 
 import hashlib
 import logging
@@ -21,7 +21,7 @@ from fastcnn.files import cache_folder, expanded
 DATA_DIR_VARIABLE = "FASTCNN_DATA_DIR"
 #: Seconds to wait for a mirror to answer.
 NETWORK_TIMEOUT = 5.0
-#: Images that TensorFlow 1's MNIST reader, and so the report, held out for validation.
+#: Images that TensorFlow 1's MNIST reader, and thus the report, held out for validation.
 VALIDATION_IMAGES = 5_000
 
 
@@ -34,7 +34,7 @@ class Source:
     archives : dict of str to str
         File name to the SHA-256 of the archive.
     test_labels : str
-        SHA-256 of the decompressed test labels, by which a local folder's files are told apart.
+        SHA-256 of the decompressed test labels, which identifies the files in a local folder.
     """
 
     folder: str
@@ -86,13 +86,13 @@ SOURCES = {
     ),
 }
 
-#: Where CIFAR's archives are downloaded from, and their checksums.
+#: Download location of CIFAR's archives, and their checksums.
 CIFAR_MIRROR = "https://www.cs.toronto.edu/~kriz/"
 CIFAR_HASHES = {
     "cifar10": "sha256:c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     "cifar100": "md5:eb9058c3a382ffc7106e4002c42a8d85",
 }
-#: Places below a folder of data sets where programs put MNIST's and Fashion-MNIST's files.
+#: Subfolders in which programs store MNIST's and Fashion-MNIST's files.
 PLACES = {
     "mnist": ("mnist", "MNIST/raw", "mnist/raw", "MNIST", "raw", "."),
     "fashion_mnist": (
@@ -100,16 +100,16 @@ PLACES = {
         *("FashionMNIST", "fashion-mnist", "fashion", "raw", "."),
     ),
 }
-#: Names of folders that hold other data sets in files of the same names.
+#: Names of folders of other data sets with the same file names.
 OTHERS = re.compile(r"(^|[^a-z])(k|e|q|not)mnist|kuzushiji")
 
 
 def find_folder(source: Source, data_dir: str | Path | None = None) -> Path | None:
     """The local folder that holds a source's four files, if there is one.
 
-    A ``data_dir`` that is given is the only place; else ``FASTCNN_DATA_DIR``, then the cache.
+    Only ``data_dir`` is searched if given; otherwise ``FASTCNN_DATA_DIR``, then the cache.
 
-    Raises DataError if a folder that is given does not exist.
+    Raises DataError if a given folder does not exist.
     """
     for root in _roots(data_dir):
         for place in PLACES[source.folder]:
@@ -158,7 +158,7 @@ def load_source(
     if folder is None:
         folder = _download(source, progress)
     names = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
-    with ThreadPoolExecutor(2) as pool:  # zlib releases the interpreter lock
+    with ThreadPoolExecutor(2) as pool:  # zlib releases the GIL
         train_x, train_y, test_x, test_y = pool.map(
             lambda name: read_idx(_local(folder, name)), names
         )
@@ -167,7 +167,7 @@ def load_source(
 
 
 def _roots(data_dir: str | Path | None) -> list[Path]:
-    """Folders to look in; one that is given must exist."""
+    """Folders to search; a given one must exist."""
     if data_dir is not None:
         return [_existing(data_dir, "data_dir (--data-dir)")]
     named = os.environ.get(DATA_DIR_VARIABLE)
@@ -182,9 +182,9 @@ def _existing(folder: str | Path, name: str) -> Path:
 
 
 def _holds(folder: Path, source: Source) -> bool:
-    """Whether four files are those of a source, and not of another one with the same names.
+    """Whether four files belong to a source, rather than to another with the same names.
 
-    Their content tells; if it is that of no known set, the nearest folder's name that tells.
+    Decided by content; for unknown content, by the nearest meaningful folder name.
     """
     path = _local(folder, TEST_LABELS)
     content: bytes | bytearray = read_bytes(path)
@@ -192,7 +192,7 @@ def _holds(folder: Path, source: Source) -> bool:
         try:
             content = gunzip(bytes(content), str(path))
         except DataError:
-            content = b""  # the reader of the file says what is wrong with it
+            content = b""  # reading the file later reports the problem
     digest = hashlib.sha256(content).hexdigest()
     for other in SOURCES.values():
         if digest == other.test_labels:
@@ -219,7 +219,7 @@ def _download_cifar(name: str, data_dir: str | Path | None, progress: bool) -> P
     target = cache_folder() / archive
     try:
         _fetch(CIFAR_MIRROR + archive, target, CIFAR_HASHES[name], progress)
-    except Exception as error:  # a server may fail in any way
+    except Exception as error:  # any server failure
         target.unlink(missing_ok=True)
         raise DataUnavailableError(
             f"{name} is in no local folder and cannot be downloaded from {CIFAR_MIRROR} "
@@ -241,14 +241,14 @@ def _dataset(source: Source, images: np.ndarray, labels: np.ndarray, start: int)
 
 
 def _local(folder: Path, archive: str) -> Path:
-    """A file under the name, of those that programs give it, that is there."""
+    """The existing file, out of the names that programs give it."""
     names = (archive, archive.removesuffix(".gz"))
     paths = [folder / form for name in names for form in (name, name.replace("-idx", ".idx"))]
     return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _download(source: Source, progress: bool) -> Path:
-    """Fetch a source's files into the cache, each from the first mirror that has the right one."""
+    """Download a source's files to the cache, each from the first mirror with the right one."""
     folder = cache_folder() / source.folder
     for name, archive_hash in source.archives.items():
         failures = []
@@ -256,7 +256,7 @@ def _download(source: Source, progress: bool) -> Path:
             try:
                 _fetch(mirror + name, folder / name, f"sha256:{archive_hash}", progress)
                 break
-            except Exception as error:  # a mirror may fail in any way: the next one is tried
+            except Exception as error:  # any failure: try the next mirror
                 (folder / name).unlink(missing_ok=True)
                 failures.append(f"{mirror}: {type(error).__name__}")
         else:
@@ -284,7 +284,7 @@ def _fetch(url: str, target: Path, known_hash: str, progress: bool) -> None:
 
 
 class _DownloadBar:
-    """A bar of rich, with the methods that pooch calls."""
+    """A progress bar of rich with the interface that pooch expects."""
 
     total = 0
 

@@ -1,8 +1,8 @@
-"""Which samples are for testing, where a data set does not say, and which for validation.
+"""Splits of data sets without a test part, and validation splits.
 
-For testing, a sample's part depends on nothing but its name, so that one more sample moves no
-other, and a network is never tested on what it was trained on because a folder has grown. For
-validation, samples are drawn by a seed, of each class its share.
+For testing, a sample's part depends only on its name, so that an added sample moves no other, and a
+network is never tested on training samples after a folder has grown. Validation samples are drawn
+with a seed, stratified by class.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ TEST_SHARE = 0.15
 
 
 def normalised_name(name: str) -> str:
-    """A name in one of the forms that file systems give it: Unicode's NFC; case counts."""
+    """A name in Unicode's NFC form, as file systems differ; case is preserved."""
     return unicodedata.normalize("NFC", name)
 
 
 def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
-    """Which of some samples are for testing: about 15 %, but at least one on either side.
+    """Choose samples for testing: about 15 %, with at least one on either side.
 
-    Each has a name, such as its file's path within the data set, or its content; another seed makes
-    another choice. Raises DataError if there are fewer than two samples.
+    Each has a name, such as its file's path within the data set, or its content; the choice depends
+    on the seed. Raises DataError if there are fewer than two samples.
     """
     if len(names) < 2:
         raise DataError("needs at least two samples, one for training and one for testing")
     places = np.array([_place(name, seed) for name in names])
     held = places < TEST_SHARE
-    # Samples of one name stay together.
+    # Samples of the same name stay together.
     if not held.any():
         held = places == places.min()
     if held.all():
@@ -46,9 +46,9 @@ def held_out(names: Sequence[str | bytes], seed: int = 0) -> np.ndarray:
 def draw_validation(
     targets: np.ndarray, share: float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw samples for validation: of each class its ``share``, where targets are classes.
+    """Draw a ``share`` of the samples for validation, stratified if targets are classes.
 
-    Targets are classes if they are integers of shape (N,); others only have a length. At
+    Targets are classes if they are integers of shape (N,); of others only the length is used. At
     least one sample is on either side. Returns the indices of both parts, training first, in
     ascending order. Raises DataError if there are fewer than two samples.
     """
@@ -62,10 +62,10 @@ def draw_validation(
 
 
 def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarray]:
-    """Divide samples into parts of the same size, and of the same classes, give or take one.
+    """Divide samples into stratified folds; sizes and class counts differ by at most one.
 
-    Targets are as for :func:`draw_validation`; each part is indices in ascending order. Raises
-    ConfigurationError if there are fewer than two parts, DataError if there are fewer samples.
+    Targets are as for :func:`draw_validation`; each fold is an array of ascending indices. Raises
+    ConfigurationError for fewer than two folds, DataError for fewer samples than folds.
     """
     if not is_integer(folds) or folds < 2:
         raise ConfigurationError(f"folds must be an integer of at least 2, got {folds!r}")
@@ -76,7 +76,7 @@ def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarra
 
 
 def _by_class(targets: np.ndarray, seed: int) -> np.ndarray:
-    """All samples in random order, class after class where targets are classes."""
+    """All samples in random order, grouped by class if targets are classes."""
     order = np.random.default_rng(seed).permutation(len(targets))
     if targets.ndim != 1 or targets.dtype.kind not in "iub":
         return order
@@ -84,13 +84,13 @@ def _by_class(targets: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
-    """All samples in random order, so that the first of them have each class by its share."""
+    """All samples in random order, such that any prefix is stratified by class."""
     order = np.random.default_rng(seed).permutation(len(targets))
     if targets.ndim != 1 or targets.dtype.kind not in "iub":
         return order
     shuffled = targets[order]
     _, index, counts = np.unique(shuffled, return_inverse=True, return_counts=True)
-    # The n-th of a class of m samples comes at (n - 1/2) / m; of equal places the order decides.
+    # The n-th of a class of m samples is at (n - 1/2) / m; ties are broken by the random order.
     by_class = np.argsort(index, kind="stable")
     number = np.empty(len(order), np.int64)
     number[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -98,7 +98,7 @@ def _stratified(targets: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _place(name: str | bytes, seed: int) -> float:
-    """A number in 0..1, evenly distributed over names."""
+    """A number in 0..1, uniformly distributed over names."""
     if isinstance(name, str):
         name = normalised_name(name).encode("utf-8", "surrogatepass")
     key = str(seed).encode()[: hashlib.blake2b.MAX_KEY_SIZE]

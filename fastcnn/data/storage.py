@@ -1,7 +1,6 @@
-"""Arrays in memory or, where they are large, in a temporary file that is mapped into memory.
+"""Arrays in memory or, if large, in a memory-mapped temporary file.
 
-The system then keeps the parts that are in use and drops others, so that a data set may be larger
-than the memory.
+The system then pages parts in and out as needed, so that a data set may be larger than memory.
 """
 
 import logging
@@ -22,17 +21,17 @@ from fastcnn.files import cache_folder
 
 log = logging.getLogger("fastcnn.data")
 
-#: Share of the machine's memory that one array may take.
+#: Share of the machine's memory that one array may use.
 SHARE_OF_MEMORY = 0.5
-#: Bytes that are copied in one go.
+#: Bytes copied at a time.
 BLOCK_BYTES = 2**22
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
-    """An array to be filled: in memory, or in a file if it takes more than half of the memory.
+    """Allocate an array: in memory, or in a file if it takes more than half of the memory.
 
-    The file is in the cache folder (``FASTCNN_CACHE_DIR``), and is gone with the array. Raises
-    DataError, which begins with ``name``, if the disk has too little room.
+    The file is in the cache folder (``FASTCNN_CACHE_DIR``), and is deleted with the array. Raises
+    DataError, prefixed with ``name``, if the disk has too little space.
     """
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= SHARE_OF_MEMORY * machine_memory():
@@ -53,7 +52,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{name}: {folder} cannot hold {size:,} bytes ({error.strerror})") from None
     try:
-        os.unlink(path)  # the mapping keeps it until it is gone
+        os.unlink(path)  # the mapping keeps the file alive
     except OSError:  # Windows
         weakref.finalize(made, _remove, path)
     log.warning(
@@ -66,7 +65,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, name: str) -> np.ndarray:
 
 
 def take_rows(array: np.ndarray, rows: Any, name: str) -> np.ndarray:
-    """The rows of these indices: a view of a slice, else a copy, in a file if it is large."""
+    """The rows with these indices: a view for a slice, otherwise a copy, in a file if large."""
     if isinstance(rows, slice):
         return array[rows]
     rows = np.asarray(rows)

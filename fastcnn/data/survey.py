@@ -1,4 +1,4 @@
-"""Which size and colour the pictures of a folder get, from a look at some of them."""
+"""Choice of size and colour for a folder of pictures, from a sample of them."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,11 +17,11 @@ from fastcnn.data.pictures import Pictures
 from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import expanded
 
-#: Pictures whose size is looked at, and of these the ones that are searched for colours.
+#: Numbers of pictures whose size is examined, and of those searched for colours.
 LOOKED_AT, SEARCHED = 100, 20
-#: Sides of a network's input, of which the largest is taken that most pictures fill.
+#: Candidate sides of a network's input: the largest that most pictures fill is chosen.
 SIDES = (16, 24, 28, 32, 48, 64)
-#: Sides that --image-size accepts.
+#: Range of --image-size.
 LEAST_SIDE, MOST_SIDE = 4, 1024
 
 
@@ -31,18 +31,18 @@ def chosen_pictures(
     image_size: int | tuple[int, int] | str | None = None,
     gray: bool | None = None,
 ) -> tuple[Pictures, str]:
-    """A rule by which all pictures of a data set can be read, and a line that says what it is.
+    """Choose a rule for reading all pictures of a data set; also returns its description.
 
-    Pictures of one size up to 64 pixels keep it; others are stretched to a square of at most 64
-    pixels that half of them fill. They are read as grey if none that was looked at has colours.
+    Pictures of one common size up to 64 pixels keep it; others are resized to a square of at most
+    64 pixels that half of them fill. They are read in grey if none of those examined has colours.
 
     Parameters
     ----------
     data : path
-        A folder, an archive or a table of pictures, as :func:`fastcnn.data.load` takes it.
+        A folder, an archive or a table of pictures, as for :func:`fastcnn.data.load`.
     image_size : int, or (height, width), or text such as "32x48", optional
     gray : bool, optional
-        Whether to read grey, or colours.
+        Whether to read in grey, or in colour.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def chosen_pictures(
     Raises
     ------
     DataError
-        If the data have no classes of pictures, or one of the pictures cannot be read.
+        If the data have no classes of pictures, or a picture cannot be read.
     ConfigurationError
         If ``image_size`` is out of bounds.
 
@@ -101,7 +101,7 @@ def are_pictures(path: Path) -> bool:
 
 @contextmanager
 def _sources(path: Path) -> Iterator[Sequence[Source]]:
-    """The training pictures of a data set, class by class where it has folders of them."""
+    """The training pictures of a data set, by class if it has class folders."""
     if path.suffix.lower() in (".csv", ".parquet"):
         rows = path_rows(path) if path.suffix.lower() == ".csv" else parquet_pictures(path)
         if rows is None:
@@ -120,7 +120,7 @@ def _of_classes(path: Path, root: Node) -> list[Source]:
 
 
 def _evenly(count: int, most: int) -> list[int]:
-    """Numbers below ``count``, evenly spaced and at most ``most`` of them."""
+    """At most ``most`` evenly spaced indices below ``count``."""
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 

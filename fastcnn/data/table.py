@@ -1,4 +1,4 @@
-"""Images as rows of a CSV file: ``label,pixel0,pixel1,...``, as Kaggle has MNIST's digits."""
+"""Images as rows of a CSV file: ``label,pixel0,pixel1,...``, as in Kaggle's MNIST."""
 
 import csv
 import logging
@@ -23,9 +23,9 @@ from fastcnn.errors import DataError
 
 log = logging.getLogger("fastcnn.data")
 
-#: Characters of a row at most: those of 1,000 x 1,000 pixels fit.
+#: Most characters of a row: enough for 1,000 x 1,000 pixels.
 LONGEST_ROW = 10_000_000
-#: Values that are read in one go.
+#: Values read at a time.
 BLOCK_VALUES = 500_000
 LABEL = "label"
 
@@ -33,31 +33,31 @@ LABEL = "label"
 def read_csv(
     path: str | Path, seed: int = 0, reading: Reading | None = None
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets from one CSV file, of which about 15 % become the test set.
+    """Read training and test sets from a CSV file; about 15 % become the test set.
 
-    Which rows are for testing is decided by a hash of each row's pixels: further rows move no
-    other, and equal images stay together, whatever their labels.
+    Rows for testing are chosen by a hash of their pixels: added rows move no others, and equal
+    images stay together, whatever their labels.
 
     Parameters
     ----------
     path : path
         Its first line names the columns, one of them ``label``; the others are the pixels of square
-        grey images row by row, in 0..255, or in 0..1. Or one is ``path`` (or ``file``, ``image``),
-        relative to the file's folder, and perhaps one ``split``: train, val or test. Labels are
-        whole numbers or text.
+        grey images in row-major order, in 0..255 or 0..1. Or one is ``path`` (or ``file``,
+        ``image``), relative to the file's folder, and optionally one ``split``: train, val or test.
+        Labels are integers or text.
     seed : int
-        For another choice of test rows.
+        Seed of the choice of test rows.
     reading : Reading, optional
-        How pictures that are named become samples.
+        Options for converting named pictures to samples.
 
     Raises
     ------
     DataError
-        If the file is not so.
+        If the file is invalid.
     """
     path = regular_file(path)
     reading = reading or Reading()
-    # A pixel and its comma have two characters at least, and become a byte or a float32.
+    # A pixel with its comma has at least two characters, and becomes a byte or a float32.
     check_memory(str(path), 2 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
@@ -75,14 +75,14 @@ def read_csv(
 
 
 def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Pixels of shape (N, P) in the order of the numbers in their columns' names.
+    """Sort the columns of pixels (N, P) by the numbers in their names.
 
-    Names that differ by a number alone, such as ``pixel10``, say where a pixel is; a program that
-    sorts columns puts ``pixel10`` before ``pixel2``. Which of two numbers, as in ``3x7``, is the
-    row is not known: such columns are put in order only where they were sorted as text. Others are
-    taken as they come.
+    Names that differ only by a number, such as ``pixel10``, give a pixel's position; a program that
+    sorts columns as text puts ``pixel10`` before ``pixel2``. With two numbers, as in ``3x7``, it is
+    unknown which is the row: such columns are reordered only if they were sorted as text. Others
+    keep their order.
 
-    Raises DataError if a column has a name of another kind than most, as that of an index has.
+    Raises DataError if a column's name is of a different kind than most, as an index's is.
     """
     kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
     usual, count = kinds.most_common(1)[0]
@@ -107,7 +107,7 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
 def pixel_sets(
     path: Path, pixels: np.ndarray, labels: np.ndarray, seed: int
 ) -> tuple[Dataset, Dataset]:
-    """Training and test sets of pixels and labels as text, divided by a hash of each row's pixels.
+    """Training and test sets from pixels and text labels, split by a hash of each row's pixels.
 
     Raises DataError if they are not images and labels.
     """
@@ -127,7 +127,7 @@ def pixel_sets(
 
 
 def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """All pixels, (N, H * W), the labels as text, and the names of the pixels' columns."""
+    """All pixels, (N, H * W), the labels as text, and the names of the pixel columns."""
     if columns.count(LABEL) != 1:
         raise DataError(
             f"{name}: its first line must name the columns, one of them {LABEL} (as "
@@ -193,7 +193,7 @@ def _not_a_number(rows: list[str], numbers: Sequence[int], name: str) -> str:
 
 
 def _numbered_lines(file: TextIO, name: str) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, from the second on."""
+    """Non-empty lines, from the second on."""
     number = 1
     while line := _line(file, name):
         number += 1

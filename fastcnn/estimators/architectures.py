@@ -15,19 +15,19 @@ from fastcnn.models.chains import makers
 Shape = tuple[int, ...]
 Architecture = str | Model | Callable[[Shape, int, int], Model]
 
-#: The network that fits the samples, see :func:`fastcnn.models.auto_cnn`.
+#: The network chosen to suit the samples, see :func:`fastcnn.models.auto_cnn`.
 AUTO = "auto"
-#: Least height and width at which flat square samples are taken for images.
+#: Least height and width at which flattened square samples are treated as images.
 LEAST_SIDE = 8
 
 
 def input_geometry(
     shape: Shape, given: Shape | None, layout: str | None = None
 ) -> tuple[Shape, str | None]:
-    """Shape of one sample, and where four-dimensional ones have their channels.
+    """Shape of one sample, and the layout of four-dimensional ones.
 
     ``(N, C, H, W)``, ``(N, H, W, C)`` and ``(N, H, W)`` are images. ``(N, features)`` is a table,
-    unless ``features`` is a square of at least 8 x 8: then it is images of one channel.
+    unless ``features`` is a square of at least 8 x 8: then it holds images of one channel.
 
     Parameters
     ----------
@@ -36,16 +36,16 @@ def input_geometry(
     given : tuple of int, optional
         ``(C, H, W)`` or ``(features,)``.
     layout : {"NCHW", "NHWC"}, optional
-        Where four-dimensional samples have their channels, if it was said.
+        Layout of four-dimensional samples, if given.
 
     Raises
     ------
     DataError
-        If samples may have their channels first or last, and ``given`` does not tell.
+        If the position of the channels is ambiguous, even with ``given``.
     ShapeError
-        If samples do not fit ``given``.
+        If samples do not match ``given``.
     ConfigurationError
-        If ``given`` has the channels last, or ``layout`` makes no sense.
+        If ``given`` has the channels last, or ``layout`` is invalid.
     """
     if layout is not None:
         if len(shape) != 4:
@@ -67,7 +67,7 @@ def input_geometry(
             layout = image_layout(shape)
         except DataError:
             raise DataError(
-                f"X of shape {shape} may be (N, C, H, W) or (N, H, W, C): say which it is with "
+                f"X of shape {shape} may be (N, C, H, W) or (N, H, W, C): specify which with "
                 "input_shape=(C, H, W)"
             ) from None
         return (shape[3], *shape[1:3]) if layout == "NHWC" else shape[1:], layout
@@ -95,7 +95,7 @@ def _given_layout(shape: Shape, given: Shape) -> str | None:
 
 
 def _check_channels_first(shape: Shape) -> None:
-    """Refuse ``input_shape=(H, W, C)``, as other packages have it."""
+    """Refuse ``input_shape=(H, W, C)``, the order of other packages."""
     try:
         layout = image_layout(shape)
     except DataError:
@@ -110,14 +110,14 @@ def _check_channels_first(shape: Shape) -> None:
 def build_network(
     architecture: Architecture, input_shape: Shape, outputs: int, samples: int, seed: int
 ) -> Model:
-    """A fresh network for samples of ``input_shape``, of which there are ``samples``.
+    """A new network for samples of ``input_shape``; ``samples`` is their number.
 
     Raises
     ------
     ConfigurationError
-        If there is none of that name, or it does not give ``outputs`` numbers a sample.
+        If there is none with that name, or it does not have ``outputs`` outputs per sample.
     ShapeError
-        If it does not take such samples.
+        If it does not accept these samples.
     """
     if isinstance(architecture, Model):
         network = deepcopy(architecture)
@@ -150,13 +150,13 @@ def build_network(
     given = network.output_shape(input_shape)
     if given != (outputs,):
         raise ConfigurationError(
-            f"architecture: the network gives outputs of shape {given}, {outputs} are needed"
+            f"architecture: the network has outputs of shape {given}, {outputs} are needed"
         )
     return network
 
 
 def _auto(input_shape: Shape, outputs: int, samples: int, seed: int) -> Model:
-    """The network of ``fastcnn train --model auto`` for images, a small one for tables."""
+    """The network of ``fastcnn train --model auto`` for images, or a small one for tables."""
     if len(input_shape) != 3:
         return _mlp(input_shape, outputs, seed)
     channels, height, width = input_shape
@@ -189,5 +189,5 @@ def _dense(features: int, hidden: int, outputs: int, linear: Callable[..., Linea
     return [Flatten(), first, ReLU(), linear(hidden, outputs, init.Xavier())]
 
 
-#: Networks that fit any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.
+#: Networks for any shape of sample, in addition to those of :data:`fastcnn.models.MODELS`.
 NETWORKS: dict[str, Callable[[Shape, int, int], Model]] = {"mlp": _mlp, "cnn": _cnn}

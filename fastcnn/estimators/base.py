@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share."""
+"""The common base of classifier and regressor."""
 
 import logging
 import os
@@ -34,7 +34,7 @@ from fastcnn.weights import not_finite
 
 log = logging.getLogger("fastcnn.estimators")
 
-#: Training steps that ``epochs=None`` aims at, and the epochs it stays between.
+#: Training steps targeted by ``epochs=None``, and the bounds of its epochs.
 DEFAULT_STEPS, LEAST_EPOCHS, MOST_EPOCHS = 2_000, 10, 200
 
 
@@ -109,7 +109,7 @@ class NetworkEstimator(BaseEstimator):
         return self
 
     def _partial_fit(self, x: np.ndarray, target: np.ndarray, weight: np.ndarray | None) -> Self:
-        """One pass over checked arrays, from where the last call ended."""
+        """One pass over checked arrays, continuing from the last call."""
         if self.early_stopping:
             raise ConfigurationError("partial_fit does not support early_stopping=True")
         for name in ("augment", "callbacks", "ema_decay", "metrics"):
@@ -163,7 +163,7 @@ class NetworkEstimator(BaseEstimator):
         return self
 
     def _start(self, x: np.ndarray, target: np.ndarray) -> None:
-        """Draw the seed of everything random, measure the input, and make the network."""
+        """Draw the random seed, measure the input, and make the network."""
         for name, least in (("batch_size", 1), ("n_iter_no_change", 1)):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
@@ -179,7 +179,7 @@ class NetworkEstimator(BaseEstimator):
             x.shape, self._given_shape(), self.layout
         )
         if self.input_layout_ == "NHWC" and (self.input_shape, self.layout) == (None, None):
-            log.warning("X of shape %s: the channels are the last", x.shape)
+            log.warning("X of shape %s: the channels are last", x.shape)
         x = self._shaped(x)
         dtype = np.float32 if self._is_image() or x.dtype == np.float32 else np.float64
         outputs = self._outputs(target)
@@ -221,7 +221,7 @@ class NetworkEstimator(BaseEstimator):
     # -- checking and converting -------------------------------------------------------------
 
     def _validated(self, X: Any, y: Any = "no_validation", **options: Any) -> Any:
-        """X (and y) as arrays, by scikit-learn's rules and with its messages."""
+        """X (and y) as arrays, validated by scikit-learn's rules and with its messages."""
         for name, given in (("X", X), ("y", y)):
             if np.ma.is_masked(given):
                 plain_array(name, given)
@@ -235,7 +235,7 @@ class NetworkEstimator(BaseEstimator):
         return arrays
 
     def _read(self, X: Any, reset: bool) -> Any:
-        """The pictures whose paths X holds, all by the rule of the first fit; or X itself."""
+        """The pictures at the paths in X, read by the rule of the first fit; or X itself."""
         paths = as_paths(X)
         if paths is None:
             if reset and not (self.image_size is None and self.gray is None):
@@ -258,7 +258,7 @@ class NetworkEstimator(BaseEstimator):
     def _without_zero_weights(
         self, x: np.ndarray, y: np.ndarray, sample_weight: Any
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Samples of weight zero are left out, as if they had not been given."""
+        """Drop samples of weight zero, as if they had not been given."""
         if sample_weight is None:
             return x, y, None
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
@@ -268,7 +268,7 @@ class NetworkEstimator(BaseEstimator):
         return x[kept], y[kept], weight[kept]
 
     def _given_shape(self) -> tuple[int, ...] | None:
-        """The parameter ``input_shape``, with one channel where it has none."""
+        """The parameter ``input_shape``, with a channel axis added if missing."""
         shape = self.input_shape
         if shape is None:
             return None
@@ -296,9 +296,9 @@ class NetworkEstimator(BaseEstimator):
         return len(self.input_shape_) == 3
 
     def _as_samples(self, x: np.ndarray) -> np.ndarray:
-        """Samples as the model takes them. A number means the same whatever its type is.
+        """Samples in the form the model expects. Values are interpreted regardless of their type.
 
-        The model itself normalises images; it tells bytes by their type.
+        The model itself normalises images; it recognises bytes by their type.
         """
         x = self._shaped(x)
         if not self._is_image():
@@ -317,7 +317,7 @@ class NetworkEstimator(BaseEstimator):
         return x
 
     def _as_input(self, x: np.ndarray) -> np.ndarray:
-        """What the network's first layer reads of samples as a user has them."""
+        """Convert a user's samples to the first layer's input."""
         return self.model_.preprocessing.apply(self._as_samples(x), self.model_.dtype)
 
     def _epochs(self, samples: int) -> int:
@@ -327,14 +327,14 @@ class NetworkEstimator(BaseEstimator):
         return min(max(-(-DEFAULT_STEPS // steps), LEAST_EPOCHS), MOST_EPOCHS)
 
     def _optimizer(self) -> Optimizer:
-        # 0 is the default of an estimator's weight decay, which an object does not have to know.
+        # 0 is the estimator's default weight decay, which an optimiser object need not have.
         given = isinstance(self.optimizer, str) or self.weight_decay
         return as_optimizer(
             self.optimizer, lr=self.lr, weight_decay=self.weight_decay if given else None
         )
 
     def _threads(self) -> int | None:
-        """One thread inside a joblib worker, which has its core to itself and no more."""
+        """One thread in a joblib worker, which has only one core."""
         from joblib.parallel import get_active_backend
 
         if self.threads is not None:
@@ -344,7 +344,7 @@ class NetworkEstimator(BaseEstimator):
 
 
 def as_paths(X: Any) -> list[Path] | None:
-    """Paths of picture files, if X is a list, array, series or one-column frame of such."""
+    """Paths of picture files, if X is a list, array, series or one-column frame of paths."""
     values = X
     if hasattr(X, "iloc"):  # a frame or a series of pandas
         if len(X.shape) == 2:

@@ -19,40 +19,40 @@ from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, Loss, PythonLoss
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CNNClassifier(ClassifierMixin, NetworkEstimator):
-    """Classifier of images, or of tables of numbers, by a small neural network.
+    """Classifier of images, or of numeric tables, using a small neural network.
 
-    Samples may have several labels: ``y`` is then a matrix of 0 and 1 with a column for each.
+    For multi-label classification, ``y`` is a matrix of 0 and 1 with a column per label.
 
     Parameters
     ----------
     architecture : str, Model, or callable
-        ``"auto"``: for images :func:`fastcnn.models.auto_cnn`, as ``fastcnn train --model auto``;
-        for tables one hidden layer of 100 units, which is ``"mlp"``. ``"cnn"``: two convolutions
-        and two linear layers. Or a name of :data:`fastcnn.models.MODELS`.
-        A model is copied and its own weights are the start. A callable gets
-        ``(input_shape, outputs, seed)`` and returns a model.
+        ``"auto"``: for images :func:`fastcnn.models.auto_cnn`, as with ``fastcnn train --model
+        auto``; for tables ``"mlp"``, one hidden layer of 100 units. ``"cnn"``: two convolutions and
+        two linear layers. Or a name in :data:`fastcnn.models.MODELS`. A model is copied, and
+        training starts from its weights. A callable receives ``(input_shape, outputs, seed)`` and
+        returns a model.
     input_shape : tuple of int, optional
-        ``(C, H, W)`` or ``(H, W)`` of the images in X, or ``(features,)`` for a table. By default
-        X of shape (N, C, H, W), (N, H, W, C) or (N, H, W) holds images, and (N, features) a table,
-        unless ``features`` is a square of at least 8 x 8: then it is images of one channel. Where
-        the channels are is told by the shape (1 to 4 of them; else images are square) and recorded
-        in ``input_layout_``; a shape that may be either is refused. Images are normalised by the
-        mean and deviation of each channel at ``fit``, by the model itself
-        (``model_.preprocessing``); tables are taken as they are (scale them, with a StandardScaler
-        say).
+        ``(C, H, W)`` or ``(H, W)`` of the images in X, or ``(features,)`` for a table. By default X
+        of shape (N, C, H, W), (N, H, W, C) or (N, H, W) holds images, and (N, features) a table,
+        unless ``features`` is a square of at least 8 x 8: then it holds images of one channel. The
+        position of the channels is inferred from the shape (1 to 4 channels, or else square images)
+        and recorded in ``input_layout_``; an ambiguous shape is refused. Images are normalised by
+        the mean and deviation of each channel measured in ``fit``, by the model itself
+        (``model_.preprocessing``); tables are used unchanged (scale them, for example with
+        StandardScaler).
     epochs : int, optional
-        By default as many as make 2,000 steps, at least 10 and at most 200.
+        By default enough for 2,000 steps, at least 10 and at most 200.
     batch_size : int
     optimizer : str or Optimizer
-        A name that :func:`fastcnn.optim.as_optimizer` knows.
+        As for :func:`fastcnn.optim.as_optimizer`.
     lr : float, optional
         By default 0.001, and 0.02 for ``"sgd"`` (which has momentum 0.9).
     weight_decay : float
     schedule : {"constant", "step", "cosine", "one-cycle"}
         Not used by ``partial_fit``.
     class_weight : dict, "balanced" or None
-        Multiplies the weights of samples; of labels those of each one, as ``OneVsRestClassifier``
-        would, where a list has a dictionary of 0 and 1 for each.
+        Multiplies the weights of samples; for several labels those of each, as in
+        ``OneVsRestClassifier``, given as a list with a dictionary of 0 and 1 per label.
     label_smoothing : float
     early_stopping : bool
         Hold out ``validation_fraction`` of the samples, stop when their loss has not improved by
@@ -62,41 +62,41 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     tol : float
     backend : str, optional
     threads : int, optional
-        By default all cores, and one in a worker of joblib (``GridSearchCV(n_jobs=2)``).
+        By default all cores, or one in a joblib worker (``GridSearchCV(n_jobs=2)``).
     random_state : int, RandomState or None
-        Decides initial weights, the order of samples, dropout and the validation split.
+        Seed of initial weights, the order of samples, dropout and the validation split.
     verbose : int
-        1 shows the progress of ``fit`` and says what looks wrong with the training, such as dead
-        units; 0 does neither.
+        1 shows the progress of ``fit`` and reports training problems, such as dead units; 0 is
+        silent.
     augment : str or Augment, optional
-        Changes training images at random, as for :func:`fastcnn.fit`. Not used by ``partial_fit``,
-        which refuses it, ``callbacks`` and ``ema_decay``.
+        Random augmentation of training images, as for :func:`fastcnn.fit`. ``partial_fit`` does not
+        support it, nor ``callbacks`` and ``ema_decay``.
     callbacks : list of Callback, optional
-        Called by ``fit``. Where one monitors validation data, ``validation_fraction`` of the
-        samples is held out.
+        Called by ``fit``. If one monitors validation data, ``validation_fraction`` of the samples
+        is held out.
     ema_decay : float, optional
-        The network gets a moving average of its weights.
+        Use a moving average of the weights, with this decay per step.
     layout : {"NCHW", "NHWC"}, optional
-        Where four-dimensional X has its channels, instead of what its shape tells.
+        Position of the channels of four-dimensional X, instead of inferring it from its shape.
     loss : str, Loss or callable, optional
-        One of classes, as for :func:`fastcnn.fit`: ``"focal"``, ``CrossEntropyLoss(weight=...)``,
-        or a function of logits and classes. By default cross-entropy. For several labels
-        ``BCEWithLogitsLoss``, or ``"sigmoid_focal"``.
+        A classification loss, as for :func:`fastcnn.fit`: ``"focal"``,
+        ``CrossEntropyLoss(weight=...)``, or a function of logits and classes. By default
+        cross-entropy. For several labels ``BCEWithLogitsLoss``, or ``"sigmoid_focal"``.
     metrics : str or list of str or callable, optional
-        As for :func:`fastcnn.fit`, of ``validation_fraction`` of the samples, which are held out
-        for them; ``history_`` has them. Not used by ``partial_fit``.
+        As for :func:`fastcnn.fit`, computed on a held-out ``validation_fraction`` of the samples
+        and recorded in ``history_``. Not used by ``partial_fit``.
     image_size, gray : optional
-        X may be paths of picture files: a list, an array, or a Series or a frame of one column of
-        pandas. They are stretched to ``image_size`` (a number, or height and width), by default
-        that of the first or of ``input_shape``, and read as grey or colour.
+        X may contain paths of picture files: a list, an array, or a pandas Series or one-column
+        DataFrame. They are resized to ``image_size`` (a number, or height and width), by default
+        that of the first or of ``input_shape``, and read in grey or colour.
 
     Attributes
     ----------
     classes_ : ndarray
-        The numbers of their columns, where samples have several labels.
+        The column indices, if samples have several labels.
     model_ : Model
     history_ : History
-        What ``fit`` recorded; ``partial_fit`` records nothing.
+        The records of ``fit``; ``partial_fit`` records nothing.
     n_iter_ : int
         Epochs of ``fit``, or calls of ``partial_fit``.
     n_features_in_ : int
@@ -104,7 +104,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     input_shape_ : tuple of int
         Shape of one sample, channels first.
     input_layout_ : {"NCHW", "NHWC"} or None
-        Where four-dimensional X has its channels.
+        Position of the channels of four-dimensional X.
 
     Examples
     --------
@@ -132,14 +132,15 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         ----------
         X : array_like, shape (N, C, H, W), (N, H, W, C), (N, H, W) or (N, features)
         y : array_like, shape (N,), or (N, labels) of 0 and 1
-            Classes: numbers or text. Or whether each sample has each label.
+            Classes, as numbers or text; or whether each sample has each label.
         sample_weight : array_like, shape (N,), optional
             Each batch's loss is ``sum(weight * loss) / sum(weight)``.
 
         Raises
         ------
         ValueError
-            If data or parameters do not fit (all of fastcnn's errors of this kind are ValueErrors).
+            If data or parameters are invalid (all of fastcnn's errors of this kind are
+            ValueErrors).
         """
         x, y = self._checked(X, y, reset=True)
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
@@ -152,15 +153,15 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         return self._fit(x, target.astype(np.int64), weight)
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None) -> Self:
-        """Train for one pass over these samples, from where the last call ended.
+        """Train for one pass over these samples, continuing from the last call.
 
         Parameters
         ----------
         X, y, sample_weight
             As for :meth:`fit`.
         classes : array_like
-            All classes that will ever come; needed at the first call alone. Where samples have
-            several labels, the numbers of their columns.
+            All classes that will ever occur; only needed at the first call. If samples have several
+            labels, the column indices.
         """
         first = not hasattr(self, "classes_")
         x, y = self._checked(X, y, reset=first)
@@ -181,7 +182,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
             return self._partial_fit(x, self._smooth(y), self._with_label_weight(y, weight))
         unknown = np.setdiff1d(y, known)
         if len(unknown):
-            raise DataError(f"y holds {unknown}, which is none of the classes {known}")
+            raise DataError(f"y holds {unknown}, not among the classes {known}")
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
         self.classes_ = known
         weight = self._with_class_weight(y, weight)
@@ -231,12 +232,12 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         return x, y.astype(np.int64)
 
     def _smooth(self, labels: np.ndarray) -> np.ndarray:
-        """Targets of labels, as floating-point numbers."""
+        """Smoothed label targets, as floating-point values."""
         share = 0.0 if self.loss is not None else CrossEntropyLoss(self.label_smoothing).numbers[0]
         return labels * (1.0 - share) + share / 2.0
 
     def _with_label_weight(self, y: np.ndarray, weight: np.ndarray | None) -> np.ndarray | None:
-        """A weight for each label of each sample, where classes have some."""
+        """A weight for each label of each sample, if there are class weights."""
         if self.class_weight is None:
             return weight
         given = self.class_weight
@@ -296,13 +297,13 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
                 and made.predicts(labels, labels[0].shape) != "labels"
             ):
                 raise ConfigurationError(
-                    f"loss={self.loss!r} is not one of labels: y has several, and takes "
+                    f"loss={self.loss!r} is not a loss of labels: y has several, which need "
                     "bce_with_logits, sigmoid_focal, or a function of logits and labels"
                 )
             return made
         if not made.classes and not isinstance(made, PythonLoss):
             raise ConfigurationError(
-                f"loss={self.loss!r} is not one of classes: a classifier takes cross_entropy, nll, "
-                "focal, or a function of logits and classes"
+                f"loss={self.loss!r} is not a loss of classes: a classifier accepts cross_entropy, "
+                "nll, focal, or a function of logits and classes"
             )
         return made

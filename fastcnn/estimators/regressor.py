@@ -14,10 +14,10 @@ from fastcnn.losses import Loss, MSELoss, as_loss
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class CNNRegressor(RegressorMixin, NetworkEstimator):
-    """Regression on images, or on tables of numbers, by a small neural network.
+    """Regression on images, or on numeric tables, using a small neural network.
 
-    Targets are brought to mean 0 and deviation 1 for training (measured by ``fit``, or by the
-    first ``partial_fit``), and predictions back.
+    Targets are standardised for training (with statistics from ``fit``, or the first
+    ``partial_fit``), and predictions are transformed back.
 
     Parameters
     ----------
@@ -26,19 +26,19 @@ early_stopping, validation_fraction, n_iter_no_change, tol, backend, threads, ra
 verbose, augment, callbacks, ema_decay, layout, image_size, gray
         As for :class:`CNNClassifier`.
     loss : str, Loss or callable, optional
-        One of values, as for :func:`fastcnn.fit`, such as ``"huber"``; targets are standardised. By
-        default the mean square.
+        A regression loss, as for :func:`fastcnn.fit`, such as ``"huber"``, of standardised targets.
+        By default the mean squared error.
     metrics : str or sequence, optional
         As for :class:`CNNClassifier`, of standardised targets: ``mae`` is in units of their
-        deviation, ``target_std_``.
+        standard deviation, ``target_std_``.
 
     Attributes
     ----------
     model_ : Model
-        Gives targets in units of their deviation from their mean.
+        Predicts standardised targets.
     target_mean_, target_std_ : ndarray, shape (outputs,)
     history_ : History
-        What ``fit`` recorded; ``partial_fit`` records nothing.
+        The records of ``fit``; ``partial_fit`` records nothing.
     n_iter_ : int
         Epochs of ``fit``, or calls of ``partial_fit``.
     n_features_in_ : int
@@ -73,14 +73,15 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         Raises
         ------
         ValueError
-            If data or parameters do not fit (all of fastcnn's errors of this kind are ValueErrors).
+            If data or parameters are invalid (all of fastcnn's errors of this kind are
+            ValueErrors).
         """
         x, target, weight = self._checked(X, y, sample_weight, reset=True)
         self._measure(target, weight)
         return self._fit(x, self._standardised(target), weight)
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
-        """Train for one pass over these samples, from where the last call ended.
+        """Train for one pass over these samples, continuing from the last call.
 
         Parameters
         ----------
@@ -115,10 +116,13 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
 
     def _measure(self, target: np.ndarray, weight: np.ndarray | None) -> None:
         self.target_mean_ = np.average(target, axis=0, weights=weight)
-        variance = np.average((target - self.target_mean_) ** 2, axis=0, weights=weight)
-        # A constant target has a variance of rounding errors alone: dividing would blow them up.
+        distance = target - self.target_mean_
+        # By a power of two, which changes no bit: squares of 1e-200 or 1e200 are 0 or infinite.
+        unit = np.ldexp(1.0, np.frexp(np.abs(distance).max(axis=0))[1] - 1)
+        variance = np.average((distance / unit) ** 2, axis=0, weights=weight)
+        # The variance of a constant target is only rounding error: dividing would amplify it.
         noise = np.finfo(np.float64).eps * np.abs(self.target_mean_)
-        std = np.sqrt(variance)
+        std = unit * np.sqrt(variance)
         self.target_std_ = np.where(std > 10.0 * noise, std, 1.0)
 
     def _standardised(self, target: np.ndarray) -> np.ndarray:
@@ -131,7 +135,7 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         made = MSELoss() if self.loss is None else as_loss(self.loss)
         if made.classes:
             raise ConfigurationError(
-                f"loss={self.loss!r} is one of classes: a regressor takes mse, l1, huber, "
+                f"loss={self.loss!r} is a loss of classes: a regressor accepts mse, l1, huber, "
                 "smooth_l1, or a function of outputs and targets"
             )
         return made

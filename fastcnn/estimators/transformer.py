@@ -1,4 +1,4 @@
-"""Features of a network's layer for other estimators."""
+"""Features from a layer of a network, for other estimators."""
 
 from typing import Any, Self
 
@@ -20,9 +20,9 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     ----------
     network : CNNClassifier, CNNRegressor, Model, or None
         An estimator is cloned, and trained by ``fit``; None is ``CNNClassifier()``. A trained model
-        is used as it is: ``fit`` trains nothing and needs no y.
+        is used unchanged: ``fit`` trains nothing and needs no y.
     layer : str, optional
-        Name of the layer, as ``model.summary()`` has it; by default the one before the last.
+        Name of the layer, as in ``model.summary()``; by default the one before the last.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Parameters
         ----------
         X : array_like
-            As for :class:`CNNClassifier`; for a model, samples as it takes them.
+            As for :class:`CNNClassifier`; for a model, samples in the form it expects.
         y : array_like, shape (N,)
 
         Raises

@@ -114,5 +114,5 @@ def check_statistics(graph: Graph, count: int, training: bool = True) -> None:
             where = "in training" if training else "without running statistics"
             raise ShapeError(
                 f"layer {node.name!r}: batch normalisation {where} needs more than one value "
-                f"a channel, got a batch of one sample of shape {node.output_shape}"
+                f"per channel, got a batch of one sample of shape {node.output_shape}"
             )

@@ -1,4 +1,4 @@
-"""Models from and for other tools."""
+"""Exchange of models with other tools."""
 
 from fastcnn.interop.onnx_export import export_onnx
 from fastcnn.interop.onnx_import import import_onnx

@@ -7,7 +7,7 @@ import numpy as np
 
 
 def c_number(value: float) -> str:
-    """A float32 as C writes it, with as many digits as tell it from all others."""
+    """A float32 in C syntax, with enough digits to identify it."""
     single = np.float32(value)
     if np.isinf(single):
         return "INFINITY" if single > 0 else "-INFINITY"
@@ -18,7 +18,7 @@ def c_number(value: float) -> str:
 
 
 def javascript_number(value: float) -> str:
-    """A float64 as JavaScript writes it."""
+    """A float64 in JavaScript syntax."""
     if np.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     return "NaN" if np.isnan(value) else repr(value)
@@ -26,12 +26,12 @@ def javascript_number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a language writes what formulas are made of.
+    """The syntax of formulas in a language.
 
     Attributes
     ----------
     number : function
-        A number's text.
+        Formats a number.
     functions : dict of str to str
         The functions of :mod:`fastcnn.codegen.elementary` by name, with ``{0}``, ``{1}`` and
         ``{2}`` for their arguments.
@@ -42,12 +42,12 @@ class Dialect:
 
 
 def _dialect(number: Callable[[float], str], alike: str, **others: str) -> Dialect:
-    """A language in which most functions have the names that they have here, in some form."""
+    """A language in which most functions have the same names, in a common form."""
     names = ("exp", "expm1", "log", "log1p", "sqrt", "tanh", "erf")
     return Dialect(number, {name: f"{alike.format(name)}({{0}})" for name in names} | others)
 
 
-#: ``PREFIX`` is where the name of an exported network goes.
+#: ``PREFIX`` is replaced by the name of an exported network.
 C = _dialect(
     c_number,
     "{}f",
@@ -96,12 +96,12 @@ def _operator(form: str) -> Callable[["Expression", "Expression | float"], "Expr
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """An expression, or a comparison, that a formula is evaluated with like with a number."""
+    """An expression or comparison, with which a formula is evaluated as with a number."""
 
     text: str
     dialect: Dialect
 
-    #: numpy's numbers leave operators to this class.
+    #: Makes numpy's numbers defer operators to this class.
     __array_ufunc__ = None
 
     __add__, __radd__ = _operator("({0} + {1})"), _operator("({1} + {0})")

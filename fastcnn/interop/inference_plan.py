@@ -1,4 +1,4 @@
-"""What a network computes for one sample, step by step, and where each array lies."""
+"""A network's inference steps for one sample, and the memory layout of its arrays."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.weights import check_values
 
-#: Operations that change no number outside training.
+#: Operations that leave values unchanged outside training.
 PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
 WEIGHTED = ("conv2d", "conv_transpose2d", "linear")
 POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
@@ -45,16 +45,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network's steps and where their outputs lie.
+    """A network's steps and the placement of their outputs.
 
     Attributes
     ----------
     input_shape : tuple of int
         Shape of a sample.
     offsets : tuple of int
-        Where each step's output begins in the working memory, in elements.
+        Offset of each step's output in the working memory, in elements.
     input_offset : int or None
-        Where a converted sample begins in it, if there is room for one.
+        Offset of the converted sample, if it is stored there.
     memory : int
         Elements of the working memory.
     state : dict of str to ndarray
@@ -90,7 +90,7 @@ class Plan:
 
 
 def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
-    """The steps of a model's inference, batch normalisation folded where it can be.
+    """The steps of a model's inference, with batch normalisation folded where possible.
 
     Parameters
     ----------
@@ -104,9 +104,9 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
     ConfigurationError
         If a layer cannot be computed one sample at a time.
     ShapeError
-        If the model's input shape is not known.
+        If the model's input shape is unknown.
     NonFiniteError
-        If a weight is NaN or infinite, also of what batch normalisation is folded into.
+        If a weight is NaN or infinite, before or after folding.
     """
     check_values("a network is not exported", as_model(model).state_dict())
     folded = model.fold_batch_norm()
@@ -121,7 +121,7 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
         _check_divisor(node)
         if OPERATIONS[node.operation].normalises and not node.buffers:
             raise ConfigurationError(
-                f"layer {node.name!r} needs the statistics of a batch: one sample alone has none "
+                f"layer {node.name!r} needs the statistics of a batch: a single sample has none "
                 "(track_running_stats=False)"
             )
     steps = _steps(graph)
@@ -156,12 +156,12 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
 
 
 def _steps(graph: Graph) -> list[Step]:
-    """The nodes that change a number, each reading the steps before it."""
+    """The nodes that change values, each reading the steps before it."""
     step_of: dict[int, int] = {INPUT: INPUT}
     readers = graph.consumers()
 
     def read_once(node: int) -> bool:
-        """Whether nobody but one reader needs a node's numbers, also through those passed on."""
+        """Whether a node's values have only one reader, including through identity nodes."""
         following = readers[node]
         if len(following) != 1:
             return False
@@ -180,7 +180,7 @@ def _steps(graph: Graph) -> list[Step]:
             OPERATIONS[node.operation], Elementwise
         )
         source = node.inputs[0]
-        # The caller's sample is not ours to change.
+        # The caller's sample must not be modified.
         in_place = keeps_shape and inputs[0] != INPUT and read_once(source)
         in_place = in_place or (
             node.operation in ("add", "subtract")
@@ -216,9 +216,9 @@ def _lives(steps: list[Step], input_size: int) -> tuple[dict[int, int], dict[int
 
 
 def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int, int]:
-    """An offset for each array, so that arrays which are needed together do not overlap.
+    """An offset for each array, such that arrays with overlapping lifetimes do not overlap.
 
-    The largest first, each into the lowest gap that holds it: Pisarchyk and Lee, "Efficient Memory
+    The largest first, each in the lowest gap that fits: Pisarchyk and Lee, "Efficient Memory
     Management for Deep Neural Net Inference", arXiv:2001.03288.
     """
     places: dict[int, int] = {}
@@ -238,13 +238,13 @@ def _place(sizes: dict[int, int], lives: dict[int, tuple[int, int]]) -> dict[int
 
 
 def in_comment(name: str) -> str:
-    """A layer's name, without what would end a comment of C, JavaScript or Python."""
+    """A layer's name, without anything that would end a comment in C, JavaScript or Python."""
     plain = "".join(char if char.isprintable() else "?" for char in name)
     return plain.replace("*/", "* /").replace("/*", "/ *").replace("</", "< /")
 
 
 def factor_places(node: Node) -> list[str]:
-    """Where the element ``i`` of a product is in each factor, as C and JavaScript write it."""
+    """Index of element ``i`` of a product in each factor, in C and JavaScript syntax."""
     pixels = prod(node.output_shape[1:])
     places = []
     for shape in node.input_shapes:
@@ -258,12 +258,12 @@ def factor_places(node: Node) -> list[str]:
 
 
 def first_number(node: Node) -> int:
-    """Where the channels that a ``narrow`` takes begin in its input."""
+    """Offset of the channels of a ``narrow`` in its input."""
     return int(node.arguments["start"] * prod(node.output_shape[1:]))
 
 
 def scale_and_shift(plan: Plan, node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """What a batch normalisation multiplies each channel by and adds to it."""
+    """Scale and shift of each channel of a batch normalisation."""
     mean = plan.state[node.buffers["running_mean"]]
     scale = 1.0 / np.sqrt(plan.state[node.buffers["running_var"]] + node.arguments["eps"])
     shift = np.zeros_like(mean)
@@ -284,7 +284,7 @@ def geometry(plan: Plan, node: Node) -> list[int]:
             kernel = plan.state[node.parameters["weight"]].shape[2:]
             steps = [*a["stride"], top, left, *a["dilation"], a["groups"]]
             if (*kernel, *steps[:4]) == (1, 1, 1, 1, 0, 0) and output_size == size:
-                # A kernel of one pixel sees no rows: the map is one long one, which is faster.
+                # A 1x1 kernel ignores rows: treating the map as one long row is faster.
                 size = output_size = [1, prod(size)]
             return [channels, *size, outputs, *output_size, *kernel, *steps]
         case "max_pool2d" | "avg_pool2d":
@@ -302,7 +302,7 @@ def geometry(plan: Plan, node: Node) -> list[int]:
 
 
 def _check_divisor(node: Node) -> None:
-    """Refuse a mean by another divisor than its pixels; ConfigurationError."""
+    """Raise ConfigurationError for a mean with a divisor other than its number of pixels."""
     divisor = node.arguments.get("divisor_override")
     if divisor is not None:
         raise ConfigurationError(
@@ -317,7 +317,7 @@ def names_of_classes(classes: Any, outputs: int) -> tuple[str, ...]:
     Raises
     ------
     ConfigurationError
-        If they are not as many, or not a list.
+        If their number differs, or they are not a list.
     """
     if isinstance(classes, (str, bytes)) or not isinstance(classes, Iterable):
         raise ConfigurationError(f"classes must be a list of names, got {classes!r}")
@@ -330,6 +330,6 @@ def names_of_classes(classes: Any, outputs: int) -> tuple[str, ...]:
 
 
 def gives_classes(model: Model) -> bool:
-    """Whether a model's outputs are logits, of which an exported file gives the softmax."""
+    """Whether a model's outputs are logits, of which an exported file returns the softmax."""
     shape = model.graph().output_shape
     return model.predicts in (None, "classes") and len(shape) == 1 and shape[0] > 1

@@ -1,4 +1,4 @@
-"""A trained network as one readable Python file that needs numpy alone."""
+"""A trained network as one readable Python file that only needs numpy."""
 
 import base64
 import io
@@ -158,11 +158,11 @@ def softmax(x):
 
 
 def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None = None) -> Path:
-    """Write a network's forward pass as one Python file that imports numpy alone.
+    """Write a network's forward pass as one Python file that imports only numpy.
 
-    The file has ``predict(images)``, which converts images as the model's preprocessing does, and
-    gives probabilities, or values for a model trained to predict values. Each layer is one line;
-    the functions are plain numpy. Weights are at the end of the file.
+    The file has ``predict(images)``, which applies the model's preprocessing and returns
+    probabilities, or values for a model trained to predict values. Each layer is one line; the
+    functions are plain numpy. Weights are at the end of the file.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     ConfigurationError
         If a layer needs the statistics of a batch.
     ShapeError
-        If the model's input shape is not known.
+        If the model's input shape is unknown.
     OSError
         If the file cannot be written.
     """
@@ -203,13 +203,13 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
 
 
 def _lines(plan: Plan) -> tuple[list[str], dict[str, np.ndarray]]:
-    """The forward pass, a line a step, and the arrays that it reads."""
+    """The forward pass, one line per step, and the arrays that it reads."""
     constants: dict[str, np.ndarray] = {}
     last_reader = {source: index for index, step in enumerate(plan.steps) for source in step.inputs}
     names = {INPUT: "x"}
     lines = []
     for index, step in enumerate(plan.steps):
-        # The newest array is called x; what is needed again later has a name of its own.
+        # The latest array is called x; arrays needed again later have their own names.
         needed_later = any(
             source != index and last_reader.get(source, -1) > index for source in names
         )
@@ -225,7 +225,7 @@ def _lines(plan: Plan) -> tuple[list[str], dict[str, np.ndarray]]:
 
 
 def _in_shape(plan: Plan, step: Step, source: int, name: str) -> str:
-    """A step's input; a map is flattened where a layer for vectors reads it."""
+    """A step's input; a map is flattened for a layer of vectors."""
     shape = plan.input_shape if source == INPUT else plan.steps[source].node.output_shape
     wanted = step.node.input_shapes[step.inputs.index(source)]
     return name if shape == wanted else f"{name}.reshape(len({name}), {_sizes(wanted)})"
@@ -330,7 +330,7 @@ def _value(plan: Plan, step: Step, inputs: list[str], constants: dict[str, np.nd
 
 
 def _reached(node: Node) -> tuple[tuple[int, int], ...]:
-    """How far the windows of a pooling reach beyond the map, before and after."""
+    """How far the windows of a pooling extend beyond the map, before and after."""
     a = node.arguments
     gaps, sides = a.get("dilation", (1, 1)), []
     for axis, (size, count) in enumerate(

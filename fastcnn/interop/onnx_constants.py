@@ -1,4 +1,4 @@
-"""Constants of an ONNX file, whose sizes are checked before they are decoded."""
+"""Constants of an ONNX file; sizes are checked before decoding."""
 
 import math
 import stat
@@ -11,10 +11,10 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 
 MOST_DIMENSIONS = 8
-#: Layers may hold so much more than the file: constants that several of them share are copied.
+#: How much more than the file layers may hold: constants shared by several of them are copied.
 MOST_COPIES, FREE_BYTES = 4, 1 << 24
-#: ONNX's numbers of types: their name, numpy's type, and the field of a tensor that holds values
-#: which are not raw bytes.
+#: ONNX's type numbers: their name, numpy's type, and the tensor field for values that are not raw
+#: bytes.
 TYPES: dict[int, tuple[str, Any, str]] = {
     1: ("FLOAT", np.float32, "float_data"),
     2: ("UINT8", np.uint8, "int32_data"),
@@ -29,12 +29,12 @@ TYPES: dict[int, tuple[str, Any, str]] = {
 
 
 class Constants:
-    """Values that do not depend on a model's input, by name.
+    """Values independent of a model's input, by name.
 
     Parameters
     ----------
     folder : Path
-        Where files of weights may lie.
+        Folder of external weight files.
     size : int
         Bytes of the ONNX file.
     """
@@ -51,11 +51,11 @@ class Constants:
             self._tensors[tensor.name] = tensor
 
     def names(self) -> list[str]:
-        """Names of the constants that the file lists."""
+        """Names of the constants listed in the file."""
         return list(self._tensors)
 
     def claim(self, size: int) -> None:
-        """Count the bytes that a layer will hold."""
+        """Count the bytes to be held by a layer."""
         self._room -= size
         if self._room < 0:
             raise ConfigurationError("its layers would hold much more than the file")
@@ -76,18 +76,18 @@ class Constants:
         return self._arrays[name]
 
     def __setitem__(self, name: str, value: np.ndarray) -> None:
-        """Note what a node that depends on constants alone makes."""
+        """Store the result of a node that depends only on constants."""
         self._arrays[name] = value
 
     def type_of(self, name: str) -> int:
-        """ONNX's number of a constant's type."""
+        """ONNX's type number of a constant."""
         if name in self._tensors:
             return int(self._tensors[name].data_type)
         dtype = self._arrays[name].dtype
         return next((number for number, (_, kind, _) in TYPES.items() if dtype == kind), 0)
 
     def decode(self, tensor: Any) -> np.ndarray:
-        """The array in a tensor of the file, whose size is checked first."""
+        """The array in a tensor of the file, after checking its size."""
         sizes = tuple(tensor.dims)
         if tensor.data_type not in TYPES:
             raise ConfigurationError(f"it holds {type_name(tensor.data_type)}, which is unknown")
@@ -121,7 +121,7 @@ class Constants:
         return array.astype(dtype, copy=False).reshape(sizes)
 
     def _read_external(self, tensor: Any, wanted: int) -> bytes:
-        """Bytes of a file of weights, which must lie in the ONNX file's folder."""
+        """Bytes of an external weight file, which must be in the ONNX file's folder."""
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         folder = self._folder.resolve()
@@ -144,7 +144,7 @@ class Constants:
                     f"it takes {wanted} bytes, {length} from {offset} on in {location!r}, which "
                     f"has {information.st_size}"
                 )
-            # Many constants may be the same bytes: what is read is counted, the file once.
+            # Several constants may share bytes: all bytes read are counted, the file's size once.
             if path not in self._files:
                 self._files.add(path)
                 self._room += (1 + MOST_COPIES) * information.st_size

@@ -1,4 +1,4 @@
-"""Models as ONNX files, for any runtime that reads them."""
+"""Export of models as ONNX files."""
 
 import json
 import math
@@ -22,10 +22,10 @@ from fastcnn.operations import OPERATIONS, Elementwise, elementwise_operations
 from fastcnn.operations.record import OnnxNode
 from fastcnn.weights import check_values
 
-#: Old enough for runtimes of some years ago, new enough for every operation here.
+#: Old enough for runtimes several years old, new enough for every operation here.
 OPSET, IR_VERSION = 17, 8
 OUTPUT = "logits"
-#: Bytes that the format can hold.
+#: Largest file size of the format.
 MOST_BYTES = 2**31 - 2**20
 DEFAULT_THRESHOLD = 20.0
 Part = OnnxNode | str | float
@@ -52,7 +52,7 @@ def _batch_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
         x + affine + running,
         node.name,
         epsilon=node.arguments["eps"],
-        # ONNX's is the share of the old statistics.
+        # ONNX's momentum is the weight of the old statistics.
         momentum=0.9 if momentum is None else 1.0 - momentum,
     )
 
@@ -64,7 +64,7 @@ def _dropout(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def _gelu(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    """``x * Phi(x)``, in operations that opset 17 has."""
+    """``x * Phi(x)``, in operations of opset 17."""
     if node.arguments.get("approximate", "none") == "tanh":
         slope = _of("Add", _of("Mul", _of("Mul", "x", "x"), 0.044715), 1.0)
         bent = _of("Tanh", _of("Mul", _of("Mul", "x", slope), math.sqrt(2.0 / math.pi)))
@@ -81,7 +81,7 @@ def _softplus(w: OnnxWriter, node: Node, x: list[str]) -> str:
     else:
         scaled = _of("Mul", "x", "beta")
         form = _of("Div", _of("Softplus", scaled), "beta")
-    # Above the default threshold the formula gives x itself in float32.
+    # Above the default threshold the formula equals x in float32.
     if node.arguments["threshold"] != DEFAULT_THRESHOLD:
         form = _of("Where", _of("Greater", scaled, "threshold"), "x", form)
     return onnx_elementwise.write(w, node, x, form)
@@ -119,7 +119,7 @@ WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
 
 
 def _split(w: OnnxWriter, graph: Graph, index: int, source: str) -> str:
-    """One Split for all parts of a value if they are its channels in order, else a Slice."""
+    """One Split for all parts of a value if they are its channels in order, or else a Slice."""
     node = graph.nodes[index]
     if node.name in w.parts:
         return w.parts[node.name]
@@ -144,35 +144,36 @@ def _split(w: OnnxWriter, graph: Graph, index: int, source: str) -> str:
 
 
 def results(graph: Graph) -> dict[str, tuple[int, Shape]]:
-    """By the name of an output the node that makes it, -1 for the input, and its shape."""
+    """For each output name, the producing node, -1 for the input, and the shape."""
     if not graph.outputs:
         return {OUTPUT: (len(graph.nodes) - 1, graph.output_shape)}
     found = {}
     for port, source in zip(graph.outputs, graph.nodes[-1].inputs, strict=True):
         made = graph.nodes[source].output_shape if source >= 0 else graph.input_shape
         if made != port.shape:
-            # It is flattened to lie with the others.
+            # Skip the flattening that packs it with the other outputs.
             (source,) = graph.nodes[source].inputs
         found[port.name] = source, port.shape
     return found
 
 
 def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | None = None) -> None:
-    """Write a model as an ONNX file (opset 17): images in, logits out, any batch size, float32.
+    """Write a model as an ONNX file (opset 17): images to logits, any batch size, float32.
 
-    Several inputs and outputs have the names that they have in the model.
+    Several inputs and outputs keep their names in the model.
 
-    The file takes what ``model.logits`` takes as floating-point samples: bytes divided by 255, for
-    a model that was trained on bytes. Its first nodes subtract the mean and divide by the deviation
-    of the model's preprocessing, if it has such. The whole preprocessing, and what ONNX has no
-    words for (such as Dropout2d), is in the file's metadata, and :func:`import_onnx` takes it up.
+    The file expects the floating-point samples of ``model.logits``: bytes divided by 255, for a
+    model trained on bytes. Its first nodes subtract the mean and divide by the deviation of the
+    model's preprocessing, if there is one. The full preprocessing, and what ONNX cannot express
+    (such as Dropout2d), is stored in the file's metadata, from which :func:`import_onnx` restores
+    it.
 
     Parameters
     ----------
     model : Model
     path : path
     input_shape : tuple of int, optional
-        Shape of one sample where the model does not know it.
+        Shape of one sample, if the model does not know it.
 
     Raises
     ------
@@ -185,7 +186,7 @@ def export_onnx(model: Model, path: str | Path, input_shape: tuple[int, ...] | N
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} is not written", as_model(model).state_dict())
+    check_values(f"{path} was not written", as_model(model).state_dict())
     graph = model.graph(input_shape)
     inputs = {port.name: port.shape for port in graph.inputs} or {INPUT: graph.input_shape}
     ends = results(graph)

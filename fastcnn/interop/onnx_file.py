@@ -1,8 +1,8 @@
-"""ONNX files: what is in them, checked before anything is made of it.
+"""ONNX files: their content, checked before it is used.
 
-A file may come from anywhere. Nothing in it is believed: not the number of bytes of a constant, not
-the type or the number of a node's attributes. What is not known is refused by name, here and in all
-modules that read a file: with a ConfigurationError that says why.
+Files are untrusted: nothing in them is relied upon, neither the number of bytes of a constant nor
+the type or number of a node's attributes. Whatever is unknown is refused by name, here and in all
+modules that read a file, with a ConfigurationError that states the reason.
 """
 
 import json
@@ -20,34 +20,34 @@ from fastcnn.extras import require
 from fastcnn.files import expanded, read_bytes
 from fastcnn.interop.onnx_constants import MOST_DIMENSIONS, Constants, type_name
 
-#: Versions of the operator set whose operators were compared with ONNX Runtime.
+#: Operator set versions tested against ONNX Runtime.
 OPSETS = (7, 25)
 DOMAINS = ("", "ai.onnx")
 MOST_NODES = 20_000
-#: The largest sample: its numbers along a dimension, and all of them.
+#: The largest sample: its size along a dimension, and in total.
 MOST_ALONG, MOST_NUMBERS = 2**20, 2**28
 FLOATING = (1, 10, 11, 16)
-#: Fields of an attribute by the number of its type.
+#: Fields of an attribute by type number.
 ATTRIBUTES = {1: "f", 2: "i", 3: "s", 4: "t", 5: "g", 6: "floats", 7: "ints"}
 
 
 class OnnxFile:
-    """A model whose inputs are batches of samples.
+    """A model with batches of samples as inputs.
 
     Attributes
     ----------
     nodes : list of FileNode
-        In an order in which each comes after those that feed it.
+        In topological order.
     inputs : dict of str to tuple of int
-        Names and shapes of a sample.
+        Names and sample shapes.
     input : str
-        The first of the inputs.
+        The first input.
     batch : int or None
-        The number of samples, where the file says it.
+        The batch size, if fixed by the file.
     sample : tuple of int
         Shape of a sample of the first input.
     element_type : int
-        ONNX's number of the input's type; that of all weights.
+        ONNX's type number of the input and all weights.
 
     Raises
     ------
@@ -85,7 +85,7 @@ class OnnxFile:
         if len(graph.node) > MOST_NODES:
             raise ConfigurationError(f"it has {len(graph.node)} nodes, more than {MOST_NODES}")
         self.nodes = [FileNode(self, proto) for proto in graph.node]
-        #: How many nodes read each value; the model's output counts as one more.
+        #: Number of readers of each value; the model's output counts as one.
         self.readers = Counter(name for node in self.nodes for name in set(node.inputs))
         self.readers.update(self.outputs)
         self._check_order()
@@ -125,13 +125,13 @@ class OnnxFile:
         if not 2 <= len(sizes) <= MOST_DIMENSIONS or min(sizes[1:]) < 1:
             words = [size.dim_param or size.dim_value or "?" for size in kind.shape.dim]
             raise ConfigurationError(
-                "the file does not say what shape a sample has: the input "
+                "the shape of a sample is not fixed in the file: the input "
                 f"{value.name!r} has shape ({', '.join(map(str, words))})"
             )
         return kind.elem_type, sizes[0] if sizes[0] > 0 else None, tuple(sizes[1:])
 
     def _check_order(self) -> None:
-        """Each value must be made once, before it is read."""
+        """Each value must be produced exactly once, before it is read."""
         known = {*self.inputs, "", *self.constants.names()}
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in known]
@@ -146,7 +146,7 @@ class OnnxFile:
                 raise ConfigurationError(f"nothing makes the output {name!r}")
 
     def notes(self) -> dict[str, dict[str, Any]]:
-        """What fastcnn's export notes of layers that ONNX cannot tell, by node's name."""
+        """Metadata of fastcnn's export on layers that ONNX cannot express, by node name."""
         text = self.metadata.get(LAYERS)
         if text is None:
             return {}
@@ -160,17 +160,17 @@ class OnnxFile:
 
 
 def shortest(number: float) -> float:
-    """The shortest decimal of a float32: the number that was meant, such as 0.01."""
+    """The shortest decimal of a float32: the intended number, such as 0.01."""
     return float(str(np.float32(number)))
 
 
 def check_size(sample: Shape) -> None:
-    """Refuse samples that would take much more memory than networks need; ConfigurationError."""
+    """Raise ConfigurationError for samples of an implausible size."""
     if max(sample) > MOST_ALONG or math.prod(sample) > MOST_NUMBERS:
         raise ConfigurationError(f"samples of {sample} are larger than fastcnn imports")
 
 
-#: The metadata in which an exported file says what ONNX's operators cannot.
+#: Metadata key of what ONNX's operators cannot express.
 LAYERS = "fastcnn.layers"
 
 
@@ -182,7 +182,7 @@ class FileNode:
     kind : str
         Its operator.
     inputs, outputs : tuple of str
-        Names of values; optional ones that are left out are ``""``.
+        Names of values; omitted optional ones are ``""``.
     """
 
     def __init__(self, file: OnnxFile, proto: Any) -> None:
@@ -192,7 +192,7 @@ class FileNode:
         self.name: str = proto.name
         self.inputs: tuple[str, ...] = tuple(proto.input)
         self.outputs: tuple[str, ...] = tuple(proto.output)
-        #: The attributes that the node has, by name.
+        #: The node's attributes, by name.
         self.given: dict[str, Any] = {}
         self._attributes: dict[str, Any] = {}
         self._known: Any = {}
@@ -203,14 +203,14 @@ class FileNode:
         return self.outputs[0]
 
     def error(self, reason: object) -> ConfigurationError:
-        """The refusal of this node."""
+        """A ConfigurationError that refuses this node."""
         label = self.name or (self.outputs[0] if self.outputs else "")
         domain = self.proto.domain
         kind = self.kind if domain in DOMAINS else f"{domain}.{self.kind}"
         return ConfigurationError(f"ONNX node {label[:80]!r} ({kind[:80]}): {reason}")
 
     def check(self) -> None:
-        """Compare the node with its operator's definition, and take in its attributes."""
+        """Check the node against its operator's definition, and read its attributes."""
         if self.proto.domain not in DOMAINS:
             raise ConfigurationError(f"operators of the domain {self.proto.domain!r} are unknown")
         defs = self.file.onnx.defs
@@ -234,23 +234,23 @@ class FileNode:
         self._attributes = dict(self.given)
 
     def given_or_default(self, name: str) -> Any:
-        """An attribute, or ONNX's default of it; None if there is neither."""
+        """An attribute, or ONNX's default for it; None if there is neither."""
         if name in self.given or name not in self._known:
             return self.given.get(name)
         default = self._known[name].default_value
         return getattr(default, ATTRIBUTES[default.type]) if default.name else None
 
-    # -- attributes: each one that is read is ticked off -------------------------------------
+    # -- attributes: each one read is marked as used -----------------------------------------
 
     def _take(self, name: str, default: Any) -> Any:
         return self._attributes.pop(name, default)
 
     def integer(self, name: str, default: int) -> int:
-        """An attribute of one whole number."""
+        """An integer attribute."""
         return int(self._take(name, default))
 
     def integers(self, name: str, default: Sequence[int] | None, least: int = 0) -> tuple[int, ...]:
-        """An attribute of whole numbers of at least ``least``, as many as its default has."""
+        """An attribute of integers of at least ``least``, as many as in its default."""
         found = self._take(name, None)
         if found is None:
             if default is None:
@@ -266,12 +266,12 @@ class FileNode:
         return tuple(int(value) for value in found)
 
     def number(self, name: str, default: float) -> float:
-        """An attribute of one floating-point number: the shortest decimal of the float32."""
+        """A floating-point attribute: the shortest decimal of the float32."""
         found = self._take(name, None)
         return default if found is None else shortest(found)
 
     def text(self, name: str, default: str) -> str:
-        """An attribute of text."""
+        """A text attribute."""
         found = self._take(name, None)
         return default if found is None else bytes(found).decode("utf-8", "replace")
 
@@ -281,42 +281,42 @@ class FileNode:
         return None if found is None else self.file.constants.decode(found)
 
     def expect(self, **values: Any) -> None:
-        """Refuse attributes of other values than these, which are the only ones that are known."""
+        """Refuse attributes with other values than these, which are the only supported ones."""
         for name, expected in values.items():
             found = self._take(name, None)
             if found is not None and found != expected:
                 raise ConfigurationError(f"{name}={found!r} is not supported, only {expected!r}")
 
     def finish(self) -> None:
-        """Refuse attributes that were not looked at."""
+        """Refuse attributes that were not used."""
         if self._attributes:
             raise ConfigurationError(f"the attribute {next(iter(self._attributes))!r} is unknown")
 
     def plain(self, name: str) -> Any:
-        """An attribute of numbers, whatever its type."""
+        """A numeric attribute, of any type."""
         return self._take(name, None)
 
     def attributes_text(self) -> str:
-        """All attributes, to be compared with those of another node."""
+        """All attributes as text, for comparison with those of another node."""
         return repr(sorted(self._attributes.items()))
 
     def forget(self) -> None:
-        """Let the attributes pass that another node of the same ones had read."""
+        """Mark all attributes as used, since another node with the same ones was read."""
         self._attributes.clear()
 
     def has(self, name: str) -> bool:
-        """Whether an attribute is there and was not looked at yet."""
+        """Whether an attribute exists and is still unused."""
         return name in self._attributes
 
     # -- constants ---------------------------------------------------------------------------
 
     def constant(self, index: int) -> np.ndarray | None:
-        """The constant that is an input; None where the node leaves it out."""
+        """The constant at an input; None if the node omits it."""
         name = self.inputs[index] if index < len(self.inputs) else ""
         return self.file.constants[name] if name else None
 
     def weight(self, index: int, of_any_type: bool = False) -> np.ndarray:
-        """A constant of the model's type, or of any floating-point one, as float32."""
+        """A constant of the model's type, or of any floating-point type, as float32."""
         name = self.inputs[index] if index < len(self.inputs) else ""
         array = self.file.constants[name]
         kind, own = self.file.constants.type_of(name), self.file.element_type
@@ -332,7 +332,7 @@ class FileNode:
             raise ConfigurationError(f"constant {name!r} does not fit float32") from None
 
     def whole_numbers(self, name: str, index: int) -> tuple[int, ...] | None:
-        """Whole numbers that are an attribute in some operator sets and a constant in others."""
+        """Integers that are an attribute in some operator sets and a constant in others."""
         if name in self._attributes:
             return self.integers(name, None, least=-(2**63))
         array = self.constant(index)

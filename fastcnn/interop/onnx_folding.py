@@ -1,4 +1,4 @@
-"""Nodes of constants alone, computed by ONNX's reference implementation."""
+"""Constant folding, by ONNX's reference implementation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,21 +10,21 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
 from fastcnn.interop.onnx_file import FileNode
 
-#: Operators whose result is not larger than their inputs broadcast to each other.
+#: Operators with results not larger than their broadcast inputs.
 BROADCAST = {
     *("Abs", "Add", "And", "Cast", "Ceil", "Div", "Equal", "Exp", "Floor", "Greater", "Identity"),
     *("Less", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Sqrt"),
     *("Sub", "Where"),
 }
-#: Those whose result has no more numbers than all inputs.
+#: Operators with results not larger than all inputs together.
 REARRANGED = {
     *("Concat", "Flatten", "Reshape", "ReduceProd", "ReduceSum", "Shape", "Size", "Slice"),
     *("Squeeze", "Transpose", "Unsqueeze"),
 }
 SIZED = {"ConstantOfShape", "DequantizeLinear", "Expand", "Gather", "Range", "Tile"}
-#: The first operator set of which ONNX's reference implementation computes DequantizeLinear.
+#: The first operator set for which ONNX's reference implementation supports DequantizeLinear.
 EVALUATED_SINCE = 19
-#: All operators that are computed.
+#: All operators that are folded.
 FOLDED = BROADCAST | REARRANGED | SIZED
 
 
@@ -35,7 +35,7 @@ def folded(node: FileNode) -> np.ndarray:
 
 
 def evaluated(node: FileNode, cases: Sequence[Mapping[str, np.ndarray]]) -> list[np.ndarray]:
-    """The results of a node of :data:`FOLDED`, for each of some inputs by their names."""
+    """The results of a node of :data:`FOLDED`, for several sets of inputs by name."""
     for arrays in cases:
         try:
             count = _count(node, [arrays[name] for name in node.inputs if name])
@@ -46,15 +46,15 @@ def evaluated(node: FileNode, cases: Sequence[Mapping[str, np.ndarray]]) -> list
     try:
         with np.errstate(all="ignore"):
             values = [np.asarray(evaluate.run(None, dict(arrays))[0]) for arrays in cases]
-    except Exception as error:  # it raises whatever numpy raises, and some types of its own
+    except Exception as error:  # it raises numpy's errors and some of its own
         raise ConfigurationError(f"it cannot be computed ({str(error)[:200]})") from None
     if any(value.dtype.kind not in "fiub" or value.ndim > MOST_DIMENSIONS for value in values):
-        raise ConfigurationError("it makes something else than numbers")
+        raise ConfigurationError("its result is not numeric")
     return values
 
 
 def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
-    """How many numbers the result has at most."""
+    """Upper bound of the size of the result."""
     if node.kind in BROADCAST:
         return math.prod(np.broadcast_shapes(*(array.shape for array in given)))
     if node.kind == "ConstantOfShape":
@@ -89,7 +89,7 @@ def _count(node: FileNode, given: Sequence[np.ndarray]) -> int:
 
 
 def _dequantized(node: FileNode, values: np.ndarray, *factors: np.ndarray) -> int:
-    """How many numbers a DequantizeLinear makes: its factors may not spread its values."""
+    """Size of the result of a DequantizeLinear: its scales must not broadcast its values."""
     if block := int(node.given.get("block_size", 0)):
         return max(values.size, *(block * array.size for array in factors))
     axis = int(node.given.get("axis", 1))

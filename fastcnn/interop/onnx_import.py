@@ -1,4 +1,4 @@
-"""Models from ONNX files, of the layers that fastcnn has."""
+"""Import of models from ONNX files."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -32,27 +32,27 @@ def import_onnx(path: str | Path) -> Model:
     Parameters
     ----------
     path : path
-        A file with inputs of shape (batch, ...) and nodes for which fastcnn has layers, of
-        operator sets 7 to 25; weights of any floating-point type become float32, which is logged.
-        Weights may be in files of their own in the same folder, as ``torch.onnx.export`` writes
-        them. An input whose channels are last, ``(batch, H, W, C)``, and are put first by the
-        file's first node, is ``(C, H, W)`` in the model, which is logged.
+        A file with inputs of shape (batch, ...) and nodes supported by fastcnn's layers, of
+        operator sets 7 to 25; weights of any floating-point type are converted to float32, which is
+        logged. Weights may be in separate files in the same folder, as written by
+        ``torch.onnx.export``. A channels-last input, ``(batch, H, W, C)``, which the file's first
+        node transposes, is ``(C, H, W)`` in the model, which is logged.
 
     Returns
     -------
     Model
-        A ``Sequential`` where the layers are a chain. What the file says of preprocessing, if
-        fastcnn wrote it, is the model's.
+        A ``Sequential`` if the layers form a chain. The preprocessing in the metadata of a file
+        written by fastcnn is restored.
 
     Raises
     ------
     DataError
         If the file is missing, cannot be read or is not an ONNX file.
     ConfigurationError
-        If fastcnn has no layer for a node, or a node is not what its operator allows; the message
-        names the node, its operator and the reason.
+        If fastcnn has no layer for a node, or a node is invalid; the message names the node, its
+        operator and the reason.
     NonFiniteError
-        If a weight is NaN or infinite, as one that float32 cannot hold is.
+        If a weight is NaN or infinite, or overflows float32.
     MissingExtraError
         If the package onnx is not installed (extra ``onnx``).
     """
@@ -67,14 +67,14 @@ def import_onnx(path: str | Path) -> Model:
 
 
 class _Reading(Wiring):
-    """The nodes of a file, one after the other.
+    """Reads the nodes of a file, one after the other.
 
-    A node that cannot be read spoils what it makes; it is an error only where the model's output
-    depends on that.
+    A node that cannot be read invalidates its outputs; this is an error only if the model's output
+    depends on them.
     """
 
     def read(self) -> Model:
-        """The model that the file's nodes make."""
+        """The model of the file's nodes."""
         for node in self.file.nodes[self._preprocessed() :]:
             try:
                 self._take(node)
@@ -104,7 +104,7 @@ class _Reading(Wiring):
             raise
 
     def _preprocessed(self) -> int:
-        """The number of nodes that do the preprocessing of which the metadata tell."""
+        """The number of nodes of the preprocessing that is described in the metadata."""
         told = Preprocessing.from_metadata(self.file.metadata)
         if told is None or told.is_identity:
             return 0
@@ -118,7 +118,7 @@ class _Reading(Wiring):
         return count
 
     def _preprocessing_of(self, name: str, shape: Shape, told: Preprocessing, begin: int) -> None:
-        """Take in the nodes that do the preprocessing of one input."""
+        """Read the preprocessing nodes of one input."""
         value = name
         nodes = self.file.nodes[begin : begin + len(PREPROCESSING)]
         for (kind, part), node in zip(PREPROCESSING, nodes, strict=False):
@@ -132,15 +132,15 @@ class _Reading(Wiring):
                 or constant.shape != (len(wanted), *(1,) * (len(shape) - 1))
                 or not np.array_equal(constant.reshape(-1), wanted)
             ):
-                raise node.error("the preprocessing of which the metadata tell is another one")
+                raise node.error("it does not match the preprocessing in the metadata")
             node.check()
             value = node.output
         if len(nodes) < len(PREPROCESSING):
-            raise ConfigurationError("the preprocessing of which the metadata tell is missing")
+            raise ConfigurationError("the preprocessing in the metadata is missing from the nodes")
         self.samples[value] = self.samples.pop(name)
 
     def _take(self, node: FileNode) -> None:
-        """Take a node in.
+        """Read a node.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class _Reading(Wiring):
         failed = [name for name in node.inputs if name in self.failures]
         if (node.kind == "Shape" and not failed) or self._is_arithmetic(node):
             self.compute(node)
-        # Nodes within a formula are nothing by themselves.
+        # Nodes within a formula are not layers by themselves.
         elif found := self._formula(node):
             self._append_formula(node, *found)
             node.forget()
@@ -182,7 +182,7 @@ class _Reading(Wiring):
         node.finish()
 
     def _formula(self, node: FileNode) -> tuple[Layer, str] | None:
-        """The layer that this node is the last of, perhaps the only one, and its input."""
+        """The layer of which this node is the last, or only, one, and its input."""
         if node.kind in BOUNDED:
             return None
         found = onnx_patterns.find(self, node)
@@ -206,14 +206,14 @@ class _Reading(Wiring):
             self.append(node, layer, source)
 
     def _is_arithmetic(self, node: FileNode) -> bool:
-        """Whether a node computes with numbers of shapes."""
+        """Whether a node computes with shapes."""
         some = any(name in self.numbers for name in node.inputs)
         return some and all(self.numbers_of(name) is not None for name in node.inputs if name)
 
     # -- constants ---------------------------------------------------------------------------
 
     def _fold(self, node: FileNode) -> bool:
-        """Whether a node of constants made another one."""
+        """Whether a node of constants was folded to a constant."""
         if node.kind == "Constant":
             value = node.tensor("value")
             for name in ("value_float", "value_int", "value_floats", "value_ints"):
@@ -233,7 +233,7 @@ class _Reading(Wiring):
     # -- layers ------------------------------------------------------------------------------
 
     def _read(self, node: FileNode, source: str) -> None:
-        """The layers that a node is by itself."""
+        """Read a node that is one or more layers by itself."""
         shape = self.shape(source)
         if shape is None:
             raise ConfigurationError(f"its first input {source!r} must be samples")
@@ -255,7 +255,7 @@ class _Reading(Wiring):
             self.add(node, layers, (self.layer(source),))
 
     def _know_numbers(self, node: FileNode) -> None:
-        """Make constants of shapes that a node reads; the number of samples becomes -1."""
+        """Convert shapes that a node reads to constants; the batch size becomes -1."""
         for name in node.inputs[1:]:
             if name in self.numbers:
                 values = [-1 if n is None else n for n in self.numbers[name].values]
@@ -265,7 +265,7 @@ class _Reading(Wiring):
 def _assembled(
     entries: Sequence[Entry], inputs: Mapping[str, Shape], outputs: Mapping[str, int]
 ) -> Model:
-    """The model of those layers that the outputs depend on.
+    """The model of the layers on which the outputs depend.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def _assembled(
     inputs : mapping of str to tuple of int
         Names and shapes.
     outputs : mapping of str to int
-        By name the layer that makes each.
+        The producing layer of each, by name.
     """
     needed, waiting = set[int](), list(outputs.values())
     while waiting:
@@ -314,18 +314,18 @@ def _assembled(
 
 
 def _name(node: FileNode) -> str:
-    """A layer's name: what its weight is called in PyTorch's way, else the node's."""
+    """A layer's name: from its weight's name in PyTorch style, or else the node's."""
     name = node.name
     for value in node.inputs[1:2]:
         name = value.removesuffix(".weight") if value.endswith(".weight") else name
     return name.replace("/", "_").replace(".", "_").strip("_")
 
 
-#: Nodes that :func:`take_bounds` reads.
+#: Operators read by :func:`take_bounds`.
 BOUNDED = ("Clip", "Max", "Min")
-#: Nodes of several outputs.
+#: Operators with several outputs.
 SEVERAL = ("Split",)
-#: Every operator that a file may have.
+#: All supported operators.
 OPERATORS = {
     *READERS,
     *ARITHMETIC,

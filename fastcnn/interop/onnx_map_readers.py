@@ -1,4 +1,4 @@
-"""What nodes of ONNX over maps and sequences become: convolutions, poolings, what moves pixels."""
+"""ONNX import of convolutions, pooling and pixel moves, for maps and sequences."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +14,12 @@ from fastcnn.interop.onnx_file import FileNode, check_size
 from fastcnn.layers import Layer
 from fastcnn.layers.init import Initializer
 
-#: Padding before and after, of each axis.
+#: Padding before and after, for each axis.
 Pads = tuple[tuple[int, int], ...]
 
 
 def given(value: np.ndarray) -> Initializer:
-    """An initialiser that takes a weight from the file."""
+    """An initialiser that returns a weight from the file."""
 
     def draw(shape: Sequence[int], generator: np.random.Generator) -> np.ndarray:
         return value.reshape(tuple(shape))
@@ -38,7 +38,7 @@ def maps(shape: Shape) -> Shape:
 
 
 def of_maps(name: str, shape: Shape) -> Any:
-    """The layer of a name for maps or sequences: ``MaxPool`` is MaxPool2d or MaxPool1d."""
+    """The layer class for maps or sequences: ``MaxPool`` is MaxPool2d or MaxPool1d."""
     return getattr(layers, f"{name}{len(maps(shape)) - 1}d")
 
 
@@ -82,12 +82,12 @@ def _kernel(node: FileNode, weight: np.ndarray, shape: Shape) -> tuple[int, ...]
 
 
 def _steps(node: FileNode, name: str, shape: Shape) -> tuple[int, ...]:
-    """An attribute with a number for each axis, by default 1."""
+    """An attribute with a number per axis, by default 1."""
     return node.integers(name, (1,) * (len(shape) - 1), least=1)
 
 
 def _bias(node: FileNode, size: int) -> dict[str, Any]:
-    """Arguments of a layer for the bias that is a node's third input, if there is one."""
+    """Arguments of a layer for the bias at a node's third input, if there is one."""
     if len(node.inputs) < 3 or not node.inputs[2]:
         return {"bias": False}
     bias = node.weight(2)
@@ -149,14 +149,14 @@ def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
     axes = len(shape) - 1
     extra = node.integers("output_padding", (0,) * axes)
     pads = node.integers("pads", (0,) * (2 * axes))
-    # What is cut off less at the end than at the start is output padding.
+    # Less cropping at the end than at the start is output padding.
     sides = tuple(zip(pads[:axes], pads[axes:], strict=True))
     more = tuple(before - after + own for (before, after), own in zip(sides, extra, strict=True))
     if min(more) < 0:
         raise ConfigurationError(f"its padding {sides} is not symmetric")
     check_output_padding(more, stride, dilation)
     outputs = weight.shape[1] * groups
-    # What its padding cuts off is computed too.
+    # Cropped values are computed too.
     whole = [
         (size - 1) * step + gap * (extent - 1) + 1
         for size, step, gap, extent in zip(shape[1:], stride, dilation, kernel, strict=True)
@@ -211,7 +211,7 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
             if counted or list(made.output_shape(shape)[1:]) != found:
                 raise ConfigurationError(f"its padding {pads} is not symmetric")
         if name == "Avg" and ceil_mode and not any(padding):
-            # No zeros are counted either way, and this is what export makes of PyTorch's default.
+            # No zeros are counted either way; the export writes PyTorch's default like this.
             more["count_include_pad"] = True
         made = kind(kernel, stride=stride, padding=padding, ceil_mode=ceil_mode, **more)
         plain: Layer = kind(kernel, stride=stride, padding=padding, **more)
@@ -230,7 +230,7 @@ def _output_or_none(layer: Layer, shape: Shape) -> Shape | None:
 
 
 def _gather(node: FileNode, shape: Shape) -> Layer:
-    """Rows or columns by their indices: nearest pixels, or a map that repeats itself."""
+    """A Gather of rows or columns: nearest upsampling, or circular padding."""
     indices, axis = node.constant(1), node.integer("axis", 0)
     axis += 0 if axis >= 0 else len(shape) + 1
     is_list = indices is not None and indices.dtype.kind == "i" and indices.ndim == 1
@@ -244,7 +244,7 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
         return upsample(shape, tuple(output), "nearest", None)
     before = int(-indices[0] % size)
     if before == 0 and count > 2 * size:
-        before = size  # the whole map comes before itself
+        before = size  # the whole map is repeated before itself
     after = count - size - before
     if (
         not 0 <= after <= size
@@ -258,7 +258,7 @@ def _gather(node: FileNode, shape: Shape) -> Layer:
 
 
 def upsample(shape: Shape, output: Shape, mode: str, corners: bool | None) -> Layer:
-    """A layer: by a factor where it is whole, else to a size."""
+    """An Upsample layer: by a factor if it is an integer, otherwise to a size."""
     if all(new % old == 0 for old, new in zip(shape[1:], output, strict=True)):
         factors = tuple(new // old for old, new in zip(shape[1:], output, strict=True))
         return layers.Upsample(scale_factor=factors, mode=mode, align_corners=corners)
@@ -271,7 +271,7 @@ def _depth_to_space(node: FileNode, shape: Shape) -> Layer | list[Layer]:
     if mode not in ("DCR", "CRD"):
         raise ConfigurationError(f"a DepthToSpace with mode={mode!r}")
     shuffle = layers.PixelShuffle(factor)
-    # DCR, TensorFlow's, has the channels in another order.
+    # DCR, TensorFlow's order, permutes the channels.
     return shuffle if mode == "CRD" else [layers.ChannelShuffle(factor**2), shuffle]
 
 
@@ -282,12 +282,12 @@ def _space_to_depth(node: FileNode, shape: Shape) -> list[Layer]:
     ]
 
 
-#: What a note may say that a pooling is.
+#: Pooling layers that the metadata may name.
 ADAPTIVE = tuple(f"Adaptive{kind}Pool{axes}d" for kind in ("Avg", "Max") for axes in (1, 2))
 
 
 def is_adaptive(layer: Layer, made: Layer, shape: Shape) -> bool:
-    """Whether a pooling of even windows is an adaptive one."""
+    """Whether a pooling with equal windows is adaptive."""
     if len(shape) - 1 != len(made.axes):  # type: ignore[attr-defined]
         return False
     output = made.output_shape(shape)
@@ -305,7 +305,7 @@ def is_adaptive(layer: Layer, made: Layer, shape: Shape) -> bool:
     )
 
 
-#: How each node is read, with the shape of the samples that enter it.
+#: Reader of each operator, called with the node and the shape of its input samples.
 MAP_READERS: dict[str, Callable[[FileNode, Shape], Layer | list[Layer]]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,

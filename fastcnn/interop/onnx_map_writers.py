@@ -1,4 +1,4 @@
-"""How convolutions, poolings and what moves pixels are written in ONNX, of maps and sequences."""
+"""ONNX export of convolutions, pooling and pixel moves, for maps and sequences."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,12 +14,12 @@ from fastcnn.interop.onnx_writer import OnnxWriter
 
 
 def _axes(node: Node) -> int:
-    """Dimensions of the node's maps: 2, or 1 of sequences."""
+    """Dimensions of the node's maps: 2, or 1 for sequences."""
     return len(node.input_shapes[0]) - 1
 
 
 def _own(node: Node, *names: str) -> list[Any]:
-    """Arguments of the node, of its own axes: a sequence leaves out those of the row."""
+    """Arguments of the node for its own axes: for sequences without the row axis."""
     return [list(node.arguments[name])[-_axes(node) :] for name in names]
 
 
@@ -52,8 +52,8 @@ def _convolution(
 def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
     strides, padding, extra = _own(node, "stride", "padding", "output_padding")
     if any(more >= step for more, step in zip(extra, strides, strict=True)):
-        # ONNX Runtime takes output padding below the stride only, PyTorch below the dilation too.
-        # It is the same to cut off less at the end, as far as something is cut off.
+        # ONNX Runtime accepts output padding only below the stride, PyTorch also below the
+        # dilation. Cropping less at the end is equivalent, as far as there is cropping.
         padding = [
             (before, after - more) for (before, after), more in zip(padding, extra, strict=True)
         ]
@@ -68,9 +68,9 @@ def _conv_transpose(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def _pool_pads(node: Node) -> tuple[list[int], bool]:
-    """Padding of a pooling, and whether there is more of it at the end for ``ceil_mode``.
+    """Padding of a pooling, and whether there is additional padding at the end for ``ceil_mode``.
 
-    Runtimes of ONNX do not agree on ``ceil_mode``.
+    ONNX runtimes disagree on ``ceil_mode``.
     """
     kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
     sides, reaches = [], False
@@ -102,7 +102,7 @@ def _avg_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
     arguments = {"kernel_shape": kernel, "strides": strides, "pads": pads}
     divisor = node.arguments.get("divisor_override")
     if divisor is not None:
-        # The mean of whole windows, zeros included, times their size is the sum.
+        # The mean over full windows, including zeros, times their size is the sum.
         mean = w.add("AveragePool", x, "", count_include_pad=1, **arguments)
         factor = w.constant(f"{node.name}/factor", np.prod(kernel) / divisor)
         return w.add("Mul", [mean, factor], node.name)
@@ -133,7 +133,7 @@ def _adaptive_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 f"layer {node.name!r}: ONNX has no adaptive pooling of windows that differ, as "
                 f"those of {tuple(output)} over {tuple(size)}"
             )
-        # Means are products with matrices.
+        # Means are matrix products.
         rows, columns = (mean_matrix(a, b) for a, b in zip(size, output, strict=True))
         across = w.add("MatMul", [*x, w.constant(f"{node.name}/columns", columns.T)], "")
         return w.add("MatMul", [w.constant(f"{node.name}/rows", rows), across], node.name)
@@ -154,7 +154,7 @@ def _pad(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def _gather(w: OnnxWriter, node: Node, x: list[str], sources: list[np.ndarray]) -> str:
-    """Rows, then columns, by their indices, where ONNX has no other way that is exact."""
+    """Gather rows, then columns, where ONNX has no other exact form."""
     sizes = node.input_shapes[0][1:]
     moved = [
         axis
@@ -174,7 +174,7 @@ def _interpolate(w: OnnxWriter, node: Node, x: list[str]) -> str:
     factors, sources, is_exact = [], [], True
     for size, output in zip(node.input_shapes[0][1:], node.output_shape[1:], strict=True):
         factor = np.float32(output / size)
-        # Readers multiply in float32 or in float64.
+        # Runtimes multiply in float32 or float64.
         while size * float(factor) < output:
             factor = np.nextafter(factor, np.float32(np.inf))
         nearest = np.floor(np.arange(output, dtype=np.float32) / factor).astype(int)
@@ -196,7 +196,7 @@ def _interpolate(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def _shuffled(w: OnnxWriter, node: Node, x: list[str], split: list[int], order: list[int]) -> str:
-    """Split the axes of a sample, put them into another order, and join them."""
+    """Split the axes of a sample, permute them, and merge them."""
     first = w.add("Reshape", [*x, w.whole_numbers(f"{node.name}/split", [0, *split])], "")
     perm = [0, *(axis + 1 for axis in order)]
     moved = w.add("Transpose", [first], "", perm=perm)
@@ -223,7 +223,7 @@ def _unflatten(w: OnnxWriter, node: Node, x: list[str]) -> str:
     return w.add("Reshape", [*x, shape], node.name)
 
 
-#: How each operation is written.
+#: Writer of each operation.
 MAP_WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
     "conv2d": lambda w, node, x: _convolution(w, node, x, "Conv", *_own(node, "padding")),
     "conv_transpose2d": _conv_transpose,

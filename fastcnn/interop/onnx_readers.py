@@ -1,4 +1,4 @@
-"""What each kind of ONNX node becomes: one function an operator."""
+"""Readers of ONNX nodes: one function per operator."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ from fastcnn.interop.onnx_norms import filled
 
 
 def linear(weight: np.ndarray, bias: np.ndarray | None) -> layers.Layer:
-    """A layer of these weights, ``(out, in)``."""
+    """A linear layer with these weights, ``(out, in)``."""
     rows, columns = weight.shape
     if bias is None:
         return layers.Linear(columns, rows, bias=False, weight_init=given(weight))
@@ -29,12 +29,12 @@ def _batch_norm(node: FileNode, shape: Shape) -> layers.Layer:
     if node.integer("training_mode", 0) or not node.integer("spatial", 1):
         raise ConfigurationError("statistics of the batch, or of each pixel, are not supported")
     if node.file.opset < 14 and any(node.outputs[1:]):
-        # Until then the number of outputs said it.
+        # In earlier operator sets, the number of outputs indicated training mode.
         raise ConfigurationError("outputs of statistics, which are those of the batch")
     if len(shape) not in (1, 2, 3):
         raise ConfigurationError(f"batch normalisation of samples of {shape}")
     kind = layers.BatchNorm2d if len(shape) == 3 else layers.BatchNorm1d
-    # Statistics, and since opset 15 weights too, may be of another type than samples.
+    # Statistics, and since opset 15 also weights, may be of a different type than samples.
     arrays = [
         node.weight(place, of_any_type=node.file.opset >= (15 if place < 3 else 14))
         for place in range(1, 5)
@@ -43,7 +43,7 @@ def _batch_norm(node: FileNode, shape: Shape) -> layers.Layer:
         raise ConfigurationError(f"its weights must have shape ({shape[0]},)")
     if negative := int(np.sum(arrays[3] < 0)):
         raise ConfigurationError(f"the variance of {negative} of {shape[0]} channels is negative")
-    # ONNX's momentum is the share of the old statistics.
+    # ONNX's momentum is the weight of the old statistics.
     momentum = round(1.0 - node.number("momentum", 0.9), 9)
     layer = kind(shape[0], eps=node.number("epsilon", 1e-5), momentum=momentum)
     names = ("weight", "bias", "running_mean", "running_var")
@@ -65,7 +65,7 @@ def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     return layers.Dropout(ratio)
 
 
-#: How each node is read, with the shape of the samples that enter it.
+#: Reader of each operator, called with the node and the shape of its input samples.
 READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     **MAP_READERS,
     "BatchNormalization": _batch_norm,
@@ -74,12 +74,12 @@ READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]
     "Gelu": lambda node, shape: layers.GELU(node.text("approximate", "none")),
     **onnx_norms.READERS,
 }
-#: Nodes whose inputs after the first one are a layer's parameters.
+#: Operators whose inputs after the first are a layer's parameters.
 WEIGHTED = ("Conv", "ConvTranspose", "BatchNormalization", *onnx_norms.WEIGHTED)
 
 
 def restored(layer: layers.Layer, described: Mapping[str, Any], shape: Shape) -> layers.Layer:
-    """A layer with what fastcnn's export noted of it because ONNX has no words for it."""
+    """A layer with the properties in fastcnn's metadata that ONNX cannot express."""
     kind, values = str(described.get("type")), {k: v for k, v in described.items() if k != "type"}
     if kind == "Dropout2d" and type(layer) is layers.Dropout and not values:
         return layers.Dropout2d(layer.p)

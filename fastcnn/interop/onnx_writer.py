@@ -1,4 +1,4 @@
-"""The nodes and constants of an ONNX file that is being written."""
+"""The nodes and constants of an ONNX file under construction."""
 
 from collections.abc import Collection
 from typing import Any
@@ -11,9 +11,9 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.layers import Model
 
-#: The nodes of a preprocessing, and what they take away and divide by.
+#: The nodes of a preprocessing, and their constants.
 PREPROCESSING = (("Sub", "mean"), ("Div", "std"))
-#: The input's name, if the model has one.
+#: The input's name, if the model has only one.
 INPUT = "images"
 
 
@@ -22,16 +22,16 @@ class OnnxWriter:
 
     def __init__(self, model: Model, ports: Collection[str] = ()) -> None:
         self.model = model
-        #: Names of values: inputs, outputs, constants, and what nodes make.
+        #: Names of values: inputs, outputs, constants, and outputs of nodes.
         self.taken = set(ports)
         self.layers = {path for path, _ in model.named_leaves()}
         self.onnx = require("onnx", "onnx")
         self.state = model.state_dict()
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
-        #: What ONNX has no words for, by the name of the node that it is said of.
+        #: Properties that ONNX cannot express, by node name.
         self.notes: dict[str, dict[str, Any]] = {}
-        #: Outputs of the Split nodes that are written, by the names of the layers.
+        #: Outputs of the Split nodes written so far, by layer name.
         self.parts: dict[str, str] = {}
 
     def add(self, kind: str, inputs: list[str], name: str, **attributes: Any) -> str:
@@ -43,22 +43,22 @@ class OnnxWriter:
         return output
 
     def free(self, name: str) -> str:
-        """A name that no other value has, this one if it can be."""
+        """A unique name for a value, the given one if it is free."""
         while name in self.taken:
             name += "_"
         self.taken.add(name)
         return name
 
     def constant(self, name: str, value: Any) -> str:
-        """An initialiser in float32: runtimes have no convolution of doubles."""
+        """An initialiser in float32: runtimes have no double-precision convolution."""
         return self._initialiser(name, np.asarray(value, np.float32))
 
     def whole_numbers(self, name: str, values: list[int]) -> str:
-        """An initialiser of whole numbers, such as a shape."""
+        """An integer initialiser, such as a shape."""
         return self._initialiser(name, np.asarray(values, np.int64))
 
     def _initialiser(self, name: str, array: np.ndarray) -> str:
-        """A constant; one of the same name and numbers, of a shared layer, is written once."""
+        """A constant; those of a shared layer, with the same name and values, are written once."""
         made = self.onnx.numpy_helper.from_array(
             np.ascontiguousarray(array).reshape(array.shape), name
         )
@@ -68,23 +68,23 @@ class OnnxWriter:
         return name
 
     def note(self, node: Node, kind: str, **arguments: Any) -> None:
-        """Say in the file's metadata what a layer is, where the node does not tell."""
+        """Record in the file's metadata what the node cannot express about a layer."""
         self.notes[node.name] = {"type": kind, **arguments}
 
     def preprocessed(self, value: str, preprocessing: Preprocessing, ndim: int, of: str) -> str:
-        """An input less the mean, divided by the deviation of each channel."""
+        """An input minus the mean, divided by the deviation, per channel."""
         if not preprocessing.is_identity:
             for kind, name in PREPROCESSING:
                 numbers = np.reshape(getattr(preprocessing, name), (-1, *(1,) * (ndim - 1)))
                 constant = self.constant(f"preprocessing{of}/{name}", numbers)
                 label = f"preprocessing{of}/{kind}"
-                # Two nodes may not have one name, and a layer's is the layer's.
+                # Node names must be unique, and layers keep theirs.
                 label = "" if label in self.layers else label
                 value = self.add(kind, [value, constant], label)
         return value
 
     def inputs(self, graph: Graph) -> dict[str, str]:
-        """What the network reads of each input, by name, after the model's preprocessing."""
+        """The preprocessed value of each input, by name."""
         whole = self.model.preprocessing
         if not graph.inputs:
             return {INPUT: self.preprocessed(INPUT, whole, len(graph.input_shape), "")}
@@ -101,6 +101,6 @@ class OnnxWriter:
         return made
 
     def parameters(self, node: Node, *names: str) -> list[str]:
-        """Initialisers of a node's parameters that exist."""
+        """Initialisers of the node's existing parameters."""
         keys = [node.parameters[name] for name in names if name in node.parameters]
         return [self.constant(key, self.state[key]) for key in keys]

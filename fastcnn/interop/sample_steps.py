@@ -1,4 +1,4 @@
-"""Steps of exported files that move numbers, or normalise within a sample."""
+"""Steps of exported files that move values, or normalise within a sample."""
 
 from dataclasses import dataclass
 from math import prod
@@ -11,14 +11,14 @@ from fastcnn.backends.graph import Node
 from fastcnn.backends.sampling import interpolation_taps
 from fastcnn.errors import ConfigurationError
 
-#: Operations whose outputs are some of their inputs, or zero.
+#: Operations whose outputs are inputs or zeros.
 MOVING = ("pad", "interpolate", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle")
 NORMS = ("layer_norm", "layer_norm2d", "group_norm", "rms_norm")
 SOFTMAX = ("softmax", "log_softmax")
 
 
 def places_of(node: Node) -> tuple[int, np.ndarray]:
-    """How many parts of a sample are moved alike, and for each output of a part where it was.
+    """Number of parts of a sample moved alike, and the source index of each output of a part.
 
     Returns
     -------
@@ -43,17 +43,17 @@ def places_of(node: Node) -> tuple[int, np.ndarray]:
 
 
 def is_bilinear(node: Node) -> bool:
-    """Whether a step's outputs lie between pixels: sums of four of them."""
+    """Whether a step interpolates: outputs are weighted sums of four pixels."""
     return node.operation == "interpolate" and node.arguments["mode"] == "bilinear"
 
 
 def taps_of(node: Node) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns between which the outputs of a bilinear interpolation lie.
+    """Neighbouring rows and columns of the outputs of a bilinear interpolation.
 
     Returns
     -------
     rows, columns : ndarray, shape (3, n)
-        The first and the second for each row (column) of the output, and the share of the second.
+        The first and the second for each row (column) of the output, and the weight of the second.
     """
     made = [
         interpolation_taps(size, wanted, "bilinear", node.arguments["align_corners"])
@@ -65,7 +65,7 @@ def taps_of(node: Node) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Sets:
-    """Sets of numbers of a sample that are normalised together.
+    """Sets of values of a sample that are normalised together.
 
     Number ``k`` of set ``a, b`` is at ``(a * size + k) * inner + b``; its factor is that of place
     ``index // divisor % count`` of the parameters.
@@ -79,7 +79,7 @@ class Sets:
 
     @property
     def numbers(self) -> list[int]:
-        """All of it, as the loops read it."""
+        """All fields, in the order read by the loops."""
         return [self.outer, self.size, self.inner, self.divisor, self.count]
 
 

@@ -1,4 +1,4 @@
-"""Weights for PyTorch: a state_dict in a safetensors file, without PyTorch."""
+"""Weights for PyTorch: a state_dict as a safetensors file, written without PyTorch."""
 
 from pathlib import Path
 
@@ -25,5 +25,5 @@ def save_state(model: Model, path: str | Path) -> None:
     OSError
         If the file cannot be written.
     """
-    check_values(f"{path} is not written", as_model(model).state_dict())
+    check_values(f"{path} was not written", as_model(model).state_dict())
     atomic_write(path, weights_to_bytes(model.state_dict(), file_metadata(model)))

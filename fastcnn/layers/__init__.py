@@ -1,4 +1,4 @@
-"""Layers: what a network is. They own parameters and know shapes; a backend does the arithmetic."""
+"""Layers: they own a network's parameters and know its shapes; a backend does the arithmetic."""
 
 from fastcnn.layers import (
     activation,

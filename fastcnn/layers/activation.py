@@ -36,7 +36,7 @@ __all__ = [
 
 
 class Activation(Layer):
-    """A layer of an element-wise operation: its record names the arguments and checks them."""
+    """A layer of an element-wise operation, whose record names and checks the arguments."""
 
     def _set(self, **arguments: Any) -> None:
         for name, value in self.record().checked(type(self).__name__, arguments).items():
@@ -58,7 +58,7 @@ class Activation(Layer):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The activation's own arguments, under the names of the functional form."""
+        """The activation's arguments, named as in the functional form."""
         return {argument.name: getattr(self, argument.name) for argument in self.record().arguments}
 
     def extra_repr(self) -> str:
@@ -114,7 +114,7 @@ class Softsign(Activation):
 
 
 class Hardtanh(Activation):
-    """``x`` within ``min_val`` and ``max_val``, which are returned outside.
+    """``x`` clipped to ``min_val`` and ``max_val``.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class Hardtanh(Activation):
 
 
 class Hardsigmoid(Activation):
-    """``min(max(0, x + 3), 6) / 6``: a sigmoid of three straight lines.
+    """``min(max(0, x + 3), 6) / 6``: a piecewise linear sigmoid.
 
     References
     ----------
@@ -143,7 +143,7 @@ class Hardsigmoid(Activation):
 
 
 class Hardswish(Activation):
-    """``x * hardsigmoid(x)``: close to SiLU, without an exponential.
+    """``x * hardsigmoid(x)``: an approximation of SiLU without an exponential.
 
     References
     ----------
@@ -175,9 +175,9 @@ class LeakyReLU(Activation):
 
 
 class _Weighted(Activation):
-    """An activation with a number for each channel, or one for all of them."""
+    """An activation with a parameter per channel, or one for all channels."""
 
-    #: What the numbers are.
+    #: Name of the parameters in messages.
     numbers: ClassVar[str]
 
     def _fill(self, num_parameters: int, init: float, dtype: Any) -> None:
@@ -190,7 +190,7 @@ class _Weighted(Activation):
 
     @property
     def weight(self) -> np.ndarray:
-        """The numbers; write into them with ``layer.weight[...] = value``."""
+        """The parameters; assign to them with ``layer.weight[...] = value``."""
         return self.parameters["weight"]
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -207,14 +207,14 @@ class _Weighted(Activation):
 
 
 class PReLU(_Weighted):
-    """``x`` where ``x > 0``, else ``weight * x``: a leaky ReLU that learns its slope.
+    """``x`` where ``x > 0``, else ``weight * x``: a leaky ReLU with a learned slope.
 
     Weight decay would pull the slopes to 0; He et al. train them without.
 
     Parameters
     ----------
     num_parameters : int
-        The number of channels, or 1 for one slope for all.
+        The number of channels, or 1 for a common slope.
     init : float
         Initial slope.
     dtype : dtype
@@ -304,7 +304,7 @@ class GELU(Activation):
     Parameters
     ----------
     approximate : {"none", "tanh"}
-        "tanh" takes ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2`` for ``Phi(x)``.
+        "tanh" approximates ``Phi(x)`` by ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2``.
 
     References
     ----------
@@ -349,7 +349,7 @@ class Softplus(Activation):
     beta : float
         Above 0; the larger, the closer to ReLU.
     threshold : float
-        Where ``beta * x`` is larger, the result is ``x`` itself.
+        Where ``beta * x`` exceeds this, the result is ``x`` itself.
 
     References
     ----------
@@ -367,7 +367,7 @@ class Softplus(Activation):
 
 
 class Scale(_Weighted):
-    """``weight * x``, with a factor for each channel, or one for all of them.
+    """``weight * x``, with a factor per channel, or one for all channels.
 
     ConvNeXt's layer scale is ``Scale(channels, 1e-6)``; ``Scale(init=1 / 9, trainable=False)``
     divides logits by a temperature.
@@ -375,11 +375,11 @@ class Scale(_Weighted):
     Parameters
     ----------
     num_parameters : int
-        The number of channels, or 1 for one factor for all.
+        The number of channels, or 1 for a common factor.
     init : float
         Initial factor.
     trainable : bool
-        False keeps the factor as it is: ``requires_grad`` is then False.
+        False keeps the factor fixed: ``requires_grad`` is then False.
     dtype : dtype
         float32 or float64.
 

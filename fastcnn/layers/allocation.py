@@ -1,7 +1,7 @@
-"""How many values the layers of a model may hold that a file describes.
+"""A limit on the size of models that are described by a file.
 
-A line of text can ask for a layer of any size. Code that builds layers from a file says first how
-many values they may hold, and a layer is refused before its arrays are made.
+A line of text can request a layer of any size. Code that builds layers from a file first sets how
+many values they may hold, and larger layers are refused before their arrays are allocated.
 """
 
 import math
@@ -27,12 +27,12 @@ def at_most(values: int) -> Iterator[None]:
 
 
 def claim(shape: Sequence[int]) -> None:
-    """Ask for room for an array.
+    """Claim room for an array.
 
     Raises
     ------
     ConfigurationError
-        If they are too many for any array, or there is a limit and it is passed.
+        If the array is too large, or a limit is exceeded.
     """
     left = _left.get()
     if left is not None:

@@ -1,4 +1,4 @@
-"""What a model reads and predicts: preprocessing, probabilities, and what outputs mean."""
+"""Preprocessing of a model's input, and interpretation of its outputs."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -9,19 +9,19 @@ from fastcnn.backends.graph import Graph, Shape
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, NonFiniteError
 
-#: What a model may predict, and the name under which files say so.
+#: Kinds of predictions of a model, and their key in files.
 PREDICTIONS = (None, "classes", "values", "value", "labels", "label")
 METADATA = "fastcnn.predicts"
 
 
 class Answers:
-    """The part of models and sessions that knows what is read and predicted, and reads outputs."""
+    """The part of models and sessions that handles preprocessing and interprets outputs."""
 
     input_shape: Shape | None
     _preprocessing = Preprocessing()
     _predicts: str | None = None
 
-    if TYPE_CHECKING:  # what is mixed with this class computes them
+    if TYPE_CHECKING:  # provided by the classes that use this mixin
 
         def graph(self, input_shape: tuple[int, ...] | None = None) -> Graph: ...
 
@@ -31,7 +31,7 @@ class Answers:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """How samples become what the first layer reads."""
+        """The conversion of samples to the first layer's input."""
         return self._preprocessing
 
     @preprocessing.setter
@@ -47,7 +47,7 @@ class Answers:
 
     @property
     def predicts(self) -> str | None:
-        """What :meth:`predict` gives."""
+        """The kind of predictions returned by :meth:`predict`."""
         return self._predicts
 
     @predicts.setter
@@ -55,27 +55,27 @@ class Answers:
         parts = value.split(",") if isinstance(value, str) else [value]
         if any((part or None) not in PREDICTIONS for part in parts):
             raise ConfigurationError(
-                f"predicts must be one of {PREDICTIONS}, or of several outputs one of them for "
-                f"each, between commas, got {value!r}"
+                f"predicts must be one of {PREDICTIONS}, or for several outputs one of them for "
+                f"each, separated by commas, got {value!r}"
             )
         object.__setattr__(self, "_predicts", value)
 
     @property
     def predicts_classes(self) -> bool:
-        """Whether outputs are to tell classes apart, as far as is known."""
+        """Whether outputs are class scores, as far as is known."""
         return self.predicts is None or "classes" in self.predicts.split(",")
 
     def metadata(self) -> dict[str, str]:
-        """What files of the model's weights also hold: text by name."""
+        """Metadata of the model's weights files: text by name."""
         return {**self.preprocessing.to_metadata(), METADATA: self.predicts or ""}
 
     def load_metadata(self, metadata: Mapping[str, str]) -> None:
-        """Take up what the metadata of a file say; what they do not say stays as it is.
+        """Apply the metadata of a file; what they do not contain stays unchanged.
 
         Raises
         ------
         ConfigurationError
-            If they are damaged, or do not fit the model; nothing is then changed.
+            If they are damaged, or do not match the model; nothing is then changed.
         """
         before, found = self.preprocessing, Preprocessing.from_metadata(metadata)
         self.preprocessing = before if found is None else found
@@ -90,9 +90,9 @@ class Answers:
     ) -> Any:
         """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
 
-        A model that was trained on labels gives the probability of each: the sigmoid.
+        For a model trained on labels, the sigmoid of each.
 
-        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are such already.
+        The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are returned unchanged.
 
         Raises
         ------
@@ -108,16 +108,16 @@ class Answers:
     def predict(self, x: Any, *, backend: str | None = None, batch_size: int | None = None) -> Any:
         """Most probable class of each sample, or of each pixel of a map; int64, shape (N, ...).
 
-        A model that was trained on values, such as by a mean squared error, gives its outputs: of
-        shape (N,) where it was trained on one number a sample, else that of :meth:`logits`. One
-        that was trained on labels gives 1 where a label is more probable than not, else 0.
+        For a model trained on values, such as with a mean squared error, the outputs: of shape (N,)
+        if it was trained on one number per sample, otherwise that of :meth:`logits`. For a model
+        trained on labels, 1 for each label with a probability above 0.5, otherwise 0.
 
         Raises
         ------
         ConfigurationError
             If the model has one output, and was not trained on values.
         NonFiniteError
-            If an output that is to tell a class is NaN or infinite.
+            If a class score is NaN or infinite.
         """
         outputs = self.logits(x, backend=backend, batch_size=batch_size)
         return self._each(_predictions, outputs, [False] * max(1, len(outputs)))
@@ -138,12 +138,12 @@ class Answers:
         }
 
 
-#: Operations that change no number outside training.
+#: Operations that leave values unchanged outside training.
 KEEPING = ("flatten", "unflatten", "dropout", "dropout2d")
 
 
 def ends_in(graph: Graph, operation: str) -> list[bool]:
-    """Whether each output of a network is that of an operation, but for its shape."""
+    """Whether each output of a network is that of an operation, up to reshaping."""
     last = len(graph.nodes) - 1
     found = []
     for index in graph.nodes[last].inputs if graph.outputs else (last,):
@@ -177,7 +177,7 @@ def _predictions(predicts: str | None, outputs: np.ndarray, _: bool) -> np.ndarr
 
 
 def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> None:
-    """Refuse to tell classes by outputs that do not tell them."""
+    """Refuse outputs that are not valid class scores."""
     if predicts not in (None, "classes"):
         raise ConfigurationError(
             f"{method}: the model was trained on {predicts.removesuffix('s')}s, not "
@@ -192,6 +192,5 @@ def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> Non
     if not finite.all():
         raise NonFiniteError(
             f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
-            f"that of sample {finite.argmin()} first: they tell no class; look at the samples "
-            "and the weights"
+            f"first that of sample {finite.argmin()}: check the samples and the weights"
         )

@@ -1,4 +1,4 @@
-"""What every layer is: a description that owns parameters and does no arithmetic."""
+"""The base of all layers: descriptions that own parameters and do no arithmetic."""
 
 import inspect
 import math
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _LayerType(ABCMeta):
-    """Seals a layer when its constructor is done: from then on changes are checked and noticed."""
+    """Seals a layer after construction: from then on, changes are checked and tracked."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -32,7 +32,7 @@ class _LayerType(ABCMeta):
 
     @property
     def __signature__(cls) -> inspect.Signature:
-        """The constructor's, which ``help`` and editors show."""
+        """The constructor's signature, for ``help`` and editors."""
         own = inspect.signature(cls.__init__)  # type: ignore[misc]
         return own.replace(parameters=list(own.parameters.values())[1:])
 
@@ -42,19 +42,19 @@ class Layer(metaclass=_LayerType):
 
     A layer knows its geometry and owns its parameters; a backend runs the operation that it names.
     After construction its arguments can be set (``dropout.p = 0.2``): they are checked as in the
-    constructor, and every model that holds the layer notices.
+    constructor, and take effect in every model that contains the layer.
 
     Attributes
     ----------
     operation : str
         The layer's row in :data:`fastcnn.operations.OPERATIONS`.
     parameters : mapping of str to ndarray
-        The layer's own parameters by PyTorch's names, ``weight`` and ``bias``; an array is replaced
-        by one of the same shape. ``parameters()`` is a list of them.
+        The layer's own parameters by PyTorch's names, ``weight`` and ``bias``; an array can be
+        replaced by one of the same shape. ``parameters()`` returns them as a list.
     buffers : mapping of str to ndarray
-        State that is not learned: optimisers leave it alone, checkpoints hold it.
+        State that is not learned: saved in checkpoints, but not updated by optimisers.
     requires_grad : bool
-        False freezes the parameters: a training step leaves them as they are.
+        False freezes the parameters: training does not change them.
 
     Raises
     ------
@@ -63,11 +63,11 @@ class Layer(metaclass=_LayerType):
     """
 
     operation: ClassVar[str] = ""
-    #: Attributes that the backend functions take as arguments.
+    #: Attributes passed to the backend functions as arguments.
     passed: ClassVar[tuple[str, ...]] = ()
-    #: Floating-point operations of each element of the output.
+    #: Floating-point operations per element of the output.
     flops_each: ClassVar[int] = 1
-    #: Arguments that ``repr`` shows with their names, whatever their values.
+    #: Arguments that ``repr`` always shows, with their names.
     always_shown: ClassVar[tuple[str, ...]] = ()
     requires_grad: bool
     _sealed: bool = False
@@ -97,7 +97,7 @@ class Layer(metaclass=_LayerType):
         self.__dict__["_changed"] = next_change(self._changed)
 
     def _set_arrays(self, name: str, values: Mapping[str, np.ndarray]) -> None:
-        """Replace all parameters or buffers, of whatever shapes."""
+        """Replace all parameters or buffers, of any shapes."""
         self.__dict__[name] = Watched(values, type(self).__name__, check_array)
 
     @property
@@ -126,7 +126,7 @@ class Layer(metaclass=_LayerType):
                 )
             own[name] = bool(value)
         elif name.startswith("_") and hasattr(type(self), name):
-            own[name] = value  # what a property of the class keeps
+            own[name] = value  # read by a property of the class
         elif name not in own:
             raise ConfigurationError(
                 f"{type(self).__name__} has nothing called {name!r} to set; "
@@ -158,7 +158,7 @@ class Layer(metaclass=_LayerType):
             raise ConfigurationError(
                 f"{type(self).__name__}: {name} are {', '.join(own) or 'none'}, "
                 f"got {', '.join(values) or 'none'}. "
-                "To change what a layer has, make a new one and put it in its place"
+                "To change a layer's arrays, make a new layer and replace it"
             )
         checked = {key: check_array(own.owner, own, key, values[key]) for key in own}
         for key, value in checked.items():
@@ -167,8 +167,8 @@ class Layer(metaclass=_LayerType):
     def _set_argument(self, name: str, value: Any) -> None:
         """Set one of the constructor's arguments, checked by a constructor.
 
-        What follows from the arguments, such as a resolved padding, is taken over; parameters and
-        buffers stay, and an argument that would need others is refused.
+        Derived values, such as a resolved padding, are updated; parameters and buffers are kept,
+        and an argument that would change their shapes is refused.
         """
         kind = self._constructor_of(name)
         if kind is None:
@@ -176,7 +176,7 @@ class Layer(metaclass=_LayerType):
             return
         arguments = arguments_of(self, kind)
         assert arguments is not None
-        # A subclass may have another constructor, and what the constructor asks of its class.
+        # A subclass may have another constructor, and override what the constructor calls.
         made = type(self).__new__(type(self))
         kind.__init__(made, **(arguments | {name: value}))
         for arrays in ("parameters", "buffers"):
@@ -184,7 +184,7 @@ class Layer(metaclass=_LayerType):
             if here != there:
                 raise ConfigurationError(
                     f"{type(self).__name__}: {name}={value!r} needs {arrays} {there}, "
-                    f"the layer has {here}. Make a new layer and put it in its place"
+                    f"the layer has {here}. Make a new layer and replace it"
                 )
         skipped = {"parameters", "buffers", "requires_grad", "_sealed", "_changed"}
         self.__dict__.update({k: v for k, v in made.__dict__.items() if k not in skipped})
@@ -204,7 +204,7 @@ class Layer(metaclass=_LayerType):
         return {name: getattr(self, name) for name in self.passed}
 
     def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
-        """Keyword arguments of the backend function for samples of some shapes.
+        """Keyword arguments of the backend function for samples of given shapes.
 
         Arguments of sequences ``(C, L)`` are those of maps of one row.
         """
@@ -216,7 +216,7 @@ class Layer(metaclass=_LayerType):
         Raises
         ------
         ShapeError
-            If a sample of that shape cannot enter the layer.
+            If the layer does not accept samples of that shape.
         """
         return tuple(input_shape)
 
@@ -231,7 +231,7 @@ class Layer(metaclass=_LayerType):
     def connect(self, builder: "GraphBuilder", name: str, source: int) -> int:
         """Add this layer to a graph, reading node ``source``; return the index of its output.
 
-        A layer of several operations overrides this: branches and joins are written here.
+        Layers of several operations, with branches and joins, override this.
         """
         return builder.add(name, self, (source,))
 
@@ -241,38 +241,37 @@ class Layer(metaclass=_LayerType):
         return 1
 
     def connect_all(self, builder: "GraphBuilder", name: str, *sources: int) -> tuple[int, ...]:
-        """The same for a layer of several inputs or outputs: the indices of its outputs."""
+        """Like :meth:`connect`, for several inputs or outputs; return the outputs' indices."""
         if len(sources) == 1:
             return (self.connect(builder, name, sources[0]),)
         return (builder.add(name, self, sources),)
 
     def __call__(self, *inputs: Any, name: str | None = None) -> Any:
-        """Apply the layer to values of a graph: see :class:`fastcnn.Model`.
+        """Apply the layer to symbolic values of a graph: see :class:`fastcnn.Model`.
 
         Parameters
         ----------
         *inputs : Value
-            What :func:`fastcnn.Input` or other layers gave; several for those in which branches
-            meet.
+            Outputs of :func:`fastcnn.Input` or other layers; several for layers that join branches.
         name : str, optional
-            The layer's name in the model: the first part of its parameters' state keys.
+            The layer's name in the model, the prefix of its parameters' state keys.
 
         Returns
         -------
         Value
-            Or a tuple, for a model of several outputs.
+            Or a tuple, for several outputs.
 
         Raises
         ------
         ShapeError
-            If the layer cannot take that input.
+            If the layer does not accept that input.
         ConfigurationError
-            If it takes another number of inputs, or they are not values of a graph.
+            If the number of inputs is wrong, or they are not values of a graph.
         """
         return apply(self, inputs, name)
 
     def extra_repr(self) -> str:
-        """The arguments between the parentheses of ``repr``: those that are not their defaults."""
+        """The arguments between the parentheses of ``repr``: those that differ from defaults."""
         written = []
         parameters = inspect.signature(type(self)).parameters
         for name, value in (arguments_of(self, type(self)) or {}).items():
@@ -284,7 +283,7 @@ class Layer(metaclass=_LayerType):
         return ", ".join(written)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
-        """Whether an argument is its default, or that for each axis."""
+        """Whether an argument is its default, perhaps repeated for each axis."""
         if isinstance(value, tuple) and not isinstance(default, tuple):
             return all(each == default for each in value)
         return bool(np.all(value == default))
@@ -297,14 +296,14 @@ def _shapes(arrays: Mapping[str, np.ndarray]) -> dict[str, Shape]:
     return {key: value.shape for key, value in arrays.items()}
 
 
-#: Constructor arguments that say how weights are drawn, not what the layer computes.
+#: Constructor arguments that control the drawing of weights, not what the layer computes.
 OF_INITIAL_WEIGHTS = ("seed", "dtype", "weight_init", "bias_init")
 
 
 def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
-    """A layer's present arguments of a constructor; None if it does not keep them all.
+    """A layer's current constructor arguments; None if it does not keep them all.
 
-    Those that only say how weights are drawn are left out.
+    Those that only control the drawing of weights are left out.
     """
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(kind.__init__).parameters.items():
@@ -322,14 +321,14 @@ def arguments_of(layer: Layer, kind: type[Layer]) -> dict[str, Any] | None:
 
 
 class WeightedLayer(Layer):
-    """A layer with a ``weight`` and, unless it was made with ``bias=False``, a ``bias``."""
+    """A layer with a ``weight`` and, unless ``bias=False``, a ``bias``."""
 
-    #: The largest norm of the weights of one output, which training keeps.
+    #: The largest norm of the weights of one output, enforced in training.
     max_norm: float | None = None
 
     @property
     def weight(self) -> np.ndarray:
-        """The layer's weight; write into it, or replace it by an array of the same shape."""
+        """The layer's weight; assign to its elements, or to an array of the same shape."""
         return self.parameters["weight"]
 
     @property
@@ -344,19 +343,19 @@ class WeightedLayer(Layer):
             self.limit_norms()
 
     def limit_norms(self) -> None:
-        """Scale the weights of each output whose norm is above ``max_norm`` down to it."""
+        """Scale the weights of each output down to a norm of at most ``max_norm``."""
         if self.max_norm is None:
             return
         rows = self.weight.reshape(len(self.weight), -1)
         norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
-        # Not once more for rounding.
+        # Not again for rounding errors.
         above = norms > self.max_norm * 1.000001
         if above.any():
             factors = np.where(above, self.max_norm / np.where(above, norms, 1.0), 1.0)
             self.weight[...] = (rows * factors[:, None]).reshape(self.weight.shape)
 
     def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
-        """Multiply each output channel by a factor, then add a summand, for good."""
+        """Fold a factor and a shift of each output channel into the weight and bias."""
         by_row = scale.reshape(-1, *(1,) * (self.weight.ndim - 1))
         self._set_outputs(self.weight * by_row, scale, shift)
 
@@ -368,14 +367,14 @@ class WeightedLayer(Layer):
 
 
 def check_samples(input_shape: Shape, axes: tuple[str, ...], channels: int | None = None) -> None:
-    """Refuse samples of another shape than channels and some axes; ShapeError."""
+    """Raise ShapeError unless samples have channels and the given axes."""
     if len(input_shape) != 1 + len(axes) or channels not in (None, input_shape[0]):
         wanted = ", ".join((str(channels or "C"), *axes))
         raise ShapeError(f"expects samples of shape ({wanted}), got {tuple(input_shape)}")
 
 
 def check_child(owner: str, layers: Mapping[str, Layer], name: str, layer: Any) -> Layer:
-    """Accept a layer under a name."""
+    """Check that a child is a layer, and return it."""
     if not isinstance(layer, Layer):
         raise ConfigurationError(f"{owner}: layer {name!r} must be a Layer, got {layer!r}")
     check_layer_name(name)

@@ -1,4 +1,4 @@
-"""Models whose connections are known: a chain, a residual block, squeeze and excitation."""
+"""Models with fixed connections: a chain, a residual block, squeeze-and-excitation."""
 
 from collections.abc import Mapping
 
@@ -23,9 +23,9 @@ class Sequential(Model):
     Parameters
     ----------
     *layers : Layer, or one mapping of str to Layer
-        In order; without names they are called "0", "1", ... as in PyTorch.
+        In order; unnamed layers are called "0", "1", ... as in PyTorch.
     input_shape : tuple of int, optional
-        Shape of one sample, ``(C, H, W)``; when given, all shapes are checked at once.
+        Shape of one sample, ``(C, H, W)``; if given, all shapes are checked immediately.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Sequential(Model):
         super().__init__(named, input_shape=input_shape)
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers one after the other."""
+        """Connect the layers in sequence."""
         prefix = f"{name}." if name else ""
         for child, layer in self.layers.items():
             source = layer.connect(builder, f"{prefix}{child}", source)
@@ -60,7 +60,7 @@ class Sequential(Model):
         ----------
         layer : Layer
         name : str, optional
-            By default its place, as in PyTorch.
+            By default its index, as in PyTorch.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class Sequential(Model):
         """
         name = str(len(self)) if name is None else name
         if isinstance(name, str) and name in self.layers:
-            raise ConfigurationError(f"there is a layer {name!r} already")
+            raise ConfigurationError(f"there already is a layer {name!r}")
         self.layers[name] = layer
         return self
 
@@ -82,10 +82,9 @@ class Residual(Model):
     Parameters
     ----------
     main : Layer
-        The branch with the work, usually a :class:`Sequential`.
+        The residual branch, usually a :class:`Sequential`.
     shortcut : Layer, optional
-        What brings the input to the shape of the branch's output, such as a 1x1 convolution with
-        a stride.
+        Converts the input to the shape of the branch's output, such as a strided 1x1 convolution.
 
     References
     ----------
@@ -106,7 +105,7 @@ class Residual(Model):
         super().__init__({"main": main} | ({} if shortcut is None else {"shortcut": shortcut}))
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect both branches to ``source``, and add what comes out of them."""
+        """Connect both branches to ``source``, and add their outputs."""
         prefix = f"{name}." if name else ""
         outputs = [
             layer.connect(builder, f"{prefix}{child}", source)
@@ -117,7 +116,7 @@ class Residual(Model):
 
 
 class SqueezeExcite(Model):
-    """A map times a factor for each channel, which two 1x1 convolutions make of its means.
+    """A map scaled per channel by factors that two 1x1 convolutions compute from its means.
 
     The state keys are those of ``torchvision.ops.SqueezeExcitation``: ``fc1`` and ``fc2``.
 
@@ -127,9 +126,9 @@ class SqueezeExcite(Model):
     squeeze_channels : int
         Channels between the convolutions.
     activation : Layer, optional
-        After the first one, by default ``ReLU()``.
+        After the first convolution, by default ``ReLU()``.
     scale_activation : Layer, optional
-        After the second one, by default ``Sigmoid()``; that of MobileNetV3 is the hard one.
+        After the second, by default ``Sigmoid()``; MobileNetV3 uses ``Hardsigmoid()``.
     seed : int or SeedSequence or Generator, optional
         Source of the initial weights.
 
@@ -166,7 +165,7 @@ class SqueezeExcite(Model):
         )
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers one after the other, and multiply the source by what comes out."""
+        """Connect the layers in sequence, and multiply the source by their output."""
         prefix, factor = f"{name}." if name else "", source
         for child, layer in self.layers.items():
             factor = layer.connect(builder, f"{prefix}{child}", factor)

@@ -1,4 +1,4 @@
-"""Layers in which branches of a network meet or part."""
+"""Layers that join or split branches of a network."""
 
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ __all__ = ["Add", "Chunk", "Concat", "Multiply", "Narrow", "Split", "Subtract"]
 
 
 class _Join(Layer):
-    """A layer that reads several others."""
+    """A layer with several inputs."""
 
     def output_shape(self, *input_shapes: Shape) -> Shape:
         """The shape of both inputs.
@@ -22,7 +22,7 @@ class _Join(Layer):
         Raises
         ------
         ShapeError
-            If there are not two of one shape.
+            If there are not two inputs of the same shape.
         """
         if len(input_shapes) != 2 or input_shapes[0] != input_shapes[1]:
             shapes = " and ".join(str(tuple(shape)) for shape in input_shapes)
@@ -30,11 +30,11 @@ class _Join(Layer):
         return tuple(input_shapes[0])
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Refuse to be part of a chain."""
+        """Refuse to be used in a chain."""
         kind = type(self).__name__
         raise ConfigurationError(
-            f"layer {name!r}: {kind} joins branches, and has one input in a chain; connect it as "
-            f"{kind}()(a, b), and make a Model of what comes out"
+            f"layer {name!r}: {kind} joins branches, but has one input in a chain; connect it as "
+            f"{kind}()(a, b), and make a Model of the result"
         )
 
     def connect_all(self, builder: GraphBuilder, name: str, *sources: int) -> tuple[int, ...]:
@@ -43,7 +43,7 @@ class _Join(Layer):
 
 
 class Add(_Join):
-    """Sum of two maps of one shape, where the branches of a network meet.
+    """Sum of two inputs of the same shape, which joins branches of a network.
 
     In a graph ``Add()(a, b)`` or ``a + b``; :class:`Residual` is a block with one. See
     :class:`Model`.
@@ -53,16 +53,16 @@ class Add(_Join):
 
 
 class Subtract(_Join):
-    """The first input minus the second, of one shape: ``Subtract()(a, b)`` or ``a - b``."""
+    """The first input minus the second, of the same shape: ``Subtract()(a, b)`` or ``a - b``."""
 
     operation: ClassVar[str] = "subtract"
 
 
 class Multiply(_Join):
-    """Product of two inputs, element by element: ``Multiply()(a, b)`` or ``a * b``.
+    """Element-wise product of two inputs: ``Multiply()(a, b)`` or ``a * b``.
 
-    They have one shape; or one is a map (C, H, W) and the other has a factor for each channel,
-    (C, 1, 1), or for each pixel, (1, H, W).
+    They have the same shape; or one is a map (C, H, W) and the other has a factor per channel, (C,
+    1, 1), or per pixel, (1, H, W).
     """
 
     operation: ClassVar[str] = "multiply"
@@ -73,7 +73,7 @@ class Multiply(_Join):
         Raises
         ------
         ShapeError
-            If there are not two that go together.
+            If there are not two compatible inputs.
         """
         if len(input_shapes) != 2:
             raise ShapeError(f"expects two inputs, got {len(input_shapes)}")
@@ -81,10 +81,10 @@ class Multiply(_Join):
 
 
 class Concat(_Join):
-    """Inputs put one after the other along their channels: ``Concat()(a, b, c)``.
+    """Inputs concatenated along their channels: ``Concat()(a, b, c)``.
 
-    Maps of one height and width, or flat features. The engine lets the layers before it write
-    straight into their channels of the result.
+    Maps of the same height and width, or flat features. In the engine, the layers before it write
+    directly into their channels of the result.
 
     Examples
     --------
@@ -113,9 +113,9 @@ JOINS |= {"Add": Add, "Subtract": Subtract, "Multiply": Multiply}
 
 
 class Narrow(Layer):
-    """Some channels that are next to each other, ``start`` to ``start + length``.
+    """A range of channels, ``start`` to ``start + length``.
 
-    Samples are maps, sequences or vectors. The engine reads the channels where they are.
+    Samples are maps, sequences or vectors. The engine reads the channels in place.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class Narrow(Layer):
 
 
 class _Parts(Layer):
-    """A layer whose outputs are the channels of its input in parts."""
+    """A layer whose outputs are parts of the channels of its input."""
 
     operation: ClassVar[str] = "narrow"
     flops_each: ClassVar[int] = 0
@@ -160,7 +160,7 @@ class _Parts(Layer):
         Raises
         ------
         ShapeError
-            If the channels cannot be divided in this way.
+            If the channels cannot be divided this way.
         """
         (shape,) = input_shapes
         return tuple((size, *shape[1:]) for size in self.sizes_of(shape[0]))
@@ -170,12 +170,12 @@ class _Parts(Layer):
         return self.output_shapes(input_shape)[0]
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Refuse to be a layer of a chain, unless there is one part only."""
+        """Refuse to be used in a chain, unless there is only one part."""
         outputs = self.connect_all(builder, name, source)
         if len(outputs) > 1:
             raise ConfigurationError(
                 f"layer {name!r}: {self!r} has {len(outputs)} outputs, and a chain takes layers "
-                f"with one; connect it as a, b = {self!r}(x), and make a Model of what comes out"
+                f"with one; connect it as a, b = {self!r}(x), and make a Model of the result"
             )
         return outputs[0]
 
@@ -194,14 +194,14 @@ class _Parts(Layer):
 
 
 class Split(_Parts):
-    """The channels in parts of given sizes, one output each: PyTorch's ``split`` along channels.
+    """Split the channels into parts of given sizes, one output each: PyTorch's ``split``.
 
-    Samples are maps, sequences or vectors. The engine reads the parts where they are.
+    Samples are maps, sequences or vectors. The engine reads the parts in place.
 
     Parameters
     ----------
     sizes : sequence of int
-        Channels of each part; together they are the channels of the input.
+        Channels of each part; they must add up to the channels of the input.
 
     Examples
     --------
@@ -228,13 +228,13 @@ class Split(_Parts):
     def sizes_of(self, channels: int) -> tuple[int, ...]:
         if sum(self.sizes) != channels:
             raise ShapeError(
-                f"sizes {self.sizes} are {sum(self.sizes)} channels together, got {channels}"
+                f"sizes {self.sizes} add up to {sum(self.sizes)} channels, got {channels}"
             )
         return self.sizes
 
 
 class Chunk(_Parts):
-    """The channels in equal parts, one output each: PyTorch's ``chunk`` along channels.
+    """Split the channels into equal parts, one output each: PyTorch's ``chunk``.
 
     Parameters
     ----------

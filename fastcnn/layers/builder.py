@@ -1,4 +1,4 @@
-"""The nodes of a model's graph, as its layers add them."""
+"""Construction of a model's graph from its layers."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ from fastcnn.scalars import is_integer
 
 
 class GraphBuilder:
-    """Collects the nodes of a model while its layers connect themselves.
+    """Collects the nodes of a model as its layers connect themselves.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ class GraphBuilder:
         The shape of one sample.
     keys : mapping of (int, str) to str, optional
         The state key of each parameter and buffer, by its layer's ``id`` and its own name. Nodes of
-        a layer that is used twice have the same keys.
+        a layer that is used twice share keys.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class GraphBuilder:
         self.input_shape = as_sample_shape(input_shape)
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
-        #: Of a model that has several.
+        #: For a model with several outputs.
         self.inputs: tuple[Port, ...] = ()
         self.outputs: tuple[Port, ...] = ()
         self._keys = keys
@@ -40,7 +40,7 @@ class GraphBuilder:
         Raises
         ------
         ConfigurationError
-            If there is no node of that number.
+            If there is no node with that index.
         """
         if not is_integer(index) or not -1 <= index < len(self.nodes):
             raise ConfigurationError(
@@ -54,10 +54,10 @@ class GraphBuilder:
         Raises
         ------
         ShapeError
-            If the layer cannot take that input; the message names the layer and both shapes.
+            If the layer does not accept that input; the message names the layer and both shapes.
         ConfigurationError
-            If the layer has parameters but is not one of the model's layers, or an argument is not
-            what it must be.
+            If the layer has parameters but is not one of the model's layers, or an argument is
+            invalid.
         """
         if not isinstance(name, str):
             raise ConfigurationError(f"name must be text, got {name!r}")
@@ -101,7 +101,7 @@ class GraphBuilder:
             ) from None
 
     def _unique(self, name: str) -> str:
-        """The name, or with a number if another node has it: a layer may be connected twice."""
+        """The name, numbered if it is already used: a layer may be connected twice."""
         found, number = name, 2
         while found in self._names:
             found, number = f"{name}#{number}", number + 1

@@ -1,8 +1,8 @@
-"""How a model notices that a layer was changed after its first use.
+"""Change tracking: how a model notices that a layer was changed after its first use.
 
-Every change of a layer (an attribute, an array, a child) gets the next number of one counter. A
-model compares that counter with the number it saw last: one comparison a call while nothing
-changes anywhere.
+Every change of a layer (an attribute, an array, a child) gets the next number of a global counter.
+A model compares the counter with the number it last saw: one comparison per call if nothing has
+changed.
 """
 
 from collections import UserDict
@@ -29,7 +29,7 @@ def latest_change() -> int:
 
 
 def next_change(above: int = 0) -> int:
-    """Note a change; returns its number, above that of an object that another process numbered."""
+    """Record a change; returns its number, above ``above``, a number from another process."""
     global _latest
     with _lock:
         _latest = max(_latest, above) + 1
@@ -37,18 +37,18 @@ def next_change(above: int = 0) -> int:
 
 
 class Watched(UserDict[str, T]):
-    """A dictionary that checks what is put in, and numbers its changes.
+    """A dictionary that checks its values, and numbers its changes.
 
-    Called, it returns its values as a list, like PyTorch's ``module.parameters()``.
+    When called, it returns its values as a list, like PyTorch's ``module.parameters()``.
 
     Parameters
     ----------
     values : mapping, optional
-        The first content, taken unchecked.
+        The initial content, not checked.
     owner : str
         Type of the layer, for messages.
     check : callable, optional
-        Looks at each value that is set later.
+        Checks each value that is set later.
     """
 
     def __init__(
@@ -83,23 +83,23 @@ class Watched(UserDict[str, T]):
         return self
 
     def move(self, key: str, value: T) -> None:
-        """Put the same value elsewhere in memory, unchecked."""
+        """Replace a value by the same one elsewhere in memory, unchecked."""
         self.data[key] = value
         self.version = next_change()
 
 
 def check_array(owner: str, arrays: Mapping[str, np.ndarray], key: str, value: Any) -> np.ndarray:
-    """Accept an array in the place of one of the same shape and kind.
+    """Check a new array, which must have the shape and kind of the one it replaces.
 
     Raises
     ------
     ConfigurationError
-        If there is no such array, or the new one does not fit.
+        If there is no such array, or the new one does not match.
     """
     if key not in arrays:
         raise ConfigurationError(
             f"{owner} has no array {key!r}; it has {', '.join(arrays) or 'none'}. "
-            "To change what a layer has, make a new one and put it in its place"
+            "To change a layer's arrays, make a new layer and replace it"
         )
     old, new = arrays[key], plain_array(f"{owner}: {key}", value)
     if old.dtype.kind == "i" and new.dtype.kind in "iu":

@@ -1,4 +1,4 @@
-"""How a model's layers are connected, as a graph and for people."""
+"""The connections of a model's layers, as a graph, a table and a picture."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def needed_nodes(nodes: Sequence[Node], last: int) -> tuple[list[int], tuple[Node, ...]]:
-    """The nodes that one of them depends on, with it as the last: their old places, and they."""
+    """The nodes on which node ``last`` depends, itself included, and their old indices."""
     needed = {last}
     for index in range(last, -1, -1):
         if index in needed:
@@ -40,7 +40,7 @@ def needed_nodes(nodes: Sequence[Node], last: int) -> tuple[list[int], tuple[Nod
 
 
 class InputPart(Layer):
-    """One of a model's several inputs, of samples that have all of them."""
+    """One of a model's several inputs, extracted from samples that hold all of them."""
 
     operation: ClassVar[str] = "input_part"
     flops_each: ClassVar[int] = 0
@@ -51,11 +51,11 @@ class InputPart(Layer):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Where it begins, and its shape."""
+        """The input's offset and shape."""
         return {"start": self.port.start, "shape": self.port.shape}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's own."""
+        """The shape of this input."""
         return self.port.shape
 
     def __repr__(self) -> str:
@@ -86,7 +86,7 @@ class Connections(Layer):
         Raises
         ------
         ShapeError
-            If a layer cannot take what comes before it; the message names the layer.
+            If a layer does not accept its input; the message names the layer.
         """
         shape = self._known_shape(input_shape)
         known = self._current()
@@ -99,7 +99,7 @@ class Connections(Layer):
         return graph
 
     def builder(self, input_shape: Shape | None = None) -> GraphBuilder:
-        """The nodes of :meth:`graph` with the layers that they come from."""
+        """The nodes of :meth:`graph` with their layers."""
         shape = self._known_shape(input_shape)
         if self._wiring is None or self.takes == 1:
             builder = GraphBuilder(shape, self._current().keys)
@@ -109,7 +109,7 @@ class Connections(Layer):
             if shape != builder.input_shape:
                 raise ShapeError(
                     f"the model has the inputs {', '.join(self._wiring.inputs)}, of "
-                    f"{builder.input_shape[0]} elements together, not {shape}"
+                    f"{builder.input_shape[0]} elements in total, not {shape}"
                 )
         values = self.connect_all(builder, "", *sources)
         if len(values) > 1 and self._wiring is not None:
@@ -128,7 +128,7 @@ class Connections(Layer):
         return builder
 
     def _several(self, shapes: tuple[Shape, ...]) -> tuple[GraphBuilder, tuple[int, ...]]:
-        """A graph of several inputs, and the nodes that give them."""
+        """A graph with several inputs, and their nodes."""
         assert self._wiring is not None
         inputs = ports(zip(self._wiring.inputs, shapes, strict=True))
         builder = GraphBuilder((inputs[-1].stop,), self._current().keys)
@@ -148,7 +148,7 @@ class Connections(Layer):
 
     @property
     def wiring(self) -> Wiring | None:
-        """How the layers are connected, if the model was made of inputs and outputs."""
+        """How the layers are connected, if the model was made from inputs and outputs."""
         return self._wiring
 
     @property
@@ -161,12 +161,12 @@ class Connections(Layer):
         return 1 if self._wiring is None else len(self._wiring.outputs)
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Connect the layers as they were when the model was made; subclasses have a way of theirs.
+        """Connect the layers as when the model was made; subclasses override this.
 
         Raises
         ------
         ConfigurationError
-            If the model has several inputs or outputs, or a layer is not there any more.
+            If the model has several inputs or outputs, or a layer has been removed.
         """
         outputs = self.connect_all(builder, name, source)
         if len(outputs) > 1:
@@ -176,7 +176,7 @@ class Connections(Layer):
         return outputs[0]
 
     def connect_all(self, builder: GraphBuilder, name: str, *sources: int) -> tuple[int, ...]:
-        """The same for several inputs and outputs."""
+        """Like :meth:`connect`, for several inputs and outputs."""
         if self._wiring is None:
             return super().connect_all(builder, name, *sources)
         return self._wiring.connect(self.layers, builder, name, sources)
@@ -198,31 +198,31 @@ class Connections(Layer):
     def summary(self, input_shape: Shape | None = None) -> str:
         """A table of layers: output shape, parameters and FLOPs of one sample's forward pass.
 
-        Parameters that are used at several places are counted at the first.
+        Shared parameters are counted at their first use.
         """
         return text_summary(self.builder(input_shape))
 
     def draw(self, path: str | Path | None = None, input_shape: Shape | None = None) -> Drawing:
-        """A picture of the network: its layers with their output shapes, and how they connect.
+        """Draw the network: its layers with their output shapes, and their connections.
 
         Parameters
         ----------
         path : path, optional
             An ``.svg`` file to write.
         input_shape : tuple of int, optional
-            Shape of one sample, where the model does not know it.
+            Shape of one sample, if the model does not know it.
 
         Returns
         -------
         Drawing
-            Which notebooks show.
+            Displayed by notebooks.
 
         Raises
         ------
         ConfigurationError
             If the file's name does not end in ``.svg``.
         ShapeError
-            If the shape of a sample is not known, or does not fit.
+            If the shape of a sample is unknown or invalid.
         OSError
             If the file cannot be written.
         """
@@ -232,7 +232,7 @@ class Connections(Layer):
         return drawing
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: the table of :meth:`summary`, or the layers without shapes."""
+        """Display in Jupyter: the table of :meth:`summary`, or the layers without shapes."""
         kind = type(self).__name__
         if self.input_shape is None:
             leaves = [(name, repr(layer)) for name, layer in self.named_leaves()]
@@ -248,7 +248,7 @@ class Connections(Layer):
 
 
 def as_model(value: Any) -> "Model":
-    """The model that a user gives as one.
+    """Check that a user's value is a model, and return it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Models: layers put together, with their parameters, shapes, state and predictions."""
+"""Models: connected layers, with their parameters, shapes, state and predictions."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -25,32 +25,32 @@ from fastcnn.weights import check_values, weights_to_bytes
 
 
 class Model(Prediction, Connections, Layer):
-    """A network: named layers, and how they are connected.
+    """A network: named layers and their connections.
 
-    ``Model(inputs, outputs)`` is written as the network reads: :func:`fastcnn.Input` gives a value,
-    a layer that is called with values gives others, and the model is what lies between. A layer
-    that is called twice is one layer at two places. :class:`Sequential` and :class:`Residual` are
-    models whose connections are known; other subclasses call ``super().__init__(layers)`` and
-    override :meth:`connect`.
+    ``Model(inputs, outputs)`` follows a functional style: :func:`fastcnn.Input` returns a symbolic
+    value, calling a layer on values returns new ones, and the model consists of the layers in
+    between. A layer that is called twice is shared. :class:`Sequential` and :class:`Residual` are
+    models with fixed connections; other subclasses call ``super().__init__(layers)`` and override
+    :meth:`connect`.
 
     Layers can be replaced, added and removed at any time, through :attr:`layers` or
-    :meth:`replace`; the model notices. A layer that is used at several places is one layer: its
-    parameters count once, and its gradient is the sum over its places. Two layers whose weight is
-    the same array share that array.
+    :meth:`replace`; the model adapts. The parameters of a shared layer count once, and their
+    gradient is the sum over all its uses. Two layers whose weight is the same array share that
+    array.
 
     Parameters
     ----------
     inputs : Value, or sequence of Value, or mapping of str to Value
-        What :func:`fastcnn.Input` gave. For subclasses a mapping of str to Layer.
+        Values returned by :func:`fastcnn.Input`. For subclasses a mapping of str to Layer.
     outputs : Value, or sequence of Value, or mapping of str to Value
-        What the last layers gave.
+        Values returned by the last layers.
     input_shape : tuple of int, optional
         For subclasses: the shape of one sample.
 
     Raises
     ------
     ConfigurationError
-        If an output depends on another input, an input is not used, or names do not fit.
+        If an output depends on an unlisted input, an input is not used, or names are invalid.
 
     Examples
     --------
@@ -67,17 +67,17 @@ class Model(Prediction, Connections, Layer):
     Attributes
     ----------
     layers : mapping of str to Layer
-        The direct children by name; a name is the first part of its parameters' state keys.
+        The direct children by name; a name is the prefix of its parameters' state keys.
     input_shape : tuple of int or None
-        Shape of one sample, ``(C, H, W)`` for images; None until it is given or first seen.
+        Shape of one sample, ``(C, H, W)`` for images; None until it is given or inferred.
     preprocessing : Preprocessing
-        How samples become what the first layer reads. At first bytes are divided by 255 and other
-        numbers stay as they are; ``fit`` sets it from its training data. It has no effect in a
-        model inside another one.
+        The conversion of samples to the first layer's input. Initially bytes are divided by 255 and
+        other values are unchanged; ``fit`` sets it from its training data. It has no effect in a
+        model nested in another one.
     predicts : {None, "classes", "values", "value", "labels", "label"}
-        What :meth:`predict` gives: classes, the outputs themselves, or labels that are 0 or 1 by
-        their sign; in the singular, of each sample's only output. ``fit`` sets it
-        from the loss and its targets; None before that.
+        What :meth:`predict` returns: classes, the outputs themselves, or labels that are 0 or 1 by
+        their sign; singular if each sample has a single output. ``fit`` sets it from the loss and
+        its targets; None before that.
     """
 
     if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Model(Prediction, Connections, Layer):
             layers, self._wiring = trace(inputs, outputs)
         elif not isinstance(inputs, Mapping):
             raise ConfigurationError(
-                f"{type(self).__name__} is made of inputs and outputs: Model(x, y), where x = "
-                "Input((1, 28, 28)) and y is what layers make of it"
+                f"{type(self).__name__} is made from inputs and outputs: Model(x, y), where x = "
+                "Input((1, 28, 28)) and y is the output of layers applied to it"
             )
         if self._wiring is not None and input_shape is None:
             shapes = list(self._wiring.inputs.values())
@@ -115,7 +115,7 @@ class Model(Prediction, Connections, Layer):
             self.graph()
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy makes its own vector: views of one array become arrays of their own.
+        # A copy makes a new vector: copied views become separate arrays.
         return {**self.__dict__, "_structure": Structure()}
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -140,9 +140,9 @@ class Model(Prediction, Connections, Layer):
         return max((own, *(layer.version for layer in children.values())))
 
     def named_leaves(self, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-        """Every layer that is not a model itself, with its path, in order of definition.
+        """Every layer that is not itself a model, with its path, in order of definition.
 
-        A layer that is used at several places comes once for each of them.
+        A shared layer appears once for each use.
         """
         for name, layer in self.layers.items():
             if isinstance(layer, Model):
@@ -151,7 +151,7 @@ class Model(Prediction, Connections, Layer):
                 yield f"{prefix}{name}", layer
 
     def _current(self) -> "Structure":
-        """What is known of the present structure, made again if any layer has changed."""
+        """Information on the current structure, rebuilt if any layer has changed."""
         self._structure.refresh(self)
         return self._structure
 
@@ -167,7 +167,7 @@ class Model(Prediction, Connections, Layer):
         return item in self.layers or any(item is layer for layer in self)
 
     def __getitem__(self, name: str | int) -> Layer:
-        """A layer by its name, its path (``"block1.main.conv1"``), or its place (``-1``)."""
+        """A layer by its name, its path (``"block1.main.conv1"``), or its index (``-1``)."""
         if isinstance(name, (int, np.integer)):
             try:
                 return list(self)[name]
@@ -177,24 +177,24 @@ class Model(Prediction, Connections, Layer):
         return parent.layers[child]
 
     def replace(self, name: str, layer: Layer) -> None:
-        """Put another layer in the place of one.
+        """Replace a layer by another one.
 
         Parameters
         ----------
         name : str
-            Its name, or its path inside models of the model, such as ``"block1.main.conv1"``.
+            Its name, or its path within nested models, such as ``"block1.main.conv1"``.
         layer : Layer
 
         Raises
         ------
         ConfigurationError
-            If there is no layer of that name, or the new one is not a layer.
+            If there is no layer with that name, or the new one is not a layer.
         """
         parent, child = self._parent(name)
         parent.layers[child] = layer
 
     def _parent(self, path: str) -> "tuple[Model, str]":
-        """The model that has the last layer of a path, and the layer's name in it."""
+        """The model that contains the last layer of a path, and the layer's name in it."""
         parent: Layer | None = self
         *models, last = str(path).split(".")
         for name in models:
@@ -208,18 +208,18 @@ class Model(Prediction, Connections, Layer):
 
     @property  # type: ignore[misc]
     def parameters(self) -> NamedArrays:  # type: ignore[override]
-        """All parameters by state key; ``parameters()`` is a list of them."""
+        """All parameters by state key; ``parameters()`` returns them as a list."""
         return NamedArrays(self.named_parameters())
 
     @property  # type: ignore[misc]
     def buffers(self) -> NamedArrays:  # type: ignore[override]
-        """All buffers, such as running statistics, by state key; called, a list of them."""
+        """All buffers, such as running statistics, by state key; ``buffers()`` returns a list."""
         state, learned = self.state_dict(), self._current().aliases
         return NamedArrays({key: value for key, value in state.items() if key not in learned})
 
     @property
     def requires_grad(self) -> bool:
-        """Whether any layer's parameters are trained; set it to freeze or thaw all of them."""
+        """Whether any layer's parameters are trained; set it to freeze or unfreeze all layers."""
         return any(layer.requires_grad for _, layer in self.named_leaves())
 
     @requires_grad.setter
@@ -230,7 +230,7 @@ class Model(Prediction, Connections, Layer):
     def named_parameters(self) -> dict[str, np.ndarray]:
         """All parameters by PyTorch's keys (``"0.weight"``, ``"fc1.bias"``), as live views.
 
-        A layer that is used at several places has the key of the first.
+        A shared layer has the keys of its first use.
         """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         return {slot.key: slot.array for slot in self._current().slots}
@@ -238,7 +238,7 @@ class Model(Prediction, Connections, Layer):
     def state_dict(self) -> dict[str, np.ndarray]:
         """All parameters and buffers (running statistics) by PyTorch's keys, as live arrays.
 
-        A layer that is used at several places has its arrays under each of its names.
+        A shared layer has its arrays under each of its names.
         """
         self.parameter_vector  # noqa: B018  (makes the layers' arrays views of one vector)
         known = self._current()
@@ -251,35 +251,35 @@ class Model(Prediction, Connections, Layer):
         return dict(known.state)
 
     def copy_state(self) -> dict[str, np.ndarray]:
-        """A copy of :meth:`state_dict`, which later training does not change."""
+        """A copy of :meth:`state_dict`, unaffected by later training."""
         return {key: value.copy() for key, value in self.state_dict().items()}
 
     def load_state_dict(
         self, state: Mapping[str, Any], strict: bool = True, skip: Sequence[str] = ()
     ) -> LoadReport:
-        """Copy parameters and buffers from ``state`` by key; where it raises, nothing changes.
+        """Copy parameters and buffers from ``state`` by key; if it raises, nothing changes.
 
         Parameters
         ----------
         state : mapping of str to array_like
         strict : bool
-            Whether missing and unexpected keys and other shapes are errors. If not, what fits is
-            loaded.
+            Whether missing or unexpected keys and mismatched shapes are errors. If False, matching
+            arrays are loaded.
         skip : sequence of str
-            Keys that are left out, as patterns: ``["fc.*"]`` keeps the model's own last layer.
+            Patterns of keys to leave out: ``["fc.*"]`` keeps the model's own last layer.
 
         Returns
         -------
         LoadReport
-            Keys that were loaded, and those that did not fit.
+            Keys that were loaded, and those that did not match.
 
         Raises
         ------
         CheckpointError
-            If keys are missing or unexpected or a shape differs (``strict``), nothing fits, or
-            values do not fit the type of the model's array.
+            If keys are missing or unexpected or a shape differs (``strict``), nothing matches, or
+            values cannot be converted to the type of the model's array.
         ConfigurationError
-            If a pattern fits no key of the model or the state.
+            If a pattern matches no key of the model or the state.
         """
         own = self.state_dict()
         values, report = matched(own, state, self._current().aliases_of_state(), strict, skip)
@@ -289,14 +289,14 @@ class Model(Prediction, Connections, Layer):
 
     @property
     def parameter_vector(self) -> np.ndarray:
-        """All parameters as one contiguous array, of which every layer's array is a view.
+        """All parameters as one contiguous array; the layers' arrays are views of it.
 
-        Optimisers, checkpoints and the reduction between machines work on this one array.
+        Optimisers, checkpoints and the reduction between machines operate on this array.
 
         Raises
         ------
         ConfigurationError
-            If parameters have different types, or share memory in another way than as one array.
+            If parameters have different types, or share memory without being the same array.
         """
         known = self._current()
         if not known.in_vector:
@@ -312,11 +312,11 @@ class Model(Prediction, Connections, Layer):
         )
 
     def parameter_users(self) -> list[list[tuple[Layer, str]]]:
-        """For each parameter, in the order of the vector, the layers that have it, and as what."""
+        """For each parameter, in the order of the vector, its layers and its names in them."""
         return [slot.users for slot in self._current().slots]
 
     def trainable_ranges(self) -> list[tuple[int, int]]:
-        """First and last + 1 of each run of elements of the vector that training changes.
+        """First and last + 1 of each range of elements of the vector that training changes.
 
         All but the parameters of layers with ``requires_grad = False``.
 
@@ -345,7 +345,7 @@ class Model(Prediction, Connections, Layer):
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the parameters, or of a model without any that of its samples."""
+        """Type of the parameters; for a model without any, that of its samples."""
         vector = self.parameter_vector
         return vector.dtype if vector.size else self._empty_dtype
 
@@ -355,8 +355,8 @@ class Model(Prediction, Connections, Layer):
         Parameters
         ----------
         path : path
-            The file has the weights under PyTorch's keys; how the model is built, its
-            preprocessing and what it predicts are in its metadata.
+            The file has the weights under PyTorch's keys; the model's definition, its preprocessing
+            and what it predicts are in the metadata.
 
         Raises
         ------
@@ -368,13 +368,13 @@ class Model(Prediction, Connections, Layer):
             If the file cannot be written.
         """
         to_definition(self)
-        check_values(f"{path} is not written", self.state_dict())
+        check_values(f"{path} was not written", self.state_dict())
         atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
 
     def to(self, dtype: Any) -> "Model":
         """Convert parameters and statistics to float32 or float64 in place; returns the model."""
         dtype = as_dtype("to", dtype)
-        # The old array is kept with the new one: its id must not become another's.
+        # The old array is kept with the new one, so that its id is not reused.
         converted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for _, layer in self.named_leaves():
             for arrays in (layer.parameters, layer.buffers):
@@ -393,9 +393,9 @@ class Model(Prediction, Connections, Layer):
         bias: Initializer | None = None,
         seed: int | np.random.SeedSequence | np.random.Generator | None = None,
     ) -> "Model":
-        """Draw all weights again (and biases, where ``bias`` is given), and return the model.
+        """Redraw all weights (and biases, if ``bias`` is given), and return the model.
 
-        Batch normalisation, whose weight is a factor for each channel, is left as it is.
+        Batch normalisation layers, whose weight is a factor per channel, are left unchanged.
 
         Raises
         ------

@@ -20,7 +20,7 @@ __all__ = ["Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"]
 
 class _Windowed(WeightedLayer):
     always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
-    #: What follows the channels in the shape of a sample.
+    #: The axes after the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
 
     def _set_window(
@@ -32,7 +32,7 @@ class _Windowed(WeightedLayer):
         dilation: Any,
         groups: Any,
     ) -> None:
-        """Keep what both kinds of convolution are given, checked."""
+        """Check and store the arguments common to both kinds of convolution."""
         owner, axes = type(self).__name__, len(self.axes)
         self.in_channels = as_count(owner, "in_channels", in_channels)
         self.out_channels = as_count(owner, "out_channels", out_channels)
@@ -100,7 +100,7 @@ class _Conv(_Windowed):
         return (self.out_channels, *geometry.conv_output(input_shape[1:], *window))
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
-        """Add the convolution, after what pads its input with other numbers than zeros.
+        """Add the convolution, preceded by a padding node if it pads with other values than zeros.
 
         Raises
         ------
@@ -140,19 +140,18 @@ class Conv2d(_Conv):
     kernel_size : int or (int, int)
     stride : int or (int, int)
     padding : int, (int, int), "valid" or "same"
-        Zeros added on both sides of rows and columns; "same" keeps the size (stride 1 only) and
-        puts the odd one at the bottom and right, as PyTorch does.
+        Zeros added on both sides of rows and columns; "same" keeps the size (stride 1 only), with
+        an odd one at the bottom and right, as in PyTorch.
     dilation : int or (int, int)
     groups : int
         Must divide both channel counts; ``groups == in_channels`` is a depthwise convolution.
     bias : bool
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
-        What the map is padded with: zeros, or what :class:`ReflectionPad2d`,
-        :class:`ReplicationPad2d` or :class:`CircularPad2d` make, which is then a node of its own
-        before the convolution.
+        Padding values: zeros, or as by :class:`ReflectionPad2d`, :class:`ReplicationPad2d` or
+        :class:`CircularPad2d`, in a separate node before the convolution.
     max_norm : float, optional
-        The largest norm of the weights of one output. Weights above it are scaled down to it, at
-        first and after each step of training, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
+        The largest norm of the weights of one output. Larger weights are scaled down to it,
+        initially and after each training step, as EEGNet needs (Lawhern et al., arXiv:1611.08024).
     weight_init, bias_init : Initializer, optional
         By default PyTorch's: uniform with bound ``1 / sqrt(fan_in)``.
     seed : int, SeedSequence or Generator, optional
@@ -264,10 +263,10 @@ class _ConvTranspose(_Windowed):
 
 
 class ConvTranspose2d(_ConvTranspose):
-    """Transposed convolution: each pixel of the input spreads a kernel over the output.
+    """Transposed convolution: each input pixel adds a scaled kernel to the output.
 
-    It is the gradient of a :class:`Conv2d` of the same arguments with respect to its input, and
-    with a stride it makes maps larger.
+    It is the gradient of a :class:`Conv2d` of the same arguments with respect to its input; with a
+    stride it upsamples maps.
 
     Parameters
     ----------
@@ -275,9 +274,9 @@ class ConvTranspose2d(_ConvTranspose):
     kernel_size : int or (int, int)
     stride : int or (int, int)
     padding : int or (int, int)
-        Rows and columns of the output that are left out on both sides.
+        Rows and columns cropped from both sides of the output.
     output_padding : int or (int, int)
-        Rows and columns added at the bottom and right, below the stride or the dilation.
+        Rows and columns added at the bottom and right, less than the stride or the dilation.
     groups : int
         Must divide both channel counts.
     bias : bool

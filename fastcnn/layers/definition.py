@@ -3,13 +3,12 @@
 A definition has ``input_shape`` and ``layers``, a list of tables such as ``{"type": "Conv2d",
 "in_channels": 1, ...}``: layers by their class names with their constructors' arguments, and
 optionally a ``name`` and ``requires_grad``. ``Residual`` has ``main`` and ``shortcut``, each a
-table or a list of them, ``Sequential`` and ``SqueezeExcite`` have ``layers``;
-``{"type": "Shared", "layer": PATH}`` is a layer that was there before, such as
-``"block1.main.conv1"``.
+table or a list of them, ``Sequential`` and ``SqueezeExcite`` have ``layers``; ``{"type": "Shared",
+"layer": PATH}`` refers to an earlier layer, such as ``"block1.main.conv1"``.
 
 A ``Model``, which may also be the whole of a definition, is not a chain: ``inputs`` is a table of
 shapes, ``calls`` a list such as ``["concat", "conv1", "conv2"]``, each the name of a layer and the
-names of what it reads (inputs or layers), and ``outputs`` a table of names.
+names of its inputs (inputs of the model or layers), and ``outputs`` a table of names.
 
 ``tied`` has pairs of keys of parameters that are one array. A trained model's definition also has
 its ``preprocessing``, a table with ``mean`` and ``std`` and what else
@@ -36,11 +35,11 @@ from fastcnn.layers.description import STRUCTURE
 from fastcnn.layers.init import generator_of
 from fastcnn.layers.wiring import Wiring
 
-#: Of a model that a file describes: values, layers of a chain, and branches within branches.
+#: Limits of a model described by a file: values, layers of a chain, and nested branches.
 MOST_VALUES, MOST_LAYERS, MOST_BRANCHES = 2**28, 2_000, 20
-#: What says how the layers of a ``Model`` are connected.
+#: Keys that describe the connections of a ``Model``.
 WIRED = ("inputs", "calls", "outputs")
-#: The layers that a definition may name: those that compute something, and the identity.
+#: Layers allowed in a definition: those that compute something, and the identity.
 TYPES: dict[str, type[Layer]] = {
     name: kind
     for name, kind in vars(every_layer).items()
@@ -62,7 +61,7 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> M
     Raises
     ------
     ConfigurationError
-        If something is missing, unknown or does not fit; the message names the layer.
+        If something is missing, unknown or invalid; the message names the layer.
     """
     if not isinstance(definition, Mapping):
         raise ConfigurationError(f"a model's definition must be a table, got {definition!r}")
@@ -101,9 +100,9 @@ def read_definition(path: str | Path) -> dict[str, Any]:
         text = read_bytes(path).decode("utf-8")
         found = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except RecursionError:
-        raise ConfigurationError(f"{path}: lists within lists, without an end") from None
+        raise ConfigurationError(f"{path}: lists are nested too deeply") from None
     except (OSError, ValueError) as error:
-        raise ConfigurationError(f"{path}: no model can be read ({cause(error)})") from None
+        raise ConfigurationError(f"{path} cannot be read as a model ({cause(error)})") from None
     if not isinstance(found, dict):
         raise ConfigurationError(f"{path}: expected a table with input_shape and layers")
     return found
@@ -112,7 +111,7 @@ def read_definition(path: str | Path) -> dict[str, Any]:
 def _model(
     layers: dict[str, Layer], entry: Mapping[str, Any], input_shape: tuple[int, ...] | None
 ) -> Model:
-    """A chain, or layers that are connected as the entry says."""
+    """A chain, or layers connected as the entry specifies."""
     if "calls" in entry:
         return Model(layers, Wiring.from_dict(entry, layers), input_shape=input_shape)
     extra = {"inputs", "outputs"} & set(entry)
@@ -130,7 +129,7 @@ def _excited(layers: dict[str, Layer], where: str) -> SqueezeExcite:
 
 
 class _Builder:
-    """Makes the layers of a definition, and knows them by their paths in the model."""
+    """Makes the layers of a definition, and keeps them by their paths in the model."""
 
     def __init__(self, seed: int | None) -> None:
         self.generator = generator_of(seed)
@@ -139,7 +138,7 @@ class _Builder:
     def chain(self, entries: Any, place: str, prefix: str) -> dict[str, Layer]:
         """The layers of a list of tables."""
         if not isinstance(entries, (list, tuple)) or not entries:
-            raise ConfigurationError(f"{place} must be a list of layers that is not empty")
+            raise ConfigurationError(f"{place} must be a non-empty list of layers")
         if len(entries) > MOST_LAYERS or place.count("[") > MOST_BRANCHES:
             raise ConfigurationError(
                 f"{place:.60}: at most {MOST_LAYERS} layers, and branches {MOST_BRANCHES} deep"
@@ -198,7 +197,7 @@ class _Builder:
         foreign = set(arguments) & set(OF_INITIAL_WEIGHTS)
         if foreign:
             raise ConfigurationError(
-                f"{where}: a definition cannot say {', '.join(sorted(foreign))}"
+                f"{where}: a definition cannot contain {', '.join(sorted(foreign))}"
             )
         arguments = {key: _pair(value) for key, value in arguments.items()}
         if "seed" in inspect.signature(TYPES[kind].__init__).parameters:
@@ -222,7 +221,7 @@ class _Builder:
         return self.known[path]
 
     def tie(self, pairs: Any) -> None:
-        """Let parameters be one array: the first key of a pair is that of the second."""
+        """Tie parameters: the first key of each pair shares the array of the second."""
         if not isinstance(pairs, (list, tuple)):
             raise ConfigurationError(f"tied must be a list of pairs of keys, got {pairs!r}")
         for pair in pairs:
@@ -249,7 +248,7 @@ def _called(kind: type[Layer], arguments: dict[str, Any], where: str) -> Layer:
 
 
 def _pair(value: Any, depth: int = 2) -> Any:
-    """Lists as tuples, as far as layers' arguments have lists within lists."""
+    """Lists as tuples, to the nesting depth of layers' arguments."""
     if not isinstance(value, list) or not depth:
         return value
     return tuple(_pair(part, depth - 1) for part in value)

@@ -1,4 +1,4 @@
-"""A model's definition: plain data from which :mod:`fastcnn.layers.definition` builds it again."""
+"""A model's definition: plain data from which :mod:`fastcnn.layers.definition` rebuilds it."""
 
 import inspect
 import json
@@ -12,9 +12,9 @@ from fastcnn.layers.wiring import Wiring
 if TYPE_CHECKING:
     from fastcnn.layers.container import Model
 
-#: The entry of a weights file's metadata that has the definition.
+#: Metadata entry of a weights file with the definition.
 METADATA = "fastcnn.definition"
-#: What of a definition says how the network is built.
+#: Keys of a definition that describe the network's structure.
 STRUCTURE = ("input_shape", "inputs", "calls", "outputs", "layers", "tied")
 
 
@@ -24,7 +24,7 @@ def to_definition(model: "Model") -> dict[str, Any]:
     Raises
     ------
     ConfigurationError
-        If it is not a ``Sequential`` of known layers.
+        If it is not a ``Sequential`` or ``Model`` of known layers.
     """
     if not (_is_ours(model, "Sequential") or _is_ours(model, "Model")):
         kind = type(model).__name__
@@ -61,7 +61,7 @@ def file_metadata(model: "Model") -> dict[str, str]:
 
 
 def _is_ours(layer: Layer, kind: str) -> bool:
-    # A user's activation is made, and known by its name, in fastcnn.kernel.
+    # User-defined activations are created, and registered by name, in fastcnn.kernel.
     here = type(layer).__module__.startswith(("fastcnn.layers.", "fastcnn.kernel"))
     return here and type(layer).__name__ == kind
 
@@ -75,7 +75,7 @@ def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, 
 
 
 def _wired(model: Layer) -> dict[str, Any]:
-    """How a model's layers are connected, if they are not a chain."""
+    """The connections of a model's layers, if they are not a chain."""
     wiring: Wiring | None = model.wiring  # type: ignore[attr-defined]
     return {} if wiring is None else wiring.to_dict()
 

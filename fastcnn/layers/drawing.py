@@ -1,4 +1,4 @@
-"""A network as a picture: boxes in layers, from the inputs down to the outputs, as SVG."""
+"""Drawings of networks as SVG: boxes in rows, from the inputs down to the outputs."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write, expanded
 from fastcnn.layers.builder import GraphBuilder
 
-#: Heights, distances and the width of a letter, in pixels.
+#: Heights, distances and character width, in pixels.
 BOX_HEIGHT, ROW, GAP, LETTER, MARGIN, TRACK = 38, 62, 18, 6.4, 12, 8
-#: Sweeps over the rows, in which boxes are put in order and then moved over each other.
+#: Sweeps over the rows that order the boxes, and that align them.
 SWEEPS = 24
-#: Fill and edge of boxes, by what is in the name of their operation; the first that fits.
+#: Fill and edge of boxes, by a part of their operation's name; the first match applies.
 COLOURS = (
     ("input", ("#eceff4", "#66718a")),
     ("conv", ("#dbe8fb", "#3f6fb5")),
@@ -34,7 +34,7 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture of a network, which notebooks show."""
+    """A drawing of a network, displayed by notebooks."""
 
     svg: str
 
@@ -59,7 +59,7 @@ class Drawing:
 
 @dataclass
 class _Item:
-    """A box, or with width ``TRACK`` a place where an edge passes a row."""
+    """A box, or with width ``TRACK`` the point where an edge crosses a row."""
 
     row: int
     width: float
@@ -77,7 +77,7 @@ class _Box:
 
 
 def draw(builder: GraphBuilder, caption: str) -> Drawing:
-    """The picture of a graph."""
+    """The drawing of a graph."""
     graph = builder.build()
     boxes, sources = _boxes(builder, graph)
     items, paths = _laid_out(boxes, sources)
@@ -89,7 +89,7 @@ def _shape(shape: Shape) -> str:
 
 
 def _boxes(builder: GraphBuilder, graph: Graph) -> tuple[list[_Box], list[list[int]]]:
-    """Boxes of inputs, nodes and outputs, and the boxes that each one reads."""
+    """Boxes of inputs, nodes and outputs, and the predecessors of each."""
     boxes: list[_Box] = []
     sources: list[list[int]] = []
     box_of: dict[int, int] = {}
@@ -119,7 +119,7 @@ def _boxes(builder: GraphBuilder, graph: Graph) -> tuple[list[_Box], list[list[i
 
 
 def _hidden(graph: Graph) -> set[int]:
-    """Nodes that only put several outputs into one array."""
+    """Nodes that only pack several outputs into one array."""
     if not graph.outputs:
         return set()
     last = len(graph.nodes) - 1
@@ -142,10 +142,10 @@ def _outputs(graph: Graph) -> list[tuple[str, int, Shape]]:
 def _laid_out(
     boxes: Sequence[_Box], sources: Sequence[Sequence[int]]
 ) -> tuple[list[_Item], list[list[int]]]:
-    """A place for each box, then for each passing edge; and the places on each edge's way.
+    """Items for the boxes, then for the edges that cross rows; and the items of each edge's path.
 
-    Rows by the longest way from an input, order by the mean place of neighbours: Sugiyama, Tagawa
-    and Toda, "Methods for visual understanding of hierarchical system structures", 1981.
+    Rows by the longest path from an input, order by the mean position of neighbours: Sugiyama,
+    Tagawa and Toda, "Methods for visual understanding of hierarchical system structures", 1981.
     """
     rows = [0] * len(boxes)
     for index, reads in enumerate(sources):
@@ -182,7 +182,7 @@ def _width(box: _Box) -> float:
 
 
 def _order(items: list[_Item], by_row: list[list[int]]) -> None:
-    """Put each row in the order of the means of its neighbours' places."""
+    """Sort each row by the mean positions of neighbours."""
     place = {index: float(at) for row in by_row for at, index in enumerate(row)}
     for sweep in range(SWEEPS):
         down = sweep % 2 == 0
@@ -200,9 +200,9 @@ def _order(items: list[_Item], by_row: list[list[int]]) -> None:
 
 
 def _move(items: list[_Item], row: list[int]) -> None:
-    """Move a row's items over their neighbours, as near as their order and widths allow.
+    """Align a row's items with their neighbours, as closely as order and widths allow.
 
-    The sum of squares of what is missed is least: an isotonic regression, by pooling neighbours.
+    Minimises the sum of squared deviations: an isotonic regression, by pooling adjacent violators.
     """
     offsets, wanted = [0.0], []
     for left, right in pairwise(row):
@@ -255,7 +255,7 @@ def _svg(
 
 
 def _curve(way: Sequence[_Item], left: float) -> str:
-    """An edge from box to box, upright where it passes a row."""
+    """An edge between boxes, vertical where it crosses a row."""
     first = way[0]
     x, y = first.x - left, float(MARGIN + first.row * ROW + BOX_HEIGHT)
     parts = [f"M{x:.1f} {y:.1f}"]

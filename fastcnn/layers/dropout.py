@@ -35,7 +35,7 @@ class Dropout(Layer):
 
 
 class Dropout2d(Dropout):
-    """Dropout of whole channels: neighbouring pixels of a map say nearly the same.
+    """Dropout of whole channels, since neighbouring pixels of a map are strongly correlated.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the layer before it: nothing is left to do in inference."""
+"""Folding of batch normalisation into the preceding layer, for inference."""
 
 from collections import Counter
 from copy import deepcopy
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Identity(Layer):
-    """Does nothing; in a graph it leaves no node."""
+    """Returns its input; adds no node to a graph."""
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
         """The output is the input."""
@@ -24,12 +24,12 @@ class Identity(Layer):
 
 
 def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model":
-    """A copy of a model whose batch normalisations are part of the layers before them.
+    """A copy of a model with batch normalisation folded into the preceding layers.
 
     Outside training ``weight * (x - running_mean) / sqrt(running_var + eps) + bias`` is a factor
-    and a summand for each channel. Where ``x`` comes from a convolution or a linear layer and
-    goes nowhere else, its weight and bias take them up, and :class:`Identity` stands in the
-    place of the normalisation. All others stay.
+    and a shift per channel. If ``x`` is the output of a convolution or linear layer and is not used
+    elsewhere, they are merged into its weight and bias, and :class:`Identity` replaces the
+    normalisation. All others are kept.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model"
     Raises
     ------
     ShapeError
-        If the shape of a sample is not known or does not fit.
+        If the shape of a sample is unknown or invalid.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def fold_batch_norm(model: "Model", input_shape: Shape | None = None) -> "Model"
 
 
 def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
-    """Names of layers and of the batch normalisations after them that can be folded."""
+    """Names of layers and of the foldable batch normalisations after them."""
     readers, uses = graph.consumers(), Counter(_keys(node) for node in graph.nodes)
     pairs = []
     for node in graph.nodes:
@@ -80,7 +80,7 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
             continue
         before = graph.nodes[source].name
         layer = leaves.get(before)
-        # A layer that stands in a model twice is one layer with two inputs: not to be changed.
+        # A layer used twice in a model has two inputs and must not be changed.
         once = uses[_keys(graph.nodes[source])] == uses[_keys(node)] == 1
         if isinstance(layer, WeightedLayer) and len(readers[source]) == 1 and once:
             pairs.append((before, node.name))
@@ -88,12 +88,12 @@ def _pairs(graph: Graph, leaves: dict[str, Layer]) -> list[tuple[str, str]]:
 
 
 def _keys(node: Node) -> tuple[str, ...]:
-    """The state keys of a node, which are those of its layer."""
+    """The state keys of a node: those of its layer."""
     return *node.parameters.values(), *node.buffers.values()
 
 
 def _fold(layer: WeightedLayer, norm: Layer) -> None:
-    """Let a layer do what the normalisation after it does outside training."""
+    """Merge the inference form of a normalisation into the layer before it."""
     values = {key: value.astype(np.float64) for key, value in norm.buffers.items()}
     values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
     scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])

@@ -27,7 +27,7 @@ class Initializer(Protocol):
 
 
 def check_initializer(name: str, value: Any) -> None:
-    """Refuse what draws no weights."""
+    """Refuse values that are not initialisers."""
     if not callable(value) or isinstance(value, type):
         raise ConfigurationError(
             f"{name} must be an initialiser, such as fastcnn.layers.init.Normal(0.1), Kaiming(), "
@@ -36,7 +36,7 @@ def check_initializer(name: str, value: Any) -> None:
 
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:
-    """Number of inputs and outputs that one weight array connects: ``(fan_in, fan_out)``.
+    """Number of inputs and outputs connected by a weight array: ``(fan_in, fan_out)``.
 
     Raises
     ------
@@ -120,7 +120,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Values drawn evenly from ``[-bound, bound)``."""
+    """Values drawn uniformly from ``[-bound, bound)``."""
 
     bound: float
 
@@ -142,10 +142,9 @@ class Constant:
 
 @dataclass(frozen=True)
 class Dirac:
-    """The first filters hand one channel of the input on each; ``others`` draws the rest.
+    """The first filters each copy one input channel; ``others`` draws the rest.
 
-    Filter ``k`` is 1 in the middle of channel ``k`` and 0 elsewhere, as long as there is such a
-    channel.
+    Filter ``k`` is 1 at the centre of channel ``k`` and 0 elsewhere, for each input channel.
 
     References
     ----------
@@ -169,15 +168,15 @@ class Dirac:
 
 
 def whitening_filters(samples: np.ndarray, size: int = 2, eps: float = 5e-4) -> np.ndarray:
-    """Filters whose outputs have no correlation over the patches of some samples.
+    """Whitening filters: their outputs are uncorrelated over the patches of some samples.
 
-    They are the eigenvectors of the patches' second moments, each divided by the square root of its
-    eigenvalue plus ``eps``, the largest first, and then their negatives.
+    They are the eigenvectors of the patches' second moment matrix, each divided by the square root
+    of its eigenvalue plus ``eps``, in descending order, followed by their negatives.
 
     Parameters
     ----------
     samples : ndarray, shape (N, C, H, W)
-        As the network's first layer reads them, so normalised.
+        As read by the network's first layer, that is, normalised.
     size : int
         Height and width of a patch.
 
@@ -188,7 +187,7 @@ def whitening_filters(samples: np.ndarray, size: int = 2, eps: float = 5e-4) -> 
     Raises
     ------
     ConfigurationError
-        If there is no patch of such a size.
+        If there is no patch of that size.
 
     References
     ----------
@@ -223,7 +222,7 @@ def default_bias(weight_shape: Sequence[int]) -> Uniform:
 
 
 def generator_of(seed: Any) -> np.random.Generator:
-    """The generator of random numbers that a seed means.
+    """The random number generator of a seed.
 
     Raises
     ------
@@ -248,7 +247,7 @@ def draw_weight_and_bias(
     dtype: Any,
     outputs: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Draw the parameters of a layer that has a weight and perhaps a bias, in that order.
+    """Draw the parameters of a layer with a weight and optionally a bias, in that order.
 
     The bias has ``outputs`` elements, by default as many as the weight has rows.
     """
@@ -269,7 +268,7 @@ def draw_weight_and_bias(
 def _drawn(
     name: str, draw: Any, shape: Sequence[int], generator: np.random.Generator, dtype: np.dtype
 ) -> np.ndarray:
-    """What an initialiser draws, which may be a user's function."""
+    """The array drawn by an initialiser, which may be a user's function."""
     try:
         drawn = np.asarray(draw(tuple(shape), generator))
     except TypeError as error:

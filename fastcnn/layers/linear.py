@@ -1,4 +1,4 @@
-"""Fully connected layer and the flattening before it."""
+"""Fully connected and flatten layers."""
 
 import math
 from typing import Any, ClassVar
@@ -20,12 +20,12 @@ class Flatten(Layer):
     Parameters
     ----------
     start_dim, end_dim : int
-        As in PyTorch, where they are 1 and -1: all dimensions of a sample. No others are supported.
+        PyTorch's defaults, 1 and -1: all dimensions of a sample. Other values are not supported.
 
     Raises
     ------
     ConfigurationError
-        If they are others.
+        If they have other values.
     """
 
     operation: ClassVar[str] = "flatten"

@@ -14,7 +14,7 @@ __all__ = ["BatchNorm1d", "BatchNorm2d", "LocalResponseNorm"]
 
 
 class Normalisation(Layer):
-    """A layer with ``eps``, and perhaps a weight and a bias of some shape."""
+    """A layer with ``eps``, and optionally a weight and a bias."""
 
     eps: float
 
@@ -33,7 +33,7 @@ class Normalisation(Layer):
 
     @property
     def bias(self) -> np.ndarray | None:
-        """Learned summands, or None."""
+        """Learned shifts, or None."""
         return self.parameters.get("bias")
 
 
@@ -41,9 +41,9 @@ class _BatchNorm(Normalisation):
     operation: ClassVar[str] = "batch_norm"
     passed: ClassVar[tuple[str, ...]] = ("eps", "momentum", "track_running_stats")
     flops_each: ClassVar[int] = 2  # as in inference
-    #: What follows the channels in the shape of a sample.
+    #: The axes after the channels in the shape of a sample.
     pixels: ClassVar[tuple[str, ...]] = ()
-    #: How many dimensions may follow the channels.
+    #: Allowed numbers of dimensions after the channels.
     ranks: ClassVar[tuple[int, ...]] = (2,)
 
     def __init__(
@@ -81,12 +81,12 @@ class _BatchNorm(Normalisation):
 
     @property
     def running_mean(self) -> np.ndarray | None:
-        """Moving average of the batches' means, or None."""
+        """Moving average of the batch means, or None."""
         return self.buffers.get("running_mean")
 
     @property
     def running_var(self) -> np.ndarray | None:
-        """Moving average of the batches' unbiased variances, or None."""
+        """Moving average of the unbiased batch variances, or None."""
         return self.buffers.get("running_var")
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -103,26 +103,26 @@ class _BatchNorm(Normalisation):
 
 
 class BatchNorm2d(_BatchNorm):
-    """Batch normalisation of each channel of a map: zero mean, unit variance, factor, summand.
+    """Batch normalisation of each channel of a map: zero mean, unit variance, scale, shift.
 
     In training, mean and biased variance are those of the batch, over samples and pixels, and the
-    running statistics move towards them (towards the unbiased variance). Outside training the
-    running statistics take their place.
+    running statistics move towards them (with the unbiased variance). Outside training the running
+    statistics are used instead.
 
     Parameters
     ----------
     num_features : int
-        Channels.
+        Number of channels.
     eps : float
         Added to the variance.
     momentum : float or None
-        Share of a new batch in the running statistics; None for the plain mean over all batches.
+        Weight of a new batch in the running statistics; None for the plain mean over all batches.
     affine : bool
-        Whether to learn ``weight`` (at first 1) and ``bias`` (at first 0).
+        Whether to learn ``weight`` (initially 1) and ``bias`` (initially 0).
     track_running_stats : bool
-        Without running statistics, those of the batch are used outside training too.
+        If False, the statistics of the batch are used outside training too.
     weight, bias : bool
-        Which of the two there is, if ``affine``.
+        Which of the two to have, if ``affine``.
     dtype : dtype
         float32 or float64.
 
@@ -130,7 +130,7 @@ class BatchNorm2d(_BatchNorm):
     ----------
     weight, bias : ndarray, shape (num_features,), or None
     running_mean, running_var : ndarray, shape (num_features,), or None
-        Buffers, no parameters; with ``num_batches_tracked`` they are part of the state.
+        Buffers, not parameters; with ``num_batches_tracked`` they are part of the state.
 
     References
     ----------
@@ -163,16 +163,16 @@ class BatchNorm1d(_BatchNorm):
 
 
 class LocalResponseNorm(Layer):
-    """Local response normalisation: each pixel is divided by what the channels around it hold.
+    """Local response normalisation: each pixel is divided by a norm of neighbouring channels.
 
-    ``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, the sum being over ``size`` channels
-    around c, of which those outside count as 0: PyTorch's definition. AlexNet's has no division by
+    ``y_c = x_c / (k + alpha / size * sum of x_j^2)^beta``, with the sum over ``size`` channels
+    around c, and 0 for those out of range: PyTorch's definition. AlexNet's has no division by
     ``size``.
 
     Parameters
     ----------
     size : int
-        Channels of a window.
+        Number of channels in a window.
     alpha, beta, k : float
 
     References

@@ -1,7 +1,7 @@
-"""Samples of several inputs in one array, and several outputs of one.
+"""Packing of several inputs into one array, and unpacking of several outputs.
 
-A network reads one array and writes one. That of several inputs has the elements of all of them one
-after the other, and so has that of several outputs.
+A network reads one array and writes one. With several inputs, the array concatenates the elements
+of all of them, and likewise with several outputs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,12 +17,12 @@ from fastcnn.errors import DataError, ShapeError
 
 
 def given(what: str, ports: Sequence[Port], values: Any) -> list[Any]:
-    """What is given for each port, by place or by name.
+    """The values for each port, given by position or by name.
 
     Raises
     ------
     ShapeError
-        If something is missing, or too much.
+        If there are too few or too many.
     """
     names = ", ".join(port.name for port in ports)
     if isinstance(values, Mapping):
@@ -39,14 +39,14 @@ def given(what: str, ports: Sequence[Port], values: Any) -> list[Any]:
 
 
 def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
-    """One array of the samples of several inputs, shape (N, elements).
+    """Pack the samples of several inputs into one array of shape (N, elements).
 
-    Bytes stay bytes if all are; together with others they are divided by 255.
+    Bytes stay bytes if all inputs are; otherwise they are divided by 255.
 
     Raises
     ------
     ShapeError, DataError
-        If they do not fit the inputs, or each other.
+        If they do not match the inputs, or each other.
     """
     size = ports[-1].stop
     if isinstance(values, np.ndarray) and values.shape[1:] == (size,):
@@ -78,12 +78,12 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
 
 
 def measured(ports: Sequence[Port], samples: np.ndarray) -> Preprocessing:
-    """The preprocessing that brings each channel of each input to mean 0 and deviation 1.
+    """The preprocessing that normalises each channel of each input to mean 0 and deviation 1.
 
     Parameters
     ----------
     samples : ndarray
-        All inputs together, as :func:`pack_inputs` makes them.
+        All inputs, as packed by :func:`pack_inputs`.
     """
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -30,7 +30,7 @@ OutputSize = int | tuple[int | None, ...] | None
 
 class _Pool(Layer):
     always_shown: ClassVar[tuple[str, ...]] = ("kernel_size",)
-    #: What follows the channels in the shape of a sample.
+    #: The axes after the channels in the shape of a sample.
     axes: ClassVar[tuple[str, ...]]
     kernel_size: tuple[int, ...]
     stride: tuple[int, ...]
@@ -40,7 +40,7 @@ class _Pool(Layer):
     def _set_window(
         self, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
     ) -> None:
-        """Keep the checked arguments."""
+        """Check and store the arguments."""
         axes = len(self.axes)
         self.kernel_size = geometry.per_axis(kernel_size, "kernel_size", axes)
         self.stride = (
@@ -53,7 +53,7 @@ class _Pool(Layer):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Window, stride and padding as pairs, and how the output's size is rounded."""
+        """Window, stride and padding as pairs, and the rounding of the output's size."""
         return {
             "kernel_size": geometry.of_map(self.kernel_size, 1),
             "stride": geometry.of_map(self.stride, 1),
@@ -97,19 +97,19 @@ class _MaxPool(_Pool):
 
 
 class MaxPool2d(_MaxPool):
-    """Maximum over windows; of equal values the first in row-major order wins.
+    """Maximum over windows; ties go to the first value in row-major order.
 
     Parameters
     ----------
     kernel_size : int or (int, int)
     stride : int or (int, int), optional
-        By default the window itself, so windows tile the map.
+        By default the window size, so that windows tile the map.
     padding : int or (int, int)
         Implicit minus infinity on both sides, at most half the window.
     dilation : int or (int, int)
-        Distance of the pixels of a window.
+        Distance between the pixels of a window.
     ceil_mode : bool
-        Whether the output's size is rounded up: a last window may reach out of the map.
+        Whether the output's size is rounded up: the last windows may extend beyond the map.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class _AvgPool(_Pool):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Window, stride, padding, and what the sums are divided by."""
+        """Window, stride, padding, and the divisor of the sums."""
         return {
             **super().arguments,
             "count_include_pad": self.count_include_pad,
@@ -157,10 +157,10 @@ class AvgPool2d(_AvgPool):
     kernel_size, stride, padding, ceil_mode
         As for :class:`MaxPool2d`; the padding is zeros.
     count_include_pad : bool
-        Whether padded zeros count in the divisor (PyTorch's default). What ``ceil_mode`` adds
-        never does.
+        Whether padded zeros count in the divisor (PyTorch's default). Elements added by
+        ``ceil_mode`` never do.
     divisor_override : int, optional
-        Divides the sum of each window instead.
+        Divisor of the sum of each window, instead of its size.
     """
 
     axes: ClassVar[tuple[str, ...]] = ("H", "W")
@@ -220,7 +220,7 @@ class _AdaptivePool(Layer):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The output size, with None for that of the input."""
+        """The output size, with None to keep that of the input."""
         return {"output_size": geometry.of_map(self.output_size, 1)}
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -238,9 +238,9 @@ class _AdaptivePool(Layer):
 
 
 class AdaptiveAvgPool2d(_AdaptivePool):
-    """Mean over windows that share the map out over an output of a given size.
+    """Mean over windows that divide the map into an output of a given size.
 
-    Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
+    Window i of the rows extends from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ class AdaptiveAvgPool1d(AdaptiveAvgPool2d):
 
 
 class AdaptiveMaxPool2d(_AdaptivePool):
-    """Maximum over the windows of :class:`AdaptiveAvgPool2d`; the first of equal values wins.
+    """Maximum over the windows of :class:`AdaptiveAvgPool2d`; ties go to the first value.
 
     Parameters
     ----------

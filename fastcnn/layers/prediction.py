@@ -27,41 +27,41 @@ class Prediction(Answers):
         backend: str | None = None,
         batch_size: int | None = None,
     ) -> Any:
-        """The same as :meth:`logits`; of values of a graph, part of a larger network."""
+        """Same as :meth:`logits`; on symbolic values, use the model as a layer of a network."""
         if inputs and isinstance(inputs[0], Value):
             return apply(cast("Model", self), inputs, name)
         x = inputs[0] if len(inputs) == 1 else inputs
         return self.logits(x, backend=backend, batch_size=batch_size)
 
     def normalise(self, x: Any) -> None:
-        """Measure mean and deviation of each channel, and subtract and divide by them from now on.
+        """Measure the mean and deviation of each channel, and normalise inputs by them from now on.
 
-        They become part of :attr:`preprocessing`, which training, files and ONNX exports keep.
-        Each of several inputs has its own.
+        They become part of :attr:`preprocessing`, which is kept by training, files and ONNX
+        exports. Each of several inputs has its own.
 
         Parameters
         ----------
         x : array_like, shape (N, ...)
-            The training samples, as ``fit`` takes them.
+            The training samples, as for ``fit``.
 
         Raises
         ------
         ConfigurationError
-            If the model is trained: its weights belong to the numbers that it read then.
+            If the model is already trained: its weights depend on its preprocessing.
         ShapeError, DataError
-            If the samples do not fit the model.
+            If the samples do not match the model.
         """
         model = cast("Model", self)
         if model.preprocessing.trained_on is not None:
             raise ConfigurationError(
-                "normalise: the model is trained, and its weights belong to its preprocessing "
+                "normalise: the model is trained, and its weights depend on its preprocessing "
                 f"({model.preprocessing.describe()})"
             )
         ports = model.graph().inputs if model.takes > 1 else ()
         samples = pack_inputs(ports, x) if ports else plain_array("samples", x)
         if samples.ndim < 2 or not len(samples):
             raise ShapeError(f"normalise: samples must be (N, ...), got {samples.shape}")
-        Preprocessing().check(samples, "normalise: samples")  # whatever was measured before
+        Preprocessing().check(samples, "normalise: samples")  # regardless of earlier measurements
         if not np.isfinite(samples).all():
             raise DataError("normalise: samples contain NaN or infinity")
         if model.input_shape not in (None, samples.shape[1:]):
@@ -81,22 +81,22 @@ class Prediction(Answers):
         ----------
         x : array_like, shape (N, ...)
             As in training, bytes or floating-point: :attr:`preprocessing` is applied to them. A
-            single sample without the batch dimension is not taken.
+            single sample needs a batch dimension too.
         backend : str, optional
         batch_size : int, optional
-            Samples that are run at a time; bounds the memory, does not change the result.
+            Number of samples to run at a time; limits memory use without changing the result.
 
         Returns
         -------
         ndarray, shape (N, ...)
-            For a model of several outputs a dictionary with one for each name, as those of
-            :meth:`predict` and :meth:`predict_proba`.
+            For a model with several outputs a dictionary of arrays by name, as for :meth:`predict`
+            and :meth:`predict_proba`.
 
         Raises
         ------
         ConfigurationError
             If ``batch_size`` would change the result: batch normalisation without running
-            statistics takes those of all samples.
+            statistics uses those of all samples.
         """
         from fastcnn.execution import predict_logits
 
@@ -111,13 +111,13 @@ class Prediction(Answers):
         ----------
         x : array_like, shape (N, ...)
         layers : str or sequence of str
-            Names of layers as ``summary`` has them, or of models in the model.
+            Names of layers as in ``summary``, or of nested models.
         backend : str, optional
 
         Returns
         -------
         ndarray, shape (N, ...)
-            Or a dictionary with one for each name, if several were asked for.
+            Or a dictionary of arrays by name, if several were requested.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Normalisation within each sample: no statistics of the batch, so one sample is like many."""
+"""Normalisation within each sample, without statistics of the batch."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -15,12 +15,12 @@ from fastcnn.layers.norm import Normalisation
 
 __all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
 
-#: PyTorch's for float32 where none is given.
+#: PyTorch's default for float32.
 RMS_EPS = float(str(np.finfo(np.float32).eps))
 
 
 class _SampleNorm(Normalisation):
-    #: For mean, variance, normalisation, factor and summand.
+    #: For mean, variance, normalisation, scale and shift.
     flops_each: ClassVar[int] = 7
 
 
@@ -53,7 +53,7 @@ class _TrailingNorm(_SampleNorm):
 class LayerNorm(_TrailingNorm):
     """Layer normalisation over the last dimensions of each sample: zero mean, unit variance.
 
-    ``LayerNorm((C, H, W))`` takes a whole map together, ``LayerNorm(features)`` a vector. For the
+    ``LayerNorm((C, H, W))`` normalises a whole map, ``LayerNorm(features)`` a vector. For the
     channels of each pixel, as in ConvNeXt, see :class:`LayerNorm2d`.
 
     Parameters
@@ -63,16 +63,16 @@ class LayerNorm(_TrailingNorm):
     eps : float
         Added to the biased variance.
     elementwise_affine : bool
-        Whether to learn a weight and a bias for each element.
+        Whether to learn a weight and a bias per element.
     bias : bool
-        Whether there is a bias too.
+        Whether there is also a bias.
     dtype : dtype
         float32 or float64.
 
     Attributes
     ----------
     weight, bias : ndarray, shape ``normalized_shape``, or None
-        At first 1 and 0.
+        Initially 1 and 0.
 
     References
     ----------
@@ -107,16 +107,16 @@ class LayerNorm(_TrailingNorm):
 
 
 class RMSNorm(_TrailingNorm):
-    """Root-mean-square normalisation: ``weight * x / sqrt(mean(x^2) + eps)``, without a mean.
+    """Root-mean-square normalisation: ``weight * x / sqrt(mean(x^2) + eps)``, without centring.
 
     Parameters
     ----------
     normalized_shape : int or tuple of int
-        Sizes of the last dimensions of a sample, which are taken together.
+        Sizes of the last dimensions of a sample, which are normalised together.
     eps : float, optional
         By default the distance from 1 to the next float32, about 1.2e-7.
     elementwise_affine : bool
-        Whether to learn a weight for each element.
+        Whether to learn a weight per element.
     dtype : dtype
         float32 or float64.
 
@@ -150,9 +150,9 @@ class RMSNorm(_TrailingNorm):
 
 
 class LayerNorm2d(_SampleNorm):
-    """Layer normalisation of the channels of each pixel, as ConvNeXt has it.
+    """Layer normalisation of the channels of each pixel, as in ConvNeXt.
 
-    Each pixel of a map has a mean and a variance over its channels; a channel has a weight and a
+    Mean and variance are computed per pixel over its channels; each channel has a weight and a
     bias.
 
     Parameters
@@ -187,7 +187,7 @@ class LayerNorm2d(_SampleNorm):
 
 
 class GroupNorm(_SampleNorm):
-    """Group normalisation: the channels of a group have one mean and variance, over all pixels.
+    """Group normalisation: a common mean and variance for the channels of a group, over all pixels.
 
     Parameters
     ----------
@@ -244,17 +244,17 @@ class GroupNorm(_SampleNorm):
 class InstanceNorm2d(_SampleNorm):
     """Instance normalisation: each channel of each sample has its own mean and variance.
 
-    It is :class:`GroupNorm` with a group for each channel. PyTorch's ``momentum`` belongs to
-    running statistics, which there are none of here.
+    It is :class:`GroupNorm` with a group for each channel. There is no ``momentum`` as in PyTorch,
+    since there are no running statistics.
 
     Parameters
     ----------
     num_features : int
-        Channels.
+        Number of channels.
     eps, affine, dtype
         As for :class:`BatchNorm2d`.
     track_running_stats : bool
-        Only False: with True, PyTorch trains by the statistics of samples and predicts by others.
+        Must be False: with True, PyTorch trains and predicts with different statistics.
 
     Attributes
     ----------
@@ -263,7 +263,7 @@ class InstanceNorm2d(_SampleNorm):
     Raises
     ------
     ConfigurationError
-        If running statistics are asked for.
+        If running statistics are requested.
 
     References
     ----------
@@ -304,9 +304,9 @@ class InstanceNorm2d(_SampleNorm):
 
 
 def check_sets(arguments: Mapping[str, Any], shape: Shape) -> None:
-    """Refuse sets of one element, whose variance is always 0."""
+    """Refuse normalisation over a single element, whose variance is always 0."""
     if sets_of("group_norm", arguments, shape).members == 1:
         raise ShapeError(
             f"statistics need more than one value; samples of shape {shape} have "
-            f"{prod(shape)}, each by itself"
+            f"{prod(shape)}, each on its own"
         )

@@ -1,4 +1,4 @@
-"""Paddings, interpolation and shuffles: layers that move pixels, and have no parameters."""
+"""Padding, interpolation and shuffles: layers without parameters that rearrange pixels."""
 
 import math
 from typing import Any, ClassVar
@@ -44,7 +44,7 @@ class _Pad(Layer):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Padding as ``((top, bottom), (left, right))``, and what it is made of."""
+        """Padding as ``((top, bottom), (left, right))``, and its mode."""
         return {"padding": self._sides, "mode": self.mode}
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -55,7 +55,7 @@ class _Pad(Layer):
 
 
 class ZeroPad2d(_Pad):
-    """Zeros around maps; negative numbers cut off.
+    """Zero padding of maps; negative values crop.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class ZeroPad2d(_Pad):
 
 
 class ZeroPad1d(_Pad):
-    """Zeros around sequences ``(C, L)``.
+    """Zero padding of sequences ``(C, L)``.
 
     Parameters
     ----------
@@ -84,12 +84,12 @@ class ZeroPad1d(_Pad):
 
 
 class ReflectionPad2d(_Pad):
-    """The map in a mirror, without its border, around it.
+    """Reflection padding of maps: mirrored at the border, without repeating the edge.
 
     Parameters
     ----------
     padding : int or (left, right, top, bottom)
-        Less than the size of the map.
+        Must be less than the size of the map.
     """
 
     mode: ClassVar[str] = "reflect"
@@ -109,7 +109,7 @@ class ReflectionPad1d(_Pad):
 
 
 class ReplicationPad2d(_Pad):
-    """Copies of the border around maps.
+    """Replication padding of maps: copies of the edge pixels.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class ReplicationPad1d(_Pad):
 
 
 class CircularPad2d(_Pad):
-    """The other side of the map: it repeats itself.
+    """Circular padding of maps: pixels from the opposite side.
 
     Parameters
     ----------
@@ -156,24 +156,24 @@ class CircularPad1d(_Pad):
     axes: ClassVar[tuple[str, ...]] = SEQUENCE
 
 
-#: What pads an input, by the mode and the number of axes.
+#: Padding layers, by mode and number of axes.
 PADS = {(kind.mode, len(kind.axes)): kind for kind in _Pad.__subclasses__()}
 
 
 class Upsample(Layer):
-    """Maps ``(C, H, W)`` or sequences ``(C, L)`` of another size.
+    """Resize maps ``(C, H, W)`` or sequences ``(C, L)`` by interpolation.
 
     Parameters
     ----------
     size : int or (int, int), optional
         Size of the output.
     scale_factor : int or (int, int), optional
-        The output's size by that of the input; whole numbers.
+        Ratio of output to input size; integers only.
     mode : {"nearest", "bilinear", "linear"}
-        "linear" is the bilinear one of sequences.
+        "linear" is for sequences.
     align_corners : bool, optional
-        Whether the outermost pixels of input and output have the same places, not their borders
-        (the default). Not for nearest pixels.
+        Whether the centres of the corner pixels of input and output are aligned, rather than their
+        edges (the default). Not for "nearest".
 
     Examples
     --------
@@ -198,7 +198,7 @@ class Upsample(Layer):
         self.mode, self.align_corners = checked["mode"], checked["align_corners"]
 
     def arguments_for(self, *input_shapes: Shape) -> dict[str, Any]:
-        """Size or factor as pairs, and what is between pixels."""
+        """Size or factor as pairs, and the mode of interpolation."""
         checked = {name: getattr(self, name) for name in _INTERPOLATION}
         axes = len(input_shapes[0]) - 1
         if axes not in (1, 2):
@@ -215,7 +215,7 @@ class Upsample(Layer):
         return (input_shape[0], *output[-(len(input_shape) - 1) :])
 
     def flops(self, *input_shapes: Shape) -> int:
-        """Two for each pixel that has a share in a place."""
+        """Two per contributing input pixel."""
         return {"nearest": 0, "linear": 4, "bilinear": 8}[self.mode] * super().flops(*input_shapes)
 
 
@@ -223,7 +223,7 @@ _INTERPOLATION = ("size", "scale_factor", "mode", "align_corners")
 
 
 class PixelShuffle(Layer):
-    """Channels become pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
+    """Rearrange channels to pixels: ``(C * r * r, H, W)`` to ``(C, H * r, W * r)``.
 
     Parameters
     ----------
@@ -274,12 +274,12 @@ class PixelUnshuffle(Layer):
 
 
 class ChannelShuffle(Layer):
-    """Channels of groups take turns: ``g * (C / groups) + k`` becomes ``k * groups + g``.
+    """Interleave the channels of groups: ``g * (C / groups) + k`` becomes ``k * groups + g``.
 
     Parameters
     ----------
     groups : int
-        Must divide the channels.
+        Must divide the number of channels.
 
     References
     ----------
@@ -305,14 +305,14 @@ class ChannelShuffle(Layer):
 
 
 class Unflatten(Layer):
-    """One dimension becomes several, such as ``(C * H * W,)`` to ``(C, H, W)``.
+    """Split one dimension into several, such as ``(C * H * W,)`` into ``(C, H, W)``.
 
     Parameters
     ----------
     dim : int
         Counted as PyTorch does, with the samples as dimension 0.
     unflattened_size : tuple of int
-        At most one of them may be -1, for what is left.
+        At most one of them may be -1, to be inferred.
 
     Examples
     --------
@@ -331,8 +331,8 @@ class Unflatten(Layer):
         known = [as_count("Unflatten", "unflattened_size", n) for n in sizes if n != -1]
         if not sizes or len(known) + 1 < len(sizes):
             raise ConfigurationError(
-                "Unflatten: unflattened_size must be a tuple of positive integers, one of them "
-                f"perhaps -1, got {unflattened_size!r}"
+                "Unflatten: unflattened_size must be a tuple of positive integers, at most one "
+                f"of them -1, got {unflattened_size!r}"
             )
         self.unflattened_size = tuple(int(size) for size in sizes)
 
@@ -341,7 +341,7 @@ class Unflatten(Layer):
         return {"shape": self.output_shape(input_shapes[0])}
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """The input's with the sizes in place of one."""
+        """The input's shape, with one dimension replaced by the sizes."""
         if self.dim > len(input_shape):
             raise ShapeError(f"samples of shape {tuple(input_shape)} have no dimension {self.dim}")
         size = input_shape[self.dim - 1]

@@ -1,4 +1,4 @@
-"""Models and weights read from the files that :meth:`Model.save` and PyTorch write."""
+"""Loading of models and weights from files of :meth:`Model.save` and PyTorch."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,17 +16,17 @@ from fastcnn.weights import check_values, read_weights
 
 
 def load(path: str | Path) -> Model:
-    """Read a model with its weights, preprocessing and what it predicts.
+    """Load a model with its weights, preprocessing and kind of predictions.
 
     Parameters
     ----------
     path : path
-        A file of :meth:`~fastcnn.layers.Model.save`, or one of the weights in a run's folder.
+        A file written by :meth:`~fastcnn.layers.Model.save`, or a weights file in a run's folder.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, not a safetensors file, or has no definition of a model.
+        If the file is missing, damaged, not a safetensors file, or lacks a model's definition.
     NonFiniteError
         If a weight in it is NaN or infinite.
 
@@ -43,7 +43,7 @@ def load(path: str | Path) -> Model:
     check_values(str(path), state)
     if METADATA not in metadata:
         raise CheckpointError(
-            f"{path} has weights, but not how the model is built: build it yourself and call "
+            f"{path} has weights, but no definition of the model: build it yourself and call "
             "fastcnn.interop.load_state"
         )
     try:
@@ -66,34 +66,34 @@ def load_state(
     strict: bool = True,
     skip: Sequence[str] = (),
 ) -> LoadReport:
-    """Load a safetensors file, such as PyTorch's ``save_file(module.state_dict(), path)`` writes.
+    """Load weights from a safetensors file, such as ``save_file(module.state_dict(), path)``.
 
-    The model takes over the preprocessing of a file that fastcnn wrote; PyTorch's files have none,
-    and leave the model's as it is.
+    The preprocessing in a file written by fastcnn is loaded as well; PyTorch's files have none, and
+    leave the model's unchanged.
 
     Parameters
     ----------
     model : Model
     path : path
     names : mapping of str to str, optional
-        Prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``, or
-        ``{"module": ""}`` to take one away. If several fit, the longest counts.
+        Maps prefixes of the file's keys to those of the model, such as ``{"features.0": "conv1"}``,
+        or ``{"module": ""}`` to remove one. The longest matching prefix applies.
     strict, skip
-        As in :meth:`fastcnn.layers.Model.load_state_dict`, which sees the keys as they are named
-        in the model: ``strict=False`` loads what fits, ``skip=["fc.*"]`` leaves out a last layer.
+        As in :meth:`fastcnn.layers.Model.load_state_dict`, applied to the renamed keys:
+        ``strict=False`` loads matching arrays, ``skip=["fc.*"]`` leaves out a last layer.
 
     Returns
     -------
     LoadReport
-        Keys that were loaded, and those that did not fit.
+        Keys that were loaded, and those that did not match.
 
     Raises
     ------
     CheckpointError
-        If the file is missing or damaged, nothing fits, or a key is missing or unexpected or a
+        If the file is missing or damaged, nothing matches, or a key is missing or unexpected or a
         shape differs (``strict``); the model is then unchanged.
     ConfigurationError
-        If a pattern of ``skip`` fits no key; the model is then unchanged.
+        If a pattern of ``skip`` matches no key; the model is then unchanged.
     NonFiniteError
         If a weight in the file is NaN or infinite; the model is then unchanged.
     """
@@ -109,7 +109,7 @@ def load_state(
     try:
         model.load_metadata(metadata)
     except ConfigurationError as error:
-        raise CheckpointError(f"{path}: its metadata do not fit the model ({error})") from None
+        raise CheckpointError(f"{path}: its metadata do not match the model ({error})") from None
     try:
         return model.load_state_dict(renamed, strict, skip)
     except (CheckpointError, ConfigurationError) as error:
@@ -118,7 +118,7 @@ def load_state(
 
 
 def _renamed(key: str, names: Mapping[str, str]) -> str:
-    """The key under the longest prefix's other name; an empty one takes the prefix away."""
+    """The key with its longest matching prefix replaced, or removed if the new one is empty."""
     found = [prefix for prefix in names if key == prefix or key.startswith(f"{prefix}.")]
     if not found:
         return key

@@ -13,14 +13,14 @@ __all__ = ["LogSoftmax", "Softmax"]
 class Softmax(Layer):
     """Probabilities along one dimension: ``exp(x_i) / sum exp(x_j)``.
 
-    A network that is trained by :class:`~fastcnn.losses.CrossEntropyLoss` ends without it: that
-    loss takes logits.
+    A network trained with :class:`~fastcnn.losses.CrossEntropyLoss` must not end with it: that loss
+    expects logits.
 
     Parameters
     ----------
     dim : int
-        The dimension of a batch along which the sum is 1: 1 for features or channels, -1 for the
-        last. Not 0, the samples.
+        The dimension of a batch along which probabilities sum to 1: 1 for features or channels, -1
+        for the last. Not 0, the samples.
     """
 
     operation: ClassVar[str] = "softmax"

@@ -1,4 +1,4 @@
-"""Arrays of a model by their state keys, and states that come from elsewhere."""
+"""Arrays of a model by state key, and loading of states."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from fastcnn.weights import check_variances
 
 
 class NamedArrays(Mapping[str, np.ndarray]):
-    """A model's parameters or buffers by state key; called, a list of the arrays."""
+    """A model's parameters or buffers by state key; when called, returns the arrays as a list."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._arrays = dict(arrays)
@@ -35,20 +35,20 @@ class NamedArrays(Mapping[str, np.ndarray]):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a state was loaded into a model, and what did not fit.
+    """Report of what was loaded from a state into a model, and what did not match.
 
     Attributes
     ----------
     loaded : tuple of str
         Keys of the model's arrays that were set.
     missing : tuple of str
-        Keys of the model that the state does not have: they stay as they were.
+        Keys of the model that are missing in the state; unchanged.
     unexpected : tuple of str
         Keys of the state that the model does not have.
     mismatched : dict of str to (tuple of int, tuple of int)
-        Keys whose shapes differ, with the model's and the state's: they stay as they were.
+        Keys with different shapes, the model's and the state's; unchanged.
     skipped : tuple of str
-        Keys of the model or the state that were to be left out.
+        Keys of the model or the state that were skipped.
     """
 
     loaded: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class LoadReport:
 
     @property
     def fits(self) -> bool:
-        """Whether all was loaded but what was to be skipped."""
+        """Whether everything except skipped keys was loaded."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class LoadReport:
         return "\n".join(f"{what}: {_named(names)}" for what, names in parts if names)
 
 
-#: Keys that a line names.
+#: Number of keys named on a line.
 NAMED = 6
 
 
@@ -90,7 +90,7 @@ def matched(
     strict: bool,
     skip: Iterable[str] = (),
 ) -> tuple[dict[str, np.ndarray], LoadReport]:
-    """The values of a state for a model's arrays, by the key of each array's first user.
+    """Match a state to a model's arrays, by the key of each array's first user.
 
     Parameters
     ----------
@@ -98,19 +98,20 @@ def matched(
         The model's state.
     state : mapping of str to array_like
     aliases : mapping of str to str
-        Every state key of the model, to that of the array's first user.
+        Maps every state key of the model to that of the array's first user.
     strict : bool
-        Whether missing and unexpected keys, and other shapes, are errors.
+        Whether missing and unexpected keys and mismatched shapes are errors.
     skip : sequence of str
-        Patterns of keys that are left out.
+        Patterns of keys to leave out.
 
     Raises
     ------
     CheckpointError
-        If keys are missing or unexpected or a shape differs (``strict``), nothing fits, values do
-        not fit the type of the model's array, or the state has different values for one array.
+        If keys are missing or unexpected or a shape differs (``strict``), nothing matches, values
+        cannot be converted to the type of the model's array, or the state has different values for
+        a shared array.
     ConfigurationError
-        If a pattern fits no key.
+        If a pattern matches no key.
     """
     if not isinstance(state, Mapping):
         raise ConfigurationError(
@@ -128,7 +129,7 @@ def matched(
     unexpected = [key for key in state if key not in own and key not in skipped]
     if as_flag("load_state_dict", "strict", strict) and (missing or unexpected):
         raise CheckpointError(
-            f"state does not fit the model: missing {missing}, unexpected {unexpected}"
+            f"state does not match the model: missing {missing}, unexpected {unexpected}"
         )
     values: dict[str, np.ndarray] = {}
     mismatched: dict[str, tuple[Shape, Shape]] = {}
@@ -156,12 +157,12 @@ def matched(
         tuple(key for key in keys if key in skipped),
     )
     if own and not values:
-        raise CheckpointError(f"nothing of the state fits the model: {report}".replace("\n", "; "))
+        raise CheckpointError(f"nothing in the state fits the model: {report}".replace("\n", "; "))
     return values, report
 
 
 def _skipped(keys: Sequence[str], skip: Iterable[str]) -> set[str]:
-    """The keys that any pattern fits."""
+    """The keys that match any pattern."""
     patterns = words_of(skip)
     if patterns is None:
         raise ConfigurationError(f"skip must be a list of patterns such as ['fc.*'], got {skip!r}")
@@ -170,7 +171,7 @@ def _skipped(keys: Sequence[str], skip: Iterable[str]) -> set[str]:
         fitting = [key for key in keys if fnmatchcase(key, pattern)]
         if not fitting:
             raise ConfigurationError(
-                f"skip: no key of the model or the state fits {pattern!r}; there are "
+                f"skip: no key of the model or the state matches {pattern!r}; there are "
                 f"{', '.join(keys)}"
             )
         found.update(fitting)

@@ -1,4 +1,4 @@
-"""What a model knows of its layers' arrays: their keys, who shares them, and one vector of all."""
+"""The arrays of a model's layers: their keys, sharing, and the common parameter vector."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from fastcnn.layers.container import Model
 
 
-#: Input shapes whose graphs a model keeps.
+#: Number of input shapes for which a model caches graphs.
 KEPT_GRAPHS = 16
-#: One thread at a time looks at a model's layers.
+#: Held by the one thread that inspects a model's layers.
 _looking = forks.lock()
 
 
 @dataclass
 class Slot:
-    """One parameter and its place in the vector.
+    """A parameter and its position in the vector.
 
     Attributes
     ----------
     key : str
         The state key of its first user.
     users : list of (Layer, str)
-        The layers that have it, and under which name.
+        The layers that have it, with its name in each.
     offset : int
-        Where it begins in the vector.
+        Its offset in the vector.
     """
 
     key: str
@@ -45,25 +45,25 @@ class Slot:
 
 @dataclass
 class Structure:
-    """What is known of a model at one version of it.
+    """Information on one version of a model.
 
     Attributes
     ----------
     seen : int
         Number of the latest change of any layer when the model was last compared.
     version : int
-        Version of the model for which the rest holds.
+        Version of the model that the rest describes.
     keys : dict of (int, str) to str
-        State key of each array, by its layer's ``id`` and its own name; of arrays that are shared,
-        the key of the first user.
+        State key of each array, by its layer's ``id`` and its own name; for shared arrays, the key
+        of the first user.
     aliases : dict of str to str
-        Every state key of a parameter, to that of the first user.
+        Maps every state key of a parameter to that of the first user.
     in_vector : bool
         Whether all parameters are views of :attr:`vector`.
     state : dict or None
-        All parameters and buffers by every state key, once they were asked for.
+        All parameters and buffers by every state key, once requested.
     graphs : dict
-        The graphs of the last input shapes.
+        The graphs of recent input shapes.
     """
 
     seen: int = -1
@@ -78,18 +78,18 @@ class Structure:
     graphs: dict[Shape, Graph] = field(default_factory=dict)
 
     def keep_graph(self, shape: Shape, graph: Graph) -> Graph:
-        """Remember a graph, and forget the oldest of too many."""
+        """Cache a graph, and drop the oldest if there are too many."""
         self.graphs[shape] = graph
         for old in list(self.graphs)[:-KEPT_GRAPHS]:
             self.graphs.pop(old, None)
         return graph
 
     def aliases_of_state(self) -> dict[str, str]:
-        """Every state key, to that of the array's first user."""
+        """Maps every state key to that of the array's first user."""
         return self.aliases | self.buffer_aliases
 
     def refresh(self, model: "Model") -> None:
-        """Look at the layers again if any layer anywhere has changed since the last look."""
+        """Re-inspect the layers if any layer anywhere has changed since the last inspection."""
         if self.seen == latest_change():
             return
         with _looking:
@@ -103,12 +103,12 @@ class Structure:
             self.seen = seen
 
     def collect(self, model: "Model", version: int) -> None:
-        """Find the arrays of a model's layers.
+        """Collect the arrays of a model's layers.
 
         Raises
         ------
         ConfigurationError
-            If arrays overlap without being one.
+            If arrays overlap without being the same array.
         """
         self.keys, self.aliases, self.buffer_aliases, self.slots = {}, {}, {}, []
         self.in_vector, self.state = False, None
@@ -136,7 +136,7 @@ class Structure:
         self.version = version
 
     def move_to_vector(self, model: "Model") -> None:
-        """Make all parameters views of one vector, the old one where it has the right size."""
+        """Make all parameters views of one vector, reusing the old one if it has the right size."""
         with _looking:
             if not self.in_vector:
                 self._move(model)
@@ -162,7 +162,7 @@ class Structure:
             slot.offset = offset
             part = vector[offset : offset + slot.array.size].reshape(slot.array.shape)
             if part.ctypes.data != slot.array.ctypes.data or not slot.array.flags.c_contiguous:
-                # Copied first: it may be in the old place of another.
+                # Copied first: its memory may be the new place of another.
                 moved.append((slot, part, slot.array.copy()))
             offset += part.size
         for slot, part, value in moved:
@@ -171,19 +171,19 @@ class Structure:
             for layer, key in slot.users:
                 layer.parameters.move(key, part)
         self.vector, self.in_vector, self.state = vector, True, None
-        # Other models that have one of these layers notice; this one knows.
+        # Other models with one of these layers will notice; this one already knows.
         self.version = model.version
 
 
 def _arrays(model: "Model") -> "Iterator[tuple[str, Layer, Watched[np.ndarray]]]":
-    """Parameters, then buffers, of each layer at each of its places."""
+    """Parameters, then buffers, of each layer, for each of its uses."""
     for name, layer in model.named_leaves():
         yield name, layer, layer.parameters
         yield name, layer, layer.buffers
 
 
 def _check_overlaps(arrays: list[tuple[str, np.ndarray]]) -> None:
-    """Refuse arrays that have memory in common without being the same array."""
+    """Refuse arrays that share memory without being the same array."""
     spans = sorted((*_bounds(array), key, array) for key, array in arrays)
     last = spans[0] if spans else None
     for span in spans[1:]:

@@ -22,7 +22,7 @@ class SummaryRow:
 
 
 def summary_rows(builder: GraphBuilder) -> list[SummaryRow]:
-    """A line for each node; parameters that several nodes have are counted at the first."""
+    """One line per node; shared parameters are counted at their first use."""
     counted: dict[str, str] = {}
     rows = []
     for node, layer in zip(builder.nodes, builder.layers, strict=True):
@@ -55,7 +55,7 @@ def html_summary(builder: GraphBuilder, caption: str) -> str:
 
 
 def _cells(builder: GraphBuilder) -> list[tuple[str, ...]]:
-    """The lines of a summary, the totals last."""
+    """The lines of a summary, with the totals last."""
     rows = summary_rows(builder)
     parameters, flops = (
         sum(getattr(row, name) for row in rows) for name in ("parameters", "flops")

@@ -1,7 +1,7 @@
-"""How a network is written: values that layers are applied to, and the plan that they leave.
+"""Symbolic construction of a network: values, calls of layers on them, and their record.
 
-``Input`` gives a value without numbers, a layer that is called with values gives others, and a
-model is made of the first and the last. Nothing is computed; shapes are checked at once.
+``Input`` returns a symbolic value, calling a layer on values returns new ones, and a model is made
+from the first and the last. Nothing is computed; shapes are checked immediately.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fastcnn.layers.builder import GraphBuilder
 
 _serial = count()
-#: Layers by their names that operators of :class:`Value` make; join.py puts them here.
+#: Layers made by the operators of :class:`Value`, by name; registered by join.py.
 JOINS: "dict[str, Callable[[], Layer]]" = {}
 
 
@@ -33,7 +33,7 @@ class Call:
     layer : str
         Its name in the model.
     inputs : tuple of int
-        The values that it reads: first come the model's inputs, then the outputs of each call.
+        Indices of its input values: the model's inputs come first, then the outputs of each call.
     outputs : int
         Number of its outputs.
     """
@@ -50,11 +50,11 @@ class Wiring:
     Attributes
     ----------
     inputs : mapping of str to tuple of int
-        Name and shape of a sample of each input.
+        Name and sample shape of each input.
     calls : tuple of Call
-        In an order in which each comes after those that it reads.
+        In topological order.
     outputs : mapping of str to int
-        Name of each output, and which value it is.
+        Name and value index of each output.
     """
 
     inputs: Mapping[str, Shape]
@@ -68,12 +68,12 @@ class Wiring:
         name: str,
         sources: tuple[int, ...],
     ) -> tuple[int, ...]:
-        """Add the layers to a graph, reading nodes; returns the nodes of the outputs.
+        """Add the layers to a graph, reading nodes ``sources``; returns the nodes of the outputs.
 
         Raises
         ------
         ConfigurationError
-            If a layer is not there any more, or there is another number of nodes than of inputs.
+            If a layer has been removed, or the number of nodes differs from that of the inputs.
         """
         if len(sources) != len(self.inputs):
             raise ConfigurationError(
@@ -84,15 +84,15 @@ class Wiring:
         for call in self.calls:
             if call.layer not in layers:
                 raise ConfigurationError(
-                    f"there is no layer {call.layer!r} any more, but other layers read it: "
-                    "replace it, such as by Identity()"
+                    f"layer {call.layer!r} was removed, but other layers read it: "
+                    "replace it instead, such as by Identity()"
                 )
             reads = (values[place] for place in call.inputs)
             values += layers[call.layer].connect_all(builder, f"{prefix}{call.layer}", *reads)
         return tuple(values[place] for place in self.outputs.values())
 
     def lines(self, layers: "Mapping[str, Layer]") -> list[str]:
-        """Each use of a layer as text."""
+        """Each call of a layer as text."""
         names, used, lines = self.value_names(), set[str](), []
         for call in self.calls:
             layer = "" if call.layer in used else f": {layers.get(call.layer)!r}"
@@ -105,7 +105,7 @@ class Wiring:
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, from which :meth:`from_dict` makes it again."""
+        """Plain data, from which :meth:`from_dict` restores it."""
         names = self.value_names()
         return {
             "inputs": {name: list(shape) for name, shape in self.inputs.items()},
@@ -122,7 +122,7 @@ class Wiring:
         Raises
         ------
         ConfigurationError
-            If something is missing or does not fit.
+            If something is missing or invalid.
         """
         inputs, calls, outputs = (data.get(key) for key in ("inputs", "calls", "outputs"))
         if not isinstance(inputs, Mapping) or not inputs:
@@ -135,7 +135,7 @@ class Wiring:
             texts = isinstance(entry, (list, tuple)) and all(isinstance(n, str) for n in entry)
             if not texts or len(entry) < 2 or entry[0] not in layers:
                 raise ConfigurationError(
-                    f"calls[{index}]: expected a layer and what it reads, got {entry!r}"
+                    f"calls[{index}]: expected a layer and its inputs, got {entry!r}"
                 )
             unknown = [name for name in entry[1:] if name not in places]
             if unknown:
@@ -153,7 +153,7 @@ class Wiring:
         return cls(wiring.inputs, wiring.calls, results)
 
     def value_names(self) -> list[str]:
-        """A name for each value: the input's, or the layer's; of its later calls with a number."""
+        """A name for each value: the input's, or the layer's, numbered for its later calls."""
         names, used = list(self.inputs), Counter(self.inputs.keys())
         for call in self.calls:
             used[call.layer] += 1
@@ -168,7 +168,7 @@ class Wiring:
 
 @dataclass(frozen=True, eq=False)
 class Value:
-    """A value of a network that is being written: what an input or a layer gives.
+    """A symbolic value of a network under construction: an input, or a layer's output.
 
     ``a + b``, ``a - b`` and ``a * b`` are :class:`~fastcnn.layers.Add`,
     :class:`~fastcnn.layers.Subtract` and :class:`~fastcnn.layers.Multiply`.
@@ -178,7 +178,7 @@ class Value:
     shape : tuple of int
         The shape of one sample.
     name : str or None
-        As it was given.
+        The given name, if any.
     """
 
     shape: Shape
@@ -206,7 +206,7 @@ class Value:
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """What made a value: a layer, and what it was called with."""
+    """The origin of a value: a layer, and its inputs."""
 
     layer: "Layer"
     inputs: tuple[Value, ...]
@@ -221,7 +221,7 @@ def Input(shape: Shape, name: str | None = None) -> Value:
     shape : tuple of int
         The shape of one sample, ``(C, H, W)`` for images, ``(features,)`` for vectors.
     name : str, optional
-        By which samples are given to a network of several inputs, and its input in ONNX.
+        Name of the input, for models with several inputs and in ONNX files.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def Input(shape: Shape, name: str | None = None) -> Value:
 
 
 def apply(layer: "Layer", inputs: tuple[Any, ...], name: str | None) -> Any:
-    """Note that a layer is applied to values; returns its output, or a tuple of several."""
+    """Record a call of a layer on values; returns its output, or a tuple of several."""
     kind = type(layer).__name__
     for value in inputs:
         if not isinstance(value, Value):
@@ -272,7 +272,7 @@ def _joined(kind: str, left: Value, right: Any) -> Value:
 
 
 def trace(inputs: Any, outputs: Any) -> "tuple[dict[str, Layer], Wiring]":
-    """The layers between inputs and outputs, and how they are connected.
+    """The layers between inputs and outputs, and their connections.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def trace(inputs: Any, outputs: Any) -> "tuple[dict[str, Layer], Wiring]":
 
 
 def _all_values(values: Any) -> dict[int, Value]:
-    """All values that some depend on, and they themselves, by their ``id``."""
+    """The given values and all that they depend on, by ``id``."""
     found: dict[int, Value] = {}
     waiting = list(values)
     while waiting:
@@ -347,8 +347,8 @@ def _named(values: Any, what: str) -> dict[str, Value]:
     for name, value in named.items():
         if not isinstance(value, Value):
             raise ConfigurationError(
-                f"{what} {name!r} must be a value, such as Input((1, 28, 28)) and what layers that "
-                f"are called with it give; got {value!r}"
+                f"{what} {name!r} must be a value, such as Input((1, 28, 28)) or the output of a "
+                f"layer called on it; got {value!r}"
             )
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"the name of an {what} must be text, got {name!r}")
@@ -356,7 +356,7 @@ def _named(values: Any, what: str) -> dict[str, Value]:
 
 
 def _layer_names(steps: "list[tuple[_Made, str | None]]") -> dict[int, str]:
-    """A name for each layer, by its ``id``: as given, else its kind and a number."""
+    """A name for each layer, by ``id``: as given, otherwise its kind and a number."""
     names: dict[int, str] = {}
     for made, name in steps:
         if name is not None and names.setdefault(id(made.layer), name) != name:

@@ -39,7 +39,7 @@ __all__ = [
     "as_loss",
 ]
 
-#: By name; those of users as well.
+#: Losses by name, including user-defined ones.
 LOSSES: dict[str, Any] = {
     kind.operation: kind
     for kind in (
@@ -66,21 +66,21 @@ NAMED = Named(
 
 
 def as_loss(loss: Any, loss_weights: Any = None, **numbers: Any) -> Loss:
-    """A loss that is given by its name, as an object, or as a function; or one for each output.
+    """A loss given by name, as an object or as a function; or one for each output.
 
     Parameters
     ----------
     loss : str, Loss or callable, or sequence of them, or mapping of str to them
         A function becomes a :class:`PythonLoss`.
     loss_weights : sequence of float, or mapping of str to float, optional
-        What each of several losses is multiplied by.
+        Factor of each of several losses.
     **numbers
-        Arguments of a loss that is given by name (``label_smoothing``).
+        Arguments of a loss given by name (``label_smoothing``).
 
     Raises
     ------
     ConfigurationError
-        If it is neither, or a number has no effect with it.
+        If it is none of these, or an argument has no effect with it.
     """
     if isinstance(loss, (list, tuple, Mapping)):
         return _joint(loss, loss_weights, **numbers)
@@ -102,7 +102,7 @@ def _joint(losses: Any, weights: Any, **numbers: Any) -> JointLoss:
             )
         weights = [weights[name] for name in names]
     elif weights is not None and not isinstance(weights, (list, tuple, np.ndarray)):
-        raise ConfigurationError(f"loss_weights must be a number for each loss, got {weights!r}")
+        raise ConfigurationError(f"loss_weights must have a number per loss, got {weights!r}")
     given = losses.values() if isinstance(losses, Mapping) else losses
     found = tuple(as_loss(loss, **numbers) for loss in given)
     return JointLoss(found, tuple(weights or ()), names)

@@ -1,4 +1,4 @@
-"""Losses of classes: one for each sample, or for each pixel of the output's map."""
+"""Classification losses: a class per sample, or per pixel of the output."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,19 +10,19 @@ from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.losses.loss import Loss, check_settings
 
 Weights = tuple[float, ...] | None
-#: Settings that some of these losses have, in the order in which the engine reads them.
+#: Settings of some of these losses, in the order in which the engine reads them.
 NUMBERS = ("label_smoothing", "gamma")
 
 
 def as_classes(
     y: np.ndarray, output_shape: tuple[int, ...], ignore_index: int | None = None
 ) -> np.ndarray:
-    """Classes of an output of shape (classes, ...), as int64.
+    """Targets as int64 classes, for an output of shape (classes, ...).
 
     Raises
     ------
     ShapeError, DataError
-        If they have another shape or type, or are not from 0 to classes - 1.
+        If they have another shape or type, or are not in 0..classes - 1.
     """
     if y.dtype.kind not in "iu" or y.shape[1:] != output_shape[1:]:
         places = "".join(f", {size}" for size in output_shape[1:])
@@ -42,7 +42,7 @@ def as_classes(
 
 
 class ClassLoss(Loss):
-    """Base of losses of classes.
+    """Base of classification losses.
 
     Targets are integers: of shape (N,) for an output of shape (N, classes), of shape (N, H, W) for
     one of shape (N, classes, H, W).
@@ -75,7 +75,7 @@ class ClassLoss(Loss):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Weights, what is ignored, the reduction, and the numbers that the loss has."""
+        """Class weights, ignored index, reduction, and the loss's own settings."""
         weight = None if self.weight is None else np.array(self.weight)
         own = {name: float(getattr(self, name)) for name in NUMBERS if hasattr(self, name)}
         common = {"weight": weight, "ignore_index": self.ignore_index, "reduction": self.reduction}
@@ -88,7 +88,7 @@ class ClassLoss(Loss):
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Name, whether it sums, smoothing, exponent, and weights of classes."""
+        """Name, whether it sums, smoothing, exponent and class weights."""
         summed = float(self.reduction == "sum")
         return self.operation, summed, *self.numbers, *(self.weight or ())
 
@@ -102,10 +102,10 @@ class ClassLoss(Loss):
         if y.ndim != len(output_shape) + 1 or y.dtype.kind != "f":
             return as_classes(y, output_shape, self.ignore_index)
         if not self.takes_probabilities:
-            raise DataError(f"{owner} takes classes, which are integers, not {y.dtype}")
+            raise DataError(f"{owner} needs integer classes as targets, got {y.dtype}")
         if y.shape[1:] != output_shape:
             raise ShapeError(
-                f"probabilities have shape {y.shape}, the output {output_shape} a sample"
+                f"probabilities have shape {y.shape}, the output {output_shape} per sample"
             )
         if self.ignore_index is not None:
             raise DataError(f"{owner}: ignore_index has no effect on probabilities")
@@ -116,7 +116,7 @@ class ClassLoss(Loss):
     def target_weight(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """As of all losses; the weights of classes count where targets are classes."""
+        """As for all losses; class weights apply if targets are classes."""
         if target.dtype.kind == "f" or (self.weight is None and self.ignore_index is None):
             return super().target_weight(target, sample_weight)
         each = np.ones(target.shape)
@@ -130,7 +130,7 @@ class ClassLoss(Loss):
         return each.reshape(len(each), -1).mean(axis=1)
 
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
-        """One weight for each pixel."""
+        """One weight per pixel."""
         return target.shape[2:] if target.dtype.kind == "f" else target.shape[1:]
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
@@ -138,7 +138,7 @@ class ClassLoss(Loss):
         return "classes"
 
     def target_counts(self, target: np.ndarray) -> np.ndarray | None:
-        """How many targets of each sample (itself, or its pixels) are not ignored."""
+        """Number of targets per sample (one, or its pixels) that are not ignored."""
         if target.dtype.kind == "f":
             pixels = target[0, 0].size
         else:
@@ -149,7 +149,7 @@ class ClassLoss(Loss):
         return None if pixels == 1 else np.full(len(target), pixels)
 
     def correct(self, output: np.ndarray, target: np.ndarray) -> int:
-        """Samples, or pixels, whose largest output is at their most probable class."""
+        """Number of samples, or pixels, whose largest output is at their most probable class."""
         classes = target.argmax(axis=1) if target.dtype.kind == "f" else target
         right = output.argmax(axis=1) == classes
         if self.ignore_index is not None:
@@ -161,7 +161,7 @@ class ClassLoss(Loss):
 class CrossEntropyLoss(ClassLoss):
     """Softmax followed by the negative log-likelihood of the targets.
 
-    Computed from the logits with the row maximum subtracted, so large logits do not overflow.
+    Computed from the logits with the row maximum subtracted, so that large logits do not overflow.
     Targets are classes, or probabilities in the shape of the output.
 
     Parameters
@@ -170,9 +170,9 @@ class CrossEntropyLoss(ClassLoss):
         Share of the target distribution that is spread evenly over all classes,
         ``0 <= label_smoothing < 1``.
     weight : sequence of float, optional
-        A weight for each class; the mean is then over the weights of the targets' classes.
+        A weight for each class; the mean is then weighted by those of the targets' classes.
     ignore_index : int, optional
-        A target that does not count, such as 255 or -100.
+        A target value that is ignored, such as 255 or -100.
     reduction : {"mean", "sum"}
 
     References
@@ -210,10 +210,11 @@ class NLLLoss(ClassLoss):
 
 @dataclass(frozen=True)
 class FocalLoss(ClassLoss):
-    """Cross-entropy that counts certain answers less: ``-(1 - p)**gamma * log(p)``.
+    """Cross-entropy with less weight on confident predictions: ``-(1 - p)**gamma * log(p)``.
 
-    ``p`` is the softmax's probability of the right class. With ``gamma=0`` this is
-    :class:`CrossEntropyLoss`. For labels that are not exclusive: :class:`SigmoidFocalLoss`.
+    ``p`` is the softmax probability of the true class. With ``gamma=0`` this is
+    :class:`CrossEntropyLoss`. For labels that are not mutually exclusive, see
+    :class:`SigmoidFocalLoss`.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from fastcnn.losses.python import PythonLoss
 class JointLoss(Loss):
     """``sum(weight * loss)`` over the outputs of a model.
 
-    ``fit(model, data, loss=[...], loss_weights=[...])`` makes it.
+    Made by ``fit(model, data, loss=[...], loss_weights=[...])``.
 
     Parameters
     ----------
@@ -27,26 +27,26 @@ class JointLoss(Loss):
     weights : tuple of float, optional
         At least 0, by default 1.
     names : tuple of str, optional
-        The outputs' names, where they are not in the model's order.
+        The outputs' names, if they are not in the model's order.
     """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
-    #: Where the outputs lie in the array of all.
+    #: The positions of the outputs in the joint array.
     ports: tuple[Port, ...] = field(default=(), compare=False, repr=False)
     operation: ClassVar[str] = "joint"
 
     def __post_init__(self) -> None:
         several = isinstance(self.losses, (tuple, list)) and len(self.losses) > 0
         if not several or any(isinstance(loss, JointLoss) for loss in self.losses):
-            raise ConfigurationError("losses of several outputs must be a loss for each")
+            raise ConfigurationError("losses of several outputs must be one loss per output")
         object.__setattr__(self, "losses", tuple(self.losses))
         written = [loss for loss in self.losses if isinstance(loss, PythonLoss)]
         if written:
             raise ConfigurationError(
-                f"{written[0]!r}: a loss in Python is the only one of a model; write it with "
-                "fastcnn.kernel.loss to have it among several"
+                f"{written[0]!r}: a Python loss must be the only loss of a model; write it "
+                "with fastcnn.kernel.loss to combine it with others"
             )
         given = [as_number("JointLoss", "weights", value) for value in self.weights]
         weights = given or [1.0] * len(self.losses)
@@ -58,12 +58,12 @@ class JointLoss(Loss):
         object.__setattr__(self, "weights", tuple(weights))
 
     def bound(self, ports: Sequence[Port]) -> "JointLoss":
-        """The same for the outputs of a model.
+        """The same loss, bound to the outputs of a model.
 
         Raises
         ------
         ConfigurationError
-            If the model has others.
+            If the model has other outputs.
         """
         known = [port.name for port in ports]
         if len(known) != len(self.losses) or (self.names and set(self.names) != set(known)):
@@ -82,7 +82,7 @@ class JointLoss(Loss):
 
     @property
     def parts(self) -> tuple[JointPart, ...]:
-        """What backends need of each loss, when it is known where the outputs lie."""
+        """Each loss as backends need it, once the positions of the outputs are known."""
         if not self.ports:
             return ()
         return tuple(
@@ -97,7 +97,7 @@ class JointLoss(Loss):
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Each loss's weight, where its output lies, whether hits are counted, and its key."""
+        """Each loss's weight, position of its output, whether to count correct ones, and key."""
         first = next((i for i, loss in enumerate(self.losses) if loss.classes), -1)
         parts = enumerate(zip(self.losses, self.parts, strict=True))
         return "joint", *(
@@ -107,18 +107,18 @@ class JointLoss(Loss):
 
     @property
     def count(self) -> int:
-        """How many losses it is the sum of."""
+        """Number of losses in the sum."""
         return len(self.losses)
 
     @property
     def sums(self) -> tuple[bool, ...]:
-        """Whether each of them is a sum and not a mean."""
+        """Whether each of them is a sum rather than a mean."""
         return tuple(loss.reduction == "sum" for loss in self.losses)
 
     def part(
         self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
     ) -> tuple["JointLoss", float]:
-        """As of all losses, with each one's factor in its weight."""
+        """As for all losses, with each one's factor in its weight."""
         found = replace(self)
         parts = [
             loss.part(part.target_of(target), sample_weight, total)
@@ -134,7 +134,7 @@ class JointLoss(Loss):
     def target_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """What each sample's targets weigh in each loss; None where all weigh 1."""
+        """Weight of each sample's targets in each loss; None if all are 1."""
         found = [
             loss.target_weight(part.target_of(target), sample_weight)
             for loss, part in zip(self.losses, self.parts, strict=True)
@@ -150,12 +150,12 @@ class JointLoss(Loss):
         Parameters
         ----------
         targets : sequence or mapping of array_like
-            For each output, as for training by its loss; by place or name.
+            For each output, as for training with its loss; by position or name.
 
         Raises
         ------
         ShapeError, DataError
-            If they do not fit; the message names the output.
+            If they are invalid; the message names the output.
         """
         size = self.ports[-1].stop
         if isinstance(targets, np.ndarray) and targets.ndim == 2 and targets.shape[1] == size:
@@ -189,32 +189,32 @@ class JointLoss(Loss):
         return whole
 
     def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Targets that :meth:`pack` has put together, in another type."""
+        """Targets packed by :meth:`pack`, converted to another type."""
         return self.pack(y, dtype)
 
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
-        """Weights are those of samples."""
+        """Weights are per sample."""
         return ()
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """What each output gives, between commas."""
+        """The kind of each output, separated by commas."""
         found = []
         for loss, part in zip(self.losses, self.parts, strict=True):
             target = part.target_of(y)
-            # One number a sample is a value, however it was given.
+            # One number per sample is a single value, in whatever shape it was given.
             alone = target[:, 0] if part.shape == (1,) else target
             found.append(loss.predicts(alone, part.shape) or "")
         return ",".join(found)
 
     def target_counts(self, target: np.ndarray) -> np.ndarray | None:
-        """Targets of each sample that hits are counted of."""
+        """Number of targets per sample that count for the accuracy."""
         for loss, part in zip(self.losses, self.parts, strict=True):
             if loss.classes:
                 return loss.target_counts(part.target_of(target))
         return None
 
     def correct(self, output: np.ndarray, target: np.ndarray) -> int:
-        """Hits of the first output whose loss takes classes."""
+        """Number of correct targets of the first output whose loss needs classes."""
         for loss, part in zip(self.losses, self.parts, strict=True):
             if loss.classes:
                 return loss.correct(part.output_of(output), part.target_of(target))

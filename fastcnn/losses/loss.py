@@ -1,4 +1,4 @@
-"""What all losses have in common."""
+"""The interface of losses."""
 
 import math
 from dataclasses import replace
@@ -15,11 +15,11 @@ REDUCTIONS = ("mean", "sum")
 
 
 class Loss:
-    """A loss: a function of a network's output and targets, and its gradient by the output.
+    """A loss: a function of a network's output and targets, with its gradient.
 
-    A backend computes it by the functions ``operation`` and ``operation_backward``. Over a batch
-    it is ``sum(w * loss) / sum(w)`` over all targets, of which ``w`` are the weights: 1, or a
-    sample's, or a target's own. Where all of a batch's targets weigh nothing, it is 0.
+    A backend computes it with the functions ``operation`` and ``operation_backward``. For a batch
+    it is ``sum(w * loss) / sum(w)`` over all targets, with weights ``w``: 1, or those of samples,
+    or of single targets. If all targets of a batch have weight 0, it is 0.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class Loss:
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Name and numbers, as the engine's planner takes them."""
+        """Name and settings, as the engine's planner reads them."""
         raise NotImplementedError
 
     def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Targets as backends read them, for an output of shape ``(N, *output_shape)``.
+        """Targets in the form read by backends, for an output of shape ``(N, *output_shape)``.
 
         Raises
         ------
@@ -56,9 +56,9 @@ class Loss:
     def target_weight(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """What the targets of each sample weigh on average, float64 of shape (N,).
+        """Mean weight of each sample's targets, float64 of shape (N,).
 
-        None where all weigh 1. A batch's loss is divided by the sum of this.
+        None if all weights are 1. A batch's loss is divided by the sum of these.
         """
         if sample_weight is None or sample_weight.ndim == 1:
             return sample_weight
@@ -66,33 +66,33 @@ class Loss:
 
     @property
     def count(self) -> int:
-        """How many losses it is the sum of, each of which has its own mean."""
+        """Number of losses in the sum, each with its own mean."""
         return 1
 
     @property
     def sums(self) -> tuple[bool, ...]:
-        """Whether each of them is a sum instead."""
+        """Whether each of them is a sum rather than a mean."""
         return (self.reduction == "sum",)
 
     def target_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """:meth:`target_weight` of each of them, shape (N, losses); None where all weigh 1."""
+        """:meth:`target_weight` of each of them, shape (N, losses); None if all weights are 1."""
         found = self.target_weight(target, sample_weight)
         return None if found is None else np.asarray(found, np.float64).reshape(len(found), -1)
 
     def part(
         self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
     ) -> tuple["Loss", float]:
-        """The loss of a part of a batch: a sum, and what it is multiplied by.
+        """The loss of a part of a batch: a sum, and its factor.
 
-        A part is not its own mean times what it counts: its targets may weigh nothing, and still
-        have the smoothed labels' part of the loss.
+        It is not computed as a mean times the part's weight: with label smoothing, targets of
+        weight 0 still contribute to the loss.
 
         Parameters
         ----------
         totals : ndarray of float64, shape (losses,)
-            What the targets of the whole batch weigh in each loss.
+            Total weight of the whole batch's targets in each loss.
         """
         (total,) = totals.tolist()
         if self.reduction == "sum":
@@ -102,19 +102,19 @@ class Loss:
         return summed, 1.0 / (total * elements) if total > 0.0 else 0.0
 
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
-        """Shape of a sample's targets' weights, where each has its own."""
+        """Shape of the weights of one sample's targets, if each has its own."""
         return target.shape[1:]
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """What a model predicts that was trained on such targets, as ``Model.predicts``."""
+        """``Model.predicts`` of a model trained on these targets."""
         raise NotImplementedError
 
     def target_counts(self, target: np.ndarray) -> np.ndarray | None:
-        """Targets of each sample that an accuracy counts; None where that is one each."""
+        """Number of targets per sample that count for the accuracy; None if it is one each."""
         return None
 
     def correct(self, output: np.ndarray, target: np.ndarray) -> int:
-        """Targets whose most probable class is the right one; 0 where there are no classes."""
+        """Number of correctly classified targets; 0 if targets are not classes."""
         return 0
 
     def __call__(
@@ -126,14 +126,14 @@ class Loss:
         ----------
         output : array_like of float32 or float64, shape (N, ...)
         target : array_like
-            As for training by this loss.
+            As for training with this loss.
         sample_weight : array_like, shape (N,) or that of the targets, optional
         backend : str, optional
 
         Raises
         ------
         ShapeError, DataError, ConfigurationError
-            If target or weights do not fit.
+            If target or weights are invalid.
         """
         output, target, weight = self._checked(output, target, sample_weight)
         operation = getattr(get_backend(backend), self.operation)
@@ -142,7 +142,7 @@ class Loss:
     def gradient(
         self, output: Any, target: Any, *, sample_weight: Any = None, backend: str | None = None
     ) -> np.ndarray:
-        """Its gradient by the output, in the output's shape and type; arguments as for a call."""
+        """Its gradient with respect to the output; arguments as for a call."""
         output, target, weight = self._checked(output, target, sample_weight)
         operation = getattr(get_backend(backend), f"{self.operation}_backward")
         found: np.ndarray = operation(1.0, output, target, **self.arguments, sample_weight=weight)
@@ -165,10 +165,10 @@ class Loss:
 
 
 def check_settings(loss: Any) -> None:
-    """Make the numbers of a loss Python's, and refuse reductions but the mean and the sum."""
+    """Convert a loss's settings to Python numbers; refuse reductions other than mean and sum."""
     make_plain(loss)
     if not isinstance(loss.reduction, str) or loss.reduction not in REDUCTIONS:
         raise ConfigurationError(
             f"{type(loss).__name__}: reduction must be one of {', '.join(REDUCTIONS)}, got "
-            f"{loss.reduction!r}: training needs one number"
+            f"{loss.reduction!r}: training needs a scalar"
         )

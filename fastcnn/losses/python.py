@@ -9,26 +9,27 @@ import numpy as np
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.losses.loss import Loss
 
-#: Arguments of a function, with the weights of samples.
+#: Number of a function's arguments if it accepts sample weights.
 WITH_WEIGHT = 3
 
 
 class PythonLoss(Loss):
-    """A loss from a function of outputs and targets that returns its value and its gradient.
+    """A loss from a Python function of outputs and targets that returns value and gradient.
 
-    The engine computes the outputs, and what follows from the gradient; between the two the
-    function gets numpy arrays. ``fit(loss=function)`` makes this of a function.
+    The engine runs the forward and the backward pass; between them, the function is called with
+    numpy arrays. ``fit(loss=function)`` wraps a function in this class.
 
     Parameters
     ----------
     function : callable
-        ``function(outputs, targets)`` returns the loss of a batch, a number, and its gradient by
-        the outputs, in their shape. With a third argument it gets the weights of samples, or None.
+        ``function(outputs, targets)`` returns the loss of a batch, a number, and its gradient with
+        respect to the outputs, in their shape. If it has a third argument, it receives the sample
+        weights, or None.
 
     Raises
     ------
     ConfigurationError
-        If the function does not take two or three arguments.
+        If the function does not have two or three arguments.
     """
 
     operation: ClassVar[str] = "python"
@@ -42,17 +43,17 @@ class PythonLoss(Loss):
             self._arguments = 0
         if self._arguments not in (2, WITH_WEIGHT):
             raise ConfigurationError(
-                f"loss: {self.name} must be a function of outputs and targets, and perhaps weights"
+                f"loss: {self.name} must be a function of outputs, targets and optionally weights"
             )
 
     def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """The targets as they are given."""
+        """The targets, unchanged."""
         return y
 
     def target_weight(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """The samples' weights, where the function takes some."""
+        """The sample weights, if the function accepts them."""
         if sample_weight is not None and self._arguments != WITH_WEIGHT:
             raise ConfigurationError(
                 f"loss: samples have weights, which {self.name} does not take: give it a third "
@@ -63,13 +64,13 @@ class PythonLoss(Loss):
     def part(
         self, target: np.ndarray, sample_weight: np.ndarray | None, totals: np.ndarray
     ) -> tuple["PythonLoss", float]:
-        """The function itself, times what the part's targets weigh of the whole's."""
+        """The function itself, times the part's share of the total target weight."""
         each = self.target_weight(target, sample_weight)
         (total,), own = totals.tolist(), len(target) if each is None else float(each.sum())
         return self, own / total if total > 0.0 else 0.0
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """Classes where there is an integer for each sample and several outputs, else values."""
+        """Classes if there is an integer per sample and several outputs, otherwise values."""
         if y.ndim == 1 and y.dtype.kind in "iu" and output_shape != (1,):
             return "classes"
         return "value" if y.ndim == 1 and output_shape == (1,) else "values"
@@ -77,18 +78,18 @@ class PythonLoss(Loss):
     def value_and_gradient(
         self, output: np.ndarray, target: np.ndarray, weight: np.ndarray | None = None
     ) -> tuple[float, np.ndarray]:
-        """What the function gives for a batch.
+        """The function's results for a batch.
 
         Raises
         ------
         ConfigurationError, ShapeError
-            If that is not a number, and an array in the shape of the output.
+            If they are not a number, and an array in the shape of the output.
         """
         arguments = (output, target, weight)[: self._arguments]
         found = self.function(*arguments)
         if not isinstance(found, tuple) or len(found) != 2 or np.ndim(found[0]) != 0:
             raise ConfigurationError(
-                f"loss: {self.name} must return a number and its gradient by the outputs, got "
+                f"loss: {self.name} must return a number and its gradient, got "
                 f"{type(found).__name__}"
             )
         gradient = np.asarray(found[1], output.dtype)
@@ -108,7 +109,7 @@ class PythonLoss(Loss):
     def gradient(
         self, output: Any, target: Any, *, sample_weight: Any = None, backend: str | None = None
     ) -> np.ndarray:
-        """Its gradient by the output; ``backend`` has no effect."""
+        """Its gradient with respect to the output; ``backend`` has no effect."""
         return self.value_and_gradient(np.asarray(output), np.asarray(target), sample_weight)[1]
 
     def __repr__(self) -> str:

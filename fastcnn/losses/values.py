@@ -1,4 +1,4 @@
-"""Losses of each element of the output: squares, distances, and binary classification."""
+"""Element-wise losses: squared and absolute errors, and binary classification."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -16,8 +16,8 @@ from fastcnn.scalars import plain
 class ElementLoss(Loss):
     """Base of losses that compare each element of the output with its target.
 
-    Targets have the shape of the output, where an axis of one channel may be left out. Integer
-    classes of shape (N,) are compared as one-hot vectors, where there is more than one output.
+    Targets have the shape of the output; an axis of size one may be left out. Integer classes of
+    shape (N,) are compared as one-hot vectors if there is more than one output.
     """
 
     def __post_init__(self) -> None:
@@ -27,7 +27,7 @@ class ElementLoss(Loss):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The numbers of the formula, and the reduction."""
+        """The formula's parameters, and the reduction."""
         record = LOSSES[self.operation]
         names = [number.name for number in record.arguments]
         names += [record.by_channel] if record.by_channel else []
@@ -35,7 +35,7 @@ class ElementLoss(Loss):
 
     @property
     def engine_key(self) -> tuple[Any, ...]:
-        """Name, whether it sums, numbers, and numbers by channel."""
+        """Name, whether it sums, parameters, and per-channel parameters."""
         record, arguments = LOSSES[self.operation], self.arguments
         summed = float(self.reduction == "sum")
         channels = record.channel_numbers(arguments, 1)
@@ -57,10 +57,10 @@ class ElementLoss(Loss):
         return y
 
     def _check_values(self, target: np.ndarray, output_shape: tuple[int, ...]) -> None:
-        """Refuse targets that the formula does not take."""
+        """Refuse targets outside the formula's domain."""
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """Classes where targets are, else values."""
+        """Classes if the targets are, otherwise values."""
         if y.ndim == 1 and y.dtype.kind in "iu" and output_shape != (1,):
             return "classes"
         return "value" if y.ndim == 1 else "values"
@@ -81,7 +81,7 @@ class MSELoss(ElementLoss):
 
 @dataclass(frozen=True)
 class L1Loss(ElementLoss):
-    """Mean distance of each element from its target; the slope is 0 where they are equal.
+    """Mean absolute error over all elements; the gradient is 0 where both are equal.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ class L1Loss(ElementLoss):
 
 @dataclass(frozen=True)
 class HuberLoss(ElementLoss):
-    """Half the squared error up to a distance of ``delta``, from there on a straight line.
+    """Half the squared error up to an error of ``delta``, and linear beyond.
 
     ``0.5 * e**2`` where ``|e| <= delta``, else ``delta * (|e| - 0.5 * delta)``.
 
-    For the chosen actions of a deep Q-network, give ``sample_weight`` in the shape of the output:
-    1 at the action that was taken, else 0. The mean is then that over the chosen actions.
+    For a deep Q-network, pass ``sample_weight`` in the shape of the output: 1 at the chosen action,
+    otherwise 0. The mean is then over the chosen actions.
 
     Parameters
     ----------
@@ -137,23 +137,23 @@ class SmoothL1Loss(ElementLoss):
 
 
 class LabelLoss(ElementLoss):
-    """Base of losses by which each output is a logit that answers yes or no."""
+    """Base of losses for which each output is the logit of a binary label."""
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """Classes where targets are, else a label for each output."""
+        """Classes if the targets are, otherwise a label for each output."""
         found = super().predicts(y, output_shape)
         return {"classes": "classes", "value": "label", "values": "labels"}[str(found)]
 
 
 @dataclass(frozen=True)
 class BCEWithLogitsLoss(LabelLoss):
-    """Binary cross-entropy of the sigmoid of each output: any number of labels a sample.
+    """Binary cross-entropy of the sigmoid of each output: any number of labels per sample.
 
     Parameters
     ----------
     pos_weight : float, or sequence of float
-        Multiplies the loss of targets that are 1: one number, or one for each channel of the
-        output, such as the number of samples without a label by that of samples with it.
+        Factor of the loss of targets that are 1: one number, or one for each channel of the output,
+        such as the ratio of negative to positive samples of a label.
     reduction : {"mean", "sum"}
 
     References
@@ -185,7 +185,7 @@ class BCEWithLogitsLoss(LabelLoss):
                 f"BCEWithLogitsLoss: pos_weight has {len(given)} numbers, the output "
                 f"{output_shape[0]} channels"
             )
-        # NaN is told by the data's own check.
+        # NaN is reported by the check of the data.
         if target.size and (target.min() < 0.0 or target.max() > 1.0):
             raise DataError(
                 "BCEWithLogitsLoss: targets must lie in 0..1, got "
@@ -195,10 +195,10 @@ class BCEWithLogitsLoss(LabelLoss):
 
 @dataclass(frozen=True)
 class SigmoidFocalLoss(LabelLoss):
-    """Focal loss of labels: binary cross-entropy that counts certain answers less.
+    """Focal loss of labels: binary cross-entropy with less weight on confident predictions.
 
-    ``-a * (1 - p)**gamma * log(p)`` with the probability ``p`` of the right answer, and
-    ``a = alpha`` where the target is 1, else ``1 - alpha``.
+    ``-a * (1 - p)**gamma * log(p)`` with the probability ``p`` of the true label, and ``a = alpha``
+    where the target is 1, otherwise ``1 - alpha``.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Networks by name, from the report's to MobileNetV2 and U-Net.
+"""Ready-made networks, from the report's to MobileNetV2 and U-Net.
 
 Each is a function of its sizes, such as ``num_classes`` and ``input_shape`` (C, H, W), and of a
-``seed`` of its initial weights, and returns a new model. Those that are not named here are in the
-project's ``bench/networks``, to be copied.
+``seed`` for its initial weights, and returns a new model. More networks, to be copied, are in the
+project's ``bench/networks``.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ __all__ = [
     "vgg_small",
 ]
 
-#: Networks of classes by the name that the command line takes.
+#: Classification networks by their names on the command line.
 MODELS: dict[str, Callable[..., Model]] = {
     "report": report_cnn,
     "lenet5": lenet5,

@@ -28,7 +28,7 @@ from fastcnn.layers import (
 )
 from fastcnn.layers.init import generator_of
 
-#: Images below which :func:`auto_cnn` is small and drops units.
+#: Number of images below which :func:`auto_cnn` is small and uses dropout.
 FEW_SAMPLES = 2_000
 
 ACTIVATIONS: dict[str, Callable[[], Layer]] = {"relu": ReLU, "sigmoid": Sigmoid, "tanh": Tanh}
@@ -45,7 +45,7 @@ def report_cnn(
     Parameters
     ----------
     activation : {"relu", "sigmoid", "tanh"}
-        What follows the fully connected layers; the convolutions always have ReLU.
+        Activation after the fully connected layers; the convolutions always use ReLU.
     seed : int, optional
         Source of the initial weights: Kaiming before a ReLU, Xavier elsewhere; biases are zero.
     num_classes : int
@@ -89,7 +89,7 @@ def lenet5(num_classes: int = 10, seed: int | None = None) -> Sequential:
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
 
     References
     ----------
@@ -124,7 +124,7 @@ def vgg_small(num_classes: int = 10, seed: int | None = None) -> Sequential:
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
 
     References
     ----------
@@ -167,7 +167,7 @@ def resnet8(num_classes: int = 10, seed: int | None = None, *, in_channels: int 
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     in_channels : int
         Channels of the images.
 
@@ -187,7 +187,7 @@ def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     in_channels : int
         Channels of the images.
 
@@ -202,7 +202,7 @@ def resnet20(num_classes: int = 10, seed: int | None = None, *, in_channels: int
 def _residual_network(
     blocks: int, num_classes: int, seed: int | None, in_channels: int
 ) -> Sequential:
-    """A network of three stages of some blocks of 16, 32 and 64 channels."""
+    """A network of three stages of residual blocks with 16, 32 and 64 channels."""
     conv, linear = makers(seed)
 
     def block(inputs: int, outputs: int, stride: int) -> Residual:
@@ -246,21 +246,21 @@ def airbench(
 ) -> Sequential:
     """The network of the CIFAR-10 speed record airbench94.
 
-    A 2x2 convolution to 24 channels (8 for each of the images'), whose weight
-    :func:`fastcnn.layers.init.whitening_filters` sets before training, and GELU; three groups of
-    conv 3x3 - max-pool 2 - batch norm - GELU - conv 3x3 - batch norm - GELU; max-pool 3, a linear
-    layer without bias, and a factor. Filters of the 3x3 convolutions begin as the identity, batch
-    norms have no weight and a momentum of 0.4.
+    A 2x2 convolution to 24 channels (8 per image channel), whose weight is set before training by
+    :func:`fastcnn.layers.init.whitening_filters`, and GELU; three groups of conv 3x3 - max-pool 2 -
+    batch norm - GELU - conv 3x3 - batch norm - GELU; max-pool 3, a linear layer without bias, and a
+    constant factor. Filters of the 3x3 convolutions are initialised to the identity; batch norms
+    have no weight and a momentum of 0.4.
 
     Parameters
     ----------
     widths : tuple of int
         Channels of the groups.
     scale : float
-        What the outputs are multiplied by.
+        Factor of the outputs.
     unit_head : bool
         Whether the last layer's initial weight has a standard deviation of 1, as in the record's
-        form with Muon.
+        variant with Muon.
     input_shape : tuple of int
         (C, H, W) of the images, from 25 to 48 pixels high and wide.
 
@@ -308,13 +308,13 @@ def airbench(
 def auto_cnn(
     input_shape: tuple[int, int, int], num_classes: int, samples: int, seed: int | None = None
 ) -> Sequential:
-    """A network whose depth follows from the size of images, and its width from their number.
+    """A network with its depth chosen by the size of images, and its width by their number.
 
     Stages of 3x3 convolutions with batch normalisation, each at half the size of the one before,
-    until 5 to 9 pixels are left of the shorter side (smaller images get two stages, those of less
-    than 4 pixels one); then the mean over pixels and a linear layer.
-    Fewer than 2,000 samples get narrow stages of one convolution and dropout, more get stages of
-    two convolutions, twice as wide.
+    until 5 to 9 pixels remain of the shorter side (smaller images get two stages, those below 4
+    pixels one); then the mean over pixels and a linear layer. With fewer than 2,000 samples, stages
+    are narrow, with one convolution and dropout; otherwise they have two convolutions and twice the
+    width.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ def auto_cnn(
         ``(C, H, W)``.
     num_classes : int
     samples : int
-        Images to train on.
+        Number of training images.
 
     Raises
     ------
@@ -367,7 +367,7 @@ def auto_cnn(
 
 
 def makers(seed: Any) -> tuple[Callable[..., Conv2d], Callable[..., Linear]]:
-    """Makers of convolutions and linear layers, whose weights are drawn one after the other."""
+    """Factories of convolutions and linear layers that draw weights from a common generator."""
     given: dict[str, Any] = {"bias_init": init.Constant(0.0), "seed": generator_of(seed)}
 
     def linear(in_features: int, out_features: int, weight_init: init.Initializer) -> Linear:

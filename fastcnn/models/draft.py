@@ -1,4 +1,4 @@
-"""How the larger networks are written: layers by what comes out of them."""
+"""A helper for writing larger networks: layers are specified by their outputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -26,15 +26,15 @@ Value = Any
 
 @dataclass
 class Draft:
-    """Applies layers to values: what goes into a layer follows from the value's shape.
+    """Applies layers to symbolic values: input sizes follow from the value's shape.
 
     Attributes
     ----------
     generator : Generator
         Source of the initial weights.
     of_layers : bool
-        Whether weights are drawn as layers do by themselves. Otherwise those of convolutions are
-        drawn as He et al. do, those of linear layers as Glorot and Bengio, and biases are zero.
+        Whether weights are drawn by the layers' defaults. Otherwise convolutions use He
+        initialisation, linear layers Glorot initialisation, and biases are zero.
     """
 
     generator: np.random.Generator
@@ -43,7 +43,7 @@ class Draft:
     def conv(
         self, x: Value, channels: int, kernel_size: int | tuple[int, int] = 3, **arguments: Any
     ) -> Value:
-        """A convolution of maps or of sequences; padded to the same size if nothing is said."""
+        """A convolution of maps or sequences; by default with same padding."""
         axes = len(x.shape) - 1
         sizes = kernel_size if isinstance(kernel_size, tuple) else (kernel_size,) * axes
         kind = Conv2d if axes == 2 else Conv1d
@@ -74,12 +74,12 @@ class Draft:
         activation: type[Layer] | None = ReLU,
         **arguments: Any,
     ) -> Value:
-        """A convolution without bias, batch normalisation, and perhaps an activation."""
+        """A convolution without bias, batch normalisation, and optionally an activation."""
         y = self.norm(self.conv(x, channels, kernel_size, bias=False, **arguments))
         return y if activation is None else activation()(y)
 
     def separable(self, x: Value, channels: int, stride: int = 1) -> Value:
-        """A depthwise 3x3 convolution and a 1x1 one, each normalised and with ReLU."""
+        """A depthwise 3x3 and a 1x1 convolution, each with batch normalisation and ReLU."""
         y = self.conv_norm(x, x.shape[0], 3, stride=stride, groups=x.shape[0])
         return self.conv_norm(y, channels, 1)
 
@@ -94,7 +94,7 @@ class Draft:
         activation: type[Layer] = ReLU,
         squeeze: Layer | None = None,
     ) -> Value:
-        """A block of MobileNetV2: more channels, a depthwise convolution, fewer; and its input."""
+        """A MobileNetV2 block: expansion, depthwise convolution, projection, and the shortcut."""
         y = x
         if hidden != x.shape[0]:
             y = self.conv_norm(y, hidden, 1, activation=activation)
@@ -120,5 +120,5 @@ class Draft:
 
 
 def draft(seed: int | None) -> Draft:
-    """A draft whose weights follow from a seed."""
+    """A draft whose weights are drawn with a seed."""
     return Draft(generator_of(seed))

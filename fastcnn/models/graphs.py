@@ -1,4 +1,4 @@
-"""Networks of images and sounds that are written as graphs: in most of them branches meet."""
+"""Networks for images and sounds that are written as graphs, most with branches."""
 
 from fastcnn.arguments import as_count, as_sample_shape
 from fastcnn.errors import ConfigurationError
@@ -31,13 +31,13 @@ def densenet_bc_40(
 ) -> Model:
     """DenseNet-BC of depth 40: each layer reads the outputs of all before it.
 
-    Three stages of six layers, each of which adds ``growth`` channels; between stages the channels
-    and the size are halved.
+    Three stages of six layers, each of which adds ``growth`` channels; between stages, channels and
+    size are halved.
 
     Parameters
     ----------
     growth : int
-        Channels that a layer adds.
+        Channels added per layer.
 
     References
     ----------
@@ -59,17 +59,17 @@ def densenet_bc_40(
 def squeezenet(
     num_classes: int = 10, seed: int | None = None, *, input_shape: tuple[int, int, int] = CIFAR
 ) -> Model:
-    """SqueezeNet 1.1's modules for small pictures: its first convolution has no stride.
+    """SqueezeNet with 1.1's modules, for small pictures: the first convolution has no stride.
 
-    A module squeezes the channels by a 1x1 convolution, and expands them by a 1x1 and a 3x3 one,
-    whose outputs adjoin.
+    A fire module squeezes the channels with a 1x1 convolution, and expands them with a 1x1 and a
+    3x3 convolution, whose outputs are concatenated.
 
     Parameters
     ----------
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)`` of a sample.
 
@@ -93,7 +93,7 @@ def _fire(d: Draft, x: Value, squeeze: int, expand: int) -> Value:
     return Concat()(ReLU()(d.conv(y, expand, 1)), ReLU()(d.conv(y, expand, 3)))
 
 
-#: Of each stage of MobileNetV2: expansion, channels, blocks, and the stride of the first.
+#: Stages of MobileNetV2: expansion, channels, blocks, and the stride of the first.
 MOBILENET_V2 = (
     *((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2)),
     *((6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)),
@@ -103,14 +103,14 @@ MOBILENET_V2 = (
 def mobilenet_v2(
     num_classes: int = 10, seed: int | None = None, *, input_shape: tuple[int, int, int] = CIFAR
 ) -> Model:
-    """MobileNetV2 for small pictures: the first two of its strides are 1.
+    """MobileNetV2 for small pictures: its first two strides are 1.
 
     Parameters
     ----------
     num_classes : int
         Outputs of the last layer.
     seed : int, optional
-        Of the weights that are drawn.
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)`` of a sample.
 
@@ -136,11 +136,12 @@ def unet(
     width: int = 16,
     levels: int = 3,
 ) -> Model:
-    """U-Net: a class for each pixel, from pictures at several sizes.
+    """U-Net: segmentation, with a class for each pixel.
 
-    On the way down each level has twice the channels and half the size of the one before; on the
-    way up its map adjoins what comes from below. Convolutions are padded and batch-normalised. It
-    is trained with :class:`~fastcnn.losses.CrossEntropyLoss` on classes of shape (N, H, W).
+    In the encoder, each level has twice the channels and half the size of the one before; in the
+    decoder, its map is concatenated with the upsampled one from below. Convolutions are padded and
+    batch-normalised. It is trained with :class:`~fastcnn.losses.CrossEntropyLoss` on classes of
+    shape (N, H, W).
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def unet(
     width : int
         Channels of the first level.
     levels : int
-        How often the size is halved.
+        Number of times the size is halved.
 
     Raises
     ------
@@ -193,22 +194,22 @@ def _twice(d: Draft, x: Value, width: int) -> Value:
 def autoencoder(
     latent: int = 32, seed: int | None = None, *, input_shape: tuple[int, int, int] = (1, 28, 28)
 ) -> Model:
-    """Convolutions with stride 2 down to a few numbers, and transposed ones back to the picture.
+    """An autoencoder: strided convolutions down to a few values, transposed ones back up.
 
-    It is trained to give its input: with :class:`~fastcnn.losses.MSELoss`, or
+    It is trained to reproduce its input: with :class:`~fastcnn.losses.MSELoss`, or
     :class:`~fastcnn.losses.BCEWithLogitsLoss` on pixels from 0 to 1. The output has no activation.
 
     Parameters
     ----------
     latent : int
-        Numbers between the two halves.
+        Size of the latent vector.
     input_shape : tuple of int
         ``(C, H, W)``, height and width divisible by 4.
 
     Raises
     ------
     ConfigurationError
-        If they are not.
+        If they are not divisible by 4.
 
     References
     ----------
@@ -236,7 +237,7 @@ def ds_cnn(
     *,
     input_shape: tuple[int, int, int] = (1, 49, 10),
 ) -> Model:
-    """DS-CNN for keywords: a convolution and four depthwise-separable ones of 64 channels.
+    """DS-CNN for keyword spotting: a convolution and four depthwise-separable ones, 64 channels.
 
     Parameters
     ----------
@@ -257,7 +258,7 @@ def ds_cnn(
 
 
 def m5(num_classes: int = 35, seed: int | None = None, *, samples: int = 8000) -> Model:
-    """M5: four one-dimensional convolutions on the samples of a sound themselves.
+    """M5: four one-dimensional convolutions on a raw waveform.
 
     Parameters
     ----------

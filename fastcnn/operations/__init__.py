@@ -1,9 +1,9 @@
-"""What can be computed: one record an operation.
+"""The operations: one record each.
 
-A model runner, a program builder, the exporter and the tests read what they need to know of an
-operation from its record, which stands in the file of its functional form. Element-wise operations
-are their records: a formula and its gradient, which numpy arrays, plain floats and the engine's
-vectors evaluate alike.
+Executors, the engine's planner, the exporters and the tests get all information on an operation
+from its record, defined next to its functional form. Element-wise operations are fully defined by
+their records: a formula and its gradient, evaluated on numpy arrays, plain floats and the engine's
+vectors alike.
 """
 
 from fastcnn.operations import (
@@ -45,7 +45,7 @@ def elementwise_operations() -> list[Elementwise]:
 
 
 def elementwise_function(name: str) -> tuple[Elementwise, bool]:
-    """The record that a backend function's name belongs to, and whether it is the gradient.
+    """The record of a backend function's name, and whether it is the gradient function.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Functional forms: they check what is given, and let a backend compute."""
+"""Functional forms: they check the arguments, and call a backend."""
 
 import inspect
 import re
@@ -12,12 +12,12 @@ from fastcnn.backends import get_backend
 
 
 class Checked(NamedTuple):
-    """What an operation is given, as backends take it.
+    """Checked arguments of an operation, in the form that backends accept.
 
     Attributes
     ----------
     arguments : dict
-        What is passed by name. The gradient's function does not take a ``bias``.
+        Keyword arguments. The gradient function has no ``bias``.
     output : tuple of int
         Shape of the result.
     """
@@ -27,20 +27,20 @@ class Checked(NamedTuple):
     output: tuple[int, ...]
 
 
-#: Takes a function's name, for messages, and what the function was given, but for the backend.
+#: Called with a function's name, for messages, and its arguments except the backend.
 Check = Callable[..., Checked]
-#: Sections of a functional form's docstring, and what they say where it leaves them out.
+#: Default sections of a functional form's docstring.
 _SECTIONS = {
     "Parameters": "x : array_like, of any shape\nbackend : str, optional",
     "Returns": "ndarray, of the shape of ``x``",
-    "Raises": "ShapeError\n    If the shapes do not fit.\n"
-    "ConfigurationError\n    If an argument makes no sense, or the types differ.",
+    "Raises": "ShapeError\n    If the shapes do not match.\n"
+    "ConfigurationError\n    If an argument is invalid, or the types differ.",
     "References": "",
 }
 
 
 def sections_of(docstring: str | None) -> dict[str, str]:
-    """What a functional form's docstring says before its sections, by "", and in each of them."""
+    """The sections of a functional form's docstring by title; "" for the text before them."""
     pattern = rf"^({'|'.join(_SECTIONS)})\n-+\n"
     summary, *rest = re.split(pattern, inspect.cleandoc(docstring or ""), flags=re.MULTILINE)
     given = {title: text.strip() for title, text in zip(rest[::2], rest[1::2], strict=True)}
@@ -48,9 +48,9 @@ def sections_of(docstring: str | None) -> dict[str, str]:
 
 
 def described(form: Callable[..., Any], own: Callable[..., Any] | None) -> str:
-    """A functional form's docstring with the sections that it leaves out.
+    """A functional form's docstring, with defaults for missing sections.
 
-    A gradient's parameters are described where those of the operation's ``own`` form are.
+    A gradient's parameters are described in the operation's ``own`` form.
     """
     sections = sections_of(form.__doc__)
     if own is not None and sections["Parameters"] == _SECTIONS["Parameters"]:
@@ -68,13 +68,13 @@ def described(form: Callable[..., Any], own: Callable[..., Any] | None) -> str:
 
 
 def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
-    """What a backend computes of what a functional form was given."""
+    """Check a functional form's arguments, and compute its result with a backend."""
     arrays, arguments, _ = check(name, *given)
     return _of_backend(backend, name)(*arrays, **arguments)
 
 
 def gradient(name: str, check: Check, backend: str | None, grad_output: Any, *given: Any) -> Any:
-    """What a backend computes of the gradient of an operation's output: new arrays."""
+    """Check a gradient's arguments, and compute it with a backend; returns new arrays."""
     name = f"{name}_backward"
     arrays, arguments, output = check(name, *given)
     arguments.pop("bias", None)
@@ -86,16 +86,16 @@ def gradient(name: str, check: Check, backend: str | None, grad_output: Any, *gi
 
 
 def axes_of(name: str) -> int:
-    """Dimensions of the maps that a function takes: 1 for ``conv1d_backward``, else 2."""
+    """Dimensions of a function's maps: 1 for ``conv1d_backward``, otherwise 2."""
     return 1 if name.removesuffix("_backward").endswith("1d") else 2
 
 
 def _of_backend(backend: str | None, name: str) -> Callable[..., Any]:
-    """A backend's function; those of maps take sequences, too."""
+    """A backend's function; those for maps also handle sequences."""
     found: Callable[..., Any] = getattr(get_backend(backend), name.replace("1d", "2d"))
     return found
 
 
 def _apart(made: np.ndarray, grad_output: np.ndarray) -> np.ndarray:
-    """A gradient in memory of its own: that of a sum is the output's itself."""
+    """A gradient in separate memory: that of a sum is the output's gradient itself."""
     return made.copy() if np.may_share_memory(made, grad_output) else made

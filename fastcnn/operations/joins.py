@@ -1,4 +1,4 @@
-"""What puts arrays together, and takes them apart."""
+"""Operations that combine and split arrays."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x + other`` for two arrays of one shape: where the branches of a residual block meet.
+    """``x + other`` for two arrays of the same shape, as in residual blocks.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def add(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
 
 
 def subtract(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x - other`` for two arrays of one shape.
+    """``x - other`` for two arrays of the same shape.
 
     Parameters
     ----------
@@ -89,13 +89,13 @@ def subtract_backward(
 
 
 def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
-    """``x * other``, element by element.
+    """``x * other``, element-wise.
 
     Parameters
     ----------
     x, other : array_like
-        Equal shapes; or one of shape (N, C, H, W) and the other (N, C, 1, 1), a factor for each
-        channel as in squeeze-and-excitation, or (N, 1, H, W), one for each pixel.
+        Equal shapes; or one of shape (N, C, H, W) and the other (N, C, 1, 1), a factor per channel
+        as in squeeze-and-excitation, or (N, 1, H, W), one per pixel.
     backend : str, optional
 
     Returns
@@ -106,7 +106,7 @@ def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
     Raises
     ------
     ShapeError
-        If the shapes are not such a pair.
+        If the shapes are incompatible.
     """
     return computed("multiply", _factors, backend, x, other)
 
@@ -134,12 +134,12 @@ def multiply_backward(
 
 
 def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
-    """Arrays put one after the other along the channel axis.
+    """Concatenate arrays along the channel axis.
 
     Parameters
     ----------
     *inputs : array_like, shape (N, C_i, ...)
-        Alike but for the number of channels.
+        Shapes must be equal except for the number of channels.
     backend : str, optional
 
     Returns
@@ -172,7 +172,7 @@ def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
 def concat_backward(
     grad_output: Any, *inputs: Any, backend: str | None = None
 ) -> tuple[np.ndarray, ...]:
-    """Gradient of :func:`concat`: each input has its channels of ``grad_output``.
+    """Gradient of :func:`concat`: each input gets its channels of ``grad_output``.
 
     Returns
     -------
@@ -182,15 +182,15 @@ def concat_backward(
 
 
 def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:
-    """Some channels that are next to each other: PyTorch's ``narrow`` along dimension 1.
+    """A range of channels: PyTorch's ``narrow`` along dimension 1.
 
     Parameters
     ----------
     x : array_like, shape (N, C, ...)
     start : int
-        The first of them.
+        The first channel.
     length : int
-        How many.
+        Number of channels.
     backend : str, optional
 
     Returns
@@ -202,7 +202,7 @@ def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np
     ShapeError
         If there are no such channels.
     ConfigurationError
-        If start or length are not whole numbers of at least 0 and 1.
+        If start or length are not integers of at least 0 and 1.
     """
     return computed("narrow", _channels, backend, x, start, length)
 

@@ -32,27 +32,27 @@ def batch_norm(
 ) -> np.ndarray:
     """Batch normalisation, ``weight * (x - mean) / sqrt(variance + eps) + bias`` by channel.
 
-    Unlike PyTorch's function it leaves the running statistics as they are; what to move them
-    towards is :func:`batch_statistics`.
+    Unlike PyTorch's function it does not update the running statistics; :func:`batch_statistics`
+    returns those of the batch.
 
     Parameters
     ----------
     x : array_like, shape (N, C) or (N, C, H, W)
     running_mean, running_var : array_like, shape (C,), optional
-        Taken for mean and variance unless ``training``; without them those of ``x`` are.
+        Used as mean and variance unless ``training``; without them those of ``x`` are used.
     weight, bias : array_like, shape (C,), optional
     training : bool
-        Whether to take mean and biased variance of ``x``.
+        Whether to use the mean and biased variance of ``x``.
     eps : float
     backend : str, optional
 
     Raises
     ------
     ShapeError
-        If the shapes do not fit, or mean and variance of one value a channel are asked for.
+        If the shapes do not match, or mean and variance of one value per channel are requested.
     ConfigurationError
-        If there is a running mean without a running variance or the other way round, ``eps`` is
-        not above 0, or the types differ.
+        If only one of running mean and running variance is given, ``eps`` is not above 0, or the
+        types differ.
     """
     given = (running_mean, running_var, weight, bias, training, eps)
     return computed("batch_norm", _by_channel, backend, x, *given)
@@ -70,11 +70,11 @@ def _by_channel(
 ) -> Checked:
     x = _as_maps(name, x)
     if (running_mean is None) != (running_var is None):
-        raise ConfigurationError(f"{name}: running_mean and running_var come together")
+        raise ConfigurationError(f"{name}: running_mean and running_var must be given together")
     of_batch = as_flag(name, "training", training) or running_mean is None
     if of_batch and x.size == x.shape[1]:
         raise ShapeError(
-            f"{name}: statistics need more than one value a channel, x has shape {x.shape}"
+            f"{name}: statistics need more than one value per channel, x has shape {x.shape}"
         )
     shape = x.shape[1:2]
     mean = as_optional(name, x, "running_mean", running_mean, shape)
@@ -141,13 +141,13 @@ def local_response_norm(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Divide each pixel by ``(k + alpha / size * sum of squares)^beta`` of the channels around it.
+    """Divide each pixel by ``(k + alpha / size * sum of squares)^beta`` of nearby channels.
 
     Parameters
     ----------
     x : array_like, shape (N, C, H, W)
     size : int
-        Channels of a window, from ``size // 2`` before on; those outside count as 0.
+        Channels of a window, starting ``size // 2`` before; those out of range count as 0.
     alpha, beta, k : float
     backend : str, optional
     """

@@ -50,20 +50,20 @@ def max_pool2d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Maximum over windows; of equal values the first in row-major order wins.
+    """Maximum over windows; ties go to the first value in row-major order.
 
     Parameters
     ----------
     x : array_like, shape (N, C, H, W)
     kernel_size : int or (int, int)
     stride : int or (int, int), optional
-        By default the window itself.
+        By default the window size.
     padding : int or (int, int)
         Implicit minus infinity on both sides, at most half the window.
     dilation : int or (int, int)
-        Distance of the pixels of a window.
+        Distance between the pixels of a window.
     ceil_mode : bool
-        Whether the output's size is rounded up, so that a last window may reach out of the map.
+        Whether the output's size is rounded up, so that the last windows may extend beyond the map.
     backend : str, optional
 
     Returns
@@ -111,7 +111,7 @@ def _largest(
 def _windows(
     name: str, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
 ) -> tuple[np.ndarray, dict[str, Any], tuple[int, ...], tuple[int, ...]]:
-    """The input, windows but for their dilation, that, and the output's shape."""
+    """The input, the windows without dilation, the dilation, and the output's shape."""
     axes = axes_of(name)
     x = as_array(name, "x", x, 2 + axes)
     kernel = per_axis(kernel_size, f"{name}: kernel_size", axes)
@@ -182,9 +182,9 @@ def avg_pool2d(
     kernel_size, stride, padding, ceil_mode
         As for :func:`max_pool2d`.
     count_include_pad : bool
-        Whether padded zeros count in the divisor. What ``ceil_mode`` adds never does.
+        Whether padded zeros count in the divisor. Elements added by ``ceil_mode`` never do.
     divisor_override : int, optional
-        Divides the sum of each window instead.
+        Divisor of the sum of each window, instead of its size.
     backend : str, optional
 
     Returns
@@ -274,9 +274,9 @@ def avg_pool1d_backward(
 def adaptive_avg_pool2d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """Mean over windows that share the map out over an output of a given size.
+    """Mean over windows that divide the map into an output of a given size.
 
-    Window i of rows reaches from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
+    Window i of the rows extends from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def adaptive_avg_pool1d(
 def adaptive_max_pool2d(
     x: Any, output_size: OutputSize, *, backend: str | None = None
 ) -> np.ndarray:
-    """Maximum over the windows of :func:`adaptive_avg_pool2d`; the first of equal values wins.
+    """Maximum over the windows of :func:`adaptive_avg_pool2d`; ties go to the first value.
 
     Parameters
     ----------

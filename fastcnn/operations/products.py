@@ -66,9 +66,9 @@ def conv2d(
     Raises
     ------
     ShapeError
-        If the shapes do not fit each other, or the kernel exceeds the padded input.
+        If the shapes do not match, or the kernel exceeds the padded input.
     ConfigurationError
-        If an argument makes no sense, or the types differ.
+        If an argument is invalid, or the types differ.
 
     References
     ----------
@@ -89,7 +89,7 @@ def conv1d(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """:func:`conv2d` of sequences: those are maps of one row, and are computed as such.
+    """:func:`conv2d` of sequences, which are computed as maps of one row.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def conv2d_backward(
     x, weight, stride, padding, dilation, groups, backend
         As given to :func:`conv2d`.
     output_mask : tuple of bool
-        Whether the gradients of input, weight and bias are wanted.
+        Whether to compute the gradients of input, weight and bias.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def conv2d_backward(
     Raises
     ------
     ShapeError
-        If ``grad_output`` is not what ``x``, ``weight`` and the geometry produce.
+        If ``grad_output`` does not have the shape of the output.
 
     References
     ----------
@@ -271,7 +271,7 @@ def linear_backward(
     return gradient("linear", _connected, backend, grad_output, x, weight, None)
 
 
-#: What products with weights have in common.
+#: Common fields of products with weights.
 PRODUCT: dict[str, Any] = {
     "parameters": ("weight", "bias"),
     "backward_reads": ("weight",),

@@ -1,4 +1,4 @@
-"""What is known of an operation: one record, from which its forms are made or checked."""
+"""Records of operations, from which their functional forms and layers are made or checked."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -17,14 +17,14 @@ Value = Any
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """How ONNX has an operation: a node, whose inputs may be nodes in turn.
+    """An operation in ONNX: a node, whose inputs may in turn be nodes.
 
     Attributes
     ----------
     kind : str
-        ONNX's name of the operator.
+        ONNX's operator name.
     inputs : tuple of (OnnxNode, str or float)
-        ``"x"`` is the input of the operation, another text one of its parameters or arguments, a
+        ``"x"`` is the input of the operation, other text one of its parameters or arguments, a
         number a constant.
     attributes : mapping of str to (str or float)
         The name of an argument, or a number.
@@ -35,7 +35,7 @@ class OnnxNode:
     attributes: Mapping[str, str | float] = field(default_factory=dict)
 
     def bound(self) -> set[str]:
-        """Arguments and parameters that it names."""
+        """The arguments and parameters that it refers to."""
         names = {value for value in self.attributes.values() if isinstance(value, str)}
         for part in self.inputs:
             if isinstance(part, OnnxNode):
@@ -50,7 +50,7 @@ CaseShape = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
 
 class Case(NamedTuple):
-    """A layer by its class and arguments, and the shape of samples for it."""
+    """A layer's class and arguments, and the shape of its samples."""
 
     kind: str
     shape: CaseShape
@@ -65,51 +65,51 @@ def case(kind: str, shape: CaseShape, *given: Any, **named: Any) -> Case:
 
 @dataclass(frozen=True)
 class Operation:
-    """What each part of the package needs to know of an operation.
+    """Everything that the package needs to know about an operation.
 
     Attributes
     ----------
     name : str
-        PyTorch's in ``torch.nn.functional``; also that of the backend function, whose gradient is
-        ``name + "_backward"``.
+        The name in ``torch.nn.functional``; also that of the backend function, with the gradient
+        function ``name + "_backward"``.
     parameters : tuple of str
         Parameters passed to the forward function, after the inputs and in this order.
     backward_reads : tuple of str
-        Those of them that the backward function takes, after ``grad_output`` and the inputs.
+        Those of them passed to the backward function, after ``grad_output`` and the inputs.
     inputs : int or None
-        Arrays that it reads, each the output of another node; None for any number.
+        Number of input arrays, each the output of another node; None for any number.
     random : bool
         True if the operation needs a key of the counter-based generator, and is the identity
         outside training.
     normalises : bool
         True if the operation takes ``mean`` and ``variance``: None for those of its input, in
-        training, or the running ones. The function ``batch_statistics`` gives the former.
+        training, or the running ones. The function ``batch_statistics`` computes the former.
     fuses_relu : bool
-        Whether the engine applies a ReLU that follows at no cost.
+        Whether the engine can fuse a following ReLU at no cost.
     renames : bool
-        Whether the output may be the input's memory.
+        Whether the output may share the input's memory.
     any_layout : bool
-        Whether the output's gradient is read through tables, whatever zeros are around it.
+        Whether the output's gradient is read through index tables, with any zero padding around it.
     gradient_needs : {"nothing", "input", "forward"}
-        What the backward pass needs besides the output's gradient and parameters: nothing, the
-        input, or something that the forward pass made.
+        What the backward pass needs in addition to the output's gradient and parameters: nothing,
+        the input, or a result of the forward pass.
     masks_gradient : bool
-        Whether the input's gradient can be masked by the input's ReLU as it is written.
+        Whether the input's gradient can be masked by the preceding ReLU while it is written.
     frees_input : bool
-        Whether the input's gradient is written when nothing needs the input at other places any
-        more, so that it may take the input's place.
+        Whether the input's gradient is written only after the last use of the input, so that it may
+        overwrite it.
     needs_output : bool
         Whether the engine's backward pass reads the operation's output.
     hands_gradient_on : bool
-        Whether the output's gradient, or a part of it, may be that of an input: the same memory.
+        Whether the output's gradient, or a part of it, may share memory with that of an input.
     output_mask : bool
-        Whether the backward function takes ``output_mask``, the gradients that are wanted, and
-        gives None in the place of the others.
+        Whether the backward function accepts ``output_mask``, which selects gradients, and returns
+        None for the others.
     layers : tuple of Case
         Layers that compute it, whose gradients are checked.
     timed : tuple of (shape, dict)
-        Shapes of samples and arguments with which ``fastcnn bench layer`` times it. Parameters have
-        a value for each channel, or the argument ``normalized_shape``.
+        Sample shapes and arguments with which ``fastcnn bench layer`` times it. Parameters have a
+        value per channel, or the argument ``normalized_shape``.
     """
 
     name: str
@@ -151,7 +151,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """An argument that is one of some words."""
+    """An argument that is one of several words."""
 
     name: str
     default: str
@@ -164,20 +164,21 @@ class Choice:
 
 @dataclass(frozen=True)
 class Formula:
-    """A function of each element, and its gradient.
+    """An element-wise function and its gradient.
 
     Attributes
     ----------
     value : function
         ``value(x, *parameters, *numbers)``.
     gradient : function
-        ``gradient(grad, x, *parameters, *numbers)``: the gradient of the input, ``grad`` being that
-        of the output.
+        ``gradient(grad, x, *parameters, *numbers)``: the gradient with respect to the input, given
+        that of the output, ``grad``.
     gradient_from_output : function, optional
-        The same of the output ``y`` instead of the input, where the output tells enough; the engine
-        then forgets the input.
+        The gradient as a function of the output ``y`` instead of the input, if the output suffices;
+        the engine then discards the input.
     parameter_gradients : tuple of function
-        With the arguments of ``gradient``: each element's share of the gradient of a parameter.
+        With the arguments of ``gradient``: each element's contribution to the gradient of a
+        parameter.
     """
 
     value: Callable[..., Value]
@@ -186,13 +187,13 @@ class Formula:
     parameter_gradients: tuple[Callable[..., Value], ...] = ()
 
 
-#: Channels of the inputs that :attr:`Elementwise.cases` are tested on.
+#: Channels of the inputs in tests of :attr:`Elementwise.cases`.
 CASE_CHANNELS = 3
 
 
 @dataclass(frozen=True)
 class Elementwise(Operation):
-    """An operation that computes each element of its output from that element of its input.
+    """An element-wise operation.
 
     Attributes
     ----------
@@ -201,12 +202,12 @@ class Elementwise(Operation):
     arguments : tuple of Number or Choice
         In the order of the functional form, the layer and the formula.
     cases : tuple of dict
-        Arguments of the layer that the operation is tested with: its gradient, its equivalence on
-        all backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
+        Arguments of the layer in tests of the operation: its gradient, its equivalence on all
+        backends, PyTorch and ONNX. Inputs have :data:`CASE_CHANNELS` channels.
     onnx : tuple of OnnxNode
-        How ONNX files have it: the first is written, all are read.
+        Its forms in ONNX files: the first is written, all are read.
     check : function, optional
-        ``check(owner, arguments)`` raises a ConfigurationError if the arguments do not go together.
+        ``check(owner, arguments)`` raises a ConfigurationError if the arguments are incompatible.
     """
 
     any_layout: bool = True
@@ -223,12 +224,12 @@ class Elementwise(Operation):
         return isinstance(formula, Formula) and formula.gradient_from_output is not None
 
     def checked(self, owner: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments with defaults for those that are not given, all of them checked.
+        """All arguments, checked, with defaults for missing ones.
 
         Raises
         ------
         ConfigurationError
-            If one of them makes no sense; the message names ``owner``.
+            If one of them is invalid; the message names ``owner``.
         """
         checked = {
             argument.name: argument.check(owner, given.get(argument.name, argument.default))
@@ -239,7 +240,7 @@ class Elementwise(Operation):
         return checked
 
     def formula_of(self, arguments: Mapping[str, Any]) -> tuple[Formula, tuple[float, ...]]:
-        """The formula for some arguments, and its numbers."""
+        """The formula for the given arguments, and its numbers."""
         formula, numbers = self.formula, []
         for argument in self.arguments:
             value = arguments.get(argument.name, argument.default)
@@ -252,16 +253,16 @@ class Elementwise(Operation):
         return formula, tuple(numbers)
 
     def forward(self, *given: Any, backend: str | None) -> np.ndarray:
-        """The functional form of ``x``, parameters and arguments, in the record's order."""
+        """The functional form: ``x``, parameters and arguments, in the record's order."""
         made: np.ndarray = computed(self.name, self.taken, backend, *given)
         return made
 
     def backward(self, grad_output: Any, *given: Any, backend: str | None) -> Any:
-        """The same of the gradient: that of ``x``, or it and those of the parameters."""
+        """The functional form of the gradient: that of ``x``, followed by those of parameters."""
         return gradient(self.name, self.taken, backend, grad_output, *given)
 
     def taken(self, name: str, x: Any, *given: Any) -> Checked:
-        """What a functional form of some name was given, checked."""
+        """The checked arguments of a functional form."""
         x = as_array(name, "x", x)
         arrays, count = [x], len(self.parameters)
         for parameter, value in zip(self.parameters, given[:count], strict=True):
@@ -283,13 +284,13 @@ class Elementwise(Operation):
 
 
 def by_channel(parameter: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """A parameter of one value, or one a channel, in a shape that goes with ``x``."""
+    """A parameter with one value, or one per channel, in a shape that broadcasts with ``x``."""
     return parameter.reshape((1, -1, *(1,) * (x.ndim - 2)) if x.ndim > 1 else -1)
 
 
 @dataclass(frozen=True)
 class Update:
-    """A user's formula of an optimiser's update of one parameter: see :mod:`fastcnn.kernel`.
+    """A user's formula for an optimiser's parameter update: see :mod:`fastcnn.kernel`.
 
     Attributes
     ----------
@@ -304,5 +305,5 @@ class Update:
     arguments: tuple[Number, ...] = ()
 
 
-#: Those of users, by name.
+#: User-defined updates, by name.
 OWN_UPDATES: dict[str, Update] = {}

@@ -39,7 +39,7 @@ def layer_norm(
     ----------
     x : array_like, shape ``(N, ..., *normalized_shape)``
     normalized_shape : int or tuple of int
-        Sizes of the last dimensions, over which mean and biased variance are taken.
+        Sizes of the last dimensions, over which mean and biased variance are computed.
     weight, bias : array_like, shape ``normalized_shape``, optional
     eps : float
     backend : str, optional
@@ -89,10 +89,10 @@ def rms_norm(
     ----------
     x : array_like, shape ``(N, ..., *normalized_shape)``
     normalized_shape : int or tuple of int
-        Sizes of the last dimensions, over which the mean is taken.
+        Sizes of the last dimensions, over which the mean is computed.
     weight : array_like, shape ``normalized_shape``, optional
     eps : float, optional
-        By default the distance from 1 to the next number of the type of ``x``.
+        By default the machine epsilon of the type of ``x``.
     backend : str, optional
     """
     return computed("rms_norm", _root_mean_square, backend, x, normalized_shape, weight, eps)
@@ -133,13 +133,13 @@ def group_norm(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Group normalisation: mean and variance of the channels of a group, over all pixels.
+    """Group normalisation: mean and variance over the channels of a group and all pixels.
 
     Parameters
     ----------
     x : array_like, shape (N, C, ...)
     num_groups : int
-        It divides C.
+        Must divide C.
     weight, bias : array_like, shape (C,), optional
     eps : float
     backend : str, optional
@@ -156,7 +156,7 @@ def _groups(name: str, x: Any, num_groups: Any, weight: Any, bias: Any, eps: Any
         )
     if sets_of("group_norm", {"num_groups": groups}, x.shape[1:]).members == 1:
         raise ShapeError(
-            f"{name}: statistics need more than one value a group, x has shape {x.shape}"
+            f"{name}: statistics need more than one value per group, x has shape {x.shape}"
         )
     factors = {"weight": weight, "bias": bias}
     return _with_factors(name, x, x.shape[1:2], factors, eps, num_groups=groups)
@@ -235,14 +235,14 @@ def _with_factors(
     eps: Any,
     **arguments: Any,
 ) -> Checked:
-    """Sizes of sets with ``eps`` and with factors of a shape, which are arrays or None."""
+    """Sizes of the sets, with ``eps`` and with weights of a shape, which are arrays or None."""
     arguments["eps"] = as_number(name, "eps", eps, above=0.0)
     for key, value in factors.items():
         arguments[key] = as_optional(name, x, key, value, shape)
     return Checked((x,), arguments, x.shape)
 
 
-#: What normalisations within a sample have in common.
+#: Common fields of normalisations within a sample.
 SAMPLE_NORM: dict[str, Any] = {
     "parameters": ("weight", "bias"),
     "backward_reads": ("weight",),

@@ -1,4 +1,4 @@
-"""What copies pixels to other places, or mixes them."""
+"""Operations that move or interpolate pixels."""
 
 import math
 from typing import Any
@@ -41,15 +41,16 @@ __all__ = [
 def pad(
     x: Any, padding: int | tuple[int, ...], mode: str = "constant", *, backend: str | None = None
 ) -> np.ndarray:
-    """Zeros, or copies of pixels, around maps or sequences.
+    """Pad maps or sequences with zeros or copies of pixels.
 
     Parameters
     ----------
     x : array_like, shape (N, C, H, W) or (N, C, L)
     padding : int, (left, right, top, bottom), or (left, right) of a sequence
-        With zeros, negative numbers cut off.
+        With zeros, negative values crop.
     mode : {"constant", "reflect", "replicate", "circular"}
-        Zeros; the map in a mirror, without its border; copies of the border; or of the other side.
+        Zeros; the map mirrored without repeating its edge; copies of the edge; or of the opposite
+        side.
     backend : str, optional
 
     Returns
@@ -59,7 +60,8 @@ def pad(
     Raises
     ------
     ShapeError
-        If nothing is left, a reflection is as long as the map, or what wraps around is longer.
+        If nothing is left, a reflection is at least as long as the map, or circular padding is
+        longer.
     ConfigurationError
     """
     return computed("pad", _padded, backend, x, padding, mode)
@@ -90,7 +92,7 @@ def pad_backward(
     *,
     backend: str | None = None,
 ) -> tuple[np.ndarray, ...]:
-    """Gradient of :func:`pad`: of each pixel the sum over its copies."""
+    """Gradient of :func:`pad`: for each pixel the sum over its copies."""
     return gradient("pad", _padded, backend, grad_output, x, padding, mode)
 
 
@@ -103,7 +105,7 @@ def interpolate(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Maps or sequences of another size, from the nearest pixels or those around a place.
+    """Resize maps or sequences by nearest or linear interpolation.
 
     Parameters
     ----------
@@ -111,13 +113,14 @@ def interpolate(
     size : int or (int, int), optional
         Size of the output.
     scale_factor : int or (int, int), optional
-        The output's size by that of the input.
+        Ratio of output to input size.
     mode : {"nearest", "bilinear", "linear"}
-        Row i of the nearest is row ``floor(i * H / OH)``, exactly: PyTorch computes the quotient
-        with rounding errors, which differs where it is whole and ``H / OH`` is not a float.
-        "linear" is the bilinear one of sequences.
+        With "nearest", row i is exactly row ``floor(i * H / OH)``: PyTorch computes the quotient
+        with rounding errors, and differs where it is an integer and ``H / OH`` is not a float.
+        "linear" is for sequences.
     align_corners : bool, optional
-        Whether the outermost pixels of input and output have the same places, not their borders.
+        Whether the centres of the corner pixels of input and output are aligned, rather than their
+        edges.
     backend : str, optional
 
     Returns
@@ -162,7 +165,7 @@ def interpolate_backward(
 
 
 def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) -> np.ndarray:
-    """Channels become pixels: (N, C * r * r, H, W) to (N, C, H * r, W * r).
+    """Rearrange channels to pixels: (N, C * r * r, H, W) to (N, C, H * r, W * r).
 
     Parameters
     ----------
@@ -184,7 +187,7 @@ def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) ->
 
 
 def pixel_unshuffle(x: Any, downscale_factor: int, *, backend: str | None = None) -> np.ndarray:
-    """Pixels become channels: (N, C, H * r, W * r) to (N, C * r * r, H, W).
+    """Rearrange pixels to channels: (N, C, H * r, W * r) to (N, C * r * r, H, W).
 
     Parameters
     ----------
@@ -230,7 +233,7 @@ def pixel_unshuffle_backward(
 
 
 def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.ndarray:
-    """Channels of groups take turns: channel ``g * (C / groups) + k`` becomes ``k * groups + g``.
+    """Interleave the channels of groups: ``g * (C / groups) + k`` becomes ``k * groups + g``.
 
     Parameters
     ----------
@@ -283,7 +286,7 @@ def flatten_backward(grad_output: Any, x: Any, *, backend: str | None = None) ->
 
 
 def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> np.ndarray:
-    """Samples of as many numbers in another shape, such as (N, C * H * W) to (N, C, H, W).
+    """Reshape samples, such as (N, C * H * W) to (N, C, H, W).
 
     Parameters
     ----------
@@ -317,7 +320,7 @@ def unflatten_backward(
     return gradient("unflatten", _reshaped, backend, grad_output, x, shape)
 
 
-#: What copies or mixes pixels, by tables of their places.
+#: Common fields of operations that move or mix pixels by index tables.
 SAMPLING: dict[str, Any] = {"gradient_needs": "nothing", "frees_input": True, "any_layout": True}
 _TWICE: dict[str, Any] = {"size": None, "scale_factor": (2, 2), "align_corners": False}
 #: The operations of this file.

@@ -14,7 +14,7 @@ __all__ = ["log_softmax", "log_softmax_backward", "softmax", "softmax_backward"]
 
 
 def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
-    """``exp(x_i) / sum exp(x_j)`` along a dimension, the largest taken away first.
+    """``exp(x_i) / sum exp(x_j)`` along a dimension, with the maximum subtracted first.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
 
 
 def log_softmax(x: Any, dim: int = -1, *, backend: str | None = None) -> np.ndarray:
-    """Logarithm of :func:`softmax`, ``x_i - log(sum exp(x_j))``, without its underflow.
+    """Logarithm of :func:`softmax`, ``x_i - log(sum exp(x_j))``, without underflow.
 
     Parameters
     ----------

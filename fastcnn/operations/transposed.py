@@ -52,10 +52,10 @@ def conv_transpose2d(
     bias : array_like, shape (out_channels,), optional
     stride, dilation : int or (int, int)
     padding : int or (int, int)
-        Rows and columns of the output that are left out on both sides.
+        Rows and columns cropped from both sides of the output.
     output_padding : int or (int, int)
-        Rows and columns added at the bottom and right, below the stride or the dilation: of the
-        sizes that the convolution makes one of, which one is meant.
+        Rows and columns added at the bottom and right, less than the stride or the dilation:
+        selects one of the input sizes that the convolution maps to the same output size.
     groups : int
     backend : str, optional
 

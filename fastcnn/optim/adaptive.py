@@ -1,4 +1,4 @@
-"""Optimisers whose rate of each parameter follows its gradients: Adam and its kin."""
+"""Optimisers with a learning rate adapted to each parameter: Adam and relatives."""
 
 import math
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from fastcnn.optim.base import Bounds, DecaysWeights, Slots, lerp
 
 @dataclass(frozen=True)
 class Adam(DecaysWeights):
-    """Adam: a step along the mean of the gradients, over the root of their mean square.
+    """Adam: the moving average of the gradients, divided by their root mean square.
 
     Parameters
     ----------
@@ -75,9 +75,9 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class NAdam(DecaysWeights):
-    """Adam with Nesterov's momentum.
+    """Adam with Nesterov momentum.
 
-    What is kept of ``mu_product`` is what it is short of 1: the formulas divide by that.
+    The slot of ``mu_product`` holds ``1 - mu_product``, by which the formulas divide.
 
     Parameters
     ----------
@@ -132,10 +132,10 @@ class NAdam(DecaysWeights):
 
 @dataclass(frozen=True)
 class RMSprop(DecaysWeights):
-    """RMSprop: the gradient over the root of its mean square, a moving average.
+    """RMSprop: the gradient, divided by a moving average of its root mean square.
 
-    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` takes the
-    variance instead of the mean square, ``momentum`` smooths the quotient.
+    ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` uses the
+    variance instead of the mean square, ``momentum`` is applied to the quotient.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class RMSprop(DecaysWeights):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The mean square, and what momentum and centring need."""
+        """The mean square, and the slots of momentum and centring."""
         momentum = ("momentum_buffer",) if self.momentum else ()
         return ("square_avg", *momentum, *(("grad_avg",) if self.centered else ()))
 
@@ -188,7 +188,7 @@ class RMSprop(DecaysWeights):
         if self.centered:
             mean = slots["grad_avg"]
             lerp(mean, gradient, 1.0 - self.alpha)
-            # Rounding can leave a variance of nearly zero below it.
+            # Rounding can make a variance near zero negative.
             variance = np.maximum(square - mean * mean, 0.0)
         change = gradient / (np.sqrt(variance) + self.eps)
         if self.momentum:
@@ -201,9 +201,9 @@ class RMSprop(DecaysWeights):
 
 @dataclass(frozen=True)
 class Adagrad(DecaysWeights):
-    """Adagrad: the gradient over the root of the sum of all squares so far.
+    """Adagrad: the gradient, divided by the root of the sum of its squares so far.
 
-    The sum is kept without ``initial_accumulator_value``, which the formula adds.
+    The slot holds the sum without ``initial_accumulator_value``, which the formula adds.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ class Adagrad(DecaysWeights):
 
 @dataclass(frozen=True)
 class Adadelta(DecaysWeights):
-    """Adadelta: steps in the units of the parameters, by the root mean square of earlier steps.
+    """Adadelta: steps in the units of the parameters, from the root mean square of past steps.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What optimisers are, and what they share."""
+"""The interface of optimisers, and their base class."""
 
 import math
 import sys
@@ -11,27 +11,27 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.scalars import is_number, make_plain
 
 Slots = dict[str, np.ndarray]
-#: By the name of a setting its least number, and the first one that is too large.
+#: For each setting its smallest value, and the exclusive upper bound.
 Bounds = dict[str, tuple[float, float]]
 
 
 class Optimizer(Protocol):
-    """What training needs of an optimiser."""
+    """The interface that training requires of an optimiser."""
 
     @property
     def lr(self) -> float:
-        """The base learning rate, which a schedule scales."""
+        """The base learning rate, scaled by a schedule."""
         ...
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """Names of the arrays, each as long as the parameters, that carry its state."""
+        """Names of the state arrays, each as long as the parameters."""
         ...
 
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
     ) -> None:
-        """Change ``parameters`` and ``slots`` in place; ``step`` counts from 1."""
+        """Update ``parameters`` and ``slots`` in place; ``step`` counts from 1."""
         ...
 
 
@@ -46,7 +46,7 @@ class DecaysWeights:
     lr: float
     weight_decay: float
     decoupled_weight_decay: bool
-    #: Of numbers other than ``lr``, ``weight_decay`` and ``eps``, which are at least 0.
+    #: Bounds of settings other than ``lr``, ``weight_decay`` and ``eps``, which are at least 0.
     bounds: ClassVar[Bounds] = {}
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class DecaysWeights:
                 )
 
     def decayed(self, parameters: np.ndarray, gradient: np.ndarray, lr: float) -> np.ndarray:
-        """The gradient, or it with weight decay; the parameters where that is decoupled."""
+        """The gradient, with weight decay added unless decoupled, which scales the parameters."""
         if not self.weight_decay:
             return gradient
         if self.decoupled_weight_decay:
@@ -72,7 +72,7 @@ class DecaysWeights:
 
 
 def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
-    """Refuse numbers of a dataclass that are below the first bound, or not below the second."""
+    """Refuse settings of a dataclass outside [low, high)."""
     owner = type(settings).__name__
     defaults = {each.name: each.default for each in fields(settings)}
     for name, (low, high) in bounds.items():
@@ -97,7 +97,8 @@ def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
 def lerp(start: np.ndarray, end: np.ndarray, weight: float) -> None:
     """Move ``start`` in place towards ``end`` by ``weight`` of the way, as ``torch.lerp`` does.
 
-    From the nearer end, so that nothing cancels: with a weight of 1 the result is ``end`` itself.
+    Computed from the nearer end, to avoid cancellation: with a weight of 1 the result is exactly
+    ``end``.
     """
     if weight < 0.5:
         start += weight * (end - start)

@@ -1,4 +1,4 @@
-"""Parameter groups: other settings for the parameters whose names match a pattern."""
+"""Parameter groups: different settings for parameters whose names match a pattern."""
 
 import math
 import re
@@ -15,34 +15,32 @@ from fastcnn.optim.base import Optimizer
 from fastcnn.optim.optimizers import NAMED
 from fastcnn.scalars import make_plain, plain
 
-#: Of a parameter: its first element in the vector, its shape, and whether its layer is trained.
+#: A parameter's offset in the vector, its shape, and whether its layer is trained.
 Place = tuple[int, tuple[int, ...], bool]
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Settings of the parameters whose names match a pattern.
+    """Settings for the parameters whose names match a pattern.
 
-    Where several groups match a parameter, each adds what it sets, and a later one has the last
-    word.
+    If several groups match a parameter, their settings are combined; later groups take precedence.
 
     Attributes
     ----------
     match : str
         Pattern of names such as ``"conv1.weight"``, with ``*``, ``?`` and ``[...]``.
     learning_rate_factor : float, optional
-        What the learning rate is multiplied by.
+        Factor of the learning rate.
     freeze : bool
-        Whether the parameters stay as they are.
+        Whether the parameters are frozen.
     freeze_until, freeze_after : int, optional
-        Whether they do so in the first epochs, or after some epochs.
+        Number of first epochs in which they are frozen, or of epochs after which they are.
     freeze_statistics : bool
-        Whether batch normalisations normalise by their running statistics and leave them as they
-        are.
+        Whether batch normalisation layers use their running statistics without updating them.
     optimizer : str or Optimizer, optional
-        Another optimiser. Its rate follows the training's schedule in proportion.
+        Another optimiser. The schedule scales its learning rate by the same factor.
     arguments : mapping
-        Arguments of the optimiser that differ, such as ``weight_decay``.
+        Arguments of the optimiser to override, such as ``weight_decay``.
 
     Raises
     ------
@@ -84,15 +82,15 @@ class ParameterGroup:
         if len(self.settings()) == 1:
             known = [each.name for each in fields(self)][1:-1]
             raise ConfigurationError(
-                f"group {self.match!r} sets nothing: it takes {', '.join(known)}, and arguments of "
-                "the optimizer such as weight_decay"
+                f"group {self.match!r} sets nothing: it accepts {', '.join(known)}, and arguments "
+                "of the optimizer such as weight_decay"
             )
         if self.optimizer is not None:
             self._own_optimizer()
 
     @classmethod
     def of(cls, settings: Any) -> "ParameterGroup":
-        """A group from a dictionary; what is not a setting of groups is the optimiser's.
+        """Make a group from a dictionary; other keys are arguments of the optimiser.
 
         Raises
         ------
@@ -119,13 +117,13 @@ class ParameterGroup:
 
     @classmethod
     def parse(cls, text: str) -> tuple["ParameterGroup", ...]:
-        """Groups from text such as ``"*.bias: learning_rate_factor=64 weight_decay=0; stem.*:
+        """Parse groups from text like ``"*.bias: learning_rate_factor=64 weight_decay=0; stem.*:
         freeze"``.
 
         Raises
         ------
         ConfigurationError
-            If it cannot be read.
+            If it cannot be parsed.
         """
         found = []
         for part in text.split(";"):
@@ -148,7 +146,7 @@ class ParameterGroup:
         return tuple(found)
 
     def settings(self) -> dict[str, Any]:
-        """The group as a dictionary of what it sets, in what JSON knows."""
+        """The group's settings as a dictionary of JSON types."""
         made = {
             each.name: value
             for each in fields(self)
@@ -159,7 +157,7 @@ class ParameterGroup:
         return made | dict(self.arguments)
 
     def is_frozen(self, epoch: int) -> bool | None:
-        """Whether parameters stay as they are in an epoch; None if the group does not say."""
+        """Whether parameters are frozen in an epoch; None if the group does not set it."""
         if self.freeze_until is not None:
             return epoch <= self.freeze_until
         if self.freeze_after is not None:
@@ -174,7 +172,7 @@ class ParameterGroup:
         )
 
     def changed(self, optimizer: Optimizer) -> Optimizer:
-        """The optimiser of this group's parameters, which before it is ``optimizer``."""
+        """The optimiser of this group's parameters, derived from ``optimizer``."""
         if self.optimizer is not None:
             return self._own_optimizer()
         return _changed(optimizer, self.arguments, self.match)
@@ -184,7 +182,7 @@ class ParameterGroup:
 
 
 def value_of(text: str) -> Any:
-    """The number, true, false or none that a text is, or else the text."""
+    """Parse text as a number, true, false or none; otherwise return the text."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -209,7 +207,7 @@ def _changed(optimizer: Optimizer, arguments: Mapping[str, Any], match: str) -> 
 
 
 def as_groups(groups: Any) -> tuple[ParameterGroup, ...]:
-    """Groups from a list of dictionaries or of groups, or from text.
+    """Make groups from a list of dictionaries or groups, or from text.
 
     Parameters
     ----------
@@ -236,18 +234,18 @@ def as_groups(groups: Any) -> tuple[ParameterGroup, ...]:
 
 @dataclass(frozen=True)
 class Part:
-    """A run of the parameters that one optimiser updates.
+    """A contiguous range of parameters updated by one optimiser.
 
     Attributes
     ----------
     first, end : int
         Its first and last + 1 element in the vector of parameters.
     factor : float
-        The learning rate is multiplied by it.
+        Factor of the learning rate.
     began : int
-        Steps before its first one.
+        Number of steps before its first.
     shape : tuple of int, optional
-        The parameter's, where the optimiser updates one matrix at a time.
+        The parameter's shape, if the optimiser updates one matrix at a time.
     """
 
     first: int
@@ -260,12 +258,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Assignment:
-    """Which parameters which optimiser updates.
+    """The assignment of parameters to optimisers.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What updates all parameters that no group gives another.
+        Updates all parameters to which no group assigns another optimiser.
     groups : sequence of ParameterGroup
     """
 
@@ -278,12 +276,12 @@ class Assignment:
         return self.optimizer.lr
 
     def check(self, places: Mapping[str, Place], statistics: Sequence[str]) -> None:
-        """Refuse groups that do not fit a model.
+        """Refuse groups that do not match a model.
 
         Parameters
         ----------
         places : mapping of str to (offset, shape, trained)
-            By names of parameters.
+            Places of parameters by name.
         statistics : sequence of str
             Names of running means.
 
@@ -308,7 +306,7 @@ class Assignment:
             self._optimizer(name, shape)
 
     def frozen_statistics(self, statistics: Sequence[str]) -> frozenset[str]:
-        """Those of some running means that training leaves as they are."""
+        """The running means, out of ``statistics``, that training does not update."""
         return frozenset(
             name
             for group in self.groups
@@ -323,14 +321,14 @@ class Assignment:
     def parts(
         self, places: Mapping[str, Place], epoch: int = 1, per_epoch: int = 0
     ) -> tuple[Part, ...]:
-        """The parts that are trained in an epoch, in the order of the parameters.
+        """The parts trained in an epoch, in the order of the parameters.
 
         Parameters
         ----------
         epoch : int
             Counted from 1.
         per_epoch : int
-            Steps of an epoch.
+            Steps per epoch.
         """
         made: list[Part] = []
         for name, (offset, shape, trained) in places.items():
@@ -358,9 +356,9 @@ class Assignment:
         return tuple(made)
 
     def state_names(self, places: Mapping[str, Place]) -> tuple[str, ...]:
-        """Names of the arrays that carry the state of all optimisers, each as long as the vector.
+        """Names of the state arrays of all optimisers, each as long as the parameter vector.
 
-        Where parameters of several optimisers share an array, its name has all of theirs.
+        If parameters of several optimisers share an array, its name combines theirs.
         """
         rows: list[dict[str, None]] = []
         for name, (_, shape, _) in places.items():
@@ -376,7 +374,7 @@ class Assignment:
         return [group for group in self.groups if fnmatchcase(name, group.match)]
 
     def _optimizer(self, name: str, shape: tuple[int, ...]) -> tuple[Optimizer, float]:
-        """A parameter's optimiser, and its factor of the learning rate."""
+        """A parameter's optimiser and learning rate factor."""
         optimizer, factor = _of_shape(self.optimizer, shape), 1.0
         for group in self._of(name):
             optimizer = _of_shape(group.changed(optimizer), shape)
@@ -385,14 +383,14 @@ class Assignment:
         if optimizer.lr != self.lr:
             if self.lr == 0.0:
                 raise ConfigurationError(
-                    f"{name}: its learning rate {optimizer.lr} cannot follow one of 0"
+                    f"{name}: its learning rate {optimizer.lr} cannot be scaled from a base of 0"
                 )
             factor *= optimizer.lr / self.lr
         return optimizer, factor
 
 
 def _of_shape(optimizer: Optimizer, shape: tuple[int, ...]) -> Optimizer:
-    """The optimiser itself, or the one that it has for parameters of one dimension."""
+    """The optimiser itself, or its optimiser for one-dimensional parameters."""
     if getattr(optimizer, "of_matrices", False) and len(shape) < 2:
         return optimizer.others  # type: ignore[attr-defined]
     return optimizer

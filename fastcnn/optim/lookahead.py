@@ -10,18 +10,19 @@ from fastcnn.scalars import MOST_COUNT, is_number, make_plain, plain
 
 @dataclass(frozen=True)
 class Lookahead:
-    """Every ``every`` steps slow weights move towards the fast ones, which continue from there.
+    """Every ``every`` steps, slow weights move towards the fast ones, which continue from there.
 
     ``slow += a * (fast - slow)``, ``fast = slow``. Running statistics of batch normalisation are
-    moved in the same way. Evaluation takes the slow weights, and so does the trained model.
+    moved in the same way. Evaluation uses the slow weights, which are also those of the trained
+    model.
 
     Attributes
     ----------
     alpha : float
         ``a`` at the start of the training.
     final_alpha : float, optional
-        ``a`` at its end, by default the same: at the share ``t`` of the training it is
-        ``alpha + (final_alpha - alpha) * t ** power``.
+        ``a`` at the end, by default the same: after a fraction ``t`` of the training it is ``alpha
+        + (final_alpha - alpha) * t ** power``.
 
     References
     ----------
@@ -60,12 +61,12 @@ class Lookahead:
 
     @classmethod
     def of(cls, value: Any) -> "Lookahead":
-        """Lookahead itself, its number of steps, or text such as ``"every=5,alpha=0.8"``.
+        """Lookahead from itself, a number of steps, or text such as ``"every=5,alpha=0.8"``.
 
         Raises
         ------
         ConfigurationError
-            If it is neither.
+            If it is none of these.
         """
         if isinstance(value, Lookahead):
             return value
@@ -94,7 +95,7 @@ class Lookahead:
         return cls(**settings)
 
     def weight(self, share: float) -> float:
-        """``a`` after a share of the training's steps."""
+        """``a`` after a fraction of the training's steps."""
         if self.final_alpha is None:
             return self.alpha
         return self.alpha + (self.final_alpha - self.alpha) * share**self.power

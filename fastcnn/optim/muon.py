@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal."""
+"""Muon: orthogonalised momentum."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.optim.adaptive import AdamW
 from fastcnn.optim.base import Bounds, DecaysWeights, Optimizer, Slots
 
-#: Ways to suit the rate to a matrix' shape, as ``torch.optim.Muon`` names them.
+#: Adjustments of the learning rate to a matrix's shape, named as in ``torch.optim.Muon``.
 ADJUSTMENTS = ("original", "match_rms_adamw", "none")
 
 
 @dataclass(frozen=True)
 class Muon(DecaysWeights):
-    """Muon: a step along the momentum with all singular values brought near 1.
+    """Muon: a step along the orthogonalised momentum, with all singular values near 1.
 
     It updates the weights of convolutions, as matrices of shape (out, in * height * width), and of
     linear layers; parameters of one dimension, such as biases, are updated by ``others``. A
@@ -32,7 +32,7 @@ class Muon(DecaysWeights):
     normalize_weight : bool
         Scale each weight to the norm ``sqrt(out)`` before its step.
     others : Optimizer
-        What updates the other parameters. Its rate follows the schedule in the same proportion.
+        Optimiser of the other parameters. The schedule scales its learning rate by the same factor.
 
     References
     ----------
@@ -59,7 +59,7 @@ class Muon(DecaysWeights):
         "ns_steps": (0, 100),
         "ns_coefficients": (-math.inf, math.inf),
     }
-    #: An update takes a whole parameter in its shape.
+    #: An update needs a whole parameter in its shape.
     of_matrices: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -73,11 +73,11 @@ class Muon(DecaysWeights):
             )
         if not hasattr(self.others, "update") or getattr(self.others, "of_matrices", False):
             raise ConfigurationError(
-                f"Muon: others must be an optimiser of single numbers, got {self.others!r}"
+                f"Muon: others must be an element-wise optimiser, got {self.others!r}"
             )
 
     def ratio(self, rows: int, columns: int) -> float:
-        """What the rate of a matrix is multiplied by."""
+        """Factor of the learning rate of a matrix."""
         if self.adjust_lr_fn == "original":
             return math.sqrt(max(1.0, rows / columns))
         if self.adjust_lr_fn == "match_rms_adamw":
@@ -87,7 +87,7 @@ class Muon(DecaysWeights):
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
     ) -> None:
-        """One step of a parameter of two dimensions or more, in place."""
+        """One step of a parameter of two or more dimensions, in place."""
         rows = len(parameters)
         before = math.sqrt(float(np.sum(np.square(parameters, dtype=np.float64))))
         if self.weight_decay and not self.decoupled_weight_decay:
@@ -111,7 +111,7 @@ class Muon(DecaysWeights):
 def orthogonalised(
     matrix: np.ndarray, steps: int, coefficients: tuple[float, float, float], eps: float
 ) -> np.ndarray:
-    """Newton-Schulz iterations that bring a matrix' singular values near 1."""
+    """Orthogonalise a matrix by Newton-Schulz iterations: singular values near 1."""
     a, b, c = coefficients
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / max(math.sqrt(float(np.sum(np.square(x, dtype=np.float64)))), eps)

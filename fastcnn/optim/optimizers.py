@@ -55,7 +55,7 @@ class SGD(DecaysWeights):
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The velocity, where there is momentum."""
+        """The velocity, if there is momentum."""
         return ("momentum_buffer",) if self.momentum else ()
 
     def update(
@@ -73,9 +73,10 @@ class SGD(DecaysWeights):
 
 @dataclass(frozen=True)
 class Lion(DecaysWeights):
-    """Lion: a step of one size along the sign of a mean of gradients; weight decay is decoupled.
+    """Lion: a step of fixed size along the sign of averaged gradients; decoupled weight decay.
 
-    Its rate is three to ten times smaller than Adam's, its weight decay as much larger.
+    Its learning rate is typically 3 to 10 times smaller than Adam's, its weight decay as much
+    larger.
 
     Parameters
     ----------
@@ -127,25 +128,25 @@ NAMED = Named(
 
 
 def as_optimizer(optimizer: Any, **numbers: Any) -> Optimizer:
-    """An optimiser that is given by its name, or as an object.
+    """An optimiser given by name, or as an object.
 
     Parameters
     ----------
     optimizer : str or Optimizer
     **numbers
-        Arguments of an optimiser that is given by name (``lr``, ``momentum``, ...). By default
-        SGD takes a rate of 0.02 and a momentum of 0.9, RMSprop a rate of 0.001, the others their
-        own.
+        Arguments of an optimiser given by name (``lr``, ``momentum``, ...). By default SGD has a
+        learning rate of 0.02 and a momentum of 0.9, RMSprop a learning rate of 0.001, and the
+        others their own defaults.
 
     Raises
     ------
     ConfigurationError
-        If it is neither, or a number has no effect with it.
+        If it is neither, or an argument has no effect with it.
     """
     return NAMED.get(optimizer, **numbers)
 
 
-#: Elements whose squares are in memory at a time.
+#: Number of elements squared at a time.
 SQUARES = 1 << 14
 
 
@@ -157,23 +158,23 @@ def _square_sum(x: np.ndarray) -> float:
 def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
     """Scale a gradient in place so that its Euclidean norm is at most ``max_norm``.
 
-    A gradient that is not finite stays as it is: no factor makes it finite.
+    A gradient that is not finite is left unchanged: no factor makes it finite.
 
     Parameters
     ----------
     gradient : ndarray of floating-point numbers
     max_norm : float or None
-        A number above 0; None to measure only.
+        A number above 0; None to only compute the norm.
 
     Returns
     -------
     float
-        The norm before, summed in float64.
+        The norm before clipping, accumulated in float64.
 
     Raises
     ------
     ConfigurationError
-        If the gradient is not such an array, or the norm not such a number.
+        If the gradient or the norm is of another kind.
 
     References
     ----------
@@ -192,7 +193,7 @@ def clip_gradient_norm(gradient: np.ndarray, max_norm: float | None) -> float:
         )
     with np.errstate(over="ignore"):
         norm = math.sqrt(_square_sum(gradient))
-    if math.isinf(norm):  # perhaps of the squares alone
+    if math.isinf(norm):  # perhaps only the squares overflowed
         largest = float(np.abs(gradient).max())
         if math.isfinite(largest):
             scaled = gradient / largest

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the rate of each training step, counted from 0."""
+"""Learning rate schedules: the rate of each training step, counted from 0."""
 
 import math
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from fastcnn.scalars import MOST_COUNT, is_number, make_plain, plain
 
 
 class Schedule(Protocol):
-    """Gives the learning rate of one step."""
+    """Computes the learning rate of each step."""
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
         """Rate of step ``step`` of ``total_steps``."""
@@ -167,10 +167,10 @@ class OneCycle:
 
 @dataclass(frozen=True)
 class Triangular:
-    """Rise in a line from ``initial_factor`` to the base rate, then fall to ``final_factor``.
+    """Rise linearly from ``initial_factor`` to the base rate, then fall to ``final_factor``.
 
-    The rise takes the whole steps of ``warmup_fraction``; without one, the rate falls from the
-    first step on.
+    The rise takes ``warmup_fraction`` of the steps, rounded down; if that is 0, the rate falls from
+    the first step on.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ class Warmup:
         object.__setattr__(self, "then", NAMED.get(self.then))
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
-        """The rising rate, or that of the schedule after it."""
+        """The warm-up rate, or that of the schedule after it."""
         rate = self.then.lr(step, total_steps, steps_per_epoch, base_lr)
         return rate * min(1.0, (step + 1) / (self.steps + 1))
 
@@ -243,14 +243,14 @@ def learning_rates(
     schedule : Schedule, or its name
     base_lr : float
     first_step, count : int
-        Which steps; the first of a training is 0.
+        First step, counted from 0, and number of steps.
     total_steps, steps_per_epoch : int
-        Of the training.
+        Number of steps of the training, and per epoch.
 
     Raises
     ------
     ConfigurationError
-        If the schedule is not one, or a number is not accepted.
+        If the schedule is not one, or an argument is invalid.
     """
     schedule, base_lr = NAMED.get(schedule), plain(base_lr)
     if not is_number(base_lr):
@@ -291,7 +291,7 @@ NAMED = Named(
 
 
 def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedule:
-    """A schedule that is given by its name, or as an object, after a linear warm-up.
+    """A schedule given by name or as an object, after a linear warm-up.
 
     Parameters
     ----------
@@ -299,12 +299,12 @@ def as_schedule(schedule: Any, warmup_steps: int = 0, **numbers: Any) -> Schedul
     warmup_steps : int
         Steps of the warm-up; 0 for none.
     **numbers
-        Arguments of a schedule that is given by name.
+        Arguments of a schedule given by name.
 
     Raises
     ------
     ConfigurationError
-        If it is neither, or a number has no effect with it.
+        If it is neither, or an argument has no effect with it.
     """
     made = NAMED.get(schedule, **numbers)
     return Warmup(warmup_steps, made) if warmup_steps else made

@@ -1,4 +1,4 @@
-"""Recipes by name: trainings from data to accuracy, each in one readable TOML file.
+"""Named recipes: complete trainings, from data to accuracy, each in one readable TOML file.
 
 >>> import fastcnn
 >>> recipe = fastcnn.recipes.get("mnist-99")
@@ -28,7 +28,7 @@ def get(name: str | Path) -> NamedRecipe:
     Raises
     ------
     ConfigurationError
-        If there is no recipe of this name, or the file describes none.
+        If there is no recipe with this name, or the file does not describe one.
 
     Examples
     --------

@@ -25,7 +25,7 @@ from fastcnn.training.declarations import declarations
 from fastcnn.training.evaluation import Evaluation, check_tta
 from fastcnn.training.options import TrainingOptions
 
-#: Sections of a recipe, and their keys where those are not other classes' own.
+#: Sections of a recipe, with their keys unless other classes define them.
 SECTIONS: dict[str, tuple[str, ...] | None] = {
     "data": ("name", "mean", "std"),
     "model": None,
@@ -33,7 +33,7 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "evaluation": ("tta",),
     "published": ("accuracy", "seconds", "machine", "where"),
 }
-#: Options of training that are objects, which a table describes.
+#: Options of training that are objects, described by a table.
 OBJECTS = {"loss": losses.NAMED, "optimizer": optimizers.NAMED, "schedule": schedules.NAMED}
 #: Initial weights that a recipe can name.
 WEIGHTS: dict[str, init.Initializer] = {
@@ -43,13 +43,13 @@ WEIGHTS: dict[str, init.Initializer] = {
     "xavier-normal": init.Xavier("normal"),
     "lecun": init.Kaiming(negative_slope=1.0),
 }
-#: What a model's table may have next to what describes the network.
+#: Keys allowed in a model's table in addition to the description of the network.
 OF_WEIGHTS = ("initial", "whiten")
 
 
 @dataclass(frozen=True)
 class NamedRecipe:
-    """A training from data to accuracy, as a table that can be read and written.
+    """A complete training, from data to accuracy, as a table that can be read and written.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class NamedRecipe:
     Raises
     ------
     ConfigurationError
-        At construction, if something in it is missing, unknown or does not fit.
+        At construction, if something is missing, unknown or invalid.
     """
 
     name: str
@@ -89,18 +89,20 @@ class NamedRecipe:
 
     @classmethod
     def read(cls, path: str | Path) -> "NamedRecipe":
-        """A recipe from a TOML file, whose name becomes its own.
+        """Read a recipe from a TOML file; the file's name becomes the recipe's.
 
         Raises
         ------
         ConfigurationError
-            If the file cannot be read, or describes no recipe.
+            If the file cannot be read, or does not describe a recipe.
         """
         path = expanded(path)
         try:
             found = tomllib.loads(read_bytes(path).decode("utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigurationError(f"{path}: no recipe can be read ({cause(error)})") from None
+            raise ConfigurationError(
+                f"{path} cannot be read as a recipe ({cause(error)})"
+            ) from None
         return cls(path.stem, found)
 
     def write(self, path: str | Path) -> None:
@@ -128,38 +130,39 @@ class NamedRecipe:
 
     @property
     def about(self) -> str:
-        """What the recipe is, in a sentence."""
+        """A one-sentence description of the recipe."""
         return str(self.settings.get("about", ""))
 
     @property
     def data_name(self) -> str:
-        """The data set that it is made for."""
+        """The data set that the recipe is made for."""
         return str(self._section("data")["name"])
 
     @property
     def tta(self) -> str | None:
-        """Test-time augmentation, as :func:`fastcnn.evaluate` takes it."""
+        """Test-time augmentation, as accepted by :func:`fastcnn.evaluate`."""
         return self._section("evaluation").get("tta")
 
     @property
     def published(self) -> dict[str, Any]:
-        """What others published of it: ``accuracy`` in percent, ``seconds``, ``machine``, where."""
+        """Published results: ``accuracy`` in percent, ``seconds``, ``machine``, and the source."""
         return dict(self._section("published"))
 
     @property
     def model_name(self) -> str:
-        """The model's name, or the recipe's where it describes the layers itself."""
+        """The model's name, or the recipe's name if it describes the layers itself."""
         return Path(str(self._section("model").get("name", self.name))).stem
 
     def changed(self, changes: Mapping[str, Any]) -> "NamedRecipe":
-        """The recipe with other options of training, another model or data.
+        """The recipe with other training options, another model or other data.
 
         Parameters
         ----------
         changes : mapping of str to object
             Options of :class:`~fastcnn.training.options.TrainingOptions` by name, and ``model``,
-            ``activation``, ``data`` and ``tta``. An argument of the optimiser, the schedule or the
-            loss changes that of the recipe's; another optimiser by name takes none of its numbers.
+            ``activation``, ``data`` and ``tta``. An argument of the optimiser, schedule or loss
+            changes that of the recipe's; a different optimiser, given by name, inherits none of its
+            arguments.
 
         Raises
         ------
@@ -216,8 +219,8 @@ class NamedRecipe:
         Parameters
         ----------
         train : Dataset
-            Training data: they have the number of classes, and whiten the first layer where the
-            recipe says so.
+            Training data: they determine the number of classes, and the whitening filters of the
+            first layer if the recipe has them.
         seed : int, optional
             By default the recipe's.
         """
@@ -233,7 +236,7 @@ class NamedRecipe:
         return model
 
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
-        """Arguments of the model's function, without its seed; none of a model of its own."""
+        """Arguments of the model's function except its seed; empty if the recipe has layers."""
         table = self._section("model")
         _as_dataset(train)
         if table.get("name") not in MODELS:
@@ -250,10 +253,9 @@ class NamedRecipe:
         Parameters
         ----------
         train, test : Dataset
-            As :meth:`load_data` gives them.
+            As returned by :meth:`load_data`.
         **others
-            Arguments of :func:`~fastcnn.training.fit`, beyond the recipe's options or in their
-            place.
+            Further arguments of :func:`~fastcnn.training.fit`, which override the recipe's options.
 
         Returns
         -------
@@ -278,7 +280,7 @@ class NamedRecipe:
         return replace(own, mean=data.get("mean", ()), std=data.get("std", ()))
 
     def _network(self, seed: int | None, arguments: Mapping[str, Any]) -> Model:
-        """The network as it is described; ``arguments`` are of a model that has a name."""
+        """The network of the description; ``arguments`` are those of a named model."""
         table = {k: v for k, v in self._section("model").items() if k not in OF_WEIGHTS}
         if "layers" in table:
             return from_definition(table, seed)
@@ -317,7 +319,7 @@ class NamedRecipe:
             as_number(f"recipe {self.name}", "whiten.eps", whiten.get("eps", 1.0), above=0.0)
 
     def _check_argument(self, part: str, table: Mapping[str, Any], name: str) -> None:
-        """Refuse an option that the recipe's optimiser, schedule or loss does not take."""
+        """Refuse an option that the recipe's optimiser, schedule or loss does not have."""
         kinds = {**OBJECTS[part].table, **OBJECTS[part].around}
         known = [each.name for each in fields(kinds[table["name"]])]
         if name not in known:
@@ -350,9 +352,9 @@ def set_weights(model: Model, weight: init.Initializer, generator: np.random.Gen
 def whiten_layer(
     model: Model, train: Dataset, layer: str, images: int = 5_000, eps: float = 5e-4
 ) -> None:
-    """Set the filters of a convolution to those that whiten patches of the training images.
+    """Set the filters of a convolution to whitening filters for training image patches.
 
-    The images are taken at equal distances, since folders of pictures are sorted by class.
+    Images are sampled at equal intervals, since folders of pictures are sorted by class.
     """
     weight = model.named_parameters()[f"{layer}.weight"]
     chosen = np.linspace(0, len(train) - 1, min(images, len(train))).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What recipes reached and in what time, from the file that ``python -m bench records`` writes."""
+"""Accuracies and times of recipes, from the file that ``python -m bench records`` writes."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from fastcnn.errors import DataError, cause
 from fastcnn.files import expanded
 
 FILE = Path(__file__).parent / "records.json"
-#: Raised whenever a reader of older files would misunderstand newer ones.
+#: Incremented whenever a reader of older files would misread newer ones.
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Record:
-    """Trainings by one recipe from several seeds.
+    """Trainings with one recipe and several seeds.
 
     Attributes
     ----------
@@ -28,18 +28,18 @@ class Record:
     accuracies : list of float
         Accuracy of each seed, in percent of the test data.
     seconds : list of float
-        From the data in memory to the trained model, without compilation and tests; of the seeds
-        that were timed, which need not be all.
+        From the data in memory to the trained model, without compilation and tests; for the timed
+        seeds, which need not be all.
     evaluation_seconds : float
-        Seconds of one test, at the median.
+        Median seconds of one test.
     threads : int
     machine : str
     date : str
     command : str
     data : str
-        What was trained on, where it is not the recipe's own data set.
+        Training data, if not the recipe's own data set.
     note : str
-        What is special, such as a machine that was busy.
+        Anything unusual, such as a busy machine.
     """
 
     recipe: str
@@ -66,7 +66,7 @@ class Record:
 
     @property
     def time(self) -> float:
-        """Mean seconds of a training; not a number where none was timed."""
+        """Mean seconds of a training; NaN if none was timed."""
         return fmean(self.seconds) if self.seconds else nan
 
 
@@ -85,7 +85,7 @@ def records(path: Path = FILE) -> list[Record]:
             raise ValueError(f"format {content['format']!r}")
         return [_record(entry) for entry in content["records"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: not records of recipes ({cause(error)})") from None
+        raise DataError(f"{path} is not a file of recipe records ({cause(error)})") from None
 
 
 def _record(entry: Mapping[str, Any]) -> Record:

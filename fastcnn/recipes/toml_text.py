@@ -1,4 +1,4 @@
-"""Tables as TOML, which Python's own library reads but does not write."""
+"""TOML writing: Python's standard library can only read it."""
 
 import json
 import re
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")
-#: Characters of a line, above which a list has a line for each entry.
+#: Line length above which a list gets one line per entry.
 WIDTH = 100
 
 
 def toml_text(tables: Mapping[str, Any]) -> str:
-    """Text that ``tomllib`` reads as these tables: one section for each table of the first level.
+    """TOML text of tables, as read by ``tomllib``: one section per table of the first level.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the page and the JSON endpoint are told about one picture."""
+"""Answers about pictures, for the page and the JSON endpoint."""
 
 import base64
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from fastcnn.errors import DataError
 from fastcnn.execution.parts import run_forward
 from fastcnn.layers import Model
 
-#: Feature maps of a layer that are shown.
+#: Number of feature maps shown per layer.
 MOST_MAPS = 32
-#: Pictures worked on at once, and pixels of each at most: they take some 12 bytes a pixel.
+#: Pictures processed at once, and most pixels of each: they take some 12 bytes per pixel.
 AT_ONCE, MAX_PIXELS = 2, 4_000_000
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for an answer any more."""
+    """The client no longer waits for an answer."""
 
 
 class Answers:
@@ -33,16 +33,16 @@ class Answers:
         With images as input.
     classes : tuple of str
     preprocessing : Preprocessing
-        The model's, as ``run.normalisation`` or ``model.preprocessing``: it says how pictures are
-        read.
+        The model's, as ``run.normalisation`` or ``model.preprocessing``: it defines how pictures
+        are read.
     name : str
-        What the page calls it.
+        Name shown on the page.
 
     Raises
     ------
     DataError
-        If the network takes no pictures, has not as many outputs as there are classes, or
-        holds weights that are not finite.
+        If the network does not accept pictures, the number of outputs differs from that of classes,
+        or weights are not finite.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Answers:
         self.shape = self.pictures.shape
         self.classes = classes
         self.name = name
-        # Threads of their own: what they take from the system they use again.
+        # Persistent threads, which reuse their memory.
         self._workers = ThreadPoolExecutor(AT_ONCE, "fastcnn-serve")
 
     def describe(self) -> dict[str, Any]:
-        """The network in a few words."""
+        """A short description of the network."""
         return {
             "name": self.name,
             "classes": list(self.classes),
@@ -77,12 +77,12 @@ class Answers:
     def about(
         self, content: bytes, maps: bool, is_gone: Callable[[], bool] | None = None
     ) -> dict[str, Any]:
-        """Probabilities of a picture's classes, and with ``maps`` the output of every layer.
+        """Class probabilities of a picture, and with ``maps`` the output of every layer.
 
         Parameters
         ----------
         is_gone : callable, optional
-            Asked, when it is this picture's turn, whether the client has gone.
+            Called when the picture's turn comes, to check whether the client has gone.
 
         Raises
         ------
@@ -115,7 +115,7 @@ class Answers:
         return answer if layers is None else {**answer, "layers": layers}
 
     def _layers(self, pixels: np.ndarray) -> list[dict[str, Any]]:
-        """What comes out of every layer, but for long vectors."""
+        """The output of every layer, except long vectors."""
         graph, x = self.model.graph(), self.model.preprocessing.apply(pixels)
         state, backend = self.model.state_dict(), get_backend("im2col")
         outputs = run_forward(graph, state, x, backend)
@@ -127,7 +127,7 @@ class Answers:
 
 
 def _planes(values: np.ndarray, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
-    """Channels as grey bytes in base64, from black to white over all of them."""
+    """Channels as grey bytes in base64, scaled jointly from black to white."""
     maps = values if values.ndim == 3 else values.reshape(1, 1, -1)
     low, high = bounds or (float(maps.min()), float(maps.max()))
     grey = np.round(255 * (maps[:MOST_MAPS] - low) / max(high - low, 1e-12)).astype(np.uint8)

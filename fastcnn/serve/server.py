@@ -1,4 +1,4 @@
-"""A small HTTP server for this machine alone."""
+"""A small HTTP server for this machine only."""
 
 import contextlib
 import json
@@ -19,9 +19,9 @@ from fastcnn.serve.answers import Answers, ClientGoneError
 
 log = logging.getLogger("fastcnn.serve")
 
-#: Bytes of a request's body, seconds that a connection may last, connections at once.
+#: Most bytes of a request's body, seconds of a connection, and simultaneous connections.
 MAX_BODY, MAX_SECONDS, MAX_CONNECTIONS = 4_000_000, 10.0, 32
-#: Bytes of a refused body that are read all the same: who still sends does not hear the answer.
+#: Bytes of a refused body that are still read: a client does not see the answer while sending.
 MAX_IGNORED = 64_000_000
 PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -40,13 +40,13 @@ HEADERS = {
 
 
 def make_server(answers: Answers, port: int = 0) -> "PageServer":
-    """A server on 127.0.0.1; ``serve_forever`` runs it, ``server_port`` is where it listens.
+    """A server on 127.0.0.1; ``serve_forever`` runs it, ``server_port`` is its port.
 
     Parameters
     ----------
     answers : Answers
     port : int
-        0 for any that is free.
+        0 for any free port.
 
     Raises
     ------
@@ -61,20 +61,20 @@ class PageServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = os.name != "nt"  # on Windows another program could take the port over
-    request_queue_size = 64  # more than five pages may open at the same moment
+    request_queue_size = 64  # more than the default of five pages may open at the same time
 
     def __init__(self, answers: Answers, port: int) -> None:
         self.answers = answers
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), _Handler)
-        # Other names would let a foreign page reach this server (DNS rebinding).
+        # Other host names would let a foreign page reach this server (DNS rebinding).
         names = ("127.0.0.1", "localhost")
         self.hosts = {f"{name}:{self.server_port}" for name in names}
-        if self.server_port == 80:  # which browsers leave out
+        if self.server_port == 80:  # omitted by browsers
             self.hosts.update(names)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread, or refuse where there are too many."""
+        """Start a thread, or refuse if there are too many."""
         if not self._places.acquire(blocking=False):
             request.sendall(b"HTTP/1.0 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
             self.shutdown_request(request)
@@ -82,7 +82,7 @@ class PageServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle one connection; whatever it does, it ends after :data:`MAX_SECONDS`."""
+        """Handle one connection, which ends after :data:`MAX_SECONDS` at the latest."""
         limit = threading.Timer(MAX_SECONDS, _hang_up, (request,))
         limit.daemon = True
         limit.start()
@@ -93,12 +93,12 @@ class PageServer(ThreadingHTTPServer):
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is not an error."""
+        """Log only; a client that disconnected is not an error."""
         log.debug("connection of %s ended", client_address, exc_info=True)
 
 
 def _hang_up(request: socket.socket) -> None:
-    with contextlib.suppress(OSError):  # it may have ended by itself
+    with contextlib.suppress(OSError):  # it may already have ended
         request.shutdown(socket.SHUT_RDWR)
 
 
@@ -114,7 +114,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "fastcnn", ""
 
     def do_GET(self) -> None:
-        """The page, its parts, and the network's description."""
+        """Serve the page, its parts, and the network's description."""
         self._answer(self._get)
 
     def do_POST(self) -> None:
@@ -125,10 +125,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._is_read = False
         try:
             if self.headers.get("Host") not in self.server.hosts:
-                raise _Refused(HTTPStatus.FORBIDDEN, "this server answers its own page alone")
+                raise _Refused(HTTPStatus.FORBIDDEN, "this server only answers its own page")
             origin = self.headers.get("Origin")
             if origin is not None and origin.removeprefix("http://") not in self.server.hosts:
-                raise _Refused(HTTPStatus.FORBIDDEN, "another page asks")
+                raise _Refused(HTTPStatus.FORBIDDEN, "request from another page")
             content, kind = make()
             self._send(HTTPStatus.OK, content, kind)
         except _Refused as refused:
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(answer)
 
     def _is_gone(self) -> bool:
-        """Whether the client has hung up, or has been."""
+        """Whether the client has disconnected, or was disconnected."""
         try:
             ready, _, _ = select.select([self.connection], [], [], 0)
             return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
@@ -177,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self) -> bytes:
         length = self._length()
         if length is None:
-            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing, or no number")
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing or not a number")
         if length > MAX_BODY:
             message = f"at most {MAX_BODY:,} bytes"
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
@@ -188,16 +188,16 @@ class _Handler(BaseHTTPRequestHandler):
         return content
 
     def _length(self) -> int | None:
-        """Bytes of the body, if the request says so in as many digits as make sense."""
+        """Bytes of the body, if given by the request in a reasonable number of digits."""
         text = self.headers.get("Content-Length", "")
-        # Other digits than these, such as a superscript two, are none for int().
+        # int() refuses other digits, such as a superscript two.
         return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
     def _ignore_body(self) -> None:
-        """Read what a refused client still sends, up to a limit."""
+        """Drain what a refused client still sends, up to a limit."""
         rest = 0 if self._is_read else min(self._length() or 0, MAX_IGNORED)
         self.wfile.flush()
-        with contextlib.suppress(OSError):  # it may be gone, or too slow
+        with contextlib.suppress(OSError):  # the client may be gone, or too slow
             while rest > 0:
                 part = self.rfile.read(min(rest, 1 << 16))
                 if not part:
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, *_json(value))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class finds wrong: a method or a request that is none."""
+        """Answer the base class's errors: an unknown method, or an invalid request."""
         self._send_json(HTTPStatus(code), {"error": message or HTTPStatus(code).phrase})
 
     def log_message(self, format: str, *arguments: Any) -> None:

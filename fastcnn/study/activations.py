@@ -20,10 +20,10 @@ from fastcnn.study.setting import Setting
 from fastcnn.study.trajectory import PROBE_IMAGES, Training, Trajectory, follow, log_steps
 from fastcnn.training.figure import new_figure
 
-#: Two epochs of the report's training images: what it says that sigmoid needs.
+#: Two epochs of the report's training images: what sigmoid needs according to the report.
 STEPS = 536
 LEARNING_RATES = (0.0005, 0.005, 0.05, 0.5)
-#: Initialisations by the name of their standard deviation; None is Kaiming and Xavier.
+#: Initialisations by the name of their standard deviation; None for Kaiming and Xavier.
 INITS: dict[str, init.Initializer | None] = {
     "0.01": init.Normal(0.01),
     "0.1": init.Normal(0.1),
@@ -40,7 +40,7 @@ PAIRS = (
     ("sigmoid", "relu"),
     ("sigmoid", "sigmoid"),
 )
-#: The cell of the grid whose layers are looked into.
+#: The cell of the grid whose layers are probed.
 PROBED_LR, PROBED_INIT = 0.05, "scaled"
 #: Seeds with which the best cell of each pair is repeated.
 REPEATED_SEEDS = (1, 2)
@@ -51,7 +51,7 @@ Pair = tuple[str, str]
 
 @dataclass(frozen=True)
 class ActivationResult:
-    """What the trainings gave.
+    """Results of the trainings.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ActivationResult:
     best : dict
         The best cell's initialisation and learning rate by pair.
     repeated : dict
-        Test accuracies of the best cell by pair, one for each seed that did not diverge.
+        Test accuracies of the best cell by pair, one per seed that did not diverge.
     """
 
     grid: dict[tuple[Pair, str, float], Trajectory]
@@ -88,7 +88,7 @@ class ActivationResult:
         return next(iter(self.grid.values())).training.steps
 
     def converged(self, pair: Pair) -> int:
-        """Cells of a pair that reached :data:`CONVERGED` on the test images."""
+        """Number of cells of a pair that reached :data:`CONVERGED` on the test images."""
         return sum(
             final_accuracy(trajectory) >= CONVERGED
             for key, trajectory in self.grid.items()
@@ -100,12 +100,12 @@ class ActivationResult:
         return sum(key[0] == pair for key in self.grid)
 
     def probed(self, pair: Pair) -> Trajectory:
-        """The trajectory whose layers were looked into."""
+        """The trajectory whose layers were probed."""
         return self.grid[pair, PROBED_INIT, PROBED_LR]
 
 
 def final_accuracy(trajectory: Trajectory) -> float:
-    """Test accuracy at the end as a fraction; 0 for a training that diverged."""
+    """Final test accuracy as a fraction; 0 for a diverged training."""
     return 0.0 if trajectory.diverged else trajectory.scores[-1].test_accuracy
 
 
@@ -213,7 +213,7 @@ def section(result: ActivationResult) -> Section:
 
 
 def mean_and_range(accuracies: tuple[float, ...]) -> str:
-    """Accuracies in per cent: their mean, and the least and largest."""
+    """Accuracies in percent: mean, minimum and maximum."""
     low, high = 100.0 * min(accuracies), 100.0 * max(accuracies)
     return f"{100.0 * float(np.mean(accuracies)):.2f} ({low:.2f}-{high:.2f})"
 
@@ -232,8 +232,8 @@ def _on_layers(result: ActivationResult) -> list[Text]:
     wants = ", ".join(f"{NAMES[name]} {rates[name]:g}" for name in order)
     return [
         Text(
-            f"In the fully connected layers, each at its best setting: {listed}; "
-            f"{spread:.2f} points apart. Best learning rates: {wants}.",
+            f"Activations of the fully connected layers, each at its best setting: {listed}; "
+            f"they differ by {spread:.2f} points. Best learning rates: {wants}.",
             f"全连接层的各激活函数在各自最佳设置下：{listed}，相差 {spread:.2f} 个百分点。"
             f"最佳学习率：{wants}。",
         )
@@ -297,14 +297,14 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     )
     return [
         Text(
-            f"Zeros after the layers of the ReLU network, from the start to the end: {en}.",
+            f"Share of zeros after the layers of the ReLU network, at the start and end: {en}.",
             f"ReLU 网络各层输出中零的比例（训练前后）：{zh}。",
         ),
         Text(
-            "Sparsity is the report's reason why ReLU suits convolution. Leaky ReLU and tanh "
-            f"after the convolutions have no zeros; test accuracy in per cent: {compared}. "
+            "The report explains by sparsity why ReLU suits convolution. Leaky ReLU and tanh "
+            f"after the convolutions have no zeros; test accuracy in percent: {compared}. "
             + (
-                "Their ranges meet that of ReLU: zeros are not what the accuracy rests on."
+                "Their ranges overlap that of ReLU: the accuracy does not depend on zeros."
                 if level
                 else "At least one of them stays below ReLU's range, as the report would expect."
             ),
@@ -320,7 +320,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
 
 
 def accuracy_figure(result: ActivationResult) -> Any:
-    """Test accuracy over learning rate and initialisation, one panel a pair of activations."""
+    """Test accuracy over learning rate and initialisation, one panel per pair of activations."""
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
     for axes, pair in zip(panels, result.pairs, strict=False):
@@ -347,7 +347,7 @@ def accuracy_figure(result: ActivationResult) -> Any:
 
 
 def flow_figure(result: ActivationResult) -> Any:
-    """Gradient norms and blocked shares of each layer over the steps, a column a pair."""
+    """Gradient norms and blocked shares of each layer over the steps, one column per pair."""
     pairs = [pair for pair in result.pairs if "leaky" not in pair and pair != ("tanh", "relu")]
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, len(pairs), sharex=True, sharey="row")

@@ -1,12 +1,12 @@
-"""What the study's figures share: colours, curves, heat maps and legends."""
+"""Common elements of the study's figures: colours, curves, heat maps and legends."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-#: One colour a layer, from input to output: Okabe and Ito's, which colour-blind readers can tell
-#: apart, on light and dark ground.
+#: One colour per layer, from input to output, of the Okabe-Ito palette, which is safe for
+#: colour-blind readers, on light and dark backgrounds.
 LAYER_COLOURS = {
     "conv1": "#0072B2",
     "conv2": "#56B4E9",
@@ -19,14 +19,14 @@ MARKED = {"marker": "o", "markersize": 3, "linewidth": 1.4}
 
 
 def style_axes(axes: Any) -> None:
-    """A light grid, small numbers, and no frame above and to the right."""
+    """A light grid, small tick labels, and no frame above and to the right."""
     axes.grid(alpha=0.25)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_legend(place: Any, lines: Mapping[str, str | dict[str, Any]], **options: Any) -> None:
-    """Names of lines: of a figure in one row above all panels, of axes where ``options`` say.
+    """A legend of lines: for a figure in one row above all panels, for axes as in ``options``.
 
     A line is its colour, or the properties of a matplotlib line.
     """
@@ -43,7 +43,7 @@ def draw_legend(place: Any, lines: Mapping[str, str | dict[str, Any]], **options
 def draw_spread(
     axes: Any, x: Any, values: np.ndarray, colour: str, *, line: str = "-", band: bool = True
 ) -> None:
-    """Means of ``values``, shape (points, seeds), and a band from the least to the largest."""
+    """Means of ``values``, shape (points, seeds), and a band from minimum to maximum."""
     axes.plot(x, np.nanmean(values, axis=1), line, color=colour, **MARKED)
     if band:
         low, high = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
@@ -61,13 +61,13 @@ def draw_heat_map(
     cmap: str = "cividis",
     fontsize: float = 8.0,
 ) -> Any:
-    """Draw cells coloured by ``values``; those that are NaN are left in the page's colour.
+    """Draw cells coloured by ``values``; NaN cells keep the page's colour.
 
     Parameters
     ----------
     values : ndarray, shape (rows, columns)
     texts : sequence of sequence of str
-        What is written into the cells.
+        Texts in the cells.
     rows, columns : sequence of str
         Labels of the ticks.
     span : (float, float)
@@ -83,7 +83,7 @@ def draw_heat_map(
     for (row, column), value in np.ndenumerate(values):
         written: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": fontsize}
         if np.isfinite(value):
-            # The luminance that text has to stand out from, as in ITU-R BT.601.
+            # Luminance of the background of the text, by ITU-R BT.601.
             red, green, blue, _ = picture.cmap(picture.norm(value))
             written["color"] = "black" if 0.3 * red + 0.59 * green + 0.11 * blue > 0.5 else "white"
         axes.text(column, row, texts[row][column], **written)

@@ -1,4 +1,4 @@
-"""What one trained network does: its mistakes, its filters, and an image on its way through."""
+"""A look into one trained network: its mistakes, filters, and the maps of an image."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +19,9 @@ from fastcnn.training.figure import new_figure
 from fastcnn.training.fit import fit
 
 EPOCHS = 5
-#: The last one is looked into.
+#: The last one is examined.
 ACTIVATIONS = ("sigmoid", "relu")
-#: Nodes whose maps are shown.
+#: Nodes whose feature maps are shown.
 SHOWN = ("relu1", "pool1", "relu2", "pool2")
 
 
@@ -50,7 +50,7 @@ class Gallery:
 
 
 def run(setting: Setting) -> Gallery:
-    """Train the report's networks, and look into that with ReLU."""
+    """Train the report's networks, and examine the one with ReLU."""
     train, test = setting.train, setting.test
     epochs = 1 if setting.quick else EPOCHS
     classes = len(train.classes)
@@ -141,7 +141,7 @@ def section(result: Gallery) -> Section:
 
 
 def confusions_figure(result: Gallery) -> Any:
-    """A confusion matrix for each activation: colour is the share of the true class."""
+    """A confusion matrix per activation: colours show shares of the true class."""
     figure = new_figure(9.0, 3.6)
     panels = figure.subplots(1, len(result.confusions), sharey=True)
     for axes, (activation, confusion) in zip(panels, result.confusions.items(), strict=True):

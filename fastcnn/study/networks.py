@@ -15,17 +15,17 @@ from fastcnn.models import ACTIVATIONS, report_cnn
 
 #: The learning rate that the report mentions.
 REPORT_LR = 0.0005
-#: What may follow a convolution; fully connected layers have those of ``report_cnn``.
+#: Activations after convolutions; fully connected layers use those of ``report_cnn``.
 CONV_ACTIVATIONS = tomllib.loads(
     (files("fastcnn.study") / "activations.toml").read_text(encoding="utf-8")
 )
-#: How figures and text write an activation.
+#: Names of activations in figures and text.
 NAMES: dict[str, str] = {name: entry["label"] for name, entry in CONV_ACTIVATIONS.items()}
 
 
 @dataclass(frozen=True)
 class Network:
-    """What differs from :func:`~fastcnn.models.report_cnn`.
+    """Differences from :func:`~fastcnn.models.report_cnn`.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Network:
     dropout : float
         Dropout probability after each hidden fully connected layer.
     convolutions : bool
-        False: fully connected layers alone, with as many parameters in all.
+        False: only fully connected layers, with the same total number of parameters.
     """
 
     activation: str = "relu"
@@ -87,7 +87,7 @@ class Network:
 
 
 def fully_connected(model: Sequential, activation: str, seed: int) -> Sequential:
-    """Two equal hidden layers and as many parameters as ``model``, to within a unit's share.
+    """Two equal hidden layers, with the parameter count of ``model`` to within one unit.
 
     Its layers are named like the fully connected ones of ``report_cnn``.
     """

@@ -13,7 +13,7 @@ from fastcnn.study.setting import Setting
 from fastcnn.study.trajectory import Training, Trajectory, follow, log_steps
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
-#: Steps of each training, however few its images are: all take as many updates.
+#: Steps of each training, regardless of its number of images.
 STEPS = 500
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
 SEEDS = (0, 1, 2)
@@ -34,15 +34,15 @@ COLOURS = {
     "augment": "#009E73",
     "dense": "#D55E00",
 }
-#: Losses below this, of single precision's last digits, are drawn here.
+#: Losses below this, at the limit of single precision, are drawn at this value.
 LEAST_LOSS = 2e-7
-#: Images up to which remedies are judged.
+#: Largest number of images for which remedies are judged.
 FEW = 500
 
 
 @dataclass(frozen=True)
 class OverfittingResult:
-    """What the trainings gave.
+    """Results of the trainings.
 
     Attributes
     ----------
@@ -79,11 +79,11 @@ class OverfittingResult:
         )
 
     def gap(self, variant: str) -> np.ndarray:
-        """Test loss less training loss in nats, shape (sizes, seeds)."""
+        """Test loss minus training loss in nats, shape (sizes, seeds)."""
         return self.final(variant, "test_loss") - self.final(variant, "train_loss")
 
     def errors(self, variant: str) -> np.ndarray:
-        """Test errors in per cent, shape (sizes, seeds)."""
+        """Test errors in percent, shape (sizes, seeds)."""
         return 100.0 * (1.0 - self.final(variant, "test_accuracy"))
 
 

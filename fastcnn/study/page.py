@@ -1,4 +1,4 @@
-"""A study as one HTML page that needs nothing else, and its figures as files."""
+"""A study as one self-contained HTML page, and its figures as files."""
 
 import base64
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) ->
     out : Path
         The folder.
     facts : sequence of Text
-        On what the study was made.
+        The basis of the study.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def draw(figure: Figure, colours: str) -> bytes:
 
 
 def _chinese(words: str) -> str:
-    """Numbers and names are joined as in English until here."""
+    """Convert separators between numbers and names from English to Chinese."""
     for english, chinese in ((" %", "%"), (", ", "，"), ("; ", "；"), (": ", "：")):
         words = words.replace(english, chinese)
     return words

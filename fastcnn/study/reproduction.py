@@ -19,11 +19,11 @@ from fastcnn.training.sweep import sweep
 
 SEEDS, EPOCHS, BATCH = 10, 5, 64
 ACTIVATIONS = ("sigmoid", "relu")
-#: Learning rate and momentum by name: what the report mentions, and what suits the network.
+#: Learning rate and momentum by name: the report's, and one that suits the network.
 RATES = {"report": (0.0005, 0.0), "fair": (0.02, 0.9)}
-#: Training and test accuracy that the report states, in per cent.
+#: Training and test accuracy stated in the report, in percent.
 STATED = {"sigmoid": (91.94, 94.73), "relu": (94.40, 95.55)}
-#: Images on which the nested loops are timed.
+#: Number of images on which the nested loops are timed.
 LOOPED = 4
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 
@@ -39,7 +39,7 @@ class Reproduction:
     images : int
         Training images.
     looped : float
-        Seconds an image, forward and backward, of the nested loops.
+        Seconds per image of the nested loops, forward and backward.
     """
 
     curves: dict[tuple[str, str], dict[str, np.ndarray]]
@@ -48,11 +48,11 @@ class Reproduction:
 
     @property
     def seeds(self) -> int:
-        """Trainings of each kind."""
+        """Number of trainings of each kind."""
         return len(self.curves["relu", "fair"]["seconds"])
 
     def epochs_to(self, key: tuple[str, str], accuracy: float) -> list[int | None]:
-        """For each seed, the first epoch whose test accuracy reaches a fraction."""
+        """For each seed, the first epoch at which the test accuracy reaches a fraction."""
         reached = self.curves[key]["test_accuracy"] >= accuracy
         return [int(row.argmax()) + 1 if row.any() else None for row in reached]
 
@@ -81,7 +81,7 @@ def run(setting: Setting) -> Reproduction:
 
 
 def _time_loops(setting: Setting) -> float:
-    """Seconds an image of the loops that the report's layers are, with the right gradients."""
+    """Seconds per image of the report's nested loops, with correct gradients."""
     some = setting.train.subset(slice(0, LOOPED))
     model = report_cnn(seed=0, num_classes=len(some.classes))
     model.preprocessing = some.preprocessing
@@ -91,7 +91,7 @@ def _time_loops(setting: Setting) -> float:
 
 
 def _column(records: Sequence[dict[str, Any]], name: str, epochs: int) -> list[float]:
-    """A column of a training; NaN from where it diverged."""
+    """A column of a training; NaN from the point of divergence on."""
     values = [float(record[name]) for record in records]
     return values + [float("nan")] * (epochs - len(values))
 
@@ -160,7 +160,7 @@ def section(result: Reproduction) -> Section:
 
 
 def _on_time(result: Reproduction) -> Text:
-    """Time an epoch, next to the loops; all that the report says is that sigmoid took longer."""
+    """Time per epoch, and that of the loops; the report only says that sigmoid took longer."""
     sigmoid, relu = (
         float(np.nanmedian([result.curves[activation, rate]["seconds"] for rate in RATES]))
         for activation in ACTIVATIONS
@@ -181,7 +181,7 @@ def _on_time(result: Reproduction) -> Text:
 
 
 def _finding(result: Reproduction, activation: str) -> Text:
-    """What correct gradients reach next to what the report states."""
+    """Accuracy with correct gradients, and that stated in the report."""
     stated = STATED[activation][1]
     values = {rate: 100 * result.curves[activation, rate]["test_accuracy"][:, -1] for rate in RATES}
     report, fair = (float(np.nanmean(values[rate])) for rate in RATES)
@@ -198,12 +198,12 @@ def _finding(result: Reproduction, activation: str) -> Text:
 
 
 def _spread(values: np.ndarray) -> str:
-    """Mean, least and largest; trainings that diverged are left out."""
+    """Mean, minimum and maximum, without diverged trainings."""
     return f"{np.nanmean(values):.2f} ({np.nanmin(values):.2f}-{np.nanmax(values):.2f})"
 
 
 def _epochs(reached: Sequence[int | None]) -> str:
-    """The median epoch, and how many seeds get there if not all do."""
+    """The median epoch, and the number of seeds that reach it if not all do."""
     known = [epoch for epoch in reached if epoch is not None]
     if not known:
         return "-"
@@ -212,7 +212,7 @@ def _epochs(reached: Sequence[int | None]) -> str:
 
 
 def curves_figure(result: Reproduction) -> Any:
-    """Training and test loss and accuracy, one row an activation."""
+    """Training and test loss and accuracy, one row per activation."""
     figure = new_figure(9.0, 5.4)
     panels = figure.subplots(len(ACTIVATIONS), 4, sharex=True)
     for row, activation in zip(panels, ACTIVATIONS, strict=True):

@@ -1,4 +1,4 @@
-"""All experiments of a study, one after the other."""
+"""Runs the experiments of a study, one after the other."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -28,7 +28,7 @@ def run_study(
     chosen: Iterable[str] = EXPERIMENTS,
     tell: Callable[[str, float], Any] = lambda name, seconds: None,
 ) -> Path:
-    """Run experiments and write the page after each, so that none is lost; returns the page.
+    """Run experiments, and write the page after each, so that none is lost; returns its path.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def run_study(
     chosen : iterable of str
         Names of :data:`EXPERIMENTS`.
     tell : callable
-        Called with an experiment's name and its seconds when it has ended.
+        Called with the name and seconds of each finished experiment.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def run_study(
 
 
 def _facts(setting: Setting) -> list[Text]:
-    """On what the study was made."""
+    """The basis of the study: data and machine."""
     train, test = setting.train, setting.test
     facts = [
         Text(

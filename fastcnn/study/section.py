@@ -1,4 +1,4 @@
-"""What an experiment says: words in English and Chinese, figures and tables."""
+"""Sections of the page: text in English and Chinese, figures and tables."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Text:
-    """The same in two languages; the report's readers read Chinese."""
+    """A text in two languages; the report's readers read Chinese."""
 
     en: str
     zh: str
@@ -22,7 +22,8 @@ class Figure:
     name : str
         Name of the file.
     draw : callable
-        Makes a matplotlib figure in the current style; called once for light and once for dark.
+        Makes a matplotlib figure in the current style; called for both the light and the dark
+        style.
     """
 
     name: str
@@ -46,9 +47,9 @@ class Section:
     Attributes
     ----------
     name : str
-        The anchor in the page.
+        The section's anchor on the page.
     findings : sequence of Text
-        Sentences made of what was measured.
+        Sentences with the measured results.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What all experiments of a study share."""
+"""Common settings of the experiments of a study."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.errors import FastcnnError
 from fastcnn.training.pool import run_jobs
 
-#: How many times fewer steps a quick study takes.
+#: Divisor of the number of steps in a quick study.
 QUICK = 20
 Result = TypeVar("Result")
 
@@ -22,9 +22,9 @@ class Setting:
     train, test : Dataset
         Digits 0, 1 and 2.
     quick : bool
-        A trial: few steps, whose results mean little.
+        A trial run with few steps, whose results mean little.
     tell : callable, optional
-        Called with the trainings of an experiment that are done, and with all there will be.
+        Called with the numbers of finished and of all trainings of an experiment.
     """
 
     train: Dataset
@@ -33,23 +33,23 @@ class Setting:
     tell: Callable[[int, int], object] | None = None
 
     def steps(self, count: int) -> int:
-        """Steps of a training that takes ``count`` in a whole study."""
+        """Steps of a training that has ``count`` in a full study."""
         return max(2, count // QUICK) if self.quick else count
 
     def counted(self, results: Iterable[Result], total: int) -> Iterator[Result]:
-        """The results of trainings as they come; each is told of."""
+        """Yield the results of trainings as they finish, and report progress."""
         for done, result in enumerate(results, start=1):
             if self.tell is not None:
                 self.tell(done, total)
             yield result
 
     def run(self, task: Callable[..., Result], jobs: Sequence[Any]) -> list[Result]:
-        """Call a task with each job and the data, one on each core.
+        """Call a task with each job and the data, in parallel on all cores.
 
         Returns
         -------
         list
-            What it returned, in the order of the jobs.
+            Its results, in the order of the jobs.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Trainings that are looked into at fixed steps: losses, scores, and what happens in each layer."""
+"""Trainings probed at fixed steps: losses, scores, and gradients and activations of layers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,11 +21,11 @@ from fastcnn.study.networks import Network
 from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
 
-#: Images on which gradients and activations are measured, always the same ones.
+#: Number of images on which gradients and activations are measured, always the same ones.
 PROBE_IMAGES = 128
-#: Training images of an evaluation, at most.
+#: Most training images of an evaluation.
 EVALUATED_IMAGES = 2048
-#: Share of its largest slope under which an activation counts as blocking the gradient.
+#: Fraction of its largest slope below which an activation counts as blocking the gradient.
 BLOCKED_SLOPE = 0.05
 
 
@@ -38,13 +38,13 @@ class Training:
     images : int, optional
         Training images, drawn by ``seed``; by default all.
     batch_size : int
-        Or as many images as there are. An epoch's last batch is left out if it is not full.
+        At most the number of images. An epoch's last batch is dropped if it is not full.
     augment : Augment, optional
     seed : int
-        Seed of the images' choice and order, the initial weights and dropout.
+        Seed of the choice and order of images, the initial weights and dropout.
     evaluated_at, probed_at : tuple of int
-        Steps after which the loss and accuracy, or gradients and activations, are measured; the
-        last step is always evaluated.
+        Steps after which loss and accuracy, or gradients and activations, are measured; the last
+        step is always evaluated.
     """
 
     network: Network
@@ -73,7 +73,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Probe:
-    """What some images do in the network.
+    """Gradients and activations of some images in the network.
 
     Attributes
     ----------
@@ -95,16 +95,16 @@ class Probe:
 
 @dataclass
 class Trajectory:
-    """What was seen of a training.
+    """Measurements of a training.
 
     Attributes
     ----------
     losses : ndarray of float64, shape (steps taken,)
         Mean loss of each batch, before its update.
     scores : list of Scores
-        The last one is of the end; empty if the training diverged before the first.
+        The last is from the end; empty if the training diverged before the first.
     diverged : bool
-        Whether the loss became NaN or infinite; nothing was measured from there on.
+        Whether the loss became NaN or infinite; measurements end there.
     """
 
     training: Training
@@ -115,12 +115,12 @@ class Trajectory:
 
 
 def log_steps(last: int, count: int) -> tuple[int, ...]:
-    """About ``count`` steps from 0 to ``last``, evenly on a logarithmic scale from 1 on."""
+    """About ``count`` steps from 0 to ``last``, evenly spaced on a logarithmic scale from 1 on."""
     return (0, *np.unique(np.geomspace(1, last, count).round().astype(int)).tolist())
 
 
 def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
-    """Run one training on one thread."""
+    """Run a training on one thread, and measure it."""
     generator = np.random.default_rng(training.seed)
     data = train.subset(generator.permutation(len(train))[: training.images])
     model = training.network.build(len(train.classes), training.seed)
@@ -138,7 +138,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     feed = Feed(data, options, threads=1, classes=len(train.classes))
     trajectory = Trajectory(training, np.empty(0))
     with one_blas_thread(), np.errstate(all="ignore"):
-        # Diverging trainings overflow; their losses say so.
+        # Diverging trainings overflow, which their losses show.
         _measure(trajectory, 0, model, executor, data, test)
         parts: list[np.ndarray] = []
         for first, last, epoch, samples in _pieces(training, len(data), batch, generator):
@@ -157,7 +157,7 @@ def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
 def _pieces(
     training: Training, count: int, batch: int, generator: np.random.Generator
 ) -> Iterator[tuple[int, int, int, np.ndarray]]:
-    """First and last step, epoch and samples of the parts between two measurements.
+    """First and last step, epoch and samples of the parts between measurements.
 
     Without augmentation, which needs its epoch, a part may span several epochs.
     """
@@ -183,7 +183,7 @@ def _measure(
     data: Dataset,
     test: Dataset,
 ) -> None:
-    """Evaluate and probe, if it is time to."""
+    """Evaluate and probe, if due."""
     training = trajectory.training
     if step in training.evaluated_at or step == training.steps:
         some = data.subset(slice(0, EVALUATED_IMAGES))
@@ -222,7 +222,7 @@ def _leaky(y: np.ndarray) -> np.ndarray:
     return np.where(y > 0.0, 1.0, 0.1)
 
 
-#: Slope of an activation as a share of its largest, from its output; of a leaky ReLU by _leaky.
+#: Slope of an activation relative to its largest, from its output; for leaky ReLU see _leaky.
 _SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "relu": lambda y: (y > 0.0).astype(y.dtype),
     "tanh": lambda y: 1.0 - y * y,
@@ -231,5 +231,5 @@ _SLOPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def _norm(values: np.ndarray) -> float:
-    # In double precision: the squares of 1e-25 are zero in single.
+    # In double precision: the square of 1e-25 underflows in single.
     return float(np.linalg.norm(values.astype(np.float64)))

@@ -22,28 +22,28 @@ from fastcnn.study.trajectory import Training, Trajectory, follow
 from fastcnn.training.figure import new_figure
 
 STEPS = 536
-#: Standard deviations of the initial weights and biases, two a decade.
+#: Standard deviations of the initial weights and biases, two per decade.
 DEVIATIONS = tuple(float(f"{10**exponent:.1e}") for exponent in np.arange(-5.0, 0.1, 0.5))
 LEARNING_RATES = (0.0005, 0.005, 0.05, 0.5)
 ACTIVATIONS = ("relu", "sigmoid")
-#: Share of the plateau's loss under which it counts as left, for the mean of this many batches.
+#: Fraction of the plateau's loss below which it counts as left, for the mean of this many batches.
 LEFT, WINDOW = 0.9, 25
 
-#: Largest deviation of those whose gradients follow a power law.
+#: Largest standard deviation for which gradients follow a power law.
 SMALL = 0.01
-#: Where weights usually move well: about a thousandth of themselves a step.
+#: A usual rate of change of weights: about a thousandth of their size per step.
 HEALTHY_RATIO = 1e-3
 
 
 @dataclass(frozen=True)
 class UnderfittingResult:
-    """What the trainings gave.
+    """Results of the trainings.
 
     Attributes
     ----------
     entropy : float
-        Loss in nats of always predicting the classes' shares of the training images: the least
-        that is possible without looking at the image.
+        Loss in nats of always predicting the class frequencies of the training images: the smallest
+        possible without using the image.
     grid : dict
         Trajectories by activation of the fully connected layers, standard deviation and learning
         rate; those of the first learning rate have a probe of the start.
@@ -55,7 +55,7 @@ class UnderfittingResult:
 
     @property
     def activations(self) -> list[str]:
-        """Activation after the fully connected layers."""
+        """Activations after the fully connected layers."""
         return list(dict.fromkeys(name for name, _, _ in self.grid))
 
     @property
@@ -69,7 +69,7 @@ class UnderfittingResult:
         return sorted({lr for _, _, lr in self.grid})
 
     def left_at(self, key: tuple[str, float, float]) -> int | None:
-        """Steps until the plateau was left; None if it never was."""
+        """Steps until the plateau was left; None if never."""
         means = running_mean(self.grid[key].losses)
         below = np.flatnonzero(means < LEFT * self.entropy)
         return int(below[0]) + min(WINDOW, len(self.grid[key].losses)) if len(below) else None
@@ -86,7 +86,7 @@ class UnderfittingResult:
 
 
 def running_mean(losses: np.ndarray) -> np.ndarray:
-    """Means of :data:`WINDOW` losses in a row (of all, if they are fewer)."""
+    """Running means of :data:`WINDOW` losses (of all, if there are fewer)."""
     window = min(WINDOW, len(losses))
     return np.convolve(losses, np.full(window, 1.0 / window), mode="valid")
 
@@ -252,7 +252,7 @@ def _on_its_end(result: UnderfittingResult) -> list[Text]:
 
 
 def power_law(x: Sequence[float], y: np.ndarray) -> float:
-    """Exponent of the power law through the points, those at zero left out; NaN without two."""
+    """Exponent of the power law through the non-zero points; NaN with fewer than two."""
     seen = y > 0.0
     if seen.sum() < 2:
         return np.nan
@@ -270,7 +270,7 @@ def _window(stds: list[float], nothing: str) -> str:
 
 
 def plateau_figure(result: UnderfittingResult) -> Any:
-    """Training loss at the end over standard deviation and learning rate, one panel a network."""
+    """Final training loss over standard deviation and learning rate, one panel per network."""
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, name in zip(panels, result.activations, strict=True):

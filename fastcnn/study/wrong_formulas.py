@@ -1,7 +1,7 @@
-"""Backward passes as the report prints them, for the study alone.
+"""Backward passes as printed in the report, only for the study.
 
-They stand in for a backend's and are registered nowhere: no model and no setting of a training
-leads here.
+They replace those of a backend and are not registered anywhere: no model and no training setting
+can select them.
 """
 
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from fastcnn.execution.parts import run_backward, run_forward
 from fastcnn.execution.step import Step
 from fastcnn.layers import Sequential
 
-#: The report's section on derivations; see docs/derivations.md for what is right.
+#: The report's section on derivations; see docs/derivations.md for the correct formulas.
 NAMES = ("sigmoid", "convolution", "relu")
 UNIT = ((1, 1), ((1, 1), (1, 1)), (1, 1), 1)
-#: exp of more than this is infinite in double precision, which is numpy's and the report's.
+#: exp of more than this is infinite in double precision, which numpy and the report use.
 LARGEST_EXPONENT = float(np.log(np.finfo(np.float64).max))
-#: Right operations that take most of the time are those of lanes, several times faster.
+#: Correct operations that dominate the time use lanes, which is several times faster.
 FAST = {"conv2d", "max_pool2d", "max_pool2d_backward"}
 
 
@@ -30,13 +30,12 @@ class PrintedOperations:
     Parameters
     ----------
     wrong : tuple of str
-        Of :data:`NAMES`.
+        Members of :data:`NAMES`.
 
     Attributes
     ----------
     exponent : float
-        The largest number whose exponential the report's forward pass ``1 / (1 + exp(-x))`` would
-        have asked for.
+        The largest argument of exp in the report's forward pass ``1 / (1 + exp(-x))``.
     """
 
     def __init__(self, wrong: tuple[str, ...]) -> None:
@@ -48,12 +47,12 @@ class PrintedOperations:
         return getattr(self._lanes if name in FAST else im2col, name)
 
     def sigmoid(self, x: np.ndarray) -> np.ndarray:
-        """The right value, which does not overflow; what the report's would do is noted."""
+        """The correct value, without overflow; records whether the report's would overflow."""
         self.exponent = max(self.exponent, -float(x.min()))
         return im2col.sigmoid(x)
 
     def sigmoid_backward(self, grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """The report's code: ``dy * (1 - dy)``, which knows nothing of x."""
+        """The report's code: ``dy * (1 - dy)``, which does not use x."""
         if "sigmoid" in self._wrong:
             return grad_output * (1 - grad_output)
         return im2col.sigmoid_backward(grad_output, x)
@@ -77,7 +76,7 @@ class PrintedOperations:
         """The report's code turns the kernel by ``np.rot90`` twice, in the layout (Cin, KH, KW,
         Cout): that reverses input channels and rows instead of rows and columns."""
         geometry = (stride, padding, dilation, groups)
-        first = x.shape[1] == 1  # nobody asks for the gradient of the images
+        first = x.shape[1] == 1  # the gradient of the images is not needed
         mask = (not first and "convolution" not in self._wrong, True, True)
         grad_x, *rest = self._lanes.conv2d_backward(grad_output, x, weight, *geometry, mask)
         if first:
@@ -95,7 +94,7 @@ def gradient_errors() -> dict[str, float]:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((2, 4, 6, 6))
     weight = generator.standard_normal((8, 4, 3, 3))
-    # Half of the points on the kink, where the report's text and PyTorch have slope 0.
+    # Half of the points at the kink, where the report's text and PyTorch have slope 0.
     kinks = np.where(generator.random((4, 8)) < 0.5, 0.0, 1.0)
     operations = PrintedOperations(NAMES)
     checked = {
@@ -114,12 +113,12 @@ def gradient_errors() -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Steps:
-    """What was seen of each step of a training.
+    """Measurements of each step of a training.
 
     Attributes
     ----------
     losses : ndarray, shape (steps,)
-        NaN from where they stopped being finite.
+        NaN once they are no longer finite.
     exponents : ndarray, shape (steps,)
         :attr:`PrintedOperations.exponent` of each step that was taken, else -inf.
     """
@@ -159,7 +158,7 @@ def train_with(
                 return seen
             slope = F.cross_entropy_backward(1.0, outputs[-1], y, backend="im2col")
             for value in gradient.values():
-                value.fill(0)  # gradients are added to what is there
+                value.fill(0)  # gradients are accumulated
             run_backward(graph, state, x, outputs, slope, operations, gradient, now)
             for key, value in model.named_parameters().items():
                 value -= vector.dtype.type(lr) * gradient[key]

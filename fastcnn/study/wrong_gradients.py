@@ -1,4 +1,4 @@
-"""Experiment: what the report's wrong gradients do to a training."""
+"""Experiment: effects of the report's wrong gradients on training."""
 
 from dataclasses import dataclass
 
@@ -16,11 +16,11 @@ from fastcnn.study.wrong_gradients_figure import loss_figure
 
 BATCH = 64
 FAIR_LR = 0.05
-#: A collapse, as the report saw one: the loss falls below LEARNED, and rises from there by RISE.
+#: A collapse, as observed in the report: the loss falls below LEARNED, then rises by RISE.
 LEARNED, RISE = 0.8, 0.3
-#: Steps that are averaged before collapses are looked for: single batches vary.
+#: Steps averaged before collapses are detected: single batches vary.
 SMOOTH = 10
-#: The least and the largest loss around the report's collapse.
+#: The smallest and the largest loss around the report's collapse.
 REPORTED = (0.2, 4.4)
 
 Formulas = tuple[str, ...]
@@ -36,16 +36,17 @@ RELU: tuple[Formulas, ...] = ((), ("convolution",), ("relu",), ("convolution", "
 
 @dataclass(frozen=True)
 class Plan:
-    """Trainings that differ in their formulas and seeds alone.
+    """Trainings that differ only in their formulas and seeds.
 
     Attributes
     ----------
     activation, conv_activation : str
         Activations after the fully connected layers, and after the convolutions: ReLU or the same.
     deviation : float, optional
-        Initialiser of the weights; by default as :func:`~fastcnn.models.report_cnn` has them.
+        Standard deviation of the initial weights; by default as in
+        :func:`~fastcnn.models.report_cnn`.
     steps : int
-        Training steps of each, whether its formulas are right or wrong.
+        Training steps of each, with correct and with wrong formulas.
     sets : tuple of tuple of str
         Wrong formulas.
     """
@@ -60,7 +61,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """Activations, initial weights and learning rate in a few words."""
+        """A short description of activations, initial weights and learning rate."""
         conv = "" if self.conv_activation == "relu" else "conv and "
         std = "" if self.deviation is None else f", std {self.deviation:g}"
         return f"{conv}FC {NAMES[self.activation]}{std}, lr {self.lr:g}"
@@ -91,7 +92,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training gave; the accuracy is 0 where the loss did not stay finite."""
+    """Result of a training; the accuracy is 0 if the loss did not stay finite."""
 
     losses: np.ndarray
     overflows: int
@@ -99,7 +100,7 @@ class Outcome:
 
     @property
     def collapse(self) -> tuple[float, float] | None:
-        """The least loss, once something was learned, and the largest of a step after it rose."""
+        """The smallest loss once something was learned, and the largest of a later step."""
         smooth = smoothed(self.losses)
         least = np.minimum.accumulate(smooth)
         risen = np.flatnonzero((smooth - least > RISE) & (least < LEARNED))
@@ -121,7 +122,7 @@ class WrongGradients:
     outcomes: dict[Case, Outcome]
 
     def of(self, plan: str, wrong: Formulas) -> list[Outcome]:
-        """Outcomes of a plan with some formulas, one for each seed."""
+        """Outcomes of a plan with some formulas, one per seed."""
         return [
             outcome
             for case, outcome in self.outcomes.items()
@@ -129,7 +130,7 @@ class WrongGradients:
         ]
 
     def accuracy(self, plan: str, wrong: Formulas) -> float:
-        """Mean test accuracy over the seeds in per cent."""
+        """Mean test accuracy over the seeds in percent."""
         return 100.0 * float(np.mean([one.test_accuracy for one in self.of(plan, wrong)]))
 
     def steps(self, plan: str) -> int:
@@ -138,19 +139,19 @@ class WrongGradients:
 
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
-    """Means of consecutive steps, as far as the loss is finite."""
+    """Running means of the steps while the loss is finite."""
     losses = losses[np.isfinite(losses)]
     return (
         np.convolve(losses, np.ones(SMOOTH) / SMOOTH, "valid") if losses.size >= SMOOTH else losses
     )
 
 
-#: Names of formulas that are words.
+#: Chinese names of sets of formulas whose names are words.
 CHINESE = {"none": "无", "convolution": "卷积", "all three": "三个", "conv. + relu": "卷积 + relu"}
 
 
 def formulas_name(wrong: Formulas) -> str:
-    """Wrong formulas in a word or two."""
+    """A short name of a set of wrong formulas."""
     if len(wrong) > 1:
         return "all three" if "sigmoid" in wrong else "conv. + relu"
     return wrong[0] if wrong else "none"
@@ -227,7 +228,7 @@ def section(result: WrongGradients) -> Section:
 
 
 def _collapse(counts: tuple[int, int], highest: tuple[float, float]) -> Text:
-    """How many trainings collapsed, and the worst of them."""
+    """Number of collapsed trainings, and the worst of them."""
     least, most = (f"{value:.2f}" for value in highest)
     return Text(
         f"{counts[0]} of {counts[1]}: {least} to {most}",
@@ -300,7 +301,7 @@ def _on_formulas(result: WrongGradients) -> Text:
 
 
 def _on_the_sigmoid(result: WrongGradients) -> Text:
-    """What the wrong sigmoid gradient does at either learning rate."""
+    """Effect of the wrong sigmoid gradient at both learning rates."""
     least, last = (
         [
             float(np.mean([take(one) for one in result.of("sigmoid", wrong)]))
@@ -325,7 +326,7 @@ def _on_the_sigmoid(result: WrongGradients) -> Text:
 
 
 def _groups(result: WrongGradients) -> tuple[list[Outcome], list[Outcome]]:
-    """Trainings of networks with sigmoids: with their wrong gradient, and without."""
+    """Trainings of networks with sigmoids, with and without their wrong gradient."""
     pairs = [
         (case, one)
         for case, one in result.outcomes.items()
@@ -411,7 +412,7 @@ def _on_sigmoid_everywhere(result: WrongGradients) -> Text:
 
 
 def _on_convolution(result: WrongGradients) -> Text:
-    """What accuracy the wrong convolution costs."""
+    """Loss of accuracy due to the wrong convolution gradient."""
     parts, costs = [], []
     for name in ("sigmoid", "sigmoid_fair", "relu", "relu_fair"):
         right, wrong = (result.accuracy(name, which) for which in ((), ("convolution",)))

@@ -11,8 +11,8 @@ from fastcnn.training.figure import new_figure
 if TYPE_CHECKING:
     from fastcnn.study.wrong_gradients import Plan, WrongGradients
 
-#: Okabe-Ito colours and widths by the wrong formulas. Lines that coincide with an earlier one leave
-#: its edges to be seen.
+#: Okabe-Ito colours and widths by wrong formulas. A line that coincides with an earlier one leaves
+#: its edges visible.
 LINES: dict[tuple[str, ...], tuple[str, float]] = {
     (): ("#56B4E9", 5.0),
     ("relu",): ("#E69F00", 2.6),
@@ -35,7 +35,7 @@ def loss_figure(
     plans: Mapping[str, "Plan"],
     smoothed: Callable[[np.ndarray], np.ndarray],
 ) -> Any:
-    """Training loss over the steps, as it is and smoothed, one panel a plan."""
+    """Training loss over the steps, raw and smoothed, one panel per plan."""
     figure = new_figure(9.0, 5.6)
     panels = figure.subplots(2, 3, sharey=True)
     for axes, (name, plan) in zip(panels.ravel(), plans.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Training: ``fit``, what it records, what can listen, and the folder a run leaves."""
+"""Training: ``fit``, its records and callbacks, and the folder of a run."""
 
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.cross_validation import CrossValidation, cross_validate

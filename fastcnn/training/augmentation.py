@@ -1,4 +1,4 @@
-"""Augmentations, checked against the samples that they change."""
+"""Augmentations, checked against the samples they apply to."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from fastcnn.losses.classes import ClassLoss
 
 #: Axes of an image.
 MAP = 3
-#: What the seed of another input's random numbers is further by.
+#: Seed offset between the random numbers of two inputs.
 OTHER_INPUT = 1_000_003
 
 
 @dataclass(frozen=True)
 class InputAugments:
-    """Changes images among several inputs, of which samples have all in one row.
+    """Augments images of several inputs, which are packed in one row per sample.
 
-    Each of the parts draws its own random numbers.
+    Each input draws its own random numbers.
     """
 
     parts: tuple[tuple[Port, Augment], ...]
@@ -31,7 +31,7 @@ class InputAugments:
 
     @property
     def moves(self) -> bool:
-        """Whether pixels of images go to other places."""
+        """Whether pixels of images are moved."""
         return any(augment.moves for _, augment in self.parts)
 
     def apply(
@@ -44,7 +44,7 @@ class InputAugments:
         out: Any = None,
         **keys: Any,
     ) -> np.ndarray:
-        """Changed copies of some samples; arguments as of :meth:`Augment.apply`."""
+        """Augmented copies of some samples; arguments as for :meth:`Augment.apply`."""
         rows = np.arange(len(samples)) if indices is None else np.asarray(indices)
         names = rows if names is None else names
         made = samples[rows]
@@ -60,16 +60,16 @@ class InputAugments:
 
 
 def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | None:
-    """An augmentation of the samples of a model with these inputs; empty where it has one.
+    """The augmentation for a model with ``inputs``, which are empty if it has only one.
 
-    Raises ConfigurationError if there are no such inputs, or they are not images.
+    Raises ConfigurationError if an input does not exist or is not an image.
     """
     if given is None or (not inputs and not isinstance(given, dict)):
         return given
     ports = {port.name: port for port in inputs}
     if not isinstance(given, dict):
         raise ConfigurationError(
-            f"augment: the model has the inputs {', '.join(ports)}: say which, as in "
+            f"augment: the model has the inputs {', '.join(ports)}: name one, as in "
             f"augment={{{next(iter(ports))!r}: 'shift=2'}}"
         )
     for name, each in given.items():
@@ -77,7 +77,7 @@ def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | 
             known = ", ".join(ports) or "one input, which needs no name"
             raise ConfigurationError(f"augment: the model has {known}; there is no input {name!r}")
         if not isinstance(each, Augment):
-            raise ConfigurationError(f"augment: {name} must be words or an Augment, got {each!r}")
+            raise ConfigurationError(f"augment: {name} must be text or an Augment, got {each!r}")
         if len(ports[name].shape) != MAP:
             raise ConfigurationError(
                 f"augment: the input {name!r} of shape {ports[name].shape} has no images"
@@ -91,14 +91,14 @@ def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | 
 
 
 def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -> None:
-    """Refuse an augmentation that does not suit these samples, before anything has begun."""
+    """Refuse an augmentation that does not suit the samples, before training begins."""
     if not isinstance(augment, (Augment, InputAugments)):
         raise ConfigurationError(
-            f"augment must be an Augment, got {augment!r}; Augment.parse reads words"
+            f"augment must be an Augment, got {augment!r}; Augment.parse reads text"
         )
     if augment.mixes and (data.labels.dtype.kind not in "iu" or data.labels.ndim != 1):
         raise ConfigurationError(
-            "mix-up and CutMix mix classes: the targets must be integers, one for each sample"
+            "mix-up and CutMix mix classes: the targets must be integers, one per sample"
         )
     if augment.mixes and isinstance(loss, ClassLoss) and not loss.takes_probabilities:
         raise ConfigurationError(

@@ -1,4 +1,4 @@
-"""Averages of a model's weights over the steps of its training, and what takes their place."""
+"""Averages of a model's weights over the course of training."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,23 +16,23 @@ from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.stream import StreamFeed
 
-#: Steps between updates: one at every step would take longer than the steps of a small network.
+#: Steps between updates: updating at every step would take longer than a small network's steps.
 EVERY_STEPS = 10
 
 
 class WeightAverage:
-    """Base of averages, which take the place of the weights while a model is evaluated.
+    """Base of averages, which replace the weights while a model is evaluated.
 
-    With ``buffers``, running statistics are averaged, too.
+    With ``buffers``, running statistics are averaged as well.
 
     Attributes
     ----------
     every : int or None
-        Steps after which :meth:`update` is called; None for ends of epochs alone.
+        Number of steps between calls of :meth:`update`; None to update only at the end of epochs.
     average : ndarray
-        The average of the parameters, then that of the running statistics.
+        The averages of the parameters, followed by those of the running statistics.
     step : int
-        The last step that the average accounts for.
+        The last step included in the average.
     """
 
     every: int | None = None
@@ -46,22 +46,22 @@ class WeightAverage:
         self.step = 0
 
     def values(self) -> np.ndarray:
-        """The model's own values, as one array of the average's layout."""
+        """The model's own values, as one array in the layout of the average."""
         return np.concatenate([array.reshape(-1) for array in self.arrays])
 
     def put(self, values: np.ndarray) -> None:
-        """Put such an array into the model."""
+        """Copy such an array into the model."""
         start = 0
         for array in self.arrays:
             array[...] = values[start : start + array.size].reshape(array.shape)
             start += array.size
 
     def update(self, step: int, share: float) -> None:
-        """Account for the weights after step ``step``, which ends a share of the training."""
+        """Include the weights after step ``step``, at a fraction ``share`` of the training."""
         raise NotImplementedError
 
     def end_epoch(self, epoch: int, step: int) -> None:
-        """Account for the weights at the end of an epoch."""
+        """Include the weights at the end of an epoch."""
 
     def move(self, weight: float) -> None:
         """Move the average towards the model's own values."""
@@ -72,7 +72,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average into the model, and the model's own values back at the end."""
+        """Copy the average into the model, and restore the model's own values at the end."""
         own = self.values()
         self.replace()
         try:
@@ -81,19 +81,19 @@ class WeightAverage:
             self.put(own)
 
     def replace(self) -> None:
-        """Put the average into the model for good."""
+        """Replace the model's values by the average permanently."""
         self.put(self.average)
 
     def state_dict(self) -> dict[str, Any]:
-        """The average and the step that it accounts for."""
+        """The average and the last step included in it."""
         return {"average": self.average, "step": self.step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state. Raises CheckpointError if it is of other parameters, or not finite."""
+        """Restore a state. Raises CheckpointError if it does not match or is not finite."""
         average, step = state["average"], state["step"]
         fits = isinstance(average, np.ndarray) and average.shape == self.average.shape
         if not fits or average.dtype != self.average.dtype or not np.isfinite(average).all():
-            raise CheckpointError("the average of the weights is not of these weights")
+            raise CheckpointError("the average of the weights does not match the model")
         if type(step) is not int or step < 0:
             raise CheckpointError(f"the average of the weights has step {step!r}")
         self.average[...] = average
@@ -103,9 +103,9 @@ class WeightAverage:
 class MovingAverage(WeightAverage):
     """An exponential moving average of parameters.
 
-    Each step counts as ``average += (1 - decay) * (parameters - average)``, some steps at a time.
-    Early in a run the decay is at most ``(1 + step) / (10 + step)``, so that the initial weights
-    are soon forgotten.
+    Each step counts as ``average += (1 - decay) * (parameters - average)``, applied several steps
+    at a time. Early in a run the decay is at most ``(1 + step) / (10 + step)``, so that the initial
+    weights are quickly forgotten.
 
     References
     ----------
@@ -120,12 +120,12 @@ class MovingAverage(WeightAverage):
         self.decay = decay
 
     def update(self, step: int, share: float) -> None:
-        """Account for the parameters, and for the steps since the last call."""
+        """Include the parameters, with the weight of the steps since the last call."""
         self.move(1.0 - min(self.decay, (1 + step) / (10 + step)) ** (step - self.step))
         self.step = step
 
     def end_epoch(self, epoch: int, step: int) -> None:
-        """Account for the last steps."""
+        """Include the last steps."""
         self.update(step, 0.0)
 
 
@@ -138,7 +138,7 @@ class SlowWeights(WeightAverage):
         self.every = lookahead.every
 
     def update(self, step: int, share: float) -> None:
-        """Move towards the model's own values, and put the model there."""
+        """Move towards the model's own values, and reset the model to the result."""
         self.move(self.lookahead.weight(share))
         self.replace()
         self.step = step
@@ -147,8 +147,8 @@ class SlowWeights(WeightAverage):
 class EpochAverage(WeightAverage):
     """The mean of the weights after each epoch from ``first`` on: stochastic weight averaging.
 
-    Running statistics are those of the mean's own activations, which ``measure`` sets after each
-    epoch.
+    Running statistics are those of the averaged network's activations, recomputed by ``measure``
+    after each epoch.
 
     References
     ----------
@@ -178,26 +178,26 @@ class EpochAverage(WeightAverage):
             self.put(own)
 
     def replace(self) -> None:
-        """Put the average into the model for good, once there is one."""
+        """Replace the model's values by the average permanently, once there is one."""
         if self.count:
             super().replace()
 
     def state_dict(self) -> dict[str, Any]:
-        """The average, and the epochs that it is of."""
+        """The average, and the number of epochs in it."""
         return {**super().state_dict(), "count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state."""
+        """Restore a state."""
         super().load_state_dict(state)
         if type(state["count"]) is not int or state["count"] < 0:
-            raise CheckpointError(f"the average of the weights is of {state['count']!r} epochs")
+            raise CheckpointError(f"the average of the weights has {state['count']!r} epochs")
         self.count = state["count"]
 
 
 def make_average(
     model: Model, options: TrainingOptions, measure: Callable[[], None]
 ) -> WeightAverage | None:
-    """The average that the options ask for, if any."""
+    """The average that the options request, if any."""
     if options.ema_decay is not None:
         return MovingAverage(model, options.ema_decay)
     if options.lookahead is not None:
@@ -208,12 +208,12 @@ def make_average(
 
 
 def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingOptions) -> None:
-    """Set running statistics to their means over whole batches of the training images.
+    """Set running statistics to their means over all full batches of the training images.
 
-    As ``torch.optim.swa_utils.update_bn`` does; images are not augmented, and come in their order.
+    As ``torch.optim.swa_utils.update_bn`` does; images are not augmented or shuffled.
 
-    Raises ConfigurationError if a batch normalisation has a momentum of 0: it does not show a
-    batch's statistics.
+    Raises ConfigurationError if a batch normalisation has a momentum of 0, which hides the
+    statistics of a batch.
     """
     graph = model.graph()
     frozen = options.make_assignment().frozen_statistics(running_means(graph))
@@ -224,13 +224,13 @@ def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingO
             momentum = node.arguments["momentum"]
             if momentum == 0.0:
                 raise ConfigurationError(
-                    f"swa_start: layer {node.name!r} has momentum=0 and shows no statistics"
+                    f"swa_start: layer {node.name!r} has momentum=0 and updates no statistics"
                 )
             for name in ("running_mean", "running_var"):
                 moved[node.buffers[name]] = momentum or 1.0
     if not moved:
         return
-    assert isinstance(feed, Feed)  # a stream's has refused this
+    assert isinstance(feed, Feed)  # refused for streams
     counters = {key: state[key].copy() for key in state if key.endswith("num_batches_tracked")}
     rows = np.arange(len(feed.data)) if feed.rows is None else feed.rows
     size = min(options.batch_size, len(rows))

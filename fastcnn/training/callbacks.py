@@ -1,4 +1,4 @@
-"""What can listen to a training run."""
+"""Callbacks of a training run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,20 +18,20 @@ class Control:
     lr_factor : float
         Multiplies the schedule's learning rate, from the next step on.
     stop_reason : str or None
-        Why training ends after the current epoch; None if it continues.
+        Reason to end training after the current epoch; None to continue.
     """
 
     lr_factor: float = 1.0
     stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:
-        """End training after the current epoch; the first reason given is kept."""
+        """End training after the current epoch; the first reason is kept."""
         self.stop_reason = self.stop_reason or reason
 
 
 @dataclass(frozen=True)
 class TrainingStart:
-    """What is known before the first step.
+    """Information available before the first step.
 
     Attributes
     ----------
@@ -44,9 +44,9 @@ class TrainingStart:
     has_accuracy : bool
         Whether targets are classes.
     control : Control
-        What callbacks may change.
+        The settings that callbacks may change.
     directions : mapping of str to bool
-        What records have that can be monitored, and whether more of it is better.
+        Values in the records that can be monitored, and whether larger is better.
     """
 
     model: Model
@@ -63,20 +63,20 @@ class TrainingStart:
 
 @dataclass(frozen=True)
 class Steps:
-    """Some consecutive steps of one epoch that have just been taken.
+    """A number of consecutive steps of one epoch, just completed.
 
     Attributes
     ----------
     epoch : int
         Counted from 1.
     step : int
-        Steps taken since the start of the run, these included.
+        Steps since the start of the run, including these.
     samples : int
         Samples of the epoch seen so far.
     losses, learning_rates : list of float
-        One for each of these steps.
+        One per step.
     mean_loss, accuracy, samples_per_second : float
-        Means over the epoch so far; the accuracy is NaN where targets are not classes.
+        Means over the epoch so far; the accuracy is NaN if targets are not classes.
     """
 
     epoch: int
@@ -90,30 +90,30 @@ class Steps:
 
 
 class Callback:
-    """Base of callbacks; override what is wanted. Exceptions end the training.
+    """Base of callbacks; override the methods you need. Exceptions end the training.
 
-    Callbacks are called in the order in which they were given, at the end in reverse: what was
-    begun first ends last.
+    Callbacks are called in the given order, and at the end in reverse order: the first to begin is
+    the last to end.
     """
 
     def on_train_begin(self, start: TrainingStart) -> None:
         """Called once, before the first step."""
 
     def on_steps(self, steps: Steps) -> None:
-        """Called after every few steps, about ten times a second."""
+        """Called every few steps, about ten times per second."""
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Called after each epoch and its evaluation, with the epoch's record.
 
-        The model holds the weights that were evaluated: the average, where there is one.
+        The model holds the weights that were evaluated: the average, if there is one.
         """
 
     def on_train_end(self, history: History) -> None:
-        """Called once at the end, also after an interruption or an error."""
+        """Called once at the end, even after an interruption or an error."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs: numbers, text, and arrays by name."""
+        """The state needed to resume a run: numbers, text, and arrays by name."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the state of an interrupted run, before ``on_train_begin``."""
+        """Restore the state of an interrupted run, before ``on_train_begin``."""

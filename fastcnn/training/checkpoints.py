@@ -1,8 +1,8 @@
-"""Everything a training run needs to continue as if it had never stopped, in one file.
+"""Checkpoints: everything needed to continue a training run exactly, in one file.
 
-A checkpoint is a safetensors file: arrays by name, and with them one JSON text and a checksum in
-the file's metadata. It is replaced as a whole, so that a run killed at any moment leaves the one
-before.
+A checkpoint is a safetensors file: arrays by name, with a JSON text and a checksum in the file's
+metadata. It is replaced atomically, so that a run killed at any moment leaves the previous one
+intact.
 """
 
 import json
@@ -18,7 +18,7 @@ from fastcnn.weights import weights_from_bytes, weights_to_bytes
 
 FORMAT = "fastcnn-checkpoint-3"
 LAST, BEST = "checkpoints/last.safetensors", "checkpoints/best.safetensors"
-#: Stands in the JSON text for an array of the file.
+#: Placeholder in the JSON text for an array of the file.
 ARRAY = "$array"
 
 
@@ -38,7 +38,7 @@ class Checkpoint:
     def from_bytes(cls, content: bytes, path: Path) -> "Checkpoint":
         """The checkpoint in a file's content; ``path`` is for messages.
 
-        Raises CheckpointError if the content is damaged or no checkpoint.
+        Raises CheckpointError if the content is damaged or not a checkpoint.
         """
         arrays, metadata = weights_from_bytes(content, path)
         if metadata.get("format") != FORMAT:
@@ -70,7 +70,7 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any
     if isinstance(value, (list, tuple)):
         return [_without_arrays(v, f"{name}/{i}", arrays) for i, v in enumerate(value)]
     if isinstance(value, np.ndarray):
-        # safetensors writes the memory of an array as it lies: only C order is safe.
+        # safetensors writes an array's raw memory: only C order is safe.
         arrays[name] = np.asarray(value, order="C")
         return {ARRAY: name}
     return value.item() if isinstance(value, np.generic) else value

@@ -1,4 +1,4 @@
-"""k-fold cross-validation: a training for each fold, measured on that fold alone."""
+"""k-fold cross-validation: one training per fold, evaluated on that fold."""
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -17,22 +17,21 @@ from fastcnn.training.fit import FitArguments, fit
 from fastcnn.training.history import History
 from fastcnn.training.samples import Data, as_samples
 
-#: Arguments of ``fit`` that make no sense for several trainings.
+#: Arguments of ``fit`` that do not apply to several trainings.
 REFUSED = ("out", "resume", "world", "callbacks")
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What :func:`cross_validate` found.
+    """Results of :func:`cross_validate`.
 
     Attributes
     ----------
     losses, accuracies : ndarray of float64, shape (folds,)
-        What each fold gave with the network trained on the others; accuracies are NaN where
-        targets are not classes.
+        Results on each fold of the network trained on the others; accuracies are NaN if targets are
+        not classes.
     logits : ndarray, shape (N, ...)
-        The output for each sample of the network that was not trained on it; a dictionary where
-        there are several outputs.
+        The out-of-fold output for each sample; a dictionary if there are several outputs.
     histories : list of History
     """
 
@@ -54,7 +53,7 @@ class CrossValidation:
         return float(self.accuracies.mean())
 
     def __str__(self) -> str:
-        """One line, with deviations over the folds."""
+        """One line, with standard deviations over the folds."""
         spread = [float(values.std(ddof=1)) for values in (self.losses, self.accuracies)]
         text = f"{len(self.losses)} folds: loss {self.loss:.4f} +- {spread[0]:.4f}"
         if np.isnan(self.accuracy):
@@ -65,15 +64,15 @@ class CrossValidation:
 def cross_validate(
     make_model: Model | Callable[[], Model], data: Data, *, folds: int = 5, **options: Any
 ) -> CrossValidation:
-    """Train one network for each fold, on the others, and measure it on the fold.
+    """Train one network per fold, on the other folds, and evaluate it on that fold.
 
-    Folds have the same share of each class, and are drawn by ``seed``. They are the test data of
-    the trainings: early stopping holds out samples of the others.
+    Folds are stratified by class and drawn with ``seed``. They are the test data of the trainings:
+    early stopping holds out samples of the other folds.
 
     Parameters
     ----------
     make_model : callable, or Model
-        Called without arguments for each fold; or a model, of which copies are trained.
+        Called without arguments for each fold; or a model, copies of which are trained.
     data : Dataset, or (x, y), or (x, y, sample_weight)
     folds : int
     **options
@@ -86,7 +85,7 @@ def cross_validate(
     Raises
     ------
     ConfigurationError, DataError, ShapeError
-        If there are too few samples, or something does not fit.
+        If there are too few samples, or an argument is invalid.
 
     Examples
     --------
@@ -141,7 +140,7 @@ def _in_order(rows: Sequence[np.ndarray], parts: Sequence[np.ndarray]) -> np.nda
 
 
 def _given(samples: Samples) -> Data:
-    """Samples as ``fit`` takes them."""
+    """Samples in the form that ``fit`` accepts."""
     if isinstance(samples, Dataset):
         return samples
     return samples.images, samples.labels, samples.sample_weight

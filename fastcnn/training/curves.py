@@ -1,4 +1,4 @@
-"""The picture of a run: losses and accuracies over its epochs."""
+"""The curves of a run: losses and accuracies over its epochs."""
 
 import math
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ SMOOTHED = 25
 
 
 def curves_png(history: "History") -> bytes | None:
-    """The curves of a run as PNG; None if it took no step."""
+    """The curves of a run as PNG; None if it has no steps."""
     panels = curves(history)
     return draw_panels(panels, columns=2 if len(panels) > 1 else 1) if panels else None
 
 
 def curves(history: "History") -> list[Panel]:
-    """Loss and accuracy of training, and of validation and test data: those that there are.
+    """Loss and accuracy of training, validation and test data, as available.
 
     Training loss is drawn for every step (and smoothed), the others for every epoch.
     """
@@ -65,7 +65,7 @@ def _steps(history: "History", per_epoch: int) -> list[Line]:
 def _epochs(history: "History", part: str, measure: str, named: bool) -> Line:
     scale = 100.0 if measure == "accuracy" else 1.0
     values = scale * _column(history, part, measure)
-    known = np.isfinite(values)  # an epoch whose targets were all ignored has no accuracy
+    known = np.isfinite(values)  # an epoch in which all targets are ignored has no accuracy
     values = values[known]
     return Line(
         np.array(history.column("epoch"), float)[known],
@@ -78,7 +78,7 @@ def _epochs(history: "History", part: str, measure: str, named: bool) -> Line:
 
 
 def _column(history: "History", part: str, measure: str) -> np.ndarray:
-    """One value for each epoch; NaN where there is none."""
+    """One value per epoch; NaN where missing."""
     return np.array([epoch.get(f"{part}_{measure}") for epoch in history.epochs], float)
 
 

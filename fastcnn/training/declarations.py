@@ -16,27 +16,27 @@ import numpy as np
 from fastcnn.errors import ConfigurationError
 from fastcnn.scalars import MOST_COUNT, is_integer
 
-#: Types that a command line knows.
+#: Types that a command line can express.
 PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is known of an option but its name, type and default.
+    """Properties of an option other than its name, type and default.
 
     Attributes
     ----------
     help : str
         For ``help(fit)`` and ``fastcnn train --help``.
     choices : collection of str
-        Words that are accepted, where not any is.
+        Accepted words, if restricted.
     least, above, below : float or None
-        Bounds of a number: it may be ``least``, but neither ``above`` nor ``below``.
+        Bounds of a number: ``least`` is inclusive, ``above`` and ``below`` are exclusive.
     most : int or None
-        The largest whole number.
+        The largest accepted integer.
     part : str
-        Part of a run's config, where it is recorded: "training" as it is; "loss", "optimizer" or
-        "schedule" as an argument of that object; "" for what does not change a result.
+        Part of a run's config in which it is recorded: "training" unchanged; "loss", "optimizer" or
+        "schedule" as an argument of that object; "" if it does not affect results.
     """
 
     help: str
@@ -61,18 +61,18 @@ def declarations(options: type) -> dict[str, Declaration]:
 
 
 def plain_type(hint: Any) -> Any:
-    """The type of an option on a command line; None if it takes objects alone."""
+    """The type of an option on a command line; None if it accepts only objects."""
     return next((kind for kind in (hint, *typing.get_args(hint)) if kind in PLAIN), None)
 
 
 def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None:
-    """Refuse a value of the wrong type or beyond its bounds; the message says what is accepted."""
+    """Refuse a value of the wrong type or out of bounds; the message names accepted values."""
     allowed = typing.get_args(hint) or (hint,)
     if value is None and NoneType in allowed:
         return
     kind = plain_type(hint)
     if kind is None:
-        return  # an object, which is checked where it is taken
+        return  # an object, which is checked where it is used
     passed = (kind, NoneType) if kind is str else (*PLAIN, NoneType)
     others = [each for each in allowed if each not in passed]
     if declared.choices:
@@ -108,7 +108,7 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
 
 
 def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
-    """Whether a value is of a type, and that type in words."""
+    """Whether a value has a type, and the name of that type in words."""
     truth = isinstance(value, (bool, np.bool_))
     if kind is bool:
         return truth, "True or False"
@@ -127,7 +127,7 @@ def _is(value: Any, kind: type, others: list[Any]) -> tuple[bool, str]:
 
 
 def signature_of(function: Callable[..., Any], options: type) -> inspect.Signature:
-    """A function's signature with a class's fields in the place of its ``**options``."""
+    """A function's signature with ``**options`` replaced by a class's fields."""
     own = inspect.signature(function)
     hints = typing.get_type_hints(options)
     positional = [

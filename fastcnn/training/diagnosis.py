@@ -1,4 +1,4 @@
-"""Watches a training run and says in plain words what is wrong with it."""
+"""Diagnosis of common problems of a training run, in plain words."""
 
 import math
 from collections.abc import Callable, Collection
@@ -15,43 +15,43 @@ from fastcnn.losses import CrossEntropyLoss, Loss, MSELoss
 from fastcnn.training.callbacks import Callback, Steps, TrainingStart
 from fastcnn.training.history import Finding
 
-#: Input beyond which pixels are not scaled: normalised ones stay within a few deviations.
+#: Inputs beyond this are unscaled pixels: normalised ones lie within a few deviations.
 LARGE_INPUT = 20.0
-#: Samples whose activations are looked at.
+#: Number of samples whose activations are examined.
 PROBE = 64
-#: The loss is at chance within this share of it.
+#: Relative distance from the loss of guessing below which a loss counts as chance.
 AT_CHANCE = 0.02
-#: Weights that move less than this share of their size in an epoch stand still.
+#: Relative change per epoch below which weights count as not moving.
 STILL = 1e-3
-#: Share of a layer's units from which dead or saturated ones are an illness.
+#: Share of dead or saturated units in a layer from which they are reported.
 MANY_DEAD, MANY_SATURATED = 0.5, 0.9
-#: A loss this many times the lowest epoch's, or chance, diverges.
+#: A loss this many times that of the best epoch, or of chance, counts as diverging.
 DIVERGED, ABOVE_CHANCE = 3.0, 1.5
-#: A test loss that has been above its best by this factor, and by this share of chance, for this
-#: many epochs while the training loss fell.
+#: Overfitting: the test loss has exceeded its best by this factor, and by this share of chance, for
+#: this many epochs while the training loss fell.
 TURNED, LEAST_TURN, EPOCHS_TURNED = 1.1, 0.05, 3
-#: Outputs between which a squashing function still has a slope.
+#: Range of outputs in which a squashing function is not saturated.
 OPEN = {"sigmoid": (0.01, 0.99), "tanh": (-0.99, 0.99)}
 
 
 class Diagnosis(Callback):
-    """Looks at a run after each epoch; every finding is made once.
+    """Examines a run after each epoch; each finding is reported once.
 
-    The loss is looked at after every epoch, weights and activations after the first, second,
-    fourth, eighth and so on, so that the cost does not count.
+    The loss is examined after every epoch, weights and activations after the first, second, fourth,
+    eighth and so on, so that the cost is negligible.
 
     Parameters
     ----------
     train : Samples
-        The training data, of which the first samples are the probe.
+        The training data; activations are examined for the first samples.
     loss : Loss, optional
         By default cross-entropy.
     tell : callable, optional
         Called with each new :class:`Finding`.
     backend : str, optional
-        What computes the activations.
+        Backend that computes the activations.
     frozen : collection of str
-        Names of parameters that are meant to stay as they are, in some epochs or all.
+        Names of parameters that are frozen, in some or all epochs.
 
     Attributes
     ----------
@@ -83,7 +83,7 @@ class Diagnosis(Callback):
         self._epochs: list[dict[str, Any]] = []
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Remember the initial weights."""
+        """Store the initial weights."""
         start.history.findings[:] = self.findings
         self.findings = start.history.findings
         if self._is_error:
@@ -93,18 +93,18 @@ class Diagnosis(Callback):
         self._epochs = [epoch for epoch in start.history.epochs if epoch["train_loss"] is not None]
 
     def on_steps(self, steps: Steps) -> None:
-        """Remember the first loss."""
+        """Store the first loss."""
         if steps.step == len(steps.losses):
             self._first = steps.losses[0]
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
-        """Look at the epoch."""
+        """Examine the epoch."""
         self._epochs.append(epoch)
         number = epoch["epoch"]
         self._look_at_losses(number)
-        # A run that goes well is looked into ever more seldom.
+        # A healthy run is examined less and less often.
         if number & (number - 1) == 0:
-            with np.errstate(over="ignore", invalid="ignore"):  # as a diverging run has them
+            with np.errstate(over="ignore", invalid="ignore"):  # expected in a diverging run
                 self._look_at_weights(number, model)
                 self._look_at_activations(number, model)
         if (number + 1) & number == 0:
@@ -116,7 +116,7 @@ class Diagnosis(Callback):
         return {"findings": findings, "first": self._first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the findings of an interrupted run."""
+        """Restore the findings of an interrupted run."""
         self.findings = [Finding(**values) for values in state["findings"]]
         self._first = state["first"]
 
@@ -135,7 +135,7 @@ class Diagnosis(Callback):
         bounds = model.preprocessing.bounds
         if bounds is None or self._probe.ndim != 4:
             return
-        # What the first layer reads for the smallest and the largest value of each channel.
+        # The first layer's input for the smallest and the largest value of each channel.
         ends = np.reshape(bounds, (2, 1, 1, 1)).repeat(self._probe.shape[1], axis=1)
         largest = float(np.abs(model.preprocessing.apply(ends)).max())
         if largest > LARGE_INPUT:
@@ -143,7 +143,7 @@ class Diagnosis(Callback):
                 "unscaled",
                 0,
                 f"the pixels lie in {bounds[0]:.4g}..{bounds[1]:.4g}",
-                "scale your pixels: divide them by their largest value, or give bytes as uint8, "
+                "scale your pixels: divide them by their largest value, or pass bytes as uint8, "
                 "which are divided by 255",
             )
 
@@ -191,7 +191,7 @@ class Diagnosis(Callback):
     def _look_at_weights(self, number: int, model: Model) -> None:
         chance = self._chance
         if chance is not None and self._epochs[-1]["train_loss"] < 0.5 * chance:
-            return  # what has learned may rest
+            return  # a network that has learned may stop moving
         moved = {
             key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
             / max(float(np.linalg.norm(value)), 1e-30)
@@ -218,12 +218,12 @@ class Diagnosis(Callback):
         nodes = [graph.nodes[index] for index in places]
         alive: dict[str, Any] = {}
         closed = dict.fromkeys((node.name for node in nodes), 0.0)
-        # On one thread: idle threads of the matrix library would spin against the engine's.
+        # On one thread: idle threads of the matrix library would spin and slow down the engine's.
         with one_blas_thread():
             for outputs in node_outputs(model, self._probe, places, self._backend):
                 for node, values in zip(nodes, outputs, strict=True):
                     if node.operation == "relu":
-                        # A unit is a feature, or a channel of a map.
+                        # A unit is a feature, or a channel of a feature map.
                         live = (values > 0).any(axis=(0, *range(2, values.ndim)))
                         alive[node.name] = alive.get(node.name, False) | live
                     else:
@@ -254,7 +254,7 @@ class Diagnosis(Callback):
 
 
 def _spread(targets: np.ndarray, model: Model) -> float | None:
-    """The mean squared error of guessing each output's mean; None where that is 0."""
+    """The mean squared error of predicting each output's mean; None if it is 0."""
     if model.predicts == "classes":  # compared as one-hot rows
         shares = np.bincount(targets, minlength=model.graph().output_shape[0]) / len(targets)
         variances = shares * (1.0 - shares)
@@ -264,7 +264,7 @@ def _spread(targets: np.ndarray, model: Model) -> float | None:
 
 
 def _chance(labels: np.ndarray) -> float | None:
-    """The cross-entropy of guessing by the classes' shares; None where targets are not classes."""
+    """The cross-entropy of guessing by class frequency; None if targets are not classes."""
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         return None
     shares = np.bincount(labels) / len(labels)

@@ -1,4 +1,4 @@
-"""How good a model is on a data set."""
+"""Evaluation of a model on a data set."""
 
 from typing import Any, NamedTuple
 
@@ -16,11 +16,11 @@ from fastcnn.optim import SGD
 from fastcnn.training.samples import as_samples, say_unused
 from fastcnn.training.stream import Given, as_arrays
 
-#: Views by name: what each counts, whether it is mirrored, and rows and columns it is moved by.
-#: The five are for images whose mirror images mean something else, such as digits: half of the
-#: weight is on the image, half on it moved by one pixel up, down, left or right.
-#: The six are those of airbench (Jordan, arXiv:2404.00498): half of the weight is on the image and
-#: its mirror image, half on both moved by one pixel to either end of a diagonal.
+#: Views by name: weight, whether mirrored, and shift in rows and columns. The five are for images
+#: that must not be mirrored, such as digits: half of the weight is on the image, half on its copies
+#: moved by one pixel up, down, left or right. The six are those of airbench (Jordan,
+#: arXiv:2404.00498): half of the weight is on the image and its mirror image, half on both moved by
+#: one pixel along a diagonal, in either direction.
 VIEWS: dict[str, tuple[tuple[float, bool, int, int], ...]] = {
     "flip": ((0.5, False, 0, 0), (0.5, True, 0, 0)),
     "five-view": (
@@ -39,12 +39,12 @@ VIEWS: dict[str, tuple[tuple[float, bool, int, int], ...]] = {
         (0.125, True, -1, -1),
     ),
 }
-#: Bytes of images of which views are made in one go.
+#: Bytes of images whose views are made at a time.
 BLOCK_BYTES = 2**24
 
 
 class Evaluation(NamedTuple):
-    """What :func:`evaluate` found.
+    """Results of :func:`evaluate`.
 
     Attributes
     ----------
@@ -65,15 +65,15 @@ class Evaluation(NamedTuple):
 
 
 class JointEvaluation(Evaluation):
-    """What :func:`evaluate` found of a model of several outputs.
+    """Results of :func:`evaluate` for a model with several outputs.
 
-    ``loss`` is the weighted sum, ``accuracy`` that of the first output whose targets are classes,
-    and ``logits`` a dictionary.
+    ``loss`` is the weighted sum, ``accuracy`` that of the first output with classes as targets, and
+    ``logits`` a dictionary.
 
     Attributes
     ----------
     outputs : dict of str to Evaluation
-        The same for each output.
+        The results of each output.
     """
 
     outputs: dict[str, Evaluation]
@@ -99,20 +99,20 @@ def evaluate(
     loss_weights : sequence or mapping, optional
     backend : str, optional
     tta : {"flip", "five-view", "six-view"}, optional
-        Test-time augmentation, the mean output over several views of each image: it and its mirror
-        image; it and it moved by a pixel in four directions; or it and its mirror image, both also
+        Test-time augmentation, the mean output over several views of each image: with its mirror
+        image; with copies moved by one pixel in four directions; or with its mirror image and both
         moved along a diagonal, as in airbench (Jordan, arXiv:2404.00498).
 
     Returns
     -------
     Evaluation
-        With the attributes ``loss``, ``accuracy`` and ``logits``; of a model of several outputs a
-        :class:`JointEvaluation`, which also has ``outputs``.
+        With the attributes ``loss``, ``accuracy`` and ``logits``; for a model with several outputs
+        a :class:`JointEvaluation`, which also has ``outputs``.
 
     Raises
     ------
     ShapeError, DataError, ConfigurationError
-        If something does not fit.
+        If data or arguments do not match the model.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def check_tta(tta: str | None) -> None:
 def mean_logits(executor: Executor, images: np.ndarray, tta: str, whole: bool) -> np.ndarray:
     """The weighted mean of the network's outputs for views of each image (N, C, H, W).
 
-    ``whole`` runs all images at once, as where the network takes statistics of them.
+    ``whole`` runs all images in one batch, for networks that use batch statistics.
     """
     if images.ndim != 4 or min(images.shape[2:]) < 2:
         raise ShapeError(
@@ -174,7 +174,7 @@ def mean_logits(executor: Executor, images: np.ndarray, tta: str, whole: bool) -
 
 
 def view(images: np.ndarray, mirrored: bool, down: int, right: int) -> np.ndarray:
-    """Images moved by at most one pixel, with their reflection at the edges, perhaps mirrored."""
+    """Images moved by at most one pixel, with reflected edges, and optionally mirrored."""
     if down or right:
         padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
         H, W = images.shape[2:]

@@ -1,4 +1,4 @@
-"""What an executor reads: the training data themselves, or changed copies of the next samples."""
+"""Input of an executor: the training data themselves, or augmented copies of some samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,26 +14,26 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.training.augmentation import InputAugments, as_augment, check_augment
 from fastcnn.training.options import TrainingOptions
 
-#: Bytes of augmented images that are held at a time.
+#: Bytes of augmented images held at a time.
 BUFFER_BYTES = 64 * 2**20
-#: Bytes of images of another type or layout than the engine's that are converted at once.
+#: Bytes of images, not in the engine's type or layout, that are converted at a time.
 MOST_CONVERTED = 256 * 2**20
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive batches that an executor takes in one call.
+    """Consecutive batches for one call of an executor.
 
     Attributes
     ----------
     samples : Samples
     order : ndarray of int64
-        The batches' samples, as indices into them.
+        The batches' samples, as indices into ``samples``.
     sizes : ndarray of float64, shape (steps,)
-        What each batch's loss counts in the mean of an epoch: what its targets weigh, or of a
-        loss that is a sum its samples.
+        Weight of each batch's loss in the mean of an epoch: the total weight of its targets, or the
+        number of samples if the loss is a sum.
     targets : int
-        Targets that an accuracy counts.
+        Number of targets that count for the accuracy.
     """
 
     samples: Samples
@@ -43,25 +43,24 @@ class Chunk:
 
 
 class Feed:
-    """Gives batches to an executor.
+    """Supplies batches to an executor.
 
-    An augmentation is applied to the samples of the next steps, into a buffer that is used again
-    and again. What becomes of a sample depends on the seed, the epoch and its index alone, so how
-    many steps are taken at a time does not matter.
+    Samples of the next steps are augmented into a reused buffer. The augmentation of a sample
+    depends only on the seed, the epoch and its index, and not on the number of steps at a time.
 
     Parameters
     ----------
     data : Samples
     options : TrainingOptions
     rows : ndarray of int64, optional
-        The samples that are trained on, where not all are.
+        The samples to train on, if not all.
     threads : int, optional
     classes : int
-        Outputs of the model, for mix-up.
+        Number of the model's outputs, for mix-up.
     inputs : sequence of Port
-        Where in the samples those of each of several inputs are.
+        Positions of several inputs in the samples.
     shards : Shards, optional
-        What this process reads of each batch: only that is changed, and ready to be read.
+        This process's share of each batch: only these samples are augmented.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class Feed:
         self.threads = threads
         self.classes = classes
         self.shards = shards
-        #: Samples of an epoch, and steps.
+        #: Samples and steps per epoch.
         self.samples = len(data) if rows is None else len(rows)
         self.steps = -(-self.samples // self.batch_size)
         if options.steps_per_epoch is not None:
@@ -103,26 +102,26 @@ class Feed:
         loss, labels = options.make_loss(), np.asarray(data.labels)
         self._is_sum = loss.reduction == "sum"
         self._target_counts = loss.target_counts(labels)
-        # Classes that are mixed have no weights of their own.
+        # Mixed classes have no weights of their own.
         mixes = self.augment is not None and self.augment.mixes
         self._target_weight = loss.target_weight(
             self._no_probabilities(len(labels)) if mixes else labels, data.sample_weight
         )
         images = data.images
         plain = images.flags.c_contiguous and images.dtype in (np.uint8, np.float32)
-        #: An executor would convert all images before its first step.
+        #: Whether an executor would convert all images before its first step.
         self._is_converted = not plain and images.nbytes > MOST_CONVERTED
         self._order = np.empty(0, np.int64)
         self._buffer = np.empty((0, *data.images.shape[1:]), data.images.dtype)
 
     def most_steps(self) -> int:
-        """Steps whose images fit the buffer, at least one."""
+        """Number of steps whose images fit in the buffer, at least one."""
         if self.augment is None and not self._is_converted:
             return np.iinfo(np.int64).max
         return max(1, BUFFER_BYTES // (self.batch_size * self.data.images[0].nbytes))
 
     def begin_epoch(self, generator: np.random.Generator, done: int) -> None:
-        """Draw the order of an epoch of which some steps may be done."""
+        """Draw the order of an epoch, some steps of which may already be done."""
         if self._by_class is not None:
             order = self._balanced(generator)
         elif self.rows is None:
@@ -132,12 +131,12 @@ class Feed:
         self._order = order[: self.samples]
 
     def take(self, done: int, count: int, epoch: int) -> Chunk:
-        """The batches of ``count`` steps of an epoch, after those that are done."""
+        """The batches of the next ``count`` steps of an epoch, after ``done`` steps."""
         first = done * self.batch_size
         return self.pick(self._order[first : first + count * self.batch_size], epoch)
 
     def pick(self, rows: np.ndarray, epoch: int) -> Chunk:
-        """The samples of these indices, in this order."""
+        """The samples with these indices, in this order."""
         here = len(rows)
         each = np.ones(here)
         if self._target_weight is not None and not self._is_sum:
@@ -155,7 +154,7 @@ class Feed:
     def _augmented(
         self, augment: Augment | InputAugments, rows: np.ndarray, epoch: int
     ) -> ArrayDataset:
-        """Changed copies of some samples, in the buffer."""
+        """Augmented copies of some samples, in the buffer."""
         data, here = self.data, len(rows)
         if here > len(self._buffer):
             self._buffer = np.empty((here, *data.images.shape[1:]), data.images.dtype)
@@ -190,9 +189,9 @@ class Feed:
         return np.split(rows, ends)
 
     def _balanced(self, generator: np.random.Generator) -> np.ndarray:
-        """As many samples as the data have, of each class the same number, give or take one.
+        """As many samples as the data have, with class counts that differ by at most one.
 
-        A class's samples come in turns: none a second time before each of them has come once.
+        Samples of a class repeat only after each has been drawn once.
         """
         assert self._by_class is not None
         kinds = len(self._by_class)
@@ -206,7 +205,7 @@ class Feed:
         return generator.permutation(np.concatenate(drawn))
 
     def _no_probabilities(self, count: int) -> np.ndarray:
-        """Rows of probabilities that are valid where nobody reads them."""
+        """Valid rows of probabilities for samples that are not read."""
         rows = np.zeros((count, self.classes), np.float32)
         rows[:, 0] = 1.0
         return rows

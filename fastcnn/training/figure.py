@@ -1,4 +1,4 @@
-"""Figures of matplotlib, and the colours of all figures."""
+"""Matplotlib figures, and the colours of all figures."""
 
 import base64
 import io
@@ -11,16 +11,16 @@ from typing import Any
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 
-# Hues of the Okabe-Ito palette, which colour-blind readers can tell apart.
+# Hues of the Okabe-Ito palette, which is safe for colour-blind readers.
 TRAIN_COLOUR, TEST_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
 
-#: Ground and ink of figures for light and for dark pages.
+#: Background and foreground of figures for light and dark pages.
 THEMES = {"light": ("#ffffff", "#1b1f24"), "dark": ("#16191d", "#e3e6ea")}
 
 
 @contextmanager
 def theme(name: str) -> Iterator[None]:
-    """Draw figures inside in the colours of :data:`THEMES`."""
+    """Draw figures in the colours of one of :data:`THEMES`, in a ``with`` statement."""
     import matplotlib as mpl
 
     ground, ink = THEMES[name]
@@ -35,7 +35,7 @@ def theme(name: str) -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
-    """A figure without pyplot: importing that costs more than an epoch of training."""
+    """A figure without pyplot, whose import takes longer than an epoch of training."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = _notebook_figure()(figsize=(width, height), layout=layout)
@@ -45,28 +45,28 @@ def new_figure(width: float, height: float, layout: Any = "constrained") -> Any:
 
 @cache
 def _notebook_figure() -> Any:
-    """Figures that Jupyter shows, which knows those of pyplot alone."""
+    """A figure class that Jupyter displays, which otherwise only knows pyplot's figures."""
     from matplotlib.figure import Figure
 
     return type("Figure", (Figure,), {"_repr_png_": png, "_repr_html_": _card})
 
 
 def _card(figure: Any) -> str:
-    """A figure as HTML: on a dark page a card, and not a hole."""
+    """A figure as HTML, on a card that suits dark pages."""
     data = base64.b64encode(png(figure)).decode()
     style = "background:white;border-radius:6px;box-sizing:border-box;max-width:100%;padding:8px"
     return f'<img alt="" style="{style}" src="data:image/png;base64,{data}">'
 
 
 def literal(text: str) -> str:
-    """A name as matplotlib shows it as it is: between dollars it would read a formula.
+    """Escape a name for matplotlib, which would read text between dollar signs as a formula.
 
-    It refuses bytes of a name that are not Unicode: these are question marks.
+    Bytes that are not Unicode, which matplotlib refuses, become question marks.
     """
     return text.encode(errors="replace").decode().replace("$", r"\$")
 
 
-#: Kinds of files that figures are written as, by the ends of their names.
+#: File formats of figures, by suffix.
 FORMATS = ("png", "svg", "pdf")
 
 
@@ -82,7 +82,7 @@ def _content(figure: Any, kind: str) -> bytes:
 
 
 def figure_format(path: str | Path) -> str:
-    """The kind of file that a figure of this name is: to be asked before what it shows is measured.
+    """The file format of a figure with this name: check it before measuring what it shows.
 
     Raises ConfigurationError if the name does not end in one of :data:`FORMATS`.
     """
@@ -94,8 +94,8 @@ def figure_format(path: str | Path) -> str:
 
 
 def save_figure(figure: Any, path: str | Path) -> None:
-    """Write a figure as PNG, SVG or PDF, as its name says, atomically.
+    """Write a figure atomically as PNG, SVG or PDF, according to its name.
 
-    Raises ConfigurationError if the name says something else.
+    Raises ConfigurationError if the name has another suffix.
     """
     atomic_write(path, _content(figure, figure_format(path)))

@@ -1,4 +1,4 @@
-"""Training a network: ``fit``, and its evaluation."""
+"""Training a network with ``fit``."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -45,7 +45,7 @@ log = logging.getLogger("fastcnn.training")
 
 @dataclass(frozen=True, kw_only=True)
 class FitArguments(TrainingOptions):
-    """The keyword arguments of :func:`fit`: the options of a training, and its surroundings."""
+    """The keyword arguments of :func:`fit`: options of the training, callbacks, output."""
 
     callbacks: Sequence[Callback] = option((), "Called during training.", part="")
     out: str | Path | NewRun | None = option(
@@ -56,25 +56,25 @@ class FitArguments(TrainingOptions):
     resume: bool = option(
         False,
         "Continue the run in out from its last checkpoint, as if it had never stopped. The "
-        "model, the data and all options but threads, epochs and diagnose must be what they were.",
+        "model, the data and all options except threads, epochs and diagnose must be unchanged.",
         part="",
     )
     world: World | None = option(
         None,
-        "The processes of an MPI job, as from fastcnn.distributed.join(). All of them call this "
-        "with the same arguments; batch_size is that of all together. Every process calls its "
-        "callbacks; the root alone writes out, and what its callbacks decide counts.",
+        "The processes of an MPI job, from fastcnn.distributed.join(). All of them call this "
+        "with the same arguments; batch_size is the total of all. Every process calls its "
+        "callbacks; only the root writes out, and decisions of its callbacks apply to all.",
         part="",
     )
     verbose: bool = option(
         False,
-        "Show progress: a bar on a terminal or in a notebook, elsewhere a line an epoch.",
+        "Show progress: a bar on a terminal or in a notebook, otherwise a line per epoch.",
         part="",
     )
 
     loss_weights: Any = option(
         None,
-        "What each of several losses is multiplied by, in their order or by name; by default 1.",
+        "Factor of each of several losses, in their order or by name; by default 1.",
         part="",
     )
 
@@ -98,7 +98,7 @@ class FitArguments(TrainingOptions):
                 f"world must come from fastcnn.distributed.join(), got {self.world!r}"
             )
         processes = 1 if self.world is None else self.world.size
-        # A run of many processes may be resumed on one.
+        # A run on several processes may be resumed on one.
         if self.average_every > 1 and processes == 1 and not self.resume:
             raise ConfigurationError(
                 f"average_every={self.average_every} has no effect on one process"
@@ -131,7 +131,7 @@ class _Fit(Protocol[P]):
 def _with_arguments(
     arguments: Callable[P, FitArguments],
 ) -> Callable[[Callable[..., History]], _Fit[P]]:
-    """Give a function the fields of a class as its keyword arguments, for all who look at it."""
+    """Give a function the fields of a class as documented keyword arguments."""
 
     def decorate(function: Any) -> Any:
         function.__signature__ = signature_of(function, FitArguments)
@@ -147,24 +147,23 @@ def _with_arguments(
 def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> History:
     """Train a model in place.
 
-    Losses, optimisers and schedules are given by name, with their numbers as further arguments, or
+    Losses, optimisers and schedules are given by name, with their settings as further arguments, or
     as objects: ``optimizer="adam", lr=0.01`` is ``optimizer=Adam(lr=0.01)``. With the same seed,
-    data and initial weights a run repeats itself exactly.
+    data and initial weights, a run is exactly reproducible.
 
     Parameters
     ----------
     model : Model
     train, test : Dataset, or (x, y), or (x, y, sample_weight), or batches
-        ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point numbers,
-        which are taken as they are; a Dataset's preprocessing also normalises them. The model
-        keeps this as ``model.preprocessing``, and it is applied to all that the model is given
-        from then on. ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean.
-        Arrays may be memory maps of files, which are not copied. Batches are an iterable of
-        ``(x, y)`` or ``(x, y, sample_weight)``, such as a generator, a function that returns one,
-        or PyTorch's DataLoader: each batch is a step, and ``steps_per_epoch`` is needed where they
-        have no length. ``test`` is evaluated after every epoch, and decides nothing: early
-        stopping and the plateau go by validation data, which are held out of ``train`` if they are
-        not given.
+        ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point values,
+        which are used unchanged; a Dataset's preprocessing also normalises them. The model stores
+        this as ``model.preprocessing`` and applies it to all its inputs from then on.
+        ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean. Arrays may be
+        memory-mapped files, which are not copied. Batches are an iterable of ``(x, y)`` or ``(x, y,
+        sample_weight)``, such as a generator, a function that returns one, or PyTorch's DataLoader:
+        each batch is a step, and ``steps_per_epoch`` is required if they have no length. ``test``
+        is evaluated after every epoch without influence on training: early stopping and
+        ``reduce_on_plateau`` use validation data, which are held out of ``train`` unless given.
     **options
 
     Returns
@@ -174,18 +173,18 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
     Raises
     ------
     ShapeError, DataError, ConfigurationError
-        Before training, if something does not fit.
+        Before training, if the data or an option are invalid.
     NonFiniteError
         If a loss, a gradient, the weights, running statistics or the optimiser's state become NaN
-        or infinite; the model then holds the weights of the last epoch that ended well. Also
-        before the first step, if the model's own weights are not finite.
+        or infinite; the model then holds the weights of the last good epoch. Also before the first
+        step, if the model's weights are not finite.
     CheckpointError
-        If ``resume`` finds no usable checkpoint, or one of other settings.
+        If ``resume`` finds no usable checkpoint, or one with other settings.
     RankError
-        On every process, if processes differ in code, data or settings, or another one fails
-        before the first step.
+        On every process, if the processes differ in code, data or settings, or one fails before the
+        first step.
     RunWriteError
-        If ``out`` cannot be written any more; a checkpoint written before is whole.
+        If ``out`` can no longer be written; the last checkpoint is intact.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
@@ -201,7 +200,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
     world = options.get("world")
     world = world if isinstance(world, World) else World()
     with world.guard(), ExitStack() as held:
-        share = world.threads()  # by all processes, whatever each one was given
+        share = world.threads()  # called by all processes, whatever their arguments
         with world.preparing():
             o = FitArguments.of(options)
             if o.lr == AUTO:
@@ -245,8 +244,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 raise NonFiniteError(f"the model is not finite before training: {problem}")
             if assigned.changes_nothing:
                 raise ConfigurationError(
-                    "training would change nothing: all layers have requires_grad = False, or "
-                    "groups freeze them"
+                    "training would change nothing: all layers have requires_grad = False, or are "
+                    "frozen by groups"
                 )
             threads = share if o.threads is None else o.threads
             feed: Feed | StreamFeed
@@ -281,7 +280,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 np.asarray(training_data.labels), model.graph().output_shape
             )
         if world.size > 1:
-            sums = {  # every byte of the data counts
+            sums = {  # over every byte of the data
                 "checksum": checksum(training_data, None),
                 "test_checksum": None if test_data is None else checksum(test_data, None),
             }
@@ -314,7 +313,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
 
 
 def _check_monitored(o: FitArguments, is_validated: bool, is_tested: bool) -> None:
-    """Refuse metrics of data that there are not, and a monitor that nothing looks at."""
+    """Refuse metrics without data to compute them on, and a monitor that nothing uses."""
     has = {"validation": is_validated, "test": is_tested, "train": True}
     if o.metrics and not (is_validated or is_tested):
         raise ConfigurationError("metrics has no effect without validation or test data")
@@ -332,9 +331,9 @@ def _check_monitored(o: FitArguments, is_validated: bool, is_tested: bool) -> No
 def _executor(
     model: Model, world: World, o: TrainingOptions, threads: int | None, most: int
 ) -> Executor:
-    """What takes the steps: the backend's own executor, or one for several processes.
+    """The executor of training steps: the backend's own, or one for several processes.
 
-    ``most`` is the number of samples of an epoch: a larger batch would take memory for nothing.
+    ``most`` is the number of samples per epoch: memory for a larger batch would be wasted.
     """
     whole = world.size > 1 or o.ordered_reduction or o.accumulate > 1
     settings: dict[str, Any] = {
@@ -362,7 +361,7 @@ def _executor(
 
 
 def _open_run(out: str | Path | NewRun, config: dict[str, Any], resume: bool, ranks: int) -> Run:
-    """The run to write to: a new one, or one that is resumed under the same settings."""
+    """The run to write to: a new one, or one resumed with the same settings."""
     new = out if isinstance(out, NewRun) else NewRun(Path(out))
     if not resume:
         return Run.create(new.folder, {**config, "ranks": ranks}, new.overwrite)

@@ -1,4 +1,4 @@
-"""What a training run recorded."""
+"""The records of a training run."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ from fastcnn.errors import CheckpointError
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 
-#: Columns and rows that Jupyter shows.
+#: Columns and rows shown in Jupyter.
 COLUMNS = (
     *("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"),
     *("test_loss", "test_accuracy"),
@@ -22,7 +22,7 @@ LOSS_UNITS = {"cross_entropy": "cross-entropy (nats)", "mse": "mean squared erro
 
 
 class Record(dict[str, Any]):
-    """What was recorded of an epoch or a step: a dict whose entries are attributes as well.
+    """The record of an epoch or a step: a dict whose entries are also attributes.
 
     >>> Record(epoch=1, train_loss=0.5).train_loss
     0.5
@@ -40,7 +40,7 @@ class Record(dict[str, Any]):
 
 
 class EpochRecord(Record):
-    """What was recorded of an epoch."""
+    """The record of an epoch."""
 
     kind: str
     epoch: int
@@ -55,7 +55,7 @@ class EpochRecord(Record):
 
 
 class StepRecord(Record):
-    """What was recorded of a step."""
+    """The record of a step."""
 
     kind: str
     epoch: int
@@ -66,7 +66,7 @@ class StepRecord(Record):
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a run.
+    """A problem found in a run.
 
     Attributes
     ----------
@@ -74,9 +74,9 @@ class Finding:
         "chance", "still", "dead", "saturated", "diverging" or "overfitting".
     epoch : int
     layer : str
-        ``""`` where it is not about one layer.
+        ``""`` if it does not concern a single layer.
     message : str
-        What was seen, with numbers.
+        What was observed, with numbers.
     advice : str
         What to change.
     """
@@ -98,21 +98,20 @@ class History:
     Attributes
     ----------
     epochs : list of EpochRecord
-        One record an epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
+        One record per epoch: ``kind`` ("epoch"), ``epoch`` (from 1), ``train_loss``,
         ``train_accuracy`` (means over the epoch's batches, each before its update),
-        ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None
-        without validation data, and without test data), ``seconds`` (training alone),
-        ``samples_per_second``, and metrics such as ``validation_f1``. Accuracies are fractions, and
-        None where targets are not classes.
-        Entries are attributes too: ``history.final.test_accuracy``.
+        ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None without
+        validation or test data), ``seconds`` (of training only), ``samples_per_second``, and
+        metrics such as ``validation_f1``. Accuracies are fractions, and None if targets are not
+        classes. Entries are also attributes: ``history.final.test_accuracy``.
     steps : list of StepRecord
-        One record a step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
+        One record per step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
         "running", "finished", "interrupted" or "failed".
     stop_reason : str or None
-        Why a callback ended the training before its last epoch.
+        Why a callback ended training early.
     findings : list of Finding
-        What seems to be wrong with the run, see :mod:`fastcnn.training.diagnosis`.
+        Problems found in the run, see :mod:`fastcnn.training.diagnosis`.
     loss : str
         The operation of the loss, such as "cross_entropy" or "mse".
     """
@@ -125,22 +124,22 @@ class History:
     loss: str = "cross_entropy"
 
     def column(self, name: str) -> list[Any]:
-        """One field of all epochs, such as ``"test_accuracy"``."""
+        """One field over all epochs, such as ``"test_accuracy"``."""
         return [epoch[name] for epoch in self.epochs]
 
     @property
     def final(self) -> EpochRecord:
-        """The last epoch's record; empty before the first epoch ended."""
+        """The last epoch's record; empty before the end of the first epoch."""
         return self.epochs[-1] if self.epochs else EpochRecord()
 
     @property
     def loss_unit(self) -> str:
-        """What the loss is, in words, for figures."""
+        """The name of the loss with its unit, for figures."""
         return LOSS_UNITS.get(self.loss, self.loss)
 
     @property
     def has_accuracy(self) -> bool:
-        """Whether there is one: the targets are classes."""
+        """Whether accuracies are recorded, that is, targets are classes."""
         return not self.epochs or self.final["train_accuracy"] is not None
 
     def to_csv(self) -> str:
@@ -153,7 +152,7 @@ class History:
         return buffer.getvalue()
 
     def _repr_html_(self) -> str:
-        """What Jupyter shows: a table of the last epochs and the curves."""
+        """Display in Jupyter: a table of the last epochs, and the curves."""
         import base64
 
         from fastcnn.training.curves import curves_png
@@ -191,27 +190,27 @@ class History:
 
 
 def measured(record: Mapping[str, Any]) -> list[str]:
-    """Names of losses, accuracies and metrics that an epoch's record has."""
+    """Names of the losses, accuracies and metrics in an epoch's record."""
     parts = ("train_", "validation_", "test_")
     others = [name for name in record if name.startswith(parts) and name not in COLUMNS]
     return [name for name in (*COLUMNS, *others) if record[name] is not None]
 
 
-#: What each kind of record must have; it may have other numbers, too.
+#: Required fields of each kind of record; further numbers are allowed.
 REQUIRED = {
     "step": ("epoch", "step", "loss", "lr"),
     "epoch": ("epoch", *COLUMNS, "seconds", "samples_per_second"),
 }
-#: Without validation or test data, or without classes.
+#: Fields that are None without validation or test data, or without classes.
 OPTIONAL = tuple(name for name in COLUMNS if name != "train_loss")
-#: Larger numbers of epochs and steps are not exact in every program that reads the file.
+#: Larger integers are not exact in every program that reads the file.
 LARGEST_COUNT = 2**53
-#: Beyond all that float32 holds.
+#: Beyond the range of float32.
 LARGEST_NUMBER = 1e40
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The records of a ``metrics.jsonl``, but for a last line that a killed process was writing.
+    """The records of a ``metrics.jsonl``, without a last line left unfinished by a killed process.
 
     Raises
     ------
@@ -222,7 +221,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     """
     lines = read_bytes(path).split(b"\n")
     records: list[dict[str, Any]] = []
-    for number, line in enumerate(lines[:-1], start=1):  # the last one has no end
+    for number, line in enumerate(lines[:-1], start=1):  # the last one is unfinished
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
@@ -242,7 +241,7 @@ def _is_record(record: Any) -> bool:
         all(name in record for name in REQUIRED[kind])
         and all(type(count) is int and 1 <= count < LARGEST_COUNT for count in counts)
         and all(record[name] is not None for name in REQUIRED[kind] if name not in OPTIONAL)
-        # Training ends before it writes infinity.
+        # Training stops before it would write infinity.
         and all(
             value is None
             or (type(value) in (int, float) and -LARGEST_NUMBER < value < LARGEST_NUMBER)
@@ -253,7 +252,7 @@ def _is_record(record: Any) -> bool:
 
 
 def cell(value: float | None, name: str) -> str:
-    """A measured number in a table: accuracies in per cent, nothing for None."""
+    """A value in a table: accuracies in percent, empty for None."""
     if value is None:
         return ""
     return f"{100 * value:.2f} %" if name.endswith("accuracy") else f"{value:.4f}"

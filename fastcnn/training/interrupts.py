@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, taken between steps instead of anywhere."""
+"""Ctrl-C and SIGTERM, handled between steps instead of anywhere."""
 
 import signal
 import threading
@@ -8,31 +8,31 @@ from typing import Any
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end (SIGTERM)."""
+    """The process was asked to terminate (SIGTERM)."""
 
 
 KINDS: tuple[type[KeyboardInterrupt] | None, ...] = (None, KeyboardInterrupt, Terminated)
 
 
 class DeferredInterrupts:
-    """While active, the first SIGINT or SIGTERM is noted, to be raised where the state is whole.
+    """Defers the first SIGINT or SIGTERM until :meth:`check`, where the state is consistent.
 
-    The second one is raised at once. Outside the main thread, where Python has no signal
-    handlers, nothing changes. ``agree`` makes 0 (no interrupt), 1 (SIGINT) or 2 (SIGTERM) of this
-    process what several processes act upon together.
+    A second one is raised immediately. Outside the main thread, where Python has no signal
+    handlers, this has no effect. ``agree`` turns this process's 0 (no interrupt), 1 (SIGINT) or 2
+    (SIGTERM) into a common decision of several processes.
     """
 
     def __init__(self, agree: Callable[[float], float] | None = None) -> None:
         self._agree = agree
         self.pending: type[KeyboardInterrupt] | None = None
-        #: Whether an interrupt was raised by :meth:`check`, where the state is whole.
+        #: Whether an interrupt was raised by :meth:`check`, where the state is consistent.
         self.raised_between_steps = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "DeferredInterrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                # Another handler than Python's own, or none, is the application's choice.
+                # A handler other than Python's default, or none, is the application's choice.
                 if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -44,7 +44,7 @@ class DeferredInterrupts:
         self.pending = kind
 
     def check(self) -> None:
-        """Raise what was noted: KeyboardInterrupt, after SIGTERM :class:`Terminated`."""
+        """Raise a deferred signal: KeyboardInterrupt, or :class:`Terminated` for SIGTERM."""
         if self._agree is not None:
             self.pending = KINDS[int(self._agree(KINDS.index(self.pending)))]
         if self.pending is not None:

@@ -1,7 +1,7 @@
-"""Line charts drawn with Pillow, for the picture that every training ends with.
+"""Line charts drawn with Pillow, for the curves written at the end of every training.
 
 Importing matplotlib and drawing four panels takes 0.35 s, longer than five epochs of the report's
-network; this takes 0.08 s. Other figures, which are asked for, are matplotlib's.
+network; this takes 0.08 s. Figures drawn on request use matplotlib.
 """
 
 import io
@@ -15,14 +15,14 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import ImageDraw
 
-#: Pixels of a panel, and from its edges to the axes: left, top, right, bottom.
+#: Size of a panel in pixels, and its margins: left, top, right, bottom.
 WIDTH, HEIGHT = 540, 360
 LEFT, TOP, RIGHT, BOTTOM = 68, 52, 76, 50
-#: Points of a line that are marked; more of them would be a thick line.
+#: Lines with more points than this have no markers, which would merge.
 MOST_MARKERS = 30
-#: Pixels between the middles of two lines of small text.
+#: Pixels between the centres of two lines of small text.
 APART = 16
-#: Lines are drawn this many times as large and made smaller, which smooths them.
+#: Supersampling factor for anti-aliased lines.
 FINER = 3
 INK, GREY, GRID = "#222222", "#666666", "#E3E3E3"
 
@@ -34,17 +34,17 @@ class Line:
     Attributes
     ----------
     x, y : ndarray, shape (N,)
-        Finite numbers; ``x`` grows.
+        Finite numbers; ``x`` is increasing.
     colour : str
         As ``#RRGGBB``.
     name : str
         For the panel's legend; "" for none.
     faint : bool
-        Whether it is thin and pale.
+        Whether the line is thin and pale.
     markers : bool
         Whether each point is marked.
     last : str
-        Written to the right of the last point.
+        Label to the right of the last point.
     """
 
     x: np.ndarray
@@ -63,12 +63,12 @@ class Panel:
     Attributes
     ----------
     title, unit : str
-        Above the panel, the unit in grey.
+        Shown above the panel, the unit in grey.
     lines : sequence of Line
     from_zero : bool
-        Whether the vertical axis begins at 0.
+        Whether the vertical axis starts at 0.
     most : float
-        The largest number that there is, such as 100 of per cent: the axis has no tick above.
+        The largest possible value, such as 100 for percentages: the axis has no tick above it.
     x_name : str
         The name of the horizontal axis, whose ticks are integers.
     """
@@ -120,7 +120,7 @@ def ticks(low: float, high: float, most: int = 6, least_step: float = 0.0) -> li
 
 
 class _Scales:
-    """Where a panel's numbers are in the picture."""
+    """Conversion from a panel's values to pixels."""
 
     def __init__(self, panel: Panel, left: int, top: int) -> None:
         self.panel = panel
@@ -137,7 +137,7 @@ class _Scales:
         self.high = high + margin
 
     def ticks(self) -> list[float]:
-        """The numbers at the vertical axis."""
+        """The ticks of the vertical axis."""
         return [value for value in ticks(self.low, self.high) if value <= self.panel.most]
 
     def x(self, values: Any) -> Any:
@@ -192,9 +192,9 @@ def _write(draw: "ImageDraw.ImageDraw", scale: _Scales) -> None:
     lowest = -math.inf
     for line in ends:
         x, y = scale.x(float(line.x[-1])), scale.y(float(line.y[-1]))
-        lowest = max(y, lowest + APART)  # under the one before
+        lowest = max(y, lowest + APART)  # below the previous one
         draw.text((x + 8, lowest), line.last, line.colour, small, anchor="lm")
-    # Under the axes, where no line can be; the last name ends where the axis does.
+    # Below the axes, clear of any line; the last name is aligned with the end of the axis.
     right, y = float(scale.right), scale.bottom + 33
     for line in reversed([line for line in panel.lines if line.name]):
         right -= draw.textlength(line.name, small)
@@ -204,7 +204,7 @@ def _write(draw: "ImageDraw.ImageDraw", scale: _Scales) -> None:
 
 
 def _numbers(values: Sequence[float]) -> list[str]:
-    """Numbers with the decimals that tell them apart."""
+    """Numbers with just enough decimals to distinguish them."""
     step = values[1] - values[0] if len(values) > 1 else abs(values[0]) if values else 1.0
     largest = max((abs(value) for value in values), default=0.0)
     if largest >= 1e6 or 0 < step < 1e-5:
@@ -214,7 +214,7 @@ def _numbers(values: Sequence[float]) -> list[str]:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """A line of at most ``most`` points that looks the same: the ends of each short part."""
+    """A visually identical line of at most ``most`` points: the extremes of short segments."""
     if len(x) <= most:
         return x, y
     bounds = np.linspace(0, len(x), most // 2 + 1).astype(int)[:-1]
@@ -223,6 +223,6 @@ def _thinned(x: np.ndarray, y: np.ndarray, most: int) -> tuple[np.ndarray, np.nd
 
 
 def _paler(colour: str) -> str:
-    """A quarter of a colour on white."""
+    """A colour at 25 % opacity on white."""
     parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
     return "#" + "".join(f"{round(255 - 0.28 * (255 - part)):02x}" for part in parts)

@@ -45,19 +45,19 @@ def _count(value: Any, name: str) -> int:
 
 @dataclass
 class Progress:
-    """How far an epoch has come.
+    """Progress within one epoch.
 
     Attributes
     ----------
     epoch : int
         Counted from 1.
     done, seen, counted, correct : int
-        Steps taken in it, samples seen, their targets (one a sample, or a pixel), and how many of
-        those were classified correctly.
+        Steps taken, samples seen, their targets (one per sample, or per pixel), and the number of
+        those classified correctly.
     loss_sum, weight_sum : float
-        Sum of the samples' losses, and of the weights that they have in the mean.
+        Sums of the samples' losses, and of their weights in the mean.
     seconds : float
-        Seconds of training alone.
+        Seconds of training only.
     """
 
     epoch: int
@@ -76,12 +76,12 @@ class Progress:
 
     @property
     def loss(self) -> float:
-        """Mean loss of the targets so far; 0 where they all weigh nothing."""
+        """Mean loss of the targets so far; 0 if all have weight 0."""
         return self.loss_sum / self.weight_sum if self.weight_sum else 0.0
 
     @property
     def accuracy(self) -> float:
-        """Share of the targets that were classified correctly; NaN before there are any."""
+        """Share of the targets classified correctly; NaN before there are any."""
         return self.correct / self.counted if self.counted else math.nan
 
 
@@ -115,7 +115,7 @@ class TrainingLoop:
         )
         self.average_every = options.average_every
         if self.average is not None and self.average.every is not None:
-            # Processes that go their own ways have come together then.
+            # Parameters are in sync at these steps, even if processes only average every few steps.
             every = math.lcm(self.average_every, self.average.every)
             executor.watch = Watch(every, self._update_average)
         self.saver = saver
@@ -123,14 +123,14 @@ class TrainingLoop:
         self.control = Control()
         self.chunk = 1
         self.generator = np.random.default_rng(options.seed)
-        #: The generator's state from which the order of the current epoch is drawn.
+        #: State of the generator from which the order of the current epoch is drawn.
         self.epoch_start: dict[str, Any] = self.generator.bit_generator.state  # type: ignore[assignment]
         self.progress = Progress(1)
         self.last_good = model.copy_state()
         self.interrupts = DeferredInterrupts(None if self.world.size == 1 else self.world.largest)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the run depends on."""
+        """Everything needed to continue the run."""
         return {
             "step": self.executor.step,
             "progress": asdict(self.progress),
@@ -148,16 +148,16 @@ class TrainingLoop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a state; the history is the caller's to restore.
+        """Restore a state; the caller restores the history.
 
-        Raises CheckpointError if it is another model's or optimiser's, or holds weights that are
-        not finite.
+        Raises CheckpointError if it belongs to another model or optimiser, or holds weights that
+        are not finite.
         """
         for name in ("model", "last_good", "optimizer"):
             problem = not_finite(state[name])
             if problem is not None:
                 raise CheckpointError(f"the checkpoint holds {problem} that are not finite")
-        self.model.load_state_dict(state["last_good"])  # so that it is known to fit
+        self.model.load_state_dict(state["last_good"])  # checks that it matches
         self.model.load_state_dict(state["model"])
         self.executor.load_optimizer_state(state["optimizer"])
         self.executor.step = _count(state["step"], "step")
@@ -182,7 +182,8 @@ class TrainingLoop:
             self.average.load_state_dict(state["average"])
             if self.average.step > self.executor.step:
                 raise CheckpointError(
-                    f"the checkpoint averages {self.average.step} steps of {self.executor.step}"
+                    f"the checkpoint's average covers {self.average.step} steps, not "
+                    f"{self.executor.step}"
                 )
         saved = list(state["callbacks"])
         for listener in self.listeners:
@@ -192,7 +193,7 @@ class TrainingLoop:
                 saved = [entry for entry in saved if entry is not mine[0]]
 
     def copy_from_root(self) -> None:
-        """Take over what the root process knows: its weights, and all else where it resumes."""
+        """Copy the root process's state: its weights, and everything else when resuming."""
         if self.world.size == 1:
             return
         state: dict[str, Any] = {}
@@ -226,7 +227,7 @@ class TrainingLoop:
                     for listener in self.listeners:
                         listener.on_train_begin(start)
                     if self.saver is not None:
-                        self.saver.save(self)  # what is killed in its first epoch is resumed too
+                        self.saver.save(self)  # a run killed in its first epoch can be resumed too
                 while self.progress.epoch <= self.epochs and self.control.stop_reason is None:
                     self._epoch(feed, {"validation": validation, "test": test})
                 self._check_finite()  # callbacks may have written to the model
@@ -246,11 +247,11 @@ class TrainingLoop:
             self.history.status = "failed"
             raise
         finally:
-            # An interrupt may come between a step and the check of what it did.
+            # An interrupt may arrive between a step and the check of its result.
             if not_finite(self.model.state_dict()) is not None:
                 self.model.load_state_dict(self.last_good)
             whole = self.history.status == "finished" or self.interrupts.raised_between_steps
-            with ExitStack() as ending:  # from the last to the first, whatever one of them raises
+            with ExitStack() as ending:  # from last to first, even if one of them raises
                 for listener in self.listeners:
                     ending.callback(listener.on_train_end, self.history)
                 if self.average is not None and self.history.status != "failed":
@@ -259,7 +260,7 @@ class TrainingLoop:
                     ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
 
     def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
-        """Train the rest of the current epoch, and close it."""
+        """Train the rest of the current epoch, and finish it."""
         progress = self.progress
         self.executor.start_epoch(progress.epoch, feed.steps)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
@@ -283,7 +284,7 @@ class TrainingLoop:
             samples_per_second=progress.rate,
         )
         if self.world.size > 1:
-            # Other processors may round otherwise: no process may drift away.
+            # Processors may round differently: keep the processes from drifting apart.
             for value in self.model.state_dict().values():
                 self.world.copy_from_root(value)
         self._check_finite()
@@ -294,7 +295,7 @@ class TrainingLoop:
             for part, samples in measured.items():
                 if samples is not None:
                     self._measure(part, samples, record)
-            # What follows takes memory for itself: listeners that look inside, and training.
+            # Free memory for what follows: callbacks that inspect the model, and training.
             forget(self.model)
             self.history.epochs.append(record)
             self.last_good = self.model.copy_state()
@@ -324,7 +325,7 @@ class TrainingLoop:
             record[f"{part}_{name}"] = value
 
     def _agree(self) -> None:
-        """Continue in step with all processes, or stop together."""
+        """Synchronise with all processes: continue or stop together."""
         control = self.control
         self.chunk, control.lr_factor, control.stop_reason = self.world.from_root(
             [self.chunk, control.lr_factor, control.stop_reason]
@@ -341,14 +342,14 @@ class TrainingLoop:
         rates *= self.control.lr_factor
         began = time.perf_counter()
         chunk = feed.take(progress.done, count, progress.epoch)
-        # A diverging run overflows before its loss does; the loss check reports it.
+        # In a diverging run, activations overflow before the loss does, whose check reports it.
         with np.errstate(over="ignore", invalid="ignore"):
             results = self.executor.train_steps(chunk.samples, chunk.order, rates)
         elapsed = time.perf_counter() - began
         progress.seconds += elapsed
         self._record_steps(results.losses, rates, results.gradient_norms)
         self._agree_that_finite({"the weights": self.model.parameter_vector})
-        # One after the other, so that sums do not depend on how steps fall into chunks.
+        # One by one, so that sums do not depend on how steps are divided into chunks.
         is_sum = self.loss.reduction == "sum"
         for loss, size in zip(results.losses.tolist(), chunk.sizes.tolist(), strict=True):
             progress.loss_sum += loss if is_sum else loss * size
@@ -373,18 +374,18 @@ class TrainingLoop:
 
     def _update_average(self, step: int) -> None:
         assert self.average is not None
-        # What diverges is found after the steps, and numpy need not say it before.
+        # Divergence is detected after the steps; numpy need not warn before.
         with np.errstate(over="ignore", invalid="ignore"):
             self.average.update(step, step / max(self.total, 1))
 
     def _last_step(self) -> int:
-        """Steps of the current epoch."""
+        """Number of steps of the current epoch."""
         per_epoch = self.feed.steps
         return min(per_epoch, self.total - (self.progress.epoch - 1) * per_epoch)
 
     def _steps(self, left: int, most: int) -> int:
-        """Steps of the next call: it ends where processes that go their own ways come together, or
-        with the epoch."""
+        """Steps of the next call: it ends at a synchronisation of the processes' parameters, or at
+        the end of the epoch."""
         count = min(self.chunk, left, most)
         if self.average_every > 1:
             count -= (self.executor.step + count) % self.average_every
@@ -414,7 +415,7 @@ class TrainingLoop:
         )
 
     def _check_finite(self) -> None:
-        """Refuse to keep anything that is not finite: weights, statistics, optimiser, average."""
+        """Raise if anything is not finite: weights, statistics, optimiser state or average."""
         average = {} if self.average is None else {"the average": self.average.average}
         optimizer = self.executor.optimizer_state()
         slots = {f"the optimiser's {name}": value for name, value in optimizer.items()}
@@ -426,7 +427,7 @@ class TrainingLoop:
         if self.world.largest(float(problem is not None)):
             rate = self.history.steps[-1]["lr"] if self.history.steps else math.nan
             raise NonFiniteError(
-                f"{problem or 'numbers of another process'} became NaN or infinite at or before "
+                f"{problem or 'values of another process'} became NaN or infinite at or before "
                 f"step {self.executor.step} (epoch {self.progress.epoch}), learning rate "
                 f"{rate:.3g}. {DIVERGED}"
             )

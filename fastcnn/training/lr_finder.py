@@ -1,4 +1,4 @@
-"""A learning rate for a model and its data."""
+"""The learning rate finder."""
 
 from copy import deepcopy
 from functools import partial
@@ -20,20 +20,20 @@ def lr_find(
     steps: int = STEPS,
     **options: Any,
 ) -> RateSearch:
-    """Find a learning rate: train a copy of the model with a rate that grows from step to step.
+    """Find a learning rate by training a copy of the model with a rate that grows at each step.
 
     Parameters
     ----------
     model : Model
-        Is left as it is.
+        Not changed.
     train : Dataset, or (x, y), or (x, y, sample_weight)
         As for :func:`fastcnn.fit`.
     lowest, highest : float
-        Rates of the first and the last step; between them the rate grows by the same factor.
+        Rates of the first and the last step; the rate grows geometrically in between.
     steps : int
-        Fewer are taken if the loss grows to four times the smallest before.
+        Number of steps; fewer if the loss grows to four times its minimum.
     **options
-        Options of :func:`fastcnn.fit` that decide a step, with which the training is to be done:
+        Options of :func:`fastcnn.fit` that affect a step, as intended for the training:
         ``optimizer``, ``batch_size``, ``loss``, ``momentum``, ``weight_decay``, ``augment``,
         ``clip_norm``, ``seed``, ``backend``, ...
 
@@ -45,9 +45,9 @@ def lr_find(
     Raises
     ------
     ConfigurationError
-        If an option has no meaning here, or the loss falls at no rate or up to the highest.
+        If an option does not apply here, or the loss decreases at no rate, or still at the highest.
     ShapeError, DataError
-        If something does not fit.
+        If the data do not match the model.
 
     References
     ----------
@@ -65,7 +65,7 @@ def lr_find(
     refused = [name for name in options if name in DECIDED]
     if refused:
         raise ConfigurationError(
-            f"{refused[0]} has no effect in lr_find: it takes the options that decide a single step"
+            f"{refused[0]} has no effect in lr_find: only options that affect a single step do"
         )
     if not isinstance(model, Model):
         raise ConfigurationError(f"model must be a Model, got {model!r}")

@@ -1,4 +1,4 @@
-"""Metrics: numbers that say how good a network's outputs are, which no training minimises.
+"""Metrics: measures of a network's performance that training does not optimise directly.
 
 They are computed on validation and test data after each epoch, and can be monitored.
 """
@@ -19,19 +19,19 @@ from fastcnn.losses import JointLoss, Loss
 
 @dataclass(frozen=True)
 class Metric:
-    """A function of outputs and targets.
+    """A metric: a function of outputs and targets.
 
     Attributes
     ----------
     name : str
-        Records have it as ``validation_NAME`` and ``test_NAME``.
+        Recorded as ``validation_NAME`` and ``test_NAME``.
     function : callable
-        ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape
-        (N, ...); targets are as the loss reads them.
+        ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape (N,
+        ...); targets are in the form used by the loss.
     larger_is_better : bool
     output : str
-        The name of the output that is measured, where a network has several; without it, the
-        function gets dictionaries of all.
+        The name of the output to measure, if a network has several; without it, the function
+        receives dictionaries of all.
     """
 
     name: str
@@ -50,12 +50,12 @@ class Metric:
 
 
 def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Predicted and true classes of all samples or pixels, and how many classes there are."""
+    """Predicted and true classes of all samples or pixels, and the number of classes."""
     if targets.dtype.kind == "f":
         if targets.shape != outputs.shape or not are_probabilities(targets):
             raise ConfigurationError(
-                "a metric of classes or labels has no meaning for targets that are values: there "
-                "are mae, rmse and r2"
+                "a metric of classes or labels does not apply to targets that are values: use "
+                "mae, rmse or r2"
             )
         targets = targets.argmax(axis=1)
     if targets.ndim != outputs.ndim - 1:
@@ -64,7 +64,7 @@ def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Right, wrongly given and missed ones of each class or label that occurs."""
+    """True positives, false positives and false negatives of each class or label that occurs."""
     if _are_labels(outputs, targets):
         given, true = outputs > 0.0, targets > 0.5
         axes = (0, *range(2, outputs.ndim))
@@ -81,9 +81,9 @@ def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _are_labels(outputs: np.ndarray, targets: np.ndarray) -> bool:
-    """Whether each output has a target of its own, 0 or 1, and not all together one.
+    """Whether each output has its own binary target, rather than all sharing one class.
 
-    :func:`compute` marks labels by their type. In other targets, one of each row is a class.
+    :func:`compute` marks labels by their type. Other rows of targets are one-hot classes.
     """
     if targets.shape != outputs.shape or targets.dtype.kind not in "bf":
         return False
@@ -94,51 +94,52 @@ def _are_labels(outputs: np.ndarray, targets: np.ndarray) -> bool:
 
 
 def _mean(part: np.ndarray, whole: np.ndarray) -> float:
-    """Mean share over classes or labels, 0 of nothing; NaN where there are none."""
+    """Mean ratio over classes or labels, with 0 / 0 as 0; NaN if there are none."""
     return float((part / np.maximum(whole, 1)).mean()) if len(part) else math.nan
 
 
 def precision(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Share of right ones among those given, mean over classes or labels; 0 for one never given."""
+    """Macro-averaged precision over classes or labels; 0 for one that is never predicted."""
     right, wrong, _ = _counts(outputs, targets)
     return _mean(right, right + wrong)
 
 
 def recall(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Share of right ones among those that are true, mean over classes or labels; 0 for one that
-    is given and never true."""
+    """Macro-averaged recall over classes or labels; 0 for one that is predicted but never
+    true."""
     right, _, missed = _counts(outputs, targets)
     return _mean(right, right + missed)
 
 
 def f1(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Harmonic mean of precision and recall, mean over classes or labels that occur."""
+    """Harmonic mean of precision and recall, averaged over classes or labels that occur."""
     right, wrong, missed = _counts(outputs, targets)
     return _mean(2 * right, 2 * right + wrong + missed)
 
 
 def iou(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Intersection over union, mean over classes or labels that occur."""
+    """Intersection over union, averaged over classes or labels that occur."""
     right, wrong, missed = _counts(outputs, targets)
     return _mean(right, right + wrong + missed)
 
 
 @dataclass(frozen=True)
 class Top:
-    """Share of targets whose class is among those of the largest outputs.
+    """Top-k accuracy: the share of targets whose class is among the largest outputs.
 
     Attributes
     ----------
     count : int
-        How many largest outputs.
+        Number of largest outputs.
     """
 
     count: int
 
     def __call__(self, outputs: np.ndarray, targets: np.ndarray) -> float:
-        """The share.
+        """The accuracy.
 
-        Raises ConfigurationError if there are no more classes, or targets are not classes.
+        Raises ConfigurationError if there are at most ``count`` classes, or targets are not
+        classes.
         """
         count = self.count
         _, true, classes = _classes(outputs, targets)
@@ -150,7 +151,7 @@ class Top:
         known = (true >= 0) & (true < classes)
         flat, true = flat[known], true[known, None]
         own = np.take_along_axis(flat, true, axis=1)
-        # The first of equal outputs is chosen, as for the accuracy.
+        # Among equal outputs the first is chosen, as for the accuracy.
         before = (flat > own) | ((flat == own) & (np.arange(classes) < true))
         return float((before.sum(axis=1) < count).mean())
 
@@ -167,12 +168,12 @@ def mae(outputs: np.ndarray, targets: np.ndarray) -> float:
 
 
 def rmse(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Root of the mean squared error."""
+    """Root mean squared error."""
     return float(np.sqrt(np.square(_difference(outputs, targets)).mean()))
 
 
 def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Share of the targets' variance that is explained, mean over outputs that vary."""
+    """Coefficient of determination, averaged over outputs with varying targets."""
     error = np.square(_difference(outputs, targets)).sum(axis=0)
     spread = np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum(axis=0)
     kept = spread > 0.0
@@ -180,9 +181,9 @@ def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
 
 
 def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Area under the ROC curve, by scikit-learn: mean over labels, or over one class and the rest.
+    """Area under the ROC curve, by scikit-learn: averaged over labels, or one-vs-rest classes.
 
-    NaN where a class or label does not occur, or is everywhere.
+    NaN if a class or label occurs in no sample or in all.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -200,9 +201,9 @@ def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
     return float(roc_auc_score(true, scores, average="macro"))
 
 
-#: Metrics that count classes or labels.
+#: Metrics of classes or labels.
 COUNTING = (precision, recall, f1, iou, auc)
-#: By name.
+#: Metrics by name.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
@@ -218,11 +219,11 @@ METRICS: dict[str, Metric] = {
         Metric("r2", r2),
     )
 }
-#: Targets that are looked at before a training.
+#: Number of targets examined before a training.
 LOOKED_AT = 64
-#: Names with a number in them.
+#: Names that contain a number.
 TOP = re.compile(r"top[1-9]\d*")
-#: What every epoch's record has.
+#: Fields of every epoch's record.
 ALWAYS = {"loss": False, "accuracy": True}
 PARTS = ("validation", "train", "test")
 
@@ -230,13 +231,13 @@ PARTS = ("validation", "train", "test")
 def as_metrics(value: Any) -> tuple[Metric, ...]:
     """Metrics from names separated by commas, or a list of names, functions and metrics.
 
-    For a network of several outputs, a mapping of their names to these; ``f1`` of the output
+    For a network with several outputs, a mapping of their names to these; ``f1`` of the output
     ``policy`` is then called ``policy_f1``.
 
     Raises
     ------
     ConfigurationError
-        If one is unknown, or two have one name.
+        If one is unknown, or two have the same name.
     """
     if isinstance(value, Mapping):
         return tuple(
@@ -271,7 +272,7 @@ def as_metrics(value: Any) -> tuple[Metric, ...]:
         )
     taken = [name for name in names if names.count(name) > 1]
     if taken:
-        raise ConfigurationError(f"metrics: there are two called {taken[0]}")
+        raise ConfigurationError(f"metrics: two are called {taken[0]}")
     for metric in made:
         if metric.function is auc and find_spec("sklearn") is None:
             raise ConfigurationError("the metric auc needs scikit-learn: pip install scikit-learn")
@@ -280,7 +281,7 @@ def as_metrics(value: Any) -> tuple[Metric, ...]:
 
 def _of_name(name: str) -> Metric:
     if name in ALWAYS:
-        raise ConfigurationError(f"metrics: every record has {name}, which needs no metric")
+        raise ConfigurationError(f"metrics: every record has {name}: leave it out")
     if TOP.fullmatch(name) and name not in METRICS:
         return Metric(name, Top(int(name[3:])))
     if name not in METRICS:
@@ -292,7 +293,7 @@ def _of_name(name: str) -> Metric:
 
 
 def described(metrics: Sequence[Metric]) -> Any:
-    """Metrics as :func:`as_metrics` takes them, by their names; None if there are none."""
+    """Metrics by name, as accepted by :func:`as_metrics`; None if there are none."""
     if not any(metric.output for metric in metrics):
         return [metric.name for metric in metrics] or None
     found: dict[str, list[str]] = {}
@@ -303,7 +304,7 @@ def described(metrics: Sequence[Metric]) -> Any:
 
 
 def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
-    """Refuse metrics of outputs that there are not, and named ones that do not say which."""
+    """Refuse metrics of unknown outputs, and named ones that do not specify an output."""
     known = [port.name for port in loss.ports] if isinstance(loss, JointLoss) else []
     for metric in metrics:
         if metric.output and metric.output not in known:
@@ -313,7 +314,7 @@ def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
             )
         if known and not metric.output and _is_named(metric):
             raise ConfigurationError(
-                f"metrics: the model has the outputs {', '.join(known)}: say of which, as in "
+                f"metrics: the model has the outputs {', '.join(known)}: name one, as in "
                 f"metrics={{{known[0]!r}: [{metric.name!r}]}}"
             )
 
@@ -321,7 +322,7 @@ def check_outputs(metrics: Sequence[Metric], loss: Loss) -> None:
 def check_targets(
     metrics: Sequence[Metric], labels: np.ndarray, output_shape: tuple[int, ...], loss: Loss
 ) -> None:
-    """Refuse named metrics that do not suit the targets, before anything is trained."""
+    """Refuse named metrics that do not suit the targets, before training begins."""
     named = [metric for metric in metrics if _is_named(metric)]
     few = np.asarray(labels[:LOOKED_AT])
     outputs = np.zeros((len(few), *output_shape), np.float32)
@@ -333,12 +334,12 @@ def check_targets(
 
 
 def _is_named(metric: Metric) -> bool:
-    """Whether it is one of this module's, and not a user's function."""
+    """Whether it is a metric of this module rather than a user's function."""
     return metric.function.__module__ == __name__
 
 
 def directions(metrics: Sequence[Metric]) -> dict[str, bool]:
-    """Whether larger is better, by the names that records have."""
+    """Whether larger is better, by name in the records."""
     own = {metric.name: metric.larger_is_better for metric in metrics}
     return {
         f"{part}_{name}": larger
@@ -348,9 +349,9 @@ def directions(metrics: Sequence[Metric]) -> dict[str, bool]:
 
 
 def larger_is_better(monitor: str, metrics: Sequence[Metric] = ()) -> bool:
-    """Whether a larger value of what records have under a name is better.
+    """Whether a larger value of a field of the records is better.
 
-    Raises ConfigurationError if there is nothing of that name.
+    Raises ConfigurationError if there is no such field.
     """
     known = directions(metrics)
     if monitor not in known:
@@ -363,8 +364,7 @@ def compute(
 ) -> dict[str, float | None]:
     """The values of metrics by name; None where one is not finite.
 
-    Raises ConfigurationError if one returns something other than a number; what it raises itself
-    passes.
+    Raises ConfigurationError if one does not return a number; its own exceptions propagate.
     """
     found: dict[str, float | None] = {}
     measured = _measured(outputs, np.asarray(labels), loss) if metrics else {}
@@ -379,7 +379,7 @@ def compute(
 
 
 def _measured(outputs: np.ndarray, labels: np.ndarray, loss: Loss) -> dict[str, Any]:
-    """Outputs, targets, and targets to count by, of each output by name; "" for all."""
+    """Outputs, targets, and targets for counting, of each output by name; "" for all."""
     if not isinstance(loss, JointLoss):
         targets = loss.as_target(labels, outputs.shape[1:], outputs.dtype)
         counted = targets

@@ -37,13 +37,13 @@ class Monitor(Callback):
             )
         self.monitor = monitor
         self.patience = as_count(owner, "patience", patience, least=0)
-        # The training says which way is better for a function's metric.
+        # For a metric given as a function, the training tells which direction is better.
         self.sign = 1.0 if directions(tuple(METRICS.values())).get(monitor, True) else -1.0
         self.control = Control()
         self.reset()
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Reset the best value and the count."""
         self.best = -self.sign * math.inf
         self.waited = 0
 
@@ -53,8 +53,8 @@ class Monitor(Callback):
         Raises
         ------
         ConfigurationError
-            If a metric of validation or test data is monitored and there are none, or the accuracy
-            where targets are not classes.
+            If a metric of missing validation or test data is monitored, or the accuracy although
+            targets are not classes.
         """
         part, _, _ = self.monitor.partition("_")
         if not {"validation": start.validated, "test": start.tested}.get(part, True):
@@ -71,7 +71,7 @@ class Monitor(Callback):
             self.sign, self.best = sign, -sign * math.inf
         if part == "test":
             log.warning(
-                "%s monitors %s: what the test data choose, they do not measure; "
+                "%s monitors %s: a model selected on test data cannot be judged by them; "
                 "monitor validation_loss",
                 type(self).__name__,
                 self.monitor,
@@ -92,7 +92,7 @@ class Monitor(Callback):
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Compare the epoch's metric with the best one."""
         found = epoch[self.monitor]
-        value = math.nan if found is None else float(found)  # which is never better
+        value = math.nan if found is None else float(found)  # NaN is never better
         if self.is_better(value):
             self.best = value
             self.waited = 0
@@ -102,17 +102,17 @@ class Monitor(Callback):
             self.on_no_improvement(epoch)
 
     def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
-        """Called after an epoch that is the best so far."""
+        """Called after the best epoch so far."""
 
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
         """Called after any other epoch."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value and the epochs since."""
+        """The best value, and the epochs since."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the counts of another run."""
+        """Restore the counts of another run."""
         self.best, self.waited = float(state["best"]), int(state["waited"])
 
 
@@ -122,16 +122,15 @@ class EarlyStopping(Monitor):
     Parameters
     ----------
     monitor : str
-        ``validation_loss``, ``validation_accuracy`` or another metric of ``fit``, of samples that
-        it then holds out if it is given none; or the same of ``test``, or loss and accuracy of
-        ``train``.
+        ``validation_loss``, ``validation_accuracy`` or another metric of ``fit``, on samples that
+        it holds out if none are given; the same for ``test``; or loss and accuracy of ``train``.
     patience : int
-        Training ends after this many epochs in a row without improvement (at least one).
+        Training ends after this many consecutive epochs without improvement (at least one).
     min_delta : float
-        What counts as an improvement.
+        Smallest change that counts as an improvement.
     restore_best : bool
-        Whether the model gets back its weights of the best epoch, however the training ended
-        (unless by an error).
+        Whether to restore the weights of the best epoch at the end of training, unless it ended
+        with an error.
 
     Attributes
     ----------
@@ -176,13 +175,13 @@ class EarlyStopping(Monitor):
         return self.sign * value > self.sign * self.best + self.min_delta
 
     def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
-        """Keep the weights."""
+        """Store the weights."""
         self.best_epoch = epoch["epoch"]
         if self.restore_best:
             self.weights = model.copy_state()
 
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
-        """Ask for the end when patience is over."""
+        """End training when patience is exhausted."""
         if self.waited >= self.patience:
             kept = "; its weights are kept" if self.restore_best else ""
             self.control.stop(
@@ -200,7 +199,7 @@ class EarlyStopping(Monitor):
         return {**super().state_dict(), "best_epoch": self.best_epoch, "weights": self.weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the counts and weights of another run."""
+        """Restore the counts and weights of another run."""
         super().load_state_dict(state)
         self.best_epoch = int(state["best_epoch"])
         self.weights = dict(state["weights"])
@@ -215,15 +214,15 @@ class ReduceLROnPlateau(Monitor):
     Parameters
     ----------
     monitor : str
-        As of :class:`EarlyStopping`.
+        As for :class:`EarlyStopping`.
     factor : float
         ``0 < factor < 1``.
     patience : int
-        Epochs without improvement that are let pass; the next one lowers the rate.
+        Epochs without improvement that are tolerated; the next one lowers the rate.
     threshold : float
         Relative change that counts as an improvement.
     cooldown : int
-        Epochs after a reduction in which none are counted.
+        Epochs after a reduction that are not counted.
     min_factor : float
         The product of all reductions never falls below this.
     """
@@ -251,7 +250,7 @@ class ReduceLROnPlateau(Monitor):
         self.cooling = 0
 
     def is_better(self, value: float) -> bool:
-        """Whether ``value`` improves on the best by more than its share ``threshold``."""
+        """Whether ``value`` improves on the best by more than a fraction ``threshold`` of it."""
         if math.isinf(self.best):
             return math.isfinite(value)
         return self.sign * value > self.sign * self.best * (1.0 + self.sign * self.threshold)
@@ -261,7 +260,7 @@ class ReduceLROnPlateau(Monitor):
         self.cooling = max(0, self.cooling - 1)
 
     def on_no_improvement(self, epoch: dict[str, Any]) -> None:
-        """Lower the rate when patience is over."""
+        """Lower the rate when patience is exhausted."""
         if self.cooling:
             self.cooling -= 1
             self.waited = 0
@@ -271,7 +270,7 @@ class ReduceLROnPlateau(Monitor):
             self.waited = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Counts, and the epochs still to cool down."""
+        """Counts, and the remaining epochs of cooldown."""
         return {**super().state_dict(), "cooling": self.cooling}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """The options of a training, declared once.
 
-From the fields of :class:`TrainingOptions` are made the keyword arguments of ``fit``, the options
-of ``fastcnn train``, the keys of a sweep, and what a run's config says: a new option is one field.
+The fields of :class:`TrainingOptions` define the keyword arguments of ``fit``, the options of
+``fastcnn train``, the keys of a sweep and the entries of a run's config: a new option is one field.
 """
 
 import typing
@@ -36,13 +36,13 @@ from fastcnn.training.declarations import check_value, declarations, option
 from fastcnn.training.metrics import Metric, as_metrics, described, larger_is_better
 from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
-#: The learning rate that is to be found.
+#: Learning rate that requests a search for one.
 AUTO = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """What decides a training besides its model and data.
+    """All settings of a training except its model and data.
 
     Raises
     ------
@@ -52,12 +52,12 @@ class TrainingOptions:
 
     epochs: int = option(5, "Passes over the training data.", least=0)
     batch_size: int = option(
-        64, "Samples a step; the last batch of an epoch may be smaller.", least=1
+        64, "Samples per step; the last batch of an epoch may be smaller.", least=1
     )
     accumulate: int = option(
         1,
-        "Add up the gradients of this many batches before each step: a step of a batch that is as "
-        "many times larger than batch_size, and need not fit in memory.",
+        "Accumulate the gradients of this many batches before each step: the step of a batch this "
+        "many times larger than batch_size, which need not fit in memory.",
         least=1,
     )
     loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
@@ -82,75 +82,75 @@ class TrainingOptions:
         part="optimizer",
     )
     nesterov: bool | None = option(
-        None, "Use Nesterov's momentum (sgd, and muon, which does by default).", part="optimizer"
+        None, "Use Nesterov momentum (sgd, and muon, where it is the default).", part="optimizer"
     )
     weight_decay: float | None = option(
         None, "Weight decay; by default 0.01 for adamw, otherwise 0.", part="optimizer"
     )
     decoupled_weight_decay: bool | None = option(
         None,
-        "Take weight decay from the weights instead of adding it to the gradient; by default so "
+        "Subtract weight decay from the weights instead of adding it to the gradient; the default "
         "for adamw, lion and muon.",
         part="optimizer",
     )
     groups: str | Sequence[Any] | None = option(
         None,
-        "Other settings for some parameters, chosen by patterns of their names: text such as "
+        "Different settings for some parameters, selected by name patterns: text such as "
         '"*.bias: weight_decay=0; stem.*: freeze", or a list of dictionaries. Settings are '
         "learning_rate_factor, freeze, freeze_until and freeze_after (epochs), freeze_statistics, "
         "optimizer, and the optimizer's arguments.",
     )
     schedule: str | Schedule = option(
-        "constant", "Schedule of the learning rate.", choices=tuple(SCHEDULES), part="schedule"
+        "constant", "Learning rate schedule.", choices=tuple(SCHEDULES), part="schedule"
     )
     warmup_steps: int = option(
-        0, "Steps of linear warm-up of the learning rate.", least=0, part="schedule"
+        0, "Steps of linear learning rate warm-up.", least=0, part="schedule"
     )
     clip_norm: float | None = option(
-        None, "Scale gradients down to at most this Euclidean norm.", above=0
+        None, "Clip the gradient's Euclidean norm to this value.", above=0
     )
     ema_decay: float | None = option(
         None,
-        "Evaluate and keep a moving average of the weights, with this decay a step, such as 0.999.",
+        "Evaluate and keep a moving average of the weights, of this decay per step, such as 0.999.",
         least=0,
         below=1,
     )
     lookahead: str | int | Lookahead | None = option(
         None,
-        "Lookahead: after this many steps each time, move slow weights part of the way to the "
-        "trained ones, which continue from there; or text such as every=5,alpha=0.5. The slow "
-        "weights are evaluated and kept.",
+        "Lookahead: every this many steps, move slow weights part of the way to the trained ones, "
+        "which continue from there; or text such as every=5,alpha=0.5. The slow weights are "
+        "evaluated and kept.",
     )
     swa_start: int | None = option(
         None,
-        "Evaluate and keep the mean of the weights after each epoch, from this one on.",
+        "Evaluate and keep the mean of the weights at the end of each epoch, from this epoch on.",
         least=1,
     )
     augment: str | Augment | dict | None = option(
         None,
-        "Change training images at random in each epoch: digits, pictures, or settings such as "
-        "shift=2,rotation=10,flip (see fastcnn.data.Augment); in Python, for a model of several "
-        "inputs, a dictionary of these by the inputs' names.",
+        "Augment training images at random in each epoch: digits, pictures, or settings such as "
+        "shift=2,rotation=10,flip (see fastcnn.data.Augment); in Python, for a model with several "
+        "inputs, a dictionary of these by input name.",
     )
     validation: float | object | None = option(
         None,
-        "Share of the training samples that is held out for validation, or in Python the samples; "
-        "by default 0.1 where early stopping or the plateau needs it, else 0.",
+        "Share of the training samples held out for validation, or in Python the samples; by "
+        "default 0.1 if early stopping or reduce_on_plateau needs it, otherwise 0.",
         least=0,
         below=1,
     )
     sampling: str = option(
         "shuffled",
-        "Each sample once an epoch, in random order (shuffled), or all classes equally often, as "
-        "many samples in all (balanced).",
+        "Each sample once per epoch, in random order (shuffled), or all classes equally often, "
+        "with the same number of samples in total (balanced).",
         choices=("shuffled", "balanced"),
     )
     steps_per_epoch: int | None = option(
-        None, "Steps of an epoch; by default those of all samples.", least=1
+        None, "Steps per epoch; by default one pass over all samples.", least=1
     )
     max_steps: int | None = option(
         None,
-        "End the last epoch early, after this many steps in all: 9.9 epochs of 48 steps are 10 "
+        "End the last epoch early, after this many steps in total: 9.9 epochs of 48 steps are 10 "
         "epochs and 476 steps.",
         least=1,
     )
@@ -161,14 +161,14 @@ class TrainingOptions:
     )
     metrics: str | list | tuple | dict | Callable | None = option(
         None,
-        "Further numbers that are computed on validation and test data after each epoch, such as "
+        "Additional metrics, computed on validation and test data after each epoch, such as "
         "f1,top3: top2, top3 ..., precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "
         "functions of outputs and targets, and a dictionary of these for several outputs.",
     )
     monitor: str = option(
         "validation_loss",
-        "What early stopping, the plateau and the choice of the best checkpoint watch, such as "
-        "validation_accuracy or, with metrics=f1, validation_f1.",
+        "Value by which early stopping, reduce_on_plateau and the choice of the best checkpoint "
+        "decide, such as validation_accuracy or, with metrics=f1, validation_f1.",
     )
     reduce_on_plateau: int | None = option(
         None,
@@ -187,17 +187,17 @@ class TrainingOptions:
     )
     average_every: int = option(
         1,
-        "On several MPI processes: average the weights after this many steps, instead of the "
-        "gradients after every step.",
+        "With several MPI processes: average the weights every this many steps, instead of the "
+        "gradients in every step.",
         least=1,
     )
     ordered_reduction: bool = option(
-        False, "Make results the same on any number of MPI processes, bit for bit; slower."
+        False, "Make results bitwise identical on any number of MPI processes; slower."
     )
     sync_batch_norm: bool = option(
         True,
-        "On several MPI processes: batch normalisation takes the statistics of the whole batch, "
-        "not of each process' share.",
+        "With several MPI processes: batch normalisation uses the statistics of the whole batch, "
+        "not of each process's share.",
     )
     diagnose: bool = option(
         True, "Detect common training problems, such as dead units or overfitting.", part=""
@@ -222,7 +222,7 @@ class TrainingOptions:
             if group.freeze_until is not None and group.freeze_until >= self.epochs:
                 raise ConfigurationError(
                     f"group {group.match!r}: freeze_until={group.freeze_until}: nothing would be "
-                    f"trained within {self.epochs} epochs; freeze says so"
+                    f"trained within {self.epochs} epochs; use freeze for that"
                 )
         decays = [getattr(self.make_optimizer(), "weight_decay", None)]
         decays += [group.arguments.get("weight_decay") for group in groups]
@@ -232,7 +232,8 @@ class TrainingOptions:
                 "weight_decay"
             )
         larger_is_better(self.monitor, self.make_metrics())
-        # The best epoch is the first at the earliest, and the last one's rate cannot change.
+        # The best epoch is at the earliest the first, and a change after the last one has no
+        # effect.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
                 f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
@@ -257,21 +258,20 @@ class TrainingOptions:
 
     @property
     def step_size(self) -> int:
-        """Samples of a step."""
+        """Samples per step."""
         return self.batch_size * self.accumulate
 
     def total_steps(self, per_epoch: int) -> int:
-        """Steps of the whole training, of epochs of ``per_epoch`` steps.
+        """Total number of training steps, with ``per_epoch`` steps in each epoch.
 
-        Raises ConfigurationError if ``max_steps`` does not end in the last epoch, or slow weights,
-        which are what is kept, would never move.
+        Raises ConfigurationError if ``max_steps`` does not end within the last epoch, or if the
+        slow weights of Lookahead, which are the ones kept, would never move.
         """
         total = self.epochs * per_epoch
         if self.max_steps is not None:
             if per_epoch == 1:
                 raise ConfigurationError(
-                    f"max_steps={self.max_steps} has no effect where an epoch has one step: set "
-                    "epochs"
+                    f"max_steps={self.max_steps} has no effect with one step per epoch: set epochs"
                 )
             if not total - per_epoch < self.max_steps < total:
                 raise ConfigurationError(
@@ -284,16 +284,16 @@ class TrainingOptions:
         if every > total > 0:
             raise ConfigurationError(
                 f"lookahead: every={every} has no effect within {total:,} "
-                f"step{'' if total == 1 else 's'}: the slow weights, which are kept, would stay as "
-                "they are"
+                f"step{'' if total == 1 else 's'}: the slow weights, which are kept, would never "
+                "move"
             )
         return total
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """Options by their names.
+        """Make options from a mapping of names to values.
 
-        Raises ConfigurationError if there is no option of such a name.
+        Raises ConfigurationError if a name is not an option.
         """
         known = [each.name for each in fields(cls)]
         unknown = [name for name in settings if name not in known]
@@ -308,7 +308,7 @@ class TrainingOptions:
         return losses.as_loss(self.loss, **self._arguments("loss"))
 
     def make_optimizer(self) -> Optimizer:
-        """The optimiser; with the rate that it has by default until ``lr="auto"`` is found."""
+        """The optimiser; with its default learning rate until ``lr="auto"`` has found one."""
         arguments = self._arguments("optimizer")
         if arguments["lr"] == AUTO:
             if not isinstance(self.optimizer, str):
@@ -331,7 +331,7 @@ class TrainingOptions:
         return as_schedule(self.schedule, **self._arguments("schedule"))
 
     def make_augment(self) -> Augment | dict[str, Augment] | None:
-        """How the training images are changed, or those of each input by its name."""
+        """The augmentation of the training images, or that of each input by name."""
         if isinstance(self.augment, dict) and self.augment:
             return {name: _augment(value) for name, value in self.augment.items()}
         return _augment(self.augment)
@@ -341,7 +341,7 @@ class TrainingOptions:
         return as_metrics(self.metrics)
 
     def monitors(self) -> list[Callback]:
-        """The callbacks that the options ask for."""
+        """The callbacks that the options request."""
         made: list[Callback] = []
         if self.reduce_on_plateau is not None:
             made.append(ReduceLROnPlateau(self.monitor, patience=self.reduce_on_plateau))
@@ -350,7 +350,7 @@ class TrainingOptions:
         return made
 
     def training(self) -> dict[str, Any]:
-        """The options of :class:`TrainingOptions` by name, as ``fit`` takes them."""
+        """The options of :class:`TrainingOptions` by name, as keyword arguments of ``fit``."""
         return {each.name: getattr(self, each.name) for each in fields(TrainingOptions)}
 
     def changes(self) -> dict[str, Any]:
@@ -362,7 +362,7 @@ class TrainingOptions:
         }
 
     def config(self) -> dict[str, Any]:
-        """The options as a run's config records them, in what JSON knows."""
+        """The options in JSON types, as recorded in a run's config."""
         augment = self.make_augment()
         lookahead = None if self.lookahead is None else Lookahead.of(self.lookahead)
         recorded = {
@@ -387,10 +387,10 @@ class TrainingOptions:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **changes: Any) -> Self:
-        """The options that a run was trained with; ``changes`` take the place of some.
+        """The options a run was trained with; ``changes`` replace some of them.
 
-        Raises ConfigurationError if the config was written by another version, or the loss, the
-        optimiser or the schedule is not one of this package's own.
+        Raises ConfigurationError if the config was written by another version, or if the loss,
+        optimiser or schedule is not one of this package.
         """
         recorded = dict(config["training"])
         if recorded.get("augment") is not None:
@@ -435,5 +435,5 @@ def _augment_config(augment: Any) -> dict[str, Any] | None:
 
 
 def is_share(validation: Any) -> bool:
-    """Whether the option ``validation`` says how many samples to hold out, and not which ones."""
+    """Whether the option ``validation`` is a share to hold out, rather than the samples."""
     return isinstance(validation, (int, float, np.integer, np.floating))

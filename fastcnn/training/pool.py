@@ -1,7 +1,7 @@
-"""Many jobs at once, each in one of several worker processes that hold the same data.
+"""Parallel jobs in worker processes that share the same data.
 
-Not ``concurrent.futures``: there one process that dies fails all jobs that are left, and workers
-outlive a parent that is killed.
+Not ``concurrent.futures``, where one dead process fails all remaining jobs, and workers outlive a
+killed parent.
 """
 
 import multiprocessing
@@ -19,9 +19,9 @@ from typing import Any, TypeVar
 
 from fastcnn.cores import available_cores
 
-#: Windows can wait for no more processes at once.
+#: Most processes that Windows can wait for at once.
 MOST_WORKERS = 61 if sys.platform == "win32" else 1 << 16
-#: How often a job is begun: once more where its process died, which may be another's fault.
+#: Attempts at a job: it is retried once if its process dies, which it may not have caused.
 ATTEMPTS = 2
 
 Job = TypeVar("Job")
@@ -35,35 +35,34 @@ def run_jobs(
     *,
     workers: int | None = None,
 ) -> Iterator[tuple[int, Result | None]]:
-    """Call ``task(job, *held)`` for each job; yield the results as they come.
+    """Call ``task(job, *held)`` for each job; yield the results as they complete.
 
-    Workers are new processes: in a script, call this under
-    ``if __name__ == "__main__":``. Leaving the iteration early stops them, and they end by
-    themselves when this process is gone. A job whose process dies is begun once more, in a new
-    process; the others continue.
+    Workers are new processes: in a script, call this under ``if __name__ == "__main__":``. Leaving
+    the iteration early stops them, and they exit on their own when this process dies. A job whose
+    process dies is retried once in a new process; the others continue.
 
     Parameters
     ----------
     task : callable
-        A function of a module; long ones ask :func:`is_over` now and then.
+        A module-level function; long-running ones should call :func:`is_over` from time to time.
     jobs : sequence
     held : tuple
-        Further arguments, the same for all jobs: sent to each process once.
+        Further arguments, common to all jobs: sent to each process once.
     workers : int, optional
-        Processes; by default one for each core, and never more than jobs, or than 61 on
-        Windows. With 1 the jobs are done in this process, in their order.
+        Processes; by default one per core, and never more than jobs, or than 61 on Windows. With 1
+        the jobs run in this process, in order.
 
     Yields
     ------
     index : int
         Index of the job in ``jobs``.
     result
-        What the task returned, or None if its process died twice, or none could be started.
+        The task's result, or None if its process died twice or could not be started.
 
     Raises
     ------
     Exception
-        What a task raised.
+        An exception raised by a task.
     """
     workers = min(workers or available_cores(), len(jobs), MOST_WORKERS)
     if workers <= 1:
@@ -80,7 +79,7 @@ def run_jobs(
                     attempts[waiting[0]] += 1
                     worker.begin(waiting[0], jobs[waiting.popleft()])
                 if done is None:
-                    continue  # it has just begun, or died before: no other would fare better
+                    continue  # it has just begun, or died before: another would fail too
                 if message is not None:
                     result, error = message
                     if error is not None:
@@ -99,10 +98,10 @@ def run_jobs(
 
 
 class _Worker:
-    """A process, the parent's end of its pipe, and the job that it is at."""
+    """A process, the parent's end of its pipe, and its current job."""
 
     def __init__(self) -> None:
-        # Started afresh, because a process forked from one with running threads may hang.
+        # Spawned, because a process forked from one with running threads may hang.
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs,), daemon=True)
@@ -111,7 +110,7 @@ class _Worker:
         theirs.close()
 
     def begin(self, index: int, job: Any) -> None:
-        """Give the process a job; one that has just died is found out later."""
+        """Send the process a job; if it has just died, that is noticed later."""
         self.index = index
         with suppress(OSError):
             self.connection.send(job)
@@ -132,17 +131,17 @@ class _Crew:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a job is under way."""
+        """Whether a job is running."""
         return any(worker.index is not None for worker in self.workers.values())
 
     def start(self) -> None:
-        """One more process."""
+        """Start another process."""
         with _undisturbed():
             worker = _Worker()
             self.workers[worker.connection] = worker
 
     def news(self) -> Iterator[tuple[_Worker, Any]]:
-        """Workers that wait for a job, with the last one's outcome; or that died, with None."""
+        """Idle workers with the outcome of their last job, and dead workers with None."""
         for ready in wait(list(self.workers)):
             worker = self.workers[ready]  # type: ignore[index]
             try:
@@ -157,7 +156,7 @@ class _Crew:
             yield worker, message
 
     def dismiss(self) -> None:
-        """End the processes, each as soon as its task returns."""
+        """Stop the processes, each as soon as its task returns."""
         for worker in self.workers.values():
             worker.connection.close()
         for worker in self.workers.values():
@@ -171,7 +170,7 @@ READY = "ready"
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Let Ctrl-C wait: an interrupt during the start of processes leaves some that nobody stops."""
+    """Defer Ctrl-C: an interrupt while processes start would leave some running."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -190,16 +189,16 @@ _parent: Connection | None = None
 
 
 def is_over() -> bool:
-    """Whether the results of this worker process are no longer wanted."""
-    # While a job is under way, the parent has nothing to say but that it has closed the pipe.
+    """Whether the results of this worker process are no longer needed."""
+    # During a job, the only event on the pipe is that the parent has closed it.
     return _parent is not None and _parent.poll()
 
 
 def _serve(connection: Connection) -> None:
-    """A worker process: take jobs until the parent closes the pipe."""
+    """Main loop of a worker process: run jobs until the parent closes the pipe."""
     global _parent
     _parent = connection
-    # Ctrl-C reaches every process of a terminal; the parent decides what it means.
+    # Ctrl-C reaches every process of a terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):
@@ -211,7 +210,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _outcome(task: Callable[..., Any], job: Any, held: tuple[Any, ...]) -> tuple[Any, Any]:
-    """What a task returned and what it raised, as far as they can be sent."""
+    """A task's result and exception, as far as they can be pickled."""
     result, error = None, None
     try:
         result = task(job, *held)
@@ -228,7 +227,7 @@ def _outcome(task: Callable[..., Any], job: Any, held: tuple[Any, ...]) -> tuple
 
 
 def _end_with_parent() -> None:
-    """End this process at once when its parent is gone, however that ended."""
+    """Exit this process immediately when its parent is gone, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""Shows training as it goes: a live bar on a terminal, one line an epoch elsewhere."""
+"""Progress of training: a live bar on a terminal, otherwise one line per epoch."""
 
 import math
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class PlainLines(Callback):
-    """One line an epoch."""
+    """One line per epoch."""
 
     def __init__(self, console: "Console") -> None:
         self.console = console
         self.epochs = 0
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Remember the number of epochs."""
+        """Store the number of epochs."""
         self.epochs = start.epochs
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
@@ -28,14 +28,14 @@ class PlainLines(Callback):
         self.console.print(describe_epoch(epoch, self.epochs), soft_wrap=True)
 
     def on_train_end(self, history: History) -> None:
-        """Say why training ended early."""
+        """Print why training ended early."""
         if history.stop_reason is not None:
             whole = not self.console.is_terminal
             self.console.print(f"stopped early: {history.stop_reason}", soft_wrap=whole)
 
 
 class ProgressBar(PlainLines):
-    """A bar with loss, accuracy, samples a second and remaining time, above it the epochs."""
+    """A bar with loss, accuracy, samples per second and remaining time, below the epochs."""
 
     def __init__(self, console: "Console") -> None:
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -78,7 +78,7 @@ class ProgressBar(PlainLines):
 
 
 def progress_callback(console: "Console | None" = None) -> Callback:
-    """What suits a console: a bar on a terminal or in a notebook, elsewhere a line an epoch."""
+    """A progress callback for a console: a bar on a terminal or in a notebook, or else lines."""
     from rich.console import Console
 
     console = Console(highlight=False, emoji=False, markup=False) if console is None else console
@@ -87,14 +87,14 @@ def progress_callback(console: "Console | None" = None) -> Callback:
 
 
 def _accuracy(value: float) -> str:
-    """The accuracy, if there is one: targets may be values."""
+    """The accuracy as text; empty if targets are values."""
     return "" if math.isnan(value) else f" accuracy {100 * value:.2f} %"
 
 
 def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
-    """One line about an epoch's record, which fits 80 columns, and one of metrics if it has some.
+    """A line about an epoch that fits in 80 columns, and one of its metrics if there are any.
 
-    Each part of the data has its loss and, if there is one, its accuracy.
+    It has the loss and, if available, the accuracy of each part of the data.
     """
     parts = [
         (name, epoch[f"{name}_loss"], epoch[f"{name}_accuracy"])
@@ -120,7 +120,7 @@ def describe_epoch(epoch: dict[str, Any], epochs: int) -> str:
 
 
 def metrics_of(epoch: dict[str, Any], part: str) -> dict[str, str]:
-    """What an epoch's record has of a part of the data besides loss and accuracy, as text."""
+    """An epoch's metrics of a part of the data other than loss and accuracy, as text."""
     found = {}
     for key, value in epoch.items():
         name = key.removeprefix(f"{part}_")
@@ -130,6 +130,6 @@ def metrics_of(epoch: dict[str, Any], part: str) -> dict[str, str]:
 
 
 def _as_wide(value: float, decimals: int, width: int) -> str:
-    """A number with these decimals, or fewer where it would be wider."""
+    """A number with this many decimals, or fewer to fit the width."""
     text = f"{value:.{decimals}f}"
     return f"{value:.{max(0, decimals - len(text) + width)}f}" if len(text) > width else text

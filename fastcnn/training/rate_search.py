@@ -1,4 +1,4 @@
-"""The search for a learning rate: some steps of a rate that grows, and their losses."""
+"""The search for a learning rate: steps with a growing rate, and their losses."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -18,22 +18,22 @@ from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.history import History
 
 log = logging.getLogger("fastcnn.training")
-#: Rates of the first and of the last step, and how many there are.
+#: Rates of the first and the last step, and the number of steps.
 LOWEST, HIGHEST, STEPS = 1e-6, 10.0, 100
-#: Share of the past in the smoothed loss of a step.
+#: Weight of the past in the smoothed loss.
 SMOOTHING = 0.9
-#: The search ends where the smoothed loss is this many times the smallest.
+#: The search ends when the smoothed loss is this many times its minimum.
 DIVERGED = 4.0
-#: Share of the first losses below which the smallest must be.
+#: The minimum must be below this fraction of the first losses.
 LEAST_FALL = 0.95
-#: The suggestion is this many times smaller than the rate by which this share of the fall is done:
-#: there the loss is about to grow.
+#: The suggestion is this many times smaller than the rate at which the loss has completed this
+#: fraction of its decrease and is about to grow.
 BELOW, FALL = 10.0, 0.95
-#: Share of the steps after which a loss that still falls would fall further.
+#: A loss that still decreases after this fraction of the steps would decrease further.
 STILL = 0.9
-#: Fewer steps show no curve.
+#: Smallest number of steps for a meaningful curve.
 LEAST_STEPS = 20
-#: Options of a training that have no meaning in a search, or that it decides itself.
+#: Options of a training that do not apply to a search, or that it sets itself.
 DECIDED = (
     *("lr", "epochs", "schedule", "warmup_steps", "early_stopping", "reduce_on_plateau"),
     *("callbacks", "out", "resume", "world", "verbose"),
@@ -44,15 +44,15 @@ DECIDED = (
 
 @dataclass(frozen=True)
 class RateSearch:
-    """What :func:`fastcnn.lr_find` found.
+    """Results of :func:`fastcnn.lr_find`.
 
     Attributes
     ----------
     rates, losses, smoothed : ndarray of float64, shape (steps,)
-        The learning rate of each step, its loss, and the mean of the losses so far in which the
-        latest count most. The last step is the one after which the loss had grown too much.
+        The learning rate of each step, its loss, and the exponential moving average of the losses.
+        After the last step, the loss had grown too much.
     suggestion : float
-        A tenth of the rate at which the smoothed loss has done 95 % of its fall.
+        A tenth of the rate at which the smoothed loss has completed 95 % of its decrease.
     """
 
     rates: np.ndarray
@@ -70,7 +70,7 @@ class RateSearch:
         )
 
     def figure(self) -> Any:
-        """The loss against the rate, and the suggestion, as a figure of matplotlib."""
+        """The loss against the rate, with the suggestion, as a matplotlib figure."""
         figure = new_figure(6.4, 4.0)
         axes = figure.subplots()
         axes.plot(self.rates, self.losses, color=TRAIN_COLOUR, alpha=0.3, linewidth=0.8)
@@ -89,7 +89,7 @@ class RateSearch:
 
 @dataclass(frozen=True)
 class Growing:
-    """A schedule: the rate grows by the same factor each step, whatever the optimiser's is."""
+    """A schedule of geometric growth, independent of the optimiser's learning rate."""
 
     lowest: float
     highest: float
@@ -102,11 +102,11 @@ class Growing:
 
 
 class _Enough(Exception):
-    """The search has seen what it needs."""
+    """Raised to end the search."""
 
 
 class _Watcher(Callback):
-    """Ends a training after some steps, or when its loss has grown."""
+    """Ends a training after a number of steps, or when its loss has grown."""
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -122,10 +122,10 @@ class _Watcher(Callback):
 
 
 def search(train_once: Callable[..., Any], lowest: float, highest: float, steps: int) -> RateSearch:
-    """Train with a growing rate, and find where the loss is smallest.
+    """Train with a growing rate, and locate the minimum of the loss.
 
-    ``train_once`` is ``fit`` with its model and data. Raises ConfigurationError if the bounds do
-    not fit, or the loss falls at no rate or up to the highest.
+    ``train_once`` is ``fit`` bound to model and data. Raises ConfigurationError if the bounds are
+    invalid, or the loss decreases at no rate, or still at the highest.
     """
     lowest = as_number("lr_find", "lowest", lowest)
     highest = as_number("lr_find", "highest", highest)
@@ -149,9 +149,9 @@ def search(train_once: Callable[..., Any], lowest: float, highest: float, steps:
     if not len(mean) or mean.min() > LEAST_FALL * mean[: steps // 10].max():
         raise ConfigurationError(
             f"lr_find: the loss falls at no learning rate from {lowest:g} to {highest:g}: give "
-            "other bounds, or look at the data and their labels"
+            "other bounds, or check the data and their labels"
         )
-    # Easy data have a small loss long before the rate is too large.
+    # On easy data the loss is small long before the rate is too large.
     enough = mean.min() + (1.0 - FALL) * (mean[: steps // 10].max() - mean.min())
     best = int(np.flatnonzero(mean <= enough)[0])
     if best >= STILL * steps:
@@ -162,17 +162,17 @@ def search(train_once: Callable[..., Any], lowest: float, highest: float, steps:
 
 
 def _has_grown(mean: np.ndarray) -> np.ndarray:
-    """At which steps a smoothed loss is far above the smallest before."""
+    """Whether the smoothed loss of each step is far above the minimum before it."""
     if not len(mean):
         return np.zeros(0, bool)
     return mean > DIVERGED * np.maximum(np.minimum.accumulate(mean), 1e-12)
 
 
 def found_rate(train_once: Callable[..., Any], options: Any, is_stream: bool) -> float:
-    """The rate that a search suggests for a training with some options of ``fit``; it is logged.
+    """Find, and log, the suggested rate for a training with options of ``fit``.
 
-    Raises ConfigurationError as :func:`search`, or if the training is resumed, takes several
-    processes, or its data come in batches that are there once.
+    Raises ConfigurationError as :func:`search` does, or if the training is resumed, uses several
+    processes, or reads batches that can be read only once.
     """
     if is_stream:
         raise ConfigurationError(
@@ -189,7 +189,7 @@ def found_rate(train_once: Callable[..., Any], options: Any, is_stream: bool) ->
 
 
 def smoothed(losses: Sequence[float] | np.ndarray) -> np.ndarray:
-    """An exponential mean of the losses so far, without the bias of its start."""
+    """A bias-corrected exponential moving average of the losses."""
     mean, made = 0.0, []
     for count, loss in enumerate(losses, start=1):
         mean = SMOOTHING * mean + (1.0 - SMOOTHING) * float(loss)

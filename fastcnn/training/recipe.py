@@ -1,4 +1,4 @@
-"""A training in plain values: what the command line and a sweep have in common."""
+"""A training in plain values, as used by the command line and sweeps."""
 
 import inspect
 import logging
@@ -17,7 +17,7 @@ from fastcnn.training.fit import fit
 from fastcnn.training.history import History
 from fastcnn.training.options import TrainingOptions
 
-#: The model that fits the images, see :func:`fastcnn.models.auto_cnn`.
+#: The model chosen to suit the images, see :func:`fastcnn.models.auto_cnn`.
 AUTO = "auto"
 log = logging.getLogger("fastcnn")
 
@@ -34,7 +34,7 @@ class Recipe(TrainingOptions):
 
     model: str | None = option(
         None,
-        f"{', '.join(MODELS)}, auto (fits the images' size and number), or a TOML or "
+        f"{', '.join(MODELS)}, auto (chosen by size and number of images), or a TOML or "
         "JSON file that describes one; by default report for grey images of 28 x 28, otherwise "
         "auto.",
         part="",
@@ -48,14 +48,13 @@ class Recipe(TrainingOptions):
     )
     init: str | None = option(
         None,
-        "Safetensors file of initial weights, such as model.safetensors of another run or one of "
-        "PyTorch's: what fits is loaded, and the output names the rest.",
+        "Safetensors file of initial weights, such as model.safetensors of another run or one from "
+        "PyTorch: matching weights are loaded, and the output lists the rest.",
         part="",
     )
     skip: str | None = option(
         None,
-        "Weights of --init that are left out, as patterns of their names with spaces between, such "
-        'as "fc3.*".',
+        'Weights of --init to leave out, as name patterns separated by spaces, such as "fc3.*".',
         part="",
     )
 
@@ -84,13 +83,13 @@ class Recipe(TrainingOptions):
         return self.model is not None and self.model.endswith((".toml", ".json"))
 
     def model_name(self, train: Dataset) -> str:
-        """The model, or what it is by default for these samples."""
+        """The model's name, by default the one chosen for these samples."""
         if self.model is not None:
             return self.model
         return "report" if train.input_shape == (1, 28, 28) else AUTO
 
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
-        """Arguments of the function in :data:`~fastcnn.models.MODELS`; none of other models."""
+        """Arguments of the function in :data:`~fastcnn.models.MODELS`; empty for other models."""
         if self.model_name(train) not in MODELS:
             return {}
         arguments: dict[str, Any] = {"num_classes": len(train.classes), "seed": self.seed}
@@ -107,16 +106,16 @@ class Recipe(TrainingOptions):
         ----------
         train : Dataset
         say : callable, optional
-            Called with what was loaded of initial weights that were given; by default what did not
-            fit is logged.
+            Called with a report of the initial weights that were loaded; by default only mismatches
+            are logged.
 
         Raises
         ------
         ConfigurationError
-            If the file that should describe it does not, it has no activation to choose, or a
-            pattern of ``skip`` fits nothing.
+            If the model's file is invalid, it has no activation to choose, or a pattern of ``skip``
+            matches nothing.
         CheckpointError
-            If the file of initial weights is missing or damaged, or nothing of it fits.
+            If the file of initial weights is missing or damaged, or none of them match.
         """
         model = self._new_model(train)
         if self.init is not None:
@@ -145,37 +144,38 @@ class Recipe(TrainingOptions):
         ----------
         train, test : Dataset
         **others
-            Passed to :func:`~fastcnn.training.fit` beyond the recipe's own options, or in their
-            place: ``backend``, ``threads``, ``callbacks``.
+            Further arguments of :func:`~fastcnn.training.fit`, which override the recipe's options:
+            ``backend``, ``threads``, ``callbacks``.
         """
         model = self.make_model(train)
         return model, fit(model, train, test, **{**self.training(), **others})
 
 
-#: Pictures below which their augmentation is on.
+#: Number of pictures below which they are augmented.
 FEW_PICTURES = 5_000
-#: Steps that a training on pictures takes, unless it stops early, and the bounds of its epochs.
+#: Steps of a training on pictures, unless it stops early, and bounds of its epochs.
 STEPS, LEAST_EPOCHS, MOST_EPOCHS = 1_500, 10, 60
 
 
 def suited(train: Dataset, recipe: Recipe, given: Collection[str]) -> dict[str, Any]:
-    """Options that suit the training of a new network on pictures of any kind.
+    """Choose options for training a new network on pictures of any kind.
 
-    AdamW along half a cosine, as many epochs as make 1,500 steps, and an end when the loss does not
-    fall any more; for fewer than 5,000 pictures they are moved, turned and scaled at random, and
-    mirrored if they have colours, which writing and signs have less often.
+    AdamW with a cosine schedule, enough epochs for 1,500 steps, and early stopping; fewer than
+    5,000 pictures are randomly shifted, rotated and scaled, and mirrored if they have colours,
+    which writing and signs less often have.
 
     Parameters
     ----------
     train : Dataset
     recipe : Recipe
     given : collection of str
-        Options of the recipe that are not to be chosen, nor any that would not fit them.
+        Options of the recipe that were given: neither they nor options that conflict with them are
+        chosen.
 
     Returns
     -------
     dict
-        Other options by name.
+        The chosen options by name.
     """
     chosen: dict[str, Any] = {}
     chosen["batch_size"] = 32 if len(train) < 2 * FEW_PICTURES else 64

@@ -1,4 +1,4 @@
-"""The folder that a training run leaves: config, metrics, weights and a picture of its curves."""
+"""The folder of a training run: config, metrics, weights and curves."""
 
 import platform
 import zlib
@@ -46,7 +46,7 @@ class Run:
     ----------
     folder : Path
     config : dict
-        What was trained, on what and how; see :func:`describe_fit`.
+        The model, data and settings; see :func:`describe_fit`.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any]) -> None:
@@ -61,8 +61,8 @@ class Run:
         Raises
         ------
         ConfigurationError
-            If the folder holds something already (and not ``overwrite``), cannot be written, or
-            another training writes to it.
+            If the folder is not empty (without ``overwrite``), cannot be written, or another
+            training writes to it.
         """
         folder = expanded(folder)
         run = cls(folder, dict(config))
@@ -70,7 +70,7 @@ class Run:
             make_folder(folder)
             check_free(folder, overwrite)
             run.lock()
-            # The config goes first: until the new one is there, the folder holds no run.
+            # The config is removed first: until the new one is written, the folder holds no run.
             for name in FILES:
                 (folder / name).unlink(missing_ok=True)
             run.save_config()
@@ -91,7 +91,7 @@ class Run:
         return cls(folder, read_config(folder))
 
     def lock(self) -> None:
-        """Keep the folder for this process, and clean up after one that was killed.
+        """Reserve the folder for this process, and clean up after one that was killed.
 
         Raises
         ------
@@ -106,13 +106,13 @@ class Run:
             self._lock = FolderLock(self.folder)
         except BlockingIOError:
             raise ConfigurationError(
-                f"{self.folder} belongs to a training that is still going on"
+                f"{self.folder} belongs to a training that is still running"
             ) from None
         for name in FILES:
             remove_unfinished(self.folder / name)
 
     def unlock(self) -> None:
-        """Let others write to the folder."""
+        """Allow other processes to write to the folder."""
         if self._lock is not None:
             self._lock.release()
             self._lock = None
@@ -135,8 +135,8 @@ class Run:
         Raises
         ------
         CheckpointError
-            If the weights are missing, corrupt or another model's, or the model has no name that
-            it could be rebuilt from.
+            If the weights are missing, corrupt or of another model, or the model cannot be rebuilt
+            by name.
         """
         state, _ = read_weights(self.folder / WEIGHTS)
         try:
@@ -151,7 +151,7 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; numbers from 0 on where the training data had no names."""
+        """Names of the classes; numbers from 0 if the training data had no names."""
         names = tuple(self.config["data"]["classes"])
         outputs = self.config["model"].get("output_shape", ())
         return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
@@ -163,23 +163,23 @@ class Run:
         Raises
         ------
         CheckpointError
-            If the config does not say so, or names one that is not known.
+            If the config lacks it, or names an unknown loss.
         """
         try:
             return NAMED.from_description(self.config["loss"])
         except (ConfigurationError, AttributeError) as error:
             raise CheckpointError(
-                f"{self.folder / CONFIG}: its loss is not known ({error})"
+                f"{self.folder / CONFIG}: its loss is unknown ({error})"
             ) from None
 
     @property
     def normalisation(self) -> Preprocessing:
-        """How samples, and pictures, become the network's input.
+        """The conversion of samples, and pictures, to the network's input.
 
         Raises
         ------
         CheckpointError
-            If the config does not say so.
+            If the config lacks it.
         """
         try:
             return Preprocessing.from_dict(self.config["preprocessing"])
@@ -192,20 +192,20 @@ class Run:
         return [record for record in records if record["kind"] == kind]
 
     def load_data(self, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
-        """The training and test data, loaded again; pictures are read by the run's rule.
+        """Reload the training and test data; pictures are read as in the run.
 
         Raises
         ------
         ConfigurationError
-            If the run was trained on data that have no name or path by which they can be loaded.
+            If the run was trained on data without a name or path to load them from.
         DataError
-            If they are not there any more.
+            If they no longer exist.
         """
         described, pictures = self.config["data"], self.normalisation.pictures
         source, name = described.get("source"), described["name"]
         if source is None and name not in NAMES:
             raise ConfigurationError(
-                f"{self.folder}: trained in Python on {name}, which cannot be loaded again: give "
+                f"{self.folder}: trained in Python on {name}, which cannot be reloaded: give "
                 "the data with --data"
             )
         data_dir = data_dir or described.get("data_dir")
@@ -221,12 +221,12 @@ class Run:
         return train, test
 
     def changes(self, test: Dataset) -> str | None:
-        """How test data that were loaded again differ from those of training; None if they do not.
+        """How reloaded test data differ from those of the training; None if they do not.
 
         Parameters
         ----------
         test : Dataset
-            All of the test data, in the classes of the data set.
+            All test data, with all classes of the data set.
         """
         before = self.config["data"].get("test_checksum")
         if before is None or checksum(test) == before:
@@ -246,7 +246,7 @@ class Run:
 def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
     """The model that a run's config describes, with new weights.
 
-    Raises CheckpointError if it has no name or definition that it could be built from.
+    Raises CheckpointError if it has no name or definition from which it can be built.
     """
     described = config.get("model", {})
     name, definition = described.get("name"), described.get("definition")
@@ -266,7 +266,7 @@ def untrained_model(config: dict[str, Any], seed: int | None = None) -> Model:
 
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
-    """Refuse a folder that holds something already."""
+    """Refuse a folder that is not empty."""
     if overwrite or not folder.is_dir():
         return
     if {path.name for path in folder.iterdir()} - {LOCK_FILE}:
@@ -277,22 +277,22 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
 
 @dataclass(frozen=True)
 class NewRun:
-    """Where ``fit`` writes a run, and what it cannot know of it.
+    """Where ``fit`` writes a run, with information that it does not have itself.
 
     Attributes
     ----------
     folder : Path
     overwrite : bool
-        Whether the folder may hold a run already.
+        Whether the folder may already hold a run.
     model_name : str or None
-        Under which the model is in :data:`fastcnn.models.MODELS`.
+        The model's name in :data:`fastcnn.models.MODELS`.
     model_arguments : dict
-        What its function was called with.
+        The arguments of its function.
     source : dict
-        How the data are loaded again: ``source``, ``data_dir`` and ``validation_split``, as
-        :func:`fastcnn.data.load` takes them.
+        How to reload the data: ``source``, ``data_dir`` and ``validation_split``, as arguments of
+        :func:`fastcnn.data.load`.
     init, skip : str or None
-        The file of the initial weights, and patterns of those of it that were left out.
+        The file of initial weights, and patterns of those left out.
     """
 
     folder: Path
@@ -351,12 +351,12 @@ def describe_fit(
     }
 
 
-#: Images that a checksum reads: all of a large set would take longer than an epoch.
+#: Images included in a checksum: all of a large set would take longer than an epoch.
 CHECKED_IMAGES = 2048
 
 
 def _definition(model: Model) -> dict[str, Any] | None:
-    """The model as plain data, where it has such a form; its preprocessing is a part of its own."""
+    """The model's definition, if it has one, without its preprocessing, recorded separately."""
     try:
         definition = to_definition(model)
     except ConfigurationError:

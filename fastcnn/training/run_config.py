@@ -1,4 +1,4 @@
-"""A run's ``config.json``: written with a checksum, checked when it is read, and compared."""
+"""A run's ``config.json``: written with a checksum, checked when read, and compared."""
 
 import json
 import zlib
@@ -12,17 +12,17 @@ from fastcnn.files import read_bytes
 
 CONFIG = "config.json"
 FORMAT = "fastcnn-run-1"
-#: What a run's config holds, in addition to its versions and its status. All processes of one
-#: training share these, and a run that is resumed does but for what is :data:`FREE`.
+#: Parts of a run's config, in addition to versions and status. They are the same on all processes
+#: of a training, and in a resumed run except for those in :data:`FREE`.
 PARTS = ("model", "preprocessing", "data", "loss", "optimizer", "schedule", "training")
 #: Schedules that do not depend on the number of epochs.
 OPEN_ENDED = ("constant", "step", "multi-step")
-#: Parts of a config that may differ when a run is resumed.
+#: Parts of a config that may change when a run is resumed.
 FREE = (
     *("training.epochs", "model.name", "model.arguments"),
     *("data.source", "data.data_dir", "data.validation_split"),
 )
-#: Outputs of a network beyond which a config is not believed.
+#: Number of outputs beyond which a config is considered damaged.
 MOST_OUTPUTS = 1 << 24
 
 
@@ -30,7 +30,7 @@ def config_to_bytes(config: dict[str, Any]) -> bytes:
     """The file's content."""
     whole = {**config, "checksum": _checksum(config)}
     text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
-    # A file's name may have bytes that are not text, which Python keeps as half characters.
+    # A file name may have undecodable bytes, which Python represents as lone surrogates.
     return text.encode("utf-8", "backslashreplace")
 
 
@@ -55,7 +55,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     kept = config.pop("checksum", None)
     if kept is not None and kept != _checksum(config):
         raise CheckpointError(
-            f"{path} is damaged (its checksum does not fit); if you edited it, "
+            f"{path} is damaged (its checksum does not match); if you edited it, "
             'remove the line "checksum"'
         )
     for (part, name), kind in VALUES.items():
@@ -72,8 +72,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _checksum(config: dict[str, Any]) -> str:
-    """CRC-32 of a config's values, whatever their order and the spaces between them."""
-    plain = json.loads(json.dumps(config))  # as it will be read
+    """CRC-32 of a config's values, independent of their order and of white space."""
+    plain = json.loads(json.dumps(config))  # as it will be read back
     return f"{zlib.crc32(json.dumps(plain, sort_keys=True).encode()):08x}"
 
 
@@ -87,7 +87,7 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-#: Values on which reading a run depends, and what they may be.
+#: Values required for reading a run, and what they may be.
 VALUES: dict[tuple[str, str], Callable[[Any], bool] | type | UnionType] = {
     ("model", "name"): str | None,
     ("model", "arguments"): dict,
@@ -106,7 +106,7 @@ VALUES: dict[tuple[str, str], Callable[[Any], bool] | type | UnionType] = {
 
 
 def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
-    """Refuse to resume a run under other settings."""
+    """Refuse to resume a run with other settings."""
     now = json.loads(json.dumps(now))
     found = [
         line
@@ -115,7 +115,7 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
         if not line.startswith(FREE)
     ]
     before, after = saved["training"].get("epochs"), now["training"].get("epochs")
-    schedule = now["schedule"]  # one that differs is among the differences
+    schedule = now["schedule"]  # a changed schedule is reported as a difference
     schedule = schedule.get("then", schedule)["name"]
     if before != after and schedule not in OPEN_ENDED:
         found.append(
@@ -130,13 +130,13 @@ def check_same(saved: dict[str, Any], now: dict[str, Any], folder: Path) -> None
         )
     if found:
         raise CheckpointError(
-            f"{folder} cannot be continued: {'; '.join(sorted(found))}; init= or --init starts a "
-            "new run with its weights"
+            f"{folder} cannot be resumed: {'; '.join(sorted(found))}; init= or --init starts a "
+            "new run from its weights"
         )
 
 
 def _differences(saved: Any, now: Any, path: str) -> list[str]:
-    """What differs between two configs, in words; only keys of both are compared."""
+    """The differences between two configs, in words; only common keys are compared."""
     if isinstance(saved, dict) and isinstance(now, dict):
         return [
             line

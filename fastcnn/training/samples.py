@@ -1,4 +1,4 @@
-"""What ``fit`` and ``evaluate`` take as data, checked against the model before anything runs."""
+"""Data of ``fit`` and ``evaluate``, checked against the model before anything runs."""
 
 import logging
 from dataclasses import replace
@@ -24,10 +24,10 @@ Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
 def as_samples(
     data: Data, name: str, model: Model, loss: Loss, preprocessing: Preprocessing | None = None
 ) -> Samples:
-    """Check data against a model and a loss; give the model its input shape if it has none.
+    """Check data against a model and a loss; set the model's input shape if it has none.
 
-    The samples have to fit the preprocessing, by default the model's own. Raises ShapeError or
-    DataError, which begin with ``name``, if samples, targets or weights do not fit.
+    Samples must suit the preprocessing, by default the model's own. Raises ShapeError or DataError,
+    prefixed with ``name``, if samples, targets or weights are invalid.
     """
     if not isinstance(data, (Dataset, tuple, list)):
         raise ShapeError(
@@ -70,12 +70,12 @@ def as_samples(
         raise DataError(f"{name}: all targets are ignored (ignore_index)")
     totals = loss.target_weights(target, weight)
     if totals is not None and not (totals.sum(axis=0) > 0.0).all():
-        raise DataError(f"{name}: all targets weigh 0 or are ignored")
+        raise DataError(f"{name}: all targets have weight 0 or are ignored")
     return checked
 
 
 def _packed(data: Data, name: str, model: Model, loss: Loss) -> tuple[Any, ...]:
-    """Data with one array of all inputs, and one of the targets of all outputs."""
+    """Data with all inputs packed in one array, and the targets of all outputs in another."""
     if isinstance(data, Dataset) or not 2 <= len(data) <= 3:
         kind = type(data).__name__
         raise DataError(
@@ -94,14 +94,14 @@ def _packed(data: Data, name: str, model: Model, loss: Loss) -> tuple[Any, ...]:
 
 
 def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
-    """The preprocessing of a model that is trained on some samples.
+    """The preprocessing of a model to be trained on some samples.
 
-    A model that has one, from an earlier training or set by hand, keeps it: its weights belong to
-    it. Else it takes that of the data.
+    A model that already has one, from an earlier training or set by hand, keeps it, since its
+    weights depend on it. Otherwise it gets that of the data.
     """
     own, theirs = model.preprocessing, data.preprocessing
     if own.trained_on is not None:
-        # How pictures were read is known of the data alone.
+        # Only the data know how pictures were read.
         return own if theirs.pictures is None else replace(own, pictures=theirs.pictures)
     if own == Preprocessing():
         own = theirs
@@ -111,25 +111,25 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
 
 
 def say_logits(model: Model, loss: Loss) -> None:
-    """Log that a loss takes log-probabilities and a model does not end with them."""
+    """Log that a loss expects log-probabilities which a model does not output."""
     nodes = model.graph().nodes
     last = len(nodes) - 1
     while last >= 0 and nodes[last].operation in ("flatten", "unflatten"):
         last = nodes[last].inputs[0]
     if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
         log.warning(
-            "the loss nll takes logarithms of probabilities, and the network does not end with "
-            "LogSoftmax: its loss may fall without end; cross_entropy takes the outputs as they are"
+            "the loss nll expects log-probabilities, and the network does not end with "
+            "LogSoftmax: its loss may fall without bound; cross_entropy accepts plain outputs"
         )
 
 
 def say_unused(used: Preprocessing, data: Samples) -> None:
-    """Log that the preprocessing of a data set is not the one that is used, where that is so."""
+    """Log if the preprocessing of a data set is not used."""
     theirs = data.preprocessing
     if isinstance(data, Dataset) and (used.mean, used.std) != (theirs.mean, theirs.std):
         log.warning(
             "the model keeps its preprocessing (%s); that of the data set %s (%s) is not used. To "
-            "use it, set model.preprocessing to the data set's before",
+            "use it, set model.preprocessing to the data set's before training",
             used.describe(),
             data.name,
             theirs.describe(),
@@ -159,7 +159,7 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
     if weight.ndim == 0 or len(weight) != len(images):
         raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
     least = weight.min()
-    # Samples of weight zero teach nothing and take time; some of a sample's targets may.
+    # Samples of weight 0 only cost time; single targets of a sample may have weight 0.
     if not np.isfinite(weight).all() or least < 0.0 or (least == 0.0 and weight.ndim == 1):
         raise DataError(f"{name}: sample weights must be finite and above 0 (leave out the others)")
     return ArrayDataset(images, labels, weight)

@@ -1,4 +1,4 @@
-"""What fills the folder of a run: its records as it goes, and checkpoints, which come back."""
+"""Writers of a run's folder: records during training, and checkpoints to resume from."""
 
 import json
 import math
@@ -25,16 +25,16 @@ from fastcnn.weights import weights_to_bytes
 if TYPE_CHECKING:
     from fastcnn.training.loop import TrainingLoop
 
-#: Seconds between checkpoints at ends of epochs, and within them. An epoch of the report's network
-#: takes 0.05 s, writing its checkpoint 5 ms.
+#: Seconds between checkpoints at the end of epochs, and within them. An epoch of the report's
+#: network takes 0.05 s, writing its checkpoint 5 ms.
 AFTER_EPOCH, WITHIN_EPOCH = 1.0, 10.0
-#: What values of a checkpoint may raise where they are of another kind than they should be.
+#: Exceptions raised by checkpoint values of an unexpected kind.
 UNFIT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Let a failure to write say what it was of, and that the run can be resumed.
+    """Context manager: a failed write names the file, and that the run can be resumed.
 
     Raises RunWriteError instead of any OSError.
     """
@@ -44,13 +44,13 @@ def writing(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise RunWriteError(
-            f"{error.filename or folder} cannot be written ({cause(error)}): a "
-            "checkpoint written before is whole; resume the run when it can be"
+            f"{error.filename or folder} cannot be written ({cause(error)}): the last checkpoint "
+            "is intact; resume the run once the cause is fixed"
         ) from None
 
 
 class Recorder(Callback):
-    """Fills a run's folder during training."""
+    """Writes the records of a run during training."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -90,7 +90,7 @@ class Recorder(Callback):
     def on_train_end(self, history: History) -> None:
         if self.file is None or self.model is None:
             return
-        # The disk that is full now may be what has ended the training: that error counts.
+        # A full disk may already have ended the training: that error takes precedence.
         failed = history.status == "failed"
         with suppress(RunWriteError) if failed else nullcontext(), writing(self.run.folder):
             self.file.close()
@@ -106,10 +106,10 @@ class Recorder(Callback):
 
 
 class Saver:
-    """Writes the checkpoints of one run: the last state, and the weights of the best epoch.
+    """Writes the checkpoints of a run: the latest state, and the weights of the best epoch.
 
-    The best epoch is that of the best monitored value, ``larger`` or smaller; without validation
-    data that of the smallest training loss: test data choose nothing.
+    The best epoch has the best monitored value, ``larger`` or smaller; without validation data, the
+    smallest training loss: test data are never used for selection.
     """
 
     def __init__(self, run: Run, monitor: str, larger: bool) -> None:
@@ -124,7 +124,7 @@ class Saver:
         self._best_is_new = False
 
     def save_after_epoch(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint, unless one was written just before."""
+        """Write a checkpoint, unless one was written recently."""
         if time.monotonic() - self.written >= AFTER_EPOCH:
             self.save(loop)
 
@@ -134,12 +134,12 @@ class Saver:
             self.save(loop)
 
     def save(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint, and the best weights where they are new.
+        """Write a checkpoint, and the best weights if they are new.
 
-        Raises RunWriteError if they cannot be written; the checkpoint before is then untouched.
+        Raises RunWriteError if they cannot be written; the previous checkpoint is then untouched.
         """
         with writing(self.folder):
-            # A checkpoint is worth nothing without the records of the steps before it.
+            # A checkpoint is useless without the records of the steps before it.
             with self.metrics.open("rb+") as file:
                 os.fsync(file.fileno())
             state = {
@@ -153,14 +153,14 @@ class Saver:
         self.written = time.monotonic()
 
     def save_best(self) -> None:
-        """Write the best weights where they are new."""
+        """Write the best weights if they are new."""
         if self._best_is_new and self.best is not None:
             with writing(self.folder):
                 atomic_write(self.folder / BEST, weights_to_bytes(self.best, self.metadata))
             self._best_is_new = False
 
     def note_epoch(self, record: dict[str, Any], model: Model) -> None:
-        """Remember the weights of the best epoch."""
+        """Keep the weights of the best epoch."""
         if record["validation_loss"] is None and self.monitor == "validation_loss":
             loss = record["train_loss"]
         else:
@@ -172,11 +172,10 @@ class Saver:
             self.metadata = file_metadata(model)
 
     def resume(self, loop: "TrainingLoop") -> None:
-        """Bring a loop and its history to where the last checkpoint was written.
+        """Restore a loop and its history from the last checkpoint.
 
-        Raises CheckpointError if the checkpoint is damaged, of another model, or missing though
-        steps were taken, or the records lack steps that were taken before it. The model is then
-        unchanged.
+        Raises CheckpointError if the checkpoint is damaged, of another model, or missing although
+        steps were recorded, or if records before it are missing. The model is then unchanged.
         """
         path = self.folder / LAST
         if not path.exists() and not _has_records(self.metrics):
@@ -185,7 +184,7 @@ class Saver:
         before = loop.model.copy_state()
         try:
             if state["best"] is not None:
-                loop.model.load_state_dict(state["best"])  # so that it is known to fit
+                loop.model.load_state_dict(state["best"])  # checks that it matches
             loop.load_state_dict(state["loop"])
             self.best_loss = float(state["best_loss"])
             self.best = state["best"]
@@ -207,9 +206,9 @@ class Saver:
         except BaseException as error:
             loop.model.load_state_dict(before)
             if isinstance(error, UNFIT):
-                raise CheckpointError(f"{path} does not fit this run ({error})") from None
+                raise CheckpointError(f"{path} does not match this run ({error})") from None
             raise
-        # The run may have been killed after the one file was written and before the other.
+        # The run may have been killed between writing the two files.
         self._best_is_new = self.best is not None
 
 
@@ -221,7 +220,7 @@ def _has_records(metrics: Path) -> bool:
 
 
 def restore_history(history: History, metrics: Path, steps: int, epochs: int) -> None:
-    """Read back the records of a run's first steps and epochs, and forget the later ones.
+    """Read back the records of a run's first steps and epochs, and discard later ones.
 
     Raises CheckpointError if records are missing.
     """

@@ -1,4 +1,4 @@
-"""What a sweep varies, values or a range of each option, and settings chosen by results so far."""
+"""Search spaces of sweeps, values or ranges of options, and searches guided by results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.extras import require
 from fastcnn.scalars import make_plain, plain
 
-#: Types of the values that optuna chooses among.
+#: Types of values that optuna can choose from.
 SIMPLE = (NoneType, bool, int, float, str)
 
 
@@ -24,7 +24,7 @@ class Span:
     ----------
     low, high : float
     log : bool
-        Draw the logarithm evenly, as befits learning rates.
+        Draw uniformly on a logarithmic scale, as suits learning rates.
     whole : bool
         Draw integers, both ends included.
     """
@@ -62,7 +62,7 @@ Space = Mapping[str, Sequence[Any] | Span]
 
 
 def check_space(space: Space) -> None:
-    """Refuse what is neither values nor a range, and parameters without a value."""
+    """Refuse parameters with neither a range nor at least one value."""
     for name, values in space.items():
         several = isinstance(values, (Sequence, np.ndarray)) and not isinstance(values, str)
         if not isinstance(values, Span) and not (several and len(values)):
@@ -73,23 +73,24 @@ class TreeParzen:
     """The tree-structured Parzen estimator of optuna (extra ``optuna``).
 
     After some random trials it draws settings that resemble the better trials more than the others.
-    With several workers, what is asked depends on which training ends first; with one it does not.
+    With several workers, its choices depend on the order in which trainings finish; with one they
+    do not.
 
     Parameters
     ----------
     space : mapping of str to sequence or Span
         Values, or a range, of each option.
     trials : int
-        How many trainings there are.
+        Number of trainings.
     metric : str
-        What is made large, or small if it is a loss or an error; as for
+        Metric to maximise, or to minimise if it is a loss or an error; as for
         :func:`~fastcnn.training.sweep.rank`.
     seed : int
 
     Raises
     ------
     ConfigurationError
-        If ``trials`` is not positive, or a value is not one that optuna takes.
+        If ``trials`` is not positive, or optuna does not support a value.
     MissingExtraError
         If optuna is not installed.
 
@@ -127,7 +128,7 @@ class TreeParzen:
         return {name: _suggest(trial, name, values) for name, values in self._space.items()}
 
     def tell(self, number: int, score: float) -> None:
-        """The score of the trial asked as the ``number``-th, counted from 0; larger is better."""
+        """Report the score of trial ``number``, counted from 0; larger is better."""
         if np.isfinite(score):
             self._study.tell(self._asked[number], score)
         else:

@@ -1,4 +1,4 @@
-"""Training data that come batch by batch: generators, iterators, PyTorch's DataLoader."""
+"""Training data that arrive batch by batch: generators, iterators, PyTorch's DataLoader."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,24 +21,24 @@ from fastcnn.training.samples import Data, as_samples
 
 Chosen = TypeVar("Chosen", bound=TrainingOptions)
 
-#: What ``fit`` takes as training data.
+#: Training data accepted by ``fit``.
 Given = Data | Iterable[Any] | Callable[[], Any]
 #: Types that can be iterated over and are not streams of batches.
 NO_STREAMS = (Dataset, tuple, list, np.ndarray, str, bytes, dict)
 
 
 def is_stream(data: Any) -> bool:
-    """Whether data come batch by batch: an iterable, or a function that returns one."""
+    """Whether data arrive batch by batch: an iterable, or a function that returns one."""
     return not isinstance(data, NO_STREAMS) and (hasattr(data, "__iter__") or callable(data))
 
 
 class Stream:
     """Batches of training data, each a step.
 
-    The source, an iterable or a function that returns one, gives ``(x, y)`` or ``(x, y,
-    sample_weight)``. What can be iterated over again, such as a list or a DataLoader, begins again
-    in each epoch, and a function is called again; an iterator or a generator continues from where
-    it is. An epoch has ``steps``, by default ``len(source)``.
+    The source, an iterable or a function that returns one, yields ``(x, y)`` or ``(x, y,
+    sample_weight)``. A reusable iterable, such as a list or a DataLoader, restarts in each epoch,
+    and a function is called again; an iterator or generator continues from its position. An epoch
+    has ``steps``, by default ``len(source)``.
     """
 
     name = "train"  # for messages
@@ -51,7 +51,7 @@ class Stream:
         if steps is None and length is None:
             raise ConfigurationError(
                 f"{name}: batches without a length: give steps_per_epoch, the number of batches "
-                "that make an epoch"
+                "in an epoch"
             )
         if steps is not None and length is not None and steps > length:
             raise ConfigurationError(f"steps_per_epoch={steps}: {name} has {length} batches")
@@ -66,14 +66,14 @@ class Stream:
         self._is_fresh = True
 
     def begin_epoch(self) -> None:
-        """Start from the beginning, where there is one."""
+        """Start from the beginning, if the source can."""
         if not self.goes_on and not self._is_fresh:
             self._iterator = self._begin()
             self._given = 0
         self._is_fresh = False
 
     def next(self) -> tuple[str, Any]:
-        """The next batch, and what it is called. Raises DataError if there is none."""
+        """The next batch, and its name. Raises DataError if there is none."""
         self._given += 1
         name = f"{self.name}: batch {self._given}"
         try:
@@ -97,10 +97,10 @@ class Stream:
 
 
 class StreamFeed:
-    """Gives an executor the batches of a stream, one at a time; see :class:`Feed`.
+    """Supplies an executor with the batches of a stream, one at a time; see :class:`Feed`.
 
-    Each batch is checked against the model as it is then, and augmented: what becomes of a sample
-    depends on the seed, the epoch and its place in the epoch. Mixing is within the batch.
+    Each batch is checked against the current model, and augmented: the augmentation of a sample
+    depends on the seed, the epoch and its position in the epoch. Mixing is within the batch.
     """
 
     def __init__(
@@ -124,19 +124,19 @@ class StreamFeed:
         tracks = any(node.tracks(training=True) for node in model.graph().nodes)
         if options.swa_start is not None and tracks:
             raise ConfigurationError(
-                "swa_start: the statistics of batch normalisation are measured again on all "
-                f"samples, and those of {stream.name} are gone"
+                "swa_start: the statistics of batch normalisation are recomputed on all "
+                f"samples, but those of {stream.name} cannot be read again"
             )
         if self.augment is not None:
             first = as_samples(stream.first, stream.name, model, loss)
             check_augment(self.augment, first, loss)
 
     def most_steps(self) -> int:
-        """One: the batches after the next are not there yet."""
+        """One: only the next batch is available."""
         return 1
 
     def begin_epoch(self, generator: np.random.Generator, done: int) -> None:
-        """Begin; the order is the stream's."""
+        """Begin an epoch, in the stream's order."""
         self._seen = 0
         self.stream.begin_epoch()
 
@@ -170,7 +170,7 @@ class StreamFeed:
             size = float(each.sum())
         counts = self.loss.target_counts(labels)
         targets = here if counts is None else int(counts.sum())
-        # Views: a generator may fill the same arrays again and again, with other samples each time.
+        # Views: a generator may reuse the same arrays for different samples each time.
         samples = ArrayDataset(images[:], labels[:], weight)
         return Chunk(samples, np.arange(here), np.array([size]), targets)
 
@@ -178,7 +178,7 @@ class StreamFeed:
 def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
     """The options of a training on a stream, whose first batch has ``count`` samples.
 
-    Raises ConfigurationError if one of them does not go with a stream.
+    Raises ConfigurationError if one of them does not apply to a stream.
     """
     if resume:
         raise ConfigurationError(
@@ -205,10 +205,10 @@ def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks
 
 
 def as_arrays(data: Any, name: str, model: Model) -> Any:
-    """Validation or test data as they are, or all batches of a stream as arrays.
+    """Validation or test data unchanged, or all batches of a stream as arrays.
 
-    Raises ConfigurationError if it may never end: it has no length; DataError or ShapeError if
-    there is no batch, or they differ in kind.
+    Raises ConfigurationError for a stream without a length, which may never end; DataError or
+    ShapeError if there are no batches, or they differ in kind.
     """
     if not is_stream(data):
         return data
@@ -229,7 +229,7 @@ def as_arrays(data: Any, name: str, model: Model) -> Any:
 
 
 def _joined(parts: Sequence[Any], name: str, are_several: bool) -> Any:
-    """One array of those of all batches, or one for each input or output."""
+    """The concatenated arrays of all batches, one for each input or output."""
     if are_several and all(isinstance(part, Mapping) for part in parts):
         return {key: _joined([part[key] for part in parts], name, False) for key in parts[0]}
     if are_several and all(isinstance(part, (tuple, list)) for part in parts):
@@ -246,7 +246,7 @@ def _joined(parts: Sequence[Any], name: str, are_several: bool) -> Any:
 def _length(source: Any) -> int | None:
     try:
         return len(source)
-    except TypeError:  # a DataLoader of an iterable data set has no length either
+    except TypeError:  # such as a DataLoader of an iterable data set
         return None
 
 

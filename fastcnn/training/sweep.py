@@ -1,4 +1,4 @@
-"""Many small trainings at once, one on each core: grid and random search."""
+"""Many small trainings in parallel, one per core: grid and random search."""
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
-#: Options that every training of a sweep has alike, with the reason.
+#: Options that are fixed for all trainings of a sweep, with the reason.
 FIXED = {
     "threads": "each training has one thread",
     "diagnose": "its trainings are not diagnosed",
@@ -29,7 +29,7 @@ FIXED = {
     "validation": "all trainings are compared by the same samples, those of base.validation",
     "metrics": "all trainings are compared by the same numbers, those of base.metrics or --metric",
 }
-#: By what trainings may be ranked; the test data choose nothing.
+#: Metrics by which trainings can be ranked; test data are not used for selection.
 METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_loss")
 
 
@@ -53,7 +53,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Random settings: values are drawn with equal probability, ranges as they say."""
+    """Random settings: values are drawn with equal probability, ranges as they specify."""
     check_space(space)
     trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
@@ -77,14 +77,14 @@ class Trial:
     number : int
         Counted from 1, in the order in which the settings were given.
     settings : dict
-        What differs from the other trials; the rest is :attr:`recipe`'s.
+        Settings varied between trials; the others are in :attr:`recipe`.
     recipe : Recipe
     epochs : list of dict
         The epochs' records, as in :class:`~fastcnn.training.History`.
     status : str
         "finished", "failed" or "interrupted".
     error : str or None
-        What went wrong.
+        The error of a failed trial.
     """
 
     number: int
@@ -109,7 +109,7 @@ class Trial:
 
 
 def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
-    """Best first; of equals, the one of lower loss, then the earlier.
+    """Sort trials, best first; ties are broken by lower loss, then by order.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
 
 
 def _known(recipe: Recipe) -> tuple[str, ...]:
-    """By what trainings of a recipe can be ranked."""
+    """Metrics by which trainings of a recipe can be ranked."""
     return (*METRICS, *(f"validation_{each.name}" for each in recipe.make_metrics()))
 
 
@@ -153,9 +153,9 @@ def check_metric(metric: str, recipe: Recipe) -> None:
 
 
 def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
-    """A recipe whose trainings record a metric, and the name by which they do.
+    """A recipe whose trainings record a metric, and the metric's name in the records.
 
-    The metric is one as for :func:`rank`, or the name of one of validation data, such as ``f1``.
+    The metric is as for :func:`rank`, or the name of a validation metric, such as ``f1``.
     """
     name = metric.removeprefix("validation_")
     full = f"validation_{name}"
@@ -178,10 +178,10 @@ def measuring(recipe: Recipe, metric: str) -> tuple[Recipe, str]:
 
 
 def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[Trial]:
-    """The trials of the settings that are best on average over their seeds, best first.
+    """The trials of the settings with the best mean over their seeds, best first.
 
-    Where these means are equal, the mean loss decides, as in :func:`rank`. A seed that is best
-    among several is so by chance: it says nothing of the next training.
+    Ties are broken by the mean loss, as in :func:`rank`. The best of several seeds is best by
+    chance and does not predict the next training.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -205,28 +205,27 @@ def sweep(
     workers: int | None = None,
     backend: str | None = None,
 ) -> Iterator[Trial]:
-    """Train one network for each of ``settings``, several at a time; yield them as they end.
+    """Train one network for each of ``settings``, several at a time; yield them as they finish.
 
     Results do not depend on the number of workers. A training that fails does not stop the others;
-    one whose process dies is begun once more.
-    Workers are new processes: in a script, call this under
+    one whose process dies is retried once. Workers are new processes: in a script, call this under
     ``if __name__ == "__main__":``.
 
     Parameters
     ----------
     train : Dataset
-        ``base.validation`` of it, by default a tenth, is held out: the same samples in all
+        A share of ``base.validation``, by default a tenth, is held out: the same samples in all
         trainings, which are ranked by them.
     settings : sequence of dict, or TreeParzen
-        From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name. A search chooses
-        them by the results so far.
+        From :func:`grid` or :func:`draw`: options of :class:`Recipe` by name. A search chooses them
+        based on the results so far.
     test : Dataset, optional
-        Evaluated after each epoch for the records alone: :func:`rank` does not choose by it.
+        Evaluated after each epoch for the records only: :func:`rank` does not use it.
     base : Recipe, optional
-        What ``settings`` do not say.
+        Options that ``settings`` do not set.
     workers : int, optional
-        Trainings at a time, each on one thread; by default one for each core. With 1 they run in
-        this process.
+        Concurrent trainings, each on one thread; by default one per core. With 1 they run in this
+        process.
     backend : str, optional
 
     Yields
@@ -236,8 +235,8 @@ def sweep(
     Raises
     ------
     ConfigurationError
-        Before anything runs, if there is no option of such a name, a value is not accepted, or an
-        option has no effect with the others.
+        Before anything runs, if an option is unknown, a value is not accepted, or an option has no
+        effect with the others.
 
     Examples
     --------
@@ -284,11 +283,11 @@ def sweep(
 
 
 class _Asked(Sequence[Trial]):
-    """Trials of a search, each asked for when it begins."""
+    """Trials of a search, each requested when it begins."""
 
     def __init__(self, search: TreeParzen, make: Callable[[int, dict[str, Any]], Trial]) -> None:
         self._search, self._make = search, make
-        self._made = [make(1, search.ask())]  # wrong settings are found before anything runs
+        self._made = [make(1, search.ask())]  # finds invalid settings before anything runs
 
     def __len__(self) -> int:
         return len(self._search)
@@ -306,7 +305,7 @@ Parts = tuple[Dataset, Dataset | None, Dataset | None]
 
 
 def _divided(train: Dataset, validation: Any, seed: int) -> tuple[Dataset, Dataset | None]:
-    """What is trained on, and what is ranked by."""
+    """Training samples, and validation samples for the ranking."""
     if not is_share(validation):
         return train, validation
     if train.validation is not None:
@@ -325,7 +324,7 @@ def _run(
     search: TreeParzen | None,
 ) -> Iterator[Trial]:
     if workers > 1:
-        # The first training compiles what is not on disk yet: once, not once in every worker.
+        # The first training compiles missing kernels: once, not once in every worker.
         Recipe(model=trials[0].recipe.model, epochs=1).run(
             data[0].subset(slice(0, 64)),
             None,
@@ -342,7 +341,7 @@ def _run(
 
 
 def _of_workers(recipe: Recipe, backend: str | None) -> dict[str, Any]:
-    """What a training among many does otherwise than one by itself."""
+    """Options of one training among many that differ from those of a single one."""
     return {"backend": backend or recipe.backend, "threads": 1, "diagnose": False}
 
 
@@ -361,7 +360,7 @@ def _train(trial: Trial, data: Parts, backend: str | None) -> Trial:
         trial.status, trial.error = "failed", str(error)
     except _NotWanted:
         pass
-    except Exception as error:  # too large for the memory, say
+    except Exception as error:  # such as too little memory
         trial.status, trial.error = "failed", f"{type(error).__name__}: {error}"
     return trial
 
@@ -371,7 +370,7 @@ class _NotWanted(Exception):
 
 
 class _Follower(Callback):
-    """Notes epochs as they end, those of a failed training as well; ends it with the sweep."""
+    """Records epochs as they end, even of a failed training, and stops it with the sweep."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial

@@ -13,12 +13,12 @@ from fastcnn.training.history import History, measured
 class TensorBoard(Callback):
     """Writes losses, learning rates and accuracies as TensorBoard events.
 
-    ``tensorboard --logdir FOLDER`` shows them; several runs below one folder are overlaid.
+    ``tensorboard --logdir FOLDER`` displays them; several runs in one folder are overlaid.
 
     Parameters
     ----------
     folder : path
-        Where the event file is written.
+        Folder of the event file.
     histograms : bool
         Whether to write the distribution of every parameter after each epoch.
 
@@ -39,7 +39,7 @@ class TensorBoard(Callback):
         self._writer = self._module.SummaryWriter(str(self.folder))
 
     def on_steps(self, steps: Steps) -> None:
-        """Write loss and learning rate of each step."""
+        """Write the loss and learning rate of each step."""
         first = steps.step - len(steps.losses) + 1
         for index, (loss, lr) in enumerate(zip(steps.losses, steps.learning_rates, strict=True)):
             self._writer.add_scalar("step/loss", loss, first + index)

@@ -1,4 +1,4 @@
-"""What options ask for after the end of a run, which is said."""
+"""Warnings about settings that take effect only after the end of a run."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,16 +8,16 @@ from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.options import TrainingOptions
 
-#: Steps whose learning rates are looked at, and the share of the full rate that moves weights.
+#: Number of steps whose learning rates are examined, and the share of the full rate that counts.
 LOOKED_AT, HARDLY = 1_000, 0.01
 
 
 def unreached(
     options: TrainingOptions, listeners: Iterable[Callback], samples: int, per_epoch: int
 ) -> Iterator[str]:
-    """A sentence for each setting that is not reached in a run.
+    """A sentence for each setting that never takes effect in a run.
 
-    An epoch has ``samples``, in ``per_epoch`` steps.
+    An epoch has ``samples`` samples in ``per_epoch`` steps.
     """
     epochs, total = options.epochs, options.total_steps(per_epoch)
     if not epochs:
@@ -49,7 +49,7 @@ def unreached(
             f"{length}"
         )
     for listener in listeners:
-        # The first epoch is the best so far.
+        # The first epoch is always the best so far.
         if isinstance(listener, EarlyStopping) and listener.patience >= epochs - 1:
             patience = _count(listener.patience, "epoch")
             yield (

@@ -1,6 +1,6 @@
-"""Samples that are not trained on, by which training is stopped, slowed down or chosen.
+"""Held-out samples for early stopping, learning rate reduction and model selection.
 
-They are never the test data: what chooses weights cannot say how good these are.
+They are never the test data: data used for selection cannot measure the result.
 """
 
 import logging
@@ -21,7 +21,7 @@ from fastcnn.training.stream import as_arrays
 
 log = logging.getLogger("fastcnn.training")
 
-#: Share of the training samples that is held out where nothing else is said.
+#: Share of the training samples held out by default.
 SHARE = 0.1
 
 
@@ -32,15 +32,16 @@ def divide(
     options: TrainingOptions,
     callbacks: Sequence[Callback],
 ) -> tuple[np.ndarray | None, Samples | None]:
-    """Hold out validation data as the options say; tell in one line if they do not say.
+    """Hold out validation data as the options specify; log it if they do not.
 
-    Returns the rows of the samples that are trained on, None if all are, and the validation data.
+    Returns the rows of the samples to train on, None for all, and the validation data.
 
-    ``train`` is None where samples come batch by batch. Given samples are taken; else those that a
-    data set has for it; else a share of the training samples, of each class the same, drawn by the
-    seed. Nothing is held out unless the options say so or a callback monitors validation data.
+    ``train`` is None if samples arrive batch by batch. Given samples take precedence; then a data
+    set's own validation samples; then a share of the training samples, stratified by class and
+    drawn with the seed. Nothing is held out unless the options request it or a callback monitors
+    validation data.
 
-    Raises ShapeError or DataError if validation data do not fit, or there are too few samples to
+    Raises ShapeError or DataError if validation data are invalid, or there are too few samples to
     hold any out; ConfigurationError if nothing can be held out of a stream.
     """
     given = options.validation
@@ -65,8 +66,8 @@ def divide(
     rows, held = draw_validation(np.asarray(train.labels), share, options.seed)
     if given is None:
         log.warning(
-            "validation: %s of the %s training samples are held out to choose by, and not trained "
-            "on (validation=%g; the test data choose nothing)",
+            "validation: %s of the %s training samples are held out for model selection, and not "
+            "trained on (validation=%g; the test data are not used for it)",
             f"{len(held):,}",
             f"{len(train):,}",
             share,

@@ -36,4 +36,4 @@ def test_scaling(tmp_path: Path) -> None:
 
 def test_errors() -> None:
     assert "no axis named 'width'" in bench("scaling", "--axis", "width", code=2)
-    assert "--axis does nothing" in bench("step", "--axis", "batch", code=2)
+    assert "--axis has no effect" in bench("step", "--axis", "batch", code=2)

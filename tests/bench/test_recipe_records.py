@@ -171,4 +171,4 @@ def test_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("bench", "records", "--recipe", tmp_path / "mine.toml", "--seeds", 2)
     assert "mine, fastcnn, seed 1: " in fastcnn(*words, "--out", tmp_path)
     assert len(records(tmp_path / "records.json")[0].seconds) == 2
-    assert "do nothing without the suite records" in fastcnn("bench", "--seeds", 2, code=2)
+    assert "have no effect without the suite records" in fastcnn("bench", "--seeds", 2, code=2)

@@ -44,7 +44,7 @@ def test_help_teaches() -> None:
 
 def test_warmup_compiles_what_training_may_need() -> None:
     text = fastcnn("warmup")
-    assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, kept in ", text)
+    assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, cached in ", text)
 
 
 @pytest.mark.posix
@@ -193,9 +193,9 @@ def test_export_to_c(run: Path, tmp_path: Path) -> None:
     assert found
     assert abs(float(found[1]) - float(found[2])) <= 0.5
     for arguments, message in (
-        (("--int8",), "--int8 does nothing without --out FILE.h"),
-        (("--out", path, "--calibration", 9), "--calibration does nothing without --int8"),
-        (("--out", path, "--fold"), "--fold does nothing without --out FILE.onnx"),
+        (("--int8",), "--int8 has no effect without --out FILE.h"),
+        (("--out", path, "--calibration", 9), "--calibration has no effect without --int8"),
+        (("--out", path, "--fold"), "--fold has no effect without --out FILE.onnx"),
         (("--out", tmp_path / "net.c"), "--out must end in .onnx, .safetensors, .h, .py or .html"),
     ):
         assert message in fastcnn("export", run, *arguments, code=2)

@@ -83,10 +83,13 @@ def test_bench(tmp_path: Path) -> None:
 
 def test_options_that_do_nothing() -> None:
     for arguments, message in (
-        (("bench", "layer", "--batch-size", 3), "--batch-size does nothing without the suite step"),
-        (("bench", "layer", "--network", "lenet5"), "--network does nothing without"),
-        (("bench", "layer", "--show"), "--show does nothing without the suite backward"),
-        (("bench", "layer", "--sizes"), "--sizes does nothing without the suite backward"),
+        (
+            ("bench", "layer", "--batch-size", 3),
+            "--batch-size has no effect without the suite",
+        ),
+        (("bench", "layer", "--network", "lenet5"), "--network has no effect without"),
+        (("bench", "layer", "--show"), "--show has no effect without the suite backward"),
+        (("bench", "layer", "--sizes"), "--sizes has no effect without the suite backward"),
         (("bench", "step", "--figures"), "--figures needs a folder"),
         (("bench", "step", "--network", "lenet6"), "no network 'lenet6'"),
     ):

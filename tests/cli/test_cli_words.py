@@ -77,7 +77,7 @@ def test_ten_classes_fit_80_columns(run: Path, pictures: Path) -> None:
     text = fastcnn("predict", run, pictures)
     assert max(map(len, text.split("12 pictures: ")[0].splitlines())) <= 80
     assert "…" not in text
-    assert "passed over: 1 not pictures (.txt)" in text
+    assert "skipped: 1 not pictures (.txt)" in text
     every = fastcnn("predict", run, "--all", next(pictures.rglob("*.png")))
     assert every.count(" %") == 10
 
@@ -206,7 +206,7 @@ def test_estimators_say_nothing_unless_asked(
         (["train", "--nope"], "No such option: --nope"),
         (["predict"], "Missing argument 'RUN'"),
         (["nope"], "No such command 'nope'"),
-        (["bench", "nope"], "no suite 'nope': there are step, zoo"),
+        (["bench", "nope"], "no suite 'nope': must be one of step, zoo"),
         (["train", "--batch-size", "some"], "Invalid value for '--batch-size'"),
     ],
 )

@@ -106,9 +106,9 @@ MADE: dict[str, Callable[[Path], None]] = {
 }
 #: Each command's message, by kind of run; None if it works.
 NOT_LOADED = "has no definition"
-NO_DATA = "trained in Python on arrays, which cannot be loaded again: give the data with --data"
+NO_DATA = "trained in Python on arrays, which cannot be reloaded: give the data with --data"
 FLAT, CHANNELS = "shape (64,), which are not pictures", "shape (2, 8, 8), which are not pictures"
-UNITS = "and nothing says how pixels become such"
+UNITS = "and it is unknown how pixels convert to them"
 ANSWERS: dict[str, dict[str, str | None]] = {
     "folder": {},
     "npz": {},

@@ -56,7 +56,7 @@ def test_the_training_images_decide_for_both(caplog: pytest.LogCaptureFixture) -
     train, test = as_image_sets(images, images[:2], NAMES)
     assert (train == images.transpose(0, 3, 1, 2)).all()
     assert test.shape == (2, 4, 12, 12)
-    assert "channels are the last" in caplog.text
+    assert "channels are last" in caplog.text
 
 
 def test_dark_test_images_are_scaled_like_the_training_images(
@@ -107,7 +107,7 @@ BAD_IMAGES: list[tuple[np.ndarray, np.ndarray, str]] = [
     (np.zeros((4, 5, 5)), np.full((4, 5, 5), np.inf), "NaN or infinity"),
     (np.full((4, 5, 5), np.nan, np.float16), np.zeros((4, 5, 5)), "NaN or infinity"),
     (np.full((4, 5, 5), 1e300), np.zeros((4, 5, 5)), "do not fit float32"),
-    (1e9 + GENERATOR.random((4, 5, 5)), np.zeros((4, 5, 5)), "told apart in float32"),
+    (1e9 + GENERATOR.random((4, 5, 5)), np.zeros((4, 5, 5)), "distinguished in float32"),
 ]
 
 

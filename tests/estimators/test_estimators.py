@@ -218,6 +218,16 @@ def test_a_pickle_holds_the_weights_once(digits: Any) -> None:
     assert len(pickle.dumps(classifier)) < 1.2 * 4 * classifier.model_.num_parameters + steps
 
 
+def test_targets_whose_squares_are_no_numbers() -> None:
+    generator = np.random.default_rng(0)
+    X, y = generator.random((40, 5)), generator.random(40)
+    options = {"epochs": 2, "random_state": 0}
+    expected = CNNRegressor(**options).fit(X, y).predict(X)
+    for power in (-600, 900):  # of 2
+        found = CNNRegressor(**options).fit(X, np.ldexp(y, power)).predict(X)
+        assert np.ldexp(found, -power).tolist() == expected.tolist()
+
+
 def test_several_outputs_and_large_targets() -> None:
     X, y = make_friedman1(300, random_state=0)
     both = np.column_stack([1e6 + 1e5 * y, -1e-6 * y, np.full(300, 7.7)])
@@ -303,7 +313,7 @@ def test_bad_partial_fits() -> None:
         CNNClassifier(class_weight="balanced").partial_fit(X8, Y8, classes=[0, 1])
     with pytest.raises(ConfigurationError, match="early_stopping"):
         CNNClassifier(early_stopping=True).partial_fit(X8, Y8, classes=[0, 1])
-    with pytest.raises(DataError, match="none of the classes"):
+    with pytest.raises(DataError, match="not among the classes"):
         CNNClassifier().partial_fit(X8, Y8, classes=[0, 5])
     classifier = CNNClassifier(optimizer=SGD(lr=1e30)).partial_fit(X8, Y8, classes=[0, 1])
     before = classifier.model_.parameter_vector.copy()

@@ -155,8 +155,8 @@ def test_one_pass_after_the_other() -> None:
 @pytest.mark.parametrize(
     ("arguments", "y", "error", "message"),
     [
-        ({"loss": "cross_entropy"}, Y, ConfigurationError, "is not one of labels"),
-        ({"loss": "mse"}, Y, ConfigurationError, "is not one of labels"),
+        ({"loss": "cross_entropy"}, Y, ConfigurationError, "is not a loss of labels"),
+        ({"loss": "mse"}, Y, ConfigurationError, "is not a loss of labels"),
         ({"class_weight": [{0: 1}]}, Y, ConfigurationError, "class_weight has 1 entries, y 3"),
         ({"class_weight": {0: 1, 1: 2, 2: 3}}, Y, ConfigurationError, "dictionary of 0 and 1"),
         ({"class_weight": np.ones(3)}, Y, ConfigurationError, "dictionary of 0 and 1"),

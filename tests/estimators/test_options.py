@@ -77,11 +77,11 @@ def test_metrics_are_of_samples_that_are_held_out() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: classifier(loss="mse"), "loss='mse' is not one of classes"),
+        (lambda: classifier(loss="mse"), "loss='mse' is not a loss of classes"),
         (lambda: classifier(loss="focal", label_smoothing=0.1), "label_smoothing=0.1 has no eff"),
         (lambda: classifier(loss="none"), "loss"),
         (lambda: classifier(metrics=["speed"]), "speed"),
-        (lambda: CNNRegressor("mlp", loss="focal"), "loss='focal' is one of classes"),
+        (lambda: CNNRegressor("mlp", loss="focal"), "loss='focal' is a loss of classes"),
     ],
 )
 def test_what_an_estimator_does_not_take(make: Any, message: str) -> None:

@@ -371,7 +371,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"takes samples of shape \(4,\), which are not pictures"):
         export_html(vector, path)
     model = fastcnn.models.report_cnn(seed=0)
-    with pytest.raises(DataError, match="nothing says how pictures become its input"):
+    with pytest.raises(DataError, match="it is unknown how pictures become its input"):
         export_html(model, path)
     model.preprocessing = Preprocessing(pictures=Pictures((1, 20, 20)))
     with pytest.raises(DataError, match=r"takes \(1, 28, 28\), its preprocessing makes pictures"):
@@ -380,7 +380,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the network has 3 outputs, got 2 names"):
         export_html(model, path, classes=("0", "1"))
     model.parameter_vector[7] = np.nan
-    with pytest.raises(NonFiniteError, match="NaN or infinity: 1 of 36 numbers of conv1"):
+    with pytest.raises(NonFiniteError, match="NaN or infinity: 1 of 36 values of conv1"):
         export_html(model, path)
     batch = Sequential(BatchNorm2d(1, track_running_stats=False), input_shape=(1, 3, 3))
     with pytest.raises(ConfigurationError, match="layer '0' needs the statistics of a batch"):

@@ -165,7 +165,7 @@ REFUSED: list[tuple[Callable[[Sequential], Any], str]] = [
     (lambda m: m.layers.update({"a\udcff": ReLU()}), "is not Unicode"),
     (lambda m: m.replace("head", ReLU()), "there is no layer 'head'"),
     (lambda m: m.replace("fc.0", ReLU()), "there is no layer 'fc.0'; there are conv, bn"),
-    (lambda m: m.append(ReLU(), "fc"), "there is a layer 'fc' already"),
+    (lambda m: m.append(ReLU(), "fc"), "there already is a layer 'fc'"),
     (lambda m: setattr(m, "input_shape", (2, 0, 8)), "input_shape must be a tuple of positive"),
     (lambda m: setattr(m, "input_shape", 8), "input_shape must be a tuple of positive"),
     (lambda m: setattr(GlobalAvgPool2d(), "output_size", 2), "use AdaptiveAvgPool2d"),

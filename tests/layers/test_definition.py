@@ -80,7 +80,7 @@ CONV = {"type": "Conv2d", "in_channels": 1, "out_channels": 2, "kernel_size": 3}
 @pytest.mark.parametrize(
     ("definition", "message"),
     [
-        ({"input_shape": [1, 8, 8]}, "layers must be a list"),
+        ({"input_shape": [1, 8, 8]}, "layers must be a non-empty list"),
         ({"input_shape": "x", "layers": [CONV]}, "input_shape must be a list of integers"),
         ({"input_shape": [1], "layers": [CONV], "more": 1}, "has no more"),
         ({"input_shape": [], "layers": [{"type": "Conv"}]}, r"\[0\]: there is no layer 'Conv'"),
@@ -105,7 +105,7 @@ def test_files(tmp_path: Path) -> None:
     assert read_definition(tmp_path / "net.json")["input_shape"] == [1, 4, 4]
     (tmp_path / "bad.toml").write_text("input_shape = [")
     for name in ("bad.toml", "none.toml"):
-        with pytest.raises(ConfigurationError, match=f"{name}: no model can be read"):
+        with pytest.raises(ConfigurationError, match=f"{name} cannot be read as a model"):
             read_definition(tmp_path / name)
 
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
         fastcnn.load(tmp_path / "none.safetensors")
     path = tmp_path / "foreign.safetensors"
     path.write_bytes(weights_to_bytes({"0.weight": np.zeros((1, 1), np.float32)}))
-    with pytest.raises(CheckpointError, match="not how the model is built"):
+    with pytest.raises(CheckpointError, match="no definition of the model"):
         fastcnn.load(path)
     for damaged in ("{", "[1]", '{"input_shape": [2], "layers": [{"type": "None"}]}'):
         path.write_bytes(weights_to_bytes({}, {METADATA: damaged}))
@@ -211,8 +211,8 @@ LINE = {"type": "Linear", "in_features": 4, "out_features": 3}
         ([{"type": "ReLU"}] * 2001, "at most 2000 layers"),
         ([{"type": "Dropout", "p": 10**400}], "p must be"),
         ([{"type": "ELU", "alpha": 10**400}], "finite number"),
-        ([{**LINE, "dtype": "S8"}], "cannot say dtype"),
-        ([{**LINE, "weight_init": "x", "seed": 3}], "cannot say seed, weight_init"),
+        ([{**LINE, "dtype": "S8"}], "cannot contain dtype"),
+        ([{**LINE, "weight_init": "x", "seed": 3}], "cannot contain seed, weight_init"),
         ([{**LINE, "bias": [[[[1]]]], "other": 1}], "other"),
     ],
 )

@@ -312,7 +312,7 @@ def test_layers_are_replaced_by_name() -> None:
     with pytest.raises(ShapeError, match="layer 'joint'"):
         model.logits(x)
     del model.layers["up"]
-    with pytest.raises(ConfigurationError, match="no layer 'up' any more"):
+    with pytest.raises(ConfigurationError, match="layer 'up' was removed"):
         model.logits(x)
 
 
@@ -352,7 +352,7 @@ def test_what_is_wrong_is_said_at_once(make: Any, error: Any, message: str) -> N
     [
         ({"inputs": {}}, "inputs must be a table"),
         ({"calls": []}, "calls must be a list"),
-        ({"calls": [["conv"]]}, r"calls\[0\]: expected a layer and what it reads"),
+        ({"calls": [["conv"]]}, r"calls\[0\]: expected a layer and its inputs"),
         ({"calls": [["conv", "other"]]}, "nothing before it gives 'other'"),
         ({"outputs": {"y": "other"}}, "output 'y': nothing gives 'other'"),
         ({"outputs": []}, "outputs must be a table"),

@@ -62,7 +62,7 @@ def test_runs_files_and_exports_keep_them(tmp_path: Path) -> None:
     assert np.array_equal(
         fastcnn.load(tmp_path / "model.safetensors").logits((PICTURES, NUMBERS)), expected
     )
-    with pytest.raises(ConfigurationError, match="its weights belong to its preprocessing"):
+    with pytest.raises(ConfigurationError, match="its weights depend on its preprocessing"):
         model.normalise((PICTURES, NUMBERS))
     with pytest.raises(DataError, match="preprocessing has 113 channels"):
         model.preprocessing.check(np.zeros((1, 9), np.float32))
@@ -123,11 +123,11 @@ def test_one_input_alone_is_augmented(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("augment", "message"),
     [
-        ("shift=1", "has the inputs picture, numbers: say which, as in augment={'picture'"),
+        ("shift=1", "has the inputs picture, numbers: name one, as in augment={'picture'"),
         ({"image": "shift=1"}, "no input 'image'"),
         ({"numbers": "shift=1"}, r"'numbers' of shape \(5,\) has no images"),
         ({"picture": "mixup=1"}, "would not mix the others"),
-        ({"picture": 3}, "must be words or an Augment"),
+        ({"picture": 3}, "must be text or an Augment"),
         ({"picture": "shift=9"}, "shift must be smaller"),
     ],
 )

@@ -251,18 +251,18 @@ def test_what_others_read_is_not_folded() -> None:
 def test_one_value_a_channel_has_no_variance(backend: str) -> None:
     x, y = batch(1)
     model = small_model()
-    with pytest.raises(ShapeError, match=r"layer 'bn1': .* more than one value a channel"):
+    with pytest.raises(ShapeError, match=r"layer 'bn1': .* more than one value per channel"):
         loss_and_gradients(model, x, y, backend=backend)
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         forward(model, x, backend=backend, training=True)
     assert model.logits(x, backend=backend).shape == (1, 3)
     x, y = batch(9)
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         fastcnn.fit(model, (x, y), batch_size=4, epochs=1, backend=backend)
     executor = make_executor(
         model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(), backend=backend, batch_size=4
     )
-    with pytest.raises(ShapeError, match="more than one value a channel"):
+    with pytest.raises(ShapeError, match="more than one value per channel"):
         executor.train_steps(ArrayDataset(x.astype(np.float32), y), np.arange(1), np.zeros(1))
     assert model.state_dict()["bn.num_batches_tracked"] == 0
 

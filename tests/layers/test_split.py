@@ -172,7 +172,7 @@ def test_the_engine_copies_no_part() -> None:
         (lambda: Split(4), ConfigurationError, r"Chunk\(n\) makes n equal parts"),
         (lambda: Split(()), ConfigurationError, "sizes must be a tuple"),
         (lambda: Split((2, 0)), ConfigurationError, "each of sizes must be a positive integer"),
-        (lambda: Split((2, 3))(Input((4, 5, 5))), ShapeError, "5 channels together, got 4"),
+        (lambda: Split((2, 3))(Input((4, 5, 5))), ShapeError, "5 channels, got 4"),
         (lambda: Chunk(0), ConfigurationError, "chunks must be a positive integer"),
         (lambda: Chunk(3)(Input((4,))), ShapeError, "must divide the channels, got 4"),
         (

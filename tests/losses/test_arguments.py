@@ -63,7 +63,7 @@ MAPS = np.zeros((4, 3, 2, 2), np.float32)
         (CrossEntropyLoss(), OUTPUT, [0.0, 1.0, 2.0, 0.0], DataError, "must be integers"),
         (CrossEntropyLoss(), OUTPUT, OUTPUT, DataError, "sum to 1"),
         (CrossEntropyLoss(weight=(1.0, 2.0)), OUTPUT, [0, 1, 2, 0], ShapeError, "2 numbers, the o"),
-        (FocalLoss(), OUTPUT, OUTPUT, DataError, "FocalLoss takes classes"),
+        (FocalLoss(), OUTPUT, OUTPUT, DataError, "FocalLoss needs integer classes"),
         (CrossEntropyLoss(ignore_index=0), OUTPUT, OUTPUT, DataError, "no effect on probabilities"),
         (MSELoss(), OUTPUT, np.zeros((4, 2)), ShapeError, "target has shape"),
         (BCEWithLogitsLoss(), OUTPUT, OUTPUT + 2.0, DataError, r"must lie in 0\.\.1, got 2\.\.2"),

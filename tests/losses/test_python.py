@@ -87,7 +87,7 @@ def test_a_run_is_resumed_with_the_same_function(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("loss", "error", "message"),
     [
-        (lambda o: 0.0, ConfigurationError, "must be a function of outputs and targets"),
+        (lambda o: 0.0, ConfigurationError, "must be a function of outputs, targets"),
         (lambda o, t: 0.0, ConfigurationError, "must return a number and its gradient"),
         (lambda o, t: (0.0, o[:, :2]), ShapeError, r"gradient of shape \(16, 2\), the outputs"),
     ],

@@ -124,7 +124,7 @@ def test_log_probabilities_are_asked_for(ends: bool, caplog: pytest.LogCaptureFi
 
 def test_weights_of_classes_that_are_all_0() -> None:
     loss = CrossEntropyLoss(weight=(0.0, 1.0, 1.0))
-    with pytest.raises(DataError, match="train: all targets weigh 0"):
+    with pytest.raises(DataError, match="train: all targets have weight 0"):
         fastcnn.fit(classifier(), (images(), np.zeros(40, int)), loss=loss, **OPTIONS)
 
 
@@ -220,7 +220,7 @@ def test_threads_and_chunks_change_no_bit() -> None:
             DataError,
             "all targets are",
         ),
-        ((images(), np.zeros((40, 3)), np.zeros((40, 3))), "mse", DataError, "all targets weigh 0"),
+        ((images(), np.zeros((40, 3)), np.zeros((40, 3))), "mse", DataError, "all targets have 0"),
         ((images(), np.zeros((40, 3)), np.ones((40, 2))), "mse", ShapeError, r"\(40, 3\), got"),
         ((images(), np.zeros(40, int), -np.ones((40, 1))), "mse", DataError, "finite and above 0"),
         ((images(), np.zeros(40, int)), "hinge", ConfigurationError, "loss must be one of"),

@@ -105,7 +105,7 @@ def test_text_and_dictionaries_are_the_same_groups() -> None:
         (["stem.*"], "groups must be dictionaries"),
         ([{"freeze": True}], "groups must be dictionaries"),
         ([{"match": ""}], "match must be a pattern"),
-        ([{"match": "*"}], r"group '\*' sets nothing: it takes learning_rate_factor, freeze"),
+        ([{"match": "*"}], r"group '\*' sets nothing: it accepts learning_rate_factor, freeze"),
         ([{"match": "*", "freeze": 1}], "freeze must be True or False, got 1"),
         ([{"match": "*", "learning_rate_factor": -1}], "learning_rate_factor must be a finite"),
         ([{"match": "*", "learning_rate_factor": "2"}], "learning_rate_factor must be a finite"),

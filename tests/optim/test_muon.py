@@ -68,8 +68,8 @@ def test_weights_of_a_fixed_norm() -> None:
         ({"ns_steps": -1}, "ns_steps must be at least 0"),
         ({"ns_coefficients": (1.0, 2.0)}, "ns_coefficients must be 3 numbers"),
         ({"adjust_lr_fn": "sqrt"}, "adjust_lr_fn must be one of original, match_rms_adamw, none"),
-        ({"others": Muon()}, "others must be an optimiser of single numbers"),
-        ({"others": 3}, "others must be an optimiser"),
+        ({"others": Muon()}, "others must be an element-wise optimiser"),
+        ({"others": 3}, "others must be an element-wise"),
         ({"momentum": 1.0}, "momentum must be at least 0"),
     ],
 )

@@ -109,7 +109,7 @@ def test_changes_that_are_refused(changes: dict[str, object], message: str) -> N
         ("[data]\nname = 'mnist'\nmean = [0.1]\n[model]\nname = 'report'", "one positive std"),
         ("[model]\nname = 'report'", "data needs a name"),
         ("data = 3", "data must be a table"),
-        ("[data", "no recipe can be read"),
+        ("[data", "cannot be read as a recipe"),
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -166,5 +166,5 @@ def test_records(tmp_path: Path) -> None:
     path = tmp_path / "records.json"
     for text in ("{", '{"format": 2, "records": []}', '{"format": 1, "records": [{}]}'):
         path.write_text(text)
-        with pytest.raises(DataError, match=r"records\.json: not records"):
+        with pytest.raises(DataError, match=r"records\.json is not a file"):
             recipes.records(path)

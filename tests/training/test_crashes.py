@@ -50,7 +50,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(
         atomic_write(path, content)
 
     monkeypatch.setattr(saver_module, "atomic_write", fails)
-    with pytest.raises(RunWriteError, match=r"written \(No space left.*before is whole"):
+    with pytest.raises(RunWriteError, match=r"written \(No space left.*is intact"):
         fit(network(), TRAIN, TEST, **settings(), out=tmp_path)
     monkeypatch.undo()
     state = Checkpoint.read(tmp_path / "checkpoints/last.safetensors").state

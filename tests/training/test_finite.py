@@ -185,7 +185,7 @@ def test_files_of_weights_that_are_not_finite_are_not_written(suffix: str, tmp_p
     }[suffix]
     if suffix == "onnx":
         pytest.importorskip("onnx")
-    with pytest.raises(NonFiniteError, match=r"1 of 6 numbers of 1\.running_var"):
+    with pytest.raises(NonFiniteError, match=r"1 of 6 values of 1\.running_var"):
         write(path)
     assert not path.exists()
 

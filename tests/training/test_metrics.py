@@ -168,7 +168,7 @@ def test_early_stopping_by_name() -> None:
     ("options", "message"),
     [
         ({"metrics": ["f2"]}, "metrics must be among top3, top5, precision"),
-        ({"metrics": ["f1", "f1"]}, "two called f1"),
+        ({"metrics": ["f1", "f1"]}, "two are called f1"),
         ({"metrics": "accuracy"}, "every record has accuracy"),
         ({"metrics": {"policy": "f1"}, "validation": 0.2}, "has the outputs output, none called"),
         ({"metrics": [3]}, "must be names, functions of outputs and targets"),
@@ -251,7 +251,7 @@ def test_each_output_has_its_own(tmp_path: Path) -> None:
     error = np.abs(model.logits(X[90:])["size"] - sizes[90:]).mean()
     assert history.final["validation_both"] == pytest.approx(30 + error, rel=1e-5)
     for name in ("f1", "top2", "top3"):
-        with pytest.raises(ConfigurationError, match="say of which"):
+        with pytest.raises(ConfigurationError, match="name one"):
             train("wrong", metrics=name)
 
 
@@ -264,7 +264,7 @@ def test_values_are_no_classes() -> None:
     for name in ("f1", "top2", "auc"):
         model = network()
         before = model.parameter_vector.copy()
-        with pytest.raises(ConfigurationError, match=f"metrics: {name}: .* are mae, rmse and r2"):
+        with pytest.raises(ConfigurationError, match=f"metrics: {name}: .* mae, rmse or r2"):
             fastcnn.fit(
                 model, (X, X[:, 0, 0, :3]), loss="mse", metrics=name, validation=0.2, epochs=1
             )

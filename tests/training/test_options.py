@@ -193,7 +193,7 @@ class NoBase:
         ({"optimizer": None}, "optimizer must be one of sgd, .* got None"),
         ({"optimizer": Cosine()}, "optimizer must be one of sgd"),
         ({"loss": "hinge"}, "loss must be one of cross_entropy, .*, got 'hinge'"),
-        ({"loss": function}, "loss: function must return a number and its gradient by the outputs"),
+        ({"loss": function}, "loss: function must return a number and its gradient"),
         ({"loss": MSELoss}, r"or an object such as CrossEntropyLoss\(\), got <class"),
         (
             {"schedule": "linear"},

@@ -158,9 +158,9 @@ class Second(Callback):
         self.folder = folder
 
     def on_epoch_end(self, epoch: Any, model: Any) -> None:
-        with pytest.raises(ConfigurationError, match="still going on"):
+        with pytest.raises(ConfigurationError, match="still running"):
             Run.create(self.folder, {}, overwrite=True)
-        with pytest.raises(ConfigurationError, match="still going on"):
+        with pytest.raises(ConfigurationError, match="still running"):
             fit(network(), TRAIN, TEST, **settings(epochs=2), out=self.folder, resume=True)
 
 

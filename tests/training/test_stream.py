@@ -154,7 +154,7 @@ def test_weights_come_with_the_batches() -> None:
         (batches, {}, ConfigurationError, "give steps_per_epoch"),
         (Loader(), {"steps_per_epoch": 7}, ConfigurationError, "train has 6 batches"),
         (batches, {"steps_per_epoch": 7}, DataError, "ended after 6 batches, and an epoch has 7"),
-        (batches(), {"steps_per_epoch": 6, "epochs": 2}, DataError, "an iterator is read once: give"),
+        (batches(), {"steps_per_epoch": 6, "epochs": 2}, DataError, "an iterator is read once: gi"),
         (Loader(), {"batch_size": 32}, ConfigurationError, "batch_size=32 has no effect: train gi"),
         (Loader(), {"validation": 0.1}, ConfigurationError, "nothing can be held out of batches"),
         (Loader(), {"early_stopping": 1}, ConfigurationError, "nothing can be held out of batches"),
@@ -195,7 +195,9 @@ def test_averaged_statistics_need_all_samples() -> None:
     model = Sequential(
         Flatten(), fastcnn.BatchNorm1d(784), Linear(784, 3, seed=0), input_shape=(1, 28, 28)
     )
-    with pytest.raises(ConfigurationError, match=r"swa_start: the statistics .* train are gone"):
+    with pytest.raises(
+        ConfigurationError, match=r"swa_start: the statistics .* train cannot be read again"
+    ):
         fit(model, Loader(), epochs=2, swa_start=1)
     trained(Loader(), swa_start=1)  # without such statistics
 

@@ -74,7 +74,7 @@ def test_what_comes_after_the_end_is_said(
 
 
 def test_an_epoch_of_one_step_cannot_end_early(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(ConfigurationError, match="max_steps=2 has no effect where an epoch has on"):
+    with pytest.raises(ConfigurationError, match="max_steps=2 has no effect with one step per"):
         said(caplog, batch_size=64, max_steps=2)
 
 

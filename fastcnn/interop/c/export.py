@@ -1,4 +1,4 @@
-"""One C99 header that holds a trained network: constants, loops and two functions to call."""
+"""A trained network as one C99 header: constants, loops and two functions to call."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ from fastcnn.interop.inference_plan import (
 from fastcnn.layers import Model
 from fastcnn.layers.connections import as_model
 
-#: C's own words, which no identifier may be.
+#: C keywords, which cannot be identifiers.
 RESERVED = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long main register restrict return short signed sizeof static struct switch typedef union unsigned
@@ -39,19 +39,19 @@ CONSTANT_BYTES = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "int32_t": 4, "int": 
 
 @dataclass(frozen=True)
 class CExport:
-    """What was written.
+    """Description of an exported file.
 
     Attributes
     ----------
     path : Path
     name : str
-        With which the file's identifiers begin.
+        Prefix of the file's identifiers.
     flash : int
         Bytes of constants: weights, tables and sizes.
     ram : int
         Bytes of working memory.
     integers : IntegerNetwork or None
-        The network in 8-bit integers: its ``outputs`` are those of the file, bit for bit.
+        The network in 8-bit integers: its ``outputs`` are bitwise those of the file.
     """
 
     path: Path
@@ -70,12 +70,12 @@ def export_c(
     is_classifier: bool | None = None,
     calibration: np.ndarray | None = None,
 ) -> CExport:
-    """Write a network as one C99 file that includes nothing but the standard library.
+    """Write a network as one C99 file that includes only the standard library.
 
-    The file has ``int NAME_predict(const float *sample, float *probabilities)`` and, where the
-    model's preprocessing says what a byte means, ``NAME_predict_bytes``. Both apply the
-    preprocessing; both return the most probable class. Batch normalisation is folded into the
-    layers before it; memory is planned when the file is written, and nothing is allocated.
+    The file has ``int NAME_predict(const float *sample, float *probabilities)`` and, if the model's
+    preprocessing defines the meaning of bytes, ``NAME_predict_bytes``. Both apply the preprocessing
+    and return the most probable class. Batch normalisation is folded into the layers before it;
+    memory is planned at export, and nothing is allocated at run time.
 
     Parameters
     ----------
@@ -88,23 +88,23 @@ def export_c(
     classes : sequence of str, optional
         Names of the classes, for a table in the file.
     is_classifier : bool, optional
-        Whether the outputs are logits, of which the file gives the softmax; otherwise they are
-        given as they are. By default as the model was trained (``model.predicts``).
+        Whether the outputs are logits, of which the file returns the softmax; otherwise they are
+        returned unchanged. By default according to ``model.predicts``.
     calibration : ndarray, shape (N, ...), optional
-        Some hundred training samples. Given these, the network computes in 8-bit integers, whose
-        scales are chosen by what these samples give.
+        A few hundred training samples. If given, the network uses 8-bit integer arithmetic, with
+        scales calibrated on these samples.
 
     Returns
     -------
     CExport
-        Sizes of constants and working memory, and the network in integers.
+        Sizes of constants and working memory, and the integer network.
 
     Raises
     ------
     ConfigurationError
         If ``name`` is not an identifier, or a layer cannot be computed one sample at a time.
     ShapeError
-        If the model's input shape is not known, or ``calibration`` has another.
+        If the model's input shape is unknown, or ``calibration`` has another.
     OSError
         If the file cannot be written.
     """
@@ -134,14 +134,14 @@ def export_c(
 
 
 def _constant_bytes(code: str) -> int:
-    """Bytes of all constant arrays of a C file."""
+    """Bytes of all constant arrays in a C file."""
     return sum(
         CONSTANT_BYTES[kind] * (values.count(",") + 1) for kind, values in CONSTANTS.findall(code)
     )
 
 
 def _samples(plan: Plan, given: Any) -> np.ndarray:
-    """Samples for calibration, checked: numbers in the shape that the network takes."""
+    """Checked calibration samples: numbers in the network's input shape."""
     samples = plain_array("calibration", given)
     if samples.dtype.kind not in "fiub" or samples.shape[1:] != plan.input_shape:
         raise ShapeError(
@@ -212,7 +212,7 @@ def _file(
 
 
 def _quoted(text: str) -> str:
-    """A C string; what is not plain ASCII as octal bytes of UTF-8."""
+    """A C string literal, with non-ASCII characters as octal UTF-8 bytes."""
     letters = [
         chr(byte) if 32 <= byte < 127 and chr(byte) not in '\\"?' else f"\\{byte:03o}"
         for byte in text.encode()

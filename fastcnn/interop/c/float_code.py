@@ -45,9 +45,9 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
     Parameters
     ----------
     name : str
-        A C identifier, with which all others begin.
+        A C identifier, the prefix of all others.
     is_classifier : bool
-        Whether the outputs are logits, of which the softmax is given.
+        Whether the outputs are logits, of which the softmax is returned.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def float_code(plan: Plan, name: str, preprocessing: Preprocessing, is_classifie
 
 
 def _call(plan: Plan, index: int, step: Step, constants: Constants) -> str:
-    """The code of one step; arrays that it needs are added to ``constants``."""
+    """The code of one step; its arrays are added to ``constants``."""
     node, kind, name = step.node, step.node.operation, constants.name
 
     def parameter(which: str) -> str:
@@ -130,7 +130,7 @@ def _call(plan: Plan, index: int, step: Step, constants: Constants) -> str:
 
 
 def _concat(title: str, inputs: list[str], shapes: Sequence[tuple[int, ...]], y: str) -> str:
-    """Copies, one after the other."""
+    """Copies of the inputs, one after the other."""
     lines, first = [title, "    {", f"        float *y = {y};"], 0
     for x, shape in zip(inputs, shapes, strict=True):
         lines.append(f"        for (int i = 0; i < {prod(shape)}; i++) y[{first} + i] = ({x})[i];")
@@ -163,7 +163,7 @@ def _convert(plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool) -> str
 def conversions(
     plan: Plan, preprocessing: Preprocessing, *, is_bytes: bool
 ) -> list[tuple[int, int, float, float]]:
-    """First place, end, factor and summand of the parts of a sample that are converted alike."""
+    """Start, end, scale and shift of the parts of a sample that are converted alike."""
     each = plan.input_size // plan.channels
     factors = list(zip(*preprocessing.factors(is_bytes, plan.channels), strict=True))
     if len(set(factors)) == 1:
@@ -202,7 +202,7 @@ def _response_step(
 
 
 def wrapped(text: str) -> str:
-    """The values of a table, in lines."""
+    """The values of a table, wrapped to lines."""
     lines = fill(text, 88, break_on_hyphens=False, break_long_words=False)
     return "\n            " + lines.replace("\n", "\n            ")
 
@@ -210,7 +210,7 @@ def wrapped(text: str) -> str:
 def moving_step(
     title: str, node: Node, x: str, y: str, kind: str = "float", zero: str = "0.0f"
 ) -> str:
-    """A step that copies numbers from their places."""
+    """A step that copies values by an index table."""
     parts, places = places_of(node)
     inputs = prod(node.input_shapes[0]) // parts
     table = wrapped(", ".join(map(str, places)))
@@ -230,7 +230,7 @@ def moving_step(
 
 
 def _set_step(title: str, node: Node, name: str, arrays: tuple[str, ...]) -> str:
-    """A normalisation or a softmax; the arrays are input, output and parameters."""
+    """A normalisation or softmax; ``arrays`` are input, output and parameters."""
     sizes = ", ".join(map(str, sets_of(node).numbers))
     if node.operation in NORMS:
         kind, centred = "normalise", int(node.operation != "rms_norm")

@@ -1,4 +1,4 @@
-"""What C files of floats and of integers share: constants, functions, and what a program calls."""
+"""Common parts of float and integer C files: constants, functions and entry points."""
 
 import re
 from importlib.resources import files
@@ -14,7 +14,7 @@ INCLUDES = "#include <math.h>\n#include <stdint.h>\n"
 
 
 class Constants:
-    """The constant arrays of a C file, whose names begin with the network's."""
+    """The constant arrays of a C file, with names prefixed by the network's."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -29,7 +29,7 @@ class Constants:
         made = label, kind, f"[{values.size}] = {{\n{indent(lines, '    ')}\n}};"
         letters = (each if each.isalnum() and each.isascii() else "_" for each in label)
         name = f"{self.name}_{''.join(letters)}"
-        # Other labels may look alike in C: "a.b" and "a_b".
+        # Different labels may become equal in C: "a.b" and "a_b".
         while self._arrays.setdefault(name, made) != made:
             name += "_"
         return name
@@ -48,21 +48,21 @@ def title_of(node: Node) -> str:
 
 
 def place_of(plan: Plan, source: int) -> str:
-    """Where a step's input lies, as a C expression."""
+    """The address of a step's input, as a C expression."""
     if source != INPUT:
         return f"memory + {plan.offsets[source]}"
     return "sample" if plan.input_offset is None else f"memory + {plan.input_offset}"
 
 
 def called_functions(file: str, name: str, code: str, **numbers: int) -> list[str]:
-    """The functions of a file that some code calls, and those that they call, in their order.
+    """The functions of a file that ``code`` calls, directly or indirectly, in file order.
 
     Parameters
     ----------
     file : str
-        One of this package's folder ``code``. An empty line is between functions.
+        A file in this package's folder ``code``, with empty lines between functions.
     name : str
-        What replaces ``NAME`` in it.
+        Replacement of ``NAME`` in it.
     **numbers
         Words of the file, such as ``UNIT_BITS``, and their values.
     """
@@ -81,18 +81,18 @@ def called_functions(file: str, name: str, code: str, **numbers: int) -> list[st
 def entry_functions(
     plan: Plan, name: str, is_classifier: bool, kind: str, body: str, conversions: list[str]
 ) -> str:
-    """The functions that a program calls.
+    """The entry points of the C file.
 
     Parameters
     ----------
     is_classifier : bool
-        Whether the outputs are logits, of which the softmax is given.
+        Whether the outputs are logits, of which the softmax is returned.
     kind : str
         The type of the working memory.
     body : str
         The steps, up to the outputs.
     conversions : list of str
-        What converts a sample of floats into the memory and, if the network takes them, bytes.
+        Code that converts a sample of floats and, if supported, of bytes into the working memory.
     """
     in_place = plan.input_offset is None
     outputs, upper = plan.steps[-1].size, name.upper()

@@ -34,9 +34,9 @@ def integer_code(network: IntegerNetwork, name: str, is_classifier: bool) -> str
     Parameters
     ----------
     name : str
-        A C identifier, with which all others begin.
+        A C identifier, the prefix of all others.
     is_classifier : bool
-        Whether the outputs are logits, of which the softmax is given.
+        Whether the outputs are logits, of which the softmax is returned.
     """
     constants = Constants(name)
     calls = [
@@ -189,7 +189,7 @@ def _weighted(
 
 
 def _is_pointwise(network: IntegerNetwork, step: IntegerStep) -> bool:
-    """Whether a convolution sees one pixel of all channels, and every pixel."""
+    """Whether a convolution is 1x1 with stride 1, over all channels."""
     if step.node.operation != "conv2d":
         return False
     _, height, _, _, rows, _, *kernel_and_steps, groups = geometry(network.plan, step.node)
@@ -197,7 +197,7 @@ def _is_pointwise(network: IntegerNetwork, step: IntegerStep) -> bool:
 
 
 def _real_outputs(network: IntegerNetwork) -> list[str]:
-    """What makes floats of the last step's integers, if it gives such."""
+    """Code that converts the last step's integers to floats, if its outputs are integers."""
     final = next(step for step in reversed(network.steps) if step is not None)
     if final.gives_floats:
         return []
@@ -209,7 +209,7 @@ def _real_outputs(network: IntegerNetwork) -> list[str]:
 
 
 def _conversions(network: IntegerNetwork, constants: Constants) -> list[str]:
-    """What converts a sample of floats into the memory and, if the network takes them, bytes."""
+    """Code that converts a sample of floats and, if supported, of bytes into the working memory."""
     plan, scale = network.plan, network.input_scale
     preprocessing = network.model.preprocessing
     at = f"memory[{plan.input_offset} + i]"
@@ -217,7 +217,7 @@ def _conversions(network: IntegerNetwork, constants: Constants) -> list[str]:
     for first, last, factor, summand in conversions(plan, preprocessing, is_bytes=False):
         value = f"(sample[i] * {number(factor)} + {number(summand)})"
         value = f"rintf({value} * {number(1.0 / scale.scale)})"
-        # Numbers outside of the range of an integer are bounded before they become one.
+        # Values are clamped to the range of an integer before conversion.
         bounded = f"fmaxf(fminf({value}, 1e4f), -1e4f)"
         stored = f"{constants.name}_clamp((int64_t){bounded} + {scale.zero}, {LOW}, {HIGH})"
         lines.append(f"    for (int i = {first}; i < {last}; i++) {at} = {stored};\n")
@@ -232,7 +232,7 @@ def _conversions(network: IntegerNetwork, constants: Constants) -> list[str]:
 
 
 def _bilinear_lines(name: str, step: IntegerStep, zero: int) -> list[str]:
-    """The call of a bilinear interpolation, whose taps lie next to it."""
+    """The call of a bilinear interpolation, with its taps."""
     values = [int(value) for axis in ("rows", "columns") for value in step.arrays[axis].reshape(-1)]
     sizes = ", ".join(map(str, (*step.node.input_shapes[0], *step.node.output_shape[1:])))
     return [
@@ -267,7 +267,7 @@ def _softmax_lines(name: str, step: IntegerStep, exponentials: str) -> list[str]
 
 
 def _joined_lines(name: str, step: IntegerStep, places: list[str], zeros: list[int]) -> list[str]:
-    """Channels of several maps, each brought to the output's scale."""
+    """Channels of several maps, each rescaled to the output's scale."""
     lines, first = [], 0
     for place, zero, factor, shape in zip(
         places, zeros, step.arrays["factor"], step.node.input_shapes, strict=True

@@ -1,7 +1,7 @@
-"""What 8-bit numbers mean, and steps of them that move numbers or normalise within a sample.
+"""Quantisation scales, and integer steps that move values or normalise within a sample.
 
-Sums and squares of a set are exact integers; the only number that is not one is the inverse of a
-standard deviation, of which square root and division are rounded alike everywhere.
+Sums and squares of a set are exact integers; the only other number is the inverse of a standard
+deviation, whose square root and division are correctly rounded everywhere.
 """
 
 from dataclasses import dataclass, field
@@ -14,39 +14,39 @@ from fastcnn.interop.inference_plan import Plan
 from fastcnn.interop.sample_steps import MOVING, NORMS, is_bilinear, places_of, sets_of, taps_of
 
 LOW, HIGH = -128, 127
-#: Bits after the point in the factors of a sum.
+#: Fractional bits of the factors of a sum.
 ADD_BITS = 20
 SAMPLE = (*MOVING, *NORMS, "softmax")
-#: Bits after the point: of an exponential of at most 1.
+#: Fractional bits of an exponential, which is at most 1.
 EXP_BITS = 20
-#: Bits after the point: of the share of a pixel on each axis, of a normalised number, of a factor.
+#: Fractional bits of the weight of a pixel on each axis, of a normalised value, and of a factor.
 SHARE_BITS, UNIT_BITS, FACTOR_BITS = 8, 12, 16
-#: Numbers of a set, so that products with 31 bits fit 64.
+#: Largest size of a set for which products with 31 bits fit in 64.
 LARGEST_SET = 1 << 22
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What an 8-bit number means: ``scale * (q - zero)``."""
+    """The value of an 8-bit integer ``q``: ``scale * (q - zero)``."""
 
     scale: float
     zero: int
 
     @classmethod
     def of_range(cls, low: float, high: float) -> "Scale":
-        """The finest that covers a range; 0 is one of its numbers exactly."""
+        """The finest scale that covers a range; 0 is represented exactly."""
         low, high = min(low, 0.0), max(high, 0.0)
         scale = (high - low) / (HIGH - LOW) if high > low else 1.0
         return cls(float(np.float32(scale)), int(np.clip(round(LOW - low / scale), LOW, HIGH)))
 
     def quantise(self, values: np.ndarray) -> np.ndarray:
-        """The nearest 8-bit numbers, as int64."""
+        """The nearest 8-bit integers, as int64."""
         inverse = np.float32(1.0 / self.scale)
         nearest = np.rint(np.asarray(values, np.float32) * inverse).astype(np.float64)
         return np.clip(nearest + self.zero, LOW, HIGH).astype(np.int64)
 
     def real(self, quantised: np.ndarray) -> np.ndarray:
-        """The numbers that 8-bit numbers mean, in float64."""
+        """The values of 8-bit integers, in float64."""
         return self.scale * (np.asarray(quantised, np.float64) - self.zero)
 
 
@@ -59,12 +59,13 @@ class IntegerStep:
     scale : Scale
         Scale of the output.
     low, high : int
-        Bounds of the output: those of a ReLU that is part of the step.
+        Bounds of the output: those of a ReLU fused into the step.
     arrays : dict of str to ndarray
         ``weight``, ``bias``, ``multiplier``, ``shift``; ``table``; ``factor``; ``places``; or
         ``rows``, ``columns``.
     gives_floats : bool
-        Whether the output is in floats: the last layer with weights gives the network's outputs.
+        Whether the output is in floats: for the last layer with weights, if its outputs are the
+        network's.
     """
 
     node: Node
@@ -76,7 +77,7 @@ class IntegerStep:
     gives_floats: bool = False
 
 
-#: What a softmax gives: shares of 256.
+#: Output scale of a softmax: units of 1 / 256.
 SHARES = Scale(1 / 256, LOW)
 
 
@@ -98,7 +99,7 @@ def multiplier_of(factors: np.ndarray) -> dict[str, np.ndarray]:
     over = multiplier == 2**31
     multiplier, exponent = np.where(over, 2**30, multiplier), exponent + over
     shift = 31 - exponent.astype(np.int64)
-    # Factors below 2**-31 give 0, and those above 1 are rare but right.
+    # Factors below 2**-31 become 0; those above 1 are rare but correct.
     multiplier = np.where(shift > 62, 0, multiplier)
     return {"multiplier": multiplier, "shift": np.clip(shift, 1, 62)}
 
@@ -106,7 +107,7 @@ def multiplier_of(factors: np.ndarray) -> dict[str, np.ndarray]:
 def sample_arrays(plan: Plan, node: Node, given: Scale, scale: Scale) -> dict[str, np.ndarray]:
     """A step's constants."""
     if is_bilinear(node):
-        # Places as they are, shares in their units.
+        # Indices unchanged, weights in fixed point.
         units = np.array([[1], [1], [2**SHARE_BITS]])
         taps = zip(("rows", "columns"), taps_of(node), strict=True)
         return {name: np.rint(axis * units).astype(np.int64) for name, axis in taps}
@@ -154,7 +155,7 @@ def sample_step(step: IntegerStep, x: np.ndarray, zero: int) -> np.ndarray:
 
 
 def _between(x: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
-    """Pixels between pixels, with the shares of both axes multiplied before rounding."""
+    """Bilinear interpolation, with the weights of both axes multiplied before rounding."""
     one = 1 << SHARE_BITS
     for axis, name in ((2, "rows"), (3, "columns")):
         first, second, share = arrays[name]

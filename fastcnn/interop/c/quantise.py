@@ -1,11 +1,10 @@
 """A network in 8-bit integers: its steps, their constants, and the same arithmetic in numpy.
 
-Activations are ``scale * (q - zero)`` with q in -128..127, one scale and zero for a map; weights
-are ``scale[o] * q`` with q in -127..127, a scale for each output channel. Products are summed in
-32-bit integers and brought to the scale of the output by a multiplication in 64-bit integers and a
-shift: Jacob et al., "Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference", arXiv:1712.05877. A function of each element is a table of its
-256 values.
+Activations are ``scale * (q - zero)`` with q in -128..127, one scale and zero per map; weights are
+``scale[o] * q`` with q in -127..127, one scale per output channel. Products are accumulated in
+32-bit integers and rescaled to the output by a 64-bit integer multiplication and a shift: Jacob et
+al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+arXiv:1712.05877. Element-wise functions are tables of 256 values.
 """
 
 from collections.abc import Iterator
@@ -36,19 +35,19 @@ from fastcnn.interop.sample_steps import MOVING
 from fastcnn.layers import Model
 from fastcnn.operations import OPERATIONS, Elementwise
 
-#: Most samples that are looked at together.
+#: Most samples processed at a time.
 CHUNK = 128
-#: Greatest bias in units of a product.
+#: Largest bias in units of a product.
 LARGEST_BIAS = 2**30
-#: Why there is none of an operation, and what to do.
+#: Why an operation has no integer form, and what to do.
 REASONS = {
     "log_softmax": ": 8 bits hold no range of logarithms; leave it out, NAME_predict gives the "
     "probabilities of logits",
     "local_response_norm": ": a power of each sum of squares has no exact integers; export it in "
     "floats",
 }
-#: Values of a step that are looked at for each group of samples, the bins they are counted in, and
-#: the shares of their range that are tried.
+#: Values of a step examined per group of samples, the bins of their histogram, and the fractions of
+#: their range that are tried.
 LOOKED_AT, BINS = 1 << 16, 2048
 PARTS = np.linspace(1.0, 0.4, 61)
 
@@ -63,7 +62,7 @@ class IntegerNetwork:
         The float network; offsets and sizes are the same, in bytes.
     input_scale : Scale
     steps : tuple of IntegerStep or None
-        One for each step of the plan; None where an earlier one did its work.
+        One per step of the plan; None if fused into an earlier one.
     """
 
     plan: Plan
@@ -72,12 +71,12 @@ class IntegerNetwork:
     steps: tuple[IntegerStep | None, ...]
 
     def outputs(self, samples: np.ndarray) -> np.ndarray:
-        """The network's outputs in float32, by the arithmetic of the C code, bit for bit.
+        """The network's outputs in float32, bitwise equal to those of the C code.
 
         Parameters
         ----------
         samples : ndarray, shape (N, ...)
-            As the C functions take them: floats or bytes, before the preprocessing.
+            As for the C functions: floats or bytes, before preprocessing.
         """
         parts = [
             self._run(samples[start : start + CHUNK]) for start in range(0, len(samples), CHUNK)
@@ -111,7 +110,7 @@ class IntegerNetwork:
 
 
 def byte_tables(network: IntegerNetwork) -> np.ndarray:
-    """What each byte becomes in each channel of a sample."""
+    """The quantised value of each byte in each channel of a sample."""
     channels = network.plan.channels
     values = np.tile(np.arange(256, dtype=np.uint8), (channels, 1))
     converted = network.model.preprocessing.apply(values.T.reshape(256, channels, 1, 1))
@@ -119,21 +118,21 @@ def byte_tables(network: IntegerNetwork) -> np.ndarray:
 
 
 def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
-    """Choose scales by what samples give, and turn weights into integers.
+    """Calibrate scales on samples, and quantise the weights.
 
     Parameters
     ----------
     model : Model
-        The network that ``plan`` is of; its preprocessing is applied to ``samples``.
+        The network of ``plan``; its preprocessing is applied to ``samples``.
     samples : ndarray, shape (N, ...)
-        Some hundred training samples, as the model takes them.
+        A few hundred training samples, as for the model.
 
     Raises
     ------
     ConfigurationError
         If a layer has no integer arithmetic.
     DataError
-        If there are no samples, or the network gives numbers that are not finite.
+        If there are no samples, or the network's outputs are not finite.
     """
     if len(samples) == 0:
         raise DataError("quantisation needs samples to choose scales by, got none")
@@ -149,7 +148,7 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
         scale = scales[index + 1 if following else index]
         low, high = _bounds(plan.steps[index + 1].node, scale) if following else (LOW, HIGH)
         if kind in (*POOLING, *MOVING, "narrow"):
-            # A maximum or mean of numbers of one scale has that scale, and so have moved numbers.
+            # Maxima, means and moves of values keep their scale.
             scale = scales[index] = scales[step.inputs[0]]
         if kind == "softmax":
             scale = scales[index] = SHARES
@@ -163,7 +162,7 @@ def quantise(model: Model, plan: Plan, samples: np.ndarray) -> IntegerNetwork:
 
 
 def _joins(plan: Plan, index: int) -> bool:
-    """Whether a step is a ReLU that the step before it takes over, as bounds of its output."""
+    """Whether a step is a ReLU fused into the previous step, as bounds of its output."""
     if not 0 < index < len(plan.steps):
         return False
     step, before = plan.steps[index], plan.steps[index - 1]
@@ -182,10 +181,10 @@ def _bounds(relu: Node, scale: Scale) -> tuple[int, int]:
 
 
 def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[float, float]]:
-    """The range of the input and of each step that 8-bit numbers are to cover.
+    """The range of the input and of each step to be covered by 8-bit integers.
 
-    That of the input is whole. That of a step is the one of which 8-bit numbers are nearest to all
-    that the samples give, by the mean square: a few far values do not make all others coarse.
+    That of the input is the full range. That of a step minimises the mean squared quantisation
+    error over the samples, so that a few outliers do not make all other values coarse.
     """
     found: dict[int, tuple[float, float]] = {}
     for values in _values(model, plan, samples):
@@ -210,7 +209,7 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
 
 
 def _values(model: Model, plan: Plan, samples: np.ndarray) -> Iterator[dict[int, np.ndarray]]:
-    """The input and what each step gives, for some samples after the other."""
+    """The input and the outputs of all steps, for groups of samples in turn."""
     for start in range(0, len(samples), CHUNK):
         part = model.preprocessing.apply(np.asarray(samples[start : start + CHUNK]))
         values = {INPUT: part}
@@ -221,7 +220,7 @@ def _values(model: Model, plan: Plan, samples: np.ndarray) -> Iterator[dict[int,
 
 
 def _nearest(counts: np.ndarray, low: float, high: float) -> tuple[float, float]:
-    """The part of a range whose 8-bit numbers are nearest to values counted in equal bins."""
+    """The part of a range with the smallest quantisation error for a histogram of values."""
     edges = np.linspace(low, high, BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
     ranges = [(part * low, part * high) for part in PARTS]
@@ -233,7 +232,7 @@ def _nearest(counts: np.ndarray, low: float, high: float) -> tuple[float, float]
 
 
 def _in_shape(node: Node, inputs: list[np.ndarray]) -> list[np.ndarray]:
-    """A step's inputs as it reads them: a flatten before it is not a step."""
+    """A step's inputs in the shapes that it reads, since flattening is not a step."""
     shapes = zip(inputs, node.input_shapes, strict=True)
     return [x.reshape(len(x), *shape) for x, shape in shapes]
 
@@ -281,7 +280,7 @@ def _arrays(
 def _weights(
     plan: Plan, node: Node, given: Scale, scale: Scale, gives_floats: bool
 ) -> dict[str, np.ndarray]:
-    """Integer weights and biases, and the factors that bring sums to the output's scale."""
+    """Integer weights and biases, and the factors that rescale sums to the output's scale."""
     weight = plan.state[node.parameters["weight"]]
     if node.operation == "conv_transpose2d":
         weight = _outputs_first(weight, node.arguments["groups"])  # as for conv2d
@@ -289,7 +288,7 @@ def _weights(
     if "bias" in node.parameters:
         bias = plan.state[node.parameters["bias"]]
     largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
-    # Next to a bias, weights that nothing is left of get no finer scale than it fits.
+    # Weights that vanish in comparison with a bias get no finer scale than the bias fits.
     least = np.abs(bias) / (given.scale * LARGEST_BIAS)
     weight_scale = np.maximum(np.where(largest > 0, largest, 1.0) / 127.0, least)
     by_output = weight_scale.reshape(-1, *(1,) * (weight.ndim - 1))
@@ -309,7 +308,7 @@ def _weights(
 
 
 def _table(plan: Plan, node: Node, given: Scale, scale: Scale) -> np.ndarray:
-    """The output for each of 256 inputs; a row for all channels, or one for each."""
+    """The output for each of 256 inputs; one row for all channels, or one per channel."""
     x = given.real(np.arange(LOW, HIGH + 1)).astype(np.float32)
     record = OPERATIONS[node.operation]
     if node.operation != "batch_norm" and not record.parameters:
@@ -359,7 +358,7 @@ def _compute(step: IntegerStep, inputs: list[np.ndarray], zeros: list[int]) -> n
 
 
 def _exact(node: Node, *arrays: np.ndarray | None) -> np.ndarray:
-    """The operation on integers: in float64, which is exact for sums of them below 2**53."""
+    """The operation on integers, in float64, which is exact for sums below 2**53."""
     function: Any = getattr(im2col, node.operation)
     given = [None if array is None else array.astype(np.float64) for array in arrays]
     return function(*given, **node.arguments)
@@ -376,7 +375,7 @@ def _outputs_first(weight: np.ndarray, groups: int) -> np.ndarray:
 
 
 def _pool(node: Node, x: np.ndarray, zero: int) -> np.ndarray:
-    """Largest or mean of windows; means are rounded to nearest, halves up."""
-    # float64 may miss a half by much less than this, and other means are farther from one.
+    """Maximum or mean over windows; means are rounded to nearest, halves up."""
+    # float64 errors at a half are much smaller than this, and other means are farther from it.
     nearest = np.floor(_exact(node, x - zero) + (0.5 + 2.0**-30)).astype(np.int64)
     return np.clip(zero + nearest, LOW, HIGH)

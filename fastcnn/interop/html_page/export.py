@@ -1,4 +1,4 @@
-"""One HTML file in which a network runs."""
+"""A network as one HTML file in which it runs."""
 
 import base64
 import hashlib
@@ -24,28 +24,27 @@ def export_html(
     title: str | None = None,
     is_classifier: bool | None = None,
 ) -> Path:
-    """Write a network as one offline page, in which one draws or drops a picture.
+    """Write a network as one offline page for drawing or dropping pictures.
 
-    The network runs in the page, in plain JavaScript; the page asks for nothing, and its content
-    security policy allows nothing. Pictures are brought to the network's input by the model's
-    preprocessing, as ``fastcnn predict`` does: the same pixels give the same sample. Which pixels
-    a file has is the browser's decoder's matter: JPEG files may differ by a few levels, and deep
-    or transparent pictures by one. Outputs of all layers are shown, batch normalisation folded
-    into the layers before it.
+    The network runs in the page, in plain JavaScript; the page makes no requests, and its content
+    security policy allows none. Pictures are converted by the model's preprocessing, as in
+    ``fastcnn predict``: the same pixels give the same sample. Pixels depend on the browser's
+    decoder: JPEG files may differ by a few levels, and high-depth or transparent pictures by one.
+    Outputs of all layers are shown, with batch normalisation folded into the layers before it.
 
     Parameters
     ----------
     model : Model
-        Whose input are pictures. Not changed.
+        A model with pictures as input. Not changed.
     path : path
         File to write, such as ``digit.html``.
     classes : sequence of str, optional
-        Names of the classes; by default their numbers.
+        Names of the classes; by default their indices.
     title : str, optional
         By default ``Draw a digit`` or ``Draw or drop a picture``.
     is_classifier : bool, optional
         Whether the outputs are logits, of which the page shows the softmax; otherwise they are
-        shown as they are. By default as the model was trained (``model.predicts``).
+        shown unchanged. By default according to ``model.predicts``.
 
     Returns
     -------
@@ -54,14 +53,14 @@ def export_html(
     Raises
     ------
     ConfigurationError
-        If a layer cannot be computed one sample at a time, or ``classes`` are not as many as the
-        outputs.
+        If a layer cannot be computed one sample at a time, or the number of ``classes`` differs
+        from that of the outputs.
     DataError
-        If pictures cannot be the network's input.
+        If the network's input cannot be a picture.
     NonFiniteError
         If a weight is NaN or infinite.
     ShapeError
-        If the model's input shape is not known.
+        If the model's input shape is unknown.
     OSError
         If the file cannot be written.
     """
@@ -143,5 +142,5 @@ def _part(name: str) -> str:
 
 
 def _hashed(text: str) -> str:
-    """What a content security policy allows this text by."""
+    """The hash by which a content security policy allows this text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

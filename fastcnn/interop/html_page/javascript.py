@@ -26,26 +26,26 @@ from fastcnn.interop.sample_steps import (
 )
 from fastcnn.operations import OPERATIONS, Elementwise
 
-#: Constants of a network by name, each of one dimension, float32; one after the other in the page.
+#: Constants of a network by name, one-dimensional float32, concatenated in the page.
 Weights = dict[str, np.ndarray]
 
 
 def _stored(weights: Weights, name: str, values: np.ndarray) -> str:
-    """The JavaScript expression of an array, which is added where it is not there."""
+    """The JavaScript expression of an array, which is added to ``weights`` if missing."""
     weights.setdefault(name, np.ravel(values).astype("<f4"))
     return f"W[{as_json(name)}]"
 
 
 def as_json(value: Any) -> str:
-    """A value as JavaScript that may lie in a page: nothing in it ends a script."""
+    """A value as JavaScript that is safe in a page: it cannot end a script."""
     return json.dumps(value).replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def network_code(plan: Plan) -> tuple[str, Weights]:
-    """The function ``makeNetwork(weights)``, and the weights that it wants.
+    """The function ``makeNetwork(weights)``, and the weights that it expects.
 
-    It gives an array of the steps, each with its name, operation, shape, output (a Float32Array)
-    and ``run(sample)``.
+    It returns an array of steps, each with its name, operation, shape, output (a Float32Array) and
+    ``run(sample)``.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def _call(plan: Plan, step: Step, inputs: list[str], y: str, weights: Weights) -
 
 
 def _each(arrays: list[tuple[str, str]], y: str, value: str) -> str:
-    """A loop over all elements, with short names for the arrays that it reads."""
+    """A loop over all elements, with short names for its input arrays."""
     names = ", ".join(f"{name} = {text}" for name, text in arrays)
     return (
         f"run(sample) {{\n        const {names}, y_ = {y};\n"

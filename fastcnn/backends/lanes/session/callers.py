@@ -18,8 +18,8 @@ from fastcnn.cores import available_cores
 
 #: Seconds that an idle thread waits for another pass before it ends.
 IDLE = 1.0
-#: Seconds after which callers may again use other cores' helpers: calling helpers and sending them
-#: away again is slow.
+#: Seconds for which passes use no helpers after other callers were seen: calling helpers and
+#: sending them away again is slow.
 CROWDED = 0.001
 
 #: Runs a pass, on its thread alone if others need the cores. It may be asked to ring a bell once

@@ -355,7 +355,7 @@ def wait_and_help(team, sleep, bell, assist):
         atomic_add(team, ASLEEP, 1)
         packed = atomic_load(team, PASS)
         if packed != 0 and packed != seen and not is_full(team, ONE):
-            # Decremented in the meantime by a caller that saw nobody asleep, or is ringing now.
+            # A pass begun in between, by a caller that saw nobody asleep, or is ringing now.
             if atomic_add(team, ASLEEP, -1) > 0:
                 continue
             atomic_add(team, ASLEEP, 1)

@@ -255,7 +255,7 @@ def run(
                 fail(sync, state)
                 return
             arrived += 1
-        # The first element is not a sum of squares.
+        # The array has one element more than there are sums of squares.
         if squares.size > 1 and not calls & KEEP:
             arrived = update(thread, threads, sync, arrived, *work)
             if arrived < 0:
