@@ -98,7 +98,7 @@ def gradient_halo(g: ConvGeometry) -> Halo:
     return _apart(found, g.output, g.out_channels) if first is DIRECT else found
 
 
-def _apart(halo: Halo, size: tuple[int, int], channels: int) -> Halo:
+def _apart(halo: Halo, size: tuple[int, ...], channels: int) -> Halo:
     """A column more where the channels of a pixel would not fit in the cache's sets they map to."""
     top, bottom, left, right = halo
     lines = (size[0] + top + bottom) * (size[1] + left + right)
