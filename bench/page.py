@@ -406,8 +406,8 @@ def _profiles(profiles: list[Profile]) -> list[str]:
         "# Each kernel under the machine's roofs",
         "The peaks are measured in the same run: fused multiply-adds into independent "
         "accumulators, and the bandwidth of `z = x * s + y` with its arrays in each cache and in "
-        "memory. Each row of the engine's program, one kernel call, is timed alone, and by how "
-        "much it makes the step longer.",
+        "memory. For each row of the engine's program, one kernel call, the tables show its time "
+        "alone and how much longer it makes the step.",
     ]
     for profile in profiles:
         longest = sorted(profile.rows, key=lambda row: -row.in_step)[:LONGEST]

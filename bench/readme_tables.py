@@ -34,7 +34,7 @@ def render_readme(folder: Path) -> str:
             (
                 work,
                 str(batch),
-                # The first columns are visible on a phone.
+                # On a phone only the first columns are visible.
                 f"{peer.median / own.median:.1f}" if peer and own else "-",
                 threads(own) if own is None or len(used) > 1 else number(own.median),
                 f"{number(peer.median)} ({name})" if peer else "-",

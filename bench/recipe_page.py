@@ -16,19 +16,19 @@ SHOWN = (
 )  # fmt: skip
 HEAD = """# Records: accuracy and time of each recipe
 
-A recipe is a complete description of a training, from data to accuracy: a TOML file in
+A recipe is a complete description of a training run, from data to accuracy: a TOML file in
 `fastcnn/recipes`. `fastcnn recipes` lists the recipes, `fastcnn train --recipe NAME` runs one, and
 `fastcnn.recipes.get("NAME")` returns it.
 
 Accuracies are means over seeds on the test data, in percent, with their standard deviation in
-parentheses. Seconds are for a whole training on data in memory, from drawing the initial weights
+parentheses. Seconds are for a whole run on data in memory, from drawing the initial weights
 to the last step. They include checks, augmentation and averages of weights, but not compilation,
 which is done before. Tests are timed separately.
 
 PyTorch trains with the same initial weights, order of samples, augmentation, learning rates,
 parameter groups and losses, in channels_last. Before it is timed, its gradients of the first step
 are compared with fastcnn's (to nine digits in float64, or to ten times the change that rounding of
-the samples makes); a PyTorch version that differs is not timed. Its batches are augmented by
+the samples makes); a PyTorch training that differs is not timed. Its batches are augmented by
 fastcnn's kernels; without augmentation, its images are normalised in advance.
 
 ## How the recipes were chosen

@@ -40,7 +40,7 @@ def main(
     batch_size: Annotated[int | None, typer.Option(min=1, help="Other batches.")] = None,
     max_steps: Annotated[int | None, typer.Option(min=1, help="Steps at most.")] = None,
     more: Annotated[
-        bool, typer.Option("--more", help="Keep the seeds on record, and train from the others.")
+        bool, typer.Option("--more", help="Keep the recorded seeds, and train the missing ones.")
     ] = False,
     timed: Annotated[
         bool, typer.Option(help="Keep seconds; for accuracies on a busy machine, --no-timed.")

@@ -131,7 +131,7 @@ def atomic_write(path: str | Path, content: bytes) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            # Errors name the target, not the temporary file, or no file, as for a full disk.
+            # The system names the temporary file, or none if the disk is full: name the target.
             raise type(error)(error.errno, error.strerror, str(path)) from None
         raise
 

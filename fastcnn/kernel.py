@@ -106,7 +106,7 @@ def activation(
     Raises
     ------
     ConfigurationError
-        If the name is taken, or the functions take other arguments, or no arrays.
+        If the name is taken, or the functions take other arguments or do not accept arrays.
     GradientError
         If the derivative does not match the values.
     """
@@ -207,8 +207,8 @@ def optimizer(
     Raises
     ------
     ConfigurationError
-        If the name is taken, or the function takes other arguments, or no arrays, or returns
-        something else.
+        If the name is taken, or the function takes other arguments, does not accept arrays, or
+        returns something else.
     """
     kind = _name(name, "optimizer").lower()
     if kind in OPTIMIZERS and kind not in OWN_UPDATES:
@@ -291,15 +291,15 @@ def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple
 
 
 def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
-    """What a formula makes of arrays; ConfigurationError if it takes numbers alone."""
+    """Evaluate a formula on arrays; raises ConfigurationError if it accepts only scalars."""
     try:
         with np.errstate(all="ignore"):
             return formula(*given)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"{name}: a formula must take arrays as it takes numbers ({error}): use where, maximum "
-            "and minimum of fastcnn.kernel instead of if, max and min, and its exp or numpy's "
-            "instead of math's"
+            f"{name}: a formula must accept arrays as well as numbers ({error}): use where, "
+            "maximum and minimum of fastcnn.kernel instead of if, max and min, and its exp or "
+            "numpy's instead of math's"
         ) from None
 
 

@@ -145,7 +145,7 @@ def weights_from_bytes(
     # A safetensors file begins with its header's length, which may be the same bytes.
     if content.startswith(PYTORCH) and content[8:9] != b"{":
         raise CheckpointError(
-            f"{path} is a file of torch.save; write one that can be read with "
+            f"{path} is a file of torch.save; write a safetensors file instead, with "
             "safetensors.torch.save_file(module.state_dict(), path)"
         )
     try:

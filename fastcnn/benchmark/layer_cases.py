@@ -109,7 +109,7 @@ class LayerCase:
 
     @property
     def directions(self) -> tuple[str, ...]:
-        """The directions that compute anything; a sum, for example, passes its gradient on."""
+        """The directions that compute anything; backward, a sum only passes its gradient on."""
         return ("forward",) if self.operation in JOINS else ("forward", "backward")
 
     @property

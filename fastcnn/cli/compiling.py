@@ -16,7 +16,7 @@ class Compiling(Callback):
         self.before: tuple[int, float] | None = None
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Record the time compiled so far."""
+        """Record the compilations so far."""
         self.before = len(build.report.compiled), build.report.seconds
 
     def on_steps(self, steps: Steps) -> None:

@@ -25,7 +25,7 @@ def cross_validate(
     gray: InGray = None,
     **options: Any,
 ) -> None:
-    """Train on all folds of the training data but one, test on that one, for each fold.
+    """Split the training data into folds, and test on each a network trained on the others.
 
     The test data of the data set are not used.
 

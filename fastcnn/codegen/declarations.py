@@ -109,8 +109,8 @@ class Elementary(_Declared):
     def __call__(self, *arguments: Any) -> Any:
         """Compute with Python floats if all arguments are, else with numpy.
 
-        An argument with a method ``elementary(name, arguments)`` is called instead, such as an
-        expression that writes a formula as text.
+        If an argument has a method ``elementary(name, arguments)``, this is called instead, as for
+        an expression that writes a formula as text.
         """
         for argument in arguments:
             if hasattr(argument, "elementary"):

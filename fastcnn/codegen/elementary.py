@@ -11,7 +11,7 @@ for the engine's vectors of 16 float32:
 array([-0.63212056,  2.        ])
 
 Use :func:`where` for choices, never ``if``: a vector has 16 conditions. Errors of the vector
-functions are bounded by tests/codegen/test_vector_math.py.
+functions are bounded by tests/backends/test_lanes_math.py.
 """
 
 import math

@@ -293,7 +293,7 @@ def _emitted(value: Any) -> Any:
 
 
 def of(*parts_of: Callable[[Any], Any]) -> Callable[[Record, Any], None]:
-    """Serialise an object by the given parts."""
+    """A function that serialises an object by the given parts."""
 
     def write(record: Record, value: Any) -> None:
         record.say(type(value).__qualname__)

@@ -34,8 +34,8 @@ def _begin() -> None:
     # Compilation creates little garbage, and collecting it took a tenth of the time.
     gc.disable()
     sys.stdout = sys.stderr
-    # A terminal's Ctrl-C reaches these processes, too; the caller reports it. For a background
-    # process of a script there is no Ctrl-C.
+    # A terminal's Ctrl-C reaches these processes, too; the caller reports it. In the
+    # background of a script it is ignored, and stays so.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     if hasattr(signal, "SIGPIPE"):

@@ -28,7 +28,7 @@ def draw_partners(
         if alpha <= 0.0:
             shares[k] = 1.0
             continue
-        shares[k] = 0.5  # if all draws are rejected: for alpha = 2 one in 10**5
+        shares[k] = 0.5  # if all draws are rejected: for alpha = 2 once in 10**5
         for attempt in range(1, DRAWS // 2):
             u = math.log(1.0 - uniform(key, counter + 2 * attempt)) / alpha
             v = math.log(1.0 - uniform(key, counter + 2 * attempt + 1)) / alpha

@@ -28,8 +28,8 @@ from fastcnn.operations import OPERATIONS
 
 log = logging.getLogger("fastcnn")
 
-#: Samples that stay together in an evaluation: rounding may depend on a backend's batch size, but
-#: then does not depend on the number of processes.
+#: Samples that stay together in an evaluation: a backend's rounding may depend on the batch size,
+#: and must not depend on the number of processes.
 EVALUATED = 256
 
 

@@ -10,10 +10,10 @@ BLOCK = 16
 class Shards:
     """Divides batches into contiguous, disjoint shares, one per process.
 
-    Shares differ by one unit at most. Equal shares take the engine as long as shares of whole
-    blocks of
+    Shares differ by one unit at most. The engine takes as long for equal shares as for shares of
+    whole blocks of 16: the largest has ``ceil(batch / size / 16)`` blocks either way.
 
-    would: the largest has ``ceil(batch / size / 16)`` blocks either way.
+    Attributes
     ----------
     batch_size : int
         Samples of all processes together.

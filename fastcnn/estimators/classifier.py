@@ -26,11 +26,11 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
     Parameters
     ----------
     architecture : str, Model, or callable
-        ``"auto"``: for images :func:`fastcnn.models.auto_cnn`, as with ``fastcnn train --model
-        auto``; for tables ``"mlp"``, one hidden layer of 100 units. ``"cnn"``: two convolutions and
-        two linear layers. Or a name in :data:`fastcnn.models.MODELS`. A model is copied, and
-        training starts from its weights. A callable receives ``(input_shape, outputs, seed)`` and
-        returns a model.
+        ``"auto"``: for images :func:`fastcnn.models.auto_cnn`, as with
+        ``fastcnn train --model auto``; for tables ``"mlp"``, one hidden layer of 100 units.
+        ``"cnn"``: two convolutions and two linear layers. Or a name in
+        :data:`fastcnn.models.MODELS`. A model is copied, and training starts from its weights. A
+        callable receives ``(input_shape, outputs, seed)`` and returns a model.
     input_shape : tuple of int, optional
         ``(C, H, W)`` or ``(H, W)`` of the images in X, or ``(features,)`` for a table. By default X
         of shape (N, C, H, W), (N, H, W, C) or (N, H, W) holds images, and (N, features) a table,

@@ -117,7 +117,7 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
     def _measure(self, target: np.ndarray, weight: np.ndarray | None) -> None:
         self.target_mean_ = np.average(target, axis=0, weights=weight)
         distance = target - self.target_mean_
-        # By a power of two, which changes no bit: squares of 1e-200 or 1e200 are 0 or infinite.
+        # Scaled by a power of two, which is exact: squares of 1e-200 or 1e200 under- or overflow.
         unit = np.ldexp(1.0, np.frexp(np.abs(distance).max(axis=0))[1] - 1)
         variance = np.average((distance / unit) ** 2, axis=0, weights=weight)
         # The variance of a constant target is only rounding error: dividing would amplify it.

@@ -59,9 +59,10 @@ def running_means(graph: Graph) -> list[str]:
 
 
 def with_frozen_statistics(graph: Graph, frozen: frozenset[str]) -> Graph:
-    """The graph, with some batch normalisations using their running means without updating them.
+    """The graph, in which batch normalisations with ``frozen`` running means do not update them.
 
-    Returns the same object for the same arguments: an engine belongs to one graph.
+    They normalise by their running statistics, also in training. Returns the same object for
+    the same arguments: an engine belongs to one graph.
     """
     if not frozen:
         return graph

@@ -81,7 +81,7 @@ def engine_update(
     clip_norm: float | None = None,
     only_clips: bool = False,
 ) -> "Update":
-    """The engine's update of a model's parameters; it only clips the gradient of Python's."""
+    """The engine's update of a model's parameters; for an update in Python it only clips."""
     from fastcnn.backends.lanes import Update, UpdatePart
 
     if only_clips:

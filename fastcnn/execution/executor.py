@@ -226,7 +226,7 @@ class WrappingExecutor(Executor):
 
 
 def portions(loss: Loss, samples: Samples, rows: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The weight of some rows in each loss of a whole batch; for sums, 1."""
+    """The share of some rows in the weight of a whole batch, for each loss; 1 for sums."""
     own, total = (totals(loss, samples, each) for each in (rows, whole))
     shares = np.divide(own, total, out=np.zeros_like(own), where=total > 0.0)
     return np.where(loss.sums, 1.0, shares)

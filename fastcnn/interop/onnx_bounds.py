@@ -1,4 +1,4 @@
-"""Clip, Max and Min: the activations with bounds."""
+"""Import of Clip, Max and Min: activations with bounds."""
 
 import numpy as np
 
@@ -7,12 +7,12 @@ from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_wiring import Bounds, Wiring
 from fastcnn.layers import Hardtanh, Layer, ReLU, ReLU6
 
-#: A bound beyond this is none.
+#: A bound at or beyond this has no effect.
 LARGEST = float(np.finfo(np.float32).max)
 
 
 def take_bounds(w: Wiring, node: FileNode) -> None:
-    """Clip, or a Max or Min of samples and a number."""
+    """Read a Clip, or a Max or Min of samples and a number."""
     found = _bounds(w, node)
     bounds = found.low, found.high
     layer: Layer
@@ -30,7 +30,7 @@ def take_bounds(w: Wiring, node: FileNode) -> None:
         kind = "lower" if np.isfinite(found.low) else "upper"
         number = found.low if np.isfinite(found.low) else found.high
         raise ConfigurationError(
-            f"one bound alone, the {kind} one of {number:g}: fastcnn has layers for a lower bound "
+            f"only one bound, the {kind} one of {number:g}: fastcnn has layers for a lower bound "
             "of 0, and for two bounds"
         )
     value = w.value(found.source)
@@ -74,7 +74,7 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
 
 
 def _number(w: Wiring, node: FileNode, place: int, source: str) -> float | None:
-    """A constant of one number, which adds no dimension to the samples."""
+    """A scalar constant, which must not add dimensions to the samples."""
     if place >= len(node.inputs) or not node.inputs[place]:
         return None
     if node.inputs[place] not in w.file.constants:

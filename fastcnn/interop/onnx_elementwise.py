@@ -1,4 +1,4 @@
-"""Element-wise operations in ONNX files, as their records say."""
+"""Export and import of element-wise operations, by their records."""
 
 import math
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import Elementwise, elementwise_operations
 from fastcnn.operations.record import OnnxNode
 
-#: Relative error that a constant of a formula may have.
+#: Tolerated relative error of a formula's constant.
 CLOSE = 1e-4
-#: Operators whose inputs may come in either order.
+#: Operators whose inputs may be swapped.
 COMMUTATIVE = ("Add", "Mul")
 
 
@@ -35,7 +35,7 @@ def write(w: OnnxWriter, node: Node, x: list[str], form: OnnxNode) -> str:
             return x[0]
         if part in node.parameters:
             key = node.parameters[str(part)]
-            # One value a channel, which ONNX aligns with the last axis.
+            # Reshaped, since ONNX would align one value per channel with the last axis.
             slopes = w.state[key].reshape(-1, *(1,) * (len(node.input_shapes[0]) - 1))
             return w.constant(key, slopes)
         made.append(w.constant(f"{node.name}/constant{len(made)}", number(part)))
@@ -49,7 +49,7 @@ def write(w: OnnxWriter, node: Node, x: list[str], form: OnnxNode) -> str:
 
 @dataclass(frozen=True)
 class Match:
-    """What a value of a file was found to be, or may still be.
+    """A match of nodes with a form of an operation, possibly partial.
 
     Attributes
     ----------
@@ -71,14 +71,14 @@ class Match:
             is_one = value.size == 1 and len(sizes) == 1 + len(shape)
             if not is_one and sizes != (1, shape[0], *(1,) * (len(shape) - 1)):
                 raise ConfigurationError(
-                    f"{name} of shape {value.shape} for samples of shape {shape}: one value a "
+                    f"{name} of shape {value.shape} for samples of shape {shape}: one value per "
                     "channel is supported"
                 )
         return LAYERS[self.record.name].made_of(self.arguments, self.parameters)
 
 
 def find(w: Wiring, node: FileNode) -> Match | None:
-    """The operation whose output a node makes; None if there is none."""
+    """The operation that ends in a node; None if there is none."""
     for record, form in _forms():
         if form.kind == node.kind:
             found = _match(w, form, node.output, Match(record))
@@ -129,14 +129,14 @@ def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match
         return None
     if wanted in found.record.parameters:
         return replace(found, parameters={**found.parameters, str(wanted): value})
-    if value.shape not in ((), (1,)):  # more dimensions would be passed on to the result
+    if value.shape not in ((), (1,)):  # further dimensions would be added to the result
         return None
     number = float(value.item())
     expected = found.arguments.get(wanted, number) if isinstance(wanted, str) else wanted
     if not math.isclose(number, expected, rel_tol=CLOSE):
         return None
     if isinstance(wanted, str):
-        if np.float32(number) == number:  # the number that was meant, such as 0.01
+        if np.float32(number) == number:  # the intended number, such as 0.01
             number = shortest(number)
         return replace(found, arguments={**found.arguments, wanted: number})
     return found
@@ -144,7 +144,7 @@ def _bound(wanted: str | float, value: np.ndarray | None, found: Match) -> Match
 
 @cache
 def known_kinds() -> frozenset[str]:
-    """ONNX's names of all operators in forms."""
+    """ONNX's names of all operators in the forms."""
     kinds, waiting = set[str](), [form for _, form in _forms()]
     while waiting:
         form = waiting.pop()
@@ -155,6 +155,6 @@ def known_kinds() -> frozenset[str]:
 
 @cache
 def _forms() -> list[tuple[Elementwise, OnnxNode]]:
-    """All forms, those of fixed numbers before those that take any."""
+    """All forms, those with fixed numbers before those with arguments."""
     forms = [(record, form) for record in elementwise_operations() for form in record.onnx]
     return sorted(forms, key=lambda pair: len(pair[1].bound()))

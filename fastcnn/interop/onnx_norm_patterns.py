@@ -1,4 +1,4 @@
-"""Normalisations that an ONNX file writes as several nodes."""
+"""Normalisations that are several nodes in an ONNX file."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def normalisation(w: Wiring, node: FileNode) -> Found | None:
-    """The layer whose output a node makes, and its input; None if it is not such a formula."""
+    """The layer that ends in a node, and its input; None if it is not such a formula."""
     found = None
     if node.kind in ("Reshape", "Mul", "Add"):
         found = _of_groups(w, node)
@@ -27,7 +27,7 @@ def normalisation(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _constant_factor(w: Wiring, node: FileNode) -> tuple[str, np.ndarray] | None:
-    """The value and the constant that a Mul or Add takes."""
+    """The value and the constant of a Mul or Add."""
     for value, other in (node.inputs, node.inputs[::-1]):
         if other in w.file.constants and value not in w.file.constants:
             return value, node.weight(node.inputs.index(other))
@@ -35,7 +35,7 @@ def _constant_factor(w: Wiring, node: FileNode) -> tuple[str, np.ndarray] | None
 
 
 def _affine(w: Wiring, node: FileNode, kind: str) -> tuple[FileNode, Arrays] | None:
-    """The node of a kind that a node is, or whose output it scales and shifts; and by what."""
+    """The node of a kind that a node is, or whose output it scales and shifts, with the arrays."""
     arrays: Arrays = {}
     here: FileNode | None = node
     for other, name in (("Add", "bias"), ("Mul", "weight")):
@@ -48,7 +48,7 @@ def _affine(w: Wiring, node: FileNode, kind: str) -> tuple[FileNode, Arrays] | N
 
 
 def _by_channel(arrays: Arrays, shape: Shape) -> Arrays | None:
-    """Weight and bias of channels, both or neither; None if they are of something else."""
+    """Per-channel weight and bias, both or neither; None if they have another shape."""
     by_channel = (shape[0], *(1,) * (len(shape) - 1))
     if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
         return None
@@ -57,7 +57,7 @@ def _by_channel(arrays: Arrays, shape: Shape) -> Arrays | None:
 
 
 def _of_groups(w: Wiring, node: FileNode) -> Found | None:
-    """InstanceNormalization of groups, which a Reshape has made, with weights after it."""
+    """InstanceNormalization of groups formed by a Reshape, followed by weights."""
     found = _affine(w, node, "Reshape")
     if found is None:
         return None
@@ -84,7 +84,7 @@ def _of_groups(w: Wiring, node: FileNode) -> Found | None:
     if plain[0].shape != (groups,) or np.any(plain[0] != 1.0) or np.any(plain[1] != 0.0):
         return None
     neutral = {"weight": 1.0, "bias": 0.0}
-    # More dimensions than samples have would be passed on to the result.
+    # A constant with more dimensions than the samples would add dimensions to the result.
     one = (1,) * (1 + len(shape))
     arrays = {k: v for k, v in arrays.items() if v.shape != one[: v.ndim] or v.item() != neutral[k]}
     factors = _by_channel(arrays, shape)
@@ -96,7 +96,7 @@ def _of_groups(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _sizes(w: Wiring, node: FileNode) -> tuple[int, ...] | None:
-    """What a Reshape reshapes to, where that is a constant."""
+    """The target shape of a Reshape, if it is a constant."""
     if node.inputs[1] not in w.file.constants:
         return None
     array = w.file.constants[node.inputs[1]]
@@ -135,7 +135,7 @@ def _mean_square(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _centred(w: Wiring, node: FileNode) -> Found | None:
-    """``(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)``, with weights after it."""
+    """``(x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps)``, followed by weights."""
     found = _affine(w, node, "Div")
     if found is None:
         return None
@@ -193,11 +193,11 @@ def _is_square(w: Wiring, name: str, x: str) -> bool:
     return square is not None and square.inputs == (x, x)
 
 
-# -- local response normalisation, as PyTorch writes it: means of a fifth dimension -------------
+# -- local response normalisation, as PyTorch exports it: means over a fifth dimension ----------
 
 
 def _local_response(w: Wiring, node: FileNode) -> Found | None:
-    """The layer that ``x / (k + alpha * mean(x * x)) ** beta`` is, and its input.
+    """The layer of ``x / (k + alpha * mean(x * x)) ** beta``, and its input.
 
     The mean is over channels: an AveragePool of samples ``(1, C, H, W)``.
     """
@@ -231,7 +231,7 @@ def _local_response(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _of_constant(w: Wiring, node: FileNode | None, kind: str) -> tuple[float | None, str]:
-    """The number that a node adds or multiplies, and the other value."""
+    """The number that a node adds or multiplies by, and the other value."""
     if node is not None and node.kind == kind:
         for value, other in (node.inputs, node.inputs[::-1]):
             if (number := w.number(other)) is not None:
@@ -240,7 +240,7 @@ def _of_constant(w: Wiring, node: FileNode | None, kind: str) -> tuple[float | N
 
 
 def _whole(w: Wiring, name: str, shape: Shape) -> FileNode | None:
-    """The AveragePool of which a value is the only channel, in the shape of a sample."""
+    """The AveragePool whose only channel a value is, reshaped to a sample."""
     node = w.nodes.get(name)
     is_whole = node is not None and _is_reshape(w, node, shape, shape)
     if node is not None and is_whole:
@@ -255,7 +255,7 @@ def _whole(w: Wiring, name: str, shape: Shape) -> FileNode | None:
 
 
 def _squeezed_if_one(node: FileNode) -> str:
-    """The value that an If squeezes or passes on: the same numbers in either branch."""
+    """The value that an If squeezes or passes on: the same elements in either branch."""
     sources = set()
     for name, last in (("then_branch", "Squeeze"), ("else_branch", "Identity")):
         graph = node.given[name]
@@ -285,7 +285,7 @@ def _is_reshape(w: Wiring, node: FileNode, sample: Shape, shape: Shape) -> bool:
 
 
 def _is_padding(w: Wiring, node: FileNode, sides: tuple[int, int]) -> bool:
-    """Whether a node puts zeros before and after the channels of samples ``(1, C, H, W)``."""
+    """Whether a node pads the channels of samples ``(1, C, H, W)`` with zeros."""
     pads = tuple(node.given.get("pads", ()))
     if not pads and len(node.inputs) > 1 and node.inputs[1] in w.file.constants:
         pads = tuple(w.file.constants[node.inputs[1]].reshape(-1).tolist())

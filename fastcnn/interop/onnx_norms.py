@@ -1,4 +1,4 @@
-"""Normalisation within samples and the softmax in ONNX files: written, read, found as formulas."""
+"""Export and import of normalisation within samples and of softmax."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def factors(w: OnnxWriter, node: Node, kind: str, shape: Shape, **others: Any) -> list[str]:
-    """Weight and bias; neutral ones where the layer has none, which is noted next to others."""
+    """Weight and bias; neutral ones if the layer has none, which the metadata record."""
     made = []
     for name, value in (("weight", np.ones(shape)), ("bias", np.zeros(shape))):
         if name in node.parameters:
@@ -51,7 +51,7 @@ def write_layer_norm2d(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def write_group_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    """InstanceNormalization of the groups; ONNX has one of groups since opset 18 only."""
+    """InstanceNormalization of the groups: ONNX has GroupNormalization only since opset 18."""
     shape, groups = node.input_shapes[0], node.arguments["num_groups"]
     eps, channels = node.arguments["eps"], shape[0]
     if groups == channels:
@@ -77,7 +77,7 @@ def write_group_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def write_rms_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    """Operators that opset 17 has: ``x / sqrt(mean(x * x) + eps) * weight``."""
+    """RMS normalisation in operators of opset 17: ``x / sqrt(mean(x * x) + eps) * weight``."""
     axes = [-1 - place for place in range(len(node.arguments["normalized_shape"]))][::-1]
     square = w.add("Mul", x + x, "")
     mean = w.add("ReduceMean", [square], "", axes=axes, keepdims=1)
@@ -89,7 +89,7 @@ def write_rms_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
 
 
 def write_local_response(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    """LRN, whose windows reach to the other side where their size is even."""
+    """LRN, whose windows of even size extend to the other side than PyTorch's."""
     a = node.arguments
     if a["size"] % 2 == 0:
         raise ConfigurationError(
@@ -120,7 +120,7 @@ WRITERS: dict[str, Callable[[OnnxWriter, Node, list[str]], str]] = {
 
 
 def filled(layer: layers.Layer, **arrays: np.ndarray) -> layers.Layer:
-    """A layer whose parameters and buffers are these."""
+    """Set a layer's parameters and buffers, and return it."""
     for name, value in arrays.items():
         target = layer.parameters if name in layer.parameters else layer.buffers
         target[name][...] = value
@@ -128,7 +128,7 @@ def filled(layer: layers.Layer, **arrays: np.ndarray) -> layers.Layer:
 
 
 def _spread(node: FileNode, index: int, shape: Shape) -> np.ndarray:
-    """A constant, which may have fewer values than the shape that it is applied to."""
+    """A constant, broadcast to a shape."""
     array = node.weight(index)
     try:
         return np.broadcast_to(array, shape)
@@ -139,7 +139,7 @@ def _spread(node: FileNode, index: int, shape: Shape) -> np.ndarray:
 
 
 def _trailing(node: FileNode, shape: Shape) -> Shape:
-    """The last dimensions of a sample, from the attribute ``axis`` on."""
+    """The dimensions of a sample from the attribute ``axis`` on."""
     axis = node.integer("axis", -1)
     first = axis - 1 if axis > 0 else axis + len(shape)
     if axis == 0 or not 0 <= first < len(shape):
@@ -162,7 +162,7 @@ def _layer_norm(node: FileNode, shape: Shape) -> layers.Layer:
 
 
 def last_norm(node: FileNode, own: Shape) -> layers.Layer:
-    """LayerNormalization of maps ``own`` over their channels, which the file has last."""
+    """LayerNormalization of maps ``own`` over their channels, which are last in the file."""
     node.expect(stash_type=1)
     arrays = {"weight": _spread(node, 1, own[:1]), "bias": np.zeros(own[0], np.float32)}
     if _has_bias(node):
@@ -180,7 +180,7 @@ def _group_norm(node: FileNode, shape: Shape) -> layers.Layer:
     groups = node.integer("num_groups", 0)
     node.expect(stash_type=1)
     layer = layers.GroupNorm(groups, shape[0], node.number("epsilon", 1e-5))
-    # Until opset 20 a group had one weight.
+    # Up to opset 20, weights are per group.
     size = shape[0] if node.file.opset >= 21 else groups
     arrays = {name: _spread(node, place, (size,)) for place, name in ((1, "weight"), (2, "bias"))}
     return filled(layer, **{k: np.repeat(v, shape[0] // size) for k, v in arrays.items()})
@@ -214,7 +214,7 @@ def _softmax(kind: type[layers.Softmax]) -> Callable[[FileNode, Shape], layers.L
         axis = softmax_axis(node)
         layer = kind(axis)
         layer.output_shape(shape)
-        # Before opset 13 all axes from this one on were taken together.
+        # Before opset 13, softmax is over all axes from this one on together.
         if node.file.opset < 13 and axis not in (-1, len(shape)):
             raise ConfigurationError(
                 f"a softmax over all axes from {axis} on of samples of {shape}"
@@ -233,16 +233,16 @@ READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]
     "Softmax": _softmax(layers.Softmax),
     "LogSoftmax": _softmax(layers.LogSoftmax),
 }
-#: Those whose inputs after the first one are a layer's parameters.
+#: Operators whose inputs after the first are a layer's parameters.
 WEIGHTED = ("LayerNormalization", "RMSNormalization", "GroupNormalization", "InstanceNormalization")
 
 
 def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:
-    """Which of weight and bias the file's metadata say that a normalisation does not have."""
+    """Which of weight and bias a normalisation lacks according to the file's metadata."""
     missing: Any = values.get("missing", [])
     neutral = {"weight": 1.0, "bias": 0.0}
     if missing not in ([], ["weight"], ["bias"], ["weight", "bias"]):
-        raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
+        raise ConfigurationError(f"its entry in the file's metadata does not match: {values!r}")
     for name in missing:
         if np.any(layer.parameters.get(name, neutral[name]) != neutral[name]):
             raise ConfigurationError(
@@ -252,10 +252,10 @@ def missing_parts(layer: layers.Layer, values: Mapping[str, Any]) -> list[str]:
 
 
 def restored_norm(layer: layers.Layer, values: Mapping[str, Any]) -> layers.Layer:
-    """A normalisation without the weight or bias that it does not have."""
+    """A normalisation without the weight or bias that it lacks."""
     missing = missing_parts(layer, values)
     if set(values) != {"missing"} or missing == ["weight"]:
-        raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
+        raise ConfigurationError(f"its entry in the file's metadata does not match: {values!r}")
     kept = {name: value for name, value in layer.parameters.items() if name not in missing}
     if isinstance(layer, layers.LayerNorm):
         return filled(

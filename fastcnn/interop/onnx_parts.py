@@ -1,4 +1,4 @@
-"""Nodes that take some of the channels."""
+"""Import of ONNX nodes that select channels: Split, Gather and Slice."""
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode
@@ -8,7 +8,7 @@ from fastcnn.layers import Narrow
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
-    """The channels in parts."""
+    """Read a Split of the channels."""
     axis = node.integer("axis", 0)
     count = node.integer("num_outputs", len(node.outputs))
     if count != len(node.outputs):
@@ -33,7 +33,7 @@ def take_split(w: Wiring, node: FileNode) -> None:
 
 
 def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
-    """An input's numbers, all of which must be known."""
+    """The integers of an input, all of which must be known."""
     numbers = w.numbers_of(name)
     if numbers is None or None in numbers.values:
         raise ConfigurationError(f"its {what} must be known")
@@ -43,7 +43,7 @@ def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
 def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
     axis += (len(order) + 1) * (axis < 0)
     if not 1 <= axis <= len(order) or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: only channels are divided, of all samples")
+        raise ConfigurationError(f"axis={axis}: only channels can be split")
     return axis
 
 
@@ -62,7 +62,7 @@ def _part(
 
 
 def take_gather(w: Wiring, node: FileNode) -> bool:
-    """Whether a Gather takes one index of a dimension, or channels that are next to each other."""
+    """Read a Gather of one index or of adjacent channels; returns whether it was one."""
     if node.inputs[0] not in w.samples or node.inputs[1] not in w.file.constants:
         return False
     indices = w.file.constants[node.inputs[1]]
@@ -90,7 +90,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
             )
         return False
     if not is_run:
-        raise ConfigurationError(f"it takes the channels {places[:9]}, which are not in order")
+        raise ConfigurationError(f"it takes the channels {places[:9]}, which are not consecutive")
     node.integer("axis", 0)
     if count == size:
         w.samples[node.output] = Samples(index, View.of(own).transposed(order))
@@ -106,7 +106,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:
-    """Channels that are next to each other."""
+    """Read a Slice of adjacent channels."""
     parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
@@ -119,7 +119,7 @@ def take_slice(w: Wiring, node: FileNode) -> None:
     axes = axes or tuple(range(len(starts)))
     steps = steps or (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps):
-        raise ConfigurationError("its starts, ends, axes and steps are not of one length")
+        raise ConfigurationError("its starts, ends, axes and steps differ in length")
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
     shape = tuple(own[axis] for axis in order)
@@ -136,8 +136,8 @@ def take_slice(w: Wiring, node: FileNode) -> None:
             continue
         if order[axis - 1] != 0 or step != 1 or stop <= first:
             raise ConfigurationError(
-                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only channels "
-                "that are next to each other can be taken"
+                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only "
+                "adjacent channels can be taken"
             )
         bounds = first, stop
     if bounds == (0, own[0]):

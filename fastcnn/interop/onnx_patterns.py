@@ -1,4 +1,4 @@
-"""Layers that an ONNX file writes as several nodes."""
+"""Layers that are several nodes in an ONNX file."""
 
 import math
 from collections.abc import Iterator
@@ -11,11 +11,11 @@ from fastcnn.interop.onnx_norm_patterns import normalisation
 from fastcnn.interop.onnx_wiring import Wiring
 from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, Softplus
 
-#: Relative error that a constant of a formula may have.
+#: Tolerated relative error of a formula's constant.
 CLOSE = 1e-4
-#: Nodes of a product that are looked at: formulas have fewer, files may have any number.
+#: Most nodes of a product to examine: formulas have fewer, files may have any number.
 MOST_FACTORS = 12
-#: Operators that only mean something within a formula.
+#: Operators that are only supported within a formula.
 FORMULAS = (
     *("Add", "Div", "Erf", "Greater", "If", "Mul", "Pow", "Range", "Reciprocal", "Sqrt", "Tanh"),
     *("Transpose", "Where"),
@@ -24,7 +24,7 @@ Found = tuple[Layer, str]
 
 
 def find(w: Wiring, node: FileNode) -> Found | None:
-    """The layer whose output a node makes, and its input; None if it is not a known formula."""
+    """The layer that ends in a node, and its input; None if it is not a known formula."""
     if found := normalisation(w, node):
         return found
     if node.kind == "MatMul":
@@ -38,7 +38,7 @@ def find(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _scaled(w: Wiring, name: str) -> tuple[float, str]:
-    """A value as a number times another value, by one node: the other may be a formula too."""
+    """A value as a number times another value, by one node: the other may also be a formula."""
     node = w.nodes.get(name)
     if node is not None and node.kind == "Mul":
         for number, value in (node.inputs, node.inputs[::-1]):
@@ -53,7 +53,7 @@ def _scaled(w: Wiring, name: str) -> tuple[float, str]:
 
 
 def _product(w: Wiring, name: str, inner: bool = True) -> tuple[float, list[str]]:
-    """A value as a number times other values; ``inner`` ones end where others read them."""
+    """A value as a number times other values; ``inner`` ones with other readers are not split."""
     factor, terms = 1.0, list[str]()
     waiting = [name]
     for _ in range(MOST_FACTORS):
@@ -91,7 +91,7 @@ def _after_one(w: Wiring, name: str) -> str | None:
 
 
 def _gelu(w: Wiring, factor: float, terms: list[str]) -> Found | None:
-    """``0.5 x (1 + erf(x / sqrt(2)))``, or with a tanh in the error function's place."""
+    """``0.5 x (1 + erf(x / sqrt(2)))``, or with tanh instead of the error function."""
     if not _close(factor, 0.5):
         return None
     for x, other in (terms, terms[::-1]):
@@ -156,7 +156,7 @@ def _bounded_softplus(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _adaptive_mean(w: Wiring, node: FileNode) -> Found | None:
-    """``A (x B)``, where the rows of A and the columns of B take means."""
+    """``A (x B)``, where the rows of A and the columns of B compute means."""
     rows, product = node.inputs
     inner = w.made_by(product, "MatMul")
     if inner is None or not _is_mean(w, rows, False):
@@ -172,7 +172,7 @@ def _adaptive_mean(w: Wiring, node: FileNode) -> Found | None:
 
 
 def _is_mean(w: Wiring, name: str, turned: bool) -> bool:
-    """Whether a constant takes the means of an adaptive pooling."""
+    """Whether a constant is the matrix of an adaptive pooling."""
     if (name, turned) not in w.means:
         known = name in w.file.constants
         matrix = w.file.constants[name] if known else np.zeros(())
@@ -190,7 +190,7 @@ def _is_mean(w: Wiring, name: str, turned: bool) -> bool:
 
 
 def mean_matrix(size: int, output: int) -> np.ndarray:
-    """What takes the means of an adaptive pooling along one axis, shape (output, size)."""
+    """The matrix of an adaptive average pooling along one axis, shape (output, size)."""
     return np.array(list(_mean_rows(size, output)))
 
 

@@ -1,4 +1,4 @@
-"""MatMul and Gemm, and constants that are added or multiplied."""
+"""Import of MatMul and Gemm, and of constants to add or multiply by."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from fastcnn.layers import Conv1d, Conv2d, Flatten, Layer, Linear, Scale, Unflat
 
 
 def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.ndarray:
-    """A constant as one number, or one for each channel.
+    """A constant as one number, or one per channel.
 
     Parameters
     ----------
     constant : ndarray
-        What is broadcast to samples whose dimensions are in another order.
+        Constant that is broadcast to samples with permuted dimensions.
     order : sequence of int
-        The dimension of the layer's output that each dimension of the samples is.
+        The dimension of the layer's output for each dimension of the samples.
     own : tuple of int
         Shape of the layer's output.
     """
@@ -32,21 +32,21 @@ def by_channel(constant: np.ndarray, order: Sequence[int], own: Shape) -> np.nda
     back = [sizes[1 + order.index(axis)] for axis in range(len(own))] if missing >= 0 else []
     if missing < 0 or sizes[0] != 1 or back[0] not in (1, own[0]) or set(back[1:]) - {1}:
         raise ConfigurationError(
-            f"a constant of shape {constant.shape} for samples of {own}: one number, or one for "
-            "each channel, is supported"
+            f"a constant of shape {constant.shape} for samples of {own}: one number, or one per "
+            "channel, is supported"
         )
     return constant.reshape(-1)
 
 
 def scaled(factors: np.ndarray, own: Shape) -> list[Layer]:
-    """Channels times numbers."""
+    """A layer that multiplies channels by factors."""
     layer = Scale(len(factors))
     layer.parameters["weight"][...] = factors
     return [layer]
 
 
 def shifted(factor: float, summands: np.ndarray, own: Shape) -> list[Layer]:
-    """Channels times one number, plus numbers: a convolution of each channel by itself."""
+    """Channels times one factor, plus a shift per channel: a depthwise 1x1 convolution."""
     channels = own[0]
     weight, bias = np.full(channels, factor), np.broadcast_to(summands, channels)
     made = {"weight_init": given(weight), "bias_init": given(bias), "groups": channels}
@@ -55,7 +55,7 @@ def shifted(factor: float, summands: np.ndarray, own: Shape) -> list[Layer]:
 
 
 def take_bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> bool:
-    """Whether a summand is the bias of a product that is a node of its own."""
+    """Add a constant as the bias of a MatMul's layer; returns whether it was possible."""
     value = w.samples.get(product)
     entry = w.entries[value.layer] if value is not None and value.layer >= 0 else None
     if (
@@ -90,7 +90,7 @@ def take_bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> 
 
 
 def take_mat_mul(w: Wiring, node: FileNode) -> None:
-    """Samples times a matrix."""
+    """Read samples times a matrix."""
     if node.inputs[0] in w.file.constants:
         raise ConfigurationError("a constant times samples, from the left")
     value = w.value(node.inputs[0])
@@ -112,7 +112,7 @@ def take_mat_mul(w: Wiring, node: FileNode) -> None:
 
 
 def take_gemm(w: Wiring, node: FileNode) -> None:
-    """Samples times a matrix, plus a bias."""
+    """Read samples times a matrix, plus a bias."""
     key = _key(node)
     weight = node.weight(1) * np.float32(node.number("alpha", 1.0))
     node.expect(transA=0)
@@ -125,14 +125,14 @@ def take_gemm(w: Wiring, node: FileNode) -> None:
 
 
 def _key(node: FileNode) -> object:
-    """What nodes of one layer have in common."""
+    """A key that nodes of a shared layer have in common."""
     return node.kind, node.inputs[1:], node.attributes_text()
 
 
 def _linear(
     w: Wiring, node: FileNode, weight: np.ndarray, bias: np.ndarray | None, key: object
 ) -> None:
-    """A linear layer of weights ``(out, in)``, which may take another order upon itself."""
+    """Add a linear layer with weights ``(out, in)``; they absorb a permutation of the samples."""
     value = w.value(node.inputs[0])
     own = w.own_shape(value.layer)
     size = math.prod(own)
@@ -155,5 +155,5 @@ def _linear(
 
 
 def _shared(w: Wiring, key: object, layer: Layer) -> Layer:
-    """The layer of the same constants that there is, or this one."""
+    """The existing layer with the same constants, or this one."""
     return w.shared.setdefault(key, layer)

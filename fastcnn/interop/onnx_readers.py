@@ -61,7 +61,7 @@ def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
     training = node.constant(2)
     if training is not None and np.any(training):
         raise ConfigurationError("training_mode, which drops values in prediction too")
-    node.integer("seed", 0)  # of training alone, where fastcnn draws by its own rule
+    node.integer("seed", 0)  # only for training, for which fastcnn draws its own masks
     return layers.Dropout(ratio)
 
 
@@ -94,7 +94,7 @@ def restored(layer: layers.Layer, described: Mapping[str, Any], shape: Shape) ->
         return onnx_norms.restored_norm(layer, values)
     if kind == type(layer).__name__ and isinstance(layer, (layers.BatchNorm1d, layers.BatchNorm2d)):
         return _restored_norm(layer, values)
-    raise ConfigurationError(f"what the file's metadata say of it does not fit: {described!r}")
+    raise ConfigurationError(f"its entry in the file's metadata does not match: {described!r}")
 
 
 def _restored_norm(
@@ -105,7 +105,7 @@ def _restored_norm(
     is_count = isinstance(batches, int) and not isinstance(batches, bool)
     known = {"momentum", "missing", "num_batches_tracked"}
     if not set(values) <= known or not is_count or not 0 <= batches < 2**63:
-        raise ConfigurationError(f"what the file's metadata say of it does not fit: {values!r}")
+        raise ConfigurationError(f"its entry in the file's metadata does not match: {values!r}")
     if "momentum" in values and values["momentum"] is None:
         arguments["momentum"] = None
     missing = onnx_norms.missing_parts(layer, values)

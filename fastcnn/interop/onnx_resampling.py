@@ -1,4 +1,4 @@
-"""Pad, Resize and Upsample: of samples whose channels may be last."""
+"""Import of Pad, Resize and Upsample, for samples with channels first or last."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
 from fastcnn.layers import Layer
 
-#: Layers by ONNX's names of their modes.
+#: Padding layers by ONNX's names of modes.
 PADDINGS = {
     "constant": "ZeroPad",
     "reflect": "ReflectionPad",
     "edge": "ReplicationPad",
     "wrap": "CircularPad",
 }
-#: How a pixel's place becomes a pixel.
+#: Rounding of a coordinate to a pixel, by ONNX's names.
 ROUNDINGS: dict[str, Any] = {
     "floor": np.floor,
     "ceil": np.ceil,
@@ -35,7 +35,7 @@ def _mapped(w: Wiring, node: FileNode) -> tuple[int, tuple[int, ...], Shape]:
 
 
 def _places(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    """Axes as numbers from 0 on, each once."""
+    """Axes as distinct non-negative indices."""
     found = tuple(axis + rank * (axis < 0) for axis in axes)
     if len(set(found)) < len(found) or not all(0 <= axis < rank for axis in found):
         raise ConfigurationError(f"axes={axes} of {rank} dimensions")
@@ -43,7 +43,7 @@ def _places(axes: tuple[int, ...], rank: int) -> tuple[int, ...]:
 
 
 def take_pad(w: Wiring, node: FileNode) -> None:
-    """Zeros or copies of pixels around maps."""
+    """Read a Pad with zeros or copies of pixels."""
     index, order, own = _mapped(w, node)
     rank = len(own) + 1
     mode = node.text("mode", "constant")
@@ -51,7 +51,7 @@ def take_pad(w: Wiring, node: FileNode) -> None:
         raise ConfigurationError(f"a Pad with mode={mode!r}")
     value = node.constant(2)
     if node.number("value", 0.0) or (value is not None and np.any(value)):
-        raise ConfigurationError("a Pad with other numbers than zeros")
+        raise ConfigurationError("a Pad with other values than zeros")
     pads = node.whole_numbers("pads", 1) or ()
     axes = tuple(range(rank))
     if len(node.inputs) > 3 and node.inputs[3]:
@@ -74,7 +74,7 @@ def take_pad(w: Wiring, node: FileNode) -> None:
 
 
 def take_resize(w: Wiring, node: FileNode) -> None:
-    """Maps of another size, by the nearest pixel or linearly."""
+    """Read a Resize or Upsample, by nearest or linear interpolation."""
     index, order, own = _mapped(w, node)
     is_old = node.kind == "Upsample" or w.file.opset == 10
     mode = node.text("mode", "nearest")
@@ -126,7 +126,7 @@ def _sizes(
         for place, size in zip(axes, values, strict=True):
             if place == 0:
                 if size not in (None, w.file.batch):
-                    raise ConfigurationError(f"a Resize for batches of {size} alone")
+                    raise ConfigurationError(f"a Resize only for batches of {size}")
             elif size is None or size < 1:
                 raise ConfigurationError(f"a Resize of samples of {own} to {values}")
             else:
@@ -148,7 +148,7 @@ def _sizes(
 
 
 def _positions(size: int, output: int, factor: np.float32, place: str) -> np.ndarray | None:
-    """Where the new pixels lie among the old ones, computed in float32 as runtimes do."""
+    """Coordinates of the output pixels in the input, computed in float32 as in runtimes."""
     steps, half = np.arange(output, dtype=np.float32), np.float32(0.5)
     if place == "asymmetric":
         return np.asarray(steps / factor)
@@ -166,7 +166,7 @@ def _positions(size: int, output: int, factor: np.float32, place: str) -> np.nda
 
 
 def _nearest(size: int, output: int, factor: np.float32, place: str, rounding: str) -> bool:
-    """Whether the pixels taken are those that Upsample takes."""
+    """Whether nearest pixels are those of ``Upsample``."""
     positions = _positions(size, output, factor, place)
     if positions is None:
         return False
@@ -175,7 +175,7 @@ def _nearest(size: int, output: int, factor: np.float32, place: str, rounding: s
 
 
 def _is_between(size: int, output: int, factor: np.float32, place: str) -> bool:
-    """Whether new pixels lie where Upsample has them, which knows no factor but by the sizes."""
+    """Whether coordinates are those of ``Upsample``, whose factor is the ratio of the sizes."""
     positions = _positions(size, output, factor, place)
     if positions is None or place == "tf_half_pixel_for_nn":
         return False

@@ -1,4 +1,4 @@
-"""Nodes that compute shapes: ``x.view(x.size(0), -1)`` is five of them in a file."""
+"""ONNX nodes that compute shapes: ``x.view(x.size(0), -1)`` becomes five of them."""
 
 import math
 from collections.abc import Mapping
@@ -12,18 +12,18 @@ from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_folding import evaluated
 
-#: Numbers of a shape beyond which it is of no tensor.
+#: Largest plausible size in a shape.
 LARGEST = 2**40
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """Whole numbers that depend on shapes alone; None is the number of samples.
+    """Integers that depend only on shapes; None is the batch size.
 
     Attributes
     ----------
     is_scalar : bool
-        Whether it is one number without a dimension.
+        Whether it is a scalar rather than an array of one element.
     """
 
     values: tuple[int | None, ...]
@@ -35,7 +35,7 @@ class Numbers:
             raise ConfigurationError("it makes a shape that no tensor has")
 
     def array(self, batch: int) -> np.ndarray:
-        """The numbers for some samples."""
+        """The integers for a batch size."""
         values = np.array([batch if n is None else n for n in self.values], np.int64)
         return values.reshape(()) if self.is_scalar else values
 
@@ -47,19 +47,19 @@ def shape_of(node: FileNode, sample: Shape) -> Numbers:
     return Numbers(whole[node.integer("start", 0) : end])
 
 
-#: Nodes that compute with numbers of shapes.
+#: Operators that compute with shapes.
 ARITHMETIC = (
     *("Cast", "Concat", "Gather", "Identity", "Mul", "Reshape", "Slice", "Squeeze"),
     "Unsqueeze",
 )
-#: Numbers of samples with which they are computed.
+#: Batch sizes for which they are evaluated.
 BATCHES = (1, 1_000_003)
 
 
 def computed(node: FileNode, given: Mapping[str, Numbers]) -> Numbers:
-    """What a node makes of numbers, by their names.
+    """The result of a node for integers given by name.
 
-    It is computed twice: what is another number for another number of samples must be that number.
+    It is evaluated for two batch sizes: a value that differs must be the batch size itself.
     """
     first, second = evaluated(
         node,
@@ -85,7 +85,7 @@ def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) 
     Parameters
     ----------
     batch : int or None
-        The number of samples, where the file says it.
+        The batch size, if fixed by the file.
     """
     first, *rest = wanted.values or (1,)
     if node.integer("allowzero", 0) and 0 in wanted.values:
@@ -104,7 +104,7 @@ def reshaped(node: FileNode, sample: Shape, wanted: Numbers, batch: int | None) 
     if -1 in sizes or math.prod(value or 0 for value in sizes) != size:
         raise ConfigurationError(f"{words} mixes samples")
     if first not in (None, 0, -1, batch):
-        raise ConfigurationError(f"{words} is for batches of {first} alone")
+        raise ConfigurationError(f"{words} is only for batches of {first}")
     return tuple(value for value in sizes if value is not None)
 
 

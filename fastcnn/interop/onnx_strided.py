@@ -1,7 +1,7 @@
-"""Samples that a file takes out of the flat batch by places that it computes.
+"""Samples gathered from the flat batch by computed indices.
 
-PyTorch's exporter writes ``as_strided`` so: a Reshape of the batch to one dimension, and a Gather
-of ``range(N) * size + place``.
+PyTorch's exporter writes ``as_strided`` this way: a Reshape of the batch to one dimension, and a
+Gather of ``range(N) * size + place``.
 """
 
 import math
@@ -14,18 +14,18 @@ from fastcnn.interop.onnx_constants import MOST_DIMENSIONS
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_wiring import Samples, Wiring
 
-#: Nodes between a Range and the Gather that are looked through: files may have any number.
+#: Most nodes to follow between a Range and the Gather: files may have any number.
 MOST_NODES = 12
 
 
 @dataclass(frozen=True)
 class _Places:
-    """Whole numbers ``factor * sample + offsets`` for each sample.
+    """Indices ``factor * sample + offsets`` for each sample.
 
     Attributes
     ----------
     offsets : ndarray
-        The first dimension is that of the samples, of size 1.
+        The first dimension, of size 1, is that of the samples.
     """
 
     factor: int
@@ -33,7 +33,7 @@ class _Places:
 
 
 def take_strided(w: Wiring, node: FileNode) -> bool:
-    """Whether a Gather of the flat batch takes the samples as they are, in any shape."""
+    """Read a Gather of the flat batch that only reshapes samples; returns whether it was one."""
     flat = w.nodes.get(node.inputs[0])
     if flat is None or flat.kind != "Reshape" or flat.inputs[0] not in w.samples:
         return False
@@ -49,14 +49,14 @@ def take_strided(w: Wiring, node: FileNode) -> bool:
         or places.factor != size
         or not np.array_equal(places.offsets.reshape(-1), np.arange(size))
     ):
-        raise ConfigurationError("it takes other numbers than each sample's own, in their order")
+        raise ConfigurationError("it takes other elements than each sample's own, in their order")
     view = value.view.reshaped(places.offsets.shape[1:])
     w.samples[node.output] = Samples(value.layer, view)
     return True
 
 
 def _places(w: Wiring, name: str, size: int, depth: int) -> _Places | None:
-    """What a value says of the numbers to take; None if it is something else."""
+    """The indices in a value; None if it holds something else."""
     if name in w.file.constants:
         return _of_constant(w, name, size)
     node = w.nodes.get(name)
@@ -96,7 +96,7 @@ def _places(w: Wiring, name: str, size: int, depth: int) -> _Places | None:
 
 
 def _of_constant(w: Wiring, name: str, size: int) -> _Places | None:
-    """Places that were computed for the one batch size that the file is for."""
+    """Indices precomputed for the file's fixed batch size."""
     array, batch = w.file.constants[name], w.file.batch
     if batch is None or array.dtype.kind != "i" or array.ndim < 2 or len(array) != batch:
         return None

@@ -1,4 +1,4 @@
-"""ONNX nodes that change how samples are looked at, or are layers in some cases only."""
+"""Import of ONNX nodes that change the view of samples, or are layers only in some cases."""
 
 import math
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def _reshape(w: Wiring, node: FileNode) -> None:
         raise ConfigurationError("it reshapes what an Expand has repeated")
     wanted = w.numbers_of(node.inputs[1])
     if wanted is None:
-        raise ConfigurationError("its shape must be numbers that are known beforehand")
+        raise ConfigurationError("its shape must be known in advance")
     shape = reshaped(node, value.shape, wanted, w.file.batch)
     _look(w, node, value.view.reshaped(shape))
 
@@ -56,7 +56,7 @@ def _flatten(w: Wiring, node: FileNode) -> None:
         )
     size = math.prod(value.shape)
     if value.view == View.of(w.own_shape(value.layer)):
-        # Written as a layer even where nothing is left to be flattened.
+        # A layer even if there is nothing to flatten.
         w.append(node, layers.Flatten(), node.inputs[0])
     else:
         _look(w, node, value.view.reshaped((size,)))
@@ -74,7 +74,7 @@ def _transpose(w: Wiring, node: FileNode) -> None:
 
 
 def _by(shape: Callable[[FileNode, Shape], Shape]) -> Callable[[Wiring, FileNode], None]:
-    """A look at samples in the shape that a node makes of theirs."""
+    """A reader of a node that only changes the shape of samples."""
 
     def take(w: Wiring, node: FileNode) -> None:
         view = w.value(node.inputs[0]).view
@@ -105,7 +105,7 @@ def _cast(w: Wiring, node: FileNode) -> None:
     if kind != w.file.element_type:
         raise ConfigurationError(
             f"a Cast of samples from {type_name(w.file.element_type)} to {type_name(kind)} is not "
-            "supported: all of a model is of one type"
+            "supported: a model has a single type"
         )
     _identity(w, node)
 
@@ -116,7 +116,7 @@ def _cast(w: Wiring, node: FileNode) -> None:
 def _join(kind: Callable[[], layers.Layer]) -> Callable[[Wiring, FileNode], None]:
     def take(w: Wiring, node: FileNode) -> None:
         values = [w.value(name) for name in node.inputs]
-        # What an Expand has repeated the layer repeats.
+        # The layer itself broadcasts what an Expand has repeated.
         plain = [Samples(value.layer, value.view.unexpanded()) for value in values]
         order = w.order(*plain)
         if order is None:
@@ -137,18 +137,18 @@ def _join(kind: Callable[[], layers.Layer]) -> Callable[[Wiring, FileNode], None
 
 
 def _constant_of(w: Wiring, node: FileNode) -> tuple[int, np.ndarray] | None:
-    """Which input is a constant, and its numbers, in the model's type."""
+    """The index of a constant input, and its values, in the model's type."""
     for place, name in enumerate(node.inputs):
         if name in w.file.constants:
             array = w.file.constants[name]
             if array.dtype.kind == "f":
                 return place, node.weight(place)
-            raise ConfigurationError(f"its constant {name!r} holds other numbers than samples do")
+            raise ConfigurationError(f"its constant {name!r} has another type than the samples")
     return None
 
 
 def _affine(node: FileNode, place: int, constant: np.ndarray) -> tuple[float, np.ndarray, bool]:
-    """Factor, constant, and whether it is multiplied and not added."""
+    """Factor, constant, and whether it is multiplied by rather than added."""
     if node.kind == "Add":
         return 1.0, constant, False
     if node.kind == "Sub":
@@ -163,7 +163,7 @@ def _affine(node: FileNode, place: int, constant: np.ndarray) -> tuple[float, np
 
 
 def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, FileNode], None]:
-    """Add, Sub, Mul, Div: of samples and samples, or samples and constants."""
+    """A reader of Add, Sub, Mul or Div of samples, or of samples and constants."""
 
     def take(w: Wiring, node: FileNode) -> None:
         found = _constant_of(w, node)
@@ -187,7 +187,7 @@ def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, Fi
 
 
 def _prelu(w: Wiring, node: FileNode) -> None:
-    """Slopes of channels that are last: others are found by their formula."""
+    """Read a PRelu with channels last: others are found by their formula."""
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
     slopes = by_channel(node.weight(1), order, own)
@@ -210,7 +210,7 @@ def _power(w: Wiring, node: FileNode) -> None:
 
 
 def _concat(w: Wiring, node: FileNode) -> None:
-    """Samples put together along their channels, or shapes."""
+    """Read a Concat of samples along their channels, or of shapes."""
     first = node.inputs[0]
     if first in w.numbers or first in w.file.constants:
         w.compute(node)
@@ -226,7 +226,7 @@ def _concat(w: Wiring, node: FileNode) -> None:
     else:
         sources = tuple(value.layer for value in values)
     if not 1 <= axis < rank or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: samples are put together along their channels")
+        raise ConfigurationError(f"axis={axis}: samples are only concatenated along their channels")
     if len(values) == 1:
         _look(w, node, values[0].view)
         return
@@ -239,7 +239,7 @@ def _concat(w: Wiring, node: FileNode) -> None:
 
 
 def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
-    """Means or maxima over pixels."""
+    """A reader of means or maxima over pixels."""
 
     def take(w: Wiring, node: FileNode) -> None:
         axes = node.whole_numbers("axes", 1)
@@ -256,7 +256,8 @@ def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
         reduced = {order[place - 1] for place in places if place}
         if 0 in places or 0 in reduced or len(own) not in (2, 3) or len(places) < len(axes):
             raise ConfigurationError(
-                f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is known"
+                f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is "
+                "supported"
             )
         if len(reduced) == len(own) - 1:
             layer: layers.Layer = of_maps(f"Global{pooling}", own)()
@@ -273,7 +274,7 @@ def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
 
 
 def _last_norm(w: Wiring, node: FileNode) -> bool:
-    """Whether a LayerNormalization or softmax is one over channels that are last."""
+    """Read a LayerNormalization or softmax over last channels; returns whether it was one."""
     value = w.samples.get(node.inputs[0])
     order = None if value is None else w.order(value)
     if value is None or order is None or len(order) < 2 or order == tuple(range(len(order))):
@@ -294,14 +295,14 @@ def _last_norm(w: Wiring, node: FileNode) -> bool:
         if len(own) != 3 or order[-1] != 0 or node.integer("axis", -1) not in (-1, rank - 1):
             raise ConfigurationError(
                 f"a normalisation of samples of {own} in the order {order}: only that over "
-                "channels is known"
+                "channels is supported"
             )
         layer = w.described(node, last_norm(node, own), own)
     w.add(node, [layer], (value.layer,), value.view)
     return True
 
 
-#: What looks at samples in another way, or is a layer in some cases only.
+#: Readers of operators that change the view of samples, or are layers only in some cases.
 TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Add": _arithmetic(layers.Add),
     "Cast": _cast,
@@ -331,7 +332,7 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Unsqueeze": _by(unsqueezed),
     "Upsample": take_resize,
 }
-#: Readers of some cases, such as channels that are last; they say whether it was one.
+#: Readers of special cases, such as channels last; they return whether it was one.
 LAST_TAKERS: dict[str, Callable[[Wiring, FileNode], bool]] = {
     "Gather": take_gather,
     "LayerNormalization": _last_norm,

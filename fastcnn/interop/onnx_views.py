@@ -1,4 +1,4 @@
-"""Samples in another order: what Reshape, Transpose and Squeeze make of a layer's output."""
+"""Reordered samples: the effect of Reshape, Transpose and Squeeze on a layer's output."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,20 +10,20 @@ from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import ChannelShuffle, Flatten, Layer, PixelShuffle, PixelUnshuffle, Unflatten
 
-#: A step through the flat sample and how often it is taken.
+#: A stride in the flat sample, and the number of elements at that stride.
 Run = tuple[int, int]
-#: Orders that are tried where no layer by itself makes one.
+#: Most orders tried in the search for several layers that produce one.
 MOST_TRIED = 2_000
 
 
 @dataclass(frozen=True)
 class View:
-    """Where the numbers of a flat sample are in each dimension of another shape.
+    """A strided view: the position in a flat sample of each element of another shape.
 
     Attributes
     ----------
     dims : tuple of tuple of (int, int)
-        For each dimension the steps and sizes of its runs, the outer ones first. A step of 0
+        For each dimension the strides and sizes of its runs, from the outermost. A stride of 0
         repeats.
     """
 
@@ -31,7 +31,7 @@ class View:
 
     @classmethod
     def of(cls, shape: Shape) -> "View":
-        """A sample as it is."""
+        """The contiguous view of a sample."""
         runs, step = list[tuple[Run, ...]](), 1
         for size in reversed(shape):
             runs.append(((step, size),) if size > 1 else ())
@@ -44,14 +44,14 @@ class View:
 
     @property
     def is_expanded(self) -> bool:
-        """Whether numbers repeat."""
+        """Whether any element is repeated."""
         return any(step == 0 for runs in self.dims for step, _ in runs)
 
     def transposed(self, order: Sequence[int]) -> "View":
         return View(tuple(self.dims[axis] for axis in order))
 
     def reshaped(self, shape: Shape) -> "View":
-        """The same numbers in the same order, in another shape."""
+        """The same elements in the same order, in another shape."""
         waiting = [run for runs in self.dims for run in runs][::-1]
         dims = []
         for size in shape:
@@ -69,7 +69,7 @@ class View:
         return View(tuple(dims))
 
     def expanded(self, shape: Shape) -> "View":
-        """Numbers of dimensions of size 1 repeated."""
+        """Broadcast dimensions of size 1 to a shape."""
         dims = []
         for runs, own, size in zip(self.dims, self.shape, shape, strict=True):
             if size not in (own, 1) and own != 1:
@@ -78,11 +78,11 @@ class View:
         return View(tuple(dims))
 
     def unexpanded(self) -> "View":
-        """Without repetitions."""
+        """The view without repetitions."""
         return View(tuple(tuple(run for run in runs if run[0]) for runs in self.dims))
 
     def orders(self, own: Shape) -> list[tuple[int, ...]]:
-        """In which orders of its dimensions a layer's output is this view."""
+        """The permutations of a layer's output dimensions that result in this view."""
         whole = View.of(own)
         if len(own) != len(self.dims) or len(own) > 4:
             return []
@@ -100,7 +100,7 @@ def _merged(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def arranged(own: Shape, view: View) -> list[Layer]:
-    """Layers that bring a layer's output into the order of a view."""
+    """Layers that rearrange a layer's output to a view."""
     whole, shape = View.of(own), view.shape
     if view == whole:
         return []
@@ -109,7 +109,7 @@ def arranged(own: Shape, view: View) -> list[Layer]:
             return _reshape(own, shape)
         if found := _shuffle(own, view) or _pixels(own, view):
             return found
-        # Two groups of dimensions that change places are channels that are shuffled.
+        # Swapping two groups of dimensions is a channel shuffle.
         runs = _merged([run for runs in view.dims for run in runs])
         if len(runs) == 2 and runs[0][0] < runs[1][0] and len(shape) <= 3:
             size = math.prod(own)
@@ -137,14 +137,14 @@ def _reshape(own: Shape, shape: Shape) -> list[Layer]:
 
 
 def shuffled(view: View, groups: int) -> View:
-    """What ChannelShuffle makes."""
+    """The view after a ChannelShuffle."""
     channels, *size = view.shape
     split = view.reshaped((groups, channels // groups, *size))
     return split.transposed((1, 0, *range(2, 2 + len(size)))).reshaped(view.shape)
 
 
 def pixels_shuffled(view: View, factor: int) -> View:
-    """What PixelShuffle makes."""
+    """The view after a PixelShuffle."""
     channels, rows, columns = view.shape
     split = view.reshaped((channels // factor**2, factor, factor, rows, columns))
     return split.transposed((0, 3, 1, 4, 2)).reshaped(
@@ -153,7 +153,7 @@ def pixels_shuffled(view: View, factor: int) -> View:
 
 
 def pixels_unshuffled(view: View, factor: int) -> View:
-    """What PixelUnshuffle makes."""
+    """The view after a PixelUnshuffle."""
     channels, rows, columns = view.shape
     split = view.reshaped((channels, rows // factor, factor, columns // factor, factor))
     return split.transposed((0, 2, 4, 1, 3)).reshaped(
@@ -189,7 +189,7 @@ def _pixels(own: Shape, view: View) -> list[Layer]:
 
 
 def _several(own: Shape, view: View) -> list[Layer]:
-    """Layers that divide and shuffle pixels and channels one after the other, as few as do."""
+    """The shortest found sequence of pixel unshuffles and channel shuffles that gives a view."""
     if len(own) != 3 or len(view.dims) != 3 or own[1] % view.shape[1]:
         return []
     known: dict[View, list[Layer]] = {View.of(own): []}
@@ -206,12 +206,12 @@ def _several(own: Shape, view: View) -> list[Layer]:
 
 
 def _next(view: View, rows: int) -> Iterator[tuple[list[Layer], View]]:
-    """What a layer, or the two of TensorFlow's order, make of maps that are to have some rows."""
+    """Views after one layer, or two for TensorFlow's order, towards maps with ``rows`` rows."""
     channels, *size = view.shape
     with_pixels = [(list[Layer](), view)]
     for factor in range(2, size[0] // rows + 1):
         if size[0] % (rows * factor) == size[1] % factor == 0:
-            with suppress(ConfigurationError):  # parts that no view of the flat sample has
+            with suppress(ConfigurationError):  # not a view of the flat sample
                 made = pixels_unshuffled(view, factor)
                 with_pixels.append(([PixelUnshuffle(factor)], made))
                 yield with_pixels[-1]

@@ -1,4 +1,4 @@
-"""Layers, and what feeds each of them, while an ONNX file is read."""
+"""Layers and their connections while an ONNX file is read."""
 
 import logging
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from fastcnn.interop.onnx_views import View, arranged
 from fastcnn.layers import Layer
 
 log = logging.getLogger("fastcnn.interop")
-#: Channels first, as channels last become them.
+#: Permutation from channels last to channels first.
 FIRST = (0, 3, 1, 2)
-#: What may come before the channels are put first: it treats all of a sample, or a channel, alike.
+#: Operators allowed before that transpose: they treat all of a sample, or a channel, alike.
 BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A layer, what feeds it, its node and the shape of its output.
+    """A layer, its sources, its node and the shape of its output.
 
     Sources are indices of entries; -1 is the model's first input, -2 the second.
     """
@@ -35,14 +35,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Samples:
-    """A value of the graph: a layer's output, perhaps in another order or shape.
+    """A value of the graph: a layer's output, possibly permuted or reshaped.
 
     Attributes
     ----------
     layer : int
         Index of the layer; -1 is the model's first input, -2 the second.
     view : View
-        Where the numbers of the layer's output are.
+        The value as a view of the layer's output.
     """
 
     layer: int
@@ -54,7 +54,7 @@ class Samples:
 
 
 class Bounds(NamedTuple):
-    """What the numbers of a value are kept between."""
+    """The lower and upper bound that nodes apply to the value ``source``."""
 
     source: str
     low: float
@@ -62,7 +62,7 @@ class Bounds(NamedTuple):
 
 
 class Wiring:
-    """What the nodes of a file were found to make.
+    """The layers and values found in the nodes of a file.
 
     Attributes
     ----------
@@ -71,9 +71,9 @@ class Wiring:
     samples : dict of str to Samples
         The values that hold a batch of samples.
     numbers : dict of str to Numbers
-        Those that hold numbers of a shape.
+        The values that hold integers of a shape.
     failures : dict of str to ConfigurationError
-        Those that cannot be read.
+        The reasons why values cannot be read.
     """
 
     def __init__(self, file: OnnxFile) -> None:
@@ -88,7 +88,7 @@ class Wiring:
                 shape = (shape[2], *shape[:2])
                 view = View.of(shape).transposed((1, 2, 0))
                 log.info(
-                    "%s: the input %r has its channels last, the model takes %s",
+                    "%s: the input %r has its channels last, the model expects %s",
                     file.path,
                     name,
                     shape,
@@ -97,22 +97,22 @@ class Wiring:
             self.samples[name] = Samples(-1 - place, view)
         self.numbers: dict[str, Numbers] = {}
         self.failures: dict[str, ConfigurationError] = {}
-        #: Values that have one bound alone, which another node may complete.
+        #: Values with only one bound so far; another node may add the second.
         self.one_sided: dict[str, Bounds] = {}
         #: The nodes that were checked, by their first outputs.
         self.nodes: dict[str, FileNode] = {}
-        #: Whether constants take the means of an adaptive pooling, from the left or the right.
+        #: Whether constants are matrices of an adaptive pooling, from the left or the right.
         self.means: dict[tuple[str, bool], bool] = {}
         self.notes = file.notes()
-        #: Layers by the constants that they hold: nodes of the same ones are one layer, used twice.
+        #: Layers by their constants: nodes with the same constants share a layer.
         self.shared: dict[object, Layer] = {}
-        #: What was brought into another order already.
+        #: Layers of values that were already rearranged.
         self._arranged: dict[Samples, int] = {}
 
     def _put_first(self) -> set[str]:
-        """Values whose channels all who read them put first, perhaps after they scaled them.
+        """Values whose readers all move the channels first, directly or after scaling.
 
-        The nodes are gone through once, from the last to the first, whatever the inputs.
+        A single pass over the nodes, from last to first, however many inputs there are.
         """
         put_first, read_otherwise, results = set[str](), set[str](), set(self.file.outputs)
         for node in reversed(self.file.nodes):
@@ -130,7 +130,7 @@ class Wiring:
     # -- formulas ----------------------------------------------------------------------------
 
     def made_by(self, name: str, kind: str, alone: bool = False) -> FileNode | None:
-        """The node of a kind that makes a value; ``alone``, one that nothing else reads."""
+        """The node of a kind that produces a value; with ``alone``, only if it has one reader."""
         node = self.nodes.get(name)
         found = node is not None and node.kind == kind
         return node if found and not (alone and self.file.readers[name] > 1) else None
@@ -198,7 +198,7 @@ class Wiring:
         return inputs[-1 - layer] if layer < 0 else self.entries[layer].shape
 
     def layer(self, name: str) -> int:
-        """The layer whose output a value is, as it is: one is made if it is in another order."""
+        """The layer whose output is a value; layers that rearrange it are added if necessary."""
         value = self.value(name)
         if value.view.is_expanded:
             raise ConfigurationError(f"it reads {name!r}, which an Expand has repeated")
@@ -209,7 +209,7 @@ class Wiring:
         return self.arranged(value, node)
 
     def arranged(self, value: Samples, node: FileNode | None) -> int:
-        """The layer that makes a value in its order; layers that are needed are the node's."""
+        """The layer that produces a value; layers that rearrange it belong to ``node``."""
         if value not in self._arranged:
             index = value.layer
             for layer in arranged(self.own_shape(index), value.view):
@@ -219,12 +219,12 @@ class Wiring:
         return self._arranged[value]
 
     def described(self, node: FileNode, layer: Layer, shape: Shape) -> Layer:
-        """The layer with what the file's metadata say of it."""
+        """The layer with its properties from the file's metadata."""
         described = self.notes.get(node.name)
         return layer if described is None else restored(layer, described, shape)
 
     def append(self, node: FileNode, layer: Layer, *sources: str) -> None:
-        """Add a layer, which makes the node's output."""
+        """Add a layer that produces the node's output."""
         self.add(node, [layer], tuple(self.layer(source) for source in sources))
 
     def add(
@@ -235,12 +235,12 @@ class Wiring:
         view: View | None = None,
         output: str = "",
     ) -> None:
-        """Add layers, the first of which reads others; they make an output of the node.
+        """Add a chain of layers that reads ``sources`` and produces an output of the node.
 
         Parameters
         ----------
         view : View, optional
-            In which order the output is; by default it is as the last layer makes it.
+            View of the last layer's output; by default its output itself.
         """
         for layer in layers:
             index = self._entry(node, layer, sources)
@@ -264,7 +264,7 @@ class Wiring:
         return min(common) if common else None
 
     def ordered(self, node: FileNode, name: str) -> tuple[int, tuple[int, ...]]:
-        """The layer that a value is, and the order in which its dimensions are read."""
+        """The layer of a value, and the order in which its dimensions are read."""
         value = self.value(name)
         order = self.order(value)
         if order is None:

@@ -90,7 +90,7 @@ class Answers:
     ) -> Any:
         """Class probabilities, shape (N, classes, ...): the softmax of :meth:`logits`.
 
-        For a model trained on labels, the sigmoid of each.
+        For a model trained on labels, the probability of each label: the sigmoid of its logit.
 
         The outputs of a model that ends in :class:`~fastcnn.layers.Softmax` are returned unchanged.
 

@@ -158,7 +158,7 @@ class Layer(metaclass=_LayerType):
             raise ConfigurationError(
                 f"{type(self).__name__}: {name} are {', '.join(own) or 'none'}, "
                 f"got {', '.join(values) or 'none'}. "
-                "To change a layer's arrays, make a new layer and replace it"
+                "To change which arrays a layer has, replace it by a new layer"
             )
         checked = {key: check_array(own.owner, own, key, values[key]) for key in own}
         for key, value in checked.items():
@@ -184,7 +184,7 @@ class Layer(metaclass=_LayerType):
             if here != there:
                 raise ConfigurationError(
                     f"{type(self).__name__}: {name}={value!r} needs {arrays} {there}, "
-                    f"the layer has {here}. Make a new layer and replace it"
+                    f"the layer has {here}. Make a new layer to replace this one"
                 )
         skipped = {"parameters", "buffers", "requires_grad", "_sealed", "_changed"}
         self.__dict__.update({k: v for k, v in made.__dict__.items() if k not in skipped})
@@ -328,7 +328,7 @@ class WeightedLayer(Layer):
 
     @property
     def weight(self) -> np.ndarray:
-        """The layer's weight; assign to its elements, or to an array of the same shape."""
+        """The layer's weight; write into it, or assign another array of the same shape."""
         return self.parameters["weight"]
 
     @property

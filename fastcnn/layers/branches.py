@@ -43,7 +43,7 @@ class _Join(Layer):
 
 
 class Add(_Join):
-    """Sum of two inputs of the same shape, which joins branches of a network.
+    """Sum of two inputs of the same shape, such as the branches of a residual block.
 
     In a graph ``Add()(a, b)`` or ``a + b``; :class:`Residual` is a block with one. See
     :class:`Model`.
@@ -61,8 +61,8 @@ class Subtract(_Join):
 class Multiply(_Join):
     """Element-wise product of two inputs: ``Multiply()(a, b)`` or ``a * b``.
 
-    They have the same shape; or one is a map (C, H, W) and the other has a factor per channel, (C,
-    1, 1), or per pixel, (1, H, W).
+    They have the same shape; or one is a map (C, H, W) and the other has a factor per channel,
+    (C, 1, 1), or per pixel, (1, H, W).
     """
 
     operation: ClassVar[str] = "multiply"

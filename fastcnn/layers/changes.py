@@ -99,7 +99,7 @@ def check_array(owner: str, arrays: Mapping[str, np.ndarray], key: str, value: A
     if key not in arrays:
         raise ConfigurationError(
             f"{owner} has no array {key!r}; it has {', '.join(arrays) or 'none'}. "
-            "To change a layer's arrays, make a new layer and replace it"
+            "To change which arrays a layer has, replace it by a new layer"
         )
     old, new = arrays[key], plain_array(f"{owner}: {key}", value)
     if old.dtype.kind == "i" and new.dtype.kind in "iu":

@@ -144,7 +144,7 @@ class Constant:
 class Dirac:
     """The first filters each copy one input channel; ``others`` draws the rest.
 
-    Filter ``k`` is 1 at the centre of channel ``k`` and 0 elsewhere, for each input channel.
+    Filter ``k`` is 1 at the centre of input channel ``k`` and 0 elsewhere, one filter per channel.
 
     References
     ----------
@@ -170,8 +170,9 @@ class Dirac:
 def whitening_filters(samples: np.ndarray, size: int = 2, eps: float = 5e-4) -> np.ndarray:
     """Whitening filters: their outputs are uncorrelated over the patches of some samples.
 
-    They are the eigenvectors of the patches' second moment matrix, each divided by the square root
-    of its eigenvalue plus ``eps``, in descending order, followed by their negatives.
+    They are the eigenvectors of the patches' second moment matrix, in descending order of
+    eigenvalues and each divided by the square root of its eigenvalue plus ``eps``, followed by
+    their negatives.
 
     Parameters
     ----------

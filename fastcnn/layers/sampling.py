@@ -76,7 +76,7 @@ class ZeroPad1d(_Pad):
     Parameters
     ----------
     padding : int or (left, right)
-        Negative numbers cut off.
+        Negative values crop.
     """
 
     mode: ClassVar[str] = "constant"
@@ -101,7 +101,7 @@ class ReflectionPad1d(_Pad):
     Parameters
     ----------
     padding : int or (left, right)
-        Less than the length of the sequence.
+        Must be less than the length of the sequence.
     """
 
     mode: ClassVar[str] = "reflect"
@@ -251,7 +251,7 @@ class PixelShuffle(Layer):
 
 
 class PixelUnshuffle(Layer):
-    """Pixels become channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
+    """Rearrange pixels to channels: ``(C, H * r, W * r)`` to ``(C * r * r, H, W)``.
 
     Parameters
     ----------

@@ -66,7 +66,7 @@ def load_state(
     strict: bool = True,
     skip: Sequence[str] = (),
 ) -> LoadReport:
-    """Load weights from a safetensors file, such as ``save_file(module.state_dict(), path)``.
+    """Load a safetensors file, as written by PyTorch's ``save_file(module.state_dict(), path)``.
 
     The preprocessing in a file written by fastcnn is loaded as well; PyTorch's files have none, and
     leave the model's unchanged.

@@ -89,8 +89,8 @@ class PythonLoss(Loss):
         found = self.function(*arguments)
         if not isinstance(found, tuple) or len(found) != 2 or np.ndim(found[0]) != 0:
             raise ConfigurationError(
-                f"loss: {self.name} must return a number and its gradient, got "
-                f"{type(found).__name__}"
+                f"loss: {self.name} must return a number and its gradient with respect to the "
+                f"outputs, got {type(found).__name__}"
             )
         gradient = np.asarray(found[1], output.dtype)
         if gradient.shape != output.shape:

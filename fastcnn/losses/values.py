@@ -16,8 +16,8 @@ from fastcnn.scalars import plain
 class ElementLoss(Loss):
     """Base of losses that compare each element of the output with its target.
 
-    Targets have the shape of the output; an axis of size one may be left out. Integer classes of
-    shape (N,) are compared as one-hot vectors if there is more than one output.
+    Targets have the shape of the output; a channel axis of size 1 may be left out. Integer classes
+    of shape (N,) are compared as one-hot vectors if there is more than one output.
     """
 
     def __post_init__(self) -> None:

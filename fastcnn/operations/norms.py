@@ -147,7 +147,7 @@ def local_response_norm(
     ----------
     x : array_like, shape (N, C, H, W)
     size : int
-        Channels of a window, starting ``size // 2`` before; those out of range count as 0.
+        Channels of a window, which starts ``size // 2`` before each; those out of range count as 0.
     alpha, beta, k : float
     backend : str, optional
     """

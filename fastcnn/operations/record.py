@@ -258,7 +258,7 @@ class Elementwise(Operation):
         return made
 
     def backward(self, grad_output: Any, *given: Any, backend: str | None) -> Any:
-        """The functional form of the gradient: that of ``x``, followed by those of parameters."""
+        """The functional form of the gradient: that of ``x``, then those of parameters."""
         return gradient(self.name, self.taken, backend, grad_output, *given)
 
     def taken(self, name: str, x: Any, *given: Any) -> Checked:

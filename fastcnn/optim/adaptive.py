@@ -18,13 +18,13 @@ class Adam(DecaysWeights):
     lr : float
         Learning rate.
     betas : (float, float)
-        Shares that the means of gradients and of their squares keep at a step.
+        Decay rates of the moving averages of the gradients and of their squares.
     eps : float
-        Added to the root, so that nothing is divided by 0.
+        Added to the denominator, which could otherwise be 0.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------
@@ -84,15 +84,15 @@ class NAdam(DecaysWeights):
     lr : float
         Learning rate.
     betas : (float, float)
-        Shares that the means of gradients and of their squares keep at a step.
+        Decay rates of the moving averages of the gradients and of their squares.
     eps : float
-        Added to the root, so that nothing is divided by 0.
+        Added to the denominator, which could otherwise be 0.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     momentum_decay : float
-        How fast the momentum rises to ``betas[0]`` over the steps.
+        How fast the momentum rises to ``betas[0]`` with the number of steps.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------
@@ -132,7 +132,7 @@ class NAdam(DecaysWeights):
 
 @dataclass(frozen=True)
 class RMSprop(DecaysWeights):
-    """RMSprop: the gradient, divided by a moving average of its root mean square.
+    """RMSprop: the gradient, divided by the root of a moving average of its square.
 
     ``s = alpha * s + (1 - alpha) * g^2``, ``p -= lr * g / (sqrt(s) + eps)``; ``centered`` uses the
     variance instead of the mean square, ``momentum`` is applied to the quotient.
@@ -142,17 +142,17 @@ class RMSprop(DecaysWeights):
     lr : float
         Learning rate.
     alpha : float
-        Share that the mean of squares keeps at a step.
+        Decay rate of the moving average of the squares.
     eps : float
-        Added to the root, so that nothing is divided by 0.
+        Added to the denominator, which could otherwise be 0.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     momentum : float
-        Share of the last step's direction in the next.
+        Momentum factor.
     centered : bool
-        Whether to divide by the root of the variance instead.
+        Whether to divide by the root of the variance instead of the mean square.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------
@@ -210,15 +210,15 @@ class Adagrad(DecaysWeights):
     lr : float
         Learning rate.
     lr_decay : float
-        The rate is divided by ``1 + lr_decay`` times the steps before.
+        The learning rate is divided by ``1 + lr_decay * n`` after ``n`` steps.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     initial_accumulator_value : float
         The sum of squares before the first step.
     eps : float
-        Added to the root, so that nothing is divided by 0.
+        Added to the denominator, which could otherwise be 0.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------
@@ -258,13 +258,13 @@ class Adadelta(DecaysWeights):
     lr : float
         Learning rate.
     rho : float
-        Share that the means of squares keep at a step.
+        Decay rate of the moving averages of squares.
     eps : float
         Added to the squares under both roots.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------

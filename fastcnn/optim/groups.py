@@ -212,8 +212,8 @@ def as_groups(groups: Any) -> tuple[ParameterGroup, ...]:
     Parameters
     ----------
     groups : list, str or None
-        Of :class:`ParameterGroup` or dictionaries of its fields, or text that
-        :meth:`ParameterGroup.parse` reads.
+        A list of :class:`ParameterGroup` or dictionaries as for :meth:`ParameterGroup.of`, or text
+        as for :meth:`ParameterGroup.parse`.
 
     Raises
     ------

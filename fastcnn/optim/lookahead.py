@@ -21,8 +21,8 @@ class Lookahead:
     alpha : float
         ``a`` at the start of the training.
     final_alpha : float, optional
-        ``a`` at the end, by default the same: after a fraction ``t`` of the training it is ``alpha
-        + (final_alpha - alpha) * t ** power``.
+        ``a`` at the end, by default the same: after a fraction ``t`` of the training it is
+        ``alpha + (final_alpha - alpha) * t ** power``.
 
     References
     ----------

@@ -26,13 +26,13 @@ class SGD(DecaysWeights):
     lr : float
         Learning rate.
     momentum : float
-        Share of the last step's direction in the next.
+        Momentum factor.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
     nesterov : bool
-        Whether to look ahead by Nesterov's formula; needs a momentum.
+        Whether to use Nesterov momentum; needs a momentum above 0.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
 
     References
     ----------
@@ -83,11 +83,13 @@ class Lion(DecaysWeights):
     lr : float
         Learning rate.
     betas : (float, float)
-        Shares that the mean of gradients keeps: in the step's direction, and for the next step.
+        Decay rates of the moving average of gradients: in the direction of this step, and in what
+        is kept for the next.
     weight_decay : float
-        Factor of the weights that is added to their gradient.
+        Coefficient of weight decay.
     decoupled_weight_decay : bool
-        Whether weights shrink by ``lr * weight_decay`` instead, before the step.
+        Whether weights are multiplied by ``1 - lr * weight_decay`` before the step, instead of
+        adding ``weight_decay`` times the weights to their gradient.
 
     References
     ----------

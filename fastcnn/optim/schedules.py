@@ -36,7 +36,7 @@ class StepDecay:
     Parameters
     ----------
     every_epochs : int
-        Epochs of one rate.
+        Number of epochs between reductions.
     gamma : float
         Above 0, at most 1.
     """
@@ -64,7 +64,7 @@ class MultiStep:
     Parameters
     ----------
     milestones : tuple of int
-        Numbers of epochs, from 1 on.
+        Numbers of epochs after which the rate is reduced, each at least 1.
     gamma : float
         Above 0, at most 1.
     """
@@ -96,7 +96,7 @@ class Cosine:
     Parameters
     ----------
     min_factor : float
-        The last rate, as a share of the base rate.
+        Final rate, relative to the base rate.
 
     References
     ----------
@@ -133,11 +133,11 @@ class OneCycle:
     Parameters
     ----------
     warmup_fraction : float
-        Share of all steps in which the rate rises.
+        Fraction of all steps in which the rate rises.
     initial_factor : float
-        The first rate, as a share of the base rate.
+        Initial rate, relative to the base rate.
     final_factor : float
-        The last rate, as a share of the first.
+        Final rate, relative to the initial rate.
 
     References
     ----------
@@ -175,9 +175,9 @@ class Triangular:
     Parameters
     ----------
     warmup_fraction : float
-        Share of all steps in which the rate rises.
+        Fraction of all steps in which the rate rises.
     initial_factor, final_factor : float
-        The first and the last rate, as shares of the base rate.
+        Initial and final rate, relative to the base rate.
 
     References
     ----------
@@ -208,9 +208,9 @@ class Warmup:
     Parameters
     ----------
     steps : int
-        Steps of the rise.
+        Number of steps of the rise.
     then : Schedule
-        What gives the rate after them; by default it is constant.
+        Schedule of the rate, scaled down during the rise; by default constant.
     """
 
     steps: int
@@ -245,7 +245,7 @@ def learning_rates(
     first_step, count : int
         First step, counted from 0, and number of steps.
     total_steps, steps_per_epoch : int
-        Number of steps of the training, and per epoch.
+        Number of steps in the whole training, and per epoch.
 
     Raises
     ------

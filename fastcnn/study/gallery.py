@@ -132,7 +132,7 @@ def section(result: Gallery) -> Section:
                 "gallery-mistakes",
                 lambda: mistakes_figure(result.test, result.probabilities),
                 Text(
-                    "The worst mistakes of the network with ReLU, in per cent its confidence.",
+                    "The worst mistakes of the network with ReLU, with its confidence in percent.",
                     "使用 ReLU 的网络错得最厉害的图像，百分数为它的置信度。",
                 ),
             ),

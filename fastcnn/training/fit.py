@@ -63,7 +63,7 @@ class FitArguments(TrainingOptions):
         None,
         "The processes of an MPI job, from fastcnn.distributed.join(). All of them call this "
         "with the same arguments; batch_size is the total of all. Every process calls its "
-        "callbacks; only the root writes out, and decisions of its callbacks apply to all.",
+        "callbacks; only the root writes to out, and decisions of its callbacks apply to all.",
         part="",
     )
     verbose: bool = option(
@@ -159,11 +159,12 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         which are used unchanged; a Dataset's preprocessing also normalises them. The model stores
         this as ``model.preprocessing`` and applies it to all its inputs from then on.
         ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean. Arrays may be
-        memory-mapped files, which are not copied. Batches are an iterable of ``(x, y)`` or ``(x, y,
-        sample_weight)``, such as a generator, a function that returns one, or PyTorch's DataLoader:
-        each batch is a step, and ``steps_per_epoch`` is required if they have no length. ``test``
-        is evaluated after every epoch without influence on training: early stopping and
-        ``reduce_on_plateau`` use validation data, which are held out of ``train`` unless given.
+        memory-mapped files, which are not copied. Batches are an iterable of ``(x, y)`` or
+        ``(x, y, sample_weight)``, such as a generator, a function that returns one, or PyTorch's
+        DataLoader: each batch is a step, and ``steps_per_epoch`` is required if they have no
+        length. ``test`` is evaluated after every epoch without influence on training: early
+        stopping and ``reduce_on_plateau`` use validation data, which are held out of ``train``
+        unless given.
     **options
 
     Returns

@@ -26,8 +26,8 @@ class Metric:
     name : str
         Recorded as ``validation_NAME`` and ``test_NAME``.
     function : callable
-        ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape (N,
-        ...); targets are in the form used by the loss.
+        ``function(outputs, targets)`` returns a number. Outputs are the network's, of shape
+        (N, ...); targets are in the form used by the loss.
     larger_is_better : bool
     output : str
         The name of the output to measure, if a network has several; without it, the function

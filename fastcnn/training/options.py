@@ -56,8 +56,8 @@ class TrainingOptions:
     )
     accumulate: int = option(
         1,
-        "Accumulate the gradients of this many batches before each step: the step of a batch this "
-        "many times larger than batch_size, which need not fit in memory.",
+        "Accumulate the gradients of this many batches before each step, as for one batch of that "
+        "many times batch_size, which need not fit in memory.",
         least=1,
     )
     loss: str | Loss = option("cross_entropy", "Loss to minimise.", choices=LOSSES, part="loss")
@@ -111,14 +111,15 @@ class TrainingOptions:
     )
     ema_decay: float | None = option(
         None,
-        "Evaluate and keep a moving average of the weights, of this decay per step, such as 0.999.",
+        "Evaluate and keep a moving average of the weights, with this decay per step (such as "
+        "0.999).",
         least=0,
         below=1,
     )
     lookahead: str | int | Lookahead | None = option(
         None,
-        "Lookahead: every this many steps, move slow weights part of the way to the trained ones, "
-        "which continue from there; or text such as every=5,alpha=0.5. The slow weights are "
+        "Lookahead: number of steps after which slow weights move part of the way to the trained "
+        "ones, which continue from there; or text such as every=5,alpha=0.5. The slow weights are "
         "evaluated and kept.",
     )
     swa_start: int | None = option(
@@ -167,8 +168,8 @@ class TrainingOptions:
     )
     monitor: str = option(
         "validation_loss",
-        "Value by which early stopping, reduce_on_plateau and the choice of the best checkpoint "
-        "decide, such as validation_accuracy or, with metrics=f1, validation_f1.",
+        "Value monitored by early stopping, reduce_on_plateau and the choice of the best "
+        "checkpoint, such as validation_accuracy or, with metrics=f1, validation_f1.",
     )
     reduce_on_plateau: int | None = option(
         None,
@@ -187,8 +188,8 @@ class TrainingOptions:
     )
     average_every: int = option(
         1,
-        "With several MPI processes: average the weights every this many steps, instead of the "
-        "gradients in every step.",
+        "With several MPI processes: number of steps after which the weights are averaged, instead "
+        "of the gradients in every step.",
         least=1,
     )
     ordered_reduction: bool = option(

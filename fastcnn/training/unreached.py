@@ -30,7 +30,7 @@ def unreached(
     if highest <= HARDLY * rate:
         yield (
             f"the learning rate is at most {highest:g} in {_count(total, 'step')}, where "
-            f"lr={rate:g}: the weights {'hardly change' if highest else 'stay as they are'}"
+            f"lr={rate:g}: the weights {'hardly change' if highest else 'do not change'}"
         )
     if isinstance(schedule, Warmup):
         if schedule.steps >= total:

@@ -168,7 +168,7 @@ def test_slopes_of_pixels_are_refused(tmp_path: Path) -> None:
         graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
     )
     onnx.save(made, tmp_path / "m.onnx")
-    with pytest.raises(ConfigurationError, match="one value a channel"):
+    with pytest.raises(ConfigurationError, match="one value per channel"):
         import_onnx(tmp_path / "m.onnx")
 
 

@@ -191,11 +191,11 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     ([N("Max", ["x", "a"], ["y"])], {"a": CHANNELS.reshape(4, 1, 1)}, MAPS, 17, "not one number"),
     ([N("Relu", ["x"], ["a"]), N("Max", ["x", "a"], ["y"])], {}, MAPS, 17, "samples and samples"),
     ([N("Max", ["x", "a"], ["m"]), N("Relu", ["m"], ["y"])], {"a": np.float32(1)}, MAPS, 17,
-     r"'m' \(Max\): one bound alone"),
+     r"'m' \(Max\): only one bound"),
     ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0], "a": [1]}, MAPS, 18, "not channels"),
     ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0, 1, 0], "a": [3, -1]}, MAPS, 18, "axes="),
     ([N("Resize", ["x", "", "", "z"], ["y"], mode="linear")], {"z": [5, 4, 16, 16]}, MAPS, 17,
-     "batches of 5 alone"),
+     "only for batches of 5"),
     ([N("Resize", ["x", "", "s"], ["y"])], {"s": _floats(1, 2, 2, 2)}, MAPS, 17,
      "of samples or channels"),
     ([N("Resize", ["x", "", "s"], ["y"])], {"s": _floats(1, 1, np.nan, 2)}, MAPS, 17, "by nan"),
@@ -217,7 +217,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     ([N("Shape", ["x"], ["s"]), N("Gather", ["s", "o"], ["b"]), N("Slice", ["s", "o", "b"], ["u"]),
       N("Reshape", ["x", "u"], ["y"])], {"o": [0]}, MAPS, 17, "with the number of samples"),
     ([N("Gather", ["x", "z"], ["y"], axis=2)], {"z": np.int64(3)}, MAPS, 17, "one of 8 along"),
-    ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [2, 1]}, MAPS, 17, "not in order"),
+    ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [2, 1]}, MAPS, 17, "not consecutive"),
     ([N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [4]}, MAPS, 17, r"\[4\] of 4 along"),
     ([N("Gather", ["x", "z"], ["y"], axis=0)], {"z": [0]}, MAPS, 17, "some of the samples"),
     # One more dimension than samples have, which the result would have, too.
@@ -283,7 +283,7 @@ def test_gathered_places_that_are_not_the_samples_own(tmp_path: Path) -> None:
     """A flat batch of which each sample's elements are reversed."""
     places = np.arange(3)[:, None] * 6 + np.arange(6)[::-1]
     nodes = [N("Reshape", ["x", "s"], ["f"]), N("Gather", ["f", "p"], ["y"])]
-    with pytest.raises(ConfigurationError, match=r"\(Gather\): it takes other numbers"):
+    with pytest.raises(ConfigurationError, match=r"\(Gather\): it takes other elements"):
         read(model_of(nodes, {"s": [-1], "p": places}, (3, 6)), tmp_path)
     places = np.arange(18).reshape(3, 2, 3)
     made = read(model_of(nodes, {"s": [-1], "p": places}, (3, 6)), tmp_path)

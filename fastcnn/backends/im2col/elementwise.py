@@ -31,7 +31,7 @@ def forward(
 
 
 def _of_shape(x: np.ndarray, values: Any) -> np.ndarray:
-    """What a formula made, in the shape of what it was given: a user's may be a constant."""
+    """A formula's values in the shape of its input: a user's formula may return a constant."""
     return values if np.shape(values) == x.shape else np.full(x.shape, values, x.dtype)
 
 

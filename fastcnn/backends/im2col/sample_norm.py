@@ -54,7 +54,7 @@ def _gradients(
 def _deviations(
     x: np.ndarray, sets: Sets, eps: float, centred: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Deviations from each set's mean, in the view by sets, and the inverse of their scale."""
+    """Deviations from each set's mean, in the view by sets, and 1 / their root mean square."""
     values = x.reshape(len(x), *sets.view)
     # Two passes, not the mean of squares: no cancellation where the mean is large.
     deviations = values - _mean(values, sets) if centred else values.copy()

@@ -69,7 +69,7 @@ def _gradients(
 def _statistics(
     x: np.ndarray, places: list[tuple[int, ...]], eps: float, centred: bool
 ) -> tuple[float, float]:
-    """Mean, or 0, and the inverse deviation from it; a variance has the dtype of x."""
+    """Mean, or 0, and 1 / standard deviation; the variance is rounded to the dtype of x."""
     values = [float(x[place]) for place in places]
     mean = total(values) / len(values) if centred else 0.0
     variance = total((value - mean) * (value - mean) for value in values) / len(values)

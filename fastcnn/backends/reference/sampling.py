@@ -119,7 +119,7 @@ def pixel_shuffle(x: np.ndarray, upscale_factor: int) -> np.ndarray:
 def pixel_shuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, upscale_factor: int
 ) -> np.ndarray:
-    """Each gradient goes to the pixel of which it was copied."""
+    """Each gradient goes to the pixel from which its output was copied."""
     return pixel_unshuffle(grad_output, upscale_factor)
 
 
@@ -136,7 +136,7 @@ def pixel_unshuffle(x: np.ndarray, downscale_factor: int) -> np.ndarray:
 def pixel_unshuffle_backward(
     grad_output: np.ndarray, x: np.ndarray, downscale_factor: int
 ) -> np.ndarray:
-    """Each gradient goes to the pixel of which it was copied."""
+    """Each gradient goes to the pixel from which its output was copied."""
     return pixel_shuffle(grad_output, downscale_factor)
 
 
@@ -151,7 +151,7 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
 
 
 def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
-    """Each gradient goes to the channel of which it was copied."""
+    """Each gradient goes to the channel from which its output was copied."""
     grad_x = np.empty(x.shape, x.dtype)
     size = x.shape[1] // groups
     for g in range(groups):

@@ -23,8 +23,8 @@ HALF = Fraction(1, 2)
 #: Points of one-dimensional transforms, besides infinity, of which the first r + 2 are used.
 #: Opposite points share additions.
 PAIRED = (0, 1, -1, 2, -2, HALF, -HALF)
-#: Points of two-dimensional transforms with r = 3, where rounding errors multiply: these are
-#: smaller.
+#: Points of two-dimensional transforms with r = 3, where rounding errors multiply: with these
+#: points they are smaller.
 EXACT = (0, 1, -1, HALF, -2)
 
 #: Floats between equally large parts of transforms, so that they do not map to the same cache sets.

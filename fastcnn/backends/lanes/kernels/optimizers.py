@@ -1,4 +1,4 @@
-"""Updates of the parameters, and the gradient's norm: the last rows of a training step.
+"""Updates of the parameters, and the gradient's norm: the end of a training step.
 
 An update is a formula of one parameter, evaluated on vectors; :func:`update_kernel` generates its
 kernel, for the package's optimisers and for users' own. The formulas are those of

@@ -84,8 +84,8 @@ def winners_tile(
     """Add to some pixels of X the gradients of the windows they won; returns their sum.
 
     From entry ``starts[p]`` on, ``windows`` has the offset of each window of a pixel and the bits
-    of the pixel's index in it; ``visits`` entries in all. If ``streams``, X is stored past the
-    cache.
+    of the pixel's index in it; ``visits`` entries in all. If ``streams``, stores to X
+    bypass the cache.
     """
     builder = at.builder
     sends = at.is_set(streams)

@@ -44,7 +44,7 @@ class Kernel:
     #: The gradients that its rows compute in a backward pass: some of ``x``, ``weight`` and
     #: ``bias``.
     gradients: tuple[str, ...] = ()
-    #: Whether a backward pass alone needs its rows of the forward pass.
+    #: Whether its rows of the forward pass are needed even where only the backward pass is run.
     before_backward: bool = False
     #: Share of a core's peak FLOPs that it reaches, and a factor of that if all channels are one
     #: vector, on a Zen 5: used to choose the program and to decide whether threads share a row.

@@ -191,7 +191,7 @@ class Backward:
         return {"mode": L.MASKED}
 
     def fits(self, index: int, grad: Buffer) -> bool:
-        """Whether a gradient's layout is usable by the node that computes its backward pass."""
+        """Whether the backward pass of the node's group can read a gradient of this layout."""
         if grad.halo == self.values[index].halo:
             return True
         needed = self.planner.gradient_halo(index)

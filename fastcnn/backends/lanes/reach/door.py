@@ -44,8 +44,8 @@ def check_program(
 
     Raises
     ------
-    With the name of the row, the operand that is out of bounds, and its range.
-        Naming the row, what of it reaches too far, and how far.
+    ProgramError
+        With the name of the row, the operand that is out of bounds, and its range.
     """
     if program.rows.shape[1:] != (L.WIDTH,) or program.batch < 1 or program.workers < 1:
         raise ProgramError(f"a program of rows {program.rows.shape}, a batch of {program.batch}")

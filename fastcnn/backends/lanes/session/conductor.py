@@ -38,9 +38,9 @@ FIRST_SEGMENT = 3 * APART
 CALLERS, TAKEN, PASS, INSIDE, ASLEEP, STOPPED, AVOIDED, ROOM = (n * APART for n in range(8))
 TEAM_SIZE = 8 * APART
 #: How helpers are kept off a core: the addresses of ``sched_getcpu``, ``sched_getaffinity`` and
-#: ``sched_setaffinity``, the number of cores in a mask, its number of words, the threads' ids, or
-#: 0, and the masks. The first mask is scratch for the caller's, the next has all cores of the team,
-#: and one for each core has all others.
+#: ``sched_setaffinity``, the number of cores that have a mask, the words of a mask, the threads'
+#: ids, or 0, and the masks. The first mask is scratch for the caller's, the next has all cores of
+#: the team, and one for each core has all others.
 CORE_OF, GET_CORES, SET_CORES, CORES, WORDS, FIRST_HELPER = range(6)
 #: Maximum threads that are kept off the caller's core; among many cores the system finds free ones.
 FEW = 8

@@ -63,7 +63,7 @@ def backward(
     formula, numbers = record.formula_of(arguments)
     kernel = formula_kernel(record, arguments, "gradient")
     steps, read = [], INPUT
-    # A rectifier's output is as good as its input.
+    # A rectifier's gradient has the same formula of input and output: it needs no forward step.
     if formula.gradient_from_output not in (None, formula.gradient):
         steps, read = [_forward_step(record, arguments)], RESULT
     steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
@@ -82,7 +82,6 @@ def run_steps(steps: Sequence[Step], numbers: Sequence[float], *sources: np.ndar
     """Run steps over all elements of arrays of one shape; returns the result.
 
     A vector is 16 consecutive elements. The remainder is computed in a vector of its own.
-    its own.
     """
     result = np.empty(sources[0].shape, np.float32)
     arrays = [np.require(source, np.float32, ["C", "A"]).reshape(-1) for source in sources]

@@ -112,7 +112,7 @@ class Engine:
         grouped = self.program.grouped
         self._places = [(*place, grouped.get(place[0], 1)) for place in places.values()]
         self._checked: Update | None = None
-        # Units of the last update, by threads, and whether gradients are followed by their update.
+        # Units of the last update, and of none, by threads, and whether updates follow gradients.
         self._units: dict[tuple[bool, int, bool], Units] = {}
         uses = [
             None if node.frozen_statistics else node.buffers.get("running_mean")

@@ -24,9 +24,9 @@ from fastcnn.codegen.functions import address_of
 BATCHES = (16, 64, 256)
 #: Maximum samples at a time with a channel in each lane: some layers keep the maps of all.
 FEW = 16
-#: With a channel in each lane, passes measured faster if estimates differ by less than the first
-#: factor; pieces of FEW samples, for which threads synchronise at some layers, only if the estimate
-#: is lower by the second.
+#: Ratio of estimates below which passes with a channel in each lane are used: for up to FEW samples
+#: they measured faster at equal estimates; more samples run in pieces of FEW, for which threads
+#: synchronise at some layers, and which must be estimated clearly faster.
 AS_GOOD, BETTER = 1.05, 0.95
 
 

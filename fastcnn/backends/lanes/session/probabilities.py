@@ -31,7 +31,7 @@ def softmax_rows(x, wrong, rows, classes):
         largest, zero = x[first], np.float32(0)
         for k in range(first, first + classes):
             largest = max(largest, x[k])
-            # Infinity or NaN make this NaN.
+            # Infinity or NaN makes this NaN.
             zero += x[k] - x[k]
         if zero != np.float32(0) and wrong[0] < 0:
             wrong[0] = row

@@ -196,7 +196,7 @@ def _without(ranges: Iterable[tuple[int, int]], first: int, end: int) -> Iterato
 
 
 def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where pieces of the parameters begin, for this number of threads, and the thread of each."""
+    """Starts of the pieces of parameters, the same for any number of threads; and their threads."""
     starts = np.arange(0, size, K.UNIT)
     nearest = np.zeros(len(starts), np.int64)
     for offset, shape, groups in places:
@@ -212,7 +212,7 @@ def _pieces(threads: int, places: Any, size: int) -> tuple[np.ndarray, np.ndarra
         first = offset + np.arange(rows)[:, None] * columns + vectors * parts // groups * LANES
         owners = np.broadcast_to((2 * parts + 1) * threads // (2 * groups), first.shape)
         after = [offset + count] if offset + count < size else []
-        # Parameters after these, up to the next piece, are the next parameter's.
+        # What follows, up to the next piece, belongs to the next parameter.
         starts = np.concatenate([starts[~inside], first.ravel(), after]).astype(np.int64)
         nearest = np.concatenate([nearest[~inside], owners.ravel(), [0] * len(after)])
         starts, kept = np.unique(starts, return_index=True)

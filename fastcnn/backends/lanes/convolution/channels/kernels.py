@@ -191,7 +191,7 @@ def channel_output(A, T, r, block, start, outputs, part, parts):
 
 @linked
 def positions_of(r, block, blocks):
-    """First and last position in a row's tables: of blocks of MODE positions, or of one sample."""
+    """First and last + 1 position in a row's tables: MODE per block, or all if MODE is 0."""
     if r[L.MODE] > 0:
         return block * r[L.MODE], (block + blocks) * r[L.MODE]
     return NOUGHT, r[L.POSITIONS]

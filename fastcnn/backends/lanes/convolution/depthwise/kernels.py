@@ -99,8 +99,8 @@ def depthwise_gradient(A, T, P, r, block, slot, worker, part, parts):
 def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
     """All pixels of a channel of the input, one phase of the stride after the other.
 
-    BETWEEN tiles of taps, the input's gradients are kept in BETWEEN; the weights' are in SUMS
-    throughout. If MORE channels follow, the input of the next one is prefetched.
+    Between tiles of taps, the input's gradients are kept in BETWEEN; the weights' are in SUMS
+    throughout. If MORE channels follow, what the next one reads is prefetched.
     """
     masked = r[L.MODE] == L.MASKED
     next_d, next_x = r[L.CHANNELS] * r[L.Y_CHANNEL], r[L.X_GROUP]

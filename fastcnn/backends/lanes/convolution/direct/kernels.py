@@ -59,7 +59,7 @@ def ask_ahead(A, T, r, x, position, count, first, last):
 
 @linked
 def channels_of_tile(left):
-    """Channels of the next tile if ``left`` remain; conv_geometry.py packs weights likewise."""
+    """Channels of the next tile if ``left`` remain; geometry.py packs weights likewise."""
     if HIGH and left >= 6:
         return 8 if left >= 8 else 6
     if left >= 4:

@@ -1,4 +1,4 @@
-"""Direct sums over the whole batch: for small maps of many channels, whose weights are large."""
+"""Direct sums over the whole batch: for small maps of many channels, which have many weights."""
 
 from math import prod
 

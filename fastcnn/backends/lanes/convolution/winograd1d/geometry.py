@@ -27,7 +27,7 @@ WIDTHS = (3, 4, 5)
 STRIP = 12 * 1024
 #: Channels computed at a time, and vectors of their products, which stay in the first-level cache.
 PASS_CHANNELS, PASS = 8, 768
-#: Minimum tiles of a row divided from a longer sequence.
+#: Minimum tiles of each row into which a longer sequence is divided.
 FEW_TILES = 12
 
 

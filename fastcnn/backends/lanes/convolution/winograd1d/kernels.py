@@ -2,7 +2,7 @@
 
 TAPS is the width of a piece of the kernel, MORE_TILES the number of pieces minus one, GROUPS the
 tiles of a row of outputs. STRIP_TABLE has strips of rows: the first row, the number of rows, and
-the first and last kernel row that read any input for them. A strip's transforms stay in the
+the first and last + 1 kernel row that reads any input for them. A strip's transforms stay in the
 second-level cache.
 """
 

@@ -28,8 +28,8 @@ EVENS, ODDS = len(EVEN.weight), OUTPUTS
 STRIDED_SIDE = EVENS + ODDS
 STRIDED_PRODUCTS = STRIDED_SIDE**2
 #: Even and odd pixels of both directions are four phases. Per phase: whether its rows and columns
-#: are odd; its first product, and the same in the order of weights; its weights, and its products.
-#: With two threads each computes two phases, of 40 and 41 products.
+#: are odd; its first product, and its first weight; its weights, and the products of each weight.
+#: With two threads each computes two phases: 41 and 40 products in total.
 ODD_ROWS, ODD_COLUMNS = (0, 1, 0, 1), (0, 1, 1, 0)
 FIRST_PRODUCT = (0, EVENS * EVENS + 2 * EVENS * ODDS, EVENS * EVENS, EVENS * (EVENS + ODDS))
 FIRST_WEIGHT = (0, EVENS * EVENS + 2 * EVENS, EVENS * EVENS, EVENS * EVENS + EVENS)

@@ -1,4 +1,4 @@
-"""F(4x4, 3x3) over many blocks at a time: for channels whose weights exceed the cache."""
+"""F(4x4, 3x3) over many blocks at a time: for channels whose weights do not fit in the cache."""
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
