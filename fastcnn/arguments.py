@@ -148,7 +148,7 @@ def check_layer_name(name: Any) -> None:
     if not isinstance(name, str) or not name or "." in name:
         raise ConfigurationError(f"layer name {name!r} must be non-empty, without dots")
     if not is_unicode(name):
-        raise ConfigurationError(f"layer name {name!r} is not Unicode: it has half a character")
+        raise ConfigurationError(f"layer name {name!r} is not Unicode: it has a lone surrogate")
 
 
 #: Channels of a window of local response normalisation.

@@ -104,7 +104,7 @@ def _head(graph: Graph) -> Node:
     ]
     if shared:
         raise ConfigurationError(
-            f"the last layer, {name!r}, has its weights in common with {', '.join(shared)}: use "
+            f"the last layer, {name!r}, shares its weights with {', '.join(shared)}: use "
             "model.replace"
         )
     return head

@@ -34,6 +34,7 @@ ALLOWED = {
     "training": {
         "arguments",
         "backends",
+        "codegen",
         "data",
         "distributed",
         "execution",

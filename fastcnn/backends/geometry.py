@@ -345,6 +345,6 @@ def product_shape(x: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...]
         if factor in (whole, (whole[0], *ones), (1, *whole[1:])):
             return tuple(whole)
     raise ShapeError(
-        "expects two inputs of one shape, or a factor of shape (C, 1, 1) or (1, H, W) for a map, "
+        "expects two inputs of equal shape, or a factor of shape (C, 1, 1) or (1, H, W) for a map, "
         f"got {tuple(x)} and {tuple(other)}"
     )

@@ -247,7 +247,7 @@ def profile(
         With a known input shape.
     batch_size : int
     threads : int, optional
-        By default the engine's default.
+        By default as many as the engine would use.
     name : str
         The model's name in the result.
     rounds : int

@@ -73,6 +73,10 @@ report = Report()
 _addresses: dict[str, int] = {}
 #: Compiling processes started ahead of time.
 _started: list["subprocess.Popen[bytes]"] = []
+#: Those that compile now.
+_busy: list["subprocess.Popen[bytes]"] = []
+#: The signal, as an exception, that is deferred: compilations raise it.
+_interrupt: type[BaseException] | None = None
 
 
 @functools.cache
@@ -91,6 +95,18 @@ def addresses(sources: Sequence[Source]) -> list[int]:
         with _lock:
             _prepare([source for source in missing if source.name not in _addresses])
     return [_addresses[source.name] for source in sources]
+
+
+def interrupt(kind: type[BaseException] | None) -> None:
+    """Make compilations end soon and raise ``kind``; None allows them again.
+
+    For signal handlers that defer a signal: compiling takes too long to wait for.
+    """
+    global _interrupt
+    _interrupt = kind
+    if kind is not None:
+        for process in _busy:
+            process.terminate()
 
 
 def kept(sources: Sequence[Source]) -> int:
@@ -198,6 +214,8 @@ def _compile(
         process: subprocess.Popen[bytes] | None = None
         try:
             with _ready() as process:
+                _busy.append(process)
+                _check_interrupt()
                 assert process.stdin is not None
                 assert process.stdout is not None
                 process.stdin.write(json.dumps([processes, _groups(known, records)]).encode())
@@ -212,11 +230,19 @@ def _compile(
                         keep(left.pop(name), content)
         except (OSError, ValueError) as error:
             log.debug("a compiling process failed: %s", error)
+        finally:
+            _busy.clear()
         if process is not None and process.returncode == -signal.SIGINT:
             # A Ctrl-C in the terminal, which this process may have deferred.
             raise KeyboardInterrupt
     for source in left.values():
+        _check_interrupt()
         keep(source, source.compile())
+
+
+def _check_interrupt() -> None:
+    if _interrupt is not None:
+        raise _interrupt
 
 
 def _groups(sources: Sequence[Source], records: Records) -> list[list[tuple[str, Any]]]:

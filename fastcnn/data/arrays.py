@@ -139,7 +139,7 @@ def as_label_sets(
     missing = np.flatnonzero(np.bincount(one, minlength=count) == 0)
     if len(missing):
         shown = ", ".join(map(str, missing[:10])) + ", ..." * (len(missing) > 10)
-        log.warning("%s: %s classes from 0 on, no sample of %s", names[0], count, shown)
+        log.warning("%s: %s classes from 0, no sample of %s", names[0], count, shown)
     return one, two, tuple(map(str, range(count)))
 
 
@@ -189,7 +189,7 @@ def _as_column(labels: np.ndarray, name: str) -> np.ndarray:
     if low < 0:
         raise DataError(f"{name}: labels must not be negative, got {low:g}")
     if high >= 2**31:
-        raise DataError(f"{name}: a label is {int(high):,}, which cannot count classes")
+        raise DataError(f"{name}: a label is {int(high):,}, which cannot be a class index")
     return labels.astype(np.int64)
 
 

@@ -208,7 +208,7 @@ def _check(opened: Any, name: str, most_pixels: int) -> None:
     if width * height > most_pixels or max(width, height) > MAX_SIDE:
         raise DataError(
             f"{name}: {width:,} x {height:,} pixels are too many, at most {most_pixels:,} and "
-            f"{MAX_SIDE:,} a side"
+            f"{MAX_SIDE:,} per side"
         )
     if min(width, height) < 1:
         raise DataError(f"{name}: has no pixels")

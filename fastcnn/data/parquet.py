@@ -110,7 +110,9 @@ def _pixels(path: Path, table: Any, name: str | None, columns: list[str]) -> np.
             return np.array(table.column(name).to_pylist())
         return np.stack([table.column(one).to_numpy() for one in columns], axis=1)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: pixels must be numbers, the same count a row ({error})") from None
+        raise DataError(
+            f"{path}: pixels must be numbers, the same number per row ({error})"
+        ) from None
 
 
 def _named(table: Any, label: str, labels: list[Any]) -> list[Any]:

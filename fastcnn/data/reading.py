@@ -79,7 +79,7 @@ def gunzip(content: bytes, name: str) -> bytearray:
                 raise DataError(f"{name}: corrupt or truncated gzip data ({error})") from None
             place += PIECE
             if len(unpacked) > most:
-                raise DataError(f"{name}: unpacks to more than {most:,} bytes, not an honest file")
+                raise DataError(f"{name}: unpacks to more than {most:,} bytes, suspiciously many")
         place = min(place, len(content)) - len(member.unused_data)
         # Some programs pad with zeros.
         while place < len(content) and content[place] == 0:
@@ -96,7 +96,7 @@ def check_honest(name: str, packed: int, unpacked: int) -> None:
     """Refuse files that claim to unpack to a suspicious size."""
     if unpacked > allowed_bytes(packed):
         raise DataError(
-            f"{name}: {packed:,} bytes claim to unpack to {unpacked:,}, not an honest file"
+            f"{name}: {packed:,} bytes claim to unpack to {unpacked:,}, suspiciously many"
         )
 
 
@@ -139,6 +139,6 @@ class Bounded(io.RawIOBase):
         self._left -= len(content)
         if self._left < 0:
             raise DataError(
-                f"{self._name}: unpacks to more than {self._most:,} bytes, not an honest file"
+                f"{self._name}: unpacks to more than {self._most:,} bytes, suspiciously many"
             )
         return content

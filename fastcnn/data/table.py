@@ -95,12 +95,12 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
         )
     numbers = [tuple(map(int, re.findall(r"\d+", name))) for name in names]
     if len(set(numbers)) < len(numbers):
-        raise DataError(f"{path}: two columns of pixels have one number")
+        raise DataError(f"{path}: two columns of pixels have the same number")
     order = sorted(range(len(numbers)), key=numbers.__getitem__)
     by_text = len(numbers[0]) == 1 or list(names) == sorted(names)
     if order == list(range(len(numbers))) or not by_text:
         return pixels
-    log.warning("%s: columns of pixels are put in the order of their numbers", path)
+    log.warning("%s: pixel columns are sorted by their numbers", path)
     return pixels[:, order]
 
 

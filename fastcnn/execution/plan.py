@@ -35,7 +35,7 @@ def plan(
     loss : Loss, optional
         By default the cross-entropy.
     threads : int, optional
-        By default the engine's default.
+        By default as many as the engine would use.
     input_shape : tuple of int, optional
         Shape of one sample; by default the model's own.
 

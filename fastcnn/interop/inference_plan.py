@@ -126,7 +126,9 @@ def make_plan(model: Model, *, input_in_memory: bool) -> Plan:
             )
     steps = _steps(graph)
     if not steps:
-        raise ConfigurationError("the network changes no number: there is nothing to export")
+        raise ConfigurationError(
+            "the network leaves all values unchanged: there is nothing to export"
+        )
     input_size = prod(graph.input_shape)
     sizes, lives = _lives(steps, input_size if input_in_memory else 0)
     places = _place(sizes, lives)

@@ -66,7 +66,7 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
     if before := w.one_sided.get(source):
         source, low, high = before.source, max(low, before.low), min(high, before.high)
     if low > high:
-        raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave one number")
+        raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave a single value")
     low, high = -np.inf if low <= -LARGEST else low, np.inf if high >= LARGEST else high
     if low == np.inf or high == -np.inf:
         raise ConfigurationError("its bounds are not finite")

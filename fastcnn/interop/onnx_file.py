@@ -136,14 +136,14 @@ class OnnxFile:
         for node in self.nodes:
             missing = [name for name in node.inputs if name not in known]
             if missing:
-                raise node.error(f"it reads {missing[0]!r}, which nothing before it makes")
+                raise node.error(f"it reads {missing[0]!r}, which no earlier node produces")
             twice = [name for name in node.outputs if name and name in known]
             if twice or not node.outputs:
-                raise node.error(f"its outputs are {twice or 'none'}, made before")
+                raise node.error(f"its outputs must be new values, got {twice or 'none'}")
             known.update(node.outputs)
         for name in self.outputs:
             if name not in known:
-                raise ConfigurationError(f"nothing makes the output {name!r}")
+                raise ConfigurationError(f"no node produces the output {name!r}")
 
     def notes(self) -> dict[str, dict[str, Any]]:
         """Metadata of fastcnn's export on layers that ONNX cannot express, by node name."""

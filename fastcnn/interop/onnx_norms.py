@@ -262,7 +262,7 @@ def restored_norm(layer: layers.Layer, values: Mapping[str, Any]) -> layers.Laye
             layers.LayerNorm(layer.normalized_shape, layer.eps, bool(kept), False), **kept
         )
     if kept:
-        raise ConfigurationError("its weight and bias are there or not, both of them")
+        raise ConfigurationError("it must have both weight and bias, or neither")
     if isinstance(layer, layers.LayerNorm2d):
         return layers.LayerNorm2d(layer.num_channels, layer.eps, affine=False)
     assert isinstance(layer, layers.InstanceNorm2d)

@@ -22,11 +22,11 @@ class _Join(Layer):
         Raises
         ------
         ShapeError
-            If there are not two inputs of the same shape.
+            If there are not two inputs of equal shape.
         """
         if len(input_shapes) != 2 or input_shapes[0] != input_shapes[1]:
             shapes = " and ".join(str(tuple(shape)) for shape in input_shapes)
-            raise ShapeError(f"expects two inputs of one shape, got {shapes}")
+            raise ShapeError(f"expects two inputs of equal shape, got {shapes}")
         return tuple(input_shapes[0])
 
     def connect(self, builder: GraphBuilder, name: str, source: int) -> int:
@@ -43,7 +43,7 @@ class _Join(Layer):
 
 
 class Add(_Join):
-    """Sum of two inputs of the same shape, such as the branches of a residual block.
+    """Sum of two inputs of equal shape, such as the branches of a residual block.
 
     In a graph ``Add()(a, b)`` or ``a + b``; :class:`Residual` is a block with one. See
     :class:`Model`.

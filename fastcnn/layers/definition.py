@@ -216,7 +216,7 @@ class _Builder:
         path = arguments.get("layer")
         if set(arguments) != {"layer"} or not isinstance(path, str) or path not in self.known:
             raise ConfigurationError(
-                f"{where}: Shared has the path of a layer before it, got {dict(arguments)!r}"
+                f"{where}: Shared needs the path of an earlier layer, got {dict(arguments)!r}"
             )
         return self.known[path]
 
@@ -232,7 +232,7 @@ class _Builder:
                 layer.parameters[name] = other.parameters[theirs]
             except (AttributeError, KeyError, TypeError, ValueError, ConfigurationError):
                 raise ConfigurationError(
-                    f"tied: expected the keys of two parameters of one shape, got {pair!r}"
+                    f"tied: expected the keys of two parameters of the same shape, got {pair!r}"
                 ) from None
 
 

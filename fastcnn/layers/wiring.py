@@ -139,7 +139,7 @@ class Wiring:
                 )
             unknown = [name for name in entry[1:] if name not in places]
             if unknown:
-                raise ConfigurationError(f"calls[{index}]: nothing before it gives {unknown[0]!r}")
+                raise ConfigurationError(f"calls[{index}]: no earlier entry gives {unknown[0]!r}")
             name, *reads = entry
             made = Call(name, tuple(places[read] for read in reads), layers[name].gives)
             wiring = cls(wiring.inputs, (*wiring.calls, made), {})
@@ -148,7 +148,7 @@ class Wiring:
             raise ConfigurationError(f"outputs must be a table of names, got {outputs!r}")
         for name, value in outputs.items():
             if value not in places:
-                raise ConfigurationError(f"output {name!r}: nothing gives {value!r}")
+                raise ConfigurationError(f"output {name!r}: no entry gives {value!r}")
         results = {str(name): places[value] for name, value in outputs.items()}
         return cls(wiring.inputs, wiring.calls, results)
 
@@ -229,7 +229,7 @@ def Input(shape: Shape, name: str | None = None) -> Value:
         If the shape is not of positive integers, or the name is not Unicode.
     """
     if isinstance(name, str) and not is_unicode(name):
-        raise ConfigurationError(f"Input: name {name!r} is not Unicode: it has half a character")
+        raise ConfigurationError(f"Input: name {name!r} is not Unicode: it has a lone surrogate")
     return Value(as_sample_shape(shape), name, None, 0, next(_serial))
 
 

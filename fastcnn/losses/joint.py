@@ -176,7 +176,9 @@ class JointLoss(Loss):
             try:
                 y = plain_array("targets", value)
                 if y.ndim == 0 or (whole is not None and len(y) != len(whole)):
-                    raise ShapeError(f"targets have shape {y.shape}, others another number")
+                    raise ShapeError(
+                        f"targets have shape {y.shape}, those of other outputs another length"
+                    )
                 if loss.classes and part.shape[0] == 1:
                     raise ShapeError(f"{loss.operation} of one class is always 0")
                 target = loss.as_target(y, part.shape, np.dtype(dtype))

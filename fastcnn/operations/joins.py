@@ -163,7 +163,9 @@ def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
         arrays.append(as_same_type(name, first, f"inputs[{index}]", value, first.ndim))
     if first.ndim < 2 or any(len(x) != len(first) for x in arrays):
         shapes = ", ".join(str(x.shape) for x in arrays)
-        raise ShapeError(f"{name}: inputs must have shapes (N, C, ...) of one N, got {shapes}")
+        raise ShapeError(
+            f"{name}: inputs must have shapes (N, C, ...) with the same N, got {shapes}"
+        )
     with naming(name):
         shape = concat_shape([x.shape[1:] for x in arrays])
     return Checked(tuple(arrays), {}, (len(first), *shape))

@@ -1,7 +1,7 @@
-"""Losses of each element: a formula of prediction and target, and its derivative by the prediction.
+"""Element-wise losses: formulas of prediction and target, and their derivatives.
 
-A loss is the mean of the formula over elements, by their weights. numpy arrays, plain floats and
-the engine's vectors evaluate it alike; users add their own by :func:`fastcnn.kernel.loss`.
+A loss is the weighted mean of the formula over elements. It is evaluated on numpy arrays, plain
+floats and the engine's vectors alike; users add their own with :func:`fastcnn.kernel.loss`.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,10 +34,10 @@ class ElementwiseLoss:
     name : str
         Name of the backend function.
     value, derivative : function
-        ``value(prediction, target, *numbers)``, and its derivative by the prediction.
+        ``value(prediction, target, *numbers)``, and its derivative with respect to the prediction.
     by_channel : str
-        An argument that may have a number for each channel of the output; formulas take it before
-        the other numbers.
+        An argument that may have a value per channel of the output; formulas take it before the
+        other numbers.
     """
 
     name: str
@@ -47,11 +47,11 @@ class ElementwiseLoss:
     by_channel: str = ""
 
     def numbers(self, arguments: Mapping[str, Any]) -> tuple[float, ...]:
-        """The numbers in the order of the formulas, without those by channel."""
+        """The numbers in the order of the formulas, without the per-channel ones."""
         return tuple(float(arguments[argument.name]) for argument in self.arguments)
 
     def channel_numbers(self, arguments: Mapping[str, Any], channels: int) -> tuple[float, ...]:
-        """The argument by channel, a number for each; empty where the loss has none."""
+        """The per-channel argument, with a value per channel; empty if the loss has none."""
         if not self.by_channel:
             return ()
         given = arguments[self.by_channel]
@@ -126,7 +126,7 @@ def _focal_slope(logit: Value, target: Value, alpha: float, gamma: float) -> Val
     return share * easy * (-gamma * sigmoid(z) * log1p_exp(-z) - sigmoid(-z))
 
 
-#: By the name of the backend function; those of users as well.
+#: Losses by the name of the backend function, including user-defined ones.
 LOSSES: dict[str, ElementwiseLoss] = {
     loss.name: loss
     for loss in (
@@ -214,7 +214,7 @@ def mse(
 
     Parameters
     ----------
-    prediction, target : array_like, of one shape (N, ...)
+    prediction, target : array_like, both of shape (N, ...)
     sample_weight : array_like, shape (N,), optional
         The mean over samples is then weighted.
     backend : str, optional

@@ -1,4 +1,4 @@
-"""Activations with a kink or an end: formulas, records and functional forms.
+"""Activations with kinks or bounds: formulas, records and functional forms.
 
 At a kink the derivative is PyTorch's, and NaN passes through, unless the docstring says otherwise.
 """
@@ -242,7 +242,7 @@ HARDTANH = Elementwise(
 def hardtanh(
     x: Any, min_val: float = -1.0, max_val: float = 1.0, *, backend: str | None = None
 ) -> np.ndarray:
-    """``x`` within ``min_val`` and ``max_val``.
+    """``x`` clipped to ``min_val`` and ``max_val``.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ def hardtanh_backward(
     *,
     backend: str | None = None,
 ) -> np.ndarray:
-    """Gradient of :func:`hardtanh`: 0 at the ends and outside of them."""
+    """Gradient of :func:`hardtanh`: 0 at the bounds and outside them."""
     return HARDTANH.backward(grad_output, x, min_val, max_val, backend=backend)
 
 
@@ -380,7 +380,7 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     ----------
     x : array_like, shape (N, C, ...)
     weight : array_like, shape (C,) or (1,)
-        A slope for each channel, or one for all of them.
+        A slope per channel, or one for all channels.
     backend : str, optional
     """
     return PRELU.forward(x, weight, backend=backend)

@@ -1,6 +1,6 @@
-"""Activations that bend smoothly: formulas, records and functional forms.
+"""Smooth activations: formulas, records and functional forms.
 
-Products and quotients are written so that they stay exact near saturation.
+Formulas are written to stay accurate near saturation.
 """
 
 import math
@@ -137,7 +137,7 @@ def _gelu_gradient(grad: Value, x: Value) -> Value:
     return grad * (normal_cdf(x) + x * density)
 
 
-#: ``(1 + tanh(u)) / 2 = sigmoid(2u)``: for x far below 0 the sum would leave nothing of it.
+#: ``(1 + tanh(u)) / 2 = sigmoid(2u)``: for x far below 0 the sum would cancel to 0.
 _ROOT, _CUBIC = 2.0 * math.sqrt(2.0 / math.pi), 0.044715
 
 
@@ -362,7 +362,7 @@ SCALE = Elementwise(
 
 
 def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
-    """``weight * x``, with a factor for each channel or one for all of them.
+    """``weight * x``, with a factor per channel, or one for all channels.
 
     Parameters
     ----------

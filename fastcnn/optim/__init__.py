@@ -1,4 +1,4 @@
-"""Optimisers, parameter groups and learning-rate schedules over flat parameter arrays."""
+"""Optimisers, parameter groups and learning rate schedules over flat parameter arrays."""
 
 from fastcnn.optim.adaptive import Adadelta, Adagrad, Adam, AdamW, NAdam, RMSprop
 from fastcnn.optim.base import Optimizer

@@ -1,4 +1,4 @@
-"""A local page to draw a digit on and see what a trained network makes of it."""
+"""A local page for drawing a digit, which shows the output of a trained network."""
 
 from fastcnn.serve.answers import Answers
 from fastcnn.serve.server import make_server

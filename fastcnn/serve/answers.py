@@ -103,7 +103,7 @@ class Answers:
         probabilities = self.model.predict_proba(pixels[None])[0]
         layers = self._layers(pixels[None]) if maps else None
         if not np.isfinite(probabilities).all():
-            raise DataError("the network's answer to this picture is not finite")
+            raise DataError("the network's output for this picture is not finite")
         answer: dict[str, Any] = {
             "class": self.classes[int(probabilities.argmax())],
             "probabilities": {

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from fastcnn.codegen import build
+
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to terminate (SIGTERM)."""
@@ -17,9 +19,10 @@ KINDS: tuple[type[KeyboardInterrupt] | None, ...] = (None, KeyboardInterrupt, Te
 class DeferredInterrupts:
     """Defers the first SIGINT or SIGTERM until :meth:`check`, where the state is consistent.
 
-    A second one is raised immediately. Outside the main thread, where Python has no signal
-    handlers, this has no effect. ``agree`` turns this process's 0 (no interrupt), 1 (SIGINT) or 2
-    (SIGTERM) into a common decision of several processes.
+    A second one is raised immediately, and the first one where this process compiles. Outside the
+    main thread, where Python has no signal handlers, this has no effect. ``agree`` turns this
+    process's 0 (no interrupt), 1 (SIGINT) or 2 (SIGTERM) into a common decision of several
+    processes, which compile to the end.
     """
 
     def __init__(self, agree: Callable[[float], float] | None = None) -> None:
@@ -42,6 +45,8 @@ class DeferredInterrupts:
         if self.pending is not None:
             raise kind
         self.pending = kind
+        if self._agree is None:
+            build.interrupt(kind)
 
     def check(self) -> None:
         """Raise a deferred signal: KeyboardInterrupt, or :class:`Terminated` for SIGTERM."""
@@ -54,5 +59,7 @@ class DeferredInterrupts:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.pending is not None:
+            build.interrupt(None)
         if kind is None:
             self.check()

@@ -317,7 +317,7 @@ class TrainingLoop:
             raise NonFiniteError(
                 f"the {part} loss became {loss} after epoch {record['epoch']}, with finite "
                 "weights: training has diverged (lower the learning rate, clip the gradient), or "
-                f"the {part} data hold far larger numbers than the training data"
+                f"the {part} data hold far larger values than the training data"
             )
         record[f"{part}_loss"] = loss
         record[f"{part}_accuracy"] = accuracy if self.model.predicts_classes else None

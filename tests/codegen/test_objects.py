@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from fastcnn.codegen import build, compiled, linked, objects, store
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.training.interrupts import DeferredInterrupts, Terminated
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes are POSIX's")
 
@@ -312,6 +314,47 @@ def test_a_compiling_process_that_dies(
         with pytest.raises(KeyboardInterrupt):
             build.addresses(sources)
     assert build.kept(sources) == (2 if number == "SIGKILL" else 0)
+
+
+@posix
+@pytest.mark.parametrize(("when", "code"), [("before", 0), ("during", -signal.SIGTERM)])
+def test_a_deferred_signal_ends_a_compilation(
+    folder: Path, when: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiling process is ended and not waited for; nothing is compiled instead."""
+    text = (
+        "import os, signal, sys, time\n"
+        "if sys.stdin.readline():\n"
+        "    os.kill(os.getppid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "    sys.exit(3)"
+    )
+    pipe = subprocess.PIPE
+    compiling: list[subprocess.Popen[bytes]] = []
+
+    def begin(modules: object = ()) -> "subprocess.Popen[bytes]":
+        compiling.append(subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe))
+        return compiling[0]
+
+    monkeypatch.setattr(build, "available_cores", lambda: 2)
+    monkeypatch.setattr(build, "_start", begin)
+    sources = [fill.source(kind) for kind in ("float32", "float64")]
+    for made in sources:
+        build._addresses.pop(made.name, None)
+
+    def compile_both() -> None:
+        with DeferredInterrupts():
+            if when == "before":
+                signal.raise_signal(signal.SIGTERM)
+            build.addresses(sources)
+            pytest.fail("compiled")
+
+    with pytest.raises(Terminated):
+        compile_both()
+    assert [process.returncode for process in compiling] == [code]
+    assert build.kept(sources) == 0
+    monkeypatch.setattr(build, "available_cores", lambda: 1)
+    assert all(build.addresses(sources))
 
 
 def test_what_compiles_is_started_ahead_where_nothing_is_kept(

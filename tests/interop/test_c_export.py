@@ -479,7 +479,7 @@ def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path
 def test_what_has_no_integers_is_refused_by_name(tmp_path: Path) -> None:
     for name in FLOAT_ONLY:
         model = sample_networks()[name]
-        with pytest.raises(ConfigurationError, match=r"layer '1': there is no \w+ in integers: .+"):
+        with pytest.raises(ConfigurationError, match=r"layer '1': \w+ has no integer form: .+"):
             export_c(model, tmp_path / "a.h", calibration=samples_for(model, np.uint8, 1))
 
 

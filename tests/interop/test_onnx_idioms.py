@@ -187,7 +187,7 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(-0.3)}, MAPS, 17, "lower one of -0.3"),
     ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(np.nan)}, MAPS, 17, "are not numbers"),
     ([N("Clip", ["x", "a", "b"], ["y"])], {"a": np.float32(1), "b": np.float32(0)}, MAPS, 17,
-     "leave one number"),
+     "leave a single value"),
     ([N("Max", ["x", "a"], ["y"])], {"a": CHANNELS.reshape(4, 1, 1)}, MAPS, 17, "not one number"),
     ([N("Relu", ["x"], ["a"]), N("Max", ["x", "a"], ["y"])], {}, MAPS, 17, "samples and samples"),
     ([N("Max", ["x", "a"], ["m"]), N("Relu", ["m"], ["y"])], {"a": np.float32(1)}, MAPS, 17,

@@ -353,8 +353,8 @@ def test_what_is_wrong_is_said_at_once(make: Any, error: Any, message: str) -> N
         ({"inputs": {}}, "inputs must be a table"),
         ({"calls": []}, "calls must be a list"),
         ({"calls": [["conv"]]}, r"calls\[0\]: expected a layer and its inputs"),
-        ({"calls": [["conv", "other"]]}, "nothing before it gives 'other'"),
-        ({"outputs": {"y": "other"}}, "output 'y': nothing gives 'other'"),
+        ({"calls": [["conv", "other"]]}, "no earlier entry gives 'other'"),
+        ({"outputs": {"y": "other"}}, "output 'y': no entry gives 'other'"),
         ({"outputs": []}, "outputs must be a table"),
     ],
 )

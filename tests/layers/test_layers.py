@@ -195,7 +195,7 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (
         lambda: Residual(Conv2d(1, 4, 3)).graph((1, 8, 8)),
         ShapeError,
-        r"layer 'add', Add\(\): expects two inputs of one shape, got \(4, 6, 6\) and \(1, 8, 8\)",
+        r"layer 'add', Add\(\): expects two inputs of equal shape, got \(4, 6, 6\) and \(1, 8, 8\)",
     ),
     (lambda: Sequential(Add()).graph((4,)), ConfigurationError, "Add joins branches"),
     (lambda: Sequential(ReLU()).graph(), ShapeError, "pass input_shape"),

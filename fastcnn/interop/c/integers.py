@@ -120,8 +120,8 @@ def sample_arrays(plan: Plan, node: Node, given: Scale, scale: Scale) -> dict[st
         return {"exponentials": np.rint(np.exp(-below) * 2**EXP_BITS).astype(np.int64)}
     if sets.size > LARGEST_SET:
         raise ConfigurationError(
-            f"layer {node.name!r}: {node.operation} of more than {LARGEST_SET:,} numbers together "
-            f"has no integers, got {sets.size:,}"
+            f"layer {node.name!r}: {node.operation} over more than {LARGEST_SET:,} values has "
+            f"no integer form, got {sets.size:,}"
         )
     arrays = {"weight": _factors(np.ones(1) / scale.scale)}
     for which in ("weight", "bias"):

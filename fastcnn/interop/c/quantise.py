@@ -191,9 +191,7 @@ def _ranges(model: Model, plan: Plan, samples: np.ndarray) -> dict[int, tuple[fl
         for key, value in values.items():
             low, high = float(value.min()), float(value.max())
             if not np.isfinite([low, high]).all():
-                raise DataError(
-                    "the network gives numbers that are not finite: nothing to scale by"
-                )
+                raise DataError("the network's outputs are not finite: no scales can be calibrated")
             before = found.get(key, (low, high))
             found[key] = (min(before[0], low), max(before[1], high))
     counts = {key: np.zeros(BINS) for key in found if key != INPUT}
@@ -272,7 +270,7 @@ def _arrays(
     if node.operation == "batch_norm" or isinstance(record, Elementwise):
         return {"table": _table(plan, node, given[0], scale)}
     raise ConfigurationError(
-        f"layer {node.name!r}: there is no {node.operation} in integers"
+        f"layer {node.name!r}: {node.operation} has no integer form"
         f"{REASONS.get(node.operation, '')}"
     )
 
