@@ -93,6 +93,8 @@ def mnist() -> None:
 @pytest.fixture
 def own_kernels() -> Iterator[None]:
     """Forget the activations, losses and optimisers that a test registers."""
+    from fastcnn.backends.lanes.kernel_table import KERNELS
+    from fastcnn.backends.lanes.kernels import formula_table
     from fastcnn.layers import definition
     from fastcnn.layers.activation import LAYERS
     from fastcnn.losses import LOSSES
@@ -101,8 +103,9 @@ def own_kernels() -> Iterator[None]:
     from fastcnn.operations.record import OWN_UPDATES
     from fastcnn.optim import OPTIMIZERS
 
-    tables: list[dict[str, Any]] = [
+    tables: list[dict[Any, Any]] = [
         OPERATIONS, LAYERS, definition.TYPES, LOSSES, ELEMENTWISE, OPTIMIZERS, OWN_UPDATES,
+        KERNELS, formula_table._numbers,
     ]  # fmt: skip
     before = [dict(table) for table in tables]
     yield

@@ -84,7 +84,7 @@ def test_probabilities(classes: int) -> None:
         assert session.predict_proba(x).shape == (count, classes)
     for wrong in (np.nan, np.inf):
         x[123, 0, 1, 1] = wrong
-        with pytest.raises(NonFiniteError, match="that of sample 123 first"):
+        with pytest.raises(NonFiniteError, match="first that of sample 123"):
             session.predict_proba(x)
     one = fastcnn.session(Sequential(Flatten(), Linear(6, 1, seed=0), input_shape=(1, 2, 3)))
     with pytest.raises(ConfigurationError, match="one output cannot tell classes apart"):

@@ -233,5 +233,5 @@ def test_a_negative_variance_is_refused(run: Path, tmp_path: Path) -> None:
     for name, array in before.items():
         np.testing.assert_array_equal(model.state_dict()[name], array)
     model.buffers[key][:] = -0.25
-    with pytest.raises(CheckpointError, match=f"is not written: {message}"):
+    with pytest.raises(CheckpointError, match=f"was not written: {message}"):
         model.save(path)

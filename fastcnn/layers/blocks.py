@@ -128,7 +128,7 @@ class SqueezeExcite(Model):
     activation : Layer, optional
         After the first convolution, by default ``ReLU()``.
     scale_activation : Layer, optional
-        After the second, by default ``Sigmoid()``; MobileNetV3 uses ``Hardsigmoid()``.
+        After the second, by default ``Sigmoid()``; MobileNetV3 uses its hard form.
     seed : int or SeedSequence or Generator, optional
         Source of the initial weights.
 

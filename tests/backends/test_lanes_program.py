@@ -7,7 +7,9 @@ import pytest
 import fastcnn
 from fastcnn import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d, Sequential, Sigmoid
 from fastcnn.backends.lanes.convolution.algorithms import forced
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost
+from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.errors import ConfigurationError, ShapeError
 
 VECTOR = 64
@@ -124,3 +126,15 @@ def test_bad_plans() -> None:
     with pytest.raises(ShapeError, match="input shape is not known"):
         fastcnn.plan(Sequential(Conv2d(1, 4, 3)))
     assert fastcnn.plan(Sequential(Conv2d(1, 4, 3)), input_shape=(1, 5, 5)).batch == 64
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "row"), [(256, 32, 33), (32, 32, 33), (16, 32, 32), (64, 16, 16)]
+)
+def test_channels_of_a_pixel_fit_the_sets_of_a_cache(channels: int, side: int, row: int) -> None:
+    """Maps of a power of two of pixels have one more column if they have many channels."""
+    layers = Conv2d(3, channels, 1), Conv2d(channels, 8, 1), fastcnn.GlobalAvgPool2d(), Flatten()
+    model = Sequential(*layers, Linear(8, 2), input_shape=(3, side, side))
+    program = fastcnn.plan(model, 16, threads=1)
+    first = program.rows[program.names.index("0: convolution")]
+    assert first[L.Y_CHANNEL] == side * row * LANES

@@ -50,7 +50,7 @@ def test_evaluate_on_data_of_other_classes(trained: Path, tmp_path: Path) -> Non
     shutil.rmtree(tmp_path / "zoo" / "dog")
     output = fastcnn("evaluate", trained / "run", "--data", tmp_path / "zoo", code=2)
     assert "zoo: its classes are cat, mouse; the network of" in output
-    assert "tells cat, dog apart: dog missing" in output
+    assert "has the classes cat, dog: dog missing" in output
 
 
 def test_evaluate_says_which_test_pictures_have_changed(trained: Path, tmp_path: Path) -> None:

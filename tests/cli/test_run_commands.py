@@ -140,7 +140,7 @@ ANSWERS: dict[str, dict[str, str | None]] = {
     ),
     "drawn by name": {
         "evaluate": "the data set of that name has other images: give the data with --data",
-        "evaluate --data": "tells 0, 1, 2 apart: 2 missing",
+        "evaluate --data": "has the classes 0, 1, 2: 2 missing",
     },
 }  # fmt: skip
 COMMANDS: dict[str, Callable[[Path, int], str]] = {

@@ -317,7 +317,7 @@ def test_part_of_a_larger_network() -> None:
         (["mse"], (MOVES, VALUES), ConfigurationError, "outputs policy, value: .* not 1"),
         ({"a": "mse", "b": "mse"}, (MOVES, VALUES), ConfigurationError, "not a, b"),
         (["mse", "other"], (MOVES, VALUES), ConfigurationError, "loss must be one of"),
-        (["mse", lambda output, y: (0.0, y)], (MOVES, VALUES), ConfigurationError, "in Python"),
+        (["mse", lambda output, y: (0.0, y)], (MOVES, VALUES), ConfigurationError, "Python loss"),
         (["cross_entropy", "mse"], MOVES, ShapeError, "train: .* tuple of as many arrays of tar"),
         (["cross_entropy", "mse"], (MOVES,), ShapeError, "tuple of as many"),
         (["cross_entropy", "mse"], {"policy": MOVES}, ShapeError, "given for policy, value"),

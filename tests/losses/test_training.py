@@ -220,7 +220,12 @@ def test_threads_and_chunks_change_no_bit() -> None:
             DataError,
             "all targets are",
         ),
-        ((images(), np.zeros((40, 3)), np.zeros((40, 3))), "mse", DataError, "all targets have 0"),
+        (
+            (images(), np.zeros((40, 3)), np.zeros((40, 3))),
+            "mse",
+            DataError,
+            "all targets have weight 0",
+        ),
         ((images(), np.zeros((40, 3)), np.ones((40, 2))), "mse", ShapeError, r"\(40, 3\), got"),
         ((images(), np.zeros(40, int), -np.ones((40, 1))), "mse", DataError, "finite and above 0"),
         ((images(), np.zeros(40, int)), "hinge", ConfigurationError, "loss must be one of"),

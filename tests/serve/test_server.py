@@ -102,7 +102,7 @@ def test_hostile_requests(server: Any) -> None:
 def test_bodies_of_unknown_length(server: Any, length: str) -> None:
     answer = raw(server, "POST /api/predict", "Content-Type: image/png", length)
     assert answer.startswith(b"HTTP/1.0 411 ")
-    assert b"Content-Length is missing, or no number" in answer
+    assert b"Content-Length is missing or not a number" in answer
 
 
 @pytest.mark.parametrize("line", ["DELETE /", "PUT /api/predict"])

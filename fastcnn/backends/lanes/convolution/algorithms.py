@@ -8,6 +8,7 @@ The thresholds are measured crossovers; docs/engine.md has figures.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import gcd
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.depthwise.algorithm import DEPTHWISE
@@ -33,6 +34,8 @@ ALGORITHMS: tuple[Algorithm, ...] = (
 )
 #: Maximum channel pairs at which kernels of five columns select pixels of pooling windows.
 MOST_PAIRS_OF_FIVE = 128
+#: Sets of a second-level cache of a megabyte, and cache lines that fit in one.
+SETS, WAYS = 1024, 16
 _forced: ContextVar[str | None] = ContextVar("convolution", default=None)
 
 
@@ -81,13 +84,24 @@ def adds(g: ConvGeometry) -> bool:
 
 
 def input_halo(g: ConvGeometry) -> Halo:
-    """Zero padding of a convolution's input that the product and weight gradient read."""
+    """Zero padding that a convolution and its weight gradient read around the input."""
     first, second = algorithm(g, Part.PRODUCT), algorithm(g, Part.GRADIENT)
-    return union(first.input_halo(g), second.input_halo(g))
+    found = union(first.input_halo(g), second.input_halo(g))
+    return _apart(found, g.input, g.group_inputs * g.groups) if first is DIRECT else found
 
 
 def gradient_halo(g: ConvGeometry) -> Halo:
-    """Zero padding of the output's gradient that the input and weight gradients read."""
+    """Zero padding read around the output gradient by the input and weight gradients."""
     parts = (Part.TRANSPOSE, Part.GRADIENT)
-    first, second = (algorithm(g, part).gradient_halo(g, part) for part in parts)
-    return union(first, second)
+    first, second = (algorithm(g, part) for part in parts)
+    found = union(first.gradient_halo(g, parts[0]), second.gradient_halo(g, parts[1]))
+    return _apart(found, g.output, g.out_channels) if first is DIRECT else found
+
+
+def _apart(halo: Halo, size: tuple[int, ...], channels: int) -> Halo:
+    """A column more where the channels of a pixel would not fit in the cache's sets they map to."""
+    top, bottom, left, right = halo
+    lines = (size[0] + top + bottom) * (size[1] + left + right)
+    if channels * gcd(lines, SETS) <= SETS * WAYS:
+        return halo
+    return top, bottom, left, right + 1
