@@ -3,6 +3,7 @@
 ``reference`` has loops next to equations, ``im2col`` numpy and GEMM, ``lanes`` the compiled engine.
 """
 
+import functools
 from importlib import import_module
 from types import ModuleType
 
@@ -29,4 +30,8 @@ def get_backend(name: str | None = None) -> ModuleType:
     name = DEFAULT_BACKEND if name is None else name
     if not isinstance(name, str) or name not in BACKENDS:
         raise ConfigurationError(f"backend must be one of {', '.join(BACKENDS)}, got {name!r}")
-    return import_module(f"fastcnn.backends.{name}")
+    return _package(f"fastcnn.backends.{name}")
+
+
+#: Faster than a repeated import, for functional forms of small arrays.
+_package = functools.cache(import_module)

@@ -172,8 +172,10 @@ class Engine:
             self._checked = update
             self._units.clear()
         # Otherwise the whole gradient is read, or needed before the first update.
-        follows = is_whole and not update.limit and not (schedule[:, CALLS] & ~MIDDLE).any()
-        shared = bool(update.parts), threads, follows
+        updates = bool(update.parts)
+        follows = updates and is_whole and not update.limit
+        follows = follows and not (schedule[:, CALLS] & ~MIDDLE).any()
+        shared = updates, threads, follows
         if shared not in self._units:
             rows = self.program.rows if follows else self.program.rows[:0]
             self._units[shared] = update.units(threads, self._places, size, rows)
