@@ -169,7 +169,7 @@ def test_a_head_is_replaced(make: Callable[[], Model], name: str) -> None:
         (
             lambda: (lambda fc: Sequential(fc, ReLU(), fc, input_shape=(4,)))(Linear(4, 4)),
             3,
-            "in common with 0",
+            "shares its weights with 0",
         ),
     ],
 )

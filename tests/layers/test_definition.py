@@ -182,9 +182,13 @@ def test_what_cannot_be_saved_or_loaded_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layers", "more", "message"),
     [
-        ([{"type": "Shared", "layer": "0"}], {}, "path of a layer before it"),
-        ([{"type": "Shared"}], {}, "path of a layer before it"),
-        ([{"type": "ReLU"}, {"type": "Shared", "layer": "0", "p": 1}], {}, "path of a layer"),
+        ([{"type": "Shared", "layer": "0"}], {}, "path of an earlier layer"),
+        ([{"type": "Shared"}], {}, "path of an earlier layer"),
+        (
+            [{"type": "ReLU"}, {"type": "Shared", "layer": "0", "p": 1}],
+            {},
+            "path of an earlier layer",
+        ),
         ([{"type": "ReLU", "requires_grad": 0}], {}, "requires_grad must be true or false"),
         ([{"type": "Sequential", "layers": [], "more": 1}], {}, "layers, and nothing else"),
         ([{"type": "ReLU"}], {"tied": 3}, "tied must be a list of pairs"),
