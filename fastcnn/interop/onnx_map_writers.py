@@ -107,6 +107,11 @@ def _max_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
                 f"layer {node.name!r}: ONNX runtimes disagree on ceil_mode where a window would "
                 "begin in the padding"
             )
+        if any(pad >= k for pad, k in zip(padding, kernel, strict=True)):
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX Runtime refuses padding of {tuple(padding)} pixels for "
+                f"windows of {tuple(kernel)}"
+            )
         pads, more["ceil_mode"] = padding * 2, 1
     return w.add("MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more)
 

@@ -142,6 +142,7 @@ def test_layers_of_several_nodes(layer: Layer, shape: tuple[int, ...], tmp_path:
             (2, 5, 4),
             "begin in the padding",
         ),
+        (MaxPool1d(2, padding=2, dilation=4), (2, 5), r"padding of \(2,\) pixels"),
         (AdaptiveMaxPool2d((3, 2)), (2, 7, 4), "windows that differ"),
         (AdaptiveAvgPool1d(3), (2, 7), "windows that differ"),
     ],
