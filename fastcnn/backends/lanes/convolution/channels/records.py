@@ -79,7 +79,7 @@ def _winograd_sizes(r: Row) -> str:
 
 
 def _tile(r: Row) -> str:
-    blocks = next(height for height in kernels.WIDTHS if height <= r[L.CHANNELS])
+    blocks = kernels.blocks_of_tile(r[L.CHANNELS])
     return f"{blocks}x{kernels.WIDTHS[blocks]}"
 
 

@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, blocks_of_tile
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, blocks_of_tile, channels_of_dot
 from fastcnn.backends.lanes.convolution.channels.records import (
     K_CHANNEL_CONV,
     K_CHANNEL_DEPTHWISE,
@@ -239,7 +239,7 @@ def _dots(planner: ChannelPlanner, work: Sum, taps: np.ndarray, positions: "Posi
     vectors = by_tap.reshape(blocks * count, outputs, LANES)
     parts, c = [], 0
     while c < outputs:
-        rows = blocks_of_tile(outputs - c)
+        rows = channels_of_dot(outputs - c)
         parts.append(vectors[:, c : c + rows].ravel())
         c += rows
     columns = _columns(planner, work, positions) | {"in": used, "out": outputs}
