@@ -264,7 +264,9 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     first, last = share(tiles * pieces, part, parts)
     for unit in range(first, last):
         # All positions use a tile's weights before the next ones are loaded.
-        piece, each = (unit // tiles, unit % tiles) if divides_map else (unit % pieces, unit // pieces)
+        piece, each = unit % pieces, unit // pieces
+        if divides_map:
+            piece, each = unit // tiles, unit % tiles
         from_granule, to_granule = share(granules, piece, pieces)
         p0 = begin + from_granule * LEAST
         group, tile = each // across, each % across
