@@ -28,12 +28,13 @@ class JointLoss(Loss):
         At least 0, by default 1.
     names : tuple of str, optional
         The outputs' names, if they are not in the model's order.
+    ports : tuple of Port, optional
+        The positions of the outputs in the joint array, set by :meth:`bound`.
     """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
-    #: The positions of the outputs in the joint array.
     ports: tuple[Port, ...] = field(default=(), compare=False, repr=False)
     operation: ClassVar[str] = "joint"
 
