@@ -47,6 +47,13 @@ def test_warmup_compiles_what_training_may_need() -> None:
     assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, cached in ", text)
 
 
+def test_warmup_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("fastcnn.codegen.build.addresses", None)  # nothing is compiled in vain
+    assert "no kernel can be kept: FASTCNN_CACHE_DIR sets" in fastcnn("warmup", code=2)
+
+
 @pytest.mark.posix
 def test_a_file_that_cannot_be_written() -> None:
     output = process("data", "show", "digits", "--out", "/proc/x.png", code=2)
