@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.convolution.channel_rows import geometry
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.data import Preprocessing
@@ -328,3 +329,37 @@ def test_relu6_is_done_where_sums_are_stored() -> None:
     assert len(names) == 1
     x[1, 3, 4, 5] = np.nan
     assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "size"),
+    [
+        ((5, 5), 2, (13, 18)),
+        ((7, 7), (0, 3), (16, 9)),
+        ((4, 4), 2, (9, 30)),
+        ((2, 9), (1, 4), (5, 21)),
+        ((3, 11), (1, 0), (6, 26)),
+        ((1, 3), (0, 1), (1, 150)),
+        ((1, 6), 0, (1, 75)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_transforms_along_rows(
+    kernel: tuple[int, int],
+    padding: int | tuple[int, int],
+    size: tuple[int, int],
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Strips and parts of rows, with a summand, and channels that do not fill vectors."""
+    monkeypatch.setattr(geometry, "pays", lambda g, direct, size: geometry.fits(g))
+    monkeypatch.setattr(geometry, "STRIP", 1300)
+    x = Input((20, *size))
+    y = Conv2d(20, 40, kernel, padding=padding, seed=0)(x)
+    more = Conv2d(20, 40, kernel, padding=padding, seed=1)(x)
+    model = Model(x, Conv2d(40, 90, kernel, padding="same", seed=2)(ReLU6()(y + more)))
+    assert kernel_names(model).count("Winograd along rows by channels") == 3
+    inputs = np.random.default_rng(1).standard_normal((3, 20, *size)).astype(np.float32)
+    check(model, inputs)
+    assert np.array_equal(by_channels(model, inputs, workers), by_channels(model, inputs))

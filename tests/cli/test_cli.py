@@ -134,8 +134,11 @@ def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
         (("train", "--data", archive, "--out", run), "is not empty"),
         (("train", "--data", archive, "--lr", "-1"), "lr must be at least"),
         (("evaluate", tmp_path), "holds no run"),
+        (("evaluate", archive), "is a file, not the folder of a run"),
         (("predict", run, tmp_path / "no.png"), "no such file"),
         (("data", "prepare", "--data", archive, "--out", archive / "x.npz"), "be read or written"),
+        (("data", "prepare", "--data", archive, "--out", tmp_path), "--out must end in .npz"),
+        (("data", "prepare", archive, "0"), "0: the data set follows --data, classes --classes"),
     ):  # fmt: skip
         output = fastcnn(*arguments, code=2)
         assert message in output.replace("\n", " ")
