@@ -112,6 +112,11 @@ class JointLoss(Loss):
         return len(self.losses)
 
     @property
+    def reduction(self) -> str:  # type: ignore[override]
+        """``"sum"`` if all of them are sums."""
+        return "sum" if all(self.sums) else "mean"
+
+    @property
     def sums(self) -> tuple[bool, ...]:
         """Whether each of them is a sum rather than a mean."""
         return tuple(loss.reduction == "sum" for loss in self.losses)
