@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError, NonFiniteError
-from fastcnn.files import read_bytes
+from fastcnn.files import expanded, read_bytes
 
 #: Metadata entries that identify a file as written by fastcnn. Both are always present, so that
 #: damage to one of them is noticed.
@@ -176,7 +176,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        inside = sorted(expanded(path).glob("*.safetensors"))
+        meant = f"; did you mean {inside[0]}?" if inside else ""
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}){meant}") from None
     return weights_from_bytes(content, path)
 
 

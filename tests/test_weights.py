@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -185,6 +186,13 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "none"):
         with pytest.raises(CheckpointError, match=path.name):
             read_weights(path)
+
+
+def test_a_folder_with_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    with pytest.raises(CheckpointError, match=f"; did you mean {re.escape(str(path))}"):
+        read_weights(tmp_path)
 
 
 def test_the_package_safetensors_reads_the_files() -> None:

@@ -78,8 +78,8 @@ def _winograd_sizes(r: Row) -> str:
     return f"{r[L.IN]} to {r[L.CHANNELS]} x 16 channels, {tiles} tiles"
 
 
-def _tile(r: Row) -> str:
-    blocks = next(height for height in kernels.WIDTHS if height <= r[L.CHANNELS])
+def tile_of(r: Row) -> str:
+    blocks = kernels.blocks_of_tile(r[L.CHANNELS])
     return f"{blocks}x{kernels.WIDTHS[blocks]}"
 
 
@@ -104,7 +104,7 @@ K_CHANNEL_CONV = numbered(
     "convolution by channels",
     _convolution,
     _sizes,
-    _tile,
+    tile_of,
     touches=reach.channel_convolution,
     one_vector=ONE_VECTOR,
 )
@@ -124,7 +124,7 @@ K_CHANNEL_WINOGRAD = numbered(
     "Winograd by channels",
     _winograd,
     _winograd_sizes,
-    _tile,
+    tile_of,
     touches=reach.channel_winograd,
     speed=0.9,
     one_vector=ONE_VECTOR,
