@@ -282,22 +282,35 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
     assert (found["winograd1d", 1] != found["direct", 1]).any()
 
 
-@pytest.mark.parametrize("kernel", [5, 7])
-def test_rows_in_parts_give_the_same_bits_on_any_threads(kernel: int) -> None:
-    """Rows of maps that are too wide for the cache, with ReLU, pooling and masks."""
-    generator = np.random.default_rng(kernel)
-    x = generator.standard_normal((20, 2, 19, 27)).astype(np.float32)
+@pytest.mark.parametrize(
+    ("kernel", "size", "groups"),
+    [(5, (19, 27), [17, 17, 16]), (7, (19, 27), [13, 13, 13, 11]), (5, (6, 152), [50])],
+)
+def test_rows_in_parts_give_the_same_bits_on_any_threads(
+    kernel: int, size: tuple[int, int], groups: list[int]
+) -> None:
+    """Rows of maps that are too wide for the cache, with ReLU, pooling and masks.
+
+    Weight gradients are computed for GROUPS of input channels, unless a row of a few is too wide.
+    """
+    generator = np.random.default_rng([kernel, *size])
+    x = generator.standard_normal((20, 2, *size)).astype(np.float32)
     y = generator.integers(0, 5, 20)
     found = {}
     for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 3))):
         model = Sequential(
-            Conv2d(2, 64, 1, seed=3), ReLU(),
-            Conv2d(64, 48, kernel, padding=kernel // 2, seed=0), ReLU(), MaxPool2d(2),
+            Conv2d(2, 50, 1, seed=3), ReLU(),
+            Conv2d(50, 48, kernel, padding=kernel // 2, seed=0), ReLU(), MaxPool2d(2),
             Conv2d(48, 96, 5, padding=1, seed=1), ReLU(), fastcnn.GlobalAvgPool2d(), Flatten(),
-            Linear(96, 5, seed=2), input_shape=(2, 19, 27),
+            Linear(96, 5, seed=2), input_shape=(2, *size),
         )  # fmt: skip
-        rows = fastcnn.plan(model, 20, threads=threads).rows[:, L.KERNEL].tolist()
-        assert rows.count(K_WINOGRAD1D) > 4
+        rows = fastcnn.plan(model, 20, threads=threads).rows
+        kernels = rows[:, L.KERNEL]
+        assert np.count_nonzero(kernels == K_WINOGRAD1D) > 4
+        summed = rows[kernels == K_WINOGRAD1D_GRADIENT]
+        parts = summed[summed[:, L.CHANNELS] == 48][:, [L.IN, L.ADDS]]
+        assert parts[parts[:, 1] == 0][:, 0].tolist() == groups
+        assert (parts[:, 1] > 0).any() == (len(groups) == 1)
         take_step(model, x, y, name, threads)
         found[name, threads] = model.parameter_vector.copy()
     for threads in (2, 3):
@@ -554,9 +567,10 @@ def test_they_are_used_where_they_apply() -> None:
     # A wider kernel is divided into pieces; the gradient of its input is a convolution, too.
     assert kernels(Conv2d(16, 24, (1, 9)), (16, 1, 40)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, (3, 7), padding=(1, 3)), (16, 8, 8)) == {FORWARD, WEIGHT}
-    # So is that of maps whose rows are cut into parts, for the cache.
+    # So is that of maps whose rows are cut into parts, for the cache; the weight gradient of many
+    # inputs is computed in groups.
     assert kernels(Conv2d(64, 64, 5, padding=2), (64, 16, 16)) == {FORWARD, WEIGHT}
-    assert kernels(Conv2d(96, 96, 7, padding=3), (96, 12, 12)) == {FORWARD}
+    assert kernels(Conv2d(96, 96, 7, padding=3), (96, 12, 12)) == {FORWARD, WEIGHT}
     # A sequence's input gradient is not a transpose, and a long sequence is several rows.
     assert kernels(Conv2d(64, 64, (1, 5)), (64, 1, 1000)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 32, 3, padding=1, stride=2), (16, 16, 16)) == {BOTH_WAYS}

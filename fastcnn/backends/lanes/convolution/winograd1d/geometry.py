@@ -6,7 +6,8 @@ of the next tile under this one: all pieces share their transforms, and the conv
 point has a column for each piece.
 
 A sequence is one long row, divided into rows that are computed one by one. Image rows that are too
-wide for the cache are divided into parts, each of which is a row of the program.
+wide for the cache are divided into parts, each of which is a row of the program. So are groups of
+input channels of a weight gradient, if a strip of all of them has few tiles to sum over.
 
 With stride 2 along rows, the even columns of the input use one half of the kernel's columns, and
 the odd ones the other: they are two channels of a convolution of stride 1.
@@ -34,6 +35,9 @@ FEW_TILES = 12
 #: Minimum rows of a strip that fit in the cache: for whole rows of images without stride, and for
 #: others.
 FEWEST_ROWS, FEW_ROWS = 2, 4
+#: Tiles of a strip of a weight gradient, for which adding the lanes of each sum takes little time,
+#: and minimum inputs of a group, for which transforming the output's gradient does.
+ENOUGH_TILES, FEWEST_INPUTS = 32, 12
 
 
 def phase_columns(g: ConvGeometry) -> int:
@@ -67,7 +71,7 @@ def is_turned(g: ConvGeometry) -> bool:
     """
     if is_sequence(g) or pieces(phase_columns(g)) > 1:
         return True
-    return _fitting_rows(g, Part.TRANSPOSE, tiles(g.output[1])) < FEWEST_ROWS
+    return _fitting_rows(g, Part.TRANSPOSE, tiles(g.output[1]), g.group_inputs) < FEWEST_ROWS
 
 
 class Division(NamedTuple):
@@ -80,7 +84,9 @@ class Division(NamedTuple):
     #: Maximum rows of a strip such that both sides' transforms fit in the cache; 0 if none do.
     most: int
     #: Parts of a row.
-    parts: int = 1
+    parts: int
+    #: Input channels of a weight gradient that are processed at a time.
+    inputs: int
 
     @property
     def all_tiles(self) -> int:
@@ -99,24 +105,35 @@ def division(g: ConvGeometry, part: Part) -> Division:
         held += PASS_CHANNELS if part is Part.GRADIENT else g.out_channels
         fitting = max(STRIP // (products * held) - more, FEW_TILES)
         each = -(-along // -(-along // fitting))
-        return Division(-(-along // each), each, 1)
-    most = _fitting_rows(g, part, along)
+        return Division(-(-along // each), each, 1, 1, g.group_inputs)
+    inputs = _inputs_together(g, along) if part is Part.GRADIENT else g.group_inputs
+    most = _fitting_rows(g, part, along, inputs)
     each, fewest = along, FEWEST_ROWS if g.stride == (1, 1) else FEW_ROWS
     for parts in range(2, along + 1):
         if most >= fewest:
             break
         each, fewest = -(-along // parts), FEW_ROWS
-        most = _fitting_rows(g, part, each)
+        most = _fitting_rows(g, part, each, inputs)
     if part is Part.GRADIENT and most * each > CHUNK:
         # Round down to whole chunks of positions.
         most = max(most * each // CHUNK * CHUNK // each, 2)
-    return Division(height, each, max(0, most) // 2 * 2, -(-along // each))
+    return Division(height, each, max(0, most) // 2 * 2, -(-along // each), inputs)
 
 
-def _fitting_rows(g: ConvGeometry, part: Part, each: int) -> int:
+def _inputs_together(g: ConvGeometry, along: int) -> int:
+    """The most input channels of a weight gradient whose strips have enough tiles, if any have."""
+    enough = min(ENOUGH_TILES, g.output[0] * along)
+    for groups in range(1, g.group_inputs // FEWEST_INPUTS + 1):
+        inputs = -(-g.group_inputs // groups)
+        if _fitting_rows(g, Part.GRADIENT, along, inputs) // 2 * 2 * along >= enough:
+            return inputs
+    return g.group_inputs
+
+
+def _fitting_rows(g: ConvGeometry, part: Part, each: int, inputs: int) -> int:
     """Rows of a strip with ``each`` tiles whose transforms stay in the cache."""
     products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
-    summands = g.out_channels if part is Part.TRANSPOSE else g.group_inputs * g.stride[1]
+    summands = g.out_channels if part is Part.TRANSPOSE else inputs * g.stride[1]
     down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
     row = products * (each + more) * down * summands
     room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands

@@ -180,7 +180,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
 
     X is the input with IN channels, Y the output's gradient with CHANNELS. There are SHARES shares
     of the strips, each with separate sums; if there is one, threads divide the points. With ADDS,
-    sums are added to those of another row.
+    sums are added to those of another row. Those of adjacent output channels are OUT apart.
     """
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
@@ -221,7 +221,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                 for k in range(tiles_of_gradient(made, high)):
                     c, rows = channels_of_gradient(made, high, k)
                     d = A, grads + i * d_step + c * d_each, d_each, tiles * LANES
-                    into = out + (i * channels + c0 + c) * taps
+                    into = out + (i * channels + c0 + c) * r[L.OUT]
                     for tap in range(0, taps, each):
                         tap_end = min(tap + each, taps)
                         later, lrow = MISSING, NOUGHT
@@ -230,7 +230,7 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
                             asked += 1
                         rest = (tap_table, tap, tap_end), A, sums, NOUGHT, (later, lrow)
                         add_grid(rows, wide, ONE, d, inside, *rest)
-                        write_sums(A, rows, sums, tap, tap_end, into, taps, spare, adds)
+                        write_sums(A, rows, sums, tap, tap_end, into, r[L.OUT], spare, adds)
 
 
 @linked

@@ -152,7 +152,7 @@ def gradient_of_weights(r: Reach) -> Touches:
     scratch = parts * (x_step + d_step) + 4 * SUM_ROW + LANES
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)
     sums = r.blocks(L.EXTRA, L.EXTRA_BLOCK, r.count(L.SHARES, 1))
-    yield arena("EXTRA", sums, parts * channels * taps)
+    yield arena("EXTRA", sums + r.along(parts * channels, r[L.OUT]), taps)
 
 
 def reduction(r: Reach) -> Touches:

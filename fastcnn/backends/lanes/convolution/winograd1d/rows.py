@@ -1,5 +1,6 @@
 """Lowers convolutions by Winograd's F(4, r) along rows to rows of a program."""
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -82,11 +83,12 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     (height, _), (down, along) = g.kernel, g.stride
     width, inputs, channels = piece_width(phase_columns(g)), g.group_inputs, g.out_channels
     more = pieces(phase_columns(g)) - 1
-    products, count = points(width), channels * inputs * along * height * (more + 1)
+    of_input = along * height * (more + 1)
+    products, count = points(width), channels * inputs * of_input
     block = -(-products * count // LANES) * LANES
     divided = division(g, Part.GRADIENT)
-    x_tiles = divided.tiles + more
-    c, kh, phase, piece = np.mgrid[:inputs, :height, :along, : more + 1]
+    x_tiles, together = divided.tiles + more, divided.inputs
+    c, kh, phase, piece = np.mgrid[:together, :height, :along, : more + 1]
     each = (down * (divided.most - 1) + height) * x_tiles
     found = strips(divided.rows, divided.rows, 1, 0, divided.most)
     # Threads without a block of their own share the strips of one, if there are few sums.
@@ -105,21 +107,23 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         x_channel=x.channel,
         y_channel=grad.channel,
         channels=channels,
+        out=inputs * of_input,
         top=g.padding[0],
-        tap_table=planner.table(taps * LANES, 1),
         **_map_columns(g, divided, x, grad),
         **_strip_columns(planner, g, divided, found),
-        in_=inputs * along,
     )
     values[L.X] += int(x.at(0, -g.padding[1]))
     values[L.Y] += int(grad.at(0, 0))
-    room = inputs * along * each + PASS_CHANNELS * divided.most * divided.tiles + 2
+    room = together * along * each + PASS_CHANNELS * divided.most * divided.tiles + 2
     room = products * room * LANES + 4 * SUM_ROW + LANES
-    for part in range(divided.parts):
-        values[L.ADDS] = part > 0
-        planner.emit(f"{name}: weight gradient", planner.with_scratch(values.copy(), room))
-        values[L.X] += divided.tiles * TILE * along
-        values[L.Y] += divided.tiles * TILE
+    for first, part in itertools.product(range(0, inputs, together), range(divided.parts)):
+        own, some = values.copy(), min(together, inputs - first)
+        own[L.IN], own[L.TAP_TABLE] = some * along, planner.table(taps[:some] * LANES, 1)
+        own[L.ADDS] = part > 0
+        own[L.X] += first * x.channel + part * divided.tiles * TILE * along
+        own[L.Y] += part * divided.tiles * TILE
+        own[L.EXTRA] += first * of_input
+        planner.emit(f"{name}: weight gradient", planner.with_scratch(own, room))
     sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
     values = row(K_WINOGRAD1D_REDUCE, w=weight, along=along, **partial, **sizes)
     values = planner.with_scratch(values, width * LANES)
