@@ -8,6 +8,9 @@ point has a column for each piece.
 A sequence is one long row, divided into rows that are computed one by one. Image rows that are too
 wide for the cache are divided into parts, each of which is a row of the program.
 
+A dilated sequence is a map whose rows are its phases: the pixels of one remainder modulo the
+dilation, of which an ordinary kernel reads adjacent ones.
+
 With stride 2 along rows, the even columns of the input use one half of the kernel's columns, and
 the odd ones the other: they are two channels of a convolution of stride 1.
 """
@@ -59,6 +62,12 @@ def is_sequence(g: ConvGeometry) -> bool:
     return bool(one_row and g.stride[0] == 1 and g.padding[0] == 0)
 
 
+def map_size(g: ConvGeometry, size: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a map, or of the phases of a dilated sequence."""
+    dilation = g.dilation[1]
+    return (min(dilation, size[1]), -(-size[1] // dilation)) if dilation > 1 else (size[0], size[1])
+
+
 def is_turned(g: ConvGeometry) -> bool:
     """Whether the input gradient is a convolution with the flipped kernel.
 
@@ -90,10 +99,11 @@ class Division(NamedTuple):
 
 def division(g: ConvGeometry, part: Part) -> Division:
     """How a part of a convolution is divided."""
-    turned = part is Part.TRANSPOSE and is_turned(g)
-    height, width = g.input if part is Part.TRANSPOSE else g.output
-    along = tiles(width if turned else g.output[1])
-    if is_sequence(g):
+    height, width = map_size(g, g.input if part is Part.TRANSPOSE else g.output)
+    if part is Part.TRANSPOSE and not is_turned(g):
+        width = g.output[1]
+    along = tiles(width)
+    if is_sequence(g) and g.dilation[1] == 1:
         products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
         held = g.group_inputs * g.stride[1]
         held += PASS_CHANNELS if part is Part.GRADIENT else g.out_channels
@@ -105,7 +115,7 @@ def division(g: ConvGeometry, part: Part) -> Division:
     for parts in range(2, along + 1):
         if most >= fewest:
             break
-        each, fewest = -(-along // parts), FEW_ROWS
+        each, fewest = -(-along // parts), min(FEW_ROWS, height)
         most = _fitting_rows(g, part, each)
     if part is Part.GRADIENT and most * each > CHUNK:
         # Round down to whole chunks of positions.
@@ -117,7 +127,7 @@ def _fitting_rows(g: ConvGeometry, part: Part, each: int) -> int:
     """Rows of a strip with ``each`` tiles whose transforms stay in the cache."""
     products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
     summands = g.out_channels if part is Part.TRANSPOSE else g.group_inputs * g.stride[1]
-    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
+    down, highest = g.stride[0], max(map_size(g, size)[0] for size in (g.input, g.output)) + 1
     row = products * (each + more) * down * summands
     room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
     if part is Part.GRADIENT:
