@@ -21,6 +21,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import channels_tile
 
 LANES = simd.LANES
 #: Maximum channel blocks of a tile.
@@ -200,6 +201,12 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
             value = np.float32(bytes_[source + j]) if bytes_.size > 0 else floats[source + j]
             A[y0 + places[0] + j] = value * A[r[L.SCALE] + j] + A[r[L.SCALE] + width + j]
         return
+    if step == LANES and width >= LANES:
+        if bytes_.size > 0:
+            channels_in_lanes(A, r, places, bytes_, source, y0, part, parts)
+        else:
+            channels_in_lanes(A, r, places, floats, source, y0, part, parts)
+        return
     first, last = share(rows, part, parts)
     for i in range(first, last):
         channel = i // each
@@ -224,6 +231,22 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
         else:
             for j in range(width):
                 A[y + j * step] = floats[x + j] * scale + shift
+
+
+@linked
+def channels_in_lanes(A, r, places, samples, source, y0, part, parts):
+    """Normalise a sample's rows of at least 16 pixels, 16 channels at a time."""
+    width, each = r[L.IN] // r[L.POSITIONS], r[L.POSITIONS] // r[L.OUT]
+    first, last = share((r[L.OUT] + LANES - 1) // LANES * each, part, parts)
+    for unit in range(first, last):
+        c = unit // each * LANES
+        row, valid = c * each + unit % each, min(LANES, r[L.OUT] - c)
+        for j in range(0, width, LANES):
+            # The last vectors overlap those before them.
+            k = min(j, width - LANES)
+            channel = samples, source + row * width + k, each * width, valid
+            factors = A, r[L.SCALE] + c, r[L.SCALE] + r[L.OUT] + c
+            channels_tile(*channel, *factors, A, y0 + places[row] + k * LANES)
 
 
 @linked
