@@ -52,7 +52,7 @@ test-all: .venv/installed-test
 # The engine as other processors would run it: 8 floats a register, and 4.
 test-processors: .venv/installed-test
 	for name in haswell x86-64; do \
-	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q -m 'not slow' tests/backends || exit 1; \
+	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends || exit 1; \
 	done
 
 # The oldest versions that pyproject.toml allows, numba's among them, in an environment of their own.
@@ -60,13 +60,13 @@ test-processors: .venv/installed-test
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(PYTHON) scripts/oldest_requirements.py >.venv-oldest/requirements.txt
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
-	    --requirement .venv-oldest/requirements.txt pytest hypothesis
+	    --requirement .venv-oldest/requirements.txt pytest pytest-xdist hypothesis
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/fastcnn train --help >/dev/null
-	.venv-oldest/bin/python -m pytest -q -m 'not slow' tests/backends $(ARGS)
+	.venv-oldest/bin/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends $(ARGS)
 
 # A newcomer's first hour from a wheel in an empty environment.
 newcomer:

@@ -19,6 +19,7 @@ def render_processors(here: Report, folder: Path) -> list[str]:
         "thread and all threads for fastcnn, and the best of eager, channels_last and "
         f"torch.compile for PyTorch. The last column is the ratio on {machine(here)}.",
     ]
+    elsewhere = f"times faster on {here.environment['processor']}"
     known = {
         (work, batch): _ratio(group)
         for suite in SUITES
@@ -32,7 +33,7 @@ def render_processors(here: Report, folder: Path) -> list[str]:
             for (work, batch), group in groups(report.results, suite)
         ]
         commit = report.environment["commit"]
-        header = ("network", "batch", "fastcnn", "PyTorch's best", "times faster", "there")
+        header = ("network", "batch", "fastcnn", "PyTorch's best", "times faster", elsewhere)
         heading = f"## {machine(report)}"
         lines += [] if heading in lines else [heading]
         lines += [

@@ -49,6 +49,10 @@ class MissingExtraError(FastcnnError, ImportError):
     """A package required by this feature is not installed; the message names the extra."""
 
 
+class IncompatibleNumbaError(FastcnnError, ImportError):
+    """Compiling fails with the installed numba, a version that fastcnn is not tested with."""
+
+
 def cause(error: BaseException) -> str:
     """The cause of an error, without the number and path in the text of an OSError."""
     return (isinstance(error, OSError) and error.strerror) or str(error)

@@ -7,7 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
-from fastcnn.errors import MissingExtraError
+from fastcnn.errors import IncompatibleNumbaError, MissingExtraError
+
+#: The first and the last version of numba whose private parts fit codegen/numba_frontend.py.
+TESTED_NUMBA = (0, 61), (0, 68)
 
 
 def require(module: str, extra: str) -> ModuleType:
@@ -52,3 +55,30 @@ def numba_version() -> str:
     from importlib.metadata import version
 
     return version("numba")
+
+
+def refuse_untested_numba(error: Exception) -> None:
+    """If numba's version is not a tested one, name the version as the cause of an error of numba.
+
+    There is no upper bound in pyproject.toml: most later versions work, and a bound would keep
+    fastcnn from being installed with them.
+
+    Raises
+    ------
+    IncompatibleNumbaError
+        If the version is not in :data:`TESTED_NUMBA`.
+    """
+    version = numba_version()
+    first, last = TESTED_NUMBA
+    release = re.match(r"(\d+)\.(\d+)", version)
+    if release is None or first <= tuple(map(int, release.groups())) <= last:
+        return
+    oldest, newest, next_one = (
+        f"{major}.{minor}" for major, minor in (first, last, (last[0], last[1] + 1))
+    )
+    reason = (str(error).splitlines() or [""])[0]
+    raise IncompatibleNumbaError(
+        f"numba {version} cannot compile fastcnn's kernels ({type(error).__name__}: {reason}); "
+        f"this version of fastcnn is tested with numba {oldest} to {newest}: "
+        f"pip install 'numba>={oldest},<{next_one}'"
+    ) from error

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from fastcnn.errors import CheckpointError, NonFiniteError
-from fastcnn.files import read_bytes
+from fastcnn.files import expanded, read_bytes
 
 #: Metadata entries that identify a file as written by fastcnn. Both are always present, so that
 #: damage to one of them is noticed.
 FORMAT, CHECKSUM = "format", "fastcnn_checksum"
 WEIGHTS = "fastcnn-weights-1"
-#: First bytes of torch.save files: zip archives, or pickles.
+#: First bytes of files of torch.save or numpy.savez: zip archives, or pickles.
 PYTORCH = (b"PK\x03\x04", b"\x80\x02")
 #: safetensors' names of types, and numpy's.
 TYPES = {
@@ -145,8 +145,8 @@ def weights_from_bytes(
     # A safetensors file begins with its header's length, which may be the same bytes.
     if content.startswith(PYTORCH) and content[8:9] != b"{":
         raise CheckpointError(
-            f"{path} is a file of torch.save; write a safetensors file instead, with "
-            "safetensors.torch.save_file(module.state_dict(), path)"
+            f"{path} is a file of torch.save or numpy.savez; write a safetensors file instead, "
+            "such as with safetensors.torch.save_file(module.state_dict(), path)"
         )
     try:
         found = deserialize(content)
@@ -176,7 +176,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})") from None
+        inside = sorted(expanded(path).glob("*.safetensors"))
+        meant = f"; did you mean {inside[0]}?" if inside else ""
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}){meant}") from None
     return weights_from_bytes(content, path)
 
 

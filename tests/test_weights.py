@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_files_of_other_programs(tmp_path: Path) -> None:
         (safetensors({"1.weight": ("I32", [1, 2], b"abcdefgh"), "x": ("U8", [1], b"a")}), "unexp"),
         (safetensors({"1.weight": ("F64", [1, 2], b"\xff" * 7 + b"\x7e" * 9)}), "do not fit"),
         (weights_to_bytes({"1.weight": np.ones((1, 3), np.float32)}), "shape"),
-        (b"PK\x03\x04" + b"a" * 100, "torch.save"),
+        (b"PK\x03\x04" + b"a" * 100, "torch.save or numpy.savez"),
         (b"\x80\x02}q\x00.", "torch.save"),
         (b"\xff" * 7, "damaged"),
         (b"\xff" * 100, "damaged"),
@@ -185,6 +186,13 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path, tmp_path / "none"):
         with pytest.raises(CheckpointError, match=path.name):
             read_weights(path)
+
+
+def test_a_folder_with_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.touch()
+    with pytest.raises(CheckpointError, match=f"; did you mean {re.escape(str(path))}"):
+        read_weights(tmp_path)
 
 
 def test_the_package_safetensors_reads_the_files() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.errors import CheckpointError, ConfigurationError, cause
 from fastcnn.files import expanded
 from fastcnn.text_table import text_table
 from fastcnn.training.figure import literal, new_figure
@@ -178,7 +178,8 @@ def compare_runs(folders: Sequence[str | Path]) -> RunComparison:
         try:
             epochs = run.metrics("epoch")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{run.folder}: its metrics cannot be read ({error})") from None
+            reason = cause(error)
+            raise CheckpointError(f"{run.folder}: its metrics cannot be read ({reason})") from None
         loss = str(run.config["loss"].get("name", ""))
         rows.append(RunRow(name, {key: own.get(key, "") for key in keys}, epochs, loss))
     return RunComparison(rows)

@@ -115,6 +115,7 @@ def bench(
     from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.suites import SUITES, Scope, run_tables
     from fastcnn.errors import ConfigurationError
+    from fastcnn.files import make_folder
 
     chosen = {one_of(Suite, name) for name in suites or ["step"]}
     if Suite.all in chosen:
@@ -128,6 +129,8 @@ def bench(
         raise ConfigurationError(f"{option} has no effect without the suite backward")
     if (recipe or seeds) and Suite.records not in chosen:
         raise ConfigurationError("--recipe and --seeds have no effect without the suite records")
+    if out is not None:
+        make_folder(out)  # rather than fail after measuring
     console = Screen()
     if Suite.records in chosen:
         _records(recipe or ["report"], seeds or 5, out, console)

@@ -21,9 +21,10 @@ def data() -> None:
 def prepare(
     context: typer.Context,
     classes: Annotated[
-        list[str], typer.Option(help="Classes to keep, as --classes 0 1 2 or 0,1,2.")
-    ] = ["0", "1", "2"],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("mnist012.npz"),
+        list[str] | None,
+        typer.Option(help="Classes to keep, as --classes 0 1 2 (the default) or 0,1,2."),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File to write: .npz.")] = Path("mnist012.npz"),
     data: Annotated[str, typer.Option(help="mnist, fashion_mnist, digits, or a path.")] = "mnist",
     data_dir: DataDir = None,
     validation_split: Annotated[
@@ -41,9 +42,17 @@ def prepare(
     Example: fastcnn data prepare --classes 0 1 2 --out mnist012.npz
     """
     from fastcnn.data import load, write_npz
+    from fastcnn.errors import ConfigurationError
 
+    if out.suffix.lower() != ".npz":
+        raise ConfigurationError(f"--out must end in .npz, got {str(out)!r}")
+    if context.args and not classes:
+        raise ConfigurationError(
+            f"unexpected {' '.join(context.args)}: the data set follows --data, classes --classes"
+        )
     # Click options take one value each; further values arrive as extra arguments.
-    wanted = [part for item in [*classes, *context.args] for part in item.split(",") if part]
+    given = [*(classes or ("0", "1", "2")), *context.args]
+    wanted = [part for item in given for part in item.split(",") if part]
     train, test = load(
         data, data_dir=data_dir, classes=wanted, validation_split=validation_split, progress=True
     )

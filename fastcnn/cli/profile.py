@@ -50,11 +50,14 @@ def profile(
     from fastcnn.benchmark import profile as profiling
     from fastcnn.benchmark.records import this_command
     from fastcnn.benchmark.roofline import roofline_figure
+    from fastcnn.files import make_folder
     from fastcnn.training.figure import figure_format, save_figure
 
     if figure is not None:
         figure_format(figure)
     network = _open(model)
+    if out is not None:
+        make_folder(out)  # rather than fail after measuring
     console = Screen()
     if plan:
         description = fastcnn.plan(network, batch_size, threads=threads).describe()

@@ -60,6 +60,7 @@ def scale(
 
       mpiexec -n 4 python -m mpi4py -m fastcnn scale
     """
+    from fastcnn.arguments import as_number
     from fastcnn.distributed import join
     from fastcnn.distributed.scaling import (
         NETWORKS,
@@ -78,6 +79,9 @@ def scale(
             if network is not None and network not in NETWORKS:
                 known = ", ".join(NETWORKS)
                 raise ConfigurationError(f"--network must be one of {known}, got {network!r}")
+            for option, value in (("--latency", latency), ("--bandwidth", bandwidth)):
+                if value is not None:
+                    as_number("scale", option, value, above=0.0)
         trained = MODELS[model.value](seed=0)
         share = world.threads()  # all processes together
         count = threads or share or 1

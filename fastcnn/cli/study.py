@@ -80,10 +80,8 @@ def study(
             page = run_study(setting, out, chosen=chosen, tell=tell)
         except KeyboardInterrupt as interrupt:
             progress.stop()
-            done = len(chosen) - len(left)
-            complain(
-                f"interrupted: {out / 'index.html'} has {done} of {len(chosen)} experiments; "
-                f"not run: {', '.join(left)}"
-            )
+            done = f"{len(chosen) - len(left)} of {len(chosen)} experiments"
+            rest = f"; not run: {', '.join(left)}" if left else ""
+            complain(f"interrupted: {out / 'index.html'} has {done}{rest}")
             raise SystemExit(interrupted_code(interrupt)) from None
     console.say(f"written: {page}")

@@ -121,6 +121,10 @@ def sweep(
             raise ConfigurationError(f"{name} is given twice: write {name}=VALUE,VALUE")
         space[name] = values
     measuring(Recipe(), metric or "loss")
+    folder = out or free_folder("sweep")
+    results_file = folder / "sweep.jsonl"
+    if results_file.exists():
+        raise ConfigurationError(f"{results_file} has the results of a sweep: choose another --out")
     settings: Any = None
     if trials is None:
         settings = grid(space)
@@ -131,7 +135,6 @@ def sweep(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
     training, _, _ = load_training(o, console)
-    folder = out or free_folder("sweep")
     varied = [
         name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
     ]
@@ -146,7 +149,7 @@ def sweep(
     began = time.perf_counter()
     code = 0
     make_folder(folder)
-    file = (folder / "sweep.jsonl").open("w", encoding="utf-8")
+    file = results_file.open("x", encoding="utf-8")
     with file, Live(console=console, transient=True, auto_refresh=False) as live:
         try:
             for trial in stream:
@@ -182,7 +185,7 @@ def sweep(
             command = f"best{mean}: fastcnn train {source}{options}"
             console.print(command, soft_wrap=True)
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
-        console.say(f"results: {folder / 'sweep.jsonl'}, {folder / 'sweep.png'}")
+        console.say(f"results: {results_file}, {folder / 'sweep.png'}")
     if code:
         complain("interrupted")
         raise SystemExit(code)

@@ -30,15 +30,17 @@ def warmup() -> None:
     from fastcnn.backends.lanes import all_sources
     from fastcnn.codegen import build
     from fastcnn.codegen.store import object_folder
+    from fastcnn.errors import ConfigurationError
 
+    folder = object_folder()  # says why it cannot be used
+    if folder is None:
+        raise ConfigurationError("no kernel can be kept: FASTCNN_CACHE_DIR sets the folder")
     console = Screen()
     began = time.perf_counter()
     with console.status("compiling the kernels for this processor, once"):
         build.addresses(all_sources())
         _use_functions()
-    folder = object_folder()
-    where = f"cached in {folder}" if folder else "not cached: no cache folder is available"
     console.say(
         f"{len(build.report.compiled)} kernels compiled and {len(build.report.loaded)} loaded in "
-        f"{time.perf_counter() - began:.1f} s, {where}"
+        f"{time.perf_counter() - began:.1f} s, cached in {folder}"
     )

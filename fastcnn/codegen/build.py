@@ -22,6 +22,7 @@ from fastcnn.codegen.identity import function_digest, versions
 from fastcnn.codegen.processor import processor
 from fastcnn.codegen.reached import Records
 from fastcnn.cores import available_cores
+from fastcnn.extras import refuse_untested_numba
 
 log = logging.getLogger("fastcnn.codegen")
 #: Maximum concurrent compiling processes: each takes 150 MB.
@@ -53,9 +54,14 @@ class Source:
 
     def compile(self) -> bytes:
         """Compile the object with numba."""
-        from fastcnn.codegen.numba_frontend import lower
+        try:
+            from fastcnn.codegen.numba_frontend import lower
 
-        return objects.make_object(lower(self.function, self.entry), self.name)
+            module = lower(self.function, self.entry)
+        except Exception as error:
+            refuse_untested_numba(error)
+            raise
+        return objects.make_object(module, self.name)
 
 
 @dataclass

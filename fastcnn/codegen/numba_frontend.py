@@ -2,7 +2,7 @@
 
 numba types and lowers each function with all its callees, for a target of our own without
 time-consuming features; objects.py optimises and generates machine code. Private parts of numba are
-used only here. Works with numba 0.61 to 0.68.
+used only here; ``TESTED_NUMBA`` in extras.py has the versions with which they work.
 """
 
 import functools

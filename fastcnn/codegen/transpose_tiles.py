@@ -161,6 +161,27 @@ def pack_tile(
 
 
 @tile(0)
+def channels_tile(at: Emitter, S, s0, size, valid, N, scale, shift, Y, y0) -> None:
+    """Normalise 16 pixels of 16 channels, transpose and store them as adjacent vectors.
+
+    Channels of ``S`` are ``size`` values apart; lanes from ``valid`` on repeat the last one.
+    """
+    builder = at.builder
+    last = builder.sub(valid, at.index(1))
+    channels = [
+        builder.select(builder.icmp_signed("<", at.index(lane), valid), at.index(lane), last)
+        for lane in range(LANES)
+    ]
+    loaded = _load_samples(at, S, [at.offset(s0, c, size) for c in channels], at.kinds[0])
+    rows = []
+    for c, row in zip(channels, loaded, strict=True):
+        factor, summand = (at.spread(N, builder.add(first, c)) for first in (scale, shift))
+        rows.append(emit_fma(builder, row, factor, summand))
+    for i, pixel in enumerate(emit_transpose(builder, rows)):
+        at.store(pixel, Y, at.offset(y0, i, LANES))
+
+
+@tile(0)
 def unpack_tile(at: Emitter, X, x0, places, place, valid, Y, y0, size) -> None:
     """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.
 

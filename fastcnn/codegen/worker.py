@@ -15,8 +15,10 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any
 
+from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.codegen.reached import Records
+from fastcnn.errors import IncompatibleNumbaError
 
 _records = Records()
 
@@ -66,11 +68,12 @@ def main() -> None:
     forks = sys.platform == "linux"
     if forks:
         # Imports and numba's first-use initialisation are done once, before the forks.
-        from fastcnn.codegen import numba_frontend
-
         for module in sys.argv[1:]:
             importlib.import_module(module)
-        numba_frontend.lower(_nothing, ArgumentEntry("nothing", ("float32[:]",)))
+        try:
+            Source(_nothing, ArgumentEntry("nothing", ("float32[:]",))).compile()
+        except IncompatibleNumbaError:
+            return  # the caller cannot compile either, and says so
     line = sys.stdin.readline()
     if not line:
         return

@@ -249,6 +249,7 @@ def write_cifar10(path: str | Path, images: np.ndarray, labels: np.ndarray) -> N
 
     Parameters
     ----------
+    path : str or path
     images : ndarray of uint8, shape (N, 3, 32, 32)
     labels : ndarray of int, shape (N,), 0 to 9
 

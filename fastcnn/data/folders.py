@@ -248,8 +248,7 @@ def pictures_in(folder: str | Path, found: Found) -> list[Path]:
     _collect(folder_node(folder), "", pictures, found.passed, _Walk(folder))
     if not pictures:
         raise DataError(
-            f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}); {describe_passed([found])} "
-            "skipped"
+            f"{folder}: no pictures ({', '.join(sorted(SUFFIXES))}){_and_passed([found])}"
         )
     return [path for _, path in pictures if isinstance(path, Path)]
 
@@ -327,8 +326,8 @@ def _classes(folder: Path, found: list[Found]) -> tuple[str, ...]:
     if len(classes) < 2:
         raise DataError(
             f"{folder}: needs a subfolder with pictures ({', '.join(sorted(SUFFIXES))}) for each "
-            f"of at least two classes, found {', '.join(classes) or 'none'}; "
-            f"{describe_passed(found)} skipped{_advice(folder, found[0])}"
+            f"of at least two classes, found {', '.join(classes) or 'none'}{_and_passed(found)}"
+            f"{_advice(folder, found[0])}"
         )
     folded: dict[str, str] = {}
     for name in classes:
@@ -388,6 +387,11 @@ def describe_passed(found: list[Found]) -> str:
     """Numbers of skipped items, by reason."""
     passed = sum((one.passed for one in found), Counter[str]())
     return ", ".join(f"{count:,} {reason}" for reason, count in passed.most_common()) or "nothing"
+
+
+def _and_passed(found: list[Found]) -> str:
+    """The end of a message that says what was skipped, if anything was."""
+    return f"; {describe_passed(found)} skipped" if any(one.passed for one in found) else ""
 
 
 def _report(

@@ -145,6 +145,8 @@ def _load_path(
 ) -> tuple[Dataset, Dataset]:
     path = expanded(text)
     if not os.path.lexists(path):  # accepts any text
+        if len(path.parts) > 1:
+            raise DataError(f"{text}: no such file or folder")
         raise DataError(
             f"no data set named {text!r}, and no such file: give one of {', '.join(NAMES)}, an "
             ".npz file, a .csv or .parquet file with columns label,pixel0,... or path,label, or a "

@@ -115,7 +115,10 @@ def _parts(
 ) -> dict[str, np.ndarray]:
     """The rows of each part."""
     if parts is None:
-        held = held_out(names, seed)
+        try:
+            held = held_out(names, seed)
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
         return {"training": np.flatnonzero(~held), "test": np.flatnonzero(held)}
     words = [str(part).strip().lower() for part in parts]
     rows = {part: np.flatnonzero(np.isin(words, known)) for part, known in PART_NAMES.items()}

@@ -194,17 +194,18 @@ def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:
             more["count_include_pad"] = bool(node.integer("count_include_pad", 0))
         else:
             more["dilation"] = gaps
-        ceil_mode = bool(node.integer("ceil_mode", 0))
+        is_ceil = ceil_mode = bool(node.integer("ceil_mode", 0))
         if any(before != after for before, after in pads):
             ceil_mode = True
-            found = [
-                (size + before + after - gap * (extent - 1) - 1) // step + 1
-                for size, (before, after), extent, step, gap in zip(
-                    shape[1:], pads, kernel, stride, gaps, strict=True
-                )
-            ]
+            found = []
+            for size, (before, after), extent, step, gap in zip(
+                shape[1:], pads, kernel, stride, gaps, strict=True
+            ):
+                room = size + before + after - gap * (extent - 1) - 1
+                steps = -(-room // step) if is_ceil else room // step
+                found.append(steps + 1 - (is_ceil and steps * step >= size + before))
             counted = more.get("count_include_pad", False)
-            if counted and not node.given.get("ceil_mode", 0):
+            if counted and not is_ceil:
                 zeros = of_maps("ZeroPad", shape)(tuple(n for pair in reversed(pads) for n in pair))
                 return [zeros, kind(kernel, stride=stride)]
             made: Layer = kind(kernel, stride=stride, padding=padding, ceil_mode=True, **more)

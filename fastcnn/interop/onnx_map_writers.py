@@ -90,9 +90,29 @@ def _pool_pads(node: Node) -> tuple[list[int], bool]:
 
 
 def _max_pool(w: OnnxWriter, node: Node, x: list[str]) -> str:
-    kernel, strides = _own(node, "kernel_size", "stride")
+    kernel, strides, padding = _own(node, "kernel_size", "stride", "padding")
     pads, _ = _pool_pads(node)
-    more = {} if set(_gaps(node)) == {1} else {"dilations": _gaps(node)}
+    more: dict[str, Any] = {} if set(_gaps(node)) == {1} else {"dilations": _gaps(node)}
+    if any(pad >= k for pad, k in zip(pads, 2 * kernel, strict=True)):
+        # ONNX Runtime refuses as much padding as a window has pixels, which ceil_mode may add
+        # where there are gaps between them.
+        whole = [
+            -(-(size + 2 * pad - gap * (k - 1) - 1) // step) + 1
+            for size, k, step, pad, gap in zip(
+                node.input_shapes[0][1:], kernel, strides, padding, _gaps(node), strict=True
+            )
+        ]
+        if whole != list(node.output_shape[1:]):
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX runtimes disagree on ceil_mode where a window would "
+                "begin in the padding"
+            )
+        if any(pad >= k for pad, k in zip(padding, kernel, strict=True)):
+            raise ConfigurationError(
+                f"layer {node.name!r}: ONNX Runtime refuses padding of {tuple(padding)} pixels for "
+                f"windows of {tuple(kernel)}"
+            )
+        pads, more["ceil_mode"] = padding * 2, 1
     return w.add("MaxPool", x, node.name, kernel_shape=kernel, strides=strides, pads=pads, **more)
 
 

@@ -108,6 +108,15 @@ def read_definition(path: str | Path) -> dict[str, Any]:
     return found
 
 
+def model_of_file(path: str | Path, seed: int | None = None) -> Model:
+    """Build the model that a file describes; see :func:`read_definition` and its errors."""
+    definition = read_definition(path)
+    try:
+        return from_definition(definition, seed)
+    except FastcnnError as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
 def _model(
     layers: dict[str, Layer], entry: Mapping[str, Any], input_shape: tuple[int, ...] | None
 ) -> Model:

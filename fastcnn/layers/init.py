@@ -18,6 +18,19 @@ from fastcnn.layers.allocation import claim
 Distribution = Literal["normal", "uniform"]
 
 
+__all__ = [
+    "Constant",
+    "Dirac",
+    "Initializer",
+    "Kaiming",
+    "Normal",
+    "Uniform",
+    "Xavier",
+    "fans",
+    "whitening_filters",
+]
+
+
 class Initializer(Protocol):
     """Draws the initial value of one parameter."""
 
@@ -37,6 +50,11 @@ def check_initializer(name: str, value: Any) -> None:
 
 def fans(shape: Sequence[int]) -> tuple[int, int]:
     """Number of inputs and outputs connected by a weight array: ``(fan_in, fan_out)``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        ``(out, in, ...)`` of the weight.
 
     Raises
     ------
@@ -86,6 +104,12 @@ class Kaiming:
 class Xavier:
     """Glorot initialisation: standard deviation ``gain * sqrt(2 / (fan_in + fan_out))``.
 
+    Parameters
+    ----------
+    distribution : {"normal", "uniform"}
+    gain : float
+        Larger for layers whose activation makes values smaller: 5/3 for tanh.
+
     References
     ----------
     Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
@@ -104,7 +128,14 @@ class Xavier:
 
 @dataclass(frozen=True)
 class Normal:
-    """Gaussian values of a given standard deviation (the report's underfitting study)."""
+    """Gaussian values of a given standard deviation (the report's underfitting study).
+
+    Parameters
+    ----------
+    std : float
+        Standard deviation, at least 0.
+    mean : float
+    """
 
     std: float
     mean: float = 0.0
@@ -120,7 +151,12 @@ class Normal:
 
 @dataclass(frozen=True)
 class Uniform:
-    """Values drawn uniformly from ``[-bound, bound)``."""
+    """Values drawn uniformly from ``[-bound, bound)``.
+
+    Parameters
+    ----------
+    bound : float
+    """
 
     bound: float
 
@@ -131,7 +167,12 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Constant:
-    """The same value everywhere."""
+    """The same value everywhere.
+
+    Parameters
+    ----------
+    value : float
+    """
 
     value: float = 0.0
 
@@ -142,9 +183,14 @@ class Constant:
 
 @dataclass(frozen=True)
 class Dirac:
-    """The first filters each copy one input channel; ``others`` draws the rest.
+    """The first filters each copy one input channel.
 
     Filter ``k`` is 1 at the centre of input channel ``k`` and 0 elsewhere, one filter per channel.
+
+    Parameters
+    ----------
+    others : Initializer, optional
+        Draws the other filters; by default the one of layers.
 
     References
     ----------
@@ -180,6 +226,8 @@ def whitening_filters(samples: np.ndarray, size: int = 2, eps: float = 5e-4) -> 
         As read by the network's first layer, that is, normalised.
     size : int
         Height and width of a patch.
+    eps : float
+        Keeps filters of patches that hardly vary small.
 
     Returns
     -------

@@ -28,12 +28,13 @@ class JointLoss(Loss):
         At least 0, by default 1.
     names : tuple of str, optional
         The outputs' names, if they are not in the model's order.
+    ports : tuple of Port, optional
+        The positions of the outputs in the joint array, set by :meth:`bound`.
     """
 
     losses: tuple[Loss, ...]
     weights: tuple[float, ...] = ()
     names: tuple[str, ...] = ()
-    #: The positions of the outputs in the joint array.
     ports: tuple[Port, ...] = field(default=(), compare=False, repr=False)
     operation: ClassVar[str] = "joint"
 
@@ -109,6 +110,11 @@ class JointLoss(Loss):
     def count(self) -> int:
         """Number of losses in the sum."""
         return len(self.losses)
+
+    @property
+    def reduction(self) -> str:  # type: ignore[override]
+        """``"sum"`` if all of them are sums."""
+        return "sum" if all(self.sums) else "mean"
 
     @property
     def sums(self) -> tuple[bool, ...]:

@@ -254,6 +254,10 @@ def airbench(
 
     Parameters
     ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Seed of the initial weights.
     widths : tuple of int
         Channels of the groups.
     scale : float
@@ -323,6 +327,8 @@ def auto_cnn(
     num_classes : int
     samples : int
         Number of training images.
+    seed : int, optional
+        Seed of the initial weights.
 
     Raises
     ------

@@ -36,6 +36,12 @@ def densenet_bc_40(
 
     Parameters
     ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Seed of the initial weights.
+    input_shape : tuple of int
+        ``(C, H, W)`` of a sample.
     growth : int
         Channels added per layer.
 
@@ -145,6 +151,10 @@ def unet(
 
     Parameters
     ----------
+    num_classes : int
+        Classes of a pixel.
+    seed : int, optional
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)``, height and width divisible by ``2**levels``.
     width : int
@@ -203,6 +213,8 @@ def autoencoder(
     ----------
     latent : int
         Size of the latent vector.
+    seed : int, optional
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(C, H, W)``, height and width divisible by 4.
 
@@ -241,6 +253,10 @@ def ds_cnn(
 
     Parameters
     ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Seed of the initial weights.
     input_shape : tuple of int
         ``(1, times, coefficients)``: by default 49 spectra of ten cepstral coefficients.
 
@@ -262,6 +278,10 @@ def m5(num_classes: int = 35, seed: int | None = None, *, samples: int = 8000) -
 
     Parameters
     ----------
+    num_classes : int
+        Outputs of the last layer.
+    seed : int, optional
+        Seed of the initial weights.
     samples : int
         Shape of one sound, ``(1, samples)``: by default a second at 8 kHz.
 

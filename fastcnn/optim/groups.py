@@ -240,6 +240,8 @@ class Part:
     ----------
     first, end : int
         Its first and last + 1 element in the vector of parameters.
+    optimizer : Optimizer
+        What updates them.
     factor : float
         Factor of the learning rate.
     began : int

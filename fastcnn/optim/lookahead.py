@@ -18,11 +18,15 @@ class Lookahead:
 
     Attributes
     ----------
+    every : int
+        Steps of the fast weights between two of the slow ones.
     alpha : float
         ``a`` at the start of the training.
     final_alpha : float, optional
         ``a`` at the end, by default the same: after a fraction ``t`` of the training it is
         ``alpha + (final_alpha - alpha) * t ** power``.
+    power : float
+        How late ``a`` changes: 1 for evenly over the training, more for mostly at its end.
 
     References
     ----------

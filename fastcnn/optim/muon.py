@@ -22,15 +22,29 @@ class Muon(DecaysWeights):
     linear layers; parameters of one dimension, such as biases, are updated by ``others``. A
     network's last layer is often left to another optimiser, by a parameter group.
 
-    Attributes
+    Parameters
     ----------
+    lr : float
+        Learning rate.
+    momentum : float
+        Momentum factor.
+    weight_decay : float
+        Coefficient of weight decay: this multiple of the weights is added to their gradient.
+    nesterov : bool
+        Whether to use Nesterov momentum.
+    ns_coefficients : tuple of float
+        ``(a, b, c)`` of the Newton-Schulz iterations.
     ns_steps : int
-        Newton-Schulz iterations ``X = a X + (b X X' + c (X X')^2) X`` with ``ns_coefficients``.
+        Number of the iterations ``X = a X + (b X X' + c (X X')^2) X``.
+    eps : float
+        Least norm by which a matrix is divided.
     adjust_lr_fn : {"original", "match_rms_adamw", "none"}
         Multiply the rate by ``sqrt(max(1, rows / columns))``, by ``0.2 sqrt(max(rows, columns))``,
         or not.
     normalize_weight : bool
         Scale each weight to the norm ``sqrt(out)`` before its step.
+    decoupled_weight_decay : bool
+        Whether weights are instead multiplied by ``1 - lr * weight_decay`` before the step.
     others : Optimizer
         Optimiser of the other parameters. The schedule scales its learning rate by the same factor.
 

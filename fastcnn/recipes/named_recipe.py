@@ -16,7 +16,7 @@ from fastcnn.data import Dataset, Preprocessing, load
 from fastcnn.errors import ConfigurationError, DataError, cause
 from fastcnn.files import atomic_write, expanded, read_bytes
 from fastcnn.layers import Model, init
-from fastcnn.layers.definition import from_definition, read_definition
+from fastcnn.layers.definition import from_definition, model_of_file
 from fastcnn.models import MODELS
 from fastcnn.optim import optimizers, schedules
 from fastcnn.recipes.toml_text import toml_text
@@ -110,9 +110,13 @@ class NamedRecipe:
 
         Raises
         ------
+        ConfigurationError
+            If its name does not end in ``.toml``, which tells files from names of recipes.
         OSError
             If the file cannot be written.
         """
+        if not str(path).endswith(".toml"):
+            raise ConfigurationError(f"a recipe's file must end in .toml, got {path}")
         atomic_write(expanded(path), self.text().encode())
 
     def text(self) -> str:
@@ -285,7 +289,7 @@ class NamedRecipe:
         if "layers" in table:
             return from_definition(table, seed)
         if table["name"] not in MODELS:
-            return from_definition(read_definition(table["name"]), seed)
+            return model_of_file(table["name"], seed)
         return MODELS[table["name"]](**arguments, seed=seed)
 
     def _check_model(self) -> None:

@@ -19,7 +19,7 @@ from fastcnn.serve.answers import Answers, ClientGoneError
 
 log = logging.getLogger("fastcnn.serve")
 
-#: Most bytes of a request's body, seconds of a connection, and simultaneous connections.
+#: Most bytes of a request's body, seconds to receive it, and simultaneous connections.
 MAX_BODY, MAX_SECONDS, MAX_CONNECTIONS = 4_000_000, 10.0, 32
 #: Bytes of a refused body that are still read: a client does not see the answer while sending.
 MAX_IGNORED = 64_000_000
@@ -57,7 +57,7 @@ def make_server(answers: Answers, port: int = 0) -> "PageServer":
 
 
 class PageServer(ThreadingHTTPServer):
-    """Serves one network's page; each connection has a thread and a time limit."""
+    """Serves one network's page; each connection has a thread."""
 
     daemon_threads = True
     allow_reuse_address = os.name != "nt"  # on Windows another program could take the port over
@@ -82,14 +82,10 @@ class PageServer(ThreadingHTTPServer):
         super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
-        """Handle one connection, which ends after :data:`MAX_SECONDS` at the latest."""
-        limit = threading.Timer(MAX_SECONDS, _hang_up, (request,))
-        limit.daemon = True
-        limit.start()
+        """Handle one connection, and free its place."""
         try:
             super().process_request_thread(request, client_address)
         finally:
-            limit.cancel()
             self._places.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -110,8 +106,21 @@ class _Refused(Exception):
 
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
+    #: Seconds in which a part must be received, and the answer sent.
     timeout = 5.0
     server_version, sys_version = "fastcnn", ""
+
+    def setup(self) -> None:
+        """Hang up after :data:`MAX_SECONDS`, unless the request has been received by then."""
+        super().setup()
+        self._limit = threading.Timer(MAX_SECONDS, _hang_up, (self.connection,))
+        self._limit.daemon = True
+        self._limit.start()
+
+    def finish(self) -> None:
+        """End the time limit of a request that was refused."""
+        self._limit.cancel()
+        super().finish()
 
     def do_GET(self) -> None:
         """Serve the page, its parts, and the network's description."""
@@ -167,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
         return _json(answer)
 
     def _is_gone(self) -> bool:
-        """Whether the client has disconnected, or was disconnected."""
+        """Whether the client has disconnected."""
         try:
             ready, _, _ = select.select([self.connection], [], [], 0)
             return bool(ready) and not self.connection.recv(1, socket.MSG_PEEK)
@@ -183,6 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
         content = self.rfile.read(length)
         self._is_read = True
+        self._limit.cancel()  # computing the answer may take longer
         if len(content) < length:
             raise _Refused(HTTPStatus.BAD_REQUEST, "the picture ended too early")
         return content

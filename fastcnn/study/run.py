@@ -9,6 +9,7 @@ from typing import Any
 from fastcnn.study.page import write_page
 from fastcnn.study.section import Section, Text
 from fastcnn.study.setting import Setting
+from fastcnn.training.interrupts import DeferredInterrupts
 
 #: Modules of this package with ``run(setting)`` and ``section(result)``.
 EXPERIMENTS = (
@@ -49,9 +50,11 @@ def run_study(
     for name in chosen:
         began = time.perf_counter()
         experiment: Any = import_module(f"fastcnn.study.{name}")
-        sections.append(experiment.section(experiment.run(setting)))
-        page = write_page(sections, out, _facts(setting))
-        tell(name, time.perf_counter() - began)
+        result = experiment.run(setting)
+        with DeferredInterrupts():  # until the page has what was measured
+            sections.append(experiment.section(result))
+            page = write_page(sections, out, _facts(setting))
+            tell(name, time.perf_counter() - began)
     return page
 
 

@@ -2,8 +2,11 @@
 
 import base64
 import io
+import logging
+import re
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 from fastcnn.errors import ConfigurationError
 from fastcnn.files import atomic_write
 
+log = logging.getLogger("fastcnn")
 # Hues of the Okabe-Ito palette, which is safe for colour-blind readers.
 TRAIN_COLOUR, TEST_COLOUR, VALIDATION_COLOUR = "#0072B2", "#D55E00", "#009E73"
 
@@ -76,9 +80,50 @@ def png(figure: Any) -> bytes:
 
 
 def _content(figure: Any, kind: str) -> bytes:
+    content, missing = _drawn(figure, kind)
+    if missing and (family := _family_with(missing)):
+        from matplotlib.text import Text
+
+        for text in figure.findobj(Text):
+            text.set_fontfamily([*text.get_fontfamily(), family])
+        content, missing = _drawn(figure, kind)
+    if missing:
+        log.warning("no installed font has %s: figures show boxes instead", " ".join(missing))
+    return content
+
+
+def _drawn(figure: Any, kind: str) -> tuple[bytes, list[str]]:
+    """A figure as the bytes of a file, and the characters that its fonts lack."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=120)
-    return buffer.getvalue()
+    missing: dict[str, None] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(buffer, format=kind, dpi=120)
+    for warning in caught:
+        if found := re.match(r"Glyph (\d+) ", str(warning.message)):
+            missing[chr(int(found[1]))] = None
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    return buffer.getvalue(), list(missing)
+
+
+def _family_with(characters: list[str]) -> str | None:
+    """The installed family of fonts that has most of some characters, if one has any."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    wanted = set(map(ord, characters))
+    most, family = 0, None
+    for entry in fontManager.ttflist:
+        # It has boxes for all characters.
+        if entry.name.startswith("Last Resort"):
+            continue
+        with suppress(OSError, RuntimeError):  # removed since the list was made, or damaged
+            count = len(wanted & get_font(entry.fname).get_charmap().keys())
+            if count > most:
+                most, family = count, entry.name
+    return family
 
 
 def figure_format(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fastcnn.data.dataset import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
-from fastcnn.layers.definition import from_definition, read_definition
+from fastcnn.layers.definition import model_of_file
 from fastcnn.layers.saved import load_state
 from fastcnn.models import ACTIVATIONS, MODELS, auto_cnn
 from fastcnn.training.declarations import option
@@ -127,7 +127,7 @@ class Recipe(TrainingOptions):
 
     def _new_model(self, train: Dataset) -> Model:
         if self.is_file:
-            return from_definition(read_definition(str(self.model)), self.seed)
+            return model_of_file(str(self.model), self.seed)
         name = self.model_name(train)
         self._check_activation(name)
         if name == AUTO:

@@ -12,7 +12,7 @@ import fastcnn
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.loading import NAMES, load
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.errors import CheckpointError, ConfigurationError, DataError
 from fastcnn.extras import numba_version
 from fastcnn.files import (
     LOCK_FILE,
@@ -209,7 +209,10 @@ class Run:
                 "the data with --data"
             )
         data_dir = data_dir or described.get("data_dir")
-        train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+        try:
+            train, test = load(source or name, data_dir=data_dir, pictures=pictures)
+        except DataError as error:
+            raise type(error)(f"the data of {self.folder}: {error}") from None
         if source is None:
             kept = described.get("test_checksum")
             whole, known = (train, described["checksum"]) if kept is None else (test, kept)

@@ -44,6 +44,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(read_bytes(path).decode("utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
+    except NotADirectoryError:
+        raise CheckpointError(f"{folder} is a file, not the folder of a run") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({cause(error)})") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:

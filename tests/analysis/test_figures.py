@@ -1,6 +1,7 @@
 """Figures of results: names are shown as they are."""
 
 import numpy as np
+import pytest
 
 from fastcnn import data
 from fastcnn.analysis.explain import Explanation, explanation_figure
@@ -35,3 +36,19 @@ def test_a_name_of_other_bytes_than_unicode_is_drawn() -> None:
     figure = new_figure(2.0, 1.0)
     figure.text(0.1, 0.1, literal("run \udcff $x$"))
     assert png(figure).startswith(b"\x89PNG")
+
+
+def test_characters_that_the_usual_font_lacks(
+    caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """They are drawn in another installed font, such as the STIX of matplotlib itself."""
+    figure = new_figure(2.0, 1.0)
+    text = figure.text(0.1, 0.1, "a \u231a")
+    usual = text.get_fontfamily()
+    assert png(figure).startswith(b"\x89PNG")
+    assert text.get_fontfamily()[:-1] == usual
+    assert caplog.text == ""
+    text.set_text("a \U0010fffd")  # no font has characters for private use
+    assert png(figure).startswith(b"\x89PNG")
+    assert "no installed font has \U0010fffd: figures show boxes instead" in caplog.text
+    assert not recwarn.list

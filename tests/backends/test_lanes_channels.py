@@ -8,6 +8,7 @@ import pytest
 import fastcnn
 from bench.networks.tasks import TASKS
 from fastcnn.analysis.gradient_cases import CASES
+from fastcnn.backends.lanes.convolution.channel_rows import geometry
 from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.data import Preprocessing
@@ -22,8 +23,10 @@ from fastcnn.layers import (
     ConvTranspose2d,
     Flatten,
     GlobalAvgPool2d,
+    GroupNorm,
     Input,
     Layer,
+    LayerNorm,
     Linear,
     MaxPool2d,
     Model,
@@ -329,3 +332,70 @@ def test_relu6_is_done_where_sums_are_stored() -> None:
     assert len(names) == 1
     x[1, 3, 4, 5] = np.nan
     assert (np.isnan(by_channels(model, x)) == np.isnan(exact(model, x))).all()
+
+
+@pytest.mark.parametrize(
+    ("layer", "channels"),
+    [(GroupNorm(2, 64), 64), (GroupNorm(4, 72), 72), (LayerNorm((32, 5, 6)), 32)],
+    ids=lambda value: repr(value),
+)
+def test_normalised_sets_of_whole_vectors(layer: Layer, channels: int) -> None:
+    """The second one's sets are not."""
+    x = Input((8, 5, 6))
+    y = ReLU()(deepcopy(layer)(Conv2d(8, channels, 3, padding=1, seed=0)(x)))
+    model = Model(x, Conv2d(channels, 3, 1, seed=1)(y))
+    generator = np.random.default_rng(0)
+    for value in model.state_dict().values():
+        value[...] += generator.uniform(-0.1, 0.1, value.shape)
+    check(model, generator.normal(2.0, 3.0, (3, 8, 5, 6)).astype(np.float32))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 16, 21])
+@pytest.mark.parametrize("width", [15, 16, 39])
+def test_images_are_transposed_into_lanes(channels: int, width: int) -> None:
+    """Floats and bytes, whose means and deviations differ between channels."""
+    shape = (channels, 4, width)
+    model = Sequential(
+        MaxPool2d(3, 1, padding=1), Conv2d(channels, 2, 1, seed=0), input_shape=shape
+    )
+    generator = np.random.default_rng(0)
+    mean, std = generator.uniform(0.1, 0.9, (2, channels))
+    model.preprocessing = Preprocessing(mean=tuple(mean), std=tuple(std))
+    images = generator.integers(0, 256, (3, *shape))
+    for x in (images.astype(np.uint8), images.astype(np.float32)):
+        found = by_channels(model, x) if x.dtype == np.float32 else model.logits(x[:1])
+        assert found == pytest.approx(exact(model, x[: len(found)]), rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize(
+    ("kernel", "padding", "size"),
+    [
+        ((5, 5), 2, (13, 18)),
+        ((7, 7), (0, 3), (16, 9)),
+        ((4, 4), 2, (9, 30)),
+        ((2, 9), (1, 4), (5, 21)),
+        ((3, 11), (1, 0), (6, 26)),
+        ((1, 3), (0, 1), (1, 150)),
+        ((1, 6), 0, (1, 75)),
+    ],
+    ids=lambda value: str(value),
+)
+def test_transforms_along_rows(
+    kernel: tuple[int, int],
+    padding: int | tuple[int, int],
+    size: tuple[int, int],
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Strips and parts of rows, with a summand, and channels that do not fill vectors."""
+    monkeypatch.setattr(geometry, "pays", lambda g, direct, size: geometry.fits(g))
+    monkeypatch.setattr(geometry, "STRIP", 1300)
+    x = Input((20, *size))
+    y = Conv2d(20, 40, kernel, padding=padding, seed=0)(x)
+    more = Conv2d(20, 40, kernel, padding=padding, seed=1)(x)
+    model = Model(x, Conv2d(40, 90, kernel, padding="same", seed=2)(ReLU6()(y + more)))
+    assert kernel_names(model).count("Winograd along rows by channels") == 3
+    inputs = np.random.default_rng(1).standard_normal((3, 20, *size)).astype(np.float32)
+    check(model, inputs)
+    assert np.array_equal(by_channels(model, inputs, workers), by_channels(model, inputs))

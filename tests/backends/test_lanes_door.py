@@ -172,7 +172,11 @@ def programs() -> list[tuple[Program, int]]:
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))
-    for network in (resnet, bounded, dilated):
+    rows = Sequential(
+        Conv2d(3, 24, 1, seed=0), Residual(Conv2d(24, 24, 7, padding=3, seed=1)), ReLU(),
+        input_shape=(3, 14, 12),
+    )  # fmt: skip
+    for network in (resnet, bounded, rows, dilated):
         program = plan_channels(network.graph(), 5, 3, network.state_dict())
         assert program.weights is not None
         found.append((program, program.weights.size))

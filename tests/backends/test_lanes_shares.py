@@ -4,6 +4,7 @@ import ctypes
 
 import pytest
 
+from fastcnn.backends.lanes.convolution.channel_rows.records import K_CHANNEL_ROWS
 from fastcnn.backends.lanes.convolution.channels.records import (
     K_CHANNEL_CONV,
     K_CHANNEL_DEPTHWISE,
@@ -43,7 +44,7 @@ def written(one: Pass, memory: _Memory, n: int, part: int) -> int:
 def test_both_threads_find_work_in_a_sample(name: str) -> None:
     one = prepared(name)
     memory = _Memory(one)
-    kernels = (K_CHANNEL_CONV, K_CHANNEL_DEPTHWISE, K_CHANNEL_WINOGRAD)
+    kernels = (K_CHANNEL_CONV, K_CHANNEL_DEPTHWISE, K_CHANNEL_ROWS, K_CHANNEL_WINOGRAD)
     shared = [
         n
         for n, row in enumerate(one.program.rows)

@@ -56,6 +56,13 @@ def test_page_is_what_the_results_say() -> None:
         assert (ROOT / "docs" / name).read_text(encoding="utf-8") == text, name
 
 
+def test_the_ratios_of_other_processors_name_the_processor(report: Report) -> None:
+    text = page.render_pages(RESULTS)["benchmarks/processors.md"]
+    headers = [line for line in text.splitlines() if "| batch |" in line]
+    titles = {line.strip("| ").split(" | ")[-1] for line in headers}
+    assert titles == {f"times faster on {report.environment['processor']}"}
+
+
 def test_no_page_is_long() -> None:
     """Each suite has its own page, so that a phone need not load and scroll through all of them."""
     pages = page.render_pages(RESULTS)

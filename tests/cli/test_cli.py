@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,13 @@ def test_help_teaches() -> None:
 def test_warmup_compiles_what_training_may_need() -> None:
     text = fastcnn("warmup")
     assert re.search(r"kernels compiled and \d+ loaded in \d+\.\d s, cached in ", text)
+
+
+def test_warmup_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FASTCNN_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr("fastcnn.codegen.build.addresses", None)  # nothing is compiled in vain
+    assert "no kernel can be kept: FASTCNN_CACHE_DIR sets" in fastcnn("warmup", code=2)
 
 
 @pytest.mark.posix
@@ -127,6 +135,9 @@ def test_info() -> None:
 def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
     for arguments, message in (
         (("train", "--data", "nope"), "no data set named 'nope'"),
+        (("train", "--data", tmp_path / "nope"), "nope: no such file or folder"),
+        (("scale", "--bandwidth", 0), "scale: --bandwidth must be a finite number above 0"),
+        (("scale", "--latency", "nan"), "scale: --latency must be a finite number above 0"),
         (("train", "--data", archive, "--optimizer", "lamb"), "optimizer must be one of"),
         (("train", "--data", archive, "--schedule", "x"), "schedule must be one of"),
         (("train", "--data", archive, "--model", "vgg_small", "--out", tmp_path / "v"),
@@ -134,12 +145,26 @@ def test_errors_are_one_line(archive: Path, tmp_path: Path, run: Path) -> None:
         (("train", "--data", archive, "--out", run), "is not empty"),
         (("train", "--data", archive, "--lr", "-1"), "lr must be at least"),
         (("evaluate", tmp_path), "holds no run"),
+        (("evaluate", archive), "is a file, not the folder of a run"),
         (("predict", run, tmp_path / "no.png"), "no such file"),
         (("data", "prepare", "--data", archive, "--out", archive / "x.npz"), "be read or written"),
+        (("data", "prepare", "--data", archive, "--out", tmp_path), "--out must end in .npz"),
+        (("data", "prepare", archive, "0"), "0: the data set follows --data, classes --classes"),
     ):  # fmt: skip
         output = fastcnn(*arguments, code=2)
         assert message in output.replace("\n", " ")
         assert output.strip().splitlines()[-1].startswith("error: ")
+
+
+def test_data_of_a_run_that_are_gone(run: Path, tmp_path: Path) -> None:
+    moved, gone = tmp_path / "moved", tmp_path / "gone.npz"
+    shutil.copytree(run, moved)
+    config = json.loads((moved / "config.json").read_text())
+    config["data"]["source"] = str(gone)
+    del config["checksum"]
+    (moved / "config.json").write_text(json.dumps(config))
+    output = fastcnn("evaluate", moved, code=2).replace("\n", " ")
+    assert f"the data of {moved}: {gone}: no such file or folder" in output
 
 
 def test_an_error_while_the_kernels_are_loading(archive: Path, run: Path) -> None:

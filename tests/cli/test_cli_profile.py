@@ -51,6 +51,25 @@ def test_unknown_model() -> None:
     assert "'resnet1000' is neither a run nor one of" in output
 
 
+@pytest.mark.parametrize(
+    ("arguments", "work"),
+    [
+        (["profile"], "fastcnn.benchmark.profile.profile"),
+        (["bench"], "fastcnn.benchmark.suites.run_tables"),
+        (["bench", "records"], "fastcnn.benchmark.recipe_records.measure"),
+    ],
+    ids=["profile", "bench", "records"],
+)
+def test_a_folder_that_cannot_be_made(
+    arguments: list[str], work: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is measured."""
+    monkeypatch.setattr(work, None)
+    (tmp_path / "file").touch()
+    output = fastcnn(*arguments, "--out", tmp_path / "file", code=2)
+    assert "is a file, not a folder" in output.replace("\n", " ")
+
+
 def test_bench(tmp_path: Path) -> None:
     output = fastcnn(
         "bench",

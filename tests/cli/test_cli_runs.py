@@ -65,9 +65,13 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
     assert sorted(line["number"] for line in lines) == [1, 2, 3, 4]
     assert all(line["epochs"][0]["validation_loss"] > 0 for line in lines)
     assert (out / "sweep.png").stat().st_size > 1000
+    output = fastcnn("sweep", "lr=0.02", "--data", archive, "--out", out, code=2)
+    assert "has the results of a sweep: choose another --out" in output.replace("\n", " ")
+    assert len((out / "sweep.jsonl").read_text().splitlines()) == 4
     output = fastcnn(
         "sweep", "lr=log:1e-3..0.1", "epochs=1", "--trials", 3, "--workers", 1,
-        "--data", archive, "--metric", "validation_loss", "--validation", 0.3, "--out", out,
+        "--data", archive, "--metric", "validation_loss", "--validation", 0.3,
+        "--out", tmp_path / "other",
     )  # fmt: skip
     assert "3 of 3 trials" in output
 

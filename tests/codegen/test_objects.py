@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastcnn import extras
 from fastcnn.codegen import build, compiled, linked, objects, store
 from fastcnn.codegen.build import Source
 from fastcnn.codegen.entry import ArgumentEntry
+from fastcnn.errors import IncompatibleNumbaError
 from fastcnn.training.interrupts import DeferredInterrupts, Terminated
 
 posix = pytest.mark.skipif(not hasattr(os, "getuid"), reason="owners and modes are POSIX's")
@@ -289,6 +291,23 @@ def test_workers_compile_what_has_an_origin(
     monkeypatch.setattr(Source, "compile", None)  # not by this process
     assert all(build.addresses(sources))
     assert "a compiling process failed" not in caplog.text
+
+
+@pytest.mark.parametrize("version", ["0.99.1", "1.0.0rc1", "0.60.0", "0.68.1", "0.61.0"])
+def test_private_parts_of_numba_that_are_missing(
+    folder: Path, version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that is not tested is named; with one that is, the error is a mistake of ours."""
+    build._addresses.pop("test_add_one", None)
+    monkeypatch.setattr(extras, "numba_version", lambda: version)
+    monkeypatch.delattr("numba.np.arrayobj.populate_array")
+    if version in ("0.68.1", "0.61.0"):
+        with pytest.raises(AttributeError, match="populate_array"):
+            build.addresses([source()])
+        return
+    message = rf"numba {version} .*\(AttributeError: .*'populate_array'\).* 'numba>=0.61,<0.69'"
+    with pytest.raises(IncompatibleNumbaError, match=message):
+        build.addresses([source()])
 
 
 @posix

@@ -270,12 +270,12 @@ def test_a_folder_that_ends_nowhere_is_refused_soon(
 
 
 def test_the_folder_within_is_meant(pets: Path) -> None:
-    with pytest.raises(DataError, match=r"found pets; .*; did you mean .*pets\?"):
+    with pytest.raises(DataError, match=r"found pets; did you mean .*pets\?"):
         data.read_folder(pets.parent)
 
 
 def test_folders_without_classes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"at least two classes, found none; nothing skipped"):
+    with pytest.raises(DataError, match=r"at least two classes, found none$"):
         data.load(tmp_path)
     put(tmp_path / "cat" / "a.png")
     (tmp_path / "dog").mkdir()

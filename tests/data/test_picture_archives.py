@@ -302,6 +302,7 @@ def test_a_csv_file_of_paths(tmp_path: Path) -> None:
         (["path,label,split", "a.png,a,train", "b.png,b,later"], "parts must be train, val or"),
         (["path,label,split", "a.png,a,train", "b.png,b,train"], "needs rows of train, and of"),
         (["path,label", "a.png,cat", "b.png,cat"], "needs at least two classes, has cat"),
+        (["path,label", "a.png,cat"], r"a\.csv: needs at least two samples"),
         (["path,label,split", "a.png,a,train", "b.png,b,test"], "has classes that .* lacks: b"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import doctest
 import inspect
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,12 @@ def test_there_are_examples() -> None:
     assert len(MODULES) >= 5
 
 
-ROOMS = ("functional", "layers", "losses", "optim", "data", "training", "models", "interop")
+ROOMS = (
+    *("functional", "layers", "layers.init", "losses", "optim", "data", "training", "models"),
+    "interop",
+)
+
+SECTION = re.compile(r"^(\w+)\n-{3,}$\n(.*?)(?=^\w[\w ]*\n-{3,}$|\Z)", re.MULTILINE | re.DOTALL)
 
 
 def public() -> dict[str, Any]:
@@ -50,5 +56,21 @@ def test_what_takes_parameters_lists_them(name: str) -> None:
     """Results of the package, which users do not make, list their attributes instead."""
     called = public()[name]
     taken = set(inspect.signature(called).parameters) - {"args", "kwargs"}
-    text = inspect.getdoc(called) or ""
-    assert not taken or "Parameters\n---" in text or "Attributes\n---" in text
+    assert taken <= listed(inspect.getdoc(called) or "")
+
+
+def listed(text: str) -> set[str]:
+    """The names in the sections on parameters and attributes of a docstring."""
+    found: set[str] = set()
+    for title, section in SECTION.findall(text):
+        if title in ("Parameters", "Attributes"):
+            for names in re.findall(r"^([*\w]+(?:, [*\w]+)*)(?: : |$)", section, re.MULTILINE):
+                found |= {name.lstrip("*") for name in names.split(", ")}
+    return found
+
+
+def test_listed_names() -> None:
+    text = (
+        "Adds.\n\nParameters\n----------\nx, y : float\n    z : one\n*rest\n\nRaises\n------\nError"
+    )
+    assert listed(text) == {"x", "y", "rest"}

@@ -91,6 +91,9 @@ def _cases() -> list[Case]:
         ("one of a dimension", [N("Unsqueeze", ["x", "a"], ["u"]), N("Relu", ["u"], ["r"]),
                                 N("Gather", ["r", "z"], ["y"], axis=2)],
          {"a": [2], "z": np.int64(0)}, ("n", 4, 9), 17),
+        # The last window would begin in the padding.
+        ("pool rounded up", [N("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2],
+                               pads=[0, 0, 1, 0], ceil_mode=1)], {}, MAPS, 17),
         ("one channel", [N("Gather", ["x", "z"], ["y"], axis=1)], {"z": np.int64(-2)}, MAPS, 17),
         ("some channels", [N("Gather", ["x", "z"], ["y"], axis=1)], {"z": [1, 2, -1]}, MAPS, 17),
         ("range of channels", [N("Range", ["a", "b", "c"], ["r"]),
@@ -204,6 +207,9 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
     ([N("GlobalAveragePool", ["x"], ["g"]), N("Squeeze", ["g"], ["y"])], {}, MAPS, 17,
      "a Squeeze without axes"),
     ([N("Flatten", ["x"], ["y"], axis=2)], {}, MAPS, 17, "rows that are not samples"),
+    # Rounded up, there is one more window than without the padding at the end.
+    ([N("MaxPool", ["x"], ["y"], kernel_shape=[4], strides=[2], pads=[0, 2], ceil_mode=1)], {},
+     ("n", 4, 9), 17, "is not symmetric"),
     ([N("Cast", ["x"], ["y"], to=11)], {}, MAPS, 17, "from FLOAT to DOUBLE"),
     ([N("Shape", ["x"], ["s"]), N("Gather", ["s", "z"], ["b"]), N("Mul", ["b", "t"], ["c"]),
       N("Unsqueeze", ["c", "o"], ["u"]), N("Concat", ["u", "m"], ["k"], axis=0),

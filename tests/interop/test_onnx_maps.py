@@ -60,6 +60,9 @@ CASES: list[tuple[Layer, tuple[int, ...]]] = [
     (MaxPool2d(3, stride=2, ceil_mode=True), (2, 8, 6)),
     (MaxPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
     (MaxPool2d(2, dilation=(1, 2)), (2, 8, 6)),
+    # ceil_mode adds as much padding at the end as the window has pixels.
+    (MaxPool2d(2, stride=3, dilation=2, ceil_mode=True), (2, 4, 7)),
+    (MaxPool1d(3, stride=5, padding=1, dilation=2, ceil_mode=True), (2, 5)),
     (AvgPool2d(3, stride=2, ceil_mode=True), (2, 8, 6)),
     (AvgPool2d(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False), (2, 6, 7)),
     (AdaptiveMaxPool2d((3, 2)), (2, 6, 8)),
@@ -134,6 +137,12 @@ def test_layers_of_several_nodes(layer: Layer, shape: tuple[int, ...], tmp_path:
     ("layer", "shape", "message"),
     [
         (AvgPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 6), "ceil_mode"),
+        (
+            MaxPool2d(2, stride=(3, 5), padding=(0, 1), dilation=(3, 1), ceil_mode=True),
+            (2, 5, 4),
+            "begin in the padding",
+        ),
+        (MaxPool1d(2, padding=2, dilation=4), (2, 5), r"padding of \(2,\) pixels"),
         (AdaptiveMaxPool2d((3, 2)), (2, 7, 4), "windows that differ"),
         (AdaptiveAvgPool1d(3), (2, 7), "windows that differ"),
     ],

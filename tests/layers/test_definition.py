@@ -10,7 +10,7 @@ import pytest
 import fastcnn
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Conv2d, Flatten, Identity, Linear, ReLU, Residual, Sequential, init
-from fastcnn.layers.definition import TYPES, from_definition, read_definition
+from fastcnn.layers.definition import TYPES, from_definition, model_of_file, read_definition
 from fastcnn.layers.description import METADATA, to_definition
 from fastcnn.training.run import Run
 from fastcnn.weights import weights_to_bytes
@@ -103,6 +103,9 @@ def test_files(tmp_path: Path) -> None:
     (tmp_path / "net.toml").write_text(text)
     (tmp_path / "net.json").write_text(json.dumps(read_definition(tmp_path / "net.toml")))
     assert read_definition(tmp_path / "net.json")["input_shape"] == [1, 4, 4]
+    (tmp_path / "epochs.toml").write_text("epochs = 3")
+    with pytest.raises(ConfigurationError, match=r"epochs\.toml: a model's definition has no epo"):
+        model_of_file(tmp_path / "epochs.toml")
     (tmp_path / "bad.toml").write_text("input_shape = [")
     for name in ("bad.toml", "none.toml"):
         with pytest.raises(ConfigurationError, match=f"{name} cannot be read as a model"):

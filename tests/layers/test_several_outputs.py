@@ -164,6 +164,20 @@ def test_it_is_the_weighted_sum_of_losses(name: str) -> None:
     assert value == pytest.approx(sum(parts), rel=1e-5)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_reported_losses_are_means_over_samples(reduction: str) -> None:
+    """Without a step, an epoch's loss is that of its data, for any batch size."""
+    model = with_pixels()
+    loss = [kind(reduction=reduction) for kind in (CrossEntropyLoss, CrossEntropyLoss, MSELoss)]
+    targets = (MOVES, PIXELS, np.linspace(-1.0, 1.0, 4 * COUNT).reshape(COUNT, 4))
+    data = (X, targets)
+    history = fastcnn.fit(model, data, data, loss=loss, epochs=1, lr=0.0, batch_size=8)
+    each = zip(loss, model.logits(X).values(), targets, strict=True)
+    expected = sum(one(*both) for one, *both in each) / (COUNT if reduction == "sum" else 1)
+    assert history.final["test_loss"] == pytest.approx(expected, rel=1e-5)
+    assert history.final["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_gradients_are_differences_in_float64() -> None:
     model, targets, loss = case("moves")
     model.to(np.float64)

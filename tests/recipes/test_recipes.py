@@ -125,6 +125,8 @@ def test_run_is_fit(tmp_path: Path) -> None:
     data = pictures(60, classes=3)
     recipe = small(seed=3)
     recipe.write(tmp_path / "small.toml")
+    with pytest.raises(ConfigurationError, match=r"must end in \.toml, got small\.txt"):
+        recipe.write("small.txt")
     model, history = recipes.get(tmp_path / "small.toml").run(data)
     other = fastcnn.models.report_cnn(seed=3)
     expected = fastcnn.fit(other, data, epochs=1, seed=3, backend="im2col")

@@ -171,6 +171,28 @@ def test_slow_clients_are_hung_up(server: Any, monkeypatch: pytest.MonkeyPatch) 
     assert ask(server, png(digit(2)))[0] == 200
 
 
+def test_an_answer_may_take_longer_than_its_request(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All time limits end while the answer is computed."""
+    limits: list[threading.Timer] = []
+
+    def start(limit: threading.Timer) -> None:
+        limits.append(limit)
+
+    def about(*arguments: Any) -> Any:
+        for limit in limits:
+            if not limit.finished.is_set():
+                limit.function(*limit.args)
+        return answer_about(*arguments)
+
+    answer_about = server.answers.about
+    monkeypatch.setattr(threading.Timer, "start", start)
+    monkeypatch.setattr(server.answers, "about", about)
+    assert ask(server, png(digit(1)))[1]["class"] == "1"
+    assert len(limits) == 1
+
+
 def test_clients_at_once(server: Any) -> None:
     pictures = {label: png(digit(label)) for label in (0, 1, 2)}
     found: list[bool] = []

@@ -3,6 +3,9 @@
 import base64
 import importlib.util
 import re
+import signal
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +83,31 @@ def test_a_study_on_drawn_digits(tmp_path: Path) -> None:
     assert told == ["reproduction"]
     assert "300 training and 60 test images" in page.read_text("utf-8")
     assert "its results mean little" in page.read_text("utf-8")
+
+
+def test_ctrl_c_while_the_page_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The experiment that has just been measured is not lost."""
+
+    def draw() -> object:
+        signal.raise_signal(signal.SIGINT)
+        return a_figure().draw()
+
+    experiment = types.ModuleType("fastcnn.study.test")
+    vars(experiment)["run"] = lambda setting: "measured"
+    vars(experiment)["section"] = lambda result: Section(
+        "one", Text(result, "甲"), [], figures=[Figure("line", draw, Text("", ""))]
+    )
+    monkeypatch.setitem(sys.modules, "fastcnn.study.test", experiment)
+    monkeypatch.setattr("fastcnn.study.page.THEMES", ("light",))
+    told: list[str] = []
+    train, test = fastcnn.data.digits_dataset(9, 9, classes=(0, 1, 2))
+    with pytest.raises(KeyboardInterrupt):
+        run_study(
+            Setting(train, test, quick=True), tmp_path, chosen=["test", "test"],
+            tell=lambda name, seconds: told.append(name),
+        )  # fmt: skip
+    assert told == ["test"]
+    assert "measured" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def test_every_experiment_can_be_imported() -> None:

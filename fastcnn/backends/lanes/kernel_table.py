@@ -10,6 +10,7 @@ from typing import Any
 
 from fastcnn.backends.lanes import kernels
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS
+from fastcnn.backends.lanes.convolution.channel_rows import records as _rows  # noqa: F401
 from fastcnn.backends.lanes.convolution.channels import records as _channels  # noqa: F401
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry

@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, pa
 from fastcnn.backends.sample_sets import Sets
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.elementary import exp, log, sqrt
+from fastcnn.errors import ProgramError
 
 if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
@@ -104,8 +105,8 @@ def softmax_line(A, line, members, vectors, largest, logarithm):
 def channel_sets(A, T, P, r, block, slot, worker, part, parts):
     """Normalise GROUPS sets of POSITIONS values by MODE; IN selects the softmax.
 
-    X_TABLE and Y_TABLE have the offset of each set, then of each member relative to its set.
-    Weights and biases are lines, OUT floats apart.
+    X_TABLE and Y_TABLE have the offset of each set, then of each member relative to its set, of
+    which runs of ALONG are adjacent on both sides. Weights and biases are lines, OUT floats apart.
     """
     sets, members = r[L.GROUPS], r[L.POSITIONS]
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
@@ -115,6 +116,13 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
     first, last = share(sets, part, parts)
     for s in range(first, last):
         x, y = x0 + xs[s], y0 + ys[s]
+        if r[L.ALONG] == LANES:
+            for k in range(0, members, LANES):
+                simd.store(A, line + k, simd.load(A, x + inner[k]))
+            normalise_line(A, P, r, line, members, vectors, s)
+            for k in range(0, members, LANES):
+                simd.store(A, y + inner_y[k], simd.load(A, line + k))
+            continue
         largest = A[x + inner[0]]
         for k in range(members):
             value = A[x + inner[k]]
@@ -132,16 +140,21 @@ def channel_sets(A, T, P, r, block, slot, worker, part, parts):
 
 def _cost(r: Row) -> Cost:
     numbers = r[L.GROUPS] * r[L.POSITIONS] * r.batch
-    return Cost(10 * numbers, 4 * FLOAT_BYTES * LANES * numbers, FLOAT_BYTES * numbers)
+    # A single value takes as long as half a vector from the cache.
+    read = FLOAT_BYTES * (4 if r[L.ALONG] == LANES else 2 * LANES)
+    return Cost(10 * numbers, read * numbers, FLOAT_BYTES * numbers)
 
 
 def _reach(r: Reach) -> Touches:
     """Members of sets, weights in lines, and a thread's own line."""
     sets, members = r.count(L.GROUPS, 1), r.count(L.POSITIONS, 1)
     line = -(-members // LANES) * LANES
+    wide = r.among(L.ALONG, (1, LANES)) == LANES
+    if wide and members % LANES:
+        raise ProgramError(f"sets of {members} values are not whole vectors")
     for name in "XY":
         places = sums_of_two(r, getattr(L, f"{name}_TABLE"), sets, members)
-        yield arena(name, r.buffer(getattr(L, name)) + places, 1)
+        yield arena(name, r.buffer(getattr(L, name)) + places, LANES if wide else 1)
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), line)
     if r.among(L.IN, (0, 1)):
         r.among(L.MODE, (L.PROBABILITY, L.LOGARITHM))
@@ -173,6 +186,10 @@ def channel_set_rows(walk: "ChannelForward", group: "Group", **columns: int) -> 
     found: list[int] = np.unique(patterns, axis=0, return_inverse=True)[1].ravel().tolist()
     for pattern in sorted(set(found)):
         mine = np.array([index for index, one in enumerate(found) if one == pattern])
+        # Members may be in any order: in that of their addresses, whole vectors may be copied.
+        order = np.argsort(sources[mine[0]])
+        runs = [places[mine[0]][order] for places in (sources, targets)]
+        wide = "in_" not in columns and all(_has_runs(places) for places in runs)
         values = row(
             K_SETS,
             **x.columns("x"),
@@ -181,15 +198,22 @@ def channel_set_rows(walk: "ChannelForward", group: "Group", **columns: int) -> 
             positions=sets.members,
             **{
                 f"{name}_table": planner.table(
-                    np.concatenate([places[mine, 0], places[mine[0]] - places[mine[0], 0]])
+                    np.concatenate([places[mine, order[0]], run - run[0]])
                 )
-                for name, places in (("x", sources), ("y", targets))
+                for name, places, run in zip("xy", (sources, targets), runs, strict=True)
             },
-            **_lines(walk.planner, group, numbers[mine]),
+            along=LANES if wide else 1,
+            **_lines(walk.planner, group, numbers[mine][:, order]),
             **columns,
         )
         name = f"{node.name}: {group.operation}" + fused(group)
         planner.emit(name, planner.with_scratch(values, sets.members))
+
+
+def _has_runs(places: np.ndarray) -> bool:
+    """Whether offsets are those of whole vectors."""
+    runs = places[: len(places) // LANES * LANES].reshape(-1, LANES)
+    return runs.size == places.size and bool((np.diff(runs) == 1).all())
 
 
 def _lines(planner: "ChannelPlanner", group: "Group", numbers: np.ndarray) -> dict[str, int]:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
+from fastcnn.backends.lanes.convolution.channel_rows import geometry as along_rows
+from fastcnn.backends.lanes.convolution.channel_rows.geometry import Division
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import first_outputs
@@ -71,13 +73,25 @@ class ChannelPlanner(Planner):
         if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
         inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
-        count, pixels = len(first_outputs(g.output, g.dilation)), g.output[0] * g.output[1]
+        count = len(first_outputs(g.output, g.dilation))
         products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
         weights = inputs * blocks * LANES * 4
-        direct = 9 * inputs * blocks * whole(pixels, WIDTHS[blocks_of_tile(blocks)])
         transformed = max(products, WEIGHTS * weights // BYTES_AN_OPERATION) + made
-        return transformed < max(direct, 9 * weights // BYTES_AN_OPERATION)
+        return transformed < self._direct(g)
+
+    def _direct(self, g: ConvGeometry) -> int:
+        """Vector operations of a direct sum of one group for one sample, or of its weights."""
+        blocks, pixels = lane_blocks(g.out_channels), g.output[0] * g.output[1]
+        weights = int(np.prod(g.kernel)) * g.group_inputs * blocks
+        positions = whole(pixels, WIDTHS[blocks_of_tile(blocks)])
+        return weights * max(positions, 4 * LANES // BYTES_AN_OPERATION)
+
+    def rows_by_winograd(self, g: ConvGeometry) -> Division | None:
+        """How Winograd's F(4, r) along rows divides a convolution of one sample, if it pays."""
+        if self.pays_by_winograd(g) or not along_rows.pays(g, self._direct(g), BYTES_AN_OPERATION):
+            return None
+        return along_rows.division(g, self.workers)
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of fused nodes."""
@@ -94,6 +108,8 @@ class ChannelPlanner(Planner):
         if node.operation != "conv2d":
             return node.operation == "linear"
         g = self.geometry(node)
+        if self.rows_by_winograd(g):
+            return False
         weights = g.out_channels * g.group_inputs * int(np.prod(g.kernel))
         if self.pays_by_winograd(g):
             weights = weights * WEIGHTS // int(np.prod(g.kernel))
@@ -156,7 +172,9 @@ class ChannelPlanner(Planner):
                     return False
             elif group.operation == "conv2d" and len(group.node.input_shapes[0]) == 3:
                 g = self.geometry(group.node)
-                if g.groups > 1 or self.pays_by_winograd(g) or group.sources[1:] == (index,):
+                if self.pays_by_winograd(g) or self.rows_by_winograd(g):
+                    return False
+                if g.groups > 1 or group.sources[1:] == (index,):
                     return False
             elif group.operation != "linear":
                 return False
@@ -176,7 +194,9 @@ class ChannelPlanner(Planner):
 
     def _convolution_halo(self, g: ConvGeometry) -> Halo:
         """Padding of its input that a convolution reads."""
-        transform = transform_of(g)
+        transform, divided = transform_of(g), self.rows_by_winograd(g)
+        if divided:
+            return along_rows.halo(g, divided)
         if transform is None or not self.pays_by_winograd(g):
             return g.input_halo()
         return tile_halo(g, transform)

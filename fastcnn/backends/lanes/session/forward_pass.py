@@ -26,6 +26,9 @@ from fastcnn.backends.lanes.session.loading import load_kernels
 FLOPS_A_NS, BYTES_A_NS, FAR_BYTES_A_NS = 250.0, 110.0, 52.0
 #: Bytes of a block that stay in a core's cache.
 NEAR = 1 << 20
+#: Bytes of a block of which too few stay in the cache while a row computes, and the share of its
+#: speed that is left: measured on an Emerald Rapids.
+DISTANT, DISTANT_SPEED = 4 << 20, 0.8
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0
 #: Nanoseconds of a pass up to which the interpreter's lock is held: releasing and reacquiring it
@@ -88,7 +91,8 @@ class Pass:
         one, two = (replace(self.program, batch=n * size).costs() for n in (1, 2))
         for row, first, both in zip(self.program.rows, one, two, strict=True):
             far = first.bytes > NEAR
-            rates = FLOPS_A_NS * _reached(row), FAR_BYTES_A_NS if far else BYTES_A_NS
+            speed = _reached(row) * (DISTANT_SPEED if first.bytes > DISTANT else 1.0)
+            rates = FLOPS_A_NS * speed, FAR_BYTES_A_NS if far else BYTES_A_NS
             flops, bytes_ = both.flops - first.flops, both.bytes - first.bytes
             each = max(flops / rates[0], bytes_ / rates[1])
             once = max((first.flops - flops) / rates[0], (first.bytes - bytes_) / rates[1])

@@ -21,23 +21,33 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
+from fastcnn.codegen.transpose_tiles import channels_tile
 
 LANES = simd.LANES
-#: Channel blocks of a unit of a convolution, and its maximum and minimum positions.
-UNIT_BLOCKS, CLUSTER, LEAST = 4, 32, 8
+#: Maximum channel blocks of a tile.
+TILE_BLOCKS = 4
+#: Maximum positions of a unit of a depthwise convolution, and minimum positions of other units.
+CLUSTER, LEAST = 32, 8
 #: Positions of a tile by its number of channel blocks.
-WIDTHS = {4: 4, 2: 8, 1: 8}
+WIDTHS = {4: 6, 3: 6, 2: 8, 1: 8}
+CHANNEL_TILE_4X6 = channel_tile.sized(4, 6)
 CHANNEL_TILE_4X4 = channel_tile.sized(4, 4)
+CHANNEL_TILE_3X6 = channel_tile.sized(3, 6)
+CHANNEL_TILE_3X4 = channel_tile.sized(3, 4)
 CHANNEL_TILE_2X8 = channel_tile.sized(2, 8)
 CHANNEL_TILE_1X8 = channel_tile.sized(1, 8)
 CHANNEL_TILE_4X1 = channel_tile.sized(4, 1)
+CHANNEL_TILE_3X1 = channel_tile.sized(3, 1)
 CHANNEL_TILE_2X1 = channel_tile.sized(2, 1)
 CHANNEL_TILE_1X1 = channel_tile.sized(1, 1)
 DEPTH_TILE_8 = depth_tile.sized(8)
 DOT_TILE_4X4 = dot_tile.sized(4, 4)
 DOT_TILE_2X8 = dot_tile.sized(2, 8)
 DOT_TILE_1X16 = dot_tile.sized(1, 16)
+PRODUCT_TILE_4X6 = channel_product_tile.sized(4, 6)
 PRODUCT_TILE_4X4 = channel_product_tile.sized(4, 4)
+PRODUCT_TILE_3X6 = channel_product_tile.sized(3, 6)
+PRODUCT_TILE_3X4 = channel_product_tile.sized(3, 4)
 PRODUCT_TILE_2X8 = channel_product_tile.sized(2, 8)
 PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
 PRODUCT_TILE_1X16 = channel_product_tile.sized(1, 16)
@@ -49,10 +59,34 @@ WHOLE = 4
 
 @linked
 def blocks_of_tile(left):
-    """Channel blocks of the next tile if ``left`` remain; weights are packed in the same order."""
+    """Channel blocks of the next tile if ``left`` remain; weights are packed in the same order.
+
+    Five are three and two: one block by itself loads a scalar for each product.
+    """
+    if left == 5:
+        return 3
+    return min(left, TILE_BLOCKS)
+
+
+@linked
+def first_block(tile, blocks):
+    """The first channel block of a tile, or the end of the blocks."""
+    first = min(tile * TILE_BLOCKS, blocks)
+    return first - 1 if first > 0 and first == blocks - 1 else first
+
+
+@linked
+def channels_of_dot(left):
+    """Output channels of the next tile of dot products if ``left`` remain."""
     if left >= 4:
         return 4
     return 2 if left >= 2 else 1
+
+
+@linked
+def has_six(left):
+    """Whether a tile should have six positions rather than four, so that tiles end with them."""
+    return left > 8 or left == 5 or left == 6
 
 
 @linked
@@ -72,69 +106,82 @@ def rounded_up(count, multiple):
 
 
 @linked
-def channel_products(A, P, inputs, kernel, blocks, outputs, relu, summands):
-    """Some channel blocks at some positions; a tile may repeat the last position."""
-    (x, xpix, p0, end), (tap_table, taps, w, bias) = inputs, kernel
+def channel_products(A, P, inputs, kernel, rows, outputs, relu, summands):
+    """A tile's channel blocks at some positions; a tile may repeat the last position."""
+    (x, xpix, p, end), (tap_table, taps, w, bias) = inputs, kernel
     (y, ypix, stride), (m, mpix, mstep) = outputs, summands
-    c = 0
-    while c < blocks:
-        rows = blocks_of_tile(blocks - c)
-        wc, bc = w + c * taps * LANES, bias + c * LANES if bias >= 0 else MISSING
-        yc, mc = y + c * stride, m + c * mstep if m >= 0 else MISSING
-        to, added = (A, yc, ypix, stride), (A, mc, mpix, mstep)
-        rest = (tap_table, taps, P, wc, P, bc), to, relu, added
-        next_ = weights_ahead(wc, rows, taps, NOUGHT)
-        if end - p0 == 1:
-            if rows == 4:
-                CHANNEL_TILE_4X1((A, x, xpix, p0), *rest, next_)
-            elif rows == 2:
-                CHANNEL_TILE_2X1((A, x, xpix, p0), *rest, next_)
-            else:
-                CHANNEL_TILE_1X1((A, x, xpix, p0), *rest, next_)
-        elif rows == 4:
-            for p in range(p0, end, 4):
-                next_ = weights_ahead(wc, rows, taps, (p - p0) // 4)
-                CHANNEL_TILE_4X4((A, x, xpix, p), *rest, next_)
+    rest = (tap_table, taps, P, w, P, bias), (A, y, ypix, stride), relu, (A, m, mpix, mstep)
+    next_ = weights_ahead(w, rows, taps, NOUGHT)
+    if end - p == 1:
+        if rows == 4:
+            CHANNEL_TILE_4X1((A, x, xpix, p), *rest, next_)
+        elif rows == 3:
+            CHANNEL_TILE_3X1((A, x, xpix, p), *rest, next_)
         elif rows == 2:
-            for p in range(p0, end, 8):
-                CHANNEL_TILE_2X8((A, x, xpix, p), *rest, next_)
+            CHANNEL_TILE_2X1((A, x, xpix, p), *rest, next_)
         else:
-            for p in range(p0, end, 8):
-                CHANNEL_TILE_1X8((A, x, xpix, p), *rest, next_)
-        c += rows
+            CHANNEL_TILE_1X1((A, x, xpix, p), *rest, next_)
+        return
+    done = NOUGHT
+    while p < end:
+        next_ = weights_ahead(w, rows, taps, done)
+        done += 1
+        if rows == 4 and has_six(end - p):
+            CHANNEL_TILE_4X6((A, x, xpix, p), *rest, next_)
+            p += 6
+        elif rows == 4:
+            CHANNEL_TILE_4X4((A, x, xpix, p), *rest, next_)
+            p += 4
+        elif rows == 3 and has_six(end - p):
+            CHANNEL_TILE_3X6((A, x, xpix, p), *rest, next_)
+            p += 6
+        elif rows == 3:
+            CHANNEL_TILE_3X4((A, x, xpix, p), *rest, next_)
+            p += 4
+        elif rows == 2:
+            CHANNEL_TILE_2X8((A, x, xpix, p), *rest, next_)
+            p += 8
+        else:
+            CHANNEL_TILE_1X8((A, x, xpix, p), *rest, next_)
+            p += 8
 
 
 @linked
-def strip_products(A, P, x, count, tap_table, taps, w, blocks, y, stride):
-    """One of the matrix products of a Winograd strip of ``count`` tiles."""
-    c = 0
-    while c < blocks:
-        rows, p = blocks_of_tile(blocks - c), 0
-        wc = w + c * taps * LANES
-        next_ = weights_ahead(wc, rows, taps, NOUGHT)
-        while p < count:
-            left = count - p
-            to, rest = y + c * stride + p * LANES, (tap_table, taps, P, wc)
-            if rows == 4:
-                next_ = weights_ahead(wc, rows, taps, p // 4)
-                PRODUCT_TILE_4X4(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 4
-            elif rows == 2 and left > 4:
-                PRODUCT_TILE_2X8(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 8
-            elif rows == 2:
-                PRODUCT_TILE_2X4(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 4
-            elif left > 12:
-                PRODUCT_TILE_1X16(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 16
-            elif left > 4:
-                PRODUCT_TILE_1X8(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 8
-            else:
-                PRODUCT_TILE_1X4(A, x + p * LANES, *rest, A, to, stride, next_)
-                p += 4
-        c += rows
+def strip_products(A, P, x, count, tap_table, taps, w, rows, y, stride):
+    """A tile's channel blocks of a matrix product of a Winograd strip of ``count`` tiles."""
+    rest, p, done = (tap_table, taps, P, w), 0, NOUGHT
+    while p < count:
+        left = count - p
+        at, to = x + p * LANES, y + p * LANES
+        next_ = weights_ahead(w, rows, taps, done)
+        done += 1
+        if rows == 4 and has_six(left):
+            PRODUCT_TILE_4X6(A, at, *rest, A, to, stride, next_)
+            p += 6
+        elif rows == 4:
+            PRODUCT_TILE_4X4(A, at, *rest, A, to, stride, next_)
+            p += 4
+        elif rows == 3 and has_six(left):
+            PRODUCT_TILE_3X6(A, at, *rest, A, to, stride, next_)
+            p += 6
+        elif rows == 3:
+            PRODUCT_TILE_3X4(A, at, *rest, A, to, stride, next_)
+            p += 4
+        elif rows == 2 and left > 4:
+            PRODUCT_TILE_2X8(A, at, *rest, A, to, stride, next_)
+            p += 8
+        elif rows == 2:
+            PRODUCT_TILE_2X4(A, at, *rest, A, to, stride, next_)
+            p += 4
+        elif left > 12:
+            PRODUCT_TILE_1X16(A, at, *rest, A, to, stride, next_)
+            p += 16
+        elif left > 4:
+            PRODUCT_TILE_1X8(A, at, *rest, A, to, stride, next_)
+            p += 8
+        else:
+            PRODUCT_TILE_1X4(A, at, *rest, A, to, stride, next_)
+            p += 4
 
 
 @linked
@@ -153,6 +200,12 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
         for j in range(first, last):
             value = np.float32(bytes_[source + j]) if bytes_.size > 0 else floats[source + j]
             A[y0 + places[0] + j] = value * A[r[L.SCALE] + j] + A[r[L.SCALE] + width + j]
+        return
+    if step == LANES and width >= LANES:
+        if bytes_.size > 0:
+            channels_in_lanes(A, r, places, bytes_, source, y0, part, parts)
+        else:
+            channels_in_lanes(A, r, places, floats, source, y0, part, parts)
         return
     first, last = share(rows, part, parts)
     for i in range(first, last):
@@ -178,6 +231,22 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
         else:
             for j in range(width):
                 A[y + j * step] = floats[x + j] * scale + shift
+
+
+@linked
+def channels_in_lanes(A, r, places, samples, source, y0, part, parts):
+    """Normalise a sample's rows of at least 16 pixels, 16 channels at a time."""
+    width, each = r[L.IN] // r[L.POSITIONS], r[L.POSITIONS] // r[L.OUT]
+    first, last = share((r[L.OUT] + LANES - 1) // LANES * each, part, parts)
+    for unit in range(first, last):
+        c = unit // each * LANES
+        row, valid = c * each + unit % each, min(LANES, r[L.OUT] - c)
+        for j in range(0, width, LANES):
+            # The last vectors overlap those before them.
+            k = min(j, width - LANES)
+            channel = samples, source + row * width + k, each * width, valid
+            factors = A, r[L.SCALE] + c, r[L.SCALE] + r[L.OUT] + c
+            channels_tile(*channel, *factors, A, y0 + places[row] + k * LANES)
 
 
 @linked
@@ -210,24 +279,28 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     taps, channels, tap_table = r[L.TAPS], r[L.CHANNELS], T[r[L.TAP_TABLE] :]
     stride, mstep = r[L.Y_CHANNEL], r[L.M_CHANNEL]
     begin, stop = positions_of(r, block, blocks)
-    across = (channels + UNIT_BLOCKS - 1) // UNIT_BLOCKS
-    granules = (stop - begin + LEAST - 1) // LEAST
-    clusters = (granules * LEAST + CLUSTER - 1) // CLUSTER
-    if r[L.GROUPS] * across % parts:
-        clusters = min(granules, rounded_up(clusters, parts))
-    first, last = share(r[L.GROUPS] * across * clusters, part, parts)
+    across = (channels + TILE_BLOCKS - 1) // TILE_BLOCKS
+    tiles, granules = r[L.GROUPS] * across, (stop - begin + LEAST - 1) // LEAST
+    # Each thread reads the smaller side: its part of the map and all weights, or its weights only.
+    divides_map = stop - begin >= taps
+    pieces = min(granules, parts) if divides_map or tiles % parts else ONE
+    first, last = share(tiles * pieces, part, parts)
     for unit in range(first, last):
-        # All positions use a block of weights before the next one is loaded.
-        from_granule, to_granule = share(granules, unit % clusters, clusters)
+        # All positions use a tile's weights before the next ones are loaded.
+        piece, each = unit % pieces, unit // pieces
+        if divides_map:
+            piece, each = unit // tiles, unit % tiles
+        from_granule, to_granule = share(granules, piece, pieces)
         p0 = begin + from_granule * LEAST
-        group, c = unit // clusters // across, unit // clusters % across * UNIT_BLOCKS
+        group, tile = each // across, each % across
+        c = first_block(tile, channels)
         at = group * channels + c
         inputs = x0 + group * r[L.X_GROUP], xpix, p0, min(begin + to_granule * LEAST, stop)
         kernel = tap_table, taps, r[L.W] + at * taps * LANES, r[L.BIAS] + at * LANES
         outputs = y0 + at * stride, ypix, stride
         summands = m0 + at * mstep if m0 >= 0 else MISSING, mpix, mstep
-        some = min(UNIT_BLOCKS, channels - c)
-        channel_products(A, P, inputs, kernel, some, outputs, r[L.RELU], summands)
+        rows = first_block(tile + 1, channels) - c
+        channel_products(A, P, inputs, kernel, rows, outputs, r[L.RELU], summands)
 
 
 @linked
@@ -245,7 +318,7 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
         p0 = begin + unit * LANES
         end, c = min(p0 + LANES, stop), 0
         while c < r[L.OUT]:
-            rows = blocks_of_tile(r[L.OUT] - c)
+            rows = channels_of_dot(r[L.OUT] - c)
             weights = P, r[L.W] + c * r[L.TAPS] * LANES, P, r[L.BIAS] + c
             taps = T[r[L.TAP_TABLE] :], r[L.EXTRA], r[L.TAPS], r[L.IN]
             summands = A, m0 + c if m0 >= 0 else MISSING, mpix
@@ -326,9 +399,10 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
                     input_tile(A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, from_step)
         from_pack, to_pack = share(r[L.GROUPS], unit // strips, across)
         for pack in range(from_pack, to_pack):
-            first_block, end = share(outputs, pack, r[L.GROUPS])
-            for c0 in range(first_block, end, UNIT_BLOCKS):
-                c1 = min(c0 + UNIT_BLOCKS, end)
+            c0, end = share(outputs, pack, r[L.GROUPS])
+            while c0 < end:
+                rows = blocks_of_tile(end - c0)
+                c1 = c0 + rows
                 for k in range(products):
                     strip_products(
                         A,
@@ -338,7 +412,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
                         channels,
                         r[L.IN],
                         r[L.W] + T[r[L.S_TABLE] + k] + c0 * r[L.IN] * LANES,
-                        c1 - c0,
+                        rows,
                         sums + k * to_step + c0 * each,
                         each,
                     )
@@ -356,3 +430,4 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
                         else:
                             to = A, y, r[L.Y_ROW], spacing, *inside
                             channel_output_tile(*sources, *to, r[L.RELU], A, more, r[L.M_ROW])
+                c0 = c1

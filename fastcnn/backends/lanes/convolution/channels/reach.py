@@ -23,8 +23,13 @@ def channel_input(r: Reach) -> Touches:
     size, channels, rows = r.count(L.IN, 1), r.count(L.OUT, 1), r.count(L.POSITIONS, 1)
     if size % rows or (rows % channels and (rows, channels) != (1, size)):
         raise ProgramError(f"{size} values in {rows} rows of {channels} channels")
-    along = r.along(size // rows, r.among(L.MODE, (1, LANES)))
-    yield arena("Y", r.buffer(L.Y) + r.entries(L.X_TABLE, rows) + along, 1)
+    along, places = r.along(size // rows, r.among(L.MODE, (1, LANES))), r.entries(L.X_TABLE, rows)
+    if r[L.MODE] == LANES:
+        # Whole vectors are stored.
+        vectors = Range(places.low // LANES * LANES, places.high // LANES * LANES)
+        yield arena("Y", r.buffer(L.Y) + vectors + along)
+    else:
+        yield arena("Y", r.buffer(L.Y) + places + along, 1)
     yield arena("SCALE", r.along(2 * channels, 1) + r[L.SCALE], 1)
 
 

@@ -80,8 +80,8 @@ def _winograd_sizes(r: Row) -> str:
     return f"{r[L.IN]} to {r[L.CHANNELS]} x 16 channels, {tiles} tiles"
 
 
-def _tile(r: Row) -> str:
-    blocks = next(height for height in kernels.WIDTHS if height <= r[L.CHANNELS])
+def tile_of(r: Row) -> str:
+    blocks = kernels.blocks_of_tile(r[L.CHANNELS])
     return f"{blocks}x{kernels.WIDTHS[blocks]}"
 
 
@@ -106,7 +106,7 @@ K_CHANNEL_CONV = numbered(
     "convolution by channels",
     _convolution,
     _sizes,
-    _tile,
+    tile_of,
     touches=reach.channel_convolution,
     one_vector=ONE_VECTOR,
 )
@@ -127,7 +127,7 @@ K_CHANNEL_WINOGRAD, K_CHANNEL_WINOGRAD_DILATED = (
         "Winograd by channels",
         _winograd,
         _winograd_sizes,
-        _tile,
+        tile_of,
         fixed={"dilated": dilated},
         touches=partial(reach.channel_winograd, dilated=dilated),
         speed=0.9,

@@ -31,7 +31,7 @@ def _bounded(at: Emitter, value, relu) -> Any:
     return builder.select(builder.fcmp_ordered("<", top, value), top, value)
 
 
-def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
+def biases_of(at: Emitter, B, b0, count: int) -> list[Any]:
     """Vectors of biases from ``b0`` on, or zeros if it is negative."""
     builder = at.builder
     exists = builder.icmp_signed(">=", b0, at.index(0))
@@ -42,7 +42,7 @@ def _biases(at: Emitter, B, b0, count: int) -> list[Any]:
     ]
 
 
-def _store(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> None:
+def store_added(at: Emitter, places: list[tuple[Any, Any, Any]], Y, relu, M, m0) -> None:
     """Store sums, each at its address, after adding the summand at its own address."""
     builder = at.builder
     with builder.if_else(builder.icmp_signed(">=", m0, at.index(0))) as (then, otherwise):
@@ -104,7 +104,7 @@ def channel_tile(
             tap = at.table(taps, t)
             return [at.pointer(row, tap) for row in rows]
 
-        bias = _biases(at, B, at.optional(b0, c0 * LANES), blocks)
+        bias = biases_of(at, B, at.optional(b0, c0 * LANES), blocks)
         initial = [vector for vector in bias for _ in range(positions)]
         sums = _multiply(at, numbers, T, W, at.offset(w0, c0, LANES), CB, ahead, initial)
         places = []
@@ -119,7 +119,7 @@ def channel_tile(
                 )
                 for c in range(blocks)
             ]
-        _store(at, places, Y, relu, M, m0)
+        store_added(at, places, Y, relu, M, m0)
 
 
 @tile(2)
@@ -207,7 +207,7 @@ def depth_tile(
     """PB positions of a block of 16 channels of a depthwise convolution."""
     builder = at.builder
     rows = [at.pointer(X, builder.add(x0, at.table(xpix, at.offset(p0, p, 1)))) for p in range(PB)]
-    initial = _biases(at, B, b0, 1) * PB
+    initial = biases_of(at, B, b0, 1) * PB
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         tap = at.table(taps, t)
@@ -226,7 +226,7 @@ def depth_tile(
         )
         for p, value in enumerate(sums)
     ]
-    _store(at, places, Y, relu, M, m0)
+    store_added(at, places, Y, relu, M, m0)
 
 
 @tile(0)
@@ -237,7 +237,7 @@ def channel_output_tile(
 
     The others are stored at ``spare``, room for one vector; ``m0`` as in ``channel_tile``.
     """
-    outputs = emit_tile_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
+    outputs = emit_tile_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
     _store_inside(at, outputs, Y, (y0, yrow), pixel, (rows, columns, spare), relu, M, (m0, mrow))
 
 
@@ -246,7 +246,7 @@ def strided_output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
     """The same for the products of a convolution of stride 2."""
-    outputs = emit_strided_outputs(at, S, s0, step, _biases(at, B, b0, 1)[0])
+    outputs = emit_strided_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
     _store_inside(at, outputs, Y, (y0, yrow), LANES, (rows, columns, spare), relu, M, (m0, mrow))
 
 
@@ -273,4 +273,4 @@ def _store_inside(
                 for first, row in (to, more)
             )
             places.append((value, target, added))
-    _store(at, places, Y, relu, M, more[0])
+    store_added(at, places, Y, relu, M, more[0])

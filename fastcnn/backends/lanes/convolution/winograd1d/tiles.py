@@ -17,7 +17,7 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import FLOAT, LANES, constant
 
 
-def _for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
+def for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
     """Emit a loop over the tiles of a row."""
 
     def step(t: Any, state: list[Any]) -> list[Any]:
@@ -41,7 +41,7 @@ def points_row(at: Emitter, width, gradient, X, x0, pixel, V, v0, step, tiles) -
             values = emit_product(at.builder, matrix, pixels)
             store_all(at, values, V, at.offset(v0, t, LANES), step)
 
-        _for_tiles(at, tiles, one)
+        for_tiles(at, tiles, one)
 
     def for_width(r: int) -> None:
         is_gradient = at.is_set(gradient)
@@ -54,7 +54,7 @@ def points_row(at: Emitter, width, gradient, X, x0, pixel, V, v0, step, tiles) -
     at.cases(width, WIDTHS, for_width)
 
 
-def _outputs(at: Emitter, r: int, S, s0, step, bias) -> list[Any]:
+def tile_outputs(at: Emitter, r: int, S, s0, step, bias) -> list[Any]:
     """The four outputs of a tile."""
     sums = load_all(at, points(r), S, s0, step)
     products = emit_product(at.builder, transforms(r).output, sums)
@@ -74,11 +74,11 @@ def outputs_row(
 
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
-            values = _outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
+            values = tile_outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
             first, ends = at.offset(0, t, OUTPUTS), (size, spare)
             _store_inside(at, values, Y, y0, pixel, first, ends, relu, masked)
 
-        _for_tiles(at, tiles, one)
+        for_tiles(at, tiles, one)
 
     at.cases(width, WIDTHS, for_width)
 
@@ -89,13 +89,13 @@ def _store_inside(
     """Store adjacent pixels of a row from ``first`` on; those after its size go to ``spare``."""
     size, spare = ends
     places = [
-        (value, _inside(at, at.builder.add(first, at.index(i)), size, y0, pixel, spare))
+        (value, inside(at, at.builder.add(first, at.index(i)), size, y0, pixel, spare))
         for i, value in enumerate(values)
     ]
     emit_outputs(at, places, Y, at.index(0), relu, masked)
 
 
-def _inside(at: Emitter, index, size, y0, pixel, spare) -> Any:
+def inside(at: Emitter, index, size, y0, pixel, spare) -> Any:
     """The address of a pixel of a row, or ``spare`` if it is outside."""
     inside = at.builder.icmp_unsigned("<", index, size)
     return at.builder.select(inside, at.offset(y0, index, pixel), spare)
@@ -114,14 +114,15 @@ def pooled_outputs_row(
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
             above = at.offset(s0, t, LANES)
-            rows = [_outputs(at, r, S, s, step, bias) for s in (above, builder.add(above, srow))]
+            starts = above, builder.add(above, srow)
+            rows = [tile_outputs(at, r, S, s, step, bias) for s in starts]
             for i in range(windows):
                 window = at.offset(at.index(i), t, windows)
-                y, winner = (_inside(at, window, size, place, LANES, spare) for place in (y0, i0))
+                y, winner = (inside(at, window, size, place, LANES, spare) for place in (y0, i0))
                 values = [value for row in rows for value in row[2 * i : 2 * i + 2]]
                 emit_window(at, values, Y, y, relu, I, winner)
 
-        _for_tiles(at, tiles, one)
+        for_tiles(at, tiles, one)
 
     at.cases(width, WIDTHS, for_width)
 

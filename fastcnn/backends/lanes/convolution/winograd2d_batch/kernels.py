@@ -105,14 +105,14 @@ def transform_kernels(A, P, p, down, along, inputs, outputs, u, step):
         c += rows
 
 
-def kernels_room(inputs: int) -> int:
-    """Floats of the transformed weights of some output channels."""
-    return PRODUCTS * (STRIP_CHANNELS * inputs + STAGGER)
+def kernels_room(inputs: int, together: int) -> int:
+    """Floats of the transformed weights of ``together`` output channels."""
+    return PRODUCTS * (together * inputs + STAGGER)
 
 
 @linked
 def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
-    """The same from untransformed weights; a unit is some output channels.
+    """The same from untransformed weights; a unit is X_GROUP output channels.
 
     A unit's weights are transformed into memory that stays in the cache until all tiles are
     multiplied. Kernels of adjacent output channels are Y_CHANNEL apart, those of adjacent inputs
@@ -121,12 +121,13 @@ def winograd2d_batch_products_of_kernels(A, P, r, blocks, worker, part, parts):
     inputs, outputs, each = r[L.IN], r[L.CHANNELS], r[L.TAPS] * LANES
     from_step, to_step = inputs * each + STAGGER, outputs * each + STAGGER
     count = blocks_of_row(r, blocks) * r[L.POSITIONS]
-    sums, step = r[L.Z] + PRODUCTS * from_step, STRIP_CHANNELS * inputs + STAGGER
+    together = r[L.X_GROUP]
+    sums, step = r[L.Z] + PRODUCTS * from_step, together * inputs + STAGGER
     u = sums + PRODUCTS * to_step + outputs * LANES + worker * r[L.M_SLOT]
-    first, last = share((outputs + STRIP_CHANNELS - 1) // STRIP_CHANNELS, part, parts)
+    first, last = share((outputs + together - 1) // together, part, parts)
     for unit in range(first, last):
-        c = unit * STRIP_CHANNELS
-        made = min(STRIP_CHANNELS, outputs - c)
+        c = unit * together
+        made = min(together, outputs - c)
         p = r[L.W] + c * r[L.Y_CHANNEL]
         transform_kernels(A, P, p, r[L.Y_CHANNEL], r[L.X_CHANNEL], inputs, made, u, step)
         for k in range(PRODUCTS):

@@ -47,9 +47,9 @@ def products_of_kernels(r: Reach) -> Touches:
     inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
     kernels = r.along(inputs, r[L.X_CHANNEL]) + r.along(outputs, r[L.Y_CHANNEL])
     yield parameters("W", kernels + r.along(9, 1) + r[L.W])
-    of_tiles = _room(r)
+    of_tiles, together = _room(r), r.count(L.X_GROUP, 1)
     yield arena("Z", Range(r[L.Z], r[L.Z]), of_tiles)
-    yield arena("Z", r.workers(L.Z, L.M_SLOT) + of_tiles, kernels_room(inputs))
+    yield arena("Z", r.workers(L.Z, L.M_SLOT) + of_tiles, kernels_room(inputs, together))
 
 
 def outputs(r: Reach) -> Touches:

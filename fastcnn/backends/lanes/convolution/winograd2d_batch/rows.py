@@ -34,6 +34,9 @@ from fastcnn.backends.lanes.planning.planner import Planner
 TILES = 24
 #: Maximum of these for which weights are transformed in the products' row.
 FEW_TILES = 12
+#: Output channels whose weights are transformed at a time where all threads have work then: tiles'
+#: transforms, which the second-level cache cannot hold, are read once for them.
+TOGETHER, FEWER = 32, 16
 #: Tiles of a weight gradient processed at a time, and channels of either side.
 GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
@@ -92,11 +95,13 @@ def _products(
     if not planner.training or _blocks(planner, count) * count > FEW_TILES:
         return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
     first, outputs, inputs = int(source[0, 0]), *source.shape
+    together = TOGETHER if outputs >= TOGETHER * planner.workers else FEWER
     columns = {
+        "x_group": together,
         "w": first,
         "y_channel": (int(source[-1, 0]) - first) // max(1, outputs - 1),
         "x_channel": (int(source[0, -1]) - first) // max(1, inputs - 1),
-        "m_slot": kernels_room(inputs),
+        "m_slot": kernels_room(inputs, together),
     }
     return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS, columns
 
@@ -112,8 +117,9 @@ def _emit(planner: Planner, *steps: tuple[str, int, dict[str, int]], sizes: dict
     blocks = _blocks(planner, count)
     each = blocks * count * LANES
     room = PRODUCTS * ((inputs + outputs) * each + 2 * STAGGER) + outputs * LANES
-    if any(kernel == K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS for _, kernel, _ in steps):
-        room += planner.workers * kernels_room(inputs)
+    for _, kernel, own in steps:
+        if kernel == K_WINOGRAD2D_BATCH_PRODUCTS_OF_KERNELS:
+            room += planner.workers * own["m_slot"]
     sizes |= {"strip_rows": blocks, "taps": blocks * count}
     for first in range(0, planner.blocks, blocks):
         for label, kernel, own in steps:
