@@ -19,7 +19,7 @@ from fastcnn.files import expanded, read_bytes
 #: damage to one of them is noticed.
 FORMAT, CHECKSUM = "format", "fastcnn_checksum"
 WEIGHTS = "fastcnn-weights-1"
-#: First bytes of torch.save files: zip archives, or pickles.
+#: First bytes of files of torch.save or numpy.savez: zip archives, or pickles.
 PYTORCH = (b"PK\x03\x04", b"\x80\x02")
 #: safetensors' names of types, and numpy's.
 TYPES = {
@@ -145,8 +145,8 @@ def weights_from_bytes(
     # A safetensors file begins with its header's length, which may be the same bytes.
     if content.startswith(PYTORCH) and content[8:9] != b"{":
         raise CheckpointError(
-            f"{path} is a file of torch.save; write a safetensors file instead, with "
-            "safetensors.torch.save_file(module.state_dict(), path)"
+            f"{path} is a file of torch.save or numpy.savez; write a safetensors file instead, "
+            "such as with safetensors.torch.save_file(module.state_dict(), path)"
         )
     try:
         found = deserialize(content)

@@ -258,7 +258,7 @@ def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
     if max(-low, high) > float(np.finfo(np.float32).max):
         raise DataError(f"{name}: values up to {max(-low, high):g} do not fit float32")
     if images.dtype.itemsize > 4 and unit == 1.0:
-        _check_float32(images, max(-low, high), name)
+        check_float32(images, name)
     made = np.empty(images.shape, np.float32)
     dtype = np.float64 if images.dtype.itemsize > 4 else np.float32
     start = 0
@@ -269,14 +269,32 @@ def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
     return made
 
 
-def _check_float32(images: np.ndarray, largest: float, name: str) -> None:
-    """Refuse values so far from 0 that float32 cannot resolve their differences."""
-    count = images.size
-    mean = math.fsum(float(block.sum(dtype=np.float64)) for block in blocks(images)) / count
-    square = math.fsum(float(((block - mean) ** 2).sum()) for block in blocks(images)) / count
-    step = largest * float(np.finfo(np.float32).eps)
-    if 0.0 < math.sqrt(square) < 1e3 * step and math.sqrt(square) > 1e-12 * largest:
+def check_float32(values: np.ndarray, name: str) -> None:
+    """Refuse float64 values, (N, channels, ...), of which float32 would keep too little.
+
+    Its rounding error in a channel may be up to a hundredth of the channel's standard deviation.
+    """
+    if values.dtype.kind != "f" or values.dtype.itemsize <= 4:
+        return
+    axes, channels = (0, *range(2, values.ndim)), values.shape[1]
+    start = values[0].reshape(channels, -1)[:, 0].astype(np.float64)
+    count = values.size // channels
+    largest, error, total, square = np.zeros((4, channels))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for block in blocks(values):
+            distance = block - start.reshape(-1, *(1,) * (values.ndim - 2))
+            largest = np.maximum(largest, np.abs(block).max(axis=axes))
+            total += distance.sum(axis=axes)
+            square += np.square(distance, out=distance).sum(axis=axes)
+            error += np.square(block - block.astype(np.float32)).sum(axis=axes)
+        deviation = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0.0))
+    if largest.max() > float(np.finfo(np.float32).max):
+        raise DataError(f"{name}: values up to {largest.max():g} do not fit float32")
+    # A constant channel may have rounding errors of float64.
+    varies = deviation > 1e-12 * largest
+    bad = np.flatnonzero(varies & (np.sqrt(error / count) > 0.01 * deviation))
+    if len(bad):
         raise DataError(
-            f"{name}: values near {mean:g} with a deviation of {math.sqrt(square):.3g} cannot be "
-            "distinguished in float32: subtract the mean before storing them"
+            f"{name}: values near {start[bad[0]]:g} with a deviation of "
+            f"{deviation[bad[0]]:.3g} cannot be distinguished in float32: subtract the mean"
         )

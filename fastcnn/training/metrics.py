@@ -176,7 +176,8 @@ def r2(outputs: np.ndarray, targets: np.ndarray) -> float:
     """Coefficient of determination, averaged over outputs with varying targets."""
     error = np.square(_difference(outputs, targets)).sum(axis=0)
     spread = np.square(targets - targets.mean(axis=0, dtype=np.float64)).sum(axis=0)
-    kept = spread > 0.0
+    # The spread of equal numbers may be a rounding error.
+    kept = (targets.max(axis=0) > targets.min(axis=0)) & (spread > 0.0)
     return float((1.0 - error[kept] / spread[kept]).mean()) if kept.any() else math.nan
 
 

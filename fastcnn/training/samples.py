@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import plain_array
-from fastcnn.data.arrays import is_finite
+from fastcnn.data.arrays import check_float32, is_finite
 from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError
@@ -42,7 +42,11 @@ def as_samples(
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
     graph = model.graph(shape)
-    (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
+    preprocessing = model.preprocessing if preprocessing is None else preprocessing
+    preprocessing.check(checked.images, name)
+    # Packed inputs are not divided into channels, and a mean is subtracted in float64.
+    if model.dtype == np.float32 and model.takes == 1 and not preprocessing.mean:
+        check_float32(checked.images, f"{name}: samples")
     if model.input_shape is None:
         model.input_shape = shape
     if loss.classes and graph.output_shape[0] == 1:
@@ -57,6 +61,9 @@ def as_samples(
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
+    if target.dtype == np.float32 and checked.labels.dtype.kind == "f":
+        labels = checked.labels
+        check_float32(labels[:, None] if labels.ndim == 1 else labels, f"{name}: targets")
     weight = checked.sample_weight
     if weight is not None:
         shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]

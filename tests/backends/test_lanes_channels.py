@@ -201,6 +201,7 @@ def test_known_networks(name: str) -> None:
         (MaxPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
         (AvgPool2d(3, 2, padding=1), Conv2d(2, 3, 3, padding=1, seed=1)),
         (Conv2d(2, 4, 3, padding=1, seed=1), Conv2d(4, 4, 5, padding=4, dilation=2, seed=2)),
+        (Conv2d(2, 18, 3, seed=1), Conv2d(18, 34, 3, padding=(2, 3), dilation=(2, 3), seed=2)),
         (Conv2d(2, 4, 3, stride=3, seed=1), ReLU(), MaxPool2d(2), Conv2d(4, 2, 1, seed=2)),
         (Conv2d(2, 4, (1, 5), stride=(2, 1), padding=(0, 2), seed=1), ReLU(), MaxPool2d(2)),
         (Conv2d(2, 32, 3, padding=1, seed=1), Conv2d(32, 32, 3, stride=2, groups=2, seed=2)),

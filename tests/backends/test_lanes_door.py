@@ -126,11 +126,20 @@ def programs() -> list[tuple[Program, int]]:
     strips = Sequential(
         Conv2d(16, 32, 3, padding=1, seed=0), BatchNorm2d(32), input_shape=(16, 20, 20)
     )
+    dilated = Sequential(
+        Conv2d(32, 32, 3, padding=2, dilation=2, seed=0), Conv2d(32, 32, 3, dilation=2, seed=1),
+        input_shape=(32, 16, 16),
+    )  # fmt: skip
+    sequence = Sequential(
+        fastcnn.Conv1d(64, 64, 3, padding=5, dilation=5, seed=0), input_shape=(64, 78)
+    )
     five = Sequential(Conv2d(6, 16, 5, seed=0), input_shape=(6, 12, 12))
     usual = [
         five,
         normalised,
         strips,
+        dilated,
+        sequence,
         wide,
         windows,
         whole,
@@ -167,7 +176,7 @@ def programs() -> list[tuple[Program, int]]:
         Conv2d(3, 24, 1, seed=0), Residual(Conv2d(24, 24, 7, padding=3, seed=1)), ReLU(),
         input_shape=(3, 14, 12),
     )  # fmt: skip
-    for network in (resnet, bounded, rows):
+    for network in (resnet, bounded, rows, dilated):
         program = plan_channels(network.graph(), 5, 3, network.state_dict())
         assert program.weights is not None
         found.append((program, program.weights.size))

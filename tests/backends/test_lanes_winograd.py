@@ -31,12 +31,16 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 )
 from fastcnn.backends.lanes.convolution.winograd1d.records import (
     K_WINOGRAD1D,
+    K_WINOGRAD1D_DILATED,
+    K_WINOGRAD1D_DILATED_GRADIENT,
     K_WINOGRAD1D_GRADIENT,
     K_WINOGRAD1D_TRANSPOSED,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import EDGE
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     K_WINOGRAD2D,
+    K_WINOGRAD2D_DILATED,
+    K_WINOGRAD2D_DILATED_GRADIENT,
     K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
     K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
     K_WINOGRAD2D_GRADIENT,
@@ -57,6 +61,8 @@ from tests.backends.one_step import take_step
 
 FORWARD, INPUT, WEIGHT = K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED, K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = K_WINOGRAD2D, K_WINOGRAD2D_GRADIENT
+DILATED_KERNELS = K_WINOGRAD2D_DILATED, K_WINOGRAD2D_DILATED_GRADIENT
+DILATED_ROWS = K_WINOGRAD1D_DILATED, K_WINOGRAD1D_DILATED_GRADIENT
 STRIDED_INPUT, STRIDED_WEIGHT = K_WINOGRAD2D_STRIDED_ADJOINT, K_WINOGRAD2D_STRIDED_GRADIENT
 MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN, EDGE]
 #: Unit roundoff of float32.
@@ -432,25 +438,60 @@ STRIDE_2 = [
     (1, 100, 90, (26, 31), ((0, 2), (1, 2))),
     (18, 16, 16, (3, 2), ((0, 0), (1, 0))),
 ]
+DILATED = [
+    # The same, and the dilation: phases of equal and of different sizes ...
+    (16, 16, 24, (16, 16), ((2, 2), (2, 2)), (2, 2)),
+    (21, 20, 17, (13, 10), ((3, 3), (3, 3)), (3, 3)),
+    (5, 33, 130, (14, 23), ((2, 2), (1, 1)), (2, 1)),
+    (3, 24, 16, (9, 31), ((1, 1), (5, 5)), (1, 5)),
+    # ... of one pixel and of none, without padding, with more of it than the kernel reaches, ...
+    (2, 17, 18, (3, 8), ((4, 4), (4, 4)), (4, 4)),
+    (18, 16, 16, (11, 12), ((0, 0), (0, 0)), (3, 2)),
+    (2, 9, 20, (6, 7), ((6, 6), (5, 7)), (2, 2)),
+    # ... in several strips of the weight gradient, and prefetched.
+    (1, 70, 66, (40, 37), ((2, 2), (4, 4)), (2, 4)),
+]
+SEQUENCES = [
+    # Samples, inputs, outputs, length, kernel, padding and dilation of rows of phases ...
+    (16, 16, 32, 64, 3, (4, 4), 4),
+    (21, 5, 9, 61, 5, (6, 6), 3),
+    (3, 33, 40, 70, 7, (48, 0), 8),
+    # ... of one pixel and of none, and too long for the cache.
+    (2, 8, 12, 5, 4, (12, 12), 7),
+    (2, 64, 70, 601, 3, (2, 2), 2),
+    (2, 40, 24, 250, 9, (0, 0), 5),
+]
+BY_PHASES = [
+    *(("winograd2d", *case[:4], (3, 3), case[4], (2, 2), (1, 1)) for case in STRIDE_2),
+    *(("winograd2d", *case[:4], (3, 3), case[4], (1, 1), case[5]) for case in DILATED),
+    *(
+        ("winograd1d", *case[:3], (1, case[3]), (1, case[4]), ((0, 0), case[5]), (1, 1),
+         (1, case[6])) for case in SEQUENCES
+    ),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize(("count", "inputs", "outputs", "size", "padding"), STRIDE_2)
-def test_rounding_errors_of_stride_2(
-    count: int, inputs: int, outputs: int, size: tuple[int, int],
-    padding: tuple[tuple[int, int], tuple[int, int]],
+@pytest.mark.parametrize(
+    ("name", "count", "inputs", "outputs", "size", "kernel", "padding", "stride", "dilation"),
+    BY_PHASES,
+)
+def test_rounding_errors_by_phases(
+    name: str, count: int, inputs: int, outputs: int, size: tuple[int, int],
+    kernel: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]],
+    stride: tuple[int, int], dilation: tuple[int, int],
 ) -> None:  # fmt: skip
-    """Forward and both gradients by phases, within a few times im2col's errors."""
+    """Forward and both gradients of strides and dilations, within a few times im2col's errors."""
     generator = np.random.default_rng(count)
     x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
-    weight = generator.standard_normal((outputs, inputs, 3, 3)).astype(np.float32)
+    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
     bias = generator.standard_normal(outputs).astype(np.float32)
-    geometry = ((2, 2), padding, (1, 1), 1)
+    geometry = (stride, padding, dilation, 1)
     exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
     dy = generator.standard_normal(exact.shape).astype(np.float32)
     wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
     operation.cache_clear()
     try:
-        with forced("winograd2d"):
+        with forced(name):
             y = lanes.conv2d(x, weight, bias, *geometry)
             ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
     finally:
@@ -461,8 +502,11 @@ def test_rounding_errors_of_stride_2(
         assert _error(got, right) <= max(6 * _error(other, right), 1.5e-6)
 
 
+@pytest.mark.parametrize(("stride", "dilation"), [((2, 2), (1, 1)), ((1, 1), (2, 3))])
 @pytest.mark.parametrize(("size", "batch"), [((24, 17), 33), ((13, 30), 70), ((33, 16), 16)])
-def test_gradients_of_stride_2_on_any_threads(size: tuple[int, int], batch: int) -> None:
+def test_gradients_by_phases_on_any_threads(
+    size: tuple[int, int], batch: int, stride: tuple[int, int], dilation: tuple[int, int]
+) -> None:
     """The same bits, also for blocks that threads share; with ReLU's masks, and transposed.
 
     No value of this draw is within rounding of a ReLU's kink.
@@ -474,9 +518,9 @@ def test_gradients_of_stride_2_on_any_threads(size: tuple[int, int], batch: int)
     for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
         model = Sequential(
             Conv2d(6, 20, 3, padding=1, seed=0), ReLU(),
-            Conv2d(20, 35, 3, stride=2, padding=(1, 0), seed=1), ReLU(),
-            fastcnn.ConvTranspose2d(35, 18, 3, stride=2, padding=(1, 0), seed=2), ReLU(),
-            Conv2d(18, 17, 3, stride=2, padding=2, bias=False, seed=3), ReLU(),
+            Conv2d(20, 35, 3, stride, (1, 0), dilation, seed=1), ReLU(),
+            fastcnn.ConvTranspose2d(35, 18, 3, stride, (1, 0), dilation=dilation, seed=2), ReLU(),
+            Conv2d(18, 17, 3, stride, 2, dilation, bias=False, seed=3), ReLU(),
             fastcnn.GlobalAvgPool2d(), Flatten(), Linear(17, 5, seed=4), input_shape=(6, *size),
         )  # fmt: skip
         take_step(model, x, y, name, threads)
@@ -489,6 +533,40 @@ def test_gradients_of_stride_2_on_any_threads(size: tuple[int, int], batch: int)
     for threads in (2, 3):
         for one, other in zip(first, found["winograd2d", threads], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("batch", [16, 37])
+def test_dilated_sequences_and_pooling_on_any_threads(batch: int) -> None:
+    """A step equals that of direct sums up to rounding; a dilated kernel's tiles do not pool.
+
+    No value of this draw is within rounding of a ReLU's kink.
+    """
+    generator = np.random.default_rng(0)
+    sequences = (
+        fastcnn.Conv1d(3, 64, 1, seed=0), ReLU(),
+        fastcnn.Conv1d(64, 64, 3, padding=5, dilation=5, seed=1), ReLU(),
+        fastcnn.Conv1d(64, 32, 5, dilation=2, seed=2), ReLU(), Flatten(),
+        Linear(32 * 142, 5, seed=3),
+    )  # fmt: skip
+    maps = (
+        Conv2d(3, 16, 1, seed=0), ReLU(), Conv2d(16, 20, 3, padding=2, dilation=2, seed=1),
+        fastcnn.BatchNorm2d(20), ReLU(), Conv2d(20, 24, 3, padding=3, dilation=3, seed=2), ReLU(),
+        MaxPool2d(2), Flatten(), Linear(24 * 48, 5, seed=3),
+    )  # fmt: skip
+    for name, layers, shape in (
+        ("winograd1d", sequences, (3, 150)), ("winograd2d", maps, (3, 17, 12)),
+    ):  # fmt: skip
+        x = generator.standard_normal((batch, *shape)).astype(np.float32)
+        y, found = generator.integers(0, 5, batch), {}
+        for algorithm, threads in (("direct", 1), *((name, count) for count in (1, 2, 3))):
+            model = Sequential(*deepcopy(layers), input_shape=shape)
+            take_step(model, x, y, algorithm, threads)
+            found[algorithm, threads] = model.parameter_vector.copy()
+        largest = np.abs(found["direct", 1]).max()
+        np.testing.assert_allclose(found[name, 1], found["direct", 1], atol=4e-6 * largest)
+        assert (found[name, 1] != found["direct", 1]).any()
+        for threads in (2, 3):
+            np.testing.assert_array_equal(found[name, threads], found[name, 1])
 
 
 def _error(found: np.ndarray, exact: np.ndarray) -> float:
@@ -549,6 +627,7 @@ def kernels(layer: Conv2d, input_shape: tuple[int, ...]) -> set[int]:
     model = Sequential(first, layer, input_shape=(1, *input_shape[1:]))
     rows = fastcnn.plan(model, 16).rows[:, L.KERNEL].tolist()
     known = {FORWARD, INPUT, WEIGHT, BOTH_WAYS, BOTH_WAYS_WEIGHT, STRIDED_INPUT, STRIDED_WEIGHT}
+    known |= {*DILATED_KERNELS, *DILATED_ROWS}
     return known & set(rows)
 
 
@@ -586,13 +665,22 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(3, 64, 7, padding=3, stride=2), (3, 224, 224)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, 4), (16, 19, 19)) == {FORWARD, INPUT, WEIGHT}
+    # A dilated kernel's tiles are those of its phases; its input gradient is a convolution.
+    layer = Conv2d(16, 16, 3, padding=2, dilation=2)
+    assert kernels(layer, (16, 32, 32)) == set(DILATED_KERNELS)
+    layer = Conv2d(64, 64, (1, 3), padding=(0, 8), dilation=8)
+    assert kernels(layer, (64, 1, 128)) == set(DILATED_ROWS)
     for layer, shape in (
         (Conv2d(3, 32, 5, padding=2, stride=2), (3, 64, 64)),
         (Conv2d(1, 16, 7, padding=3, stride=2), (1, 28, 28)),
         (Conv2d(16, 16, 3, padding=1, stride=2), (16, 8, 8)),
         (Conv2d(16, 32, 3, padding=1, stride=2), (16, 9, 9)),
         (Conv2d(8, 32, 3, padding=1, stride=2), (8, 32, 32)),
-        (Conv2d(16, 16, 3, padding=2, dilation=2), (16, 8, 8)),
+        # Phases of two pixels, kernels of several rows in less than 16 channels, and with stride.
+        (Conv2d(16, 16, 3, padding=4, dilation=4), (16, 8, 8)),
+        (Conv2d(32, 32, (1, 3), padding=(0, 4), dilation=4), (32, 1, 64)),
+        (Conv2d(12, 16, 3, padding=2, dilation=2), (12, 16, 16)),
+        (Conv2d(32, 64, 3, stride=2, padding=2, dilation=2), (32, 16, 16)),
         (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),
         (Conv2d(16, 16, (3, 1)), (16, 8, 8)),
         # Two pieces of four columns save a third of the products of six.

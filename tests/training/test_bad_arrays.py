@@ -157,3 +157,39 @@ def test_changes_as_large_as_the_pictures_are_refused(name: str) -> None:
 def test_a_metric_that_is_always_one_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="top3 is always 1 for 3 classes"):
         fastcnn.fit(net(), (X, Y), (X, Y), epochs=1, metrics=["top3"])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (1e8 + np.float64(X), Y, r"samples: values near 1e\+08 with a deviation of 0.2"),
+        (1e300 * np.float64(X), Y, "samples: values up to .* do not fit float32"),
+        (X, 1e9 + np.float64(X[:, 0, 0, :3]), r"targets: values near 1e\+09"),
+    ],
+)
+def test_float64_of_which_float32_would_keep_little_is_refused(
+    x: Any, y: Any, message: str
+) -> None:
+    options = {"epochs": 1, "lr": 0.0, "diagnose": False}
+    options["loss"] = "cross_entropy" if y is Y else "mse"
+    with pytest.raises(DataError, match=f"train: {message}"):
+        fastcnn.fit(net(), (x, y), **options)
+    with pytest.raises(DataError, match=f"data: {message}"):
+        fastcnn.evaluate(net(), (x, y), loss=options["loss"])
+    if "near" in message:
+        fastcnn.fit(net().to(np.float64), (x, y), **options)
+    if "samples: values near" in message:
+        model = net()
+        model.preprocessing = Preprocessing((float(x.mean()),), (1.0,))
+        fastcnn.fit(model, (x, y), **options)
+
+
+def test_one_feature_far_from_0_is_enough() -> None:
+    x = np.random.default_rng(1).standard_normal((12, 4))
+    x[:, 3] = 0.1
+    x[3, 3] += 2e-17  # a constant, up to its rounding in float64
+    model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)
+    x[:, 1] += 1e7
+    with pytest.raises(DataError, match=r"values near 1e\+07 with a deviation of"):
+        fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)

@@ -13,7 +13,7 @@ from fastcnn.layers import Input, Model
 from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from fastcnn.training import EarlyStopping, Run
 from fastcnn.training.history import EpochRecord, History
-from fastcnn.training.metrics import METRICS, Metric, as_metrics, compute
+from fastcnn.training.metrics import METRICS, Metric, as_metrics, compute, r2
 from fastcnn.training.progress import describe_epoch
 
 GENERATOR = np.random.default_rng(0)
@@ -71,6 +71,15 @@ def test_labels_and_values() -> None:
     assert found["mae"] == pytest.approx(sk.mean_absolute_error(values, outputs))
     assert found["rmse"] == pytest.approx(np.sqrt(sk.mean_squared_error(values, outputs)))
     assert found["r2"] == pytest.approx(sk.r2_score(values, outputs))
+
+
+def test_r2_leaves_out_outputs_whose_targets_are_equal() -> None:
+    """Also if their mean, and so their spread, has a rounding error."""
+    targets = np.stack([np.full(48, 0.1), np.linspace(0.0, 1.0, 48)], axis=1)
+    assert np.var(targets[:, 0]) > 0.0
+    alone = r2(np.zeros((48, 1)), targets[:, 1:])
+    assert r2(np.zeros((48, 2)), targets) == pytest.approx(alone)
+    assert np.isnan(r2(np.zeros((48, 1)), targets[:, :1]))
 
 
 def test_one_label_in_every_sample_is_not_a_class() -> None:

@@ -38,6 +38,8 @@ class Algorithm:
     shares_batch: bool = False
     #: Whether the product's rows can add another map to their output before storing it.
     adds: bool = False
+    #: ``pools(g)``: whether the product's rows can also compute 2x2 max pooling of the output.
+    pools: Callable[[ConvGeometry], bool] = lambda g: True
     #: ``sums_biases(g)``: whether its weight-gradient rows also compute the bias gradient.
     sums_biases: Callable[[ConvGeometry], bool] = lambda g: False
     #: ``unpools(g)``: whether its rows of both gradients read the gradient of the 2x2 max pooling

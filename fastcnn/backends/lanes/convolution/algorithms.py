@@ -83,6 +83,11 @@ def adds(g: ConvGeometry) -> bool:
     return algorithm(g, Part.PRODUCT).adds
 
 
+def pools(g: ConvGeometry) -> bool:
+    """Whether a convolution's rows can also compute the 2x2 max pooling that follows."""
+    return algorithm(g, Part.PRODUCT).pools(g)
+
+
 def input_halo(g: ConvGeometry) -> Halo:
     """Zero padding that a convolution and its weight gradient read around the input."""
     first, second = algorithm(g, Part.PRODUCT), algorithm(g, Part.GRADIENT)

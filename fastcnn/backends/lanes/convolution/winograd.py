@@ -54,6 +54,32 @@ def tiles(outputs: int) -> int:
     return -(-outputs // OUTPUTS)
 
 
+def tile_starts(outputs: int, dilation: int = 1, step: int = OUTPUTS) -> np.ndarray:
+    """First output of each tile of a row, in ascending order.
+
+    A tile has the ``step`` next outputs of the same remainder modulo the dilation: those of one
+    remainder, a phase, and the inputs they read are an ordinary convolution.
+    """
+    index = np.arange(outputs)
+    return index[index % (step * dilation) < dilation]
+
+
+def first_outputs(
+    size: tuple[int, ...], dilation: tuple[int, ...] = (1, 1), step: int = OUTPUTS
+) -> np.ndarray:
+    """Row and column of the first output of each tile of a map; int (tiles, 2)."""
+    starts = (tile_starts(*sides, step) for sides in zip(size, dilation, strict=True))
+    return np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def outputs_left(
+    size: tuple[int, ...], first: np.ndarray, dilation: tuple[int, ...] = (1, 1)
+) -> np.ndarray:
+    """Rows and columns of a map that are in the phase of each tile, from its first one on."""
+    left: np.ndarray = -((first - np.array(size)) // np.array(dilation))
+    return left
+
+
 @cache
 def transforms(width: int, of: tuple[int | Fraction, ...] = PAIRED) -> Transforms:
     """The matrices for kernels of a given width, from the first of the given points."""
@@ -174,6 +200,13 @@ def is_plain(g: ConvGeometry) -> bool:
     return bool(g.stride == g.dilation == (1, 1) and g.groups == 1)
 
 
+def flipped_padding(g: ConvGeometry) -> tuple[int, ...]:
+    """Padding with which the product of the flipped kernel is the transpose."""
+    sides = zip(g.kernel, g.dilation, g.padding, strict=True)
+    return tuple((kernel - 1) * dilation - padding for kernel, dilation, padding in sides)
+
+
 def beyond_output(g: ConvGeometry, axis: int) -> int:
     """Pixels by which whole tiles extend beyond the output."""
-    return int(OUTPUTS * tiles(g.output[axis]) - g.output[axis])
+    last = tile_starts(g.output[axis], g.dilation[axis])[-1]
+    return int(last + g.dilation[axis] * (OUTPUTS - 1) + 1 - g.output[axis])

@@ -5,7 +5,7 @@ from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma
+from fastcnn.codegen.simd import constant, emit_fma
 
 
 def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
@@ -58,31 +58,29 @@ def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
     return [at.load(X, at.offset(x0, i, step)) for i in range(count)]
 
 
-def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along: int) -> list[list[Any]]:
+def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along) -> list[list[Any]]:
     """Load some rows and columns of pixels, ``down`` and ``along`` floats apart."""
     rows, columns = sides
-    first, step = columns.start, columns.step * along
     return [
-        load_all(at, len(columns), X, at.offset(at.offset(x0, i, down), first, along), step)
-        for i in rows
+        [at.load(X, at.offset(at.offset(x0, i, down), j, along)) for j in columns] for i in rows
     ]
 
 
-def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, xrow, ahead) -> None:
+def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along, ahead) -> None:
     """Prefetch some rows and columns of a map, ``ahead`` floats further."""
     rows, columns = sides
     for i in rows:
         for j in columns:
-            place = at.offset(at.offset(at.offset(x0, i, xrow), j, LANES), 1, ahead)
+            place = at.offset(at.offset(at.offset(x0, i, down), j, along), 1, ahead)
             at.prefetch(X, place, level=3)
 
 
 @tile(2)
-def ask_tile(at: Emitter, side: int, write: int, X, x0, xrow) -> None:
+def ask_tile(at: Emitter, side: int, write: int, X, x0, down, along) -> None:
     """Prefetch square tiles of a map into the second-level cache, or for writing."""
     for i in range(side):
         for j in range(side):
-            place = at.offset(at.offset(x0, i, xrow), j, LANES)
+            place = at.offset(at.offset(x0, i, down), j, along)
             at.prefetch(X, place, write=bool(write))
 
 

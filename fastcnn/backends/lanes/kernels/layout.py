@@ -37,7 +37,7 @@ STRIP_ROWS, STRIP_TABLE = 46, 47
 KERNEL_ROWS = 48
 #: Floats between rows of M. Tables of tiles' offsets in the transforms and in the products.
 M_ROW, V_TABLE, S_TABLE = 49, 50, 51
-#: Tiles that a row of X has in addition to those of Y; pixels in the last row of Y.
+#: Tiles that a row of X has in addition to those of Y; pixels in the last rows of Y.
 MORE_TILES, Y_LAST = 52, 53
 #: Rows and columns of X from one output to the next; whether a row adds to another row's sums.
 DOWN, ALONG, ADDS = 54, 55, 56
@@ -47,10 +47,13 @@ PASS_ROWS = 57
 PHASES, PHASE_TABLE = 58, 59
 #: Whether a convolution writes the mean and squares of each strip of its outputs to EXTRA.
 MOMENTS = 60
-#: Rows of Y; tiles in a row of the map.
+#: Rows of Y, or those with Y_WIDTH pixels, if others have Y_LAST; tiles in a row of the map.
 Y_ROWS, ACROSS = 61, 62
 #: Shares of a block, each with separate sums.
 SHARES = 63
+#: Floats between adjacent pixels of a tile, which are as many columns of the map apart as a kernel
+#: is dilated; convolutions draw no random numbers, so the column is reused.
+SPACING = 28
 #: Whether a row that could process many blocks together processes them one by one; such rows have
 #: no shares, so the column is reused.
 BY_BLOCK = 63
@@ -62,6 +65,8 @@ FIRST_FORMULA = 128
 PLAIN, MASKED, POOLED, ADDED = 0, 1, 2, 3
 #: Modes of K_DROPOUT.
 ELEMENTS, WHOLE_CHANNELS = 0, 1
+#: Modes of the transform of kernels: as they are, or flipped, for the input gradient.
+AS_STORED, FLIPPED = 0, 1
 #: Modes of losses: a single loss, or the first or a further one of several.
 ALONE, FIRST, FURTHER = 0, 1, 2
 #: Modes of K_PRODUCT_SUMS.

@@ -11,7 +11,7 @@ from fastcnn.backends.lanes.convolution.channel_rows import geometry as along_ro
 from fastcnn.backends.lanes.convolution.channel_rows.geometry import Division
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import tiles
+from fastcnn.backends.lanes.convolution.winograd import first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, map_shape, union
@@ -73,7 +73,7 @@ class ChannelPlanner(Planner):
         if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
         inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
-        count = tiles(g.output[0]) * tiles(g.output[1])
+        count = len(first_outputs(g.output, g.dilation))
         products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
         weights = inputs * blocks * LANES * 4

@@ -46,15 +46,18 @@ class Group:
         return self.sources[0]
 
 
-def fuse(graph: Graph) -> list[Group]:
-    """Group nodes: ReLU is fused to the operation before it, 2x2 max pooling to a convolution."""
+def fuse(graph: Graph, pools: Callable[[Node], bool] = lambda node: True) -> list[Group]:
+    """Group nodes: ReLU is fused to the operation before it, 2x2 max pooling to a convolution.
+
+    Max pooling only to convolutions for which ``pools`` is true.
+    """
     readers = Counter(source for node in graph.nodes for source in node.inputs)
     groups: list[Group] = []
     makers: dict[int, Group] = {}
     for index, node in enumerate(graph.nodes):
         source = node.inputs[0]
         last = makers.get(source) if readers[source] == 1 and not node.parameters else None
-        if last and not last.pooled and _fuses(last, node):
+        if last and not last.pooled and _fuses(last, node, pools):
             last.relu |= node.operation == "relu"
             last.pooled = node.operation == "max_pool2d"
             last.target = index
@@ -66,7 +69,7 @@ def fuse(graph: Graph) -> list[Group]:
     return groups
 
 
-def _fuses(last: Group, node: Node) -> bool:
+def _fuses(last: Group, node: Node, pools: Callable[[Node], bool]) -> bool:
     if node.operation == "relu":
         return OPERATIONS[last.operation].fuses_relu and not last.relu
     if last.operation != "conv2d" or node.operation != "max_pool2d":
@@ -79,6 +82,7 @@ def _fuses(last: Group, node: Node) -> bool:
         tiles
         and arguments.get("dilation", (1, 1)) == (1, 1)
         and (whole or not arguments.get("ceil_mode", False))
+        and pools(last.node)
     )
 
 

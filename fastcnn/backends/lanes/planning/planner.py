@@ -149,7 +149,7 @@ class Planner(Layouts):
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of fused nodes."""
-        groups = fuse_sums(fuse(graph), "batch_norm")
+        groups = fuse_sums(fuse(graph, lambda n: algorithms.pools(self.geometry(n))), "batch_norm")
         if self.keep or self.training:
             return groups
         return fuse_sums(groups, "conv2d", lambda last: algorithms.adds(self.geometry(last.node)))

@@ -26,7 +26,7 @@ def channel_outputs_row(
             first = at.offset(0, t, OUTPUTS)
             pixels = [at.builder.add(first, at.index(i)) for i in range(OUTPUTS)]
             places = [
-                (value, inside(at, pixel, size, y0, spare), inside(at, pixel, size, m0, spare))
+                (value, *(inside(at, pixel, size, row, LANES, spare) for row in (y0, m0)))
                 for value, pixel in zip(values, pixels, strict=True)
             ]
             store_added(at, places, Y, relu, M, m0)

@@ -354,10 +354,11 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
 
 
 @linked
-def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
+def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilated):
     """Convolution by Winograd's F(4x4, 3x3); a unit is a strip of tiles, or some of its outputs.
 
-    The tiles of one sample, or of several, with MODE tiles each. DOWN is the stride, 1 or 2.
+    The tiles of one sample, or of several, with MODE tiles each. DOWN is the stride, 1 or 2. If
+    DILATED, a tile's pixels are SPACING apart.
 
     Strips have at most TAPS tiles, for whose transforms there is room in Z. With fewer strips than
     shares, strips are smaller, and each of the GROUPS packs of the CHANNELS output blocks is a
@@ -373,6 +374,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
     sizes, channels = T[r[L.STRIP_TABLE] :], T[r[L.TAP_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
     strided = r[L.DOWN] == 2
+    spacing = r[L.SPACING] if dilated else LANES
     products = STRIDED_PRODUCTS if strided else PRODUCTS
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + products * from_step
@@ -394,7 +396,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                 if strided:
                     strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
-                    input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
+                    input_tile(A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, from_step)
         from_pack, to_pack = share(r[L.GROUPS], unit // strips, across)
         for pack in range(from_pack, to_pack):
             c0, end = share(outputs, pack, r[L.GROUPS])
@@ -426,7 +428,6 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts):
                                 *sources, A, y, r[L.Y_ROW], *inside, r[L.RELU], A, more, r[L.M_ROW]
                             )
                         else:
-                            channel_output_tile(
-                                *sources, A, y, r[L.Y_ROW], *inside, r[L.RELU], A, more, r[L.M_ROW]
-                            )
+                            to = A, y, r[L.Y_ROW], spacing, *inside
+                            channel_output_tile(*sources, *to, r[L.RELU], A, more, r[L.M_ROW])
                 c0 = c1

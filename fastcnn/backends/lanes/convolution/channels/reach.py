@@ -101,15 +101,16 @@ def channel_depthwise(r: Reach) -> Touches:
     yield from _weights(r, blocks, taps)
 
 
-def channel_winograd(r: Reach) -> Touches:
+def channel_winograd(r: Reach, dilated: bool) -> Touches:
     """Square tiles of the input, and the part of the 4x4 output tiles inside the map."""
-    transform = TRANSFORMS[r.among(L.DOWN, tuple(TRANSFORMS))]
+    transform = TRANSFORMS[r.among(L.DOWN, (1,) if dilated else tuple(TRANSFORMS))]
+    spacing = r[L.SPACING] if dilated else LANES
     inputs, blocks, strip, taps = (
         r.count(column, 1) for column in (L.EXTRA, L.CHANNELS, L.TAPS, L.IN)
     )
     tiles = _positions(r)
     r.count(L.GROUPS, 1)
-    side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, LANES)
+    side = r.along(transform.side, r[L.X_ROW]) + r.along(transform.side, spacing)
     x = r.buffer(L.X) + r.along(inputs, r[L.X_CHANNEL]) + r.entries(L.X_TABLE, tiles)
     yield arena("X", x + side)
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(tiles, 2)
@@ -121,7 +122,8 @@ def channel_winograd(r: Reach) -> Touches:
             continue
         places, reached = r.table(table, tiles), NOTHING
         for first, (rows, columns) in zip(places.tolist(), sizes.tolist(), strict=True):
-            tile = r.along(min(rows, OUTPUTS), r[row]) + r.along(min(columns, OUTPUTS), LANES)
+            columns = min(columns, OUTPUTS)
+            tile = r.along(min(rows, OUTPUTS), r[row]) + r.along(columns, spacing)
             if tile.is_empty:
                 continue
             tile += first

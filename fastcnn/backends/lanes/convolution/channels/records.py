@@ -3,6 +3,8 @@
 FLOPs count real channels where a row knows their number; elsewhere they include idle lanes.
 """
 
+from functools import partial
+
 from fastcnn.backends.lanes.convolution.channels import kernels, reach
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import TRANSFORMS
@@ -119,13 +121,17 @@ K_CHANNEL_DEPTHWISE = numbered(
 K_CHANNEL_DOT = numbered(
     kernels.channel_dot, "convolution to few channels", _dot, _dot_sizes, touches=reach.channel_dot
 )
-K_CHANNEL_WINOGRAD = numbered(
-    kernels.channel_winograd,
-    "Winograd by channels",
-    _winograd,
-    _winograd_sizes,
-    tile_of,
-    touches=reach.channel_winograd,
-    speed=0.9,
-    one_vector=ONE_VECTOR,
+K_CHANNEL_WINOGRAD, K_CHANNEL_WINOGRAD_DILATED = (
+    numbered(
+        kernels.channel_winograd,
+        "Winograd by channels",
+        _winograd,
+        _winograd_sizes,
+        tile_of,
+        fixed={"dilated": dilated},
+        touches=partial(reach.channel_winograd, dilated=dilated),
+        speed=0.9,
+        one_vector=ONE_VECTOR,
+    )
+    for dilated in (False, True)
 )

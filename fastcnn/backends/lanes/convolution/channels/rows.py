@@ -15,11 +15,12 @@ from fastcnn.backends.lanes.convolution.channels.records import (
     K_CHANNEL_DEPTHWISE,
     K_CHANNEL_DOT,
     K_CHANNEL_WINOGRAD,
+    K_CHANNEL_WINOGRAD_DILATED,
     SUM,
 )
 from fastcnn.backends.lanes.convolution.channels.sums import Sum, biases, packed
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, stretch, without_zeros
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.convolution.winograd import STAGGER, first_outputs, outputs_left
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     Transform,
     transform_of,
@@ -258,23 +259,23 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
     inputs, blocks, in_blocks = g.group_inputs, lane_blocks(g.out_channels), x.channels
     different = transformed_weights(work.weight, transform)
     each = blocks * LANES * inputs
-    h, w = grid(tiles(g.output[0]), tiles(g.output[1]))
+    first = first_outputs(g.output, g.dilation)
+    (h, w), (down, along) = first.T, g.dilation
     packs = _packs(len(h), blocks, planner.workers, len(different) * each)
     weights = np.zeros((len(different), each + STAGGER), np.float32)
     for k, matrix in enumerate(different):
         weights[k, :each] = packed(matrix, packs)
-    left = np.stack([g.output[0] - OUTPUTS * h, g.output[1] - OUTPUTS * w], axis=1)
+    left = outputs_left(g.output, first, g.dilation)
     many = planner.blocks if work.whole else 1
     strip = STRIP if work.whole else min(STRIP, whole(len(h), WHOLE))
     columns: dict[str, int] = {"in": inputs, "down": transform.stride, "m": -1}
     columns["s_table"] = planner.table(weights_of_products(transform) * weights.shape[1])
     if m is not None:
-        columns |= work.columns("m", m) | {"m_channel": m.channel, "m_row": m.row}
-        columns["m_table"] = work.table(planner, m, m.at(OUTPUTS * h, OUTPUTS * w), 0)
-    step = OUTPUTS * transform.stride
-    first = x.at(step * h - g.padding[0], step * w - g.padding[1])
+        columns |= work.columns("m", m) | {"m_channel": m.channel, "m_row": down * m.row}
+        columns["m_table"] = work.table(planner, m, m.at(h, w), 0)
+    corners = x.at(*g.first_pixels(h, w))
     values = row(
-        K_CHANNEL_WINOGRAD,
+        K_CHANNEL_WINOGRAD if g.dilation == (1, 1) else K_CHANNEL_WINOGRAD_DILATED,
         **work.columns("x", x),
         **work.columns("y", y),
         **work.size(planner, len(h)),
@@ -286,14 +287,15 @@ def _winograd(planner: ChannelPlanner, g: ConvGeometry, transform: Transform, wo
         channels=blocks,
         extra=in_blocks,
         taps=strip,
-        x_table=work.table(planner, x, first, 0),
-        y_table=work.table(planner, y, y.at(OUTPUTS * h, OUTPUTS * w), 0),
+        x_table=work.table(planner, x, corners, 0),
+        y_table=work.table(planner, y, y.at(h, w), 0),
         strip_table=planner.table(np.tile(left, (many, 1))),
         tap_table=planner.table(work.lanes // LANES * strip * LANES + work.lanes % LANES),
         x_channel=x.channel,
-        x_row=x.row,
+        x_row=down * x.row,
         y_channel=y.channel,
-        y_row=y.row,
+        y_row=down * y.row,
+        spacing=along * x.pixel,
     )
     room = transform.products * ((in_blocks + blocks) * strip * LANES + 2 * STAGGER) + LANES
     planner.emit(work.name, planner.with_scratch(values, room), work.whole)

@@ -231,14 +231,14 @@ def depth_tile(
 
 @tile(0)
 def channel_output_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, M, m0, mrow
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns, spare, relu, M, m0, mrow
 ) -> None:
     """The first rows and columns of 4x4 outputs of Winograd's products, plus a vector of biases.
 
     The others are stored at ``spare``, room for one vector; ``m0`` as in ``channel_tile``.
     """
     outputs = emit_tile_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
-    _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
+    _store_inside(at, outputs, Y, (y0, yrow), pixel, (rows, columns, spare), relu, M, (m0, mrow))
 
 
 @tile(0)
@@ -247,7 +247,7 @@ def strided_output_tile(
 ) -> None:
     """The same for the products of a convolution of stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
-    _store_inside(at, outputs, Y, (y0, yrow), (rows, columns, spare), relu, M, (m0, mrow))
+    _store_inside(at, outputs, Y, (y0, yrow), LANES, (rows, columns, spare), relu, M, (m0, mrow))
 
 
 def _store_inside(
@@ -255,6 +255,7 @@ def _store_inside(
     outputs: list[list[Any]],
     Y,
     to: tuple[Any, Any],
+    pixel: Any,
     inside: tuple[Any, Any, Any],
     relu,
     M,
@@ -267,7 +268,7 @@ def _store_inside(
         for j, value in enumerate(values):
             target, added = (
                 place_inside(
-                    at, i, j, rows, columns, at.offset(at.offset(first, i, row), j, LANES), spare
+                    at, i, j, rows, columns, at.offset(at.offset(first, i, row), j, pixel), spare
                 )
                 for first, row in (to, more)
             )

@@ -2,11 +2,19 @@
 
 from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import MOST_PRODUCTS, OUTPUTS, points, tiles
+from fastcnn.backends.lanes.convolution.winograd import (
+    MOST_PRODUCTS,
+    OUTPUTS,
+    flipped_padding,
+    points,
+    tiles,
+)
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     WIDTHS,
     division,
+    is_sequence,
     is_turned,
+    map_size,
     phase_columns,
     piece_width,
     pieces,
@@ -20,6 +28,9 @@ MOST_PRODUCTS_OF_PARTS = 0.4
 #: Minimum products of a sum, in one kernel column and in total, and for kernels of one row, whose
 #: transforms are not shared by other rows.
 FEWEST_TAPS, FEWEST_IN_ALL, FEWEST_OF_ROW = 5, 20, 9
+#: With dilation: share of the direct sum's products, minimum products of a sum, and minimum weights
+#: for the weight gradient.
+MOST_PRODUCTS_OF_PHASES, FEWEST_OF_PHASES, FEWEST_WEIGHTS_OF_PHASES = 0.53, 112, 8192
 #: The same for stride 2 along rows: if half of the products are saved, and if fewer are.
 FEWEST_STRIDED_TAPS = (10, 64)
 #: For the weight gradient: minimum channel pairs in general, for kernels of several rows and five
@@ -34,7 +45,9 @@ def _sides(g: ConvGeometry, part: Part) -> tuple[int, int]:
 
 
 def _fits(g: ConvGeometry, part: Part) -> bool:
-    if g.dilation != (1, 1) or g.groups != 1 or max(g.stride) > 2:
+    if g.groups != 1 or max(g.stride) > 2:
+        return False
+    if g.dilation != (1, 1) and not (is_sequence(g) and g.stride == (1, 1)):
         return False
     # A strided input gradient has several phases of rows and columns.
     if part is Part.TRANSPOSE and g.stride != (1, 1):
@@ -48,7 +61,14 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
     sums, summands = _sides(g, part)
     columns = phase_columns(g)
     products = points(piece_width(columns)) * pieces(columns) * g.stride[1]
-    along = tiles(g.output[1]) * products / (g.output[1] * g.kernel[1])
+    rows, width = map_size(g, g.output)
+    along = rows * tiles(width) * products / (g.output[0] * g.output[1] * g.kernel[1])
+    if g.dilation[1] > 1:
+        taps = summands * g.kernel[1]
+        found, fewest = taps, FEWEST_OF_PHASES
+        if part == Part.GRADIENT:
+            found, fewest = sums * taps, FEWEST_WEIGHTS_OF_PHASES
+        return found >= fewest and along <= MOST_PRODUCTS_OF_PHASES
     is_strided = g.stride[1] > 1
     is_known = columns in WIDTHS and not is_strided
     if along > (MOST_PRODUCTS if is_known else MOST_PRODUCTS_OF_PIECES):
@@ -74,7 +94,8 @@ def _sides_of_rows(g: ConvGeometry, part: Part, inputs: int, padding: int) -> Ha
     """Padding that the tiles of a part's rows read before and after the rows of its input."""
     columns = phase_columns(g)
     count = division(g, part).all_tiles + pieces(columns) - 1
-    seen = g.stride[1] * (OUTPUTS * count + piece_width(columns) - 1) - padding
+    apart = g.stride[1] * g.dilation[1]
+    seen = apart * (OUTPUTS * count + piece_width(columns) - 1) - padding
     return (0, 0, max(0, padding), max(0, seen - inputs))
 
 
@@ -86,8 +107,8 @@ def _input_halo(g: ConvGeometry) -> Halo:
 
 def _gradient_halo(g: ConvGeometry, part: Part) -> Halo:
     if part is Part.TRANSPOSE and is_turned(g):
-        return _sides_of_rows(g, part, g.output[1], g.kernel[1] - 1 - g.padding[1])
-    return (0, 0, 0, OUTPUTS * division(g, part).all_tiles - g.output[1])
+        return _sides_of_rows(g, part, g.output[1], flipped_padding(g)[1])
+    return (0, 0, 0, g.dilation[1] * OUTPUTS * division(g, part).all_tiles - g.output[1])
 
 
 WINOGRAD_1D = Algorithm("winograd1d", _fits, _pays, _input_halo, _gradient_halo)

@@ -9,6 +9,9 @@ A sequence is one long row, divided into rows that are computed one by one. Imag
 wide for the cache are divided into parts, each of which is a row of the program. So are groups of
 input channels of a weight gradient, if a strip of all of them has few tiles to sum over.
 
+A dilated sequence is a map whose rows are its phases: the pixels of one remainder modulo the
+dilation, of which an ordinary kernel reads adjacent ones.
+
 With stride 2 along rows, the even columns of the input use one half of the kernel's columns, and
 the odd ones the other: they are two channels of a convolution of stride 1.
 """
@@ -63,6 +66,12 @@ def is_sequence(g: ConvGeometry) -> bool:
     return bool(one_row and g.stride[0] == 1 and g.padding[0] == 0)
 
 
+def map_size(g: ConvGeometry, size: tuple[int, ...]) -> tuple[int, int]:
+    """Rows and columns of a map, or of the phases of a dilated sequence."""
+    dilation = g.dilation[1]
+    return (min(dilation, size[1]), -(-size[1] // dilation)) if dilation > 1 else (size[0], size[1])
+
+
 def is_turned(g: ConvGeometry) -> bool:
     """Whether the input gradient is a convolution with the flipped kernel.
 
@@ -96,23 +105,24 @@ class Division(NamedTuple):
 
 def division(g: ConvGeometry, part: Part) -> Division:
     """How a part of a convolution is divided."""
-    turned = part is Part.TRANSPOSE and is_turned(g)
-    height, width = g.input if part is Part.TRANSPOSE else g.output
-    along = tiles(width if turned else g.output[1])
-    if is_sequence(g):
+    height, width = map_size(g, g.input if part is Part.TRANSPOSE else g.output)
+    if part is Part.TRANSPOSE and not is_turned(g):
+        width = g.output[1]
+    along = tiles(width)
+    if is_sequence(g) and g.dilation[1] == 1:
         products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
         held = g.group_inputs * g.stride[1]
         held += PASS_CHANNELS if part is Part.GRADIENT else g.out_channels
         fitting = max(STRIP // (products * held) - more, FEW_TILES)
         each = -(-along // -(-along // fitting))
         return Division(-(-along // each), each, 1, 1, g.group_inputs)
-    inputs = _inputs_together(g, along) if part is Part.GRADIENT else g.group_inputs
+    inputs = _inputs_together(g, height, along) if part is Part.GRADIENT else g.group_inputs
     most = _fitting_rows(g, part, along, inputs)
     each, fewest = along, FEWEST_ROWS if g.stride == (1, 1) else FEW_ROWS
     for parts in range(2, along + 1):
         if most >= fewest:
             break
-        each, fewest = -(-along // parts), FEW_ROWS
+        each, fewest = -(-along // parts), min(FEW_ROWS, height)
         most = _fitting_rows(g, part, each, inputs)
     if part is Part.GRADIENT and most * each > CHUNK:
         # Round down to whole chunks of positions.
@@ -120,9 +130,9 @@ def division(g: ConvGeometry, part: Part) -> Division:
     return Division(height, each, max(0, most) // 2 * 2, -(-along // each), inputs)
 
 
-def _inputs_together(g: ConvGeometry, along: int) -> int:
+def _inputs_together(g: ConvGeometry, height: int, along: int) -> int:
     """The most input channels of a weight gradient whose strips have enough tiles, if any have."""
-    enough = min(ENOUGH_TILES, g.output[0] * along)
+    enough = min(ENOUGH_TILES, height * along)
     for groups in range(1, g.group_inputs // FEWEST_INPUTS + 1):
         inputs = -(-g.group_inputs // groups)
         if _fitting_rows(g, Part.GRADIENT, along, inputs) // 2 * 2 * along >= enough:
@@ -134,7 +144,7 @@ def _fitting_rows(g: ConvGeometry, part: Part, each: int, inputs: int) -> int:
     """Rows of a strip with ``each`` tiles whose transforms stay in the cache."""
     products, more = points(piece_width(phase_columns(g))), pieces(phase_columns(g)) - 1
     summands = g.out_channels if part is Part.TRANSPOSE else inputs * g.stride[1]
-    down, highest = g.stride[0], max(g.input[0], g.output[0]) + 1
+    down, highest = g.stride[0], max(map_size(g, size)[0] for size in (g.input, g.output)) + 1
     row = products * (each + more) * down * summands
     room = STRIP - products * (each + more) * (g.kernel[0] - down) * summands
     if part is Part.GRADIENT:

@@ -52,12 +52,13 @@ def winograd1d_weights(A, T, P, r, part, parts):
 
 @linked
 def to_points(
-    A, r, x, channel, row, height, along, channels, first, count, v, each, step, tiles, gradient
-):
+    A, r, spacing, x, channel, row, height, along, channels, first, count, v, each, step, tiles,
+    gradient,
+):  # fmt: skip
     """Transform some rows of maps to points, STEP apart; rows outside the map are zero.
 
     A channel's points take EACH floats. ALONG consecutive channels interleave the columns of one
-    map.
+    map. Adjacent pixels of a tile are ALONG times SPACING floats apart.
     """
     zero = simd.splat(np.float32(0))
     for c in range(channels):
@@ -65,7 +66,8 @@ def to_points(
         for i in range(count):
             source, target = of_channel + (first + i) * row, v + c * each + i * tiles * LANES
             if 0 <= first + i < height:
-                points_row(r[L.TAPS], gradient, A, source, along * LANES, A, target, step, tiles)
+                pixel = along * spacing
+                points_row(r[L.TAPS], gradient, A, source, pixel, A, target, step, tiles)
                 continue
             for k in range(points_of_tile(r)):
                 for t in range(tiles):
@@ -79,7 +81,7 @@ def points_of_tile(r):
 
 
 @linked
-def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spare):
+def from_points(A, P, r, spacing, sums, each, step, y, m, c0, channels, first, count, spare):
     """Outputs of some rows and channels from their sums, with bias and the fused operations."""
     row = r[L.GROUPS] * LANES
     pooled = r[L.MODE] == L.POOLED
@@ -96,8 +98,8 @@ def from_points(A, P, r, sums, each, step, y, m, c0, channels, first, count, spa
             for i in range(count):
                 sources = r[L.TAPS], A, s + i * row, step, r[L.GROUPS], P, bias
                 to = y + inside + (first + i) * r[L.Y_ROW]
-                width = r[L.Y_WIDTH] if first + i + 1 < r[L.X_ROWS] else r[L.Y_LAST]
-                outputs_row(*sources, A, to, width, spare, r[L.RELU], r[L.MODE])
+                width = r[L.Y_WIDTH] if first + i < r[L.Y_ROWS] else r[L.Y_LAST]
+                outputs_row(*sources, A, to, spacing, width, spare, r[L.RELU], r[L.MODE])
 
 
 @linked
@@ -124,13 +126,15 @@ def source_end(T, r, unit, last):
 
 
 @linked
-def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
+def winograd1d(A, T, P, r, block, slot, worker, part, parts, back, dilated):
     """Convolution forward, or its input gradient; a unit is a strip of rows of Y.
 
     X is the source, with IN channels of X_ROWS rows and TOP rows of padding; Y the target.
     TAP_TABLE has the pieces of the kernel: row by row, all channels of each. V_TABLE has the
-    offsets of a strip's tiles in X's transforms, M_TABLE in the products.
+    offsets of a strip's tiles in X's transforms, M_TABLE in the products. If DILATED, a row's
+    pixels are SPACING apart.
     """
+    spacing = r[L.SPACING] if dilated else LANES
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, tiles, x_tiles = r[L.IN], r[L.GROUPS], r[L.GROUPS] + r[L.MORE_TILES]
     pieces = inputs * (r[L.MORE_TILES] + 1)
@@ -151,7 +155,7 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
         if T[strip + 4] != known:
             known = T[strip + 4]
             source, end = r[L.DOWN] * row + low - r[L.TOP], source_end(T, r, unit, last)
-            maps = A, r, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
+            maps = A, r, spacing, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
             room = transformed, from_each, from_step, x_tiles
             to_points(*maps, source, end - source, *room, back)
         x = transformed + (r[L.DOWN] * row + low - r[L.TOP] - source) * x_tiles * LANES
@@ -171,17 +175,19 @@ def winograd1d(A, T, P, r, block, slot, worker, part, parts, back):
                 if back:
                     input_from_points(A, r, *at, c, channels, row + top, rows, spare)
                 else:
-                    from_points(A, P, r, *at, m0, c, channels, row + top, rows, spare)
+                    from_points(A, P, r, spacing, *at, m0, c, channels, row + top, rows, spare)
 
 
 @linked
-def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
+def winograd1d_gradient(A, T, r, block, slot, worker, part, parts, dilated):
     """One block's gradient of the transformed weights; a unit is a share of the strips, or a point.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS. There are SHARES shares
     of the strips, each with separate sums; if there is one, threads divide the points. With ADDS,
-    sums are added to those of another row. Those of adjacent output channels are OUT apart.
+    sums are added to those of another row. Those of adjacent output channels are OUT apart. If
+    DILATED, a row's pixels are SPACING apart.
     """
+    spacing = r[L.SPACING] if dilated else LANES
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, tiles = r[L.IN], r[L.CHANNELS], r[L.GROUPS]
     x_tiles = tiles + r[L.MORE_TILES]
@@ -205,14 +211,14 @@ def winograd1d_gradient(A, T, r, block, slot, worker, part, parts):
         # The last share that begins at this strip or before.
         own = (shares * (unit + 1) - 1) // strips
         out = r[L.EXTRA] + (block * shares + own) * r[L.EXTRA_BLOCK]
-        maps = A, r, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
+        maps = A, r, spacing, x0, r[L.X_CHANNEL], r[L.X_ROW], r[L.X_ROWS], r[L.ALONG], inputs
         top, height = r[L.DOWN] * row - r[L.TOP], r[L.DOWN] * (count - 1) + r[L.KERNEL_ROWS]
         to_points(*maps, top, height, transformed, x_each, x_step, x_tiles, NO)
         adds = unit > strips * own // shares or r[L.ADDS] > 0
         for c0 in range(0, channels, PASS_CHANNELS):
             made = min(PASS_CHANNELS, channels - c0)
             of_pass = d0 + c0 * r[L.Y_CHANNEL]
-            maps = A, r, of_pass, r[L.Y_CHANNEL], r[L.Y_ROW], row + count, ONE, made
+            maps = A, r, spacing, of_pass, r[L.Y_CHANNEL], r[L.Y_ROW], row + count, ONE, made
             to_points(*maps, row, count, grads, d_each, d_step, tiles, YES)
             asked = NOUGHT
             for i in range(first, last):

@@ -49,14 +49,15 @@ def _strips(r: Reach) -> np.ndarray:
 
 
 def _rows_of_maps(
-    r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0, along: int = 1
-) -> Range:
+    r: Reach, place: int, row: int, rows: int, pixels: int, more: int = 0, along: int = 1,
+    spacing: int = LANES,
+) -> Range:  # fmt: skip
     """Some rows of tiles of maps, of ``pixels`` pixels each; a tile has four output pixels.
 
-    Adjacent pixels are ``along`` pixels of the map apart, counted from the first.
+    Adjacent pixels are ``along`` times ``spacing`` floats apart, for each of ``along`` first ones.
     """
-    tile = r.along(r.count(L.GROUPS, 1) + more, along * OUTPUTS * LANES)
-    tile += r.along(pixels, along * LANES) + r.along(along, LANES)
+    tile = r.along(r.count(L.GROUPS, 1) + more, along * OUTPUTS * spacing)
+    tile += r.along(pixels, along * spacing) + r.along(along, LANES)
     return r.buffer(place) + r.along(rows, r[row]) + tile
 
 
@@ -68,8 +69,9 @@ def _stride(r: Reach) -> tuple[int, int]:
     return down, along
 
 
-def product(back: bool) -> Callable[[Reach], Touches]:
+def product(back: bool, dilated: bool = False) -> Callable[[Reach], Touches]:
     def touches(r: Reach) -> Touches:
+        spacing = r[L.SPACING] if dilated else LANES
         width = r.among(L.TAPS, WIDTHS)
         inputs, outputs, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
         tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
@@ -104,7 +106,7 @@ def product(back: bool) -> Callable[[Reach], Touches]:
         given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)
         within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
         x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
-        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along)
+        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along, spacing)
         yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
         yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
         yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * pieces * height)
@@ -114,12 +116,13 @@ def product(back: bool) -> Callable[[Reach], Touches]:
             raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
         lines = last // 2 if pooled else last
         channels = r.along(outputs, r[L.Y_CHANNEL])
-        shorter = not back and not pooled and last == x_rows
-        ends = r.count(L.Y_LAST) if shorter else size
-        written = channels + r.along(lines - 1, r[L.Y_ROW]) + r.along(size, LANES)
+        wide = lines if back or pooled else min(lines, r.count(L.Y_ROWS))
+        written = channels + r.along(wide, r[L.Y_ROW]) + r.along(size, spacing)
         yield arena("Y", r.buffer(L.Y) + written)
-        written = channels + (lines - 1) * r[L.Y_ROW] + r.along(ends, LANES)
-        yield arena("Y", r.buffer(L.Y) + written)
+        if wide < lines:
+            rows_left = r.along(lines - wide, r[L.Y_ROW]) + wide * r[L.Y_ROW]
+            written = channels + rows_left + r.along(r.count(L.Y_LAST), spacing)
+            yield arena("Y", r.buffer(L.Y) + written)
         if pooled:
             written = channels + r.along(lines, r[L.Y_ROW]) + r.along(size, LANES)
             yield arena("M", r.buffer(L.M) + written)
@@ -129,7 +132,8 @@ def product(back: bool) -> Callable[[Reach], Touches]:
     return touches
 
 
-def gradient_of_weights(r: Reach) -> Touches:
+def gradient_of_weights(r: Reach, dilated: bool) -> Touches:
+    spacing = r[L.SPACING] if dilated else LANES
     width = r.among(L.TAPS, WIDTHS)
     inputs, channels, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
     tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
@@ -144,10 +148,10 @@ def gradient_of_weights(r: Reach) -> Touches:
     x_step, d_step = inputs * x_each + STAGGER, PASS_CHANNELS * d_each + STAGGER
     inside = r.along(int(found[:, 1].max()), down * (tiles + more) * LANES) + r.along(tiles, LANES)
     within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, taps + MORE_TAPS), x_step)
-    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more, along)
+    x = _rows_of_maps(r, L.X, L.X_ROW, r.count(L.X_ROWS), parts, more, along, spacing)
     yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
     last = int((found[:, 0] + found[:, 1]).max())
-    y = _rows_of_maps(r, L.Y, L.Y_ROW, last, OUTPUTS)
+    y = _rows_of_maps(r, L.Y, L.Y_ROW, last, OUTPUTS, spacing=spacing)
     yield arena("Y", y + r.along(channels, r[L.Y_CHANNEL]))
     scratch = parts * (x_step + d_step) + 4 * SUM_ROW + LANES
     yield arena("Z", r.workers(L.Z, L.Z_SLOT), scratch)

@@ -41,7 +41,8 @@ def _input_pixels(r: Row) -> int:
 def _output_pixels(r: Row, rows: int, back: bool) -> int:
     """Pixels of some rows of a channel of Y."""
     if not back and r[L.MODE] != L.POOLED:
-        return (rows - 1) * r[L.Y_WIDTH] + r[L.Y_LAST]
+        wide = min(rows, r[L.Y_ROWS])
+        return wide * r[L.Y_WIDTH] + (rows - wide) * r[L.Y_LAST]
     return rows * r[L.Y_WIDTH]
 
 
@@ -109,15 +110,18 @@ K_WINOGRAD1D_WEIGHTS = numbered(
     touches=reach.weights,
     before_backward=True,
 )
-K_WINOGRAD1D = numbered(
-    kernels.winograd1d,
-    "Winograd 1-D",
-    partial(product, back=False),
-    sizes,
-    product_tile,
-    fixed={"back": False},
-    touches=reach.product(back=False),
-    speed=0.72,
+K_WINOGRAD1D, K_WINOGRAD1D_DILATED = (
+    numbered(
+        kernels.winograd1d,
+        "Winograd 1-D",
+        partial(product, back=False),
+        sizes,
+        product_tile,
+        fixed={"back": False, "dilated": dilated},
+        touches=reach.product(back=False, dilated=dilated),
+        speed=0.72,
+    )
+    for dilated in (False, True)
 )
 K_WINOGRAD1D_TRANSPOSED = numbered(
     kernels.winograd1d,
@@ -125,18 +129,22 @@ K_WINOGRAD1D_TRANSPOSED = numbered(
     partial(product, back=True),
     sizes,
     product_tile,
-    fixed={"back": True},
+    fixed={"back": True, "dilated": False},
     gradients=("x",),
     touches=reach.product(back=True),
 )
-K_WINOGRAD1D_GRADIENT = numbered(
-    kernels.winograd1d_gradient,
-    "Winograd 1-D gradient",
-    gradient,
-    sizes,
-    _tile,
-    gradients=("weight",),
-    touches=reach.gradient_of_weights,
+K_WINOGRAD1D_GRADIENT, K_WINOGRAD1D_DILATED_GRADIENT = (
+    numbered(
+        kernels.winograd1d_gradient,
+        "Winograd 1-D gradient",
+        gradient,
+        sizes,
+        _tile,
+        fixed={"dilated": dilated},
+        gradients=("weight",),
+        touches=partial(reach.gradient_of_weights, dilated=dilated),
+    )
+    for dilated in (False, True)
 )
 K_WINOGRAD1D_REDUCE = numbered(
     kernels.winograd1d_reduce,

@@ -9,7 +9,7 @@ from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, flipped_padding, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     PASS_CHANNELS,
     Division,
@@ -26,6 +26,8 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
 from fastcnn.backends.lanes.convolution.winograd1d.kernels import OVERSHOOT
 from fastcnn.backends.lanes.convolution.winograd1d.records import (
     K_WINOGRAD1D,
+    K_WINOGRAD1D_DILATED,
+    K_WINOGRAD1D_DILATED_GRADIENT,
     K_WINOGRAD1D_GRADIENT,
     K_WINOGRAD1D_REDUCE,
     K_WINOGRAD1D_TRANSPOSED,
@@ -39,8 +41,6 @@ from fastcnn.codegen.target import tile_heights
 
 #: Maximum shares of a weight gradient's strips, and of sums for which they are divided.
 MOST_SHARES, FEW_SUMS = 4, 16 * 1024
-#: Floats from one tile of pixels to the next.
-TILE = OUTPUTS * LANES
 
 
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, int]) -> None:
@@ -53,11 +53,11 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     source = _cut(g, _weights(g, weight))
     # [output][row][input and phase][piece][column]
     source = np.moveaxis(source, 3, 1).reshape(g.out_channels, g.kernel[0], -1, *source.shape[4:])
-    columns = {"mode": 0, **columns, "top": g.padding[0]} | _ends(g, divided, width)
+    columns = {"mode": 0, **columns, "top": g.padding[0]} | _ends(g, divided, (rows, width))
     first = int(x.at(0, -g.padding[1]))
     if not is_sequence(g):
         divided = divided._replace(rows=rows)
-    _emit(planner, name, g, _Work(K_WINOGRAD1D, divided, source, first), x, y, columns)
+    _emit(planner, name, g, _Work(_kernel(g), divided, source, first), x, y, columns)
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
@@ -68,9 +68,9 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     columns = columns | {"top": g.kernel[0] - 1 - g.padding[0]}
     first = int(grad.at(0, 0))
     if is_turned(g):
-        kernel, weights = K_WINOGRAD1D, weights[..., ::-1]
-        columns |= {"mode": 0, **columns} | _ends(g, divided, g.input[1])
-        first = int(grad.at(0, g.padding[1] - g.kernel[1] + 1))
+        kernel, weights = _kernel(g), weights[..., ::-1]
+        columns |= {"mode": 0, **columns} | _ends(g, divided, g.input)
+        first = int(grad.at(0, -flipped_padding(g)[1]))
     else:
         columns |= {"y_width": g.input[1], "left": g.padding[1]}
     source = _cut(g, weights)[:, :, 0].transpose(1, 2, 0, 3, 4)
@@ -100,7 +100,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     }
     taps = (c * along + phase) * each + kh * x_tiles + piece
     values = row(
-        K_WINOGRAD1D_GRADIENT,
+        K_WINOGRAD1D_GRADIENT if g.dilation[1] == 1 else K_WINOGRAD1D_DILATED_GRADIENT,
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
@@ -120,8 +120,8 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         own, some = values.copy(), min(together, inputs - first)
         own[L.IN], own[L.TAP_TABLE] = some * along, planner.table(taps[:some] * LANES, 1)
         own[L.ADDS] = part > 0
-        own[L.X] += first * x.channel + part * divided.tiles * TILE * along
-        own[L.Y] += part * divided.tiles * TILE
+        own[L.X] += first * x.channel + part * _part_floats(g, divided) * along
+        own[L.Y] += part * _part_floats(g, divided)
         own[L.EXTRA] += first * of_input
         planner.emit(f"{name}: weight gradient", planner.with_scratch(own, room))
     sizes: dict[str, int] = {"in": count, "out": g.kernel[1], "taps": width, "more_tiles": more}
@@ -152,17 +152,34 @@ def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
     return cut
 
 
-def _ends(g: ConvGeometry, divided: Division, width: int) -> dict[str, int]:
-    """Columns with the widths of rows of Y: the last row of a sequence may be shorter."""
-    whole = divided.tiles * OUTPUTS
-    last = width - (divided.rows - 1) * whole if is_sequence(g) else width
-    return {"y_width": whole if divided.rows > 1 and is_sequence(g) else width, "y_last": last}
+def _kernel(g: ConvGeometry) -> int:
+    return K_WINOGRAD1D if g.dilation[1] == 1 else K_WINOGRAD1D_DILATED
+
+
+def _part_floats(g: ConvGeometry, divided: Division) -> int:
+    """Floats of the output from one part of a row to the next."""
+    return divided.tiles * OUTPUTS * LANES * g.dilation[1]
+
+
+def _ends(g: ConvGeometry, divided: Division, size: tuple[int, ...]) -> dict[str, int]:
+    """Columns with the widths of rows of Y: those at the end of a sequence may be shorter."""
+    (height, width), dilation = size, g.dilation[1]
+    if dilation > 1:
+        wide, last = width % dilation or dilation, width // dilation
+        return {"y_width": -(-width // dilation), "y_rows": wide, "y_last": last}
+    if not is_sequence(g):
+        return {"y_width": width, "y_rows": height - 1, "y_last": width}
+    whole, wide = divided.tiles * OUTPUTS, divided.rows - 1
+    return {"y_width": whole if wide else width, "y_rows": wide, "y_last": width - wide * whole}
 
 
 def _map_columns(g: ConvGeometry, divided: Division, x: Buffer, y: Buffer) -> dict[str, int]:
     """Columns that describe the division of maps into rows."""
+    if g.dilation[1] > 1:
+        spacing = g.dilation[1] * LANES
+        return {"x_row": LANES, "x_rows": divided.rows, "y_row": LANES, "spacing": spacing}
     if is_sequence(g):
-        step = divided.tiles * TILE
+        step = _part_floats(g, divided)
         return {"x_row": g.stride[1] * step, "x_rows": divided.rows, "y_row": step}
     return {"x_row": x.row, "x_rows": x.height, "y_row": y.row}
 
@@ -229,8 +246,9 @@ def _emit(
         **sizes,
     )
     values[L.X] += x_first
-    values[L.Y] += int(y.at(0, 0))
-    values[L.M] += int(y.at(0, 0))
+    is_pooled = columns.get("mode") == L.POOLED
+    written = [L.Y, L.M] if is_pooled else [L.Y]
+    values[written] += int(y.at(0, 0))
     rows = pass_rows(products, divided.tiles, divided.most)
     values[L.PASS_ROWS] = rows
     room = inputs * each + 1 + PASS_CHANNELS * (rows * divided.tiles + OVERSHOOT) + 1
@@ -238,13 +256,14 @@ def _emit(
     if divided.parts == 1:
         planner.emit(name, planner.with_scratch(values, room))
         return
-    size = OUTPUTS // 2 if columns["mode"] == L.POOLED else OUTPUTS
+    size = OUTPUTS // 2 if is_pooled else OUTPUTS
     width, whole = columns["y_width"], size * divided.tiles
     for first in range(0, width, whole):
-        values[L.Y_WIDTH] = values[L.Y_LAST] = min(whole, width - first)
+        values[L.Y_WIDTH] = min(whole, width - first)
+        values[L.Y_LAST] = min(whole, max(0, columns["y_last"] - first))
         planner.emit(name, planner.with_scratch(values.copy(), room))
-        values[L.X] += divided.tiles * TILE * along
-        values[[L.Y, L.M]] += whole * LANES
+        values[L.X] += _part_floats(g, divided) * along
+        values[written] += whole * LANES * g.dilation[1]
 
 
 def _strip_columns(

@@ -63,37 +63,42 @@ def tile_outputs(at: Emitter, r: int, S, s0, step, bias) -> list[Any]:
 
 @tile(0)
 def outputs_row(
-    at: Emitter, width, S, s0, step, tiles, B, b0, Y, y0, size, spare, relu, masked
+    at: Emitter, width, S, s0, step, tiles, B, b0, Y, y0, pixel, size, spare, relu, masked
 ) -> None:
     """A row of ``size`` outputs, with bias and rectifier or mask as in ``conv_tile``.
 
-    Outputs of the last tile beyond the row are stored at ``spare``, room for one vector.
+    They are ``pixel`` floats apart. Those of the last tile beyond the row are stored at ``spare``,
+    room for one vector.
     """
     bias = at.bias(B, b0, 1)[0]
 
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
             values = tile_outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
-            _store_inside(at, values, Y, y0, at.offset(0, t, OUTPUTS), size, spare, relu, masked)
+            first, ends = at.offset(0, t, OUTPUTS), (size, spare)
+            _store_inside(at, values, Y, y0, pixel, first, ends, relu, masked)
 
         for_tiles(at, tiles, one)
 
     at.cases(width, WIDTHS, for_width)
 
 
-def _store_inside(at: Emitter, values: list[Any], Y, y0, first, size, spare, relu, masked) -> None:
-    """Store adjacent pixels of a row from ``first`` on; those outside the row go to ``spare``."""
+def _store_inside(
+    at: Emitter, values: list[Any], Y, y0, pixel, first, ends: tuple[Any, Any], relu, masked
+) -> None:
+    """Store adjacent pixels of a row from ``first`` on; those after its size go to ``spare``."""
+    size, spare = ends
     places = [
-        (value, inside(at, at.builder.add(first, at.index(i)), size, y0, spare))
+        (value, inside(at, at.builder.add(first, at.index(i)), size, y0, pixel, spare))
         for i, value in enumerate(values)
     ]
     emit_outputs(at, places, Y, at.index(0), relu, masked)
 
 
-def inside(at: Emitter, pixel, size, y0, spare) -> Any:
+def inside(at: Emitter, index, size, y0, pixel, spare) -> Any:
     """The address of a pixel of a row, or ``spare`` if it is outside."""
-    inside = at.builder.icmp_unsigned("<", pixel, size)
-    return at.builder.select(inside, at.offset(y0, pixel, LANES), spare)
+    inside = at.builder.icmp_unsigned("<", index, size)
+    return at.builder.select(inside, at.offset(y0, index, pixel), spare)
 
 
 @tile(0)
@@ -113,7 +118,7 @@ def pooled_outputs_row(
             rows = [tile_outputs(at, r, S, s, step, bias) for s in starts]
             for i in range(windows):
                 window = at.offset(at.index(i), t, windows)
-                y, winner = (inside(at, window, size, place, spare) for place in (y0, i0))
+                y, winner = (inside(at, window, size, place, LANES, spare) for place in (y0, i0))
                 values = [value for row in rows for value in row[2 * i : 2 * i + 2]]
                 emit_window(at, values, Y, y, relu, I, winner)
 
@@ -130,7 +135,7 @@ def input_gradient_row(
 
     The first tile begins ``before`` pixels before the row of ``size`` pixels at ``x0``.
     """
-    builder, none = at.builder, at.index(0)
+    builder, none, ends = at.builder, at.index(0), (size, spare)
 
     def for_width(r: int) -> None:
         def one(t: Any, carried: list[Any]) -> list[Any]:
@@ -139,12 +144,12 @@ def input_gradient_row(
             for i, value in enumerate(carried):
                 values[i] = builder.fadd(values[i], value)
             first = builder.sub(at.offset(none, t, OUTPUTS), before)
-            _store_inside(at, values[:OUTPUTS], X, x0, first, size, spare, none, masked)
+            _store_inside(at, values[:OUTPUTS], X, x0, LANES, first, ends, none, masked)
             return values[OUTPUTS:]
 
         carried = at.loop(none, tiles, [constant(0.0)] * (r - 1), one)
         first = builder.sub(at.offset(none, tiles, OUTPUTS), before)
-        _store_inside(at, carried, X, x0, first, size, spare, none, masked)
+        _store_inside(at, carried, X, x0, LANES, first, ends, none, masked)
 
     at.cases(width, WIDTHS, for_width)
 

@@ -25,7 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     load_pixels,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_load, emit_store
+from fastcnn.codegen.simd import emit_load, emit_store
 
 #: The maximum number of outputs of an edge tile.
 FEW = OUTPUTS // 2
@@ -79,20 +79,22 @@ def store_products(
 
 
 @tile(2)
-def edge_input_tile(at: Emitter, down: int, along: int, X, x0, xrow, ahead, V, v0, step) -> None:
+def edge_input_tile(
+    at: Emitter, down: int, along: int, X, x0, xrow, pixel, ahead, V, v0, step
+) -> None:
     """``B^T d B`` of the pixels of an edge tile of the input, as ``input_tile``."""
     of = sides(down, along)
-    transform_edge(at, of, [side.of.input for side in of], (X, x0, xrow, ahead), V, v0, step)
+    transform_edge(at, of, [side.of.input for side in of], (X, x0, xrow, pixel, ahead), V, v0, step)
 
 
 def transform_edge(
     at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], source: Any, V, v0, step
 ) -> None:
     """Store the products of the pixels, as many as the matrices have columns."""
-    X, x0, xrow, ahead = source
+    X, x0, xrow, pixel, ahead = source
     rows, columns = (range(matrix.shape[1]) for matrix in matrices)
-    ask_for_pixels(at, (rows, columns[:OUTPUTS]), X, x0, xrow, ahead)
-    pixels = load_pixels(at, (rows, columns), X, x0, xrow, LANES)
+    ask_for_pixels(at, (rows, columns[:OUTPUTS]), X, x0, xrow, pixel, ahead)
+    pixels = load_pixels(at, (rows, columns), X, x0, xrow, pixel)
     store_products(at, of, matrices, pixels, V, v0, step)
 
 
@@ -107,12 +109,12 @@ def _emit_outputs(at: Emitter, down: int, along: int, source: Any, bias: Any) ->
 
 @tile(2)
 def edge_output_tile(
-    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu,
-    met,
+    at: Emitter, down: int, along: int, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns,
+    spare, relu, met,
 ) -> None:  # fmt: skip
     """The outputs of an edge tile, as ``output_tile``."""
     outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+    store_outputs(at, outputs, Y, y0, (yrow, pixel), (rows, columns, spare), relu, met)
 
 
 @tile(2)

@@ -75,14 +75,14 @@ def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int
 
 
 @linked
-def turn_tile(A, r, d, valid, turned, pixel):
+def turn_tile(A, r, spacing, d, valid, turned, pixel):
     """Transpose a tile's gradients to vectors of 16 channels; channels after VALID are zero.
 
-    Pixels are PIXEL apart.
+    Pixels are SPACING apart, and then PIXEL.
     """
     for p in range(TILE_PIXELS):
-        place, target = d + p // OUTPUTS * r[L.Y_ROW] + p % OUTPUTS * LANES, turned + p * pixel
-        turn_pixel(A, r, place, valid, target, AHEAD)
+        place = d + p // OUTPUTS * r[L.Y_ROW] + p % OUTPUTS * spacing
+        turn_pixel(A, r, place, valid, turned + p * pixel, AHEAD)
 
 
 @linked
@@ -151,12 +151,13 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
 
 
 @linked
-def transform_gradients(A, r, d, dpix, p0, count, channels, first, last, turned, e, step):
+def transform_gradients(A, r, spacing, d, dpix, p0, count, channels, first, last, turned, e, step):
     """Transform the gradients of some channels of some tiles, groups of 16 channels STEP apart."""
     for o in range(0, channels, LANES):
         of_channel, target = d + o * r[L.Y_CHANNEL], e + o // LANES * step
         for t in range(count):
-            turn_tile(A, r, of_channel + dpix[p0 + t], min(LANES, channels - o), turned, PIXEL)
+            place, valid = of_channel + dpix[p0 + t], min(LANES, channels - o)
+            turn_tile(A, r, spacing, place, valid, turned, PIXEL)
             of_tile = target + t * TILE
             # Testing each row is slower.
             if last - first == SIDE:
@@ -187,7 +188,7 @@ def transform_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e
 
 
 @linked
-def edge_gradients(A, T, r, d, p0, count, channels, first, last, turned, e, step):
+def edge_gradients(A, T, r, spacing, d, p0, count, channels, first, last, turned, e, step):
     """The same as ``transform_gradients``, where some tiles have few rows or columns."""
     dpix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for o in range(0, channels, LANES):
@@ -196,13 +197,13 @@ def edge_gradients(A, T, r, d, p0, count, channels, first, last, turned, e, step
             of_tile, edge = e + o // LANES * step + t * TILE, edge_of(sizes, p0 + t, FEW)
             if edge == 0:
                 rest = valid, first, last, turned, of_tile, step
-                transform_gradients(A, r, of_channel, dpix, p0 + t, ONE, *rest)
+                transform_gradients(A, r, spacing, of_channel, dpix, p0 + t, ONE, *rest)
                 continue
             rows = FEW if edge & ROWS else OUTPUTS
             columns = FEW if edge & COLUMNS else OUTPUTS
             for i in range(rows):
                 for j in range(columns):
-                    place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * LANES
+                    place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * spacing
                     turn_pixel(A, r, place, valid, turned + (OUTPUTS * i + j) * PIXEL, AHEAD)
             for n in range(0, PIXEL, LANES):
                 if edge == COLUMNS:
@@ -254,37 +255,39 @@ def add_totals(A, e, vectors, step, count, total, more):
 
 
 @linked
-def transform_inputs(A, r, x, xpix, p0, count, channels, first, last, v, step):
+def transform_inputs(A, r, spacing, x, xpix, p0, count, channels, first, last, v, step):
     """Transform some input channels of some tiles, groups of 16 channels STEP apart."""
+    apart = r[L.X_ROW], spacing, r[L.X_CHANNEL]
     for c in range(channels):
         of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
         if last - first == SIDE:
             for t in range(count):
                 pixels, to = of_channel + xpix[p0 + t], target + t * TILE
-                input_tile(A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to, PRODUCT)
+                input_tile(A, pixels, *apart, A, to, PRODUCT)
         else:
             for t in range(count):
                 pixels, to = of_channel + xpix[p0 + t], target + t * TILE
-                input_rows_tile(first, last, A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to)
+                input_rows_tile(first, last, A, pixels, *apart, A, to)
 
 
 @linked
-def inputs_with_edge(A, T, r, x, p0, count, channels, first, last, few, v, step):
+def inputs_with_edge(A, T, r, spacing, x, p0, count, channels, first, last, few, v, step):
     """The same as ``transform_inputs``, where some tiles have FEW rows or columns."""
     xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
+    apart = r[L.X_ROW], spacing, r[L.X_CHANNEL]
     for c in range(channels):
         of_channel, target = x + c * r[L.X_CHANNEL], v + c // LANES * step + c % LANES * LANES
         for t in range(count):
             pixels, to = of_channel + xpix[p0 + t], target + t * TILE
             edge = edge_of(sizes, p0 + t, few)
             if edge == 0 and last - first < SIDE:
-                input_rows_tile(first, last, A, pixels, r[L.X_ROW], r[L.X_CHANNEL], A, to)
+                input_rows_tile(first, last, A, pixels, *apart, A, to)
             else:
-                edge_inputs(A, r, edge, pixels, to, PRODUCT)
+                edge_inputs(A, r, spacing, edge, pixels, to, PRODUCT)
 
 
 @linked
-def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge):
+def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge, dilated):
     """One block's gradient of the transformed weights; a unit is one of their six rows.
 
     X is the input with IN channels, Y the output's gradient with CHANNELS; X_GROUP and GROUPS of
@@ -295,8 +298,9 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge)
     is negative, sums of the output's gradient go there, those of blocks Z_BLOCK apart. For every 16
     outputs, a gradient has a vector for each input, contiguously. With OUT, EXTRA gets the gradient
     of the transformed weights, OUT apart; without, a single thread computes a block and transforms
-    it back to EXTRA immediately.
+    it back to EXTRA immediately. If DILATED, a tile's pixels are SPACING apart.
     """
+    spacing = r[L.SPACING] if dilated else LANES
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
@@ -326,9 +330,9 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge)
             elif pooled:
                 transform_windows(A, T, r, d, m, *rest)
             elif edge:
-                edge_gradients(A, T, r, d, *rest)
+                edge_gradients(A, T, r, spacing, d, *rest)
             else:
-                transform_gradients(A, r, d, dpix, *rest)
+                transform_gradients(A, r, spacing, d, dpix, *rest)
             if r[L.BIAS] >= 0 and first <= 1 and last > 1:
                 place = r[L.BIAS] + block * r[L.Z_BLOCK] + o0
                 add_totals(A, grads, vectors, step, count, place, p0 > 0)
@@ -337,9 +341,10 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge)
                 x = x0 + c0 * r[L.X_CHANNEL]
                 if edge:
                     rest = few, transformed, step
-                    inputs_with_edge(A, T, r, x, p0, count, some, first, last, *rest)
+                    inputs_with_edge(A, T, r, spacing, x, p0, count, some, first, last, *rest)
                 else:
-                    transform_inputs(A, r, x, xpix, p0, count, some, first, last, transformed, step)
+                    rest = p0, count, some, first, last, transformed, step
+                    transform_inputs(A, r, spacing, x, xpix, *rest)
                 place = o0 * inputs + c0 * LANES
                 if own:
                     target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES

@@ -65,11 +65,11 @@ def _emit_rows(
 
 
 @tile(0)
-def input_rows_tile(at: Emitter, first, last, X, x0, xrow, ahead, V, v0) -> None:
+def input_rows_tile(at: Emitter, first, last, X, x0, xrow, pixel, ahead, V, v0) -> None:
     """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are prefetched."""
     side = range(SIDE)
-    ask_for_pixels(at, (side, range(OUTPUTS)), X, x0, xrow, ahead)
-    pixels = partial(load_pixels, at, (side, side), X, x0, xrow, LANES)
+    ask_for_pixels(at, (side, range(OUTPUTS)), X, x0, xrow, pixel, ahead)
+    pixels = partial(load_pixels, at, (side, side), X, x0, xrow, pixel)
     _emit_rows(at, MATRICES.input, first, last, pixels, V, v0)
 
 

@@ -52,6 +52,7 @@ PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
 PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
 PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
 PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
+WEIGHTS, FLIPPED_WEIGHTS = weight_tile.sized(0), weight_tile.sized(1)
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
 #: Transforms of tiles with few columns, with few rows, and with few of both.
 INPUTS_OF_COLUMNS, INPUTS_OF_ROWS = edge_input_tile.sized(0, 1), edge_input_tile.sized(1, 0)
@@ -97,8 +98,10 @@ def winograd2d_weights(A, T, P, r, part, parts):
         i = unit * LANES
         if r[L.DOWN] == 2:
             strided_weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
+        elif r[L.MODE] == L.FLIPPED:
+            FLIPPED_WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
         else:
-            weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
+            WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
 
 
 @linked
@@ -121,9 +124,9 @@ def tiles_with_product(sizes, p0, count, few, k):
 
 
 @linked
-def edge_inputs(A, r, edge, x, v, step):
+def edge_inputs(A, r, spacing, edge, x, v, step):
     """Transform the pixels of an edge tile of a channel."""
-    rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
+    rest = A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, step
     if edge == 0:
         input_tile(*rest)
     elif edge == COLUMNS:
@@ -135,7 +138,7 @@ def edge_inputs(A, r, edge, x, v, step):
 
 
 @linked
-def edge_outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare, few):
+def edge_outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare, few):
     """The same as ``outputs_of_channel``, where some tiles have FEW rows or columns."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
@@ -155,7 +158,7 @@ def edge_outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare,
                 WINDOWS_OF_CORNER(*rest)
         else:
             met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
-            to = A, s, step, P, bias, A, y, r[L.Y_ROW], *inside_map, r[L.RELU], met
+            to = A, s, step, P, bias, A, y, r[L.Y_ROW], spacing, *inside_map, r[L.RELU], met
             if edge == 0:
                 output_tile(*to)
             elif edge == COLUMNS:
@@ -167,7 +170,7 @@ def edge_outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare,
 
 
 @linked
-def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
+def outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, step, spare):
     """The outputs of some tiles of a channel from their products, which are ``step`` apart."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
@@ -184,7 +187,7 @@ def outputs_of_channel(A, T, P, r, c, y0, m0, p0, count, sums, step, spare):
         elif r[L.DOWN] == 2:
             strided_output_tile(*sources, A, y, r[L.Y_ROW], *sizes_, r[L.RELU], met)
         else:
-            output_tile(*sources, A, y, r[L.Y_ROW], *sizes_, r[L.RELU], met)
+            output_tile(*sources, A, y, r[L.Y_ROW], spacing, *sizes_, r[L.RELU], met)
 
 
 @linked
@@ -227,30 +230,30 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
 
 
 @linked
-def ask_for_outputs(A, T, r, y, m, p0, count):
+def ask_for_outputs(A, T, r, spacing, y, m, p0, count):
     """Prefetch the outputs of a channel's tiles, and what is added to them."""
     for t in range(count):
         place = y + T[r[L.Y_TABLE] + p0 + t]
         if r[L.MODE] == L.POOLED:
-            ASK_WINDOWS(A, place, r[L.Y_ROW])
+            ASK_WINDOWS(A, place, r[L.Y_ROW], LANES)
         else:
-            ASK_OUTPUTS(A, place, r[L.Y_ROW])
+            ASK_OUTPUTS(A, place, r[L.Y_ROW], spacing)
         if r[L.MODE] == L.ADDED:
-            ASK_TILE(A, place + m - y, r[L.Y_ROW])
+            ASK_TILE(A, place + m - y, r[L.Y_ROW], spacing)
 
 
 @linked
-def ask_for_inputs(A, T, r, x0, p0, count, first, last):
+def ask_for_inputs(A, T, r, spacing, x0, p0, count, first, last):
     """Prefetch what some tiles read of some channels, except what the preceding tiles read."""
     shared = 1 if r[L.DOWN] == 2 else SIDE - OUTPUTS
     for c in range(first, last):
-        corner = x0 + c * r[L.X_CHANNEL] + shared * (r[L.X_ROW] + LANES)
+        corner = x0 + c * r[L.X_CHANNEL] + shared * (r[L.X_ROW] + spacing)
         for t in range(p0, p0 + count):
             place = corner + T[r[L.X_TABLE] + t]
             if r[L.DOWN] == 2:
-                ASK_TILE_OF_2(A, place, r[L.X_ROW])
+                ASK_TILE_OF_2(A, place, r[L.X_ROW], LANES)
             else:
-                ASK_TILE(A, place, r[L.X_ROW])
+                ASK_TILE(A, place, r[L.X_ROW], spacing)
 
 
 @linked
@@ -266,15 +269,16 @@ def begin_moments(A, pixel, valid, m, apart):
 
 
 @linked
-def add_moments(A, T, r, y, p0, tiles, m, apart):
+def add_moments(A, T, r, spacing, y, p0, tiles, m, apart):
     """Add a channel's outputs of some tiles, just written, to its moments."""
     ypix, sizes = T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     for t in range(p0, p0 + tiles):
         rows, columns = sizes[2 * t], sizes[2 * t + 1]
         if r[L.MODE] == L.POOLED:
-            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[L.Y_ROW], rows, columns, A, m, apart)
+            MOMENTS_OF_WINDOWS(A, y + ypix[t], r[L.Y_ROW], LANES, rows, columns, A, m, apart)
         else:
-            MOMENTS_OF_TILE(A, y + ypix[t], r[L.Y_ROW], rows, columns, A, m, apart)
+            of_tile = r[L.Y_ROW], spacing, rows, columns
+            MOMENTS_OF_TILE(A, y + ypix[t], *of_tile, A, m, apart)
 
 
 @linked
@@ -293,14 +297,16 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
 
 
 @linked
-def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
+def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilated):
     """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
     X is the input with IN channels, Y the output; POSITIONS tiles, for which STRIP_TABLE has the
     number of rows and columns inside the map. Z is scratch for transforms, of some output channels
     at a time. DOWN is the stride; S_TABLE has the offset of each product's weights. With MOMENTS,
     those of each unit go to EXTRA. With EDGE, tiles with few rows or columns have fewer products.
+    If DILATED, a tile's pixels are SPACING apart.
     """
+    spacing = r[L.SPACING] if dilated else LANES
     x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
     y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
     m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
@@ -328,11 +334,11 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
                 x = x0 + c * r[L.X_CHANNEL] + xpix[p0 + t]
                 v = transformed + c * each + t * LANES
                 if edge:
-                    edge_inputs(A, r, edge_of(sizes, p0 + t, few), x, v, from_step)
+                    edge_inputs(A, r, spacing, edge_of(sizes, p0 + t, few), x, v, from_step)
                 elif strided:
                     strided_input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
                 else:
-                    input_tile(A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, from_step)
+                    input_tile(A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, from_step)
         coming = min(strip, end - p0 - taken) if far else 0
         for c0 in range(0, outputs, CHUNK):
             made = min(CHUNK, outputs - c0)
@@ -340,10 +346,10 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
                 if coming > 0 and k >= LATER:
                     turn = c0 // CHUNK * (factors - LATER) + k - LATER
                     first_c, last_c = share(inputs, turn, turns)
-                    ask_for_inputs(A, T, r, x0, p0 + strip, coming, first_c, last_c)
+                    ask_for_inputs(A, T, r, spacing, x0, p0 + strip, coming, first_c, last_c)
                 if k < made:
                     channel = (c0 + k) * r[L.Y_CHANNEL]
-                    ask_for_outputs(A, T, r, y0 + channel, m0 + channel, p0, taken)
+                    ask_for_outputs(A, T, r, spacing, y0 + channel, m0 + channel, p0, taken)
                 v, w = transformed + k * from_step, r[L.W] + T[r[L.S_TABLE] + k] + c0 * inputs
                 s = sums + k * SUMS_STEP
                 if edge:
@@ -356,14 +362,14 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge):
                 s = sums + (c - c0) * SUMS
                 rest = c, y0, m0, p0, taken, s, SUMS_STEP, spare
                 if edge:
-                    edge_outputs_of_channel(A, T, P, r, *rest, few)
+                    edge_outputs_of_channel(A, T, P, r, spacing, *rest, few)
                 else:
-                    outputs_of_channel(A, T, P, r, *rest)
+                    outputs_of_channel(A, T, P, r, spacing, *rest)
                 if r[L.MOMENTS]:
                     y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
                     if begins:
                         begin_moments(A, y + T[r[L.Y_TABLE] + p0], valid, m, LANES)
-                    add_moments(A, T, r, y, p0, taken, m, LANES)
+                    add_moments(A, T, r, spacing, y, p0, taken, m, LANES)
                     if ends:
                         unit = p0 // of_unit
                         p, out = unit * of_unit, r[L.EXTRA] + block * r[L.EXTRA_BLOCK]

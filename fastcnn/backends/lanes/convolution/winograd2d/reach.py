@@ -41,37 +41,43 @@ STRIPS = tuple(range(1, MOST_TILES + 1))
 
 def weights(r: Reach) -> Touches:
     r.among(L.DOWN, tuple(TRANSFORMS))
+    r.among(L.MODE, (L.AS_STORED, L.FLIPPED))
     units = -(-r.count(L.IN) // LANES)
     kernels = r.entries(L.TAP_TABLE, units * LANES)
     yield parameters("TAP_TABLE", kernels + r.along(9, 1))
     yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
-def tiles_of(r: Reach, place: int, row: int, table: int, side: int) -> Range:
+def tiles_of(r: Reach, place: int, row: int, table: int, side: int, spacing: int = LANES) -> Range:
     """Square tiles of maps; a table has the offset of each tile's corner."""
-    tile = r.along(side, r[row]) + r.along(side, LANES)
+    tile = r.along(side, r[row]) + r.along(side, spacing)
     return r.buffer(place) + r.entries(table, r.count(L.POSITIONS)) + tile
 
 
-def outputs_of_tiles(r: Reach, outputs: int, tiles: int) -> Touches:
+def outputs_of_tiles(r: Reach, outputs: int, tiles: int, spacing: int = LANES) -> Touches:
     pooled = r.among(L.MODE, MODES) == L.POOLED
     sizes = r.table(L.STRIP_TABLE, 2 * tiles).reshape(-1, 2).astype(np.int64)
     sizes = sizes.clip(0, OUTPUTS // 2 if pooled else OUTPUTS)
     corners = r.table(L.Y_TABLE, tiles).astype(np.int64)
     two = pooled or r[L.MODE] == L.ADDED
     for name, place in (("Y", L.Y), ("M", L.M))[: 2 if two else 1]:
-        yield from _outputs_at(r, (name, place), outputs, corners, sizes)
+        yield from _outputs_at(r, (name, place), outputs, corners, sizes, spacing)
     yield from bias(r, outputs)
 
 
 def _outputs_at(
-    r: Reach, to: tuple[str, int], outputs: int, corners: np.ndarray, sizes: np.ndarray
+    r: Reach,
+    to: tuple[str, int],
+    outputs: int,
+    corners: np.ndarray,
+    sizes: np.ndarray,
+    spacing: int = LANES,
 ) -> Touches:
     """Rows and columns from tiles' corners on, whose number varies from tile to tile."""
     name, place = to
     written = r.buffer(place) + r.along(outputs, r[L.Y_CHANNEL])
     for rows, columns in {tuple(size) for size in sizes.tolist() if min(size) > 0}:
-        tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, LANES)
+        tile = r.along(rows, r[L.Y_ROW]) + r.along(columns, spacing)
         found = corners[(sizes == (rows, columns)).all(axis=1)]
         yield arena(name, written + Range(int(found.min()), int(found.max())) + tile)
 
@@ -83,20 +89,22 @@ def moments(r: Reach, strips: int) -> Touches:
         yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + numbers, 1)
 
 
-def product(edge: bool) -> Callable[[Reach], Touches]:
+def product(edge: bool, dilated: bool) -> Callable[[Reach], Touches]:
     """The memory of a convolution, optionally with reduced tiles at the edge."""
 
     def touches(r: Reach) -> Touches:
         inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
         strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
-        transform = TRANSFORMS[r.among(L.DOWN, (1,) if edge else tuple(TRANSFORMS))]
-        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, transform.side) + r.along(inputs, r[L.X_CHANNEL])
+        transform = TRANSFORMS[r.among(L.DOWN, (1,) if edge or dilated else tuple(TRANSFORMS))]
+        spacing = r[L.SPACING] if dilated else LANES
+        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, transform.side, spacing)
+        x += r.along(inputs, r[L.X_CHANNEL])
         yield arena("X", x)
         room = strip_room(inputs, strip, transform.products) + moment_room(outputs)
         yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
         weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
         yield arena("W", weights, inputs * outputs)
-        yield from outputs_of_tiles(r, outputs, tiles)
+        yield from outputs_of_tiles(r, outputs, tiles, spacing)
         yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
     return touches
@@ -172,7 +180,7 @@ def strided_adjoint(r: Reach) -> Touches:
 
 
 def gradient_of_transforms(
-    stride: int = 1, windows: bool = False, edge: bool = False
+    stride: int = 1, windows: bool = False, edge: bool = False, dilated: bool = False
 ) -> Callable[[Reach], Touches]:
     """The memory of the gradient of transformed weights."""
 
@@ -183,7 +191,9 @@ def gradient_of_transforms(
         if of_inputs % LANES or together % LANES:
             raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
         side = TRANSFORMS[stride].side
-        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, side) + r.along(inputs, r[L.X_CHANNEL])
+        spacing = r[L.SPACING] if dilated else LANES
+        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, side, spacing)
+        x += r.along(inputs, r[L.X_CHANNEL])
         own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
         count = inputs * lanes
         yield arena("X", x)
@@ -195,7 +205,7 @@ def gradient_of_transforms(
         else:
             if edge:
                 r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
-            y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
+            y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS, spacing)
             yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
         if stride == 1 and r[L.BIAS] >= 0:
             yield arena("BIAS", r.blocks(L.BIAS, L.Z_BLOCK) + r.along(lanes // LANES, LANES))

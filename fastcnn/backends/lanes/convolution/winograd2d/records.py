@@ -208,15 +208,15 @@ def weights(r: Row) -> Cost:
     return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 
 
-def _forward(edge: bool) -> int:
+def _forward(edge: bool, dilated: bool = False) -> int:
     return numbered(
         kernels.winograd2d,
         "Winograd 2-D",
         partial(product, edge=edge),
         sizes,
         product_tile,
-        fixed={"edge": edge},
-        touches=reach.product(edge),
+        fixed={"edge": edge, "dilated": dilated},
+        touches=reach.product(edge, dilated),
         speed=0.88,
         gradients=("x",),
     )
@@ -235,15 +235,15 @@ def _adjoint(windows: bool, edge: bool) -> int:
     )
 
 
-def _gradient(windows: bool, edge: bool) -> int:
+def _gradient(windows: bool, edge: bool, dilated: bool = False) -> int:
     return numbered(
         of_weights.winograd2d_gradient,
         "Winograd 2-D gradient",
         partial(gradient, windows=windows, edge=edge),
         sizes,
         gradient_tile,
-        fixed={"pooled": windows, "edge": edge},
-        touches=reach.gradient_of_transforms(windows=windows, edge=edge),
+        fixed={"pooled": windows, "edge": edge, "dilated": dilated},
+        touches=reach.gradient_of_transforms(windows=windows, edge=edge, dilated=dilated),
         gradients=("weight", "bias"),
     )
 
@@ -259,6 +259,8 @@ K_WINOGRAD2D_WEIGHTS = numbered(
 )
 K_WINOGRAD2D = _forward(edge=False)
 K_WINOGRAD2D_EDGE = _forward(edge=True)
+K_WINOGRAD2D_DILATED = _forward(edge=False, dilated=True)
+K_WINOGRAD2D_EDGE_DILATED = _forward(edge=True, dilated=True)
 K_WINOGRAD2D_ADJOINT = _adjoint(windows=False, edge=False)
 K_WINOGRAD2D_EDGE_ADJOINT = _adjoint(windows=False, edge=True)
 K_WINOGRAD2D_WINDOWS_ADJOINT = _adjoint(windows=True, edge=False)
@@ -274,6 +276,8 @@ K_WINOGRAD2D_STRIDED_ADJOINT = numbered(
 )
 K_WINOGRAD2D_GRADIENT = _gradient(windows=False, edge=False)
 K_WINOGRAD2D_EDGE_GRADIENT = _gradient(windows=False, edge=True)
+K_WINOGRAD2D_DILATED_GRADIENT = _gradient(windows=False, edge=False, dilated=True)
+K_WINOGRAD2D_EDGE_DILATED_GRADIENT = _gradient(windows=False, edge=True, dilated=True)
 K_WINOGRAD2D_WINDOWS_GRADIENT = _gradient(windows=True, edge=False)
 K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT = _gradient(windows=True, edge=True)
 K_WINOGRAD2D_STRIDED_GRADIENT = numbered(

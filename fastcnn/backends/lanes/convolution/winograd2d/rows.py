@@ -6,7 +6,14 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry, pack_order
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.convolution.winograd import (
+    OUTPUTS,
+    STAGGER,
+    first_outputs,
+    flipped_padding,
+    outputs_left,
+    tiles,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
     TILE_PIXELS,
     gradient_room,
@@ -20,8 +27,12 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     K_WINOGRAD2D,
     K_WINOGRAD2D_ADJOINT,
+    K_WINOGRAD2D_DILATED,
+    K_WINOGRAD2D_DILATED_GRADIENT,
     K_WINOGRAD2D_EDGE,
     K_WINOGRAD2D_EDGE_ADJOINT,
+    K_WINOGRAD2D_EDGE_DILATED,
+    K_WINOGRAD2D_EDGE_DILATED_GRADIENT,
     K_WINOGRAD2D_EDGE_GRADIENT,
     K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
     K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
@@ -78,6 +89,9 @@ class Tiling:
     step : int
         Rows and columns that a tile writes.
     transform : Transform
+    dilation : tuple of int
+    flipped : bool
+        Whether the kernels are flipped.
     """
 
     source: np.ndarray
@@ -85,14 +99,16 @@ class Tiling:
     size: tuple[int, ...]
     step: int = OUTPUTS
     transform: Transform = TRANSFORMS[1]
+    dilation: tuple[int, ...] = (1, 1)
+    flipped: bool = False
 
-    def corners(self) -> tuple[np.ndarray, np.ndarray]:
-        """Coordinates of the tiles, in units of tiles."""
-        return grid(*(-(-size // self.step) for size in self.size))
+    def first(self) -> np.ndarray:
+        """Row and column of the output map at which each tile begins; int (tiles, 2)."""
+        return first_outputs(self.size, self.dilation, self.step)
 
     def left(self) -> np.ndarray:
         """Rows and columns of the output map from each tile's first on; int (tiles, 2)."""
-        return np.array(self.size) - self.step * np.stack(self.corners(), axis=1)
+        return outputs_left(self.size, self.first(), self.dilation)
 
     def pixels(self) -> np.ndarray:
         """Pixels that each tile writes."""
@@ -101,10 +117,10 @@ class Tiling:
 
     def places(self, planner: Planner, x: Buffer, y: Buffer) -> dict[str, int]:
         """Columns with the tiles' offsets in X and Y."""
-        step = self.step
-        h, w = self.corners()
-        each = OUTPUTS * self.transform.stride
+        h, w = self.first().T
+        each = OUTPUTS * self.transform.stride // self.step
         corners = x.at(each * h - self.padding[0], each * w - self.padding[1])
+        down, along = self.dilation
         return {
             "bias": -1,
             **x.columns("x"),
@@ -113,12 +129,13 @@ class Tiling:
             "channels": self.source.shape[0],
             "positions": len(h),
             "x_table": planner.table(corners),
-            "y_table": planner.table(y.at(step * h, step * w)),
+            "y_table": planner.table(y.at(h, w)),
             "strip_table": planner.table(self.left()),
             "x_channel": x.channel,
-            "x_row": x.row,
+            "x_row": down * x.row,
             "y_channel": y.channel,
-            "y_row": y.row,
+            "y_row": down * y.row,
+            "spacing": along * x.pixel,
         }
 
 
@@ -135,7 +152,7 @@ def product_tiling(g: ConvGeometry, weight: int, pooled: bool) -> Tiling:
     """The tiling of a convolution's product."""
     transform, kernels = TRANSFORMS[g.stride[0]], _kernels(g, weight)
     if not pooled:
-        return Tiling(kernels, g.padding, g.output, transform=transform)
+        return Tiling(kernels, g.padding, g.output, OUTPUTS, transform, g.dilation)
     size = (g.output[0] // 2, g.output[1] // 2)
     return Tiling(kernels, g.padding, size, OUTPUTS // 2, transform)
 
@@ -152,14 +169,20 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     if g.stride == (2, 2):
         _emit_strided_adjoint(planner, name, g, weight, grad, grad_x, columns)
         return
+    if g.dilation != (1, 1):
+        kernels, padding = transposed_kernels(g, weight), flipped_padding(g)
+        tiling = Tiling(kernels, padding, g.input, dilation=g.dilation, flipped=True)
+        _emit(planner, name, grad, grad_x, tiling, columns)
+        return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
     kernel, at_edge = K_WINOGRAD2D_ADJOINT, K_WINOGRAD2D_EDGE_ADJOINT
-    left, step = _left(g, g.output, OUTPUTS), OUTPUTS
+    first = first_outputs(g.output)
+    left, step = outputs_left(g.output, first), OUTPUTS
     if "m" in columns:
         kernel, at_edge = K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
         columns["m"] += int(grad.at(0, 0))
-        left, step = _left(g, (grad.height, grad.width), OUTPUTS // 2), OUTPUTS // 2
+        left, step = outputs_left((grad.height, grad.width), first // 2), OUTPUTS // 2
     if has_edge(left, step):
         kernel = at_edge
     if kernel != K_WINOGRAD2D_ADJOINT:
@@ -169,12 +192,6 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
     values = row(kernel, **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
-
-
-def _left(g: ConvGeometry, size: tuple[int, ...], step: int) -> np.ndarray:
-    """Rows and columns of a map from each tile's first on; tiles are ``step`` apart."""
-    h, w = grid(*map(tiles, g.output))
-    return np.array(size) - step * np.stack((h, w), axis=1)
 
 
 def has_edge(left: np.ndarray, step: int) -> bool:
@@ -251,7 +268,11 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
 
 
 def weights(
-    planner: Planner, name: str, source: np.ndarray, transform: Transform = TRANSFORMS[1]
+    planner: Planner,
+    name: str,
+    source: np.ndarray,
+    transform: Transform = TRANSFORMS[1],
+    flipped: bool = False,
 ) -> dict[str, int]:
     """Request the transform of weights before a run; return the columns that address the result."""
     order = pack_order(1, len(source), source[None], HEIGHTS)
@@ -259,7 +280,8 @@ def weights(
     packed = planner.allocate(PRODUCTS * padded)
     sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}
     table = planner.table(order, LANES)
-    values = row(K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, **sizes)
+    mode = L.FLIPPED if flipped else L.AS_STORED
+    values = row(K_WINOGRAD2D_WEIGHTS, w=packed, tap_table=table, mode=mode, **sizes)
     planner.preparations.append((f"{name.split(':')[0]}: transform weights", values))
     return {"w": packed, "out": padded}
 
@@ -273,13 +295,15 @@ def _emit(
     planner: Planner, name: str, x: Buffer, y: Buffer, tiling: Tiling, columns: dict[str, int]
 ) -> None:
     transform = tiling.transform
-    found = weights(planner, name, tiling.source, transform)
+    found = weights(planner, name, tiling.source, transform, tiling.flipped)
     of_products = planner.table(weights_of_products(transform) * found["out"])
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
     strip, strips = _units(common["positions"])
     at_edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
     kernel = K_WINOGRAD2D_EDGE if at_edge else K_WINOGRAD2D
+    if tiling.dilation != (1, 1):
+        kernel = K_WINOGRAD2D_EDGE_DILATED if at_edge else K_WINOGRAD2D_DILATED
     values = row(kernel, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
     size += moment_room(common["channels"])
@@ -297,7 +321,7 @@ def weight_gradient(
     planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
     stride = g.stride[0]
-    h, w = grid(*map(tiles, g.output))
+    first = first_outputs(g.output, g.dilation)
     lanes = -(-outputs // LANES) * LANES
     count = lanes * inputs
     partial = {"extra": planner.allocate(9 * count * planner.blocks), "extra_block": 9 * count}
@@ -306,30 +330,33 @@ def weight_gradient(
     own = planner.blocks % planner.workers == 0
     if stride == 1:
         kernel = K_WINOGRAD2D_GRADIENT
-        together, strip = gradient_strip(inputs, outputs, len(h))
-        size = gradient_room(inputs, together, strip, len(h), own)
+        together, strip = gradient_strip(inputs, outputs, len(first))
+        size = gradient_room(inputs, together, strip, len(first), own)
     else:
         kernel = K_WINOGRAD2D_STRIDED_GRADIENT
-        together, strip = strided_gradient_strip(inputs, outputs, len(h))
+        together, strip = strided_gradient_strip(inputs, outputs, len(first))
         size = strided_gradient_room(inputs, together, strip, own)
-    each, of_tile = OUTPUTS * stride, OUTPUTS
+    pooled = 1
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
     if biases:
         more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
-    left, at_edge = _left(g, g.output, OUTPUTS), K_WINOGRAD2D_EDGE_GRADIENT
+    left, at_edge = outputs_left(g.output, first, g.dilation), K_WINOGRAD2D_EDGE_GRADIENT
+    if g.dilation != (1, 1):
+        kernel, at_edge = K_WINOGRAD2D_DILATED_GRADIENT, K_WINOGRAD2D_EDGE_DILATED_GRADIENT
     if winners:
         kernel, at_edge = K_WINOGRAD2D_WINDOWS_GRADIENT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
-        of_tile = OUTPUTS // 2
-        left = _left(g, (grad.height, grad.width), of_tile)
+        pooled = 2
+        left = outputs_left((grad.height, grad.width), first // pooled)
         more |= winners
-    if stride == 1 and has_edge(left, of_tile):
+    if stride == 1 and has_edge(left, OUTPUTS // pooled):
         kernel = at_edge
-        rows, columns = (left <= of_tile // 2).T
+        rows, columns = (left <= OUTPUTS // pooled // 2).T
         # The tiles of each product are contiguous.
         order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
-        h, w, left = h[order], w[order], left[order]
-    if stride == 1 and kernel != K_WINOGRAD2D_GRADIENT:
+        first, left = first[order], left[order]
+    if winners or kernel == at_edge:
         more["strip_table"] = planner.table(left)
+    (h, w), (down, along) = first.T, g.dilation
     gradient = row(
         kernel,
         **x.columns("x"),
@@ -341,12 +368,13 @@ def weight_gradient(
         groups=together[1],
         positions=len(h),
         channels=outputs,
-        x_table=planner.table(x.at(each * h - g.padding[0], each * w - g.padding[1])),
-        y_table=planner.table(grad.at(of_tile * h, of_tile * w)),
+        x_table=planner.table(x.at(stride * h - g.padding[0], stride * w - g.padding[1])),
+        y_table=planner.table(grad.at(h // pooled, w // pooled)),
         x_channel=x.channel,
-        x_row=x.row,
+        x_row=down * x.row,
         y_channel=grad.channel,
-        y_row=grad.row,
+        y_row=down * grad.row,
+        spacing=along * x.pixel,
         **{"in": inputs},
     )
     planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, size))

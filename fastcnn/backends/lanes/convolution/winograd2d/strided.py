@@ -12,7 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, Matrix, tiles, transforms
+from fastcnn.backends.lanes.convolution.winograd import (
+    OUTPUTS,
+    Matrix,
+    flipped_padding,
+    tile_starts,
+    transforms,
+)
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
     PRODUCTS,
@@ -80,18 +86,34 @@ def emit_phase(
 def transform_of(g: ConvGeometry) -> Transform | None:
     """The transform of a convolution, if there is one."""
     down, along = g.stride
-    if g.kernel != (3, 3) or g.dilation != (1, 1) or g.groups > 1 or down != along:
+    is_dilated = g.dilation != (1, 1)
+    if g.kernel != (3, 3) or g.groups > 1 or down != along or (is_dilated and down > 1):
         return None
     return TRANSFORMS.get(down)
 
 
 def tile_halo(g: ConvGeometry, transform: Transform) -> Halo:
     """Padding of the input that whole tiles read."""
+    return _tile_halo(g, transform, g.padding, g.input, g.output)
+
+
+def flipped_halo(g: ConvGeometry) -> Halo:
+    """Padding of the output's gradient that whole tiles of the flipped kernel's product read."""
+    return _tile_halo(g, TRANSFORMS[1], flipped_padding(g), g.output, g.input)
+
+
+def _tile_halo(
+    g: ConvGeometry,
+    transform: Transform,
+    padding: tuple[int, ...],
+    source: tuple[int, ...],
+    target: tuple[int, ...],
+) -> Halo:
     sides = []
     for axis in (0, 1):
-        last = transform.stride * OUTPUTS * (tiles(g.output[axis]) - 1) + transform.side - 1
-        after = last - g.padding[axis] - g.input[axis] + 1
-        sides += [max(0, g.padding[axis]), max(0, after)]
+        last = transform.stride * tile_starts(target[axis], g.dilation[axis])[-1]
+        after = last + g.dilation[axis] * (transform.side - 1) - padding[axis] - source[axis] + 1
+        sides += [max(0, padding[axis]), max(0, int(after))]
     return (sides[0], sides[1], sides[2], sides[3])
 
 

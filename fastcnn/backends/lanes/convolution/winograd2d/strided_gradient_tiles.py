@@ -63,7 +63,7 @@ def input_phase_tile(
     """
     odd = odd_rows, odd_columns
     sides = [range(first, STRIDED_SIDE, 2) for first in odd]
-    ask_for_pixels(at, sides, X, x0, xrow, ahead)
+    ask_for_pixels(at, sides, X, x0, xrow, LANES, ahead)
     pixels = load_pixels(at, sides, X, x0, xrow, LANES)
     made = emit_phase(at.builder, EVEN.input, odd, pixels)
     _store(at, odd, made, (V, v0, each), number)

@@ -32,7 +32,7 @@ from fastcnn.codegen.simd import LANES
 def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
     """The transforms of 9x9 pixels of the input, ``step`` apart; those ``ahead`` are prefetched."""
     place, side = v0, range(2 * OUTPUTS)
-    ask_for_pixels(at, (side, side), X, x0, xrow, ahead)
+    ask_for_pixels(at, (side, side), X, x0, xrow, LANES, ahead)
     for odd in ((0, 0), (0, 1), (1, 0), (1, 1)):
         sides = [range(first, STRIDED_SIDE, 2) for first in odd]
         pixels = load_pixels(at, sides, X, x0, xrow, LANES)
@@ -74,7 +74,7 @@ def strided_output_tile(
 ) -> None:
     """The same as ``output_tile``, for stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+    store_outputs(at, outputs, Y, y0, (yrow, LANES), (rows, columns, spare), relu, met)
 
 
 @tile(0)

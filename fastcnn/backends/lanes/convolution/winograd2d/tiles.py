@@ -37,16 +37,16 @@ HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1),
 
 
 @tile(0)
-def input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
+def input_tile(at: Emitter, X, x0, xrow, pixel, ahead, V, v0, step) -> None:
     """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are prefetched."""
-    transform_tile(at, MATRICES.input, X, x0, xrow, ahead, V, v0, step)
+    transform_tile(at, MATRICES.input, X, x0, xrow, pixel, ahead, V, v0, step)
 
 
-def transform_tile(at: Emitter, matrix, X, x0, xrow, ahead, V, v0, step) -> None:
+def transform_tile(at: Emitter, matrix, X, x0, xrow, pixel, ahead, V, v0, step) -> None:
     """Store ``M d M^T``; ``matrix`` has as many columns as the tile has pixels in a direction."""
     side = matrix.shape[1]
-    ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, ahead)
-    pixels = load_pixels(at, (range(side), range(side)), X, x0, xrow, LANES)
+    ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, pixel, ahead)
+    pixels = load_pixels(at, (range(side), range(side)), X, x0, xrow, pixel)
     store_both_ways(at, matrix, pixels, V, v0, step)
 
 
@@ -103,27 +103,34 @@ def place_inside(at: Emitter, i: int, j: int, rows, columns, place, spare) -> An
 
 @tile(0)
 def output_tile(
-    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, rows, columns, spare, relu, met
+    at: Emitter, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns, spare, relu, met
 ) -> None:
     """The first rows and columns of 4x4 outputs, with bias and the operations of ``conv_tile``.
 
     The others are stored at ``spare``, room for one vector.
     """
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, yrow, (rows, columns, spare), relu, met)
+    store_outputs(at, outputs, Y, y0, (yrow, pixel), (rows, columns, spare), relu, met)
 
 
 def store_outputs(
-    at: Emitter, outputs: list[list[Any]], Y, y0, yrow, sizes: tuple[Any, Any, Any], relu, met
+    at: Emitter,
+    outputs: list[list[Any]],
+    Y,
+    y0,
+    apart: tuple[Any, Any],
+    sizes: tuple[Any, Any, Any],
+    relu,
+    met,
 ) -> None:
     """Store the first rows and columns, and the others at a spare address."""
-    rows, columns, spare = sizes
+    (down, along), (rows, columns, spare) = apart, sizes
 
     def emit(whole: bool) -> None:
         places, summands = [], []
         for i, values in enumerate(outputs):
             for j, value in enumerate(values):
-                place = at.offset(at.offset(y0, i, yrow), j, LANES)
+                place = at.offset(at.offset(y0, i, down), j, along)
                 summand = at.offset(place, 1, met)
                 if not whole:
                     place = place_inside(at, i, j, rows, columns, place, spare)
@@ -147,7 +154,7 @@ def store_outputs(
 
 
 @tile(1)
-def moment_tile(at: Emitter, side: int, Y, y0, yrow, rows, columns, M, m0, apart) -> None:
+def moment_tile(at: Emitter, side: int, Y, y0, yrow, pixel, rows, columns, M, m0, apart) -> None:
     """Add the first rows and columns of outputs, minus a shift, and their squares, to two sums.
 
     ``M`` has the shift and then the two sums.
@@ -160,7 +167,7 @@ def moment_tile(at: Emitter, side: int, Y, y0, yrow, rows, columns, M, m0, apart
         powers = [squares, *[constant(0.0)] * (side - 1)]
         for i in range(side):
             for j in range(side):
-                place, inside = at.offset(at.offset(y0, i, yrow), j, LANES), None
+                place, inside = at.offset(at.offset(y0, i, yrow), j, pixel), None
                 if not whole:
                     inside = builder.and_(
                         builder.icmp_signed("<", at.index(i), rows),
@@ -233,10 +240,12 @@ def emit_unpooled(at: Emitter, windows: list[tuple[Any, Any]]) -> list[list[Any]
     return rows
 
 
-@tile(0)
-def weight_tile(at: Emitter, P, places, p0, U, u0, step) -> None:
+@tile(1)
+def weight_tile(at: Emitter, flipped: int, P, places, p0, U, u0, step) -> None:
     """Transform 16 kernels of 3x3; ``places`` has the index of each one's first weight."""
     kernels = load_kernels(at, P, kernels_by_table(at, places, p0))
+    if flipped:
+        kernels = [row[::-1] for row in kernels[::-1]]
     store_both_ways(at, MATRICES.weight, kernels, U, u0, step)
 
 

@@ -125,7 +125,7 @@ def ask_for_gradients(A, r, x0, p0, count, first, last):
         for t in range(p0, p0 + count):
             down, along = t // r[L.ACROSS], t % r[L.ACROSS]
             x = x0 + c * r[L.X_CHANNEL] + OUTPUTS * (down * r[L.X_ROW] + along * LANES)
-            ASK_TILE(A, x, r[L.X_ROW])
+            ASK_TILE(A, x, r[L.X_ROW], LANES)
 
 
 @linked
@@ -188,7 +188,7 @@ def ask_for_pixels(A, r, y0, carried, p0, count, far):
     for t in range(p0, p0 + count):
         down, along = t // across, OUTPUTS * (t % across)
         h, w = OUTPUTS * down - r[L.TOP], along - r[L.LEFT]
-        ASK_OUTPUTS(A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW])
+        ASK_OUTPUTS(A, y0 + h * r[L.Y_ROW] + w * LANES, r[L.Y_ROW], LANES)
         for j in range(OUTPUTS if far else 0):
             for i in range(SHARED):
                 simd.prefetch_write(A, carried + CARRIED_COLUMNS + i * row + (along + j) * LANES)

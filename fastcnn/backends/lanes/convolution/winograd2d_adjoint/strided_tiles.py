@@ -33,7 +33,7 @@ def strided_adjoint_input_tile(
     pixels = []
     for i in range(rows):
         first = at.offset(d0, i, drow)
-        ask_for_pixels(at, (range(1), range(columns)), D, first, drow, ahead)
+        ask_for_pixels(at, (range(1), range(columns)), D, first, drow, LANES, ahead)
         pixels.append(load_all(at, columns, D, first, LANES)[::-1])
     made = emit_phase(at.builder, EVEN.input, odd, pixels[::-1])
     store_all(at, [value for row in made for value in row], V, v0, step)

@@ -33,14 +33,15 @@ SHARED = SIDE - OUTPUTS
 @tile(0)
 def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
     """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are prefetched."""
-    transform_tile(at, MATRICES.output.T, D, d0, drow, ahead, V, v0, step)
+    transform_tile(at, MATRICES.output.T, D, d0, drow, LANES, ahead, V, v0, step)
 
 
 @tile(2)
 def adjoint_edge_tile(at: Emitter, down: int, along: int, D, d0, drow, ahead, V, v0, step) -> None:
     """The same for a tile with few rows or columns."""
     of = sides(down, along)
-    transform_edge(at, of, [side.of.output.T for side in of], (D, d0, drow, ahead), V, v0, step)
+    source = D, d0, drow, LANES, ahead
+    transform_edge(at, of, [side.of.output.T for side in of], source, V, v0, step)
 
 
 @tile(2)
@@ -68,7 +69,7 @@ def adjoint_windows_tile(
     matrices = [side.of.output.T for side in of]
     builder, (down, along) = at.builder, (range(matrix.shape[1] // 2) for matrix in matrices)
     for array, first in ((D, d0), (M, m0)):
-        ask_for_pixels(at, (down, along), array, first, drow, ahead)
+        ask_for_pixels(at, (down, along), array, first, drow, LANES, ahead)
     windows = []
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):

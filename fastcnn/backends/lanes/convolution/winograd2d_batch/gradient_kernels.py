@@ -70,10 +70,12 @@ def winograd2d_batch_gradient(A, T, G, r, blocks, worker, part, parts):
         made = min(r[L.GROUPS], channels - o0)
         for p0 in range(0, tiles, strip):
             count, d = min(strip, tiles - p0), r[L.Y] + o0 * r[L.Y_CHANNEL]
-            transform_gradients(A, r, d, dpix, p0, count, made, NOUGHT, SIDE, turned, grads, step)
+            rest = p0, count, made, NOUGHT, SIDE, turned, grads, step
+            transform_gradients(A, r, LANES, d, dpix, *rest)
             for c0 in range(0, inputs, r[L.X_GROUP]):
                 some, x = min(r[L.X_GROUP], inputs - c0), r[L.X] + c0 * r[L.X_CHANNEL]
-                transform_inputs(A, r, x, xpix, p0, count, some, NOUGHT, SIDE, transformed, step)
+                rest = p0, count, some, NOUGHT, SIDE, transformed, step
+                transform_inputs(A, r, LANES, x, xpix, *rest)
                 target, column = sums + c0 // r[L.X_GROUP] * kept, some * LANES
                 for k in range(PRODUCTS):
                     v, e, g = transformed + k * PRODUCT, grads + k * PRODUCT, target + k * apart

@@ -49,13 +49,14 @@ def winograd2d_batch_inputs(A, T, r, blocks, part, parts):
     """Transform POSITIONS tiles of IN channels of X; a unit is a channel of a block."""
     inputs, tiles, each = r[L.IN], r[L.POSITIONS], r[L.TAPS] * LANES
     step, xpix = inputs * each + STAGGER, T[r[L.X_TABLE] :]
+    apart = r[L.X_ROW], LANES, r[L.X_CHANNEL]
     first, last = share(blocks_of_row(r, blocks) * inputs, part, parts)
     for unit in range(first, last):
         b, c = unit // inputs, unit % inputs
         x = r[L.X] + (r[L.GROUPS] + b) * r[L.X_BLOCK] + c * r[L.X_CHANNEL]
         v = r[L.Z] + c * each + b * tiles * LANES
         for t in range(tiles):
-            input_tile(A, x + xpix[t], r[L.X_ROW], r[L.X_CHANNEL], A, v + t * LANES, step)
+            input_tile(A, x + xpix[t], *apart, A, v + t * LANES, step)
 
 
 @linked
@@ -145,14 +146,14 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         b, c = unit // outputs, unit % outputs
         y, m = r[L.Y] + (r[L.GROUPS] + b) * r[L.Y_BLOCK], r[L.M] + (r[L.GROUPS] + b) * r[L.M_BLOCK]
         s, spare = sums + c * each + b * tiles * LANES, sums + PRODUCTS * step + c * LANES
-        outputs_of_channel(A, T, P, r, c, y, m, NOUGHT, tiles, s, step, spare)
+        outputs_of_channel(A, T, P, r, LANES, c, y, m, NOUGHT, tiles, s, step, spare)
         if r[L.MOMENTS]:
             valid = min(LANES, count - (r[L.GROUPS] + b) * LANES)
             out = r[L.EXTRA] + (r[L.GROUPS] + b) * r[L.EXTRA_BLOCK]
             # The channel's products are not needed any more.
             y += c * r[L.Y_CHANNEL]
             begin_moments(A, y + T[r[L.Y_TABLE]], valid, s, step)
-            add_moments(A, T, r, y, NOUGHT, tiles, s, step)
+            add_moments(A, T, r, LANES, y, NOUGHT, tiles, s, step)
             end_moments(A, T, r, c, NOUGHT, tiles, valid, s, step, out)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, tiles
+from fastcnn.backends.lanes.convolution.winograd import STAGGER, first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd2d.rows import (
     adjoint_places,
@@ -29,7 +29,6 @@ from fastcnn.backends.lanes.convolution.winograd2d_batch.records import (
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
-from fastcnn.backends.lanes.planning.rows import grid
 
 #: Tiles processed at a time: enough to read the weights rarely.
 TILES = 24
@@ -133,11 +132,8 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     """Add the row of the weights' gradient."""
     planner, name, g, weight = task
     inputs, outputs = g.group_inputs, g.out_channels
-    h, w = grid(*map(tiles, g.output))
-    places = (
-        x.at(OUTPUTS * h - g.padding[0], OUTPUTS * w - g.padding[1]),
-        grad.at(OUTPUTS * h, OUTPUTS * w),
-    )
+    h, w = first_outputs(g.output).T
+    places = x.at(h - g.padding[0], w - g.padding[1]), grad.at(h, w)
     blocks = np.arange(planner.blocks)[:, None]
     count = planner.blocks * len(h)
     shared = -(-outputs // planner.workers // LANES) * LANES
