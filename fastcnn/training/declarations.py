@@ -99,7 +99,8 @@ def check_value(name: str, value: Any, hint: Any, declared: Declaration) -> None
     if good and kind in (int, float):
         good = all(holds(value) for _, holds in limits)
     if good and kind is int and declared.most is not None and value > declared.most:
-        good, words = False, f"{words} of at most {declared.most:,}"
+        good = False
+        limits.append((f"at most {declared.most:,}", partial(operator.ge, declared.most)))
     if not good:
         said = " ".join([words, " and ".join(limit for limit, _ in limits)]).strip()
         if declared.choices:

@@ -215,6 +215,7 @@ class NoBase:
         ({"epochs": 1.5}, "epochs must be an integer of at least 0, got 1.5"),
         ({"epochs": "3"}, "epochs must be an integer of at least 0, got '3'"),
         ({"epochs": True}, "epochs must be an integer of at least 0, got True"),
+        ({"epochs": 2**31}, "epochs must be an integer of at least 0 and at most 2,147,483,647"),
         ({"lr": "fast"}, "lr must be a finite number or auto, got 'fast'"),
         ({"lr": float("nan")}, "lr must be a finite number or auto, got nan"),
         ({"lr": -1.0}, "lr must be at least 0"),
