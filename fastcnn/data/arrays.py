@@ -279,22 +279,24 @@ def check_float32(values: np.ndarray, name: str) -> None:
     axes, channels = (0, *range(2, values.ndim)), values.shape[1]
     start = values[0].reshape(channels, -1)[:, 0].astype(np.float64)
     count = values.size // channels
-    largest, error, total, square = np.zeros((4, channels))
+    largest, total, square = np.zeros((3, channels))
     with np.errstate(over="ignore", invalid="ignore"):
         for block in blocks(values):
             distance = block - start.reshape(-1, *(1,) * (values.ndim - 2))
-            largest = np.maximum(largest, np.abs(block).max(axis=axes))
+            largest = np.maximum(largest, np.maximum(block.max(axis=axes), -block.min(axis=axes)))
             total += distance.sum(axis=axes)
             square += np.square(distance, out=distance).sum(axis=axes)
-            error += np.square(block - block.astype(np.float32)).sum(axis=axes)
         deviation = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0.0))
-    if largest.max() > float(np.finfo(np.float32).max):
+    limits = np.finfo(np.float32)
+    if largest.max() > float(limits.max):
         raise DataError(f"{name}: values up to {largest.max():g} do not fit float32")
     # A constant channel may have rounding errors of float64.
-    varies = deviation > 1e-12 * largest
-    bad = np.flatnonzero(varies & (np.sqrt(error / count) > 0.01 * deviation))
-    if len(bad):
-        raise DataError(
-            f"{name}: values near {start[bad[0]]:g} with a deviation of "
-            f"{deviation[bad[0]]:.3g} cannot be distinguished in float32: subtract the mean"
-        )
+    varies, most = deviation > 1e-12 * largest, 0.01 * deviation
+    for channel in np.flatnonzero(varies & (2.0**-24 * largest + float(limits.tiny) > most)):
+        error = values[:, channel] - values[:, channel].astype(np.float32)
+        if math.sqrt(np.square(error).mean()) > most[channel]:
+            raise DataError(
+                f"{name}: values near {start[channel]:g} with a deviation of "
+                f"{deviation[channel]:.3g} cannot be distinguished in float32: subtract the mean, "
+                "or scale them"
+            )

@@ -163,6 +163,7 @@ def test_a_metric_that_is_always_one_is_refused() -> None:
     ("x", "y", "message"),
     [
         (1e8 + np.float64(X), Y, r"samples: values near 1e\+08 with a deviation of 0.2"),
+        (1e-50 * np.float64(X), Y, "samples: values near .*e-51 with a deviation of"),
         (1e300 * np.float64(X), Y, "samples: values up to .* do not fit float32"),
         (X, 1e9 + np.float64(X[:, 0, 0, :3]), r"targets: values near 1e\+09"),
     ],
