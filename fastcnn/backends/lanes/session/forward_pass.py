@@ -26,8 +26,8 @@ from fastcnn.backends.lanes.session.loading import load_kernels
 FLOPS_A_NS, BYTES_A_NS, FAR_BYTES_A_NS = 250.0, 110.0, 52.0
 #: Bytes of a block that stay in a core's cache.
 NEAR = 1 << 20
-#: Bytes of a block of which too few stay in the cache while a row computes, and the share of its
-#: speed that is left: measured on an Emerald Rapids.
+#: Bytes of a block from which on computing rows wait for memory as well, and the share of their
+#: speed that is left; measured on an Emerald Rapids.
 DISTANT, DISTANT_SPEED = 4 << 20, 0.8
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0

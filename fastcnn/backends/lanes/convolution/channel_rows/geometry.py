@@ -56,6 +56,7 @@ def division(g: ConvGeometry, workers: int) -> Division | None:
         each = -(-along // parts)
         line = products * (each + more)
         rows = (STRIP - line * inputs * (down - 1)) // (line * (inputs + outputs))
+        # Each strip transforms ``down - 1`` rows of the input that the next one transforms again.
         if rows >= min(height, down):
             break
     else:
@@ -73,7 +74,7 @@ def division(g: ConvGeometry, workers: int) -> Division | None:
 def pays(g: ConvGeometry, direct: int, bytes_an_operation: int) -> bool:
     """Whether the algorithm takes fewer operations than the ``direct`` vector products.
 
-    Reading the weights takes an operation for a number of bytes.
+    In the time of an operation, a core reads ``bytes_an_operation`` bytes of weights.
     """
     divided = division(g, 1) if fits(g) and taps(g) >= FEWEST_TAPS else None
     if divided is None:

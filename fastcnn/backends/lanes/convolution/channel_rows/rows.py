@@ -7,8 +7,8 @@ from fastcnn.backends.lanes.convolution.channel_rows.records import K_CHANNEL_RO
 from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS, WHOLE
 from fastcnn.backends.lanes.convolution.channels.sums import Sum, biases, packed
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points, transforms
-from fastcnn.backends.lanes.convolution.winograd1d.geometry import piece_width, pieces
+from fastcnn.backends.lanes.convolution.winograd import STAGGER, points, transforms
+from fastcnn.backends.lanes.convolution.winograd1d.geometry import cut, piece_width, pieces
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES
@@ -28,22 +28,18 @@ def convolution(planner: ChannelPlanner, g: ConvGeometry, divided: Division, wor
     order = np.lexsort((lane, piece, kh, vector))
     kh, piece, c, vector, lane = (part[order] for part in (kh, piece, c, vector, lane))
     weight = work.weight.reshape(g.out_channels, g.group_inputs, *g.kernel)
-    cut = np.zeros((*weight.shape[:3], count, width))
-    for i in range(count):
-        end = columns if i + 1 == count else (i + 1) * OUTPUTS
-        cut[..., i, : end - i * OUTPUTS] = weight[..., i * OUTPUTS : end]
     # (outputs, points, taps): a tile's weights of one point are followed by those of the next.
-    made = transforms(width).weight @ cut[:, c, kh, piece].swapaxes(1, 2)
+    made = transforms(width).weight @ cut(weight, columns, 0)[:, c, kh, piece].swapaxes(1, 2)
     is_equal = divided.strips(g.output[0]) % planner.workers == 0
     packs = 1 if is_equal else min(blocks, planner.workers)
-    columns_: dict[str, int] = {"in": len(c), "m": -1}
+    more: dict[str, int] = {"in": len(c), "m": -1}
     if m is not None:
-        columns_ |= m.columns("m") | {"m_channel": m.channel, "m_row": m.row}
+        more |= m.columns("m") | {"m_channel": m.channel, "m_row": m.row}
     values = row(
         K_CHANNEL_ROWS,
         **x.columns("x"),
         **y.columns("y"),
-        **columns_,
+        **more,
         relu=work.relu,
         w=planner.weight(packed(made.reshape(g.out_channels, -1), packs)),
         bias=biases(planner, work.bias),

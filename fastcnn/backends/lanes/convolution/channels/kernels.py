@@ -70,7 +70,7 @@ def blocks_of_tile(left):
 
 @linked
 def first_block(tile, blocks):
-    """The first channel block of a tile, or the end of the blocks."""
+    """The first channel block of a tile as ``blocks_of_tile`` divides them, or their end."""
     first = min(tile * TILE_BLOCKS, blocks)
     return first - 1 if first > 0 and first == blocks - 1 else first
 

@@ -6,10 +6,7 @@ from itertools import product
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.channel_rows import rows as along_rows
-from fastcnn.backends.lanes.convolution.channels.kernels import (
-    WHOLE,
-    channels_of_dot,
-)
+from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, channels_of_dot
 from fastcnn.backends.lanes.convolution.channels.records import (
     K_CHANNEL_CONV,
     K_CHANNEL_DEPTHWISE,

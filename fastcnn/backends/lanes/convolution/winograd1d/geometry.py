@@ -33,13 +33,11 @@ STRIP = 12 * 1024
 PASS_CHANNELS, PASS = 8, 768
 #: Minimum tiles of each row into which a longer sequence is divided.
 FEW_TILES = 12
-
-
 #: Minimum rows of a strip that fit in the cache: for whole rows of images without stride, and for
 #: others.
 FEWEST_ROWS, FEW_ROWS = 2, 4
-#: Tiles of a strip of a weight gradient, for which adding the lanes of each sum takes little time,
-#: and minimum inputs of a group, for which transforming the output's gradient does.
+#: Tiles of a weight gradient's strip from which on adding the lanes of each sum takes little time,
+#: and inputs of a group from which on transforming the output's gradient again does.
 ENOUGH_TILES, FEWEST_INPUTS = 32, 12
 
 
@@ -58,6 +56,17 @@ def piece_width(kernel: int) -> int:
 def pieces(kernel: int) -> int:
     """Pieces of a kernel row."""
     return 1 if kernel in WIDTHS else -(-(kernel - piece_width(kernel)) // OUTPUTS) + 1
+
+
+def cut(kernels: np.ndarray, columns: int, filling: float) -> np.ndarray:
+    """Kernel rows of up to ``columns`` columns, in pieces of one width; (..., pieces, width)."""
+    width, count = piece_width(columns), pieces(columns)
+    found = np.full((*kernels.shape[:-1], count, width), filling, kernels.dtype)
+    for piece in range(count):
+        first = piece * OUTPUTS
+        own = kernels[..., first : first + OUTPUTS if piece + 1 < count else columns]
+        found[..., piece, : own.shape[-1]] = own
+    return found
 
 
 def is_sequence(g: ConvGeometry) -> bool:

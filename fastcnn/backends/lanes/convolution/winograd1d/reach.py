@@ -54,7 +54,7 @@ def _rows_of_maps(
 ) -> Range:  # fmt: skip
     """Some rows of tiles of maps, of ``pixels`` pixels each; a tile has four output pixels.
 
-    Adjacent pixels are ``along`` times ``spacing`` floats apart, for each of ``along`` first ones.
+    Adjacent pixels are ``along * spacing`` floats apart, from each of the first ``along`` ones on.
     """
     tile = r.along(r.count(L.GROUPS, 1) + more, along * OUTPUTS * spacing)
     tile += r.along(pixels, along * spacing) + r.along(along, LANES)

@@ -14,6 +14,7 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import (
     PASS_CHANNELS,
     Division,
     Strip,
+    cut,
     division,
     is_sequence,
     is_turned,
@@ -142,14 +143,8 @@ def _cut(g: ConvGeometry, weights: np.ndarray) -> np.ndarray:
     Their shape is (channels, channels, phases, rows, pieces, width).
     """
     along, seen = g.stride[1], phase_columns(g)
-    width, count = piece_width(seen), pieces(seen)
-    cut = np.full((*weights.shape[:2], along, g.kernel[0], count, width), -1)
-    for phase, piece in np.ndindex(along, count):
-        first = piece * OUTPUTS
-        found = weights[..., phase::along]
-        found = found[..., first : first + OUTPUTS if piece + 1 < count else seen]
-        cut[:, :, phase, :, piece, : found.shape[-1]] = found
-    return cut
+    phases = [cut(weights[..., phase::along], seen, -1) for phase in range(along)]
+    return np.stack(phases, axis=2)
 
 
 def _kernel(g: ConvGeometry) -> int:
@@ -168,7 +163,7 @@ def _ends(g: ConvGeometry, divided: Division, size: tuple[int, ...]) -> dict[str
         wide, last = width % dilation or dilation, width // dilation
         return {"y_width": -(-width // dilation), "y_rows": wide, "y_last": last}
     if not is_sequence(g):
-        return {"y_width": width, "y_rows": height - 1, "y_last": width}
+        return {"y_width": width, "y_rows": height, "y_last": width}
     whole, wide = divided.tiles * OUTPUTS, divided.rows - 1
     return {"y_width": whole if wide else width, "y_rows": wide, "y_last": width - wide * whole}
 

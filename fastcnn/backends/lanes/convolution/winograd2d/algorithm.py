@@ -1,4 +1,4 @@
-"""F(4x4, 3x3): for kernels of 3x3 and many channels, with stride 1 or 2."""
+"""F(4x4, 3x3): for kernels of 3x3 and many channels, with stride 1 or 2, or dilated."""
 
 import numpy as np
 
@@ -57,8 +57,8 @@ def _pays(g: ConvGeometry, part: Part) -> bool:
 
 
 def _pays_with_dilation(g: ConvGeometry, part: Part) -> bool:
-    # Phases of few pixels leave most of a tile unused. The direct transpose skips kernel rows that
-    # only meet zeros.
+    # Phases of few pixels leave most of a tile unused, which saves less of its transforms than of
+    # its products. The direct transpose skips kernel rows that read nothing but zeros.
     size, rows = g.output, 1.0
     if part == Part.TRANSPOSE:
         size, meets = g.input, stretch(g, 0, 0)
