@@ -24,7 +24,7 @@ def prepare(
         list[str] | None,
         typer.Option(help="Classes to keep, as --classes 0 1 2 (the default) or 0,1,2."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="File to write: .npz.")] = Path("mnist012.npz"),
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")] = Path("mnist012.npz"),
     data: Annotated[str, typer.Option(help="mnist, fashion_mnist, digits, or a path.")] = "mnist",
     data_dir: DataDir = None,
     validation_split: Annotated[

@@ -56,13 +56,13 @@ def profile(
     if figure is not None:
         figure_format(figure)
     network = _open(model)
-    if out is not None:
-        make_folder(out)  # rather than fail after measuring
     console = Screen()
     if plan:
         description = fastcnn.plan(network, batch_size, threads=threads).describe()
         console.print(description, soft_wrap=True)
         return
+    if out is not None:
+        make_folder(out)  # rather than fail after measuring
     result = profiling.profile(
         network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 15
     )

@@ -257,7 +257,7 @@ def _converted(images: np.ndarray, name: str, unit: float) -> np.ndarray:
         return np.ascontiguousarray(images)
     if max(-low, high) > float(np.finfo(np.float32).max):
         raise DataError(f"{name}: values up to {max(-low, high):g} do not fit float32")
-    if images.dtype.itemsize > 4 and unit == 1.0:
+    if unit == 1.0:
         check_float32(images, name)
     made = np.empty(images.shape, np.float32)
     dtype = np.float64 if images.dtype.itemsize > 4 else np.float32
@@ -287,16 +287,17 @@ def check_float32(values: np.ndarray, name: str) -> None:
             total += distance.sum(axis=axes)
             square += np.square(distance, out=distance).sum(axis=axes)
         deviation = np.sqrt(np.maximum(square / count - (total / count) ** 2, 0.0))
-    limits = np.finfo(np.float32)
-    if largest.max() > float(limits.max):
-        raise DataError(f"{name}: values up to {largest.max():g} do not fit float32")
+    limits, top = np.finfo(np.float32), largest.max()
+    if top > float(limits.max) or 0.0 < top < float(limits.tiny):
+        raise DataError(f"{name}: values up to {top:g} do not fit float32: scale them")
     # A constant channel may have rounding errors of float64.
     varies, most = deviation > 1e-12 * largest, 0.01 * deviation
-    for channel in np.flatnonzero(varies & (2.0**-24 * largest + float(limits.tiny) > most)):
+    for channel in np.flatnonzero(varies & (2.0**-24 * largest > most)):
         error = values[:, channel] - values[:, channel].astype(np.float32)
         if math.sqrt(np.square(error).mean()) > most[channel]:
+            where = f"{'channel' if values.ndim > 2 else 'column'} {channel}"
             raise DataError(
                 f"{name}: values near {start[channel]:g} with a deviation of "
-                f"{deviation[channel]:.3g} cannot be distinguished in float32: subtract the mean, "
-                "or scale them"
+                f"{deviation[channel]:.3g}, in {where}, cannot be distinguished in float32: "
+                "subtract the mean"
             )

@@ -33,7 +33,13 @@ from fastcnn.training.metrics import check_outputs, check_targets, larger_is_bet
 from fastcnn.training.options import AUTO, TrainingOptions
 from fastcnn.training.run import NewRun, Run, checksum, describe_fit
 from fastcnn.training.run_config import PARTS, check_same
-from fastcnn.training.samples import as_samples, say_logits, say_unused, training_preprocessing
+from fastcnn.training.samples import (
+    as_samples,
+    check_precision,
+    say_logits,
+    say_unused,
+    training_preprocessing,
+)
 from fastcnn.training.saver import Recorder, Saver
 from fastcnn.training.stream import Given, Stream, StreamFeed, as_arrays, is_stream, options_for
 from fastcnn.training.unreached import unreached
@@ -220,6 +226,8 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
             else:
                 training_data = as_samples(train, "train", model, loss)
             preprocessing = training_preprocessing(model, training_data)
+            if stream is None:
+                check_precision(training_data, model, preprocessing)
             test_data = None
             if test is not None:
                 test_data = as_samples(

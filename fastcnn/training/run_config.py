@@ -42,10 +42,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(read_bytes(path).decode("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # which of them depends on the system
+        if folder.is_file():
+            raise CheckpointError(f"{folder} is a file, not the folder of a run") from None
         raise CheckpointError(f"{folder} holds no run: {CONFIG} is missing") from None
-    except NotADirectoryError:
-        raise CheckpointError(f"{folder} is a file, not the folder of a run") from None
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({cause(error)})") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:

@@ -42,11 +42,7 @@ def as_samples(
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
     graph = model.graph(shape)
-    preprocessing = model.preprocessing if preprocessing is None else preprocessing
-    preprocessing.check(checked.images, name)
-    # Packed inputs are not divided into channels, and a mean is subtracted in float64.
-    if model.dtype == np.float32 and model.takes == 1 and not preprocessing.mean:
-        check_float32(checked.images, f"{name}: samples")
+    (model.preprocessing if preprocessing is None else preprocessing).check(checked.images, name)
     if model.input_shape is None:
         model.input_shape = shape
     if loss.classes and graph.output_shape[0] == 1:
@@ -61,9 +57,6 @@ def as_samples(
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
         raise DataError(f"{name}: targets contain NaN or infinity")
-    if target.dtype == np.float32 and checked.labels.dtype.kind == "f":
-        labels = checked.labels
-        check_float32(labels[:, None] if labels.ndim == 1 else labels, f"{name}: targets")
     weight = checked.sample_weight
     if weight is not None:
         shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]
@@ -98,6 +91,21 @@ def _packed(data: Data, name: str, model: Model, loss: Loss) -> tuple[Any, ...]:
         return (x, y, *weight)
     except (DataError, ShapeError) as error:
         raise type(error)(f"{name}: {error}") from None
+
+
+def check_precision(data: Samples, model: Model, preprocessing: Preprocessing) -> None:
+    """Refuse training data of which a model in float32 would read too little.
+
+    Other data, even close to one another, are read as precisely as those of training were, and a
+    batch may vary less than its stream.
+    """
+    if model.dtype != np.float32:
+        return
+    # Packed inputs are not divided into channels, and a mean is subtracted in float64.
+    if model.takes == 1 and not preprocessing.mean:
+        check_float32(data.images, "train: samples")
+    labels = data.labels
+    check_float32(labels[:, None] if labels.ndim == 1 else labels, "train: targets")
 
 
 def training_preprocessing(model: Model, data: Samples) -> Preprocessing:

@@ -40,8 +40,10 @@ def test_profile(tmp_path: Path) -> None:
     assert figure.stat().st_size > 10_000
 
 
-def test_plan() -> None:
-    output = fastcnn("profile", "--plan", "--batch-size", 64, "--threads", 2)
+def test_plan(tmp_path: Path) -> None:
+    out = tmp_path / "unused"
+    output = fastcnn("profile", "--plan", "--batch-size", 64, "--threads", 2, "--out", out)
+    assert not out.exists()
     assert output.startswith("batch 64: 4 blocks of 16 samples, 2 threads, ")
     assert "conv2: transform weights" in output
 
