@@ -681,6 +681,8 @@ def test_they_are_used_where_they_apply() -> None:
         (Conv2d(32, 32, (1, 3), padding=(0, 4), dilation=4), (32, 1, 64)),
         (Conv2d(12, 16, 3, padding=2, dilation=2), (12, 16, 16)),
         (Conv2d(32, 64, 3, stride=2, padding=2, dilation=2), (32, 16, 16)),
+        # No tap of the first phase of the stride reads a pixel.
+        (Conv2d(16, 16, 3, stride=3, padding=1, dilation=3), (16, 16, 16)),
         (Conv2d(16, 16, 3, padding=1, groups=2), (16, 8, 8)),
         (Conv2d(16, 16, (3, 1)), (16, 8, 8)),
         # Two pieces of four columns save a third of the products of six.

@@ -27,7 +27,8 @@ class Algorithm:
     name: str
     #: ``fits(g, part)``: whether it can compute this part of a convolution.
     fits: Callable[[ConvGeometry, Part], bool]
-    #: ``pays(g, part)``: whether it measured faster there than the algorithms after it in the list.
+    #: ``pays(g, part)``: whether it measured faster than the algorithms after it in the list; asked
+    #: only of what fits.
     pays: Callable[[ConvGeometry, Part], bool]
     #: ``input_halo(g)``: zero padding of the input that the product and weight gradient read.
     input_halo: Callable[[ConvGeometry], Halo]

@@ -59,8 +59,8 @@ def algorithm(g: ConvGeometry, part: Part) -> Algorithm:
     """The first algorithm that accepts a part of a convolution."""
     name = _forced.get()
     for found in ALGORITHMS[:-1]:
-        wanted = found.pays(g, part) if name is None else found.name == name
-        if wanted and found.fits(g, part):
+        asked = name is None or found.name == name
+        if asked and found.fits(g, part) and (name or found.pays(g, part)):
             return found
     return ALGORITHMS[-1]
 
