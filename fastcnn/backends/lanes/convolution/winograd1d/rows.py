@@ -163,7 +163,7 @@ def _ends(g: ConvGeometry, divided: Division, size: tuple[int, ...]) -> dict[str
         wide, last = width % dilation or dilation, width // dilation
         return {"y_width": -(-width // dilation), "y_rows": wide, "y_last": last}
     if not is_sequence(g):
-        # The last row is a shorter one of full width, so that no column is left unchecked.
+        # The last row counts as one that may be shorter: Y_LAST is then read, and checked, as well.
         return {"y_width": width, "y_rows": height - 1, "y_last": width}
     whole, wide = divided.tiles * OUTPUTS, divided.rows - 1
     return {"y_width": whole if wide else width, "y_rows": wide, "y_last": width - wide * whole}
