@@ -52,7 +52,8 @@ test-all: .venv/installed-test
 # The engine as other processors would run it: 8 floats a register, and 4.
 test-processors: .venv/installed-test
 	for name in haswell x86-64; do \
-	    NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES= $(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends || exit 1; \
+	    export NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES=; \
+	    $(BIN)/fastcnn warmup && $(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends || exit 1; \
 	done
 
 # The oldest versions that pyproject.toml allows, numba's among them, in an environment of their own.
@@ -66,6 +67,7 @@ test-processors: .venv/installed-test
 
 test-oldest: .venv-oldest/installed
 	.venv-oldest/bin/fastcnn train --help >/dev/null
+	.venv-oldest/bin/fastcnn warmup
 	.venv-oldest/bin/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends $(ARGS)
 
 # A newcomer's first hour from a wheel in an empty environment.
