@@ -34,9 +34,10 @@ from fastcnn.backends.lanes.planning.planner import Planner
 TILES = 24
 #: Maximum of these for which weights are transformed in the products' row.
 FEW_TILES = 12
-#: Output channels whose weights are transformed at a time where all threads have work then: tiles'
-#: transforms, which the second-level cache cannot hold, are read once for them.
-TOGETHER, FEWER = 32, 16
+#: Output channels whose weights are transformed at a time, and fewer where threads would have no
+#: work or more inputs' weights would not fit in the second-level cache. Tiles' transforms, which do
+#: not fit either, are read once for them.
+TOGETHER, FEWER, MOST_INPUTS = 32, 16, 384
 #: Tiles of a weight gradient processed at a time, and channels of either side.
 GRADIENT_TILES, GRADIENT_INPUTS, GRADIENT_OUTPUTS = 8, 32, 256
 
@@ -95,7 +96,8 @@ def _products(
     if not planner.training or _blocks(planner, count) * count > FEW_TILES:
         return f"{name}, products", K_WINOGRAD2D_BATCH_PRODUCTS, weights(planner, name, source)
     first, outputs, inputs = int(source[0, 0]), *source.shape
-    together = TOGETHER if outputs >= TOGETHER * planner.workers else FEWER
+    is_wide = outputs >= TOGETHER * planner.workers and inputs <= MOST_INPUTS
+    together = TOGETHER if is_wide else FEWER
     columns = {
         "x_group": together,
         "w": first,
