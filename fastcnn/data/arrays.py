@@ -299,5 +299,5 @@ def check_float32(values: np.ndarray, name: str) -> None:
             raise DataError(
                 f"{name}: values near {start[channel]:g} with a deviation of "
                 f"{deviation[channel]:.3g}, in {what} {channel}, cannot be distinguished in "
-                f"float32: subtract the mean, or, if they differ only by noise, leave out the {what}"
+                f"float32: subtract the mean, or leave out the {what} if they differ only by noise"
             )

@@ -191,7 +191,7 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
 def test_labels_that_only_look_alike(odd: str, names: tuple[str, str], tmp_path: Path) -> None:
     labels = [names[index % 2] for index in range(60)]
     labels[6] = odd.format(labels[6])
-    with pytest.raises(DataError, match="row 7 of 60: label '.*' contains a control character"):
+    with pytest.raises(DataError, match=r"row 7 of 60: label '.*' contains a control"):
         data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
 
 
