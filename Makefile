@@ -19,15 +19,11 @@ $(STAMP): pyproject.toml
 	printf '%s\n' '$(CURDIR)' >$@
 
 .venv/installed-test: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs,test]'
 	touch $@
 
 .venv/installed-peers: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]' torch==2.13.0 onnxruntime
-	touch $@
-
-.venv/installed-docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 train: $(STAMP)
@@ -92,7 +88,7 @@ lint: .venv/installed-test
 	$(BIN)/python scripts/check_words.py
 	$(BIN)/mypy
 
-docs: .venv/installed-docs
+docs: .venv/installed-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo 'built: build/docs/index.html'
 
