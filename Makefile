@@ -46,8 +46,10 @@ test-all: .venv/installed-test
 	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 # The engine as other processors would run it: 8 floats a register, and 4.
+PROCESSORS := haswell x86-64
+
 test-processors: .venv/installed-test
-	for name in haswell x86-64; do \
+	for name in $(PROCESSORS); do \
 	    export NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES=; \
 	    $(BIN)/fastcnn warmup && $(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends || exit 1; \
 	done
