@@ -1,6 +1,7 @@
 """Tables of labelled picture files, as paths or contents."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
 #: Words for a missing label, in lower case; the last two may be class names.
 MISSING = ("", "nan", "null", "n/a", "none", "na")
+#: Control characters, and the mark of a file's beginning, which concatenated files have inside.
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,20 @@ def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
 
     Equal numbers are the same label, however they are written: 1 and 1.0.
 
-    Raises DataError if a row has no label, or all labels are numbers and some have fractions.
+    Raises DataError if a row has no label or one with a control character, which would be a class
+    of its own that looks like another, or all labels are numbers and some have fractions.
     """
     numbers = all(_is_number(word) for word in words if word.lower() not in MISSING)
     missing = MISSING if numbers else MISSING[:-2]
     row = next((index for index, word in enumerate(words) if word.lower() in missing), None)
     if row is not None:
         raise DataError(f"{path}: row {row + 1} of {len(words):,} has no label")
+    row = next((index for index, word in enumerate(words) if INVISIBLE.search(word)), None)
+    if row is not None:
+        raise DataError(
+            f"{path}: row {row + 1} of {len(words):,}: label {words[row]!r:.80} contains a control "
+            "character"
+        )
     if numbers and not all(float(word).is_integer() for word in words):
         row = next(index for index, word in enumerate(words) if not float(word).is_integer())
         raise DataError(

@@ -24,7 +24,7 @@ Chosen = TypeVar("Chosen", bound=TrainingOptions)
 #: Training data accepted by ``fit``.
 Given = Data | Iterable[Any] | Callable[[], Any]
 #: Types that can be iterated over and are not streams of batches.
-NO_STREAMS = (Dataset, tuple, list, np.ndarray, str, bytes, dict)
+NO_STREAMS = (Dataset, tuple, np.ndarray, str, bytes, dict)
 
 
 def is_stream(data: Any) -> bool:
@@ -255,7 +255,8 @@ def _batch(item: Any, name: str) -> Any:
     if isinstance(item, (Dataset, ArrayDataset)):
         return item
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        hint = "; a list is read as batches, a tuple as (x, y)" if hasattr(item, "shape") else ""
         raise ShapeError(
-            f"{name}: expected (x, y) or (x, y, sample_weight), got {type(item).__name__}"
+            f"{name}: expected (x, y) or (x, y, sample_weight), got {type(item).__name__}{hint}"
         )
     return tuple(item)

@@ -186,6 +186,15 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
         data.load(write(tmp_path / "c.csv", paths))
 
 
+@pytest.mark.parametrize("odd", ["\0{}", "{}\x7f", "\ufeff{}"])
+@pytest.mark.parametrize("names", [("1", "2"), ("cat", "dog")])
+def test_labels_that_only_look_alike(odd: str, names: tuple[str, str], tmp_path: Path) -> None:
+    labels = [names[index % 2] for index in range(60)]
+    labels[6] = odd.format(labels[6])
+    with pytest.raises(DataError, match=r"row 7 of 60: label '.*' contains a control"):
+        data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+
+
 def test_equal_images_of_other_labels_stay_together(tmp_path: Path) -> None:
     content = [HEADER, *lines()[1:], *lines(labels=(LABELS + 1) % 3)[1:]]
     train, test = data.read_csv(write(tmp_path / "twice.csv", content))

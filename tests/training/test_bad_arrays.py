@@ -191,7 +191,9 @@ def test_one_feature_far_from_0_is_enough() -> None:
     model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)
     x[:, 1] += 1e7
-    with pytest.raises(DataError, match=r"values near 1e\+07 .*, in column 1, cannot be"):
+    with pytest.raises(
+        DataError, match=r"1e\+07 .*, in column 1, cannot be .* leave out the column"
+    ):
         fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)
 
 
