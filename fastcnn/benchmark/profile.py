@@ -2,15 +2,15 @@
 
 *In the step*, clocks around each row's kernel measure real training steps: the time that a thread
 spends in the kernel, including fetching what other rows and cores wrote. The rest of the step is
-waiting for other threads, and dispatch; so the times add up to the step. *Alone*, a row is run
-repeatedly: its data are where it left them, which shows the kernel's own speed. All are means over
-the threads. As in training, the update of a large fully connected layer's weights is in the row of
-their gradient.
+waiting for other threads, and dispatch; so the times add up to the step. A call of a kernel takes
+about 40 ns longer than without clocks; half of this counts as the kernel's time. *Alone*, a row is
+run repeatedly: its data are where it left them, which shows the kernel's own speed. All are means
+over the threads. As in training, the update of a large fully connected layer's weights is in the
+row of their gradient.
 """
 
 import copy
 import textwrap
-import time
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -113,10 +113,7 @@ class Profile:
     Attributes
     ----------
     step : float
-        Seconds of a whole step with clocks: mean of the shorter half of the rounds, as ``in_step``
-        of the rows.
-    plain : float
-        Seconds of a step without clocks: mean of the shorter half of the rounds.
+        Seconds of a whole step: mean of the shorter half of the rounds, as ``in_step`` of the rows.
     memory : int
         Bytes of the engine's arena, rows and tables.
     rounds : list of float
@@ -133,7 +130,6 @@ class Profile:
     parameters: int
     memory: int
     step: float
-    plain: float
     rows: list[ProfiledRow]
     peaks: Peaks
     rounds: list[float] = field(default_factory=list)
@@ -202,8 +198,7 @@ class Profile:
                 f"{1e6 * value:,.1f}" for value in np.quantile(self.rounds, (0, 0.5, 1))
             )
             sentences.append(
-                f"rounds: {len(self.rounds)}, steps of {least} to {most} us, median {median}; "
-                f"without clocks {1e6 * self.plain:,.1f} us"
+                f"rounds: {len(self.rounds)}, steps of {least} to {most} us, median {median}"
             )
         if len(self.waits) > 1:
             waits = ", ".join(map(_microseconds, self.waits))
@@ -289,23 +284,19 @@ def profile(
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not support {reason}") from None
-    phases = np.array(
-        [
-            [row, row + 1, whole]
-            for first, last, whole in program.phases
-            for row in range(first, last)
-        ]
-    )
-    step.run(1)
+    about: list[tuple[int, int, bool]] = [
+        (row, number, bool(whole))
+        for number, (first, last, whole) in enumerate(program.phases.tolist(), start=1)
+        for row in range(first, last)
+    ]
+    phases = np.array([[row, row + 1, whole] for row, _, whole in about])
+    step.clocked(1)  # compiles
     spans, ticks = step.clocked(1)
     steps = step.times(seconds, spans.mean())
     repeats = [step.times(seconds / 10, row, FEWEST) for row in ticks.mean(0)]
     alone = np.repeat(phases, repeats[:-1], axis=0)
-    plain, within, rows_alone = [], [], []
+    within, rows_alone = [], []
     for _ in range(rounds):
-        began = time.perf_counter()
-        step.run(steps)
-        plain.append((time.perf_counter() - began) / steps)
         spans, ticks = step.clocked(steps)
         within.append(np.column_stack([spans, ticks]) / steps)
         updates = step.clocked(repeats[-1], phases[:0])[1][:, -1:]
@@ -321,26 +312,29 @@ def profile(
     # A row may take less than a tick.
     alone_seconds = np.maximum(tick * np.array(rows_alone), 1e-9)
     spreads = np.percentile(alone_seconds, (50, 10, 90), axis=0).T.tolist()
-    costs = [*program.costs(), Cost()]
-    names, updated = [*program.names, "optimizer: SGD with momentum, norm"], step.clocks.updated
+    costs, names, updated = program.costs(), list(program.names), step.clocks.updated
     for row, count in updated.items():
         names[row] += " + update"
         costs[row] += _update_cost(count, fused=True)
     rest = model.num_parameters - sum(updated.values())
-    costs[-1] = _update_cost(rest)
-    about: list[tuple[str, str, str, int, int]] = [
-        (program.kernel(row), program.sizes(row), PARTS[row >= program.forward_rows], number, whole)
-        for number, (first, last, whole) in enumerate(program.phases.tolist(), start=1)
-        for row in range(first, last)
+    what = [
+        (
+            names[row],
+            program.kernel(row),
+            program.sizes(row),
+            PARTS[row >= program.forward_rows],
+            number,
+            whole,
+        )
+        for row, number, whole in about
     ]
     if rest:
-        about.append(("update", str(rest), "update", 0, 1))
+        what.append(("optimizer: SGD with momentum, norm", "update", str(rest), "update", 0, True))
+        costs.append(_update_cost(rest))
     rows = []
-    for row, (kernel, sizes, part, phase, whole) in enumerate(about):
-        work, times = asdict(costs[row]), (*spreads[row], in_step[row])
-        rows.append(
-            ProfiledRow(names[row], kernel, sizes, part, phase, bool(whole), *times, **work)
-        )
+    for row, (texts, cost) in enumerate(zip(what, costs, strict=True)):
+        median, low, high = spreads[row]
+        rows.append(ProfiledRow(*texts, median, low, high, in_step[row], **asdict(cost)))
     return Profile(
         name or type(model).__name__,
         batch_size,
@@ -348,7 +342,6 @@ def profile(
         model.num_parameters,
         program.bytes,
         length,
-        float(np.sort(plain)[:half].mean()),
         rows,
         peaks,
         lengths.tolist(),
@@ -383,23 +376,17 @@ class _Step:
         """How often to repeat what takes some ticks, so that it takes some seconds."""
         return min(self._most, max(least, int(seconds / max(ticks * self.clocks.tick, 1e-9))))
 
-    def run(self, steps: int) -> None:
-        """Run steps as in training."""
-        self._engine.run(*self._work(steps), update=self._update)
-
     def clocked(
         self, steps: int, phases: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Run steps, or only some phases of them, with clocks; see :class:`Clocks`."""
-        found = self.clocks.run(*self._work(steps), self._update, phases)
+        order = self._order[: steps * self._batch]
+        batches = Batches(self._images, order, self._labels)
+        found = self.clocks.run(batches, np.zeros(steps), self._update, phases)
         # A row that works in place, when repeated, may make everything infinite.
         self._engine.parameters[...] = self._weights
         self._update.state[...] = 0.0
         return found
-
-    def _work(self, steps: int) -> tuple[Batches, np.ndarray]:
-        order = self._order[: steps * self._batch]
-        return Batches(self._images, order, self._labels), np.zeros(steps)
 
 
 def _microseconds(seconds: float) -> str:
