@@ -263,6 +263,17 @@ def kernel_names(model: Model) -> list[str]:
     return [one.program.kernel(n) for n in range(len(one.program.rows))]
 
 
+@pytest.mark.parametrize(
+    ("channels", "kernel"), [(256, "convolution by channels"), (64, "Winograd by channels")]
+)
+def test_large_transformed_weights_are_not_read_for_few_tiles(channels: int, kernel: str) -> None:
+    model = Sequential(
+        Conv2d(channels, channels, 3, padding=1, seed=1), input_shape=(channels, 4, 4)
+    )
+    check(model, np.random.default_rng(1).standard_normal((3, channels, 4, 4)).astype(np.float32))
+    assert kernel in kernel_names(model)
+
+
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
 def test_large_weights_are_read_once_for_all_samples(width: int) -> None:
     """Including sums, pooling and groups: maps outlive their sample."""
