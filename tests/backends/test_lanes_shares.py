@@ -66,7 +66,7 @@ def test_both_threads_find_work_in_a_sample(name: str) -> None:
 def test_threads_meet_once_for_each_row_of_one_sample() -> None:
     """Each row has as many units as there are threads, or one."""
     one = prepared("resnet8")
-    segments, _ = one.segments(1)
+    segments, *_ = one.segments(1)
     assert len(segments) <= len(one.program.rows) - 1
     assert set(segments[:, 2].tolist()) == {1, 2}
 
@@ -74,7 +74,7 @@ def test_threads_meet_once_for_each_row_of_one_sample() -> None:
 def test_the_caller_runs_a_tiny_pass_alone() -> None:
     model = fastcnn.Sequential(fastcnn.Linear(64, 256), fastcnn.ReLU(), input_shape=(64,))
     made = make_inference(model, model.graph(), 8, 2)
-    segments, how = made.choose(1).segments(1)
+    segments, how, _ = made.choose(1).segments(1)
     assert how == ALONE
     assert set(segments[:, 2].tolist()) == {1}
 

@@ -34,8 +34,9 @@ WORTH_SHARING = 400.0
 #: Nanoseconds of a pass from which on threads share it: meeting a helper takes about a microsecond.
 WORTH_MEETING = 3_000.0
 #: Nanoseconds of a pass up to which the interpreter's lock is held: releasing and reacquiring it
-#: takes longer when other threads are running.
-SHORT = 50_000.0
+#: takes longer when other threads are running. Up to the second limit, one caller holds it;
+#: several, of which each would wait until another has held it for milliseconds, do not.
+SHORT, SHORT_ALONE = 15_000.0, 50_000.0
 #: Maximum idle memories kept for each program.
 KEPT = 4
 
@@ -75,7 +76,7 @@ class Pass:
         self._order = np.arange(program.batch)
         self._rows = np.ascontiguousarray(program.rows).reshape(-1)
         self._nanoseconds = self._estimates()
-        self._segments: dict[int, tuple[np.ndarray, int | None]] = {}
+        self._segments: dict[int, tuple[np.ndarray, int, float]] = {}
         self._idle: list[_Memory] = []
 
     @functools.cached_property
@@ -108,8 +109,8 @@ class Pass:
         each, once = self._nanoseconds[rows].sum(axis=0)
         return float(each * blocks * self.program.samples + once)
 
-    def segments(self, blocks: int) -> tuple[np.ndarray, int | None]:
-        """The segments of a run of some blocks, and how it runs; None if it may wait for a core.
+    def segments(self, blocks: int) -> tuple[np.ndarray, int, float]:
+        """The segments of a run of some blocks, how it runs, and its estimated nanoseconds.
 
         Raises ValueError if the program has no memory for them.
         """
@@ -120,7 +121,7 @@ class Pass:
             threads, how = self._threads, conductor.TOGETHER
             if time < WORTH_MEETING:
                 threads, how = 1, conductor.ALONE
-            self._segments[blocks] = self._cut(blocks, threads), how if time < SHORT else None
+            self._segments[blocks] = self._cut(blocks, threads), how, time
         return self._segments[blocks]
 
     def _cut(self, blocks: int, threads: int) -> np.ndarray:
@@ -168,8 +169,8 @@ class Pass:
         ``factors`` are scales and offsets of the input's channels, ``place`` the addresses of
         images and outputs. Raises RuntimeError if a kernel failed.
         """
-        segments, how = self.segments(-(-len(images) // self.program.samples))
-        if how is not None:
+        segments, how, time = self.segments(-(-len(images) // self.program.samples))
+        if time < SHORT or (time < SHORT_ALONE and room.has_one_caller()):
             self._run(self.loaded[2], segments, images, outputs, factors, place, how)
         else:
             room.run(
