@@ -15,7 +15,7 @@ from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Source
 from fastcnn.data.reading import check_memory
 from fastcnn.data.split import held_out
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, counted
 
 #: Accepted names of columns of paths, of labels and of the part of the data set.
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
@@ -188,7 +188,9 @@ def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | 
     places = {kind: header.index(name) for kind, name in columns.items() if name is not None}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} values, the first {len(header)}")
+            raise DataError(
+                f"{path}: row {number} has {counted(len(row), 'value')}, the first {len(header)}"
+            )
     names = [row[places["path"]].strip() for row in rows]
     parts = [row[places["part"]] for row in rows] if "part" in places else None
     labels = [row[places["label"]] for row in rows]

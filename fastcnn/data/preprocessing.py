@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.pictures import Pictures
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 
 log = logging.getLogger("fastcnn.data")
 
@@ -252,7 +252,8 @@ class Preprocessing:
             raise DataError(f"{name}: must be real numbers, got dtype {samples.dtype}")
         if self.mean and samples.shape[1] != self.channels:
             raise DataError(
-                f"{name}: preprocessing has {self.channels} channels, got {samples.shape[1]}"
+                f"{name}: preprocessing has {counted(self.channels, 'channel')}, got "
+                f"{samples.shape[1]}"
             )
         if self.trained_on is None or samples.size == 0:
             return
@@ -353,7 +354,9 @@ class Preprocessing:
         if self.pixels:
             mean, std = np.repeat(mean, self.pixels), np.repeat(std, self.pixels)
         if len(mean) != channels:
-            raise DataError(f"preprocessing has {len(mean)} channels, samples have {channels}")
+            raise DataError(
+                f"preprocessing has {counted(len(mean), 'channel')}, samples have {channels}"
+            )
         return mean, std
 
 

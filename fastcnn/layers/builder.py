@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Node, Port, Shape
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.layers.base import Layer
 from fastcnn.scalars import is_integer
 
@@ -117,4 +117,6 @@ def _check_number_of_inputs(layer: Layer, input_shapes: tuple[Shape, ...]) -> No
     try:
         inspect.signature(layer.output_shape).bind(*input_shapes)
     except TypeError:
-        raise ConfigurationError(f"{layer!r} does not take {len(input_shapes)} inputs") from None
+        raise ConfigurationError(
+            f"{layer!r} does not take {counted(len(input_shapes), 'input')}"
+        ) from None

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.arguments import as_dtype, as_sample_shape
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.files import atomic_write
 from fastcnn.layers.base import Layer, check_child
 from fastcnn.layers.changes import Watched
@@ -172,7 +172,7 @@ class Model(Prediction, Connections, Layer):
             try:
                 return list(self)[name]
             except IndexError:
-                raise IndexError(f"{name}: the model has {len(self)} layers") from None
+                raise IndexError(f"{name}: the model has {counted(len(self), 'layer')}") from None
         parent, child = self._parent(name)
         return parent.layers[child]
 

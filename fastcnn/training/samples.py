@@ -10,7 +10,7 @@ from fastcnn.arguments import plain_array
 from fastcnn.data.arrays import check_float32, is_finite
 from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import DataError, ShapeError
+from fastcnn.errors import DataError, ShapeError, counted
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
 from fastcnn.layers.packing import pack_inputs
@@ -153,7 +153,9 @@ def say_unused(used: Preprocessing, data: Samples) -> None:
 
 def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
     if len(data) not in (2, 3):
-        raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
+        raise ShapeError(
+            f"{name}: expected (x, y) or (x, y, sample_weight), got {counted(len(data), 'item')}"
+        )
     images = plain_array(f"{name}: samples", data[0])
     labels = plain_array(f"{name}: targets", data[1])
     if images.ndim < 2:
@@ -172,7 +174,9 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise DataError(f"{name}: sample weights must be numbers, got {weight.dtype}")
     weight = weight.astype(np.float64)
     if weight.ndim == 0 or len(weight) != len(images):
-        raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
+        raise ShapeError(
+            f"{name}: expected a weight for each sample, {len(images)} in all, got {weight.shape}"
+        )
     least = weight.min()
     # Samples of weight 0 only cost time; single targets of a sample may have weight 0.
     if not np.isfinite(weight).all() or least < 0.0 or (least == 0.0 and weight.ndim == 1):

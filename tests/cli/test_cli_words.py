@@ -77,7 +77,7 @@ def test_ten_classes_fit_80_columns(run: Path, pictures: Path) -> None:
     text = fastcnn("predict", run, pictures)
     assert max(map(len, text.split("12 pictures: ")[0].splitlines())) <= 80
     assert "…" not in text
-    assert "skipped: 1 not pictures (.txt)" in text
+    assert "skipped: 1 of another kind (.txt)" in text
     every = fastcnn("predict", run, "--all", next(pictures.rglob("*.png")))
     assert every.count(" %") == 10
 

@@ -121,7 +121,11 @@ def test_values_and_weights_are_held_out_too() -> None:
     ("validation", "kind", "message"),
     [
         ((TEST.images[:, :, :20], TEST.labels), ShapeError, "validation: samples have shape"),
-        ((TEST.images, TEST.labels[:9]), ShapeError, "validation: 60 samples need as many targets"),
+        (
+            (TEST.images, TEST.labels[:9]),
+            ShapeError,
+            "validation: expected a target for each sample, 60",
+        ),
         ((TEST.images, TEST.labels + 1), DataError, "validation: classes must lie in 0..2"),
         ((TEST.images,), ShapeError, r"validation: expected \(x, y\)"),
     ],
