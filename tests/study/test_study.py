@@ -67,7 +67,7 @@ def test_wording_follows_the_numbers() -> None:
     assert "is not above the report's" in bad
     times = reproduction.section(made(0.99)).findings[-1].en
     assert "takes 0.990 s with sigmoid" in times
-    assert "would take 1 minutes (computed from 600 ms" in times
+    assert "would take 1 minute (computed from 600 ms" in times
     assert reproduction.curves_figure(made(0.99)).legends
     assert reproduction.section(made(0.99)).tables[0].rows[0][-3:] == ("1", "1", "0.990")
     assert reproduction.section(made(0.5)).tables[0].rows[0][-3:-1] == ("-", "-")
@@ -108,6 +108,19 @@ def test_ctrl_c_while_the_page_is_written(tmp_path: Path, monkeypatch: pytest.Mo
         )  # fmt: skip
     assert told == ["test"]
     assert "measured" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def test_ctrl_c_before_the_first_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no file to name."""
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastcnn.study.run.run_study", interrupted)
+    made = CliRunner().invoke(application(["study"]), ["study", "--out", str(tmp_path / "out")])
+    assert "interrupted: no experiment has finished; not run: reproduction, gallery" in made.output
+    assert "index.html" not in made.output
+    assert made.exit_code == 130
 
 
 def test_every_experiment_can_be_imported() -> None:
