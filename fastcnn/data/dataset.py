@@ -99,7 +99,12 @@ class Dataset:
         return self.images.shape[1:]
 
     def subset(self, indices: Any) -> "Dataset":
-        """The images at ``indices`` (integers, booleans or a slice)."""
+        """The images at ``indices`` (integers, booleans or a slice).
+
+        Parameters
+        ----------
+        indices : array_like of int or bool, or slice
+        """
         files = tuple(np.array(self.files, object)[indices]) if self.files else ()
         return replace(
             self,
@@ -111,6 +116,10 @@ class Dataset:
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
         """Only the classes with these names, relabelled 0, 1, ... in the given order.
+
+        Parameters
+        ----------
+        names : sequence of str
 
         Raises
         ------

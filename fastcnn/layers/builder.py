@@ -37,6 +37,10 @@ class GraphBuilder:
     def shape(self, index: int) -> Shape:
         """Shape of one sample at a node's output; -1 is the model's input.
 
+        Parameters
+        ----------
+        index : int
+
         Raises
         ------
         ConfigurationError
@@ -50,6 +54,14 @@ class GraphBuilder:
 
     def add(self, name: str, layer: Layer, inputs: tuple[int, ...]) -> int:
         """Append one operation and return its index.
+
+        Parameters
+        ----------
+        name : str
+            The node's name, such as the layer's in the model.
+        layer : Layer
+        inputs : tuple of int
+            The nodes it reads; -1 is the model's input.
 
         Raises
         ------

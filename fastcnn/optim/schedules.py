@@ -16,7 +16,16 @@ class Schedule(Protocol):
     """Computes the learning rate of each step."""
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
-        """Rate of step ``step`` of ``total_steps``."""
+        """Rate of step ``step`` of ``total_steps``.
+
+        Parameters
+        ----------
+        step, total_steps : int
+            Number of the step, from 0, and of all steps of the training.
+        steps_per_epoch : int
+        base_lr : float
+            The rate without a schedule.
+        """
         ...
 
 

@@ -124,7 +124,12 @@ class History:
     loss: str = "cross_entropy"
 
     def column(self, name: str) -> list[Any]:
-        """One field over all epochs, such as ``"test_accuracy"``."""
+        """One field over all epochs, such as ``"test_accuracy"``.
+
+        Parameters
+        ----------
+        name : str
+        """
         return [epoch[name] for epoch in self.epochs]
 
     @property
