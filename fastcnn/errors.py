@@ -3,7 +3,7 @@
 
 def counted(count: int, noun: str) -> str:
     """A number and what it counts: ``1 batch``, ``1,024 batches``."""
-    plural = f"{noun}es" if noun.endswith(("ch", "ss")) else f"{noun}s"
+    plural = f"{noun}es" if noun.endswith(("tch", "ss")) else f"{noun}s"
     return f"{count:,} {noun if count == 1 else plural}"
 
 

@@ -206,5 +206,5 @@ def test_short_epochs() -> None:
     _, history = trained(steps_per_epoch=2, batch_size=16, callbacks=[counts])
     assert len(history.steps) == 4
     assert (counts.start.steps_per_epoch, counts.start.samples) == (2, 32)
-    with pytest.raises(ConfigurationError, match="200 samples are 4 steps of batch_size=64"):
+    with pytest.raises(ConfigurationError, match="200 samples make 4 steps of batch_size=64"):
         trained(steps_per_epoch=5)
