@@ -81,6 +81,8 @@ class Dataset:
                 f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
                 f"{counted(len(self.classes), 'class')}"
             )
+        if len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{self.name}: two classes have the same name: {self.classes}")
         if bad := [name for name in self.classes if not is_unicode(str(name))]:
             raise DataError(f"{self.name}: {bad[0]!r} cannot be the name of a class")
         if self.preprocessing.mean and len(self.preprocessing.mean) != images.shape[1]:
