@@ -29,7 +29,7 @@ def as_samples(
     Samples must suit the preprocessing, by default the model's own. Raises ShapeError or DataError,
     prefixed with ``name``, if samples, targets or weights are invalid.
     """
-    if not isinstance(data, (Dataset, tuple, list)):
+    if not isinstance(data, (Dataset, tuple)):
         raise ShapeError(
             f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
             f"{type(data).__name__}"
@@ -37,7 +37,7 @@ def as_samples(
     loss = bound_loss(model, loss)
     if model.takes > 1 or isinstance(loss, JointLoss):
         data = _packed(data, name, model, loss)
-    checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
+    checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
@@ -52,11 +52,14 @@ def as_samples(
             "(BCEWithLogitsLoss) or values (MSELoss)"
         )
     try:
-        target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
+        with np.errstate(over="ignore"):
+            target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
     except (DataError, ShapeError) as error:
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
-        raise DataError(f"{name}: targets contain NaN or infinity")
+        too_large = is_finite(np.asarray(checked.labels))
+        what = f"values too large for {target.dtype}" if too_large else "NaN or infinity"
+        raise DataError(f"{name}: targets contain {what}")
     weight = checked.sample_weight
     if weight is not None:
         shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]

@@ -225,6 +225,11 @@ X, Y = blobs()
         ({"train": (X, Y + 1)}, DataError, r"train: classes must lie in 0..2, got 1..3"),
         ({"train": (X, Y + 0.5)}, DataError, "classes must be integers of shape"),
         ({"train": (np.where(X > 3, np.nan, X), Y)}, DataError, "contain NaN or infinity"),
+        (
+            {"train": (X, np.full((len(X), 3), 1e300)), "test": None, "loss": "mse"},
+            DataError,
+            "train: targets contain values too large for float32",
+        ),
         ({"train": (X.astype(int), Y)}, DataError, "floating-point or uint8"),
         ({"test": (X[:, :, :1], Y)}, ShapeError, "model takes"),
         ({"train": (X, Y, Y[:5])}, ShapeError, "expected a weight for each sample, 60"),
