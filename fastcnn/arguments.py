@@ -164,7 +164,11 @@ def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST
     if not whole or not least <= value <= most:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         too_large = whole and value > most
-        limit = f" of at most {most:,}" if too_large or most < MOST_COUNT else ""
+        limit = (
+            f" {'of' if least == 1 else 'and'} at most {most:,}"
+            if too_large or most < MOST_COUNT
+            else ""
+        )
         raise ConfigurationError(f"{owner}: {name} must be {kind}{limit}, got {value!r}")
     return int(value)
 
