@@ -110,19 +110,6 @@ def test_ctrl_c_while_the_page_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     assert "measured" in (tmp_path / "index.html").read_text("utf-8")
 
 
-def test_ctrl_c_before_the_first_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no file to name."""
-
-    def interrupted(*arguments: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("fastcnn.study.run.run_study", interrupted)
-    made = CliRunner().invoke(application(["study"]), ["study", "--out", str(tmp_path / "out")])
-    assert "interrupted: no experiment has finished; not run: reproduction, gallery" in made.output
-    assert "index.html" not in made.output
-    assert made.exit_code == 130
-
-
 def test_every_experiment_can_be_imported() -> None:
     from importlib import import_module
 
