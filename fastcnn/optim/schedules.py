@@ -259,7 +259,7 @@ def learning_rates(
     Raises
     ------
     ConfigurationError
-        If the schedule is not one, or an argument is invalid.
+        If the schedule is not one or gives an invalid rate, or an argument is invalid.
     """
     schedule, base_lr = NAMED.get(schedule), plain(base_lr)
     if not is_number(base_lr):
@@ -276,13 +276,16 @@ def learning_rates(
                 f"learning_rates: {name} must be an integer from {least} to {MOST_COUNT:,}, got "
                 f"{value!r}"
             )
-    return np.array(
-        [
-            schedule.lr(step, total_steps, steps_per_epoch, base_lr)
-            for step in range(first_step, first_step + count)
-        ],
-        np.float64,
-    )
+    rates = np.empty(count)
+    for place, step in enumerate(range(first_step, first_step + count)):
+        rate = plain(schedule.lr(step, total_steps, steps_per_epoch, base_lr))
+        if not is_number(rate) or not 0.0 <= rate < math.inf:
+            raise ConfigurationError(
+                f"the schedule {schedule!r} gives a learning rate of {rate!r} at step {step}: it "
+                "must be a finite number of at least 0"
+            )
+        rates[place] = rate
+    return rates
 
 
 SCHEDULES: dict[str, Any] = {
