@@ -194,7 +194,7 @@ def test_links_and_devices_are_passed_over(tmp_path: Path, caplog: Any) -> None:
             archive.addfile(info)
     train, test = data.load(path)
     assert set(train.files) | set(test.files) == set(FILES)
-    assert "2 links, 2 neither files nor folders" in caplog.text
+    assert "2 linked, 2 neither file nor folder" in caplog.text
 
 
 def test_bombs(tmp_path: Path, monkeypatch: Any) -> None:
@@ -297,7 +297,7 @@ def test_a_csv_file_of_paths(tmp_path: Path) -> None:
     [
         (["path,label"], "has no rows"),
         (["path,kind", "a.png,cat"], "needs a column label"),
-        (["path,label", "a.png"], "row 2 has 1 values, the first 2"),
+        (["path,label", "a.png"], "row 2 has 1 value, the first 2"),
         (["path,label", "missing.png,a", "other.png,b"], "no such file"),
         (["path,label,split", "a.png,a,train", "b.png,b,later"], "parts must be train, val or"),
         (["path,label,split", "a.png,a,train", "b.png,b,train"], "needs rows of train, and of"),

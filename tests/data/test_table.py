@@ -211,6 +211,27 @@ def test_one_fraction_moves_no_other_row(tmp_path: Path) -> None:
     assert {image.tobytes() for image in whole.images} <= seen
 
 
+@pytest.mark.parametrize(
+    ("one", "same", "classes"),
+    [
+        *(("0", same, ("0", "1")) for same in ("0.0", "+0", "0e0", "\uff10", "-0", " 0")),
+        ("-1", "-1.0", ("-1", "1")),
+        ("1234567890123456789", "+1234567890123456789", ("1", "1234567890123456789")),
+        ("caf\u00e9", "cafe\u0301", ("1", "caf\u00e9")),
+    ],
+)
+def test_a_label_may_be_written_in_several_ways(
+    one: str, same: str, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    labels = [one, "1", same, "1"] * 15
+    assert data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))[0].classes == classes
+
+
+def test_labels_that_python_would_read_as_numbers(tmp_path: Path) -> None:
+    labels = ["1_0", "10"] * 30
+    assert len(data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))[0].classes) == 2
+
+
 def test_equal_numbers_are_one_label(tmp_path: Path) -> None:
     content = lines()
     content[4] = "1.0" + content[4][1:]
