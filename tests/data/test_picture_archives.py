@@ -334,6 +334,12 @@ def test_parquet_files(tmp_path: Path) -> None:
     numbers = [int(label == "dog") for label in labels]
     path = write("h.parquet", {"image": images, "label": numbers}, {"huggingface": kept})
     assert data.load(path)[0].classes == ("canine", "feline")
+    path = write("s.parquet", {"image": images, "label": [-1, *numbers[1:]]}, {"huggingface": kept})
+    with pytest.raises(DataError, match="label: some rows have none"):
+        data.load(path)
+    path = write("o.parquet", {"image": images, "label": [[0, 1]] * 24})
+    with pytest.raises(DataError, match=r"label: must be text or whole numbers, got \[0, 1\]"):
+        data.load(path)
     pixels = GENERATOR.integers(0, 256, (24, 9))
     columns = {f"pixel{index}": pixels[:, index] for index in range(9)}
     train, test = data.load(write("x.parquet", {"label": numbers, **columns}))

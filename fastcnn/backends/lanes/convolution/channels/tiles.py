@@ -61,8 +61,8 @@ def _multiply(
     """Sums over T taps of each position's scalars times blocks of channels, [block][position].
 
     ``numbers`` returns the addresses of a tap's scalars. A tap has the weights of CB blocks,
-    starting at ``w0``. For each tap, one vector of the weights from ``ahead`` on is prefetched, unless
-    there is one position: such a tile reads weights as fast as the processor prefetches them itself.
+    starting at ``w0``. For each tap, one vector of the weights from ``ahead`` on is prefetched,
+    unless there is one position: the processor then prefetches them well enough itself.
     """
     builder = at.builder
 
