@@ -79,7 +79,7 @@ class Pictures:
         Parameters
         ----------
         shape : tuple of int
-            Of one sample.
+            The shape of one sample.
         """
         return len(shape) == 3 and shape[0] in (1, 3) and 1 <= min(shape) <= max(shape) <= 2**15
 

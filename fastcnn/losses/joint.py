@@ -163,7 +163,7 @@ class JointLoss(Loss):
         targets : sequence or mapping of array_like
             For each output, as for training with its loss; by position or name.
         dtype : dtype
-            Of the array.
+            Type of the array.
 
         Raises
         ------

@@ -52,7 +52,7 @@ class Loss:
             Targets as given by the user.
         output_shape : tuple of int
         dtype : dtype
-            Of floating-point targets.
+            Type of floating-point targets.
 
         Raises
         ------
@@ -112,9 +112,9 @@ class Loss:
         Parameters
         ----------
         target : ndarray
-            Of the part, from :meth:`as_target`.
+            The part's, from :meth:`as_target`.
         sample_weight : ndarray or None
-            Of the part.
+            The part's.
         totals : ndarray of float64, shape (losses,)
             Total weight of the whole batch's targets in each loss.
         """

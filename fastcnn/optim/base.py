@@ -36,7 +36,7 @@ class Optimizer(Protocol):
         Parameters
         ----------
         parameters, gradient : ndarray
-            Of the same shape.
+            They have the same shape.
         slots : dict of str to ndarray
             The optimiser's state, arrays in the shape of the parameters.
         lr : float
