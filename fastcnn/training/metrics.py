@@ -193,10 +193,15 @@ def auc(outputs: np.ndarray, targets: np.ndarray) -> float:
         true, scores = targets.reshape(len(targets), -1), outputs.reshape(len(targets), -1)
     else:
         _, classes, count = _classes(outputs, targets)
-        scores = np.moveaxis(outputs, 1, -1).reshape(-1, count).astype(np.float64)
         known = (classes >= 0) & (classes < count)
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))[known]
-        scores /= scores.sum(axis=1, keepdims=True)
+        scores = np.moveaxis(outputs, 1, -1).reshape(-1, count)[known].astype(np.float64)
+        if are_probabilities(scores):
+            pass  # of a network that ends with a softmax
+        elif count == 2:
+            scores = scores - scores[:, ::-1]  # probabilities would be rounded to 0 or 1
+        else:
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores /= scores.sum(axis=1, keepdims=True)
         true = np.eye(count)[classes[known]]
     if (true.min(axis=0) == true.max(axis=0)).any():
         return math.nan

@@ -34,6 +34,30 @@ def test_classes_as_scikit_learn_counts_them() -> None:
     assert found["auc"] == pytest.approx(sk.roc_auc_score(y, probabilities, multi_class="ovr"))
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_auc_of_a_network_that_gives_probabilities(classes: int) -> None:
+    sk = pytest.importorskip("sklearn.metrics")
+    y = np.arange(90) % classes
+    outputs = 3 * GENERATOR.standard_normal((90, classes)) + np.eye(classes)[y]
+    given = fastcnn.functional.softmax(outputs.astype(np.float32))
+    found = compute((METRICS["auc"],), given, y, CrossEntropyLoss())["auc"]
+    assert found == pytest.approx(sk.roc_auc_score(np.eye(classes)[y], given), abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 45.0])
+def test_auc_of_equal_and_of_certain_outputs(shift: float) -> None:
+    """Equal scores count half; probabilities that would be rounded to 1 are not equal."""
+    pytest.importorskip("sklearn")
+    y = GENERATOR.integers(0, 2, 200)
+    scores = shift + np.round(2 * (GENERATOR.standard_normal(200) + y)) / 2
+    first = GENERATOR.integers(-4, 4, 200) / 2
+    outputs = np.stack([first, first + scores], axis=1).astype(np.float32)
+    true, false = scores[y == 1][:, None], scores[y == 0]
+    expected = ((true > false) + 0.5 * (true == false)).mean()
+    found = compute((METRICS["auc"],), outputs, y, CrossEntropyLoss())["auc"]
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
 @pytest.mark.parametrize("ignored", [0, 2, -100])
 def test_a_class_that_is_ignored_does_not_count(ignored: int) -> None:
     """As in the accuracy, even if its number could be a class."""
