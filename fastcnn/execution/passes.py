@@ -267,13 +267,14 @@ def predict_logits(
     batches = [x[start : start + size] for start in range(0, len(x), size)]
 
     def by_operations(name: str) -> np.ndarray:
-        seconds = len(x) * model.flops(x.shape[1:]) / LOOPED
-        if name == "reference" and seconds > 60.0:
-            log.warning(
-                "the reference backend computes %s in loops, which takes about %s",
-                counted(len(x), "sample"),
-                counted(round(seconds / 60.0), "minute"),
-            )
+        if name == "reference":
+            minutes = len(x) * model.flops(x.shape[1:]) / LOOPED / 60.0
+            if minutes > 1.0:
+                log.warning(
+                    "the reference backend computes %s in loops, which takes about %s",
+                    counted(len(x), "sample"),
+                    counted(round(minutes), "minute"),
+                )
         with workers(threads):
             return np.concatenate([_outputs(model, graph, batch, name) for batch in batches])
 
