@@ -123,6 +123,8 @@ def _named(table: Any, label: str, labels: list[Any]) -> list[Any]:
     try:
         kept = json.loads(table.schema.metadata[b"huggingface"])
         names = kept["info"]["features"][label]["names"]
+        if len(set(names)) < len(names):  # such as ImageNet's two cranes
+            names = range(len(names))
         # -1 marks rows without a label, such as those of a test set that is kept secret.
         return [names[value] if value >= 0 else None for value in labels]
     except (KeyError, TypeError, ValueError, IndexError):

@@ -334,6 +334,9 @@ def test_parquet_files(tmp_path: Path) -> None:
     numbers = [int(label == "dog") for label in labels]
     path = write("h.parquet", {"image": images, "label": numbers}, {"huggingface": kept})
     assert data.load(path)[0].classes == ("canine", "feline")
+    same = kept.replace("feline", "canine")
+    path = write("t.parquet", {"image": images, "label": numbers}, {"huggingface": same})
+    assert data.load(path)[0].classes == ("0", "1")
     path = write("s.parquet", {"image": images, "label": [-1, *numbers[1:]]}, {"huggingface": kept})
     with pytest.raises(DataError, match="label: some rows have none"):
         data.load(path)
