@@ -242,7 +242,7 @@ class Augment:
         threads : int, optional
             By default all cores that this process may use.
         out : ndarray, optional
-            Array to fill and return: at least M images, contiguous.
+            Array to fill and return: at least M images, contiguous, apart from ``images``.
 
         Returns
         -------

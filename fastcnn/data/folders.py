@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fastcnn.arguments import is_unicode
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.images import SUFFIXES
 from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
+from fastcnn.data.picture_table import INVISIBLE
 from fastcnn.data.picture_tree import Node, Source, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.split import held_out, normalised_name
@@ -230,7 +232,7 @@ def scan(folder: Path, root: Node, walk: _Walk) -> Found:
             found.passed["with no picture inside"] += 1
         elif name in found.classes:
             raise DataError(f"{folder}: has two folders called {name}, in two forms of Unicode")
-        elif not name.isprintable():
+        elif INVISIBLE.search(name) or not is_unicode(name):
             raise DataError(f"{folder}: {name!r} cannot be the name of a class")
         else:
             found.classes[name] = pictures

@@ -23,9 +23,10 @@ LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
 #: Words for a missing label, in lower case; the last two may be class names.
 MISSING = ("", "nan", "null", "n/a", "none", "na")
-#: Control characters, spaces of no width, and the mark of a file's beginning, which concatenated
-#: files have inside.
-INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
+#: Control characters, those of lines and directions among them, spaces of no width, and the mark of
+#: a file's beginning, which concatenated files have inside. Joiners, which some scripts and emoji
+#: need, are not among them.
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
 @dataclass(frozen=True)

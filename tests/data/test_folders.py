@@ -179,6 +179,17 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file systems elsewhere know no such names")
+def test_names_of_classes_in_any_script(tmp_path: Path) -> None:
+    names = ("\u0645\u06cc\u200c\u062e", "\U0001f469\u200d\U0001f467", "\u732b\u3000")
+    for name in names:
+        for index in range(4):
+            put(tmp_path / name / f"{index}.png")
+    assert data.load(tmp_path)[0].classes == tuple(sorted(names))
+    put(tmp_path / "\u200b\u732b" / "a.png")
+    with pytest.raises(DataError, match="cannot be the name of a class"):
+        data.load(tmp_path)
+
+
 def test_classes_that_differ_by_case_or_form(pets: Path) -> None:
     put(pets / "Cat" / "a.png")
     with pytest.raises(DataError, match="classes Cat and cat differ only by case"):

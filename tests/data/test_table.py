@@ -186,13 +186,26 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
         data.load(write(tmp_path / "c.csv", paths))
 
 
-@pytest.mark.parametrize("odd", ["\0{}", "{}\x7f", "\ufeff{}"])
+@pytest.mark.parametrize("odd", ["\0{}", "{}\x7f", "\ufeff{}", "\u202a{}"])
 @pytest.mark.parametrize("names", [("1", "2"), ("cat", "dog")])
 def test_labels_that_only_look_alike(odd: str, names: tuple[str, str], tmp_path: Path) -> None:
     labels = [names[index % 2] for index in range(60)]
     labels[6] = odd.format(labels[6])
     with pytest.raises(DataError, match=r"row 7 of 60: label '.*' contains a control"):
         data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+
+
+def test_labels_in_any_script(tmp_path: Path) -> None:
+    """Joiners and marks of direction are part of words and emoji."""
+    names = (
+        "\u0645\u06cc\u200c\u062e",
+        "\U0001f469\u200d\U0001f467",
+        "\u05d0\u200f!",
+        "co\u00adop",
+    )
+    labels = [names[index % 4] for index in range(60)]
+    found, _ = data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+    assert found.classes == tuple(sorted(names))
 
 
 def test_equal_images_of_other_labels_stay_together(tmp_path: Path) -> None:
