@@ -19,15 +19,11 @@ $(STAMP): pyproject.toml
 	printf '%s\n' '$(CURDIR)' >$@
 
 .venv/installed-test: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs,test]'
 	touch $@
 
 .venv/installed-peers: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]' torch==2.13.0 onnxruntime
-	touch $@
-
-.venv/installed-docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@
 
 train: $(STAMP)
@@ -50,8 +46,10 @@ test-all: .venv/installed-test
 	$(BIN)/python -m pytest -q $(PARALLEL) $(ARGS)
 
 # The engine as other processors would run it: 8 floats a register, and 4.
+PROCESSORS := haswell x86-64
+
 test-processors: .venv/installed-test
-	for name in haswell x86-64; do \
+	for name in $(PROCESSORS); do \
 	    export NUMBA_CPU_NAME=$$name NUMBA_CPU_FEATURES=; \
 	    $(BIN)/fastcnn warmup && $(BIN)/python -m pytest -q -m 'not slow' $(PARALLEL) tests/backends || exit 1; \
 	done
@@ -92,7 +90,7 @@ lint: .venv/installed-test
 	$(BIN)/python scripts/check_words.py
 	$(BIN)/mypy
 
-docs: .venv/installed-docs
+docs: .venv/installed-test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -b html docs build/docs
 	@echo 'built: build/docs/index.html'
 

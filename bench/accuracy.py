@@ -13,6 +13,7 @@ from fastcnn import models
 from fastcnn.benchmark.environment import can_run
 from fastcnn.benchmark.results import Result
 from fastcnn.data import Dataset
+from fastcnn.errors import counted
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD, OneCycle
@@ -173,7 +174,11 @@ def bench_accuracy(
             trainer = make(network, train, test, seed)
             reached.append(time_to_levels(*trainer, len(train), seed, epochs, left))
         stopped = time.perf_counter() - began > patience
-        why = f"stopped after {patience:.0f} s" if stopped else f"not within {epochs} epochs"
+        why = (
+            f"stopped after {patience:.0f} s"
+            if stopped
+            else f"not within {counted(epochs, 'epoch')}"
+        )
         taken = len(reached)
         for level in LEVELS:
             seconds = [each[level] for each in reached]

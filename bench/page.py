@@ -407,7 +407,7 @@ def _profiles(profiles: list[Profile]) -> list[str]:
         "The peaks are measured in the same run: fused multiply-adds into independent "
         "accumulators, and the bandwidth of `z = x * s + y` with its arrays in each cache and in "
         "memory. For each row of the engine's program, one kernel call, the tables show its time "
-        "alone and how much longer it makes the step.",
+        "in the step and alone.",
     ]
     for profile in profiles:
         longest = sorted(profile.rows, key=lambda row: -row.in_step)[:LONGEST]

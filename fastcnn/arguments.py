@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError, counted
 from fastcnn.scalars import MOST_COUNT, is_integer, is_number, plain
 
 #: How GELU is computed: with the normal distribution function, or an approximation of it.
@@ -26,7 +26,7 @@ def plain_array(name: str, value: Any) -> np.ndarray:
     # Masked arrays can exist only once this module, which takes 10 ms to import, was imported.
     if "numpy.ma" in sys.modules and np.ma.is_masked(value):
         raise DataError(
-            f"{name}: {np.ma.count_masked(value):,} values are masked, and masks are not "
+            f"{name}: {counted(np.ma.count_masked(value), 'masked value')}: masks are not "
             "supported: fill them, or leave those samples out"
         )
     try:
@@ -164,7 +164,11 @@ def as_count(owner: str, name: str, value: Any, least: int = 1, most: int = MOST
     if not whole or not least <= value <= most:
         kind = "a positive integer" if least == 1 else f"an integer of at least {least}"
         too_large = whole and value > most
-        limit = f" of at most {most:,}" if too_large or most < MOST_COUNT else ""
+        limit = (
+            f" {'of' if least == 1 else 'and'} at most {most:,}"
+            if too_large or most < MOST_COUNT
+            else ""
+        )
         raise ConfigurationError(f"{owner}: {name} must be {kind}{limit}, got {value!r}")
     return int(value)
 

@@ -1,6 +1,12 @@
 """The exceptions that fastcnn raises, one class per kind of problem."""
 
 
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: ``1 batch``, ``1,024 batches``."""
+    plural = f"{noun}es" if noun.endswith(("tch", "ss")) else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else plural}"
+
+
 class FastcnnError(Exception):
     """Base of every error that fastcnn raises on purpose."""
 

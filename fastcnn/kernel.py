@@ -45,7 +45,7 @@ from fastcnn.codegen.elementary import (
     tanh,
     where,
 )
-from fastcnn.errors import ConfigurationError, GradientError
+from fastcnn.errors import ConfigurationError, GradientError, counted
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
 from fastcnn.losses import LOSSES, ElementLoss
@@ -271,8 +271,8 @@ def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number,
     given = len(first) == values and all(p.default is p.empty for p in first)
     if not given or not kinds <= plain or len(rest) > most:
         raise ConfigurationError(
-            f"{owner}: {function.__name__} must take {values} values and at most {most} numbers, "
-            f"got {inspect.signature(function)}"
+            f"{owner}: {function.__name__} must take {counted(values, 'value')} and at most "
+            f"{counted(most, 'number')}, got {inspect.signature(function)}"
         )
     for parameter in rest:
         if not isinstance(parameter.default, (int, float)):

@@ -150,6 +150,7 @@ PUBLIC_FUNCTIONS = {"data/loading.py:load", "data/augment.py:Augment.mix"}
 COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "products.py"}
 COMPILED |= {
     "augment_kernels.py",
+    "clocks.py",
     "gradient_kernels.py",
     "strided_gradient_kernels.py",
     "strided_kernels.py",

@@ -22,6 +22,7 @@ from fastcnn.layers import (
     Dropout2d,
     Flatten,
     GraphBuilder,
+    Input,
     Linear,
     MaxPool2d,
     Model,
@@ -298,3 +299,21 @@ def test_a_loss_by_its_name() -> None:
     assert (by_name == fastcnn.input_gradient(model, x, y, loss=fastcnn.L1Loss())).all()
     with pytest.raises(ConfigurationError, match="loss must be one of cross_entropy"):
         fastcnn.gradients(model, x, y, loss="l3")
+
+
+@pytest.mark.parametrize("takes_two", [False, True])
+def test_a_slow_backend_says_how_long_it_takes(
+    takes_two: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model: Model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    x: Any = np.zeros((6, 4), np.float32)
+    if takes_two:
+        one, two = Input((4,), name="one"), Input((4,), name="two")
+        model, x = Model([one, two], Linear(4, 3, seed=0)(Add()(one, two))), (x, x)
+    model.logits(x, backend="reference")
+    assert not caplog.messages
+    monkeypatch.setattr("fastcnn.execution.passes.LOOPED", 1.0)
+    model.logits(x, backend="im2col")
+    assert not caplog.messages
+    model.logits(x, backend="reference")
+    assert "the reference backend computes 6 samples in loops, which takes about" in caplog.text

@@ -165,7 +165,7 @@ def test_several_inputs_have_a_gradient_each() -> None:
         ({"of": "loss"}, ConfigurationError, "needs targets"),
         ({"y": [0] * 5, "of": "logit", "loss": fastcnn.MSELoss()}, ConfigurationError, "no effect"),
         ({"y": [0, 1, 2, 3, 0], "of": "logit"}, ConfigurationError, "from 0 to 2"),
-        ({"y": [0], "of": "logit"}, ShapeError, "5 samples need as many classes"),
+        ({"y": [0], "of": "logit"}, ShapeError, "expected a class for each sample, 5"),
     ],
 )
 def test_refusals(arguments: Any, error: type, message: str) -> None:

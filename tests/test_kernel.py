@@ -118,7 +118,7 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.activation("a b", swish, swish_slope), "must be a Python name, got 'a b'"),
         (lambda: kernel.activation("A", swish, lambda x: x), "must take the same numbers"),
         (lambda: kernel.activation("A", lambda x, a: x, swish), "a must have a number as its def"),
-        (lambda: kernel.activation("A", lambda: 1.0, swish), "must take 1 values"),
+        (lambda: kernel.activation("A", lambda: 1.0, swish), "must take 1 value"),
         (lambda: kernel.activation("A", 3, swish), "must be a function, got 3"),
         (lambda: kernel.loss("MSE", huber, huber_slope), "already has a loss called mse"),
         (lambda: kernel.loss("L", swish, swish_slope), "must take 2 values"),

@@ -69,3 +69,16 @@ def test_workflows_and_templates_are_yaml():
     assert len(files) > 4
     for file in files:
         assert isinstance(yaml.safe_load(file.read_text(encoding="utf-8")), dict), file
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "said"),
+    [
+        (2, "epoch", "2 epochs"),
+        (1, "epoch", "1 epoch"),
+        (0, "class", "0 classes"),
+        (1_024, "batch", "1,024 batches"),
+    ],
+)
+def test_counts_in_messages(count: int, noun: str, said: str) -> None:
+    assert fastcnn.errors.counted(count, noun) == said

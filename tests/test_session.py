@@ -391,6 +391,29 @@ def signals(handler: Callable[..., None], enough: threading.Event) -> Iterator[N
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_passes_of_several_callers_release_the_lock_earlier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room, session = callers.Room(), fastcnn.session(network("lenet5"), threads=1)
+    monkeypatch.setattr(forward_pass, "room", room)
+    queued: list[object] = []
+    monkeypatch.setattr(room, "run", lambda work: (queued.append(work), work(conductor.ALONE)))
+    x = samples(network("lenet5"), 8)
+    assert session._inference is not None
+    chosen = session._inference.choose(8)
+    *_, time = chosen.segments(-(-8 // chosen.program.samples))
+    assert forward_pass.SHORT < time < forward_pass.SHORT_ALONE
+    expected = session.logits(x)
+    assert not queued
+    other = threading.Thread(target=session.logits, args=(x,))
+    other.start()
+    other.join()
+    assert len(queued) == 1
+    for _ in range(2 * callers.SEVERAL):
+        assert np.array_equal(session.logits(x), expected)
+    assert len(queued) == 1 + callers.SEVERAL
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs signals of threads")
 def test_callers_who_find_no_core_wait_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """In order of arrival; one that fails, or is interrupted, does not block the others."""

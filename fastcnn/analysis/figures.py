@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.dataset import Dataset
+from fastcnn.errors import counted
 from fastcnn.training.figure import literal, new_figure
 
 
@@ -48,7 +49,7 @@ def samples_figure(data: Dataset, count: int = 60, seed: int = 0) -> Any:
     chosen = generator.choice(len(data), size=min(count, len(data)), replace=False)
     chosen = chosen[np.argsort(data.labels[chosen], kind="stable")]
     captions = [data.classes[data.labels[i]] for i in chosen]
-    return _grid(data, chosen, captions, f"{data.name}: {len(data):,} images")
+    return _grid(data, chosen, captions, f"{data.name}: {counted(len(data), 'image')}")
 
 
 def _grid(data: Dataset, indices: np.ndarray, captions: list[str], title: str) -> Any:

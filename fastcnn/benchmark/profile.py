@@ -1,26 +1,21 @@
 """Where a training step's time goes: each row of the engine's program against the machine's roofs.
 
-Nothing is measured inside the hot loop; programs made of some of the rows are timed. *Alone*, a row
-is run repeatedly: its data are where it left them, which shows the kernel's own speed. *In the
-step*, its time is that of the program up to and including it, minus that of the program before it:
-this includes fetching what other rows and other cores wrote. Rows over blocks keep their
-depth-first order there, so these times add up to the whole step. A difference of two times is less
-exact than either: the measured times are replaced by the nearest ones that never decrease from row
-to row (isotonic regression; Barlow, Bartholomew, Bremner and Brunk, 1972), and the largest
-correction is reported. The update is a separate row here, after all gradients; in training the
-update of a fully connected layer's weights is fused with their gradient.
+*In the step*, clocks around each row's kernel measure real training steps: the time that a thread
+spends in the kernel, including fetching what other rows and cores wrote. The rest of the step is
+waiting for other threads, and dispatch; so the times add up to the step. A call of a kernel takes
+about 40 ns longer than without clocks; half of this counts as the kernel's time. *Alone*, a row is
+run repeatedly: its data are where it left them, which shows the kernel's own speed. All are means
+over the threads. As in training, the update of a large fully connected layer's weights is in the
+row of their gradient.
 """
 
 import copy
 import textwrap
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from fastcnn.backends.lanes import Batches, Cost, Program, Unsupported
-from fastcnn.benchmark.measure import Timing, measure
+from fastcnn.backends.lanes import Batches, Clocks, Cost, Unsupported
 from fastcnn.benchmark.peaks import Peaks, measure_peaks
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import ConfigurationError
@@ -39,14 +34,16 @@ POOL = 16
 LONGEST_ORDER = 1 << 21
 PARTS = ("forward", "backward", "update")
 MOMENTUM = 0.9
-#: Sum of the rows alone over the whole step above which other processes must have interfered; quiet
-#: machines gave 0.6 to 1.1.
-DISTURBED = 1.5
-#: Tolerance of shares outside 0..1 due to noise: of the peak, and of the step, where a share is the
-#: difference of two times (quiet machines gave down to -0.04).
-PEAK_NOISE, STEP_NOISE = 0.02, 0.06
-BUSY = "these times contradict each other: the machine is busy; measure again when it is quiet"
-
+#: Ratio of the median round to the shortest above which other processes must have interfered.
+DISTURBED = 1.1
+#: Tolerance of a share of the peak above 1, due to noise.
+PEAK_NOISE = 0.02
+#: Minimum repetitions of a row alone; in the first one its data are where another row left them.
+FEWEST = 3
+BUSY = "these times are disturbed: the machine is busy; measure again when it is quiet"
+#: How the time of a row in the step is measured.
+METHOD = "us: time in a row's kernel in the step, mean over the threads"
+WAITING = "waiting and dispatch"
 
 #: Width of names in a table; with the numbers it has 80 columns.
 NAME_COLUMNS = 43
@@ -69,7 +66,7 @@ class ProfiledRow:
     low, high : float
         First and last decile.
     in_step : float
-        Seconds by which the row makes the step longer, 0 if that cannot be measured.
+        Seconds of a step in which a thread runs the row's kernel, see ``Profile.method``.
     flops, read, written : int
         For one batch, see :class:`fastcnn.backends.lanes.Cost`.
     """
@@ -116,12 +113,15 @@ class Profile:
     Attributes
     ----------
     step : float
-        Median seconds of the whole step.
+        Seconds of a whole step: mean of the shorter half of the rounds, as ``in_step`` of the rows.
     memory : int
         Bytes of the engine's arena, rows and tables.
-    uncertainty : float
-        Seconds by which ``in_step`` of a row, or of several adjacent rows, may be wrong: the
-        largest correction of a measured time.
+    rounds : list of float
+        Seconds of a step in each round.
+    waits : list of float
+        Seconds of a step that each thread spends outside of kernels.
+    method : str
+        What ``in_step`` of a row is.
     """
 
     model: str
@@ -132,7 +132,9 @@ class Profile:
     step: float
     rows: list[ProfiledRow]
     peaks: Peaks
-    uncertainty: float = 0.0
+    rounds: list[float] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    method: str = METHOD
 
     def total(self, part: str | None = None) -> float:
         """Sum of the rows' seconds alone, of one part or of all."""
@@ -144,20 +146,20 @@ class Profile:
         return sum(row.flops for row in self.rows)
 
     @property
-    def is_disturbed(self) -> bool:
-        """Whether a share is impossible, or the rows alone take far longer than the step."""
-        shares = [share for row in self.rows for share in (self.of_step(row), self.of_peak(row))]
-        disturbed = self.uncertainty > STEP_NOISE * self.step
-        return disturbed or None in shares or self.total() > DISTURBED * self.step
+    def waiting(self) -> float:
+        """Seconds of the step that are not spent in kernels, mean over the threads."""
+        return self.step - sum(row.in_step for row in self.rows)
 
-    def of_step(self, *rows: ProfiledRow) -> float | None:
-        """Share of the step that some rows take; None if interference made it impossible."""
-        return _possible(sum(row.in_step for row in rows) / self.step, STEP_NOISE)
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether a share of the peak is impossible, or steps differ too much between rounds."""
+        varies = bool(self.rounds) and np.median(self.rounds) > DISTURBED * min(self.rounds)
+        return bool(varies) or None in map(self.of_peak, self.rows)
 
     def of_peak(self, *rows: ProfiledRow) -> float | None:
         """Share of the peak that some rows alone reach; None if it is impossible."""
         seconds = sum(row.seconds for row in rows)
-        return _possible(sum(row.flops for row in rows) / seconds / self.peaks.flops, PEAK_NOISE)
+        return self._possible(sum(row.flops for row in rows) / seconds)
 
     def table(self) -> str:
         """Times of all rows and their shares as text, 80 columns wide, with a summary.
@@ -170,7 +172,8 @@ class Profile:
             name, *more = textwrap.wrap(row.name, NAME_COLUMNS, subsequent_indent="  ")
             lines += [(name, *self._line(row)), *((rest, "", "", "", "") for rest in more)]
         lines += [(f"all of {part}", *self._line(*self._rows(part))) for part in PARTS]
-        footer = ("sum", *self._line(*self.rows))
+        lines.append((WAITING, *self._times(self.waiting), "", ""))
+        footer = ("sum", *self._times(self.step), *self._line(*self.rows)[2:])
         return f"{text_table(header, lines, left=1, footer=footer)}\n\n{self.summary()}"
 
     def summary(self) -> str:
@@ -179,23 +182,29 @@ class Profile:
         rate = self.flops / self.step
         bandwidth = ", ".join(f"{level} {v / 1e9:.0f}" for level, v in peaks.bandwidth.items())
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        of_peak = _possible(rate / peaks.flops, PEAK_NOISE)
+        of_peak = self._possible(rate)
         share = "" if of_peak is None else f", {100 * of_peak:.0f} % of the peak"
         sentences = [
             f"{self.model}, batch {self.batch}, {threads}; whole step: {1e6 * self.step:,.1f} us, "
             f"{1e6 * self.step / self.batch:.2f} us a sample, {rate / 1e9:.1f} GFLOP/s{share}",
+            self.method,
             f"rows alone: {1e6 * self.total():,.1f} us, {self.total() / self.step:.2f} of the "
             "whole step; rates are of rows alone, whose data are where they left them, while in "
             "the step a row fetches what other rows and cores wrote",
             f"measured peak of {threads}: {peaks.flops / 1e9:.0f} GFLOP/s; GB/s: {bandwidth}",
         ]
-        if self.uncertainty:
-            sentences.append(
-                f"us: of rows in the step, differences of two times; {1e6 * self.uncertainty:.1f} "
-                "us of them are noise"
+        if self.rounds:
+            least, median, most = (
+                f"{1e6 * value:,.1f}" for value in np.quantile(self.rounds, (0, 0.5, 1))
             )
+            sentences.append(
+                f"rounds: {len(self.rounds)}, steps of {least} to {most} us, median {median}"
+            )
+        if len(self.waits) > 1:
+            waits = ", ".join(map(_microseconds, self.waits))
+            sentences.append(f"{WAITING} of each thread: {waits} us")
         if self.is_disturbed:
-            sentences.append(f"{BUSY} (-: a share below 0 or above 1)")
+            sentences.append(f"{BUSY} (-: a share above 1)")
         return "\n".join(sentences)
 
     def _rows(self, part: str | None) -> list[ProfiledRow]:
@@ -204,15 +213,17 @@ class Profile:
     def _line(self, *rows: ProfiledRow) -> tuple[str, ...]:
         """Times and shares of some rows together."""
         return (
-            self._in_step(*rows),
-            _percent(self.of_step(*rows)),
+            *self._times(sum(row.in_step for row in rows)),
             _microseconds(sum(row.seconds for row in rows)),
             _percent(self.of_peak(*rows)) if any(row.flops for row in rows) else "",
         )
 
-    def _in_step(self, *rows: ProfiledRow) -> str:
-        share = self.of_step(*rows)
-        return "-" if share is None else _microseconds(share * self.step)
+    def _times(self, seconds: float) -> tuple[str, str]:
+        return _microseconds(seconds), _percent(seconds / self.step)
+
+    def _possible(self, rate: float) -> float | None:
+        share = rate / self.peaks.flops
+        return min(share, 1.0) if share <= 1 + PEAK_NOISE else None
 
     def as_records(self, command: str, quick: bool = False) -> Records:
         """The rows as records, everything else as their summary."""
@@ -233,8 +244,8 @@ def profile(
     *,
     threads: int | None = None,
     name: str = "",
-    rounds: int = 15,
-    seconds: float = 0.002,
+    rounds: int = 11,
+    seconds: float = 0.02,
     peaks: Peaks | None = None,
 ) -> Profile:
     """Time each row of a training step (SGD with momentum) of a model on the lanes engine.
@@ -251,9 +262,9 @@ def profile(
     name : str
         The model's name in the result.
     rounds : int
-        Interleaved rounds; each row's time is their median.
+        Interleaved rounds of steps and of rows alone.
     seconds : float
-        Minimum duration of one measurement.
+        Approximate duration of the steps of one round; a row alone is run for a tenth of it.
     peaks : Peaks, optional
         The roofs for this number of threads; measured if not given.
 
@@ -273,93 +284,69 @@ def profile(
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not support {reason}") from None
-    timings = measure(
-        {"call": step.call} | {key: step.job(*job) for key, job in _jobs(program).items()},
-        rounds=rounds,
-        seconds=seconds,
-        pause=0.0,
-        before=step.everything,
-        most=step.most,
-    )
-    times = _without_calls(timings)
-    costs = program.costs()
-    untils = [key for key in times if isinstance(key, tuple) and key[0] == "until"]
-    medians = np.array([0.0, *(float(np.median(times[key])) for key in (*untils, "step"))])
-    rising = never_falling(medians)
-    in_step = np.diff(rising).tolist()
-    rows: list[ProfiledRow] = []
-    for number, (first, last, whole) in enumerate(program.phases):
-        for row in range(first, last):
-            part = PARTS[row >= program.forward_rows]
-            rows.append(
-                ProfiledRow(
-                    program.names[row],
-                    program.kernel(row),
-                    program.sizes(row),
-                    part,
-                    number + 1,
-                    bool(whole),
-                    *_spread(times["alone", row]),
-                    in_step[len(rows)],
-                    **asdict(costs[row]),
-                )
-            )
-    rows.append(
-        ProfiledRow(
-            "optimizer: SGD with momentum, norm",
-            "update",
-            str(model.num_parameters),
-            "update",
-            0,
-            True,
-            *_spread(times["update"]),
-            in_step[-1],
-            **asdict(_update_cost(model.num_parameters)),
+    about: list[tuple[int, int, bool]] = [
+        (row, number, bool(whole))
+        for number, (first, last, whole) in enumerate(program.phases.tolist(), start=1)
+        for row in range(first, last)
+    ]
+    phases = np.array([[row, row + 1, whole] for row, _, whole in about])
+    step.clocked(1)  # compiles
+    spans, ticks = step.clocked(1)
+    steps = step.times(seconds, spans.mean())
+    repeats = [step.times(seconds / 10, row, FEWEST) for row in ticks.mean(0)]
+    alone = np.repeat(phases, repeats[:-1], axis=0)
+    within, rows_alone = [], []
+    for _ in range(rounds):
+        spans, ticks = step.clocked(steps)
+        within.append(np.column_stack([spans, ticks]) / steps)
+        updates = step.clocked(repeats[-1], phases[:0])[1][:, -1:]
+        each = np.hstack([step.clocked(1, alone)[1][:, :-1], updates])
+        rows_alone.append(each.mean(0) / repeats)
+    half = (rounds + 1) // 2
+    tick = step.clocks.tick
+    every = tick * np.array(within)
+    lengths = every[:, :, 0].mean(1)
+    threads_in_step = every[np.argsort(lengths)[:half]].mean(0)
+    length, *in_step = threads_in_step.mean(0).tolist()
+    waits = threads_in_step[:, 0] - threads_in_step[:, 1:].sum(1)
+    # A row may take less than a tick.
+    alone_seconds = np.maximum(tick * np.array(rows_alone), 1e-9)
+    spreads = np.percentile(alone_seconds, (50, 10, 90), axis=0).T.tolist()
+    costs, names, updated = program.costs(), list(program.names), step.clocks.updated
+    for row, count in updated.items():
+        names[row] += " + update"
+        costs[row] += _update_cost(count, fused=True)
+    rest = model.num_parameters - sum(updated.values())
+    what = [
+        (
+            names[row],
+            program.kernel(row),
+            program.sizes(row),
+            PARTS[row >= program.forward_rows],
+            number,
+            whole,
         )
-    )
+        for row, number, whole in about
+    ]
+    if rest:
+        what.append(("optimizer: SGD with momentum, norm", "update", str(rest), "update", 0, True))
+        costs.append(_update_cost(rest))
+    rows = []
+    for row, (texts, cost) in enumerate(zip(what, costs, strict=True)):
+        median, low, high = spreads[row]
+        rows.append(ProfiledRow(*texts, median, low, high, in_step[row], **asdict(cost)))
     return Profile(
         name or type(model).__name__,
         batch_size,
         threads,
         model.num_parameters,
         program.bytes,
-        float(np.median(times["step"])),
+        length,
         rows,
         peaks,
-        float((np.maximum.accumulate(medians) - medians).max()),
+        lengths.tolist(),
+        waits.tolist(),
     )
-
-
-def never_falling(values: np.ndarray) -> np.ndarray:
-    """The non-decreasing sequence nearest to the given one in the least-squares sense."""
-    means: list[float] = []
-    counts: list[int] = []
-    for value in values.tolist():
-        means.append(value)
-        counts.append(1)
-        # Adjacent values that violate the order are pooled.
-        while len(means) > 1 and means[-2] > means[-1]:
-            mean, count = means.pop(), counts.pop()
-            means[-1] += (mean - means[-1]) * count / (counts[-1] + count)
-            counts[-1] += count
-    return np.repeat(means, counts)
-
-
-def _jobs(program: Program) -> dict[Any, tuple[np.ndarray, bool]]:
-    """Phases and whether to update: the whole step, each row alone, the program up to it."""
-    phases = program.phases
-    jobs: dict[Any, tuple[np.ndarray, bool]] = {
-        "nothing": (phases[:0], False),
-        "update": (phases[:0], True),
-    }
-    for number, (first, last, whole) in enumerate(phases):
-        for row in range(first, last):
-            alone = np.array([[row, row + 1, whole]], np.int64)
-            until = np.concatenate([phases[:number], [[first, row + 1, whole]]])
-            jobs["alone", row] = alone, False
-            jobs["until", row] = until, False
-    jobs["step"] = phases, True
-    return jobs
 
 
 class _Step:
@@ -372,8 +359,8 @@ class _Step:
         self._images = generator.integers(0, 256, size).astype(np.uint8)
         classes = int(np.prod(graph.output_shape))
         self._labels = generator.integers(0, classes, len(self._images))
-        self.most = max(1, LONGEST_ORDER // batch)
-        self._order = np.resize(generator.permutation(len(self._images)), self.most * batch)
+        self._most = max(1, LONGEST_ORDER // batch)
+        self._order = np.resize(generator.permutation(len(self._images)), self._most * batch)
         self._batch = batch
         self._engine = make_engine(
             model, graph, batch, threads, loss=loss_key(CrossEntropyLoss()), training=True
@@ -382,41 +369,24 @@ class _Step:
         self._engine.normalise(np.full(channels, 1 / 255), np.zeros(channels))
         assigned = Assigned(model, SGD(momentum=MOMENTUM))
         self._update = engine_update(assigned.parts, assigned.state)
+        self._weights = self._engine.parameters.copy()
+        self.clocks = Clocks(self._engine)
 
-    def everything(self) -> None:
-        """Run the step once, so that rows that work in place get valid values again."""
-        self._run(self._engine.program.phases, False, 1)
+    def times(self, seconds: float, ticks: float, least: int = 1) -> int:
+        """How often to repeat what takes some ticks, so that it takes some seconds."""
+        return min(self._most, max(least, int(seconds / max(ticks * self.clocks.tick, 1e-9))))
 
-    def call(self, times: int) -> None:
-        """Call the engine with an empty step, ``times`` times."""
-        for _ in range(times):
-            self._run(self._engine.program.phases, False, 0)
-
-    def job(self, phases: np.ndarray, updates: bool) -> Callable[[int], None]:
-        """A function that runs phases, optionally with an update, for some steps in one call."""
-        return lambda steps: self._run(phases, updates, steps)
-
-    def _run(self, phases: np.ndarray, updates: bool, steps: int) -> None:
-        self._engine.run(
-            Batches(self._images, self._order[: steps * self._batch], self._labels),
-            np.zeros(steps),
-            phases=phases,
-            update=self._update if updates else None,
-        )
-
-
-def _without_calls(timings: dict[Any, Timing]) -> dict[Any, np.ndarray]:
-    """Seconds of one step in each round, minus its share of the call's overhead."""
-    # The minimum: an interrupted call could make a short step negative.
-    call = timings["call"].times.min()
-    times = {key: timing.times - call / timing.repeats for key, timing in timings.items()}
-    times["update"] = times["update"] - times["nothing"]
-    return {key: np.maximum(samples, 1e-9) for key, samples in times.items()}
-
-
-def _possible(share: float, noise: float) -> float | None:
-    """A share clipped to 0..1 within the noise; None if it is impossible."""
-    return min(max(share, 0.0), 1.0) if -noise <= share <= 1 + noise else None
+    def clocked(
+        self, steps: int, phases: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Run steps, or only some phases of them, with clocks; see :class:`Clocks`."""
+        order = self._order[: steps * self._batch]
+        batches = Batches(self._images, order, self._labels)
+        found = self.clocks.run(batches, np.zeros(steps), self._update, phases)
+        # A row that works in place, when repeated, may make everything infinite.
+        self._engine.parameters[...] = self._weights
+        self._update.state[...] = 0.0
+        return found
 
 
 def _microseconds(seconds: float) -> str:
@@ -427,13 +397,8 @@ def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
-def _spread(values: np.ndarray) -> tuple[float, float, float]:
-    """Median, first and last decile."""
-    low, middle, high = np.percentile(values, (10, 50, 90))
-    return float(middle), float(low), float(high)
-
-
-def _update_cost(parameters: int) -> Cost:
+def _update_cost(parameters: int, fused: bool = False) -> Cost:
     """Work of SGD with momentum: the gradient's norm (2), its scale and decay (3), the velocity
-    (2) and the step (4); it reads the gradient twice."""
-    return Cost(11 * parameters, 4 * 4 * parameters, 2 * 4 * parameters)
+    (2) and the step (4); it reads the gradient twice, unless that stays in registers or cache."""
+    reads, writes = (2, 1) if fused else (4, 2)
+    return Cost(11 * parameters, 4 * reads * parameters, 4 * writes * parameters)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.data import Dataset
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.files import atomic_write
 from fastcnn.recipes import NamedRecipe, Record, get, records
 from fastcnn.recipes.records import FORMAT
@@ -191,8 +191,9 @@ def measure(
         here = (machine(), threads)
         if before is not None and plan.timed and (before.machine, before.threads) != here:
             raise ConfigurationError(
-                f"{recipe.name}: the recorded seeds are of {before.machine}, {before.threads} "
-                f"threads, and these would be of {here[0]}, {threads} threads"
+                f"{recipe.name}: the recorded seeds are of {before.machine}, "
+                f"{counted(before.threads, 'thread')}, and these would be of {here[0]}, "
+                f"{counted(threads, 'thread')}"
             )
         found = measured(
             recipe,

@@ -17,10 +17,10 @@ def roofline_figure(profile: Profile) -> Any:
     """Left: each row's rate against its FLOPs per byte, under the measured roofs. Right: the most
     expensive rows, in the step and alone.
 
-    The area of a point is the row's share of the step. Rows whose share is impossible, because
-    other processes interfered, are left out, and the figure says so.
+    The area of a point is the row's share of the step. Rows whose share of the peak is impossible,
+    because other processes interfered, are left out, and the figure says so.
     """
-    rows = [row for row in profile.rows if None not in (profile.of_step(row), profile.of_peak(row))]
+    rows = [row for row in profile.rows if profile.of_peak(row) is not None]
     # Longest first; ties in program order.
     longest = sorted(rows, key=lambda row: -row.in_step)[:NAMED]
     figure = new_figure(12.0, 5.2)
@@ -78,7 +78,7 @@ def _draw_points(
         axes.scatter(
             [row.intensity for row in rows],
             [row.rate / 1e9 for row in rows],
-            s=[8 + 900 * max(row.in_step, 0.0) / profile.step for row in rows],
+            s=[8 + 900 * row.in_step / profile.step for row in rows],
             color=COLOURS[part],
             alpha=0.7,
             edgecolor="white",
@@ -119,8 +119,7 @@ def _draw_bars(axes: Any, profile: Profile, longest: list[ProfiledRow]) -> None:
     axes.invert_yaxis()
     axes.locator_params(axis="x", nbins=6)
     axes.set_xlabel("us: in the step (full colour), alone (pale)")
-    shown = profile.of_step(*longest)
-    if shown is not None:
-        axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
+    shown = sum(row.in_step for row in longest) / profile.step
+    axes.set_title(f"these rows: {100 * shown:.0f} % of the step", fontsize=9, loc="right")
     axes.grid(alpha=0.2, axis="x", linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)

@@ -38,7 +38,7 @@ def evaluate(
     from fastcnn.analysis.figures import confusion_figure, mistakes_figure
     from fastcnn.analysis.metrics import confusion_matrix, per_class
     from fastcnn.data import load
-    from fastcnn.errors import ConfigurationError
+    from fastcnn.errors import ConfigurationError, counted
     from fastcnn.functional import softmax
     from fastcnn.training import Run
     from fastcnn.training import evaluate as run_evaluation
@@ -64,7 +64,8 @@ def evaluate(
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
     console.print(
-        f"{test.name}: {len(test):,} test images, accuracy {100 * accuracy:.2f} %, loss {loss:.4f}"
+        f"{test.name}: {counted(len(test), 'test image')}, accuracy {100 * accuracy:.2f} %, loss "
+        f"{loss:.4f}"
     )
     if changes is not None:
         console.say(changes, style="yellow")

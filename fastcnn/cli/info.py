@@ -26,7 +26,7 @@ def info() -> None:
     from fastcnn.codegen.store import object_folder
     from fastcnn.codegen.target import blocking, instruction_set, processor
     from fastcnn.data.sources import DATA_DIR_VARIABLE, SOURCES, find_folder
-    from fastcnn.errors import DataError
+    from fastcnn.errors import DataError, counted
     from fastcnn.extras import numba_version
 
     tile, sources = blocking(), all_sources()
@@ -41,7 +41,8 @@ def info() -> None:
         "python": platform.python_version(),
         "numpy": numpy.__version__,
         "numba": f"{numba_version()} (llvmlite {llvmlite.__version__})",
-        "processor": f"{processor()[1]} ({platform.machine()}), {os.cpu_count()} cores",
+        "processor": f"{processor()[1]} ({platform.machine()}), "
+        f"{counted(os.cpu_count() or 1, 'core')}",
         "lanes: instructions": instruction_set(),
         "lanes: register tiles": f"convolution {_size(tile.products, (8, 3))}, with pooling "
         f"{_size(tile.windows, (4, 4))}, weight gradient {_size(tile.gradients, (4, 5))} "

@@ -64,7 +64,7 @@ def profile(
     if out is not None:
         make_folder(out)  # rather than fail after measuring
     result = profiling.profile(
-        network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 15
+        network, batch_size, threads=threads, name=Path(model).name, rounds=3 if quick else 11
     )
     console.print(result.table(), soft_wrap=True)
     if figure is not None:

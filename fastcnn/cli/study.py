@@ -38,7 +38,7 @@ def study(
       fastcnn study --quick
     """
     from fastcnn.data import load, load_default
-    from fastcnn.errors import ConfigurationError
+    from fastcnn.errors import ConfigurationError, counted
     from fastcnn.study.run import EXPERIMENTS, run_study
     from fastcnn.study.setting import Setting
 
@@ -68,7 +68,7 @@ def study(
             progress.update(f"{left[0]} ..." if left else "")
 
         def tell_of_trainings(done: int, total: int) -> None:
-            words = f"{left[0]}: {done} of {total} trainings"
+            words = f"{left[0]}: {done} of {counted(total, 'training')}"
             if console.is_terminal:
                 progress.update(words)
             elif 4 * done // total > 4 * (done - 1) // total:
@@ -80,8 +80,10 @@ def study(
             page = run_study(setting, out, chosen=chosen, tell=tell)
         except KeyboardInterrupt as interrupt:
             progress.stop()
-            done = f"{len(chosen) - len(left)} of {len(chosen)} experiments"
+            count = len(chosen) - len(left)
+            done = f"{count} of {counted(len(chosen), 'experiment')}"
+            has = f"{out / 'index.html'} has {done}" if count else "no experiment has finished"
             rest = f"; not run: {', '.join(left)}" if left else ""
-            complain(f"interrupted: {out / 'index.html'} has {done}{rest}")
+            complain(f"interrupted: {has}{rest}")
             raise SystemExit(interrupted_code(interrupt)) from None
     console.say(f"written: {page}")

@@ -101,7 +101,7 @@ def sweep(
     """
     from fastcnn.analysis.sweeps import sweep_figure
     from fastcnn.cli.declared import as_words
-    from fastcnn.errors import ConfigurationError
+    from fastcnn.errors import ConfigurationError, counted
     from fastcnn.files import make_folder
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
@@ -156,7 +156,7 @@ def sweep(
                 results.append(trial)
                 file.write(json.dumps({"kind": "trial", **asdict(trial)}) + "\n")
                 file.flush()
-                done = f"{len(results)} of {len(settings)} trials"
+                done = f"{len(results)} of {counted(len(settings), 'trial')}"
                 if console.is_terminal:
                     live.update(
                         ranking(rank(results, metric)[:SHOWN], varied, done, metric), refresh=True
@@ -170,7 +170,8 @@ def sweep(
     ranked = rank(results, metric)
     if ranked:
         title = (
-            f"{len(results)} trials in {seconds:.1f} s, {60 * len(results) / seconds:.0f} a minute"
+            f"{counted(len(results), 'trial')} in {seconds:.1f} s, "
+            f"{60 * len(results) / seconds:.0f} a minute"
         )
         if len(ranked) > SHOWN:
             title += f"; the best {SHOWN} of them"
@@ -192,7 +193,7 @@ def sweep(
     failed = [trial for trial in results if trial.status == "failed"]
     if failed:
         complain(
-            f"{len(failed)} of {len(results)} trials failed; the first: "
+            f"{len(failed)} of {counted(len(results), 'trial')} failed; the first: "
             f"{describe(failed[0], metric)}"
         )
         raise SystemExit(1)

@@ -131,7 +131,7 @@ def train(
 
 def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The config of a run to resume, with the given number of epochs; modifies ``given``."""
-    from fastcnn.errors import CheckpointError, ConfigurationError
+    from fastcnn.errors import CheckpointError, ConfigurationError, counted
     from fastcnn.training.run import Run
 
     config = Run.open(folder).config
@@ -146,7 +146,9 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
     if "epochs" not in chosen:
         given["epochs"] = before
     if config.get("status") == "finished" and given["epochs"] <= before:
-        raise ConfigurationError(f"{folder} finished its {before} epochs: give more with --epochs")
+        raise ConfigurationError(
+            f"{folder} finished its {counted(before, 'epoch')}: give more with --epochs"
+        )
     given |= {name: config["data"].get(name) for name in ("data_dir", "validation_split")}
     given["data"] = config["data"]["source"]
     return config
@@ -156,7 +158,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     """Train with the options, on the processes of ``world``; resumes a saved run."""
     from fastcnn.cli.compiling import Compiling
     from fastcnn.data.preprocessing import Preprocessing
-    from fastcnn.errors import ConfigurationError
+    from fastcnn.errors import ConfigurationError, counted
     from fastcnn.training import Callback, TensorBoard, evaluate, fit
     from fastcnn.training.declarations import declarations
     from fastcnn.training.options import TrainingOptions
@@ -201,7 +203,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                     chosen = suited(training, recipe, o.typed)
                     options = recipe = replace(recipe, **chosen)
                     words = as_words(Recipe(**chosen))
-                    console.say(f"chosen for {len(training):,} pictures: {words}")
+                    console.say(f"chosen for {counted(len(training), 'picture')}: {words}")
                 network = recipe.make_model(training, console.say)
                 model, arguments = recipe.model_name(training), recipe.model_arguments(training)
                 name = Path(model).stem
@@ -213,9 +215,9 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
                 check_free(folder, o.overwrite)
     together = f", on {world.size} MPI processes" if world.size > 1 else ""
     console.say(
-        f"{name}: {network.num_parameters:,} parameters, {training.name}: "
-        f"{len(training):,} training and {len(test):,} test images of "
-        f"{len(training.classes)} classes{together}"
+        f"{name}: {counted(network.num_parameters, 'parameter')}, {training.name}: "
+        f"{len(training):,} training and {counted(len(test), 'test image')} of "
+        f"{counted(len(training.classes), 'class')}{together}"
     )
     if world.size > 1:
         # If a process dies, the launcher prints the last message and cannot say this.

@@ -125,7 +125,7 @@ class ContextEntry(Entry):
     def read(self, builder: Any, arguments: Sequence[Any]) -> list[Any]:
         """See :class:`Entry`."""
         packed = Packed(builder, arguments[0])
-        given = dict(zip(self.numbers, arguments[2:], strict=True))
+        given = dict(zip(("context", "", *self.numbers), arguments, strict=True))
         values: list[Any] = []
         for name, kind in zip(self.names, self.kinds, strict=True):
             if name in (self.fixed or {}):

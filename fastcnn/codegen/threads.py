@@ -26,6 +26,10 @@ def _emit_atomic_load(builder: Any, array: Any, index: Any) -> Any:
     return builder.load_atomic(builder.gep(array, [index]), "seq_cst", 8)
 
 
+def _emit_atomic_store(builder: Any, array: Any, index: Any, value: Any) -> None:
+    builder.store_atomic(value, builder.gep(array, [index]), "release", 8)
+
+
 def _emit_sched_yield(builder: Any) -> Any:
     kind = ir.FunctionType(INT32, [])
     return builder.sext(emit_call(builder, "sched_yield", kind, ()), INT64)
@@ -43,6 +47,8 @@ def _emit_relax(builder: Any) -> Any:
 atomic_add = define("int64", _emit_atomic_add, None, "int64", "int64")
 #: Read an int64 that other threads modify.
 atomic_load = define("int64", _emit_atomic_load, None, "int64")
+#: Write an int64 that other threads read, and that none of them modifies.
+atomic_store = define("void", _emit_atomic_store, None, "int64", "int64")
 #: Hint to the processor that this thread spins: the core's other hardware thread runs faster.
 relax = define("void", _emit_relax)
 #: Let another thread run on this core (the C library's function of the same name).

@@ -167,7 +167,7 @@ class Archive:
             self._zip = zipfile.ZipFile(self.path)
         except Exception as error:  # damaged directories raise many kinds of errors
             reason = error if zipfile.is_zipfile(self.path) else self._other_kind()
-            raise DataError(f"{self.path}: cannot be read as .npz ({reason})") from None
+            raise DataError(f"{self.path}: cannot be read ({reason})") from None
         self._members = {info.filename: info for info in self._zip.infolist()}
         self.names = [name.removesuffix(".npy") for name in self._members if name.endswith(".npy")]
         if self._members and not self.names:

@@ -295,9 +295,9 @@ def check_float32(values: np.ndarray, name: str) -> None:
     for channel in np.flatnonzero(varies & (2.0**-24 * largest > most)):
         error = values[:, channel] - values[:, channel].astype(np.float32)
         if math.sqrt(np.square(error).mean()) > most[channel]:
-            where = f"{'channel' if values.ndim > 2 else 'column'} {channel}"
+            what = "channel" if values.ndim > 2 else "column"
             raise DataError(
                 f"{name}: values near {start[channel]:g} with a deviation of "
-                f"{deviation[channel]:.3g}, in {where}, cannot be distinguished in float32: "
-                "subtract the mean"
+                f"{deviation[channel]:.3g}, in {what} {channel}, cannot be distinguished in "
+                f"float32: subtract the mean, or leave out the {what} if they differ only by noise"
             )

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.arguments import as_count, plain_array
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.cores import available_cores
-from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.scalars import make_plain
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.scalars import is_integer, make_plain
 
 log = logging.getLogger("fastcnn.data")
 #: Used instead of a node's index in the keys of random numbers; no node has these.
@@ -250,23 +251,32 @@ class Augment:
         Raises
         ------
         ShapeError
-            If ``images`` are not maps, or an index is out of range.
+            If ``images`` are not maps, an index is out of range, or ``names`` or ``out`` do not
+            fit.
         ConfigurationError
             If the images are of another type, or cannot hold ``fill``.
         """
-        order = self._check(images, indices)
-        names = order if names is None else np.ascontiguousarray(names, np.int64)
+        images, order, names = self._check(images, indices, names)
+        for name, value in (("seed", seed), ("epoch", epoch)):
+            if not is_integer(value):
+                raise ConfigurationError(f"augment: {name} must be an integer, got {value!r}")
         shape = (len(order), *images.shape[1:])
-        result = np.empty(shape, images.dtype) if out is None else out[: len(order)]
-        if result.shape != shape or result.dtype != images.dtype or not result.flags.c_contiguous:
-            raise ShapeError(f"augment: out must be contiguous, of shape {shape} and the same type")
+        result = np.empty(shape, images.dtype) if out is None else np.asarray(out)[: len(order)]
+        if (
+            (result.shape, result.dtype) != (shape, images.dtype)
+            or not (result.flags.c_contiguous and result.flags.writeable)
+            or np.may_share_memory(result, images)
+        ):
+            raise ShapeError(
+                f"augment: out must be writable, contiguous, of shape {shape} and the type of the "
+                "images, and not share their memory"
+            )
         from fastcnn.data.augment_kernels import SETTINGS, transform
 
         key = np.uint64(dropout_key(seed, epoch, STREAM))
         flip_key = np.uint64(dropout_key(seed, 0, FLIP_STREAM))
         settings = np.array([self._setting(name, epoch) for name in SETTINGS], np.float64)
-        if threads is None:
-            threads = available_cores()
+        threads = available_cores() if threads is None else as_count("augment", "threads", threads)
         threads = max(1, min(threads, len(order) // FEW_IMAGES))
         _load(images.dtype.str)
         run = partial(
@@ -317,15 +327,18 @@ class Augment:
         """
         from fastcnn.data.mixing_kernels import blend, draw_partners, paste
 
-        order = self._check(images, indices)
+        images, order, names = self._check(images, indices, names)
+        labels = plain_array("augment: labels", labels)
+        classes = as_count("augment", "classes", classes)
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise ShapeError(f"augment: mixing needs {len(images)} classes, got {labels.shape}")
-        names = order if names is None else np.ascontiguousarray(names, np.int64)
+        if not 0 <= labels.min() <= labels.max() < classes:
+            raise DataError(f"augment: labels must lie in 0..{classes - 1}")
         keys: dict[str, Any] = {"seed": seed, "epoch": epoch, "threads": threads}
         mixed = self.apply(images, order, names=names, **keys, out=out)
         partners, shares = np.empty_like(order), np.ones(len(order), np.float32)
         key = np.uint64(dropout_key(seed, epoch, MIX_STREAM))
-        count = len(images) if among is None else len(among)
+        count = len(images) if among is None else as_count("augment", "len(among)", len(among))
         draw_partners(names, count, key, self.mixup or self.cutmix, partners, shares)
         if among is not None:
             partners = np.ascontiguousarray(among, np.int64)[partners]
@@ -351,7 +364,11 @@ class Augment:
             return 2.0 + epoch % 2
         return float(getattr(self, name))
 
-    def _check(self, images: np.ndarray, indices: Any) -> np.ndarray:
+    def _check(
+        self, images: Any, indices: Any, names: Any
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The images, and as int64 their indices and the keys of their random numbers."""
+        images = plain_array("augment: images", images)
         if images.ndim != 4 or images.size == 0:
             raise ShapeError(f"augment: images must be (N, C, H, W), got shape {images.shape}")
         if images.dtype not in (np.uint8, np.float32, np.float64):
@@ -378,7 +395,14 @@ class Augment:
                     "augment: brightness, contrast, saturation and hue need bytes or numbers in "
                     f"0..1, got {chosen.min():.4g}..{chosen.max():.4g}"
                 )
-        return np.ascontiguousarray(order, np.int64)
+        order = np.ascontiguousarray(order, np.int64)
+        keys = order if names is None else np.asarray(names)
+        if keys.shape != order.shape or keys.dtype.kind not in "iu":
+            raise ShapeError(
+                f"augment: names must be integers of shape {order.shape}, got {keys.dtype} of "
+                f"shape {keys.shape}"
+            )
+        return images, order, np.ascontiguousarray(keys, np.int64)
 
 
 #: Settings that are, or may be, words.

@@ -10,7 +10,7 @@ from fastcnn.arguments import is_unicode, plain_array
 from fastcnn.data.arrays import is_finite
 from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.data.storage import take_rows
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, counted
 from fastcnn.notebook import brief
 
 
@@ -73,19 +73,22 @@ class Dataset:
             raise DataError(f"{self.name}: images contain NaN or infinity")
         if labels.shape != (len(images),) or labels.dtype != np.int64:
             raise DataError(
-                f"{self.name}: {len(images)} images need int64 labels of shape ({len(images)},), "
+                f"{self.name}: labels must be int64 of shape ({len(images)},), one for each image, "
                 f"got {labels.dtype} of shape {labels.shape}"
             )
         if labels.min() < 0 or labels.max() >= len(self.classes):
             raise DataError(
                 f"{self.name}: labels {labels.min()}..{labels.max()} do not index "
-                f"{len(self.classes)} classes"
+                f"{counted(len(self.classes), 'class')}"
             )
+        if len(set(self.classes)) < len(self.classes):
+            raise DataError(f"{self.name}: two classes have the same name: {self.classes}")
         if bad := [name for name in self.classes if not is_unicode(str(name))]:
             raise DataError(f"{self.name}: {bad[0]!r} cannot be the name of a class")
         if self.preprocessing.mean and len(self.preprocessing.mean) != images.shape[1]:
             raise DataError(
-                f"{self.name}: preprocessing has {len(self.preprocessing.mean)} channels, "
+                f"{self.name}: preprocessing has "
+                f"{counted(len(self.preprocessing.mean), 'channel')}, "
                 f"images have {images.shape[1]}"
             )
 
@@ -98,7 +101,12 @@ class Dataset:
         return self.images.shape[1:]
 
     def subset(self, indices: Any) -> "Dataset":
-        """The images at ``indices`` (integers, booleans or a slice)."""
+        """The images at ``indices`` (integers, booleans or a slice).
+
+        Parameters
+        ----------
+        indices : array_like of int or bool, or slice
+        """
         files = tuple(np.array(self.files, object)[indices]) if self.files else ()
         return replace(
             self,
@@ -110,6 +118,10 @@ class Dataset:
 
     def select_classes(self, names: Sequence[Any]) -> "Dataset":
         """Only the classes with these names, relabelled 0, 1, ... in the given order.
+
+        Parameters
+        ----------
+        names : sequence of str
 
         Raises
         ------

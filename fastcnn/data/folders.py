@@ -13,7 +13,7 @@ from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Node, Source, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.split import held_out, normalised_name
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, counted
 from fastcnn.files import expanded
 
 log = logging.getLogger("fastcnn.data")
@@ -227,7 +227,7 @@ def scan(folder: Path, root: Node, walk: _Walk) -> Found:
         _collect(node, "", pictures, found.passed, walk)
         name = normalised_name(node.name)
         if not pictures:
-            found.passed["folders without pictures"] += 1
+            found.passed["with no picture inside"] += 1
         elif name in found.classes:
             raise DataError(f"{folder}: has two folders called {name}, in two forms of Unicode")
         elif not name.isprintable():
@@ -260,7 +260,7 @@ def _collect(
     key = folder.key
     other = walk.enter(key)
     if other is None:
-        passed["links to folders read already"] += 1
+        passed["linked to a folder read already"] += 1
         return
     count = 0
     for node in folder.entries():
@@ -270,7 +270,7 @@ def _collect(
             continue
         suffix = Path(node.name).suffix.lower()
         if reason is None and suffix not in SUFFIXES:
-            reason = f"not pictures ({suffix or 'no suffix'})"
+            reason = f"of another kind ({suffix or 'no suffix'})"
         if reason is None:
             pictures.append((normalised_name(within + node.name), node.source))
             count += 1
@@ -401,9 +401,9 @@ def _report(
     passed = any(one.passed for one in found)
     log.log(
         logging.WARNING if passed else logging.INFO,
-        "%s: %s pictures used; skipped: %s",
+        "%s: %s used; skipped: %s",
         folder,
-        f"{used:,}",
+        counted(used, "picture"),
         describe_passed(found),
     )
     for name, part in listed.items():

@@ -36,6 +36,9 @@ def read_parquet(path: Path, seed: int, reading: Reading) -> tuple[Dataset, Data
     labels = _named(table, label, table.column(label).to_pylist())
     if any(value is None for value in labels):
         raise DataError(f"{path}: {label}: some rows have none")
+    odd = [value for value in labels if not isinstance(value, (str, int, float))]
+    if odd:
+        raise DataError(f"{path}: {label}: must be text or whole numbers, got {odd[0]!r:.80}")
     parts = None if part is None else table.column(part).to_pylist()
     if place is not None:
         pictures = _pictures(path, place, table.column(place))
@@ -120,6 +123,7 @@ def _named(table: Any, label: str, labels: list[Any]) -> list[Any]:
     try:
         kept = json.loads(table.schema.metadata[b"huggingface"])
         names = kept["info"]["features"][label]["names"]
-        return [names[value] for value in labels]
+        # -1 marks rows without a label, such as those of a test set that is kept secret.
+        return [names[value] if value >= 0 else None for value in labels]
     except (KeyError, TypeError, ValueError, IndexError):
         return labels

@@ -17,7 +17,7 @@ from fastcnn.data.picture_tree import Source
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.storage import allocate
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.scalars import is_integer
 
 log = logging.getLogger("fastcnn.data")
@@ -170,8 +170,8 @@ def _say_copies(
     for what, pairs in found.items():
         first, second = pairs[0]
         log.warning(
-            "%s: %s pictures with the same pixels %s, such as %s and %s",
-            *(title, f"{len(pairs):,}", what, first, second),
+            "%s: pictures with the same pixels %s, such as %s and %s (%s)",
+            *(title, what, first, second, counted(len(pairs), "pair")),
         )
 
 

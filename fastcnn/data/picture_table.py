@@ -1,6 +1,7 @@
 """Tables of labelled picture files, as paths or contents."""
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ from fastcnn.data.dataset import Dataset
 from fastcnn.data.picture_sets import PART_NAMES, Listed, Reading, picture_sets
 from fastcnn.data.picture_tree import Source
 from fastcnn.data.reading import check_memory
-from fastcnn.data.split import held_out
-from fastcnn.errors import DataError
+from fastcnn.data.split import held_out, normalised_name
+from fastcnn.errors import DataError, counted
 
 #: Accepted names of columns of paths, of labels and of the part of the data set.
 PATHS = ("path", "file", "filename", "file_name", "image", "image_path", "filepath")
@@ -22,6 +23,9 @@ LABELS = ("label", "class", "target", "category")
 PARTS = ("split", "part", "subset", "set")
 #: Words for a missing label, in lower case; the last two may be class names.
 MISSING = ("", "nan", "null", "n/a", "none", "na")
+#: Control characters, spaces of no width, and the mark of a file's beginning, which concatenated
+#: files have inside.
+INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
 
 
 @dataclass(frozen=True)
@@ -45,15 +49,24 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
 def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
     """Labels as int64 if all are integers of at most nine digits, otherwise as text.
 
-    Equal numbers are the same label, however they are written: 1 and 1.0.
+    Equal numbers are the same label, however they are written: 1, 1.0 and +1; so is equal text in
+    Unicode's composed and decomposed forms.
 
-    Raises DataError if a row has no label, or all labels are numbers and some have fractions.
+    Raises DataError if a row has no label or one with a control character, which would be a class
+    of its own that looks like another, or all labels are numbers and some have fractions.
     """
+    words = [normalised_name(word) for word in words]
     numbers = all(_is_number(word) for word in words if word.lower() not in MISSING)
     missing = MISSING if numbers else MISSING[:-2]
     row = next((index for index, word in enumerate(words) if word.lower() in missing), None)
     if row is not None:
         raise DataError(f"{path}: row {row + 1} of {len(words):,} has no label")
+    row = next((index for index, word in enumerate(words) if INVISIBLE.search(word)), None)
+    if row is not None:
+        raise DataError(
+            f"{path}: row {row + 1} of {len(words):,}: label {words[row]!r:.80} contains a control "
+            "character"
+        )
     if numbers and not all(float(word).is_integer() for word in words):
         row = next(index for index, word in enumerate(words) if not float(word).is_integer())
         raise DataError(
@@ -61,7 +74,7 @@ def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
             f"got {words[row]}"
         )
     if numbers:
-        words = [f"{float(word):.0f}" if "." in word else word for word in words]
+        words = [str(_whole(word)) for word in words]
     whole = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
     return np.array([int(word) for word in words], np.int64) if whole else np.array(words)
 
@@ -71,7 +84,14 @@ def _is_number(word: str) -> bool:
         float(word)
     except ValueError:
         return False
-    return True
+    return "_" not in word  # which Python ignores between digits
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        return int(float(word))
 
 
 def table_sets(
@@ -178,7 +198,9 @@ def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | 
     places = {kind: header.index(name) for kind, name in columns.items() if name is not None}
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
-            raise DataError(f"{path}: row {number} has {len(row)} values, the first {len(header)}")
+            raise DataError(
+                f"{path}: row {number} has {counted(len(row), 'value')}, the first {len(header)}"
+            )
     names = [row[places["path"]].strip() for row in rows]
     parts = [row[places["part"]] for row in rows] if "part" in places else None
     labels = [row[places["label"]] for row in rows]

@@ -111,10 +111,10 @@ def _listed(folder: Path) -> Iterator[Node]:
                     try:
                         mode = entry.stat().st_mode
                     except OSError:
-                        reason = "broken links"
+                        reason = "with a broken link"
                     else:
                         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                            reason = "neither files nor folders"
+                            reason = "neither file nor folder"
                 path = Path(entry.path)
                 is_folder = stat.S_ISDIR(mode)
                 yield Node(
@@ -178,7 +178,7 @@ def _zip(path: Path) -> Iterator[Node]:
             if info.flag_bits & 1:
                 reason = "encrypted"
             elif not info.is_dir() and stat.S_IFMT(info.external_attr >> 16) == stat.S_IFLNK:
-                reason = "links"
+                reason = "linked"
             total += info.file_size
             _place(root, info.filename, info.is_dir(), reason, _ZipMember(path, archive, info))
         check_honest(str(path), path.stat().st_size, total)
@@ -194,9 +194,9 @@ def _tar(path: Path) -> Iterator[Node]:
                 for info in _at_most(archive, path):
                     reason = None
                     if info.issym() or info.islnk():
-                        reason = "links"
+                        reason = "linked"
                     elif not (info.isreg() or info.isdir()) or info.issparse():
-                        reason = "neither files nor folders"
+                        reason = "neither file nor folder"
                     total += info.size if reason is None else 0
                     member = _TarMember(path, file, lock, info.name, info.offset_data, info.size)
                     _place(root, info.name, info.isdir(), reason, member)

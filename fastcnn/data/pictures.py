@@ -74,7 +74,13 @@ class Pictures:
 
     @staticmethod
     def fits(shape: tuple[int, ...]) -> bool:
-        """Whether pictures can be samples of this shape."""
+        """Whether pictures can be samples of this shape.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one sample.
+        """
         return len(shape) == 3 and shape[0] in (1, 3) and 1 <= min(shape) <= max(shape) <= 2**15
 
     @classmethod
@@ -113,6 +119,10 @@ class Pictures:
     @classmethod
     def from_dict(cls, values: Any) -> "Pictures":
         """The inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        values : mapping
 
         Raises
         ------

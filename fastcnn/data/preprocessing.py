@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.data.pictures import Pictures
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 
 log = logging.getLogger("fastcnn.data")
 
@@ -117,7 +117,12 @@ class Preprocessing:
     # -- making ------------------------------------------------------------------------------
 
     def trained(self, samples: np.ndarray) -> "Preprocessing":
-        """This preprocessing, for a model trained on these samples."""
+        """This preprocessing, for a model trained on these samples.
+
+        Parameters
+        ----------
+        samples : ndarray, shape (N, C, ...)
+        """
         if samples.dtype == np.uint8:
             made = replace(self, trained_on="uint8", bounds=None)
         else:
@@ -130,6 +135,10 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: Any) -> "Preprocessing":
         """The inverse of :meth:`to_dict`.
+
+        Parameters
+        ----------
+        values : mapping
 
         Raises
         ------
@@ -157,13 +166,23 @@ class Preprocessing:
         } | ({"pixels": list(self.pixels)} if self.pixels else {})
 
     def of_channels(self, first: int, count: int) -> "Preprocessing":
-        """The preprocessing of some channels, such as those of one of several inputs."""
+        """The preprocessing of some channels, such as those of one of several inputs.
+
+        Parameters
+        ----------
+        first, count : int
+            The first channel and the number of channels.
+        """
         places = slice(first, first + count)
         return Preprocessing(self.mean[places], self.std[places])
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> "Preprocessing | None":
         """The preprocessing in a file's metadata; None if there is none.
+
+        Parameters
+        ----------
+        metadata : mapping of str to str
 
         Raises
         ------
@@ -203,6 +222,11 @@ class Preprocessing:
     def rule_for_pictures(self, input_shape: tuple[int, ...] | None) -> Pictures:
         """The rule for converting pictures to samples of a model.
 
+        Parameters
+        ----------
+        input_shape : tuple of int or None
+            Shape of the model's samples, if known.
+
         Raises
         ------
         DataError
@@ -240,6 +264,12 @@ class Preprocessing:
     def check(self, samples: np.ndarray, name: str = "samples") -> None:
         """Refuse samples in other units than those of training.
 
+        Parameters
+        ----------
+        samples : ndarray, shape (N, C, ...)
+        name : str
+            The samples' name in messages.
+
         Raises
         ------
         DataError
@@ -252,7 +282,8 @@ class Preprocessing:
             raise DataError(f"{name}: must be real numbers, got dtype {samples.dtype}")
         if self.mean and samples.shape[1] != self.channels:
             raise DataError(
-                f"{name}: preprocessing has {self.channels} channels, got {samples.shape[1]}"
+                f"{name}: preprocessing has {counted(self.channels, 'channel')}, got "
+                f"{samples.shape[1]}"
             )
         if self.trained_on is None or samples.size == 0:
             return
@@ -295,7 +326,15 @@ class Preprocessing:
     # -- converting --------------------------------------------------------------------------
 
     def factors(self, is_bytes: bool, channels: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scale and shift of each channel, in float64."""
+        """Scale and shift of each channel, in float64.
+
+        Parameters
+        ----------
+        is_bytes : bool
+            Whether samples are bytes, which are also divided by 255.
+        channels : int
+            Number of channels of the samples.
+        """
         mean, std = self._statistics(channels)
         return 1.0 / ((BYTE if is_bytes else 1.0) * std), -mean / std
 
@@ -304,6 +343,11 @@ class Preprocessing:
 
         The difference of a large value and a large mean must be computed before rounding to
         float32.
+
+        Parameters
+        ----------
+        samples : ndarray
+            Only their dtype matters.
         """
         if samples.dtype == np.uint8 or self.is_identity:
             return True
@@ -353,7 +397,9 @@ class Preprocessing:
         if self.pixels:
             mean, std = np.repeat(mean, self.pixels), np.repeat(std, self.pixels)
         if len(mean) != channels:
-            raise DataError(f"preprocessing has {len(mean)} channels, samples have {channels}")
+            raise DataError(
+                f"preprocessing has {counted(len(mean), 'channel')}, samples have {channels}"
+            )
         return mean, std
 
 

@@ -19,7 +19,7 @@ from fastcnn.data.picture_table import PATHS, column_of, read_path_table, target
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
-from fastcnn.errors import DataError
+from fastcnn.errors import DataError, counted
 
 log = logging.getLogger("fastcnn.data")
 
@@ -144,7 +144,8 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
             values = line.split(",") if '"' not in line else _quoted(line, f"{name}: line {number}")
             if len(values) != count + 1:
                 raise DataError(
-                    f"{name}: line {number} has {len(values)} values, the first {count + 1}"
+                    f"{name}: line {number} has {counted(len(values), 'value')}, the first "
+                    f"{count + 1}"
                 )
             labels.append(values.pop(place).strip())
             rows.append(",".join(values))

@@ -190,21 +190,39 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         return self._partial_fit(x, np.searchsorted(known, y), weight)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Logits, shape (N, classes); for two classes their difference, shape (N,)."""
+        """Logits, shape (N, classes); for two classes their difference, shape (N,).
+
+        Parameters
+        ----------
+        X : array_like
+            As for :meth:`fit`.
+        """
         logits = self._logits(X)
         if len(self.classes_) == 2 and not self._has_labels:
             return logits[:, 1] - logits[:, 0]
         return logits
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Probability of each class or label, shape (N, classes), in the order of ``classes_``."""
+        """Probability of each class or label, shape (N, classes), in the order of ``classes_``.
+
+        Parameters
+        ----------
+        X : array_like
+            As for :meth:`fit`.
+        """
         logits = self._logits(X)
         if self._has_labels:
             return sigmoid(logits)
         return logits if ends_in(self.model_.graph(), "softmax")[0] else softmax(logits)
 
     def predict(self, X: Any) -> np.ndarray:
-        """The most probable class of each sample, shape (N,); or its labels, (N, labels)."""
+        """The most probable class of each sample, shape (N,); or its labels, (N, labels).
+
+        Parameters
+        ----------
+        X : array_like
+            As for :meth:`fit`.
+        """
         check_is_fitted(self)
         if self._has_labels:
             return (self._logits(X) > 0.0).astype(np.int64)

@@ -99,7 +99,13 @@ verbose, augment, callbacks, ema_decay, layout, image_size, gray
         return self._partial_fit(x, self._standardised(target), weight)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Predicted targets, shape (N,) or (N, outputs) as in ``fit``."""
+        """Predicted targets, shape (N,) or (N, outputs) as in ``fit``.
+
+        Parameters
+        ----------
+        X : array_like
+            As for :meth:`fit`.
+        """
         values = self._logits(X) * self.target_std_ + self.target_mean_
         return values[:, 0] if self._flat_target else values
 

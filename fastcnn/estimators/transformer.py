@@ -97,7 +97,13 @@ class CNNTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> np.ndarray:
-        """The layer's output for each sample, shape (N, features)."""
+        """The layer's output for each sample, shape (N, features).
+
+        Parameters
+        ----------
+        X : array_like
+            As for :meth:`fit`.
+        """
         check_is_fitted(self)
         samples, options = X, {}
         if hasattr(self, "estimator_"):

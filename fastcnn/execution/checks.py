@@ -77,7 +77,7 @@ def as_target(loss: Loss, y: Any, count: int, graph: Graph, dtype: Any) -> np.nd
     """Check targets against the loss, and convert them to the form that backends read."""
     y = loss.pack(y, dtype) if isinstance(loss, JointLoss) else plain_array("targets", y)
     if y.ndim == 0 or len(y) != count:
-        raise ShapeError(f"{count} samples need as many targets, got targets of shape {y.shape}")
+        raise ShapeError(f"expected a target for each sample, {count} in all, got shape {y.shape}")
     return loss.as_target(y, graph.output_shape, dtype)
 
 

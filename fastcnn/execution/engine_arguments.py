@@ -131,7 +131,9 @@ def engine_weights(
         weight = np.require(sample_weight, np.float64, ["C", "W"])
         shapes = [(len(target),), (len(target), *loss.weight_shape(target))]
         if weight.shape not in shapes:
-            raise DataError(f"{len(target)} samples need as many weights, got {weight.shape}")
+            raise DataError(
+                f"expected a weight for each sample, {len(target)} in all, got {weight.shape}"
+            )
         arrays["weights"] = weight.reshape(-1)
     return arrays
 

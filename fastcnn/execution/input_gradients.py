@@ -70,7 +70,9 @@ class Objective:
             return outputs.argmax(axis=1)
         y, count = plain_array("classes", self.y), outputs.shape[1]
         if y.shape != (len(outputs),):
-            raise ShapeError(f"{len(outputs)} samples need as many classes, got shape {y.shape}")
+            raise ShapeError(
+                f"expected a class for each sample, {len(outputs)} in all, got shape {y.shape}"
+            )
         if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= count:
             raise ConfigurationError(f"classes must be integers from 0 to {count - 1}")
         return y

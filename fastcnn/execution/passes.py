@@ -1,5 +1,6 @@
 """One forward and one backward pass over a model's graph, on any backend."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from fastcnn.arguments import as_count, as_flag
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.backends.im2col.memory import zeros_like
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
 from fastcnn.execution.checks import (
@@ -27,6 +28,11 @@ from fastcnn.losses import Loss
 
 if TYPE_CHECKING:
     from fastcnn.layers import Model
+
+log = logging.getLogger("fastcnn.execution")
+
+#: Floating-point operations of the reference backend in a second, about.
+LOOPED = 2e6
 
 
 def forward(
@@ -261,6 +267,13 @@ def predict_logits(
     batches = [x[start : start + size] for start in range(0, len(x), size)]
 
     def by_operations(name: str) -> np.ndarray:
+        seconds = len(x) * model.flops(x.shape[1:]) / LOOPED
+        if name == "reference" and seconds > 60.0:
+            log.warning(
+                "the reference backend computes %s in loops, which takes about %s",
+                counted(len(x), "sample"),
+                counted(round(seconds / 60.0), "minute"),
+            )
         with workers(threads):
             return np.concatenate([_outputs(model, graph, batch, name) for batch in batches])
 

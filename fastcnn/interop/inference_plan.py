@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.layers import Model
 from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -326,7 +326,8 @@ def names_of_classes(classes: Any, outputs: int) -> tuple[str, ...]:
     names = tuple(map(str, classes))
     if len(names) != outputs:
         raise ConfigurationError(
-            f"classes: the network has {outputs} outputs, got {len(names)} names"
+            f"classes: the network has {counted(outputs, 'output')}, got "
+            f"{counted(len(names), 'name')}"
         )
     return names
 

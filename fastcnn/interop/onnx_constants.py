@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 
 MOST_DIMENSIONS = 8
 #: How much more than the file layers may hold: constants shared by several of them are copied.
@@ -110,7 +110,7 @@ class Constants:
             values = getattr(tensor, field)
             if len(values) != count:
                 raise ConfigurationError(
-                    f"its shape {sizes} takes {count} values, it has {len(values)}"
+                    f"its shape {sizes} takes {counted(count, 'value')}, it has {len(values)}"
                 )
             array = np.array(values)
             if tensor.data_type in (10, 16):

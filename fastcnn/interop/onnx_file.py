@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 from fastcnn.extras import require
 from fastcnn.files import expanded, read_bytes
 from fastcnn.interop.onnx_constants import MOST_DIMENSIONS, Constants, type_name
@@ -219,9 +219,9 @@ class FileNode:
         except (defs.SchemaError, UnicodeError):
             raise ConfigurationError("ONNX has no such operator") from None
         if not schema.min_input <= len(self.inputs) <= schema.max_input:
-            raise ConfigurationError(f"it has {len(self.inputs)} inputs")
+            raise ConfigurationError(f"it has {counted(len(self.inputs), 'input')}")
         if not 1 <= len(self.outputs) <= schema.max_output or not self.outputs[0]:
-            raise ConfigurationError(f"it has {len(self.outputs)} outputs")
+            raise ConfigurationError(f"it has {counted(len(self.outputs), 'output')}")
         self._known = schema.attributes
         for attribute in self.proto.attribute:
             name = attribute.name
@@ -259,7 +259,7 @@ class FileNode:
         count = len(found)
         if (default is not None and count != len(default)) or count > MOST_DIMENSIONS:
             raise ConfigurationError(
-                f"{name} has {count} numbers; fastcnn's layers have two dimensions"
+                f"{name} has {counted(count, 'number')}; fastcnn's layers have two dimensions"
             )
         if any(value < least for value in found):
             raise ConfigurationError(f"{name} must be at least {least}, got {tuple(found)}")

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Shape
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import ConfigurationError, NonFiniteError
+from fastcnn.errors import ConfigurationError, NonFiniteError, counted
 
 #: Kinds of predictions of a model, and their key in files.
 PREDICTIONS = (None, "classes", "values", "value", "labels", "label")
@@ -191,6 +191,6 @@ def check_classes(method: str, predicts: str | None, outputs: np.ndarray) -> Non
     finite = np.isfinite(outputs).reshape(len(outputs), -1).all(axis=1)
     if not finite.all():
         raise NonFiniteError(
-            f"{method}: outputs of {np.count_nonzero(~finite):,} samples are NaN or infinite, "
+            f"{method}: NaN or infinity in outputs of {counted(int((~finite).sum()), 'sample')}, "
             f"first that of sample {finite.argmin()}: check the samples and the weights"
         )

@@ -207,11 +207,20 @@ class Layer(metaclass=_LayerType):
         """Keyword arguments of the backend function for samples of given shapes.
 
         Arguments of sequences ``(C, L)`` are those of maps of one row.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            Shape of a sample of each input.
         """
         return self.arguments
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Shape of the output for one sample of ``input_shape`` (no batch dimension).
+
+        Parameters
+        ----------
+        input_shape : tuple of int
 
         Raises
         ------
@@ -221,17 +230,36 @@ class Layer(metaclass=_LayerType):
         return tuple(input_shape)
 
     def output_shapes(self, *input_shapes: Shape) -> tuple[Shape, ...]:
-        """Shapes of all outputs, for a sample of each input."""
+        """Shapes of all outputs, for a sample of each input.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+        """
         return (self.output_shape(*input_shapes),)
 
     def flops(self, *input_shapes: Shape) -> int:
-        """Floating-point operations of the forward pass for one sample (a multiply-add is two)."""
+        """Floating-point operations of the forward pass for one sample (a multiply-add is two).
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            Shape of a sample of each input.
+        """
         return self.flops_each * math.prod(self.output_shape(*input_shapes))
 
     def connect(self, builder: "GraphBuilder", name: str, source: int) -> int:
         """Add this layer to a graph, reading node ``source``; return the index of its output.
 
         Layers of several operations, with branches and joins, override this.
+
+        Parameters
+        ----------
+        builder : GraphBuilder
+        name : str
+            The layer's name in the model.
+        source : int
+            -1 for the model's input.
         """
         return builder.add(name, self, (source,))
 
@@ -241,7 +269,15 @@ class Layer(metaclass=_LayerType):
         return 1
 
     def connect_all(self, builder: "GraphBuilder", name: str, *sources: int) -> tuple[int, ...]:
-        """Like :meth:`connect`, for several inputs or outputs; return the outputs' indices."""
+        """Like :meth:`connect`, for several inputs or outputs; return the outputs' indices.
+
+        Parameters
+        ----------
+        builder, name
+            As for :meth:`connect`.
+        *sources : int
+            The node of each input.
+        """
         if len(sources) == 1:
             return (self.connect(builder, name, sources[0]),)
         return (builder.add(name, self, sources),)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 
 from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Node, Port, Shape
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.layers.base import Layer
 from fastcnn.scalars import is_integer
 
@@ -37,6 +37,10 @@ class GraphBuilder:
     def shape(self, index: int) -> Shape:
         """Shape of one sample at a node's output; -1 is the model's input.
 
+        Parameters
+        ----------
+        index : int
+
         Raises
         ------
         ConfigurationError
@@ -50,6 +54,14 @@ class GraphBuilder:
 
     def add(self, name: str, layer: Layer, inputs: tuple[int, ...]) -> int:
         """Append one operation and return its index.
+
+        Parameters
+        ----------
+        name : str
+            The node's name, such as the layer's in the model.
+        layer : Layer
+        inputs : tuple of int
+            The nodes it reads; -1 is the model's input.
 
         Raises
         ------
@@ -117,4 +129,6 @@ def _check_number_of_inputs(layer: Layer, input_shapes: tuple[Shape, ...]) -> No
     try:
         inspect.signature(layer.output_shape).bind(*input_shapes)
     except TypeError:
-        raise ConfigurationError(f"{layer!r} does not take {len(input_shapes)} inputs") from None
+        raise ConfigurationError(
+            f"{layer!r} does not take {counted(len(input_shapes), 'input')}"
+        ) from None

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.arguments import as_dtype, as_sample_shape
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.files import atomic_write
 from fastcnn.layers.base import Layer, check_child
 from fastcnn.layers.changes import Watched
@@ -143,6 +143,11 @@ class Model(Prediction, Connections, Layer):
         """Every layer that is not itself a model, with its path, in order of definition.
 
         A shared layer appears once for each use.
+
+        Parameters
+        ----------
+        prefix : str
+            Begins every path.
         """
         for name, layer in self.layers.items():
             if isinstance(layer, Model):
@@ -172,7 +177,7 @@ class Model(Prediction, Connections, Layer):
             try:
                 return list(self)[name]
             except IndexError:
-                raise IndexError(f"{name}: the model has {len(self)} layers") from None
+                raise IndexError(f"{name}: the model has {counted(len(self), 'layer')}") from None
         parent, child = self._parent(name)
         return parent.layers[child]
 
@@ -372,7 +377,12 @@ class Model(Prediction, Connections, Layer):
         atomic_write(path, weights_to_bytes(self.state_dict(), file_metadata(self)))
 
     def to(self, dtype: Any) -> "Model":
-        """Convert parameters and statistics to float32 or float64 in place; returns the model."""
+        """Convert parameters and statistics to float32 or float64 in place; returns the model.
+
+        Parameters
+        ----------
+        dtype : dtype
+        """
         dtype = as_dtype("to", dtype)
         # The old array is kept with the new one, so that its id is not reused.
         converted: dict[int, tuple[np.ndarray, np.ndarray]] = {}
@@ -396,6 +406,12 @@ class Model(Prediction, Connections, Layer):
         """Redraw all weights (and biases, if ``bias`` is given), and return the model.
 
         Batch normalisation layers, whose weight is a factor per channel, are left unchanged.
+
+        Parameters
+        ----------
+        weight : Initializer
+        bias : Initializer, optional
+        seed : int, SeedSequence or Generator, optional
 
         Raises
         ------

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fastcnn.backends.graph import INPUT, Graph, Shape
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.files import atomic_write, expanded
 from fastcnn.layers.builder import GraphBuilder
 
@@ -103,7 +103,7 @@ def _boxes(builder: GraphBuilder, graph: Graph) -> tuple[list[_Box], list[list[i
             continue
         is_input = node.operation == "input_part"
         numbers = sum(value.size for value in layer.parameters.values())
-        hint = f"{node.name}: {layer!r}, {numbers:,} parameters"
+        hint = f"{node.name}: {layer!r}, {counted(numbers, 'parameter')}"
         text = (
             _shape(node.output_shape)
             if is_input

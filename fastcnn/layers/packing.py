@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn.arguments import plain_array
 from fastcnn.backends.graph import Port
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
-from fastcnn.errors import DataError, ShapeError
+from fastcnn.errors import DataError, ShapeError, counted
 
 
 def given(what: str, ports: Sequence[Port], values: Any) -> list[Any]:
@@ -61,7 +61,8 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
             )
         if parts and len(array) != len(parts[0]):
             raise ShapeError(
-                f"input {port.name!r} has {len(array)} samples, {ports[0].name!r} {len(parts[0])}"
+                f"input {port.name!r} has {counted(len(array), 'sample')}, {ports[0].name!r} "
+                f"{len(parts[0])}"
             )
         if array.dtype.kind != "f" and array.dtype != np.uint8:
             raise DataError(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fastcnn.arguments import as_count, as_flag
+from fastcnn.arguments import as_count, as_dtype, as_flag
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ConfigurationError, ShapeError
@@ -14,9 +14,6 @@ from fastcnn.layers.base import check_samples
 from fastcnn.layers.norm import Normalisation
 
 __all__ = ["GroupNorm", "InstanceNorm2d", "LayerNorm", "LayerNorm2d", "RMSNorm"]
-
-#: PyTorch's default for float32.
-RMS_EPS = float(str(np.finfo(np.float32).eps))
 
 
 class _SampleNorm(Normalisation):
@@ -114,7 +111,7 @@ class RMSNorm(_TrailingNorm):
     normalized_shape : int or tuple of int
         Sizes of the last dimensions of a sample, which are normalised together.
     eps : float, optional
-        By default the distance from 1 to the next float32, about 1.2e-7.
+        By default the distance from 1 to the next number of ``dtype``: about 1.2e-7 in float32.
     elementwise_affine : bool
         Whether to learn a weight per element.
     dtype : dtype
@@ -142,11 +139,19 @@ class RMSNorm(_TrailingNorm):
         super().__init__()
         self.normalized_shape = _sizes("RMSNorm", normalized_shape)
         self.elementwise_affine = as_flag("RMSNorm", "elementwise_affine", elementwise_affine)
-        eps = RMS_EPS if eps is None else eps
+        if eps is None:
+            eps = _machine_epsilon(as_dtype("RMSNorm", dtype))
         self._fill(self.normalized_shape, eps, self.elementwise_affine, False, dtype)
 
     def _is_default(self, name: str, value: Any, default: Any) -> bool:
-        return super()._is_default(name, value, RMS_EPS if name == "eps" else default)
+        if name == "eps":
+            default = _machine_epsilon(np.float32 if self.weight is None else self.weight.dtype)
+        return super()._is_default(name, value, default)
+
+
+def _machine_epsilon(dtype: Any) -> float:
+    """PyTorch's default of ``eps``, in as few digits as its type needs."""
+    return float(str(np.finfo(dtype).eps))
 
 
 class LayerNorm2d(_SampleNorm):

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn.arguments import are_probabilities, as_number, as_share
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError, counted
 from fastcnn.losses.loss import Loss, check_settings
 
 Weights = tuple[float, ...] | None
@@ -97,7 +97,8 @@ class ClassLoss(Loss):
         owner, classes = type(self).__name__, output_shape[0]
         if self.weight is not None and len(self.weight) != classes:
             raise ShapeError(
-                f"{owner}: weight has {len(self.weight)} numbers, the output {classes} classes"
+                f"{owner}: weight has {counted(len(self.weight), 'number')}, the output "
+                f"{counted(classes, 'class')}"
             )
         if y.ndim != len(output_shape) + 1 or y.dtype.kind != "f":
             return as_classes(y, output_shape, self.ignore_index)

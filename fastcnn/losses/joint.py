@@ -61,6 +61,11 @@ class JointLoss(Loss):
     def bound(self, ports: Sequence[Port]) -> "JointLoss":
         """The same loss, bound to the outputs of a model.
 
+        Parameters
+        ----------
+        ports : sequence of Port
+            The model's outputs: names and shapes.
+
         Raises
         ------
         ConfigurationError
@@ -157,6 +162,8 @@ class JointLoss(Loss):
         ----------
         targets : sequence or mapping of array_like
             For each output, as for training with its loss; by position or name.
+        dtype : dtype
+            Of the array.
 
         Raises
         ------

@@ -46,6 +46,14 @@ class Loss:
     def as_target(self, y: np.ndarray, output_shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Targets in the form read by backends, for an output of shape ``(N, *output_shape)``.
 
+        Parameters
+        ----------
+        y : ndarray, shape (N, ...)
+            Targets as given by the user.
+        output_shape : tuple of int
+        dtype : dtype
+            Of floating-point targets.
+
         Raises
         ------
         ShapeError, DataError
@@ -59,6 +67,12 @@ class Loss:
         """Mean weight of each sample's targets, float64 of shape (N,).
 
         None if all weights are 1. A batch's loss is divided by the sum of these.
+
+        Parameters
+        ----------
+        target : ndarray
+            From :meth:`as_target`.
+        sample_weight : ndarray or None
         """
         if sample_weight is None or sample_weight.ndim == 1:
             return sample_weight
@@ -77,7 +91,13 @@ class Loss:
     def target_weights(
         self, target: np.ndarray, sample_weight: np.ndarray | None
     ) -> np.ndarray | None:
-        """:meth:`target_weight` of each of them, shape (N, losses); None if all weights are 1."""
+        """:meth:`target_weight` of each of them, shape (N, losses); None if all weights are 1.
+
+        Parameters
+        ----------
+        target, sample_weight
+            As for :meth:`target_weight`.
+        """
         found = self.target_weight(target, sample_weight)
         return None if found is None else np.asarray(found, np.float64).reshape(len(found), -1)
 
@@ -91,6 +111,10 @@ class Loss:
 
         Parameters
         ----------
+        target : ndarray
+            Of the part, from :meth:`as_target`.
+        sample_weight : ndarray or None
+            Of the part.
         totals : ndarray of float64, shape (losses,)
             Total weight of the whole batch's targets in each loss.
         """
@@ -102,19 +126,44 @@ class Loss:
         return summed, 1.0 / (total * elements) if total > 0.0 else 0.0
 
     def weight_shape(self, target: np.ndarray) -> tuple[int, ...]:
-        """Shape of the weights of one sample's targets, if each has its own."""
+        """Shape of the weights of one sample's targets, if each has its own.
+
+        Parameters
+        ----------
+        target : ndarray
+            From :meth:`as_target`.
+        """
         return target.shape[1:]
 
     def predicts(self, y: np.ndarray, output_shape: tuple[int, ...]) -> str | None:
-        """``Model.predicts`` of a model trained on these targets."""
+        """``Model.predicts`` of a model trained on these targets.
+
+        Parameters
+        ----------
+        y : ndarray, shape (N, ...)
+        output_shape : tuple of int
+        """
         raise NotImplementedError
 
     def target_counts(self, target: np.ndarray) -> np.ndarray | None:
-        """Number of targets per sample that count for the accuracy; None if it is one each."""
+        """Number of targets per sample that count for the accuracy; None if it is one each.
+
+        Parameters
+        ----------
+        target : ndarray
+            From :meth:`as_target`.
+        """
         return None
 
     def correct(self, output: np.ndarray, target: np.ndarray) -> int:
-        """Number of correctly classified targets; 0 if targets are not classes."""
+        """Number of correctly classified targets; 0 if targets are not classes.
+
+        Parameters
+        ----------
+        output : ndarray, shape (N, ...)
+        target : ndarray
+            From :meth:`as_target`.
+        """
         return 0
 
     def __call__(
@@ -142,7 +191,14 @@ class Loss:
     def gradient(
         self, output: Any, target: Any, *, sample_weight: Any = None, backend: str | None = None
     ) -> np.ndarray:
-        """Its gradient with respect to the output; arguments as for a call."""
+        """Its gradient with respect to the output; arguments as for a call.
+
+        Parameters
+        ----------
+        output, target : array_like
+        sample_weight : array_like, optional
+        backend : str, optional
+        """
         output, target, weight = self._checked(output, target, sample_weight)
         operation = getattr(get_backend(backend), f"{self.operation}_backward")
         found: np.ndarray = operation(1.0, output, target, **self.arguments, sample_weight=weight)

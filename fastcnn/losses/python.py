@@ -80,6 +80,12 @@ class PythonLoss(Loss):
     ) -> tuple[float, np.ndarray]:
         """The function's results for a batch.
 
+        Parameters
+        ----------
+        output, target : ndarray, shape (N, ...)
+        weight : ndarray, optional
+            For functions with three arguments.
+
         Raises
         ------
         ConfigurationError, ShapeError

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastcnn.arguments import as_number
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError, counted
 from fastcnn.losses.classes import as_classes
 from fastcnn.losses.loss import Loss, check_settings
 from fastcnn.operations.losses import LOSSES
@@ -182,8 +182,8 @@ class BCEWithLogitsLoss(LabelLoss):
         given = self.pos_weight
         if isinstance(given, tuple) and len(given) != output_shape[0]:
             raise ShapeError(
-                f"BCEWithLogitsLoss: pos_weight has {len(given)} numbers, the output "
-                f"{output_shape[0]} channels"
+                f"BCEWithLogitsLoss: pos_weight has {counted(len(given), 'number')}, the output "
+                f"{counted(output_shape[0], 'channel')}"
             )
         # NaN is reported by the check of the data.
         if target.size and (target.min() < 0.0 or target.max() > 1.0):

@@ -31,7 +31,19 @@ class Optimizer(Protocol):
     def update(
         self, parameters: np.ndarray, gradient: np.ndarray, slots: Slots, lr: float, step: int
     ) -> None:
-        """Update ``parameters`` and ``slots`` in place; ``step`` counts from 1."""
+        """Update ``parameters`` and ``slots`` in place; ``step`` counts from 1.
+
+        Parameters
+        ----------
+        parameters, gradient : ndarray
+            Of the same shape.
+        slots : dict of str to ndarray
+            The optimiser's state, arrays in the shape of the parameters.
+        lr : float
+            Learning rate of the step.
+        step : int
+            Number of the step, from 1.
+        """
         ...
 
 

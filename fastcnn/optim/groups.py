@@ -92,6 +92,10 @@ class ParameterGroup:
     def of(cls, settings: Any) -> "ParameterGroup":
         """Make a group from a dictionary; other keys are arguments of the optimiser.
 
+        Parameters
+        ----------
+        settings : ParameterGroup or mapping
+
         Raises
         ------
         ConfigurationError
@@ -119,6 +123,10 @@ class ParameterGroup:
     def parse(cls, text: str) -> tuple["ParameterGroup", ...]:
         """Parse groups from text like ``"*.bias: learning_rate_factor=64 weight_decay=0; stem.*:
         freeze"``.
+
+        Parameters
+        ----------
+        text : str
 
         Raises
         ------
@@ -157,7 +165,13 @@ class ParameterGroup:
         return made | dict(self.arguments)
 
     def is_frozen(self, epoch: int) -> bool | None:
-        """Whether parameters are frozen in an epoch; None if the group does not set it."""
+        """Whether parameters are frozen in an epoch; None if the group does not set it.
+
+        Parameters
+        ----------
+        epoch : int
+            Counted from 1.
+        """
         if self.freeze_until is not None:
             return epoch <= self.freeze_until
         if self.freeze_after is not None:
@@ -172,7 +186,12 @@ class ParameterGroup:
         )
 
     def changed(self, optimizer: Optimizer) -> Optimizer:
-        """The optimiser of this group's parameters, derived from ``optimizer``."""
+        """The optimiser of this group's parameters, derived from ``optimizer``.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+        """
         if self.optimizer is not None:
             return self._own_optimizer()
         return _changed(optimizer, self.arguments, self.match)
@@ -308,7 +327,12 @@ class Assignment:
             self._optimizer(name, shape)
 
     def frozen_statistics(self, statistics: Sequence[str]) -> frozenset[str]:
-        """The running means, out of ``statistics``, that training does not update."""
+        """The running means, out of ``statistics``, that training does not update.
+
+        Parameters
+        ----------
+        statistics : sequence of str
+        """
         return frozenset(
             name
             for group in self.groups
@@ -327,6 +351,8 @@ class Assignment:
 
         Parameters
         ----------
+        places : mapping of str to (int, tuple of int, bool)
+            First element in the parameter vector, shape, and whether it is trained, by name.
         epoch : int
             Counted from 1.
         per_epoch : int
@@ -361,6 +387,11 @@ class Assignment:
         """Names of the state arrays of all optimisers, each as long as the parameter vector.
 
         If parameters of several optimisers share an array, its name combines theirs.
+
+        Parameters
+        ----------
+        places : mapping
+            As for :meth:`parts`.
         """
         rows: list[dict[str, None]] = []
         for name, (_, shape, _) in places.items():

@@ -67,6 +67,10 @@ class Lookahead:
     def of(cls, value: Any) -> "Lookahead":
         """Lookahead from itself, a number of steps, or text such as ``"every=5,alpha=0.8"``.
 
+        Parameters
+        ----------
+        value : Lookahead, int or str
+
         Raises
         ------
         ConfigurationError
@@ -99,7 +103,13 @@ class Lookahead:
         return cls(**settings)
 
     def weight(self, share: float) -> float:
-        """``a`` after a fraction of the training's steps."""
+        """``a`` after a fraction of the training's steps.
+
+        Parameters
+        ----------
+        share : float
+            The fraction, in 0..1.
+        """
         if self.final_alpha is None:
             return self.alpha
         return self.alpha + (self.final_alpha - self.alpha) * share**self.power

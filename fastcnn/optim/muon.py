@@ -91,7 +91,13 @@ class Muon(DecaysWeights):
             )
 
     def ratio(self, rows: int, columns: int) -> float:
-        """Factor of the learning rate of a matrix."""
+        """Factor of the learning rate of a matrix.
+
+        Parameters
+        ----------
+        rows, columns : int
+            Sizes of the matrix.
+        """
         if self.adjust_lr_fn == "original":
             return math.sqrt(max(1.0, rows / columns))
         if self.adjust_lr_fn == "match_rms_adamw":

@@ -16,7 +16,16 @@ class Schedule(Protocol):
     """Computes the learning rate of each step."""
 
     def lr(self, step: int, total_steps: int, steps_per_epoch: int, base_lr: float) -> float:
-        """Rate of step ``step`` of ``total_steps``."""
+        """Rate of step ``step`` of ``total_steps``.
+
+        Parameters
+        ----------
+        step, total_steps : int
+            Number of the step, from 0, and of all steps of the training.
+        steps_per_epoch : int
+        base_lr : float
+            The rate without a schedule.
+        """
         ...
 
 
@@ -250,7 +259,7 @@ def learning_rates(
     Raises
     ------
     ConfigurationError
-        If the schedule is not one, or an argument is invalid.
+        If the schedule is not one or gives an invalid rate, or an argument is invalid.
     """
     schedule, base_lr = NAMED.get(schedule), plain(base_lr)
     if not is_number(base_lr):
@@ -267,13 +276,16 @@ def learning_rates(
                 f"learning_rates: {name} must be an integer from {least} to {MOST_COUNT:,}, got "
                 f"{value!r}"
             )
-    return np.array(
-        [
-            schedule.lr(step, total_steps, steps_per_epoch, base_lr)
-            for step in range(first_step, first_step + count)
-        ],
-        np.float64,
-    )
+    rates = np.empty(count)
+    for place, step in enumerate(range(first_step, first_step + count)):
+        rate = plain(schedule.lr(step, total_steps, steps_per_epoch, base_lr))
+        if not is_number(rate) or not 0.0 <= rate < math.inf:
+            raise ConfigurationError(
+                f"the schedule {schedule!r} gives a learning rate of {rate!r} at step {step}: it "
+                "must be a finite number of at least 0"
+            )
+        rates[place] = rate
+    return rates
 
 
 SCHEDULES: dict[str, Any] = {

@@ -25,6 +25,10 @@ def names() -> list[str]:
 def get(name: str | Path) -> NamedRecipe:
     """A recipe by its name, or from a ``.toml`` file.
 
+    Parameters
+    ----------
+    name : str or path
+
     Raises
     ------
     ConfigurationError

@@ -91,6 +91,10 @@ class NamedRecipe:
     def read(cls, path: str | Path) -> "NamedRecipe":
         """Read a recipe from a TOML file; the file's name becomes the recipe's.
 
+        Parameters
+        ----------
+        path : path
+
         Raises
         ------
         ConfigurationError
@@ -107,6 +111,10 @@ class NamedRecipe:
 
     def write(self, path: str | Path) -> None:
         """Write the recipe as a TOML file, which :meth:`read` reads.
+
+        Parameters
+        ----------
+        path : path
 
         Raises
         ------
@@ -213,7 +221,12 @@ class NamedRecipe:
         return self.prepared(train), self.prepared(test)
 
     def prepared(self, data: Dataset) -> Dataset:
-        """A data set with the recipe's preprocessing."""
+        """A data set with the recipe's preprocessing.
+
+        Parameters
+        ----------
+        data : Dataset
+        """
         own = _as_dataset(data).preprocessing
         return replace(data, preprocessing=self._preprocessing(own))
 
@@ -240,7 +253,13 @@ class NamedRecipe:
         return model
 
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
-        """Arguments of the model's function except its seed; empty if the recipe has layers."""
+        """Arguments of the model's function except its seed; empty if the recipe has layers.
+
+        Parameters
+        ----------
+        train : Dataset
+            It determines the number of classes.
+        """
         table = self._section("model")
         _as_dataset(train)
         if table.get("name") not in MODELS:
@@ -271,7 +290,13 @@ class NamedRecipe:
         return model, fit(model, train, test, **{**self.options.training(), **others})
 
     def evaluate(self, model: Model, data: Dataset) -> Evaluation:
-        """The model's loss, accuracy and outputs, with the recipe's test-time augmentation."""
+        """The model's loss, accuracy and outputs, with the recipe's test-time augmentation.
+
+        Parameters
+        ----------
+        model : Model
+        data : Dataset
+        """
         return evaluate(model, data, loss=self.options.make_loss(), tta=self.tta)
 
     def _section(self, name: str) -> Any:

@@ -73,6 +73,10 @@ class Record:
 def records(path: Path = FILE) -> list[Record]:
     """All records of a file, by default those of the package.
 
+    Parameters
+    ----------
+    path : path
+
     Raises
     ------
     DataError

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.errors import counted
 from fastcnn.execution import gradients
 from fastcnn.models import report_cnn
 from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
@@ -169,7 +170,7 @@ def _on_time(result: Reproduction) -> Text:
     return Text(
         f"An epoch of {result.images:,} images takes {sigmoid:.3f} s with sigmoid and {relu:.3f} s "
         "with ReLU, on one core, with a training on each other core. Nested loops in Python, "
-        f"as the report has them, would take {minutes:.0f} minutes (computed from "
+        f"as the report has them, would take {counted(round(minutes), 'minute')} (computed from "
         f"{1000 * result.looped:.0f} ms for an image). The report states that an epoch with "
         "sigmoid took about half a minute longer.",
         f"在单核上（其余各核同时进行其他训练），训练一轮（{result.images:,} 张图像）使用 sigmoid "

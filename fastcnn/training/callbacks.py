@@ -97,23 +97,51 @@ class Callback:
     """
 
     def on_train_begin(self, start: TrainingStart) -> None:
-        """Called once, before the first step."""
+        """Called once, before the first step.
+
+        Parameters
+        ----------
+        start : TrainingStart
+        """
 
     def on_steps(self, steps: Steps) -> None:
-        """Called every few steps, about ten times per second."""
+        """Called every few steps, about ten times per second.
+
+        Parameters
+        ----------
+        steps : Steps
+            Those since the last call.
+        """
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Called after each epoch and its evaluation, with the epoch's record.
 
         The model holds the weights that were evaluated: the average, if there is one.
+
+        Parameters
+        ----------
+        epoch : dict
+            The epoch's record, as in ``History.epochs``.
+        model : Model
         """
 
     def on_train_end(self, history: History) -> None:
-        """Called once at the end, even after an interruption or an error."""
+        """Called once at the end, even after an interruption or an error.
+
+        Parameters
+        ----------
+        history : History
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """The state needed to resume a run: numbers, text, and arrays by name."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the state of an interrupted run, before ``on_train_begin``."""
+        """Restore the state of an interrupted run, before ``on_train_begin``.
+
+        Parameters
+        ----------
+        state : dict
+            As returned by :meth:`state_dict`.
+        """

@@ -10,7 +10,7 @@ from fastcnn.backends.graph import Port
 from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import ArrayDataset, Samples
 from fastcnn.distributed.sharding import Shards
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.training.augmentation import InputAugments, as_augment, check_augment
 from fastcnn.training.options import TrainingOptions
 
@@ -91,8 +91,8 @@ class Feed:
             if options.steps_per_epoch > self.steps:
                 times = f" * accumulate={options.accumulate}" if options.accumulate > 1 else ""
                 raise ConfigurationError(
-                    f"steps_per_epoch={options.steps_per_epoch}: {self.samples:,} samples are "
-                    f"{self.steps:,} steps of batch_size={options.batch_size}{times}"
+                    f"steps_per_epoch={options.steps_per_epoch}: {counted(self.samples, 'sample')} "
+                    f"make {counted(self.steps, 'step')} of batch_size={options.batch_size}{times}"
                 )
             self.steps = options.steps_per_epoch
             self.samples = min(self.samples, self.steps * self.batch_size)

@@ -166,9 +166,9 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         this as ``model.preprocessing`` and applies it to all its inputs from then on.
         ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean. Arrays may be
         memory-mapped files, which are not copied. Batches are an iterable of ``(x, y)`` or
-        ``(x, y, sample_weight)``, such as a generator, a function that returns one, or PyTorch's
-        DataLoader: each batch is a step, and ``steps_per_epoch`` is required if they have no
-        length. ``test`` is evaluated after every epoch without influence on training: early
+        ``(x, y, sample_weight)``, such as a list, a generator, a function that returns one, or
+        PyTorch's DataLoader: each batch is a step, and ``steps_per_epoch`` is required if they have
+        no length. ``test`` is evaluated after every epoch without influence on training: early
         stopping and ``reduce_on_plateau`` use validation data, which are held out of ``train``
         unless given.
     **options

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, counted
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 
@@ -124,7 +124,12 @@ class History:
     loss: str = "cross_entropy"
 
     def column(self, name: str) -> list[Any]:
-        """One field over all epochs, such as ``"test_accuracy"``."""
+        """One field over all epochs, such as ``"test_accuracy"``.
+
+        Parameters
+        ----------
+        name : str
+        """
         return [epoch[name] for epoch in self.epochs]
 
     @property
@@ -167,7 +172,7 @@ class History:
             + [f"{epoch['seconds']:.2f}"]
             for epoch in shown
         ]
-        caption = f"History: {self.status}, {len(self.epochs)} epochs"
+        caption = f"History: {self.status}, {counted(len(self.epochs), 'epoch')}"
         if self.stop_reason is not None:
             caption += f" ({self.stop_reason})"
         if len(shown) < len(self.epochs):
@@ -186,7 +191,7 @@ class History:
         if not self.epochs:
             return f"History({self.status}, no epoch)"
         shown = ", ".join(f"{name}={self.final[name]:.4f}" for name in measured(self.final))
-        return f"History({self.status}, {len(self.epochs)} epochs, {shown})"
+        return f"History({self.status}, {counted(len(self.epochs), 'epoch')}, {shown})"
 
 
 def measured(record: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import are_probabilities
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.losses import JointLoss, Loss
 
 
@@ -145,7 +145,8 @@ class Top:
         _, true, classes = _classes(outputs, targets)
         if count >= classes:
             raise ConfigurationError(
-                f"top{count} is always 1 for {classes} classes: it needs more than {count}"
+                f"top{count} is always 1 for {counted(classes, 'class')}: it needs more than "
+                f"{count}"
             )
         flat = np.moveaxis(outputs, 1, -1).reshape(-1, classes)
         known = (true >= 0) & (true < classes)

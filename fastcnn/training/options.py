@@ -14,7 +14,7 @@ import numpy as np
 from fastcnn import losses
 from fastcnn.backends import BACKENDS
 from fastcnn.data.augment import Augment
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.losses import LOSSES, Loss
 from fastcnn.optim import (
     OPTIMIZERS,
@@ -218,12 +218,12 @@ class TrainingOptions:
             if group.freeze_after is not None and group.freeze_after >= self.epochs:
                 raise ConfigurationError(
                     f"group {group.match!r}: freeze_after={group.freeze_after} has no effect "
-                    f"within {self.epochs} epochs"
+                    f"within {counted(self.epochs, 'epoch')}"
                 )
             if group.freeze_until is not None and group.freeze_until >= self.epochs:
                 raise ConfigurationError(
                     f"group {group.match!r}: freeze_until={group.freeze_until}: nothing would be "
-                    f"trained within {self.epochs} epochs; use freeze for that"
+                    f"trained within {counted(self.epochs, 'epoch')}; use freeze for that"
                 )
         decays = [getattr(self.make_optimizer(), "weight_decay", None)]
         decays += [group.arguments.get("weight_decay") for group in groups]
@@ -246,7 +246,7 @@ class TrainingOptions:
             Lookahead.of(self.lookahead)
         if self.swa_start is not None and self.swa_start > self.epochs:
             raise ConfigurationError(
-                f"swa_start={self.swa_start} has no effect within {self.epochs} epochs"
+                f"swa_start={self.swa_start} has no effect within {counted(self.epochs, 'epoch')}"
             )
         averages = ("ema_decay", "lookahead", "swa_start")
         given = [name for name in averages if getattr(self, name) is not None]

@@ -58,6 +58,14 @@ class Run:
     def create(cls, folder: str | Path, config: dict[str, Any], overwrite: bool = False) -> "Run":
         """Make a run's folder and write its config.
 
+        Parameters
+        ----------
+        folder : path
+        config : dict
+            Written to the folder's config.json.
+        overwrite : bool
+            Whether to replace another run in the folder.
+
         Raises
         ------
         ConfigurationError
@@ -81,6 +89,10 @@ class Run:
     @classmethod
     def open(cls, folder: str | Path) -> "Run":
         """Read an existing run's config.
+
+        Parameters
+        ----------
+        folder : path
 
         Raises
         ------
@@ -125,6 +137,10 @@ class Run:
         """Write the model's parameters and buffers as safetensors, under PyTorch's keys.
 
         Its preprocessing is in the file's metadata.
+
+        Parameters
+        ----------
+        model : Model
         """
         content = weights_to_bytes(model.state_dict(), file_metadata(model))
         atomic_write(self.folder / WEIGHTS, content)
@@ -187,12 +203,22 @@ class Run:
             raise CheckpointError(f"{self.folder / CONFIG} is damaged: {error}") from None
 
     def metrics(self, kind: str = "epoch") -> list[dict[str, Any]]:
-        """The records of one kind, ``epoch`` or ``step``."""
+        """The records of one kind, ``epoch`` or ``step``.
+
+        Parameters
+        ----------
+        kind : {"epoch", "step"}
+        """
         records = read_records(self.folder / METRICS)
         return [record for record in records if record["kind"] == kind]
 
     def load_data(self, data_dir: str | Path | None = None) -> tuple[Dataset, Dataset]:
         """Reload the training and test data; pictures are read as in the run.
+
+        Parameters
+        ----------
+        data_dir : path, optional
+            Folder of data sets that are loaded by name.
 
         Raises
         ------

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from fastcnn.errors import CheckpointError, cause
+from fastcnn.errors import CheckpointError, cause, counted
 from fastcnn.files import read_bytes
 
 CONFIG = "config.json"
@@ -68,7 +68,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     classes, outputs = config["data"].get("classes"), config["model"].get("output_shape")
     if classes and outputs and len(classes) > outputs[0]:
         raise CheckpointError(
-            f"{path} is damaged: {len(classes)} classes, and outputs of shape {outputs}"
+            f"{path} is damaged: {counted(len(classes), 'class')}, and outputs of shape {outputs}"
         )
     return config
 

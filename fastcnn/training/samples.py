@@ -10,7 +10,7 @@ from fastcnn.arguments import plain_array
 from fastcnn.data.arrays import check_float32, is_finite
 from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
-from fastcnn.errors import DataError, ShapeError
+from fastcnn.errors import DataError, ShapeError, counted
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
 from fastcnn.layers.packing import pack_inputs
@@ -29,7 +29,7 @@ def as_samples(
     Samples must suit the preprocessing, by default the model's own. Raises ShapeError or DataError,
     prefixed with ``name``, if samples, targets or weights are invalid.
     """
-    if not isinstance(data, (Dataset, tuple, list)):
+    if not isinstance(data, (Dataset, tuple)):
         raise ShapeError(
             f"{name}: expected a Dataset, (x, y) or (x, y, sample_weight), got "
             f"{type(data).__name__}"
@@ -37,7 +37,7 @@ def as_samples(
     loss = bound_loss(model, loss)
     if model.takes > 1 or isinstance(loss, JointLoss):
         data = _packed(data, name, model, loss)
-    checked = data if isinstance(data, Dataset) else _as_arrays(tuple(data), name)
+    checked = data if isinstance(data, Dataset) else _as_arrays(data, name)
     shape = checked.images.shape[1:]
     if model.input_shape is not None and shape != model.input_shape:
         raise ShapeError(f"{name}: samples have shape {shape}, the model takes {model.input_shape}")
@@ -52,11 +52,14 @@ def as_samples(
             "(BCEWithLogitsLoss) or values (MSELoss)"
         )
     try:
-        target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
+        with np.errstate(over="ignore"):
+            target = as_target(loss, checked.labels, len(checked), graph, model.dtype)
     except (DataError, ShapeError) as error:
         raise type(error)(f"{name}: {error}") from None
     if target.dtype.kind == "f" and not np.isfinite(target).all():
-        raise DataError(f"{name}: targets contain NaN or infinity")
+        too_large = is_finite(np.asarray(checked.labels))
+        what = f"values too large for {target.dtype}" if too_large else "NaN or infinity"
+        raise DataError(f"{name}: targets contain {what}")
     weight = checked.sample_weight
     if weight is not None:
         shapes = [(len(checked),), (len(checked), *loss.weight_shape(target))]
@@ -153,7 +156,9 @@ def say_unused(used: Preprocessing, data: Samples) -> None:
 
 def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
     if len(data) not in (2, 3):
-        raise ShapeError(f"{name}: expected (x, y) or (x, y, sample_weight), got {len(data)} items")
+        raise ShapeError(
+            f"{name}: expected (x, y) or (x, y, sample_weight), got {counted(len(data), 'item')}"
+        )
     images = plain_array(f"{name}: samples", data[0])
     labels = plain_array(f"{name}: targets", data[1])
     if images.ndim < 2:
@@ -172,7 +177,9 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise DataError(f"{name}: sample weights must be numbers, got {weight.dtype}")
     weight = weight.astype(np.float64)
     if weight.ndim == 0 or len(weight) != len(images):
-        raise ShapeError(f"{name}: {len(images)} samples need as many weights, got {weight.shape}")
+        raise ShapeError(
+            f"{name}: expected a weight for each sample, {len(images)} in all, got {weight.shape}"
+        )
     least = weight.min()
     # Samples of weight 0 only cost time; single targets of a sample may have weight 0.
     if not np.isfinite(weight).all() or least < 0.0 or (least == 0.0 and weight.ndim == 1):

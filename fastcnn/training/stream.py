@@ -11,7 +11,7 @@ from fastcnn.arguments import plain_array
 from fastcnn.data.augment import Augment
 from fastcnn.data.dataset import ArrayDataset, Dataset
 from fastcnn.data.storage import allocate
-from fastcnn.errors import ConfigurationError, DataError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError, counted
 from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.training.augmentation import as_augment, check_augment
@@ -24,7 +24,7 @@ Chosen = TypeVar("Chosen", bound=TrainingOptions)
 #: Training data accepted by ``fit``.
 Given = Data | Iterable[Any] | Callable[[], Any]
 #: Types that can be iterated over and are not streams of batches.
-NO_STREAMS = (Dataset, tuple, list, np.ndarray, str, bytes, dict)
+NO_STREAMS = (Dataset, tuple, np.ndarray, str, bytes, dict)
 
 
 def is_stream(data: Any) -> bool:
@@ -54,7 +54,9 @@ class Stream:
                 "in an epoch"
             )
         if steps is not None and length is not None and steps > length:
-            raise ConfigurationError(f"steps_per_epoch={steps}: {name} has {length} batches")
+            raise ConfigurationError(
+                f"steps_per_epoch={steps}: {name} has {counted(length, 'batch')}"
+            )
         self.steps: int = length if steps is None else steps  # type: ignore[assignment]
         self.goes_on = not callable(source) and self._iterator is source
         self._given = 0
@@ -83,7 +85,8 @@ class Stream:
             if self.goes_on and count >= self.steps:
                 advice = "an iterator is read once: give a function that returns one for each epoch"
             raise DataError(
-                f"{self.name}: ended after {count} batches, and an epoch has {self.steps}: {advice}"
+                f"{self.name}: ended after {counted(count, 'batch')}, and an epoch has "
+                f"{self.steps}: {advice}"
             ) from None
 
     def _begin(self) -> Iterator[Any]:
@@ -147,7 +150,8 @@ class StreamFeed:
         here = len(data)
         if here > self.batch_size:
             raise ShapeError(
-                f"{name}: has {here} samples, the first batch {self.batch_size}: none may be larger"
+                f"{name}: has {counted(here, 'sample')}, the first batch {self.batch_size}: none "
+                "may be larger"
             )
         images, labels, weight = data.images, data.labels, data.sample_weight
         if self.augment is not None:
@@ -255,7 +259,8 @@ def _batch(item: Any, name: str) -> Any:
     if isinstance(item, (Dataset, ArrayDataset)):
         return item
     if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
+        hint = "; a list is read as batches, a tuple as (x, y)" if hasattr(item, "shape") else ""
         raise ShapeError(
-            f"{name}: expected (x, y) or (x, y, sample_weight), got {type(item).__name__}"
+            f"{name}: expected (x, y) or (x, y, sample_weight), got {type(item).__name__}{hint}"
         )
     return tuple(item)

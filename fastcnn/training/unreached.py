@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from fastcnn.errors import counted
 from fastcnn.optim import MultiStep, StepDecay, Warmup, learning_rates
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import EarlyStopping
@@ -22,21 +23,21 @@ def unreached(
     epochs, total = options.epochs, options.total_steps(per_epoch)
     if not epochs:
         return
-    length = _count(epochs, "epoch")
+    length = counted(epochs, "epoch")
     schedule: Any = options.make_schedule()
     rate = highest = options.make_optimizer().lr
     if total <= LOOKED_AT:
         highest = learning_rates(schedule, rate, 0, total, total, per_epoch).max()
     if highest <= HARDLY * rate:
         yield (
-            f"the learning rate is at most {highest:g} in {_count(total, 'step')}, where "
+            f"the learning rate is at most {highest:g} in {counted(total, 'step')}, where "
             f"lr={rate:g}: the weights {'hardly change' if highest else 'do not change'}"
         )
     if isinstance(schedule, Warmup):
         if schedule.steps >= total:
             yield (
-                f"the warm-up takes {schedule.steps:,} steps, and the training has "
-                f"{_count(total, 'step')}: the learning rate does not reach its full value"
+                f"the warm-up takes {counted(schedule.steps, 'step')}, and the training has "
+                f"{counted(total, 'step')}: the learning rate does not reach its full value"
             )
         schedule = schedule.then
     if isinstance(schedule, MultiStep):
@@ -51,7 +52,7 @@ def unreached(
     for listener in listeners:
         # The first epoch is always the best so far.
         if isinstance(listener, EarlyStopping) and listener.patience >= epochs - 1:
-            patience = _count(listener.patience, "epoch")
+            patience = counted(listener.patience, "epoch")
             yield (
                 f"early stopping after {patience} without improvement cannot end a training of "
                 f"{length} early"
@@ -63,7 +64,3 @@ def unreached(
             f"{'batch' if batches == 1 else 'batches'} of batch_size={options.batch_size}, and so "
             "one step, of all its samples"
         )
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

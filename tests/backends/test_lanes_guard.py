@@ -36,12 +36,9 @@ def test_random_networks_stay_inside_their_arrays(place: str) -> None:
 
 @POSIX
 @pytest.mark.parametrize("convolution", ["winograd2d_batch", "direct_batch"])
-@pytest.mark.parametrize("place", ["end", "begin"])
-def test_convolutions_over_many_blocks_stay_inside_their_arrays(
-    place: str, convolution: str
-) -> None:
-    options = ("--count", "10", "--place", place, "--convolution", convolution)
-    assert "'networks': 10" in run_between_guard_pages(*options)
+def test_convolutions_over_many_blocks_stay_inside_their_arrays(convolution: str) -> None:
+    options = ("--count", "10", "--convolution", convolution)
+    assert "'networks': 20" in run_between_guard_pages(*options)
 
 
 @pytest.mark.parametrize("entries", [1, 3, 12, 16, 20])
@@ -86,10 +83,13 @@ def test_many_random_networks_stay_inside_their_arrays(place: str) -> None:
 def test_a_read_outside_is_noticed() -> None:
     """A vector that begins at an array's last float ends the process."""
     program = (
-        "import numpy as np; from tests.guard_pages import guarded;"
-        "a = guarded(np.ones(3, np.float32), {});"
-        "np.lib.stride_tricks.as_strided(a{}, (4,)).sum()"
+        "import numpy as np, os; from tests.guard_pages import guarded\n"
+        "for at_end, step in ((True, 1), (False, -1)):\n"
+        "    a = guarded(np.ones(3, np.float32), at_end)[::step]\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        np.lib.stride_tricks.as_strided(a, (4,)).sum()\n"
+        "        os._exit(0)\n"
+        "    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])"
     )
-    for text in (program.format(True, ""), program.format(False, "[::-1]")):
-        done = subprocess.run([sys.executable, "-c", text], cwd=ROOT, check=False)
-        assert done.returncode < 0
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -30,7 +30,7 @@ def test_a_kernel_names_what_it_gets() -> None:
     def wrong(A, colour):  # type: ignore[no-untyped-def]
         A[0] = colour
 
-    with pytest.raises(ValueError, match="parameter colour must be one of r, block"):
+    with pytest.raises(ValueError, match="parameter colour must be one of r, context, block"):
         kernel_entry("wrong", wrong, {})
 
 

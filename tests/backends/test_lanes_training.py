@@ -129,7 +129,7 @@ def test_weighted_gradients(kind: str, count: int) -> None:
 def test_as_many_weights_as_samples() -> None:
     x, y = np.zeros((3, 2, 7, 6)), np.zeros(3, int)
     with pytest.raises(
-        fastcnn.errors.DataError, match=r"3 samples need as many weights, got \(2,\)"
+        fastcnn.errors.DataError, match=r"expected a weight for each sample, 3 in all, got \(2,\)"
     ):
         fastcnn.execution.loss_and_gradients(network(), x, y, sample_weight=np.ones(2))
 

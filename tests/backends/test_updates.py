@@ -83,15 +83,14 @@ def steps(optimizer: Any, backend: str, threads: int, clip: float | None) -> lis
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=str)
 def test_steps_are_the_formulas(optimizer: Any, groups: Any, clip: float | None) -> None:
     assigned = Assignment(optimizer, groups)
-    found = [steps(assigned, "lanes", threads, clip) for threads in (1, 2, 3)]
+    found = [steps(assigned, "lanes", threads, clip) for threads in (1, 3)]
     expected = steps(assigned, "im2col", 1, clip)
     for name, (ours, theirs) in enumerate(zip(found[0], expected, strict=True)):
         np.testing.assert_allclose(
             ours, theirs, rtol=1e-4, atol=1e-5, equal_nan=False, err_msg=str(name)
         )
-    for other in found[1:]:
-        for ours, theirs in zip(found[0], other, strict=True):
-            np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def lion(p: Any, g: Any, m: Any, lr: float, step: float, b1: float = 0.9, b2: float = 0.99) -> Any:

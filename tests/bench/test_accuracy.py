@@ -55,7 +55,7 @@ def test_levels_that_are_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made[0].low <= made[0].median == made[0].high
     assert made[1].median != made[1].median
     assert [r.note for r in made] == [
-        f"{missed} of 3 not within 1 epochs" for missed in (1, 2, 2)
+        f"{missed} of 3 not within 1 epoch" for missed in (1, 2, 2)
     ]  # fmt: skip
     made = accuracy.bench_accuracy("n", train, test, seeds=(2, 0), epochs=1, patience=0.0)
     assert made[0].note == "1 of 1 stopped after 0 s; 1 of 2 seeds"

@@ -112,7 +112,7 @@ def test_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert added.seconds[0] == first.seconds[0]
     measure(name, replace(plan, seeds=3, more=False), [Own], whole, console)
     assert added.accuracies == records(whole)[0].accuracies
-    with pytest.raises(ConfigurationError, match=r"1 threads, and these would be of .*, 2 threads"):
+    with pytest.raises(ConfigurationError, match=r"1 thread, and these would be of .*, 2 threads"):
         measure(name, replace(plan, seeds=4, threads=2), [Own], path, console)
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(recipe_records, "machine", lambda: "another machine")

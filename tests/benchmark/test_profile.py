@@ -11,7 +11,7 @@ import pytest
 
 import fastcnn
 from fastcnn.benchmark.peaks import Peaks, cache_sizes, measure_peaks, measured_flops, working_sets
-from fastcnn.benchmark.profile import PARTS, Profile, never_falling, profile
+from fastcnn.benchmark.profile import PARTS, WAITING, Profile, profile
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.roofline import roofline_figure
 from fastcnn.errors import ConfigurationError
@@ -77,23 +77,47 @@ def test_rows_are_those_of_the_program(profiled: Profile) -> None:
     assert profiled.memory == program.bytes
 
 
-def test_no_row_shortens_the_step(profiled: Profile) -> None:
-    assert min(row.in_step for row in profiled.rows) >= 0
-    numbers = re.findall(r"-[\d.,]*\d", profiled.table().split("whole step:")[0])
-    assert not numbers
-    noisy = replace(profiled, uncertainty=0.5 * profiled.step)
-    assert f"{5e5 * profiled.step:.1f} us of them are noise" in noisy.summary()
-    assert noisy.is_disturbed
+@pytest.mark.parametrize("threads", [1, 2])
+def test_times_add_up_to_the_step(threads: int) -> None:
+    model = fastcnn.models.report_cnn(seed=0)
+    found = profile(model, 40, threads=threads, rounds=3, seconds=1e-5, peaks=PEAKS)
+    assert min(row.in_step for row in found.rows) >= 0
+    # Every thread gets a share of these.
+    assert all(row.in_step > 0 for row in found.rows if row.whole and row.phase > 1)
+    assert len(found.waits) == threads
+    assert min(found.waits) > 0
+    assert found.waiting == pytest.approx(np.mean(found.waits))
+    assert sum(row.in_step for row in found.rows) + found.waiting == pytest.approx(found.step)
+    assert found.step == pytest.approx(np.mean(sorted(found.rounds)[:2]))
+    assert f"\n{WAITING} " in found.table()
 
 
-def test_times_that_never_fall() -> None:
-    assert never_falling(np.array([0.0, 1.0, 3.0])).tolist() == [0, 1, 3]
-    assert never_falling(np.array([0.0, 4.0, 2.0, 5.0])).tolist() == [0, 3, 3, 5]
-    assert never_falling(np.array([1.0, 6.0, 5.0, 1.0, 8.0])).tolist() == [1, 4, 4, 4, 8]
-    isotonic = pytest.importorskip("sklearn.isotonic")
-    values = np.random.default_rng(0).normal(np.arange(50) / 9, 1.0)
-    theirs = isotonic.IsotonicRegression().fit_transform(np.arange(50), values)
-    assert never_falling(values) == pytest.approx(theirs)
+def test_an_update_in_the_row_of_its_gradient() -> None:
+    model = fastcnn.Sequential(
+        fastcnn.Flatten(), fastcnn.Linear(784, 700), fastcnn.ReLU(), fastcnn.Linear(700, 2),
+        input_shape=(1, 28, 28),
+    )  # fmt: skip
+    found = profile(model, 16, threads=1, rounds=1, seconds=1e-5, peaks=PEAKS)
+    program, weights = fastcnn.plan(model, 16, threads=1), 784 * 700
+    rows = [index for index, row in enumerate(found.rows) if row.name.endswith(" + update")]
+    assert len(rows) == 1
+    assert found.rows[rows[0]].name == program.names[rows[0]] + " + update"
+    alone = program.costs()[rows[0]]
+    assert found.rows[rows[0]].flops == alone.flops + 11 * weights
+    # The weights and their velocity; the gradient is not written.
+    assert found.rows[rows[0]].read == alone.read + 8 * weights
+    assert found.rows[rows[0]].written == alone.written + 4 * weights
+    assert found.rows[-1].flops == 11 * (model.num_parameters - weights)
+    assert found.rows[-1].in_step > 0
+
+
+def test_a_network_whose_only_weights_are_updated_in_their_gradient_s_row() -> None:
+    model = fastcnn.Sequential(
+        fastcnn.Flatten(), fastcnn.Linear(784, 700, bias=False), input_shape=(1, 28, 28)
+    )
+    found = profile(model, 16, threads=1, rounds=1, seconds=1e-5, peaks=PEAKS)
+    assert {row.part for row in found.rows} == {"forward", "backward"}
+    assert "all of update  0.0  0.0 %  0.0\n" in re.sub(" {2,}", "  ", found.table())
 
 
 def test_table_and_record(profiled: Profile) -> None:
@@ -113,24 +137,20 @@ def test_records_keep_everything(profiled: Profile, tmp_path: Path) -> None:
     assert lines[0].startswith("name,kernel,sizes,part,phase")
 
 
-def test_contradictions_are_pointed_out(profiled: Profile) -> None:
+def test_disturbances_are_pointed_out(profiled: Profile) -> None:
     message = "the machine is busy; measure again"
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
-    rows = [replace(row, in_step=row.seconds) for row in profiled.rows]
-    calm = replace(profiled, rows=rows, peaks=fast, step=profiled.total(), uncertainty=0.0)
+    calm = replace(profiled, peaks=fast, rounds=[1.0, 1.05, 1.05, 2.0])
     assert message not in calm.summary()
-    assert message in replace(calm, step=profiled.total() / 2).summary()
+    assert message in replace(calm, rounds=[1.0, 1.2, 1.2, 1.2]).summary()
     assert message in replace(calm, peaks=replace(fast, flops=1.0)).summary()
 
 
 def test_impossible_shares_are_not_printed(profiled: Profile, tmp_path: Path) -> None:
-    """A row's share of the step is between zero and one, and no row is above the peak."""
+    """No row is above the peak."""
     fast = Peaks(1, 1e18, {"L2": 1e18}, {"L2": 1})
-    rows = [replace(row, in_step=0.5 * profiled.step) for row in profiled.rows]
-    rows[0] = replace(rows[0], in_step=-2.1 * profiled.step)
-    rows[1] = replace(rows[1], in_step=3.0 * profiled.step)
-    rows[2] = replace(rows[2], flops=10**12, seconds=1e-9)
-    busy = replace(profiled, rows=rows, peaks=fast, uncertainty=0.0)
+    rows = [replace(profiled.rows[0], flops=10**12, seconds=1e-9), *profiled.rows[1:]]
+    busy = replace(profiled, rows=rows, peaks=fast)
     percents = [float(found) for found in re.findall(r"(-?[\d.]+) %", busy.table())]
     assert percents
     assert min(percents) >= 0

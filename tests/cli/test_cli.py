@@ -56,8 +56,8 @@ def test_warmup_needs_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.posix
-def test_a_file_that_cannot_be_written() -> None:
-    output = process("data", "show", "digits", "--out", "/proc/x.png", code=2)
+def test_a_file_that_cannot_be_written(archive: Path) -> None:
+    output = process("data", "show", archive, "--out", "/proc/x.png", code=2)
     assert output.rstrip().endswith("cannot be read or written (No such file or directory)")
 
 

@@ -77,7 +77,7 @@ def test_ten_classes_fit_80_columns(run: Path, pictures: Path) -> None:
     text = fastcnn("predict", run, pictures)
     assert max(map(len, text.split("12 pictures: ")[0].splitlines())) <= 80
     assert "…" not in text
-    assert "skipped: 1 not pictures (.txt)" in text
+    assert "skipped: 1 of another kind (.txt)" in text
     every = fastcnn("predict", run, "--all", next(pictures.rglob("*.png")))
     assert every.count(" %") == 10
 
@@ -170,7 +170,7 @@ def test_control_c_says_what_a_study_has(tmp_path: Path) -> None:
         going.send_signal(signal.SIGINT)
         _, errors = going.communicate(timeout=300)
     assert going.returncode == 130
-    assert "index.html has 0 of 2 experiments; not run: wrong_gradients, gallery" in errors
+    assert "interrupted: no experiment has finished; not run: wrong_gradients, gallery" in errors
 
 
 @pytest.mark.parametrize("leaving", ["raise", "raise SystemExit(130) from None"])

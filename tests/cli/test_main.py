@@ -17,7 +17,11 @@ from fastcnn.training.interrupts import Terminated
 @pytest.mark.parametrize(
     ("arguments", "place", "message"),
     [
-        (["study"], "fastcnn.study.run.run_study", "has 0 of 6 experiments; not run: reproduction"),
+        (
+            ["study"],
+            "fastcnn.study.run.run_study",
+            "no experiment has finished; not run: reproduction",
+        ),
         (
             ["sweep", "epochs=1,2", "--workers", "1"],
             "fastcnn.training.recipe.Recipe.run",

@@ -11,7 +11,7 @@ from fastcnn.data.augment import PRESETS
 from fastcnn.data.augment_kernels import SETTINGS, transform
 from fastcnn.data.image_random import random_bits
 from fastcnn.data.mixing_kernels import draw_partners
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, DataError, ShapeError
 
 EVERYTHING = Augment(
     shift=2, rotation=20, scale=0.2, elastic=1.0, flip=True, crop=1, cutout=5, fill=7
@@ -172,8 +172,10 @@ def test_a_buffer_is_filled() -> None:
     assert np.shares_memory(result, buffer)
     assert (result == EVERYTHING.apply(images)).all()
     assert not buffer[50:].any()
-    with pytest.raises(ShapeError, match="out must be contiguous"):
+    with pytest.raises(ShapeError, match="out must be writable, contiguous"):
         EVERYTHING.apply(images, out=np.zeros((3, 1, 9, 12), np.uint8))
+    with pytest.raises(ShapeError, match="not share their memory"):
+        EVERYTHING.apply(images, out=images)
 
 
 def test_mixed_images_are_sums_of_two() -> None:
@@ -244,7 +246,18 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: Augment(crop=1, fill=256).apply(pictures()), ConfigurationError, r"0\.\.255"),
     (lambda: Augment().apply(pictures(5), [5]), ShapeError, r"indices must lie in 0\.\.4"),
     (lambda: Augment().apply(pictures(5), [0.5]), ShapeError, "indices must be integers"),
+    (lambda: Augment(shift=1).apply(pictures(5), names=[1]), ShapeError, r"names .* shape \(5,\)"),
+    (lambda: Augment(shift=1).apply(pictures(5), seed=0.5), ConfigurationError, "seed must be an"),
+    (lambda: Augment().apply(pictures(5), threads=0), ConfigurationError, "threads must be a posi"),
+    (lambda: mixed(labels=[0, 1, 2]), DataError, r"labels must lie in 0\.\.1"),
+    (lambda: mixed(labels=[0, 1, -1]), DataError, r"labels must lie in 0\.\.1"),
+    (lambda: mixed(names=[7]), ShapeError, r"names must be integers of shape \(3,\)"),
+    (lambda: mixed(among=[]), ConfigurationError, "among"),
 ]
+
+
+def mixed(labels: Any = (0, 1, 1), **options: Any) -> Any:
+    return Augment(mixup=1).mix(pictures(3), labels, classes=2, **options)
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD)

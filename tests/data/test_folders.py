@@ -101,9 +101,9 @@ def test_hidden_files_and_those_of_tools_are_passed_over(
         assert names(pets) == before
     said = caplog.messages[0]
     for part in (
-        "40 pictures used", "3 hidden", "11 of tools", "1 not pictures (.txt)",
-        "1 not pictures (no suffix)", "2 outside the folders of classes",
-        "1 folders without pictures",
+        "40 pictures used", "3 hidden", "11 of tools", "1 of another kind (.txt)",
+        "1 of another kind (no suffix)", "2 outside the folders of classes",
+        "1 with no picture inside",
     ):  # fmt: skip
         assert part in said
 
@@ -199,9 +199,9 @@ def test_links(pets: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(pets / "dog" / "pipe.png")
     caplog.clear()
     assert names(pets) == before
-    assert "2 links to folders read already" in caplog.messages[0]
-    assert "1 broken links" in caplog.messages[0]
-    assert "1 neither files nor folders" in caplog.messages[0]
+    assert "2 linked to a folder read already" in caplog.messages[0]
+    assert "1 with a broken link" in caplog.messages[0]
+    assert "1 neither file nor folder" in caplog.messages[0]
     (pets / "cat" / "linked.png").symlink_to(pets / "dog" / "0.png")
     assert sum(map(len, names(pets))) == 41
 
@@ -280,7 +280,7 @@ def test_folders_without_classes(tmp_path: Path) -> None:
     put(tmp_path / "cat" / "a.png")
     (tmp_path / "dog").mkdir()
     (tmp_path / "dog" / "a.tiff.txt").write_text("x")
-    with pytest.raises(DataError, match=r"found cat; .*1 not pictures"):
+    with pytest.raises(DataError, match=r"found cat; .*1 of another kind"):
         data.load(tmp_path)
 
 

@@ -193,3 +193,5 @@ def test_names_of_classes_that_files_cannot_hold() -> None:
     train, _ = data.load("digits012")
     with pytest.raises(DataError, match="cannot be the name of a class"):
         replace(train, classes=("a", "b\udcff", "c"))
+    with pytest.raises(DataError, match="two classes have the same name"):
+        replace(train, classes=("a", "b", "a"))

@@ -194,7 +194,7 @@ def test_links_and_devices_are_passed_over(tmp_path: Path, caplog: Any) -> None:
             archive.addfile(info)
     train, test = data.load(path)
     assert set(train.files) | set(test.files) == set(FILES)
-    assert "2 links, 2 neither files nor folders" in caplog.text
+    assert "2 linked, 2 neither file nor folder" in caplog.text
 
 
 def test_bombs(tmp_path: Path, monkeypatch: Any) -> None:
@@ -297,7 +297,7 @@ def test_a_csv_file_of_paths(tmp_path: Path) -> None:
     [
         (["path,label"], "has no rows"),
         (["path,kind", "a.png,cat"], "needs a column label"),
-        (["path,label", "a.png"], "row 2 has 1 values, the first 2"),
+        (["path,label", "a.png"], "row 2 has 1 value, the first 2"),
         (["path,label", "missing.png,a", "other.png,b"], "no such file"),
         (["path,label,split", "a.png,a,train", "b.png,b,later"], "parts must be train, val or"),
         (["path,label,split", "a.png,a,train", "b.png,b,train"], "needs rows of train, and of"),
@@ -334,6 +334,12 @@ def test_parquet_files(tmp_path: Path) -> None:
     numbers = [int(label == "dog") for label in labels]
     path = write("h.parquet", {"image": images, "label": numbers}, {"huggingface": kept})
     assert data.load(path)[0].classes == ("canine", "feline")
+    path = write("s.parquet", {"image": images, "label": [-1, *numbers[1:]]}, {"huggingface": kept})
+    with pytest.raises(DataError, match="label: some rows have none"):
+        data.load(path)
+    path = write("o.parquet", {"image": images, "label": [[0, 1]] * 24})
+    with pytest.raises(DataError, match=r"label: must be text or whole numbers, got \[0, 1\]"):
+        data.load(path)
     pixels = GENERATOR.integers(0, 256, (24, 9))
     columns = {f"pixel{index}": pixels[:, index] for index in range(9)}
     train, test = data.load(write("x.parquet", {"label": numbers, **columns}))

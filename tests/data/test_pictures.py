@@ -405,7 +405,7 @@ def test_copies_of_pictures_are_said(tmp_path: Path, caplog: pytest.LogCaptureFi
     (tmp_path / "test" / "a" / "copy.png").write_bytes(first)
     data.load(tmp_path)
     assert (
-        "1 pictures with the same pixels are of two classes, such as train/a/0.png and "
-        "train/b/copy.png" in caplog.text
+        "pictures with the same pixels are of two classes, such as train/a/0.png and "
+        "train/b/copy.png (1 pair)" in caplog.text
     )
-    assert "1 pictures with the same pixels are in the training and in the test part" in caplog.text
+    assert "pictures with the same pixels are in the training and in the test part" in caplog.text

@@ -186,6 +186,15 @@ def test_rows_without_a_label(missing: str, tmp_path: Path) -> None:
         data.load(write(tmp_path / "c.csv", paths))
 
 
+@pytest.mark.parametrize("odd", ["\0{}", "{}\x7f", "\ufeff{}"])
+@pytest.mark.parametrize("names", [("1", "2"), ("cat", "dog")])
+def test_labels_that_only_look_alike(odd: str, names: tuple[str, str], tmp_path: Path) -> None:
+    labels = [names[index % 2] for index in range(60)]
+    labels[6] = odd.format(labels[6])
+    with pytest.raises(DataError, match=r"row 7 of 60: label '.*' contains a control"):
+        data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))
+
+
 def test_equal_images_of_other_labels_stay_together(tmp_path: Path) -> None:
     content = [HEADER, *lines()[1:], *lines(labels=(LABELS + 1) % 3)[1:]]
     train, test = data.read_csv(write(tmp_path / "twice.csv", content))
@@ -200,6 +209,27 @@ def test_one_fraction_moves_no_other_row(tmp_path: Path) -> None:
     fraction = data.read_csv(write(tmp_path / "fraction.csv", [*content, "0" + ",0.5" * 16]))[1]
     seen = {np.rint(255.0 * image).astype(np.uint8).tobytes() for image in fraction.images}
     assert {image.tobytes() for image in whole.images} <= seen
+
+
+@pytest.mark.parametrize(
+    ("one", "same", "classes"),
+    [
+        *(("0", same, ("0", "1")) for same in ("0.0", "+0", "0e0", "\uff10", "-0", " 0")),
+        ("-1", "-1.0", ("-1", "1")),
+        ("1234567890123456789", "+1234567890123456789", ("1", "1234567890123456789")),
+        ("caf\u00e9", "cafe\u0301", ("1", "caf\u00e9")),
+    ],
+)
+def test_a_label_may_be_written_in_several_ways(
+    one: str, same: str, classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    labels = [one, "1", same, "1"] * 15
+    assert data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))[0].classes == classes
+
+
+def test_labels_that_python_would_read_as_numbers(tmp_path: Path) -> None:
+    labels = ["1_0", "10"] * 30
+    assert len(data.read_csv(write(tmp_path / "a.csv", lines(labels=labels)))[0].classes) == 2
 
 
 def test_equal_numbers_are_one_label(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_there_are_examples() -> None:
 
 ROOMS = (
     *("functional", "layers", "layers.init", "losses", "optim", "data", "training", "models"),
-    "interop",
+    *("interop", "estimators", "recipes"),
 )
 
 SECTION = re.compile(r"^(\w+)\n-{3,}$\n(.*?)(?=^\w[\w ]*\n-{3,}$|\Z)", re.MULTILINE | re.DOTALL)
@@ -57,6 +57,30 @@ def test_what_takes_parameters_lists_them(name: str) -> None:
     called = public()[name]
     taken = set(inspect.signature(called).parameters) - {"args", "kwargs"}
     assert taken <= listed(inspect.getdoc(called) or "")
+
+
+def public_methods() -> dict[str, Any]:
+    """The methods that public classes define, except those that a base or a protocol describes."""
+    classes = [value for value in public().values() if inspect.isclass(value)]
+    protocols = {kind for kind in classes if getattr(kind, "_is_protocol", False)}
+    found = {}
+    for kind in classes:
+        others = {*kind.__mro__[1:], *(protocols - {kind})}
+        own = vars(kind).keys() - {name for other in others for name in vars(other)}
+        for name in own:
+            value = getattr(kind, name)
+            if not name.startswith("_") and (inspect.isfunction(value) or inspect.ismethod(value)):
+                found[f"{kind.__module__}.{kind.__name__}.{name}"] = value
+    return found
+
+
+METHODS = public_methods()
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_methods_list_their_parameters(name: str) -> None:
+    taken = set(inspect.signature(METHODS[name]).parameters) - {"self", "args", "kwargs"}
+    assert taken <= listed(inspect.getdoc(METHODS[name]) or "")
 
 
 def listed(text: str) -> set[str]:

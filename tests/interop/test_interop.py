@@ -31,6 +31,7 @@ from fastcnn.layers import (
     Softplus,
 )
 from fastcnn.training.run import Run
+from tests.command import fastcnn as command
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
@@ -260,22 +261,14 @@ def test_an_imported_chain_can_be_a_run(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
-    train, _ = fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2))
-    archive = tmp_path / "d.npz"
-    fastcnn.data.write_npz(archive, *fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2)))
-    command = [sys.executable, "-m", "fastcnn"]
-    subprocess.run([*command, "train", "--data", str(archive), "--epochs", "1", "--out",
-                    str(tmp_path / "run")], check=True, capture_output=True)  # fmt: skip
+    archive, out = tmp_path / "d.npz", tmp_path / "run"
+    train, test = fastcnn.data.digits_dataset(60, 10, classes=(0, 1, 2))
+    fastcnn.data.write_npz(archive, train, test)
+    command("train", "--data", archive, "--epochs", 1, "--out", out)
     for target in ("m.onnx", "m.safetensors"):
-        subprocess.run([*command, "export", str(tmp_path / "run"), "--out",
-                        str(tmp_path / target)], check=True, capture_output=True)  # fmt: skip
-    model = Run.open(tmp_path / "run").load_model()
+        command("export", out, "--out", tmp_path / target)
+    model = Run.open(out).load_model()
     x = train.images[:4].astype(np.float32) / 255
     assert run(tmp_path / "m.onnx", x) == pytest.approx(model.logits(train.images[:4]), abs=1e-5)
-    done = subprocess.run([*command, "export", str(tmp_path / "run"), "--out", "m.txt"],
-                          capture_output=True, text=True, check=False)  # fmt: skip
-    assert done.returncode == 2
-    assert "must end in .onnx, .safetensors" in done.stderr
+    output = command("export", out, "--out", "m.txt", code=2)
+    assert "must end in .onnx, .safetensors" in output

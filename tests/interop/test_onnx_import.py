@@ -150,18 +150,27 @@ def test_padding_by_words(mode: str, stride: int, tmp_path: Path) -> None:
     assert back.logits(x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["Clip", "Identity", ""])
+def test_the_identity(kind: str, tmp_path: Path) -> None:
+    write_onnx(tmp_path / "m.onnx", [node(kind, "x")] if kind else [], {})
+    if not kind:
+        made = onnx.load(tmp_path / "m.onnx")
+        made.graph.output[0].name = "x"
+        onnx.save(made, tmp_path / "m.onnx")
+    x = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
+    assert (import_onnx(tmp_path / "m.onnx").logits(x) == x).all()
+
+
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
         (lambda: [node("Flatten", "x", axis=2)], "axis=2 makes rows"),
-        (lambda: [node("Clip", "x")], "computes nothing"),
         (lambda: [node("Reshape", "x two")], "a Reshape of samples"),
         (lambda: [node("AveragePool", "x", kernel_shape=[2, 2], pads=[0, 0, 1, 1])], "symmetric"),
         (lambda: [node("ConvTranspose", "x t", output_shape=[20, 20])], "output_shape"),
         (lambda: [node("ReduceMean", "x", axes=[1])], "a mean over axes"),
         (lambda: [node("Conv", "x one")], r"ONNX node 'y' \(Conv\)"),
         (lambda: [node("BatchNormalization", "x v v v v", training_mode=1)], "of the batch"),
-        (lambda: [node("Identity", "x")], "computes nothing"),
         (lambda: [node("Constant", "", value_float=1.0)], "does not depend on the input"),
     ],
 )  # fmt: skip

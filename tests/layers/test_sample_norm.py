@@ -165,3 +165,14 @@ def test_probabilities_of_a_network_that_gives_them(after: list[Layer]) -> None:
     for found in (model.predict_proba(x), fastcnn.session(model).predict_proba(x)):
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert (model.predict(x) == logits.predict(x)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rms_norm_of_small_numbers_has_the_epsilon_of_its_type(dtype: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.default_rng(0).normal(0.0, 1e-6, (4, 6)).astype(dtype)
+    layer = RMSNorm(6, dtype=dtype)
+    assert repr(layer) == "RMSNorm((6,))"
+    expected = torch.nn.RMSNorm(6)(torch.from_numpy(x).to(getattr(torch, np.dtype(dtype).name)))
+    actual = Sequential(layer, input_shape=(6,)).logits(x)
+    np.testing.assert_allclose(actual, expected.detach().numpy(), rtol=1e-5)

@@ -88,7 +88,7 @@ def test_weights_are_checked() -> None:
         MSELoss()(OUTPUT, OUTPUT, sample_weight=np.zeros((4, 3)))
     with pytest.raises(ConfigurationError, match="MSELoss: sample_weight must be numbers"):
         MSELoss()(OUTPUT, OUTPUT, sample_weight=["a"] * 4)
-    with pytest.raises(DataError, match="1 values are masked"):
+    with pytest.raises(DataError, match="1 masked value:"):
         MSELoss()(OUTPUT, OUTPUT, sample_weight=np.ma.masked_less(np.arange(4.0), 1.0))
 
 

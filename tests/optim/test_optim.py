@@ -163,6 +163,19 @@ def test_bad_input(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf"), "0.1", None])
+def test_a_schedule_gives_rates(rate: Any) -> None:
+    """A negative one would raise the loss."""
+
+    class Falling:
+        def lr(self, step: int, *_: Any) -> Any:
+            return 0.1 if step < 4 else rate
+
+    assert learning_rates(Falling(), 0.1, 0, 4, 8, 1).tolist() == [0.1] * 4
+    with pytest.raises(ConfigurationError, match=r"gives a learning rate of .* at step 4: it must"):
+        learning_rates(Falling(), 0.1, 0, 8, 8, 1)
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.001, 0.4, 0.5, 0.9, 1.0])
 def test_averages_do_not_cancel(weight: float) -> None:
     """From a large value to a small one and back, whichever end is nearer."""

@@ -67,7 +67,7 @@ def test_wording_follows_the_numbers() -> None:
     assert "is not above the report's" in bad
     times = reproduction.section(made(0.99)).findings[-1].en
     assert "takes 0.990 s with sigmoid" in times
-    assert "would take 1 minutes (computed from 600 ms" in times
+    assert "would take 1 minute (computed from 600 ms" in times
     assert reproduction.curves_figure(made(0.99)).legends
     assert reproduction.section(made(0.99)).tables[0].rows[0][-3:] == ("1", "1", "0.990")
     assert reproduction.section(made(0.5)).tables[0].rows[0][-3:-1] == ("-", "-")

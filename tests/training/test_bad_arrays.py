@@ -35,14 +35,14 @@ WITH_TARGETS = ("fit", "test", "evaluate", "gradients")
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_masked_samples_are_refused(entry: str) -> None:
-    with pytest.raises(DataError, match=r"samples: [0-9]+ values are masked"):
+    with pytest.raises(DataError, match=r"samples: [0-9]+ masked values: masks are"):
         ENTRIES[entry](np.ma.masked_greater(X, 0.5), Y)
     ENTRIES[entry](np.ma.masked_array(X), Y)  # no value is masked
 
 
 @pytest.mark.parametrize("entry", WITH_TARGETS)
 def test_masked_targets_are_refused(entry: str) -> None:
-    with pytest.raises(DataError, match="targets: 4 values are masked"):
+    with pytest.raises(DataError, match="targets: 4 masked values: masks are"):
         ENTRIES[entry](X, np.ma.masked_equal(Y, 1))
 
 
@@ -66,16 +66,16 @@ def test_what_does_not_become_an_array_is_refused(entry: str) -> None:
 
 def test_masked_weights_are_refused() -> None:
     weight = np.ma.masked_equal(np.arange(1.0, 13.0), 3.0)
-    with pytest.raises(DataError, match="sample weights: 1 values are masked"):
+    with pytest.raises(DataError, match="sample weights: 1 masked value:"):
         fastcnn.fit(net(), (X, Y, weight), epochs=1)
 
 
 def test_estimators_refuse_masks() -> None:
     estimators = pytest.importorskip("fastcnn.estimators", exc_type=ImportError)
     classifier = estimators.CNNClassifier(epochs=1)
-    with pytest.raises(DataError, match=r"X: [0-9]+ values are masked"):
+    with pytest.raises(DataError, match=r"X: [0-9]+ masked values: masks are"):
         classifier.fit(np.ma.masked_greater(X, 0.5), Y)
-    with pytest.raises(DataError, match="y: 4 values are masked"):
+    with pytest.raises(DataError, match="y: 4 masked values: masks are"):
         classifier.fit(X, np.ma.masked_equal(Y, 1))
 
 
@@ -85,7 +85,8 @@ def test_no_class_from_outputs_that_are_not_finite(method: str, bad: float) -> N
     x = X.copy()
     x[[5, 7], 0, 2, 2] = bad
     with pytest.raises(
-        NonFiniteError, match=f"{method}: outputs of 2 samples .*first that of sample"
+        NonFiniteError,
+        match=f"{method}: NaN or infinity in outputs of 2 samples, first that of sample",
     ):
         getattr(net(), method)(x)
     assert not np.isfinite(net().logits(x)[5]).any()
@@ -109,7 +110,7 @@ def test_statistics_of_a_frozen_model_may_be_measured() -> None:
 
 def test_masked_arguments_of_functions_are_refused() -> None:
     weight = np.ones((2, 1, 3, 3), np.float32)
-    with pytest.raises(DataError, match=r"conv2d: x: [0-9]+ values are masked"):
+    with pytest.raises(DataError, match=r"conv2d: x: [0-9]+ masked values: masks are"):
         fastcnn.functional.conv2d(np.ma.masked_greater(X, 0.5), weight)
 
 
@@ -136,14 +137,14 @@ def test_what_draws_no_weights_is_refused() -> None:
 
 def test_masked_weights_targets_and_data_sets_are_refused() -> None:
     model, masked = net(), np.ma.masked_greater(np.arange(3, dtype=np.float32), 1)
-    with pytest.raises(DataError, match=r"1\.bias: 1 values are masked"):
+    with pytest.raises(DataError, match=r"1\.bias: 1 masked value:"):
         model.load_state_dict({**model.copy_state(), "1.bias": masked})
-    with pytest.raises(DataError, match="bias: 1 values are masked"):
+    with pytest.raises(DataError, match="bias: 1 masked value:"):
         model.layers["1"].bias = masked  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="target: 4 values are masked"):
+    with pytest.raises(DataError, match="target: 4 masked values: masks are"):
         fastcnn.functional.cross_entropy(np.ones((12, 3), np.float32), np.ma.masked_equal(Y, 1))
     for images, labels in ((np.ma.masked_greater(X, 0.5), Y), (X, np.ma.masked_equal(Y, 1))):
-        with pytest.raises(DataError, match="values are masked"):
+        with pytest.raises(DataError, match="masked values: masks are"):
             fastcnn.Dataset(images, labels, ("0", "1", "2"), Preprocessing())
 
 
@@ -191,7 +192,9 @@ def test_one_feature_far_from_0_is_enough() -> None:
     model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)
     x[:, 1] += 1e7
-    with pytest.raises(DataError, match=r"values near 1e\+07 .*, in column 1, cannot be"):
+    with pytest.raises(
+        DataError, match=r"1e\+07 .*, in column 1, cannot be .* leave out the column"
+    ):
         fastcnn.fit(model, (x, Y), epochs=1, diagnose=False)
 
 

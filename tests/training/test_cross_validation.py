@@ -67,6 +67,11 @@ def test_what_is_refused(make: Any, options: Any, kind: Any, message: str) -> No
         fastcnn.cross_validate(make, TRAIN, **options)
 
 
+def test_batches_cannot_be_divided() -> None:
+    with pytest.raises(ShapeError, match=r"data: expected a Dataset, \(x, y\) .*, got list"):
+        fastcnn.cross_validate(network, [(TRAIN.images, TRAIN.labels)])
+
+
 # -- views ------------------------------------------------------------------------------------
 
 

@@ -308,7 +308,7 @@ IN_FIT = {
     "metrics": ({"metrics": "f1", "validation": 0}, "no effect without validation or test data"),
     "monitor": ({"monitor": "train_loss"}, "monitor=train_loss has no effect without early_stop"),
     "early_stopping": ({"early_stopping": 2, "validation": 0}, "there are no validation data"),
-    "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples are 1 steps of batch_size=64"),
+    "steps_per_epoch": ({"steps_per_epoch": 9}, "32 samples make 1 step of batch_size=64"),
     "max_steps": ({"max_steps": 9, "batch_size": 16}, "max_steps=9 must end within the last epoch"),
     "average_every": ({"average_every": 4}, "average_every=4 has no effect on one process"),
     "sync_batch_norm": (

@@ -182,7 +182,7 @@ def test_command_line(tmp_path: Path) -> None:
     data.write_npz(archive, *data.digits_dataset(300, 60, classes=(0, 1, 2)))
     command("train", "--data", archive, "--epochs", 1, "--out", run)
     for arguments, message in (
-        (("--resume", run), "finished its 1 epochs: give more with --epochs"),
+        (("--resume", run), "finished its 1 epoch: give more with --epochs"),
         (("--resume", run, "--lr", 0.1), "--lr: a resumed run keeps the options"),
         (("--resume", tmp_path), "holds no run"),
     ):

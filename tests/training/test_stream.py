@@ -75,10 +75,11 @@ def endless() -> Iterator[tuple[Any, Any]]:
     ("make", "steps"),
     [
         (lambda: Loader(), None),
+        (lambda: list(batches()), None),
         (lambda: batches, 6),  # a function, called in each epoch
         (lambda: endless(), 6),  # goes on
     ],
-    ids=["length", "function", "generator"],
+    ids=["length", "list", "function", "generator"],
 )
 def test_each_batch_is_a_step(make: Any, steps: int | None) -> None:
     model, history = trained(make(), steps_per_epoch=steps)
@@ -166,7 +167,8 @@ def test_weights_come_with_the_batches() -> None:
         (lambda: [], {"steps_per_epoch": 1}, DataError, "train: gives no batch"),
         (lambda: 3, {"steps_per_epoch": 1}, ConfigurationError, "must return something to iterate"),
         (lambda: [X], {"steps_per_epoch": 1}, ShapeError, r"batch 1: expected \(x, y\)"),
-        (lambda: [(X, Y[:9])], {"steps_per_epoch": 1}, ShapeError, "batch 1: 96 samples need"),
+        (lambda: [(X, Y[:9])], {"steps_per_epoch": 1}, ShapeError, "a target for each sample, 96"),
+        ([X, Y], {}, ShapeError, "a list is read as batches"),
         (X, {}, ShapeError, r"train: expected a Dataset, \(x, y\) or"),
         ({"x": X}, {}, ShapeError, "got dict"),
     ],

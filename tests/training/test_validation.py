@@ -121,7 +121,11 @@ def test_values_and_weights_are_held_out_too() -> None:
     ("validation", "kind", "message"),
     [
         ((TEST.images[:, :, :20], TEST.labels), ShapeError, "validation: samples have shape"),
-        ((TEST.images, TEST.labels[:9]), ShapeError, "validation: 60 samples need as many targets"),
+        (
+            (TEST.images, TEST.labels[:9]),
+            ShapeError,
+            "validation: expected a target for each sample, 60",
+        ),
         ((TEST.images, TEST.labels + 1), DataError, "validation: classes must lie in 0..2"),
         ((TEST.images,), ShapeError, r"validation: expected \(x, y\)"),
     ],
@@ -202,5 +206,5 @@ def test_short_epochs() -> None:
     _, history = trained(steps_per_epoch=2, batch_size=16, callbacks=[counts])
     assert len(history.steps) == 4
     assert (counts.start.steps_per_epoch, counts.start.samples) == (2, 32)
-    with pytest.raises(ConfigurationError, match="200 samples are 4 steps of batch_size=64"):
+    with pytest.raises(ConfigurationError, match="200 samples make 4 steps of batch_size=64"):
         trained(steps_per_epoch=5)

@@ -43,8 +43,9 @@ def cross_entropy_backward(
     for place, share in _shares(logits, target, sample_weight, **options):
         z, log_sum = _shifted(logits, place)
         c = _coefficients(len(z), target, place, label_smoothing, **options)
+        total = sum(c)
         for k in range(len(z)):
-            slope = sum(c) * math.exp(z[k] - log_sum) - c[k]
+            slope = total * math.exp(z[k] - log_sum) - c[k]
             grad[_at(place, k)] = grad_output * slope * share
     return grad
 
@@ -133,7 +134,8 @@ def _right(
 def _shifted(logits: np.ndarray, place: tuple[int, ...]) -> tuple[list[float], float]:
     """Logits minus their maximum, and the logarithm of the sum of their exponentials."""
     column = [float(logits[_at(place, k)]) for k in range(logits.shape[1])]
-    z = [value - max(column) for value in column]
+    largest = max(column)
+    z = [value - largest for value in column]
     return z, math.log(sum(map(math.exp, z)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 
 import fastcnn
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.html_page.javascript import as_json, network_code
 from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan, names_of_classes
@@ -98,8 +98,8 @@ def export_html(
     if title is None:
         digits = rule.shape[0] == 1 and bool(classes) and all(map(_is_digit, classes))
         title = "Draw a digit" if digits else "Draw or drop a picture"
-    count = f"{model.num_parameters:,} parameters"
-    words = [count, *([f"{len(classes)} classes"] if classes else []), rule.describe()]
+    count = counted(model.num_parameters, "parameter")
+    words = [count, *([counted(len(classes), "class")] if classes else []), rule.describe()]
     atomic_write(path, _page(plan, title, "; ".join(words), as_json(facts)).encode())
     return path
 

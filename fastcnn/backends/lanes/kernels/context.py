@@ -55,6 +55,8 @@ KINDS = {
     "mean_weights": "float64[:]",
     "scale": "float64",
     "rate": "float64",
+    # For profiles, see clocks.py.
+    "clocks": "int64[:]",
 }
 
 
@@ -90,12 +92,12 @@ def kernel_entry(symbol: str, function: Any, fixed: Mapping[str, Any]) -> Contex
             kinds.append("int64[:]")
         elif name in fixed:
             kinds.append("bool" if isinstance(fixed[name], bool) else "int64")
-        elif name in NUMBERS:
+        elif name in NUMBERS or name == "context":
             kinds.append("int64")
         elif name in KINDS:
             kinds.append(KINDS[name])
         else:
-            known = ", ".join(("r", *NUMBERS, *KINDS))
+            known = ", ".join(("r", "context", *NUMBERS, *KINDS))
             raise ValueError(f"kernel {symbol}: parameter {name} must be one of {known}")
     return ContextEntry(
         symbol,

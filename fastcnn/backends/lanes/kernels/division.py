@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.codegen import linked
+from fastcnn.codegen.simd import LANES
 
 #: Constants that numba types as int64 variables: a function is compiled again for each literal.
 NOUGHT, ONE, MISSING = np.int64(0), np.int64(1), np.int64(-1)
@@ -22,3 +24,16 @@ def base(r, column, block, slot):
 def share(units, part, parts):
     """First and last + 1 unit of a share."""
     return units * part // parts, units * (part + 1) // parts
+
+
+@linked
+def map_share(r, part, parts):
+    """A share of a map: its first and last + 1 channel, and its first and last + 1 position.
+
+    Large maps are divided by positions, as convolutions divide them: a core then reads what it has
+    written itself.
+    """
+    channels, positions = r[L.CHANNELS], r[L.POSITIONS]
+    if positions >= channels * LANES:
+        return NOUGHT, channels, *share(positions, part, parts)
+    return *share(channels, part, parts), NOUGHT, positions

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import base, share
+from fastcnn.backends.lanes.kernels.division import base, map_share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_element
 from fastcnn.backends.lanes.planning.rows import element_columns
@@ -73,21 +73,21 @@ def element_kernel(each: Any, given: Any = nothing, third: bool = False, whole: 
         x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
         m0 = base(r, L.M, block, slot)
         positions, run = r[L.POSITIONS], run_length(T, r, third)
-        if not whole:
+        first, last, begin, end = map_share(r, part, parts)
+        if not whole or end - begin < positions:
             run = min(run, positions)
-        e, last = share(r[L.CHANNELS] * positions, part, parts)
-        c, p, count = e // positions, e % positions, run - e % run
-        while e < last:
-            count = min(count, last - e)
+        c, p = first, begin
+        while c < last:
+            count = (last - c) * positions if run > positions else min(run - p % run, end - p)
             arguments = given(A, P, r, m0, c)
             x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
             y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
             m = m0 + c * r[L.M_CHANNEL] + T[r[L.M_TABLE] + p] if third else m0
             for i in range(0, count * LANES, LANES):
                 each(A, x + i, y + i, m + i, arguments)
-            e, p, count = e + count, p + count, run
-            if p == positions:
-                c, p = c + 1, 0
+            p += count
+            if p >= end:
+                c, p = c + max(count // positions, 1), begin
 
     return elements
 

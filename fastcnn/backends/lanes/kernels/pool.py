@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, base, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, STRIP, base, map_share, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
@@ -46,15 +46,15 @@ def max_pool(A, T, r, block, slot, part, parts):
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     m0 = base(r, L.M, block, slot) if r[L.M] >= 0 else MISSING
     size, windows, rectified = r[L.TAPS], T[r[L.TAP_TABLE] :], r[L.RELU]
-    positions, places = r[L.POSITIONS], T[r[L.Y_TABLE] :]
-    first, last = share(r[L.CHANNELS], part, parts)
+    places = T[r[L.Y_TABLE] :]
+    first, last, begin, end = map_share(r, part, parts)
     for c in range(first, last):
         x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.Y_CHANNEL]
-        for p in range(positions):
+        for p in range(begin, end):
             at, later, later_x = places[p], p + AHEAD, x
-            if later >= positions and c + 1 < last:
-                later, later_x = later - positions, x + r[L.X_CHANNEL]
-            ask = later_x, min(later, positions - 1) * size
+            if later >= end and c + 1 < last:
+                later, later_x = later - end + begin, x + r[L.X_CHANNEL]
+            ask = later_x, min(later, end - 1) * size
             to = (A, y + at), (A, m + at)
             rest = (A, x, windows), p * size, size, ask, *to, rectified
             if m0 < 0:
@@ -108,14 +108,17 @@ def avg_pool(A, T, r, block, slot, part, parts, backward):
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     size = r[L.TAPS]
-    first, last = share(r[L.CHANNELS], part, parts)
+    first, last, begin, end = map_share(r, part, parts)
+    if backward:  # windows may overlap
+        first, last = share(r[L.CHANNELS], part, parts)
+        begin, end = NOUGHT, r[L.POSITIONS]
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
         if backward:
             for i in range(r[L.IN]):
                 simd.store(A, x + T[r[L.X_TABLE] + i], zero)
-        for p in range(r[L.POSITIONS]):
+        for p in range(begin, end):
             window = r[L.TAP_TABLE] + p * (size + 1)
             at = y + T[r[L.Y_TABLE] + p]
             scale = simd.splat(A[r[L.SCALE] + p])

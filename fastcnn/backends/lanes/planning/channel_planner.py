@@ -26,8 +26,9 @@ COPIED = ("flatten", "unflatten", "input_part")
 CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 #: Maximum bytes of a layer's weights that stay in the cache from one sample to the next.
 KEPT_BYTES = 1 << 17
-#: Bytes of weights that a core reads in the time of a vector operation.
-BYTES_AN_OPERATION = 16
+#: Bytes of weights that a core reads in the time of a vector operation: of those that stay in its
+#: cache, and of a layer that has more than the third number.
+BYTES_AN_OPERATION, FAR_BYTES_AN_OPERATION, NEAR = 16, 6, 1 << 20
 
 
 @dataclass
@@ -76,16 +77,23 @@ class ChannelPlanner(Planner):
         count = len(first_outputs(g.output, g.dilation))
         products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
-        weights = inputs * blocks * LANES * 4
-        transformed = max(products, WEIGHTS * weights // BYTES_AN_OPERATION) + made
+        transformed = max(products, self._reading(WEIGHTS * inputs * blocks)) + made
         return transformed < self._direct(g)
+
+    def _reading(self, weights: int) -> int:
+        """Vector operations in the time of reading vectors of weights; 0 if they stay in the cache.
+
+        Regardless of how many samples share them, so that outputs do not depend on it.
+        """
+        size = 4 * LANES * weights
+        return size // FAR_BYTES_AN_OPERATION if size > NEAR else 0
 
     def _direct(self, g: ConvGeometry) -> int:
         """Vector operations of a direct sum of one group for one sample, or of its weights."""
         blocks, pixels = lane_blocks(g.out_channels), g.output[0] * g.output[1]
         weights = int(np.prod(g.kernel)) * g.group_inputs * blocks
         positions = whole(pixels, WIDTHS[blocks_of_tile(blocks)])
-        return weights * max(positions, 4 * LANES // BYTES_AN_OPERATION)
+        return max(weights * positions, self._reading(weights))
 
     def rows_by_winograd(self, g: ConvGeometry) -> Division | None:
         """How Winograd's F(4, r) along rows divides a convolution of one sample, if it pays."""

@@ -21,6 +21,8 @@ IDLE = 1.0
 #: Seconds for which passes use no helpers after other callers were seen: calling helpers and
 #: sending them away again is slow.
 CROWDED = 0.001
+#: Calls from one thread after which there is only one caller.
+SEVERAL = 64
 
 #: Runs a pass, on its thread alone if others need the cores. It may be asked to ring a bell once
 #: the interpreter's lock is released.
@@ -64,6 +66,16 @@ class Room:
         self._threads: dict[int, threading.Thread] = {}
         self._bells: list[Bell] = []
         self._crowded = 0.0
+        self._caller, self._several = threading.get_ident(), 0
+
+    def has_one_caller(self) -> bool:
+        """Whether all of the last calls came from this thread."""
+        me = threading.get_ident()
+        if me != self._caller:
+            self._caller, self._several = me, SEVERAL
+        elif self._several:
+            self._several -= 1
+        return not self._several
 
     def run(self, work: Work) -> None:
         """Run a pass, or queue it; raises what it raises."""

@@ -18,7 +18,7 @@ from fastcnn.backends.lanes.session.dispatcher import MANY, address, run_row
 from fastcnn.codegen import linked
 from fastcnn.codegen.denormals import flush_denormals, restore_denormals
 from fastcnn.codegen.simd import INT64, define, prefetch_write
-from fastcnn.codegen.threads import atomic_add, atomic_load, relax, sched_yield
+from fastcnn.codegen.threads import atomic_add, atomic_load, atomic_store, relax, sched_yield
 
 #: Columns of a segment: its rows, its units, their kind, the blocks.
 FIRST, LAST, UNITS, KIND, BLOCK, BLOCKS, EACH = range(7)
@@ -150,18 +150,22 @@ def spin(spins):
 
 @linked
 def claim_units(counters, place, segment, rows, entries, context, worker):
-    """Claim units of a segment, a thread's own half first; returns how many it ran."""
-    done, halves = 0, (segment[UNITS] + 1) // 2
-    for turn in range(2):
+    """Claim units of a segment, a thread's own half first; returns how many are done, or fewer."""
+    units, done, turn = segment[UNITS], 0, 0
+    halves = (units + 1) // 2
+    while turn < 2 and done < units:
         side = (worker + turn) % 2
-        first, size = side * halves, segment[UNITS] - halves if side else halves
-        counter = place + CLAIMED + side * APART
+        first, size = side * halves, units - halves if side else halves
+        counter, mine = place + CLAIMED + side * APART, 0
         while atomic_load(counters, counter) < size:
             unit = atomic_add(counters, counter, 1)
             if unit < size:
                 if run_unit(segment, first + unit, rows, entries, context, worker):
                     atomic_add(counters, FAILED, 1)
-                done += 1
+                mine += 1
+        if mine > 0:
+            done = atomic_add(counters, place + DONE, mine) + mine
+        turn += 1
     return done
 
 
@@ -183,17 +187,24 @@ def run_together(counters, segments, segment_count, program, entries, context, t
     s = atomic_load(counters, CURRENT)
     while s < segment_count and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
+        units, done = segments[s, UNITS], 0
         # Another core may hold the next counter's cache line.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
-        done = claim_units(counters, place, segments[s], rows, entries, here, worker)
-        if done > 0:
-            atomic_add(counters, place + DONE, done)
+        if units > 1:
+            done = claim_units(counters, place, segments[s], rows, entries, here, worker)
+        elif number == 0:
+            # The caller's core has most of what a single unit reads in its cache.
+            if run_unit(segments[s], NOUGHT, rows, entries, here, worker):
+                atomic_add(counters, FAILED, 1)
+            atomic_store(counters, place + DONE, 1)
+            done = 1
         spins = 0
-        while atomic_load(counters, place + DONE) < segments[s, UNITS]:
+        while done < units:
             spins = spin(spins)
+            done = atomic_load(counters, place + DONE)
         s += 1
         if number == 0:
-            atomic_add(counters, CURRENT, 1)
+            atomic_store(counters, CURRENT, s)
 
 
 @linked
@@ -274,10 +285,6 @@ def lead(
         restore_denormals(state)
         return
     counters[CURRENT], counters[HELPERS] = 0, 1
-    for s in range(segment_count):
-        place = FIRST_SEGMENT + s * OF_SEGMENT
-        counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
-        counters[place + DONE] = 0
     counters[SWAPPED] = 0
     if moves.size > 0:
         leave_core(team, moves)
@@ -299,6 +306,11 @@ def lead(
     atomic_add(team, TAKEN, -1)
     atomic_add(team, CALLERS, -1)
     restore_denormals(state)
+    # Last, since other cores hold these cache lines: nothing waits for the stores.
+    for s in range(segment_count):
+        place = FIRST_SEGMENT + s * OF_SEGMENT
+        counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
+        counters[place + DONE] = 0
 
 
 def assist(

@@ -41,6 +41,8 @@ THREADS_VARIABLE = "FASTCNN_NUM_THREADS"
 MOST_THREADS = 1024
 _RUN = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 START, ONE_RUN = Moment(), np.zeros(1)
+#: Runs the dispatcher, as :func:`run_threads` does.
+Launch = Callable[[int, dict[str, Any], dict[str, Any]], None]
 NO_UPDATE = Update((), np.zeros((0, 0), np.float32))
 
 
@@ -141,11 +143,13 @@ class Engine:
         phases: np.ndarray | None = None,
         threads: int | None = None,
         between: Between | None = None,
+        launch: Launch | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Run the program once for each learning rate; returns losses, hits and gradient norms.
 
         An ``update``, if given, follows each run. ``threads`` may be less than the engine was
-        planned for. Without a schedule in ``between``, batches are consecutive.
+        planned for. Without a schedule in ``between``, batches are consecutive. ``launch`` replaces
+        :func:`run_threads`.
         """
         threads = self.threads if threads is None else threads
         assert 1 <= threads <= self.threads
@@ -237,7 +241,7 @@ class Engine:
         }
         self._load_running()
         try:
-            run_threads(threads, fields, step_values)
+            (launch or run_threads)(threads, fields, step_values)
         except RuntimeError:
             if callback is not None and callback.error is not None:
                 raise callback.error from None

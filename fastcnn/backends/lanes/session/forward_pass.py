@@ -31,9 +31,12 @@ NEAR = 1 << 20
 DISTANT, DISTANT_SPEED = 4 << 20, 0.8
 #: Nanoseconds of a row from which on threads share it.
 WORTH_SHARING = 400.0
+#: Nanoseconds of a pass from which on threads share it: meeting a helper takes about a microsecond.
+WORTH_MEETING = 3_000.0
 #: Nanoseconds of a pass up to which the interpreter's lock is held: releasing and reacquiring it
-#: takes longer when other threads are running.
-SHORT = 50_000.0
+#: takes longer when other threads are running. Up to the second limit, one caller holds it;
+#: several, of which each would wait until another has held it for milliseconds, do not.
+SHORT, SHORT_ALONE = 15_000.0, 50_000.0
 #: Maximum idle memories kept for each program.
 KEPT = 4
 
@@ -73,7 +76,7 @@ class Pass:
         self._order = np.arange(program.batch)
         self._rows = np.ascontiguousarray(program.rows).reshape(-1)
         self._nanoseconds = self._estimates()
-        self._segments: dict[int, tuple[np.ndarray, bool]] = {}
+        self._segments: dict[int, tuple[np.ndarray, int, float]] = {}
         self._idle: list[_Memory] = []
 
     @functools.cached_property
@@ -106,25 +109,26 @@ class Pass:
         each, once = self._nanoseconds[rows].sum(axis=0)
         return float(each * blocks * self.program.samples + once)
 
-    def segments(self, blocks: int) -> tuple[np.ndarray, bool]:
-        """The segments of a run of some blocks, and whether the run is short.
+    def segments(self, blocks: int) -> tuple[np.ndarray, int, float]:
+        """The segments of a run of some blocks, how it runs, and its estimated nanoseconds.
 
         Raises ValueError if the program has no memory for them.
         """
         if blocks not in self._segments:
             if blocks > self.program.blocks:
                 raise ValueError(f"{blocks} blocks of a program for {self.program.blocks}")
-            cut = self._cut(blocks)
-            short = self.nanoseconds(blocks * self.program.samples) < SHORT
-            self._segments[blocks] = cut, short
+            time = self.nanoseconds(blocks * self.program.samples)
+            threads, how = self._threads, conductor.TOGETHER
+            if time < WORTH_MEETING:
+                threads, how = 1, conductor.ALONE
+            self._segments[blocks] = self._cut(blocks, threads), how, time
         return self._segments[blocks]
 
-    def _cut(self, blocks: int) -> np.ndarray:
-        threads, found = self._threads, []
-        size = self.program.samples
+    def _cut(self, blocks: int, threads: int) -> np.ndarray:
+        found: list[list[int]] = []
         for first, last, whole in self.program.phases:
             if whole:
-                found += [self._shared(n, 0, blocks, blocks * size) for n in range(first, last)]
+                found += [self._shared(n, 0, blocks, threads) for n in range(first, last)]
                 continue
             for start, end, many in self._runs(int(first), int(last)):
                 rounds = blocks - blocks % threads
@@ -136,7 +140,7 @@ class Pass:
                 if rounds:
                     found.append([start, end, rounds, conductor.PIECES, 0, rounds, 1])
                 for block in range(rounds, blocks):
-                    found += [self._shared(n, block, 1, size) for n in range(start, end)]
+                    found += [self._shared(n, block, 1, threads) for n in range(start, end)]
         return np.array(_joined(found), np.int64)
 
     def _runs(self, first: int, last: int) -> list[tuple[int, int, bool]]:
@@ -150,11 +154,11 @@ class Pass:
                 found.append((n, n + 1, many))
         return found
 
-    def _shared(self, n: int, block: int, blocks: int, samples: int) -> list[int]:
+    def _shared(self, n: int, block: int, blocks: int, threads: int) -> list[int]:
         """The segment of a row for which threads divide one or more blocks."""
         each, once = self._nanoseconds[n]
-        time = each * samples + once
-        parts = self._threads if time > WORTH_SHARING else 1
+        time = each * blocks * self.program.samples + once
+        parts = threads if time > WORTH_SHARING else 1
         return [n, n + 1, parts, conductor.SHARES, block, blocks, 1]
 
     def run(
@@ -165,9 +169,9 @@ class Pass:
         ``factors`` are scales and offsets of the input's channels, ``place`` the addresses of
         images and outputs. Raises RuntimeError if a kernel failed.
         """
-        segments, short = self.segments(-(-len(images) // self.program.samples))
-        if short:
-            self._run(self.loaded[2], segments, images, outputs, factors, place, conductor.TOGETHER)
+        segments, how, time = self.segments(-(-len(images) // self.program.samples))
+        if time < SHORT or (time < SHORT_ALONE and room.has_one_caller()):
+            self._run(self.loaded[2], segments, images, outputs, factors, place, how)
         else:
             room.run(
                 functools.partial(

@@ -59,8 +59,9 @@ def channel_rows(A, T, P, r, block, blocks, slot, worker, part, parts):
             while c < end:
                 rows = blocks_of_tile(end - c)
                 for k in range(points):
-                    x, w = transformed + k * from_step, (c * points + k * rows) * r[L.IN] * LANES
-                    taps = T[r[L.TAP_TABLE] :], r[L.IN], r[L.W] + w, rows
+                    x, vectors = transformed + k * from_step, c * points + k * rows
+                    w = r[L.W] + vectors * r[L.IN] * LANES
+                    taps = T[r[L.TAP_TABLE] :], r[L.IN], w, w + rows * r[L.IN] * LANES, rows
                     wide = count * pitch - r[L.MORE_TILES]
                     strip_products(A, P, x, wide, *taps, sums + k * to_step, each)
                 for i in range(rows):

@@ -90,13 +90,13 @@ def has_six(left):
 
 
 @linked
-def weights_ahead(w, rows, taps, done):
-    """Where the weights to prefetch begin: a share of the next blocks' weights for each tile.
+def weights_ahead(ahead, rows, taps, done):
+    """Where the weights to prefetch begin: a share of those from AHEAD on for each tile.
 
     A tile prefetches one vector per tap, and the next blocks need ``rows`` of these. Weights that
     do not fit the cache come from memory; prefetching hides this latency.
     """
-    return w + (rows + done) * taps * LANES if done < rows else w
+    return ahead + min(done, rows - 1) * taps * LANES
 
 
 @linked
@@ -111,7 +111,8 @@ def channel_products(A, P, inputs, kernel, rows, outputs, relu, summands):
     (x, xpix, p, end), (tap_table, taps, w, bias) = inputs, kernel
     (y, ypix, stride), (m, mpix, mstep) = outputs, summands
     rest = (tap_table, taps, P, w, P, bias), (A, y, ypix, stride), relu, (A, m, mpix, mstep)
-    next_ = weights_ahead(w, rows, taps, NOUGHT)
+    ahead = w + rows * taps * LANES
+    next_ = ahead
     if end - p == 1:
         if rows == 4:
             CHANNEL_TILE_4X1((A, x, xpix, p), *rest, next_)
@@ -124,7 +125,7 @@ def channel_products(A, P, inputs, kernel, rows, outputs, relu, summands):
         return
     done = NOUGHT
     while p < end:
-        next_ = weights_ahead(w, rows, taps, done)
+        next_ = weights_ahead(ahead, rows, taps, done)
         done += 1
         if rows == 4 and has_six(end - p):
             CHANNEL_TILE_4X6((A, x, xpix, p), *rest, next_)
@@ -147,13 +148,16 @@ def channel_products(A, P, inputs, kernel, rows, outputs, relu, summands):
 
 
 @linked
-def strip_products(A, P, x, count, tap_table, taps, w, rows, y, stride):
-    """A tile's channel blocks of a matrix product of a Winograd strip of ``count`` tiles."""
+def strip_products(A, P, x, count, tap_table, taps, w, ahead, rows, y, stride):
+    """A tile's channel blocks of a matrix product of a Winograd strip of ``count`` tiles.
+
+    The next product's weights begin at ``ahead``.
+    """
     rest, p, done = (tap_table, taps, P, w), 0, NOUGHT
     while p < count:
         left = count - p
         at, to = x + p * LANES, y + p * LANES
-        next_ = weights_ahead(w, rows, taps, done)
+        next_ = weights_ahead(ahead, rows, taps, done)
         done += 1
         if rows == 4 and has_six(left):
             PRODUCT_TILE_4X6(A, at, *rest, A, to, stride, next_)
@@ -372,6 +376,7 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
     begin, stop = positions_of(r, block, blocks)
     xpix, ypix, mpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     sizes, channels = T[r[L.STRIP_TABLE] :], T[r[L.TAP_TABLE] :]
+    weights = T[r[L.S_TABLE] :]
     from_step, to_step = inputs * strip * LANES + STAGGER, outputs * strip * LANES + STAGGER
     strided = r[L.DOWN] == 2
     spacing = r[L.SPACING] if dilated else LANES
@@ -404,18 +409,12 @@ def channel_winograd(A, T, P, r, block, blocks, slot, worker, part, parts, dilat
                 rows = blocks_of_tile(end - c0)
                 c1 = c0 + rows
                 for k in range(products):
-                    strip_products(
-                        A,
-                        P,
-                        transformed + k * from_step,
-                        count,
-                        channels,
-                        r[L.IN],
-                        r[L.W] + T[r[L.S_TABLE] + k] + c0 * r[L.IN] * LANES,
-                        rows,
-                        sums + k * to_step + c0 * each,
-                        each,
-                    )
+                    x, w = transformed + k * from_step, weights[k] + c0 * r[L.IN] * LANES
+                    next_c = c0 if k + 1 < products else c1
+                    ahead = weights[(k + 1) % products] + next_c * r[L.IN] * LANES
+                    taps = channels, r[L.IN], r[L.W] + w, r[L.W] + ahead, rows
+                    y = sums + k * to_step + c0 * each
+                    strip_products(A, P, x, count, *taps, y, each)
                 for c in range(c0, c1):
                     for t in range(count):
                         p = p0 + t

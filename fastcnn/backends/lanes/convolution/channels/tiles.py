@@ -61,14 +61,16 @@ def _multiply(
     """Sums over T taps of each position's scalars times blocks of channels, [block][position].
 
     ``numbers`` returns the addresses of a tap's scalars. A tap has the weights of CB blocks,
-    starting at ``w0``. For each tap, one vector of the weights from ``ahead`` on is prefetched.
+    starting at ``w0``. For each tap, one vector of the weights from ``ahead`` on is prefetched,
+    unless there is one position: the processor then prefetches them well enough itself.
     """
     builder = at.builder
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         inputs = numbers(t)
         blocks = len(state) // len(inputs)
-        at.prefetch(W, at.offset(ahead, t, LANES))
+        if len(inputs) > 1:
+            at.prefetch(W, at.offset(ahead, t, LANES))
         first = at.offset(w0, t, CB * LANES)
         weights = [at.load(W, at.offset(first, c, LANES)) for c in range(blocks)]
         updated = list(state)

@@ -65,14 +65,14 @@ from fastcnn.backends.lanes.planning.rows import grid
 
 #: Shares of a block's strips, with separate moments: threads without a block take some of them.
 SHARES = 4
-#: Vectors of a weight gradient's strip, the channels of either side that are transformed at a time,
-#: and the maximum number of tiles of a strip.
-GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 16 * 1024, 32, 256, 8
+#: Vectors of a weight gradient's strip, which leave room for pixels in the second-level cache, the
+#: channels of either side that are transformed at a time, and the maximum number of tiles.
+GRADIENT_STRIP, GRADIENT_INPUTS, GRADIENT_OUTPUTS, GRADIENT_TILES = 8 * 1024, 32, 256, 4
 #: Channel pairs above which many tiles at a time are better than transforms that stay in the
 #: second-level cache, as the sums are larger than that, and the vectors of a strip in this case.
 LARGE_SUMS, LARGE_STRIP = 128 * 128, 64 * 1024
 #: The same with stride 2, where all sums are kept until the last phase.
-STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 16 * 1024, 64, 64
+STRIDED_STRIP, STRIDED_INPUTS, STRIDED_OUTPUTS = 8 * 1024, 64, 64
 
 
 @dataclass(frozen=True)
