@@ -357,8 +357,8 @@ class _Step:
         generator = np.random.default_rng(0)
         size = (POOL * batch, *graph.input_shape)
         self._images = generator.integers(0, 256, size).astype(np.uint8)
-        classes = int(np.prod(graph.output_shape))
-        self._labels = generator.integers(0, classes, len(self._images))
+        classes, *each = graph.output_shape
+        self._labels = generator.integers(0, classes, (len(self._images), *each)).reshape(-1)
         self._most = max(1, LONGEST_ORDER // batch)
         self._order = np.resize(generator.permutation(len(self._images)), self._most * batch)
         self._batch = batch

@@ -76,6 +76,8 @@ UNREAD = {
     *((f"Winograd 2-D {name}", "Z_SLOT")
       for name in ("inputs", "products", "outputs", "gradients", "gradients of inputs")),
     *((f"{name} small maps", "Z_SLOT") for name in ("transpose", "gradient of")),
+    # Only prefetched.
+    *((f"Winograd 2-D {name}by phases", "X_CHANNEL") for name in ("", "gradient ")),
     # Their formulas have no settings.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
       for what in ("", " gradient")),
@@ -119,6 +121,10 @@ def programs() -> list[tuple[Program, int]]:
         Linear(160, 3, seed=2), input_shape=(48, 9, 8),
     )  # fmt: skip
     phases = Sequential(Conv2d(24, 40, 3, stride=2, padding=1, seed=0), input_shape=(24, 8, 7))
+    halves = Sequential(
+        Conv2d(16, 32, 4, stride=2, padding=1, seed=0), Conv2d(32, 24, 5, stride=2, seed=1),
+        input_shape=(16, 27, 20),
+    )  # fmt: skip
     block = Residual(Sequential(Conv2d(4, 4, 3, padding=1, seed=1), BatchNorm2d(4)))
     normalised = Sequential(
         Conv2d(2, 4, 3, seed=0), BatchNorm2d(4), ReLU(), block, ReLU(), input_shape=(2, 6, 6)
@@ -146,6 +152,7 @@ def programs() -> list[tuple[Program, int]]:
         edges,
         strided,
         phases,
+        halves,
         many,
         small,
         single,

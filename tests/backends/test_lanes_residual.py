@@ -183,22 +183,22 @@ def test_outputs_outside_training(kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs", "size", "pooled"),
+    ("inputs", "outputs", "size", "kernel", "pooled"),
     [
-        (16, 16, (33, 30), False), (16, 24, (13, 9), False), (64, 40, (18, 17), True),
-        (128, 256, (9, 7), False), (128, 256, (10, 8), True),
+        (16, 16, (33, 30), 3, False), (16, 24, (13, 9), 3, False), (64, 40, (18, 17), 3, True),
+        (128, 256, (9, 7), 3, False), (128, 256, (10, 8), 3, True), (16, 24, (37, 19), 4, False),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("count", [5, 32, 50])
 def test_moments_from_a_convolution(
-    inputs: int, outputs: int, size: tuple[int, int], pooled: bool, count: int
+    inputs: int, outputs: int, size: tuple[int, int], kernel: int, pooled: bool, count: int
 ) -> None:
     """With outputs far from zero, border tiles, a short block and several threads."""
     generator = np.random.default_rng(0)
     x = generator.standard_normal((count, inputs, *size)).astype(np.float32)
     x[1] *= 30.0
     level = generator.choice([300.0, -20.0], outputs).astype(np.float32)
-    layers: list[Layer] = [Conv2d(inputs, outputs, 3, padding=1, seed=0)]
+    layers: list[Layer] = [Conv2d(inputs, outputs, kernel, kernel - 2, padding=1, seed=0)]
     layers += [MaxPool2d(2)] * pooled
     layers[0].parameters["bias"][...] = level
     values = forward(Sequential(*layers, input_shape=(inputs, *size)), x, training=True)
@@ -245,7 +245,10 @@ def test_one_branch_is_trained(trained: str) -> None:
     assert results[0][2].any()
 
 
-@pytest.mark.parametrize("algorithm", [None, "direct", "winograd2d", "winograd2d_batch"])
+WINOGRAD = ["winograd2d", "winograd2d_batch", "winograd2d_phases"]
+
+
+@pytest.mark.parametrize("algorithm", [None, "direct", *WINOGRAD])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int) -> None:
     """In inference, where batch normalisation is folded into it; the sum is not stored before."""
@@ -256,8 +259,12 @@ def test_a_convolution_adds_the_other_branch(algorithm: str | None, threads: int
         ReLU(),
         residual(layers[3], shortcut=Sequential(Conv2d(16, 16, 1, seed=9))),
         residual(layers[4], ReLU(), layers[5]),
+        residual(
+            Conv2d(16, 16, 5, stride=2, padding=2, seed=7),
+            shortcut=Sequential(Conv2d(16, 16, 1, stride=2, seed=8)),
+        ),
         MaxPool2d(2),
-        Conv2d(16, 5, 3, stride=2, seed=10),
+        Conv2d(16, 5, 3, stride=2, padding=1, seed=10),
         input_shape=(16, 11, 9),
     )
     x = np.random.default_rng(0).standard_normal((37, 16, 11, 9)).astype(np.float32)

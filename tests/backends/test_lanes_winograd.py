@@ -50,6 +50,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.records import (
     K_WINOGRAD2D_WINDOWS_GRADIENT,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
+from fastcnn.backends.lanes.convolution.winograd2d_phases.records import K_GRADIENT, K_PRODUCT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.pool import K_UNPOOL
 from fastcnn.backends.lanes.session.operation import operation
@@ -451,6 +452,20 @@ DILATED = [
     # ... in several strips of the weight gradient, and prefetched.
     (1, 70, 66, (40, 37), ((2, 2), (4, 4)), (2, 4)),
 ]
+#: The same with stride 2, and the kernel: halves of two and of three pixels, equal and not, ...
+HALVES = [
+    (16, 32, 64, (16, 16), (4, 4), ((1, 1), (1, 1))),
+    (21, 20, 17, (31, 33), (5, 5), ((2, 2), (2, 1))),
+    (3, 33, 130, (9, 14), (6, 6), ((3, 2), (0, 4))),
+    (5, 5, 3, (12, 20), (3, 4), ((2, 2), (1, 1))),
+    (2, 17, 18, (11, 8), (6, 5), ((0, 0), (3, 2))),
+    # ... in several strips of the weight gradient, more channels than are processed at a time, ...
+    (2, 24, 40, (57, 40), (4, 3), ((1, 1), (1, 0))),
+    (1, 70, 140, (26, 31), (5, 6), ((0, 2), (1, 2))),
+    # ... one pixel, and columns of which a phase has none.
+    (18, 16, 16, (6, 5), (6, 5), ((0, 0), (0, 0))),
+    (17, 16, 18, (9, 1), (4, 4), ((1, 1), (2, 2))),
+]
 SEQUENCES = [
     # Samples, inputs, outputs, length, kernel, padding and dilation of rows of phases ...
     (16, 16, 32, 64, 3, (4, 4), 4),
@@ -464,6 +479,7 @@ SEQUENCES = [
 BY_PHASES = [
     *(("winograd2d", *case[:4], (3, 3), case[4], (2, 2), (1, 1)) for case in STRIDE_2),
     *(("winograd2d", *case[:4], (3, 3), case[4], (1, 1), case[5]) for case in DILATED),
+    *(("winograd2d_phases", *case, (2, 2), (1, 1)) for case in HALVES),
     *(
         ("winograd1d", *case[:3], (1, case[3]), (1, case[4]), ((0, 0), case[5]), (1, 1),
          (1, case[6])) for case in SEQUENCES
@@ -502,11 +518,20 @@ def test_rounding_errors_by_phases(
         assert _error(got, right) <= max(6 * _error(other, right), 1.5e-6)
 
 
-@pytest.mark.parametrize(("stride", "dilation"), [((2, 2), (1, 1)), ((1, 1), (2, 3))])
+@pytest.mark.parametrize(
+    ("convolution", "kernel", "stride", "dilation"),
+    [
+        ("winograd2d", 3, (2, 2), (1, 1)),
+        ("winograd2d", 3, (1, 1), (2, 3)),
+        ("winograd2d_phases", 4, (2, 2), (1, 1)),
+        ("winograd2d_phases", (5, 6), (2, 2), (1, 1)),
+    ],
+)
 @pytest.mark.parametrize(("size", "batch"), [((24, 17), 33), ((13, 30), 70), ((33, 16), 16)])
 def test_gradients_by_phases_on_any_threads(
-    size: tuple[int, int], batch: int, stride: tuple[int, int], dilation: tuple[int, int]
-) -> None:
+    size: tuple[int, int], batch: int, convolution: str, kernel: int | tuple[int, int],
+    stride: tuple[int, int], dilation: tuple[int, int],
+) -> None:  # fmt: skip
     """The same bits, also for blocks that threads share; with ReLU's masks, and transposed.
 
     No value of this draw is within rounding of a ReLU's kink.
@@ -515,23 +540,24 @@ def test_gradients_by_phases_on_any_threads(
     x = generator.standard_normal((batch, 6, *size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
     found = {}
-    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
+    for name, threads in (("direct", 1), *((convolution, count) for count in (1, 2, 3))):
         model = Sequential(
             Conv2d(6, 20, 3, padding=1, seed=0), ReLU(),
-            Conv2d(20, 35, 3, stride, (1, 0), dilation, seed=1), ReLU(),
-            fastcnn.ConvTranspose2d(35, 18, 3, stride, (1, 0), dilation=dilation, seed=2), ReLU(),
-            Conv2d(18, 17, 3, stride, 2, dilation, bias=False, seed=3), ReLU(),
+            Conv2d(20, 35, kernel, stride, (1, 0), dilation, seed=1), ReLU(),
+            fastcnn.ConvTranspose2d(35, 18, kernel, stride, (1, 0), dilation=dilation, seed=2),
+            ReLU(),
+            Conv2d(18, 17, kernel, stride, 2, dilation, bias=False, seed=3), ReLU(),
             fastcnn.GlobalAvgPool2d(), Flatten(), Linear(17, 5, seed=4), input_shape=(6, *size),
         )  # fmt: skip
         take_step(model, x, y, name, threads)
         with forced(name):
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
-    first = found["winograd2d", 1]
+    first = found[convolution, 1]
     for one, other in zip(first, found["direct", 1], strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
     assert (first[0] != found["direct", 1][0]).any()
     for threads in (2, 3):
-        for one, other in zip(first, found["winograd2d", threads], strict=True):
+        for one, other in zip(first, found[convolution, threads], strict=True):
             np.testing.assert_array_equal(one, other)
 
 
@@ -627,7 +653,7 @@ def kernels(layer: Conv2d, input_shape: tuple[int, ...]) -> set[int]:
     model = Sequential(first, layer, input_shape=(1, *input_shape[1:]))
     rows = fastcnn.plan(model, 16).rows[:, L.KERNEL].tolist()
     known = {FORWARD, INPUT, WEIGHT, BOTH_WAYS, BOTH_WAYS_WEIGHT, STRIDED_INPUT, STRIDED_WEIGHT}
-    known |= {*DILATED_KERNELS, *DILATED_ROWS}
+    known |= {*DILATED_KERNELS, *DILATED_ROWS, *K_PRODUCT.values(), *K_GRADIENT.values()}
     return known & set(rows)
 
 
@@ -661,8 +687,17 @@ def test_they_are_used_where_they_apply() -> None:
     assert kernels(Conv2d(256, 256, 3, padding=1, stride=2), (256, 8, 8)) == {STRIDED_WEIGHT}
     # Without padding there are more tiles of the input than of the output.
     assert kernels(Conv2d(64, 64, 3, stride=2), (64, 17, 17)) == every - {STRIDED_INPUT}
-    # With stride along rows the input gradient is a direct sum, and few inputs save few products.
-    assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == {FORWARD, WEIGHT}
+    # Halves of kernels are those of phases ...
+    phases = {K_PRODUCT[3], K_GRADIENT[3]}
+    assert kernels(Conv2d(16, 32, 5, padding=2, stride=2), (16, 16, 16)) == phases
+    phases = {K_PRODUCT[2], K_GRADIENT[2]}
+    assert kernels(Conv2d(64, 128, 4, padding=1, stride=2), (64, 8, 8)) == phases
+    transposed = fastcnn.ConvTranspose2d(128, 64, 4, padding=1, stride=2)
+    assert kernels(transposed, (128, 4, 4)) == phases
+    # ... unless most of a tile is outside of the map, or weights exceed the cache.
+    assert not kernels(Conv2d(64, 64, 4, padding=1, stride=2), (64, 4, 4)) & phases
+    assert kernels(Conv2d(128, 256, 4, padding=1, stride=2), (128, 8, 8)) == {K_GRADIENT[2]}
+    # With stride along rows the input gradient is a direct sum.
     assert kernels(Conv2d(3, 64, 7, padding=3, stride=2), (3, 224, 224)) == {FORWARD, WEIGHT}
     assert kernels(Conv2d(16, 16, 4), (16, 19, 19)) == {FORWARD, INPUT, WEIGHT}
     # A dilated kernel's tiles are those of its phases; its input gradient is a convolution.
@@ -785,6 +820,7 @@ def test_an_algorithm_can_be_forced() -> None:
     names = {
         "winograd2d_batch": "Winograd 2-D products",
         "winograd2d": "Winograd 2-D",
+        "winograd2d_phases": "Winograd 2-D by phases",
         "direct_batch": "convolution of small maps",
         "winograd1d": "Winograd 1-D",
         "depthwise": "depthwise",
@@ -794,9 +830,8 @@ def test_an_algorithm_can_be_forced() -> None:
     }
     assert list(names) == [found.name for found in ALGORITHMS]
     for name, kernel in names.items():
-        layer = fastcnn.Conv2d(
-            16, 16, 3, padding=1, groups=16 if name == "depthwise" else 1, seed=0
-        )
+        groups, stride = 16 if name == "depthwise" else 1, 2 if "phases" in name else 1
+        layer = fastcnn.Conv2d(16, 16, 3, stride, padding=1, groups=groups, seed=0)
         model = fastcnn.Sequential(layer, input_shape=(16, 4, 4))
         expected = model.logits(x, backend="im2col")
         with forced(name):

@@ -120,6 +120,12 @@ def test_a_network_whose_only_weights_are_updated_in_their_gradient_s_row() -> N
     assert "all of update  0.0  0.0 %  0.0\n" in re.sub(" {2,}", "  ", found.table())
 
 
+def test_a_network_that_classifies_each_pixel() -> None:
+    model = fastcnn.Sequential(fastcnn.Conv2d(1, 4, 3, padding=1), input_shape=(1, 6, 7))
+    found = profile(model, 20, threads=2, rounds=1, seconds=1e-5, peaks=PEAKS)
+    assert {row.part for row in found.rows} == set(PARTS)
+
+
 def test_table_and_record(profiled: Profile) -> None:
     text = profiled.table()
     for row in profiled.rows:

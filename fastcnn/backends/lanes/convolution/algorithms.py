@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.convolution.input_lanes.algorithm import INPUT_LANES
 from fastcnn.backends.lanes.convolution.winograd1d.algorithm import WINOGRAD_1D
 from fastcnn.backends.lanes.convolution.winograd2d.algorithm import WINOGRAD_2D
 from fastcnn.backends.lanes.convolution.winograd2d_batch.algorithm import WINOGRAD_2D_BATCH
+from fastcnn.backends.lanes.convolution.winograd2d_phases.algorithm import WINOGRAD_2D_PHASES
 from fastcnn.backends.lanes.planning.buffers import Halo, union
 from fastcnn.errors import ConfigurationError
 
@@ -26,6 +27,7 @@ from fastcnn.errors import ConfigurationError
 ALGORITHMS: tuple[Algorithm, ...] = (
     WINOGRAD_2D_BATCH,
     WINOGRAD_2D,
+    WINOGRAD_2D_PHASES,
     DIRECT_BATCH,
     WINOGRAD_1D,
     DEPTHWISE,

@@ -54,6 +54,8 @@ SHARES = 63
 #: Floats between adjacent pixels of a tile, which are as many columns of the map apart as a kernel
 #: is dilated; convolutions draw no random numbers, so the column is reused.
 SPACING = 28
+#: The same for a tile of Y, where it differs from that of X.
+Y_SPACING = 29
 #: Whether a row that could process many blocks together processes them one by one; such rows have
 #: no shares, so the column is reused.
 BY_BLOCK = 63

@@ -151,13 +151,19 @@ def _task(walk: "Backward", group: Group) -> Task:
 
 def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
     task = _task(walk, group)
-    count, channels = task.g.out_channels * task.g.taps, group.node.output_shape[0]
+    sums_own = conv_rows.sums_own_gradient(task.g)
+    count = 0 if sums_own else task.g.out_channels * task.g.taps
+    channels = group.node.output_shape[0]
     partial, bias = walk.partial(group, count, channels)
     grad = walk.rectify(group, grad)
     _bias_gradient(walk, group, grad, bias)
     if walk.trains(group, "weight"):
         x = walk.values[group.source]
-        direct_rows.weight_gradient(task, grad, x, partial)
+        if sums_own:
+            target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
+            conv_rows.summed_weight_gradient(target, grad, x)
+        else:
+            direct_rows.weight_gradient(task, grad, x, partial)
     _reduce(walk, group, partial, bias, count, channels)
     grad_x = walk.wanted(group)
     if grad_x is not None:

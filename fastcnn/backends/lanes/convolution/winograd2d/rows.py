@@ -143,7 +143,7 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
     """Pixels of each strip of a product's output."""
     tiling = product_tiling(g, 0, pooled)
     pixels = tiling.pixels()
-    strip, strips = _units(len(pixels))
+    strip, strips = strips_of_unit(len(pixels))
     each = strip * strips
     return [int(pixels[first : first + each].sum()) for first in range(0, len(pixels), each)]
 
@@ -299,7 +299,7 @@ def _emit(
     of_products = planner.table(weights_of_products(transform) * found["out"])
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
-    strip, strips = _units(common["positions"])
+    strip, strips = strips_of_unit(common["positions"])
     at_edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
     kernel = K_WINOGRAD2D_EDGE if at_edge else K_WINOGRAD2D
     if tiling.dilation != (1, 1):
@@ -413,7 +413,7 @@ def strided_gradient_strip(inputs: int, outputs: int, tiles: int) -> tuple[tuple
     return together, -(-tiles // -(-tiles // strip))
 
 
-def _units(tiles: int) -> tuple[int, int]:
+def strips_of_unit(tiles: int) -> tuple[int, int]:
     """Tiles of a strip, and strips of a unit: a block has four shares or more."""
     strip = min(MOST_TILES, tiles)
     return strip, max(1, -(-tiles // strip) // SHARES)

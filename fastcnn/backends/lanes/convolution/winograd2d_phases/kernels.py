@@ -1,0 +1,133 @@
+"""Kernels of convolutions with stride 2 as phases; see phases.py and winograd2d/kernels.py."""
+
+from fastcnn.backends.lanes.convolution.winograd import STAGGER
+from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
+    CHUNK,
+    HIGH,
+    SUMS,
+    SUMS_STEP,
+    add_moments,
+    ask_for_outputs,
+    begin_moments,
+    end_moments,
+    products,
+)
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
+    PRODUCTS,
+    input_tile,
+    output_tile,
+)
+from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
+    phase_input_tile,
+    phase_output_tile,
+    phase_weight_tile,
+)
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.codegen import linked, simd
+
+LANES = simd.LANES
+#: Products of a tile of F(4x4, 2x2).
+NARROW_PRODUCTS = 25
+NARROW_INPUTS, NARROW_OUTPUTS = phase_input_tile.sized(2), phase_output_tile.sized(2)
+NARROW_WEIGHTS, NARROW_FLIPPED = phase_weight_tile.sized(2, 0), phase_weight_tile.sized(2, 1)
+WIDE_WEIGHTS, WIDE_FLIPPED = phase_weight_tile.sized(3, 0), phase_weight_tile.sized(3, 1)
+
+
+@linked
+def winograd2d_phases_weights(A, T, P, r, part, parts, narrow):
+    """Transformed weights of IN phases of kernels in the order in which tiles read them, OUT apart.
+
+    X is the offset of the first one's weights, X_ROW the width of a kernel.
+    """
+    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
+    places = T[r[L.TAP_TABLE] :]
+    for unit in range(first, last):
+        i = unit * LANES
+        rest = P[r[L.X] :], places, i, r[L.X_ROW], A, r[L.W] + i, r[L.OUT]
+        if narrow and r[L.MODE] == L.FLIPPED:
+            NARROW_FLIPPED(*rest)
+        elif narrow:
+            NARROW_WEIGHTS(*rest)
+        elif r[L.MODE] == L.FLIPPED:
+            WIDE_FLIPPED(*rest)
+        else:
+            WIDE_WEIGHTS(*rest)
+
+
+@linked
+def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narrow):
+    """Convolution forward, or a phase of its transpose; a unit is GROUPS strips of TAPS tiles.
+
+    X is the input with IN channels, whose offsets TAP_TABLE has, Y the output; POSITIONS tiles, for
+    which STRIP_TABLE has the number of rows and columns inside the map. Pixels of a tile are
+    SPACING apart, those of Y Y_SPACING. PHASE_TABLE has the first channel and the number of
+    channels of each product, S_TABLE the offset of its weights; PHASES of the input are read
+    channel by channel. Z is scratch for transforms, of some output channels at a time. With
+    MOMENTS, those of each unit go to EXTRA. NARROW are kernels whose halves are two pixels wide.
+    """
+    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
+    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
+    xpix, ypix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
+    channels, some = T[r[L.TAP_TABLE] :], T[r[L.PHASE_TABLE] :]
+    spacing = r[L.Y_SPACING]
+    each = strip * LANES
+    from_step = inputs * each + STAGGER
+    factors = NARROW_PRODUCTS if narrow else PRODUCTS
+    transformed = r[L.Z] + worker * r[L.Z_SLOT]
+    sums = transformed + factors * from_step
+    spare = sums + factors * SUMS_STEP
+    moments, valid = spare + LANES, min(LANES, count - block * LANES)
+    of_unit = r[L.GROUPS] * strip
+    first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
+    end = min(last * of_unit, tiles)
+    for p0 in range(first * of_unit, end, strip):
+        taken = min(strip, tiles - p0)
+        begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
+        for c in range(inputs):
+            own = c % r[L.PHASES] * (inputs // r[L.PHASES]) + c // r[L.PHASES]
+            for t in range(taken):
+                x, v = x0 + channels[own] + xpix[p0 + t], transformed + own * each + t * LANES
+                rest = A, x, r[L.X_ROW], r[L.SPACING], r[L.X_CHANNEL], A, v, from_step
+                if narrow:
+                    NARROW_INPUTS(*rest)
+                else:
+                    input_tile(*rest)
+        for c0 in range(0, outputs, CHUNK):
+            made = min(CHUNK, outputs - c0)
+            for k in range(factors):
+                if k < made:
+                    channel = (c0 + k) * r[L.Y_CHANNEL]
+                    ask_for_outputs(A, T, r, spacing, y0 + channel, m0 + channel, p0, taken)
+                low, summed = some[2 * k], some[2 * k + 1]
+                v, s = transformed + k * from_step + low * each, sums + k * SUMS_STEP
+                c = 0
+                while c < made:
+                    rows = 8 if HIGH and made - c >= 8 else 4 if made - c >= 4 else 1
+                    w = r[L.W] + T[r[L.S_TABLE] + k] + (c0 + c) * inputs + low * rows
+                    products(A, v, taken, summed, each, w, rows, s + c * SUMS, SUMS)
+                    c += rows
+            for c in range(c0, c0 + made):
+                bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else -1
+                for t in range(taken):
+                    s, inside = sums + (c - c0) * SUMS + t * LANES, ypix[p0 + t]
+                    y, m = y0 + c * r[L.Y_CHANNEL] + inside, m0 + c * r[L.Y_CHANNEL] + inside
+                    met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
+                    rows, columns = sizes[2 * (p0 + t)], sizes[2 * (p0 + t) + 1]
+                    to = A, y, r[L.Y_ROW], spacing, rows, columns, spare, r[L.RELU], met
+                    if narrow:
+                        NARROW_OUTPUTS(A, s, SUMS_STEP, P, bias, *to)
+                    else:
+                        output_tile(A, s, SUMS_STEP, P, bias, *to)
+                if r[L.MOMENTS]:
+                    y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
+                    if begins:
+                        begin_moments(A, y + ypix[p0], valid, m, LANES)
+                    add_moments(A, T, r, spacing, y, p0, taken, m, LANES)
+                    if ends:
+                        unit = p0 // of_unit
+                        p, out = unit * of_unit, r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
+                        out += unit * 2 * outputs
+                        end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)
