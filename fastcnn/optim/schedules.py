@@ -207,7 +207,7 @@ class Triangular:
             share, start, end = step / rise, self.initial_factor, 1.0
         else:
             share, start, end = (step - rise) / max(1, total_steps - rise), 1.0, self.final_factor
-        return base_lr * (start + (end - start) * share)
+        return base_lr * (start + (end - start) * min(1.0, share))
 
 
 @dataclass(frozen=True)

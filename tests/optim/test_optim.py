@@ -163,6 +163,13 @@ def test_bad_input(call: Any, message: str) -> None:
         call()
 
 
+@pytest.mark.parametrize("name", ["cosine", "one-cycle", "triangular"])
+def test_after_the_training_the_last_rate_stays(name: str) -> None:
+    rates = learning_rates(name, 0.1, 8, 9, 8, 1)  # type: ignore[arg-type]
+    assert (rates == rates[0]).all()
+    assert rates[0] < 0.01
+
+
 @pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf"), "0.1", None])
 def test_a_schedule_gives_rates(rate: Any) -> None:
     """A negative one would raise the loss."""
