@@ -282,7 +282,9 @@ def _assembled(
         if index >= 0 and index not in needed:
             needed.add(index)
             waiting += entries[index].sources
-    if not needed and len(inputs) == len(outputs) == 1:
+    if not needed:
+        if len(inputs) + len(outputs) > 2:
+            raise ConfigurationError("the model computes nothing: all of it is the identity")
         # A model needs a layer, and this one changes nothing.
         return Sequential(Dropout(0.0), input_shape=next(iter(inputs.values())))
     names, uses = dict[int, str](), Counter[str]()

@@ -159,6 +159,13 @@ def test_the_identity(kind: str, tmp_path: Path) -> None:
         onnx.save(made, tmp_path / "m.onnx")
     x = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
     assert (import_onnx(tmp_path / "m.onnx").logits(x) == x).all()
+    made = onnx.load(tmp_path / "m.onnx")
+    made.graph.output.add().CopyFrom(made.graph.output[0])
+    made.graph.output[1].name = "z"
+    made.graph.node.append(node("Identity", "x", "z"))
+    onnx.save(made, tmp_path / "two.onnx")
+    with pytest.raises(ConfigurationError, match="computes nothing"):
+        import_onnx(tmp_path / "two.onnx")
 
 
 @pytest.mark.parametrize(
