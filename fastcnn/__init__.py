@@ -110,7 +110,9 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = import_module(f"fastcnn.{name}")
     elif name == "__all__":
-        value = [*_EXPORTS, *_MODULES, *_layer_names(), "__version__"]
+        # ``from fastcnn import *`` must not need scikit-learn.
+        modules = (module for module in _MODULES if module != "estimators")
+        value = [*_EXPORTS, *modules, *_layer_names(), "__version__"]
     elif name[:1].isupper() and name in _layer_names():
         value = getattr(import_module("fastcnn.layers"), name)
     else:
@@ -120,7 +122,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__getattr__("__all__")})
+    return sorted({*globals(), *_MODULES, *__getattr__("__all__")})
 
 
 def _layer_names() -> list[str]:

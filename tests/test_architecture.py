@@ -282,5 +282,18 @@ def test_import_is_cheap() -> None:
 
 
 def test_public_names_exist() -> None:
-    for name in fastcnn.__all__:
+    for name in (*fastcnn.__all__, "estimators"):
         assert getattr(fastcnn, name) is not None
+        assert name in dir(fastcnn)
+
+
+def test_all_public_names_can_be_imported_without_extras() -> None:
+    code = (
+        "import sys\n"
+        "extras = 'matplotlib', 'mpi4py', 'onnx', 'optuna', 'sklearn', 'torch'\n"
+        "sys.modules.update(dict.fromkeys(extras))\n"
+        "from fastcnn import *\n"
+        "print(Sequential.__name__, fit.__name__, models.__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["Sequential", "fit", "fastcnn.models"]

@@ -515,7 +515,8 @@ def test_rounding_errors_by_phases(
     direct = (im2col.conv2d(x, weight, bias, *geometry),
               *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
     for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
-        assert _error(got, right) <= max(6 * _error(other, right), 1.5e-6)
+        # Without fused multiply-adds, 5 x 6 reaches 1.8e-6.
+        assert _error(got, right) <= max(6 * _error(other, right), 2e-6)
 
 
 @pytest.mark.parametrize(
@@ -534,7 +535,8 @@ def test_gradients_by_phases_on_any_threads(
 ) -> None:  # fmt: skip
     """The same bits, also for blocks that threads share; with ReLU's masks, and transposed.
 
-    No value of this draw is within rounding of a ReLU's kink.
+    A value within rounding of a ReLU's kink, on some processors, changes a sum by one pixel, by up
+    to 2e-5; otherwise differences are below 1e-6.
     """
     generator = np.random.default_rng(0)
     x = generator.standard_normal((batch, 6, *size)).astype(np.float32)
@@ -554,7 +556,7 @@ def test_gradients_by_phases_on_any_threads(
             found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
     first = found[convolution, 1]
     for one, other in zip(first, found["direct", 1], strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
+        np.testing.assert_allclose(one, other, atol=5e-5 * abs(other).max())
     assert (first[0] != found["direct", 1][0]).any()
     for threads in (2, 3):
         for one, other in zip(first, found[convolution, threads], strict=True):
