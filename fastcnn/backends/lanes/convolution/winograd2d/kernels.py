@@ -297,6 +297,21 @@ def end_moments(A, T, r, c, p0, tiles, valid, m, apart, out):
 
 
 @linked
+def moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments):
+    """Begin, continue or end a unit's moments with a channel's outputs of a strip, just written."""
+    unit = p0 // (r[L.GROUPS] * r[L.TAPS])
+    first = unit * r[L.GROUPS] * r[L.TAPS]
+    end = min(first + r[L.GROUPS] * r[L.TAPS], r[L.POSITIONS])
+    y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
+    if p0 == first:
+        begin_moments(A, y + T[r[L.Y_TABLE] + p0], valid, m, LANES)
+    add_moments(A, T, r, spacing, y, p0, taken, m, LANES)
+    if p0 + taken == end:
+        out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + unit * 2 * r[L.CHANNELS]
+        end_moments(A, T, r, c, first, end - first, valid, m, LANES, out)
+
+
+@linked
 def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilated):
     """Convolution forward; a unit is GROUPS strips of TAPS tiles.
 
@@ -328,7 +343,6 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
     far = inputs * r[L.X_CHANNEL] >= FAR
     for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
-        begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
         for c in range(inputs):
             for t in range(taken):
                 x = x0 + c * r[L.X_CHANNEL] + xpix[p0 + t]
@@ -366,12 +380,4 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
                 else:
                     outputs_of_channel(A, T, P, r, spacing, *rest)
                 if r[L.MOMENTS]:
-                    y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
-                    if begins:
-                        begin_moments(A, y + T[r[L.Y_TABLE] + p0], valid, m, LANES)
-                    add_moments(A, T, r, spacing, y, p0, taken, m, LANES)
-                    if ends:
-                        unit = p0 // of_unit
-                        p, out = unit * of_unit, r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-                        out += unit * 2 * outputs
-                        end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)
+                    moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments)

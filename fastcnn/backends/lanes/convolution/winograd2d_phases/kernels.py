@@ -6,10 +6,8 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     HIGH,
     SUMS,
     SUMS_STEP,
-    add_moments,
     ask_for_outputs,
-    begin_moments,
-    end_moments,
+    moments_of_channel,
     products,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
@@ -85,7 +83,6 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
     end = min(last * of_unit, tiles)
     for p0 in range(first * of_unit, end, strip):
         taken = min(strip, tiles - p0)
-        begins, ends = p0 % of_unit == 0, p0 % of_unit + strip >= of_unit or p0 + taken == tiles
         for c in range(inputs):
             own = c % r[L.PHASES] * (inputs // r[L.PHASES]) + c // r[L.PHASES]
             for t in range(taken):
@@ -122,12 +119,4 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
                     else:
                         output_tile(A, s, SUMS_STEP, P, bias, *to)
                 if r[L.MOMENTS]:
-                    y, m = y0 + c * r[L.Y_CHANNEL], moments + c * 3 * LANES
-                    if begins:
-                        begin_moments(A, y + ypix[p0], valid, m, LANES)
-                    add_moments(A, T, r, spacing, y, p0, taken, m, LANES)
-                    if ends:
-                        unit = p0 // of_unit
-                        p, out = unit * of_unit, r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-                        out += unit * 2 * outputs
-                        end_moments(A, T, r, c, p, p0 + taken - p, valid, m, LANES, out)
+                    moments_of_channel(A, T, r, spacing, block, c, y0, p0, taken, valid, moments)
