@@ -164,8 +164,24 @@ def test_subsets(indices: Any, labels: list[int]) -> None:
 
 @pytest.mark.parametrize(
     "indices",
-    [3, "a", None, True, [], [4], [-5], [0.5], [[0, 1]], [True, False], {0, 1}, ..., slice(2, 2)]
-    + [slice("a"), slice(None, None, 0), np.zeros(4, bool)],
+    [
+        3,
+        "a",
+        None,
+        True,
+        [],
+        [4],
+        [-5],
+        [0.5],
+        [[0, 1]],
+        [True, False],
+        {0, 1},
+        ...,
+        slice(2, 2),
+        slice("a"),
+        slice(None, None, 0),
+        np.zeros(4, bool),
+    ],
     ids=repr,
 )
 def test_subsets_that_are_refused(indices: Any) -> None:
