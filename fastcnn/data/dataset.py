@@ -117,7 +117,7 @@ class Dataset:
         try:
             found = np.arange(count)[rows]
         except (IndexError, TypeError, ValueError):
-            found = np.empty(0)
+            found = np.arange(0)
         if found.ndim != 1 or not found.size:
             raise DataError(
                 f"{self.name}: subset: indices must select at least one image, by a list of "
