@@ -85,6 +85,37 @@ def gradient(name: str, check: Check, backend: str | None, grad_output: Any, *gi
     return _apart(made, grad)
 
 
+def gradient_form(form: Callable[..., Any], check: Check, about: str = "") -> Callable[..., Any]:
+    """The functional form of a gradient: of ``grad_output`` and all but ``bias`` of ``form``'s.
+
+    ``about`` is the end of its docstring's first sentence.
+    """
+    parameters = inspect.signature(form).parameters
+    arrays = [name for name in ("x", "other", "weight", "bias") if name in parameters]
+    returns = f"{', '.join(f'grad_{name}' for name in arrays)} : ndarray"
+    if not arrays:
+        returns = "tuple of ndarray, one for each input"
+    elif len(arrays) == 1:
+        returns = _SECTIONS["Returns"]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    taken = [each for name, each in parameters.items() if name != "bias"]
+    signature = inspect.Signature([inspect.Parameter("grad_output", kind), *taken])
+
+    def backward(*given: Any, **named: Any) -> Any:
+        bound = signature.bind(*given, **named)
+        bound.apply_defaults()
+        passed = [bound.arguments.get(name) for name in parameters if name != "backend"]
+        backend, grad_output = bound.arguments["backend"], bound.arguments["grad_output"]
+        return gradient(form.__name__, check, backend, grad_output, *passed)
+
+    backward.__name__ = backward.__qualname__ = f"{form.__name__}_backward"
+    backward.__module__ = form.__module__
+    backward.__signature__ = signature  # type: ignore[attr-defined]
+    summary = f"Gradient of :func:`{form.__name__}`{about and f': {about}'}."
+    backward.__doc__ = f"{summary}\n\nReturns\n-------\n{returns}"
+    return backward
+
+
 def axes_of(name: str) -> int:
     """Dimensions of a function's maps: 1 for ``conv1d_backward``, otherwise 2."""
     return 1 if name.removesuffix("_backward").endswith("1d") else 2

@@ -22,7 +22,7 @@ from fastcnn.backends.geometry import (
     resolve_padding,
 )
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.operations.forms import Checked, axes_of, computed, gradient
+from fastcnn.operations.forms import Checked, axes_of, computed, gradient_form
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -259,16 +259,7 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
 
-def linear_backward(
-    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of :func:`linear`.
-
-    Returns
-    -------
-    grad_x, grad_weight, grad_bias : ndarray
-    """
-    return gradient("linear", _connected, backend, grad_output, x, weight, None)
+linear_backward = gradient_form(linear, _connected)
 
 
 #: Common fields of products with weights.
