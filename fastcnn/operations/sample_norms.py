@@ -8,7 +8,7 @@ import numpy as np
 from fastcnn.arguments import as_array, as_count, as_number, as_optional
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient
+from fastcnn.operations.forms import Checked, computed, gradient_form
 from fastcnn.operations.record import Operation, case
 from fastcnn.scalars import plain
 
@@ -55,24 +55,7 @@ def _trailing(
     return _with_factors(name, x, shape, factors, eps, normalized_shape=shape)
 
 
-def layer_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    eps: float = 1e-5,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of :func:`layer_norm`.
-
-    Returns
-    -------
-    grad_x, grad_weight, grad_bias : ndarray
-    """
-    return gradient(
-        "layer_norm", _trailing, backend, grad_output, x, normalized_shape, weight, None, eps
-    )
+layer_norm_backward = gradient_form(layer_norm, _trailing)
 
 
 def rms_norm(
@@ -104,24 +87,7 @@ def _root_mean_square(name: str, x: Any, normalized_shape: Any, weight: Any, eps
     return _with_factors(name, x, shape, {"weight": weight}, eps, normalized_shape=shape)
 
 
-def rms_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: int | Sequence[int],
-    weight: Any = None,
-    eps: float | None = None,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient of :func:`rms_norm`.
-
-    Returns
-    -------
-    grad_x, grad_weight : ndarray
-    """
-    return gradient(
-        "rms_norm", _root_mean_square, backend, grad_output, x, normalized_shape, weight, eps
-    )
+rms_norm_backward = gradient_form(rms_norm, _root_mean_square)
 
 
 def group_norm(
@@ -162,22 +128,7 @@ def _groups(name: str, x: Any, num_groups: Any, weight: Any, bias: Any, eps: Any
     return _with_factors(name, x, x.shape[1:2], factors, eps, num_groups=groups)
 
 
-def group_norm_backward(
-    grad_output: Any,
-    x: Any,
-    num_groups: int,
-    weight: Any = None,
-    eps: float = 1e-5,
-    *,
-    backend: str | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of :func:`group_norm`.
-
-    Returns
-    -------
-    grad_x, grad_weight, grad_bias : ndarray
-    """
-    return gradient("group_norm", _groups, backend, grad_output, x, num_groups, weight, None, eps)
+group_norm_backward = gradient_form(group_norm, _groups)
 
 
 def layer_norm2d(
@@ -200,16 +151,7 @@ def _of_pixels(name: str, x: Any, weight: Any, bias: Any, eps: Any) -> Checked:
     return _with_factors(name, x, x.shape[1:2], {"weight": weight, "bias": bias}, eps)
 
 
-def layer_norm2d_backward(
-    grad_output: Any, x: Any, weight: Any = None, eps: float = 1e-06, *, backend: str | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradient of :func:`layer_norm2d`.
-
-    Returns
-    -------
-    grad_x, grad_weight, grad_bias : ndarray
-    """
-    return gradient("layer_norm2d", _of_pixels, backend, grad_output, x, weight, None, eps)
+layer_norm2d_backward = gradient_form(layer_norm2d, _of_pixels)
 
 
 def _last_dimensions(

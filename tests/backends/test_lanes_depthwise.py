@@ -1,16 +1,11 @@
 """Depthwise convolutions: all gradients in one row, bitwise equal to those of other kernels."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.depthwise.records import K_DEPTHWISE, K_DEPTHWISE_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.layers import (
     Conv2d,
     ConvTranspose2d,
@@ -23,6 +18,7 @@ from fastcnn.layers import (
     Sequential,
     Sigmoid,
 )
+from tests.backends.one_convolution import Convolution, Pair
 from tests.backends.one_step import take_step
 
 #: Samples, channels, outputs per channel, size, kernel, stride, padding, dilation.
@@ -53,31 +49,15 @@ CASES = [
     ("count", "channels", "each", "size", "kernel", "stride", "padding", "dilation"), CASES
 )
 def test_against_float64(
-    count: int, channels: int, each: int, size: tuple[int, int], kernel: tuple[int, int],
-    stride: tuple[int, int], padding: tuple[int, int], dilation: tuple[int, int],
+    count: int, channels: int, each: int, size: Pair, kernel: Pair, stride: Pair, padding: Pair,
+    dilation: Pair,
 ) -> None:  # fmt: skip
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((count, channels, *size)).astype(np.float32)
-    weight = generator.standard_normal((channels * each, 1, *kernel)).astype(np.float32)
-    bias = generator.standard_normal(channels * each).astype(np.float32)
-    geometry = (stride, tuple((side, side) for side in padding), dilation, channels)
-    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
-    dy = generator.standard_normal(exact.shape).astype(np.float32)
-    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
-    operation.cache_clear()
-    found: dict[str, Any] = {}
-    try:
-        for name in ("depthwise", "direct"):
-            with forced(name):
-                y = lanes.conv2d(x, weight, bias, *geometry)
-                found[name] = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
-            operation.cache_clear()
-    finally:
-        operation.cache_clear()
-    for got, direct, right in zip(found["depthwise"], found["direct"], (exact, *wanted),
-                                  strict=True):  # fmt: skip
+    sizes = (count, channels, channels * each, size, kernel)
+    made = Convolution(*sizes, stride, padding, dilation, groups=channels)
+    found = made.by("depthwise")
+    for got, direct in zip(found, made.by("direct"), strict=True):
         np.testing.assert_array_equal(got, direct)
-        np.testing.assert_allclose(got, right, atol=2e-5 * np.abs(right).max())
+    made.check(found, 2e-5)
 
 
 def network(kind: str) -> Sequential:

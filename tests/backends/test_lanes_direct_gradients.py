@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.direct.records import K_WEIGHT_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
@@ -22,6 +21,7 @@ from fastcnn.execution.engines import parameter_places
 from fastcnn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
+from tests.backends.one_convolution import Convolution, Pair
 from tests.backends.one_step import take_step
 
 
@@ -44,28 +44,12 @@ from tests.backends.one_step import take_step
     ],
 )
 def test_against_float64(
-    count: int,
-    inputs: int,
-    outputs: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    dilation: tuple[int, int],
+    count: int, inputs: int, outputs: int, size: Pair, kernel: Pair, stride: Pair, dilation: Pair,
     groups: int,
-) -> None:
-    generator = np.random.default_rng(0)
-    x, weight, bias = (
-        generator.standard_normal(shape).astype(np.float32)
-        for shape in ((count, inputs, *size), (outputs, inputs // groups, *kernel), outputs)
-    )
-    geometry = (stride, ((1, 1), (1, 1)), dilation, groups)
-    y = im2col.conv2d(x, weight, bias, *geometry)
-    grad = generator.standard_normal(y.shape).astype(np.float32)
-    back = im2col.conv2d_backward(*(a.astype(np.float64) for a in (grad, x, weight)), *geometry)
-    with forced("direct"):
-        found = lanes.conv2d_backward(grad, x, weight, *geometry)
-    for got, right in zip(found, back, strict=True):
-        np.testing.assert_allclose(got, right, rtol=0, atol=2e-6 * np.abs(right).max())
+) -> None:  # fmt: skip
+    sizes = (count, inputs, outputs, size, kernel)
+    made = Convolution(*sizes, stride, (1, 1), dilation, groups)
+    made.check(made.by("direct"))
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ UNREAD = {
     *((f"Winograd 2-D {name}by phases", "X_CHANNEL") for name in ("", "gradient ")),
     # Their formulas have no settings.
     *((f"{name}{what}", "SCALE") for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
-      for what in ("", " gradient")),
+      for what in ("", " gradient", " + average pool gradient")),
     *((f"scale{what}", "SCALE") for what in ("", " gradient", " parameter gradient")),
 }  # fmt: skip
 

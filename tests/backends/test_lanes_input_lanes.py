@@ -1,5 +1,7 @@
 """Weight gradients whose vectors hold input channels."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -11,11 +13,12 @@ from fastcnn.backends.lanes.convolution.input_lanes.records import K_GRADIENT
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.session.operation import operation
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
-from tests.backends.one_step import take_step
+from tests.backends.one_convolution import Convolution
+from tests.backends.one_step import check_threads
 
 
 @pytest.mark.parametrize(
-    ("count", "inputs", "outputs", "size", "kernel", "stride", "padding", "dilation"),
+    "case",
     [
         (5, 16, 8, (6, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
         # The last group of transposed channels is incomplete.
@@ -33,31 +36,11 @@ from tests.backends.one_step import take_step
 )
 @pytest.mark.parametrize("strip", [1, rows.STRIP])
 def test_against_float64(
-    monkeypatch: pytest.MonkeyPatch,
-    count: int,
-    inputs: int,
-    outputs: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    strip: int,
+    monkeypatch: pytest.MonkeyPatch, case: tuple[Any, ...], strip: int
 ) -> None:
     monkeypatch.setattr(rows, "STRIP", strip)
-    generator = np.random.default_rng(0)
-    x, weight, bias = (
-        generator.standard_normal(shape).astype(np.float32)
-        for shape in ((count, inputs, *size), (outputs, inputs, *kernel), outputs)
-    )
-    geometry = (stride, tuple((side, side) for side in padding), dilation, 1)
-    y = im2col.conv2d(x, weight, bias, *geometry)
-    grad = generator.standard_normal(y.shape).astype(np.float32)
-    back = im2col.conv2d_backward(*(a.astype(np.float64) for a in (grad, x, weight)), *geometry)
-    with forced("input_lanes"):
-        found = lanes.conv2d_backward(grad, x, weight, *geometry)
-    for got, right in zip(found, back, strict=True):
-        np.testing.assert_allclose(got, right, rtol=0, atol=2e-6 * np.abs(right).max())
+    made = Convolution(*case)
+    made.check(made.by("input_lanes"))
 
 
 def network() -> Sequential:
@@ -133,12 +116,4 @@ def test_the_same_step_on_any_threads() -> None:
     generator = np.random.default_rng(1)
     x = generator.standard_normal((40, 3, 12, 16)).astype(np.float32)
     y = generator.integers(0, 5, 40)
-    found = {}
-    for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 4))):
-        model = network()
-        take_step(model, x, y, name, threads, momentum=0.9, lr=0.1)
-        found[name, threads] = model.parameter_vector.copy()
-    first = found[None, 1]
-    np.testing.assert_allclose(first, found["direct", 1], rtol=0, atol=1e-5 * np.abs(first).max())
-    for threads in (2, 4):
-        np.testing.assert_array_equal(first, found[None, threads])
+    check_threads(network, x, y, None, 1e-5, threads=(1, 2, 4), momentum=0.9, lr=0.1)

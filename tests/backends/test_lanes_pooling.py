@@ -1,4 +1,4 @@
-"""Unfused max pooling, which masks by the preceding ReLU and sums the bias gradient."""
+"""Pooling rows that also compute the gradient of the function before: ReLU, and others."""
 
 import copy
 
@@ -12,7 +12,11 @@ from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.workers import workers
 from fastcnn.layers import (
+    ELU,
+    GELU,
+    AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     ConvTranspose2d,
@@ -21,9 +25,13 @@ from fastcnn.layers import (
     Layer,
     Linear,
     MaxPool2d,
+    PReLU,
     ReLU,
     Residual,
     Sequential,
+    Sigmoid,
+    SiLU,
+    Tanh,
 )
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -45,6 +53,22 @@ KINDS: dict[str, list[Layer]] = {
         MaxPool2d(3, stride=2),
     ],
 }  # fmt: skip
+#: Average pooling, and whether one row computes its gradient and that of the function before.
+AVERAGES: dict[str, tuple[bool, list[Layer]]] = {
+    "tiles": (True, [Tanh(), AvgPool2d(2)]),
+    "averages that overlap": (True, [SiLU(), AvgPool2d(3, stride=2, padding=1)]),
+    "averages with gaps": (True, [GELU(), AvgPool2d(2, stride=3)]),
+    "a setting": (True, [ELU(0.5), AvgPool2d(3, padding=1, count_include_pad=False)]),
+    "shared out": (True, [Sigmoid(), AdaptiveAvgPool2d((4, 3))]),
+    "padded": (True, [Tanh(), AvgPool2d(3, stride=2), Conv2d(6, 6, 3, padding=2, seed=2)]),
+    "a parameter": (False, [PReLU(6), AvgPool2d(2)]),
+    "nothing before": (False, [AvgPool2d(2)]),
+    "averages read with their input": (
+        False, [Tanh(), Residual(AvgPool2d(3, stride=1, padding=1))],
+    ),
+}  # fmt: skip
+for name, (_, layers) in AVERAGES.items():
+    KINDS[name] = [Conv2d(3, 6, 3, padding=1, seed=0), *layers]
 #: Kinds whose pooling row masks and sums.
 TOGETHER = ("overlapping", "gaps", "dilated", "adaptive", "transposed", "depthwise")
 
@@ -100,6 +124,10 @@ def test_rows(kind: str) -> None:
     if kind == "read twice":
         # The weight gradient's row sums the bias gradient.
         assert apart == {"0: gradient of ReLU"}
+    if kind in AVERAGES:
+        assert any("average pooling" in name and "gradient" in name for name in names)
+        together = any(name.startswith("1: gradient of") and " + " in name for name in names)
+        assert together == AVERAGES[kind][0]
 
 
 def test_a_map_that_no_cache_keeps() -> None:

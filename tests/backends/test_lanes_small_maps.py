@@ -1,22 +1,22 @@
 """Convolutions of small maps with many channels: sums over taps inside, of the whole batch."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.backends import im2col, lanes
-from fastcnn.backends.lanes.convolution.algorithms import forced
 from fastcnn.backends.lanes.convolution.direct_batch import records
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.execution.workers import workers
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
-from tests.backends.one_step import take_step
+from tests.backends.one_convolution import Convolution
+from tests.backends.one_step import check_threads
 
 KERNELS = {records.K_PRODUCT, records.K_TURN, records.K_GRADIENT}
 
 
 @pytest.mark.parametrize(
-    ("count", "inputs", "outputs", "size", "kernel", "stride", "padding", "dilation"),
+    "case",
     [
         (37, 48, 40, (2, 2), (3, 3), (1, 1), (1, 1), (1, 1)),
         (5, 32, 16, (1, 1), (5, 5), (1, 1), (2, 2), (1, 1)),
@@ -31,30 +31,9 @@ KERNELS = {records.K_PRODUCT, records.K_TURN, records.K_GRADIENT}
         (16, 7, 9, (1, 2), (3, 3), (1, 1), (3, 3), (1, 1)),
     ],
 )
-def test_against_float64(
-    count: int,
-    inputs: int,
-    outputs: int,
-    size: tuple[int, int],
-    kernel: tuple[int, int],
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-) -> None:
-    generator = np.random.default_rng(0)
-    x, weight, bias = (
-        generator.standard_normal(shape).astype(np.float32)
-        for shape in ((count, inputs, *size), (outputs, inputs, *kernel), outputs)
-    )
-    geometry = (stride, tuple((side, side) for side in padding), dilation, 1)
-    wanted = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
-    grad = generator.standard_normal(wanted.shape).astype(np.float32)
-    back = im2col.conv2d_backward(*(a.astype(np.float64) for a in (grad, x, weight)), *geometry)
-    with forced("direct_batch"):
-        y = lanes.conv2d(x, weight, bias, *geometry)
-        found = lanes.conv2d_backward(grad, x, weight, *geometry)
-    for got, right in zip((y, *found), (wanted, *back), strict=True):
-        np.testing.assert_allclose(got, right, rtol=0, atol=2e-6 * np.abs(right).max())
+def test_against_float64(case: tuple[Any, ...]) -> None:
+    made = Convolution(*case)
+    made.check(made.by("direct_batch"))
 
 
 def network(pools: bool) -> Sequential:
@@ -86,18 +65,8 @@ def test_the_same_step_on_any_threads(pools: bool) -> None:
     generator = np.random.default_rng(1)
     x = generator.standard_normal((150, 3, 4, 4)).astype(np.float32)
     y = generator.integers(0, 5, 150)
-    found = {}
-    for name, threads in (("direct", 1), *(("direct_batch", count) for count in (1, 2, 3))):
-        model = network(pools)
-        take_step(model, x, y, name, threads, momentum=0.9, lr=0.1)
-        with forced(name), workers(threads):
-            found[name, threads] = model.parameter_vector.copy(), model.logits(x[:70])
-    first = found["direct_batch", 1]
-    for one, other in zip(first, found["direct", 1], strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5 * np.abs(other).max())
-    for threads in (2, 3):
-        for one, other in zip(first, found["direct_batch", threads], strict=True):
-            np.testing.assert_array_equal(one, other)
+    step = {"momentum": 0.9, "lr": 0.1}
+    check_threads(lambda: network(pools), x, y, "direct_batch", 1e-5, logits=70, **step)
 
 
 def test_products_with_zeros_are_not_counted() -> None:

@@ -1,7 +1,7 @@
 """Winograd convolutions: their matrices, rounding errors, and where they are used."""
 
 from copy import deepcopy
-from functools import reduce
+from functools import partial, reduce
 
 import numpy as np
 import pytest
@@ -58,7 +58,8 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.execution import predict_logits
 from fastcnn.execution.prepared import make_inference
 from fastcnn.layers import Conv2d, Flatten, Layer, Linear, MaxPool2d, ReLU, Sequential
-from tests.backends.one_step import take_step
+from tests.backends.one_convolution import Convolution, error
+from tests.backends.one_step import check_threads
 
 FORWARD, INPUT, WEIGHT = K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED, K_WINOGRAD1D_GRADIENT
 BOTH_WAYS, BOTH_WAYS_WEIGHT = K_WINOGRAD2D, K_WINOGRAD2D_GRADIENT
@@ -176,14 +177,8 @@ def test_rounding_errors(
     of roundoff of the sum of absolute products, where k counts the roundings of either factor and
     of the sum in the inverse transform (Higham, 2002, section 3.1).
     """
-    generator = np.random.default_rng(0)
-    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
-    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
-    bias = generator.standard_normal(outputs).astype(np.float32)
-    down, along = padding
-    geometry = ((1, 1), ((down, down), (along, along)), (1, 1), 1)
-    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
-    y = lanes.conv2d(x, weight, bias, *geometry)
+    made = Convolution(count, inputs, outputs, size, kernel, padding=padding, rectified=True)
+    x, weight = made.x, made.weight
     both = kernel == (3, 3) and min(inputs, outputs) >= 16
     absolute = _both_ways(x, weight, padding) if both else _along_rows(x, weight, padding)
     roundings = (
@@ -191,15 +186,9 @@ def test_rounding_errors(
         if both
         else 4 * points(piece_width(kernel[1])) + inputs * kernel[0] * pieces(kernel[1])
     )
-    bound = ROUNDOFF * roundings * (absolute + np.abs(bias)[:, None, None])
-    assert (np.abs(y - exact) <= bound[:, :, : y.shape[2], : y.shape[3]]).all()
-    dy = generator.standard_normal(y.shape).astype(np.float32)
-    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
-    ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
-    direct = (im2col.conv2d(x, weight, bias, *geometry),
-              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
-    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
-        assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
+    ours = made.by(None)
+    _check_bound(ours[0], made, roundings, absolute)
+    made.check_errors(ours, 12, 1.5e-6)
 
 
 STRIDED = [
@@ -237,31 +226,13 @@ def test_rounding_errors_with_stride(
     stride: tuple[int, int], padding: tuple[int, int],
 ) -> None:  # fmt: skip
     """The same for strides along rows: even and odd columns are two channels."""
-    generator = np.random.default_rng(0)
-    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
-    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
-    bias = generator.standard_normal(outputs).astype(np.float32)
-    geometry = (stride, tuple((side, side) for side in padding), (1, 1), 1)
-    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
-    dy = generator.standard_normal(exact.shape).astype(np.float32)
-    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
-    operation.cache_clear()
-    try:
-        with forced("winograd1d"):
-            y = lanes.conv2d(x, weight, bias, *geometry)
-            ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
-    finally:
-        operation.cache_clear()
+    made = Convolution(count, inputs, outputs, size, kernel, stride, padding, rectified=True)
+    ours = made.by("winograd1d")
     columns = -(-kernel[1] // stride[1])
     terms = inputs * stride[1] * kernel[0] * pieces(columns)
     roundings = 4 * points(piece_width(columns)) + terms
-    absolute = _along_rows(x, weight, padding, stride)[:, :, : y.shape[2], : y.shape[3]]
-    bound = ROUNDOFF * roundings * (absolute + np.abs(bias)[:, None, None])
-    assert (np.abs(y - exact) <= bound).all()
-    direct = (im2col.conv2d(x, weight, bias, *geometry),
-              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
-    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
-        assert _error(got, right) <= max(12 * _error(other, right), 1.5e-6)
+    _check_bound(ours[0], made, roundings, _along_rows(made.x, made.weight, padding, stride))
+    made.check_errors(ours, 12, 1.5e-6)
 
 
 @pytest.mark.parametrize(
@@ -272,21 +243,16 @@ def test_strides_give_the_same_bits_on_any_threads(size: tuple[int, int], batch:
     generator = np.random.default_rng(batch)
     x = generator.standard_normal((batch, 3, *size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    found = {}
-    for name, threads in (("direct", 1), *(("winograd1d", count) for count in (1, 2, 4))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(3, 20, 7, stride=2, padding=3, seed=0), ReLU(), MaxPool2d(2),
             Conv2d(20, 11, (3, 5), stride=(1, 2), padding=(1, 2), seed=1), ReLU(),
             Conv2d(11, 6, 5, stride=2, padding=4, bias=False, seed=2), fastcnn.GlobalAvgPool2d(),
             Flatten(), Linear(6, 5, seed=3), input_shape=(3, *size),
         )  # fmt: skip
-        take_step(model, x, y, name, threads)
-        found[name, threads] = model.parameter_vector.copy()
-    for threads in (1, 2, 4):
-        np.testing.assert_array_equal(found["winograd1d", threads], found["winograd1d", 1])
-    largest = np.abs(found["direct", 1]).max()
-    np.testing.assert_allclose(found["winograd1d", 1], found["direct", 1], atol=2e-6 * largest)
-    assert (found["winograd1d", 1] != found["direct", 1]).any()
+
+    check_threads(network, x, y, "winograd1d", 2e-6, threads=(1, 2, 4))
 
 
 @pytest.mark.parametrize(
@@ -303,27 +269,24 @@ def test_rows_in_parts_give_the_same_bits_on_any_threads(
     generator = np.random.default_rng([kernel, *size])
     x = generator.standard_normal((20, 2, *size)).astype(np.float32)
     y = generator.integers(0, 5, 20)
-    found = {}
-    for name, threads in (("direct", 1), *((None, count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(2, 50, 1, seed=3), ReLU(),
             Conv2d(50, 48, kernel, padding=kernel // 2, seed=0), ReLU(), MaxPool2d(2),
             Conv2d(48, 96, 5, padding=1, seed=1), ReLU(), fastcnn.GlobalAvgPool2d(), Flatten(),
             Linear(96, 5, seed=2), input_shape=(2, *size),
         )  # fmt: skip
-        rows = fastcnn.plan(model, 20, threads=threads).rows
+
+    for threads in (1, 2, 3):
+        rows = fastcnn.plan(network(), 20, threads=threads).rows
         kernels = rows[:, L.KERNEL]
         assert np.count_nonzero(kernels == K_WINOGRAD1D) > 4
         summed = rows[kernels == K_WINOGRAD1D_GRADIENT]
         parts = summed[summed[:, L.CHANNELS] == 48][:, [L.IN, L.ADDS]]
         assert parts[parts[:, 1] == 0][:, 0].tolist() == groups
         assert (parts[:, 1] > 0).any() == (len(groups) == 1)
-        take_step(model, x, y, name, threads)
-        found[name, threads] = model.parameter_vector.copy()
-    for threads in (2, 3):
-        np.testing.assert_array_equal(found[None, threads], found[None, 1])
-    largest = np.abs(found["direct", 1]).max()
-    np.testing.assert_allclose(found[None, 1], found["direct", 1], atol=2e-6 * largest)
+    check_threads(network, x, y, None, 2e-6)
 
 
 @pytest.mark.parametrize(
@@ -337,19 +300,14 @@ def test_gradients_both_ways_have_the_same_bits_on_any_threads(
     generator = np.random.default_rng(batch)
     x = generator.standard_normal((batch, inputs, *size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    found = {}
-    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(inputs, outputs, 3, padding=1, seed=0), fastcnn.GlobalAvgPool2d(), Flatten(),
             Linear(outputs, 5, seed=1), input_shape=(inputs, *size),
         )  # fmt: skip
-        take_step(model, x, y, name, threads)
-        found[name, threads] = model.parameter_vector.copy()
-    for threads in (2, 3):
-        np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
-    largest = np.abs(found["direct", 1]).max()
-    np.testing.assert_allclose(found["winograd2d", 1], found["direct", 1], atol=2e-6 * largest)
-    assert (found["winograd2d", 1] != found["direct", 1]).any()
+
+    check_threads(network, x, y, "winograd2d", 2e-6)
 
 
 @pytest.mark.parametrize(
@@ -368,26 +326,23 @@ def test_gradients_through_pooling(
     x = generator.standard_normal((batch, 2, *size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
     left = [(side + 2 * padding - 2) // 2 for side in size]
-    found = {}
-    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(2, inputs, 1, seed=3), ReLU(),
             Conv2d(inputs, outputs, 3, padding=padding, seed=0), ReLU(), MaxPool2d(2), Flatten(),
             Linear(outputs * left[0] * left[1], 5, seed=1), input_shape=(2, *size),
         )  # fmt: skip
+
+    ways = {K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
+    if size == (6, 6):
+        ways = {K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_WINDOWS_GRADIENT}
+    for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
         with forced(name):
-            kernels = fastcnn.plan(model, batch, threads=threads).rows[:, L.KERNEL]
-        ways = {K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
-        if size == (6, 6):
-            ways = {K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_WINDOWS_GRADIENT}
+            kernels = fastcnn.plan(network(), batch, threads=threads).rows[:, L.KERNEL]
         assert (K_UNPOOL in kernels) == (name == "direct")
         assert ways.issubset(kernels) == (name == "winograd2d")
-        take_step(model, x, y, name, threads)
-        found[name, threads] = model.parameter_vector.copy()
-    for threads in (2, 3):
-        np.testing.assert_array_equal(found["winograd2d", threads], found["winograd2d", 1])
-    largest = np.abs(found["direct", 1]).max()
-    np.testing.assert_allclose(found["winograd2d", 1], found["direct", 1], atol=2e-6 * largest)
+    check_threads(network, x, y, "winograd2d", 2e-6)
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -415,7 +370,7 @@ def test_tiles_at_the_edge(side: int, padding: int) -> None:
                     *im2col.conv2d_backward(*exact[:3], *geometry),
                 )
                 for got, right in zip((y, *back), wanted, strict=True):
-                    assert _error(got, right) < 2e-6
+                    assert error(got, right) < 2e-6
                 x[3, 5, 0, 0] = dy[3, 5, 0, 0] = np.nan
                 spoilt = lanes.conv2d(x, weight, bias, *geometry)
                 grad = lanes.conv2d_backward(dy, x, weight, *geometry)[0]
@@ -497,26 +452,10 @@ def test_rounding_errors_by_phases(
     stride: tuple[int, int], dilation: tuple[int, int],
 ) -> None:  # fmt: skip
     """Forward and both gradients of strides and dilations, within a few times im2col's errors."""
-    generator = np.random.default_rng(count)
-    x = np.maximum(generator.standard_normal((count, inputs, *size)), 0).astype(np.float32)
-    weight = generator.standard_normal((outputs, inputs, *kernel)).astype(np.float32)
-    bias = generator.standard_normal(outputs).astype(np.float32)
-    geometry = (stride, padding, dilation, 1)
-    exact = im2col.conv2d(*(a.astype(np.float64) for a in (x, weight, bias)), *geometry)
-    dy = generator.standard_normal(exact.shape).astype(np.float32)
-    wanted = im2col.conv2d_backward(*(a.astype(np.float64) for a in (dy, x, weight)), *geometry)
-    operation.cache_clear()
-    try:
-        with forced(name):
-            y = lanes.conv2d(x, weight, bias, *geometry)
-            ours = (y, *lanes.conv2d_backward(dy, x, weight, *geometry))
-    finally:
-        operation.cache_clear()
-    direct = (im2col.conv2d(x, weight, bias, *geometry),
-              *im2col.conv2d_backward(dy, x, weight, *geometry))  # fmt: skip
-    for got, other, right in zip(ours, direct, (exact, *wanted), strict=True):
-        # Without fused multiply-adds, 5 x 6 reaches 1.8e-6.
-        assert _error(got, right) <= max(6 * _error(other, right), 2e-6)
+    sizes = (count, inputs, outputs, size, kernel)
+    made = Convolution(*sizes, stride, padding, dilation, rectified=True, seed=count)
+    # Without fused multiply-adds, 5 x 6 reaches 1.8e-6.
+    made.check_errors(made.by(name), 6, 2e-6)
 
 
 @pytest.mark.parametrize(
@@ -541,9 +480,9 @@ def test_gradients_by_phases_on_any_threads(
     generator = np.random.default_rng(0)
     x = generator.standard_normal((batch, 6, *size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    found = {}
-    for name, threads in (("direct", 1), *((convolution, count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(6, 20, 3, padding=1, seed=0), ReLU(),
             Conv2d(20, 35, kernel, stride, (1, 0), dilation, seed=1), ReLU(),
             fastcnn.ConvTranspose2d(35, 18, kernel, stride, (1, 0), dilation=dilation, seed=2),
@@ -551,16 +490,8 @@ def test_gradients_by_phases_on_any_threads(
             Conv2d(18, 17, kernel, stride, 2, dilation, bias=False, seed=3), ReLU(),
             fastcnn.GlobalAvgPool2d(), Flatten(), Linear(17, 5, seed=4), input_shape=(6, *size),
         )  # fmt: skip
-        take_step(model, x, y, name, threads)
-        with forced(name):
-            found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
-    first = found[convolution, 1]
-    for one, other in zip(first, found["direct", 1], strict=True):
-        np.testing.assert_allclose(one, other, atol=5e-5 * abs(other).max())
-    assert (first[0] != found["direct", 1][0]).any()
-    for threads in (2, 3):
-        for one, other in zip(first, found[convolution, threads], strict=True):
-            np.testing.assert_array_equal(one, other)
+
+    check_threads(network, x, y, convolution, 5e-5, logits=batch - 3)
 
 
 @pytest.mark.parametrize("batch", [16, 37])
@@ -585,21 +516,15 @@ def test_dilated_sequences_and_pooling_on_any_threads(batch: int) -> None:
         ("winograd1d", sequences, (3, 150)), ("winograd2d", maps, (3, 17, 12)),
     ):  # fmt: skip
         x = generator.standard_normal((batch, *shape)).astype(np.float32)
-        y, found = generator.integers(0, 5, batch), {}
-        for algorithm, threads in (("direct", 1), *((name, count) for count in (1, 2, 3))):
-            model = Sequential(*deepcopy(layers), input_shape=shape)
-            take_step(model, x, y, algorithm, threads)
-            found[algorithm, threads] = model.parameter_vector.copy()
-        largest = np.abs(found["direct", 1]).max()
-        np.testing.assert_allclose(found[name, 1], found["direct", 1], atol=4e-6 * largest)
-        assert (found[name, 1] != found["direct", 1]).any()
-        for threads in (2, 3):
-            np.testing.assert_array_equal(found[name, threads], found[name, 1])
+        y = generator.integers(0, 5, batch)
+        model = Sequential(*layers, input_shape=shape)
+        check_threads(partial(deepcopy, model), x, y, name, 4e-6)
 
 
-def _error(found: np.ndarray, exact: np.ndarray) -> float:
-    """Root mean square error, relative to that of the values."""
-    return float(np.sqrt(((found - exact) ** 2).mean() / (exact**2).mean()))
+def _check_bound(y: np.ndarray, made: Convolution, roundings: int, absolute: np.ndarray) -> None:
+    """Errors are within units of roundoff of the sum of absolute products, in whole tiles."""
+    absolute = absolute[:, :, : y.shape[2], : y.shape[3]] + np.abs(made.bias)[:, None, None]
+    assert (np.abs(y - made.exact[0]) <= ROUNDOFF * roundings * absolute).all()
 
 
 def _magnitudes(t: Transforms) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -856,9 +781,9 @@ def test_both_ways_on_any_threads(size: int, batch: int, convolution: str) -> No
     generator = np.random.default_rng(3)
     x = generator.standard_normal((batch, 6, size, size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    found = {}
-    for name, threads in (("direct", 1), *((convolution, count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(6, 20, 3, padding=1, seed=0), ReLU(), MaxPool2d(2),
             Conv2d(20, 30, 3, padding=2, seed=1), fastcnn.BatchNorm2d(30), ReLU(),
             fastcnn.Residual(Sequential(Conv2d(30, 30, 3, padding=1, bias=False, seed=2), ReLU())),
@@ -866,15 +791,8 @@ def test_both_ways_on_any_threads(size: int, batch: int, convolution: str) -> No
             fastcnn.ConvTranspose2d(17, 20, 3, padding=(1, 0), seed=4), ReLU(), Flatten(),
             Linear(20 * (size // 2) * (size // 2 + 2), 5, seed=5), input_shape=(6, size, size),
         )  # fmt: skip
-        take_step(model, x, y, name, threads)
-        with forced(name):
-            found[name, threads] = model.parameter_vector.copy(), model.logits(x[: batch - 3])
-    first = found[convolution, 1]
-    for one, other in zip(first, found["direct", 1], strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6 * abs(other).max())
-    for threads in (2, 3):
-        for one, other in zip(first, found[convolution, threads], strict=True):
-            np.testing.assert_array_equal(one, other)
+
+    check_threads(network, x, y, convolution, 2e-6, logits=batch - 3)
 
 
 @pytest.mark.parametrize(("size", "batch"), [(4, 33), (9, 70), (13, 1)])
@@ -883,25 +801,21 @@ def test_gradients_of_many_channels_are_summed_over_the_batch(size: int, batch: 
     generator = np.random.default_rng(5)
     x = generator.standard_normal((batch, 16, size, size)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    found = {}
-    for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
-        model = Sequential(
+
+    def network() -> Sequential:
+        return Sequential(
             Conv2d(16, 80, 3, padding=1, seed=0), fastcnn.Tanh(),
             Conv2d(80, 48, 3, padding=(2, 0), seed=1), fastcnn.Tanh(), Flatten(),
             Linear(48 * (size + 2) * (size - 2), 5, seed=2), input_shape=(16, size, size),
         )  # fmt: skip
+
+    for name, threads in (("direct", 1), *(("winograd2d_batch", count) for count in (1, 2, 3))):
         with forced(name):
-            program = fastcnn.plan(model, batch, threads=threads)
+            program = fastcnn.plan(network(), batch, threads=threads)
         named = [program.kernel(row) for row in range(len(program.rows))]
-        batched = name != "direct"
-        assert named.count("Winograd 2-D gradient") == 2 * batched
+        assert named.count("Winograd 2-D gradient") == 2 * (name != "direct")
         assert "sum of kernels over blocks" not in named
-        take_step(model, x, y, name, threads)
-        found[name, threads] = model.parameter_vector.copy()
-    first = found["winograd2d_batch", 1]
-    np.testing.assert_allclose(first, found["direct", 1], atol=5e-6 * abs(first).max())
-    for threads in (2, 3):
-        np.testing.assert_array_equal(first, found["winograd2d_batch", threads])
+    check_threads(network, x, y, "winograd2d_batch", 5e-6)
 
 
 def test_weights_of_many_channels_are_read_once() -> None:
@@ -938,6 +852,6 @@ def test_stride_2_both_ways(
         assert row[L.DOWN] == 2
         found.append(np.empty(exact.shape, np.float32))
         made.run(x, found[-1], scale, (x.ctypes.data, found[-1].ctypes.data))
-    assert _error(found[0], exact) < 2e-6
+    assert error(found[0], exact) < 2e-6
     for other in found[1:]:
         assert np.array_equal(other, found[0])

@@ -7,8 +7,10 @@ from typing import Any
 
 from fastcnn import forks
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.average_pool import spread_cost, spread_reach
 from fastcnn.backends.lanes.kernels.elements import elements_reach
 from fastcnn.backends.lanes.kernels.formulas import (
+    averaged_gradient_kernel,
     gradient_kernel,
     loss_kernel,
     parameter_gradient_kernel,
@@ -35,14 +37,21 @@ _free = count(L.FIRST_FORMULA)
 _MAKERS = {
     "value": value_kernel,
     "gradient": gradient_kernel,
+    "averaged_gradient": averaged_gradient_kernel,
     "parameter": lambda gradient, _, count: parameter_gradient_kernel(gradient, count),
 }
 _COSTS = {
     "value": per_element(1, 1, 1),
     "gradient": per_element(1, 2, 1),
+    "averaged_gradient": spread_cost(1),
     "parameter": per_element(2, 2, 0, 1),
 }
-_SHOWN = {"value": "", "gradient": " gradient", "parameter": " parameter gradient"}
+_SHOWN = {
+    "value": "",
+    "gradient": " gradient",
+    "averaged_gradient": " + average pool gradient",
+    "parameter": " parameter gradient",
+}
 _lock = forks.lock()
 #: The module through which another process gets a kernel's source.
 TABLE = "fastcnn.backends.lanes.kernel_table"
@@ -56,8 +65,9 @@ def formula_kernel(record: Elementwise, arguments: Mapping[str, Any], what: str)
     record : Elementwise
     arguments : mapping
         Arguments of the operation; they may select the formula.
-    what : {"value", "gradient", "parameter"}
-        The output, the input's gradient, or a block's share of the parameter's gradient.
+    what : {"value", "gradient", "averaged_gradient", "parameter"}
+        The output, the input's gradient, the same from the gradient of the output's averages, or a
+        block's share of the parameter's gradient.
     """
     formula, _ = record.formula_of(arguments)
     return _number_of((formula, what), lambda: _kernel(record, formula, arguments, what))
@@ -103,9 +113,11 @@ def _digest(*functions: Any) -> str:
 def _kernel(
     record: Elementwise, formula: Formula, arguments: Mapping[str, Any], what: str
 ) -> Kernel:
+    gradient = formula.gradient_from_output or formula.gradient
     function: Any = {
         "value": formula.value,
-        "gradient": formula.gradient_from_output or formula.gradient,
+        "gradient": gradient,
+        "averaged_gradient": gradient,
         "parameter": next(iter(formula.parameter_gradients), None),
     }[what]
     numbers = sum(isinstance(argument, Number) for argument in record.arguments)
@@ -137,8 +149,11 @@ def _learned(r: Reach) -> Touches:
 
 def _reach(what: str, is_learned: bool, numbers: int) -> Callable[[Reach], Touches]:
     """Memory of a kernel with an optional parameter, and some floats at SCALE."""
-    names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
-    elements = elements_reach(*names, numbers=numbers)
+    if what == "averaged_gradient":
+        elements = spread_reach("X", "M", numbers=numbers)
+    else:
+        names = {"value": "XY", "gradient": "XYM", "parameter": "YM"}[what]
+        elements = elements_reach(*names, numbers=numbers)
 
     def touches(r: Reach) -> Touches:
         yield from elements(r)

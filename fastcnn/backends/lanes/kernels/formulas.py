@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.average_pool import spread_kernel
 from fastcnn.backends.lanes.kernels.division import ONE, STRIP, base, share
 from fastcnn.backends.lanes.kernels.elements import element_kernel
 from fastcnn.backends.lanes.kernels.losses import (
@@ -69,6 +70,16 @@ def gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
         simd.store(A, x, gradient(simd.load(A, y), simd.load(A, m), *arguments))
 
     return element_kernel(each, _arguments(count, learned), third=True, whole=not learned)
+
+
+def averaged_gradient_kernel(gradient: Any, learned: bool, count: int) -> Any:
+    """The same if average pooling follows, and Y is the gradient of the averages."""
+
+    @linked
+    def each(A, x, grad, m, arguments):
+        simd.store(A, x, gradient(grad, simd.load(A, m), *arguments))
+
+    return spread_kernel(each, _arguments(count, learned), third=True)
 
 
 def parameter_gradient_kernel(gradient: Any, count: int) -> Any:

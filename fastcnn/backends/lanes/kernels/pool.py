@@ -1,4 +1,4 @@
-"""Kernels of pooling, each for one block of 16 samples, and the gradient of fused pooling."""
+"""Kernels of max pooling, each for one block of 16 samples, and the gradient of fused pooling."""
 
 from typing import TYPE_CHECKING
 
@@ -6,12 +6,17 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import Cost, Row, distinct
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, STRIP, base, map_share, share
+from fastcnn.backends.lanes.kernels.division import MISSING, STRIP, base, map_share, share
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.kernels.pool_tiles import window_tile, winners_tile
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered
-from fastcnn.backends.lanes.kernels.windows import average_columns, pool_offsets, window_columns
+from fastcnn.backends.lanes.kernels.windows import (
+    adaptive,
+    pool_offsets,
+    window_columns,
+    window_sizes,
+)
 from fastcnn.backends.lanes.planning.rows import element_columns
 from fastcnn.backends.lanes.reach.ranges import Range, Reach, Touches, arena, channels_of
 from fastcnn.codegen import linked, simd
@@ -21,7 +26,6 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
     from fastcnn.backends.lanes.lowering.forward import Forward
-    from fastcnn.backends.lanes.lowering.shared_forward import SharedForward
     from fastcnn.backends.lanes.planning.buffers import Buffer
     from fastcnn.backends.lanes.planning.grouping import Group
     from fastcnn.backends.lanes.planning.planner import Planner
@@ -100,44 +104,6 @@ def max_pool_backward(A, T, r, block, slot, part, parts):
 
 
 @linked
-def avg_pool(A, T, r, block, slot, part, parts, backward):
-    """Mean over windows, or its gradient spread over them.
-
-    TAP_TABLE has, for each window, its number of pixels inside the map and their offsets; SCALE is
-    the offset of the reciprocal divisors in the arena.
-    """
-    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
-    size = r[L.TAPS]
-    first, last, begin, end = map_share(r, part, parts)
-    if backward:  # windows may overlap
-        first, last = share(r[L.CHANNELS], part, parts)
-        begin, end = NOUGHT, r[L.POSITIONS]
-    zero = simd.splat(np.float32(0))
-    for c in range(first, last):
-        x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
-        if backward:
-            for i in range(r[L.IN]):
-                simd.store(A, x + T[r[L.X_TABLE] + i], zero)
-        for p in range(begin, end):
-            window = r[L.TAP_TABLE] + p * (size + 1)
-            at = y + T[r[L.Y_TABLE] + p]
-            scale = simd.splat(A[r[L.SCALE] + p])
-            if backward:
-                grad = simd.mul(simd.load(A, at), scale)
-                for k in range(1, T[window] + 1):
-                    target = x + T[window + k]
-                    simd.store(A, target, simd.add(simd.load(A, target), grad))
-            else:
-                total, pixels = zero, T[window]
-                for start in range(0, pixels, STRIP):
-                    strip = zero
-                    for k in range(start + 1, min(start + STRIP, pixels) + 1):
-                        strip = simd.add(strip, simd.load(A, x + T[window + k]))
-                    total = simd.add(total, strip)
-                simd.store(A, at, simd.mul(total, scale))
-
-
-@linked
 def send_to_winners(A, y, m, places, first, last, x, targets):
     """Route gradients of some 2x2 windows to their argmax, 4 meaning none; returns their sum.
 
@@ -179,13 +145,6 @@ def unpool(A, T, r, block, slot, part, parts):
         A[sums + c] = simd.lane_sum(total)
 
 
-def _windows(r: Row) -> int:
-    """Vectors of a channel inside any window of an average pooling."""
-    rows = r.table(L.TAP_TABLE, r[L.POSITIONS] * (r[L.TAPS] + 1)).reshape(-1, r[L.TAPS] + 1)
-    inside = np.arange(r[L.TAPS]) < rows[:, :1]
-    return distinct(rows[:, 1:][inside])
-
-
 def _max_pool(r: Row) -> Cost:
     read = r[L.CHANNELS] * distinct(r.table(L.TAP_TABLE, r[L.POSITIONS] * r[L.TAPS]))
     written = r.elements * (1 if r[L.M] < 0 else 2)
@@ -201,18 +160,6 @@ def _max_pool_backward(r: Row) -> Cost:
     return r.cost(flops, read, r.elements, partial=r[L.CHANNELS] if sums else 0)
 
 
-def _avg_pool(r: Row) -> Cost:
-    return r.cost(r.elements * r[L.TAPS], r[L.CHANNELS] * _windows(r), r.elements)
-
-
-def _avg_pool_backward(r: Row) -> Cost:
-    return r.cost(r.elements * r[L.TAPS], r.elements, r[L.CHANNELS] * r[L.IN])
-
-
-def _window_sizes(r: Row) -> str:
-    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
-
-
 def _max_reach(r: Reach) -> Touches:
     positions = r.count(L.POSITIONS)
     windows = r.entries(L.TAP_TABLE, positions * r.count(L.TAPS, 1))
@@ -222,12 +169,6 @@ def _max_reach(r: Reach) -> Touches:
             continue
         outputs = r.entries(L.Y_TABLE, positions)
         yield arena(what, channels_of(r, place, L.Y_CHANNEL, outputs))
-
-
-def _cleared(r: Reach) -> Touches:
-    """Pixels of X that are set to zero first."""
-    inputs = r.entries(L.X_TABLE, r.count(L.IN))
-    yield arena("X", channels_of(r, L.X, L.X_CHANNEL, inputs))
 
 
 def _max_gradient_reach(r: Reach) -> Touches:
@@ -252,27 +193,6 @@ def _max_gradient_reach(r: Reach) -> Touches:
         yield arena("EXTRA", sums, 1)
 
 
-def _average_reach(r: Reach) -> Touches:
-    positions, width = r.count(L.POSITIONS), r.count(L.TAPS) + 1
-    windows = r.table(L.TAP_TABLE, positions * width).reshape(-1, width)
-    if not windows.size:
-        return
-    if windows[:, 0].max() >= width:
-        raise ProgramError("TAP_TABLE has a window of more pixels than TAPS")
-    inside = windows[:, 1:][np.arange(1, width) <= windows[:, :1]]
-    if inside.size:
-        pixels = Range(int(inside.min()), int(inside.max()))
-        yield arena("X", channels_of(r, L.X, L.X_CHANNEL, pixels))
-    outputs = r.entries(L.Y_TABLE, positions)
-    yield arena("Y", channels_of(r, L.Y, L.Y_CHANNEL, outputs))
-    yield arena("SCALE", r.along(positions, 1) + r[L.SCALE], 1)
-
-
-def _average_gradient_reach(r: Reach) -> Touches:
-    yield from _average_reach(r)
-    yield from _cleared(r)
-
-
 def _unpool_cost(r: Row) -> Cost:
     return r.cost(4 * r.elements, 2 * r.elements, 4 * r.elements, partial=r[L.CHANNELS])
 
@@ -287,29 +207,13 @@ def _unpool_reach(r: Reach) -> Touches:
     yield arena("EXTRA", sums, 1)
 
 
-K_MAX_POOL = numbered(max_pool, "max pool", _max_pool, _window_sizes, touches=_max_reach)
+K_MAX_POOL = numbered(max_pool, "max pool", _max_pool, window_sizes, touches=_max_reach)
 K_MAX_POOL_BACKWARD = numbered(
     max_pool_backward,
     "max pool gradient",
     _max_pool_backward,
     map_sizes,
     touches=_max_gradient_reach,
-)
-K_AVG_POOL = numbered(
-    avg_pool,
-    "average pool",
-    _avg_pool,
-    _window_sizes,
-    fixed={"backward": False},
-    touches=_average_reach,
-)
-K_AVG_POOL_BACKWARD = numbered(
-    avg_pool,
-    "average pool gradient",
-    _avg_pool_backward,
-    _window_sizes,
-    fixed={"backward": True},
-    touches=_average_gradient_reach,
 )
 K_UNPOOL = numbered(unpool, "unpool 2x2", _unpool_cost, map_sizes, touches=_unpool_reach)
 
@@ -357,7 +261,7 @@ def _max_forward(walk: "Forward", group: "Group") -> None:
     windows, _ = pool_offsets(group, x, y)
     values = winner_row(planner, x, y, winners, windows)
     values[L.RELU] = walk.is_rectified(group.source)
-    planner.emit(f"{group.node.name}: {_adaptive(group)}max pooling", values)
+    planner.emit(f"{group.node.name}: {adaptive(group)}max pooling", values)
 
 
 def _max_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
@@ -372,7 +276,7 @@ def _max_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
     walk.mask(group)
     windows, _ = pool_offsets(group, grad_x, grad)
     values = _winner_gradient(planner, grad_x, grad, walk.winners[group.target], windows)
-    what = _adaptive(group) or "max "
+    what = adaptive(group) or "max "
     planner.emit(f"{group.node.name}: gradient of {what}pooling", values)
     maker = planner.makers.get(group.source)
     if takes_place and maker is not None and walk.sums_biases(maker):
@@ -385,28 +289,7 @@ def _max_channels(walk: "ChannelForward", group: "Group") -> None:
     x, y = walk.values[group.source], walk.output(group)
     windows, _ = pool_offsets(group, x, y)
     values = winner_row(walk.planner, x, y, None, windows)
-    walk.planner.emit(f"{group.node.name}: {_adaptive(group)}max pooling", values)
-
-
-def _average(walk: "SharedForward", group: "Group") -> None:
-    x, y = walk.values[group.source], walk.output(group)
-    columns = average_columns(walk.planner, group, x, y)
-    walk.planner.emit(
-        f"{group.node.name}: {_adaptive(group)}average pooling", row(K_AVG_POOL, **columns)
-    )
-
-
-def _average_backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    """Spread each gradient over its window."""
-    grad_x = walk.wanted(group)
-    if grad_x is not None:
-        columns = average_columns(walk.planner, group, grad_x, grad)
-        name = f"{group.node.name}: gradient of {_adaptive(group) or 'average '}pooling"
-        walk.planner.emit(name, row(K_AVG_POOL_BACKWARD, **columns))
-
-
-def _adaptive(group: "Group") -> str:
-    return "adaptive " if group.operation.startswith("adaptive_") else ""
+    walk.planner.emit(f"{group.node.name}: {adaptive(group)}max pooling", values)
 
 
 lowered(
@@ -415,13 +298,5 @@ lowered(
     forward=_max_forward,
     backward=_max_backward,
     channels=_max_channels,
-    keeps_lanes=True,
-)
-lowered(
-    "avg_pool2d",
-    "adaptive_avg_pool2d",
-    forward=_average,
-    backward=_average_backward,
-    channels=_average,
     keeps_lanes=True,
 )

@@ -1,4 +1,4 @@
-"""Loops of max pooling over windows given by tables."""
+"""Loops of pooling over windows given by tables."""
 
 from typing import Any
 
@@ -75,6 +75,41 @@ def _best(at: Emitter, candidates: list[tuple[Any, Any]]) -> tuple[Any, Any]:
             met.append((builder.select(wins, other, one), builder.select(wins, second, first)))
         candidates = met + rest
     return candidates[0]
+
+
+@tile(1, "vector")
+def sum_tile(at: Emitter, K: int, X, x0, windows, first) -> Any:
+    """The sum of the K pixels of X in a window's list, from entry ``first`` on."""
+    builder, total = at.builder, None
+    for k in range(K):
+        place = at.table(windows, builder.add(first, at.index(k)))
+        pixel = at.load(X, builder.add(x0, place))
+        total = pixel if total is None else builder.fadd(total, pixel)
+    return total
+
+
+@tile(0, "int64")
+def entry(at: Emitter, table, index) -> Any:
+    """An entry of an int32 table, whose index is not wrapped."""
+    return at.table(table, index)
+
+
+@tile(0, "vector")
+def spread_tile(at: Emitter, averages, starts, windows, p) -> Any:
+    """The gradient of a pixel: the sum of those of the averages of the windows around it.
+
+    From entry ``starts[p]`` on, ``windows`` has the offset of each window in Y, and Y from ``z0``
+    on the reciprocals of their divisors.
+    """
+    (Y, y0, z0), builder = averages, at.builder
+
+    def add(i: Any, sums: list[Any]) -> list[Any]:
+        grad = at.load(Y, builder.add(y0, at.table(windows, i)))
+        share = builder.fmul(grad, at.spread(Y, builder.add(z0, i)))
+        return [builder.fadd(sums[0], share)]
+
+    first, end = at.table(starts, p), at.table(starts, builder.add(p, at.index(1)))
+    return at.loop(first, end, [constant(0.0)], add)[0]
 
 
 @tile(0, "vector")

@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastcnn.backends.geometry import adaptive_windows, average_divisors, pool_windows
+from fastcnn.backends.lanes.kernels import layout as L
+from fastcnn.backends.lanes.kernels.cost import Row
+from fastcnn.backends.lanes.kernels.record import map_sizes
 from fastcnn.backends.lanes.planning.rows import element_columns, grid
 
 if TYPE_CHECKING:
@@ -14,7 +17,43 @@ if TYPE_CHECKING:
 
 
 def average_columns(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> dict[str, int]:
-    """Columns of an average over windows, forward or backward; X is the input or its gradient."""
+    """Columns of an average over windows of X."""
+    offsets, count, scales = _averages(group, x, y)
+    return {
+        **window_columns(planner, x, y),
+        "taps": offsets.shape[1],
+        "tap_table": planner.table(np.concatenate([count[:, None], offsets], axis=1)),
+        "scale": planner.constant(scales),
+    }
+
+
+def spread_columns(
+    planner: "Planner", group: "Group", grad: "Buffer", **maps: "Buffer"
+) -> dict[str, int]:
+    """Columns of a row that gives each pixel its share of the gradients of averages, Y.
+
+    X, the first of the maps, is the gradient of the pooling's input.
+    """
+    x = maps["x"]
+    offsets, count, scales = _averages(group, x, grad)
+    inside = np.arange(offsets.shape[1]) < count[:, None]
+    order = np.argsort(offsets[inside], kind="stable")
+    window = np.nonzero(inside)[0][order]
+    ends = np.searchsorted(offsets[inside][order], x.pixels(), side="right")
+    return {
+        **element_columns(planner, **maps),
+        **grad.columns("y"),
+        "y_channel": grad.channel,
+        "y_table": planner.table(grad.pixels()[window]),
+        "tap_table": planner.table(np.concatenate([[0], ends])),
+        "z": planner.constant(scales[window]),
+    }
+
+
+def _averages(
+    group: "Group", x: "Buffer", y: "Buffer"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets of the pixels of windows, their numbers, and the reciprocals of divisors."""
     offsets, count = pool_offsets(group, x, y)
     arguments, divisors = group.node.arguments, count
     if not _shares_out(group):
@@ -27,17 +66,21 @@ def average_columns(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer"
             arguments["count_include_pad"],
             arguments.get("divisor_override"),
         ).ravel()
-    return {
-        **window_columns(planner, x, y),
-        "taps": offsets.shape[1],
-        "tap_table": planner.table(np.concatenate([count[:, None], offsets], axis=1)),
-        "scale": planner.constant(np.broadcast_to(1.0 / divisors, len(offsets))),
-    }
+    return offsets, count, np.broadcast_to(1.0 / divisors, len(offsets))
 
 
 def _shares_out(group: "Group") -> bool:
     """Whether a pooling's windows divide the map evenly among the output's pixels."""
     return group.operation.startswith("adaptive_")
+
+
+def adaptive(group: "Group") -> str:
+    """``"adaptive "`` before the name of such a pooling."""
+    return "adaptive " if _shares_out(group) else ""
+
+
+def window_sizes(r: Row) -> str:
+    return f"{map_sizes(r)}, {r[L.TAPS]} taps"
 
 
 def pool_offsets(group: "Group", x: "Buffer", y: "Buffer") -> tuple[np.ndarray, np.ndarray]:

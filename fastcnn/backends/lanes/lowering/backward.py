@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, union
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import element_columns
-from fastcnn.operations import OPERATIONS
+from fastcnn.operations import OPERATIONS, Elementwise
 
 
 class Backward:
@@ -49,6 +49,8 @@ class Backward:
         self._places: dict[int, Buffer] = {}
         #: By convolution whose bias gradient is already summed: columns of the sums.
         self.bias_sums: dict[int, dict[str, int]] = {}
+        #: By element-wise node whose gradient is that of its averages: the pooling.
+        self.averaged: dict[int, Group] = {}
         #: Nodes whose gradient is already masked by their ReLU.
         self.masked: set[int] = set()
         # Outputs of a fused ReLU: the row that computes their gradient may also mask it.
@@ -172,6 +174,15 @@ class Backward:
                 return masks and not OPERATIONS[maker.operation].gradient_reads_output
             source = maker.source
         return False
+
+    def spreads(self, group: Group) -> bool:
+        """Whether the gradient row of the function before an average pooling computes both."""
+        maker, source = self.planner.makers.get(group.source), group.source
+        if maker is None or not self.is_needed(source) or self.planner.is_joined(source):
+            return False
+        record = OPERATIONS[maker.operation]
+        alone = len(self.planner.readers[source]) == 1 and not record.parameters
+        return alone and isinstance(record, Elementwise)
 
     def rectify(self, group: Group, grad: Buffer) -> Buffer:
         """The gradient before the group's fused ReLU."""

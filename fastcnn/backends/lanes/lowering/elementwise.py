@@ -8,6 +8,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.operation import lowered
+from fastcnn.backends.lanes.kernels.windows import adaptive, spread_columns
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer, channels_of
 from fastcnn.backends.lanes.planning.grouping import Group
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -51,10 +52,20 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     seen = walk.values[group.target if by_output else group.source]
     _parameter_gradient(walk, group, grad, seen)
     grad_x = walk.wanted(group)
-    if grad_x is not None:
+    if grad_x is None:
+        return
+    name, pooling = (
+        f"{group.node.name}: gradient of {group.operation}",
+        walk.averaged.get(group.target),
+    )
+    if pooling is None:
         columns = formula_columns(walk.planner, group, "gradient")
         columns |= element_columns(walk.planner, x=grad_x, y=grad, m=seen)
-        walk.planner.emit(f"{group.node.name}: gradient of {group.operation}", row(**columns))
+    else:
+        name += f" + {adaptive(pooling)}average pooling"
+        columns = formula_columns(walk.planner, group, "averaged_gradient")
+        columns |= spread_columns(walk.planner, pooling, grad, x=grad_x, m=seen)
+    walk.planner.emit(name, row(**columns))
 
 
 def _parameter_gradient(walk: "Backward", group: Group, grad: Buffer, x: Buffer) -> None:
