@@ -57,6 +57,7 @@ class Estimator:
         fastcnn.plan,
         lambda given: saliency(given, X),
         lambda given: fgsm(given, X, Y, 0.1),
+        lambda given: fastcnn.lr_find(given, (X, Y)),
         lambda given: fastcnn.transfer.replace_head(given, 3),
         lambda given: export_onnx(given, "a.onnx"),
         lambda given: export_c(given, "a.h"),

@@ -16,6 +16,7 @@ from fastcnn.errors import GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
+from fastcnn.layers.connections import as_model
 from fastcnn.losses import CrossEntropyLoss, JointLoss, Loss, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
@@ -26,6 +27,12 @@ TOLERANCE = 1e-6
 #: computed by im2col in float64.
 SINGLE_PRECISION: dict[str, float] = {"lanes": 1e-5}
 STEP = 1e-5
+#: Standard deviation of what is added to a model's parameters.
+SHIFT = 0.01
+#: A gradient may consist of rounding errors, as that of a bias before a normalisation, or be as
+#: small as those of differences. Errors are therefore relative to this share of the largest element
+#: in the whole model, if that is larger: in single and in double precision.
+SMALL = 1.0, 1e-4
 #: Arrays up to this size are differenced element by element, larger ones along random directions.
 FEW_ELEMENTS = 64
 
@@ -188,6 +195,8 @@ def gradcheck(
         If a gradient is wrong and ``raise_on_failure``.
     """
     report = GradientReport()
+    if model is not None:
+        model = as_model(model)
     for backend in backends or BACKENDS:
         for layer, shape in CASES:
             report.rows += check_layer(layer, shape, backend)
@@ -251,12 +260,13 @@ def check_model(
     """Check the parameter gradients of a copy of ``model`` against differences in float64.
 
     Differences of large arrays are computed along random directions, since one evaluation per
-    element would take hours.
+    element would take hours. The copy's parameters are all trained, and are moved a little: biases
+    of 0 would leave maps of zeros exactly at the kink of a ReLU.
 
     Parameters
     ----------
     model : Model
-        With a known ``input_shape`` and classes as its output.
+        With a known ``input_shape``. Vectors are compared with classes, other outputs with values.
     backend : str
     samples, directions : int
         Samples in the batch; directions per array of more than ``FEW_ELEMENTS`` elements.
@@ -274,18 +284,25 @@ def check_model(
         If the model's input shape is unknown.
     """
     model = deepcopy(model).to(np.float64)
+    model.requires_grad = True
     graph = model.graph()
     generator = np.random.default_rng(seed)
+    model.parameter_vector[...] += SHIFT * generator.standard_normal(model.num_parameters)
     x = generator.standard_normal((samples, *graph.input_shape))
     criterion: Loss = CrossEntropyLoss()
     y: np.ndarray = generator.integers(0, graph.output_shape[0], samples)
-    if graph.outputs:
-        criterion = JointLoss((MSELoss(),) * len(graph.outputs)).bound(graph.outputs)
+    if graph.outputs or len(graph.output_shape) > 1:
+        criterion = MSELoss()
         y = generator.standard_normal((samples, *graph.output_shape))
+    if graph.outputs:
+        criterion = JointLoss((criterion,) * len(graph.outputs)).bound(graph.outputs)
     single = deepcopy(model).to(_dtype(backend))
     actual = gradients(single, x, y, loss=criterion, backend=backend)[1]
     operations = get_backend(_yardstick(backend))
     state = model.state_dict()
+    least = SMALL[backend not in SINGLE_PRECISION] * max(
+        (float(np.abs(g).max()) for g in actual.values()), default=0.0
+    )
 
     def loss() -> float:
         logits = run_forward(graph, state, x, operations)[-1]
@@ -297,7 +314,7 @@ def check_model(
         # A difference across a kink of ReLU or max is not a derivative; a smaller step avoids the
         # kink, while a wrong gradient is wrong with any step.
         for step in (STEP, STEP / 10, STEP / 100):
-            error = _directional_error(loss, parameter, actual[name], rays, step)
+            error = _directional_error(loss, parameter, actual[name], rays, step, least)
             if error <= _tolerance(backend):
                 break
         rows.append(GradientRow(backend, "model", name, error, _tolerance(backend)))
@@ -321,12 +338,13 @@ def _directional_error(
     gradient: np.ndarray,
     rays: list[np.ndarray],
     step: float,
+    least: float,
 ) -> float:
-    """Largest error of the derivatives along ``rays``, relative to their expected size."""
+    """Largest error of derivatives along ``rays``, relative to their size, at least ``least``."""
     if not np.isfinite(gradient).all():
         return float("inf")
     kept = parameter.copy()
-    scale = max(float(np.linalg.norm(gradient)) / np.sqrt(gradient.size), 1e-8)
+    scale = max(float(np.linalg.norm(gradient)) / np.sqrt(gradient.size), least, 1e-8)
     largest = 0.0
     for ray in rays:
         parameter[...] = kept + step * ray

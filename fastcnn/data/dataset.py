@@ -1,6 +1,6 @@
 """Images with labels, and their preprocessing."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -106,12 +106,29 @@ class Dataset:
         Parameters
         ----------
         indices : array_like of int or bool, or slice
+
+        Raises
+        ------
+        DataError
+            If they are something else, out of range, or select no image.
         """
-        files = tuple(np.array(self.files, object)[indices]) if self.files else ()
+        count = len(self)
+        rows = indices if isinstance(indices, slice) else plain_array("subset: indices", indices)
+        try:
+            found = np.arange(count)[rows]
+        except (IndexError, TypeError, ValueError):
+            found = np.arange(0)
+        if found.ndim != 1 or not found.size:
+            raise DataError(
+                f"{self.name}: subset: indices must select at least one image, by a list of "
+                f"integers from {-count} to {count - 1}, a boolean for each image, or a slice, got "
+                f"{indices!r:.200}"
+            )
+        files = tuple(np.array(self.files, object)[rows]) if self.files else ()
         return replace(
             self,
-            images=take_rows(self.images, indices, self.name),
-            labels=self.labels[indices],
+            images=take_rows(self.images, rows, self.name),
+            labels=self.labels[rows],
             files=files,
             validation=None,
         )
@@ -128,6 +145,8 @@ class Dataset:
         DataError
             If a class is unknown or has no image.
         """
+        if not isinstance(names, Iterable):
+            raise DataError(f"select_classes: names must be a list of names, got {names!r:.200}")
         wanted = tuple(str(name) for name in names)
         unknown = [name for name in wanted if name not in self.classes]
         if unknown or not wanted or len(set(wanted)) != len(wanted):

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
-from fastcnn.layers.base import WeightedLayer
+from fastcnn.layers.base import WeightedLayer, limit_norms
 from fastcnn.optim import Assignment, Optimizer, Part
 
 if TYPE_CHECKING:
@@ -195,17 +195,25 @@ def clear_outside(gradient: np.ndarray, ranges: Sequence[tuple[int, int]]) -> No
         start = end
 
 
-def largest_norms(model: "Model") -> dict[str, float]:
-    """The ``max_norm`` of each trained weight that has one, by state key."""
-    return {
-        f"{name}.weight": layer.max_norm
-        for name, layer in model.named_leaves()
-        if isinstance(layer, WeightedLayer) and layer.max_norm is not None and layer.requires_grad
-    }
+def largest_norms(model: "Model", frozen: Iterable[str] = ()) -> dict[str, float]:
+    """The ``max_norm`` of each weight that has one and is not frozen, by state key.
+
+    If layers that share an array differ, the smallest.
+    """
+    found = {}
+    for key, users in zip(model.named_parameters(), model.parameter_users(), strict=True):
+        bounds = [
+            layer.max_norm
+            for layer, name in users
+            if isinstance(layer, WeightedLayer) and layer.max_norm is not None and name == "weight"
+        ]
+        if bounds and key not in frozen:
+            found[key] = min(bounds)
+    return found
 
 
-def constrain(model: "Model") -> None:
+def constrain(model: "Model", frozen: Iterable[str]) -> None:
     """Scale down weights whose norm exceeds their maximum."""
-    for _, layer in model.named_leaves():
-        if isinstance(layer, WeightedLayer) and layer.requires_grad:
-            layer.limit_norms()
+    parameters = model.named_parameters()
+    for key, bound in largest_norms(model, frozen).items():
+        limit_norms(parameters[key], bound)

@@ -178,5 +178,5 @@ class Passes:
             lr = float(self.rates[step])
             executor.assigned.update(self.engine.gradient, lr, number)
         if self.engine.program.constrains:
-            constrain(executor.model)
+            constrain(executor.model, executor.assigned.frozen)
         executor.note(number)

@@ -170,7 +170,7 @@ class ModelExecutor(Executor):
         self.step = 0
         self.first_sample = 0
         self._layout = self.model.parameter_layout()
-        constrain(self.model)
+        constrain(self.model, self.assigned.frozen)
 
     def now(self) -> Step:
         """The step to be taken next."""

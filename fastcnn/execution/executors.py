@@ -109,7 +109,7 @@ class OperationExecutor(ModelExecutor):
         norm = clip_gradient_norm(gradient, self.clip_norm)
         self.step += 1
         self.assigned.update(gradient, lr, self.step)
-        constrain(self.model)
+        constrain(self.model, self.assigned.frozen)
         return norm
 
     def logits(self, images: np.ndarray) -> np.ndarray:

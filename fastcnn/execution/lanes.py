@@ -275,7 +275,7 @@ class LanesExecutor(ModelExecutor):
                 **self._build,
                 training=True,
                 frozen=self._frozen,
-                largest_norms=largest_norms(self.model),
+                largest_norms=largest_norms(self.model, self._frozen),
             )
             self._engine = engine
             self._choice = ThreadChoice(threads if self.threads is None else 1)

@@ -376,19 +376,7 @@ class WeightedLayer(Layer):
         self.max_norm = None
         if value is not None:
             self.max_norm = as_number(type(self).__name__, "max_norm", value, above=0.0)
-            self.limit_norms()
-
-    def limit_norms(self) -> None:
-        """Scale the weights of each output down to a norm of at most ``max_norm``."""
-        if self.max_norm is None:
-            return
-        rows = self.weight.reshape(len(self.weight), -1)
-        norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
-        # Not again for rounding errors.
-        above = norms > self.max_norm * 1.000001
-        if above.any():
-            factors = np.where(above, self.max_norm / np.where(above, norms, 1.0), 1.0)
-            self.weight[...] = (rows * factors[:, None]).reshape(self.weight.shape)
+            limit_norms(self.weight, self.max_norm)
 
     def scale_outputs(self, scale: np.ndarray, shift: np.ndarray) -> None:
         """Fold a factor and a shift of each output channel into the weight and bias."""
@@ -400,6 +388,17 @@ class WeightedLayer(Layer):
         bias = 0.0 if self.bias is None else self.bias
         made = {"weight": weight.astype(dtype), "bias": (bias * scale + shift).astype(dtype)}
         self._set_arrays("parameters", made)
+
+
+def limit_norms(weight: np.ndarray, bound: float) -> None:
+    """Scale the weights of each output down to a norm of at most ``bound``, in place."""
+    rows = weight.reshape(len(weight), -1)
+    norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+    # Not again for rounding errors.
+    above = norms > bound * 1.000001
+    if above.any():
+        factors = np.where(above, bound / np.where(above, norms, 1.0), 1.0)
+        weight[...] = (rows * factors[:, None]).reshape(weight.shape)
 
 
 def check_samples(input_shape: Shape, axes: tuple[str, ...], channels: int | None = None) -> None:

@@ -1,12 +1,14 @@
 """Averages of a model's weights over the course of training."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError, ConfigurationError
+from fastcnn.errors import CheckpointError
 from fastcnn.execution import forward
 from fastcnn.execution.assigned import running_means, with_frozen_statistics
 from fastcnn.layers import Model
@@ -210,24 +212,24 @@ def make_average(
 def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingOptions) -> None:
     """Set running statistics to their means over all full batches of the training images.
 
-    As ``torch.optim.swa_utils.update_bn`` does; images are not augmented or shuffled.
-
-    Raises ConfigurationError if a batch normalisation has a momentum of 0, which hides the
-    statistics of a batch.
+    As ``torch.optim.swa_utils.update_bn`` does; images are not augmented or shuffled. A layer that
+    is used in several places has the mean over these.
     """
-    graph = model.graph()
+    graph, state = model.graph(), model.state_dict()
     frozen = options.make_assignment().frozen_statistics(running_means(graph))
-    graph = with_frozen_statistics(graph, frozen)
-    state, moved = model.state_dict(), {}
-    for node in graph.nodes:
+    nodes, uses = [], Counter[int]()
+    for node in with_frozen_statistics(graph, frozen).nodes:
         if node.tracks(training=True):
-            momentum = node.arguments["momentum"]
-            if momentum == 0.0:
-                raise ConfigurationError(
-                    f"swa_start: layer {node.name!r} has momentum=0 and updates no statistics"
-                )
-            for name in ("running_mean", "running_var"):
-                moved[node.buffers[name]] = momentum or 1.0
+            uses[layer := id(state[node.buffers["running_mean"]])] += 1
+            node = replace(node, arguments={**node.arguments, "momentum": 1.0 / uses[layer]})
+        nodes.append(node)
+    graph = replace(graph, nodes=tuple(nodes))
+    moved = {
+        node.buffers[name]
+        for node in nodes
+        if node.tracks(training=True)
+        for name in ("running_mean", "running_var")
+    }
     if not moved:
         return
     assert isinstance(feed, Feed)  # refused for streams
@@ -237,17 +239,13 @@ def measure_statistics(model: Model, feed: Feed | StreamFeed, options: TrainingO
     totals = {key: np.zeros(state[key].shape) for key in moved}
     batches = len(rows) // size
     for index in range(batches):
-        for key in moved:
-            state[key][...] = 0.0
-        for key in counters:
-            state[key][...] = 0
         images = feed.data.images[rows[index * size : (index + 1) * size]]
         forward(
             model, images, backend=options.backend, training=True, seed=options.seed, step=index,
             graph=graph,
         )  # fmt: skip
-        for key, factor in moved.items():
-            totals[key] += state[key] / np.float64(factor)
+        for key in moved:
+            totals[key] += state[key]
     for key, total in totals.items():
         state[key][...] = total / batches
     for key, value in counters.items():

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
+from fastcnn.layers.connections import as_model
 from fastcnn.training.fit import fit
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS, RateSearch, search
 from fastcnn.training.samples import Data
@@ -67,7 +68,5 @@ def lr_find(
         raise ConfigurationError(
             f"{refused[0]} has no effect in lr_find: only options that affect a single step do"
         )
-    if not isinstance(model, Model):
-        raise ConfigurationError(f"model must be a Model, got {model!r}")
-    once = partial(fit, deepcopy(model), train, diagnose=False, **options)
+    once = partial(fit, deepcopy(as_model(model)), train, diagnose=False, **options)
     return search(once, lowest, highest, steps)

@@ -127,7 +127,7 @@ class EarlyStopping(Monitor):
     patience : int
         Training ends after this many consecutive epochs without improvement (at least one).
     min_delta : float
-        Smallest change that counts as an improvement.
+        A larger change counts as an improvement; at least 0.
     restore_best : bool
         Whether to restore the weights of the best epoch at the end of training, unless it ended
         with an error.
@@ -157,7 +157,7 @@ class EarlyStopping(Monitor):
         restore_best: bool = True,
     ) -> None:
         super().__init__(monitor, patience)
-        self.min_delta = as_number("EarlyStopping", "min_delta", min_delta)
+        self.min_delta = _at_least_0("EarlyStopping", "min_delta", min_delta)
         self.restore_best = as_flag("EarlyStopping", "restore_best", restore_best)
         self.model: Model | None = None
 
@@ -209,7 +209,8 @@ class ReduceLROnPlateau(Monitor):
     """Multiply the learning rate by ``factor`` when a metric has stopped improving.
 
     Works on top of any schedule. Arguments and rules are those of
-    ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with ``threshold_mode="rel"``.
+    ``torch.optim.lr_scheduler.ReduceLROnPlateau`` with ``threshold_mode="rel"``, except that a
+    worse value of a negative metric is not an improvement.
 
     Parameters
     ----------
@@ -220,11 +221,11 @@ class ReduceLROnPlateau(Monitor):
     patience : int
         Epochs without improvement that are tolerated; the next one lowers the rate.
     threshold : float
-        Relative change that counts as an improvement.
+        A larger change, relative to the best value, counts as an improvement; at least 0.
     cooldown : int
         Epochs after a reduction that are not counted.
     min_factor : float
-        The product of all reductions never falls below this.
+        The product of all reductions never falls below this; from 0 to 1.
     """
 
     def __init__(
@@ -240,9 +241,11 @@ class ReduceLROnPlateau(Monitor):
         self.factor = as_number(owner, "factor", factor, above=0.0)
         if self.factor >= 1.0:
             raise ConfigurationError(f"{owner}: factor must lie between 0 and 1, got {factor!r}")
-        self.threshold = as_number(owner, "threshold", threshold)
+        self.threshold = _at_least_0(owner, "threshold", threshold)
         self.cooldown = as_count(owner, "cooldown", cooldown, least=0)
-        self.min_factor = as_number(owner, "min_factor", min_factor)
+        self.min_factor = _at_least_0(owner, "min_factor", min_factor)
+        if self.min_factor > 1.0:  # it would raise the rate
+            raise ConfigurationError(f"{owner}: min_factor must be at most 1, got {min_factor!r}")
         super().__init__(monitor, patience)
 
     def reset(self) -> None:
@@ -253,7 +256,7 @@ class ReduceLROnPlateau(Monitor):
         """Whether ``value`` improves on the best by more than a fraction ``threshold`` of it."""
         if math.isinf(self.best):
             return math.isfinite(value)
-        return self.sign * value > self.sign * self.best * (1.0 + self.sign * self.threshold)
+        return self.sign * value > self.sign * self.best + self.threshold * abs(self.best)
 
     def on_improvement(self, epoch: dict[str, Any], model: Model) -> None:
         """Cool down."""
@@ -276,3 +279,10 @@ class ReduceLROnPlateau(Monitor):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         self.cooling = int(state["cooling"])
+
+
+def _at_least_0(owner: str, name: str, value: Any) -> float:
+    number = as_number(owner, name, value)
+    if number < 0.0:
+        raise ConfigurationError(f"{owner}: {name} must be at least 0, got {value!r}")
+    return number

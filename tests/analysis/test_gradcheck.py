@@ -4,10 +4,20 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.analysis.gradcheck import check_layer, gradcheck, relative_error
+from fastcnn.analysis.gradcheck import check_layer, check_model, gradcheck, relative_error
 from fastcnn.backends import im2col, reference
 from fastcnn.errors import GradientError
-from fastcnn.layers import Conv2d, Sigmoid
+from fastcnn.layers import (
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    GroupNorm,
+    Linear,
+    Model,
+    ReLU,
+    Sequential,
+    Sigmoid,
+)
 
 
 def test_all_gradients_are_right() -> None:
@@ -43,6 +53,59 @@ def test_the_reports_convolution_gradient_is_caught(monkeypatch: pytest.MonkeyPa
     }
     assert rows["x"].error > 0.5
     assert rows["weight"].ok
+
+
+def head(channels: int) -> tuple[object, ...]:
+    return GlobalAvgPool2d(), Flatten(), Linear(channels, 3, seed=9)
+
+
+def vanishing() -> Sequential:
+    hidden = [layer for seed in range(6) for layer in (Linear(8, 8, seed=seed), Sigmoid())]
+    return Sequential(*hidden, Linear(8, 3, seed=9), input_shape=(8,))
+
+
+def frozen() -> Sequential:
+    model = Sequential(Conv2d(3, 4, 3, seed=0), ReLU(), *head(4), input_shape=(3, 6, 6))
+    model["0"].requires_grad = False
+    return model
+
+
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        # The gradient of the bias is 0, and computed as a sum of rounding errors.
+        Sequential(Conv2d(3, 8, 3, seed=0), GroupNorm(8, 8), *head(8), input_shape=(3, 16, 16)),
+        vanishing(),
+        frozen(),
+        # The second ReLU is at its kink wherever the first one has no positive neighbour.
+        fastcnn.models.ds_cnn(3, seed=0, input_shape=(1, 20, 10)),
+        Sequential(Conv2d(3, 4, 3, seed=0), input_shape=(3, 6, 6)),
+    ],
+    ids=["normalised", "vanishing", "frozen", "kinks", "maps"],
+)
+def test_right_gradients_of_models_are_not_called_wrong(model: Model, backend: str) -> None:
+    before = model.copy_state()
+    rows = check_model(model, backend)
+    assert all(row.ok for row in rows), [row for row in rows if not row.ok]
+    assert len(rows) == len(model.named_parameters())
+    for key, value in model.state_dict().items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("change", [lambda g: 1.001 * g, np.zeros_like, np.negative])
+def test_wrong_gradients_of_models_are_caught(
+    change: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = im2col.linear_backward
+
+    def wrong(dy, x, weight):  # type: ignore[no-untyped-def]
+        grad_x, grad_weight, grad_bias = right(dy, x, weight)
+        return grad_x, change(grad_weight), grad_bias  # type: ignore[operator]
+
+    monkeypatch.setattr(im2col, "linear_backward", wrong)
+    rows = check_model(vanishing(), "im2col")
+    assert [row.ok for row in rows] == [row.gradient.endswith("bias") for row in rows]
 
 
 def test_relative_error_of_nan_and_other_shapes_is_infinite() -> None:

@@ -149,6 +149,31 @@ def test_dataset_checks_and_selects() -> None:
             replace(base, **change)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="cannot select"):
         base.select_classes(["d"])
+    with pytest.raises(DataError, match="names must be a list of names, got 2"):
+        base.select_classes(2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("indices", "labels"),
+    [((1, -1), [1, 3]), ([True, False, True, True], [0, 2, 3]), (slice(None, 1, -1), [3, 2])],
+)
+def test_subsets(indices: Any, labels: list[int]) -> None:
+    base = Dataset(np.zeros((4, 1, 2, 2), np.uint8), np.arange(4), tuple("abcd"), Preprocessing())
+    assert base.subset(indices).labels.tolist() == labels
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        *(3, "a", None, True, {0, 1}, ..., slice(2, 2), slice("a"), slice(None, None, 0)),
+        *([], [4], [-5], [0.5], [[0, 1]], [True, False], [False] * 4),
+    ],
+    ids=repr,
+)
+def test_subsets_that_are_refused(indices: Any) -> None:
+    base = Dataset(np.zeros((4, 1, 2, 2), np.uint8), np.arange(4), tuple("abcd"), Preprocessing())
+    with pytest.raises(DataError, match="data: subset: indices must select at least one image"):
+        base.subset(indices)
 
 
 def test_drawn_digits() -> None:

@@ -119,13 +119,31 @@ def test_running_statistics_count_steps_alone(backend: str) -> None:
     assert model.state_dict()["1.num_batches_tracked"] == 4
 
 
-def test_frozen_weights_stay() -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frozen_weights_stay(backend: str) -> None:
     model = network()
-    layer = model["4"]
-    layer.weight[...] = 1.0
-    layer.requires_grad = False
-    fastcnn.fit(model, data(16), epochs=1, batch_size=8)
-    assert (layer.weight == 1.0).all()
+    for name in ("0", "4"):
+        model[name].weight[...] = 1.0
+    model["4"].requires_grad = False
+    for groups, kept in ((None, False), ("0.weight: freeze", True)):
+        model["0"].weight[...] = 1.0
+        fastcnn.fit(model, data(16), epochs=1, batch_size=8, groups=groups, backend=backend)
+        assert (model["4"].weight == 1.0).all()
+        assert (model["0"].weight == 1.0).all() == kept
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("first", "second", "bound"), [(0.3, None, 0.3), (0.3, 0.2, 0.2)])
+def test_shared_weights_obey_the_smallest(
+    first: float, second: float | None, bound: float, backend: str
+) -> None:
+    layer, other = Linear(8, 8, max_norm=first, seed=0), Linear(8, 8, max_norm=second, seed=0)
+    model = Sequential(layer, ReLU(), layer, ReLU(), other, Linear(8, 3, seed=1), input_shape=(8,))
+    other.weight = layer.weight
+    x, y = data(64)
+    fastcnn.fit(model, (x[:, 0, 0], y), epochs=1, batch_size=8, lr=0.5, backend=backend)
+    assert other.weight is layer.weight
+    assert norms(layer.weight).max() == pytest.approx(bound, rel=1e-5)
 
 
 def test_what_is_kept_and_refused() -> None:

@@ -221,6 +221,31 @@ def test_the_mean_of_epochs_is_pytorchs(backend: str) -> None:
     assert model.state_dict()["1.num_batches_tracked"] == 20
 
 
+@pytest.mark.torch
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+@pytest.mark.parametrize("momentum", [0.0, 0.1, None])
+def test_statistics_of_a_layer_in_two_places_are_pytorchs(
+    momentum: float | None, backend: str
+) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    norm = BatchNorm2d(2, momentum=momentum)
+    model = Sequential(
+        norm, Conv2d(2, 2, 3, seed=0), norm, Flatten(), Linear(32, 3, seed=1), input_shape=(2, 6, 6)
+    )
+    fit(
+        model, (X, Y), epochs=2, batch_size=10, swa_start=1, backend=backend, diagnose=False,
+    )  # fmt: skip
+    other, conv = torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 2, 3)
+    for module, index in ((other, "0"), (conv, "1")):
+        for name in ("weight", "bias"):
+            getattr(module, name).data = torch.from_numpy(getattr(model[index], name).copy())
+    batches = [torch.from_numpy(X[first : first + 10]) for first in range(0, 50, 10)]
+    torch.optim.swa_utils.update_bn(batches, torch.nn.Sequential(other, conv, other))
+    for key in ("running_mean", "running_var"):
+        expected = getattr(other, key).numpy()
+        assert model.state_dict()[f"0.{key}"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
 def test_frozen_statistics_are_not_measured_again() -> None:
     model = network(normalised=True)
     fit(model, (X, Y), epochs=1, diagnose=False)

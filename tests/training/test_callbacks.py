@@ -137,6 +137,21 @@ def test_plateaus_are_pytorchs(metric: str, patience: int, cooldown: int) -> Non
     assert play(callback, values, metric)[:-1] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("metric", "values", "factors"),
+    [
+        ("test_loss", [-1.0, -1.0, -0.99], [1, 0.5, 0.25]),
+        ("test_loss", [-1.0, -1.2, -1.2], [1, 1, 0.5]),
+        ("test_accuracy", [-1.0, -1.0, -0.5], [1, 0.5, 0.5]),
+    ],
+)
+def test_negative_values_can_be_a_plateau(
+    metric: str, values: list[float], factors: list[float]
+) -> None:
+    callback = ReduceLROnPlateau(metric, 0.5, patience=0, threshold=0.1)
+    assert play(callback, values, metric)[:-1] == factors
+
+
 def test_fit_uses_the_lowered_rate() -> None:
     plateau = ReduceLROnPlateau("train_loss", factor=0.1, patience=0)
     history = fit(
@@ -237,7 +252,11 @@ def test_the_mean_loss_of_an_epoch_is_weighted() -> None:
     [
         (lambda: EarlyStopping("accuracy"), "monitor must be one of"),
         (lambda: EarlyStopping(patience=-1), "patience must be"),
+        (lambda: EarlyStopping(min_delta=-0.1), "min_delta must be at least 0"),
         (lambda: ReduceLROnPlateau(factor=1.0), "factor must lie between"),
+        (lambda: ReduceLROnPlateau(threshold=-1e-4), "threshold must be at least 0"),
+        (lambda: ReduceLROnPlateau(min_factor=-0.1), "min_factor must be at least 0"),
+        (lambda: ReduceLROnPlateau(min_factor=2), "min_factor must be at most 1"),
     ],
 )
 def test_bad_arguments(make: Any, message: str) -> None:
