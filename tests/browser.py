@@ -96,6 +96,39 @@ class Browser:
         """A mouse event."""
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
+    def give(self, content: bytes, kind: str = "image/png", *, paste: bool = False) -> None:
+        """Drop a file on the page, or paste it."""
+        text = base64.b64encode(content).decode()
+        event = (
+            'new ClipboardEvent("paste", {clipboardData: dataTransfer})'
+            if paste
+            else 'new DragEvent("drop", {dataTransfer, cancelable: true})'
+        )
+        self.evaluate(
+            f"""{{
+            const bytes = Uint8Array.from(atob("{text}"), (letter) => letter.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], "picture", {{type: "{kind}"}}));
+            document.dispatchEvent({event});
+            }}"""
+        )
+
+    def choose(self, path: Path) -> None:
+        """Choose a file with the page's ``#file``."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
+        self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
+
+    def wait_for_answer(self, text: str) -> None:
+        """Wait until ``#answer`` has a text."""
+        self.wait_for(f"document.getElementById('answer').textContent === {json.dumps(text)}")
+
+    def check_widths(self, folder: Path) -> None:
+        """Save the page in a light and a dark scheme and on a phone; it scrolls down only."""
+        for name, width in (("light", 1000), ("dark", 1000), ("phone", 390)):
+            self.screenshot(folder / f"{name}.png", width, dark=name == "dark")
+            assert self.evaluate("document.documentElement.scrollWidth") <= width
+
     def screenshot(
         self, path: Path, width: int = 1000, height: int = 900, dark: bool = False
     ) -> None:

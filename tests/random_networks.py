@@ -11,70 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn import layers as nn
 from fastcnn.backends.graph import Port
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ShapeError
-from fastcnn.layers import (
-    ELU,
-    GELU,
-    AdaptiveAvgPool1d,
-    AdaptiveAvgPool2d,
-    AdaptiveMaxPool1d,
-    AdaptiveMaxPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    ChannelShuffle,
-    Chunk,
-    CircularPad1d,
-    CircularPad2d,
-    Concat,
-    Conv1d,
-    Conv2d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    Dropout,
-    Dropout2d,
-    Flatten,
-    GlobalAvgPool2d,
-    GroupNorm,
-    Identity,
-    Input,
-    InstanceNorm2d,
-    LayerNorm,
-    LayerNorm2d,
-    LeakyReLU,
-    Linear,
-    LocalResponseNorm,
-    LogSoftmax,
-    MaxPool1d,
-    MaxPool2d,
-    Model,
-    Multiply,
-    Narrow,
-    PixelShuffle,
-    PixelUnshuffle,
-    ReflectionPad1d,
-    ReflectionPad2d,
-    ReLU,
-    ReplicationPad1d,
-    ReplicationPad2d,
-    Residual,
-    RMSNorm,
-    Scale,
-    Sequential,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    Softplus,
-    Split,
-    Tanh,
-    Unflatten,
-    Upsample,
-    ZeroPad1d,
-    ZeroPad2d,
-)
 from fastcnn.losses import (
     CrossEntropyLoss,
     FocalLoss,
@@ -115,7 +55,7 @@ class Case:
 
     seed: int
     style: str
-    model: Model
+    model: nn.Model
     batch: int
     threads: int
     training: bool
@@ -141,7 +81,7 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     """The network of a seed, with its data."""
     r = np.random.default_rng(seed)
     style = str(r.choice(styles))
-    model: Model = _model(r, style, budget)
+    model: nn.Model = _model(r, style, budget)
     of_ports = np.random.default_rng([seed, 2])
     if of_ports.random() < 0.15:
         model = _twins(of_ports, model)
@@ -150,7 +90,7 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     work = max(1, model.flops(model.input_shape) // 2)
     batch = int(min(r.choice([1, 2, 3, 15, 16, 17, 33, r.integers(1, 66)]), 1 + budget // work))
     training = bool(r.random() < 0.7)
-    normalised = any(isinstance(layer, BatchNorm2d | BatchNorm1d) for layer in _all(model))
+    normalised = any(isinstance(layer, nn.BatchNorm2d | nn.BatchNorm1d) for layer in _all(model))
     if normalised:
         batch = max(batch, 2)  # one value has no variance
     _randomise_statistics(r, model)
@@ -176,14 +116,14 @@ def random_case(seed: int, budget: int = BUDGET, styles: tuple[str, ...] = tuple
     )  # fmt: skip
 
 
-def _twins(r: Random, model: Model) -> Model:
+def _twins(r: Random, model: nn.Model) -> nn.Model:
     """One network on two inputs, with its results as one or two outputs."""
     assert model.input_shape is not None
-    left, right = Input(model.input_shape, "left"), Input(model.input_shape, "right")
+    left, right = nn.Input(model.input_shape, "left"), nn.Input(model.input_shape, "right")
     first, second = model(left, name="twin"), model(right)
     if len(first.shape) == 1 and r.random() < 0.3:
-        return Model((left, right), Concat()(first * second, second))
-    return Model((left, right), {"difference": first - second, "second": second})
+        return nn.Model((left, right), nn.Concat()(first * second, second))
+    return nn.Model((left, right), {"difference": first - second, "second": second})
 
 
 def _joint_loss(r: Random, ports: Sequence[Port]) -> JointLoss:
@@ -258,7 +198,7 @@ def _all(model: Any) -> list[Any]:
     return [model] + [found for layer in layers for found in _all(layer)]
 
 
-def _randomise_statistics(r: Random, model: Model) -> None:
+def _randomise_statistics(r: Random, model: nn.Model) -> None:
     """Set weights and running statistics of normalisations as if they had been trained."""
     state, made = {}, {}
     for key, value in model.state_dict().items():
@@ -276,7 +216,7 @@ def _randomise_statistics(r: Random, model: Model) -> None:
     model.load_state_dict(state)
 
 
-def _model(r: Random, style: str, budget: int) -> Sequential:
+def _model(r: Random, style: str, budget: int) -> nn.Sequential:
     """A chain of layers; a layer that does not fit or costs too much is drawn again."""
     channels, size, inside, most = STYLES[style]
     while True:
@@ -302,18 +242,20 @@ def _model(r: Random, style: str, budget: int) -> Sequential:
                     break
         if len(current) > 1 and r.random() < 0.8:
             if len(current) == 3 and r.random() < 0.3:
-                layers.append(GlobalAvgPool2d())
+                layers.append(nn.GlobalAvgPool2d())
                 current = layers[-1].output_shape(current)
-            layers.append(Flatten())
+            layers.append(nn.Flatten())
             current = (int(np.prod(current)),)
         if len(current) == 1 and (r.random() < 0.8 or current[0] > 300):
             outputs = int(r.choice([1, 2, 3, 10, 17, 33]))
             if current[0] * outputs <= budget:
-                layers.append(Linear(current[0], outputs, bias=_yes(r), seed=int(r.integers(99))))
+                layers.append(
+                    nn.Linear(current[0], outputs, bias=_yes(r), seed=int(r.integers(99)))
+                )
                 current = (outputs,)
-        computes = any(not isinstance(layer, (Dropout, Identity)) for layer in layers)
+        computes = any(not isinstance(layer, (nn.Dropout, nn.Identity)) for layer in layers)
         if computes and np.prod(current) <= 20_000:
-            return Sequential(*layers, input_shape=shape)
+            return nn.Sequential(*layers, input_shape=shape)
 
 
 def _size(r: Random, largest: int) -> int:
@@ -342,7 +284,7 @@ def _window(r: Random, shape: Shape, largest: int = 3) -> dict[str, Any]:
     }
 
 
-def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
+def _convolution(r: Random, shape: Shape, inside: int) -> nn.Conv2d:
     channels = shape[0]
     outputs = _size(r, inside)
     arguments: dict[str, Any] = {"bias": _yes(r), "seed": int(r.integers(99))}
@@ -351,7 +293,7 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
         # Sizes with fast algorithms.
         size = int(r.choice([1, 3, 3, 3, 5, 5, 7]))
         padding: Any = "same" if _yes(r) else int(r.integers(0, size))
-        return Conv2d(channels, outputs, size, padding=padding, **arguments)
+        return nn.Conv2d(channels, outputs, size, padding=padding, **arguments)
     groups = int(r.choice([g for g in (1, 1, 2, 3, 4, channels) if channels % g == 0]))
     outputs = groups * max(1, outputs // groups)
     arguments |= _window(r, shape, 5) | {"groups": groups}
@@ -360,103 +302,105 @@ def _convolution(r: Random, shape: Shape, inside: int) -> Conv2d:
         arguments |= {"stride": 1, "padding": str(r.choice(["same", "valid"]))}
     elif r.random() < 0.3:
         arguments["padding"] = (int(r.integers(0, 5)), int(r.integers(0, 5)))
-    made = Conv2d(channels, outputs, dilation=dilation, **arguments)
+    made = nn.Conv2d(channels, outputs, dilation=dilation, **arguments)
     mode = ("zeros", "reflect", "replicate", "circular")[arguments["seed"] % 4]
     sides = zip(made.arguments["padding"], shape[1:], strict=True)
     if arguments.get("padding") == "valid" or any(max(side) >= size for side, size in sides):
         return made
-    return Conv2d(channels, outputs, dilation=dilation, padding_mode=mode, **arguments)
+    return nn.Conv2d(channels, outputs, dilation=dilation, padding_mode=mode, **arguments)
 
 
-def _stage(r: Random, shape: Shape, inside: int) -> Sequential:
+def _stage(r: Random, shape: Shape, inside: int) -> nn.Sequential:
     """A convolution with layers that the engine fuses to it."""
     layers: list[Any] = [_convolution(r, shape, inside)]
-    layers += [ReLU()] if _yes(r) else []
-    return Sequential(*layers, MaxPool2d(2))
+    layers += [nn.ReLU()] if _yes(r) else []
+    return nn.Sequential(*layers, nn.MaxPool2d(2))
 
 
-def _shared(r: Random, shape: Shape) -> Sequential:
+def _shared(r: Random, shape: Shape) -> nn.Sequential:
     """One layer used twice."""
     channels = shape[0]
-    layer: Any = Conv2d(channels, channels, 3, padding="same", bias=_yes(r), seed=1)
+    layer: Any = nn.Conv2d(channels, channels, 3, padding="same", bias=_yes(r), seed=1)
     if r.random() < 0.3:
-        layer = BatchNorm2d(channels, affine=_yes(r))
-    return Sequential(layer, _element(r), layer)
+        layer = nn.BatchNorm2d(channels, affine=_yes(r))
+    return nn.Sequential(layer, _element(r), layer)
 
 
-def _branched(r: Random, shape: Shape, inside: int) -> Model:
+def _branched(r: Random, shape: Shape, inside: int) -> nn.Model:
     """Joined branches of a map: concatenations, differences, products and gates."""
-    channels, x = shape[0], Input(shape)
+    channels, x = shape[0], nn.Input(shape)
 
     def conv(value: Any, outputs: int, size: int = 3) -> Any:
-        made = Conv2d(value.shape[0], outputs, size, padding="same", bias=_yes(r), seed=size)
+        made = nn.Conv2d(value.shape[0], outputs, size, padding="same", bias=_yes(r), seed=size)
         return _element(r)(made(value)) if r.random() < 0.5 else made(value)
 
     outputs = _size(r, min(inside, 24))
     left, right = conv(x, outputs), conv(x, outputs, int(r.choice([1, 3, 5])))
     kind = str(r.choice(["concat", "nested", "difference", "product", "gate", "pixels", "twice"]))
     if kind == "concat":
-        y = Concat()(*([x, left, right] if _yes(r) else [left, x, left]))
+        y = nn.Concat()(*([x, left, right] if _yes(r) else [left, x, left]))
     elif kind == "nested":
-        inner = Concat()(left, right)
-        y = Concat()(inner, conv(inner, int(r.integers(1, 5))), left)
+        inner = nn.Concat()(left, right)
+        y = nn.Concat()(inner, conv(inner, int(r.integers(1, 5))), left)
     elif kind == "difference":
         y = _element(r)(left - right)
     elif kind == "product":
         y = left * (left if r.random() < 0.3 else right)
     elif kind == "gate":
-        gate = Sigmoid()(conv(GlobalAvgPool2d()(right), outputs, 1))
+        gate = nn.Sigmoid()(conv(nn.GlobalAvgPool2d()(right), outputs, 1))
         y = gate * left if _yes(r) else left * gate
     elif kind == "pixels":
-        y = left * Sigmoid()(conv(right, 1))
+        y = left * nn.Sigmoid()(conv(right, 1))
     else:
-        shared = Conv2d(channels, outputs, 3, padding=1, seed=5)
-        y = Concat()(shared(x), shared(_element(r)(x)), left - right)
-    return Model(x, _element(r)(y) if _yes(r) else y)
+        shared = nn.Conv2d(channels, outputs, 3, padding=1, seed=5)
+        y = nn.Concat()(shared(x), shared(_element(r)(x)), left - right)
+    return nn.Model(x, _element(r)(y) if _yes(r) else y)
 
 
-def _parted(r: Random, shape: Shape, inside: int) -> Model:
+def _parted(r: Random, shape: Shape, inside: int) -> nn.Model:
     """Divided channels: halves as in ShuffleNet, parts of parts, or overlapping parts."""
-    x, outputs = Input(shape), 2 * _size(r, min(inside, 20))
+    x, outputs = nn.Input(shape), 2 * _size(r, min(inside, 20))
     of_maps = len(shape) == 3
 
     def conv(value: Any, outputs: int, size: int = 3) -> Any:
         channels = value.shape[0]
         if len(shape) == 1:
-            made: Any = Linear(channels, outputs, bias=_yes(r), seed=size)
+            made: Any = nn.Linear(channels, outputs, bias=_yes(r), seed=size)
         else:
-            kind: Any = Conv2d if of_maps else Conv1d
+            kind: Any = nn.Conv2d if of_maps else nn.Conv1d
             made = kind(channels, outputs, size, padding="same", bias=_yes(r), seed=size)
         return _element(r)(made(value)) if r.random() < 0.5 else made(value)
 
     whole = x if r.random() < 0.2 and shape[0] > 1 else conv(x, outputs)
     channels = whole.shape[0]
     first = int(r.integers(1, channels))
-    kept, rest = Split((first, channels - first))(whole)
+    kept, rest = nn.Split((first, channels - first))(whole)
     kind = str(r.choice(["shuffle", "parts", "overlap", "one", "values"]))
     if kind == "shuffle" and channels % 2 == 0:
-        kept, rest = Chunk(2)(whole)
-        y = Concat()(kept, conv(rest, channels // 2))
-        y = ChannelShuffle(2)(y) if len(shape) > 1 else y
+        kept, rest = nn.Chunk(2)(whole)
+        y = nn.Concat()(kept, conv(rest, channels // 2))
+        y = nn.ChannelShuffle(2)(y) if len(shape) > 1 else y
     elif kind == "parts":
-        part = Narrow(int(r.integers(0, rest.shape[0])), 1)(rest)
-        y = Concat()(conv(part, 2), kept, part)
+        part = nn.Narrow(int(r.integers(0, rest.shape[0])), 1)(rest)
+        y = nn.Concat()(conv(part, 2), kept, part)
     elif kind == "overlap":
         length = int(r.integers(1, channels + 1))
-        parts = [Narrow(int(r.integers(0, channels - length + 1)), length)(whole) for _ in range(3)]
-        y = Concat()(parts[0] + parts[1], conv(parts[2], 3), whole)
+        parts = [
+            nn.Narrow(int(r.integers(0, channels - length + 1)), length)(whole) for _ in range(3)
+        ]
+        y = nn.Concat()(parts[0] + parts[1], conv(parts[2], 3), whole)
     elif kind == "one":
         y = conv(kept if _yes(r) else rest, outputs)
     else:
-        y = Concat()(_element(r)(rest), _element(r)(kept), kept)
-    return Model(x, _element(r)(y) if _yes(r) else y)
+        y = nn.Concat()(_element(r)(rest), _element(r)(kept), kept)
+    return nn.Model(x, _element(r)(y) if _yes(r) else y)
 
 
-def _transposed(r: Random, shape: Shape, inside: int) -> ConvTranspose2d:
+def _transposed(r: Random, shape: Shape, inside: int) -> nn.ConvTranspose2d:
     channels = shape[0]
     groups = int(r.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
     stride = (int(r.integers(1, 4)), int(r.integers(1, 4)))
-    return ConvTranspose2d(
+    return nn.ConvTranspose2d(
         channels, groups * max(1, _size(r, min(inside, 40)) // groups),
         (int(r.integers(1, 6)), int(r.integers(1, 6))), stride=stride,
         padding=(int(r.integers(0, 3)), int(r.integers(0, 3))),
@@ -470,20 +414,20 @@ def _maps_layer(r: Random, shape: Shape, inside: int) -> Any:
     kinds: dict[str, tuple[float, Callable[[], Any]]] = {
         "convolution": (6, lambda: _convolution(r, shape, inside)),
         "transposed": (1, lambda: _transposed(r, shape, inside)),
-        "max": (1, lambda: _maximum(r, shape, MaxPool2d)),
-        "tiling": (1, lambda: MaxPool2d(2)),
+        "max": (1, lambda: _maximum(r, shape, nn.MaxPool2d)),
+        "tiling": (1, lambda: nn.MaxPool2d(2)),
         "shared": (0.7, lambda: _shared(r, shape)),
         "stage": (2, lambda: _stage(r, shape, inside)),
         "average": (1, lambda: _average(r, shape)),
-        "adaptive": (1, lambda: AdaptiveAvgPool2d(_adaptive(r, shape))),
-        "adaptive max": (0.5, lambda: AdaptiveMaxPool2d(_adaptive(r, shape))),
+        "adaptive": (1, lambda: nn.AdaptiveAvgPool2d(_adaptive(r, shape))),
+        "adaptive max": (0.5, lambda: nn.AdaptiveMaxPool2d(_adaptive(r, shape))),
         "moving": (1.5, lambda: _moving(r, shape)),
-        "norm": (1, lambda: _normalisation(r, BatchNorm2d, shape[0])),
+        "norm": (1, lambda: _normalisation(r, nn.BatchNorm2d, shape[0])),
         "sample norm": (1.5, lambda: _within_sample(r, shape)),
         "block": (1, lambda: _block(r, shape)),
         "branched": (2, lambda: _branched(r, shape, inside)),
         "parted": (1, lambda: _parted(r, shape, inside)),
-        "dropout2d": (0.5, lambda: Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
+        "dropout2d": (0.5, lambda: nn.Dropout2d(float(r.choice([0.1, 0.5, 0.9])))),
         "element": (4, lambda: _element(r)),
     }
     shares = np.array([share for share, _ in kinds.values()])
@@ -500,8 +444,8 @@ def _maximum(r: Random, shape: Shape, kind: Any) -> Any:
     return kind(**_window(r, shape), dilation=gaps, ceil_mode=not _yes(r))
 
 
-def _average(r: Random, shape: Shape) -> AvgPool2d:
-    return AvgPool2d(
+def _average(r: Random, shape: Shape) -> nn.AvgPool2d:
+    return nn.AvgPool2d(
         **_window(r, shape), ceil_mode=not _yes(r), count_include_pad=_yes(r),
         divisor_override=None if _yes(r) else int(r.integers(1, 9)),
     )  # fmt: skip
@@ -515,15 +459,15 @@ def _moving(r: Random, shape: Shape) -> Any:
     size = (int(r.integers(1, 12)), int(r.integers(1, 12)))
     groups = int(r.choice([g for g in (1, 2, 3, 4, shape[0]) if shape[0] % g == 0]))
     kinds: list[Callable[[], Any]] = [
-        lambda: ZeroPad2d(tuple(side - int(r.integers(0, 2)) for side in sides)),
-        lambda: ReflectionPad2d(sides),
-        lambda: (ReplicationPad2d, CircularPad2d)[sum(sides) % 2](sides),
-        lambda: Upsample(scale_factor=(int(r.integers(1, 4)), int(r.integers(1, 4)))),
-        lambda: Upsample(size=size),
-        lambda: Upsample(scale_factor=factor, mode="bilinear", align_corners=corners),
-        lambda: Upsample(size=size, mode="bilinear", align_corners=corners),
-        lambda: PixelShuffle(factor), lambda: PixelUnshuffle(factor),
-        lambda: ChannelShuffle(groups),
+        lambda: nn.ZeroPad2d(tuple(side - int(r.integers(0, 2)) for side in sides)),
+        lambda: nn.ReflectionPad2d(sides),
+        lambda: (nn.ReplicationPad2d, nn.CircularPad2d)[sum(sides) % 2](sides),
+        lambda: nn.Upsample(scale_factor=(int(r.integers(1, 4)), int(r.integers(1, 4)))),
+        lambda: nn.Upsample(size=size),
+        lambda: nn.Upsample(scale_factor=factor, mode="bilinear", align_corners=corners),
+        lambda: nn.Upsample(size=size, mode="bilinear", align_corners=corners),
+        lambda: nn.PixelShuffle(factor), lambda: nn.PixelUnshuffle(factor),
+        lambda: nn.ChannelShuffle(groups),
     ]  # fmt: skip
     return kinds[int(r.integers(len(kinds)))]()
 
@@ -540,25 +484,26 @@ def _sequence_layer(r: Random, shape: Shape, inside: int) -> Any:
         padding = "same"
     corners = [None, False, True][int(r.integers(3))]
     kinds: list[Callable[[], Any]] = [
-        *[lambda: Conv1d(
+        *[lambda: nn.Conv1d(
             channels, outputs, kernel, stride, padding, int(r.choice([1, 1, 2, 3])), groups,
             bias=_yes(r), seed=seed,
         )] * 4,
-        lambda: ConvTranspose1d(
+        lambda: nn.ConvTranspose1d(
             channels, outputs, kernel, stride, int(r.integers(0, 2)),
             output_padding=int(r.integers(0, stride)), groups=groups, bias=_yes(r), seed=seed,
         ),
-        lambda: _maximum(r, shape, MaxPool1d),
-        lambda: AvgPool1d(**_window(r, shape), ceil_mode=_yes(r), count_include_pad=_yes(r)),
-        lambda: AdaptiveAvgPool1d(_adaptive(r, shape)),
-        lambda: AdaptiveMaxPool1d(_adaptive(r, shape)),
-        lambda: _normalisation(r, BatchNorm1d, channels),
-        lambda: ZeroPad1d(sides), lambda: ReflectionPad1d(sides),
-        lambda: (ReplicationPad1d, CircularPad1d)[sum(sides) % 2](sides),
-        lambda: Upsample(scale_factor=int(r.integers(1, 4))),
-        lambda: Upsample(scale_factor=int(r.integers(1, 4)), mode="linear", align_corners=corners),
-        lambda: Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),
-        lambda: ChannelShuffle(groups),
+        lambda: _maximum(r, shape, nn.MaxPool1d),
+        lambda: nn.AvgPool1d(**_window(r, shape), ceil_mode=_yes(r), count_include_pad=_yes(r)),
+        lambda: nn.AdaptiveAvgPool1d(_adaptive(r, shape)),
+        lambda: nn.AdaptiveMaxPool1d(_adaptive(r, shape)),
+        lambda: _normalisation(r, nn.BatchNorm1d, channels),
+        lambda: nn.ZeroPad1d(sides), lambda: nn.ReflectionPad1d(sides),
+        lambda: (nn.ReplicationPad1d, nn.CircularPad1d)[sum(sides) % 2](sides),
+        lambda: nn.Upsample(scale_factor=int(r.integers(1, 4))),
+        lambda: nn.Upsample(scale_factor=int(r.integers(1, 4)), mode="linear",
+                            align_corners=corners),
+        lambda: nn.Upsample(size=int(r.integers(1, 40)), mode="linear", align_corners=corners),
+        lambda: nn.ChannelShuffle(groups),
         lambda: _parted(r, shape, inside),
         *[lambda: _element(r)] * 4,
     ]  # fmt: skip
@@ -580,53 +525,56 @@ def _within_sample(r: Random, shape: Shape) -> Any:
     trailing, axes = shape[len(shape) - last :], range(1, 1 + len(shape))
     of_trailing = {"normalized_shape": trailing, "eps": eps, "elementwise_affine": affine}
     size = int(r.integers(1, 8))
-    kinds: list[Callable[[], Any]] = [lambda: Softmax(int(r.choice(axes)))]
-    kinds += [lambda: LogSoftmax(int(r.choice(axes)))]
-    kinds += [lambda: Scale(int(r.choice([1, channels])), 0.7)]
+    kinds: list[Callable[[], Any]] = [lambda: nn.Softmax(int(r.choice(axes)))]
+    kinds += [lambda: nn.LogSoftmax(int(r.choice(axes)))]
+    kinds += [lambda: nn.Scale(int(r.choice([1, channels])), 0.7)]
     if np.prod(trailing) > 3:
-        kinds += [lambda: LayerNorm(**of_trailing, bias=_yes(r)), lambda: RMSNorm(**of_trailing)]
+        kinds += [
+            lambda: nn.LayerNorm(**of_trailing, bias=_yes(r)),
+            lambda: nn.RMSNorm(**of_trailing),
+        ]
     groups = [g for g in range(1, channels + 1) if channels % g == 0]
     groups = [g for g in groups if np.prod(shape) // g > 3]
     if groups:
-        kinds.append(lambda: GroupNorm(int(r.choice(groups)), channels, eps, affine))
+        kinds.append(lambda: nn.GroupNorm(int(r.choice(groups)), channels, eps, affine))
     if len(shape) == 3:
-        kinds.append(lambda: LocalResponseNorm(size, 0.5, float(r.choice([0.5, 0.75, 1.0]))))
+        kinds.append(lambda: nn.LocalResponseNorm(size, 0.5, float(r.choice([0.5, 0.75, 1.0]))))
         if channels > 3:
-            kinds.append(lambda: LayerNorm2d(channels, eps, affine))
+            kinds.append(lambda: nn.LayerNorm2d(channels, eps, affine))
         if shape[1] * shape[2] > 3:
-            kinds.append(lambda: InstanceNorm2d(channels, eps, affine=affine))
+            kinds.append(lambda: nn.InstanceNorm2d(channels, eps, affine=affine))
     return kinds[int(r.integers(len(kinds)))]()
 
 
-def _block(r: Random, shape: Shape) -> Model:
+def _block(r: Random, shape: Shape) -> nn.Model:
     """A residual block, with or without a convolution in its shortcut."""
     channels, seed, stride = shape[0], int(r.integers(99)), int(r.integers(1, 3))
     layers: list[Any] = [
-        Conv2d(channels, channels, 3, padding=1, stride=stride, seed=seed), _element(r)
+        nn.Conv2d(channels, channels, 3, padding=1, stride=stride, seed=seed), _element(r)
     ]  # fmt: skip
     if r.random() < 0.4:
-        layers.insert(1, _normalisation(r, BatchNorm2d, channels))
+        layers.insert(1, _normalisation(r, nn.BatchNorm2d, channels))
     shortcut: Any = None
     if stride != 1 or not _yes(r):
-        shortcut = Conv2d(channels, channels, 1, stride=stride, seed=seed + 1)
+        shortcut = nn.Conv2d(channels, channels, 1, stride=stride, seed=seed + 1)
     of_norms = np.random.default_rng([seed, 3])
     if of_norms.random() < 0.4:
-        layers.append(_normalisation(of_norms, BatchNorm2d, channels))
+        layers.append(_normalisation(of_norms, nn.BatchNorm2d, channels))
     if shortcut is not None and of_norms.random() < 0.3:
-        shortcut = Sequential(shortcut, _normalisation(of_norms, BatchNorm2d, channels))
-    block = Residual(Sequential(*layers), shortcut)
-    return Sequential(block, ReLU()) if of_norms.random() < 0.5 else block
+        shortcut = nn.Sequential(shortcut, _normalisation(of_norms, nn.BatchNorm2d, channels))
+    block = nn.Residual(nn.Sequential(*layers), shortcut)
+    return nn.Sequential(block, nn.ReLU()) if of_norms.random() < 0.5 else block
 
 
 def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
     choice = r.random()
     if choice < 0.5:
-        return Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
+        return nn.Linear(shape[0], _size(r, inside), bias=_yes(r), seed=int(r.integers(99)))
     if choice < 0.6:
-        return _normalisation(r, BatchNorm1d, shape[0])
+        return _normalisation(r, nn.BatchNorm1d, shape[0])
     if choice < 0.65:
         rows = int(r.choice([n for n in (1, 2, 3, 5) if shape[0] % n == 0]))
-        return Unflatten(1, (-1, rows, 1) if _yes(r) else (rows, -1))
+        return nn.Unflatten(1, (-1, rows, 1) if _yes(r) else (rows, -1))
     if choice < 0.75:
         return _within_sample(r, shape)
     if choice < 0.8:
@@ -636,28 +584,28 @@ def _vector_layer(r: Random, shape: Shape, inside: int) -> Any:
     return _element(r)
 
 
-def _joined_vectors(r: Random, shape: Shape, inside: int) -> Model:
+def _joined_vectors(r: Random, shape: Shape, inside: int) -> nn.Model:
     """Joined vectors."""
-    x, outputs = Input(shape), _size(r, inside)
-    left, right = (Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
+    x, outputs = nn.Input(shape), _size(r, inside)
+    left, right = (nn.Linear(shape[0], outputs, seed=seed)(x) for seed in (3, 4))
     kind = int(r.integers(4))
     if kind == 0:
-        return Model(x, Concat()(left, ReLU()(right), x))
+        return nn.Model(x, nn.Concat()(left, nn.ReLU()(right), x))
     if kind == 1:
-        return Model(x, Multiply()(left, Sigmoid()(right)))
+        return nn.Model(x, nn.Multiply()(left, nn.Sigmoid()(right)))
     if kind == 2:
-        return Model(x, left * Linear(shape[0], 1, seed=5)(x))
-    return Model(x, ReLU()(left - right))
+        return nn.Model(x, left * nn.Linear(shape[0], 1, seed=5)(x))
+    return nn.Model(x, nn.ReLU()(left - right))
 
 
 def _element(r: Random) -> Any:
     """A layer for any shape."""
     kinds: list[Callable[[], Any]] = [
-        ReLU, ReLU, ReLU, Sigmoid, Tanh, SiLU, Identity,
-        lambda: LeakyReLU(float(r.choice([0.01, 0.2, 0.0]))),
-        lambda: ELU(float(r.choice([1.0, 0.3]))),
-        lambda: GELU(str(r.choice(["none", "tanh"]))),
-        lambda: Softplus(float(r.choice([1.0, 2.0])), float(r.choice([20.0, 1.0]))),
-        lambda: Dropout(float(r.choice([0.1, 0.5, 0.9]))),
+        nn.ReLU, nn.ReLU, nn.ReLU, nn.Sigmoid, nn.Tanh, nn.SiLU, nn.Identity,
+        lambda: nn.LeakyReLU(float(r.choice([0.01, 0.2, 0.0]))),
+        lambda: nn.ELU(float(r.choice([1.0, 0.3]))),
+        lambda: nn.GELU(str(r.choice(["none", "tanh"]))),
+        lambda: nn.Softplus(float(r.choice([1.0, 2.0])), float(r.choice([20.0, 1.0]))),
+        lambda: nn.Dropout(float(r.choice([0.1, 0.5, 0.9]))),
     ]  # fmt: skip
     return kinds[int(r.integers(len(kinds)))]()

@@ -331,10 +331,12 @@ def profile(
     if rest:
         what.append(("optimizer: SGD with momentum, norm", "update", str(rest), "update", 0, True))
         costs.append(_update_cost(rest))
+    together = [rows for _, rows in program.operations()] + [[len(about)]] * bool(rest)
     rows = []
-    for row, (texts, cost) in enumerate(zip(what, costs, strict=True)):
-        median, low, high = spreads[row]
-        rows.append(ProfiledRow(*texts, median, low, high, in_step[row], **asdict(cost)))
+    for first, *more in together:
+        numbers = np.array([[*spreads[row], in_step[row]] for row in (first, *more)]).sum(0)
+        cost = sum((costs[row] for row in more), costs[first])
+        rows.append(ProfiledRow(*what[first], *numbers.tolist(), **asdict(cost)))
     return Profile(
         name or type(model).__name__,
         batch_size,

@@ -85,7 +85,8 @@ def test_costs_of_many_taps_take_little_memory() -> None:
     """Less than one element per product of a convolution, of which there are ten million."""
     layers = Conv2d(3, 32, 1), Conv2d(32, 24, 5, padding=2), Flatten(), Linear(24 * 112 * 112, 2)
     with forced("direct"):
-        program = fastcnn.plan(Sequential(*layers, input_shape=(3, 112, 112)), 16, threads=1)
+        # Two threads share the only block, so nothing runs in strips.
+        program = fastcnn.plan(Sequential(*layers, input_shape=(3, 112, 112)), 16, threads=2)
     with_taps = {name: cost for name, cost in costs(program).items() if name.startswith("1: ")}
     assert with_taps["1: convolution"].read == VECTOR * 32 * 116 * 116 + 4 * 24 * 32 * 25
     tracemalloc.start()
@@ -135,6 +136,6 @@ def test_channels_of_a_pixel_fit_the_sets_of_a_cache(channels: int, side: int, r
     """Maps of a power of two of pixels have one more column if they have many channels."""
     layers = Conv2d(3, channels, 1), Conv2d(channels, 8, 1), fastcnn.GlobalAvgPool2d(), Flatten()
     model = Sequential(*layers, Linear(8, 2), input_shape=(3, side, side))
-    program = fastcnn.plan(model, 16, threads=1)
+    program = fastcnn.plan(model, 16, threads=2)
     first = program.rows[program.names.index("0: convolution")]
     assert first[L.Y_CHANNEL] == side * row * LANES

@@ -13,30 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fastcnn import layers as nn
 from fastcnn.analysis.runs import compare_runs
 from fastcnn.errors import FastcnnError
 from fastcnn.interop import export_onnx, import_onnx, load_state
-from fastcnn.layers import (
-    GELU,
-    AdaptiveAvgPool2d,
-    AvgPool2d,
-    BatchNorm2d,
-    Conv2d,
-    ConvTranspose2d,
-    Dropout,
-    Dropout2d,
-    Flatten,
-    GlobalAvgPool2d,
-    LeakyReLU,
-    Linear,
-    MaxPool2d,
-    PReLU,
-    ReLU,
-    Residual,
-    Sequential,
-    SiLU,
-    Softplus,
-)
 from fastcnn.layers.definition import from_definition, read_definition
 from fastcnn.layers.description import to_definition
 from fastcnn.optim import Adam
@@ -56,25 +36,27 @@ SETTINGS: dict[str, Any] = {
 LAST = "checkpoints/last.safetensors"
 
 
-def network() -> Sequential:
-    return Sequential(
-        Conv2d(2, 3, 3, seed=0), BatchNorm2d(3), ReLU(), Dropout(0.2), Flatten(),
-        Linear(48, 3, seed=1), input_shape=SHAPE,
+def network() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 3, 3, seed=0), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.2), nn.Flatten(),
+        nn.Linear(48, 3, seed=1), input_shape=SHAPE,
     )  # fmt: skip
 
 
-def networks() -> list[Sequential]:
+def networks() -> list[nn.Sequential]:
     return [
         network(),
-        Sequential(
-            Conv2d(2, 4, 3, padding="same", groups=2, seed=0), LeakyReLU(0.2), MaxPool2d(2),
-            ConvTranspose2d(4, 3, 3, stride=2, output_padding=1, seed=1), Softplus(2.0, 3.0),
-            AdaptiveAvgPool2d((3, 2)), Dropout2d(0.3), GlobalAvgPool2d(), Flatten(),
-            input_shape=SHAPE,
+        nn.Sequential(
+            nn.Conv2d(2, 4, 3, padding="same", groups=2, seed=0), nn.LeakyReLU(0.2),
+            nn.MaxPool2d(2), nn.ConvTranspose2d(4, 3, 3, stride=2, output_padding=1, seed=1),
+            nn.Softplus(2.0, 3.0), nn.AdaptiveAvgPool2d((3, 2)), nn.Dropout2d(0.3),
+            nn.GlobalAvgPool2d(), nn.Flatten(), input_shape=SHAPE,
         ),
-        Sequential(
-            Residual(Sequential(Conv2d(2, 2, 3, padding=1, bias=False, seed=0), GELU())),
-            AvgPool2d(3, 2, 1), SiLU(), PReLU(2), AdaptiveAvgPool2d((2, 3)),
+        nn.Sequential(
+            nn.Residual(
+                nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, bias=False, seed=0), nn.GELU())
+            ),
+            nn.AvgPool2d(3, 2, 1), nn.SiLU(), nn.PReLU(2), nn.AdaptiveAvgPool2d((2, 3)),
             input_shape=SHAPE,
         ),
     ]  # fmt: skip

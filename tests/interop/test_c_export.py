@@ -12,56 +12,11 @@ import numpy as np
 import pytest
 
 import fastcnn
+from fastcnn import layers as nn
 from fastcnn.data import Preprocessing
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.c import CExport, export_c
 from fastcnn.interop.numpy_source import export_numpy
-from fastcnn.layers import (
-    AdaptiveAvgPool2d,
-    AdaptiveMaxPool2d,
-    AvgPool1d,
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    ChannelShuffle,
-    CircularPad2d,
-    Concat,
-    Conv1d,
-    Conv2d,
-    ConvTranspose1d,
-    ConvTranspose2d,
-    Dropout,
-    Flatten,
-    GlobalAvgPool1d,
-    GlobalAvgPool2d,
-    GlobalMaxPool2d,
-    GroupNorm,
-    Input,
-    InstanceNorm2d,
-    Layer,
-    LayerNorm,
-    LayerNorm2d,
-    Linear,
-    LocalResponseNorm,
-    LogSoftmax,
-    MaxPool1d,
-    MaxPool2d,
-    Model,
-    Narrow,
-    PixelShuffle,
-    PixelUnshuffle,
-    ReflectionPad2d,
-    ReLU,
-    ReplicationPad2d,
-    Residual,
-    RMSNorm,
-    Sequential,
-    Sigmoid,
-    Softmax,
-    Unflatten,
-    Upsample,
-    ZeroPad2d,
-)
 from fastcnn.operations import elementwise_operations
 from fastcnn.operations.record import CASE_CHANNELS
 
@@ -72,7 +27,7 @@ SAMPLES = 40
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 
-def activation_layers() -> Iterator[tuple[str, Layer]]:
+def activation_layers() -> Iterator[tuple[str, nn.Layer]]:
     """A layer for every case of every element-wise operation."""
     by_operation = {
         getattr(kind, "operation", None): kind for kind in vars(fastcnn.layers).values()
@@ -82,39 +37,43 @@ def activation_layers() -> Iterator[tuple[str, Layer]]:
             yield f"{record.name}_{index}", by_operation[record.name](**arguments)
 
 
-def networks() -> dict[str, Model]:
+def networks() -> dict[str, nn.Model]:
     """Every kind of layer, with arguments that affect its loops."""
     shape = (CASE_CHANNELS, 7, 6)
-    found: dict[str, Model] = {}
-    layers: dict[str, Layer] = {
-        "conv": Conv2d(3, 4, 3, seed=0),
-        "conv_strided": Conv2d(3, 4, (2, 3), stride=(2, 3), padding=(1, 2), seed=0),
-        "conv_dilated": Conv2d(3, 6, 2, dilation=(2, 3), groups=3, bias=False, seed=0),
-        "conv_same": Conv2d(3, 2, 4, padding="same", seed=0),
-        "transposed": ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1, seed=0),
-        "transposed_groups": ConvTranspose2d(3, 6, 2, stride=(1, 3), groups=3, bias=False, seed=0),
-        "max_pool": MaxPool2d((2, 3), stride=(1, 2), padding=1),
-        "avg_pool": AvgPool2d(3, stride=2, padding=1),
-        "avg_pool_inside": AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
-        "adaptive": AdaptiveAvgPool2d((3, 4)),
-        "global": GlobalAvgPool2d(),
-        "norm": BatchNorm2d(3),
-        "norm_plain": BatchNorm2d(3, affine=False),
+    found: dict[str, nn.Model] = {}
+    layers: dict[str, nn.Layer] = {
+        "conv": nn.Conv2d(3, 4, 3, seed=0),
+        "conv_strided": nn.Conv2d(3, 4, (2, 3), stride=(2, 3), padding=(1, 2), seed=0),
+        "conv_dilated": nn.Conv2d(3, 6, 2, dilation=(2, 3), groups=3, bias=False, seed=0),
+        "conv_same": nn.Conv2d(3, 2, 4, padding="same", seed=0),
+        "transposed": nn.ConvTranspose2d(3, 2, 3, stride=2, padding=1, output_padding=1, seed=0),
+        "transposed_groups": nn.ConvTranspose2d(
+            3, 6, 2, stride=(1, 3), groups=3, bias=False, seed=0
+        ),
+        "max_pool": nn.MaxPool2d((2, 3), stride=(1, 2), padding=1),
+        "avg_pool": nn.AvgPool2d(3, stride=2, padding=1),
+        "avg_pool_inside": nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False),
+        "adaptive": nn.AdaptiveAvgPool2d((3, 4)),
+        "global": nn.GlobalAvgPool2d(),
+        "norm": nn.BatchNorm2d(3),
+        "norm_plain": nn.BatchNorm2d(3, affine=False),
     }
     for name, layer in layers.items():
-        after = Sequential(layer).output_shape(shape)
-        tail = (Flatten(), Linear(int(np.prod(after)), 4, seed=1))
-        found[name] = Sequential(layer, *tail, input_shape=shape)
-    block = Residual(Sequential(Conv2d(3, 3, 3, padding=1, bias=False, seed=2), BatchNorm2d(3)))
-    head = (GlobalAvgPool2d(), Flatten(), BatchNorm1d(3), Linear(3, 2, seed=1))
-    found["residual"] = Sequential(block, ReLU(), Dropout(0.5), *head, input_shape=shape)
-    found["ends_in_pooling"] = Sequential(
-        Conv2d(3, 4, 3, seed=0), GlobalAvgPool2d(), Flatten(), input_shape=shape
+        after = nn.Sequential(layer).output_shape(shape)
+        tail = (nn.Flatten(), nn.Linear(int(np.prod(after)), 4, seed=1))
+        found[name] = nn.Sequential(layer, *tail, input_shape=shape)
+    block = nn.Residual(
+        nn.Sequential(nn.Conv2d(3, 3, 3, padding=1, bias=False, seed=2), nn.BatchNorm2d(3))
     )
-    found["first_add"] = Sequential(
-        Residual(Sequential(ReLU()), Sequential(Conv2d(3, 3, 1, seed=0))),
-        Flatten(),
-        Linear(126, 3, seed=1),
+    head = (nn.GlobalAvgPool2d(), nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, 2, seed=1))
+    found["residual"] = nn.Sequential(block, nn.ReLU(), nn.Dropout(0.5), *head, input_shape=shape)
+    found["ends_in_pooling"] = nn.Sequential(
+        nn.Conv2d(3, 4, 3, seed=0), nn.GlobalAvgPool2d(), nn.Flatten(), input_shape=shape
+    )
+    found["first_add"] = nn.Sequential(
+        nn.Residual(nn.Sequential(nn.ReLU()), nn.Sequential(nn.Conv2d(3, 3, 1, seed=0))),
+        nn.Flatten(),
+        nn.Linear(126, 3, seed=1),
         input_shape=shape,
     )
     found["joined"] = joined(shape)
@@ -122,7 +81,7 @@ def networks() -> dict[str, Model]:
     found["lenet5"] = fastcnn.models.lenet5(seed=0)
     # At the end: indices of those above stay the same when operations are added.
     found |= {
-        name: Sequential(layer, Flatten(), Linear(3 * 42, 4, seed=1), input_shape=shape)
+        name: nn.Sequential(layer, nn.Flatten(), nn.Linear(3 * 42, 4, seed=1), input_shape=shape)
         for name, layer in activation_layers()
     }
     for index, model in enumerate(found.values()):
@@ -130,47 +89,47 @@ def networks() -> dict[str, Model]:
     return found
 
 
-def sample_networks() -> dict[str, Model]:
+def sample_networks() -> dict[str, nn.Model]:
     """Layers that move elements, normalise within a sample or interpolate."""
     shape = (3, 6, 6)
-    layers: dict[str, list[Layer]] = {
-        "zero_pad": [ZeroPad2d((1, 2, 0, 1))],
-        "reflection_pad": [ReflectionPad2d(2)],
-        "replication_pad": [ReplicationPad2d((0, 3, 1, 0))],
-        "circular_pad": [CircularPad2d((0, 3, 1, 0))],
-        "upsample": [Upsample(scale_factor=2)],
-        "bilinear": [Upsample(scale_factor=(2, 3), mode="bilinear")],
-        "bilinear_corners": [Upsample(size=(9, 4), mode="bilinear", align_corners=True)],
-        "adaptive_max": [AdaptiveMaxPool2d((4, 5))],
-        "global_max": [GlobalMaxPool2d()],
-        "pixel_shuffle": [Conv2d(4, 8, 1, seed=0), PixelShuffle(2)],
-        "pixel_unshuffle": [PixelUnshuffle(3)],
-        "channel_shuffle": [ChannelShuffle(2)],
-        "layer_norm": [LayerNorm((4, 6, 6))],
-        "layer_norm_rows": [LayerNorm((6,))],
-        "layer_norm2d": [LayerNorm2d(4)],
-        "group_norm": [GroupNorm(2, 4)],
-        "instance_norm": [InstanceNorm2d(4, affine=True)],
-        "rms_norm": [RMSNorm((6, 6))],
-        "narrow": [Conv2d(4, 6, 1, seed=3), Narrow(1, 4)],
-        "response": [LocalResponseNorm(3, alpha=0.4, beta=0.6, k=1.5)],
-        "response_even": [LocalResponseNorm(2)],
-        "softmax": [Softmax(1)],
-        "log_softmax": [LogSoftmax(1)],
+    layers: dict[str, list[nn.Layer]] = {
+        "zero_pad": [nn.ZeroPad2d((1, 2, 0, 1))],
+        "reflection_pad": [nn.ReflectionPad2d(2)],
+        "replication_pad": [nn.ReplicationPad2d((0, 3, 1, 0))],
+        "circular_pad": [nn.CircularPad2d((0, 3, 1, 0))],
+        "upsample": [nn.Upsample(scale_factor=2)],
+        "bilinear": [nn.Upsample(scale_factor=(2, 3), mode="bilinear")],
+        "bilinear_corners": [nn.Upsample(size=(9, 4), mode="bilinear", align_corners=True)],
+        "adaptive_max": [nn.AdaptiveMaxPool2d((4, 5))],
+        "global_max": [nn.GlobalMaxPool2d()],
+        "pixel_shuffle": [nn.Conv2d(4, 8, 1, seed=0), nn.PixelShuffle(2)],
+        "pixel_unshuffle": [nn.PixelUnshuffle(3)],
+        "channel_shuffle": [nn.ChannelShuffle(2)],
+        "layer_norm": [nn.LayerNorm((4, 6, 6))],
+        "layer_norm_rows": [nn.LayerNorm((6,))],
+        "layer_norm2d": [nn.LayerNorm2d(4)],
+        "group_norm": [nn.GroupNorm(2, 4)],
+        "instance_norm": [nn.InstanceNorm2d(4, affine=True)],
+        "rms_norm": [nn.RMSNorm((6, 6))],
+        "narrow": [nn.Conv2d(4, 6, 1, seed=3), nn.Narrow(1, 4)],
+        "response": [nn.LocalResponseNorm(3, alpha=0.4, beta=0.6, k=1.5)],
+        "response_even": [nn.LocalResponseNorm(2)],
+        "softmax": [nn.Softmax(1)],
+        "log_softmax": [nn.LogSoftmax(1)],
         # The windows of the last ones extend beyond the padding, or have gaps.
-        "max_pool_dilated": [MaxPool2d((2, 3), stride=(2, 1), padding=1, dilation=(3, 2))],
-        "max_pool_ceil": [MaxPool2d(3, stride=2, padding=(1, 0), ceil_mode=True)],
-        "max_pool_dilated_ceil": [MaxPool2d(2, stride=3, dilation=2, ceil_mode=True)],
-        "avg_pool_ceil": [AvgPool2d((4, 3), stride=(3, 2), padding=(1, 0), ceil_mode=True)],
+        "max_pool_dilated": [nn.MaxPool2d((2, 3), stride=(2, 1), padding=1, dilation=(3, 2))],
+        "max_pool_ceil": [nn.MaxPool2d(3, stride=2, padding=(1, 0), ceil_mode=True)],
+        "max_pool_dilated_ceil": [nn.MaxPool2d(2, stride=3, dilation=2, ceil_mode=True)],
+        "avg_pool_ceil": [nn.AvgPool2d((4, 3), stride=(3, 2), padding=(1, 0), ceil_mode=True)],
         "avg_pool_ceil_inside": [
-            AvgPool2d(4, stride=3, padding=1, ceil_mode=True, count_include_pad=False)
+            nn.AvgPool2d(4, stride=3, padding=1, ceil_mode=True, count_include_pad=False)
         ],
     }
     found = {}
     for index, (name, chosen) in enumerate(layers.items()):
-        body = [Conv2d(3, 4, 1, seed=9), *chosen, Flatten()]
-        size = int(np.prod(Sequential(*body).output_shape(shape)))
-        found[name] = Sequential(*body, Linear(size, 4, seed=1), input_shape=shape)
+        body = [nn.Conv2d(3, 4, 1, seed=9), *chosen, nn.Flatten()]
+        size = int(np.prod(nn.Sequential(*body).output_shape(shape)))
+        found[name] = nn.Sequential(*body, nn.Linear(size, 4, seed=1), input_shape=shape)
         randomise(found[name], index)
     return found
 
@@ -179,33 +138,33 @@ def sample_networks() -> dict[str, Model]:
 FLOAT_ONLY = ("log_softmax", "response", "response_even")
 
 
-def with_integers(models: dict[str, Model]) -> dict[str, Model]:
+def with_integers(models: dict[str, nn.Model]) -> dict[str, nn.Model]:
     """Networks that can be computed in integers."""
     return {name: model for name, model in models.items() if name not in FLOAT_ONLY}
 
 
-def sequence_networks() -> dict[str, Model]:
+def sequence_networks() -> dict[str, nn.Model]:
     """Sequences: one-dimensional layers."""
-    found: dict[str, Model] = {
-        "sequence": Sequential(
-            Conv1d(2, 6, 5, stride=2, padding=2, seed=0),
-            BatchNorm1d(6),
-            ReLU(),
-            MaxPool1d(2),
-            Conv1d(6, 6, 3, groups=3, dilation=2, bias=False, seed=1),
-            Sigmoid(),
-            AvgPool1d(2),
-            GlobalAvgPool1d(),
-            Flatten(),
-            Linear(6, 3, seed=2),
+    found: dict[str, nn.Model] = {
+        "sequence": nn.Sequential(
+            nn.Conv1d(2, 6, 5, stride=2, padding=2, seed=0),
+            nn.BatchNorm1d(6),
+            nn.ReLU(),
+            nn.MaxPool1d(2),
+            nn.Conv1d(6, 6, 3, groups=3, dilation=2, bias=False, seed=1),
+            nn.Sigmoid(),
+            nn.AvgPool1d(2),
+            nn.GlobalAvgPool1d(),
+            nn.Flatten(),
+            nn.Linear(6, 3, seed=2),
             input_shape=(2, 40),
         ),
-        "sequence_back": Sequential(
-            Linear(5, 12, seed=0),
-            Unflatten(1, (3, 4)),
-            ConvTranspose1d(3, 2, 4, stride=2, seed=1),
-            Flatten(),
-            Linear(20, 3, seed=2),
+        "sequence_back": nn.Sequential(
+            nn.Linear(5, 12, seed=0),
+            nn.Unflatten(1, (3, 4)),
+            nn.ConvTranspose1d(3, 2, 4, stride=2, seed=1),
+            nn.Flatten(),
+            nn.Linear(20, 3, seed=2),
             input_shape=(5,),
         ),
     }
@@ -214,18 +173,18 @@ def sequence_networks() -> dict[str, Model]:
     return found
 
 
-def joined(shape: tuple[int, ...]) -> Model:
+def joined(shape: tuple[int, ...]) -> nn.Model:
     """Branches that are joined in every way."""
-    x = Input(shape)
-    left, right = (Conv2d(3, 4, 3, padding=1, seed=seed)(x) for seed in (0, 1))
-    gate = Sigmoid()(Conv2d(4, 4, 1, seed=2)(GlobalAvgPool2d()(right)))
-    pixels = Conv2d(4, 1, 1, seed=3)(left)
-    y = Concat()(left, gate * (left - right), pixels * right, left * right)
-    flat = Flatten()(MaxPool2d(2)(y))
-    return Model(x, Linear(148, 4, seed=4)(Concat()(flat, Flatten()(gate))))
+    x = nn.Input(shape)
+    left, right = (nn.Conv2d(3, 4, 3, padding=1, seed=seed)(x) for seed in (0, 1))
+    gate = nn.Sigmoid()(nn.Conv2d(4, 4, 1, seed=2)(nn.GlobalAvgPool2d()(right)))
+    pixels = nn.Conv2d(4, 1, 1, seed=3)(left)
+    y = nn.Concat()(left, gate * (left - right), pixels * right, left * right)
+    flat = nn.Flatten()(nn.MaxPool2d(2)(y))
+    return nn.Model(x, nn.Linear(148, 4, seed=4)(nn.Concat()(flat, nn.Flatten()(gate))))
 
 
-def randomise(model: Model, seed: int) -> None:
+def randomise(model: nn.Model, seed: int) -> None:
     """Set statistics and biases other than 0 and 1, and a preprocessing for each channel."""
     generator = np.random.default_rng(seed)
     for key, value in model.state_dict().items():
@@ -241,7 +200,7 @@ def randomise(model: Model, seed: int) -> None:
 
 
 def written(
-    folder: Path, models: dict[str, Model], integers: bool = False
+    folder: Path, models: dict[str, nn.Model], integers: bool = False
 ) -> tuple[Path, dict[str, CExport]]:
     """All networks in one C file: they must not interfere."""
     lines, made = [], {}
@@ -272,7 +231,7 @@ def library(source: Path, *flags: str) -> Any:
     return ctypes.CDLL(str(target))
 
 
-def samples_for(model: Model, dtype: Any, seed: int) -> np.ndarray:
+def samples_for(model: nn.Model, dtype: Any, seed: int) -> np.ndarray:
     assert model.input_shape is not None
     shape, generator = (SAMPLES, *model.input_shape), np.random.default_rng(seed)
     if dtype == np.uint8:
@@ -338,9 +297,9 @@ def test_integer_outputs_are_numpys_bit_for_bit(tmp_path: Path) -> None:
         np.testing.assert_array_equal(call(function, sample, 10)[1], want)
 
 
-def ending_in_softmax() -> Model:
-    layers = (Flatten(), Linear(CASE_CHANNELS * 42, 4, seed=1), Softmax(1))
-    return Sequential(*layers, input_shape=(CASE_CHANNELS, 7, 6))
+def ending_in_softmax() -> nn.Model:
+    layers = (nn.Flatten(), nn.Linear(CASE_CHANNELS * 42, 4, seed=1), nn.Softmax(1))
+    return nn.Sequential(*layers, input_shape=(CASE_CHANNELS, 7, 6))
 
 
 @needs_gcc
@@ -413,7 +372,7 @@ def test_memory_is_near_the_largest_pair_of_layers(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_outputs_as_they_are(tmp_path: Path) -> None:
-    model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    model = nn.Sequential(nn.Linear(4, 3, seed=0), input_shape=(4,))
     export_c(model, tmp_path / "net.h", is_classifier=False)
     x = np.arange(4, dtype=np.float32)
     best, got = call(library_of(tmp_path).f, x, 3)
@@ -423,7 +382,7 @@ def test_outputs_as_they_are(tmp_path: Path) -> None:
 
 @needs_gcc
 def test_names_of_classes(tmp_path: Path) -> None:
-    model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    model = nn.Sequential(nn.Linear(4, 3, seed=0), input_shape=(4,))
     labels = ['say "hi"\\', "naïve\n", "??="]
     export_c(model, tmp_path / "net.h", classes=labels)
     (tmp_path / "main.c").write_text(
@@ -440,20 +399,20 @@ def test_names_of_classes(tmp_path: Path) -> None:
     ("file", "name"), [("日本", "net___"), ("1a", "net_1a"), ("int", "net_int"), ("a b", "a_b")]
 )
 def test_any_file_name_gives_an_identifier(tmp_path: Path, file: str, name: str) -> None:
-    model = Sequential(Flatten(), Linear(4, 2, seed=0), input_shape=(1, 2, 2))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, seed=0), input_shape=(1, 2, 2))
     export_c(model, tmp_path / f"{file}.h")
     assert f"{name}_predict(" in (tmp_path / f"{file}.h").read_text(encoding="utf-8")
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    linear = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+    linear = nn.Sequential(nn.Linear(4, 3, seed=0), input_shape=(4,))
     for name in ("2net", "a-b", "int", ""):
         with pytest.raises(ConfigurationError, match="name must be a C identifier"):
             export_c(linear, tmp_path / "net.h", name=name)
     with pytest.raises(ConfigurationError, match="the network has 3 outputs, got 2 names"):
         export_c(linear, tmp_path / "net.h", classes=["a", "b"])
-    batch = BatchNorm2d(2, track_running_stats=False)
-    alone = Sequential(batch, Flatten(), input_shape=(2, 3, 3))
+    batch = nn.BatchNorm2d(2, track_running_stats=False)
+    alone = nn.Sequential(batch, nn.Flatten(), input_shape=(2, 3, 3))
     with pytest.raises(ConfigurationError, match="layer '0' needs the statistics of a batch"):
         export_c(alone, tmp_path / "net.h")
     assert not (tmp_path / "net.h").exists()
@@ -463,12 +422,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (Softmax(2), "softmax with dim=2"),
-        (AvgPool2d(2, divisor_override=3), "avg_pool2d with divisor_override=3"),
+        (nn.Softmax(2), "softmax with dim=2"),
+        (nn.AvgPool2d(2, divisor_override=3), "avg_pool2d with divisor_override=3"),
     ],
 )
-def test_what_has_no_loops_is_refused_by_name(layer: Layer, words: str, tmp_path: Path) -> None:
-    model = Sequential({"odd": layer}, input_shape=(4, 6, 6))
+def test_what_has_no_loops_is_refused_by_name(layer: nn.Layer, words: str, tmp_path: Path) -> None:
+    model = nn.Sequential({"odd": layer}, input_shape=(4, 6, 6))
     for export, name in ((export_c, "a.h"), (export_numpy, "a.py")):
         with pytest.raises(ConfigurationError, match=rf"layer 'odd': .*{re.escape(words)}"):
             export(model, tmp_path / name)
@@ -485,12 +444,12 @@ def test_what_has_no_integers_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_channels_of_which_only_the_bias_is_left_keep_it(tmp_path: Path) -> None:
     """Weight decay shrinks a channel's weights to zero; its bias keeps its size."""
-    model = Sequential(
-        Conv2d(3, 4, 3, seed=0),
-        ReLU(),
-        Conv2d(4, 4, 3, seed=1),
-        Flatten(),
-        Linear(144, 3, seed=2),
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, seed=0),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, seed=1),
+        nn.Flatten(),
+        nn.Linear(144, 3, seed=2),
         input_shape=(3, 10, 10),
     )
     state = model.state_dict()
@@ -505,7 +464,9 @@ def test_channels_of_which_only_the_bias_is_left_keep_it(tmp_path: Path) -> None
 
 
 def test_sums_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    model = Sequential({"flat": Flatten(), "wide": Linear(80_000, 2)}, input_shape=(2, 200, 200))
+    model = nn.Sequential(
+        {"flat": nn.Flatten(), "wide": nn.Linear(80_000, 2)}, input_shape=(2, 200, 200)
+    )
     model.state_dict()["wide.weight"][...] = 0.01
     samples = np.ones((2, 2, 200, 200), np.float32)
     with pytest.raises(ConfigurationError, match=r"layer 'wide': its sums of 80,000 products"):
@@ -516,18 +477,18 @@ def test_a_few_far_values_do_not_make_all_coarse(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     samples = generator.standard_normal((1000, 1, 10, 10)).astype(np.float32)
     samples[0, 0, 0, 0] = 40.0
-    model = Sequential(
-        Conv2d(1, 4, 1, seed=0),
-        Conv2d(4, 4, 1, seed=1),
-        Flatten(),
-        Linear(400, 3, seed=2),
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 1, seed=0),
+        nn.Conv2d(4, 4, 1, seed=1),
+        nn.Flatten(),
+        nn.Linear(400, 3, seed=2),
         input_shape=(1, 10, 10),
     )
     integers = export_c(model, tmp_path / "a.h", calibration=samples).integers
     assert integers is not None
     first = integers.steps[0]
     assert first is not None
-    values = Sequential(*model.layers.values()).features(samples, "0")
+    values = nn.Sequential(*model.layers.values()).features(samples, "0")
     whole = (max(values.max(), 0.0) - min(values.min(), 0.0)) / 255
     assert first.scale.scale < 0.8 * whole
 
@@ -536,24 +497,24 @@ def test_a_few_far_values_do_not_make_all_coarse(tmp_path: Path) -> None:
 def test_the_networks_of_mlperf_tiny_are_exported(tmp_path: Path) -> None:
     """Keyword spotting (DS-CNN) and image classification (ResNet), with all of gcc's checks."""
 
-    def separable(index: int) -> list[Layer]:
+    def separable(index: int) -> list[nn.Layer]:
         return [
-            Conv2d(64, 64, 3, padding=1, groups=64, bias=False, seed=2 * index),
-            BatchNorm2d(64),
-            ReLU(),
-            Conv2d(64, 64, 1, bias=False, seed=2 * index + 1),
-            BatchNorm2d(64),
-            ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1, groups=64, bias=False, seed=2 * index),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 1, bias=False, seed=2 * index + 1),
+            nn.BatchNorm2d(64),
+            nn.ReLU(),
         ]
 
-    ds_cnn = Sequential(
-        Conv2d(1, 64, (10, 4), stride=2, padding=(4, 1), bias=False, seed=9),
-        BatchNorm2d(64),
-        ReLU(),
+    ds_cnn = nn.Sequential(
+        nn.Conv2d(1, 64, (10, 4), stride=2, padding=(4, 1), bias=False, seed=9),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
         *(layer for index in range(4) for layer in separable(index)),
-        GlobalAvgPool2d(),
-        Flatten(),
-        Linear(64, 12, seed=10),
+        nn.GlobalAvgPool2d(),
+        nn.Flatten(),
+        nn.Linear(64, 12, seed=10),
         input_shape=(1, 49, 10),
     )
     models = {

@@ -11,7 +11,8 @@ from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.layers import Concat, Input, Model, Multiply, ReLU, Subtract
 from fastcnn.layers.packing import unpack
-from tests.interop.test_interop import onnx, onnxruntime, run
+from tests.interop.onnx_models import N, model_of, read
+from tests.interop.test_interop import onnxruntime, run
 from tests.layers.test_graph_models import MODELS, data
 
 
@@ -86,19 +87,11 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
     ],
 )
 def test_constants_are_refused(kind: str, inputs: list[str], message: str, tmp_path: Path) -> None:
-    helper = onnx.helper
-    sides = [
-        helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", 2, 3, 3])
-        for side in ("x", "y")
-    ]
-    one = onnx.numpy_helper.from_array(np.ones((1, 2, 3, 3), np.float32), "one")
     attributes = {"axis": 1} if kind == "Concat" else {}
-    nodes = [helper.make_node(kind, inputs, ["y"], name="join", **attributes)]
-    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], [one])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(made, tmp_path / "m.onnx")
+    nodes = [N(kind, inputs, ["y"], name="join", **attributes)]
+    made = model_of(nodes, {"one": np.ones((1, 2, 3, 3), np.float32)}, ("n", 2, 3, 3))
     with pytest.raises(ConfigurationError, match=message):
-        import_onnx(tmp_path / "m.onnx")
+        read(made, tmp_path)
 
 
 def test_a_graph_of_a_file_is_a_model(tmp_path: Path) -> None:

@@ -182,10 +182,6 @@ def open_page(browser: Browser, path: Path) -> None:
     browser.wait_for(f"location.href === {json.dumps(path.as_uri())} && {ready}")
 
 
-def says(text: str) -> str:
-    return f"document.getElementById('answer').textContent === {json.dumps(text)}"
-
-
 def test_drawing(browser: Browser, digits: Any, tmp_path: Path) -> None:
     model, classes = digits
     path = export_html(model, tmp_path / "digit.html", classes=classes)
@@ -197,16 +193,14 @@ def test_drawing(browser: Browser, digits: Any, tmp_path: Path) -> None:
     for step in range(1, 21):
         browser.mouse("mouseMoved", across, down + step * box["height"] / 30)
     browser.mouse("mouseReleased", across, down + 20 * box["height"] / 30)
-    browser.wait_for(says("It is 1"))
+    browser.wait_for_answer("It is 1")
     assert browser.evaluate("document.querySelector('.best span').textContent") == "1"
     assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
     lit = "shown[0].canvases[0].getContext('2d').getImageData(0, 0, 28, 28).data"
     assert browser.evaluate(f"new Set({lit}).size") > 5
-    for name, width, dark in (("light", 1000, False), ("dark", 1000, True), ("phone", 390, False)):
-        browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
-        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    browser.check_widths(tmp_path)
     browser.evaluate("document.getElementById('clear').click()")
-    browser.wait_for(says("Nothing drawn yet"))
+    browser.wait_for_answer("Nothing drawn yet")
     assert browser.evaluate("document.getElementById('layers').hidden")
     assert browser.problems() == []
     assert set(browser.requests()) <= {path.as_uri(), "data:,"}
@@ -229,30 +223,12 @@ def test_drawing_by_keyboard(browser: Browser, digits: Any, tmp_path: Path) -> N
     assert browser.evaluate("document.getElementById('answer').textContent") == "Nothing drawn yet"
     press(browser, " ")
     press(browser, "ArrowDown", 16)
-    browser.wait_for(says("It is 1"))
+    browser.wait_for_answer("It is 1")
     assert browser.evaluate("document.getElementById('pen').textContent") == "Pen down"
     assert not browser.evaluate("document.getElementById('cursor').hidden")
     press(browser, "Delete")
-    browser.wait_for(says("Nothing drawn yet"))
+    browser.wait_for_answer("Nothing drawn yet")
     assert browser.problems() == []
-
-
-def give(browser: Browser, content: bytes, kind: str = "drop") -> None:
-    """Drop or paste a file."""
-    text = base64.b64encode(content).decode()
-    event = (
-        'new DragEvent("drop", {dataTransfer, cancelable: true})'
-        if kind == "drop"
-        else 'new ClipboardEvent("paste", {clipboardData: dataTransfer})'
-    )
-    browser.evaluate(
-        f"""{{
-        const bytes = Uint8Array.from(atob("{text}"), (letter) => letter.charCodeAt(0));
-        const dataTransfer = new DataTransfer();
-        dataTransfer.items.add(new File([bytes], "picture", {{type: "image/png"}}));
-        document.dispatchEvent({event});
-        }}"""
-    )
 
 
 def seen(browser: Browser, shape: tuple[int, int, int]) -> np.ndarray:
@@ -272,18 +248,16 @@ def test_dropping_pasting_and_choosing(browser: Browser, digits: Any, tmp_path: 
     drawn = [test.images[int(np.nonzero(test.labels == label)[0][0]), 0] for label in range(3)]
     files = [png(255 - np.kron(image, np.ones((9, 8), np.uint8))) for image in drawn]
     rule = model.preprocessing.rule_for_pictures(model.input_shape)
-    give(browser, files[0])
-    browser.wait_for(says("It is 0"))
+    browser.give(files[0])
+    browser.wait_for_answer("It is 0")
     np.testing.assert_array_equal(seen(browser, rule.shape), read_picture(files[0], rule).pixels)
-    give(browser, b"no picture at all")
-    browser.wait_for(says("That is not a picture that this browser can read"))
-    give(browser, files[2], "paste")
-    browser.wait_for(says("It is 2"))
+    browser.give(b"no picture at all")
+    browser.wait_for_answer("That is not a picture that this browser can read")
+    browser.give(files[2], paste=True)
+    browser.wait_for_answer("It is 2")
     (tmp_path / "one.png").write_bytes(files[1])
-    root = browser.call("DOM.getDocument")["root"]["nodeId"]
-    node = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "one.png")])
-    browser.wait_for(says("It is 1"))
+    browser.choose(tmp_path / "one.png")
+    browser.wait_for_answer("It is 1")
     assert browser.problems() == []
 
 
@@ -299,7 +273,7 @@ def test_coloured_pictures_and_upright_ones(browser: Browser, tmp_path: Path) ->
     exif[0x0112] = 6  # a quarter turned
     image = Image.fromarray(picture("noise", (50, 80), 0))
     image.save(buffer, "PNG", exif=exif)
-    give(browser, buffer.getvalue())
+    browser.give(buffer.getvalue())
     browser.wait_for("!document.getElementById('layers').hidden")
     want = read_picture(buffer.getvalue(), rule)
     np.testing.assert_array_equal(seen(browser, rule.shape), want.pixels)
@@ -317,7 +291,7 @@ def test_the_browsers_decoder_is_near_to_ours(browser: Browser, tmp_path: Path) 
     Image.fromarray(smooth).save(jpeg, "JPEG", quality=90)
     open_page(browser, export_html(model_for(rule), tmp_path / "net.html"))
     for content, most in ((png(alpha), 2), (png(deep), 1), (jpeg.getvalue(), 8)):
-        give(browser, content)
+        browser.give(content)
         browser.wait_for("!document.getElementById('layers').hidden")
         distance = seen(browser, rule.shape) - read_picture(content, rule).pixels.astype(int)
         assert np.abs(distance).max() <= most
@@ -334,7 +308,7 @@ def test_networks_that_give_values_or_pictures(browser: Browser, tmp_path: Path)
         pixels = picture("noise", (8, 8), 1)[..., 0]
         wanted = model.logits(pixels[None, None])
         open_page(browser, export_html(model, tmp_path / f"{name}.html"))
-        give(browser, png(pixels))
+        browser.give(png(pixels))
         browser.wait_for("!document.getElementById('layers').hidden")
         got = browser.evaluate("Array.from(network[network.length - 1].output)")
         np.testing.assert_allclose(got, wanted.ravel(), atol=1e-5)

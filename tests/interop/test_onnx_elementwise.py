@@ -10,11 +10,12 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.onnx_elementwise import write
 from fastcnn.interop.onnx_writer import OnnxWriter
-from fastcnn.layers import Conv2d, Sequential
+from fastcnn.layers import Sequential
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.operations import elementwise_operations
 from fastcnn.operations.record import CASE_CHANNELS, OnnxNode
-from tests.interop.test_interop import onnx, run
+from tests.interop.onnx_models import N, model_of, onnx, read
+from tests.interop.test_interop import run
 
 SHAPE = (CASE_CHANNELS, 4, 5)
 CASES = [(LAYERS[record.name], case) for record in elementwise_operations()
@@ -76,17 +77,9 @@ def test_every_form_is_read(
     model = Sequential(layer_of(kind, case), input_shape=SHAPE)
     writer = OnnxWriter(model)
     output = write(writer, model.graph().nodes[0], ["x"], form)
-    sides = [
-        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
-        for side in ("x", output)
-    ]
-    graph = onnx.helper.make_graph(
-        writer.nodes, "g", sides[:1], sides[1:], list(writer.constants.values())
-    )
+    sides = {"shape": ("n", *SHAPE), "output": output, "output_shape": ("n", *SHAPE)}
     for opset in (17, 10, 18):  # some operators are of one time only
-        made = onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8
-        )
+        made = model_of(writer.nodes, writer.constants, **sides, opset=opset)
         try:
             onnx.checker.check_model(made, full_check=True)
             break
@@ -142,52 +135,25 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
 def test_what_would_be_another_function(
     kind: str, attributes: dict[str, float], message: str, tmp_path: Path
 ) -> None:
-    sides = [
-        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
-        for side in ("x", "y")
-    ]
-    node = onnx.helper.make_node(kind, ["x"], ["y"], **attributes)
-    graph = onnx.helper.make_graph([node], "g", sides[:1], sides[1:])
-    made = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    )
-    onnx.save(made, tmp_path / "m.onnx")
+    made = model_of([N(kind, ["x"], ["y"], **attributes)], shape=("n", *SHAPE))
     with pytest.raises(ConfigurationError, match=message):
-        import_onnx(tmp_path / "m.onnx")
+        read(made, tmp_path)
 
 
 def test_slopes_of_pixels_are_refused(tmp_path: Path) -> None:
-    sides = [
-        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
-        for side in ("x", "y")
-    ]
-    slopes = onnx.numpy_helper.from_array(np.ones(SHAPE[1:], np.float32), "slopes")
-    node = onnx.helper.make_node("PRelu", ["x", "slopes"], ["y"])
-    graph = onnx.helper.make_graph([node], "g", sides[:1], sides[1:], [slopes])
-    made = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    )
-    onnx.save(made, tmp_path / "m.onnx")
+    slopes = {"slopes": np.ones(SHAPE[1:], np.float32)}
+    made = model_of([N("PRelu", ["x", "slopes"], ["y"])], slopes, ("n", *SHAPE))
     with pytest.raises(ConfigurationError, match="one value per channel"):
-        import_onnx(tmp_path / "m.onnx")
+        read(made, tmp_path)
 
 
 def test_an_inner_value_that_others_read_is_a_layer_of_its_own(tmp_path: Path) -> None:
     """``x * sigmoid(x) + sigmoid(x)``: the sigmoid is part of a SiLU, and a separate layer."""
-    model = Sequential(Conv2d(3, 3, 1, seed=0), input_shape=SHAPE)
-    writer = OnnxWriter(model)
-    sides = [
-        onnx.helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
-        for side in ("x", "y")
+    nodes = [
+        N("Sigmoid", ["x"], ["s"]),
+        N("Mul", ["x", "s"], ["silu"]),
+        N("Add", ["silu", "s"], ["y"]),
     ]
-    s = writer.add("Sigmoid", ["x"], "s")
-    silu = writer.add("Mul", ["x", s], "silu")
-    writer.nodes.append(onnx.helper.make_node("Add", [silu, s], ["y"]))
-    graph = onnx.helper.make_graph(writer.nodes, "g", sides[:1], sides[1:])
-    made = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
-    )
-    onnx.save(made, tmp_path / "m.onnx")
     x = samples()
-    back = import_onnx(tmp_path / "m.onnx")
+    back = read(model_of(nodes, shape=("n", *SHAPE)), tmp_path)
     assert back.logits(x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-6)

@@ -9,8 +9,8 @@ import pytest
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.layers import Hardtanh, ReLU, ReLU6, Upsample
+from tests.interop.onnx_models import N, model_of, read
 from tests.interop.test_interop import run
-from tests.interop.test_onnx_refusals import N, model_of, read
 
 GENERATOR = np.random.default_rng(3)
 KERNEL = GENERATOR.standard_normal((6, 4, 3, 3)).astype(np.float32)

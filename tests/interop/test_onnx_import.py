@@ -11,7 +11,8 @@ from fastcnn.execution import forward
 from fastcnn.interop import export_onnx, import_onnx
 from fastcnn.interop.onnx_import import OPERATORS
 from fastcnn.layers import GELU, ChannelShuffle, PixelUnshuffle, ReLU, Sequential
-from tests.interop.test_interop import SHAPE, onnx, run
+from tests.interop.onnx_models import N, model_of, onnx, read
+from tests.interop.test_interop import SHAPE, run
 
 #: GELU as exported by PyTorch, node by node: kind, inputs, output; numbers are constants.
 GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
@@ -33,26 +34,19 @@ GELU_OF_OTHERS: dict[str, list[tuple[str, list[Any], str]]] = {
 
 @pytest.mark.parametrize("name", GELU_OF_OTHERS)
 def test_formulas_of_other_programs(name: str, tmp_path: Path) -> None:
-    helper, nodes, constants = onnx.helper, [], []
+    nodes, constants = [], {}
     for kind, given, output in GELU_OF_OTHERS[name]:
         inputs = [value if isinstance(value, str) else f"{output}{value}" for value in given]
         for value, constant in zip(given, inputs, strict=True):
             if not isinstance(value, str):
-                array = np.array(value, np.float32)
-                constants.append(onnx.numpy_helper.from_array(array, constant))
-        nodes.append(helper.make_node(kind, inputs, [output]))
-    sides = [
-        helper.make_tensor_value_info(side, onnx.TensorProto.FLOAT, ["n", *SHAPE])
-        for side in ("x", "y")
-    ]
-    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(made, tmp_path / "m.onnx")
+                constants[constant] = np.float32(value)
+        nodes.append(N(kind, inputs, [output]))
+    made = model_of(nodes, constants, ("n", *SHAPE))
     if name == "wrong":
         with pytest.raises(ConfigurationError, match="no layer for it"):
-            import_onnx(tmp_path / "m.onnx")
+            read(made, tmp_path)
         return
-    back = import_onnx(tmp_path / "m.onnx")
+    back = read(made, tmp_path)
     assert [type(layer) for _, layer in back.named_leaves()] == [GELU]
     x = np.random.default_rng(0).standard_normal((2, *SHAPE)).astype(np.float32)
     assert forward(back, x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-5)
@@ -120,19 +114,6 @@ def test_files_that_pytorch_exports(dynamo: bool, tmp_path: Path) -> None:
         assert isinstance(back, Sequential) == (name != "branched")
 
 
-def write_onnx(path: Path, nodes: list[Any], constants: dict[str, Any], shape: Any = SHAPE) -> None:
-    """A file of these nodes from ``x`` to ``y``, whose shape is not stated."""
-    helper = onnx.helper
-    graph = helper.make_graph(
-        nodes, "g",
-        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", *shape])],
-        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", "a", "b", "c"])],
-        [onnx.numpy_helper.from_array(np.asarray(v), k) for k, v in constants.items()],
-    )  # fmt: skip
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(made, path)
-
-
 def node(kind: str, inputs: str, output: str = "y", **attributes: Any) -> Any:
     return onnx.helper.make_node(kind, inputs.split(), [output], **attributes)
 
@@ -144,22 +125,17 @@ KERNEL = np.random.default_rng(0).standard_normal((3, 4, 4, 3)).astype(np.float3
 @pytest.mark.parametrize("stride", [1, 2])
 def test_padding_by_words(mode: str, stride: int, tmp_path: Path) -> None:
     made = node("Conv", "x w", auto_pad=mode, strides=[stride, stride])
-    write_onnx(tmp_path / "m.onnx", [made], {"w": KERNEL})
     x = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
-    back = import_onnx(tmp_path / "m.onnx")
+    back = read(model_of([made], {"w": KERNEL}, ("n", *SHAPE)), tmp_path)
     assert back.logits(x) == pytest.approx(run(tmp_path / "m.onnx", x), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["Clip", "Identity", ""])
 def test_the_identity(kind: str, tmp_path: Path) -> None:
-    write_onnx(tmp_path / "m.onnx", [node(kind, "x")] if kind else [], {})
-    if not kind:
-        made = onnx.load(tmp_path / "m.onnx")
-        made.graph.output[0].name = "x"
-        onnx.save(made, tmp_path / "m.onnx")
+    nodes, output = ([node(kind, "x")], "y") if kind else ([], "x")
+    made = model_of(nodes, shape=("n", *SHAPE), output=output)
     x = np.random.default_rng(1).standard_normal((2, *SHAPE)).astype(np.float32)
-    assert (import_onnx(tmp_path / "m.onnx").logits(x) == x).all()
-    made = onnx.load(tmp_path / "m.onnx")
+    assert (read(made, tmp_path).logits(x) == x).all()
     made.graph.output.add().CopyFrom(made.graph.output[0])
     made.graph.output[1].name = "z"
     made.graph.node.append(node("Identity", "x", "z"))
@@ -186,15 +162,15 @@ def test_nodes_that_would_be_another_network(nodes: Any, message: str, tmp_path:
         "one": np.ones(1, np.float32), "two": np.array([-1, 8]), "v": np.ones(4, np.float32),
         "t": KERNEL.swapaxes(0, 1),
     }  # fmt: skip
-    write_onnx(tmp_path / "m.onnx", nodes(), constants)
+    made = model_of(nodes(), constants, ("n", *SHAPE))
     with pytest.raises(ConfigurationError, match=message):
-        import_onnx(tmp_path / "m.onnx")
+        read(made, tmp_path)
 
 
 def test_an_unknown_sample_shape_is_refused(tmp_path: Path) -> None:
-    write_onnx(tmp_path / "m.onnx", [node("Relu", "x")], {}, (4, "h", "w"))
+    made = model_of([node("Relu", "x")], shape=("n", 4, "h", "w"))
     with pytest.raises(ConfigurationError, match="the shape of a sample"):
-        import_onnx(tmp_path / "m.onnx")
+        read(made, tmp_path)
 
 
 def test_operators_in_the_documentation() -> None:

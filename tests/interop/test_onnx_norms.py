@@ -9,8 +9,8 @@ import pytest
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import import_onnx
 from fastcnn.layers import Add, LayerNorm2d
+from tests.interop.onnx_models import N, model_of, read
 from tests.interop.test_interop import onnx
-from tests.interop.test_onnx_refusals import N, model_of, read
 
 SHAPE = (4, 6, 5)
 

@@ -14,41 +14,12 @@ from fastcnn.interop import import_onnx
 from fastcnn.interop.onnx_file import OnnxFile
 from fastcnn.interop.onnx_wiring import Wiring
 from fastcnn.layers import Dropout, Linear, Sequential, Softplus
-from tests.interop.test_interop import onnx, run
+from tests.interop.onnx_models import FLOAT, N, model_of, onnx, read, tensor
+from tests.interop.test_interop import run
 
-FLOAT = 1
-N = onnx.helper.make_node
 KERNEL = np.random.default_rng(0).standard_normal((2, 1, 3, 3)).astype(np.float32)
 MATRIX = np.random.default_rng(1).standard_normal((6, 3)).astype(np.float32)
 BIAS = np.array([1.0, 2.0, 3.0], np.float32)
-
-
-def tensor(name: str, value: Any) -> Any:
-    return onnx.numpy_helper.from_array(np.asarray(value), name)
-
-
-def model_of(
-    nodes: list[Any],
-    constants: dict[str, Any] | None = None,
-    shape: tuple[Any, ...] = ("n", 1, 8, 8),
-    opset: int = 17,
-    kind: int = FLOAT,
-) -> Any:
-    """A model from ``x`` to ``y``, which is not validated."""
-    helper = onnx.helper
-    sides = [helper.make_tensor_value_info("x", kind, shape), onnx.ValueInfoProto(name="y")]
-    kept = [
-        value if isinstance(value, onnx.TensorProto) else tensor(name, value)
-        for name, value in (constants or {}).items()
-    ]
-    graph = helper.make_graph(nodes, "g", sides[:1], sides[1:], kept)
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.example", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def read(made: Any, folder: Path) -> Any:
-    (folder / "m.onnx").write_bytes(made.SerializeToString())
-    return import_onnx(folder / "m.onnx")
 
 
 def wrong_dims() -> Any:

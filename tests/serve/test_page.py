@@ -1,6 +1,5 @@
 """The drawing page in a real browser."""
 
-import base64
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -34,10 +33,6 @@ def open_page(browser: Browser, server: Any) -> str:
     return address
 
 
-def says(text: str) -> str:
-    return f"document.getElementById('answer').textContent === {json.dumps(text)}"
-
-
 def test_drawing(server: Any, browser: Browser, tmp_path: Path) -> None:
     address = open_page(browser, server)
     assert browser.evaluate("document.querySelectorAll('#bars .bar').length") == 3
@@ -49,52 +44,35 @@ def test_drawing(server: Any, browser: Browser, tmp_path: Path) -> None:
     for step in range(1, 21):
         browser.mouse("mouseMoved", left + 140, top + 40 + 10 * step)
     browser.mouse("mouseReleased", left + 140, top + 240)
-    browser.wait_for(says("It is 1"))
+    browser.wait_for_answer("It is 1")
     assert browser.evaluate("document.querySelector('.bar.best span').textContent") == "1"
     shown = "document.querySelector('.bar.best b').getBoundingClientRect()"
     assert browser.evaluate(f"{shown}.width") > 100
     assert browser.evaluate(f"{shown}.height") > 5
     assert browser.evaluate("document.querySelectorAll('#layers canvas').length") > 20
-    for name, width, dark in (("light", 1000, False), ("dark", 1000, True), ("phone", 390, False)):
-        browser.screenshot(tmp_path / f"{name}.png", width, dark=dark)
-        assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    browser.check_widths(tmp_path)
     browser.evaluate("document.getElementById('clear').click()")
-    browser.wait_for(says("Nothing drawn yet"))
+    browser.wait_for_answer("Nothing drawn yet")
     assert browser.evaluate("document.querySelectorAll('#layers canvas').length") == 0
     assert browser.problems() == []
     assert all(url.startswith((address, "data:")) for url in browser.requests())
 
 
-def drop(browser: Browser, content: bytes, kind: str = "image/png") -> None:
-    """Drop a file on the page."""
-    text = base64.b64encode(content).decode()
-    browser.evaluate(
-        f"""{{
-        const bytes = Uint8Array.from(atob("{text}"), (letter) => letter.charCodeAt(0));
-        const dataTransfer = new DataTransfer();
-        dataTransfer.items.add(new File([bytes], "picture", {{type: "{kind}"}}));
-        document.dispatchEvent(new DragEvent("drop", {{dataTransfer, cancelable: true}}));
-        }}"""
-    )
-
-
 def test_dropping_and_choosing_pictures(server: Any, browser: Browser, tmp_path: Path) -> None:
     open_page(browser, server)
-    drop(browser, png(digit(0)))
-    browser.wait_for(says("It is 0"))
-    drop(browser, b"no picture at all", "text/plain")
-    browser.wait_for(says("That is no picture that this browser can read"))
+    browser.give(png(digit(0)))
+    browser.wait_for_answer("It is 0")
+    browser.give(b"no picture at all", "text/plain")
+    browser.wait_for_answer("That is no picture that this browser can read")
     # A photograph above the server's limit: the page downscales it.
     noise = np.random.default_rng(0).integers(190, 256, (2800, 2100), dtype=np.uint8)
     photograph = png(np.minimum(np.kron(digit(2), np.ones((7, 7), np.uint8)), noise))
     assert len(photograph) > server_module.MAX_BODY
-    drop(browser, photograph)
-    browser.wait_for(says("It is 2"))
+    browser.give(photograph)
+    browser.wait_for_answer("It is 2")
     (tmp_path / "one.png").write_bytes(png(digit(1)))
-    root = browser.call("DOM.getDocument")["root"]["nodeId"]
-    node = browser.call("DOM.querySelector", nodeId=root, selector="#file")["nodeId"]
-    browser.call("DOM.setFileInputFiles", nodeId=node, files=[str(tmp_path / "one.png")])
-    browser.wait_for(says("It is 1"))
+    browser.choose(tmp_path / "one.png")
+    browser.wait_for_answer("It is 1")
     assert browser.problems() == []
 
 
@@ -109,7 +87,7 @@ def test_coloured_pictures(browser: Browser) -> None:
         assert browser.evaluate("document.getElementById('title').textContent") == (
             "Draw or drop a picture"
         )
-        drop(browser, png(red))
+        browser.give(png(red))
         browser.wait_for("document.getElementById('answer').textContent.startsWith('It is kind')")
         seen = browser.evaluate(
             "{const seen = document.getElementById('seen'); [seen.width, seen.height, "

@@ -1,4 +1,4 @@
-"""Fully connected layer as matrix products, and the flattening before it."""
+"""Fully connected layer as matrix products."""
 
 import numpy as np
 
@@ -16,13 +16,3 @@ def linear_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``dx = dy W``, ``dW = dy^T x``, ``db`` the sum of dy over samples."""
     return grad_output @ weight, grad_output.T @ x, grad_output.sum(axis=0)
-
-
-def flatten(x: np.ndarray) -> np.ndarray:
-    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
-    return np.array(x, order="C").reshape(len(x), -1)
-
-
-def flatten_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Back to the shape of ``x``."""
-    return np.array(grad_output, order="C").reshape(x.shape)

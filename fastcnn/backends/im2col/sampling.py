@@ -159,15 +159,3 @@ def channel_shuffle(x: np.ndarray, groups: int) -> np.ndarray:
 def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int) -> np.ndarray:
     """The inverse permutation: a shuffle with as many groups as each group had channels."""
     return np.take(grad_output, shuffled_channels(x.shape[1], x.shape[1] // groups), 1)
-
-
-def unflatten(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape each sample."""
-    return x.reshape(len(x), *shape).copy()
-
-
-def unflatten_backward(
-    grad_output: np.ndarray, x: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Reshape the gradient to the input's shape."""
-    return grad_output.reshape(x.shape).copy()

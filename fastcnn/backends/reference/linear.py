@@ -1,4 +1,4 @@
-"""Fully connected layer in nested loops, and the flattening before it."""
+"""Fully connected layer in nested loops."""
 
 import numpy as np
 
@@ -31,13 +31,3 @@ def linear_backward(
                 grad_x[n, k] += dy * float(weight[o, k])
                 grad_weight[o, k] += dy * float(x[n, k])
     return grad_x.astype(x.dtype), grad_weight.astype(x.dtype), grad_bias.astype(x.dtype)
-
-
-def flatten(x: np.ndarray) -> np.ndarray:
-    """``(N, C, H, W)`` to ``(N, C * H * W)``."""
-    return np.array(x).reshape(len(x), -1)
-
-
-def flatten_backward(grad_output: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Back to the shape of ``x``."""
-    return np.array(grad_output).reshape(x.shape)

@@ -158,15 +158,3 @@ def channel_shuffle_backward(grad_output: np.ndarray, x: np.ndarray, groups: int
         for k in range(size):
             grad_x[:, g * size + k] = grad_output[:, k * groups + g]
     return grad_x
-
-
-def unflatten(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Reshape each sample."""
-    return x.reshape(len(x), *shape).copy()
-
-
-def unflatten_backward(
-    grad_output: np.ndarray, x: np.ndarray, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Reshape the gradient to the input's shape."""
-    return grad_output.reshape(x.shape).copy()

@@ -104,6 +104,7 @@ def plan(
             planner.seal()
         else:
             _add_losses(forward, purpose.loss, output, gradient)
+    planner.complete()
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
@@ -118,6 +119,7 @@ def plan(
             input_grad = walk.collected(INPUT)
             if purpose.arrays:
                 forward.output_row(input_grad)
+        planner.complete()
         planner.emit_reductions()
     planner.constrain(purpose.largest_norms or {})
     preparations = planner.put_preparations_first()

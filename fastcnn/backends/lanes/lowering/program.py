@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
+from fastcnn.backends.lanes.planning.strips import IN_STRIPS
 from fastcnn.codegen.target import instruction_set
 from fastcnn.notebook import brief
 from fastcnn.text_table import text_table
@@ -119,6 +120,16 @@ class Program:
         ]
         return np.array([*before, *self.phases[self.first_backward :]], np.int64)
 
+    def operations(self) -> list[tuple[int, list[int]]]:
+        """Phases and rows, of which an operation's strips are together."""
+        found: dict[tuple[int, str | int], list[int]] = {}
+        for number, (first, last, _) in enumerate(self.phases):
+            for index in range(first, last):
+                name = self.names[index]
+                key = number, name if name.endswith(IN_STRIPS) else index
+                found.setdefault(key, []).append(index)
+        return [(number, rows) for (number, _), rows in found.items()]
+
     @property
     def bytes(self) -> int:
         """Bytes of arena, rows and tables."""
@@ -143,23 +154,24 @@ class Program:
 
         Rows of a block phase process one block of 16 samples after the other, each through the
         whole phase; linear layers process all blocks of a thread. Rows of a batch phase process the
-        whole batch, divided among the threads.
+        whole batch, divided among the threads. The rows of an operation's strips are one line, with
+        the sizes of the first.
         """
         costs = self.costs()
         lines = []
-        for number, (first, last, whole) in enumerate(self.phases, start=1):
-            for index in range(first, last):
-                kernel = KERNELS[self.rows[index, L.KERNEL]]
-                lines.append(
-                    (
-                        f"{number} {'batch' if whole else 'block'}" if index == first else "",
-                        self.names[index],
-                        kernel.name,
-                        self.sizes(index),
-                        kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
-                        *_cells(costs[index]),
-                    )
+        for number, (index, *more) in self.operations():
+            first, _, whole = self.phases[number]
+            kernel = KERNELS[self.rows[index, L.KERNEL]]
+            lines.append(
+                (
+                    f"{number + 1} {'batch' if whole else 'block'}" if index == first else "",
+                    self.names[index],
+                    kernel.name,
+                    self.sizes(index),
+                    kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
+                    *_cells(sum((costs[other] for other in more), costs[index])),
                 )
+            )
         header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
         total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
         blocks, samples = self.blocks, self.samples

@@ -18,6 +18,7 @@ from fastcnn.backends.lanes.planning.buffers import (
     channels_of,
     map_shape,
 )
+from fastcnn.backends.lanes.planning.collector import Collector
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums, number_stages
 from fastcnn.backends.lanes.planning.layouts import Layouts
 from fastcnn.operations import OPERATIONS, Elementwise
@@ -42,7 +43,7 @@ FITS_BESIDE = 64 * 1024
 LEAVES_CACHE, OUTPUTS_PER_WEIGHT = 128 * 1024, 8
 
 
-class Planner(Layouts):
+class Planner(Layouts, Collector):
     """Reserves memory and collects rows.
 
     Parameters
@@ -119,10 +120,8 @@ class Planner(Layouts):
         # Rows that need per-thread scratch, and their columns of its offset and stride.
         self._rooms: tuple[list[tuple[np.ndarray, tuple[int, int]]], ...] = ([], [])
         self._room_sizes = [0, 0]
-        self.rows: list[np.ndarray] = []
-        self.names: list[str] = []
-        self.phases: list[tuple[int, int, int]] = []
-        self.sealed = 0
+        # Strips change no bit. A block that threads share would wait for them after each strip.
+        Collector.__init__(self, backward and self.blocks % workers == 0)
         self.tables: list[np.ndarray] = []
         self.table_size = 0
         self._known_tables: dict[bytes, int] = {}
@@ -396,25 +395,6 @@ class Planner(Layouts):
 
     def _written(self, index: int) -> int:
         return 0 if index == INPUT else self.makers[index].writes
-
-    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
-        """Add a row to the current block phase, or as a batch phase.
-
-        With ``apart`` False, a batch row joins the preceding batch phase, on which it must
-        not depend.
-        """
-        index = len(self.rows)
-        self.rows.append(values)
-        self.names.append(name)
-        joins = self.phases and self.phases[-1][2] == int(whole) and not (whole and apart)
-        if joins and len(self.phases) > self.sealed:
-            self.phases[-1] = (self.phases[-1][0], index + 1, int(whole))
-        else:
-            self.phases.append((index, index + 1, int(whole)))
-
-    def seal(self) -> None:
-        """End the current phase: the next row begins a new one."""
-        self.sealed = len(self.phases)
 
     def emit_reductions(self) -> None:
         """Add the rows that run after all others, as one phase."""

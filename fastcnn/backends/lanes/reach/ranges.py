@@ -96,14 +96,15 @@ class Reach:
 
     def table(self, column: int, count: int) -> np.ndarray:
         """A table's first entries."""
-        return self._table_at(self[column], count, NAMES[column])
+        return self.table_at(self[column], count, NAMES[column])
 
     def entries_at(self, first: int, count: int, what: str) -> Range:
         """The smallest and the largest of the first entries of a table at an offset."""
-        found = self._table_at(first, count, what)
+        found = self.table_at(first, count, what)
         return Range(int(found.min()), int(found.max())) if found.size else NOTHING
 
-    def _table_at(self, first: int, count: int, what: str) -> np.ndarray:
+    def table_at(self, first: int, count: int, what: str) -> np.ndarray:
+        """The first entries of a table at an offset."""
         if count < 0 or (count and not 0 <= first <= len(self._tables) - count):
             raise ProgramError(
                 f"{count} entries of {what} from {first} on are not in tables of "

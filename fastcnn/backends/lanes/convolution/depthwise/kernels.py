@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution.depthwise.tiles import (
     depthwise_tile,
     gradients_tile,
     products_tile,
+    row_tile,
 )
 from fastcnn.backends.lanes.convolution.direct.bias import channel_sum
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import write_sums
@@ -22,12 +23,21 @@ from fastcnn.codegen.target import blocking
 LANES = simd.LANES
 #: Positions of a tile.
 POSITIONS_OF_TILE = 8
+#: Positions of tiles of a row, and kernel widths and strides for which there are such tiles. The
+#: weights of narrower kernels stay in registers for a whole channel.
+LONG_ROW, SHORT_ROW = 8, 4
+ROW_WIDTHS, ROW_STRIDES = (5, 7), (1, 2)
 #: Input pixels to which all taps are applied before the next pixels are loaded.
 CHUNK = 64
 #: Maximum taps whose weights, and gradient sums, fit in registers.
 MOST_TAPS = min(9, blocking().gradients[1])
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
 PRODUCTS_OF_9 = products_tile.sized(9)
+ROW_OF_5, SHORT_ROW_OF_5 = row_tile.sized(5, 1, 8), row_tile.sized(5, 1, 4)
+ROW_OF_7, SHORT_ROW_OF_7 = row_tile.sized(7, 1, 8), row_tile.sized(7, 1, 4)
+#: The same with stride 2.
+STEPS_OF_5, SHORT_STEPS_OF_5 = row_tile.sized(5, 2, 8), row_tile.sized(5, 2, 4)
+STEPS_OF_7, SHORT_STEPS_OF_7 = row_tile.sized(7, 2, 8), row_tile.sized(7, 2, 4)
 GRADIENTS_OF_9 = gradients_tile.sized(9)
 GRADIENTS_OF_6 = gradients_tile.sized(6)
 GRADIENTS_OF_4 = gradients_tile.sized(4)
@@ -57,6 +67,9 @@ def depthwise(A, T, P, r, block, slot, part, parts):
         for c in range(group * outputs, (group + 1) * outputs):
             y, w = y0 + c * r[L.Y_CHANNEL], r[L.W] + c * r[L.TAPS]
             bias = r[L.BIAS] + c if r[L.BIAS] >= 0 else MISSING
+            if r[L.Y_WIDTH] > 0:
+                rows_of_channel(A, T, r, x, y, (P, w, P, bias), (next_x, next_y))
+                continue
             for k in range(r[L.PHASES]):
                 taps, positions, weights, tap_table, xpix, ypix = phase_of(T, r, k)
                 to, later = (A, y, ypix), (next_x, next_y)
@@ -66,6 +79,40 @@ def depthwise(A, T, P, r, block, slot, part, parts):
                 else:
                     for p in range(0, positions, POSITIONS_OF_TILE):
                         TILE((A, x, xpix, p), (tap_table, taps), *rest)
+
+
+@linked
+def rows_of_channel(A, T, r, x, y, kernel, later):
+    """A channel of Y row by row, if it has Y_WIDTH; the end of a row may be computed twice.
+
+    A kernel has KERNEL_ROWS rows of IN weights, X_ROW floats apart in X. Pixels of X from one
+    position to the next are ALONG.
+    """
+    _, positions, _, _, xpix, ypix = phase_of(T, r, NOUGHT)
+    width, run, step, rows = r[L.Y_WIDTH], r[L.IN], r[L.ALONG], r[L.KERNEL_ROWS]
+    wide = LONG_ROW if width >= LONG_ROW else SHORT_ROW
+    for p in range(0, positions, width):
+        for start in range(0, width, wide):
+            c = min(start, width - wide)
+            inputs = A, x + xpix[p] + c * step * LANES, r[L.X_ROW], rows
+            rest = inputs, kernel, (A, y + ypix[p] + c * LANES), r[L.RELU], later
+            if wide == LONG_ROW:
+                if run == 5 and step == 1:
+                    ROW_OF_5(*rest)
+                elif run == 5:
+                    STEPS_OF_5(*rest)
+                elif step == 1:
+                    ROW_OF_7(*rest)
+                else:
+                    STEPS_OF_7(*rest)
+            elif run == 5 and step == 1:
+                SHORT_ROW_OF_5(*rest)
+            elif run == 5:
+                SHORT_STEPS_OF_5(*rest)
+            elif step == 1:
+                SHORT_ROW_OF_7(*rest)
+            else:
+                SHORT_STEPS_OF_7(*rest)
 
 
 @linked

@@ -1,10 +1,16 @@
 """Memory that rows of depthwise convolutions access, checked before a program runs."""
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
-from fastcnn.backends.lanes.convolution.phases import phases
+from fastcnn.backends.lanes.convolution.depthwise.kernels import (
+    ROW_STRIDES,
+    ROW_WIDTHS,
+    SHORT_ROW,
+    scratch,
+)
+from fastcnn.backends.lanes.convolution.phases import Phase, phases
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.reach.ranges import (
     MORE_POSITIONS,
+    Range,
     Reach,
     Touches,
     arena,
@@ -12,6 +18,8 @@ from fastcnn.backends.lanes.reach.ranges import (
     parameters,
     within,
 )
+from fastcnn.codegen.simd import LANES
+from fastcnn.errors import ProgramError
 
 
 def product(r: Reach) -> Touches:
@@ -20,11 +28,29 @@ def product(r: Reach) -> Touches:
     x = r.buffer(L.X) + r.along(groups, r[L.X_GROUP])
     w = r.along(outputs, r.count(L.TAPS)) + r[L.W]
     y = r.buffer(L.Y) + r.along(outputs, r[L.Y_CHANNEL])
+    width = r.count(L.Y_WIDTH)
     for phase in phases(r):
+        if width:
+            yield from _rows(r, phase, width, x, y, w)
+            continue
         yield arena("X", x + phase.read() + phase.taps())
         yield parameters("W", w + phase.weights())
         yield arena("Y", y + phase.written(phase.pixels + MORE_POSITIONS))
     yield from bias(r, outputs)
+
+
+def _rows(r: Reach, phase: Phase, width: int, x: Range, y: Range, w: Range) -> Touches:
+    """The same for tiles of rows."""
+    run, stride = r.among(L.IN, ROW_WIDTHS), r.among(L.ALONG, ROW_STRIDES)
+    rows = r.count(L.KERNEL_ROWS)
+    if width < SHORT_ROW or phase.pixels % width or not phase.pixels:
+        raise ProgramError(f"{phase.pixels} positions in rows of {width}")
+    tables = (r.table_at(at, phase.pixels, "rows") for at in (phase.read_at, phase.written_at))
+    read, written = (Range(int(t[::width].min()), int(t[::width].max())) for t in tables)
+    read += r.along(rows, r[L.X_ROW]) + r.along(stride * (width - 1) + run, LANES)
+    yield arena("X", x + read)
+    yield parameters("W", w + r.along(rows * run, 1))
+    yield arena("Y", y + written + r.along(width, LANES))
 
 
 def gradients(r: Reach) -> Touches:

@@ -31,7 +31,8 @@ def _depthwise_gradient(r: Row) -> Cost:
 
 
 def _tile(r: Row) -> str:
-    return clipped((1, CONV_WIDTHS[1]), blocking().windows)
+    short = 0 < r[L.Y_WIDTH] < kernels.LONG_ROW
+    return clipped((1, kernels.SHORT_ROW if short else CONV_WIDTHS[1]), blocking().windows)
 
 
 def _gradient_tile(r: Row) -> str:

@@ -2,10 +2,17 @@
 
 import numpy as np
 
-from fastcnn.backends.lanes.convolution.depthwise.kernels import scratch
+from fastcnn.backends.lanes.convolution.depthwise.kernels import (
+    ROW_STRIDES,
+    ROW_WIDTHS,
+    SHORT_ROW,
+    scratch,
+)
 from fastcnn.backends.lanes.convolution.depthwise.records import K_DEPTHWISE, K_DEPTHWISE_GRADIENT
 from fastcnn.backends.lanes.convolution.direct import rows as direct
+from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -22,6 +29,8 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     places = {"x_group": x.channel, "y_channel": y.channel}
     sizes: dict[str, int] = {"groups": g.groups, "channels": g.group_outputs, "taps": g.taps}
     columns = {"bias": -1, "w": weight} | columns | places | sizes | _phases(planner, [sums])
+    if columns.get("mode", L.PLAIN) == L.PLAIN:
+        columns |= _rows(g, x)
     planner.emit(name, row(K_DEPTHWISE, **x.columns("x"), **y.columns("y"), **columns))
 
 
@@ -66,6 +75,16 @@ def gradients(
             y_channel=grad.channel,
         ),
     )
+
+
+def _rows(g: ConvGeometry, x: Buffer) -> dict[str, int]:
+    """Columns of a convolution that is computed row by row, if there are tiles for that."""
+    (_, width), (_, stride) = g.output, g.stride
+    fits = g.kernel[1] in ROW_WIDTHS and stride in ROW_STRIDES and g.dilation[1] == 1
+    if not fits or width < SHORT_ROW:
+        return {}
+    sizes = {"in": g.kernel[1], "kernel_rows": g.kernel[0], "along": stride, "y_width": width}
+    return sizes | {"x_row": g.dilation[0] * x.row}
 
 
 def _phases(planner: Planner, phases: list[direct.Sums]) -> dict[str, int]:

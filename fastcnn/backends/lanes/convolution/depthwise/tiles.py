@@ -47,6 +47,36 @@ def depthwise_tile(
         emit_outputs(at, list(zip(sums, places, strict=True)), Y, y0, relu, masked)
 
 
+@tile(3)
+def row_tile(at: Emitter, KW: int, SW: int, PB: int, inputs, kernel, outputs, relu, later) -> None:
+    """PB neighbouring positions of a row of a channel, with bias and, if ``relu``, a rectifier.
+
+    A kernel has ``rows`` rows of KW weights from ``w0`` on, which lie ``xrow`` floats apart in
+    ``X``; positions are SW pixels apart. Each pixel is loaded once for all columns of the kernel.
+    The vectors at ``next_x`` and ``next_y`` floats further are prefetched.
+    """
+    (X, x0, xrow, rows), (W, w0, B, b0) = inputs, kernel
+    (Y, y0), (next_x, next_y) = outputs, later
+    builder = at.builder
+    for j in range(PB):
+        at.prefetch(X, at.offset(builder.add(x0, next_x), j, SW * LANES))
+        at.prefetch(Y, at.offset(builder.add(y0, next_y), j, LANES), write=True)
+    (bias,) = at.bias(B, b0, 1)
+    for _, p, _, columns in split(1, PB, blocking().windows):
+        first = at.offset(x0, p, SW * LANES)
+
+        def step(k: Any, sums: list[Any], first: Any = first) -> list[Any]:
+            row = at.pointer(X, at.offset(first, k, xrow))
+            x = [at.load(row, at.index(j * LANES)) for j in range(SW * (len(sums) - 1) + KW)]
+            for i in range(KW):
+                weight = at.spread(W, at.offset(at.offset(w0, k, KW), i, 1))
+                sums = [emit_fma(builder, x[SW * j + i], weight, s) for j, s in enumerate(sums)]
+            return sums
+
+        for j, total in enumerate(at.loop(0, rows, [bias] * columns, step)):
+            at.store(at.rectified(total, relu), Y, at.offset(y0, p + j, LANES))
+
+
 @tile(1)
 def products_tile(
     at: Emitter, TB: int, inputs, p1, taps, kernel, outputs, relu, masked, later

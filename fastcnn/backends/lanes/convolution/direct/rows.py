@@ -23,6 +23,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid, windows_of_two
+from fastcnn.backends.lanes.planning.strips import Access, strip_count, strip_of
 from fastcnn.codegen.target import tile_heights
 
 #: Floats of a block's input or output above which a convolution prefetches its next data.
@@ -43,6 +44,18 @@ class Sums(NamedTuple):
     group_inputs: int
     #: Positions of a max-pooling window, of which only the maximum is stored.
     window: int = 1
+
+    def strip(self, index: int, count: int) -> "Sums":
+        """The sums of one of ``count`` strips of positions, if none are pooled."""
+        source, target = (strip_of(p, index, count) for p in (self.from_pixels, self.to_pixels))
+        return self._replace(from_pixels=source, to_pixels=target)
+
+    def accesses(self, x: Buffer, y: Buffer) -> list[Access]:
+        """The parts of both maps that they access."""
+        if not len(self.to_pixels):
+            return []
+        taps = self.taps[: len(self.taps) // self.group_inputs].tolist() or [0]
+        return [Access.of(x, self.from_pixels, taps), Access.of(y, self.to_pixels, writes=True)]
 
 
 def product_sums(g: ConvGeometry, x: Buffer, y: Buffer, pooled: bool = False) -> Sums:
@@ -111,24 +124,33 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
         furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
     before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)])
-    planner.emit(
-        name,
-        row(
+    count = strip_count(len(phases[0].from_pixels), x, y)
+    if columns.get("mode", L.PLAIN) not in (L.PLAIN, L.MASKED):
+        count = 1
+
+    def strips_row(first: int, last: int) -> np.ndarray:
+        some = phases if last - first == count else [sums.strip(first, count) for sums in phases]
+        return row(
             K_CONV,
             **x.columns("x"),
             **y.columns("y"),
             **({"bias": -1} | columns),
-            **phase_columns(planner, phases, before.tolist()),
+            **phase_columns(planner, some, before.tolist()),
             w=packed,
             taps=sum(len(sums.taps) for sums in phases),
-            positions=len(phases[0].from_pixels),
-            x_table=planner.table(phases[0].from_pixels, phases[0].window),
+            positions=max(len(sums.from_pixels) for sums in some),
+            x_table=planner.table(some[0].from_pixels, some[0].window),
             groups=g.groups,
             channels=channels,
             x_group=group_inputs * x.channel,
             y_channel=y.channel,
-        ),
-    )
+        )
+
+    accesses = [
+        [access for sums in phases for access in sums.strip(index, count).accesses(x, y)]
+        for index in range(count)
+    ]
+    planner.emit_strips(name, accesses, strips_row)
 
 
 def phase_columns(planner: Planner, phases: list[Sums], weights: list[int]) -> dict[str, int]:

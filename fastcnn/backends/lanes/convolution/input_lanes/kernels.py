@@ -34,7 +34,8 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     strip is a few rows of outputs; STRIP_TABLE has POSITIONS of them. The pixels of X that a strip
     reads are transposed, GROUPS times 16 channels at a time, to vectors of channels in Z. S_TABLE
     has the offsets of positions in Z, TAP_TABLE the taps of these channels; M_TABLE has the offsets
-    of the taps' sums. The sums of the output's gradient go to M, unless that is negative.
+    of the taps' sums. The sums of the output's gradient go to M, unless that is negative. ADDS: the
+    row of preceding strips has stored sums already.
     """
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
@@ -47,6 +48,7 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
     for strip in range(r[L.POSITIONS]):
         p0, count = strips[ENTRIES * strip], strips[ENTRIES * strip + 1]
         q0, size = strips[ENTRIES * strip + 2], strips[ENTRIES * strip + 3]
+        more = strip > 0 or r[L.ADDS] > 0
         for piece in range(first // tiles, (last + tiles - 1) // tiles):
             c0 = piece * together
             channels = min(together, inputs - c0)
@@ -61,9 +63,9 @@ def input_lanes_gradient(A, T, r, block, slot, worker, part, parts):
             begin, end = max(first - piece * tiles, 0), min(last - piece * tiles, tiles)
             for o in range(begin * ROWS, end * ROWS, ROWS):
                 d, sums = d0 + o * r[L.Y_CHANNEL], out + (o * inputs + c0) * taps
-                add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, strip > 0)
+                add_taps(A, T, r, d, p0, count, room, channels // LANES * taps, sums, more)
                 if r[L.M] >= 0 and piece == 0:
-                    add_gradients(A, T, r, d, p0, count, biases + o, strip > 0)
+                    add_gradients(A, T, r, d, p0, count, biases + o, more)
 
 
 @linked

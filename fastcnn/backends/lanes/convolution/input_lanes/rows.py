@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.linear import K_REDUCE, K_REDUCE_KERNELS
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+from fastcnn.backends.lanes.planning.strips import Access, strip_count, strip_of
 
 #: Floats of a strip's inputs and gradients, which stay in the second-level cache.
 STRIP = 128 * 1024
@@ -63,8 +64,11 @@ def weight_gradient(
         "extra": planner.allocate(taps * count * planner.blocks),
         "extra_block": taps * count,
     }
-    gradient = row(
-        K_GRADIENT,
+    pixels = x.at(*np.meshgrid(rows, columns, indexing="ij")).ravel()
+    positions = grad.pixels()
+    table = np.stack(strips, axis=1)
+    parts = min(strip_count(height * width, x, grad), len(tops))
+    common = dict(
         **x.columns("x"),
         **grad.columns("y"),
         **partial,
@@ -73,18 +77,27 @@ def weight_gradient(
         channels=outputs,
         taps=taps,
         groups=together,
-        positions=len(tops),
-        x_table=planner.table(x.at(*np.meshgrid(rows, columns, indexing="ij"))),
-        y_table=planner.table(grad.pixels()),
+        x_table=planner.table(pixels),
+        y_table=planner.table(positions),
         s_table=planner.table((h * down * len(columns) + w * along) * PIXEL),
         tap_table=planner.table(group * room + inside * PIXEL),
         m_table=planner.table(group * LANES * taps + sums),
-        strip_table=planner.table(np.stack(strips, axis=1)),
         x_channel=x.channel,
         y_channel=grad.channel,
         in_=inputs,
     )
-    planner.emit(f"{name}: weight gradient", planner.with_scratch(gradient, together * room))
+
+    def strips_row(first: int, last: int) -> np.ndarray:
+        own = np.concatenate([strip_of(table, i, parts) for i in range(first, last)])
+        some = {"positions": len(own), "strip_table": planner.table(own), "adds": first > 0}
+        return planner.with_scratch(row(K_GRADIENT, **common, **some), together * room)
+
+    accesses = []
+    for index in range(parts):
+        p0, counts, q0, sizes = strip_of(table, index, parts).T
+        read = pixels[q0[0] : q0[-1] + sizes[-1]], positions[p0[0] : p0[-1] + counts[-1]]
+        accesses.append([Access.of(x, read[0]), Access.of(grad, read[1])])
+    planner.emit_strips(f"{name}: weight gradient", accesses, strips_row)
     if taps == 1:
         values = row(K_REDUCE, w=weight, **partial, out=count)
     else:

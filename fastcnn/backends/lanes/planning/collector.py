@@ -1,0 +1,76 @@
+"""Collects the rows of a program, in phases; those of operations in strips in turns."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from fastcnn.backends.lanes.planning.strips import Access, Strips, in_turns
+
+
+class Collector:
+    """The rows, with a name for each, and the phases to which they belong.
+
+    Operations run in strips only with ``strips``.
+    """
+
+    #: Size of the batch in blocks, and threads.
+    blocks: int
+    workers: int
+
+    def __init__(self, strips: bool) -> None:
+        self.rows: list[np.ndarray] = []
+        self.names: list[str] = []
+        #: First and last + 1 row, and whether the rows process the whole batch.
+        self.phases: list[tuple[int, int, int]] = []
+        self._sealed = 0
+        self._in_strips = strips
+        # Consecutive operations that may run in strips, whose rows are not added yet.
+        self._waiting: list[Strips] = []
+
+    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+        """Add a row to the current block phase, or as a batch phase.
+
+        With ``apart`` False, a batch row joins the preceding batch phase, on which it must
+        not depend.
+        """
+        self.complete()
+        self._add(name, values, whole, apart)
+
+    def emit_strips(
+        self, name: str, accesses: list[list[Access]], row: Callable[[int, int], np.ndarray]
+    ) -> None:
+        """Add an operation that may run in strips, to the current block phase.
+
+        Parameters
+        ----------
+        accesses : list of list of Access
+            For each strip the parts of maps that it accesses, except those that no other operation
+            accesses.
+        row : callable
+            ``row(first, last)`` is the row of some consecutive strips.
+        """
+        if self._in_strips and len(accesses) > 1:
+            self._waiting.append(Strips(name, accesses, row))
+        else:
+            self.emit(name, row(0, len(accesses)))
+
+    def complete(self) -> None:
+        """Add the rows of operations in strips that are not added yet."""
+        operations, self._waiting = self._waiting, []
+        for name, values in in_turns(operations, self.blocks, self.workers):
+            self._add(name, values)
+
+    def seal(self) -> None:
+        """End the current phase: the next row begins a new one."""
+        self.complete()
+        self._sealed = len(self.phases)
+
+    def _add(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+        index = len(self.rows)
+        self.rows.append(values)
+        self.names.append(name)
+        joins = self.phases and self.phases[-1][2] == int(whole) and not (whole and apart)
+        if joins and len(self.phases) > self._sealed:
+            self.phases[-1] = (self.phases[-1][0], index + 1, int(whole))
+        else:
+            self.phases.append((index, index + 1, int(whole)))

@@ -1,0 +1,98 @@
+"""Operations that process a block's maps in strips of rows, one after the other.
+
+Maps of early layers do not fit in the second-level cache. Where consecutive operations access the
+same maps, each therefore processes a strip as soon as the one before it has, in any order that
+gives the same results.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
+
+#: Floats of a block's maps that a strip accesses, which stay in the second-level cache.
+STRIP = 128 * 1024
+#: Fewest positions of a strip, which fill two clusters of register tiles.
+LEAST = 24
+#: End of the names of rows that process a strip.
+IN_STRIPS = ", strip by strip"
+
+
+def strip_count(positions: int, *maps: Buffer) -> int:
+    """Number of strips, a power of two, for some positions of a channel that access some maps."""
+    size, count = sum(buffer.size for buffer in maps), 1
+    while size > count * STRIP and positions >= 2 * count * LEAST:
+        count *= 2
+    return count
+
+
+def strip_of(values: np.ndarray, index: int, count: int) -> np.ndarray:
+    """One of ``count`` consecutive parts, as equal as possible."""
+    return values[len(values) * index // count : len(values) * (index + 1) // count]
+
+
+@dataclass(frozen=True)
+class Access:
+    """A range of floats of each channel of a map."""
+
+    buffer: Buffer
+    low: int
+    high: int
+    writes: bool
+
+    @classmethod
+    def of(
+        cls, buffer: Buffer, pixels: np.ndarray, taps: Sequence[int] = (0,), writes: bool = False
+    ) -> "Access":
+        """What taps reach from some pixels, all given by their offsets."""
+        low, high = int(pixels.min()) + min(taps), int(pixels.max()) + max(taps)
+        return cls(buffer, low, high + LANES, writes)
+
+    def meets(self, other: "Access", blocks: int, workers: int) -> bool:
+        """Whether the order of both may matter, in a program for some blocks and threads."""
+        if not (self.writes or other.writes):
+            return False
+        if self.buffer == other.buffer:
+            return self.low < other.high and other.low < self.high
+        first, second = sorted((self.buffer, other.buffer), key=lambda buffer: buffer.offset)
+        span = first.size + (blocks - 1) * first.block + (workers - 1) * first.slot
+        return second.offset < first.offset + span
+
+
+@dataclass
+class Strips:
+    """An operation that may run in strips; see :meth:`Collector.emit_strips`."""
+
+    name: str
+    accesses: list[list[Access]]
+    row: Callable[[int, int], np.ndarray]
+
+
+def in_turns(operations: list[Strips], blocks: int, workers: int) -> list[tuple[str, np.ndarray]]:
+    """Names and rows of consecutive operations: of each strip, if there are several operations."""
+    if len(operations) == 1:
+        return [(one.name, one.row(0, len(one.accesses))) for one in operations]
+    done, found = [0] * len(operations), []
+
+    def may_run(index: int) -> bool:
+        mine = operations[index].accesses[done[index]]
+        return not any(
+            access.meets(other, blocks, workers)
+            for before in range(index - 1, -1, -1)
+            for strip in operations[before].accesses[done[before] :]
+            for other in strip
+            for access in mine
+        )
+
+    left = list(range(len(operations)))
+    while left:
+        # The last operation that can: what the one before it accessed is still in the cache.
+        index = next(index for index in reversed(left) if may_run(index))
+        one, strip = operations[index], done[index]
+        found.append((one.name + IN_STRIPS, one.row(strip, strip + 1)))
+        done[index] += 1
+        if done[index] == len(one.accesses):
+            left.remove(index)
+    return found
