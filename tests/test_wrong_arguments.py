@@ -388,6 +388,10 @@ def test_flatten_takes_what_pytorch_users_write() -> None:
             lambda: fastcnn.compare_backends(model(), X, Y, backends=None),  # type: ignore[arg-type]
             "backends must be a tuple of names, got None",
         ),
+        (
+            lambda: fastcnn.gradcheck(backends="lanes"),
+            "gradcheck: backends must be a tuple of name",
+        ),  # type: ignore[arg-type]
         (lambda: fastcnn.data.Dataset([[1]], Y, ("a",), None), "images must be a NumPy array"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.Dataset(X, Y, 3, None), "classes must be a tuple of names, got 3"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.read_image("a.png", 3), r"shape \(1, H, W\) or .*, not 3"),  # type: ignore[arg-type]
