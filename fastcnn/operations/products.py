@@ -21,7 +21,7 @@ from fastcnn.backends.geometry import (
     per_axis,
     resolve_padding,
 )
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.operations.forms import Checked, axes_of, computed, gradient
 from fastcnn.operations.record import Operation, case
 
@@ -252,7 +252,7 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     weight = as_same_type(name, x, "weight", weight, 2)
     if x.shape[1] != weight.shape[1]:
         raise ShapeError(
-            f"{name}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
+            f"{name}: x of shape {x.shape} has {counted(x.shape[1], 'feature')}, weight of shape "
             f"{weight.shape} takes {weight.shape[1]}"
         )
     bias = as_optional(name, x, "bias", bias, (len(weight),))

@@ -16,7 +16,7 @@ from fastcnn.backends.sampling import (
     shuffled_shape,
     unshuffled_shape,
 )
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 
@@ -249,7 +249,7 @@ def _grouped(name: str, x: Any, groups: Any) -> Checked:
     x, _ = _sequence_or_map(name, x)
     groups = as_count(name, "groups", groups)
     if x.shape[1] % groups:
-        raise ShapeError(f"{name}: groups={groups} must divide {x.shape[1]} channels")
+        raise ShapeError(f"{name}: groups={groups} must divide {counted(x.shape[1], 'channel')}")
     return Checked((x,), {"groups": groups}, x.shape)
 
 
