@@ -120,12 +120,17 @@ def _multiply_samples(
     builder = at.builder
 
     def add_block(b: Any, state: list[Any]) -> list[Any]:
-        # One output for each block: prefetching all at once would delay the inputs.
-        w = at.offset(w0, builder.and_(b, at.index(3)), wrow)
-        for k in range(arrays):
-            array, first = (S, at.offset(w, k - 1, stride)) if k else (P, w)
-            for line in range(4):
-                at.prefetch(array, at.offset(first, line, LANES), write=True)
+        def prefetch(output: Any, arrays: int) -> None:
+            w = at.offset(w0, builder.and_(output, at.index(3)), wrow)
+            for k in range(arrays):
+                array, first = (S, at.offset(w, k - 1, stride)) if k else (P, w)
+                for line in range(4):
+                    at.prefetch(array, at.offset(first, line, LANES), write=True)
+
+        # One output for each block, or two: prefetching all at once would delay the inputs.
+        prefetch(b, arrays)
+        with builder.if_then(builder.icmp_signed("<", blocks, at.index(4))):
+            prefetch(at.offset(b, 1, 2), arrays if arrays < 3 else 1)
         d = at.offset(d0, b, dblock)
         rows = [at.pointer(D, at.offset(d, o, LANES)) for o in range(OB)]
         samples = at.pointer(X, at.offset(x0, builder.mul(b, at.index(LANES)), xrow))
