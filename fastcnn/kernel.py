@@ -21,9 +21,11 @@ same script that a formula calls must be decorated with :func:`linked`.
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import make_dataclass
+from itertools import count
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -82,6 +84,8 @@ MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
 #: usually are.
 POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
 STEP, TOLERANCE = 1e-6, 1e-5
+#: Points whose results must be the same without the other points.
+SOME = 30
 
 
 def activation(
@@ -92,7 +96,8 @@ def activation(
     Parameters
     ----------
     name : str
-        Name of the class, such as ``"Swish"``. A later activation of the same name replaces it.
+        Name of the class, such as ``"Swish"``. If a name is used again, objects
+        that exist keep their formula.
     value, derivative : function
         ``value(x, **numbers)`` and its derivative with respect to ``x``; both take the same
         numbers, whose defaults are the layer's. The derivative is checked against finite
@@ -115,10 +120,11 @@ def activation(
     taken = operation in OPERATIONS and known != __name__
     if taken or (name in TYPES and operation not in OPERATIONS):
         raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
+    operation = _unused(operation, OPERATIONS)
     value, derivative = _plain(value), _plain(derivative)
     numbers = _same_numbers(name, value, derivative, 1)
     defaults = tuple(number.default for number in numbers)
-    _check_derivative(name, lambda x: value(x, *defaults), lambda x: derivative(x, *defaults))
+    _check_derivative(name, value, derivative, *defaults)
 
     def gradient(grad: Any, x: Any, *given: Any) -> Any:
         return grad * derivative_(x, *given)
@@ -147,7 +153,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     Parameters
     ----------
     name : str
-        Name of the class, such as ``"Huber"``. A later loss of the same name replaces it.
+        Name of the class, such as ``"Huber"``. It may be used again, as for :func:`activation`.
     value, derivative : function
         ``value(prediction, target, **numbers)`` and its derivative with respect to the prediction.
 
@@ -161,23 +167,19 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     ConfigurationError, GradientError
         As for :func:`activation`.
     """
-    operation = _name(name, "loss").lower()
-    known = getattr(LOSSES.get(operation), "__module__", __name__)
+    key = _name(name, "loss").lower()
+    known = getattr(LOSSES.get(key), "__module__", __name__)
     if known != __name__:
-        raise ConfigurationError(f"loss: fastcnn already has a loss called {operation}")
+        raise ConfigurationError(f"loss: fastcnn already has a loss called {key}")
     value, derivative = _plain(value), _plain(derivative)
     numbers = _same_numbers(name, value, derivative, 2)
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
-        fixed = np.full_like(POINTS, target)
-        _check_derivative(
-            name,
-            lambda x, fixed=fixed: value(x, fixed, *defaults),
-            lambda x, fixed=fixed: derivative(x, fixed, *defaults),
-        )
+        _check_derivative(name, value, derivative, np.full_like(POINTS, target), *defaults)
+    operation = _unused(key, ELEMENTWISE)
     ELEMENTWISE[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
     made = _dataclass(name, value, numbers, {"operation": operation}, (ElementLoss,))
-    LOSSES[operation] = made
+    LOSSES[key] = made
     return made
 
 
@@ -189,7 +191,7 @@ def optimizer(
     Parameters
     ----------
     name : str
-        Name of the class, such as ``"Signum"``. A later optimiser of the same name replaces it.
+        Name of the class, such as ``"Signum"``. It may be used again, as for :func:`activation`.
     update : function
         ``update(parameter, gradient, *slots, lr, step, **numbers)`` returns the new parameter, or a
         tuple of it and the new values of the slots. ``lr`` is the learning rate of the step, and
@@ -210,9 +212,9 @@ def optimizer(
         If the name is taken, or the function takes other arguments, does not accept arrays, or
         returns something else.
     """
-    kind = _name(name, "optimizer").lower()
-    if kind in OPTIMIZERS and kind not in OWN_UPDATES:
-        raise ConfigurationError(f"optimizer: fastcnn already has an optimiser called {kind}")
+    key = _name(name, "optimizer").lower()
+    if key in OPTIMIZERS and key not in OWN_UPDATES:
+        raise ConfigurationError(f"optimizer: fastcnn already has an optimiser called {key}")
     slots = tuple(slots)
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
@@ -221,11 +223,12 @@ def optimizer(
     defaults = [number.default for number in numbers]
     kept = [np.zeros_like(POINTS) for _ in slots]
     made = _of_arrays(name, update, POINTS, POINTS, *kept, lr, 1.0, *defaults)
-    count = len(made) if isinstance(made, tuple) else 0
-    if count != (1 + len(slots) if slots else 0):
+    parts = len(made) if isinstance(made, tuple) else 0
+    if parts != (1 + len(slots) if slots else 0):
         wanted = f"a tuple of the new parameter and {', '.join(slots)}" if slots else "an array"
-        found = f"a tuple of {count}" if count else "no tuple"
+        found = f"a tuple of {parts}" if parts else "no tuple"
         raise ConfigurationError(f"{name}: update must return {wanted}, got {found}")
+    kind = _unused(key, OWN_UPDATES)
     OWN_UPDATES[kind] = Update(kind, linked(update), slots, numbers)
 
     def step_in_place(
@@ -244,7 +247,7 @@ def optimizer(
         (Number("lr", lr, above=-1e-300), *numbers),
         {"kind": kind, "slots": slots, "update": step_in_place},
     )
-    OPTIMIZERS[kind] = made
+    OPTIMIZERS[key] = made
     return made
 
 
@@ -254,12 +257,33 @@ def _name(name: Any, what: str) -> str:
     return name
 
 
+def _unused(key: str, table: Mapping[str, Any]) -> str:
+    """The key of a formula: objects of an earlier one of the same name keep theirs."""
+    keys = (key if number == 1 else f"{key}_{number}" for number in count(1))
+    return next(each for each in keys if each not in table)
+
+
 def _plain(function: Any) -> Any:
-    """The plain Python function: numba's functions are compiled again, for vectors."""
+    """The plain Python function: numba's functions are compiled again, for vectors.
+
+    Its globals are those of now, which the engine compiles, also if the script assigns others.
+    """
     function = getattr(function, "py_func", getattr(function, "function", function))
     if not inspect.isfunction(function):
         raise ConfigurationError(f"a formula must be a function, got {function!r}")
-    return function
+    read = {"__name__", *_names(function.__code__)}
+    kept = {name: value for name, value in function.__globals__.items() if name in read}
+    made = FunctionType(
+        function.__code__, kept, function.__name__, function.__defaults__, function.__closure__
+    )
+    made.__doc__, made.__qualname__ = function.__doc__, function.__qualname__
+    return made
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that a function and those in it read, of globals and attributes."""
+    inner = [_names(each) for each in code.co_consts if isinstance(each, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number, ...]:
@@ -291,21 +315,29 @@ def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple
 
 
 def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
-    """Evaluate a formula on arrays; raises ConfigurationError if it accepts only scalars."""
+    """Evaluate a formula on arrays; raises ConfigurationError unless it is one of each element."""
+    some = [value[:SOME] if isinstance(value, np.ndarray) else value for value in given]
     try:
         with np.errstate(all="ignore"):
-            return formula(*given)
+            found, others = formula(*given), formula(*some)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"{name}: a formula must accept arrays as well as numbers ({error}): use where, "
             "maximum and minimum of fastcnn.kernel instead of if, max and min, and its exp or "
             "numpy's instead of math's"
         ) from None
+    several = isinstance(found, tuple)
+    for whole, part in zip(found, others, strict=True) if several else [(found, others)]:
+        if not np.allclose(np.broadcast_to(whole, POINTS.shape)[:SOME], part, equal_nan=True):
+            raise ConfigurationError(
+                f"{name}: a formula's value for an element must not depend on other elements"
+            )
+    return found
 
 
-def _check_derivative(name: str, value: Any, derivative: Any) -> None:
-    ends = [_of_arrays(name, value, POINTS + step) for step in (STEP, -STEP)]
-    found = np.broadcast_to(_of_arrays(name, derivative, POINTS), POINTS.shape)
+def _check_derivative(name: str, value: Any, derivative: Any, *rest: Any) -> None:
+    ends = [_of_arrays(name, value, POINTS + step, *rest) for step in (STEP, -STEP)]
+    found = np.broadcast_to(_of_arrays(name, derivative, POINTS, *rest), POINTS.shape)
     with np.errstate(all="ignore"):
         expected = np.broadcast_to((ends[0] - ends[1]) / (2.0 * STEP), POINTS.shape)
     error = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)

@@ -21,18 +21,19 @@ class Collector:
     def __init__(self, strips: bool) -> None:
         self.rows: list[np.ndarray] = []
         self.names: list[str] = []
-        #: First and last + 1 row, and whether the rows process the whole batch.
+        #: First and last + 1 row, and the least number of parts in which the rows process the whole
+        #: batch, or 0.
         self.phases: list[tuple[int, int, int]] = []
         self._sealed = 0
         self._in_strips = strips
         # Consecutive operations that may run in strips, whose rows are not added yet.
         self._waiting: list[Strips] = []
 
-    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
-        """Add a row to the current block phase, or as a batch phase.
+    def emit(self, name: str, values: np.ndarray, whole: int = 0, apart: bool = True) -> None:
+        """Add a row to the current block phase, or as a batch phase of at least ``whole`` parts.
 
-        With ``apart`` False, a batch row joins the preceding batch phase, on which it must
-        not depend.
+        With ``apart`` False, a batch row joins the preceding batch phase; of that it may depend
+        only on its own part.
         """
         self.complete()
         self._add(name, values, whole, apart)
@@ -106,7 +107,7 @@ class Collector:
         self.complete()
         self._sealed = len(self.phases)
 
-    def _add(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+    def _add(self, name: str, values: np.ndarray, whole: int = 0, apart: bool = True) -> None:
         index = len(self.rows)
         self.rows.append(values)
         self.names.append(name)

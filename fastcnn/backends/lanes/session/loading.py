@@ -39,8 +39,11 @@ def _check_compiles(name: str, source: Source) -> None:
     try:
         build.addresses([source])
     except Exception as error:  # numba's errors have no common base
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = next((line for line in lines if "nopython" not in line), type(error).__name__)
+        lines = [line.strip() for line in str(error).splitlines()]
+        # numba shows the call that it does not support after ">>> ".
+        calls = [f"numba does not support {line[4:]}" for line in lines if line.startswith(">>> ")]
+        said = [line for line in lines if line and not line.startswith("Failed in ")]
+        reason = [*calls, *said, type(error).__name__][0]
         raise Unsupported(f"{name}, which cannot be compiled ({reason})") from error
 
 
