@@ -62,7 +62,10 @@ class Backward:
         for group in planner.groups:
             renamed = values[group.target].offset == values[group.source].offset
             renamed = renamed and OPERATIONS[group.operation].renames
-            if renamed and group.source in self.rectified:
+            maker = planner.makers.get(group.source)
+            # Pooling routes gradients to what its ReLU left; a dropout in between saves its hashes.
+            drops = maker and maker.relu and maker.pooled and OPERATIONS[group.operation].random
+            if renamed and (group.source in self.rectified or drops):
                 self.rectified.add(group.target)
 
     def add(self, group: Group) -> None:
