@@ -183,6 +183,8 @@ class Backward:
         maker, source = self.planner.makers.get(group.source), group.source
         if maker is None or not self.is_needed(source) or self.planner.is_joined(source):
             return False
+        if maker.writes != group.writes:  # the gradient of the averages may not outlive its stage
+            return False
         record = OPERATIONS[maker.operation]
         alone = len(self.planner.readers[source]) == 1 and not record.parameters
         return alone and isinstance(record, Elementwise)
