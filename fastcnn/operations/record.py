@@ -211,6 +211,7 @@ class Elementwise(Operation):
     """
 
     any_layout: bool = True
+    frees_input: bool = True
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()
     cases: tuple[Mapping[str, Any], ...] = ({},)
