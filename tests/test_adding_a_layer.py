@@ -22,7 +22,13 @@ def _gated(name: str, x: Any, weight: Any) -> Checked:
     return Checked((x, as_optional(name, x, "weight", weight, x.shape[1:2])), {}, x.shape)
 
 
-gated_backward = gradient_form(gated, _gated)
+def gated_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of :func:`gated`."""
+    return gradient("gated", _gated, backend, grad_output, x, weight)
+
+
 __all__ += ["gated", "gated_backward"]
 RECORDS += (
     Operation(

@@ -29,7 +29,9 @@ from fastcnn.optim import (
     learning_rates,
 )
 from fastcnn.recipes import NamedRecipe, records
+from fastcnn.training.sweep import sweep
 
+DATA, _ = fastcnn.data.digits_dataset(20, 10)
 X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2
 
 
@@ -248,6 +250,11 @@ def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
         (lambda: fastcnn.MaxPool2d(2**40), "kernel_size must be an integer of at most 16,777,216"),
         (lambda: fastcnn.ZeroPad2d(2**40), "padding must be an integer of at most 16,777,216"),
         (lambda: Conv2d(1, 2, 3, weight_init=lambda *a: None), "weight_init must return numbers"),
+        (
+            lambda: Conv2d(1, 2, 3, weight_init=lambda shape, _: np.full(shape, 1e300)),
+            "weight_init must return numbers that are finite in float32",
+        ),
+        (lambda: Conv2d(1, 2, 3, seed=True), "seed must be an integer of at least 0, .*, got True"),
         (lambda: Linear(1, 2, bias_init=lambda *a: np.ones(3)), r"bias_init must .* shape \(2,\)"),
         (lambda: Linear(1, 2, weight_init=lambda: None), "weight_init must take a shape and a"),
         (lambda: fold_batch_norm("net.safetensors"), "model must be a Model.*fastcnn.load"),  # type: ignore[arg-type]
@@ -386,12 +393,19 @@ def test_flatten_takes_what_pytorch_users_write() -> None:
             lambda: fastcnn.compare_backends(model(), X, Y, backends=None),  # type: ignore[arg-type]
             "backends must be a tuple of names, got None",
         ),
+        (
+            lambda: fastcnn.gradcheck(backends="lanes"),
+            "gradcheck: backends must be a tuple of name",
+        ),  # type: ignore[arg-type]
         (lambda: fastcnn.data.Dataset([[1]], Y, ("a",), None), "images must be a NumPy array"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.Dataset(X, Y, 3, None), "classes must be a tuple of names, got 3"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.read_image("a.png", 3), r"shape \(1, H, W\) or .*, not 3"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.read_image("a.png", (1, "8", 8)), "shape must be a positive integer"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.read_picture("a.png", 3), "pictures must be a Pictures, got 3"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.write_npz("a.npz", X, X), "train must be a Dataset"),  # type: ignore[arg-type]
+        (lambda: sweep((X, Y), [{}]), "sweep takes a Dataset of fastcnn.data"),  # type: ignore[arg-type]
+        (lambda: sweep(DATA, [{}], test=(X, Y)), "sweep takes a Dataset"),  # type: ignore[arg-type]
+        (lambda: sweep(DATA, "lr=0.1"), "settings must be a list of dictionaries, .* got 'lr"),  # type: ignore[arg-type]
         (lambda: fastcnn.data.write_idx("a", [[1], [2, 3]]), "write_idx: array: not an array"),  # type: ignore[arg-type]
         (
             lambda: fastcnn.data.load("digits", validation_split="no"),  # type: ignore[call-overload]

@@ -12,7 +12,7 @@ from fastcnn import layers
 from fastcnn.analysis.gradient_cases import CASES, CaseShape, loss_cases, shapes_of
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.backends.graph import Node
-from fastcnn.errors import GradientError
+from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.execution import gradients
 from fastcnn.execution.parts import call_arguments, run_forward
 from fastcnn.execution.step import Step
@@ -194,6 +194,8 @@ def gradcheck(
     GradientError
         If a gradient is wrong and ``raise_on_failure``.
     """
+    if backends is not None and not isinstance(backends, (tuple, list)):
+        raise ConfigurationError(f"gradcheck: backends must be a tuple of names, got {backends!r}")
     report = GradientReport()
     if model is not None:
         model = as_model(model)

@@ -64,13 +64,12 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
             if linear
             else program.phases[program.first_backward :]
         )
-    inside = [
-        [index, index + 1, whole]
-        for first, last, whole in chosen
-        for index in range(first, last)
-        if program.kernel(index) not in OUTSIDE and not program.names[index].startswith("before:")
-    ]
-    phases = np.array(_joined(inside), np.int64).reshape(-1, 3)
+    phases = program.filtered(
+        chosen,
+        lambda index: (
+            program.kernel(index) not in OUTSIDE and not program.names[index].startswith("before:")
+        ),
+    )
 
     def repeat(times: int) -> None:
         engine.run(Batches(arrays.x, np.tile(order, times)), np.zeros(times), phases=phases)
@@ -89,14 +88,3 @@ def lanes_run(case: LayerCase, arrays: Arrays, backward: bool, threads: int) -> 
         )
 
     return LayerRun(repeat, results)
-
-
-def _joined(rows: list[list[int]]) -> list[list[int]]:
-    """Merge adjacent rows of one kind into a phase, so that blocks pass them without a barrier."""
-    phases: list[list[int]] = []
-    for first, last, whole in rows:
-        if phases and phases[-1][1] == first and phases[-1][2] == whole == 0:
-            phases[-1][1] = last
-        else:
-            phases.append([first, last, whole])
-    return phases

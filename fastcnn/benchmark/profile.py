@@ -284,8 +284,8 @@ def profile(
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
         raise ConfigurationError(f"the lanes engine does not support {reason}") from None
-    about: list[tuple[int, int, bool]] = [
-        (row, number, bool(whole))
+    about: list[tuple[int, int, int]] = [
+        (row, number, whole)
         for number, (first, last, whole) in enumerate(program.phases.tolist(), start=1)
         for row in range(first, last)
     ]
@@ -324,7 +324,7 @@ def profile(
             program.sizes(row),
             PARTS[row >= program.forward_rows],
             number,
-            whole,
+            bool(whole),
         )
         for row, number, whole in about
     ]

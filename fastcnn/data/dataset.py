@@ -164,6 +164,19 @@ class Dataset:
         return replace(self.subset(kept), labels=labels[kept], classes=wanted, validation=held)
 
 
+def as_dataset(owner: str, data: Any) -> Dataset:
+    """Check that a user's value is a data set, and return it.
+
+    Raises
+    ------
+    DataError
+        If it is something else.
+    """
+    if not isinstance(data, Dataset):
+        raise DataError(f"{owner} takes a Dataset of fastcnn.data, got {data!r:.200}")
+    return data
+
+
 @dataclass(frozen=True)
 class ArrayDataset:
     """Samples of any kind, with any targets, and optionally weights.

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 
 FITS = ("stretch", "crop", "ink")
 PAPERS = ("dark", "bright", None)
@@ -169,7 +169,9 @@ class Pictures:
             The conversions applied, in words.
         """
         if pixels.shape[0] != self.shape[0]:
-            raise DataError(f"pictures have {self.shape[0]} channels, got {pixels.shape}")
+            raise DataError(
+                f"pictures have {counted(self.shape[0], 'channel')}, got {pixels.shape}"
+            )
         done = []
         paper = None if self.paper is None else _paper(pixels[None], MOST_OF_ONE)
         asked = invert if invert is not None else self.inverts and paper not in (None, self.paper)

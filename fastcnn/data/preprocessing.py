@@ -100,7 +100,8 @@ class Preprocessing:
         object.__setattr__(self, "pixels", tuple(map(int, sizes)))
         if self.pixels and len(self.pixels) != len(self.mean):
             raise ConfigurationError(
-                f"preprocessing: pixels has {len(self.pixels)} channels, mean {len(self.mean)}"
+                f"preprocessing: pixels has {counted(len(self.pixels), 'channel')}, mean "
+                f"{len(self.mean)}"
             )
         told = self.trained_on is None or isinstance(self.trained_on, str)
         if not told or self.trained_on not in (None, "uint8", "float"):

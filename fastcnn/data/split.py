@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fastcnn.errors import ConfigurationError, DataError
+from fastcnn.errors import ConfigurationError, DataError, counted
 from fastcnn.scalars import is_integer
 
 #: Share of the samples that are held out, on average.
@@ -70,7 +70,7 @@ def draw_folds(targets: np.ndarray, folds: int, seed: int = 0) -> list[np.ndarra
     if not is_integer(folds) or folds < 2:
         raise ConfigurationError(f"folds must be an integer of at least 2, got {folds!r}")
     if len(targets) < folds:
-        raise DataError(f"{len(targets)} samples cannot be divided into {folds} folds")
+        raise DataError(f"{counted(len(targets), 'sample')} cannot be divided into {folds} folds")
     order = _by_class(targets, seed)
     return [np.sort(order[first::folds]) for first in range(folds)]
 

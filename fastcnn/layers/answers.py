@@ -41,7 +41,8 @@ class Answers:
         channels = value.channels
         if channels and self.input_shape is not None and channels != self.input_shape[0]:
             raise ConfigurationError(
-                f"the preprocessing has {channels} channels, the model takes {self.input_shape}"
+                f"the preprocessing has {counted(channels, 'channel')}, the model takes "
+                f"{self.input_shape}"
             )
         object.__setattr__(self, "_preprocessing", value)
 

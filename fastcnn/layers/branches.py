@@ -5,7 +5,7 @@ from typing import ClassVar
 from fastcnn.arguments import as_count
 from fastcnn.backends.geometry import concat_shape, narrow_shape, product_shape
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.layers.base import Layer
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.wiring import JOINS
@@ -227,9 +227,8 @@ class Split(_Parts):
 
     def sizes_of(self, channels: int) -> tuple[int, ...]:
         if sum(self.sizes) != channels:
-            raise ShapeError(
-                f"sizes {self.sizes} add up to {sum(self.sizes)} channels, got {channels}"
-            )
+            total = counted(sum(self.sizes), "channel")
+            raise ShapeError(f"sizes {self.sizes} add up to {total}, got {channels}")
         return self.sizes
 
 

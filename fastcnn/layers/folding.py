@@ -98,3 +98,5 @@ def _fold(layer: WeightedLayer, norm: Layer) -> None:
     values |= {key: value.astype(np.float64) for key, value in norm.parameters.items()}
     scale = values.get("weight", 1.0) / np.sqrt(values["running_var"] + norm.arguments["eps"])
     layer.scale_outputs(scale, values.get("bias", 0.0) - values["running_mean"] * scale)
+    if layer.max_norm is not None:
+        layer.max_norm = None  # it was that of the weights before

@@ -7,7 +7,7 @@ from fastcnn.arguments import as_count
 from fastcnn.backends import sampling
 from fastcnn.backends.graph import Shape
 from fastcnn.backends.one_row import with_one_row
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.layers.base import Layer, check_samples
 
 __all__ = [
@@ -300,7 +300,9 @@ class ChannelShuffle(Layer):
                 f"expects samples of shape (C, H, W) or (C, L), got {tuple(input_shape)}"
             )
         if input_shape[0] % self.groups:
-            raise ShapeError(f"groups={self.groups} must divide {input_shape[0]} channels")
+            raise ShapeError(
+                f"groups={self.groups} must divide {counted(input_shape[0], 'channel')}"
+            )
         return tuple(input_shape)
 
 

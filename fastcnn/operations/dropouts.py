@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.arguments import as_array, as_key, as_share
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = ["dropout", "dropout2d", "dropout2d_backward", "dropout_backward"]
@@ -46,8 +46,18 @@ def _masked(name: str, x: Any, p: Any, key: Any) -> Checked:
     return Checked((x,), {"p": as_share(name, "p", p), "key": as_key(key)}, x.shape)
 
 
-dropout_backward = gradient_form(dropout, _masked, "the same ``key`` gives the same mask")
-dropout2d_backward = gradient_form(dropout2d, _masked, "the same ``key`` gives the same mask")
+def dropout_backward(
+    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`dropout`: the same ``key`` gives the same mask."""
+    return gradient("dropout", _masked, backend, grad_output, x, p, key)
+
+
+def dropout2d_backward(
+    grad_output: Any, x: Any, p: float = 0.5, *, key: int, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`dropout2d`: the same ``key`` gives the same mask."""
+    return gradient("dropout2d", _masked, backend, grad_output, x, p, key)
 
 
 DROPOUT: dict[str, Any] = {"random": True, "renames": True, "any_layout": True, "frees_input": True}

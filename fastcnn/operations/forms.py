@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastcnn.arguments import as_flag, as_gradient
+from fastcnn.arguments import as_gradient
 from fastcnn.backends import get_backend
-from fastcnn.errors import ConfigurationError
 
 
 class Checked(NamedTuple):
@@ -61,11 +60,6 @@ def described(form: Callable[..., Any], own: Callable[..., Any] | None) -> str:
             f":func:`{own.__name__}` gives, of its shape and type.\n"
             + taken.replace(", bias :", " :")
         )
-        if "output_mask" in inspect.signature(form).parameters:
-            sections["Parameters"] += (
-                "\noutput_mask : tuple of bool\n"
-                "    Whether to compute the gradients of input, weight and bias."
-            )
     return "\n\n".join(
         f"{title}\n{'-' * len(title)}\n{text}" if title else text
         for title, text in sections.items()
@@ -79,55 +73,16 @@ def computed(name: str, check: Check, backend: str | None, *given: Any) -> Any:
     return _of_backend(backend, name)(*arrays, **arguments)
 
 
-def gradient_form(
-    form: Callable[..., Any], check: Check, about: str = "", *, has_mask: bool = False
-) -> Callable[..., Any]:
-    """The functional form of a gradient: of ``grad_output`` and all but ``bias`` of ``form``'s.
-
-    ``about`` is the end of its docstring's first sentence. With ``has_mask`` it also takes
-    ``output_mask``, which selects gradients. It returns new arrays.
-    """
-    name, parameters = f"{form.__name__}_backward", inspect.signature(form).parameters
-    names = [each for each in parameters if each != "backend"]
-    taken = [each for each in parameters.values() if each.name != "bias"]
-    kind, keyword = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    taken.insert(0, inspect.Parameter("grad_output", kind))
-    if has_mask:
-        taken.append(inspect.Parameter("output_mask", keyword, default=(True, True, True)))
-    signature = inspect.Signature(taken)
-
-    def backward(*args: Any, **kwargs: Any) -> Any:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = bound.arguments
-        arrays, arguments, output = check(name, *map(given.get, names))
-        arguments.pop("bias", None)
-        grad = as_gradient(name, given["grad_output"], arrays[0], output)
-        if has_mask:
-            arguments["output_mask"] = _as_mask(name, given["output_mask"])
-        made = _of_backend(given["backend"], name)(grad, *arrays, **arguments)
-        if isinstance(made, tuple):
-            return tuple(_apart(each, grad) for each in made)
-        return _apart(made, grad)
-
-    parts = [f"grad_{each}" for each in ("x", "other", "weight", "bias") if each in parameters]
-    returns = f"{', '.join(parts)} : ndarray{', or None' if has_mask else ''}"
-    if len(parts) < 2:
-        returns = _SECTIONS["Returns"] if parts else "tuple of ndarray, one for each input"
-    summary = f"Gradient of :func:`{form.__name__}`{about and f': {about}'}."
-    backward.__doc__ = f"{summary}\n\nReturns\n-------\n{returns}"
-    backward.__name__ = backward.__qualname__ = name
-    backward.__module__ = form.__module__
-    backward.__signature__ = signature  # type: ignore[attr-defined]
-    return backward
-
-
-def _as_mask(name: str, output_mask: Any) -> tuple[bool, ...]:
-    if not isinstance(output_mask, (tuple, list)) or len(output_mask) != 3:
-        raise ConfigurationError(
-            f"{name}: output_mask must be three of True or False, got {output_mask!r}"
-        )
-    return tuple(as_flag(name, "output_mask", each) for each in output_mask)
+def gradient(name: str, check: Check, backend: str | None, grad_output: Any, *given: Any) -> Any:
+    """Check a gradient's arguments, and compute it with a backend; returns new arrays."""
+    name = f"{name}_backward"
+    arrays, arguments, output = check(name, *given)
+    arguments.pop("bias", None)
+    grad = as_gradient(name, grad_output, arrays[0], output)
+    made = _of_backend(backend, name)(grad, *arrays, **arguments)
+    if isinstance(made, tuple):
+        return tuple(_apart(each, grad) for each in made)
+    return _apart(made, grad)
 
 
 def axes_of(name: str) -> int:
@@ -141,8 +96,6 @@ def _of_backend(backend: str | None, name: str) -> Callable[..., Any]:
     return found
 
 
-def _apart(made: np.ndarray | None, grad_output: np.ndarray) -> np.ndarray | None:
+def _apart(made: np.ndarray, grad_output: np.ndarray) -> np.ndarray:
     """A gradient in separate memory: that of a sum is the output's gradient itself."""
-    if made is None or not np.may_share_memory(made, grad_output):
-        return made
-    return made.copy()
+    return made.copy() if np.may_share_memory(made, grad_output) else made

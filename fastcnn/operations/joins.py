@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.arguments import as_array, as_count, as_same_type, naming
 from fastcnn.backends.geometry import concat_shape, narrow_shape, product_shape
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -64,8 +64,28 @@ def _alike(name: str, x: Any, other: Any) -> Checked:
     return Checked((x, other), {}, x.shape)
 
 
-add_backward = gradient_form(add, _alike, "``grad_output`` twice")
-subtract_backward = gradient_form(subtract, _alike, "``grad_output``, and its negative")
+def add_backward(
+    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, ...]:
+    """Gradient of :func:`add`: ``grad_output`` twice.
+
+    Returns
+    -------
+    grad_x, grad_other : ndarray
+    """
+    return gradient("add", _alike, backend, grad_output, x, other)
+
+
+def subtract_backward(
+    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, ...]:
+    """Gradient of :func:`subtract`: ``grad_output``, and its negative.
+
+    Returns
+    -------
+    grad_x, grad_other : ndarray
+    """
+    return gradient("subtract", _alike, backend, grad_output, x, other)
 
 
 def multiply(x: Any, other: Any, *, backend: str | None = None) -> np.ndarray:
@@ -101,7 +121,16 @@ def _factors(name: str, x: Any, other: Any) -> Checked:
     return Checked((x, other), {}, (len(x), *shape))
 
 
-multiply_backward = gradient_form(multiply, _factors)
+def multiply_backward(
+    grad_output: Any, x: Any, other: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of :func:`multiply`.
+
+    Returns
+    -------
+    grad_x, grad_other : ndarray
+    """
+    return gradient("multiply", _factors, backend, grad_output, x, other)
 
 
 def concat(*inputs: Any, backend: str | None = None) -> np.ndarray:
@@ -142,7 +171,16 @@ def _parts(name: str, inputs: tuple[Any, ...]) -> Checked:
     return Checked(tuple(arrays), {}, (len(first), *shape))
 
 
-concat_backward = gradient_form(concat, _parts, "each input gets its channels of ``grad_output``")
+def concat_backward(
+    grad_output: Any, *inputs: Any, backend: str | None = None
+) -> tuple[np.ndarray, ...]:
+    """Gradient of :func:`concat`: each input gets its channels of ``grad_output``.
+
+    Returns
+    -------
+    tuple of ndarray, one for each input
+    """
+    return gradient("concat", _parts, backend, grad_output, inputs)
 
 
 def narrow(x: Any, start: int, length: int, *, backend: str | None = None) -> np.ndarray:
@@ -182,7 +220,11 @@ def _channels(name: str, x: Any, start: Any, length: Any) -> Checked:
     return Checked((x,), {"start": start, "length": length}, (len(x), *shape))
 
 
-narrow_backward = gradient_form(narrow, _channels, "zero for the other channels")
+def narrow_backward(
+    grad_output: Any, x: Any, start: int, length: int, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`narrow`: zero for the other channels."""
+    return gradient("narrow", _channels, backend, grad_output, x, start, length)
 
 
 JOIN: dict[str, Any] = {"inputs": 2, "fuses_relu": True, "any_layout": True}

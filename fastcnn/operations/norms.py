@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.arguments import MOST_WINDOW, as_array, as_count, as_flag, as_number, as_optional
 from fastcnn.backends import get_backend
 from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -89,7 +89,25 @@ def _by_channel(
     return Checked((x,), arguments, x.shape)
 
 
-batch_norm_backward = gradient_form(batch_norm, _by_channel)
+def batch_norm_backward(
+    grad_output: Any,
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    training: bool = False,
+    eps: float = 1e-5,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`batch_norm`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    given = (running_mean, running_var, weight, None, training, eps)
+    return gradient("batch_norm", _by_channel, backend, grad_output, x, *given)
 
 
 def batch_statistics(x: Any, *, backend: str | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +165,18 @@ def _windows(name: str, x: Any, size: Any, alpha: Any, beta: Any, k: Any) -> Che
     return Checked((x,), arguments, x.shape)
 
 
-local_response_norm_backward = gradient_form(local_response_norm, _windows)
+def local_response_norm_backward(
+    grad_output: Any,
+    x: Any,
+    size: int,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 1.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`local_response_norm`."""
+    return gradient("local_response_norm", _windows, backend, grad_output, x, size, alpha, beta, k)
 
 
 #: The operations of this file.

@@ -11,7 +11,6 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.elementary import exp, expm1, maximum, minimum, where
 from fastcnn.errors import ConfigurationError
-from fastcnn.operations.forms import gradient_form
 from fastcnn.operations.record import CASE_CHANNELS, Elementwise, Formula, Number, OnnxNode, Value
 
 __all__ = [
@@ -58,9 +57,9 @@ def relu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU.forward(x, backend=backend)
 
 
-relu_backward = gradient_form(
-    relu, RELU.taken, "``grad_output`` where ``x > 0``, else 0 (also at 0)"
-)
+def relu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`relu`: ``grad_output`` where ``x > 0``, else 0 (also at 0)."""
+    return RELU.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -94,9 +93,11 @@ def leaky_relu(x: Any, negative_slope: float = 0.01, *, backend: str | None = No
     return LEAKY_RELU.forward(x, negative_slope, backend=backend)
 
 
-leaky_relu_backward = gradient_form(
-    leaky_relu, LEAKY_RELU.taken, "times ``negative_slope`` where ``x <= 0``"
-)
+def leaky_relu_backward(
+    grad_output: Any, x: Any, negative_slope: float = 0.01, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`leaky_relu`: times ``negative_slope`` where ``x <= 0``."""
+    return LEAKY_RELU.backward(grad_output, x, negative_slope, backend=backend)
 
 
 @linked
@@ -130,7 +131,11 @@ def elu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarray
     return ELU.forward(x, alpha, backend=backend)
 
 
-elu_backward = gradient_form(elu, ELU.taken, "times ``alpha * exp(x)`` where ``x <= 0``")
+def elu_backward(
+    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`elu`: times ``alpha * exp(x)`` where ``x <= 0``."""
+    return ELU.backward(grad_output, x, alpha, backend=backend)
 
 
 #: With these, activations keep mean 0 and variance 1 from layer to layer.
@@ -159,7 +164,9 @@ def selu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SELU.forward(x, backend=backend)
 
 
-selu_backward = gradient_form(selu, SELU.taken)
+def selu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`selu`."""
+    return SELU.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -194,7 +201,11 @@ def celu(x: Any, alpha: float = 1.0, *, backend: str | None = None) -> np.ndarra
     return CELU.forward(x, alpha, backend=backend)
 
 
-celu_backward = gradient_form(celu, CELU.taken, "times ``exp(x / alpha)`` where ``x <= 0``")
+def celu_backward(
+    grad_output: Any, x: Any, alpha: float = 1.0, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`celu`: times ``exp(x / alpha)`` where ``x <= 0``."""
+    return CELU.backward(grad_output, x, alpha, backend=backend)
 
 
 @linked
@@ -243,7 +254,16 @@ def hardtanh(
     return HARDTANH.forward(x, min_val, max_val, backend=backend)
 
 
-hardtanh_backward = gradient_form(hardtanh, HARDTANH.taken, "0 at the bounds and outside them")
+def hardtanh_backward(
+    grad_output: Any,
+    x: Any,
+    min_val: float = -1.0,
+    max_val: float = 1.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`hardtanh`: 0 at the bounds and outside them."""
+    return HARDTANH.backward(grad_output, x, min_val, max_val, backend=backend)
 
 
 @linked
@@ -271,7 +291,9 @@ def relu6(x: Any, *, backend: str | None = None) -> np.ndarray:
     return RELU6.forward(x, backend=backend)
 
 
-relu6_backward = gradient_form(relu6, RELU6.taken, "``grad_output`` where ``0 < x < 6``, else 0")
+def relu6_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`relu6`: ``grad_output`` where ``0 < x < 6``, else 0."""
+    return RELU6.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -296,9 +318,9 @@ def hardsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSIGMOID.forward(x, backend=backend)
 
 
-hardsigmoid_backward = gradient_form(
-    hardsigmoid, HARDSIGMOID.taken, "``grad_output / 6`` where ``-3 < x < 3``, else 0"
-)
+def hardsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`hardsigmoid`: ``grad_output / 6`` where ``-3 < x < 3``, else 0."""
+    return HARDSIGMOID.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -329,9 +351,9 @@ def hardswish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return HARDSWISH.forward(x, backend=backend)
 
 
-hardswish_backward = gradient_form(
-    hardswish, HARDSWISH.taken, "times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between"
-)
+def hardswish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`hardswish`: times 0 up to -3, 1 from 3 on, ``x / 3 + 1 / 2`` between."""
+    return HARDSWISH.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -364,7 +386,16 @@ def prelu(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return PRELU.forward(x, weight, backend=backend)
 
 
-prelu_backward = gradient_form(prelu, PRELU.taken)
+def prelu_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of :func:`prelu`.
+
+    Returns
+    -------
+    grad_x, grad_weight : ndarray
+    """
+    return PRELU.backward(grad_output, x, weight, backend=backend)
 
 
 RECORDS = (RELU, LEAKY_RELU, ELU, SELU, CELU, HARDTANH, RELU6, HARDSIGMOID, HARDSWISH, PRELU)

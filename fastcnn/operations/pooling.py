@@ -14,7 +14,7 @@ from fastcnn.backends.geometry import (
     per_axis,
     pool_output,
 )
-from fastcnn.operations.forms import Checked, axes_of, computed, gradient_form
+from fastcnn.operations.forms import Checked, axes_of, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -131,8 +131,36 @@ def _windows(
     return x, window, gaps, (*x.shape[:2], *sizes)
 
 
-max_pool2d_backward = gradient_form(max_pool2d, _largest)
-max_pool1d_backward = gradient_form(max_pool1d, _largest)
+def max_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    dilation: IntOrPair = 1,
+    ceil_mode: bool = False,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`max_pool2d`."""
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return gradient("max_pool2d", _largest, backend, grad_output, x, *window)
+
+
+def max_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    dilation: int = 1,
+    ceil_mode: bool = False,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`max_pool1d`."""
+    window = (kernel_size, stride, padding, dilation, ceil_mode)
+    return gradient("max_pool1d", _largest, backend, grad_output, x, *window)
 
 
 def avg_pool2d(
@@ -210,8 +238,37 @@ def _mean(
     return Checked((x,), window, output)
 
 
-avg_pool2d_backward = gradient_form(avg_pool2d, _mean)
-avg_pool1d_backward = gradient_form(avg_pool1d, _mean)
+def avg_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: IntOrPair,
+    stride: IntOrPair | None = None,
+    padding: IntOrPair = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`avg_pool2d`."""
+    window = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return gradient("avg_pool2d", _mean, backend, grad_output, x, *window)
+
+
+def avg_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int,
+    stride: int | None = None,
+    padding: int = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`avg_pool1d`."""
+    window = (kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return gradient("avg_pool1d", _mean, backend, grad_output, x, *window)
 
 
 def adaptive_avg_pool2d(
@@ -300,10 +357,32 @@ def _adaptive(name: str, x: Any, output_size: Any) -> Checked:
     return Checked((x,), {"output_size": of_map(size, 1)}, output)
 
 
-adaptive_avg_pool2d_backward = gradient_form(adaptive_avg_pool2d, _adaptive)
-adaptive_avg_pool1d_backward = gradient_form(adaptive_avg_pool1d, _adaptive)
-adaptive_max_pool2d_backward = gradient_form(adaptive_max_pool2d, _adaptive)
-adaptive_max_pool1d_backward = gradient_form(adaptive_max_pool1d, _adaptive)
+def adaptive_avg_pool2d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_avg_pool2d`."""
+    return gradient("adaptive_avg_pool2d", _adaptive, backend, grad_output, x, output_size)
+
+
+def adaptive_avg_pool1d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_avg_pool1d`."""
+    return gradient("adaptive_avg_pool1d", _adaptive, backend, grad_output, x, output_size)
+
+
+def adaptive_max_pool2d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_max_pool2d`."""
+    return gradient("adaptive_max_pool2d", _adaptive, backend, grad_output, x, output_size)
+
+
+def adaptive_max_pool1d_backward(
+    grad_output: Any, x: Any, output_size: OutputSize, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`adaptive_max_pool1d`."""
+    return gradient("adaptive_max_pool1d", _adaptive, backend, grad_output, x, output_size)
 
 
 _WINDOWS: dict[str, Any] = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}

@@ -6,11 +6,14 @@ import numpy as np
 
 from fastcnn.arguments import (
     as_array,
+    as_flag,
+    as_gradient,
     as_optional,
     as_same_type,
     convolution_groups,
     naming,
 )
+from fastcnn.backends import get_backend
 from fastcnn.backends.geometry import (
     IntOrPair,
     conv_output,
@@ -18,8 +21,8 @@ from fastcnn.backends.geometry import (
     per_axis,
     resolve_padding,
 )
-from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, axes_of, computed, gradient_form
+from fastcnn.errors import ConfigurationError, ShapeError, counted
+from fastcnn.operations.forms import Checked, axes_of, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -133,8 +136,98 @@ def _convolution(
     return Checked((x, weight), arguments, (len(x), len(weight), *sizes))
 
 
-conv2d_backward = gradient_form(conv2d, _convolution, has_mask=True)
-conv1d_backward = gradient_form(conv1d, _convolution, has_mask=True)
+def conv2d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: IntOrPair = 1,
+    padding: IntOrPair | str = 0,
+    dilation: IntOrPair = 1,
+    groups: int = 1,
+    *,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+    backend: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`conv2d` with respect to its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, out_channels, OH, OW)
+        Gradient of the loss with respect to the output.
+    x, weight, stride, padding, dilation, groups, backend
+        As given to :func:`conv2d`.
+    output_mask : tuple of bool
+        Whether to compute the gradients of input, weight and bias.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, in_channels, H, W), or None
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, KH, KW), or None
+    grad_bias : ndarray, shape (out_channels,), or None
+
+    Raises
+    ------
+    ShapeError
+        If ``grad_output`` does not have the shape of the output.
+
+    References
+    ----------
+    docs/derivations.md, "Convolution"; Dumoulin and Visin, arXiv:1603.07285, section 4.
+    """
+    given = (stride, padding, dilation, groups)
+    return _backward("conv2d_backward", grad_output, x, weight, given, output_mask, backend)
+
+
+def conv1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int = 1,
+    padding: int | str = 0,
+    dilation: int = 1,
+    groups: int = 1,
+    *,
+    output_mask: tuple[bool, bool, bool] = (True, True, True),
+    backend: str | None = None,
+) -> tuple[Any, Any, Any]:
+    """Gradients of :func:`conv1d` with respect to its input, weight and bias.
+
+    Parameters
+    ----------
+    grad_output : array_like, shape (N, out_channels, OL)
+    x, weight, stride, padding, dilation, groups, backend
+        As given to :func:`conv1d`.
+    output_mask
+        As for :func:`conv2d_backward`.
+
+    Returns
+    -------
+    grad_x : ndarray, shape (N, in_channels, L), or None
+    grad_weight : ndarray, shape (out_channels, in_channels / groups, K), or None
+    grad_bias : ndarray, shape (out_channels,), or None
+    """
+    given = (stride, padding, dilation, groups)
+    return _backward("conv1d_backward", grad_output, x, weight, given, output_mask, backend)
+
+
+def _backward(
+    name: str,
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    given: tuple[Any, ...],
+    output_mask: Any,
+    backend: str | None,
+) -> tuple[Any, Any, Any]:
+    arrays, arguments, output = _convolution(name, x, weight, None, *given)
+    grad_output = as_gradient(name, grad_output, arrays[0], output)
+    if not isinstance(output_mask, (tuple, list)) or len(output_mask) != 3:
+        raise ConfigurationError(
+            f"{name}: output_mask must be three of True or False, got {output_mask!r}"
+        )
+    arguments["output_mask"] = tuple(as_flag(name, "output_mask", each) for each in output_mask)
+    del arguments["bias"]
+    return get_backend(backend).conv2d_backward(grad_output, *arrays, **arguments)
 
 
 def linear(x: Any, weight: Any, bias: Any = None, *, backend: str | None = None) -> np.ndarray:
@@ -159,14 +252,23 @@ def _connected(name: str, x: Any, weight: Any, bias: Any) -> Checked:
     weight = as_same_type(name, x, "weight", weight, 2)
     if x.shape[1] != weight.shape[1]:
         raise ShapeError(
-            f"{name}: x of shape {x.shape} has {x.shape[1]} features, weight of shape "
+            f"{name}: x of shape {x.shape} has {counted(x.shape[1], 'feature')}, weight of shape "
             f"{weight.shape} takes {weight.shape[1]}"
         )
     bias = as_optional(name, x, "bias", bias, (len(weight),))
     return Checked((x, weight), {"bias": bias}, (len(x), len(weight)))
 
 
-linear_backward = gradient_form(linear, _connected)
+def linear_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`linear`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    return gradient("linear", _connected, backend, grad_output, x, weight, None)
 
 
 #: Common fields of products with weights.

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed
+from fastcnn.operations.forms import Checked, computed, gradient
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
@@ -211,6 +211,7 @@ class Elementwise(Operation):
     """
 
     any_layout: bool = True
+    frees_input: bool = True
     formula: Formula | Mapping[str, Formula] = Formula(abs, abs)
     arguments: tuple[Number | Choice, ...] = ()
     cases: tuple[Mapping[str, Any], ...] = ({},)
@@ -256,6 +257,10 @@ class Elementwise(Operation):
         """The functional form: ``x``, parameters and arguments, in the record's order."""
         made: np.ndarray = computed(self.name, self.taken, backend, *given)
         return made
+
+    def backward(self, grad_output: Any, *given: Any, backend: str | None) -> Any:
+        """The functional form of the gradient: that of ``x``, then those of parameters."""
+        return gradient(self.name, self.taken, backend, grad_output, *given)
 
     def taken(self, name: str, x: Any, *given: Any) -> Checked:
         """The checked arguments of a functional form."""

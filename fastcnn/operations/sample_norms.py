@@ -8,7 +8,7 @@ import numpy as np
 from fastcnn.arguments import as_array, as_count, as_number, as_optional
 from fastcnn.backends.sample_sets import sets_of
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 from fastcnn.scalars import plain
 
@@ -55,7 +55,24 @@ def _trailing(
     return _with_factors(name, x, shape, factors, eps, normalized_shape=shape)
 
 
-layer_norm_backward = gradient_form(layer_norm, _trailing)
+def layer_norm_backward(
+    grad_output: Any,
+    x: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    eps: float = 1e-5,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`layer_norm`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    return gradient(
+        "layer_norm", _trailing, backend, grad_output, x, normalized_shape, weight, None, eps
+    )
 
 
 def rms_norm(
@@ -87,7 +104,24 @@ def _root_mean_square(name: str, x: Any, normalized_shape: Any, weight: Any, eps
     return _with_factors(name, x, shape, {"weight": weight}, eps, normalized_shape=shape)
 
 
-rms_norm_backward = gradient_form(rms_norm, _root_mean_square)
+def rms_norm_backward(
+    grad_output: Any,
+    x: Any,
+    normalized_shape: int | Sequence[int],
+    weight: Any = None,
+    eps: float | None = None,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of :func:`rms_norm`.
+
+    Returns
+    -------
+    grad_x, grad_weight : ndarray
+    """
+    return gradient(
+        "rms_norm", _root_mean_square, backend, grad_output, x, normalized_shape, weight, eps
+    )
 
 
 def group_norm(
@@ -128,7 +162,22 @@ def _groups(name: str, x: Any, num_groups: Any, weight: Any, bias: Any, eps: Any
     return _with_factors(name, x, x.shape[1:2], factors, eps, num_groups=groups)
 
 
-group_norm_backward = gradient_form(group_norm, _groups)
+def group_norm_backward(
+    grad_output: Any,
+    x: Any,
+    num_groups: int,
+    weight: Any = None,
+    eps: float = 1e-5,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`group_norm`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    return gradient("group_norm", _groups, backend, grad_output, x, num_groups, weight, None, eps)
 
 
 def layer_norm2d(
@@ -151,7 +200,16 @@ def _of_pixels(name: str, x: Any, weight: Any, bias: Any, eps: Any) -> Checked:
     return _with_factors(name, x, x.shape[1:2], {"weight": weight, "bias": bias}, eps)
 
 
-layer_norm2d_backward = gradient_form(layer_norm2d, _of_pixels)
+def layer_norm2d_backward(
+    grad_output: Any, x: Any, weight: Any = None, eps: float = 1e-06, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`layer_norm2d`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    return gradient("layer_norm2d", _of_pixels, backend, grad_output, x, weight, None, eps)
 
 
 def _last_dimensions(

@@ -16,8 +16,8 @@ from fastcnn.backends.sampling import (
     shuffled_shape,
     unshuffled_shape,
 )
-from fastcnn.errors import ConfigurationError, ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.errors import ConfigurationError, ShapeError, counted
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 
 __all__ = [
@@ -84,7 +84,16 @@ def _sequence_or_map(name: str, x: Any) -> tuple[np.ndarray, int]:
     return x, x.ndim - 2
 
 
-pad_backward = gradient_form(pad, _padded, "for each pixel the sum over its copies")
+def pad_backward(
+    grad_output: Any,
+    x: Any,
+    padding: int | tuple[int, ...],
+    mode: str = "constant",
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, ...]:
+    """Gradient of :func:`pad`: for each pixel the sum over its copies."""
+    return gradient("pad", _padded, backend, grad_output, x, padding, mode)
 
 
 def interpolate(
@@ -131,7 +140,28 @@ def _interpolated(name: str, x: Any, *given: Any) -> Checked:
     return Checked((x,), arguments, (*x.shape[:2], *output[-axes:]))
 
 
-interpolate_backward = gradient_form(interpolate, _interpolated)
+def interpolate_backward(
+    grad_output: Any,
+    x: Any,
+    size: int | tuple[int, ...] | None = None,
+    scale_factor: int | tuple[int, ...] | None = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`interpolate`."""
+    return gradient(
+        "interpolate",
+        _interpolated,
+        backend,
+        grad_output,
+        x,
+        size,
+        scale_factor,
+        mode,
+        align_corners,
+    )
 
 
 def pixel_shuffle(x: Any, upscale_factor: int, *, backend: str | None = None) -> np.ndarray:
@@ -188,8 +218,18 @@ def _shuffled(name: str, x: Any, factor: Any) -> Checked:
     return Checked((x,), {argument: factor}, (len(x), *output))
 
 
-pixel_shuffle_backward = gradient_form(pixel_shuffle, _shuffled)
-pixel_unshuffle_backward = gradient_form(pixel_unshuffle, _shuffled)
+def pixel_shuffle_backward(
+    grad_output: Any, x: Any, upscale_factor: int, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`pixel_shuffle`."""
+    return gradient("pixel_shuffle", _shuffled, backend, grad_output, x, upscale_factor)
+
+
+def pixel_unshuffle_backward(
+    grad_output: Any, x: Any, downscale_factor: int, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`pixel_unshuffle`."""
+    return gradient("pixel_unshuffle", _shuffled, backend, grad_output, x, downscale_factor)
 
 
 def channel_shuffle(x: Any, groups: int, *, backend: str | None = None) -> np.ndarray:
@@ -209,11 +249,15 @@ def _grouped(name: str, x: Any, groups: Any) -> Checked:
     x, _ = _sequence_or_map(name, x)
     groups = as_count(name, "groups", groups)
     if x.shape[1] % groups:
-        raise ShapeError(f"{name}: groups={groups} must divide {x.shape[1]} channels")
+        raise ShapeError(f"{name}: groups={groups} must divide {counted(x.shape[1], 'channel')}")
     return Checked((x,), {"groups": groups}, x.shape)
 
 
-channel_shuffle_backward = gradient_form(channel_shuffle, _grouped)
+def channel_shuffle_backward(
+    grad_output: Any, x: Any, groups: int, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`channel_shuffle`."""
+    return gradient("channel_shuffle", _grouped, backend, grad_output, x, groups)
 
 
 def flatten(x: Any, *, backend: str | None = None) -> np.ndarray:
@@ -236,7 +280,9 @@ def _whole(name: str, x: Any) -> Checked:
     return Checked((x,), {}, (len(x), x.size // len(x)))
 
 
-flatten_backward = gradient_form(flatten, _whole, "``grad_output`` in the shape of ``x``")
+def flatten_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`flatten`: ``grad_output`` in the shape of ``x``."""
+    return gradient("flatten", _whole, backend, grad_output, x)
 
 
 def unflatten(x: Any, shape: tuple[int, ...], *, backend: str | None = None) -> np.ndarray:
@@ -267,7 +313,11 @@ def _reshaped(name: str, x: Any, shape: Any) -> Checked:
     return Checked((x,), {"shape": sizes}, (len(x), *sizes))
 
 
-unflatten_backward = gradient_form(unflatten, _reshaped)
+def unflatten_backward(
+    grad_output: Any, x: Any, shape: tuple[int, ...], *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`unflatten`."""
+    return gradient("unflatten", _reshaped, backend, grad_output, x, shape)
 
 
 #: Common fields of operations that move or mix pixels by index tables.

@@ -11,7 +11,6 @@ import numpy as np
 from fastcnn.arguments import APPROXIMATIONS
 from fastcnn.codegen import elementary, linked
 from fastcnn.codegen.elementary import absolute, exp, log1p_exp, normal_cdf, where
-from fastcnn.operations.forms import gradient_form
 from fastcnn.operations.record import (
     CASE_CHANNELS,
     Choice,
@@ -67,7 +66,9 @@ def sigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SIGMOID.forward(x, backend=backend)
 
 
-sigmoid_backward = gradient_form(sigmoid, SIGMOID.taken, "``grad_output * y * (1 - y)``")
+def sigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`sigmoid`: ``grad_output * y * (1 - y)``."""
+    return SIGMOID.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -92,7 +93,9 @@ def tanh(x: Any, *, backend: str | None = None) -> np.ndarray:
     return TANH.forward(x, backend=backend)
 
 
-tanh_backward = gradient_form(tanh, TANH.taken, "``grad_output * (1 - y^2)``")
+def tanh_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`tanh`: ``grad_output * (1 - y^2)``."""
+    return TANH.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -118,7 +121,9 @@ def silu(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SILU.forward(x, backend=backend)
 
 
-silu_backward = gradient_form(silu, SILU.taken, "times ``s * (1 + x * (1 - s))``")
+def silu_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`silu`: times ``s * (1 + x * (1 - s))``."""
+    return SILU.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -174,7 +179,11 @@ def gelu(x: Any, approximate: str = "none", *, backend: str | None = None) -> np
     return GELU.forward(x, approximate, backend=backend)
 
 
-gelu_backward = gradient_form(gelu, GELU.taken)
+def gelu_backward(
+    grad_output: Any, x: Any, approximate: str = "none", *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`gelu`."""
+    return GELU.backward(grad_output, x, approximate, backend=backend)
 
 
 @linked
@@ -214,7 +223,16 @@ def softplus(
     return SOFTPLUS.forward(x, beta, threshold, backend=backend)
 
 
-softplus_backward = gradient_form(softplus, SOFTPLUS.taken, "times ``sigmoid(beta * x)``")
+def softplus_backward(
+    grad_output: Any,
+    x: Any,
+    beta: float = 1.0,
+    threshold: float = 20.0,
+    *,
+    backend: str | None = None,
+) -> np.ndarray:
+    """Gradient of :func:`softplus`: times ``sigmoid(beta * x)``."""
+    return SOFTPLUS.backward(grad_output, x, beta, threshold, backend=backend)
 
 
 @linked
@@ -242,7 +260,9 @@ def logsigmoid(x: Any, *, backend: str | None = None) -> np.ndarray:
     return LOGSIGMOID.forward(x, backend=backend)
 
 
-logsigmoid_backward = gradient_form(logsigmoid, LOGSIGMOID.taken, "times ``sigmoid(-x)``")
+def logsigmoid_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`logsigmoid`: times ``sigmoid(-x)``."""
+    return LOGSIGMOID.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -268,7 +288,9 @@ def softsign(x: Any, *, backend: str | None = None) -> np.ndarray:
     return SOFTSIGN.forward(x, backend=backend)
 
 
-softsign_backward = gradient_form(softsign, SOFTSIGN.taken, "times ``1 / (1 + |x|)^2``")
+def softsign_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`softsign`: times ``1 / (1 + |x|)^2``."""
+    return SOFTSIGN.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -309,7 +331,9 @@ def mish(x: Any, *, backend: str | None = None) -> np.ndarray:
     return MISH.forward(x, backend=backend)
 
 
-mish_backward = gradient_form(mish, MISH.taken, "times ``t + x * sigmoid(x) * (1 - t^2)``")
+def mish_backward(grad_output: Any, x: Any, *, backend: str | None = None) -> np.ndarray:
+    """Gradient of :func:`mish`: times ``t + x * sigmoid(x) * (1 - t^2)``."""
+    return MISH.backward(grad_output, x, backend=backend)
 
 
 @linked
@@ -349,7 +373,16 @@ def scale(x: Any, weight: Any, *, backend: str | None = None) -> np.ndarray:
     return SCALE.forward(x, weight, backend=backend)
 
 
-scale_backward = gradient_form(scale, SCALE.taken)
+def scale_backward(
+    grad_output: Any, x: Any, weight: Any, *, backend: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient of :func:`scale`.
+
+    Returns
+    -------
+    grad_x, grad_weight : ndarray
+    """
+    return SCALE.backward(grad_output, x, weight, backend=backend)
 
 
 RECORDS = (SIGMOID, TANH, SILU, GELU, SOFTPLUS, LOGSIGMOID, SOFTSIGN, MISH, SCALE)

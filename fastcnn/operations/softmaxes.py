@@ -6,7 +6,7 @@ import numpy as np
 
 from fastcnn.arguments import as_array
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, computed, gradient_form
+from fastcnn.operations.forms import Checked, computed, gradient
 from fastcnn.operations.record import Operation, case
 from fastcnn.scalars import is_integer
 
@@ -52,8 +52,18 @@ def _along(name: str, x: Any, dim: Any) -> Checked:
     return Checked((x,), {"dim": int(dim)}, x.shape)
 
 
-softmax_backward = gradient_form(softmax, _along)
-log_softmax_backward = gradient_form(log_softmax, _along)
+def softmax_backward(
+    grad_output: Any, x: Any, dim: int = -1, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`softmax`."""
+    return gradient("softmax", _along, backend, grad_output, x, dim)
+
+
+def log_softmax_backward(
+    grad_output: Any, x: Any, dim: int = -1, *, backend: str | None = None
+) -> np.ndarray:
+    """Gradient of :func:`log_softmax`."""
+    return gradient("log_softmax", _along, backend, grad_output, x, dim)
 
 
 SOFTMAX: dict[str, Any] = {

@@ -19,7 +19,7 @@ from fastcnn.backends.geometry import (
     per_axis,
 )
 from fastcnn.errors import ShapeError
-from fastcnn.operations.forms import Checked, axes_of, computed, gradient_form
+from fastcnn.operations.forms import Checked, axes_of, computed, gradient
 from fastcnn.operations.products import PRODUCT
 from fastcnn.operations.record import Operation, case
 
@@ -136,8 +136,48 @@ def _transposed(name: str, x: Any, weight: Any, bias: Any, *given: Any) -> Check
     return Checked((x, weight), arguments, (len(x), channels, *sizes))
 
 
-conv_transpose2d_backward = gradient_form(conv_transpose2d, _transposed)
-conv_transpose1d_backward = gradient_form(conv_transpose1d, _transposed)
+def conv_transpose2d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: IntOrPair = 1,
+    padding: IntOrPair = 0,
+    output_padding: IntOrPair = 0,
+    groups: int = 1,
+    dilation: IntOrPair = 1,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`conv_transpose2d`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    given = (stride, padding, output_padding, groups, dilation)
+    return gradient("conv_transpose2d", _transposed, backend, grad_output, x, weight, None, *given)
+
+
+def conv_transpose1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int = 1,
+    padding: int = 0,
+    output_padding: int = 0,
+    groups: int = 1,
+    dilation: int = 1,
+    *,
+    backend: str | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradient of :func:`conv_transpose1d`.
+
+    Returns
+    -------
+    grad_x, grad_weight, grad_bias : ndarray
+    """
+    given = (stride, padding, output_padding, groups, dilation)
+    return gradient("conv_transpose1d", _transposed, backend, grad_output, x, weight, None, *given)
 
 
 #: The operations of this file.

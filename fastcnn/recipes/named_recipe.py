@@ -13,7 +13,8 @@ import numpy as np
 from fastcnn import losses
 from fastcnn.arguments import as_count, as_number
 from fastcnn.data import Dataset, Preprocessing, load
-from fastcnn.errors import ConfigurationError, DataError, cause
+from fastcnn.data.dataset import as_dataset
+from fastcnn.errors import ConfigurationError, cause
 from fastcnn.files import atomic_write, expanded, read_bytes
 from fastcnn.layers import Model, init
 from fastcnn.layers.definition import from_definition, model_of_file
@@ -227,7 +228,7 @@ class NamedRecipe:
         ----------
         data : Dataset
         """
-        own = _as_dataset(data).preprocessing
+        own = as_dataset("a recipe", data).preprocessing
         return replace(data, preprocessing=self._preprocessing(own))
 
     def make_model(self, train: Dataset, seed: int | None = None) -> Model:
@@ -241,7 +242,7 @@ class NamedRecipe:
         seed : int, optional
             By default the recipe's.
         """
-        _as_dataset(train)
+        as_dataset("a recipe", train)
         seed = self.options.seed if seed is None else seed
         model = self._network(seed, self.model_arguments(train))
         initial = self._section("model").get("initial")
@@ -261,7 +262,7 @@ class NamedRecipe:
             It determines the number of classes.
         """
         table = self._section("model")
-        _as_dataset(train)
+        as_dataset("a recipe", train)
         if table.get("name") not in MODELS:
             return {}
         given = {k: v for k, v in table.items() if k not in ("name", *OF_WEIGHTS)}
@@ -359,12 +360,6 @@ class NamedRecipe:
 
     def _refuse(self, message: str) -> None:
         raise ConfigurationError(f"recipe {self.name}: {message}")
-
-
-def _as_dataset(data: Any) -> Dataset:
-    if not isinstance(data, Dataset):
-        raise DataError(f"a recipe takes a Dataset of fastcnn.data, got {data!r:.200}")
-    return data
 
 
 def set_weights(model: Model, weight: init.Initializer, generator: np.random.Generator) -> None:

@@ -23,6 +23,8 @@ PROBE = 64
 AT_CHANCE = 0.02
 #: Relative change per epoch below which weights count as not moving.
 STILL = 1e-3
+#: Share of the largest learning rate below which a schedule lets weights move little.
+LOWERED = 0.1
 #: Share of dead or saturated units in a layer from which they are reported.
 MANY_DEAD, MANY_SATURATED = 0.5, 0.9
 #: A loss this many times that of the best epoch, or of chance, counts as diverging.
@@ -79,6 +81,8 @@ class Diagnosis(Callback):
         self._is_error = loss == MSELoss()
         self._chance = _chance(self._labels) if is_entropy else None
         self._first = math.inf
+        #: The largest learning rate of all steps; and the first, largest and last of an epoch.
+        self._peak, self._rates = 0.0, [0.0, 0.0, 0.0]
         self._before: dict[str, np.ndarray] = {}
         self._epochs: list[dict[str, Any]] = []
 
@@ -93,9 +97,12 @@ class Diagnosis(Callback):
         self._epochs = [epoch for epoch in start.history.epochs if epoch["train_loss"] is not None]
 
     def on_steps(self, steps: Steps) -> None:
-        """Store the first loss."""
+        """Store the first loss, and the largest learning rates."""
         if steps.step == len(steps.losses):
             self._first = steps.losses[0]
+        rates = steps.learning_rates
+        self._rates = [self._rates[0] or rates[0], max(self._rates[1], *rates), rates[-1]]
+        self._peak = max(self._peak, *rates)
 
     def on_epoch_end(self, epoch: dict[str, Any], model: Model) -> None:
         """Examine the epoch."""
@@ -109,16 +116,18 @@ class Diagnosis(Callback):
                 self._look_at_activations(number, model)
         if (number + 1) & number == 0:
             self._remember(model)
+        self._rates = [0.0, 0.0, 0.0]
 
     def state_dict(self) -> dict[str, Any]:
         """The findings, so that a resumed run does not repeat them."""
         findings = [asdict(finding) for finding in self.findings]
-        return {"findings": findings, "first": self._first}
+        rates = {"rates": self._rates, "peak": self._peak}
+        return {"findings": findings, "first": self._first, **rates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the findings of an interrupted run."""
         self.findings = [Finding(**values) for values in state["findings"]]
-        self._first = state["first"]
+        self._first, self._rates, self._peak = (state[name] for name in ("first", "rates", "peak"))
 
     def _remember(self, model: Model) -> None:
         self._before = {key: value.copy() for key, value in model.named_parameters().items()}
@@ -192,6 +201,9 @@ class Diagnosis(Callback):
         chance = self._chance
         if chance is not None and self._epochs[-1]["train_loss"] < 0.5 * chance:
             return  # a network that has learned may stop moving
+        first, largest, last = self._rates
+        if largest < LOWERED * self._peak or last == self._peak > first:
+            return  # a schedule has lowered the rate, or is raising it
         moved = {
             key.rpartition(".")[0]: float(np.linalg.norm(value - self._before[key]))
             / max(float(np.linalg.norm(value)), 1e-30)

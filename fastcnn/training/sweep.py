@@ -9,7 +9,7 @@ import numpy as np
 
 from fastcnn.arguments import as_count
 from fastcnn.cores import available_cores
-from fastcnn.data.dataset import Dataset
+from fastcnn.data.dataset import Dataset, as_dataset
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError, FastcnnError
 from fastcnn.training.callbacks import Callback, Steps
@@ -248,6 +248,12 @@ def sweep(
     >>> best.settings["lr"]
     0.05
     """
+    for data in (train,) if test is None else (train, test):
+        as_dataset("sweep", data)
+    if not isinstance(settings, (Sequence, TreeParzen)) or isinstance(settings, str):
+        raise ConfigurationError(
+            f"settings must be a list of dictionaries, as grid() makes it, got {settings!r:.200}"
+        )
     base = base or Recipe()
     share = SHARE if base.validation is None else base.validation
     base = replace(base, validation=None)
@@ -278,8 +284,8 @@ def sweep(
     else:
         trials, search = list(itertools.starmap(trial_of, enumerate(settings, start=1))), None
     count = min(workers or available_cores(), len(trials))
-    data = (*_divided(train, share, base.seed), test)
-    return _run(trials, data, count, backend, search)
+    parts = (*_divided(train, share, base.seed), test)
+    return _run(trials, parts, count, backend, search)
 
 
 class _Asked(Sequence[Trial]):

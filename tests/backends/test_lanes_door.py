@@ -409,6 +409,18 @@ def test_arrays_that_do_not_fit_are_refused(
         run(engine, **dict(changes))
 
 
+def test_a_phase_of_too_few_parts_is_refused() -> None:
+    """Its strips of inputs would not fit in a thread's scratch."""
+    model = Sequential(Linear(1100, 80), Linear(80, 3), input_shape=(1100,))
+    loss = fastcnn.CrossEntropyLoss().engine_key
+    engine = make_engine(model, model.graph(), 64, 2, loss=loss, training=True)
+    phases = engine.program.phases.copy()
+    assert phases[:, 2].max() > 1
+    phases[:, 2] = phases[:, 2].clip(max=1)
+    with pytest.raises(ProgramError, match=r"transpose: \d parts in a phase of 1"):
+        run(engine, images=np.zeros((64, 1100)), phases=phases)
+
+
 def update(*parts: Any, slots: int = 3, size: int = 32) -> Update:
     return Update([UpdatePart(*part) for part in parts], np.zeros((slots, size), np.float32))
 

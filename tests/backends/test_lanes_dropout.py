@@ -56,6 +56,9 @@ def branched(join: Callable[..., object]) -> Model:
 NETWORKS: dict[str, tuple[Callable[[], Model], int]] = {
     "relu": (lambda: chain(ReLU(), Dropout(0.3)), 1),
     "pooled": (lambda: chain(ReLU(), MaxPool2d(2), Dropout(0.3)), 1),
+    "pooled to product": (lambda: chain(ReLU(), MaxPool2d(2), Dropout2d(0.3),
+                                        Conv2d(4, 4, 1, seed=1), ReLU()), 1),
+    "pooled to norm": (lambda: chain(ReLU(), MaxPool2d(2), Dropout(0.3), BatchNorm2d(4)), 1),
     "product": (lambda: chain(Dropout(0.3)), 1),
     "halo": (lambda: chain(ReLU(), Dropout(0.3), Conv2d(4, 4, 3, padding=1, seed=1)), 0),
     "point": (lambda: chain(ReLU(), Dropout2d(0.3), Conv2d(4, 4, 1, seed=1), ReLU()), 1),
@@ -94,6 +97,18 @@ def trained(model: Model, backend: str, x: np.ndarray, y: np.ndarray) -> np.ndar
     )  # fmt: skip
     executor.train_steps(ArrayDataset(x, y), np.arange(len(x)), np.full(2, 0.1))
     return model.parameter_vector
+
+
+@pytest.mark.parametrize(
+    ("kind", "masked"),
+    [("relu", 1), ("pooled", 1), ("pooled to product", 1), ("flat", 2), ("to pooling", 1),
+     ("product", 0), ("tanh", 0), ("read twice", 0), ("two readers", 0)],
+)  # fmt: skip
+def test_a_masked_gradient_is_only_scaled(kind: str, masked: int) -> None:
+    program = fastcnn.plan(NETWORKS[kind][0](), 37, training=True)
+    backward = program.rows[program.forward_rows :]
+    dropouts = backward[backward[:, L.KERNEL] == dropout.K_DROPOUT]
+    assert np.count_nonzero(dropouts[:, L.THRESHOLD] == 0) == masked
 
 
 @pytest.mark.parametrize("kind", NETWORKS)

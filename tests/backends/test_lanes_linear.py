@@ -8,14 +8,15 @@ import pytest
 import fastcnn
 from fastcnn.backends import im2col, lanes
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.linear import K_LINEAR, K_LINEAR_JOIN, K_OUTER
+from fastcnn.backends.lanes.kernels.linear import K_LINEAR, K_LINEAR_JOIN
+from fastcnn.backends.lanes.kernels.linear_gradients import K_OUTER
 from fastcnn.backends.lanes.session.update import Update, UpdatePart
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import make_executor
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.step import Step
 from fastcnn.execution.workers import workers
-from fastcnn.layers import Input, Linear, Model, ReLU, Sequential
+from fastcnn.layers import AvgPool2d, Flatten, Input, Linear, Model, ReLU, Sequential, Sigmoid
 from fastcnn.optim import (
     SGD,
     Adadelta,
@@ -89,8 +90,8 @@ def test_gradients_of_groups_of_inputs(batch: int, inputs: int, outputs: int, gr
     model, (x, y) = large(inputs, outputs), drawn(batch, inputs)
     rows = fastcnn.plan(model, batch_size=batch, threads=2).rows
     assert rows[rows[:, L.KERNEL] == K_LINEAR_JOIN, L.GROUPS].tolist() == [groups]
-    for kind in (K_LINEAR, K_OUTER):
-        assert (rows[rows[:, L.KERNEL] == kind, L.GROUPS] == groups).sum() == 1
+    assert (rows[rows[:, L.KERNEL] == K_LINEAR, L.GROUPS] == groups).sum() == 1
+    assert (rows[rows[:, L.KERNEL] == K_OUTER, L.BY_STRIP] > 0).sum() == 1
     loss = fastcnn.CrossEntropyLoss()
     ours = fastcnn.execution.loss_and_gradients(
         model, x, y, loss=loss, backend="lanes", step=Step(True, 0)
@@ -150,6 +151,30 @@ def test_an_update_that_follows_the_gradient_at_once(optimizer: Any, threads: in
     np.testing.assert_allclose(at_once.gradient_norms, later.gradient_norms, rtol=1e-6)
     for name, values in state.items():
         np.testing.assert_array_equal(values, kept[name])
+
+
+@pytest.mark.parametrize("inputs", [512, 1160])
+def test_an_update_that_follows_the_gradient_of_a_layer_that_takes_blocks_one_by_one(
+    inputs: int,
+) -> None:
+    """The same bits as after all gradients, on any threads."""
+    x = np.random.default_rng(0).random((40, inputs // 8, 64, 8), np.float32)
+    found = []
+    for limit, threads in ((None, 1), (None, 2), (1e9, 1)):
+        model = Sequential(
+            ReLU(), Sigmoid(), AvgPool2d(8), Flatten(), Linear(inputs, 130, seed=0),
+            input_shape=x.shape[1:],
+        )  # fmt: skip
+        rows = fastcnn.plan(model, batch_size=20).rows
+        assert rows[rows[:, L.KERNEL] == K_LINEAR, L.BY_BLOCK].tolist() == [1]
+        executor = make_executor(
+            model, loss=fastcnn.CrossEntropyLoss(), optimizer=SGD(0.1, momentum=0.9),
+            backend="lanes", batch_size=20, threads=threads, clip_norm=limit,
+        )  # fmt: skip
+        executor.train_steps(ArrayDataset(x, np.arange(40)), np.arange(40), np.full(2, 0.1))
+        found.append(model.parameter_vector.copy())
+    for others in found[1:]:
+        np.testing.assert_array_equal(found[0], others)
 
 
 def test_one_update_in_engines_of_several_batch_sizes() -> None:

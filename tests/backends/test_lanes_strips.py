@@ -9,12 +9,28 @@ import pytest
 
 import fastcnn
 from fastcnn.backends.lanes.convolution.algorithms import forced
-from fastcnn.backends.lanes.convolution.input_lanes import rows
+from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.input_lanes import rows as input_rows
 from fastcnn.backends.lanes.planning import strips
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.strips import IN_STRIPS, Access, Strips, in_turns
-from fastcnn.layers import Conv2d, Flatten, GlobalAvgPool2d, Linear, ReLU, Sequential, Tanh
+from fastcnn.layers import (
+    Add,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    Flatten,
+    GlobalAvgPool2d,
+    Input,
+    Linear,
+    Model,
+    ReLU,
+    Sequential,
+    Tanh,
+)
 from tests.backends.one_step import take_step
+
+SHAPE = (3, 13, 10)
 
 
 @contextmanager
@@ -22,12 +38,13 @@ def in_strips(wanted: bool) -> Iterator[None]:
     """Operations run in many strips, or in none."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(strips, "STRIP", 1 if wanted else 1 << 60)
-        patch.setattr(strips, "LEAST", 1)
-        patch.setattr(rows, "STRIP", 1)
+        for rows in (direct_rows, input_rows):
+            patch.setattr(rows, "LEAST", 1)
+        patch.setattr(input_rows, "STRIP", 1)
         yield
 
 
-def network() -> Sequential:
+def by_rows() -> Sequential:
     """Kernels that read other strips, or only some pixels; gradients masked by a ReLU or not."""
     return Sequential(
         Conv2d(3, 16, 3, padding=1, seed=0), ReLU(),
@@ -37,31 +54,48 @@ def network() -> Sequential:
         Conv2d(16, 32, 3, stride=2, padding=1, seed=4),
         Conv2d(32, 16, 5, padding=2, bias=False, seed=5), ReLU(),
         Conv2d(16, 16, 1, stride=2, seed=6), ReLU(),
-        GlobalAvgPool2d(), Flatten(), Linear(16, 5, seed=7), input_shape=(3, 13, 10),
+        GlobalAvgPool2d(), Flatten(), Linear(16, 5, seed=7), input_shape=SHAPE,
     )  # fmt: skip
 
 
-def rows_in_strips(batch: int, threads: int) -> int:
-    with forced("input_lanes"):
-        names = fastcnn.plan(network(), batch, threads=threads).names
+def by_channels() -> Model:
+    """Depthwise convolutions and normalisations with and without sums, in parts of a map, too."""
+    x = Input(SHAPE)
+    y = ReLU()(BatchNorm2d(6)(Conv2d(3, 6, 1, seed=0)(x)))
+    y = Concat()(ReLU()(BatchNorm2d(6)(Conv2d(6, 6, 3, padding=1, groups=6, seed=1)(y))), y)
+    z = BatchNorm2d(12)(Conv2d(12, 12, 3, padding=1, groups=12, bias=False, seed=2)(y))
+    y = ReLU()(Add()(z, y))
+    y = BatchNorm2d(24)(ReLU()(Conv2d(12, 24, 5, stride=2, padding=2, groups=12, seed=3)(y)))
+    return Model(x, Linear(24, 5, seed=4)(Flatten()(GlobalAvgPool2d()(y))))
+
+
+#: By kind: the network and the algorithm of its convolutions, if not the fastest.
+NETWORKS = {"rows": (by_rows, "input_lanes"), "channels": (by_channels, None)}
+
+
+def rows_in_strips(model: Model, algorithm: str | None, batch: int) -> int:
+    with forced(algorithm):
+        names = fastcnn.plan(model, batch, threads=1).names
     return sum(name.endswith(IN_STRIPS) for name in names)
 
 
+@pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("batch", [16, 40])
-def test_the_bits_are_the_same(batch: int) -> None:
+def test_the_bits_are_the_same(kind: str, batch: int) -> None:
     generator = np.random.default_rng(0)
-    x = generator.standard_normal((batch, 3, 13, 10)).astype(np.float32)
+    x = generator.standard_normal((batch, *SHAPE)).astype(np.float32)
     y = generator.integers(0, 5, batch)
-    model = network()
+    make, algorithm = NETWORKS[kind]
+    model = make()
     wanted = deepcopy(model)
     with in_strips(False):
-        assert rows_in_strips(batch, 1) == 0
-        take_step(wanted, x, y, "input_lanes", 1)
+        assert rows_in_strips(model, algorithm, batch) == 0
+        take_step(wanted, x, y, algorithm, 1)
     with in_strips(True):
-        assert rows_in_strips(batch, 1) > 100
+        assert rows_in_strips(model, algorithm, batch) > 60
         for threads in (1, 2, 3):
             found = deepcopy(model)
-            take_step(found, x, y, "input_lanes", threads)
+            take_step(found, x, y, algorithm, threads)
             np.testing.assert_array_equal(found.parameter_vector, wanted.parameter_vector)
 
 
@@ -73,9 +107,10 @@ def test_each_strip_waits_for_what_it_accesses() -> None:
         operations = []
         for name in "abcd":
             lows = generator.integers(0, 100, (4, 2)).tolist()
+            channels = sorted(generator.integers(0, 9, 2).tolist())
             accesses = [
                 [
-                    Access(places[generator.integers(3)], low, low + 40, bool(writes))
+                    Access(places[generator.integers(3)], low, low + 40, bool(writes), *channels)
                     for low, writes in zip(strip, (0, 1), strict=True)
                 ]
                 for strip in lows
@@ -95,6 +130,7 @@ def test_each_strip_waits_for_what_it_accesses() -> None:
     assert write.meets(read, 4, 1)
     assert not write.meets(read, 3, 1)
     assert not Access(near, 0, 16, False).meets(Access(near, 0, 16, False), 4, 1)
+    assert not Access(near, 0, 16, True, 0, 2).meets(Access(near, 0, 16, True, 2, 4), 1, 1)
 
 
 def test_where_they_are_used() -> None:

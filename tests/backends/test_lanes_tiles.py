@@ -129,16 +129,18 @@ def test_linear_tile() -> None:
 
 @njit
 def run_outer(d, x, g, more):  # type: ignore[no-untyped-def]
-    linear_tiles.outer_tile(
-        2, 1, d.reshape(-1), 0, 2 * 16, len(x), x.reshape(-1), 0, 16, g.reshape(-1), 0, 16, more
-    )
+    flat = g.reshape(-1)
+    return linear_tiles.outer_tile(
+        2, 1, 2, (d.reshape(-1), 0, 2 * 16), len(d), (x.reshape(-1), 0, 16), (flat, 0, 16), more,
+        (flat, flat, 0, 16, 0),
+    )  # fmt: skip
 
 
 def test_outer_tile() -> None:
     d, x = integers((2, 2, LANES), 0), integers((32, 16), 1)
     g = np.full((2, 16), np.nan, np.float32)
     expected = np.einsum("bol,bli->oi", d, x.reshape(2, LANES, 16))
-    run_outer(d, x, g, False)
+    assert run_outer(d, x, g, False) == (expected**2).sum()
     assert (g == expected).all()
     run_outer(d, x, g, True)
     assert (g == 2 * expected).all()

@@ -146,6 +146,21 @@ def test_shared_weights_obey_the_smallest(
     assert norms(layer.weight).max() == pytest.approx(bound, rel=1e-5)
 
 
+def test_folded_weights_have_no_bound() -> None:
+    model = Sequential(
+        Conv2d(2, 4, 3, max_norm=0.5, seed=0), BatchNorm2d(4), Flatten(), Linear(144, 3, seed=1),
+        input_shape=(2, 8, 8),
+    )  # fmt: skip
+    x, y = data(24)
+    fastcnn.fit(model, (x, y), epochs=2, batch_size=8)
+    folded = model.fold_batch_norm()
+    assert norms(folded["0"].weight).max() > 0.5
+    before = folded.logits(x)
+    fastcnn.fit(folded, (x, y), epochs=1, lr=0.0, diagnose=False)
+    np.testing.assert_array_equal(folded.logits(x), before)
+    assert model["0"].max_norm == 0.5
+
+
 def test_what_is_kept_and_refused() -> None:
     back = from_definition(to_definition(network()))
     assert [layer.max_norm for layer in (back["0"], back["2"], back["4"])] == [0.5, None, 0.5]

@@ -12,7 +12,8 @@ import fastcnn
 from fastcnn.data import Dataset
 from fastcnn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential, Sigmoid, Tanh
 from fastcnn.losses import MSELoss, NLLLoss
-from fastcnn.optim import SGD
+from fastcnn.optim import SGD, MultiStep
+from fastcnn.training import ReduceLROnPlateau
 from fastcnn.training.diagnosis import Diagnosis
 
 
@@ -139,6 +140,30 @@ def test_overfitting(data: tuple[Dataset, Dataset]) -> None:
     assert "while the training loss fell" in found["overfitting"].message
     found = findings(fastcnn.models.report_cnn(seed=0), *data, **options)
     assert "overfitting" not in found
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"schedule": "cosine"}, False),
+        ({"schedule": MultiStep((3, 6, 7))}, False),
+        ({"schedule": "one-cycle"}, False),
+        ({"callbacks": [ReduceLROnPlateau("train_loss", patience=0, threshold=0.5)]}, False),
+        ({"warmup_steps": 8}, False),
+        ({}, False),
+        ({"lr": 1e-5}, True),
+        ({"lr": 1e-5, "schedule": "one-cycle"}, True),
+    ],
+)
+def test_weights_that_a_schedule_lets_rest_are_no_finding(
+    options: dict[str, Any], found: bool
+) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((256, 8)).astype(np.float32)
+    model = Sequential(Linear(8, 16, seed=0), ReLU(), Linear(16, 1, seed=1), input_shape=(8,))
+    y = generator.standard_normal((256, 1))
+    history = fastcnn.fit(model, (x, y), loss="huber", **{"epochs": 8, "lr": 0.02} | options)
+    assert ("still" in [finding.kind for finding in history.findings]) == found
 
 
 def test_findings_are_logged_once_and_kept(

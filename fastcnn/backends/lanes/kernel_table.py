@@ -15,7 +15,7 @@ from fastcnn.backends.lanes.convolution.channels import records as _channels  # 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.context import kernel_entry
 from fastcnn.backends.lanes.kernels.formula_table import element_loss_kernel, formula_kernel
-from fastcnn.backends.lanes.kernels.linear import updating_outer
+from fastcnn.backends.lanes.kernels.linear_gradients import updating_outer
 from fastcnn.backends.lanes.kernels.muon import muon, muon_scratch
 from fastcnn.backends.lanes.kernels.optimizers import (
     SQUARES,
@@ -49,7 +49,7 @@ UPDATE_KERNELS = {
 #: Prefix of an update's name for the weight-gradient kernel that the update directly follows.
 FOLLOWING = "outer_"
 OUTER_KERNELS = {
-    FOLLOWING + name: updating_outer(*update.step)
+    FOLLOWING + name: updating_outer(*update.step, update.slots)
     for name, update in UPDATES.items()
     if update.step is not None
 }

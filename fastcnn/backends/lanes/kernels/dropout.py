@@ -48,7 +48,7 @@ def dropout_key(seed, step, node):
 def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
     """Zero elements whose hash is below the threshold, scale the others; forward and backward.
 
-    With MODE 1, all elements of a channel share one hash.
+    With MODE 1, all elements of a channel share one hash. With THRESHOLD 0 all are scaled.
     """
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     positions, channelwise = r[L.POSITIONS], r[L.MODE] == 1
@@ -64,7 +64,7 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
         count = min(count, last - e)
         x = x0 + c * r[L.X_CHANNEL] + T[r[L.X_TABLE] + p]
         y = y0 + c * r[L.Y_CHANNEL] + T[r[L.Y_TABLE] + p]
-        if channelwise:
+        if channelwise and threshold:
             kept = simd.keep_random(counter + c, hashes, key, threshold, one)
             for i in range(0, count * LANES, LANES):
                 value = simd.mul(simd.load(A, x + i), scale)
@@ -72,7 +72,8 @@ def dropout(A, T, r, seed, step, first_sample, block, slot, part, parts):
         else:
             for i in range(count):
                 value = simd.mul(simd.load(A, x + i * LANES), scale)
-                value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
+                if threshold:
+                    value = simd.keep_random(counter + e + i, hashes, key, threshold, value)
                 simd.store(A, y + i * LANES, value)
         e, p, count = e + count, p + count, run
         if p == positions:
@@ -143,10 +144,11 @@ def _backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
         grad_x = None
     if grad_x is None:
         return
-    walk.planner.emit(
-        f"{group.node.name}: gradient of {group.operation}", _row(walk.planner, group, grad, grad_x)
-    )
+    values = _row(walk.planner, group, grad, grad_x)
+    walk.planner.emit(f"{group.node.name}: gradient of {group.operation}", values)
     if group.target in walk.masked:
+        # The output's zeros, which include all dropped elements, have masked the gradient.
+        values[L.THRESHOLD] = 0
         walk.masked.add(source)
 
 

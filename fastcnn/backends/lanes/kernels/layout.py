@@ -59,6 +59,9 @@ Y_SPACING = 29
 #: Whether a row that could process many blocks together processes them one by one; such rows have
 #: no shares, so the column is reused.
 BY_BLOCK = 63
+#: Least number of parts into which the inputs of a linear layer are divided, by strips, in the
+#: backward pass; 0 if not. Such rows have no tiles of a map, so the column is reused.
+BY_STRIP = 62
 
 #: From this number on, kernels are generated from formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -1,43 +1,31 @@
 """Kernels of fully connected layers and of gradient sums, over some blocks or the whole batch."""
 
-from typing import Any
-
-import numpy as np
-
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
 from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.backends.lanes.kernels.linear_tiles import (
-    RUN,
     STRIP,
-    TILES,
-    WAITING,
     linear_tile,
-    outer_tile,
 )
 from fastcnn.backends.lanes.kernels.record import (
     clipped,
     matrix_sizes,
     numbered,
-    per_number,
     sizes_of,
 )
 from fastcnn.backends.lanes.reach import linear as reach
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.target import blocking
-from fastcnn.codegen.transpose_tiles import transpose_sums_tile, transpose_tile
+from fastcnn.codegen.transpose_tiles import transpose_sums_tile
 
 LANES = simd.LANES
 LINEAR_TILE_4X4 = linear_tile.sized(4, 4)
+LINEAR_TILE_6X4 = linear_tile.sized(6, 4)
 LINEAR_TILE_1X4 = linear_tile.sized(1, 4)
 LINEAR_TILE_8X2 = linear_tile.sized(8, 2)
 LINEAR_TILE_16X1 = linear_tile.sized(16, 1)
 LINEAR_TILE_4X1 = linear_tile.sized(4, 1)
 LINEAR_TILE_1X1 = linear_tile.sized(1, 1)
-OUTER_TILE_4X4 = outer_tile.sized(4, 4)
-OUTER_TILE_1X4 = outer_tile.sized(1, 4)
-OUTER_TILE_4X1 = outer_tile.sized(4, 1)
-OUTER_TILE_1X1 = outer_tile.sized(1, 1)
 
 
 #: Vectors of all blocks' inputs that stay in the second-level cache for all outputs.
@@ -58,6 +46,9 @@ def linear(A, P, r, block, blocks, slot, part, parts, backward):
     groups, units = max(r[L.GROUPS], 1), (r[L.OUT] + 15) // 16
     waits = blocks >= 4 and r[L.MODE] != L.MASKED
     unit, last = share(groups * units, part, parts)
+    if backward and r[L.BY_STRIP]:
+        first, end = strip_share(r[L.OUT], part, parts)
+        unit, last = first * STRIP // 16, min(end * STRIP // 16, units)
     while unit < last:
         group = unit // units
         first, end = unit - group * units, min(last - group * units, units)
@@ -108,7 +99,10 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
                 bias = r[L.BIAS] + o if biased else -1
                 kernel, to = (P, w, wout, win), (A, y, y_block)
                 rest = (A, x, x_block), count, kernel, (P, bias), to, relu, masked, more
-                if done == 4 and end - o >= 4:
+                if done == 4 and end - o >= 6:
+                    LINEAR_TILE_6X4(*rest)
+                    o += 6
+                elif done == 4 and end - o >= 4:
                     LINEAR_TILE_4X4(*rest)
                     o += 4
                 elif done == 4:
@@ -147,145 +141,9 @@ def join_groups(A, P, r, block, slot, part, parts):
 
 
 @linked
-def transpose(A, r, block, blocks, slot, part, parts):
-    """Lanes to rows: Y gets one row of IN inputs per sample, rows OUT floats apart.
-
-    A thread transposes some inputs of all blocks; with GROUPS, those that it has in the product.
-    """
-    first, last = share((r[L.IN] + LANES - 1) // LANES, part, parts)
-    for b in range(block, block + blocks):
-        for i in range(first * LANES, last * LANES, LANES):
-            x = base(r, L.X, b, slot) + i * LANES
-            transpose_tile(A, x, LANES, A, r[L.Y] + b * LANES * r[L.OUT] + i, r[L.OUT])
-
-
-@linked
-def outer_share(r, part, parts):
-    """A thread's tiles of outputs and strips of inputs: first and last + 1 of each.
-
-    With GROUPS it has strips, of about the inputs that it has in the product.
-    """
-    tiles, strips = r[L.OUT] // 4 + r[L.OUT] % 4, (r[L.IN] + STRIP - 1) // STRIP
-    if r[L.GROUPS] > 1:
-        return 0, tiles, *share(strips, part, parts)
-    return *share(tiles, part, parts), 0, strips
-
-
-def outer_tiles(row: np.ndarray) -> int:
-    """Tiles of the gradient that a row computes."""
-    inputs, outputs = row[L.IN], row[L.OUT]
-    return int((outputs // 4 + outputs % 4) * -(-inputs // STRIP))
-
-
-@linked
-def outputs_of_tile(r, tile):
-    """First output of a tile, and its number of outputs."""
-    fours = r[L.OUT] // 4
-    return (tile * 4, 4) if tile < fours else (fours * 3 + tile, 1)
-
-
-@linked
-def outer_product(A, r, blocks, o, count, i, width, G, g, row):
-    """Weight gradients of COUNT outputs by a strip of inputs, which stays in the first-level
-    cache for all outputs; if WIDTH is less than a strip, some more are computed."""
-    d, rest = r[L.Y] + o * LANES, (blocks * LANES, A, r[L.X] + i, r[L.EXTRA], G, g, row, False)
-    if count == 4 and width > LANES:
-        OUTER_TILE_4X4(A, d, r[L.Y_BLOCK], *rest)
-    elif count == 4:
-        OUTER_TILE_4X1(A, d, r[L.Y_BLOCK], *rest)
-    elif width > LANES:
-        OUTER_TILE_1X4(A, d, r[L.Y_BLOCK], *rest)
-    else:
-        OUTER_TILE_1X1(A, d, r[L.Y_BLOCK], *rest)
-
-
-@linked
-def outer(A, P, G, r, blocks, worker, part, parts):
-    """Weight gradient of a fully connected layer, IN inputs by OUT outputs, into G.
-
-    X has rows of inputs (EXTRA floats apart), Y the output's gradient in lanes, M scratch.
-    """
-    inputs, spare = r[L.IN], r[L.M] + worker * r[L.M_SLOT]
-    begin, end, first, last = outer_share(r, part, parts)
-    for i in range(first * STRIP, last * STRIP, STRIP):
-        width = min(STRIP, inputs - i)
-        for tile in range(begin, end):
-            o, count = outputs_of_tile(r, tile)
-            g = r[L.W] + o * inputs + i
-            if width == STRIP:
-                # The update will write these lines, which other cores have read.
-                for row in range(count if parts > 1 and r[L.GROUPS] <= 1 else 0):
-                    for k in range(g + row * inputs, g + row * inputs + width, LANES):
-                        simd.prefetch_write(P, k)
-                outer_product(A, r, blocks, o, count, i, width, G, g, inputs)
-                continue
-            outer_product(A, r, blocks, o, count, i, width, A, spare, STRIP)
-            for row in range(count):
-                for k in range(width):
-                    G[g + row * inputs + k] = A[spare + row * STRIP + k]
-
-
-@linked
-def squares_of_rows(A, first, row, count, width):
-    """Sum of squares of some rows."""
-    total, sums = 0.0, simd.splat(np.float32(0))
-    for i in range(first, first + count * row, row):
-        whole = i + width // LANES * LANES
-        for k in range(i, whole, LANES):
-            x = simd.load(A, k)
-            sums = simd.fma(x, x, sums)
-        for k in range(whole, i + width):
-            total += np.float64(A[k]) * A[k]
-    return total + np.float64(simd.lane_sum(sums))
-
-
-def updating_outer(numbers: Any, advance: Any) -> Any:
-    """The kernel of a weight gradient that updates the weights immediately.
-
-    The gradient stays in the second-level cache. KEY is the weights' span of parameters, SCALE the
-    offset of the sums of squares of the gradient, one for each tile.
-    """
-
-    @linked
-    def outer_update(A, P, S, settings, squares, rate, step, r, blocks, worker, part, parts):
-        inputs, spare = r[L.IN], r[L.M] + worker * r[L.M_SLOT]
-        strips = (inputs + STRIP - 1) // STRIP
-        made = numbers(settings, r[L.KEY], 1.0, rate, step)
-        begin, end, first, last = outer_share(r, part, parts)
-        for tile0 in range(begin, end, TILES):
-            tile1 = min(tile0 + TILES, end)
-            for strip0 in range(first, last, RUN):
-                strip1 = min(strip0 + RUN, last)
-                i0, i1 = strip0 * STRIP, min(strip1 * STRIP, inputs)
-                for strip in range(strip0, strip1):
-                    i = strip * STRIP
-                    width = min(STRIP, inputs - i)
-                    for tile in range(tile0, tile1):
-                        o, count = outputs_of_tile(r, tile)
-                        g = spare + (tile - tile0) * 4 * WAITING + i - i0
-                        outer_product(A, r, blocks, o, count, i, width, A, g, WAITING)
-                        squares[r[L.SCALE] + tile * strips + strip] = squares_of_rows(
-                            A, g, WAITING, count, width
-                        )
-                for tile in range(tile0, tile1):
-                    o, count = outputs_of_tile(r, tile)
-                    for row in range(count):
-                        g = spare + ((tile - tile0) * 4 + row) * WAITING
-                        w = r[L.W] + (o + row) * inputs
-                        advance(P, A, S, w + i0, w + i1, g, made)
-
-    return outer_update
-
-
-@linked
-def linear_bias_gradient(A, G, r, blocks, part, parts):
-    """Sum the output's gradient over all samples, in block order."""
-    first, last = share(r[L.OUT], part, parts)
-    for o in range(first, last):
-        total = simd.splat(np.float32(0))
-        for b in range(blocks):
-            total = simd.add(total, simd.load(A, r[L.Y] + b * r[L.Y_BLOCK] + o * LANES))
-        G[r[L.BIAS] + o] = simd.lane_sum(total)
+def strip_share(inputs, part, parts):
+    """First and last + 1 strip of a share of the inputs."""
+    return share((inputs + STRIP - 1) // STRIP, part, parts)
 
 
 @linked
@@ -345,11 +203,6 @@ def _join(r: Row) -> Cost:
     return r.cost(flops, r[L.OUT] * r[L.GROUPS], r[L.OUT], parameters_read=r[L.OUT])
 
 
-def _outer(r: Row) -> Cost:
-    weights = r[L.IN] * r[L.OUT]
-    return r.cost(2 * weights, r[L.IN] + r[L.OUT], 0, parameters_written=weights)
-
-
 def _reduce(r: Row) -> Cost:
     size = r[L.OUT]
     return Cost(size * (r.blocks - 1), FLOAT_BYTES * size * r.blocks, FLOAT_BYTES * size)
@@ -369,10 +222,6 @@ def _linear_tile(r: Row) -> str:
     else:
         tile = (16 if r[L.OUT] >= 16 else 4 if r[L.OUT] >= 4 else 1, 1)
     return clipped(tile, blocking().products)
-
-
-def _outer_tile(r: Row) -> str:
-    return clipped((4 if r[L.OUT] >= 4 else 1, 4), blocking().products)
 
 
 def _sum_places(r: Row) -> Cost:
@@ -401,23 +250,6 @@ K_LINEAR_BACKWARD = numbered(
 )
 K_LINEAR_JOIN = numbered(
     join_groups, "sum of groups of inputs", _join, sizes_of(L.OUT), touches=reach.join
-)
-K_TRANSPOSE = numbered(
-    transpose,
-    "transpose",
-    per_number(0, 1, 1),
-    sizes_of(L.IN),
-    many=True,
-    touches=reach.transpose,
-    before_backward=True,
-)
-K_OUTER = numbered(outer, "outer product", _outer, matrix_sizes, _outer_tile, touches=reach.outer)
-K_LINEAR_BIAS_GRADIENT = numbered(
-    linear_bias_gradient,
-    "bias gradient",
-    lambda r: r.cost(r[L.OUT], r[L.OUT], 0, parameters_written=r[L.OUT]),
-    sizes_of(L.OUT),
-    touches=reach.bias_gradient,
 )
 K_SUM_PLACES = numbered(
     sum_places, "sum over places", _sum_places, sizes_of(L.OUT), touches=reach.sum_places

@@ -3,7 +3,8 @@
 There are three passes: sums of each block of 16 samples, statistics over all blocks in order, and
 the normalisation of each block; likewise backward. Per-channel arrays: BATCH is the offset of
 ``scale, bias, mean, 1 / std`` and the three coefficients of the input's gradient; EXTRA, with a
-stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance.
+stride of EXTRA_BLOCK, two sums of each block; RUNNING the running mean and variance. A row may have
+some of the OUT channels.
 """
 
 import math
@@ -67,7 +68,7 @@ def sums(A, T, r, block, slot, count, part, parts):
         if not squares < INFINITE:
             mean = mean_by_shares(A, x, xs, positions, valid)
         A[out + c] = mean
-        A[out + r[L.CHANNELS] + c] = squared_deviations(squares, total, size, mean)
+        A[out + r[L.OUT] + c] = squared_deviations(squares, total, size, mean)
 
 
 @linked
@@ -174,8 +175,8 @@ def normalise(A, T, r, block, slot, count, part, parts, adds):
     for c in range(first, last):
         x, y, m = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL]
         scale = simd.first_lanes(valid, simd.splat(A[r[L.BATCH] + c]))
-        bias = simd.first_lanes(valid, simd.splat(A[r[L.BATCH] + r[L.CHANNELS] + c]))
-        mean = simd.splat(A[r[L.BATCH] + 2 * r[L.CHANNELS] + c])
+        bias = simd.first_lanes(valid, simd.splat(A[r[L.BATCH] + r[L.OUT] + c]))
+        mean = simd.splat(A[r[L.BATCH] + 2 * r[L.OUT] + c])
         for p in range(positions):
             value = simd.fma(simd.sub(simd.load(A, x + xs[p]), mean), scale, bias)
             if adds:
@@ -197,11 +198,11 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     z0 = base(r, L.Z, block, slot)
-    channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
+    channels, positions, relu = r[L.OUT], r[L.POSITIONS], r[L.RELU]
     xs, ys = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     ms, zs = T[r[L.M_TABLE] :], T[r[L.Z_TABLE] :]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    first, last = share(channels, part, parts)
+    first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
     for c in range(first, last):
         x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
@@ -260,11 +261,11 @@ def gradient_statistics(A, P, G, r, blocks, count, part, parts):
 def gradient(A, T, r, block, slot, count, part, parts):
     """The input's gradient, Z = scale * Y + slope * (X - mean) + level, zero in idle lanes."""
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
-    channels, positions, relu = r[L.CHANNELS], r[L.POSITIONS], r[L.RELU]
+    channels, positions, relu = r[L.OUT], r[L.POSITIONS], r[L.RELU]
     valid = min(LANES, count - block * LANES)
     z0 = base(r, L.Z, block, slot)
     xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
-    first, last = share(channels, part, parts)
+    first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
         x, y = x0 + c * r[L.X_CHANNEL], y0 + c * r[L.Y_CHANNEL]
         z = z0 + c * r[L.Z_CHANNEL]

@@ -46,6 +46,8 @@ class Kernel:
     gradients: tuple[str, ...] = ()
     #: Whether its rows of the forward pass are needed even where only the backward pass is run.
     before_backward: bool = False
+    #: The column of the least number of parts in which a phase may run its rows.
+    parts: int | None = None
     #: Share of a core's peak FLOPs that it reaches, and a factor of that if all channels are one
     #: vector, on a Zen 5: used to choose the program and to decide whether threads share a row.
     speed: float = 1.0

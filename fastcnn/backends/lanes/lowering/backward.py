@@ -62,7 +62,10 @@ class Backward:
         for group in planner.groups:
             renamed = values[group.target].offset == values[group.source].offset
             renamed = renamed and OPERATIONS[group.operation].renames
-            if renamed and group.source in self.rectified:
+            maker = planner.makers.get(group.source)
+            # Pooling routes gradients to what its ReLU left; a dropout in between saves its hashes.
+            drops = maker and maker.relu and maker.pooled and OPERATIONS[group.operation].random
+            if renamed and (group.source in self.rectified or drops):
                 self.rectified.add(group.target)
 
     def add(self, group: Group) -> None:
@@ -179,6 +182,8 @@ class Backward:
         """Whether the gradient row of the function before an average pooling computes both."""
         maker, source = self.planner.makers.get(group.source), group.source
         if maker is None or not self.is_needed(source) or self.planner.is_joined(source):
+            return False
+        if maker.writes != group.writes:  # the gradient of the averages may not outlive its stage
             return False
         record = OPERATIONS[maker.operation]
         alone = len(self.planner.readers[source]) == 1 and not record.parameters

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
     from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 
 def _forward(walk: "Forward", group: Group) -> None:
@@ -65,16 +66,35 @@ def _forward(walk: "Forward", group: Group) -> None:
         else:
             block = -(-2 * x.channels // LANES) * LANES
             columns |= {"extra": planner.allocate(block * planner.blocks), "extra_block": block}
-            sums = element_columns(planner, x=x) | columns
-            planner.emit(f"{name}, sums", row(K_NORM_SUMS, **sums))
+            _emit(planner, f"{name}, sums", K_NORM_SUMS, columns, "", x=x)
         planner.emit(f"{name}, statistics", row(K_NORM_STATISTICS, **columns), whole=True)
     else:
         planner.preparations.append((f"{name}, statistics", row(K_NORM_STATISTICS, **columns)))
     kernel, buffers = K_NORM, {"x": x, "y": y}
     if group.adds:
         kernel, buffers["m"] = K_NORM_ADD, walk.values[group.sources[1]]
-    columns = element_columns(planner, **buffers) | {"batch": statistics}
-    planner.emit(name + fused(group), row(kernel, **columns, relu=int(group.relu)))
+    columns = {"batch": statistics, "relu": int(group.relu)}
+    _emit(planner, name + fused(group), kernel, columns, "y", **buffers)
+
+
+def _emit(
+    planner: "Planner",
+    name: str,
+    kernel: int,
+    columns: dict[str, int],
+    written: str,
+    **buffers: Buffer,
+) -> None:
+    """Add a row over all elements of some buffers, of which ``written`` is overwritten."""
+    channels = buffers["x"].channels
+
+    def some(first: int, last: int) -> np.ndarray:
+        own = {name: buffer.part(first, last - first) for name, buffer in buffers.items()}
+        places = {name: columns[name] + first for name in ("batch", "extra") if name in columns}
+        return row(kernel, **columns | element_columns(planner, **own) | places, out=channels)
+
+    maps = [(buffer, name == written) for name, buffer in buffers.items()]
+    planner.emit_channels(name, channels, maps, some)
 
 
 def _backward(walk: "Backward", group: Group, grad: Buffer, other: Buffer | None = None) -> None:
@@ -126,11 +146,11 @@ def _sums(
         buffers["m"] = walk.values[group.target]
     if other is not None:
         buffers["z"] = other
-    columns = element_columns(walk.planner, **buffers) | columns
     name = f"{group.node.name}: gradient of batch normalisation, "
     name += "sum and " if other is not None else ""
     name += "ReLU and " if masks else ""
-    walk.planner.emit(f"{name}sums", row(kernel, **columns))
+    written = "y" if kernel == K_NORM_JOINED_GRADIENT_SUMS else ""
+    _emit(walk.planner, f"{name}sums", kernel, columns, written, **buffers)
 
 
 def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buffer) -> None:
@@ -145,8 +165,7 @@ def _gradient(walk: "Backward", group: Group, columns: dict[str, int], grad: Buf
         planner.reductions.append((f"{name}, statistics", statistics))
     grad_x = walk.wanted(group)
     if grad_x is not None:
-        elements = element_columns(planner, x=x, y=grad, z=grad_x)
-        planner.emit(name, row(K_NORM_GRADIENT, **elements, **columns))
+        _emit(planner, name, K_NORM_GRADIENT, columns, "z", x=x, y=grad, z=grad_x)
 
 
 def _channels(walk: "ChannelForward", group: Group) -> None:

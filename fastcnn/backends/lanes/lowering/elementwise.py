@@ -40,11 +40,32 @@ def elementwise(operation: str) -> Elementwise:
 
 
 def _forward(walk: "Forward", group: Group) -> None:
-    """A function of each element."""
-    x, y = walk.values[group.source], walk.output(group)
+    """A function of each element, in place if nothing else needs the input."""
+    x = walk.values[group.source]
+    if _overwrites(walk.planner, group, x):
+        walk.values[group.target] = x
+    y = walk.output(group)
     columns = element_columns(walk.planner, x=x, y=y)
     columns |= formula_columns(walk.planner, group, "value")
     walk.planner.emit(f"{group.node.name}: {group.operation}", row(**columns))
+
+
+def _overwrites(planner: Planner, group: Group, x: Buffer) -> bool:
+    """Whether an operation may write its output over its input."""
+    source, target, maker = group.source, group.target, planner.makers.get(group.source)
+    alone = len(planner.readers[source]) == 1 and maker is not None
+    if not alone or any(map(planner.is_joined, (source, target))):
+        return False
+    assert maker is not None
+    record = OPERATIONS[maker.operation]
+    if record.renames or planner.halo(target) != x.halo:
+        return False
+    if planner.value_passes(source) and not planner.value_passes(target):
+        return False
+    if not planner.backward:
+        return not planner.keep
+    unread = not (record.gradient_reads_output or maker.relu or maker.pooled)
+    return planner.turns and unread and OPERATIONS[group.operation].gradient_reads_output
 
 
 def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
@@ -109,6 +130,9 @@ def _channels(walk: "ChannelForward", group: Group) -> None:
 
 def _same_layout(walk: "ChannelForward", group: Group, x: Buffer) -> Buffer:
     """The buffer of an operation that keeps the layout, also of a flattened map."""
+    if _overwrites(walk.planner, group, x):
+        walk.rename(group)
+        return x
     if group.source in walk.lanes:
         return walk.output(group)
     made = walk.planner.like(x, walk.planner.value_passes(group.target))

@@ -2,17 +2,18 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.kernels.linear import (
-    K_LINEAR,
-    K_LINEAR_BACKWARD,
+from fastcnn.backends.lanes.kernels.linear import K_LINEAR, K_LINEAR_BACKWARD, K_LINEAR_JOIN
+from fastcnn.backends.lanes.kernels.linear_gradients import (
     K_LINEAR_BIAS_GRADIENT,
-    K_LINEAR_JOIN,
     K_OUTER,
     K_TRANSPOSE,
 )
-from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM
+from fastcnn.backends.lanes.kernels.linear_tiles import OUTER_ROOM, RUN, STRIP
 from fastcnn.backends.lanes.kernels.operation import lowered
 from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer
 from fastcnn.backends.lanes.planning.grouping import Group, Unsupported
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes.lowering.backward import Backward
     from fastcnn.backends.lanes.lowering.channel_forward import ChannelForward
     from fastcnn.backends.lanes.lowering.forward import Forward
+    from fastcnn.backends.lanes.planning.planner import Planner
 
 #: Maximum groups of inputs of a large linear layer, and minimum inputs of a group.
 MOST_GROUPS, LEAST_INPUTS = 8, 256
+#: Vectors of all blocks' inputs that a part of the backward pass has at most.
+MOST_VECTORS = 1024
 
 
 def _forward(walk: "Forward", group: Group) -> None:
@@ -51,18 +55,11 @@ def _forward(walk: "Forward", group: Group) -> None:
     planner.emit(
         name + ("" if groups > 1 else fused(group)), row(K_LINEAR, **columns, **ends), group.whole
     )
-    if (group.target, "weight") in planner.gradients and planner.backward:
-        # Rows of inputs for the weight gradient, transposed here because no barrier is needed. Rows
-        # must not all map to the same cache sets.
-        width = -(-inputs // 64) * 64 + LANES
-        transposed = planner.allocate(planner.blocks * LANES * width)
-        planner.transposed[group.target] = width, transposed
-        planner.emit(
-            f"{group.node.name}: transpose input",
-            row(K_TRANSPOSE, **x.columns("x"), **sizes, y=transposed, out=width),
-            group.whole,
-            apart=False,
-        )
+    if (group.target, "weight") in planner.gradients and planner.backward and groups == 1:
+        # Rows of inputs for the weight gradient, transposed here because no barrier is needed.
+        transposed = planner.allocate(-(-inputs // STRIP) * _strip_size(planner))
+        planner.transposed[group.target] = transposed
+        planner.emit(*_transpose(planner, group, x, extra=transposed), group.whole, apart=False)
     if sums is not None:
         planner.emit(f"{name}, sums" + fused(group), sums)
 
@@ -80,6 +77,20 @@ def _input_groups(inputs: int, outputs: int) -> int:
     return groups
 
 
+def _strip_size(planner: "Planner") -> int:
+    """Floats of a transposed strip of inputs."""
+    return planner.blocks * LANES * STRIP
+
+
+def _transpose(
+    planner: "Planner", group: Group, x: Buffer, **columns: int
+) -> tuple[str, np.ndarray]:
+    """The row that transposes a layer's input for its weight gradient."""
+    columns |= x.columns("x") | {"out": _strip_size(planner), "by_block": int(group.by_block)}
+    inputs = x.channels * x.height * x.width
+    return f"{group.node.name}: transpose input", row(K_TRANSPOSE, in_=inputs, **columns)
+
+
 def update_may_follow(weights: int) -> bool:
     """Whether the update may directly follow the gradient of this many weights.
 
@@ -93,18 +104,22 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     grad = walk.rectify(group, grad)
     offset, (outputs, inputs) = planner.parameters[node.parameters["weight"]]
     sizes = {"in_": inputs, "out": outputs}
-    gradients = []
+    gradients, parts = [], 0
     if walk.trains(group, "weight"):
-        width, transposed = planner.transposed[group.target]
-        columns = grad.columns("y") | {
-            "x": transposed,
-            "extra": width,
-            "w": gradient_offset(planner, group, "weight"),
-            "m": planner.allocate(OUTER_ROOM * planner.workers),
-            "m_slot": OUTER_ROOM,
-            "groups": planner.grouped.get(offset, 1),
-        }
-        gradients.append((f"{node.name}: weight gradient", row(K_OUTER, **columns, **sizes)))
+        columns = grad.columns("y") | {"extra": _strip_size(planner)}
+        columns |= {"w": gradient_offset(planner, group, "weight")}
+        values = row(K_OUTER, **columns, **sizes)
+        planner.with_scratch(values, OUTER_ROOM)
+        if group.target not in planner.transposed:
+            strips = -(-inputs // STRIP)
+            run = max(1, min(RUN, MOST_VECTORS // (STRIP * planner.blocks)))
+            values[L.BY_STRIP] = parts = -(-strips // run)
+            name, moved = _transpose(planner, group, walk.values[group.source], by_strip=parts)
+            planner.pass_on(moved, values, -(-strips // parts) * _strip_size(planner))
+            planner.emit(name, moved, parts)
+        else:
+            values[L.X] = planner.transposed[group.target]
+        gradients.append((f"{node.name}: weight gradient", values))
     if walk.trains(group, "bias"):
         bias = gradient_offset(planner, group, "bias")
         values = row(K_LINEAR_BIAS_GRADIENT, **grad.columns("y"), bias=bias, **sizes)
@@ -112,7 +127,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
 
     def emit_gradients() -> None:
         for index, (name, values) in enumerate(gradients):
-            planner.emit(name, values, whole=True, apart=index == 0)
+            planner.emit(name, values, parts or 1, apart=index == 0 and not parts)
 
     later = not group.whole or update_may_follow(inputs * outputs)
     if not later:
@@ -130,9 +145,10 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
                 bias=-1,
                 **walk.mask(group),
                 **sizes,
+                by_strip=parts,
             ),
-            group.whole,
-            apart=later or not gradients,
+            parts or group.whole,
+            apart=not parts and (later or not gradients),
         )
     if not group.whole:
         planner.reductions += gradients

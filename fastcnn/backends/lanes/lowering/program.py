@@ -1,5 +1,6 @@
 """The result of planning: rows for the dispatcher, tables of offsets, and the arena's layout."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +24,8 @@ class Program:
     #: Samples of a step, and threads for which memory is planned.
     batch: int
     workers: int
-    #: ndarray of int64, shape (phases, 3). First and last + 1 row, and whether the rows process the
-    #: whole batch.
+    #: ndarray of int64, shape (phases, 3). First and last + 1 row, and the least number of parts in
+    #: which the rows process the whole batch, or 0 if they process blocks.
     phases: np.ndarray
     #: ndarray of int64, shape (rows, WIDTH).
     rows: np.ndarray
@@ -100,12 +101,19 @@ class Program:
             for number, kernel in KERNELS.items()
             if kernel.gradients
         }
-        kept = [
-            [index, index + 1, whole]
-            for start, end, whole in phases
-            for index in range(start, end)
-            if wanted.get(self.rows[index, L.KERNEL], True)
-        ]
+        return self.filtered(phases, lambda index: wanted.get(self.rows[index, L.KERNEL], True))
+
+    def filtered(self, phases: np.ndarray, keeps: Callable[[int], bool]) -> np.ndarray:
+        """Phases without some of their rows."""
+        kept: list[list[int]] = []
+        for start, end, whole in phases.tolist():
+            joins = False
+            for index in range(start, end):
+                if joins and keeps(index):
+                    kept[-1][1] = index + 1
+                elif keeps(index):
+                    kept.append([index, index + 1, whole])
+                joins = keeps(index)
         return np.array(kept, np.int64).reshape(-1, 3)
 
     def backward_phases(self, skip_forward: bool) -> np.ndarray:

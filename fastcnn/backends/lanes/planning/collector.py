@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fastcnn.backends.lanes.planning.strips import Access, Strips, in_turns
+from fastcnn.backends.lanes.planning.buffers import Buffer
+from fastcnn.backends.lanes.planning.strips import Access, Strips, in_turns, strip_count
 
 
 class Collector:
@@ -20,24 +21,29 @@ class Collector:
     def __init__(self, strips: bool) -> None:
         self.rows: list[np.ndarray] = []
         self.names: list[str] = []
-        #: First and last + 1 row, and whether the rows process the whole batch.
+        #: First and last + 1 row, and the least number of parts in which the rows process the whole
+        #: batch, or 0.
         self.phases: list[tuple[int, int, int]] = []
         self._sealed = 0
         self._in_strips = strips
         # Consecutive operations that may run in strips, whose rows are not added yet.
         self._waiting: list[Strips] = []
 
-    def emit(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
-        """Add a row to the current block phase, or as a batch phase.
+    def emit(self, name: str, values: np.ndarray, whole: int = 0, apart: bool = True) -> None:
+        """Add a row to the current block phase, or as a batch phase of at least ``whole`` parts.
 
-        With ``apart`` False, a batch row joins the preceding batch phase, on which it must
-        not depend.
+        With ``apart`` False, a batch row joins the preceding batch phase; of that it may depend
+        only on its own part.
         """
         self.complete()
         self._add(name, values, whole, apart)
 
     def emit_strips(
-        self, name: str, accesses: list[list[Access]], row: Callable[[int, int], np.ndarray]
+        self,
+        name: str,
+        accesses: list[list[Access]],
+        row: Callable[[int, int], np.ndarray],
+        by_channel: bool = False,
     ) -> None:
         """Add an operation that may run in strips, to the current block phase.
 
@@ -48,11 +54,47 @@ class Collector:
             accesses.
         row : callable
             ``row(first, last)`` is the row of some consecutive strips.
+        by_channel : bool
+            Whether a strip has all positions of some channels, instead of the other way round.
         """
         if self._in_strips and len(accesses) > 1:
-            self._waiting.append(Strips(name, accesses, row))
+            if self._waiting and self._waiting[-1].by_channel != by_channel:
+                self.complete()
+            self._waiting.append(Strips(name, accesses, row, by_channel))
         else:
             self.emit(name, row(0, len(accesses)))
+
+    def emit_channels(
+        self,
+        name: str,
+        units: int,
+        maps: list[tuple[Buffer, bool]],
+        row: Callable[[int, int], np.ndarray],
+    ) -> None:
+        """Add an operation that processes one unit of channels after the other, maybe in strips.
+
+        Parameters
+        ----------
+        units : int
+        maps : list of (Buffer, bool)
+            The maps that it accesses, whose channels belong to the units in order, and whether it
+            writes them.
+        row : callable
+            ``row(first, last)`` is the row of some consecutive units.
+        """
+        count = strip_count(units, *(buffer for buffer, _ in maps))
+        ranges = [(units * i // count, units * (i + 1) // count) for i in range(count)]
+        accesses = [
+            [
+                Access(buffer, 0, buffer.channel, writes, *(end * each for end in ends))
+                for buffer, writes in maps
+                for each in [buffer.channels // units]
+            ]
+            for ends in ranges
+        ]
+        self.emit_strips(
+            name, accesses, lambda first, last: row(ranges[first][0], ranges[last - 1][1]), True
+        )
 
     def complete(self) -> None:
         """Add the rows of operations in strips that are not added yet."""
@@ -65,7 +107,7 @@ class Collector:
         self.complete()
         self._sealed = len(self.phases)
 
-    def _add(self, name: str, values: np.ndarray, whole: bool = False, apart: bool = True) -> None:
+    def _add(self, name: str, values: np.ndarray, whole: int = 0, apart: bool = True) -> None:
         index = len(self.rows)
         self.rows.append(values)
         self.names.append(name)

@@ -132,8 +132,8 @@ class Planner(Layouts, Collector):
         self.preparations: list[tuple[str, np.ndarray]] = []
         #: Rows that run after all others, such as sums of gradients over blocks.
         self.reductions: list[tuple[str, np.ndarray]] = []
-        #: By node of a linear layer: row stride and offset of its input with a row per sample.
-        self.transposed: dict[int, tuple[int, int]] = {}
+        #: By node of a linear layer: the offset of its input with a row per sample.
+        self.transposed: dict[int, int] = {}
         #: By offset of weights whose inputs are divided among threads: the number of groups.
         self.grouped: dict[int, int] = {}
         #: By node of a batch normalisation: the offset of its statistics.

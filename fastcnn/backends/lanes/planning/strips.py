@@ -1,4 +1,4 @@
-"""Operations that process a block's maps in strips of rows, one after the other.
+"""Operations that process a block's maps in strips, of some rows or some channels, in turns.
 
 Maps of early layers do not fit in the second-level cache. Where consecutive operations access the
 same maps, each therefore processes a strip as soon as the one before it has, in any order that
@@ -14,16 +14,16 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 
 #: Floats of a block's maps that a strip accesses, which stay in the second-level cache.
 STRIP = 128 * 1024
-#: Fewest positions of a strip, which fill two clusters of register tiles.
+#: Fewest positions of a strip of all channels, which fill two clusters of register tiles.
 LEAST = 24
 #: End of the names of rows that process a strip.
 IN_STRIPS = ", strip by strip"
 
 
-def strip_count(positions: int, *maps: Buffer) -> int:
-    """Number of strips, a power of two, for some positions of a channel that access some maps."""
+def strip_count(most: int, *maps: Buffer) -> int:
+    """Number of strips, a power of two, of an operation that accesses some maps."""
     size, count = sum(buffer.size for buffer in maps), 1
-    while size > count * STRIP and positions >= 2 * count * LEAST:
+    while size > count * STRIP and most >= 2 * count:
         count *= 2
     return count
 
@@ -35,12 +35,14 @@ def strip_of(values: np.ndarray, index: int, count: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Access:
-    """A range of floats of each channel of a map."""
+    """A range of floats of each of some channels of a map."""
 
     buffer: Buffer
     low: int
     high: int
     writes: bool
+    first: int = 0
+    last: int = 1 << 62
 
     @classmethod
     def of(
@@ -55,7 +57,8 @@ class Access:
         if not (self.writes or other.writes):
             return False
         if self.buffer == other.buffer:
-            return self.low < other.high and other.low < self.high
+            meets = self.low < other.high and other.low < self.high
+            return meets and self.first < other.last and other.first < self.last
         first, second = sorted((self.buffer, other.buffer), key=lambda buffer: buffer.offset)
         span = first.size + (blocks - 1) * first.block + (workers - 1) * first.slot
         return second.offset < first.offset + span
@@ -68,6 +71,7 @@ class Strips:
     name: str
     accesses: list[list[Access]]
     row: Callable[[int, int], np.ndarray]
+    by_channel: bool = False
 
 
 def in_turns(operations: list[Strips], blocks: int, workers: int) -> list[tuple[str, np.ndarray]]:

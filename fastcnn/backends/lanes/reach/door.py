@@ -80,10 +80,16 @@ def touches_of(kernel: int) -> Callable[[Reach], Touches]:
 
 
 def _check_phases(program: Program, phases: np.ndarray) -> None:
-    """Raise ProgramError if a phase has rows that the program does not have."""
+    """Raise ProgramError if a phase has rows that the program does not have, or too few parts."""
     rows = phases[:, :2] if phases.ndim == 2 and phases.shape[1] == 3 else None
     if rows is None or (rows < 0).any() or (rows > len(program.rows)).any():
         raise ProgramError(f"phases of rows that a program of {len(program.rows)} does not have")
+    for first, last, parts in phases.tolist():
+        for row in program.rows[first:last]:
+            kernel = KERNELS.get(int(row[L.KERNEL]))
+            if kernel and kernel.parts is not None and row[kernel.parts] > parts:
+                least = row[kernel.parts]
+                raise ProgramError(f"{kernel.name}: {least} parts in a phase of {parts}")
 
 
 @dataclass(frozen=True)

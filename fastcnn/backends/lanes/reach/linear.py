@@ -18,6 +18,7 @@ from fastcnn.errors import ProgramError
 
 def linear(r: Reach) -> Touches:
     r.among(L.BY_BLOCK, (0, 1))
+    r.count(L.BY_STRIP)
     inputs, outputs = r.count(L.IN, 1), r.count(L.OUT)
     yield arena("X", r.buffer(L.X) + r.along(inputs, LANES))
     yield arena("Y", r.buffer(L.Y) + r.along(max(r.count(L.GROUPS), 1) * outputs, LANES))
@@ -34,22 +35,22 @@ def join(r: Reach) -> Touches:
 
 def transpose(r: Reach) -> Touches:
     r.among(L.BY_BLOCK, (0, 1))
-    tiles = -(-r.count(L.IN) // LANES)
-    samples = r.along(LANES, r[L.OUT])
-    yield arena("X", r.buffer(L.X) + r.along(tiles * LANES, LANES))
-    blocks = r.blocks(L.OUT, L.OUT) + -r[L.OUT]
-    rows = Range(LANES * blocks.low, LANES * blocks.high) + samples
-    yield arena("Y", rows + r[L.Y] + r.along(tiles, LANES))
+    yield arena("X", r.buffer(L.X) + r.along(-(-r.count(L.IN) // LANES) * LANES, LANES))
+    yield arena("EXTRA", r.workers(L.EXTRA, L.EXTRA_BLOCK) + _strips(r, L.OUT), STRIP)
+
+
+def _strips(r: Reach, step: int) -> Range:
+    """Offsets of the rows of a part's strips, one for each sample."""
+    strips = -(-r.count(L.IN) // STRIP)
+    most = -(-strips // max(r.count(L.BY_STRIP), 1))
+    return r.along(most, r[step]) + r.along(LANES * r.samples, STRIP)
 
 
 def outer(r: Reach) -> Touches:
-    r.count(L.GROUPS)
     inputs, outputs = r.count(L.IN), r.count(L.OUT)
-    blocks = r.blocks(L.EXTRA, L.EXTRA) + -r[L.EXTRA]
-    rows = Range(LANES * blocks.low, LANES * blocks.high) + r.along(LANES, r[L.EXTRA])
-    yield arena("X", rows + r[L.X] + r.along(-(-inputs // STRIP), STRIP), STRIP)
+    yield arena("X", r.workers(L.X, L.X_SLOT) + _strips(r, L.EXTRA), STRIP)
     yield arena("Y", r.blocks(L.Y, L.Y_BLOCK) + r.along(outputs, LANES))
-    yield arena("M", r.workers(L.M, L.M_SLOT), OUTER_ROOM)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), OUTER_ROOM)
     yield gradient("W", r.along(inputs * outputs, 1) + r[L.W])
 
 

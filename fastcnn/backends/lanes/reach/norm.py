@@ -21,14 +21,17 @@ def normalisation(
 
     def touches(r: Reach) -> Touches:
         channels = r.count(L.CHANNELS)
+        # Rows over elements may have some of all channels.
+        of_all = r.count(L.OUT, channels) if names else channels
         for name in names:
             places = r.entries(getattr(L, f"{name}_TABLE"), r.count(L.POSITIONS, 1))
             place, step = getattr(L, name), getattr(L, f"{name}_CHANNEL")
             yield arena(name, r.buffer(place) + r.along(channels, r[step]) + places)
         if values:
-            yield arena("BATCH", r.along(values * channels, 1) + r[L.BATCH], 1)
+            each = r.along(values, of_all) + r.along(channels, 1)
+            yield arena("BATCH", each + r[L.BATCH], 1)
         if sums:
-            each = r.along(2 * channels, 1)
+            each = r.along(2, of_all) + r.along(channels, 1)
             yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + each, 1)
         if learned is not None:
             yield learned("W", optional(r, L.W, channels))

@@ -116,14 +116,17 @@ def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
 def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, rows):
     """Run one phase; returns the number of barriers passed, or -1 after a failure of any thread.
 
-    In a block phase each thread gets whole blocks; the remaining ones are computed by all threads
-    together, row by row.
+    In a batch phase each thread gets parts, and runs all rows of one before the next part. In a
+    block phase it gets whole blocks; the remaining ones are computed by all threads together, row
+    by row.
     """
     first, last, failed = phase[0], phase[1], 0
     if phase[2]:
-        for n in range(first, last):
-            shared = NOUGHT, blocks, thread, thread, thread, threads
-            failed |= run_row(entries, n, context, rows, *shared)
+        each = (phase[2] + threads - 1) // threads
+        for part in range(thread * each, thread * each + each):
+            for n in range(first, last):
+                shared = NOUGHT, blocks, thread, thread, part, threads * each
+                failed |= run_row(entries, n, context, rows, *shared)
     else:
         rounds = blocks // threads
         failed = own_blocks(entries, first, last, thread * rounds, rounds, thread, context, rows)

@@ -9,7 +9,8 @@ import numpy as np
 from fastcnn.backends.lanes.kernel_table import FOLLOWING, update_record
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels import optimizers as K
-from fastcnn.backends.lanes.kernels.linear import K_OUTER, K_SUM_PLACES, outer_tiles
+from fastcnn.backends.lanes.kernels.linear import K_SUM_PLACES
+from fastcnn.backends.lanes.kernels.linear_gradients import K_OUTER, outer_tiles
 from fastcnn.backends.lanes.lowering.linear import update_may_follow
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.errors import ConfigurationError, ShapeError

@@ -31,7 +31,16 @@ def product(task: Task, x: Buffer, y: Buffer, pooled: bool, columns: dict[str, i
     columns = {"bias": -1, "w": weight} | columns | places | sizes | _phases(planner, [sums])
     if columns.get("mode", L.PLAIN) == L.PLAIN:
         columns |= _rows(g, x)
-    planner.emit(name, row(K_DEPTHWISE, **x.columns("x"), **y.columns("y"), **columns))
+    each, bias = g.group_outputs, columns["bias"]
+
+    def some(first: int, last: int) -> np.ndarray:
+        channel, groups = first * each, last - first
+        source, target = x.part(first, groups), y.part(channel, groups * each)
+        places = source.columns("x") | target.columns("y")
+        places |= {"w": weight + channel * g.taps, "bias": bias + channel if bias >= 0 else -1}
+        return row(K_DEPTHWISE, **columns | places | {"groups": groups})
+
+    planner.emit_channels(name, g.groups, [(x, False), (y, True)], some)
 
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int]) -> None:
@@ -55,26 +64,34 @@ def gradients(
     columns |= {"z": -1} if grad_x is None else grad_x.columns("z") | {"z_channel": grad_x.channel}
     pixels = [sums.to_pixels for sums in direct.transposed_sums(g, grad, x)]
     room = scratch(g.group_outputs * g.taps)
-    planner.emit(
-        f"{name}: gradients",
-        row(
-            K_DEPTHWISE_GRADIENT,
-            **x.columns("x"),
-            **grad.columns("y"),
-            **columns,
-            m=planner.allocate(room * planner.workers),
-            m_slot=room,
-            w=weight,
-            taps=g.taps,
-            positions=g.output[0] * g.output[1],
-            x_table=planner.table(np.concatenate(pixels)),
-            y_table=planner.table(grad.at(*grid(*g.output))),
-            groups=g.groups,
-            channels=g.group_outputs,
-            x_group=x.channel,
-            y_channel=grad.channel,
-        ),
+    common = dict(
+        columns,
+        m=planner.allocate(room * planner.workers),
+        m_slot=room,
+        taps=g.taps,
+        positions=g.output[0] * g.output[1],
+        x_table=planner.table(np.concatenate(pixels)),
+        y_table=planner.table(grad.at(*grid(*g.output))),
+        channels=g.group_outputs,
+        x_group=x.channel,
+        y_channel=grad.channel,
     )
+    each, bias, maps = g.group_outputs, columns["bias"], [(x, False), (grad, False)]
+    if grad_x is not None:
+        maps.append((grad_x, True))
+
+    def some(first: int, last: int) -> np.ndarray:
+        channel, groups = first * each, last - first
+        own = x.part(first, groups).columns("x") | grad.part(channel, groups * each).columns("y")
+        if grad_x is not None:
+            own |= grad_x.part(first, groups).columns("z")
+        weights = channel * g.taps
+        own |= {"w": weight + weights, "extra": columns["extra"] + weights, "groups": groups}
+        # Relative to the weights' sums.
+        own["bias"] = bias + channel - weights if bias >= 0 else -1
+        return row(K_DEPTHWISE_GRADIENT, **common | own)
+
+    planner.emit_channels(f"{name}: gradients", g.groups, maps, some)
 
 
 def _rows(g: ConvGeometry, x: Buffer) -> dict[str, int]:

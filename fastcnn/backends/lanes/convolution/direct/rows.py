@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.planning.rows import grid, windows_of_two
-from fastcnn.backends.lanes.planning.strips import Access, strip_count, strip_of
+from fastcnn.backends.lanes.planning.strips import LEAST, Access, strip_count, strip_of
 from fastcnn.codegen.target import tile_heights
 
 #: Floats of a block's input or output above which a convolution prefetches its next data.
@@ -124,7 +124,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
         furthest = np.concatenate(taps, axis=1).max(axis=1)
         columns = columns | {"in": group_inputs, "extra": planner.table(furthest)}
     before = np.cumsum([0, *(channels * len(sums.taps) for sums in phases)])
-    count = strip_count(len(phases[0].from_pixels), x, y)
+    count = strip_count(len(phases[0].from_pixels) // LEAST, x, y)
     if columns.get("mode", L.PLAIN) not in (L.PLAIN, L.MASKED):
         count = 1
 

@@ -19,8 +19,8 @@ LANES = simd.LANES
 PIXEL_TILE_8X3 = pixel_tile.sized(8, 3)
 PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
 PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
-OUTER_TILE_8X2 = outer_tile.sized(8, 2)
-OUTER_TILE_8X1 = outer_tile.sized(8, 1)
+OUTER_TILE_8X2 = outer_tile.sized(8, 2, 0)
+OUTER_TILE_8X1 = outer_tile.sized(8, 1, 0)
 #: Fields of a STRIP_TABLE entry, for pixels with the same taps: their first position (positions are
 #: ordered by block), how many there are in a block, their first tap, and the number of taps.
 ENTRIES = 4
@@ -120,15 +120,17 @@ def direct_batch_gradient(A, T, G, r, blocks, worker, part, parts):
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
-                    OUTER_TILE_8X2(A, d, outputs * LANES, blocks * LANES, *rest)
+                    of_x, sums_of = (A, x, inputs), (A, target + c, inputs)
+                    rest = of_x, sums_of, pair > ends[k], (A, A, 0, 0, 0)
+                    OUTER_TILE_8X2((A, d, outputs * LANES), blocks, *rest)
             if inputs % (2 * LANES):
                 c = inputs - LANES
                 for pair in range(ends[k], ends[k + 1]):
                     d = grads + (pairs[2 * pair] * most * outputs + o) * LANES
                     x = r[L.Z] + pairs[2 * pair + 1] * most * LANES * inputs + c
-                    rest = A, x, inputs, A, target + c, inputs, pair > ends[k]
-                    OUTER_TILE_8X1(A, d, outputs * LANES, blocks * LANES, *rest)
+                    of_x, sums_of = (A, x, inputs), (A, target + c, inputs)
+                    rest = of_x, sums_of, pair > ends[k], (A, A, 0, 0, 0)
+                    OUTER_TILE_8X1((A, d, outputs * LANES), blocks, *rest)
         for i in range(ROWS):
             target = r[L.W] + (o + i) * inputs * taps
             for c in range(inputs):

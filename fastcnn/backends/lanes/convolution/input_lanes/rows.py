@@ -10,7 +10,7 @@ from fastcnn.backends.lanes.convolution.winograd import STAGGER
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.kernels.linear import K_REDUCE, K_REDUCE_KERNELS
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
-from fastcnn.backends.lanes.planning.strips import Access, strip_count, strip_of
+from fastcnn.backends.lanes.planning.strips import LEAST, Access, strip_count, strip_of
 
 #: Floats of a strip's inputs and gradients, which stay in the second-level cache.
 STRIP = 128 * 1024
@@ -67,7 +67,7 @@ def weight_gradient(
     pixels = x.at(*np.meshgrid(rows, columns, indexing="ij")).ravel()
     positions = grad.pixels()
     table = np.stack(strips, axis=1)
-    parts = min(strip_count(height * width, x, grad), len(tops))
+    parts = strip_count(min(height * width // LEAST, len(tops)), x, grad)
     common = dict(
         **x.columns("x"),
         **grad.columns("y"),
