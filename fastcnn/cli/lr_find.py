@@ -1,8 +1,8 @@
 """``fastcnn lr-find``."""
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ import typer
 from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.declared import with_options
 from fastcnn.cli.screen import Screen
-from fastcnn.cli.training_data import recipe_for_data, train_words
+from fastcnn.cli.training_data import data_words, recipe_for_data, train_words
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
 
@@ -62,5 +62,5 @@ def lr_find(
     console.say(f"picture: {out}")
     recipe = replace(recipe, lr=float(f"{found.suggestion:.2g}"))
     words, _ = train_words(recipe, training, DECIDED)
-    source = f"--data {shlex.quote(str(data))} " if data else ""
+    source = data_words(SimpleNamespace(**context.params))
     console.print(f"next: fastcnn train {source}{words}", soft_wrap=True)

@@ -1,7 +1,6 @@
 """``fastcnn sweep``."""
 
 import json
-import shlex
 import time
 from dataclasses import asdict, replace
 from enum import StrEnum
@@ -17,7 +16,7 @@ from fastcnn.cli import interrupted_code
 from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen, number_columns
-from fastcnn.cli.training_data import free_folder, load_training, train_words
+from fastcnn.cli.training_data import data_words, free_folder, load_training, train_words
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -178,11 +177,8 @@ def sweep(
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
             options, added = train_words(replace(best[0].recipe, seed=Recipe().seed), training)
-            source = f"--data {shlex.quote(str(data))} " if data else ""
-            source += f"--image-size {image_size} " if image_size else ""
-            source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
-            command = f"best{mean}: fastcnn train {source}{options}"
+            command = f"best{mean}: fastcnn train {data_words(o)}{options}"
             console.print(command, soft_wrap=True)
             if added:
                 console.print(

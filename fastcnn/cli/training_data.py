@@ -1,5 +1,6 @@
 """The data of a training from the command line, and the folder of its run."""
 
+import shlex
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,16 @@ def recipe_for_data(
         given_here = [*recipe.changes(), *typed(context), *decided]
         recipe = replace(recipe, **suited(training, recipe, given_here))
     return recipe, training
+
+
+def data_words(o: SimpleNamespace) -> str:
+    """The options of a command that name its data, as arguments of ``fastcnn train``."""
+    words = "".join(
+        f"--{name.replace('_', '-')} {shlex.quote(str(getattr(o, name)))} "
+        for name in ("data", "data_dir", "image_size")
+        if getattr(o, name)
+    )
+    return words + {None: "", True: "--gray ", False: "--rgb "}[o.gray]
 
 
 def train_words(

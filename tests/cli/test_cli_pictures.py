@@ -139,9 +139,11 @@ def test_recommended_commands_repeat_what_was_measured(colours: Path, tmp_path: 
     assert best.endswith("--epochs 1 --lr 0.01 --batch-size 64 --optimizer sgd --schedule constant")
     assert "for pictures it adds --augment shift=" in text
     text = run_command(
-        "lr-find", "--optimizer", "sgd", "--batch-size", 64, *options, tmp_path / "lr.png"
-    )
+        "lr-find", "--optimizer", "sgd", "--batch-size", 64, "--image-size", 16, "--gray",
+        *options, tmp_path / "lr.png",
+    )  # fmt: skip
     assert "--batch-size 64 --optimizer sgd" in text
+    assert "--image-size 16 --gray" in text
 
 
 def test_sizes_and_colours_are_for_folders() -> None:
