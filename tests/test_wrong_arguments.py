@@ -250,6 +250,11 @@ def test_nothing_is_written_of_what_is_refused(tmp_path: Path) -> None:
         (lambda: fastcnn.MaxPool2d(2**40), "kernel_size must be an integer of at most 16,777,216"),
         (lambda: fastcnn.ZeroPad2d(2**40), "padding must be an integer of at most 16,777,216"),
         (lambda: Conv2d(1, 2, 3, weight_init=lambda *a: None), "weight_init must return numbers"),
+        (
+            lambda: Conv2d(1, 2, 3, weight_init=lambda shape, _: np.full(shape, 1e300)),
+            "weight_init must return numbers that are finite in float32",
+        ),
+        (lambda: Conv2d(1, 2, 3, seed=True), "seed must be an integer of at least 0, .*, got True"),
         (lambda: Linear(1, 2, bias_init=lambda *a: np.ones(3)), r"bias_init must .* shape \(2,\)"),
         (lambda: Linear(1, 2, weight_init=lambda: None), "weight_init must take a shape and a"),
         (lambda: fold_batch_norm("net.safetensors"), "model must be a Model.*fastcnn.load"),  # type: ignore[arg-type]

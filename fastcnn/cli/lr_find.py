@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
-from fastcnn.cli.declared import as_words, with_options
+from fastcnn.cli.declared import with_options
 from fastcnn.cli.screen import Screen
-from fastcnn.cli.training_data import recipe_for_data
+from fastcnn.cli.training_data import recipe_for_data, train_words
 from fastcnn.training.rate_search import DECIDED, HIGHEST, LOWEST, STEPS
 from fastcnn.training.recipe import Recipe
 
@@ -60,6 +60,7 @@ def lr_find(
     console.say(str(found))
     save_figure(found.figure(), out)
     console.say(f"picture: {out}")
-    words = as_words(replace(recipe, lr=float(f"{found.suggestion:.2g}")))
+    recipe = replace(recipe, lr=float(f"{found.suggestion:.2g}"))
+    words, _ = train_words(recipe, training, DECIDED)
     source = f"--data {shlex.quote(str(data))} " if data else ""
     console.print(f"next: fastcnn train {source}{words}", soft_wrap=True)

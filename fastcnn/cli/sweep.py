@@ -17,7 +17,7 @@ from fastcnn.cli import interrupted_code
 from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen, number_columns
-from fastcnn.cli.training_data import free_folder, load_training
+from fastcnn.cli.training_data import free_folder, load_training, train_words
 
 if TYPE_CHECKING:
     from fastcnn.training.sweep import Trial
@@ -100,7 +100,6 @@ def sweep(
       fastcnn sweep lr=0.01,0.03 sampling=shuffled,balanced --metric f1
     """
     from fastcnn.analysis.sweeps import sweep_figure
-    from fastcnn.cli.declared import as_words
     from fastcnn.errors import ConfigurationError, counted
     from fastcnn.files import make_folder
     from fastcnn.training.figure import save_figure
@@ -178,13 +177,17 @@ def sweep(
         console.print(ranking(ranked[:SHOWN], varied, title, metric))
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
-            options = as_words(replace(best[0].recipe, seed=Recipe().seed))
+            options, added = train_words(replace(best[0].recipe, seed=Recipe().seed), training)
             source = f"--data {shlex.quote(str(data))} " if data else ""
             source += f"--image-size {image_size} " if image_size else ""
             source += {None: "", True: "--gray ", False: "--rgb "}[gray]
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
             command = f"best{mean}: fastcnn train {source}{options}"
             console.print(command, soft_wrap=True)
+            if added:
+                console.print(
+                    f"for pictures it adds {added}, which the sweep did not", soft_wrap=True
+                )
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.say(f"results: {results_file}, {folder / 'sweep.png'}")
     if code:

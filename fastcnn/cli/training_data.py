@@ -99,6 +99,25 @@ def recipe_for_data(
     return recipe, training
 
 
+def train_words(
+    recipe: "Recipe", training: "Dataset", free: "Collection[str]" = ()
+) -> tuple[str, str]:
+    """Options of ``fastcnn train`` for a recipe, and those that it adds for pictures all the same.
+
+    What fastcnn train would choose for pictures is given even if it is the default, except options
+    in ``free`` and those whose default, none, cannot be given.
+    """
+    from fastcnn.cli.declared import as_words
+    from fastcnn.training.recipe import Recipe, suited
+
+    words, given = as_words(recipe), [*recipe.changes(), *free]
+    if not training.files:
+        return words, ""
+    fixed = [name for name in suited(training, recipe, given) if getattr(recipe, name) is not None]
+    words += "".join(f" --{name.replace('_', '-')} {getattr(recipe, name)}" for name in fixed)
+    return words.strip(), as_words(Recipe(**suited(training, recipe, [*given, *fixed])))
+
+
 def free_folder(name: str) -> Path:
     """``runs/TIME-name``; with a number if another run began in the same second."""
     folder = first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"

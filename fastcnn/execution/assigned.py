@@ -3,12 +3,13 @@
 import weakref
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
+from fastcnn.errors import ConfigurationError
 from fastcnn.layers.base import WeightedLayer, limit_norms
 from fastcnn.optim import Assignment, Optimizer, Part
 
@@ -177,10 +178,15 @@ class Assigned:
                 name: row[here].reshape(shape)
                 for name, row in zip(part.optimizer.slots, self.state, strict=False)
             }
-            part.optimizer.update(
-                vector[here].reshape(shape), gradient[here].reshape(shape), slots,
-                lr * part.factor, step - part.began,
-            )  # fmt: skip
+            own = vector[here].reshape(shape)
+            made: Any = part.optimizer.update(  # type: ignore[func-returns-value]
+                own, gradient[here].reshape(shape), slots, lr * part.factor, step - part.began
+            )
+            if made is not None and made is not own:
+                raise ConfigurationError(
+                    f"{type(part.optimizer).__name__}.update must change the parameters in place, "
+                    f"and return nothing: it returned {made!r:.100}"
+                )
 
     def clear_frozen(self, gradient: np.ndarray) -> None:
         """Set the gradient of parameters that are not trained to zero."""

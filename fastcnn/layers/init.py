@@ -279,6 +279,8 @@ def generator_of(seed: Any) -> np.random.Generator:
         If it is not a seed.
     """
     try:
+        if isinstance(seed, (bool, np.bool_)):
+            raise TypeError
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
         raise ConfigurationError(
@@ -329,4 +331,8 @@ def _drawn(
             f"{name} must return numbers of shape {tuple(shape)}, "
             f"got an array of {drawn.dtype} of shape {drawn.shape}"
         )
-    return drawn.astype(dtype)
+    with np.errstate(over="ignore"):
+        made = drawn.astype(dtype)
+    if not np.isfinite(made).all():
+        raise ConfigurationError(f"{name} must return numbers that are finite in {dtype}")
+    return made

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.errors import CheckpointError
+from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.files import read_bytes
 from fastcnn.weights import weights_from_bytes, weights_to_bytes
 
@@ -31,7 +31,13 @@ class Checkpoint:
     def to_bytes(self) -> bytes:
         """The file's content."""
         arrays: dict[str, np.ndarray] = {}
-        text = json.dumps(_without_arrays(self.state, "", arrays))
+        try:
+            text = json.dumps(_without_arrays(self.state, "", arrays))
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{error}: the state_dict() of a callback must return Python's numbers, text, "
+                "lists, dictionaries and arrays"
+            ) from None
         return weights_to_bytes(arrays, {"format": FORMAT, "state": text})
 
     @classmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastcnn.errors import CheckpointError, counted
+from fastcnn.errors import CheckpointError, ConfigurationError, counted
 from fastcnn.files import read_bytes
 from fastcnn.notebook import html_table
 
@@ -129,7 +129,16 @@ class History:
         Parameters
         ----------
         name : str
+
+        Raises
+        ------
+        ConfigurationError
+            If the records have no such field.
         """
+        if self.epochs and name not in self.final:
+            raise ConfigurationError(
+                f"the records of epochs have {', '.join(self.final)}, not {name!r}"
+            )
         return [epoch[name] for epoch in self.epochs]
 
     @property

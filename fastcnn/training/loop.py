@@ -13,11 +13,12 @@ import numpy as np
 
 from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
-from fastcnn.errors import CheckpointError, NonFiniteError
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError
 from fastcnn.execution import Executor, Watch
 from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
 from fastcnn.optim import learning_rates
+from fastcnn.scalars import is_number, plain
 from fastcnn.training.averaging import make_average, measure_statistics
 from fastcnn.training.callbacks import Callback, Control, Steps, TrainingStart
 from fastcnn.training.checkpoints import Checkpoint
@@ -339,7 +340,12 @@ class TrainingLoop:
         rates = learning_rates(
             self.schedule, self.base_lr, self.executor.step, count, self.total, feed.steps
         )
-        rates *= self.control.lr_factor
+        factor = plain(self.control.lr_factor)
+        if not is_number(factor) or not 0.0 <= factor < math.inf:
+            raise ConfigurationError(
+                f"control.lr_factor must be a finite number of at least 0, got {factor!r}"
+            )
+        rates *= factor
         began = time.perf_counter()
         chunk = feed.take(progress.done, count, progress.epoch)
         # In a diverging run, activations overflow before the loss does, whose check reports it.

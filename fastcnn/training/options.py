@@ -160,7 +160,7 @@ class TrainingOptions:
         "Stop after this many epochs without a lower validation loss, and keep the best weights.",
         least=1,
     )
-    metrics: str | list | tuple | dict | Callable | None = option(
+    metrics: str | list | tuple | dict | Metric | Callable | None = option(
         None,
         "Additional metrics, computed on validation and test data after each epoch, such as "
         "f1,top3: top2, top3 ..., precision, recall, f1, iou, auc, mae, rmse, r2; in Python also "

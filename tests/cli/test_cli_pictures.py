@@ -131,6 +131,19 @@ def test_options_that_are_given_count(colours: Path, tmp_path: Path) -> None:
     assert "samples have shape (1, 20, 20), the model takes (1, 28, 28)" in text.replace("\n", " ")
 
 
+def test_recommended_commands_repeat_what_was_measured(colours: Path, tmp_path: Path) -> None:
+    """Without these options fastcnn train would choose others for pictures."""
+    options = ("--data", colours, "--out")
+    text = run_command("sweep", "lr=0.01", "epochs=1", "--workers", 1, *options, tmp_path / "sweep")
+    (best,) = (line for line in text.splitlines() if line.startswith("best: "))
+    assert best.endswith("--epochs 1 --lr 0.01 --batch-size 64 --optimizer sgd --schedule constant")
+    assert "for pictures it adds --augment shift=" in text
+    text = run_command(
+        "lr-find", "--optimizer", "sgd", "--batch-size", 64, *options, tmp_path / "lr.png"
+    )
+    assert "--batch-size 64 --optimizer sgd" in text
+
+
 def test_sizes_and_colours_are_for_folders() -> None:
     for option in (("--image-size", 20), ("--gray",), ("--rgb",)):
         text = run_command("train", "--data", "digits012", *option, code=2)

@@ -1,6 +1,8 @@
 """Callbacks, sample weights, and the moving average of parameters."""
 
+import math
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,3 +274,40 @@ def test_a_metric_needs_its_data(caplog: pytest.LogCaptureFixture) -> None:
     fit(dense(), blobs(20), blobs(9), epochs=1, callbacks=[EarlyStopping("test_loss")])
     assert "a model selected on test data" in caplog.text
     assert fastcnn.training.EarlyStopping is EarlyStopping
+
+
+@pytest.mark.parametrize("factor", [-1.0, math.nan, math.inf, "2", True])
+def test_factors_of_the_rate_that_are_refused(factor: Any) -> None:
+    class Factor(Callback):
+        def on_train_begin(self, start: TrainingStart) -> None:
+            start.control.lr_factor = factor
+
+    with pytest.raises(ConfigurationError, match=r"control\.lr_factor must be a finite number"):
+        fit(dense(), blobs(20), epochs=1, callbacks=[Factor()])
+
+
+def test_states_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
+    class Stateful(Callback):
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": {1, 2}}
+
+    with pytest.raises(ConfigurationError, match=r"type set .* state_dict\(\) of a callback must"):
+        fit(dense(), blobs(20), epochs=1, callbacks=[Stateful()], out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("backend", ["im2col", "lanes"])
+def test_an_optimizer_that_returns_new_parameters_is_refused(backend: str) -> None:
+    class Returns:
+        lr, slots = 0.1, ()
+
+        def update(self, parameters: Any, gradient: Any, slots: Any, lr: float, step: int) -> Any:
+            return parameters - lr * gradient
+
+    with pytest.raises(ConfigurationError, match=r"Returns\.update must change .* in place"):
+        fit(dense(), blobs(20), epochs=1, optimizer=Returns(), backend=backend)  # type: ignore[arg-type]
+
+
+def test_a_column_that_records_lack() -> None:
+    history = fit(dense(), blobs(20), epochs=1)
+    with pytest.raises(ConfigurationError, match=r"have kind, epoch, train_loss, .* not 'loss'"):
+        history.column("loss")

@@ -326,3 +326,10 @@ def test_progress_shows_them() -> None:
     assert second.split() == ["valid", "f1", "0.7500", "size_mae", "none"]
     assert max(len(first), len(second)) <= 80
     assert "validation_f1=0.7500" in repr(History([EpochRecord(epoch)]))
+
+
+def test_a_metric_may_be_given_by_itself() -> None:
+    x, y = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32), np.arange(20) % 3
+    model = fastcnn.Sequential(fastcnn.Linear(4, 3, seed=0), input_shape=(4,))
+    half = Metric("half", lambda outputs, targets: 0.5)
+    assert fastcnn.fit(model, (x, y), (x, y), epochs=1, metrics=half).final["test_half"] == 0.5
