@@ -25,12 +25,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import make_dataclass
 from itertools import count
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import numpy as np
 
-from fastcnn.codegen import linked
+from fastcnn.codegen.declarations import Linked
 from fastcnn.codegen.elementary import (
     absolute,
     erf,
@@ -84,8 +84,24 @@ MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
 #: usually are.
 POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
 STEP, TOLERANCE = 1e-6, 1e-5
-#: Points whose results must be the same without the other points.
-SOME = 30
+#: Points whose results must be the same without the other points, and in another order.
+SOME = slice(29, None, -1)
+
+
+def linked(function: Callable[..., Any]) -> Linked:
+    """Let formulas call a function; its globals keep the values that they have now.
+
+    Parameters
+    ----------
+    function : function
+        As a formula; it may call functions that are linked themselves.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is not a function.
+    """
+    return Linked(_plain(function))
 
 
 def activation(
@@ -266,18 +282,25 @@ def _unused(key: str, table: Mapping[str, Any]) -> str:
 def _plain(function: Any) -> Any:
     """The plain Python function: numba's functions are compiled again, for vectors.
 
-    Its globals are those of now, which the engine compiles, also if the script assigns others.
+    Its globals, and the variables of functions around it, are those of now, which the engine
+    compiles, also if the script assigns others.
     """
     function = getattr(function, "py_func", getattr(function, "function", function))
     if not inspect.isfunction(function):
         raise ConfigurationError(f"a formula must be a function, got {function!r}")
-    read = {"__name__", *_names(function.__code__)}
+    read = {"__builtins__", "__name__", *_names(function.__code__)}
     kept = {name: value for name, value in function.__globals__.items() if name in read}
-    made = FunctionType(
-        function.__code__, kept, function.__name__, function.__defaults__, function.__closure__
-    )
+    around = tuple(map(_kept, function.__closure__ or ()))
+    made = FunctionType(function.__code__, kept, function.__name__, function.__defaults__, around)
     made.__doc__, made.__qualname__ = function.__doc__, function.__qualname__
     return made
+
+
+def _kept(cell: CellType) -> CellType:
+    try:
+        return CellType(cell.cell_contents)
+    except ValueError:  # a function around the formula assigns it later
+        return cell
 
 
 def _names(code: CodeType) -> set[str]:
@@ -316,22 +339,27 @@ def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple
 
 def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
     """Evaluate a formula on arrays; raises ConfigurationError unless it is one of each element."""
-    some = [value[:SOME] if isinstance(value, np.ndarray) else value for value in given]
+    some = [value[SOME] if isinstance(value, np.ndarray) else value for value in given]
     try:
         with np.errstate(all="ignore"):
             found, others = formula(*given), formula(*some)
+            several = isinstance(found, tuple)
+            same = all(
+                np.allclose(np.broadcast_to(whole, POINTS.shape)[SOME], part, equal_nan=True)
+                for whole, part in (
+                    zip(found, others, strict=True) if several else [(found, others)]
+                )
+            )
     except (TypeError, ValueError) as error:
         raise ConfigurationError(
             f"{name}: a formula must accept arrays as well as numbers ({error}): use where, "
             "maximum and minimum of fastcnn.kernel instead of if, max and min, and its exp or "
             "numpy's instead of math's"
         ) from None
-    several = isinstance(found, tuple)
-    for whole, part in zip(found, others, strict=True) if several else [(found, others)]:
-        if not np.allclose(np.broadcast_to(whole, POINTS.shape)[:SOME], part, equal_nan=True):
-            raise ConfigurationError(
-                f"{name}: a formula's value for an element must not depend on other elements"
-            )
+    if not same:
+        raise ConfigurationError(
+            f"{name}: a formula's value for an element must not depend on other elements"
+        )
     return found
 
 

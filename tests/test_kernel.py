@@ -113,12 +113,24 @@ def test_the_later_of_two_of_one_name_counts() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_globals_are_those_of_the_definition(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_those_of_the_definition(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def times(x: Any) -> Any:
+        return FACTOR * x  # noqa: F821
+
     monkeypatch.setitem(globals(), "FACTOR", 2.0)
-    kind = kernel.activation("Times", lambda x: FACTOR * x, lambda x: FACTOR)  # noqa: F821
+    linked, factor = kernel.linked(times), 2.0
+    kinds = [
+        kernel.activation("Times", times, lambda x: FACTOR),  # noqa: F821
+        kernel.activation("Linked", lambda x: linked(x), lambda x: FACTOR),  # noqa: F821
+        kernel.activation("Around", lambda x: factor * x, lambda x: factor),
+    ]
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    factor = 3.0
     x = np.ones((2, 3), np.float32)
-    assert (Sequential(kind(), input_shape=(3,)).logits(x, backend=backend) == 2.0).all()
+    for kind in kinds:
+        assert (Sequential(kind(), input_shape=(3,)).logits(x, backend=backend) == 2.0).all()
 
 
 def test_wrong_derivatives_are_refused() -> None:
@@ -160,6 +172,9 @@ def test_wrong_derivatives_are_refused() -> None:
             "A: a formula's value for an element must not depend on other elements",
         ),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: p - lr * g.mean()), "other elements"),
+        (lambda: kernel.optimizer("O", lambda p, g, lr, n: p - lr * g.cumsum()), "other elements"),
+        (lambda: kernel.optimizer("O", lambda p, g, lr, n: None), "must accept arrays"),
+        (lambda: kernel.activation("A", lambda x: x[:3], lambda x: 1.0), "must accept arrays"),
     ],
 )
 def test_bad_arguments(call: Any, message: str) -> None:

@@ -268,7 +268,8 @@ def check_model(
     Parameters
     ----------
     model : Model
-        With a known ``input_shape``. Vectors are compared with classes, other outputs with values.
+        With a known ``input_shape``. Vectors are compared with classes, other outputs, and single
+        numbers, with values.
     backend : str
     samples, directions : int
         Samples in the batch; directions per array of more than ``FEW_ELEMENTS`` elements.
@@ -293,7 +294,7 @@ def check_model(
     x = generator.standard_normal((samples, *graph.input_shape))
     criterion: Loss = CrossEntropyLoss()
     y: np.ndarray = generator.integers(0, graph.output_shape[0], samples)
-    if graph.outputs or len(graph.output_shape) > 1:
+    if graph.outputs or graph.output_shape[:1] == (1,) or len(graph.output_shape) > 1:
         criterion = MSELoss()
         y = generator.standard_normal((samples, *graph.output_shape))
     if graph.outputs:
