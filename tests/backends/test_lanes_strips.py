@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +133,28 @@ def test_each_strip_waits_for_what_it_accesses() -> None:
     assert not write.meets(read, 3, 1)
     assert not Access(near, 0, 16, False).meets(Access(near, 0, 16, False), 4, 1)
     assert not Access(near, 0, 16, True, 0, 2).meets(Access(near, 0, 16, True, 2, 4), 1, 1)
+
+
+def test_pairs_of_strips_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning large maps with hundreds of strips would take minutes."""
+    compared, meets = [0], Access.meets
+
+    def counted(*arguments: Any) -> bool:
+        compared[0] += 1
+        return meets(*arguments)
+
+    maps = [Buffer(1, 300, 1, NO_HALO, 4800 * place) for place in range(7)]
+    operations = [
+        Strips(
+            "a",
+            [[Access(x, 16 * i, 16 * i + 16, x is y) for x in (source, y)] for i in range(300)],
+            lambda first, last: np.array([first, last]),
+        )
+        for source, y in pairwise(maps)
+    ]
+    monkeypatch.setattr(Access, "meets", counted)
+    assert len(in_turns(operations, 1, 1)) == 6 * 300
+    assert compared[0] < 6 * 300 * 60
 
 
 def test_where_they_are_used() -> None:

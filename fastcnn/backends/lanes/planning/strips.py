@@ -74,21 +74,48 @@ class Strips:
     by_channel: bool = False
 
 
+def _joined(accesses: list[Access]) -> list[Access]:
+    """One range of each map that is read, and of each that is written."""
+    found: list[Access] = []
+    for one in accesses:
+        for index, other in enumerate(found):
+            if (one.buffer, one.writes) == (other.buffer, other.writes):
+                low, first = min(one.low, other.low), min(one.first, other.first)
+                high, last = max(one.high, other.high), max(one.last, other.last)
+                found[index] = Access(one.buffer, low, high, one.writes, first, last)
+                break
+        else:
+            found.append(one)
+    return found
+
+
 def in_turns(operations: list[Strips], blocks: int, workers: int) -> list[tuple[str, np.ndarray]]:
     """Names and rows of consecutive operations: of each strip, if there are several operations."""
     if len(operations) == 1:
         return [(one.name, one.row(0, len(one.accesses))) for one in operations]
     done, found = [0] * len(operations), []
+    # By operation and number of strips that are done: what the other strips access. Pairs of strips
+    # would be too many: a large map has hundreds.
+    rest: list[list[list[Access]]] = []
+    for one in operations:
+        after: list[list[Access]] = [[]]
+        for accesses in reversed(one.accesses):
+            after.append(_joined([*accesses, *after[-1]]))
+        rest.append(after[::-1])
+    # By operation: one for which it waits, and how many strips of that were done.
+    waits = [(-1, 0)] * len(operations)
 
     def may_run(index: int) -> bool:
+        before, count = waits[index]
+        if before >= 0 and done[before] == count:
+            return False
         mine = operations[index].accesses[done[index]]
-        return not any(
-            access.meets(other, blocks, workers)
-            for before in range(index - 1, -1, -1)
-            for strip in operations[before].accesses[done[before] :]
-            for other in strip
-            for access in mine
-        )
+        for before in range(index - 1, -1, -1):
+            others = rest[before][done[before]]
+            if any(access.meets(other, blocks, workers) for other in others for access in mine):
+                waits[index] = before, done[before]
+                return False
+        return True
 
     left = list(range(len(operations)))
     while left:
