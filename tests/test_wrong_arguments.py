@@ -406,6 +406,7 @@ def test_flatten_takes_what_pytorch_users_write() -> None:
         (lambda: sweep((X, Y), [{}]), "sweep takes a Dataset of fastcnn.data"),  # type: ignore[arg-type]
         (lambda: sweep(DATA, [{}], test=(X, Y)), "sweep takes a Dataset"),  # type: ignore[arg-type]
         (lambda: sweep(DATA, "lr=0.1"), "settings must be a list of dictionaries, .* got 'lr"),  # type: ignore[arg-type]
+        (lambda: sweep(DATA, [{1: 2}]), "must be a list of dictionaries, .* got {1: 2} in"),  # type: ignore[dict-item]
         (lambda: fastcnn.data.write_idx("a", [[1], [2, 3]]), "write_idx: array: not an array"),  # type: ignore[arg-type]
         (
             lambda: fastcnn.data.load("digits", validation_split="no"),  # type: ignore[call-overload]

@@ -316,7 +316,7 @@ def check_model(
         rays = _directions(parameter.shape, directions, generator)
         # A difference across a kink of ReLU or max is not a derivative; a smaller step avoids the
         # kink, while a wrong gradient is wrong with any step.
-        for step in (STEP, STEP / 10, STEP / 100):
+        for step in (STEP, STEP / 10, STEP / 100, STEP / 1000):
             error = _directional_error(loss, parameter, actual[name], rays, step, least)
             if error <= _tolerance(backend):
                 break

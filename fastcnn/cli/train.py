@@ -189,8 +189,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         else:
             if o.recipe is not None:
                 named = _named_recipe(o)
-                if o.write_recipe is not None and world.is_root:
-                    named.write(o.write_recipe)
                 options, tta, o.data = named.options, named.tta, named.data_name
                 training, test, source = load_training(o, console)
                 training, test = named.prepared(training), named.prepared(test)
@@ -213,6 +211,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
             if world.is_root:
                 check_free(folder, o.overwrite)
+                if o.write_recipe is not None:
+                    named.write(o.write_recipe)
     together = f", on {world.size} MPI processes" if world.size > 1 else ""
     console.say(
         f"{name}: {counted(network.num_parameters, 'parameter')}, {training.name}: "

@@ -175,7 +175,7 @@ class NamedRecipe:
             Options of :class:`~fastcnn.training.options.TrainingOptions` by name, and ``model``,
             ``activation``, ``data`` and ``tta``. An argument of the optimiser, schedule or loss
             changes that of the recipe's; a different optimiser, given by name, inherits none of its
-            arguments.
+            arguments. The description and the published results of the original are left out.
 
         Raises
         ------
@@ -208,6 +208,9 @@ class NamedRecipe:
                 inside[name] = value
             else:
                 training[name] = value
+        if settings != self.settings:
+            for of_original in ("about", "published"):
+                settings.pop(of_original, None)
         return replace(self, settings=settings)
 
     def load_data(self, **arguments: Any) -> tuple[Dataset, Dataset]:

@@ -268,7 +268,8 @@ class ReduceLROnPlateau(Monitor):
             self.cooling -= 1
             self.waited = 0
         elif self.waited > self.patience:
-            self.control.lr_factor = max(self.control.lr_factor * self.factor, self.min_factor)
+            now = self.control.lr_factor  # another callback may have lowered it further
+            self.control.lr_factor = min(now, max(now * self.factor, self.min_factor))
             self.cooling = self.cooldown
             self.waited = 0
 

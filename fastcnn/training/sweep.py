@@ -262,7 +262,7 @@ def sweep(
         workers = as_count("sweep", "workers", workers)
 
     def trial_of(number: int, chosen: Mapping[str, Any]) -> Trial:
-        if not isinstance(chosen, Mapping):
+        if not isinstance(chosen, Mapping) or not all(isinstance(key, str) for key in chosen):
             raise ConfigurationError(
                 f"settings must be a list of dictionaries, as grid() makes it, got {chosen!r} in it"
             )

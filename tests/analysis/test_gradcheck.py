@@ -8,6 +8,7 @@ from fastcnn.analysis.gradcheck import check_layer, check_model, gradcheck, rela
 from fastcnn.backends import im2col, reference
 from fastcnn.errors import GradientError
 from fastcnn.layers import (
+    BatchNorm2d,
     Conv2d,
     Flatten,
     GlobalAvgPool2d,
@@ -15,6 +16,7 @@ from fastcnn.layers import (
     Linear,
     Model,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
 )
@@ -91,6 +93,25 @@ def test_right_gradients_of_models_are_not_called_wrong(model: Model, backend: s
     assert len(rows) == len(model.named_parameters())
     for key, value in model.state_dict().items():
         np.testing.assert_array_equal(value, before[key])
+
+
+def test_kinks_next_to_a_value_are_avoided() -> None:
+    """One ReLU of this network is less than 1e-7 of its bias away from its kink."""
+
+    def block(seed: int) -> Residual:
+        first, second = (Conv2d(8, 8, 3, padding=1, seed=seed + more) for more in (0, 9))
+        return Residual(Sequential(first, BatchNorm2d(8), ReLU(), second, BatchNorm2d(8)))
+
+    layers = (
+        Conv2d(3, 8, 3, padding=1, seed=0),
+        *map(block, range(5)),
+        GlobalAvgPool2d(),
+        Flatten(),
+        Linear(8, 10, seed=1),
+    )
+    model = Sequential(*layers, input_shape=(3, 20, 20))
+    rows = check_model(model, "im2col", directions=1, seed=1)
+    assert all(row.ok for row in rows), [row for row in rows if not row.ok]
 
 
 @pytest.mark.parametrize("change", [lambda g: 1.001 * g, np.zeros_like, np.negative])

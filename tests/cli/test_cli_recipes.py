@@ -42,6 +42,7 @@ def test_train(archive: Path, tmp_path: Path) -> None:
     mine = recipes.get(written)
     assert mine.options.epochs == 2
     assert mine.data_name == str(archive)
+    assert (mine.about, mine.published) == ("", {}), "those are of the original"
     fastcnn("train", "--recipe", written, "--out", tmp_path / "b")
     first, second = ((tmp_path / name / "metrics.jsonl").read_text() for name in "ab")
     assert [json.loads(line).get("loss") for line in first.splitlines()] == [

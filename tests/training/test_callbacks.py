@@ -119,6 +119,16 @@ def test_the_learning_rate_falls_on_a_plateau() -> None:
     assert factors == [1, 0.5, 0.3, 0.3]
 
 
+def test_a_bound_does_not_raise_what_another_callback_has_lowered() -> None:
+    plateau = ReduceLROnPlateau(patience=0, min_factor=0.3)
+    start = TrainingStart(dense(), History(), 2, 1, 1, tested=True, validated=True)
+    plateau.on_train_begin(start)
+    start.control.lr_factor = 0.1
+    for epoch in (1, 2):
+        plateau.on_epoch_end({"epoch": epoch, "validation_loss": 1.0}, start.model)
+    assert start.control.lr_factor == 0.1
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("metric", ["test_loss", "test_accuracy"])
 @pytest.mark.parametrize(("patience", "cooldown"), [(0, 0), (1, 2), (3, 1)])
