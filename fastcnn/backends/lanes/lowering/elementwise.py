@@ -75,10 +75,8 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     grad_x = walk.wanted(group)
     if grad_x is None:
         return
-    name, pooling = (
-        f"{group.node.name}: gradient of {group.operation}",
-        walk.averaged.get(group.target),
-    )
+    name = f"{group.node.name}: gradient of {group.operation}"
+    pooling = walk.averaged.get(group.target)
     if pooling is None:
         columns = formula_columns(walk.planner, group, "gradient")
         columns |= element_columns(walk.planner, x=grad_x, y=grad, m=seen)

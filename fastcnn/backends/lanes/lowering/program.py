@@ -109,11 +109,12 @@ class Program:
         for start, end, whole in phases.tolist():
             joins = False
             for index in range(start, end):
-                if joins and keeps(index):
+                stays = keeps(index)
+                if stays and joins:
                     kept[-1][1] = index + 1
-                elif keeps(index):
+                elif stays:
                     kept.append([index, index + 1, whole])
-                joins = keeps(index)
+                joins = stays
         return np.array(kept, np.int64).reshape(-1, 3)
 
     def backward_phases(self, skip_forward: bool) -> np.ndarray:
