@@ -24,7 +24,7 @@ from fastcnn.recipes.toml_text import toml_text
 from fastcnn.training import History, evaluate, fit
 from fastcnn.training.declarations import declarations
 from fastcnn.training.evaluation import Evaluation, check_tta
-from fastcnn.training.options import TrainingOptions
+from fastcnn.training.options import NONE, TrainingOptions
 
 #: Sections of a recipe, with their keys unless other classes define them.
 SECTIONS: dict[str, tuple[str, ...] | None] = {
@@ -200,14 +200,17 @@ class NamedRecipe:
                 del training[name]
         for name, value in given.items():
             part = declared[name].part if name in declared else ""
-            inside = training.get(part)
+            table, inside = training, training.get(part)
             if name == "warmup_steps" and isinstance(inside, dict):
                 training[part] = {"name": "warmup", "steps": value, "then": inside}
-            elif part in OBJECTS and name != part and isinstance(inside, dict):
+                continue
+            if part in OBJECTS and name != part and isinstance(inside, dict):
                 self._check_argument(part, inside, name)
-                inside[name] = value
+                table = inside
+            if value is None or (isinstance(value, str) and value == NONE):
+                table.pop(name, None)
             else:
-                training[name] = value
+                table[name] = value
         if settings != self.settings:
             for of_original in ("about", "published"):
                 settings.pop(of_original, None)
