@@ -60,7 +60,7 @@ ALLOWED = {
         "optim",
         "training",
     },
-    "serve": {"backends", "data", "execution", "layers"},
+    "serve": {"backends", "data", "execution", "interop", "layers"},
     "interop": {"arguments", "backends", "data", "layers", "operations", "weights"},
     "distributed": {
         "operations",

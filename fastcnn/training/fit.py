@@ -191,7 +191,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         On every process, if the processes differ in code, data or settings, or one fails before the
         first step.
     RunWriteError
-        If ``out`` can no longer be written; the last checkpoint is intact.
+        If ``out`` can no longer be written; the last checkpoint, if there is one, is intact.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 
