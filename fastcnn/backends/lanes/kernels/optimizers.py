@@ -321,8 +321,8 @@ SCALE, UNSCALE = np.float32(2.0**48), np.float32(2.0**-24)
 def _adadelta(p, g, slots, numbers):
     rho, share, eps, rate = numbers
     s = rho * slots[0] + share * g * g
-    # A root of the quotient: two roots take longer than the memory traffic. It is scaled, as that of
-    # a gradient above 1e16 would be denormal.
+    # A root of the quotient: two roots take longer than the memory traffic. It is scaled, as it
+    # would be denormal for a gradient above 1e16.
     change = sqrt((slots[1] + eps) * SCALE / (s + eps)) * (g * UNSCALE)
     return p - rate * change, s, rho * slots[1] + share * change * change
 
