@@ -71,9 +71,9 @@ def compare_backends(
             f"{row.absolute:.1e}",
             f"{row.relative:.1e}",
         )
-    console.print(table)
+    console.show(table)
     for name in BACKENDS:
-        console.print(
+        console.say(
             f"{name}: {1e6 * comparison.seconds(name):,.1f} µs per sample, "
             f"{comparison.speedup(name):,.0f} times the reference"
         )
