@@ -64,9 +64,9 @@ def compare_backends(
     )
     for row in comparison.rows:
         table.add_row(*row.cells)
-    console.print(table)
+    console.show(table)
     for name in BACKENDS:
-        console.print(
+        console.say(
             f"{name}: {1e6 * comparison.seconds(name):,.1f} µs per sample, "
             f"{comparison.speedup(name):,.0f} times the reference"
         )

@@ -15,7 +15,14 @@ import numpy as np
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.picture_sets import Reading
-from fastcnn.data.picture_table import PATHS, column_of, read_path_table, targets_of
+from fastcnn.data.picture_table import (
+    PATHS,
+    SEPARATORS,
+    column_of,
+    read_path_table,
+    separator_of,
+    targets_of,
+)
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
@@ -28,6 +35,8 @@ LONGEST_ROW = 10_000_000
 #: Values read at a time.
 BLOCK_VALUES = 500_000
 LABEL = "label"
+#: Between the values of a row that are given to numpy: no number contains it.
+JOIN = "\x1f"
 
 
 def read_csv(
@@ -44,7 +53,8 @@ def read_csv(
         Its first line names the columns, one of them ``label``; the others are the pixels of square
         grey images in row-major order, in 0..255 or 0..1. Or one is ``path`` (or ``file``,
         ``image``), relative to the file's folder, and optionally one ``split``: train, val or test.
-        Labels are integers or text.
+        Labels are integers or text. If there is no comma in the first line, semicolons, tabs or
+        vertical bars separate the columns.
     seed : int
         Seed of the choice of test rows.
     reading : Reading, optional
@@ -61,12 +71,17 @@ def read_csv(
     check_memory(str(path), 2 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
-            header = _quoted(_line(file, str(path)), f"{path}: line 1")
+            first = _line(file, str(path))
+            separator = separator_of(first)
+            header = _quoted(first, f"{path}: line 1", separator)
             columns = [column.strip() for column in header]
+            if separator != ",":
+                log.warning("%s: columns are separated by %s", path, SEPARATORS[separator])
             if column_of(columns, PATHS) is not None:
                 return read_path_table(path, seed, reading)
             reading.check_unused(path)
-            pixels, labels, names = _read(file, [column.lower() for column in columns], str(path))
+            columns = [column.lower() for column in columns]
+            pixels, labels, names = _read(file, columns, str(path), separator)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -126,7 +141,9 @@ def pixel_sets(
     )
 
 
-def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read(
+    file: TextIO, columns: list[str], name: str, separator: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """All pixels, (N, H * W), the labels as text, and the names of the pixel columns."""
     if columns.count(LABEL) != 1:
         raise DataError(
@@ -141,14 +158,17 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
     while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
         rows = []
         for number, line in block:
-            values = line.split(",") if '"' not in line else _quoted(line, f"{name}: line {number}")
+            if '"' in line:
+                values = _quoted(line, f"{name}: line {number}", separator)
+            else:
+                values = line.split(separator)
             if len(values) != count + 1:
                 raise DataError(
                     f"{name}: line {number} has {counted(len(values), 'value')}, the first "
                     f"{count + 1}"
                 )
             labels.append(values.pop(place).strip())
-            rows.append(",".join(values))
+            rows.append(JOIN.join(values))
         blocks.append(_values(rows, [number for number, _ in block], name))
     if not blocks:
         raise DataError(f"{name}: has no rows")
@@ -157,16 +177,16 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
     return pixels, np.array(labels), columns[:place] + columns[place + 1 :]
 
 
-def _quoted(line: str, name: str) -> list[str]:
+def _quoted(line: str, name: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader([line], skipinitialspace=True))
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise DataError(f"{name}: {error}") from None
 
 
 def _values(rows: list[str], numbers: Sequence[int], name: str) -> np.ndarray:
     try:
-        values = np.loadtxt(rows, np.float64, delimiter=",", comments=None, ndmin=2)
+        values = np.loadtxt(rows, np.float64, delimiter=JOIN, comments=None, ndmin=2)
     except ValueError:
         raise DataError(_not_a_number(rows, numbers, name)) from None
     good = (values >= 0.0) & (values <= 255.0)
@@ -182,10 +202,7 @@ def _values(rows: list[str], numbers: Sequence[int], name: str) -> np.ndarray:
 def _not_a_number(rows: list[str], numbers: Sequence[int], name: str) -> str:
     """The first pixel that is not a number, as a message."""
     for row, number in zip(rows, numbers, strict=True):
-        words = row.split(",")
-        if len(words) != len(rows[0].split(",")):
-            return f"{name}: line {number}: a pixel has a comma in it"
-        for word in words:
+        for word in row.split(JOIN):
             try:
                 np.loadtxt([word.strip() or "nothing"], np.float64, comments=None, ndmin=2)
             except ValueError:

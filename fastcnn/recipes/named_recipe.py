@@ -124,8 +124,7 @@ class NamedRecipe:
         OSError
             If the file cannot be written.
         """
-        if not str(path).endswith(".toml"):
-            raise ConfigurationError(f"a recipe's file must end in .toml, got {path}")
+        check_file_name(path)
         atomic_write(expanded(path), self.text().encode())
 
     def text(self) -> str:
@@ -366,6 +365,12 @@ class NamedRecipe:
 
     def _refuse(self, message: str) -> None:
         raise ConfigurationError(f"recipe {self.name}: {message}")
+
+
+def check_file_name(path: str | Path) -> None:
+    """Refuse a file that would be taken for the name of a recipe."""
+    if not str(path).endswith(".toml"):
+        raise ConfigurationError(f"a recipe's file must end in .toml, got {path}")
 
 
 def set_weights(model: Model, weight: init.Initializer, generator: np.random.Generator) -> None:

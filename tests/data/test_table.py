@@ -62,6 +62,29 @@ def test_forms_of_values(tmp_path: Path) -> None:
     assert (data.read_csv(tmp_path / "c.csv")[0].images == reference.images).all()
 
 
+@pytest.mark.parametrize(
+    ("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_other_separators(
+    separator: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    assert not caplog.messages
+    path = write(tmp_path / "b.csv", [line.replace(",", separator) for line in lines()])
+    again = data.read_csv(path)[0]
+    assert (again.images == reference.images).all()
+    assert caplog.messages == [f"{path}: columns are separated by {name}"]
+    fractions = [line.replace(",", separator).replace("5", "5,0") for line in lines()[1:]]
+    with pytest.raises(DataError, match=r"pixels must be numbers, got '.*5,0"):
+        data.read_csv(write(path, [HEADER.replace(",", separator), *fractions]))
+
+
+def test_a_comma_within_quotes_separates_nothing(tmp_path: Path) -> None:
+    rows = [f'{index % 2},"1,{index % 4},0,9"' for index in range(40)]
+    with pytest.raises(DataError, match="line 2: pixels must be numbers, got '1,0,0,9'"):
+        data.read_csv(write(tmp_path / "a.csv", ["label,pixel0", *rows]))
+
+
 def test_text_labels_and_fractions(tmp_path: Path) -> None:
     words = np.array(["cat", "dog", "cow"])[LABELS]
     train, _ = data.read_csv(write(tmp_path / "a.csv", lines(PIXELS / 255, words)))
