@@ -179,7 +179,7 @@ def sweep(
         )
         if len(ranked) > SHOWN:
             title += f"; the best {SHOWN} of them"
-        console.print(ranking(ranked[:SHOWN], varied, title, metric))
+        console.show(ranking(ranked[:SHOWN], varied, title, metric))
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
             recipe = replace(best[0].recipe, seed=Recipe().seed)

@@ -29,6 +29,8 @@ MISSING = ("", "nan", "null", "n/a", "none", "na")
 #: need, are not among them.
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
+#: Suffixes of tables that are text.
+CSV = (".csv", ".tsv")
 #: Separators of columns, and what they are called.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 

@@ -99,15 +99,8 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
 
     Raises DataError if a column's name is of a different kind than most, as an index's is.
     """
-    kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
-    usual, count = kinds.most_common(1)[0]
-    if "#" not in usual:
+    if not _check_names(path, names):
         return pixels
-    if count < len(names):
-        odd = next(name for name in names if re.sub(r"\d+", "#", name) != usual)
-        raise DataError(
-            f"{path}: column {odd!r} is not called like the other columns of pixels: leave it out"
-        )
     numbers = [tuple(map(int, re.findall(r"\d+", name))) for name in names]
     if len(set(numbers)) < len(numbers):
         raise DataError(f"{path}: two columns of pixels have the same number")
@@ -117,6 +110,18 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
         return pixels
     log.warning("%s: pixel columns are sorted by their numbers", path)
     return pixels[:, order]
+
+
+def _check_names(path: Path, names: Sequence[str]) -> bool:
+    """Whether columns of pixels have numbers; refuses one whose name is of another kind."""
+    kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
+    usual, count = kinds.most_common(1)[0] if kinds else ("", 0)
+    if "#" in usual and count < len(names):
+        odd = next(name for name in names if re.sub(r"\d+", "#", name) != usual)
+        raise DataError(
+            f"{path}: column {odd!r} is not called like the other columns of pixels: leave it out"
+        )
+    return "#" in usual
 
 
 def pixel_sets(
@@ -151,6 +156,7 @@ def _read(
             f"{LABEL},pixel0,pixel1,...), got {','.join(columns)[:60]!r}"
         )
     count, place = len(columns) - 1, columns.index(LABEL)
+    _check_names(Path(name), columns[:place] + columns[place + 1 :])
     if count == 0 or math.isqrt(count) ** 2 != count:
         raise DataError(f"{name}: {count} columns of pixels are not those of a square image")
     blocks, labels = [], []

@@ -277,7 +277,7 @@ class TrainingLoop:
         while progress.done < last:
             self._chunk(feed)
             if self.saver is not None and progress.done < last:
-                self.saver.save_within_epoch(self)
+                self.saver.save_if_due(self, ends_epoch=False)
             self._agree()
         record = EpochRecord(
             kind="epoch",
@@ -314,7 +314,7 @@ class TrainingLoop:
         self.progress = Progress(progress.epoch + 1)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         if self.saver is not None:
-            self.saver.save_after_epoch(self)
+            self.saver.save_if_due(self, ends_epoch=True)
         self._agree()
 
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:

@@ -126,14 +126,9 @@ class Saver:
         self.metadata: dict[str, str] = {}
         self._best_is_new = False
 
-    def save_after_epoch(self, loop: "TrainingLoop") -> None:
+    def save_if_due(self, loop: "TrainingLoop", *, ends_epoch: bool) -> None:
         """Write a checkpoint, unless one was written recently."""
-        if time.monotonic() - self.written >= AFTER_EPOCH:
-            self.save(loop)
-
-    def save_within_epoch(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint in a long epoch."""
-        if time.monotonic() - self.written >= WITHIN_EPOCH:
+        if time.monotonic() - self.written >= (AFTER_EPOCH if ends_epoch else WITHIN_EPOCH):
             self.save(loop)
 
     def save(self, loop: "TrainingLoop") -> None:

@@ -70,8 +70,8 @@ def test_other_separators(
 ) -> None:
     reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
     assert not caplog.messages
-    path = write(tmp_path / "b.csv", [line.replace(",", separator) for line in lines()])
-    again = data.read_csv(path)[0]
+    path = write(tmp_path / "b.tsv", [line.replace(",", separator) for line in lines()])
+    again = data.load(path)[0]
     assert (again.images == reference.images).all()
     assert caplog.messages == [f"{path}: columns are separated by {name}"]
     fractions = [line.replace(",", separator).replace("5", "5,0") for line in lines()[1:]]
@@ -180,8 +180,8 @@ def test_quotes_after_spaces(tmp_path: Path) -> None:
 
 def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
     """With an index column, 3 by 3 pixels minus one look like a square."""
-    for odd in ("id", ""):
-        header = ",".join(["label", odd, *(f"pixel{i}" for i in range(15))])
+    for odd, pixels in (("id", 15), ("", 15), ("", 16)):
+        header = ",".join(["label", odd, *(f"pixel{i}" for i in range(pixels))])
         with pytest.raises(DataError, match=f"column '{odd}' is not called like"):
             data.read_csv(write(tmp_path / "a.csv", [header, *lines()[1:]]))
     header = ",".join(["label", *(f"pixel{i // 2}" for i in range(16))])

@@ -17,12 +17,8 @@ def part(name: str) -> str:
 
 def title_of(rule: Pictures, classes: Sequence[str]) -> str:
     """What one draws: a digit, if the classes are digits and the pictures are grey."""
-    digits = rule.shape[0] == 1 and bool(classes) and all(map(_is_digit, classes))
+    digits = rule.shape[0] == 1 and bool(classes) and set(classes) <= set("0123456789")
     return "Draw a digit" if digits else "Draw or drop a picture"
-
-
-def _is_digit(name: str) -> bool:
-    return len(name) == 1 and name in "0123456789"
 
 
 def drawing_page(
