@@ -425,7 +425,7 @@ def test_none_is_a_word() -> None:
     for name, value in (("lr", "none"), ("schedule", "none"), ("epochs", "none")):
         with pytest.raises(ConfigurationError, match=f"{name} must be .*'none'"):
             TrainingOptions(**{name: value})
-    with pytest.raises(ConfigurationError, match="model must be .*'none'"):
+    with pytest.raises(ConfigurationError, match=r"model must be .*'none'"):
         Recipe(model="none")
 
 
