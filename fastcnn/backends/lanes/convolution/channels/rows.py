@@ -27,6 +27,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.channel_planner import (
+    STRIP,
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
@@ -34,8 +35,6 @@ from fastcnn.backends.lanes.planning.channel_planner import (
 )
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Maximum tiles of a strip of Winograd transforms.
-STRIP = 16
 #: Bytes of weights up to which threads should divide tiles, at least 8 each, rather than outputs.
 SMALL_BYTES = 1 << 19
 
