@@ -35,6 +35,20 @@ def plain_array(name: str, value: Any) -> np.ndarray:
         raise DataError(f"{name}: not an array ({error})") from None
 
 
+def sample_array(name: str, value: Any) -> np.ndarray:
+    """A user's samples: bytes, or floating-point numbers.
+
+    Booleans and other integers are values like these, and are converted to them. Raises DataError
+    for anything else.
+    """
+    array = plain_array(name, value)
+    if array.dtype.kind in "iub" and array.dtype != np.uint8:
+        array = array.astype(np.result_type(array.dtype, np.float32))
+    if array.dtype.kind != "f" and array.dtype != np.uint8:
+        raise DataError(f"{name} must be real numbers, got dtype {array.dtype}")
+    return array
+
+
 def as_array(operation: str, name: str, value: Any, ndim: int | None = None) -> np.ndarray:
     array = plain_array(f"{operation}: {name}", value)
     # Arrays of foreign byte order or unaligned memory are copied here: compiled loops can read

@@ -1,9 +1,9 @@
 """Custom kernels: an activation, a loss or an optimiser from a formula in your own script.
 
-A formula is a plain function of ``+ - * /``, comparisons, and the functions of this module, or
-numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates it on arrays, and the engine
-compiles it to vector code and runs it inside its programs, at the speed of its own kernels. If
-numba cannot compile it, im2col computes it, which is logged.
+A formula is a plain function of ``+ - * /``, whole powers, comparisons with ``& | ~``, and the
+functions of this module, or numpy's of the same names (``np.exp``, ``np.where``): numpy evaluates
+it on arrays, and the engine compiles it to vector code and runs it inside its programs, at the
+speed of its own kernels. If numba cannot compile it, im2col computes it, which is logged.
 
 >>> from fastcnn import kernel
 >>> def value(x, beta=1.0):
@@ -364,10 +364,13 @@ def _of_arrays(name: str, formula: Any, *given: Any) -> Any:
 
 
 def _check_derivative(name: str, value: Any, derivative: Any, *rest: Any) -> None:
-    ends = [_of_arrays(name, value, POINTS + step, *rest) for step in (STEP, -STEP)]
-    found = np.broadcast_to(_of_arrays(name, derivative, POINTS, *rest), POINTS.shape)
+    given = (value, POINTS + STEP), (value, POINTS - STEP), (derivative, POINTS)
+    made = [_of_arrays(name, formula, points, *rest) for formula, points in given]
+    if any(isinstance(each, tuple) for each in made):
+        raise ConfigurationError(f"{name}: value and derivative must return arrays, got a tuple")
+    *ends, found = (np.broadcast_to(each, POINTS.shape) for each in made)
     with np.errstate(all="ignore"):
-        expected = np.broadcast_to((ends[0] - ends[1]) / (2.0 * STEP), POINTS.shape)
+        expected = (ends[0] - ends[1]) / (2.0 * STEP)
     error = np.abs(found - expected) / np.maximum(np.abs(expected), 1.0)
     worst = int(np.nanargmax(np.where(np.isfinite(error), error, math.inf)))
     if not error[worst] <= TOLERANCE:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
 
@@ -175,6 +176,8 @@ def test_wrong_derivatives_are_refused() -> None:
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: p - lr * g.cumsum()), "other elements"),
         (lambda: kernel.optimizer("O", lambda p, g, lr, n: None), "must accept arrays"),
         (lambda: kernel.activation("A", lambda x: x[:3], lambda x: 1.0), "must accept arrays"),
+        (lambda: kernel.activation("A", lambda x: (x, x), lambda x: 1.0), "arrays, got a tuple"),
+        (lambda: kernel.activation("A", lambda x: x, lambda x: (x, x)), "arrays, got a tuple"),
     ],
 )
 def test_bad_arguments(call: Any, message: str) -> None:
@@ -212,6 +215,45 @@ def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture
     expected = fastcnn.gradients(network(kind()), x, y, backend="im2col")
     assert lanes[0] == pytest.approx(expected[0], rel=1e-6)
     assert any("numba does not support cos(" in message for message in fallbacks(caplog))
+    one = network(kind()).logits(x[:1])  # a single sample has a program of its own
+    assert one == pytest.approx(network(kind()).logits(x[:1], backend="im2col"))
+
+
+#: Formulas of the engine's vectors.
+FORMULAS: list[Callable[[Any], Any]] = [
+    lambda x: x**2,
+    lambda x: x**3 - (1 + x) ** -2,
+    lambda x: x**0 + x**7,
+    lambda x: abs(x) + np.abs(+x) + np.absolute(x),
+    lambda x: np.square(x) + np.sqrt(x * x),
+    lambda x: np.sign(x) + x,
+    lambda x: np.clip(x, -1.5, 2.5),
+    lambda x: np.where((x > -1) & (x < 3) | (x > 50), x, 0.0),
+    lambda x: np.where(~(x < 0) ^ (x == 3), x, -1.0),
+    lambda x: x * (x > 0) + 2.0 * (x >= 3.0) - (x > 1) / 2,
+    lambda x: np.log(x),
+    lambda x: np.log1p(x),
+    lambda x: np.exp(x),
+    lambda x: np.expm1(-x),
+    lambda x: kernel.exp(kernel.absolute(x)),
+    lambda x: 1 / (1 + np.exp(-x)),
+]
+
+
+@pytest.mark.parametrize("formula", FORMULAS, ids=map(str, range(len(FORMULAS))))
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_formulas_on_the_engine(
+    formula: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As numpy's, also at numbers whose exponential overflows."""
+    monkeypatch.setattr(kernel, "_check_derivative", lambda *given: None)
+    kind = kernel.activation("Formula", formula, lambda x: 1.0)
+    ends = [-np.inf, -1e10, -200, -100, -88.6, 88.3, 88.5, 88.7, 88.73, 89, 100, 200, 1e10, np.inf]
+    x = np.array([*ends, np.nan, 0.0, *np.linspace(-5.0, 5.0, 48)], np.float32)
+    found = Sequential(kind(), input_shape=(x.size,)).logits(x[None])[0]
+    expected = formula(x.astype(np.float64)).astype(np.float32)
+    assert found == pytest.approx(expected, rel=6e-6, abs=1e-6, nan_ok=True)
+    assert not fallbacks(caplog)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

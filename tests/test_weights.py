@@ -191,8 +191,9 @@ def test_what_is_not_a_file(tmp_path: Path) -> None:
 def test_a_folder_with_weights(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     path.touch()
-    with pytest.raises(CheckpointError, match=f"; did you mean {re.escape(str(path))}"):
-        read_weights(tmp_path)
+    for read in (read_weights, fastcnn.load):
+        with pytest.raises(CheckpointError, match=f"; did you mean {re.escape(str(path))}"):
+            read(tmp_path)
 
 
 def test_the_package_safetensors_reads_the_files() -> None:

@@ -44,6 +44,12 @@ class ComparisonRow:
     forward: float
     backward: float
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The row as text, with times in microseconds per sample."""
+        times = (f"{1e6 * seconds:,.2f}" for seconds in (self.forward, self.backward))
+        return (self.layer, self.backend, *times, f"{self.absolute:.1e}", f"{self.relative:.1e}")
+
 
 @dataclass
 class Comparison:
@@ -73,17 +79,7 @@ class Comparison:
         """All rows as text, with times in microseconds per sample."""
         return text_table(
             ("layer", "backend", "forward us", "backward us", "largest difference", "relative"),
-            [
-                (
-                    row.layer,
-                    row.backend,
-                    f"{1e6 * row.forward:,.2f}",
-                    f"{1e6 * row.backward:,.2f}",
-                    f"{row.absolute:.1e}",
-                    f"{row.relative:.1e}",
-                )
-                for row in self.rows
-            ],
+            [row.cells for row in self.rows],
         )
 
 

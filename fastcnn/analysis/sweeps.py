@@ -23,17 +23,15 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
     parameters : sequence of str
         Settings to draw.
     """
-    done = [
-        trial
-        for trial in trials
-        if trial.status == "finished" and trial.epochs and trial.epochs[-1][metric] is not None
-    ]
+    kept = [(trial, trial.kept) for trial in trials]
+    shown = [(trial, epoch[metric]) for trial, epoch in kept if epoch and epoch[metric] is not None]
+    done = [trial for trial, _ in shown]
     names = list(parameters)[:6] or ["number"]
     columns = min(3, len(names))
     rows = -(-len(names) // columns)
     figure = new_figure(3.6 * columns + 0.4, 3.0 * rows)
     panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-    values = [_error(trial.epochs[-1][metric], metric) for trial in done]
+    values = [_error(value, metric) for _, value in shown]
     for axes, name in zip(panels, names, strict=False):
         given = [trial.settings.get(name, trial.number) for trial in done]
         positions = _positions(axes, given)

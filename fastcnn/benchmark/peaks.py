@@ -4,7 +4,6 @@ The roofs against which kernels are judged are measured in the same process, wit
 code as the engine's.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastcnn.codegen.simd import LANES
+from fastcnn.data.reading import machine_memory
 
 #: Numbers of independent accumulators; the best one depends on the registers.
 CHAINS = (4, 8, 12, 16)
@@ -128,20 +128,13 @@ def cache_sizes() -> dict[str, int]:
 def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, int]:
     """Bytes per thread that fit in each level: half of a cache, four times the last for memory."""
     caches = cache_sizes()
-    memory = min(max(4 * caches["L3"], 64 << 20), memory_limit, _physical_memory() // 4)
+    memory = min(max(4 * caches["L3"], 64 << 20), memory_limit, machine_memory() // 4)
     return {
         "L1": caches["L1"] // 2,
         "L2": caches["L2"] // 2,
         "L3": min(caches["L3"] // (2 * threads), L3_LIMIT),
         "memory": memory // threads,
     }
-
-
-def _physical_memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 4 << 30
 
 
 #: Makes one thread's job: a function of the number of repetitions, and the work of one.

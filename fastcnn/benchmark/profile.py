@@ -278,8 +278,6 @@ def profile(
     model = copy.deepcopy(model)
     program = plan(model, batch_size, threads=threads)
     threads = program.workers
-    if peaks is None:
-        peaks = measure_peaks((threads,))[threads]
     try:
         step = _Step(model, batch_size, threads)
     except Unsupported as reason:
@@ -291,6 +289,8 @@ def profile(
     ]
     phases = np.array([[row, row + 1, whole] for row, _, whole in about])
     step.clocked(1)  # compiles
+    if peaks is None:  # after what may be refused
+        peaks = measure_peaks((threads,))[threads]
     spans, ticks = step.clocked(1)
     steps = step.times(seconds, spans.mean())
     repeats = [step.times(seconds / 10, row, FEWEST) for row in ticks.mean(0)]

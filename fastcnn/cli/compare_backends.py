@@ -63,17 +63,10 @@ def compare_backends(
         *number_columns("forward µs", "backward µs", "largest difference", "relative"),
     )
     for row in comparison.rows:
-        table.add_row(
-            row.layer,
-            row.backend,
-            f"{1e6 * row.forward:,.2f}",
-            f"{1e6 * row.backward:,.2f}",
-            f"{row.absolute:.1e}",
-            f"{row.relative:.1e}",
-        )
-    console.print(table)
+        table.add_row(*row.cells)
+    console.show(table)
     for name in BACKENDS:
-        console.print(
+        console.say(
             f"{name}: {1e6 * comparison.seconds(name):,.1f} µs per sample, "
             f"{comparison.speedup(name):,.0f} times the reference"
         )

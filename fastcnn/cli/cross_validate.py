@@ -44,5 +44,5 @@ def cross_validate(
         zip(found.losses, found.accuracies, strict=True), start=1
     ):
         share = "" if accuracy != accuracy else f", accuracy {100 * accuracy:.2f} %"
-        console.print(f"fold {number}: loss {loss:.4f}{share}")
-    console.print(str(found))
+        console.say(f"fold {number}: loss {loss:.4f}{share}")
+    console.say(str(found))

@@ -93,7 +93,7 @@ def show(
         table.add_row(label, f"{first:,}", f"{second:,}")
     table.add_row("all", f"{len(train):,}", f"{len(test):,}")
     console = Screen()
-    console.print(table)
+    console.show(table)
     save_figure(samples_figure(train), out)
     console.say(f"picture: {out}")
 
@@ -116,4 +116,4 @@ def list_sets(data_dir: DataDir = None) -> None:
         table.add_row(name, what, str(found or "the network"))
     table.add_row("digits", "drawn digits, 12,000 + 2,000", "the package itself")
     table.add_row("digits012", "drawn digits 0, 1, 2, 12,000 + 2,000", "the package itself")
-    Screen().print(table)
+    Screen().show(table)

@@ -5,6 +5,7 @@ import shlex
 import typing
 from collections.abc import Callable, Collection
 from dataclasses import fields
+from functools import partial
 from types import NoneType
 from typing import Annotated, Any
 
@@ -62,9 +63,13 @@ def parameters(options: type) -> list[inspect.Parameter]:
             words += words.replace("--", "/--no-")
         panel = PANELS.get(declaration.part, "Model" if name in own else "Training")
         panel = PANELS.get(name, panel)
-        if kind is float and declaration.choices:
+        if kind in (int, float) and (declaration.choices or default is None):
             given = typer.Option(
-                words, help=text, parser=_number_or_word, metavar="<float>", rich_help_panel=panel
+                words,
+                help=text,
+                parser=partial(_number_or_word, kind),
+                metavar=f"<{kind.__name__}>",
+                rich_help_panel=panel,
             )
         else:
             given = typer.Option(words, help=text, rich_help_panel=panel)
@@ -79,10 +84,10 @@ def parameters(options: type) -> list[inspect.Parameter]:
     return made
 
 
-def _number_or_word(text: str) -> float | str:
+def _number_or_word(kind: type, text: str) -> Any:
     """Parse a number; words are returned as they are and checked with the other options."""
     try:
-        return float(text)
+        return kind(text)
     except ValueError:
         return text
 

@@ -10,7 +10,12 @@ from fastcnn.cli.arguments import Backend, DataDir, RunFolder
 from fastcnn.cli.screen import Screen, number_columns
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from fastcnn.data import Dataset
+
+#: Kinds of mistakes listed.
+MISTAKES = 15
 
 
 def evaluate(
@@ -63,7 +68,7 @@ def evaluate(
     loss, accuracy, logits = run_evaluation(model, test, loss=opened.loss, backend=backend, tta=tta)
     confusion = confusion_matrix(test.labels, logits.argmax(axis=1), len(test.classes))
     scores = per_class(confusion)
-    console.print(
+    console.say(
         f"{test.name}: {counted(len(test), 'test image')}, accuracy {100 * accuracy:.2f} %, loss "
         f"{loss:.4f}"
     )
@@ -73,17 +78,34 @@ def evaluate(
     for index, label in enumerate(test.classes):
         values = (f"{100 * scores[key][index]:.2f} %" for key in ("precision", "recall", "f1"))
         table.add_row(label, *values, str(confusion[index].sum()))
-    console.print(table)
+    console.show(table)
     matrix = Table("true \\ predicted", *number_columns(*test.classes))
     for label, row in zip(test.classes, confusion, strict=True):
         matrix.add_row(label, *map(str, row))
-    console.print(matrix)
+    console.show(matrix if console.fits(matrix) else _mistakes(confusion, test.classes))
     # Pictures of another data set do not replace those of the run's own.
     of_data = "" if data is None else f"-{Path(data).resolve().stem}"
     pictures = [run / f"{name}{of_data}.png" for name in ("confusion", "mistakes")]
     save_figure(confusion_figure(confusion, test.classes), pictures[0])
     save_figure(mistakes_figure(test, softmax(logits)), pictures[1])
     console.say(f"pictures: {', '.join(map(str, pictures))}")
+
+
+def _mistakes(confusion: "np.ndarray", classes: tuple[str, ...]) -> Table:
+    """The most frequent mistakes: all pairs of many classes are too wide for a screen."""
+    wrong = [
+        (confusion[true, predicted], classes[true], classes[predicted])
+        for true, predicted in zip(*confusion.nonzero(), strict=True)
+        if true != predicted
+    ]
+    wrong.sort(key=lambda entry: -entry[0])
+    table = Table("true", "predicted", *number_columns("images"))
+    for count, true, predicted in wrong[:MISTAKES]:
+        table.add_row(true, predicted, str(count))
+    if len(wrong) > MISTAKES:
+        rest = sum(count for count, _, _ in wrong[MISTAKES:])
+        table.add_row("other", f"{len(wrong) - MISTAKES:,} pairs", str(rest))
+    return table
 
 
 def _known_classes(

@@ -158,7 +158,7 @@ def _compare(console: Screen, model: "Model", made: "CExport", test: "Dataset") 
     before = float((model.predict(test.images) == test.labels).mean())
     outputs = made.integers.outputs(test.images)
     after = float((outputs.argmax(axis=1) == test.labels).mean())
-    console.print(
+    console.say(
         f"accuracy on {len(test):,} test images: {100 * before:.2f} % in single precision, "
         f"{100 * after:.2f} % in 8-bit integers"
     )

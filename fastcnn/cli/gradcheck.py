@@ -48,10 +48,10 @@ def gradcheck(
     report = check(backends=tuple(backend) if backend else None, model=network)
     console = Screen()
     if not every:
-        console.print(_kinds(report))
+        console.show(_kinds(report))
     if wrong := report.rows if every else report.failures:
-        console.print(_gradients(wrong))
-    console.print(f"{len(report.rows)} gradients checked, {len(report.failures)} wrong")
+        console.show(_gradients(wrong))
+    console.say(f"{len(report.rows)} gradients checked, {len(report.failures)} wrong")
     if not report.ok:
         raise typer.Exit(1)
 

@@ -62,12 +62,12 @@ def info() -> None:
         except DataError as error:
             rows[f"{name} found in"] = str(error)
     console = Screen()
-    console.print(_table("", rows))
+    console.show(_table("", rows))
     missing = _missing(kept(sources) < len(sources), rows["mnist found in"])
     if missing:
-        console.print(_table("Missing, and how to get it", missing))
+        console.show(_table("Missing, and how to get it", missing))
     else:
-        console.print("nothing is missing")
+        console.say("nothing is missing")
 
 
 def _table(title: str, rows: dict[str, str]) -> Table:

@@ -61,6 +61,7 @@ def lr_find(
     save_figure(found.figure(), out)
     console.say(f"picture: {out}")
     recipe = replace(recipe, lr=float(f"{found.suggestion:.2g}"))
-    words, _ = train_words(recipe, training, DECIDED)
-    source = data_words(SimpleNamespace(**context.params))
-    console.print(f"next: fastcnn train {source}{words}", soft_wrap=True)
+    words = (
+        f"{data_words(SimpleNamespace(**context.params))}{train_words(recipe, training, DECIDED)}"
+    )
+    console.print(f"next: fastcnn train {words}", soft_wrap=True)

@@ -116,11 +116,11 @@ def predict(
     console = Screen()
     shown = _shown(paths, images)
     if values:
-        console.print(_values(shown, numbers, names))
+        console.show(_values(shown, numbers, names))
     elif every:
-        console.print(_downwards(shown, _ranked(numbers, names), "class"))
+        console.show(_downwards(shown, _ranked(numbers, names), "class"))
     else:
-        console.print(_likeliest(shown, _ranked(numbers, names), console.width))
+        console.show(_likeliest(shown, _ranked(numbers, names), console.width))
     if len(paths) > 1 and not values:
         counts = Counter(names[index] for index in numbers.argmax(axis=1).tolist())
         shares = ", ".join(f"{name} ({count:,})" for name, count in counts.most_common())

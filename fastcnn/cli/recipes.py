@@ -49,4 +49,4 @@ def recipes(
     console = Screen()
     header = ("recipe", "data", "accuracy %", "seconds", "seeds")
     console.print(text_table(header, rows), soft_wrap=True)
-    console.print("fastcnn train --recipe NAME runs one, fastcnn recipes NAME shows it")
+    console.say("fastcnn train --recipe NAME runs one, fastcnn recipes NAME shows it")

@@ -124,7 +124,7 @@ def scale(
             f"{line.efficiency:.0%}",
         )
         count *= 2
-    console.print(table)
+    console.show(table)
     if made is not None:
         step, seconds = made
         here = predict(cost, found, batch_size, world.size, weak, average_every)

@@ -63,7 +63,7 @@ def study(
         left = list(chosen)
 
         def tell(name: str, seconds: float) -> None:
-            console.print(f"{name}: {seconds:.0f} s")
+            console.say(f"{name}: {seconds:.0f} s")
             left.remove(name)
             progress.update(f"{left[0]} ..." if left else "")
 
@@ -72,7 +72,7 @@ def study(
             if console.is_terminal:
                 progress.update(words)
             elif 4 * done // total > 4 * (done - 1) // total:
-                console.print(words)
+                console.say(words)
 
         progress.update(f"{left[0]} ...")
         setting = Setting(train, test, quick, tell_of_trainings)

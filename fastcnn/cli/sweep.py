@@ -106,6 +106,7 @@ def sweep(
     from fastcnn.training.search import TreeParzen
     from fastcnn.training.sweep import best_settings, draw, grid, measuring, rank
     from fastcnn.training.sweep import sweep as run_sweep
+    from fastcnn.training.validation import SHARE
 
     for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
         if trials is None and given:
@@ -133,6 +134,11 @@ def sweep(
         data=data, data_dir=data_dir, validation_split=False, image_size=image_size, gray=gray
     )
     training, _, _ = load_training(o, console)
+    if training.files:
+        console.say(
+            "for pictures, options that are not given are chosen as by fastcnn train: the records "
+            "of trials have them"
+        )
     varied = [
         name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
     ]
@@ -142,7 +148,7 @@ def sweep(
     base, metric = measuring(Recipe(validation=validation), metric)
     if settings is None:
         settings = TreeParzen(space, trials or 0, metric, seed)
-    stream = run_sweep(training, settings, base=base, workers=workers, backend=backend)
+    stream = run_sweep(training, settings, base=base, workers=workers, backend=backend, suit=True)
     results: list[Trial] = []
     began = time.perf_counter()
     code = 0
@@ -173,17 +179,17 @@ def sweep(
         )
         if len(ranked) > SHOWN:
             title += f"; the best {SHOWN} of them"
-        console.print(ranking(ranked[:SHOWN], varied, title, metric))
+        console.show(ranking(ranked[:SHOWN], varied, title, metric))
         best = best_settings(results, metric)
         if best and best[0].status == "finished":
-            options, added = train_words(replace(best[0].recipe, seed=Recipe().seed), training)
+            recipe = replace(best[0].recipe, seed=Recipe().seed)
+            if backend is not None:
+                recipe = replace(recipe, backend=backend)
+            if recipe.monitors() and validation != SHARE:
+                recipe = replace(recipe, validation=validation)
             mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
-            command = f"best{mean}: fastcnn train {data_words(o)}{options}"
+            command = f"best{mean}: fastcnn train {data_words(o)}{train_words(recipe, training)}"
             console.print(command, soft_wrap=True)
-            if added:
-                console.print(
-                    f"for pictures it adds {added}, which the sweep did not", soft_wrap=True
-                )
         save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
         console.say(f"results: {results_file}, {folder / 'sweep.png'}")
     if code:
@@ -235,20 +241,24 @@ def ranking(trials: "list[Trial]", varied: list[str], title: str, metric: str = 
         title_justify="left",
     )
     for place, trial in enumerate(trials, start=1):
-        last = trial.epochs[-1] if trial.epochs and trial.status == "finished" else None
         numbers = [trial.status, *[""] * (len(columns) - 1)]
-        if last is not None:
-            numbers = [cell(last[name], name) for name in columns]
-        settings = (str(trial.settings[name]) for name in varied)
+        if trial.kept is not None:
+            numbers = [cell(trial.kept[name], name) for name in columns]
+        settings = (_word(trial.settings[name]) for name in varied)
         table.add_row(str(place), *settings, *numbers, f"{trial.seconds:.2f}")
     return table
 
 
 def describe(trial: "Trial", metric: str) -> str:
     """One line about a trial."""
-    chosen = " ".join(f"{key}={value}" for key, value in trial.settings.items())
-    if trial.status != "finished" or not trial.epochs:
+    chosen = " ".join(f"{key}={_word(value)}" for key, value in trial.settings.items())
+    if trial.kept is None:
         return f"{chosen}  {trial.status}: {trial.error}"
-    value = trial.epochs[-1][metric]
+    value = trial.kept[metric]
     shown = "none" if value is None else f"{value:.4f}"
     return f"{chosen}  {metric} {shown}  {trial.seconds:.2f} s"
+
+
+def _word(value: Any) -> str:
+    """A setting as it is written on the command line."""
+    return "none" if value is None else str(value)

@@ -17,6 +17,7 @@ from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.lines import complain, one_voice
 from fastcnn.cli.screen import Screen
 from fastcnn.cli.training_data import free_folder, load_training, typed
+from fastcnn.training.callbacks import Callback, TrainingStart
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     from fastcnn.cli.compiling import Compiling
     from fastcnn.data.preprocessing import Preprocessing
     from fastcnn.errors import ConfigurationError, counted
-    from fastcnn.training import Callback, TensorBoard, evaluate, fit
+    from fastcnn.training import TensorBoard, evaluate, fit
     from fastcnn.training.declarations import declarations
     from fastcnn.training.options import TrainingOptions
     from fastcnn.training.run import NewRun, check_free, untrained_model
@@ -171,8 +172,12 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             raise ConfigurationError("--overwrite has no effect without --out")
         if "sync_batch_norm" in o.typed and world.size == 1:
             raise ConfigurationError("--sync-batch-norm has no effect on one process")
-        if o.write_recipe is not None and o.recipe is None:
-            raise ConfigurationError("--write-recipe has no effect without --recipe")
+        if o.write_recipe is not None:
+            if o.recipe is None:
+                raise ConfigurationError("--write-recipe has no effect without --recipe")
+            from fastcnn.recipes.named_recipe import check_file_name
+
+            check_file_name(o.write_recipe)
         options: TrainingOptions
         tta = None
         if saved is not None:
@@ -211,8 +216,6 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
             out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
             if world.is_root:
                 check_free(folder, o.overwrite)
-                if o.write_recipe is not None:
-                    named.write(o.write_recipe)
     together = f", on {world.size} MPI processes" if world.size > 1 else ""
     console.say(
         f"{name}: {counted(network.num_parameters, 'parameter')}, {training.name}: "
@@ -230,6 +233,8 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
     callbacks: list[Callback] = [compiling]
     if world.is_root:
         callbacks.append(progress_callback(console))
+        if o.write_recipe is not None:
+            callbacks.append(RecipeWriter(named, o.write_recipe))
         if o.tensorboard:
             callbacks.append(TensorBoard(folder))
     try:
@@ -256,6 +261,17 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         if options.early_stopping is not None or tta is not None:
             measured = evaluate(network, test, loss=options.make_loss(), tta=tta)
         _conclude(console, folder, history, measured, compiling.seconds)
+
+
+class RecipeWriter(Callback):
+    """Writes a recipe when its training begins: ``fit`` has not refused it."""
+
+    def __init__(self, recipe: "NamedRecipe", path: str) -> None:
+        self.recipe, self.path = recipe, path
+
+    def on_train_begin(self, start: TrainingStart) -> None:
+        """Write the file."""
+        self.recipe.write(self.path)
 
 
 def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":

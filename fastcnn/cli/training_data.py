@@ -110,23 +110,21 @@ def data_words(o: SimpleNamespace) -> str:
     return words + {None: "", True: "--gray ", False: "--rgb "}[o.gray]
 
 
-def train_words(
-    recipe: "Recipe", training: "Dataset", free: "Collection[str]" = ()
-) -> tuple[str, str]:
-    """Options of ``fastcnn train`` for a recipe, and those that it adds for pictures all the same.
+def train_words(recipe: "Recipe", training: "Dataset", free: "Collection[str]" = ()) -> str:
+    """Options of ``fastcnn train`` for a recipe.
 
     What fastcnn train would choose for pictures is given even if it is the default, except options
-    in ``free`` and those whose default, none, cannot be given.
+    in ``free``.
     """
     from fastcnn.cli.declared import as_words
-    from fastcnn.training.recipe import Recipe, suited
+    from fastcnn.training.options import NONE
+    from fastcnn.training.recipe import suited
 
-    words, given = as_words(recipe), [*recipe.changes(), *free]
-    if not training.files:
-        return words, ""
-    fixed = [name for name in suited(training, recipe, given) if getattr(recipe, name) is not None]
-    words += "".join(f" --{name.replace('_', '-')} {getattr(recipe, name)}" for name in fixed)
-    return words.strip(), as_words(Recipe(**suited(training, recipe, [*given, *fixed])))
+    words, given = [as_words(recipe)], [*recipe.changes(), *free]
+    for name in suited(training, recipe, given) if training.files else ():
+        value = getattr(recipe, name)
+        words.append(f"--{name.replace('_', '-')} {NONE if value is None else value}")
+    return " ".join(words).strip()
 
 
 def free_folder(name: str) -> Path:

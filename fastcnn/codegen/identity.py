@@ -13,15 +13,18 @@ import numpy as np
 
 from fastcnn.codegen.processor import processor
 from fastcnn.codegen.reached import Records
-from fastcnn.codegen.simd import VECTOR, emit_splat
+from fastcnn.codegen.simd import FLOAT, VECTOR, emit_call, emit_splat
 from fastcnn.extras import numba_version
 
 PACKAGE = "fastcnn"
 #: Files that declare and lower functions and make objects: hashed as text, because some of them
 #: import numba.
-FILES = "declarations", "entry", "numba_frontend", "numba_types", "objects", "processor"
+FILES = (
+    *("declarations", "entry", "numba_frontend", "numba_operators", "numba_types", "objects"),
+    "processor",
+)
 #: What the frontend uses of other files.
-OF_FRONTEND = VECTOR, emit_splat
+OF_FRONTEND = FLOAT, VECTOR, emit_call, emit_splat
 #: When this process began to import the files that it hashes.
 STARTED = time.time()
 #: Objects that are not fully known, by id; kept, so that their ids are not reused.

@@ -7,12 +7,9 @@ used only here; ``TESTED_NUMBA`` in extras.py has the versions with which they w
 
 import functools
 import inspect
-import itertools
-import operator
 from typing import Any
 
 import llvmlite.binding as ll
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, codegen, typed_passes, types, typing, untyped_passes
 from numba.core.compiler import CompilerBase
@@ -20,21 +17,18 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import PassManager
 from numba.core.cpu import CPUContext
 from numba.core.errors import TypingError
-from numba.core.extending import intrinsic, lower_builtin, models, register_model
+from numba.core.extending import intrinsic, models, register_model
 from numba.core.registry import CPUDispatcher, CPUTarget
 from numba.core.target_extension import CPU, dispatcher_registry, jit_registry, target_registry
 from numba.core.types.containers import BaseTuple
-from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.np import arrayobj
 
+from fastcnn.codegen import numba_operators  # noqa: F401
 from fastcnn.codegen.declarations import TYPES, Elementary, Emitted, Linked
 from fastcnn.codegen.entry import Entry
 from fastcnn.codegen.identity import is_own
 from fastcnn.codegen.numba_types import (
-    ChoiceType,
-    VectorType,
     choice,
-    is_number,
     kind_of,
     numba_type,
     spread,
@@ -42,7 +36,6 @@ from fastcnn.codegen.numba_types import (
     unliteral,
     vector,
 )
-from fastcnn.codegen.vector_math import OF_NUMPY
 
 #: The name of our target in numba.
 TARGET = "fastcnn"
@@ -285,94 +278,6 @@ def elementary_type(declared: Elementary) -> Any:
 
     return _intrinsic_type(typed, list(inspect.signature(declared.scalar).parameters))
 
-
-def _operator(symbol: Any, emit: Any, arity: int, result: Any) -> None:
-    """Register an operator of vectors, and of vectors with numbers, with numba."""
-
-    @infer_global(symbol)
-    class Template(AbstractTemplate):
-        def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(unliteral(kind) for kind in args)
-            if len(args) != arity or vector not in args:
-                return None
-            if not all(kind is vector or is_number(kind) for kind in args):
-                return None
-            return typing.signature(result, *args)
-
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return emit(builder, *spread(context, builder, signature.args, values))
-
-    if arity == 1:
-        lower_builtin(symbol, VectorType)(lower)
-        return
-    lower_builtin(symbol, VectorType, VectorType)(lower)
-    for number in (types.Number, types.Boolean):
-        lower_builtin(symbol, VectorType, number)(lower)
-        lower_builtin(symbol, number, VectorType)(lower)
-
-
-def _compare(sign: str) -> Any:
-    return lambda builder, x, y: builder.fcmp_ordered(sign, x, y)
-
-
-_operator(operator.add, lambda builder, x, y: builder.fadd(x, y), 2, vector)
-_operator(operator.sub, lambda builder, x, y: builder.fsub(x, y), 2, vector)
-_operator(operator.mul, lambda builder, x, y: builder.fmul(x, y), 2, vector)
-_operator(operator.truediv, lambda builder, x, y: builder.fdiv(x, y), 2, vector)
-_operator(operator.neg, lambda builder, x: builder.fneg(x), 1, vector)
-for _symbol, _sign in (
-    (operator.lt, "<"),
-    (operator.le, "<="),
-    (operator.gt, ">"),
-    (operator.ge, ">="),
-    (operator.eq, "=="),
-):
-    _operator(_symbol, _compare(_sign), 2, choice)
-_operator(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
-
-
-def _numpy_function(known: Any, emit: Any, arity: int) -> None:
-    """Register a numpy function of vectors with numba, which knows it for all other types."""
-
-    class Template(AbstractTemplate):
-        key = known
-
-        def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(unliteral(kind) for kind in args)
-            if len(args) != arity or not {vector, choice} & set(args):
-                return None
-            if not all(kind in (vector, choice) or is_number(kind) for kind in args):
-                return None
-            return typing.signature(vector, *args)
-
-    # Not as a decorator: that needs the function's module, which ufuncs of numpy 2.0 lack.
-    infer_global(known, types.Function(Template))
-
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return emit(builder, *spread(context, builder, signature.args, values))
-
-    # Not for all types: the others have numba's own implementations.
-    numbers = (VectorType, types.Number, types.Boolean)
-    for kinds in itertools.product(*[(ChoiceType,)] * (arity == 3), *[numbers] * min(arity, 2)):
-        if VectorType in kinds or ChoiceType in kinds:
-            lower_builtin(known, *kinds)(lower)
-
-
-@infer_global(np.where)
-class _WhereOfNumbers(AbstractTemplate):
-    def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) != 3 or not all(is_number(unliteral(kind)) for kind in args):
-            return None
-        return typing.signature(types.float64, types.boolean, types.float64, types.float64)
-
-
-@lower_builtin(np.where, types.Boolean, types.Float, types.Float)
-def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-    return builder.select(*values)
-
-
-for _known, (_emit, _arity) in OF_NUMPY.items():
-    _numpy_function(_known, _emit, _arity)
 
 TYPES.update({Linked: linked_type, Emitted: emitted_type, Elementary: elementary_type})
 

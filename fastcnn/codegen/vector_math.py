@@ -78,12 +78,14 @@ def _horner(builder: Any, x: Any, coefficients: tuple[float, ...]) -> Any:
 
 
 def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
-    """``2^n`` and ``e^r - 1`` with ``factor * x = n ln(2) + r`` from -88 to 89, or NaN.
+    """``2^n`` and ``e^r - 1`` with ``factor * x = n ln(2) + r`` from -88, or NaN.
 
-    The factor, 1 or -1, is folded into the constants.
+    The factor, 1 or -1, is folded into the constants. ``n`` is at most 127, the largest exponent:
+    above, ``r`` grows, and ``2^n e^r`` overflows where the exponential does.
     """
     rounder = constant(_ROUNDER + 127.0)
     shifted = emit_fma(builder, x, constant(factor * 1.44269504088896341), rounder)
+    shifted = _not_above(builder, shifted, _ROUNDER + 254.0)
     n = builder.fsub(shifted, rounder)
     r = emit_fma(builder, n, constant(-0.693359375 / factor), x)
     r = emit_fma(builder, n, constant(2.12194440e-4 / factor), r)
@@ -101,7 +103,7 @@ def _power_and_rest(builder: Any, x: Any, factor: float) -> tuple[Any, Any]:
 
 
 def emit_exp(builder: Any, x: Any, factor: float = 1.0) -> Any:
-    """``exp(factor * x)`` up to 88 with a relative error below 2e-7.
+    """``exp(factor * x)`` with a relative error below 2e-7, and 5e-6 where it exceeds 2e38.
 
     0 below -88, NaN for NaN. The factor is 1 or -1.
     """
@@ -111,7 +113,7 @@ def emit_exp(builder: Any, x: Any, factor: float = 1.0) -> Any:
 
 
 def emit_expm1(builder: Any, x: Any) -> Any:
-    """``exp(x) - 1`` up to 88 with a relative error below 3e-7; NaN for NaN."""
+    """``exp(x) - 1`` with a relative error below 3e-7, above 2e38 as that of :func:`emit_exp`."""
     power, rest = _power_and_rest(builder, _not_below(builder, x, _LOWEST), 1.0)
     return emit_fma(builder, power, rest, builder.fsub(power, constant(1.0)))
 
@@ -287,14 +289,31 @@ def emit_normal_cdf(builder: Any, x: Any) -> Any:
 exp = define("vector", emit_exp, "vector")
 log = define("vector", emit_log, "vector")
 log1p = define("vector", emit_log1p_of_any, "vector")
+
+
+def emit_sign(builder: Any, x: Any) -> Any:
+    """1 above 0, -1 below; 0 and NaN are kept."""
+    above = builder.select(builder.fcmp_ordered(">", x, constant(0.0)), constant(1.0), x)
+    return builder.select(builder.fcmp_ordered("<", x, constant(0.0)), constant(-1.0), above)
+
+
+def emit_clip(builder: Any, x: Any, low: Any, high: Any) -> Any:
+    """``minimum(maximum(x, low), high)``."""
+    return emit_minimum(builder, emit_maximum(builder, x, low), high)
+
+
 #: The vector implementation of numpy functions that formulas use, and their number of arguments.
 OF_NUMPY: dict[Any, tuple[Any, int]] = {
     np.exp: (emit_exp, 1),
     np.expm1: (emit_expm1, 1),
-    np.log1p: (emit_log1p, 1),
+    np.log: (emit_log, 1),
+    np.log1p: (emit_log1p_of_any, 1),
     np.tanh: (emit_tanh, 1),
     np.sqrt: (emit_sqrt, 1),
+    np.square: (lambda builder, x: builder.fmul(x, x), 1),
     np.abs: (emit_magnitude, 1),
+    np.sign: (emit_sign, 1),
+    np.clip: (emit_clip, 3),
     np.minimum: (emit_minimum, 2),
     np.maximum: (emit_maximum, 2),
     np.where: (lambda builder, *values: builder.select(*values), 3),

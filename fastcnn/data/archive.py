@@ -215,11 +215,16 @@ class Archive:
 
     def _other_kind(self) -> str:
         with self.path.open("rb") as file:
-            if file.read(len(NPY_MAGIC)) == NPY_MAGIC:
-                return (
-                    "it is a single array, .npy: put images and labels into one file with "
-                    "numpy.savez(x_train=..., y_train=..., x_test=..., y_test=...)"
-                )
+            start = file.read(len(NPY_MAGIC))
+        if start == NPY_MAGIC:
+            return (
+                "it is a single array, .npy: put images and labels into one file with "
+                "numpy.savez(x_train=..., y_train=..., x_test=..., y_test=...)"
+            )
+        if not start:
+            return "it is empty"
+        if start.startswith(b"PK\3\4"):
+            return "it is a zip archive whose end is missing or damaged: copy or download it again"
         return f"it is not a zip archive. {UNPACK}"
 
 

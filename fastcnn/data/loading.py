@@ -14,6 +14,7 @@ from fastcnn.data.folders import read_folder
 from fastcnn.data.images import SUFFIXES
 from fastcnn.data.parquet import read_parquet
 from fastcnn.data.picture_sets import Reading
+from fastcnn.data.picture_table import CSV
 from fastcnn.data.picture_tree import archive_kind
 from fastcnn.data.pictures import Pictures
 from fastcnn.data.reading import regular_file
@@ -161,7 +162,7 @@ def _load_path(
             raise DataError(
                 f"{path}: is one picture: give a folder with a subfolder of pictures for each class"
             )
-        if suffix == ".csv":
+        if suffix in CSV:
             return read_csv(path, seed, reading)
         if suffix == ".parquet":
             return read_parquet(path, seed, reading)

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ MISSING = ("", "nan", "null", "n/a", "none", "na")
 #: need, are not among them.
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060\u2066-\u2069\ufeff]")
 
+#: Suffixes of tables that are text.
+CSV = (".csv", ".tsv")
+#: Separators of columns, and what they are called.
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+
 
 @dataclass(frozen=True)
 class Content:
@@ -45,6 +51,12 @@ def column_of(columns: Sequence[str], names: Sequence[str]) -> str | None:
     """The first of the names that a table has, regardless of case."""
     lower = {column.strip().lower(): column for column in columns}
     return next((lower[name] for name in names if name in lower), None)
+
+
+def separator_of(header: str) -> str:
+    """The first of the separators in a CSV file's first line, outside of quotes."""
+    bare = re.sub('"[^"]*"', "", header)
+    return next((sign for sign in SEPARATORS if sign in bare), ",")
 
 
 def targets_of(path: Path, words: Sequence[str]) -> np.ndarray:
@@ -181,7 +193,10 @@ def _read(path: Path) -> tuple[list[tuple[str, Source]], list[str], list[str] | 
     check_memory(str(path), 4 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, skipinitialspace=True)
+            first = file.readline()
+            reader = csv.reader(
+                chain([first], file), delimiter=separator_of(first), skipinitialspace=True
+            )
             header = next(reader, [])
             columns = {
                 kind: column_of(header, names)

@@ -11,7 +11,7 @@ from fastcnn.data.folders import parts, without_outer
 from fastcnn.data.images import COLOURS_LOST, decode, picture_shape
 from fastcnn.data.parquet import parquet_pictures
 from fastcnn.data.picture_sets import as_size
-from fastcnn.data.picture_table import path_rows
+from fastcnn.data.picture_table import CSV, path_rows
 from fastcnn.data.picture_tree import Node, Source, archive_kind, folder_node, opened_archive
 from fastcnn.data.pictures import Pictures
 from fastcnn.errors import ConfigurationError, DataError
@@ -92,7 +92,7 @@ def are_pictures(path: Path) -> bool:
     if not path.is_file():
         return False
     suffix = path.suffix.lower()
-    if suffix == ".csv":
+    if suffix in CSV:
         return path_rows(path) is not None
     if suffix == ".parquet":
         return parquet_pictures(path) is not None
@@ -102,8 +102,8 @@ def are_pictures(path: Path) -> bool:
 @contextmanager
 def _sources(path: Path) -> Iterator[Sequence[Source]]:
     """The training pictures of a data set, by class if it has class folders."""
-    if path.suffix.lower() in (".csv", ".parquet"):
-        rows = path_rows(path) if path.suffix.lower() == ".csv" else parquet_pictures(path)
+    if path.suffix.lower() in (*CSV, ".parquet"):
+        rows = path_rows(path) if path.suffix.lower() in CSV else parquet_pictures(path)
         if rows is None:
             raise DataError(f"{path}: has a table of pixels, and no picture files")
         yield [source for _, source in rows]

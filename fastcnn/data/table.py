@@ -15,7 +15,14 @@ import numpy as np
 from fastcnn.data.arrays import as_image_sets, as_label_sets
 from fastcnn.data.dataset import Dataset
 from fastcnn.data.picture_sets import Reading
-from fastcnn.data.picture_table import PATHS, column_of, read_path_table, targets_of
+from fastcnn.data.picture_table import (
+    PATHS,
+    SEPARATORS,
+    column_of,
+    read_path_table,
+    separator_of,
+    targets_of,
+)
 from fastcnn.data.preprocessing import measure_normalisation
 from fastcnn.data.reading import check_memory, regular_file
 from fastcnn.data.split import held_out
@@ -28,6 +35,8 @@ LONGEST_ROW = 10_000_000
 #: Values read at a time.
 BLOCK_VALUES = 500_000
 LABEL = "label"
+#: Between the values of a row that are given to numpy: no number contains it.
+JOIN = "\x1f"
 
 
 def read_csv(
@@ -44,7 +53,8 @@ def read_csv(
         Its first line names the columns, one of them ``label``; the others are the pixels of square
         grey images in row-major order, in 0..255 or 0..1. Or one is ``path`` (or ``file``,
         ``image``), relative to the file's folder, and optionally one ``split``: train, val or test.
-        Labels are integers or text.
+        Labels are integers or text. If there is no comma in the first line, semicolons, tabs or
+        vertical bars separate the columns.
     seed : int
         Seed of the choice of test rows.
     reading : Reading, optional
@@ -61,12 +71,17 @@ def read_csv(
     check_memory(str(path), 2 * path.stat().st_size)
     try:
         with path.open(encoding="utf-8-sig", newline=None) as file:
-            header = _quoted(_line(file, str(path)), f"{path}: line 1")
+            first = _line(file, str(path))
+            separator = separator_of(first)
+            header = _quoted(first, f"{path}: line 1", separator)
             columns = [column.strip() for column in header]
+            if separator != ",":
+                log.warning("%s: columns are separated by %s", path, SEPARATORS[separator])
             if column_of(columns, PATHS) is not None:
                 return read_path_table(path, seed, reading)
             reading.check_unused(path)
-            pixels, labels, names = _read(file, [column.lower() for column in columns], str(path))
+            columns = [column.lower() for column in columns]
+            pixels, labels, names = _read(file, columns, str(path), separator)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
@@ -84,15 +99,8 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
 
     Raises DataError if a column's name is of a different kind than most, as an index's is.
     """
-    kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
-    usual, count = kinds.most_common(1)[0]
-    if "#" not in usual:
+    if not _check_names(path, names):
         return pixels
-    if count < len(names):
-        odd = next(name for name in names if re.sub(r"\d+", "#", name) != usual)
-        raise DataError(
-            f"{path}: column {odd!r} is not called like the other columns of pixels: leave it out"
-        )
     numbers = [tuple(map(int, re.findall(r"\d+", name))) for name in names]
     if len(set(numbers)) < len(numbers):
         raise DataError(f"{path}: two columns of pixels have the same number")
@@ -102,6 +110,18 @@ def in_order(path: Path, pixels: np.ndarray, names: Sequence[str]) -> np.ndarray
         return pixels
     log.warning("%s: pixel columns are sorted by their numbers", path)
     return pixels[:, order]
+
+
+def _check_names(path: Path, names: Sequence[str]) -> bool:
+    """Whether columns of pixels have numbers; refuses one whose name is of another kind."""
+    kinds = Counter(re.sub(r"\d+", "#", name) for name in names)
+    usual, count = kinds.most_common(1)[0] if kinds else ("", 0)
+    if "#" in usual and count < len(names):
+        odd = next(name for name in names if re.sub(r"\d+", "#", name) != usual)
+        raise DataError(
+            f"{path}: column {odd!r} is not called like the other columns of pixels: leave it out"
+        )
+    return "#" in usual
 
 
 def pixel_sets(
@@ -126,7 +146,9 @@ def pixel_sets(
     )
 
 
-def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def _read(
+    file: TextIO, columns: list[str], name: str, separator: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """All pixels, (N, H * W), the labels as text, and the names of the pixel columns."""
     if columns.count(LABEL) != 1:
         raise DataError(
@@ -134,6 +156,7 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
             f"{LABEL},pixel0,pixel1,...), got {','.join(columns)[:60]!r}"
         )
     count, place = len(columns) - 1, columns.index(LABEL)
+    _check_names(Path(name), columns[:place] + columns[place + 1 :])
     if count == 0 or math.isqrt(count) ** 2 != count:
         raise DataError(f"{name}: {count} columns of pixels are not those of a square image")
     blocks, labels = [], []
@@ -141,14 +164,17 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
     while block := list(islice(lines, max(1, BLOCK_VALUES // count))):
         rows = []
         for number, line in block:
-            values = line.split(",") if '"' not in line else _quoted(line, f"{name}: line {number}")
+            if '"' in line:
+                values = _quoted(line, f"{name}: line {number}", separator)
+            else:
+                values = line.split(separator)
             if len(values) != count + 1:
                 raise DataError(
                     f"{name}: line {number} has {counted(len(values), 'value')}, the first "
                     f"{count + 1}"
                 )
             labels.append(values.pop(place).strip())
-            rows.append(",".join(values))
+            rows.append(JOIN.join(values))
         blocks.append(_values(rows, [number for number, _ in block], name))
     if not blocks:
         raise DataError(f"{name}: has no rows")
@@ -157,16 +183,16 @@ def _read(file: TextIO, columns: list[str], name: str) -> tuple[np.ndarray, np.n
     return pixels, np.array(labels), columns[:place] + columns[place + 1 :]
 
 
-def _quoted(line: str, name: str) -> list[str]:
+def _quoted(line: str, name: str, separator: str) -> list[str]:
     try:
-        return next(csv.reader([line], skipinitialspace=True))
+        return next(csv.reader([line], delimiter=separator, skipinitialspace=True))
     except csv.Error as error:
         raise DataError(f"{name}: {error}") from None
 
 
 def _values(rows: list[str], numbers: Sequence[int], name: str) -> np.ndarray:
     try:
-        values = np.loadtxt(rows, np.float64, delimiter=",", comments=None, ndmin=2)
+        values = np.loadtxt(rows, np.float64, delimiter=JOIN, comments=None, ndmin=2)
     except ValueError:
         raise DataError(_not_a_number(rows, numbers, name)) from None
     good = (values >= 0.0) & (values <= 255.0)
@@ -182,10 +208,7 @@ def _values(rows: list[str], numbers: Sequence[int], name: str) -> np.ndarray:
 def _not_a_number(rows: list[str], numbers: Sequence[int], name: str) -> str:
     """The first pixel that is not a number, as a message."""
     for row, number in zip(rows, numbers, strict=True):
-        words = row.split(",")
-        if len(words) != len(rows[0].split(",")):
-            return f"{name}: line {number}: a pixel has a comma in it"
-        for word in words:
+        for word in row.split(JOIN):
             try:
                 np.loadtxt([word.strip() or "nothing"], np.float64, comments=None, ndmin=2)
             except ValueError:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import sample_array
 from fastcnn.backends.graph import Port
 from fastcnn.data.preprocessing import Preprocessing, measure_normalisation
-from fastcnn.errors import DataError, ShapeError, counted
+from fastcnn.errors import ShapeError, counted
 
 
 def given(what: str, ports: Sequence[Port], values: Any) -> list[Any]:
@@ -53,7 +53,7 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
         return values
     parts: list[np.ndarray] = []
     for port, value in zip(ports, given("inputs", ports, values), strict=True):
-        array = plain_array(f"input {port.name!r}", value)
+        array = sample_array(f"input {port.name!r}: samples", value)
         if array.shape[1:] != port.shape or array.ndim == 0 or not len(array):
             wanted = ", ".join(map(str, port.shape))
             raise ShapeError(
@@ -63,10 +63,6 @@ def pack_inputs(ports: Sequence[Port], values: Any) -> np.ndarray:
             raise ShapeError(
                 f"input {port.name!r} has {counted(len(array), 'sample')}, {ports[0].name!r} "
                 f"{len(parts[0])}"
-            )
-        if array.dtype.kind != "f" and array.dtype != np.uint8:
-            raise DataError(
-                f"input {port.name!r}: samples must be floating-point or uint8, got {array.dtype}"
             )
         parts.append(array.reshape(len(array), -1))
     kinds = {part.dtype for part in parts}

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from fastcnn.errors import CheckpointError, ConfigurationError, FastcnnError
-from fastcnn.files import expanded
 from fastcnn.layers.container import Model
 from fastcnn.layers.definition import from_definition
 from fastcnn.layers.description import METADATA
@@ -36,9 +35,6 @@ def load(path: str | Path) -> Model:
     >>> fastcnn.models.lenet5(seed=0).save("lenet5.safetensors")  # doctest: +SKIP
     >>> model = fastcnn.load("lenet5.safetensors")  # doctest: +SKIP
     """
-    path = expanded(path)
-    if path.is_dir():
-        raise CheckpointError(f"{path} is a folder: name a file in it, such as best.safetensors")
     state, metadata = read_weights(path)
     check_values(str(path), state)
     if METADATA not in metadata:

@@ -24,7 +24,7 @@ from fastcnn.recipes.toml_text import toml_text
 from fastcnn.training import History, evaluate, fit
 from fastcnn.training.declarations import declarations
 from fastcnn.training.evaluation import Evaluation, check_tta
-from fastcnn.training.options import TrainingOptions
+from fastcnn.training.options import NONE, TrainingOptions
 
 #: Sections of a recipe, with their keys unless other classes define them.
 SECTIONS: dict[str, tuple[str, ...] | None] = {
@@ -124,8 +124,7 @@ class NamedRecipe:
         OSError
             If the file cannot be written.
         """
-        if not str(path).endswith(".toml"):
-            raise ConfigurationError(f"a recipe's file must end in .toml, got {path}")
+        check_file_name(path)
         atomic_write(expanded(path), self.text().encode())
 
     def text(self) -> str:
@@ -200,14 +199,17 @@ class NamedRecipe:
                 del training[name]
         for name, value in given.items():
             part = declared[name].part if name in declared else ""
-            inside = training.get(part)
+            table, inside = training, training.get(part)
             if name == "warmup_steps" and isinstance(inside, dict):
                 training[part] = {"name": "warmup", "steps": value, "then": inside}
-            elif part in OBJECTS and name != part and isinstance(inside, dict):
+                continue
+            if part in OBJECTS and name != part and isinstance(inside, dict):
                 self._check_argument(part, inside, name)
-                inside[name] = value
+                table = inside
+            if value is None or (isinstance(value, str) and value == NONE):
+                table.pop(name, None)
             else:
-                training[name] = value
+                table[name] = value
         if settings != self.settings:
             for of_original in ("about", "published"):
                 settings.pop(of_original, None)
@@ -363,6 +365,12 @@ class NamedRecipe:
 
     def _refuse(self, message: str) -> None:
         raise ConfigurationError(f"recipe {self.name}: {message}")
+
+
+def check_file_name(path: str | Path) -> None:
+    """Refuse a file that would be taken for the name of a recipe."""
+    if not str(path).endswith(".toml"):
+        raise ConfigurationError(f"a recipe's file must end in .toml, got {path}")
 
 
 def set_weights(model: Model, weight: init.Initializer, generator: np.random.Generator) -> None:

@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastcnn.errors import DataError
+from fastcnn.interop.html_page.drawing import drawing_page, part, title_of
 from fastcnn.serve.answers import Answers, ClientGoneError
 
 log = logging.getLogger("fastcnn.serve")
@@ -23,11 +24,6 @@ log = logging.getLogger("fastcnn.serve")
 MAX_BODY, MAX_SECONDS, MAX_CONNECTIONS = 4_000_000, 10.0, 32
 #: Bytes of a refused body that are still read: a client does not see the answer while sending.
 MAX_IGNORED = 64_000_000
-PAGES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
-}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -65,6 +61,7 @@ class PageServer(ThreadingHTTPServer):
 
     def __init__(self, answers: Answers, port: int) -> None:
         self.answers = answers
+        self.pages = _pages(answers)
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
         super().__init__(("127.0.0.1", port), _Handler)
         # Other host names would let a foreign page reach this server (DNS rebinding).
@@ -91,6 +88,35 @@ class PageServer(ThreadingHTTPServer):
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log only; a client that disconnected is not an error."""
         log.debug("connection of %s ended", client_address, exc_info=True)
+
+
+def _pages(answers: Answers) -> dict[str, tuple[str, str]]:
+    """Texts of the page and its parts, and their kinds."""
+    rule, classes = answers.pictures, answers.classes
+    facts = {
+        "classes": classes,
+        "shape": rule.shape,
+        "result": "classes",
+        "pictures": rule.to_dict(),
+    }
+    own = (files("fastcnn.serve") / "server.js").read_text(encoding="utf-8")
+    script = ('"use strict";\n', f"const MODEL = {json.dumps(facts)};\n", part("page.js"), own)
+    page = drawing_page(
+        rule,
+        classes,
+        answers.model.num_parameters,
+        title=title_of(rule, classes),
+        name=f"{answers.name}: ",
+        policy="",
+        style='<link rel="stylesheet" href="style.css">',
+        scripts='<script src="app.js"></script>',
+        footer="The network runs on a server on this machine.",
+    )
+    return {
+        "/": (page, "html"),
+        "/style.css": (part("style.css"), "css"),
+        "/app.js": ("\n".join(script), "javascript"),
+    }
 
 
 def _hang_up(request: socket.socket) -> None:
@@ -156,9 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _get(self) -> tuple[bytes, str]:
         path = self.path.partition("?")[0]
-        if path in PAGES:
-            name, kind = PAGES[path]
-            return (files("fastcnn.serve") / "page" / name).read_bytes(), kind
+        if path in self.server.pages:
+            text, kind = self.server.pages[path]
+            return text.encode(), f"text/{kind}; charset=utf-8"
         if path == "/api/model":
             return _json(self.server.answers.describe())
         raise _Refused(HTTPStatus.NOT_FOUND, "there is nothing here")

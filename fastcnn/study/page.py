@@ -4,12 +4,14 @@ import base64
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from string import Template
 
 from fastcnn.files import atomic_write
+from fastcnn.study.chinese import translate
 from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.training.figure import THEMES, png, theme
+from fastcnn.training.figure import THEMES, family_with, png, theme
 
 
 def write_page(sections: Sequence[Section], out: Path, facts: Sequence[Text]) -> Path:
@@ -68,11 +70,14 @@ def _cell(cell: str | Text) -> str:
 
 def _figure(figure: Figure, folder: Path) -> str:
     images = ""
-    for name in THEMES:
-        content = draw(figure, name)
-        atomic_write(folder / f"{figure.name}-{name}.png", content)
+    # Without a font that has Chinese characters, both languages show the English figure.
+    languages = ("en", "zh") if family_with("学习率") else ("",)
+    for name, language in product(THEMES, languages):
+        content = draw(figure, name, language)
+        atomic_write(folder / f"{figure.name}-{name}{'-zh' * (language == 'zh')}.png", content)
+        caption = figure.caption.zh if language == "zh" else figure.caption.en
         images += (
-            f'<img class="{name}" alt="{escape(figure.caption.en, quote=True)}" '
+            f'<img class="{name} {language}" alt="{escape(caption, quote=True)}" '
             f'src="data:image/png;base64,{base64.b64encode(content).decode()}">'
         )
     return (
@@ -81,10 +86,13 @@ def _figure(figure: Figure, folder: Path) -> str:
     )
 
 
-def draw(figure: Figure, colours: str) -> bytes:
-    """A figure as PNG in the colours of a page, light or dark."""
+def draw(figure: Figure, colours: str, language: str) -> bytes:
+    """A figure as PNG in the colours of a page, light or dark, and in one of its languages."""
     with theme(colours):
-        return png(figure.draw())
+        drawn = figure.draw()
+        if language == "zh":
+            translate(drawn)
+        return png(drawn)
 
 
 def _chinese(words: str) -> str:

@@ -5,7 +5,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -81,7 +81,7 @@ def png(figure: Any) -> bytes:
 
 def _content(figure: Any, kind: str) -> bytes:
     content, missing = _drawn(figure, kind)
-    if missing and (family := _family_with(missing)):
+    if missing and (family := family_with(missing)):
         from matplotlib.text import Text
 
         for text in figure.findobj(Text):
@@ -109,7 +109,7 @@ def _drawn(figure: Any, kind: str) -> tuple[bytes, list[str]]:
     return buffer.getvalue(), list(missing)
 
 
-def _family_with(characters: list[str]) -> str | None:
+def family_with(characters: Iterable[str]) -> str | None:
     """The installed family of fonts that has most of some characters, if one has any."""
     from matplotlib.font_manager import fontManager, get_font
 

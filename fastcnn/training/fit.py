@@ -161,7 +161,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
     ----------
     model : Model
     train, test : Dataset, or (x, y), or (x, y, sample_weight), or batches
-        ``x`` of shape (N, C, H, W): bytes, which are divided by 255, or floating-point values,
+        ``x`` of shape (N, C, H, W): bytes (uint8), which are divided by 255, or other numbers,
         which are used unchanged; a Dataset's preprocessing also normalises them. The model stores
         this as ``model.preprocessing`` and applies it to all its inputs from then on.
         ``sample_weight`` of shape (N,) makes the loss of each batch a weighted mean. Arrays may be
@@ -191,7 +191,7 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
         On every process, if the processes differ in code, data or settings, or one fails before the
         first step.
     RunWriteError
-        If ``out`` can no longer be written; the last checkpoint is intact.
+        If ``out`` can no longer be written; the last checkpoint, if there is one, is intact.
     KeyboardInterrupt
         On Ctrl-C or SIGTERM, after the run's files and a checkpoint have been written.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastcnn.data.dataset import Samples
 from fastcnn.distributed import World
-from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError
+from fastcnn.errors import CheckpointError, ConfigurationError, NonFiniteError, RunWriteError
 from fastcnn.execution import Executor, Watch
 from fastcnn.execution.prepared import forget
 from fastcnn.layers import Model
@@ -258,7 +258,14 @@ class TrainingLoop:
                 if self.average is not None and self.history.status != "failed":
                     ending.callback(self.average.replace)
                 if self.saver is not None:
-                    ending.callback(*(self.saver.save, self) if whole else (self.saver.save_best,))
+                    ending.callback(self._save_at_end, self.saver, whole)
+
+    def _save_at_end(self, saver: Saver, whole: bool) -> None:
+        try:
+            saver.save(self) if whole else saver.save_best()
+        except RunWriteError:
+            self.history.status = "failed"  # a finished run could not be resumed
+            raise
 
     def _epoch(self, feed: Feed | StreamFeed, measured: Mapping[str, Samples | None]) -> None:
         """Train the rest of the current epoch, and finish it."""
@@ -270,7 +277,7 @@ class TrainingLoop:
         while progress.done < last:
             self._chunk(feed)
             if self.saver is not None and progress.done < last:
-                self.saver.save_within_epoch(self)
+                self.saver.save_if_due(self, ends_epoch=False)
             self._agree()
         record = EpochRecord(
             kind="epoch",
@@ -307,7 +314,7 @@ class TrainingLoop:
         self.progress = Progress(progress.epoch + 1)
         self.epoch_start = self.generator.bit_generator.state  # type: ignore[assignment]
         if self.saver is not None:
-            self.saver.save_after_epoch(self)
+            self.saver.save_if_due(self, ends_epoch=True)
         self._agree()
 
     def _measure(self, part: str, samples: Samples, record: EpochRecord) -> None:

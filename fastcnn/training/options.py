@@ -7,6 +7,7 @@ The fields of :class:`TrainingOptions` define the keyword arguments of ``fit``, 
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from types import NoneType
 from typing import Any, Self
 
 import numpy as np
@@ -38,6 +39,8 @@ from fastcnn.training.monitors import EarlyStopping, ReduceLROnPlateau
 
 #: Learning rate that requests a search for one.
 AUTO = "auto"
+#: None where values are text, as on the command line and in a recipe's file.
+NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +133,8 @@ class TrainingOptions:
     augment: str | Augment | dict | None = option(
         None,
         "Augment training images at random in each epoch: digits, pictures, or settings such as "
-        "shift=2,rotation=10,flip (see fastcnn.data.Augment); in Python, for a model with several "
-        "inputs, a dictionary of these by input name.",
+        "shift=2,rotation=10,flip (see fastcnn.data.Augment), or none; in Python, for a model with "
+        "several inputs, a dictionary of these by input name.",
     )
     validation: float | object | None = option(
         None,
@@ -157,7 +160,8 @@ class TrainingOptions:
     )
     early_stopping: int | None = option(
         None,
-        "Stop after this many epochs without a lower validation loss, and keep the best weights.",
+        "Stop after this many epochs without a lower validation loss, and keep the best weights; "
+        "none trains all epochs.",
         least=1,
     )
     metrics: str | list | tuple | dict | Metric | Callable | None = option(
@@ -210,6 +214,9 @@ class TrainingOptions:
             value = getattr(self, name)
             if isinstance(value, (np.generic, np.ndarray)):
                 object.__setattr__(self, name, value := plain(value))
+            is_off = isinstance(value, str) and value == NONE and not declared.choices
+            if is_off and NoneType in typing.get_args(hints[name]):
+                object.__setattr__(self, name, value := None)
             check_value(name, value, hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
         groups = self.make_groups()

@@ -186,7 +186,7 @@ def suited(train: Dataset, recipe: Recipe, given: Collection[str]) -> dict[str, 
         chosen |= {"optimizer": "adamw", "lr": 0.003}
     chosen["schedule"] = "cosine"
     patience = max(5, epochs // 4)
-    if patience < epochs:
+    if patience < epochs and recipe.validation != 0:
         chosen["early_stopping"] = patience
     if len(train) < FEW_PICTURES:
         channels, height, width = train.input_shape

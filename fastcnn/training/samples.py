@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import plain_array
+from fastcnn.arguments import plain_array, sample_array
 from fastcnn.data.arrays import check_float32, is_finite
 from fastcnn.data.dataset import ArrayDataset, Dataset, Samples
 from fastcnn.data.preprocessing import Preprocessing
@@ -159,17 +159,14 @@ def _as_arrays(data: tuple[Any, ...], name: str) -> ArrayDataset:
         raise ShapeError(
             f"{name}: expected (x, y) or (x, y, sample_weight), got {counted(len(data), 'item')}"
         )
-    images = plain_array(f"{name}: samples", data[0])
+    images = sample_array(f"{name}: samples", data[0])
     labels = plain_array(f"{name}: targets", data[1])
     if images.ndim < 2:
         raise ShapeError(f"{name}: samples must be (N, C, H, W), got shape {images.shape}")
     if len(images) == 0:
         raise ShapeError(f"{name}: there are no samples: their shape is {images.shape}")
-    if images.dtype.kind == "f":
-        if not is_finite(images):
-            raise DataError(f"{name}: samples contain NaN or infinity")
-    elif images.dtype != np.uint8:
-        raise DataError(f"{name}: samples must be floating-point or uint8, got {images.dtype}")
+    if images.dtype.kind == "f" and not is_finite(images):
+        raise DataError(f"{name}: samples contain NaN or infinity")
     if len(data) == 2 or data[2] is None:
         return ArrayDataset(images, labels)
     weight = plain_array(f"{name}: sample weights", data[2])

@@ -34,7 +34,7 @@ UNFIT = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Context manager: a failed write names the file, and that the run can be resumed.
+    """Context manager: a failed write names the file, and from where the run can be resumed.
 
     Raises RunWriteError instead of any OSError.
     """
@@ -43,9 +43,12 @@ def writing(folder: Path) -> Iterator[None]:
     except RunWriteError:
         raise
     except OSError as error:
+        where = "its last checkpoint, which is intact"
+        if not (folder / LAST).exists():
+            where = "its beginning: there is no checkpoint yet"
         raise RunWriteError(
-            f"{error.filename or folder} cannot be written ({cause(error)}): the last checkpoint "
-            "is intact; resume the run once the cause is fixed"
+            f"{error.filename or folder} cannot be written ({cause(error)}): resume the run once "
+            f"the cause is fixed, from {where}"
         ) from None
 
 
@@ -123,14 +126,9 @@ class Saver:
         self.metadata: dict[str, str] = {}
         self._best_is_new = False
 
-    def save_after_epoch(self, loop: "TrainingLoop") -> None:
+    def save_if_due(self, loop: "TrainingLoop", *, ends_epoch: bool) -> None:
         """Write a checkpoint, unless one was written recently."""
-        if time.monotonic() - self.written >= AFTER_EPOCH:
-            self.save(loop)
-
-    def save_within_epoch(self, loop: "TrainingLoop") -> None:
-        """Write a checkpoint in a long epoch."""
-        if time.monotonic() - self.written >= WITHIN_EPOCH:
+        if time.monotonic() - self.written >= (AFTER_EPOCH if ends_epoch else WITHIN_EPOCH):
             self.save(loop)
 
     def save(self, loop: "TrainingLoop") -> None:

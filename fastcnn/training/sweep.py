@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.arguments import as_count
+from fastcnn.arguments import as_count, as_flag
 from fastcnn.cores import available_cores
 from fastcnn.data.dataset import Dataset, as_dataset
 from fastcnn.data.split import draw_validation
@@ -16,7 +16,7 @@ from fastcnn.training.callbacks import Callback, Steps
 from fastcnn.training.metrics import larger_is_better
 from fastcnn.training.options import is_share
 from fastcnn.training.pool import is_over, run_jobs
-from fastcnn.training.recipe import Recipe
+from fastcnn.training.recipe import Recipe, suited
 from fastcnn.training.search import Space, Span, TreeParzen, check_space
 from fastcnn.training.validation import SHARE
 
@@ -94,10 +94,25 @@ class Trial:
     status: str = "interrupted"
     error: str | None = None
 
+    @property
+    def kept(self) -> dict[str, Any] | None:
+        """The record of the epoch whose weights a finished training keeps.
+
+        It is the last one, or with early stopping the best.
+        """
+        if self.status != "finished" or not self.epochs:
+            return None
+        if self.recipe.early_stopping is None:
+            return self.epochs[-1]
+        return max(self.epochs, key=lambda epoch: self._signed(epoch, self.recipe.monitor))
+
     def score(self, metric: str) -> float:
-        """The last epoch's metric, signed so that larger is better; minus infinity without one."""
-        value = self.epochs[-1].get(metric) if self.epochs and self.status == "finished" else None
-        if value is None:
+        """The kept epoch's metric, signed so that larger is better; minus infinity without one."""
+        return -np.inf if self.kept is None else self._signed(self.kept, metric)
+
+    def _signed(self, epoch: dict[str, Any], metric: str) -> float:
+        value = epoch.get(metric)
+        if value is None or np.isnan(value):
             return -np.inf
         larger = larger_is_better(metric, self.recipe.make_metrics())
         return float(value) if larger else -float(value)
@@ -127,9 +142,8 @@ def rank(trials: Sequence[Trial], metric: str = "validation_accuracy") -> list[T
         check_metric(metric, trial.recipe)
     if not trials:
         check_metric(metric, Recipe())
-    ended = [trial for trial in trials if trial.status == "finished" and trial.epochs]
-    is_none = [trial.epochs[-1][metric] is None for trial in ended]
-    if metric == "validation_accuracy" and ended and all(is_none):
+    is_none = [trial.kept[metric] is None for trial in trials if trial.kept is not None]
+    if metric == "validation_accuracy" and is_none and all(is_none):
         raise ConfigurationError(
             "metric validation_accuracy: targets are not classes, or nothing is held out: rank by "
             "another, such as validation_loss"
@@ -204,6 +218,7 @@ def sweep(
     base: Recipe | None = None,
     workers: int | None = None,
     backend: str | None = None,
+    suit: bool = False,
 ) -> Iterator[Trial]:
     """Train one network for each of ``settings``, several at a time; yield them as they finish.
 
@@ -227,6 +242,9 @@ def sweep(
         Concurrent trainings, each on one thread; by default one per core. With 1 they run in this
         process.
     backend : str, optional
+    suit : bool
+        Whether options that neither ``settings`` nor ``base`` give are chosen for pictures as
+        ``fastcnn train`` chooses them.
 
     Yields
     ------
@@ -257,7 +275,7 @@ def sweep(
     base = base or Recipe()
     share = SHARE if base.validation is None else base.validation
     base = replace(base, validation=None)
-
+    suit = as_flag("sweep", "suit", suit)
     if workers is not None:
         workers = as_count("sweep", "workers", workers)
 
@@ -273,6 +291,8 @@ def sweep(
         if backend is not None and "backend" in given:
             raise ConfigurationError("backend is given twice: to the sweep and to its trainings")
         recipe = Recipe.of(given)
+        if suit and train.files:
+            recipe = replace(recipe, **suited(train, replace(recipe, validation=share), given))
         recipe.make_model(train)
         if isinstance(settings, TreeParzen):
             check_metric(settings.metric, recipe)

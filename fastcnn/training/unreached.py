@@ -1,4 +1,4 @@
-"""Warnings about settings that take effect only after the end of a run."""
+"""Warnings about settings that have no effect within a run."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -22,6 +22,7 @@ def unreached(
     """
     epochs, total = options.epochs, options.total_steps(per_epoch)
     if not epochs:
+        yield "epochs=0: the model is not trained, its weights stay as they are"
         return
     length = counted(epochs, "epoch")
     schedule: Any = options.make_schedule()

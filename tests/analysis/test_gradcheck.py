@@ -7,6 +7,7 @@ import fastcnn
 from fastcnn.analysis.gradcheck import check_layer, check_model, gradcheck, relative_error
 from fastcnn.backends import im2col, reference
 from fastcnn.errors import GradientError
+from fastcnn.execution import gradients
 from fastcnn.layers import (
     BatchNorm2d,
     Conv2d,
@@ -129,6 +130,35 @@ def test_wrong_gradients_of_models_are_caught(
     for model in (vanishing(), single):  # the loss of a single class would always be 0
         rows = check_model(model, "im2col")
         assert [row.ok for row in rows] == [row.gradient.endswith("bias") for row in rows]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda g: 1.001 * g,
+        np.zeros_like,
+        np.negative,
+        lambda g: np.full_like(g, np.nan),
+        lambda g: g * np.random.default_rng(int(1e9 * abs(g).max())).standard_normal(g.shape),
+    ],
+    ids=["larger", "zero", "negative", "nan", "random"],
+)
+def test_small_wrong_gradients_of_the_engine_are_caught(
+    change: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the first layer are much smaller than the last one's."""
+    right = gradients
+
+    def wrong(model, x, y, *, backend, **options):  # type: ignore[no-untyped-def]
+        loss, found = right(model, x, y, backend=backend, **options)
+        if backend == "lanes":
+            assert np.abs(found["0.weight"]).max() < 1e-4 * np.abs(found["12.bias"]).max()
+            found["0.weight"] = change(found["0.weight"])  # type: ignore[operator]
+        return loss, found
+
+    monkeypatch.setattr("fastcnn.analysis.gradcheck.gradients", wrong)
+    rows = check_model(vanishing(), "lanes")
+    assert [row.gradient for row in rows if not row.ok] == ["0.weight"]
 
 
 def test_relative_error_of_nan_and_other_shapes_is_infinite() -> None:

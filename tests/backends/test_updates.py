@@ -151,6 +151,25 @@ def test_steps_are_pytorchs(ours: Any, name: str, arguments: dict[str, Any]) -> 
         )
 
 
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(), NAdam(), RMSprop(), Adagrad(), Adadelta()])
+def test_steps_of_tiny_and_huge_gradients(optimizer: Any) -> None:
+    """Those whose squares float32 can represent, or can count as 0, against float64."""
+    model = network()
+    executor = make_executor(
+        model, loss=fastcnn.CrossEntropyLoss(), optimizer=optimizer, batch_size=8, threads=2
+    )
+    slots = {slot: np.zeros(model.num_parameters) for slot in optimizer.slots}
+    generator = np.random.default_rng(7)
+    model.parameter_vector[...] = 0.0
+    parameters = np.zeros(model.num_parameters)
+    sizes = 10.0 ** generator.uniform(-20, 18, model.num_parameters)
+    for step in range(1, 7):
+        gradient = (sizes * generator.uniform(0.5, 2.0, sizes.size)).astype(np.float32)
+        executor.update(gradient, optimizer.lr)
+        optimizer.update(parameters, gradient.astype(np.float64), slots, optimizer.lr, step)
+        np.testing.assert_allclose(model.parameter_vector, parameters, rtol=1e-4, atol=1e-18)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs mprotect, which is POSIX's")
 @pytest.mark.parametrize("at_end", [True, False])
 def test_updates_stay_inside_their_arrays(at_end: bool) -> None:

@@ -1,6 +1,7 @@
 """From a folder of a user's own pictures to a network: what is chosen, and what is reported."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from PIL import Image
 import fastcnn
 from fastcnn.data import chosen_pictures
 from fastcnn.errors import ConfigurationError
+from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe, suited
+from fastcnn.training.sweep import sweep
 from tests.command import fastcnn as run_command
 
 RNG = np.random.default_rng(0)
@@ -136,14 +139,38 @@ def test_recommended_commands_repeat_what_was_measured(colours: Path, tmp_path: 
     options = ("--data", colours, "--out")
     text = run_command("sweep", "lr=0.01", "epochs=1", "--workers", 1, *options, tmp_path / "sweep")
     (best,) = (line for line in text.splitlines() if line.startswith("best: "))
-    assert best.endswith("--epochs 1 --lr 0.01 --batch-size 64 --optimizer sgd --schedule constant")
-    assert "for pictures it adds --augment shift=" in text
+    run_command(*shlex.split(best)[2:], "--out", tmp_path / "run")
+    trial = json.loads((tmp_path / "sweep" / "sweep.jsonl").read_text())
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert TrainingOptions.from_config(config) == TrainingOptions.from_config(
+        Recipe.of(trial["recipe"]).config()
+    )
     text = run_command(
         "lr-find", "--optimizer", "sgd", "--batch-size", 64, "--image-size", 16, "--gray",
         *options, tmp_path / "lr.png",
     )  # fmt: skip
     assert "--batch-size 64 --optimizer sgd" in text
     assert "--image-size 16 --gray" in text
+
+
+def test_sweeps_start_from_what_training_chooses(colours: Path, tmp_path: Path) -> None:
+    for name, options in (("first", ()), ("plain", ("--augment", "none"))):
+        out = ("--epochs", 6, "--early-stopping", "none", "--out", tmp_path / name)
+        run_command("train", "--data", colours, *options, *out)
+    trained = [
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("first", "plain")
+    ]
+    assert trained[0]["training"]["augment"]["shift"] == 2
+    assert trained[1]["training"]["augment"] is None
+    train, _ = fastcnn.data.load(colours, pictures=chosen_pictures(colours)[0])
+    settings = [{"epochs": 6, "early_stopping": None}]
+    settings.append({**settings[0], "augment": "none"})
+    trials = list(sweep(train, settings, workers=1, suit=True))
+    assert [trial.recipe.config()["training"] for trial in trials] == [
+        config["training"] for config in trained
+    ]
+    (alone,) = sweep(train, [{"epochs": 6}], base=Recipe(validation=0), workers=1, suit=True)
+    assert alone.status == "finished"
 
 
 def test_sizes_and_colours_are_for_folders() -> None:

@@ -68,10 +68,15 @@ def test_network_in_a_file_of_a_models_name(archive: Path, tmp_path: Path) -> No
 
 
 def test_refused(archive: Path, tmp_path: Path) -> None:
+    mnist = ("--recipe", "mnist-99")
     refused = {
         ("--recipe", "mnist-99", "--momentum", "0.9"): "momentum has no effect with its optimizer",
         ("--recipe", "nothing"): "no recipe named 'nothing'",
         ("--write-recipe", tmp_path / "a.toml"): "--write-recipe has no effect without --recipe",
+        (*mnist, "--write-recipe", "a"): "a recipe's file must end in .toml, got a",
+        (*mnist, "--augment", "shift=28", "--write-recipe", tmp_path / "a.toml"): (
+            "shift must be smaller than the pictures"
+        ),
     }
     for words, message in refused.items():
         output = fastcnn("train", "--data", archive, "--out", tmp_path / "x", *words, code=2)

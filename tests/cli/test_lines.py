@@ -5,15 +5,16 @@ import logging
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from fastcnn.analysis.gradcheck import GradientReport, GradientRow
 from fastcnn.analysis.runs import RunComparison, RunRow
-from fastcnn.cli import compare, gradcheck, predict
+from fastcnn.cli import compare, evaluate, gradcheck, predict
 from fastcnn.cli.lines import Lines, complain
-from fastcnn.cli.screen import Screen
+from fastcnn.cli.screen import Screen, number_columns
 from fastcnn.training.figure import new_figure
 
 SENTENCE = "run written to runs/20260101-120000-report; curves.png shows its losses and accuracies"
@@ -105,6 +106,34 @@ def test_runs_are_compared_under_their_whole_names(
             "%",
             "12345.67",
         ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80])
+def test_a_table_is_whole_on_a_narrow_screen(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = Table("class", *number_columns("precision", "images of all epochs"))
+    table.add_row("a " + "very" * 5 + " long name", "99.01 %", "123,456")
+    Screen().show(table)
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert "very" * 2 in text.replace("\n", "")
+    assert "99.01 %" in text
+    assert "123,456" in text
+    assert "precision" in text
+    assert max(map(len, text.splitlines())) <= max(width, 10 + 9 + 7 + 4)
+
+
+def test_mistakes_take_the_place_of_a_matrix_that_is_too_wide() -> None:
+    confusion = np.diag(np.arange(1000, 1030))
+    confusion[3, 7], confusion[7, 4] = 5, 6
+    names = tuple(f"class {index}" for index in range(30))
+    first, second = shown(evaluate._mistakes(confusion, names))[3:-1]
+    assert first.replace("│", "").split() == ["class", "7", "class", "4", "6"]
+    assert second.replace("│", "").split() == ["class", "3", "class", "7", "5"]
+    last = shown(evaluate._mistakes(np.ones((9, 9), int), names))[-2]
+    assert last.replace("│", "").split() == ["other", "57", "pairs", "57"]
 
 
 def test_gradients_are_counted_by_kinds_of_layers() -> None:

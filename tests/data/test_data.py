@@ -126,9 +126,15 @@ def test_bad_npz(tmp_path: Path) -> None:
         data.read_npz(path)
     with pytest.raises(DataError, match="no such file"):
         data.read_npz(tmp_path / "none.npz")
-    path.write_text("x,y\n1,2\n")
-    with pytest.raises(DataError, match=r"cannot be read \(it is not a zip archive\."):
-        data.read_npz(path)
+    np.savez(path, x_train=np.zeros((2, 1, 2, 2)))
+    for content, message in (
+        (b"x,y\n1,2\n", r"it is not a zip archive\."),
+        (b"", "it is empty"),
+        (path.read_bytes()[:-30], "it is a zip archive whose end is missing"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=rf"cannot be read \({message}"):
+            data.read_npz(path)
 
 
 def test_dataset_checks_and_selects() -> None:

@@ -290,6 +290,12 @@ def test_a_csv_file_of_paths(tmp_path: Path) -> None:
     assert train.validation is not None
     assert [len(part) for part in (train, train.validation, test)] == [12, 6, 6]
     assert train.classes == ("0", "1")
+    rows = ["path;label;split", *(row.replace(",", ";") for row in rows)]
+    semicolons = table(tmp_path / "c.csv", rows)
+    data.chosen_pictures(semicolons)
+    again, _ = data.load(semicolons)
+    assert (again.images == train.images).all()
+    assert again.files == train.files
 
 
 @pytest.mark.parametrize(

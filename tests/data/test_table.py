@@ -62,6 +62,29 @@ def test_forms_of_values(tmp_path: Path) -> None:
     assert (data.read_csv(tmp_path / "c.csv")[0].images == reference.images).all()
 
 
+@pytest.mark.parametrize(
+    ("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_other_separators(
+    separator: str, name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reference = data.read_csv(write(tmp_path / "a.csv", lines()))[0]
+    assert not caplog.messages
+    path = write(tmp_path / "b.tsv", [line.replace(",", separator) for line in lines()])
+    again = data.load(path)[0]
+    assert (again.images == reference.images).all()
+    assert caplog.messages == [f"{path}: columns are separated by {name}"]
+    fractions = [line.replace(",", separator).replace("5", "5,0") for line in lines()[1:]]
+    with pytest.raises(DataError, match=r"pixels must be numbers, got '.*5,0"):
+        data.read_csv(write(path, [HEADER.replace(",", separator), *fractions]))
+
+
+def test_a_comma_within_quotes_separates_nothing(tmp_path: Path) -> None:
+    rows = [f'{index % 2},"1,{index % 4},0,9"' for index in range(40)]
+    with pytest.raises(DataError, match="line 2: pixels must be numbers, got '1,0,0,9'"):
+        data.read_csv(write(tmp_path / "a.csv", ["label,pixel0", *rows]))
+
+
 def test_text_labels_and_fractions(tmp_path: Path) -> None:
     words = np.array(["cat", "dog", "cow"])[LABELS]
     train, _ = data.read_csv(write(tmp_path / "a.csv", lines(PIXELS / 255, words)))
@@ -157,8 +180,8 @@ def test_quotes_after_spaces(tmp_path: Path) -> None:
 
 def test_columns_that_are_no_pixels(tmp_path: Path) -> None:
     """With an index column, 3 by 3 pixels minus one look like a square."""
-    for odd in ("id", ""):
-        header = ",".join(["label", odd, *(f"pixel{i}" for i in range(15))])
+    for odd, pixels in (("id", 15), ("", 15), ("", 16)):
+        header = ",".join(["label", odd, *(f"pixel{i}" for i in range(pixels))])
         with pytest.raises(DataError, match=f"column '{odd}' is not called like"):
             data.read_csv(write(tmp_path / "a.csv", [header, *lines()[1:]]))
     header = ",".join(["label", *(f"pixel{i // 2}" for i in range(16))])

@@ -245,6 +245,8 @@ def test_samples_of_several_inputs_are_given_by_place_or_name() -> None:
     assert (model(left, right, more) == expected).all()
     floats = (left / np.float32(255), right / np.float32(255), more)
     assert model.logits(floats) == pytest.approx(expected, abs=1e-6)
+    signs = model.logits((left, right, np.sign(more)))
+    assert model.logits((left, right, np.sign(more).astype(int))) == pytest.approx(signs, abs=1e-6)
     history = fastcnn.fit(model, ((left, right, more), [0, 1, 2, 0, 1]), epochs=1, batch_size=2)
     assert np.isfinite(history.final["train_loss"])
 
@@ -261,7 +263,7 @@ def test_samples_of_several_inputs_are_given_by_place_or_name() -> None:
         ),
         (lambda a, b: (a, a, a), ShapeError, r"'more' takes samples of shape \(N, 3\)"),
         (lambda a, b: (a, a[:2], b), ShapeError, "'right' has 2 samples, 'left' 4"),
-        (lambda a, b: (a, a, b.astype(int)), DataError, "'more': samples must be floating-point"),
+        (lambda a, b: (a, a, b + 1j), DataError, "'more': samples must be real numbers"),
         (lambda a, b: (a[:0], a[:0], b[:0]), ShapeError, r"got \(0, 1, 9, 9\)"),
     ],
 )

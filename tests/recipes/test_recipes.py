@@ -78,6 +78,11 @@ def test_changes() -> None:
     assert warm.steps == 7
     assert warm.then == recipe.options.make_schedule()
     assert recipe.changed({"model": "lenet5"}).model_name == "lenet5"
+    plain = small(augment="shift=2", optimizer={"name": "sgd", "weight_decay": 0.1})
+    plain = plain.changed({"augment": "none", "weight_decay": None})
+    assert tomllib.loads(plain.text())["training"] == {
+        "epochs": 1, "backend": "im2col", "optimizer": {"name": "sgd"},
+    }  # fmt: skip
     assert recipes.get("mnist-99").options.epochs == 2, "the recipe itself stays"
 
 

@@ -12,6 +12,7 @@ from fastcnn.study import activations, overfitting, underfitting
 from fastcnn.study.section import Section
 from fastcnn.study.setting import Setting
 from fastcnn.training import pool
+from tests.study.english import left_in_english
 
 
 def make_setting(train: Any, test: Any) -> Any:
@@ -43,6 +44,7 @@ def check(section: Section) -> None:
         assert drawn.axes
         labels = [axes.get_ylabel() for axes in drawn.axes]
         assert any(labels) or drawn.get_supylabel()
+        assert not left_in_english(drawn)
 
 
 def test_activations(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 import fastcnn
 from fastcnn.study import gallery
 from fastcnn.study.setting import Setting
+from tests.study.english import left_in_english
 
 
 def test_maps_filters_and_mistakes() -> None:
@@ -26,5 +27,7 @@ def test_maps_filters_and_mistakes() -> None:
     made = gallery.section(result)
     assert made.findings[0].en.startswith(f"With ReLU, {wrong} of 60 test images")
     for figure in made.figures:
-        assert figure.draw().axes
+        drawn = figure.draw()
+        assert drawn.axes
+        assert not left_in_english(drawn)
     assert np.isfinite(result.probabilities).all()

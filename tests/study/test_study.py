@@ -22,6 +22,7 @@ from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
 from fastcnn.training.figure import new_figure
 from tests.browser import CHROMIUM, Browser
+from tests.study.english import left_in_english
 
 
 def a_figure() -> Figure:
@@ -33,7 +34,12 @@ def a_figure() -> Figure:
     return Figure("line", make, Text('A "line" & more', "线"))
 
 
-def test_page_has_everything_and_asks_for_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("languages", [("", "-zh"), ("",)])
+def test_page_has_everything_and_asks_for_nothing(
+    languages: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    font = "a font" if languages[1:] else None
+    monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: font)
     table = Table([Text("a", "甲"), Text("b", "乙")], [("<x>", "1")], Text("Numbers", "数字"))
     section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
     page = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).read_text("utf-8")
@@ -42,12 +48,13 @@ def test_page_has_everything_and_asks_for_nothing(tmp_path: Path) -> None:
     assert 'alt="A &quot;line&quot; &amp; more"' in page
     assert not re.search(r"https?://|<script src|<link rel=.stylesheet", page)
     pictures = re.findall(r"data:image/png;base64,([^\"]+)", page)
-    files = [tmp_path / "out" / "figures" / f"line-{theme}.png" for theme in ("light", "dark")]
+    names = [f"line-{theme}{language}.png" for theme in ("light", "dark") for language in languages]
+    files = [tmp_path / "out" / "figures" / name for name in names]
     assert [base64.b64decode(picture) for picture in pictures] == [f.read_bytes() for f in files]
 
 
 def test_figures_are_drawn_for_each_page() -> None:
-    assert draw(a_figure(), "light") != draw(a_figure(), "dark")
+    assert draw(a_figure(), "light", "en") != draw(a_figure(), "dark", "en")
 
 
 def test_wording_follows_the_numbers() -> None:
@@ -68,7 +75,9 @@ def test_wording_follows_the_numbers() -> None:
     times = reproduction.section(made(0.99)).findings[-1].en
     assert "takes 0.990 s with sigmoid" in times
     assert "would take 1 minute (computed from 600 ms" in times
-    assert reproduction.curves_figure(made(0.99)).legends
+    figure = reproduction.curves_figure(made(0.99))
+    assert figure.legends
+    assert not left_in_english(figure)
     assert reproduction.section(made(0.99)).tables[0].rows[0][-3:] == ("1", "1", "0.990")
     assert reproduction.section(made(0.5)).tables[0].rows[0][-3:-1] == ("-", "-")
 
@@ -99,6 +108,7 @@ def test_ctrl_c_while_the_page_is_written(tmp_path: Path, monkeypatch: pytest.Mo
     )
     monkeypatch.setitem(sys.modules, "fastcnn.study.test", experiment)
     monkeypatch.setattr("fastcnn.study.page.THEMES", ("light",))
+    monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: None)
     told: list[str] = []
     train, test = fastcnn.data.digits_dataset(9, 9, classes=(0, 1, 2))
     with pytest.raises(KeyboardInterrupt):
@@ -132,7 +142,8 @@ def test_an_unknown_experiment_is_named(tmp_path: Path) -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("websockets") is None, reason="websockets is not installed"
 )
-def test_the_page_in_a_browser(tmp_path: Path) -> None:
+def test_the_page_in_a_browser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastcnn.study.page.family_with", lambda words: "a font")
     table = Table([Text("a", "甲")] * 6, [("0.123456 / 0.123456",) * 6], Text("Numbers", "数字"))
     section = Section("one", Text("Title", "标题"), [Text("Found", "发现")], [table], [a_figure()])
     address = write_page([section], tmp_path / "out", [Text("Fact", "事实")]).as_uri()
@@ -140,13 +151,16 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     shown = "[...document.images].filter(i => i.offsetWidth).map(i => i.className).join()"
     try:
         browser.call("Page.navigate", url=address)
-        browser.wait_for("document.images.length === 2 && document.readyState === 'complete'")
+        browser.wait_for("document.images.length === 4 && document.readyState === 'complete'")
         for name, width in (("phone", 390), ("light", 1000)):
             browser.screenshot(tmp_path / f"{name}.png", width)
             assert browser.evaluate("document.documentElement.scrollWidth") <= width
-        assert browser.evaluate(shown) == "light"
+        browser.evaluate("show('en')")
+        assert browser.evaluate(shown) == "light en"
         browser.evaluate("document.getElementById('theme').click()")
-        assert browser.evaluate(shown) == "dark"
+        assert browser.evaluate(shown) == "dark en"
+        browser.evaluate("document.getElementById('language').click()")
+        assert browser.evaluate(shown) == "dark zh"
         assert browser.problems() == []
         assert all(url.startswith((address, "data:")) for url in browser.requests())
     finally:

@@ -23,6 +23,7 @@ from fastcnn.study.wrong_formulas import (
     train_with,
 )
 from fastcnn.study.wrong_gradients import Case, Outcome, WrongGradients
+from tests.study.english import left_in_english
 
 
 def test_convolution_is_the_report_s_code() -> None:
@@ -153,4 +154,6 @@ def test_the_experiment_on_drawn_digits() -> None:
     assert all(np.isfinite(outcome.losses).all() for outcome in result.outcomes.values())
     made = wrong_gradients.section(result)
     assert len(made.tables[0].rows) == len(result.outcomes)
-    assert made.figures[0].draw().axes
+    drawn = made.figures[0].draw()
+    assert drawn.axes
+    assert not left_in_english(drawn)

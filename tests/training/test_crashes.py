@@ -19,6 +19,7 @@ from fastcnn.files import atomic_write
 from fastcnn.training import Callback, fit
 from fastcnn.training import saver as saver_module
 from fastcnn.training.checkpoints import Checkpoint
+from fastcnn.training.run import Run
 from tests.command import fastcnn as command
 from tests.training.resuming import TEST, TRAIN, network, records, settings
 
@@ -58,6 +59,33 @@ def test_a_full_disk_leaves_the_checkpoint_before(
     fit(network(), TRAIN, TEST, **settings(), out=tmp_path, resume=True)
     fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "whole")
     assert records(tmp_path)[:2] == records(tmp_path / "whole")[:2]
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [(0, "from its beginning: there is no checkpoint yet"), (1, "from its last checkpoint, which")],
+)
+def test_a_disk_that_is_full_at_the_first_or_the_last_checkpoint(
+    tmp_path: Path, written: int, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = [written]
+
+    def fails(path: Path, content: bytes) -> None:
+        if path.name == "last.safetensors":
+            if not left[0]:
+                raise OSError(28, "No space left on device")
+            left[0] -= 1
+        atomic_write(path, content)
+
+    monkeypatch.setattr(saver_module, "AFTER_EPOCH", 3600.0)
+    monkeypatch.setattr(saver_module, "atomic_write", fails)
+    with pytest.raises(RunWriteError, match=where):
+        fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "parts")
+    monkeypatch.undo()
+    assert Run.open(tmp_path / "parts").config["status"] == "failed", "else it is not resumed"
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "parts", resume=True)
+    fit(network(), TRAIN, TEST, **settings(), out=tmp_path / "whole")
+    assert records(tmp_path / "parts") == records(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("step", [1, 20])

@@ -217,6 +217,21 @@ def test_weights_that_are_not_contiguous_are_saved_right(tmp_path: Path) -> None
 X, Y = blobs()
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint16, np.bool_])
+def test_other_integers_and_booleans_are_values(dtype: Any) -> None:
+    """Only bytes are pixels, which are divided by 255."""
+    integers = (X > 1).astype(dtype)
+    found = []
+    for x in (integers, integers.astype(np.float32)):
+        model, stream = dense(), dense()
+        fit(model, (x, Y), epochs=1)
+        fit(stream, [(x, Y)], epochs=1)
+        loss = evaluate(model, (x, Y)).loss
+        found.append((model.parameter_vector, stream.parameter_vector, model.predict(x), loss))
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -230,7 +245,11 @@ X, Y = blobs()
             DataError,
             "train: targets contain values too large for float32",
         ),
-        ({"train": (X.astype(int), Y)}, DataError, "floating-point or uint8"),
+        (
+            {"train": (X + 1j, Y)},
+            DataError,
+            "train: samples must be real numbers, got dtype complex",
+        ),
         ({"test": (X[:, :, :1], Y)}, ShapeError, "model takes"),
         ({"train": (X, Y, Y[:5])}, ShapeError, "expected a weight for each sample, 60"),
         ({"train": (X, Y, Y)}, DataError, "weights must be finite and above 0"),

@@ -415,3 +415,12 @@ def test_progress_is_shown_where_it_is_wanted(capsys: pytest.CaptureFixture[str]
     assert notes.epochs == 2
     fastcnn.fit(network(), samples(), epochs=2)
     assert capsys.readouterr().out == ""
+
+
+def test_none_is_a_word() -> None:
+    """Needed to switch off what a recipe, or fastcnn train for pictures, has chosen."""
+    off = ("augment", "early_stopping", "ema_decay", "groups", "lookahead", "metrics", "swa_start")
+    assert TrainingOptions(**dict.fromkeys(off, "none")) == TrainingOptions()
+    for name, value in (("lr", "none"), ("schedule", "none"), ("epochs", "none")):
+        with pytest.raises(ConfigurationError, match=f"{name} must be .*'none'"):
+            TrainingOptions(**{name: value})

@@ -8,6 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn.analysis.sweeps import sweep_figure
+from fastcnn.cli.sweep import describe
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
@@ -125,6 +126,18 @@ def test_ranking_by_loss_and_ties() -> None:
     trials = [trial(1, 0.9, 0.3), trial(2, 0.9, 0.2), trial(3, 0.8, 0.1), Trial(4, {}, Recipe())]
     assert [one.number for one in rank(trials)] == [2, 1, 3, 4]
     assert [one.number for one in rank(trials, "validation_loss")] == [3, 2, 1, 4]
+
+
+def test_a_training_that_stops_early_is_ranked_by_the_epoch_it_keeps() -> None:
+    epochs = [
+        {"seconds": place, "validation_accuracy": 1 - loss, "validation_loss": loss}
+        for place, loss in enumerate((0.3, 0.1, 0.1, 0.4))
+    ]
+    stopped = Trial(1, {}, Recipe(early_stopping=2), epochs, "finished")
+    assert stopped.kept == epochs[1]
+    other = Trial(2, {}, Recipe(), [*epochs[2:], epochs[0]], "finished")
+    assert rank([other, stopped]) == [stopped, other]
+    assert describe(stopped, "validation_loss").startswith("  validation_loss 0.1000")
 
 
 def test_the_best_settings_are_the_first_of_the_ranking() -> None:

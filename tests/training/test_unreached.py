@@ -53,6 +53,7 @@ def said(caplog: pytest.LogCaptureFixture, **options: Any) -> str:
         ),
         ({}, {"callbacks": [EarlyStopping(patience=5)]}, "after 5 epochs without improvement"),
         ({"early_stopping": 1}, {"early_stopping": 1, "epochs": 2}, "after 1 epoch without"),
+        ({"epochs": 1}, {"epochs": 0}, "epochs=0: the model is not trained, its weights stay"),
         ({"lr": 1e-6}, {"lr": 0.0}, "at most 0 in 9 steps, where lr=0: the weights do not change"),
         (
             {"schedule": "one-cycle"},

@@ -1,4 +1,7 @@
-"""Adaptive average pooling: means over rows, then over columns."""
+"""Adaptive pooling: means over rows, then over columns; maxima of one window after the other."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,41 @@ def adaptive_avg_pool2d_backward(
 ) -> np.ndarray:
     """Spread each window's gradient evenly over its pixels."""
     return _spread(_spread(grad_output, x.shape[3], axis=3), x.shape[2], axis=2)
+
+
+@on_sequences
+def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
+    """Maximum over windows that divide the map evenly among the output's pixels."""
+    output = adaptive_output(x.shape[2:], output_size)
+    y = np.empty((*x.shape[:2], *output), x.dtype)
+    for i, j, winners in _winners(x, output):
+        y[:, :, i, j] = x[winners]
+    return y
+
+
+@on_sequences
+def adaptive_max_pool2d_backward(
+    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
+) -> np.ndarray:
+    """Each window's gradient goes to its maximum."""
+    grad_x = np.zeros(x.shape, x.dtype)
+    for i, j, winners in _winners(x, grad_output.shape[2:]):
+        grad_x[winners] += grad_output[:, :, i, j]
+    return grad_x
+
+
+def _winners(x: np.ndarray, output: tuple[int, ...]) -> Iterator[tuple[int, int, Any]]:
+    """Row and column of each window, and the index of its maximum in each map.
+
+    The first of equal values wins, and NaN beats every number, as in ``argmax``.
+    """
+    maps = np.ix_(range(x.shape[0]), range(x.shape[1]))
+    rows, columns = map(list, map(adaptive_windows, x.shape[2:], output))
+    for i, (top, bottom) in enumerate(rows):
+        for j, (left, right) in enumerate(columns):
+            window = x[:, :, top:bottom, left:right].reshape(*x.shape[:2], -1)
+            row, column = np.divmod(window.argmax(axis=2), right - left)
+            yield i, j, (*maps, top + row, left + column)
 
 
 def _means(x: np.ndarray, output: int, axis: int) -> np.ndarray:

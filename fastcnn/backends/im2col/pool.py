@@ -1,20 +1,10 @@
 """Max and average pooling, one pass over the windows."""
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
-from fastcnn.backends.geometry import (
-    AdaptiveSize,
-    Pair,
-    adaptive_output,
-    adaptive_windows,
-    average_divisors,
-    pool_output,
-    pool_windows,
-)
+from fastcnn.backends.geometry import Pair, average_divisors, pool_output, pool_windows
 from fastcnn.backends.im2col.columns import inside
 from fastcnn.backends.im2col.memory import empty, empty_like, zeros_like
 from fastcnn.backends.im2col.pairs import are_pairs, beats, max_pairs, max_pairs_backward
@@ -23,44 +13,6 @@ from fastcnn.codegen import compiled, linked
 
 #: Argument types: first and last + 1 row of each window, and the same for columns.
 WINDOWS = ("int64[:,:]", "int64[:,:]")
-
-
-@linked
-def _winner(image: np.ndarray, h0: int, h1: int, w0: int, w1: int) -> tuple[int, int]:
-    best_h, best_w = h0, w0
-    best = image[h0, w0]
-    for h in range(h0, h1):
-        for w in range(w0, w1):
-            value = image[h, w]
-            if beats(value, best):
-                best, best_h, best_w = value, h, w
-    return best_h, best_w
-
-
-@compiled("real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
-def _max_forward(x: np.ndarray, y: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> None:
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            for i in range(y.shape[2]):
-                h0, h1 = rows[i, 0], rows[i, 1]
-                for j in range(y.shape[3]):
-                    w0, w1 = columns[j, 0], columns[j, 1]
-                    h, w = _winner(x[n, c], h0, h1, w0, w1)
-                    y[n, c, i, j] = x[n, c, h, w]
-
-
-@compiled("real[:,:,:,:]", "real[:,:,:,:]", "out real[:,:,:,:]", *WINDOWS)
-def _max_backward(
-    dy: np.ndarray, x: np.ndarray, dx: np.ndarray, rows: np.ndarray, columns: np.ndarray
-) -> None:
-    for n in range(x.shape[0]):
-        for c in range(x.shape[1]):
-            for i in range(dy.shape[2]):
-                h0, h1 = rows[i, 0], rows[i, 1]
-                for j in range(dy.shape[3]):
-                    w0, w1 = columns[j, 0], columns[j, 1]
-                    h, w = _winner(x[n, c], h0, h1, w0, w1)
-                    dx[n, c, h, w] += dy[n, c, i, j]
 
 
 @linked
@@ -147,19 +99,12 @@ def _average_backward(
                             dx[n, c, h, w] += share
 
 
-def _ends(windows: Sequence[Any]) -> np.ndarray:
-    """First and last + 1 row (or column) of each window."""
-    if isinstance(windows[0], range):
-        windows = [(window.start, window.stop) for window in windows]
-    return np.array(windows, np.int64).reshape(-1, 2)
-
-
 def _windows(
     size: tuple[int, ...], output: tuple[int, ...], kernel_size: Pair, stride: Pair, padding: Pair
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The windows' rows and columns."""
+    """First and last + 1 row of each window, and the same for columns."""
     rows, columns = (
-        _ends(pool_windows(*axis, 1))
+        np.array([(window.start, window.stop) for window in pool_windows(*axis)], np.int64)
         for axis in zip(size, output, kernel_size, stride, padding, strict=True)
     )
     return rows, columns
@@ -226,27 +171,6 @@ def max_pool2d_backward(
 def _numbers(maps: tuple[int, ...], *pairs: tuple[int, ...]) -> np.ndarray:
     """The number of maps, their size, and the pairs of a pooling."""
     return np.array([maps[0] * maps[1], *maps[2:], *(n for pair in pairs for n in pair)])
-
-
-@on_sequences
-def adaptive_max_pool2d(x: np.ndarray, output_size: AdaptiveSize) -> np.ndarray:
-    """Maximum over windows that divide the map evenly among the output's pixels."""
-    output = adaptive_output(x.shape[2:], output_size)
-    y = np.empty((*x.shape[:2], *output), x.dtype)
-    windows = map(_ends, map(adaptive_windows, x.shape[2:], output))
-    _max_forward(np.ascontiguousarray(x), y, *windows)
-    return y
-
-
-@on_sequences
-def adaptive_max_pool2d_backward(
-    grad_output: np.ndarray, x: np.ndarray, output_size: AdaptiveSize
-) -> np.ndarray:
-    """Each window's gradient goes to its maximum."""
-    windows = map(_ends, map(adaptive_windows, x.shape[2:], grad_output.shape[2:]))
-    grad_x = np.zeros(x.shape, x.dtype)
-    _max_backward(np.ascontiguousarray(grad_output), np.ascontiguousarray(x), grad_x, *windows)
-    return grad_x
 
 
 @on_sequences

@@ -3,16 +3,13 @@
 import base64
 import hashlib
 from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
-import fastcnn
-from fastcnn.errors import ConfigurationError, DataError, counted
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.files import atomic_write, expanded
+from fastcnn.interop.html_page.drawing import drawing_page, part, title_of
 from fastcnn.interop.html_page.javascript import as_json, network_code
-from fastcnn.interop.inference_plan import Plan, gives_classes, make_plan, names_of_classes
+from fastcnn.interop.inference_plan import gives_classes, make_plan, names_of_classes
 from fastcnn.layers import Model
 
 
@@ -95,26 +92,13 @@ def export_html(
         "scale": scale.tolist(),
         "shift": shift.tolist(),
     }
-    if title is None:
-        digits = rule.shape[0] == 1 and bool(classes) and all(map(_is_digit, classes))
-        title = "Draw a digit" if digits else "Draw or drop a picture"
-    count = counted(model.num_parameters, "parameter")
-    words = [count, *([counted(len(classes), "class")] if classes else []), rule.describe()]
-    atomic_write(path, _page(plan, title, "; ".join(words), as_json(facts)).encode())
-    return path
-
-
-def _is_digit(name: str) -> bool:
-    return len(name) == 1 and name in "0123456789"
-
-
-def _page(plan: Plan, title: str, words: str, facts: str) -> str:
     code, weights = network_code(plan)
     network = "\n".join(
-        ('\n"use strict";\n', f"const MODEL = {facts};\n", code, _part("loops.js"),
-         _part("pictures.js"))
+        ('\n"use strict";\n', f"const MODEL = {as_json(facts)};\n", code, part("loops.js"),
+         part("pictures.js"))
     )  # fmt: skip
-    style, app = f"\n{_part('style.css')}", f"\n{_part('app.js')}"
+    app = "\n".join(('\n"use strict";\n', part("page.js"), part("network.js")))
+    style = f"\n{part('style.css')}"
     numbers = base64.encodebytes(b"".join(values.tobytes() for values in weights.values())).decode()
     policy = (
         "default-src 'none'",
@@ -124,21 +108,19 @@ def _page(plan: Plan, title: str, words: str, facts: str) -> str:
         "base-uri 'none'",
         "form-action 'none'",
     )
-    return Template(_part("index.html")).substitute(
-        policy="; ".join(policy),
-        version=fastcnn.__version__,
-        title=escape(title),
-        facts=escape(words),
-        style=style,
-        weights=f"\n{numbers}",
-        network=network,
-        app=app,
+    page = drawing_page(
+        rule,
+        classes,
+        model.num_parameters,
+        title=title_of(rule, classes) if title is None else title,
+        policy=f'<meta http-equiv="Content-Security-Policy" content="{"; ".join(policy)}">',
+        style=f"<style>{style}</style>",
+        scripts=f'<script id="weights" type="text/plain">\n{numbers}</script>\n'
+        f"<script>{network}</script>\n<script>{app}</script>",
+        footer="The network runs in this page. Nothing is sent, and no connection is needed.",
     )
-
-
-def _part(name: str) -> str:
-    folder = files("fastcnn.interop.html_page") / "page"
-    return (folder / name).read_text(encoding="utf-8")
+    atomic_write(path, page.encode())
+    return path
 
 
 def _hashed(text: str) -> str:

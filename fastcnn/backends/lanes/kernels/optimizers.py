@@ -313,12 +313,17 @@ def _adadelta_numbers(settings, row, rate, step):
     return np.float32(rho), np.float32(1.0 - rho), np.float32(settings[row + 1]), np.float32(rate)
 
 
+#: The factor of Adadelta's quotient, and that of its root.
+SCALE, UNSCALE = np.float32(2.0**48), np.float32(2.0**-24)
+
+
 @linked
 def _adadelta(p, g, slots, numbers):
     rho, share, eps, rate = numbers
     s = rho * slots[0] + share * g * g
-    # A root of the quotient: two roots take longer than the memory traffic.
-    change = sqrt((slots[1] + eps) / (s + eps)) * g
+    # A root of the quotient: two roots take longer than the memory traffic. It is scaled, as it
+    # would be denormal for a gradient above 1e16.
+    change = sqrt((slots[1] + eps) * SCALE / (s + eps)) * (g * UNSCALE)
     return p - rate * change, s, rho * slots[1] + share * change * change
 
 

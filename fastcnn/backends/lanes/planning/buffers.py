@@ -11,6 +11,11 @@ Halo = tuple[int, int, int, int]
 NO_HALO: Halo = (0, 0, 0, 0)
 
 
+def whole(count: int, multiple: int) -> int:
+    """Round up to a multiple."""
+    return -(-count // multiple) * multiple
+
+
 @dataclass
 class Buffer:
     """One node's output (or its gradient) in lanes: [block][channel][row][column][16]."""

@@ -15,7 +15,15 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
-from fastcnn.backends.lanes.planning.buffers import LANES, NO_HALO, Buffer, Halo, map_shape, union
+from fastcnn.backends.lanes.planning.buffers import (
+    LANES,
+    NO_HALO,
+    Buffer,
+    Halo,
+    map_shape,
+    union,
+    whole,
+)
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_caps, fuse_sums
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.operations import OPERATIONS
@@ -56,11 +64,6 @@ def lane_blocks(channels: int) -> int:
 def _transformed_bytes(g: ConvGeometry) -> int:
     """Bytes of the weights of a 3x3 convolution after Winograd's transform."""
     return 4 * LANES * WEIGHTS * g.group_inputs * lane_blocks(g.out_channels)
-
-
-def whole(count: int, multiple: int) -> int:
-    """Round up to a multiple."""
-    return -(-count // multiple) * multiple
 
 
 class ChannelPlanner(Planner):
@@ -168,10 +171,6 @@ class ChannelPlanner(Planner):
         """All packed weights."""
         return np.concatenate([*self._weights, np.zeros(LANES, np.float32)])
 
-    def buffer(self, shape: tuple[int, ...], halo: Halo = NO_HALO, passing: bool = False) -> Buffer:
-        """A buffer of vectors of 16 channels."""
-        return self._placed(Buffer(*self.sizes(shape), halo), passing)
-
     def sizes(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Vectors of channels, height and width of a buffer."""
         channels, height, width = map_shape(shape)
@@ -180,20 +179,6 @@ class ChannelPlanner(Planner):
     def planes(self, shape: tuple[int, ...], halo: Halo, passing: bool) -> Buffer:
         """A buffer of scalars."""
         return self._placed(PlanarBuffer(*map_shape(shape), halo), passing)
-
-    def like(self, other: Buffer, passing: bool = False) -> Buffer:
-        """Another buffer of the same layout."""
-        return self._placed(Buffer(other.channels, other.height, other.width, other.halo), passing)
-
-    def _placed(self, made: Buffer, passing: bool) -> Buffer:
-        step = whole(made.size, LANES)
-        if passing:
-            made.slot = step
-            made.offset = self.allocate(step * self.workers)
-        else:
-            made.block = step
-            made.offset = self.allocate(step * self.blocks)
-        return made
 
     def is_planar(self, index: int) -> bool:
         """Whether all readers of the input, or of a reshape of it, read scalars."""

@@ -17,6 +17,7 @@ from fastcnn.backends.lanes.planning.buffers import (
     Halo,
     channels_of,
     map_shape,
+    whole,
 )
 from fastcnn.backends.lanes.planning.collector import Collector
 from fastcnn.backends.lanes.planning.grouping import Group, fuse, fuse_sums, number_stages
@@ -170,7 +171,7 @@ class Planner(Layouts, Collector):
                 if offset in taken:
                     place, size = end, int(np.prod(shape))
                     self.summed.append((offset, place, size))
-                    end += -(-size // LANES) * LANES
+                    end += whole(size, LANES)
                 taken.add(offset)
                 self.gradients[group.target, name] = place
         return end
@@ -187,7 +188,7 @@ class Planner(Layouts, Collector):
     def allocate(self, floats: int) -> int:
         """Reserve floats of the arena, aligned to a vector."""
         offset = self.size
-        self.size += -(-floats // LANES) * LANES
+        self.size += whole(floats, LANES)
         return offset
 
     def with_scratch(self, values: np.ndarray, floats: int) -> np.ndarray:
@@ -211,7 +212,7 @@ class Planner(Layouts, Collector):
         self, values: np.ndarray, columns: tuple[int, int], room: int, floats: int
     ) -> None:
         self._rooms[room].append((values, columns))
-        size = -(-floats // LANES) * LANES
+        size = whole(floats, LANES)
         self._room_sizes[room] = max(self._room_sizes[room], size)
 
     def place_scratch(self) -> None:
@@ -286,20 +287,21 @@ class Planner(Layouts, Collector):
         With ``passing``, only for the block that each thread is processing: the content does not
         outlive the block's pass through the stage.
         """
-        channels, height, width = map_shape(shape)
-        made = Buffer(channels, height, width, halo)
-        if passing:
-            made.slot = made.size
-            made.offset = self.allocate(made.size * self.workers)
-        else:
-            made.block = made.size
-            made.offset = self.allocate(made.size * self.blocks)
-        return made
+        return self._placed(Buffer(*self.sizes(shape), halo), passing)
 
     def like(self, other: Buffer, passing: bool = False) -> Buffer:
         """Another buffer of the same layout."""
-        shape = (other.channels, other.height, other.width)
-        return self.buffer(shape, other.halo, passing)
+        return self._placed(Buffer(other.channels, other.height, other.width, other.halo), passing)
+
+    def _placed(self, made: Buffer, passing: bool) -> Buffer:
+        step = whole(made.size, LANES)
+        if passing:
+            made.slot = step
+            made.offset = self.allocate(step * self.workers)
+        else:
+            made.block = step
+            made.offset = self.allocate(step * self.blocks)
+        return made
 
     def value_passes(self, index: int) -> bool:
         """Whether a node's output is only read in the stage in which it is written."""

@@ -93,7 +93,7 @@ class Engine:
         self.running = running or {}
         self._moves_running = bool(options.get("training"))
         self.program: Program = plan(graph, batch, places, threads, Purpose(**options))
-        check_own_kernels(sorted(set(self.program.rows[:, KERNEL].tolist())))
+        check_own_kernels(self.program.rows[:, KERNEL].tolist())
         has_gradient = self.program.output_gradient is not None
         size = self.program.gradient_size if has_gradient else 1
         self._gradients = aligned(size)

@@ -9,6 +9,7 @@ import numpy as np
 from fastcnn import forks
 from fastcnn.backends.alignment import aligned
 from fastcnn.backends.graph import Graph
+from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.channel_plan import plan_channels
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.grouping import Unsupported
@@ -16,6 +17,7 @@ from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.forward_pass import Pass
+from fastcnn.backends.lanes.session.loading import check_own_kernels
 from fastcnn.backends.lanes.session.probabilities import softmax
 from fastcnn.codegen import build
 from fastcnn.codegen.functions import address_of
@@ -93,6 +95,7 @@ class Inference:
             program = plan_channels(self.graph, batch, self.threads, self._state)
         except Unsupported:
             return None
+        check_own_kernels(program.rows[:, KERNEL].tolist())
         assert program.weights is not None
         weights = aligned(program.weights.size)
         weights[...] = program.weights

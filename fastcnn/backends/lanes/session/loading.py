@@ -30,7 +30,7 @@ def check_own_kernels(numbers: Iterable[int]) -> None:
 
     Raises Unsupported if that fails; the message says what numba does not support.
     """
-    for number in numbers:
+    for number in sorted(set(numbers)):
         if number >= FIRST_FORMULA and KERNELS[number].origin is None:
             _check_compiles(KERNELS[number].name, kernel_source(number))
 

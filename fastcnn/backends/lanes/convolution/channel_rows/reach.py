@@ -4,7 +4,7 @@ from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS, WHO
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER, points
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.planning.channel_planner import whole
+from fastcnn.backends.lanes.planning.buffers import whole
 from fastcnn.backends.lanes.reach.ranges import Reach, Touches, arena, parameters, within
 from fastcnn.codegen.simd import LANES
 

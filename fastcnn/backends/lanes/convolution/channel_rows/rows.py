@@ -11,8 +11,8 @@ from fastcnn.backends.lanes.convolution.winograd import STAGGER, points, transfo
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import cut, piece_width, pieces
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES
-from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, lane_blocks, whole
+from fastcnn.backends.lanes.planning.buffers import LANES, whole
+from fastcnn.backends.lanes.planning.channel_planner import ChannelPlanner, lane_blocks
 
 
 def convolution(planner: ChannelPlanner, g: ConvGeometry, divided: Division, work: Sum) -> None:

@@ -25,13 +25,12 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     weights_of_products,
 )
 from fastcnn.backends.lanes.kernels.layout import row
-from fastcnn.backends.lanes.planning.buffers import LANES
+from fastcnn.backends.lanes.planning.buffers import LANES, whole
 from fastcnn.backends.lanes.planning.channel_planner import (
     STRIP,
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
-    whole,
 )
 from fastcnn.backends.lanes.planning.rows import grid
 

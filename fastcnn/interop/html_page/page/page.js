@@ -1,15 +1,14 @@
-"use strict";
+/* The page in which one draws: the paper, and what the network gives. MODEL has the network's shape,
+   classes and rule for pictures; look(context), in another script, asks the network about a canvas
+   and calls answer(). */
 
 /* Classes that are listed, the most probable ones; maps of a layer; numbers of a vector. */
 const MOST_BARS = 12, MOST_MAPS = 32, MOST_NUMBERS = 512;
-/* Pixels of a picture at most. */
-const MOST_PIXELS = 64e6;
 const PEN = 22, STEP = 10, FINE_STEP = 2;
 
 const byId = (id) => document.getElementById(id);
 const paper = byId("paper");
 const pen = paper.getContext("2d", { willReadFrequently: true });
-const network = makeNetwork(decodeWeights(byId("weights").textContent));
 const [channels, height, width] = MODEL.shape;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
@@ -21,7 +20,8 @@ let turn = 0;
 let waits = false;
 /* Of the keyboard. */
 const cursor = { x: 0, y: 0, down: false };
-let shown = [];
+/* The canvases of the layers, and the steps that they show. */
+let [shown, latest] = [[], []];
 
 /* -- the paper ---------------------------------------------------------------------------- */
 
@@ -161,11 +161,14 @@ async function take(file) {
       return;
     }
     const copy = element("canvas");
-    [copy.width, copy.height] = [picture.width, picture.height];
+    const smaller = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
+    [copy.width, copy.height] = [picture.width, picture.height].map((side) =>
+      Math.max(1, Math.round(side * smaller))
+    );
     const context = copy.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff";
     context.fillRect(0, 0, copy.width, copy.height);
-    context.drawImage(picture, 0, 0);
+    context.drawImage(picture, 0, 0, copy.width, copy.height);
     clearPaper();
     const scale = Math.min(paper.width / copy.width, paper.height / copy.height);
     const [w, h] = [copy.width * scale, copy.height * scale];
@@ -188,13 +191,8 @@ function ask() {
   });
 }
 
-function look(context) {
-  const { width: columns, height: rows } = context.canvas;
-  const pixels = context.getImageData(0, 0, columns, rows).data;
-  const { sample, done } = sampleOf(pixels, columns, rows);
-  const begin = performance.now();
-  const outputs = predict(network, sample);
-  const time = performance.now() - begin;
+/* Shows what the network gives: its input and the outputs of its layers as well. */
+function answer({ sample, done, outputs, steps, time }) {
   showPicture(byId("seen"), sample);
   byId("done").textContent = done.join(", ");
   if (!outputs.every(Number.isFinite)) {
@@ -202,10 +200,11 @@ function look(context) {
     return;
   }
   byId("answer").classList.remove("wrong");
-  tell(outputs);
-  byId("time").textContent = `${time.toFixed(1)} ms in this browser`;
+  tell(outputs, steps);
+  byId("time").textContent = time;
   byId("layers").hidden = false;
-  showLayers();
+  if (!shown.length) makeLayers(steps);
+  showLayers(steps);
 }
 
 function say(text) {
@@ -218,7 +217,7 @@ function warn(text) {
   byId("answer").classList.add("wrong");
 }
 
-function tell(outputs) {
+function tell(outputs, steps) {
   if (MODEL.result === "classes") {
     const best = outputs.indexOf(Math.max(...outputs));
     say(`It is ${MODEL.classes[best]}`);
@@ -227,7 +226,7 @@ function tell(outputs) {
     say(outputs.length === 1 ? `It is ${outputs[0].toPrecision(5)}` : "The network's values");
     list(outputs.length === 1 ? [] : outputs, -1);
   } else {
-    const { shape, output } = network[network.length - 1];
+    const { shape, output } = steps[steps.length - 1];
     say("The network's picture");
     byId("map").hidden = false;
     showMap(byId("map"), shape, output, 0, largest(output));
@@ -258,8 +257,8 @@ function list(values, best) {
 /* -- feature maps ------------------------------------------------------------------------- */
 
 /* The canvases are made once: only their pixels change while one draws. */
-function makeLayers() {
-  shown = network.flatMap((step) => {
+function makeLayers(steps) {
+  shown = steps.flatMap((step, index) => {
     const [count, rows, columns] = step.shape.length === 3 ? step.shape : [1, 1, step.shape[0]];
     if (step.shape.length !== 3 && columns > MOST_NUMBERS) return [];
     const part = element("section");
@@ -284,17 +283,19 @@ function makeLayers() {
     if (count > MOST_MAPS) maps.append(element("span", "soft", `and ${count - MOST_MAPS} more`));
     part.append(title, maps);
     byId("layers").append(part);
-    return [{ step, facts, canvases, shape: [count, rows, columns] }];
+    return [{ index, facts, canvases, shape: [count, rows, columns] }];
   });
 }
 
-function showLayers() {
-  for (const { step, facts, canvases, shape } of shown) {
-    const size = step.shape.join(" × ");
-    const [low, high] = range(step.output).map((value) => value.toPrecision(2));
-    facts.textContent = `${step.operation}, ${size}, ${low} to ${high}`;
-    const scale = largest(step.output);
-    canvases.forEach((canvas, index) => showMap(canvas, shape, step.output, index, scale));
+function showLayers(steps) {
+  latest = steps;
+  for (const { index, facts, canvases, shape } of shown) {
+    const step = steps[index];
+    const [low, high] = step.range ?? range(step.output);
+    const ends = `${low.toPrecision(2)} to ${high.toPrecision(2)}`;
+    facts.textContent = `${step.operation}, ${step.shape.join(" × ")}, ${ends}`;
+    const scale = Math.max(Math.abs(low), Math.abs(high), 1e-12);
+    canvases.forEach((canvas, channel) => showMap(canvas, shape, step.output, channel, scale));
   }
 }
 
@@ -357,8 +358,5 @@ paper.height = Math.round(paper.width * ratio);
 [cursor.x, cursor.y] = [paper.width / 2, paper.height / 2];
 byId("ink").value = MODEL.pictures.paper === "bright" ? "#000000" : "#ffffff";
 byId("colour").hidden = channels === 1;
-makeLayers();
 clearAll();
-dark.addEventListener("change", () => {
-  if (!byId("layers").hidden) showLayers();
-});
+dark.addEventListener("change", () => showLayers(latest));

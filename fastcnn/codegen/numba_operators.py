@@ -1,0 +1,127 @@
+"""Tells numba the operators of vectors and truth values, and numpy's functions of them."""
+
+import itertools
+import operator
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba.core import types, typing
+from numba.core.extending import lower_builtin
+from numba.core.types import IntegerLiteral
+from numba.core.typing.templates import AbstractTemplate, infer_global
+
+from fastcnn.codegen.numba_types import (
+    ChoiceType,
+    VectorType,
+    choice,
+    is_number,
+    spread,
+    unliteral,
+    vector,
+)
+from fastcnn.codegen.simd import FLOAT, VECTOR, emit_call, emit_splat
+from fastcnn.codegen.vector_math import OF_NUMPY
+
+#: Types of arguments.
+_KINDS = VectorType, ChoiceType, types.Number, types.Boolean
+#: Largest whole power that is computed by products.
+MOST_POWER = 64
+
+
+def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: int = 0) -> None:
+    """Register a function of vectors, truth values and numbers; numba has those of other types.
+
+    The first ``truths`` arguments must be truth values; further ones count as 1 and 0.
+    """
+
+    class Template(AbstractTemplate):
+        key = known
+
+        def generic(self, args: Any, keywords: Any) -> Any:
+            args = tuple(unliteral(kind) for kind in args)
+            if len(args) != arity or not {vector, choice} & set(args):
+                return None
+            if not all(kind in (vector, choice) or is_number(kind) for kind in args):
+                return None
+            # numpy's sum of truth values is a truth value.
+            if set(args[:truths]) - {choice} or (set(args) == {choice} and not truths):
+                return None
+            return typing.signature(result, *args)
+
+    # Not as a decorator: that needs the function's module, which ufuncs of numpy 2.0 lack.
+    infer_global(known, types.Function(Template))
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        values = spread(context, builder, signature.args, values)
+        for i, kind in enumerate(signature.args):
+            if kind is choice and i >= truths:
+                values[i] = builder.uitofp(values[i], VECTOR)
+        return emit(builder, *values)
+
+    for kinds in itertools.product(_KINDS, repeat=arity):
+        if VectorType in kinds or ChoiceType in kinds:
+            lower_builtin(known, *kinds)(lower)
+
+
+def _compare(sign: str) -> Any:
+    return lambda builder, x, y: builder.fcmp_ordered(sign, x, y)
+
+
+def _magnitude(builder: Any, x: Any) -> Any:
+    return emit_call(builder, "llvm.fabs.v16f32", ir.FunctionType(VECTOR, [VECTOR]), [x])
+
+
+_register(operator.add, lambda builder, x, y: builder.fadd(x, y), 2)
+_register(operator.sub, lambda builder, x, y: builder.fsub(x, y), 2)
+_register(operator.mul, lambda builder, x, y: builder.fmul(x, y), 2)
+_register(operator.truediv, lambda builder, x, y: builder.fdiv(x, y), 2)
+_register(operator.neg, lambda builder, x: builder.fneg(x), 1)
+_register(operator.pos, lambda builder, x: x, 1)
+_register(abs, _magnitude, 1)
+for _symbol, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+):
+    _register(_symbol, _compare(_sign), 2, choice)
+_register(operator.ne, lambda builder, x, y: builder.fcmp_unordered("!=", x, y), 2, choice)
+_register(operator.and_, lambda builder, x, y: builder.and_(x, y), 2, choice, truths=2)
+_register(operator.or_, lambda builder, x, y: builder.or_(x, y), 2, choice, truths=2)
+_register(operator.xor, lambda builder, x, y: builder.xor(x, y), 2, choice, truths=2)
+_register(operator.invert, lambda builder, x: builder.not_(x), 1, choice, truths=1)
+for _known, (_emit, _arity) in OF_NUMPY.items():
+    _register(_known, _emit, _arity, truths=int(_known is np.where))
+
+
+@infer_global(operator.pow)
+class _WholePower(AbstractTemplate):
+    def generic(self, args: Any, keywords: Any) -> Any:
+        if len(args) != 2 or args[0] is not vector or not isinstance(args[1], IntegerLiteral):
+            return None
+        return typing.signature(vector, *args) if abs(args[1].literal_value) <= MOST_POWER else None
+
+
+@lower_builtin(operator.pow, VectorType, IntegerLiteral)
+def _whole_power(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    power, square = signature.args[1].literal_value, values[0]
+    product = one = emit_splat(builder, ir.Constant(FLOAT, 1.0))
+    for bit in reversed(f"{abs(power):b}"):
+        product = builder.fmul(product, square) if bit == "1" else product
+        square = builder.fmul(square, square)
+    return builder.fdiv(one, product) if power < 0 else product
+
+
+@infer_global(np.where)
+class _WhereOfNumbers(AbstractTemplate):
+    def generic(self, args: Any, keywords: Any) -> Any:
+        if len(args) != 3 or not all(is_number(unliteral(kind)) for kind in args):
+            return None
+        return typing.signature(types.float64, types.boolean, types.float64, types.float64)
+
+
+@lower_builtin(np.where, types.Boolean, types.Float, types.Float)
+def _where_of_numbers(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    return builder.select(*values)
