@@ -28,6 +28,8 @@ LANES = simd.LANES
 TILE_BLOCKS = 4
 #: Maximum positions of a unit of a depthwise convolution, and minimum positions of other units.
 CLUSTER, LEAST = 32, 8
+#: Time of reading what another core has written, in that of reading weights.
+OF_OTHERS = 4
 #: Positions of a tile by its number of channel blocks.
 WIDTHS = {4: 6, 3: 6, 2: 8, 1: 8}
 CHANNEL_TILE_4X6 = channel_tile.sized(4, 6)
@@ -277,8 +279,9 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     begin, stop = positions_of(r, block, blocks)
     across = (channels + TILE_BLOCKS - 1) // TILE_BLOCKS
     tiles, granules = r[L.GROUPS] * across, (stop - begin + LEAST - 1) // LEAST
-    # Each thread reads the smaller side: its part of the map and all weights, or its weights only.
-    divides_map = stop - begin >= taps
+    # Each thread reads its part of the map and all weights, or its weights and all of the map,
+    # which takes longer where another core has written it.
+    divides_map = (stop - begin) * OF_OTHERS >= taps
     pieces = min(granules, parts) if divides_map or tiles % parts else ONE
     first, last = share(tiles * pieces, part, parts)
     for unit in range(first, last):
