@@ -181,6 +181,14 @@ def channels_tile(at: Emitter, S, s0, size, valid, N, scale, shift, Y, y0) -> No
         at.store(pixel, Y, at.offset(y0, i, LANES))
 
 
+@tile(1)
+def normalised_tile(at: Emitter, each: int, S, s0, N, scale, shift, Y, y0) -> None:
+    """Normalise 16 consecutive bytes or floats by one scale and offset, or by 16 if ``each``."""
+    (values,) = _load_samples(at, S, [s0], at.kinds[0])
+    read = at.load if each else at.spread
+    at.store(emit_fma(at.builder, values, read(N, scale), read(N, shift)), Y, y0)
+
+
 @tile(0)
 def unpack_tile(at: Emitter, X, x0, places, place, valid, Y, y0, size) -> None:
     """Transpose 16 vectors and store 16 elements of each of the first ``valid`` samples.

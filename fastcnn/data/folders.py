@@ -174,6 +174,10 @@ def _read_tree(folder: Path, root: Node, seed: int, reading: Reading) -> tuple[D
     found, split, classes = parts(folder, root)
     rule = reading.rule(found[0].classes[classes[0]][0][1])
     if split:
+        used = [node.name for node in split.values()]
+        others = [node.name for node in root.entries() if node.is_folder and node.reason is None]
+        if unused := sorted(set(others) - set(used)):
+            log.warning("%s: folders not used: %s", folder, ", ".join(unused))
         listed = {
             part: _listed(one, classes, f"{node.name}/")
             for (part, node), one in zip(split.items(), found, strict=True)
@@ -302,10 +306,6 @@ def _split_folders(folder: Path, root: Node) -> dict[str, Node] | None:
     parts = {"training": train[0], "test": measured[0]}
     if test and validation:
         parts["validation"] = validation[0]
-    others = sorted(set(folders) - {node.name.lower() for node in parts.values()})
-    others = [name for name in others if folders[name].reason is None]
-    if others:
-        log.warning("%s: folders not used: %s", folder, ", ".join(others))
     return parts
 
 

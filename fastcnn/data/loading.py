@@ -169,4 +169,5 @@ def _load_path(
         if suffix != ".npz" and archive_kind(path) and not cifar.is_cifar_archive(path):
             return read_folder(path, seed, **vars(reading))
     reading.check_unused(path)
-    return cifar.read_cifar(path) if cifar.is_cifar(path) else read_npz(path, layout=layout)
+    known = cifar.is_cifar(path) if path.is_dir() else cifar.is_cifar_archive(path)
+    return cifar.read_cifar(path) if known else read_npz(path, layout=layout)

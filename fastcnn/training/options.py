@@ -209,13 +209,14 @@ class TrainingOptions:
     )
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints, switches = typing.get_type_hints(type(self)), declarations(TrainingOptions)
         for name, declared in declarations(type(self)).items():
             value = getattr(self, name)
             if isinstance(value, (np.generic, np.ndarray)):
                 object.__setattr__(self, name, value := plain(value))
+            # Not an option of a subclass: no model is called none.
             is_off = isinstance(value, str) and value == NONE and not declared.choices
-            if is_off and NoneType in typing.get_args(hints[name]):
+            if is_off and name in switches and NoneType in typing.get_args(hints[name]):
                 object.__setattr__(self, name, value := None)
             check_value(name, value, hints[name], declared)
         self.make_loss(), self.make_optimizer(), self.make_schedule(), self.make_augment()
@@ -244,8 +245,8 @@ class TrainingOptions:
         # effect.
         if self.reduce_on_plateau is not None and self.epochs < self.reduce_on_plateau + 3:
             raise ConfigurationError(
-                f"reduce_on_plateau={self.reduce_on_plateau} has no effect within {self.epochs} "
-                f"epochs: it needs at least {self.reduce_on_plateau + 3}"
+                f"reduce_on_plateau={self.reduce_on_plateau} has no effect within "
+                f"{counted(self.epochs, 'epoch')}: it needs at least {self.reduce_on_plateau + 3}"
             )
 
     def _check_averages(self) -> None:

@@ -46,11 +46,11 @@ ALONE = [case for case in CASES if getattr(OPERATIONS.get(case[0].operation), "i
 NETWORKS = ("report_cnn", "lenet5", "vgg_small", "resnet8")
 
 
-def by_channels(model: Model, x: np.ndarray, threads: int = 2) -> np.ndarray:
-    """Outputs of a pass with a channel in each lane."""
+def by_channels(model: Model, x: np.ndarray, threads: int = 2, most: int = 0) -> np.ndarray:
+    """Outputs of a pass with a channel in each lane, planned for ``most`` or all samples."""
     folded = model.fold_batch_norm()
-    inference = make_inference(folded, folded.graph(), len(x), threads)
-    one = inference.by_channels()
+    most = most or len(x)
+    one = make_inference(folded, folded.graph(), most, threads).by_channels(most)
     if one is None:
         raise Unsupported("no pass with a channel in each lane")
     x = np.ascontiguousarray(x, np.float32)
@@ -67,14 +67,15 @@ def exact(model: Model, x: np.ndarray) -> np.ndarray:
 
 
 def check(model: Model, x: np.ndarray) -> None:
-    """Compare both; all samples on any threads, and one alone, give the same bits."""
+    """Compare both; a pass gives the same bits on any threads, and for one sample or all."""
     expected = exact(model, x)
-    found = by_channels(model, x)
     atol = 1e-5 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(found, expected, rtol=0, atol=atol, equal_nan=False)
-    for threads in (1, 3, 5):
-        assert np.array_equal(by_channels(model, x, threads), found)
-    assert np.array_equal(by_channels(model, x[1:2]), found[1:2])
+    for few, right in ((x, expected), (x[1:2], expected[1:2])):
+        found = by_channels(model, few)
+        np.testing.assert_allclose(found, right, rtol=0, atol=atol, equal_nan=False)
+        for threads in (1, 3, 5):
+            assert np.array_equal(by_channels(model, few, threads), found)
+    assert np.array_equal(by_channels(model, x[1:2], most=len(x)), by_channels(model, x)[1:2])
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -256,22 +257,26 @@ def test_few_output_channels(outputs: int, inputs: int) -> None:
     assert kernel_names(model).count("convolution to few channels") >= 2 + 9
 
 
-def kernel_names(model: Model) -> list[str]:
+def kernel_names(model: Model, count: int = 3) -> list[str]:
     """Names of the kernels of a pass with a channel in each lane."""
     folded = model.fold_batch_norm()
-    one = make_inference(folded, folded.graph(), 3, 2).by_channels()
+    one = make_inference(folded, folded.graph(), 3, 2).by_channels(count)
     return [one.program.kernel(n) for n in range(len(one.program.rows))]
 
 
 @pytest.mark.parametrize(
-    ("channels", "kernel"), [(256, "convolution by channels"), (64, "Winograd by channels")]
+    ("count", "kernel"), [(1, "Winograd along rows by channels"), (3, "Winograd by channels")]
 )
-def test_large_transformed_weights_are_not_read_for_few_tiles(channels: int, kernel: str) -> None:
-    model = Sequential(
-        Conv2d(channels, channels, 3, padding=1, seed=1), input_shape=(channels, 4, 4)
-    )
-    check(model, np.random.default_rng(1).standard_normal((3, channels, 4, 4)).astype(np.float32))
-    assert kernel in kernel_names(model)
+def test_large_transformed_weights_are_not_read_for_few_tiles(count: int, kernel: str) -> None:
+    model = Sequential(Conv2d(128, 128, 3, padding=1, seed=1), input_shape=(128, 8, 8))
+    assert kernel in kernel_names(model, count)
+    check(model, np.random.default_rng(1).standard_normal((3, 128, 8, 8)).astype(np.float32))
+
+
+def test_passes_share_equal_weights() -> None:
+    model = fastcnn.models.lenet5(seed=0)
+    inference = make_inference(model, model.graph(), 3, 2)
+    assert inference.by_channels(1).parameters is inference.by_channels(3).parameters
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 4, 8])
@@ -287,7 +292,7 @@ def test_large_weights_are_read_once_for_all_samples(width: int) -> None:
     model = Model(x, Flatten()(y))
     check(model, np.random.default_rng(5).standard_normal((5, 16, width, width)).astype(np.float32))
     folded = model.fold_batch_norm()
-    program = make_inference(folded, folded.graph(), 5, 2).by_channels().program
+    program = make_inference(folded, folded.graph(), 5, 2).by_channels(5).program
     whole = {
         name for first, last, many in program.phases if many for name in program.names[first:last]
     }

@@ -130,13 +130,17 @@ def test_a_folder_given_with_its_parts(pets: Path) -> None:
 
 @pytest.mark.parametrize("first", ["train", "Train", "training"])
 @pytest.mark.parametrize("second", ["val", "Test", "validation"])
-def test_other_names_of_the_parts(first: str, second: str, tmp_path: Path) -> None:
-    for part in (first, second):
+def test_other_names_of_the_parts(
+    first: str, second: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for part in (first, second, "Extra"):
         for name in ("cat", "dog"):
             put(tmp_path / part / name / "a.png")
-    train, test = data.read_folder(tmp_path)
+    rule, _ = data.chosen_pictures(tmp_path)
+    train, test = data.load(tmp_path, pictures=rule)
     assert train.classes == ("cat", "dog")
     assert (len(train), len(test)) == (2, 2)
+    assert caplog.text.count("folders not used: Extra") == 1
 
 
 def test_parts_that_are_not_recognised_are_refused(tmp_path: Path) -> None:

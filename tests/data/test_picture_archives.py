@@ -264,6 +264,9 @@ def test_other_compressed_files_are_no_archives(tmp_path: Path) -> None:
     (tmp_path / "a.tar.xz").write_bytes(lzma.compress(b"hello"))
     with pytest.raises(DataError, match="cannot be read as a tar archive"):
         data.load(tmp_path / "a.tar.xz")
+    tarfile.open(tmp_path / "empty.tar", "w").close()
+    with pytest.raises(DataError, match="not a zip archive"):
+        data.load(tmp_path / "empty.tar")
 
 
 # -- tables -----------------------------------------------------------------------------------

@@ -295,7 +295,8 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect with")],
     "reduce_on_plateau": [
-        ({"reduce_on_plateau": 3, "epochs": 5}, "no effect within 5 epochs: it needs at least 6")
+        ({"reduce_on_plateau": 0, "epochs": 1}, "no effect within 1 epoch: it needs at least 3"),
+        ({"reduce_on_plateau": 3, "epochs": 5}, "no effect within 5 epochs: it needs at least 6"),
     ],
 }  # fmt: skip
 #: Options that always have an effect, or whose effect depends on what only fit knows.
@@ -424,3 +425,14 @@ def test_none_is_a_word() -> None:
     for name, value in (("lr", "none"), ("schedule", "none"), ("epochs", "none")):
         with pytest.raises(ConfigurationError, match=f"{name} must be .*'none'"):
             TrainingOptions(**{name: value})
+    with pytest.raises(ConfigurationError, match=r"model must be .*'none'"):
+        Recipe(model="none")
+
+
+def test_bounds_are_as_short_as_they_can_be() -> None:
+    for arguments, message in (
+        ({"lr": -1.0}, "SGD: lr must be at least 0, got -1.0"),
+        ({"momentum": 1.0}, "SGD: momentum must be at least 0 and below 1, got 1.0"),
+    ):
+        with pytest.raises(ConfigurationError, match=message):
+            TrainingOptions(**arguments)

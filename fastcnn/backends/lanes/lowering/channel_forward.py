@@ -37,8 +37,12 @@ class ChannelForward(ChannelValues):
         made = make(shape, planner.halo(INPUT), planner.value_passes(INPUT))
         y = self.keep(INPUT, made, np.arange(channels))
         normalisation = planner.allocate(2 * channels)
-        rows, step = self.places[INPUT][::width], y.pixel
-        if height == width == 1 and np.array_equal(np.diff(rows), np.ones(channels - 1)):
+        places, step = self.places[INPUT], y.pixel
+        rows = places[::width]
+        if (np.diff(places.reshape(channels, -1)) == step).all():
+            # A channel without padding is one row.
+            rows = places[:: height * width]
+        if height == width == 1 and (np.diff(rows) == 1).all():
             # Contiguous values: one row.
             rows, step = rows[:1], 1
         values = row(

@@ -1,5 +1,6 @@
 """The memory plan of the program for few samples: a channel in each lane, a sample per block."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -34,9 +35,15 @@ COPIED = ("flatten", "unflatten", "input_part")
 CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 #: Maximum bytes of a layer's weights that stay in the cache from one sample to the next.
 KEPT_BYTES = 1 << 17
-#: Bytes of weights that a core reads in the time of a vector operation: of those that stay in its
-#: cache, and of a layer that has more than the third number.
-BYTES_AN_OPERATION, FAR_BYTES_AN_OPERATION, NEAR = 16, 6, 1 << 20
+#: Maximum tiles of a strip of Winograd transforms, which reads all weights.
+STRIP = 16
+#: Time of an operation of a transform, in those of products.
+TRANSFORMING = 2
+#: Bytes of weights that stay in a core's cache.
+NEAR = 1 << 20
+#: Bytes of weights that a core reads in the time of a vector operation: from its cache, from
+#: further away, and from there for the products of a strip, each of which uses few.
+BYTES_AN_OPERATION, FAR_BYTES_AN_OPERATION, STRIP_BYTES_AN_OPERATION = 16, 6, 5
 
 
 @dataclass
@@ -52,6 +59,11 @@ class PlanarBuffer(Buffer):
 def lane_blocks(channels: int) -> int:
     """Number of vectors that hold this many channels."""
     return -(-channels // LANES)
+
+
+def _transformed_bytes(g: ConvGeometry) -> int:
+    """Bytes of the weights of a 3x3 convolution after Winograd's transform."""
+    return 4 * LANES * WEIGHTS * g.group_inputs * lane_blocks(g.out_channels)
 
 
 class ChannelPlanner(Planner):
@@ -72,31 +84,42 @@ class ChannelPlanner(Planner):
         self._weight_size = 0
 
     def pays_by_winograd(self, g: ConvGeometry) -> bool:
-        """Whether Winograd's F(4x4, 3x3) is faster for a convolution of one sample."""
+        """Whether Winograd's F(4x4, 3x3) is faster for a convolution.
+
+        Many samples fill strips together; a single one may have few tiles for all weights.
+        """
+        return self._transforms(g, STRIP_BYTES_AN_OPERATION if self._is_far else BYTES_AN_OPERATION)
+
+    @functools.cached_property
+    def _is_far(self) -> bool:
+        """Whether a core's cache is too small for all weights, transformed where that would pay."""
+        size = sum(value.nbytes for value in self.state.values())
+        for node in self.graph.nodes:
+            if node.operation == "conv2d":
+                g = self.geometry(node)
+                if self._transforms(g, BYTES_AN_OPERATION):
+                    size += _transformed_bytes(g)
+        return size > NEAR
+
+    def _transforms(self, g: ConvGeometry, bytes_an_operation: int) -> bool:
         transform = transform_of(g)
         if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
         inputs, blocks = g.group_inputs, lane_blocks(g.out_channels)
         count = len(first_outputs(g.output, g.dilation))
+        strips = -(-count // STRIP) if self.blocks == 1 else count / STRIP
         products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
-        transformed = max(products, self._reading(WEIGHTS * inputs * blocks)) + made
-        return transformed < self._direct(g)
-
-    def _reading(self, weights: int) -> int:
-        """Vector operations in the time of reading vectors of weights; 0 if they stay in the cache.
-
-        Regardless of how many samples share them, so that outputs do not depend on it.
-        """
-        size = 4 * LANES * weights
-        return size // FAR_BYTES_AN_OPERATION if size > NEAR else 0
+        read = strips * _transformed_bytes(g) / bytes_an_operation
+        return products + TRANSFORMING * made + read < self._direct(g)
 
     def _direct(self, g: ConvGeometry) -> int:
         """Vector operations of a direct sum of one group for one sample, or of its weights."""
         blocks, pixels = lane_blocks(g.out_channels), g.output[0] * g.output[1]
         weights = int(np.prod(g.kernel)) * g.group_inputs * blocks
         positions = whole(pixels, WIDTHS[blocks_of_tile(blocks)])
-        return max(weights * positions, self._reading(weights))
+        size = 4 * LANES * weights
+        return max(weights * positions, size // FAR_BYTES_AN_OPERATION if size > NEAR else 0)
 
     def rows_by_winograd(self, g: ConvGeometry) -> Division | None:
         """How Winograd's F(4, r) along rows divides a convolution of one sample, if it pays."""

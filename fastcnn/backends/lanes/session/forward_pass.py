@@ -70,7 +70,7 @@ class Pass:
         self.program = program
         self.arena = arena
         self._untaken = [] if arena is None else [arena]
-        self._parameters = parameters
+        self.parameters = parameters
         self._threads = threads if group is not None else 1
         self._group = group
         self._order = np.arange(program.batch)
@@ -209,7 +209,7 @@ class Pass:
     @property
     def bytes(self) -> int:
         """Memory of one run, and memory shared by all."""
-        return self.program.bytes + self._parameters.nbytes
+        return self.program.bytes + self.parameters.nbytes
 
 
 class _Memory:
@@ -232,7 +232,7 @@ class _Memory:
         fields = {
             "A": self.arena,
             "T": program.tables,
-            "P": owner._parameters,
+            "P": owner.parameters,
             "order": owner._order,
         }
         self._context = make_contexts(1, fields)[0]
@@ -252,7 +252,7 @@ class _Memory:
             "wake": ring_address(),
             "bell": 0 if group is None else group.bell.handle,
         }
-        self._kept = (owner._rows, owner.loaded[0], counters, program.tables, owner._parameters)
+        self._kept = (owner._rows, owner.loaded[0], counters, program.tables, owner.parameters)
         self._packed = packed(conductor.PASS_KINDS, given)
         self.address = self._packed.ctypes.data
         view = memoryview(self._packed.data)

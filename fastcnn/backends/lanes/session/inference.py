@@ -75,28 +75,36 @@ class Inference:
         #: Shape of a sample's outputs, and their number of elements.
         self._shape, self._results = graph.output_shape, prod(graph.output_shape)
         self._group = team.join(self, threads)
-        self._channels: Pass | None = None
-        self._fits_channels = True
+        self._channels: dict[int, Pass | None] = {}
         self._samples: dict[int, Pass] = {}
         self._chosen: dict[int, Pass] = {}
         self._lock = forks.lock()
 
-    def by_channels(self) -> Pass | None:
-        """The pass with a channel in each lane, if there is one."""
-        if self._channels is None and self._fits_channels:
-            try:
-                program = plan_channels(self.graph, min(self.most, FEW), self.threads, self._state)
-            except Unsupported:
-                self._fits_channels = False
-                return None
-            check_own_kernels(program.rows[:, KERNEL].tolist())
-            assert program.weights is not None
-            weights = aligned(program.weights.size)
-            weights[...] = program.weights
-            check_program(program, weights, np.zeros(1, np.float32), {})
-            program = replace(program, weights=None)  # the pass has its own copy of them now
-            self._channels = Pass(program, weights, self.threads, self._group)
-        return self._channels
+    def by_channels(self, count: int) -> Pass | None:
+        """The pass with a channel in each lane for one sample, or for up to ``FEW``, if any.
+
+        One sample may be faster with other convolution algorithms than several.
+        """
+        batch = min(self.most, 1 if count == 1 else FEW)
+        if batch not in self._channels:
+            self._channels[batch] = self._planned(batch)
+        return self._channels[batch]
+
+    def _planned(self, batch: int) -> Pass | None:
+        try:
+            program = plan_channels(self.graph, batch, self.threads, self._state)
+        except Unsupported:
+            return None
+        check_own_kernels(program.rows[:, KERNEL].tolist())
+        assert program.weights is not None
+        weights = aligned(program.weights.size)
+        weights[...] = program.weights
+        for other in filter(None, self._channels.values()):
+            if np.array_equal(other.parameters, weights):
+                weights = other.parameters
+        check_program(program, weights, np.zeros(1, np.float32), {})
+        program = replace(program, weights=None)  # the pass has its own copy of them now
+        return Pass(program, weights, self.threads, self._group)
 
     def by_samples(self, batch: int) -> Pass:
         """The pass with a sample in each lane, for up to ``batch`` samples."""
@@ -131,7 +139,7 @@ class Inference:
 
     def _fastest(self, count: int) -> Pass:
         batch = next(size for size in BATCHES if count <= size)
-        one = self.by_channels()
+        one = self.by_channels(count)
         if one is not None and count == 1:
             return one
         many = self.by_samples(batch)
@@ -183,5 +191,5 @@ class Inference:
     @property
     def bytes(self) -> int:
         """Memory of the prepared passes."""
-        passes = [*self._samples.values(), *filter(None, [self._channels])]
+        passes = [*self._samples.values(), *filter(None, self._channels.values())]
         return sum(one.bytes for one in passes)

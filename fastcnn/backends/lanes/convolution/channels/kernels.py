@@ -21,13 +21,15 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS, input_
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, ONE, base, share
 from fastcnn.codegen import linked, simd
-from fastcnn.codegen.transpose_tiles import channels_tile
+from fastcnn.codegen.transpose_tiles import channels_tile, normalised_tile
 
 LANES = simd.LANES
 #: Maximum channel blocks of a tile.
 TILE_BLOCKS = 4
 #: Maximum positions of a unit of a depthwise convolution, and minimum positions of other units.
 CLUSTER, LEAST = 32, 8
+#: Time of reading what another core has written, in that of reading weights.
+OF_OTHERS = 4
 #: Positions of a tile by its number of channel blocks.
 WIDTHS = {4: 6, 3: 6, 2: 8, 1: 8}
 CHANNEL_TILE_4X6 = channel_tile.sized(4, 6)
@@ -53,6 +55,8 @@ PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
 PRODUCT_TILE_1X16 = channel_product_tile.sized(1, 16)
 PRODUCT_TILE_1X8 = channel_product_tile.sized(1, 8)
 PRODUCT_TILE_1X4 = channel_product_tile.sized(1, 4)
+#: Values of one channel, or of a channel each.
+ROW_TILE, VALUES_TILE = normalised_tile.sized(0), normalised_tile.sized(1)
 #: Strips are padded to a multiple of this many tiles.
 WHOLE = 4
 
@@ -195,62 +199,52 @@ def channel_input(A, T, r, order, start, bytes_, floats, block, slot, part, part
     IN values, of which OUT channels have their own scale and offset; POSITIONS rows, whose offsets
     are in X_TABLE. An input that is not a map is one row, with a channel for each value.
     """
-    y0 = base(r, L.Y, block, slot)
-    rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
-    width, each = r[L.IN] // rows, rows // r[L.OUT]
-    source = order[start + block] * r[L.IN]
-    if r[L.OUT] > rows:
-        first, last = share(width, part, parts)
-        for j in range(first, last):
-            value = np.float32(bytes_[source + j]) if bytes_.size > 0 else floats[source + j]
-            A[y0 + places[0] + j] = value * A[r[L.SCALE] + j] + A[r[L.SCALE] + width + j]
-        return
-    if step == LANES and width >= LANES:
-        if bytes_.size > 0:
-            channels_in_lanes(A, r, places, bytes_, source, y0, part, parts)
-        else:
-            channels_in_lanes(A, r, places, floats, source, y0, part, parts)
-        return
-    first, last = share(rows, part, parts)
-    for i in range(first, last):
-        channel = i // each
-        scale, shift = A[r[L.SCALE] + channel], A[r[L.SCALE] + r[L.OUT] + channel]
-        x, y = source + i * width, y0 + places[i]
-        if bytes_.size > 0:
-            if step == 1:
-                for j in range(width):
-                    A[y + j] = np.float32(bytes_[x + j]) * scale + shift
-            else:
-                for j in range(width):
-                    A[y + j * step] = np.float32(bytes_[x + j]) * scale + shift
-        elif step == 1 and width >= LANES:
-            factor, summand = simd.splat(scale), simd.splat(shift)
-            for j in range(0, width, LANES):
-                # The last vector overlaps the one before it.
-                k = min(j, width - LANES)
-                simd.store(A, y + k, simd.fma(simd.load(floats, x + k), factor, summand))
-        elif step == 1:
-            for j in range(width):
-                A[y + j] = floats[x + j] * scale + shift
-        else:
-            for j in range(width):
-                A[y + j * step] = floats[x + j] * scale + shift
+    y0, source = base(r, L.Y, block, slot), order[start + block] * r[L.IN]
+    if bytes_.size > 0:
+        normalise(A, T, r, bytes_, source, y0, part, parts)
+    else:
+        normalise(A, T, r, floats, source, y0, part, parts)
 
 
 @linked
-def channels_in_lanes(A, r, places, samples, source, y0, part, parts):
-    """Normalise a sample's rows of at least 16 pixels, 16 channels at a time."""
-    width, each = r[L.IN] // r[L.POSITIONS], r[L.POSITIONS] // r[L.OUT]
-    first, last = share((r[L.OUT] + LANES - 1) // LANES * each, part, parts)
+def normalise(A, T, r, samples, source, y0, part, parts):
+    """Normalise a sample's bytes or floats; each thread has a part of the rows, or of one."""
+    rows, step, places = r[L.POSITIONS], r[L.MODE], T[r[L.X_TABLE] :]
+    width, each, of_values = r[L.IN] // rows, rows // r[L.OUT], r[L.OUT] > rows
+    vectors = (width + LANES - 1) // LANES
+    if step == LANES and width >= LANES:
+        rows = (r[L.OUT] + LANES - 1) // LANES * each
+    pieces = ONE if rows % parts == 0 else parts
+    first, last = share(rows * pieces, part, parts)
     for unit in range(first, last):
-        c = unit // each * LANES
-        row, valid = c * each + unit % each, min(LANES, r[L.OUT] - c)
-        for j in range(0, width, LANES):
-            # The last vectors overlap those before them.
-            k = min(j, width - LANES)
-            channel = samples, source + row * width + k, each * width, valid
-            factors = A, r[L.SCALE] + c, r[L.SCALE] + r[L.OUT] + c
-            channels_tile(*channel, *factors, A, y0 + places[row] + k * LANES)
+        i, begin, end = unit, NOUGHT, vectors
+        if pieces > 1:
+            i, (begin, end) = unit // pieces, share(vectors, unit % pieces, pieces)
+        if step == LANES and width >= LANES:
+            c = i // each * LANES
+            i = c * each + i % each
+            for j in range(begin, end):
+                # The last vectors overlap those before them, here and below.
+                k = min(j * LANES, width - LANES)
+                values = samples, source + i * width + k, each * width, min(LANES, r[L.OUT] - c)
+                factors = A, r[L.SCALE] + c, r[L.SCALE] + r[L.OUT] + c
+                channels_tile(*values, *factors, A, y0 + places[i] + k * LANES)
+            continue
+        c = NOUGHT if of_values else i // each
+        x, y = source + i * width, y0 + places[i]
+        scale, shift = r[L.SCALE] + c, r[L.SCALE] + r[L.OUT] + c
+        if step > 1 or width < LANES:
+            for k in range(begin * LANES, min(end * LANES, width)):
+                n = k if of_values else NOUGHT
+                A[y + k * step] = np.float32(samples[x + k]) * A[scale + n] + A[shift + n]
+        elif of_values:
+            for j in range(begin, end):
+                k = min(j * LANES, width - LANES)
+                VALUES_TILE(samples, x + k, A, scale + k, shift + k, A, y + k)
+        else:
+            for j in range(begin, end):
+                k = min(j * LANES, width - LANES)
+                ROW_TILE(samples, x + k, A, scale, shift, A, y + k)
 
 
 @linked
@@ -285,8 +279,9 @@ def channel_convolution(A, T, P, r, block, blocks, slot, part, parts):
     begin, stop = positions_of(r, block, blocks)
     across = (channels + TILE_BLOCKS - 1) // TILE_BLOCKS
     tiles, granules = r[L.GROUPS] * across, (stop - begin + LEAST - 1) // LEAST
-    # Each thread reads the smaller side: its part of the map and all weights, or its weights only.
-    divides_map = stop - begin >= taps
+    # Each thread reads its part of the map and all weights, or its weights and all of the map,
+    # which takes longer where another core has written it.
+    divides_map = (stop - begin) * OF_OTHERS >= taps
     pieces = min(granules, parts) if divides_map or tiles % parts else ONE
     first, last = share(tiles * pieces, part, parts)
     for unit in range(first, last):

@@ -27,14 +27,13 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 from fastcnn.backends.lanes.kernels.layout import row
 from fastcnn.backends.lanes.planning.buffers import LANES, whole
 from fastcnn.backends.lanes.planning.channel_planner import (
+    STRIP,
     ChannelPlanner,
     PlanarBuffer,
     lane_blocks,
 )
 from fastcnn.backends.lanes.planning.rows import grid
 
-#: Maximum tiles of a strip of Winograd transforms.
-STRIP = 16
 #: Bytes of weights up to which threads should divide tiles, at least 8 each, rather than outputs.
 SMALL_BYTES = 1 << 19
 
