@@ -308,9 +308,9 @@ def test_targets_of_text() -> None:
 
 def test_one_class_is_refused() -> None:
     text = np.array(["a"] * len(X8))
-    with pytest.raises(DataError, match="needs at least two classes, got only .*'a'"):
+    with pytest.raises(DataError, match=r"needs at least two classes, got only .*'a'"):
         CNNClassifier().fit(X8, text)
-    with pytest.raises(DataError, match="needs at least two classes, got only .*'a'"):
+    with pytest.raises(DataError, match=r"needs at least two classes, got only .*'a'"):
         CNNClassifier().partial_fit(X8, text, classes=["a"])
 
 
