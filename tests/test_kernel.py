@@ -308,10 +308,12 @@ def adam(
     ("update", "slots", "like"),
     [
         (lambda p, g, lr, step: p - lr * g, (), SGD(0.02)),
+        (lambda p, g, lr, step: kernel.where(step > 0, p - lr * g, p), (), SGD(0.02)),
+        (lambda p, g, lr, step: np.where(step > 99, p, p - lr * g * (step > 0)), (), SGD(0.02)),
         (momentum, ("velocity",), SGD(0.02, momentum=0.9)),
         (adam, ("mean", "square"), Adam(0.02)),
     ],
-    ids=["sgd", "momentum", "adam"],
+    ids=["sgd", "where", "where of numpy", "momentum", "adam"],
 )
 def test_an_optimizer(
     update: Any, slots: tuple[str, ...], like: Any, clip: float | None,

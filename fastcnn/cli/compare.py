@@ -18,8 +18,9 @@ def compare(
     Example: fastcnn compare runs/one runs/two
     """
     from fastcnn.analysis.runs import compare_runs
-    from fastcnn.training.figure import save_figure
+    from fastcnn.training.figure import figure_format, save_figure
 
+    figure_format(out)
     comparison = compare_runs(runs)
     run, *measured = comparison.header
     table = Table(run, *number_columns(*measured))

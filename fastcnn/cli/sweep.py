@@ -146,6 +146,11 @@ def sweep(
         are_classes = training.labels.dtype.kind in "iu"
         metric = "validation_accuracy" if are_classes else "validation_loss"
     base, metric = measuring(Recipe(validation=validation), metric)
+    if validation == 0 and training.validation is None and metric.startswith("validation"):
+        raise ConfigurationError(
+            f"--validation 0 holds out nothing to measure {metric} on: give a share, or --metric "
+            "train_loss"
+        )
     if settings is None:
         settings = TreeParzen(space, trials or 0, metric, seed)
     stream = run_sweep(training, settings, base=base, workers=workers, backend=backend, suit=True)

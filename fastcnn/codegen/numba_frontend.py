@@ -254,13 +254,14 @@ def emitted_type(declared: Emitted) -> Any:
 def elementary_type(declared: Elementary) -> Any:
     """The type by which numba calls an elementary function."""
     scalar = dispatcher_of(declared.scalar)
+    truths = declared.vector.arguments.count("choice")
 
     def typed(typing_context: Any, *given: Any) -> Any:
         given = tuple(unliteral(kind) for kind in given)
         if vector in given or choice in given:
 
             def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-                vectors = spread(context, builder, signature.args, values)
+                vectors = spread(context, builder, signature.args, values, truths)
                 return declared.vector.emit(builder, *vectors)
 
             return vector(*given), generate

@@ -8,7 +8,6 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types, typing
 from numba.core.extending import lower_builtin
-from numba.core.types import IntegerLiteral
 from numba.core.typing.templates import AbstractTemplate, infer_global
 
 from fastcnn.codegen.numba_types import (
@@ -32,7 +31,7 @@ MOST_POWER = 64
 def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: int = 0) -> None:
     """Register a function of vectors, truth values and numbers; numba has those of other types.
 
-    The first ``truths`` arguments must be truth values; further ones count as 1 and 0.
+    The first ``truths`` arguments are truth values; elsewhere, these count as 1 and 0.
     """
 
     class Template(AbstractTemplate):
@@ -45,7 +44,9 @@ def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: i
             if not all(kind in (vector, choice) or is_number(kind) for kind in args):
                 return None
             # numpy's sum of truth values is a truth value.
-            if set(args[:truths]) - {choice} or (set(args) == {choice} and not truths):
+            if set(args[:truths]) - {choice, types.boolean} or (
+                set(args) == {choice} and not truths
+            ):
                 return None
             return typing.signature(result, *args)
 
@@ -53,7 +54,7 @@ def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: i
     infer_global(known, types.Function(Template))
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        values = spread(context, builder, signature.args, values)
+        values = spread(context, builder, signature.args, values, truths)
         for i, kind in enumerate(signature.args):
             if kind is choice and i >= truths:
                 values[i] = builder.uitofp(values[i], VECTOR)
@@ -99,12 +100,12 @@ for _known, (_emit, _arity) in OF_NUMPY.items():
 @infer_global(operator.pow)
 class _WholePower(AbstractTemplate):
     def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) != 2 or args[0] is not vector or not isinstance(args[1], IntegerLiteral):
+        if len(args) != 2 or args[0] is not vector or not isinstance(args[1], types.IntegerLiteral):
             return None
         return typing.signature(vector, *args) if abs(args[1].literal_value) <= MOST_POWER else None
 
 
-@lower_builtin(operator.pow, VectorType, IntegerLiteral)
+@lower_builtin(operator.pow, VectorType, types.IntegerLiteral)
 def _whole_power(context: Any, builder: Any, signature: Any, values: Any) -> Any:
     power, square = signature.args[1].literal_value, values[0]
     product = one = emit_splat(builder, ir.Constant(FLOAT, 1.0))

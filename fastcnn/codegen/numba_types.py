@@ -72,11 +72,12 @@ def taken(kind: Any) -> Any:
     return kind if isinstance(kind, types.Array) else types.intp
 
 
-def spread(context: Any, builder: Any, kinds: Any, values: Any) -> list[Any]:
-    """Broadcast numbers to all lanes; vectors are unchanged."""
+def spread(context: Any, builder: Any, kinds: Any, values: Any, truths: int = 0) -> list[Any]:
+    """Broadcast numbers to all lanes, the first ``truths`` as truth values; vectors are kept."""
+    scalars = [types.boolean] * truths + [types.float32] * (len(kinds) - truths)
     return [
         value
         if kind in (vector, choice)
-        else emit_splat(builder, context.cast(builder, value, kind, types.float32))
-        for kind, value in zip(kinds, values, strict=True)
+        else emit_splat(builder, context.cast(builder, value, kind, scalar))
+        for kind, value, scalar in zip(kinds, values, scalars, strict=True)
     ]

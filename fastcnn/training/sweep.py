@@ -39,7 +39,7 @@ def grid(space: Space) -> list[dict[str, Any]]:
     Raises
     ------
     ConfigurationError
-        If a parameter has a range instead of values, or none.
+        If a parameter has a range instead of values, the same value twice, or none.
     """
     check_space(space)
     for name, values in space.items():
@@ -48,6 +48,9 @@ def grid(space: Space) -> list[dict[str, Any]]:
                 f"{name}: a grid needs values, as in {name}=0.01,0.1; ranges need a number of "
                 "random trials (--trials, trials=)"
             )
+        words = [repr(value) for value in values]
+        if repeated := next((word for word in words if words.count(word) > 1), None):
+            raise ConfigurationError(f"{name}: a grid needs different values, got {repeated} twice")
     combinations = itertools.product(*space.values())  # type: ignore[arg-type]
     return [dict(zip(space, values, strict=True)) for values in combinations]
 

@@ -86,6 +86,7 @@ def test_sweep(archive: Path, tmp_path: Path) -> None:
         (["lr=fast"], "lr must be a finite number or auto, got 'fast'"),
         (["speed=1"], "no option named speed"),
         (["lr=0.1", "--metric", "f2"], "metric must be one of"),
+        (["lr=0.1", "--validation", "0"], "holds out nothing to measure validation_accuracy on"),
     ],
 )
 def test_bad_sweeps(arguments: list[str], message: str, archive: Path) -> None:

@@ -130,7 +130,12 @@ def test_other_data_leave_the_pictures_of_a_run_alone(run: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "arguments", [("profile", "--figure"), ("data", "show", "digits", "--out")]
+    "arguments",
+    [
+        ("profile", "--figure"),
+        ("data", "show", "digits", "--out"),
+        ("compare", "one", "other", "--out"),
+    ],
 )
 def test_a_picture_is_what_its_name_says(arguments: tuple[str, ...], tmp_path: Path) -> None:
     text = fastcnn(*arguments, tmp_path / "roof.xyz", code=2)
