@@ -15,13 +15,16 @@ INTERRUPTED = 130
 
 def interrupted_code(interrupt: KeyboardInterrupt) -> int:
     """The exit code of a command that a signal ended: that of SIGTERM, or of Ctrl-C."""
-    from fastcnn.training.interrupts import Terminated
-
-    return 143 if isinstance(interrupt, Terminated) else INTERRUPTED
+    # Only a module that is loaded has raised its exception.
+    terminated = getattr(sys.modules.get("fastcnn.training.interrupts"), "Terminated", ())
+    return 143 if isinstance(interrupt, terminated) else INTERRUPTED
 
 
 def main() -> None:
-    """Run the command line; expected errors print one line and exit with 2, Ctrl-C with 130."""
+    """Run the command line; expected errors print one line and exit with 2.
+
+    Ctrl-C exits with 130, SIGTERM with 143.
+    """
     run(_application)
 
 

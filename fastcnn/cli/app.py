@@ -4,6 +4,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Sequence
+from functools import wraps
 from importlib import import_module
 from inspect import cleandoc
 from typing import Annotated, Any
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import fastcnn
+from fastcnn.cli import interrupted_code
+from fastcnn.cli.lines import complain
 
 #: In the order listed. Each is a function in the module of the same name, with ``_`` for ``-``;
 #: ``data`` has subcommands, and ``app`` is their application.
@@ -76,7 +79,21 @@ def _add(app: typer.Typer, name: str) -> None:
     if isinstance(found, typer.Typer):
         app.add_typer(found, name=name)
     else:
-        app.command(name, help=in_paragraphs(found.__doc__))(found)
+        app.command(name, help=in_paragraphs(found.__doc__))(_interruptible(found))
+
+
+def _interruptible(function: Any) -> Any:
+    """A command that ends with the exit code of its signal, which typer does not tell apart."""
+
+    @wraps(function)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except KeyboardInterrupt as interrupt:
+            complain("interrupted")
+            raise SystemExit(interrupted_code(interrupt)) from None
+
+    return run
 
 
 def _not_imported() -> None:

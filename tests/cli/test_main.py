@@ -27,8 +27,9 @@ from fastcnn.training.interrupts import Terminated
             "fastcnn.training.recipe.Recipe.run",
             "interrupted",
         ),
+        (["profile"], "fastcnn.benchmark.profile.profile", "interrupted"),
     ],
-    ids=["study", "sweep"],
+    ids=["study", "sweep", "profile"],
 )
 def test_the_exit_code_is_that_of_the_signal(
     arguments: list[str],
