@@ -19,6 +19,7 @@ from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
+from fastcnn.backends.lanes.planning.bands import Banded
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
     NO_HALO,
@@ -79,7 +80,7 @@ class ChannelPlanner(Planner):
     ) -> None:
         self.state = state
         places = {key: (0, value.shape) for key, value in state.items()}
-        super().__init__(graph, batch, places, workers, backward=False, training=False)
+        super().__init__(Banded(graph), batch, places, workers, backward=False, training=False)
         self._weights: list[np.ndarray] = []
         self._weight_size = 0
 
