@@ -21,7 +21,7 @@ same script that a formula calls must be decorated with :func:`linked`.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field as dataclass_field
 from dataclasses import make_dataclass
 from itertools import count
@@ -138,7 +138,7 @@ def activation(
         raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
     operation = _unused(operation, OPERATIONS)
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _same_numbers(name, value, derivative, 1)
+    numbers = _same_numbers(name, value, derivative, 1, dir(Activation()))
     defaults = tuple(number.default for number in numbers)
     _check_derivative(name, value, derivative, *defaults)
 
@@ -188,7 +188,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     if known != __name__:
         raise ConfigurationError(f"loss: fastcnn already has a loss called {key}")
     value, derivative = _plain(value), _plain(derivative)
-    numbers = _same_numbers(name, value, derivative, 2)
+    numbers = _same_numbers(name, value, derivative, 2, [*dir(ElementLoss), "operation"])
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
         _check_derivative(name, value, derivative, np.full_like(POINTS, target), *defaults)
@@ -235,7 +235,8 @@ def optimizer(
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
     update = _plain(update)
-    numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS)
+    used = "lr", "kind", "slots", "update"
+    numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS, used)
     defaults = [number.default for number in numbers]
     kept = [np.zeros_like(POINTS) for _ in slots]
     made = _of_arrays(name, update, POINTS, POINTS, *kept, lr, 1.0, *defaults)
@@ -309,8 +310,13 @@ def _names(code: CodeType) -> set[str]:
     return set(code.co_names).union(*inner)
 
 
-def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number, ...]:
-    """The hyperparameters that a formula takes after its values, with their defaults."""
+def _numbers(
+    owner: str, function: Any, values: int, most: int, used: Iterable[str]
+) -> tuple[Number, ...]:
+    """The hyperparameters that a formula takes after its values, with their defaults.
+
+    Their names must not be ``used`` by the attributes of the class that is made.
+    """
     parameters = list(inspect.signature(function).parameters.values())
     kinds = {parameter.kind for parameter in parameters}
     plain = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY}
@@ -322,16 +328,26 @@ def _numbers(owner: str, function: Any, values: int, most: int) -> tuple[Number,
             f"{counted(most, 'number')}, got {inspect.signature(function)}"
         )
     for parameter in rest:
-        if not isinstance(parameter.default, (int, float)):
+        if parameter.name in {"self", *used}:
             raise ConfigurationError(
-                f"{owner}: {function.__name__}: {parameter.name} must have a number as its default"
+                f"{owner}: {function.__name__}: a number cannot be called {parameter.name}, which "
+                "is an attribute of the class: rename it"
+            )
+        if not (isinstance(parameter.default, (int, float)) and math.isfinite(parameter.default)):
+            raise ConfigurationError(
+                f"{owner}: {function.__name__}: {parameter.name} must have a finite number as its "
+                "default"
             )
     return tuple(Number(parameter.name, float(parameter.default)) for parameter in rest)
 
 
-def _same_numbers(owner: str, value: Any, derivative: Any, values: int) -> tuple[Number, ...]:
+def _same_numbers(
+    owner: str, value: Any, derivative: Any, values: int, used: Iterable[str]
+) -> tuple[Number, ...]:
     """The hyperparameters of a formula, which must be those of its derivative."""
-    numbers, others = (_numbers(owner, each, values, MOST_NUMBERS) for each in (value, derivative))
+    numbers, others = (
+        _numbers(owner, each, values, MOST_NUMBERS, used) for each in (value, derivative)
+    )
     if others != numbers:
         raise ConfigurationError(f"{owner}: value and derivative must take the same numbers")
     return numbers

@@ -1,14 +1,14 @@
 """Tells numba the operators of vectors and truth values, and numpy's functions of them."""
 
+import inspect
 import itertools
 import operator
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba.core import types, typing
-from numba.core.extending import lower_builtin
-from numba.core.typing.templates import AbstractTemplate, infer_global
+from numba import types
+from numba.extending import lower_builtin, type_callable
 
 from fastcnn.codegen.numba_types import (
     ChoiceType,
@@ -28,30 +28,33 @@ _KINDS = VectorType, ChoiceType, types.Number, types.Boolean
 MOST_POWER = 64
 
 
+def _type(known: Any, typed: Any, arity: int) -> None:
+    """Register what types a function has; ``typed`` returns a signature or None."""
+    # numba compares a call with the signature, which a function of any arguments would not have.
+    kind = inspect.Parameter.POSITIONAL_ONLY
+    parameters = [inspect.Parameter(f"x{i}", kind) for i in range(arity)]
+    typed.__signature__ = inspect.Signature(parameters)
+    type_callable(known)(lambda context: typed)
+
+
 def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: int = 0) -> None:
     """Register a function of vectors, truth values and numbers; numba has those of other types.
 
     The first ``truths`` arguments are truth values; elsewhere, these count as 1 and 0.
     """
 
-    class Template(AbstractTemplate):
-        key = known
+    def typed(*args: Any) -> Any:
+        args = tuple(unliteral(kind) for kind in args)
+        if not {vector, choice} & set(args):
+            return None
+        if not all(kind in (vector, choice) or is_number(kind) for kind in args):
+            return None
+        # numpy's sum of truth values is a truth value.
+        if set(args[:truths]) - {choice, types.boolean} or (set(args) == {choice} and not truths):
+            return None
+        return result(*args)
 
-        def generic(self, args: Any, keywords: Any) -> Any:
-            args = tuple(unliteral(kind) for kind in args)
-            if len(args) != arity or not {vector, choice} & set(args):
-                return None
-            if not all(kind in (vector, choice) or is_number(kind) for kind in args):
-                return None
-            # numpy's sum of truth values is a truth value.
-            if set(args[:truths]) - {choice, types.boolean} or (
-                set(args) == {choice} and not truths
-            ):
-                return None
-            return typing.signature(result, *args)
-
-    # Not as a decorator: that needs the function's module, which ufuncs of numpy 2.0 lack.
-    infer_global(known, types.Function(Template))
+    _type(known, typed, arity)
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         values = spread(context, builder, signature.args, values, truths)
@@ -97,12 +100,13 @@ for _known, (_emit, _arity) in OF_NUMPY.items():
     _register(_known, _emit, _arity, truths=int(_known is np.where))
 
 
-@infer_global(operator.pow)
-class _WholePower(AbstractTemplate):
-    def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) != 2 or args[0] is not vector or not isinstance(args[1], types.IntegerLiteral):
-            return None
-        return typing.signature(vector, *args) if abs(args[1].literal_value) <= MOST_POWER else None
+def _type_of_power(base: Any, power: Any) -> Any:
+    if base is not vector or not isinstance(power, types.IntegerLiteral):
+        return None
+    return vector(base, power) if abs(power.literal_value) <= MOST_POWER else None
+
+
+_type(operator.pow, _type_of_power, 2)
 
 
 @lower_builtin(operator.pow, VectorType, types.IntegerLiteral)
@@ -115,12 +119,13 @@ def _whole_power(context: Any, builder: Any, signature: Any, values: Any) -> Any
     return builder.fdiv(one, product) if power < 0 else product
 
 
-@infer_global(np.where)
-class _WhereOfNumbers(AbstractTemplate):
-    def generic(self, args: Any, keywords: Any) -> Any:
-        if len(args) != 3 or not all(is_number(unliteral(kind)) for kind in args):
-            return None
-        return typing.signature(types.float64, types.boolean, types.float64, types.float64)
+def _type_of_where(*args: Any) -> Any:
+    if not all(is_number(unliteral(kind)) for kind in args):
+        return None
+    return types.float64(types.boolean, types.float64, types.float64)
+
+
+_type(np.where, _type_of_where, 3)
 
 
 @lower_builtin(np.where, types.Boolean, types.Float, types.Float)

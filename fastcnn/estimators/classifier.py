@@ -147,7 +147,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
         if self._has_labels:
             self.classes_ = np.arange(y.shape[1])
             return self._fit(x, self._smooth(y), self._with_label_weight(y, weight))
-        self.classes_, target = np.unique(y, return_inverse=True)
+        known, target = np.unique(y, return_inverse=True)
+        self.classes_ = _at_least_two(known)
         weight = self._with_class_weight(y, weight)
         x, target, weight = self._without_zero_weights(x, target, weight)
         return self._fit(x, target.astype(np.int64), weight)
@@ -180,7 +181,7 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
             x, y, weight = self._without_zero_weights(x, y, sample_weight)
             self.classes_ = known
             return self._partial_fit(x, self._smooth(y), self._with_label_weight(y, weight))
-        unknown = np.setdiff1d(y, known)
+        unknown = np.setdiff1d(y, _at_least_two(known))
         if len(unknown):
             raise DataError(f"y holds {unknown}, not among the classes {known}")
         x, y, weight = self._without_zero_weights(x, y, sample_weight)
@@ -325,3 +326,9 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
                 "nll, focal, or a function of logits and classes"
             )
         return made
+
+
+def _at_least_two(classes: np.ndarray) -> np.ndarray:
+    if len(classes) < 2:
+        raise DataError(f"a classifier needs at least two classes, got only {classes[0]!r}")
+    return classes

@@ -275,4 +275,8 @@ RECORDS = (
         timed=(((32, 16, 16), {"start": 16, "length": 16}),),
     ),
     Operation("input_part", gradient_needs="nothing", renames=True),
+    # Only in the engine's own graphs; see backends/lanes/planning/bands.py.
+    Operation("split_bands", gradient_needs="nothing"),
+    Operation("extend_bands", gradient_needs="nothing"),
+    Operation("join_bands", gradient_needs="nothing", any_layout=True),
 )

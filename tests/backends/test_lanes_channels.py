@@ -404,7 +404,7 @@ def test_transforms_along_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Strips and parts of rows, with a summand, and channels that do not fill vectors."""
-    monkeypatch.setattr(geometry, "pays", lambda g, direct, size: geometry.fits(g))
+    monkeypatch.setattr(geometry, "operations", lambda g, size: 0 if geometry.fits(g) else 1e9)
     monkeypatch.setattr(geometry, "STRIP", 1300)
     x = Input((20, *size))
     y = Conv2d(20, 40, kernel, padding=padding, seed=0)(x)

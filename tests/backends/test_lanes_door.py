@@ -176,6 +176,14 @@ def programs() -> list[tuple[Program, int]]:
             found.append((program, model.parameter_vector.size))
     inference = lower(many.graph(), 100, parameter_places(many), 3, Purpose(outputs=True))
     found.append((inference, many.parameter_vector.size))
+    banded = Sequential(
+        Conv2d(3, 16, 3, padding=1, seed=0), BatchNorm2d(16), ReLU(),
+        MaxPool2d(3, stride=2, padding=1), Conv2d(16, 64, 3, padding=1, seed=1),
+        fastcnn.GlobalAvgPool2d(), Flatten(), Linear(64, 3, seed=2), input_shape=(3, 32, 24),
+    )  # fmt: skip
+    purpose = Purpose(loss=fastcnn.CrossEntropyLoss().engine_key, training=True)
+    in_bands = lower(banded.graph(), 3, parameter_places(banded), 3, purpose)
+    found.append((in_bands, banded.parameter_vector.size))
     sums = Residual(Conv2d(48, 48, 3, padding=1, seed=0))
     more = Residual(Conv2d(48, 48, 1, seed=2))
     resnet = Sequential(Conv2d(3, 48, 1, seed=1), sums, more, input_shape=(3, 8, 8))

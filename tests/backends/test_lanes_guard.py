@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fastcnn.backends.lanes.planning.bands import Banded
 from fastcnn.backends.lanes.planning.buffers import LANES
 from fastcnn.backends.lanes.planning.planner import Planner
 from fastcnn.backends.lanes.session.batches import Batches
@@ -45,7 +46,7 @@ def test_convolutions_over_many_blocks_stay_inside_their_arrays(convolution: str
 def test_a_table_of_few_entries_fills_a_tile(entries: int) -> None:
     """Winograd's weight transforms read 16 entries at a time, even for fewer kernel rows."""
     graph = Sequential(Flatten(), input_shape=(1, 1, 1)).graph()
-    planner = Planner(graph, 1, {}, 1, backward=False, training=False)
+    planner = Planner(Banded(graph), 1, {}, 1, backward=False, training=False)
     first = planner.table(np.arange(entries) + 5, LANES)
     table = np.concatenate(planner.tables)[first:]
     assert len(table) >= -(-entries // LANES) * LANES

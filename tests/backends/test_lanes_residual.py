@@ -13,6 +13,7 @@ from fastcnn.backends.lanes.kernels.join import K_ADD
 from fastcnn.backends.lanes.kernels.norm import K_NORM_ADD, K_NORM_JOINED_GRADIENT_SUMS, K_NORM_SUMS
 from fastcnn.backends.lanes.session.forward_pass import Pass
 from fastcnn.execution import forward, loss_and_gradients
+from fastcnn.execution.engines import room_for
 from fastcnn.execution.prepared import make_inference
 from fastcnn.execution.step import Step
 from fastcnn.layers import (
@@ -207,7 +208,7 @@ def test_moments_from_a_convolution(
     for threads in (1, 2, 3):
         norm = BatchNorm2d(outputs, momentum=1.0)
         model = Sequential(*layers, norm, input_shape=(inputs, *size))
-        kernels = fastcnn.plan(model, count, threads=threads).rows[:, L.KERNEL].tolist()
+        kernels = fastcnn.plan(model, room_for(count), threads=threads).rows[:, L.KERNEL].tolist()
         assert K_NORM_SUMS not in kernels
         loss_and_gradients(
             model, x, np.zeros_like(values), loss=fastcnn.MSELoss(), step=Step(True, 0),

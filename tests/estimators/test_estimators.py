@@ -306,6 +306,14 @@ def test_targets_of_text() -> None:
         CNNRegressor(epochs=1).fit(X8, np.array(["a", "b"])[Y8])
 
 
+def test_one_class_is_refused() -> None:
+    text = np.array(["a"] * len(X8))
+    with pytest.raises(DataError, match=r"needs at least two classes, got only .*'a'"):
+        CNNClassifier().fit(X8, text)
+    with pytest.raises(DataError, match=r"needs at least two classes, got only .*'a'"):
+        CNNClassifier().partial_fit(X8, text, classes=["a"])
+
+
 def test_bad_partial_fits() -> None:
     with pytest.raises(ConfigurationError, match="classes must be passed"):
         CNNClassifier().partial_fit(X8, Y8)

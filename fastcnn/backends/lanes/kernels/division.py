@@ -21,6 +21,12 @@ def base(r, column, block, slot):
 
 
 @linked
+def filled_lanes(r, count):
+    """Lanes of a batch that are not idle: those of COUNT samples, or of each one's bands."""
+    return count * max(r[L.BANDS], 1)
+
+
+@linked
 def share(units, part, parts):
     """First and last + 1 unit of a share."""
     return units * part // parts, units * (part + 1) // parts

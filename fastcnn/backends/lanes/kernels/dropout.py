@@ -91,7 +91,7 @@ def _row(planner: "Planner", group: "Group", x: "Buffer", y: "Buffer") -> np.nda
     return row(
         K_DROPOUT,
         **element_columns(planner, x=x, y=y),
-        key=group.target,
+        key=planner.number(group),
         threshold=drop_threshold(p),
         scale=planner.constant([1.0 / (1.0 - p)]),
         mode=L.WHOLE_CHANNELS if group.operation == "dropout2d" else L.ELEMENTS,

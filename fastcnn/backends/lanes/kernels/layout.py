@@ -7,7 +7,7 @@ a slot for each thread.
 
 import numpy as np
 
-WIDTH = 64
+WIDTH = 65
 
 # Columns that all kernels share.
 KERNEL = 0
@@ -62,6 +62,9 @@ BY_BLOCK = 63
 #: Least number of parts into which the inputs of a linear layer are divided, by strips, in the
 #: backward pass; 0 if not. Such rows have no tiles of a map, so the column is reused.
 BY_STRIP = 62
+
+#: Bands of each sample, one in each lane; 0 if a lane has a whole sample.
+BANDS = 64
 
 #: From this number on, kernels are generated from formulas of element-wise operations.
 FIRST_FORMULA = 128

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.cost import FLOAT_BYTES, Cost, Row
-from fastcnn.backends.lanes.kernels.division import STRIP, base, share
+from fastcnn.backends.lanes.kernels.division import STRIP, base, filled_lanes, share
 from fastcnn.backends.lanes.kernels.record import map_sizes, numbered, per_channel, per_element
 from fastcnn.backends.lanes.reach import norm as reach
 from fastcnn.backends.lanes.reach.ranges import gradient as to_gradient
@@ -37,7 +37,7 @@ def sums(A, T, r, block, slot, count, part, parts):
     positions, xs = r[L.POSITIONS], T[r[L.X_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
     zero = simd.splat(np.float32(0))
-    valid = min(LANES, count - block * LANES)
+    valid = min(LANES, filled_lanes(r, count) - block * LANES)
     size = np.float32(valid * positions)
     share_of_lane = simd.first_lanes(valid, simd.splat(np.float32(1.0 / valid)))
     for c in range(first, last):
@@ -101,7 +101,7 @@ def join(A, T, r, block, count, part, parts):
     """
     channels, strips, pixels = r[L.CHANNELS], r[L.TAPS], T[r[L.TAP_TABLE] :]
     at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
-    valid = np.float64(min(LANES, count - block * LANES))
+    valid = np.float64(min(LANES, filled_lanes(r, count) - block * LANES))
     first, last = share(channels, part, parts)
     for c in range(first, last):
         total, seen = 0.0, 0.0
@@ -136,7 +136,7 @@ def statistics(A, P, r, blocks, count, part, parts):
             mean, squares, seen = 0.0, 0.0, 0.0
             for block in range(blocks):
                 at = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + c
-                size = np.float64(min(LANES, count - block * LANES) * positions)
+                size = np.float64(min(LANES, filled_lanes(r, count) - block * LANES) * positions)
                 difference = np.float64(A[at]) - mean
                 seen += size
                 mean += difference * size / seen
@@ -169,7 +169,11 @@ def normalise(A, T, r, block, slot, count, part, parts, adds):
     M with ``adds``: they would be far from the mean, and must not be infinite.
     """
     x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
-    positions, relu, valid = r[L.POSITIONS], r[L.RELU], min(LANES, count - block * LANES)
+    positions, relu, valid = (
+        r[L.POSITIONS],
+        r[L.RELU],
+        min(LANES, filled_lanes(r, count) - block * LANES),
+    )
     xs, ys, ms = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.M_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)
     for c in range(first, last):
@@ -236,7 +240,7 @@ def gradient_sums(A, T, r, block, slot, part, parts, joins):
 def gradient_statistics(A, P, G, r, blocks, count, part, parts):
     """Gradients of weight and bias, and the coefficients of the input's gradient."""
     channels, out = r[L.CHANNELS], r[L.BATCH]
-    size = np.float64(count * r[L.POSITIONS])
+    size = np.float64(filled_lanes(r, count) * r[L.POSITIONS])
     first, last = share(channels, part, parts)
     for c in range(first, last):
         total, product = 0.0, 0.0
@@ -262,7 +266,7 @@ def gradient(A, T, r, block, slot, count, part, parts):
     """The input's gradient, Z = scale * Y + slope * (X - mean) + level, zero in idle lanes."""
     x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     channels, positions, relu = r[L.OUT], r[L.POSITIONS], r[L.RELU]
-    valid = min(LANES, count - block * LANES)
+    valid = min(LANES, filled_lanes(r, count) - block * LANES)
     z0 = base(r, L.Z, block, slot)
     xs, ys, zs = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.Z_TABLE] :]
     first, last = share(r[L.CHANNELS], part, parts)

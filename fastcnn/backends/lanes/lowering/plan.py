@@ -22,6 +22,7 @@ from fastcnn.backends.lanes.lowering import (  # noqa: F401
 from fastcnn.backends.lanes.lowering.backward import Backward
 from fastcnn.backends.lanes.lowering.forward import Forward
 from fastcnn.backends.lanes.lowering.program import Program
+from fastcnn.backends.lanes.planning.bands import Banded, in_bands
 from fastcnn.backends.lanes.planning.buffers import NO_HALO, Buffer, map_shape
 from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.planning.planner import Planner
@@ -58,6 +59,8 @@ class Purpose:
     #: By state key of a weight: the maximum norm of each output's slice, enforced by a step before
     #: it reads the weight.
     largest_norms: Mapping[str, float] | None = None
+    #: Whether the samples of a small batch may be divided into bands.
+    bands: bool = True
 
 
 def plan(
@@ -79,8 +82,12 @@ def plan(
     for node in graph.nodes:
         if not _has_rows(node.operation):
             raise Unsupported(f"the operation {node.operation}")
+    network = Banded(graph)
+    if turns and purpose.bands:
+        network = in_bands(graph, batch, parameters)
+        graph = network.graph
     planner = Planner(
-        graph,
+        network,
         batch,
         parameters,
         workers,

@@ -9,12 +9,17 @@ import numpy as np
 
 from fastcnn.backends.graph import Graph, Node
 from fastcnn.backends.lanes.convolution.channel_rows import geometry as along_rows
-from fastcnn.backends.lanes.convolution.channel_rows.geometry import Division
+from fastcnn.backends.lanes.convolution.channel_rows.geometry import (
+    BYTES_AN_OPERATION,
+    TRANSFORMING,
+    Division,
+)
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.winograd import first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
+from fastcnn.backends.lanes.planning.bands import Banded
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
     NO_HALO,
@@ -37,13 +42,9 @@ CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 KEPT_BYTES = 1 << 17
 #: Maximum tiles of a strip of Winograd transforms, which reads all weights.
 STRIP = 16
-#: Time of an operation of a transform, in those of products.
-TRANSFORMING = 2
-#: Bytes of weights that stay in a core's cache.
-NEAR = 1 << 20
-#: Bytes of weights that a core reads in the time of a vector operation: from its cache, from
-#: further away, and from there for the products of a strip, each of which uses few.
-BYTES_AN_OPERATION, FAR_BYTES_AN_OPERATION, STRIP_BYTES_AN_OPERATION = 16, 6, 5
+#: Bytes of weights that stay in a core's cache, and those that a core reads from further away in
+#: the time of a vector operation.
+NEAR, FAR_BYTES_AN_OPERATION = 1 << 20, 6
 
 
 @dataclass
@@ -79,29 +80,36 @@ class ChannelPlanner(Planner):
     ) -> None:
         self.state = state
         places = {key: (0, value.shape) for key, value in state.items()}
-        super().__init__(graph, batch, places, workers, backward=False, training=False)
+        super().__init__(Banded(graph), batch, places, workers, backward=False, training=False)
         self._weights: list[np.ndarray] = []
         self._weight_size = 0
 
     def pays_by_winograd(self, g: ConvGeometry) -> bool:
-        """Whether Winograd's F(4x4, 3x3) is faster for a convolution.
+        """Whether Winograd's F(4x4, 3x3) is fastest for a convolution."""
+        return self._pays(g, self._bytes_an_operation)
 
-        Many samples fill strips together; a single one may have few tiles for all weights.
-        """
-        return self._transforms(g, STRIP_BYTES_AN_OPERATION if self._is_far else BYTES_AN_OPERATION)
+    def rows_by_winograd(self, g: ConvGeometry) -> Division | None:
+        """How Winograd's F(4, r) along rows divides a convolution of one sample, if it pays."""
+        size = self._bytes_an_operation
+        if self.pays_by_winograd(g) or along_rows.operations(g, size) >= self._direct(g, size):
+            return None
+        return along_rows.division(g, self.workers)
 
     @functools.cached_property
-    def _is_far(self) -> bool:
-        """Whether a core's cache is too small for all weights, transformed where that would pay."""
+    def _bytes_an_operation(self) -> int:
+        """Bytes of weights that a core reads in the time of a vector operation."""
         size = sum(value.nbytes for value in self.state.values())
         for node in self.graph.nodes:
             if node.operation == "conv2d":
                 g = self.geometry(node)
-                if self._transforms(g, BYTES_AN_OPERATION):
-                    size += _transformed_bytes(g)
-        return size > NEAR
+                size += _transformed_bytes(g) if self._pays(g, BYTES_AN_OPERATION) else 0
+        return FAR_BYTES_AN_OPERATION if size > NEAR else BYTES_AN_OPERATION
 
-    def _transforms(self, g: ConvGeometry, bytes_an_operation: int) -> bool:
+    def _pays(self, g: ConvGeometry, bytes_an_operation: int) -> bool:
+        """Whether F(4x4, 3x3) takes the fewest vector operations of a sample.
+
+        Many samples fill strips together; a single one may have few tiles for all weights.
+        """
         transform = transform_of(g)
         if transform is None or min(g.group_inputs, g.out_channels) < LANES:
             return False
@@ -110,22 +118,17 @@ class ChannelPlanner(Planner):
         strips = -(-count // STRIP) if self.blocks == 1 else count / STRIP
         products = transform.products * inputs * blocks * whole(count, WHOLE)
         made = count * (transform.input * lane_blocks(inputs) + transform.output * blocks)
-        read = strips * _transformed_bytes(g) / bytes_an_operation
-        return products + TRANSFORMING * made + read < self._direct(g)
+        read = along_rows.reading(_transformed_bytes(g), strips, bytes_an_operation)
+        others = self._direct(g, bytes_an_operation), along_rows.operations(g, bytes_an_operation)
+        return products + TRANSFORMING * made + read < min(others)
 
-    def _direct(self, g: ConvGeometry) -> int:
-        """Vector operations of a direct sum of one group for one sample, or of its weights."""
+    def _direct(self, g: ConvGeometry, bytes_an_operation: int) -> float:
+        """Vector operations of a direct sum of one group for one sample; many share weights."""
         blocks, pixels = lane_blocks(g.out_channels), g.output[0] * g.output[1]
         weights = int(np.prod(g.kernel)) * g.group_inputs * blocks
         positions = whole(pixels, WIDTHS[blocks_of_tile(blocks)])
-        size = 4 * LANES * weights
-        return max(weights * positions, size // FAR_BYTES_AN_OPERATION if size > NEAR else 0)
-
-    def rows_by_winograd(self, g: ConvGeometry) -> Division | None:
-        """How Winograd's F(4, r) along rows divides a convolution of one sample, if it pays."""
-        if self.pays_by_winograd(g) or not along_rows.pays(g, self._direct(g), BYTES_AN_OPERATION):
-            return None
-        return along_rows.division(g, self.workers)
+        read = 4 * LANES * weights / bytes_an_operation if self.blocks == 1 else 0
+        return weights * positions + read
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of fused nodes."""

@@ -10,6 +10,7 @@ from fastcnn.backends.lanes.convolution import algorithms
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.constraints import K_LIMIT_NORMS
 from fastcnn.backends.lanes.kernels.linear import K_SUM_PLACES
+from fastcnn.backends.lanes.planning.bands import Banded
 from fastcnn.backends.lanes.planning.buffers import (
     LANES,
     NO_HALO,
@@ -49,7 +50,7 @@ class Planner(Layouts, Collector):
 
     Parameters
     ----------
-    graph : Graph
+    network : Banded
     batch : int
     parameters : dict of str to (offset, shape)
         Position of each parameter in the flat array.
@@ -70,7 +71,7 @@ class Planner(Layouts, Collector):
 
     def __init__(
         self,
-        graph: Graph,
+        network: Banded,
         batch: int,
         parameters: dict[str, tuple[int, tuple[int, ...]]],
         workers: int,
@@ -80,7 +81,8 @@ class Planner(Layouts, Collector):
         keep: bool = False,
         frozen: Collection[str] = (),
     ) -> None:
-        self.graph = graph
+        self.graph = graph = network.graph
+        self._network = network
         self.blocks = -(-batch // self.samples)
         self.batch = batch
         self.parameters = parameters
@@ -153,6 +155,14 @@ class Planner(Layouts, Collector):
         if self.keep or self.training:
             return groups
         return fuse_sums(groups, "conv2d", lambda last: algorithms.adds(self.geometry(last.node)))
+
+    def bands_of(self, group: Group) -> dict[str, int]:
+        """The column of the bands in which a group's samples are."""
+        return {"bands": self._network.bands.get(group.target, 0)}
+
+    def number(self, group: Group) -> int:
+        """The number of a group's last node in the network."""
+        return self._network.numbers.get(group.target, group.target)
 
     def _place_gradients(self) -> int:
         """Assign an offset to every gradient; returns the size of the gradient array.

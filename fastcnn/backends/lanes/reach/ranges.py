@@ -19,6 +19,8 @@ MORE_POSITIONS, MORE_TAPS = 7, 15
 MODES = (L.PLAIN, L.MASKED, L.POOLED, L.ADDED)
 #: Limit of a row's numbers: larger ones would overflow the kernels' integer arithmetic.
 LARGEST = 2**46
+#: Possible bands of a sample.
+BANDS = tuple(range(LANES + 1))
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ NAMES = {
 
 def check_row(reach: Reach, touches: Callable[[Reach], Touches], sizes: dict[str, int]) -> None:
     """Raise ProgramError for a row that accesses anything outside arrays of the given sizes."""
+    reach.among(L.BANDS, BANDS)
     for touch in touches(reach):
         first, last = touch.offsets.low, touch.offsets.high + touch.floats
         if touch.offsets.is_empty or not touch.floats:

@@ -6,6 +6,7 @@ follow each other without gaps, so the sums of all its tiles are one matrix prod
 tiles between two rows, under the further pieces, are not used.
 """
 
+import math
 from typing import NamedTuple
 
 from fastcnn.backends.lanes.convolution.channels.kernels import TILE_BLOCKS
@@ -16,10 +17,10 @@ from fastcnn.backends.lanes.planning.buffers import LANES, Halo
 
 #: Minimum columns of the kernel, and products of a sum.
 FEWEST_COLUMNS, FEWEST_TAPS = 3, 32
-#: Minimum tiles of a strip: weights are read for each strip of each sample.
-FEWEST_TILES = 16
-#: Vector operations of a tile's transforms for each of its points.
-OF_POINT = 8
+#: Vector operations of a tile's transforms for each of its points, and their time in products.
+OF_POINT, TRANSFORMING = 8, 2
+#: Bytes of weights that a core reads from its cache in the time of a vector operation.
+BYTES_AN_OPERATION = 16
 #: Minimum tiles of a part of a row that is divided for more threads.
 FEW_TILES = 8
 
@@ -71,26 +72,30 @@ def division(g: ConvGeometry, workers: int) -> Division | None:
     return Division(each, parts, -(-height // count))
 
 
-def pays(g: ConvGeometry, direct: int, bytes_an_operation: int) -> bool:
-    """Whether the algorithm takes fewer operations than the ``direct`` vector products.
+def operations(g: ConvGeometry, bytes_an_operation: int) -> float:
+    """Vector operations of one sample, infinite if the geometry is not supported.
 
     In the time of an operation, a core reads ``bytes_an_operation`` bytes of weights.
     """
     divided = division(g, 1) if fits(g) and taps(g) >= FEWEST_TAPS else None
     if divided is None:
-        return False
+        return math.inf
     (height, width), columns = g.output, g.kernel[1]
     inputs, outputs = -(-g.group_inputs // LANES), -(-g.out_channels // LANES)
     products, pitch = points(piece_width(columns)), divided.tiles + pieces(columns) - 1
-    if divided.rows * pitch < FEWEST_TILES:
-        return False
     weights = products * taps(g) * outputs
     strips = divided.strips(height)
     rows = strips * (divided.rows + g.kernel[0] - 1)
     made = OF_POINT * products * pitch * rows * inputs
     made += OF_POINT * products * tiles(width) * height * outputs
-    read = strips * 4 * LANES * weights // bytes_an_operation
-    return max(weights * strips * divided.rows * pitch, read) + made < direct
+    read = reading(4 * LANES * weights, strips, bytes_an_operation)
+    return weights * strips * divided.rows * pitch + TRANSFORMING * made + read
+
+
+def reading(size: int, strips: float, bytes_an_operation: int) -> float:
+    """Vector operations in the time of reading weights: only the first strip's may be far."""
+    first = min(strips, 1)
+    return size * (first / bytes_an_operation + (strips - first) / BYTES_AN_OPERATION)
 
 
 def halo(g: ConvGeometry, divided: Division) -> Halo:

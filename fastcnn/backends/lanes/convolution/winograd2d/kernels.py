@@ -37,7 +37,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import filled_lanes, share
 from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
@@ -335,7 +335,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + factors * from_step
     spare = sums + factors * SUMS_STEP
-    moments, valid = spare + LANES, min(LANES, count - block * LANES)
+    moments, valid = spare + LANES, min(LANES, filled_lanes(r, count) - block * LANES)
     of_unit = r[L.GROUPS] * strip
     first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
     end = min(last * of_unit, tiles)

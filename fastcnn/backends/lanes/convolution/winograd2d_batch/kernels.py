@@ -24,7 +24,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.kernels import (
     adjoint_of_channel,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, share
+from fastcnn.backends.lanes.kernels.division import MISSING, NOUGHT, filled_lanes, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -148,7 +148,7 @@ def winograd2d_batch_outputs(A, T, P, r, blocks, count, part, parts):
         s, spare = sums + c * each + b * tiles * LANES, sums + PRODUCTS * step + c * LANES
         outputs_of_channel(A, T, P, r, LANES, c, y, m, NOUGHT, tiles, s, step, spare)
         if r[L.MOMENTS]:
-            valid = min(LANES, count - (r[L.GROUPS] + b) * LANES)
+            valid = min(LANES, filled_lanes(r, count) - (r[L.GROUPS] + b) * LANES)
             out = r[L.EXTRA] + (r[L.GROUPS] + b) * r[L.EXTRA_BLOCK]
             # The channel's products are not needed any more.
             y += c * r[L.Y_CHANNEL]

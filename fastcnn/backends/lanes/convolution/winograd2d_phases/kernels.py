@@ -21,7 +21,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_weight_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import filled_lanes, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -77,7 +77,7 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     sums = transformed + factors * from_step
     spare = sums + factors * SUMS_STEP
-    moments, valid = spare + LANES, min(LANES, count - block * LANES)
+    moments, valid = spare + LANES, min(LANES, filled_lanes(r, count) - block * LANES)
     of_unit = r[L.GROUPS] * strip
     first, last = share((tiles + of_unit - 1) // of_unit, part, parts)
     end = min(last * of_unit, tiles)

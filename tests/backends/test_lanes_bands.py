@@ -1,0 +1,159 @@
+"""Samples of small batches in bands of rows: the same step as of whole samples."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import fastcnn
+from fastcnn.backends.lanes.planning import bands
+from fastcnn.data.dataset import ArrayDataset
+from fastcnn.execution import make_executor
+from fastcnn.layers import (
+    Add,
+    AvgPool2d,
+    BatchNorm2d,
+    Concat,
+    Conv2d,
+    Dropout,
+    Flatten,
+    GlobalAvgPool2d,
+    GroupNorm,
+    Input,
+    Linear,
+    MaxPool2d,
+    Model,
+    PReLU,
+    ReLU,
+    Sequential,
+    Split,
+    Tanh,
+)
+from fastcnn.losses import CrossEntropyLoss
+from fastcnn.optim import SGD
+
+SHAPE = (3, 16, 10)
+
+
+@contextmanager
+def in_bands(wanted: bool) -> Iterator[None]:
+    """Samples are divided wherever possible, or never."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bands, "LEAST", 0 if wanted else 1 << 60)
+        patch.setattr(bands, "MOST", 1e9)
+        yield
+
+
+def windows() -> Sequential:
+    """Windows that reach into adjacent bands: overlapping, strided, dilated, even, unsymmetric."""
+    return Sequential(
+        Conv2d(3, 16, 3, padding=1, seed=0), Tanh(),
+        Conv2d(16, 16, (7, 3), stride=(2, 1), padding=(3, 1), seed=1), Tanh(),
+        Conv2d(16, 24, (3, 1), padding=(2, 0), dilation=(2, 1), bias=False, seed=2), Tanh(),
+        Conv2d(24, 24, (4, 3), padding="same", groups=24, seed=3), Tanh(),
+        MaxPool2d(3, stride=2, padding=1),
+        Conv2d(24, 8, (2, 1), stride=(2, 1), seed=4), Tanh(),
+        Flatten(), Linear(8 * 2 * 5, 4, seed=5), input_shape=SHAPE,
+    )  # fmt: skip
+
+
+def normalised() -> Model:
+    """Batch normalisation, sums, parts and averages; a layer that needs whole samples."""
+    x = Input(SHAPE)
+    y = ReLU()(BatchNorm2d(16)(Conv2d(3, 16, 3, padding=1, bias=False, seed=0)(x)))
+    z = BatchNorm2d(16)(Conv2d(16, 16, 3, padding=1, seed=1)(y))
+    y = PReLU(16)(Add()(z, y))
+    first, second = Split([4, 12])(y)
+    y = Concat()(second, AvgPool2d(1)(first), z)
+    y = AvgPool2d(2)(BatchNorm2d(32)(Conv2d(32, 32, 5, padding=2, seed=2)(y)))
+    z = GroupNorm(4, 32)(y)
+    y = Concat()(GlobalAvgPool2d()(y), GlobalAvgPool2d()(ReLU()(z)))
+    return Model(x, Linear(64, 4, seed=3)(Flatten()(y)))
+
+
+def frozen() -> Sequential:
+    """A first layer that is not trained."""
+    model = Sequential(
+        Conv2d(3, 16, 3, padding=1, seed=0), ReLU(),
+        Conv2d(16, 16, 3, padding=1, seed=1), Tanh(),
+        GlobalAvgPool2d(), Flatten(), Dropout(0.5), Linear(16, 4, seed=2), input_shape=SHAPE,
+    )  # fmt: skip
+    model[0].requires_grad = False
+    return model
+
+
+NETWORKS = {make.__name__: make for make in (windows, normalised, frozen)}
+
+
+def after_steps(model: Model, batch: int, count: int, threads: int) -> dict[str, np.ndarray]:
+    """The state after two steps; the last one has ``count`` samples."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch + count, *SHAPE)).astype(np.float32)
+    samples = ArrayDataset(x, rng.integers(0, 4, batch + count))
+    executor = make_executor(
+        model,
+        loss=CrossEntropyLoss(),
+        optimizer=SGD(0.1, 0.9),
+        backend="lanes",
+        batch_size=batch,
+        threads=threads,
+    )
+    results = executor.train_steps(samples, np.arange(batch + count), np.full(2, 0.1))
+    return {"losses": results.losses} | {
+        name: value.copy() for name, value in model.state_dict().items()
+    }
+
+
+def names(model: Model, batch: int) -> list[str]:
+    return fastcnn.plan(model, batch, threads=1).names
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("batch", "count"), [(1, 1), (2, 1), (3, 3), (4, 3), (5, 2), (8, 8)])
+def test_steps_are_those_of_whole_samples(name: str, batch: int, count: int) -> None:
+    make, found = NETWORKS[name], []
+    with in_bands(True):
+        assert any(row.endswith(": split") for row in names(make(), batch))
+        found = [after_steps(make(), batch, count, threads) for threads in (1, 2, 3)]
+    with in_bands(False):
+        assert not any(row.endswith(": split") for row in names(make(), batch))
+        whole = after_steps(make(), batch, count, 1)
+    for key, value in whole.items():
+        bound = 2e-5 * max(np.abs(value).max(), 1e-3)
+        np.testing.assert_allclose(found[0][key], value, rtol=0, atol=bound, err_msg=key)
+        for other in found[1:]:
+            np.testing.assert_array_equal(found[0][key], other[key], err_msg=key)
+
+
+def test_bands_are_chosen_where_they_save_time() -> None:
+    """Large maps of a few samples; not of many samples, nor of small networks."""
+    large, small = fastcnn.models.resnet8(seed=0), fastcnn.models.report_cnn(seed=0)
+    for batch, model, wanted in ((1, large, True), (8, large, True), (1, small, False)):
+        assert any(row.endswith(": split") for row in names(model, batch)) == wanted
+    for batch in (9, 16, 64):
+        assert not any(row.endswith(": split") for row in names(large, batch))
+    with in_bands(False):
+        whole = fastcnn.plan(large, 2, threads=1)
+    banded = fastcnn.plan(large, 2, threads=1)
+    assert sum(cost.flops for cost in banded.costs()) < 0.5 * sum(c.flops for c in whole.costs())
+
+
+@pytest.mark.parametrize(("rows", "wanted"), [(9, "3 x 4"), (7, "3 x 4"), (5, "3 x 2")])
+def test_bands_have_the_rows_that_their_neighbours_need(rows: int, wanted: str) -> None:
+    """Sixteen rows in bands of four serve kernels of nine rows, which need four of each side."""
+    model = Sequential(
+        Conv2d(3, 64, rows, padding=rows // 2, seed=0), Tanh(), GlobalAvgPool2d(), Flatten(),
+        Linear(64, 4, seed=1), input_shape=SHAPE,
+    )  # fmt: skip
+    with in_bands(True):
+        plan = fastcnn.plan(model, 1, threads=1)
+    copied = [plan.sizes(i) for i, name in enumerate(plan.names) if name == "0: copy"]
+    assert copied == [wanted]
+
+
+def test_memory_is_less_than_that_of_whole_samples() -> None:
+    model = fastcnn.models.vgg_small(seed=0)
+    with in_bands(False):
+        whole = fastcnn.plan(model, 2, threads=2).arena_size
+    assert fastcnn.plan(model, 2, threads=2).arena_size < 0.7 * whole
