@@ -142,7 +142,8 @@ def _with_arguments(
 
     def decorate(function: Any) -> Any:
         function.__signature__ = signature_of(function, FitArguments)
-        function.__doc__ = function.__doc__.replace(
+        written = function.__doc__ or ""  # python -OO leaves none
+        function.__doc__ = written.replace(
             "    **options", documentation_of(FitArguments).lstrip("\n")
         )
         return function
