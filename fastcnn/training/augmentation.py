@@ -72,10 +72,16 @@ def as_augment(given: Any, inputs: Sequence[Port]) -> Augment | InputAugments | 
             f"augment: the model has the inputs {', '.join(ports)}: name one, as in "
             f"augment={{{next(iter(ports))!r}: 'shift=2'}}"
         )
+    if not ports:
+        raise ConfigurationError(
+            "augment must be text such as 'shift=2,flip', or an Augment: a dictionary names one of "
+            f"several inputs, and the model has one, got {given!r}"
+        )
     for name, each in given.items():
         if name not in ports:
-            known = ", ".join(ports) or "one input, which needs no name"
-            raise ConfigurationError(f"augment: the model has {known}; there is no input {name!r}")
+            raise ConfigurationError(
+                f"augment: the model has {', '.join(ports)}; there is no input {name!r}"
+            )
         if not isinstance(each, Augment):
             raise ConfigurationError(f"augment: {name} must be text or an Augment, got {each!r}")
         if len(ports[name].shape) != MAP:
@@ -117,9 +123,9 @@ def check_augment(augment: Augment | InputAugments, data: Samples, loss: Loss) -
     maps = [shape for shape in shapes if len(shape) > 1]
     if augment.moves and maps:
         raise ConfigurationError(
-            f"augment={augment!r} moves the pixels of images but not those of their targets of "
-            f"shape {maps[0]}: use only settings that move nothing (erase, "
-            "cutout, brightness, contrast, saturation, hue)"
+            "augment moves the pixels of images but not those of their targets of shape "
+            f"{maps[0]}: use only settings that move nothing (erase, cutout, brightness, contrast, "
+            "saturation, hue)"
         )
     if isinstance(augment, Augment):
         _check_sizes(augment, np.shape(data.images)[2:])

@@ -139,7 +139,7 @@ def test_wrong_augmentations(augment: Any, message: str) -> None:
 def test_inputs_are_named_where_there_are_several() -> None:
     model = fastcnn.models.report_cnn(seed=0)
     x = np.zeros((4, 1, 28, 28), np.uint8)
-    with pytest.raises(ConfigurationError, match="one input, which needs no name"):
+    with pytest.raises(ConfigurationError, match="a dictionary names one of several inputs"):
         fastcnn.fit(model, (x, [0, 1, 2, 0]), augment={"a": "shift=1"}, epochs=1)
 
 

@@ -32,6 +32,6 @@ K_CHANNEL_ROWS = numbered(
     _sizes,
     tile_of,
     touches=reach.channel_rows,
-    speed=0.9,
+    speed=0.75,
     one_vector=ONE_VECTOR,
 )
