@@ -83,7 +83,15 @@ def frozen() -> Sequential:
     return model
 
 
-NETWORKS = {make.__name__: make for make in (windows, normalised, frozen)}
+def padded() -> Sequential:
+    """A single window of the map's size that begins in the padding leaves the last row out."""
+    return Sequential(
+        Conv2d(3, 16, 3, padding=1, seed=0), Tanh(), AvgPool2d((16, 10), padding=(1, 0)),
+        Flatten(), Linear(16, 4, seed=1), input_shape=SHAPE,
+    )  # fmt: skip
+
+
+NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, padded)}
 
 
 def after_steps(model: Model, batch: int, count: int, threads: int) -> dict[str, np.ndarray]:

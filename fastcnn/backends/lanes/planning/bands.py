@@ -107,9 +107,10 @@ def _averages_all(node: Node) -> bool:
     """Whether a node averages all pixels of each channel."""
     if node.operation not in ("avg_pool2d", "adaptive_avg_pool2d"):
         return False
-    # An average pooling may have padding, or windows that leave pixels out.
-    size = node.arguments.get("kernel_size", node.input_shapes[0][1:])
-    return node.output_shape[1:] == (1, 1) and size == node.input_shapes[0][1:]
+    # A single window may leave pixels out, and with padding also one of the map's size.
+    whole, given = node.input_shapes[0][1:], node.arguments
+    all_of_it = given.get("kernel_size", whole) == whole and not any(given.get("padding", ()))
+    return node.output_shape[1:] == (1, 1) and all_of_it
 
 
 def _places(graph: Graph, most: int, parameters: Parameters) -> dict[int, Place]:
