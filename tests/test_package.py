@@ -1,6 +1,8 @@
 """Files read by other tools: the package's metadata, the citation, the release."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -82,3 +84,24 @@ def test_workflows_and_templates_are_yaml():
 )
 def test_counts_in_messages(count: int, noun: str, said: str) -> None:
     assert fastcnn.errors.counted(count, noun) == said
+
+
+def test_the_package_works_without_docstrings_and_assertions() -> None:
+    """As python -OO, or PYTHONOPTIMIZE=2, runs it."""
+    code = """
+import pkgutil
+from importlib import import_module
+for module in pkgutil.walk_packages(import_module("fastcnn").__path__, "fastcnn."):
+    if module.name != "fastcnn.__main__":
+        import_module(module.name)
+from fastcnn.cli.app import COMMANDS, application
+for name in COMMANDS:
+    application([name])
+import fastcnn
+import numpy as np
+x, y = np.zeros((6, 4), np.float32), np.arange(6) % 3
+model = fastcnn.Sequential(fastcnn.Linear(4, 3, seed=0), fastcnn.Softmax(), input_shape=(4,))
+for backend in ("reference", "im2col"):
+    fastcnn.evaluate(model, (x, y), loss="nll", backend=backend)
+"""
+    subprocess.run([sys.executable, "-OO", "-c", code], check=True)

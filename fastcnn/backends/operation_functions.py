@@ -22,5 +22,6 @@ def functions_in(folder: str, operations: Iterable[str], ending: str = "") -> di
                 function = getattr(module, name + ending, None)
                 # Backend files import functions of the same names from other packages.
                 if getattr(function, "__module__", "").startswith("fastcnn.backends."):
-                    assert found.setdefault(name, function) is function, f"two functions {name}"
+                    known = found.setdefault(name, function)
+                    assert known is function, f"two functions {name}"
     return found

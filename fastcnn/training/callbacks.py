@@ -1,9 +1,11 @@
 """Callbacks of a training run."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.training.history import History
 from fastcnn.training.metrics import directions
@@ -145,3 +147,35 @@ class Callback:
         state : dict
             As returned by :meth:`state_dict`.
         """
+
+
+#: The methods of callbacks that a training calls, each with its arguments.
+CALLED = {
+    name: list(inspect.signature(method).parameters)[1:]
+    for name, method in vars(Callback).items()
+    if name.startswith("on_")
+}
+
+
+def check_methods(callback: Callback) -> None:
+    """Raise ConfigurationError if a method does not accept the arguments of those calls."""
+    for name, given in CALLED.items():
+        try:
+            inspect.signature(getattr(callback, name)).bind(*given)
+        except TypeError as error:
+            raise ConfigurationError(
+                f"{type(callback).__name__}.{name} must take {', '.join(given)} ({error})"
+            ) from None
+
+
+def uncalled(callback: Callback) -> Iterator[str]:
+    """A sentence for each method named like those of callbacks that overrides none."""
+    kinds = type(callback).__mro__
+    for kind in kinds:
+        for name in vars(kind):
+            is_new = not any(name in vars(base) for base in kinds if base is not kind)
+            if name.startswith("on_") and is_new and not kind.__module__.startswith("fastcnn."):
+                yield (
+                    f"{kind.__name__}.{name} is not called by a training: the methods of callbacks "
+                    f"are {', '.join(CALLED)}"
+                )

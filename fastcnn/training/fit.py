@@ -23,7 +23,7 @@ from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
 from fastcnn.layers.connections import as_model
 from fastcnn.losses import JointLoss, as_loss
-from fastcnn.training.callbacks import Callback
+from fastcnn.training.callbacks import Callback, check_methods
 from fastcnn.training.declarations import documentation_of, option, signature_of
 from fastcnn.training.diagnosis import Diagnosis
 from fastcnn.training.feed import Feed
@@ -99,6 +99,7 @@ class FitArguments(TrainingOptions):
                     f"callbacks[{index}] must be an object of a class derived from "
                     f"fastcnn.training.Callback, got {callback!r}"
                 )
+            check_methods(callback)
         if self.world is not None and not isinstance(self.world, World):
             raise ConfigurationError(
                 f"world must come from fastcnn.distributed.join(), got {self.world!r}"
@@ -141,7 +142,8 @@ def _with_arguments(
 
     def decorate(function: Any) -> Any:
         function.__signature__ = signature_of(function, FitArguments)
-        function.__doc__ = function.__doc__.replace(
+        written = function.__doc__ or ""  # python -OO leaves none
+        function.__doc__ = written.replace(
             "    **options", documentation_of(FitArguments).lstrip("\n")
         )
         return function

@@ -1,11 +1,11 @@
 """Warnings about settings that have no effect within a run."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from fastcnn.errors import counted
 from fastcnn.optim import MultiStep, StepDecay, Warmup, learning_rates
-from fastcnn.training.callbacks import Callback
+from fastcnn.training.callbacks import Callback, uncalled
 from fastcnn.training.monitors import EarlyStopping
 from fastcnn.training.options import TrainingOptions
 
@@ -14,12 +14,14 @@ LOOKED_AT, HARDLY = 1_000, 0.01
 
 
 def unreached(
-    options: TrainingOptions, listeners: Iterable[Callback], samples: int, per_epoch: int
+    options: TrainingOptions, listeners: Sequence[Callback], samples: int, per_epoch: int
 ) -> Iterator[str]:
     """A sentence for each setting that never takes effect in a run.
 
     An epoch has ``samples`` samples in ``per_epoch`` steps.
     """
+    for listener in listeners:
+        yield from uncalled(listener)
     epochs, total = options.epochs, options.total_steps(per_epoch)
     if not epochs:
         yield "epochs=0: the model is not trained, its weights stay as they are"

@@ -13,8 +13,10 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Flatten, Linear, Sequential
 from fastcnn.optim import SGD
 from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, evaluate, fit
-from fastcnn.training.callbacks import TrainingStart
+from fastcnn.training.callbacks import TrainingStart, uncalled
+from fastcnn.training.fit import FitArguments
 from fastcnn.training.history import History
+from fastcnn.training.unreached import unreached
 
 
 def blobs(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -321,3 +323,26 @@ def test_a_column_that_records_lack() -> None:
     history = fit(dense(), blobs(20), epochs=1)
     with pytest.raises(ConfigurationError, match=r"have kind, epoch, train_loss, .* not 'loss'"):
         history.column("loss")
+
+
+def test_methods_that_cannot_be_called_are_refused() -> None:
+    class Short(Callback):
+        def on_epoch_end(self, epoch: Any) -> None:  # type: ignore[override]
+            raise AssertionError
+
+    with pytest.raises(
+        ConfigurationError, match=r"Short.on_epoch_end must take epoch, model \(too"
+    ):
+        FitArguments(callbacks=[Short()])
+
+
+def test_methods_that_are_never_called_are_said() -> None:
+    class Own(EarlyStopping):
+        def on_improvement(self, *given: Any) -> None: ...
+
+        def on_batch_end(self) -> None: ...
+
+    said = list(uncalled(Own(patience=3)))
+    assert len(said) == 1
+    assert said[0].startswith("Own.on_batch_end is not called by a training: the methods of")
+    assert said[0] in unreached(FitArguments(), [Own(patience=3)], 100, 10)
