@@ -152,6 +152,13 @@ def test_bands_have_the_rows_that_their_neighbours_need(rows: int, wanted: str) 
     assert copied == [wanted]
 
 
+def test_bands_are_united_where_maps_have_few_rows() -> None:
+    """In pairs before the last convolution, and after it to whole samples."""
+    with in_bands(True):
+        found = [row for row in names(windows(), 1) if row.endswith(": join")]
+    assert found == ["8: join", "10: join"]
+
+
 def test_memory_is_less_than_that_of_whole_samples() -> None:
     model = fastcnn.models.vgg_small(seed=0)
     with in_bands(False):

@@ -132,44 +132,44 @@ def _neighbours(bands: int, step: int) -> np.ndarray:
     return np.where((band >= 0) & (band < bands), _LANE + step, -1)
 
 
-def _divide(planner: "Planner", name: str, x: "Buffer", y: "Buffer", bands: int) -> None:
-    """Divide whole samples X into bands Y."""
-    down = _LANE % bands * y.height * x.row
-    _gathered(planner, name, x, y, [(i, i, down + _LANE // bands) for i in range(y.height)])
+def _divide(planner: "Planner", name: str, x: "Buffer", y: "Buffer", each: int) -> None:
+    """Divide bands X, or whole samples, into EACH bands Y."""
+    down = _LANE % each * y.height * x.row
+    _gathered(planner, name, x, y, [(i, i, down + _LANE // each) for i in range(y.height)])
 
 
-def _unite(planner: "Planner", name: str, x: "Buffer", y: "Buffer", bands: int) -> None:
-    """Unite bands X to whole samples Y."""
+def _unite(planner: "Planner", name: str, x: "Buffer", y: "Buffer", each: int) -> None:
+    """Unite EACH adjacent bands X to one, or to a whole sample, Y."""
     rows = []
-    for band in range(bands):
-        source = _LANE * bands + band
+    for part in range(each):
+        source = _LANE * each + part
         lanes = np.where(source < LANES, source, -1)
-        rows += [(i, band * x.height + i, lanes) for i in range(x.height)]
+        rows += [(i, part * x.height + i, lanes) for i in range(x.height)]
     _gathered(planner, name, x, y, rows)
 
 
 def _split(walk: "Forward", group: "Group") -> None:
     x, y = walk.values[group.source], walk.output(group)
-    _divide(walk.planner, f"{group.node.name}: split", x, y, group.node.arguments["bands"])
+    _divide(walk.planner, f"{group.node.name}: split", x, y, group.node.arguments["each"])
 
 
 def _split_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
     grad_x = walk.wanted(group)
     if grad_x is not None:
         name = f"{group.node.name}: gradient of split"
-        _unite(walk.planner, name, grad, grad_x, group.node.arguments["bands"])
+        _unite(walk.planner, name, grad, grad_x, group.node.arguments["each"])
 
 
 def _join(walk: "Forward", group: "Group") -> None:
     x, y = walk.values[group.source], walk.output(group)
-    _unite(walk.planner, f"{group.node.name}: join", x, y, group.node.arguments["bands"])
+    _unite(walk.planner, f"{group.node.name}: join", x, y, group.node.arguments["each"])
 
 
 def _join_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
     grad_x = walk.wanted(group)
     if grad_x is not None:
         name = f"{group.node.name}: gradient of join"
-        _divide(walk.planner, name, grad, grad_x, group.node.arguments["bands"])
+        _divide(walk.planner, name, grad, grad_x, group.node.arguments["each"])
 
 
 def _extend(walk: "Forward", group: "Group") -> None:
