@@ -12,7 +12,7 @@ import pytest
 import fastcnn
 from fastcnn import kernel
 from fastcnn.analysis.gradcheck import check_layer
-from fastcnn.backends import BACKENDS
+from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers import Conv2d, Flatten, Linear, Scale, Sequential, SiLU, definition, description
 from fastcnn.losses import LOSSES, MSELoss
@@ -214,6 +214,21 @@ def test_formulas_may_be_constants(backend: str) -> None:
     found, gradients = fastcnn.gradients(model, x, y, loss=difference, backend=backend)
     assert found == pytest.approx((model.logits(x) - y).mean(), rel=1e-5)
     assert gradients["0.bias"] == pytest.approx(np.full(3, 1 / 3))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_have_the_model_s_type(backend: str) -> None:
+    kind = kernel.activation(
+        "Steps",
+        lambda x: np.where(x > 0, 1.0, 0.5) + kernel.erf(x),
+        lambda x: np.where(x > 0, 1.0, 1.0) * kernel.exp(-x * x) * (4.0 / math.pi) ** 0.5,
+    )
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    for dtype in (np.float32, np.float64):
+        model = Sequential(kind(), input_shape=(3,)).to(dtype)
+        assert model.logits(x, backend=backend).dtype == dtype
+        given = x.astype(dtype)
+        assert get_backend(backend).steps_backward(given, given).dtype == dtype
 
 
 def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture) -> None:
