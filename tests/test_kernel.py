@@ -12,11 +12,12 @@ import pytest
 import fastcnn
 from fastcnn import kernel
 from fastcnn.analysis.gradcheck import check_layer
-from fastcnn.backends import BACKENDS
+from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.errors import ConfigurationError, GradientError
 from fastcnn.layers import Conv2d, Flatten, Linear, Scale, Sequential, SiLU, definition, description
 from fastcnn.losses import LOSSES, MSELoss
 from fastcnn.operations import OPERATIONS
+from fastcnn.operations.losses import LOSSES as ELEMENTWISE
 from fastcnn.optim import SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("own_kernels")
@@ -215,6 +216,21 @@ def test_formulas_may_be_constants(backend: str) -> None:
     assert gradients["0.bias"] == pytest.approx(np.full(3, 1 / 3))
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_results_have_the_model_s_type(backend: str) -> None:
+    kind = kernel.activation(
+        "Steps",
+        lambda x: np.where(x > 0, 1.0, 0.5) + kernel.erf(x),
+        lambda x: np.where(x > 0, 1.0, 1.0) * kernel.exp(-x * x) * (4.0 / math.pi) ** 0.5,
+    )
+    x = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    for dtype in (np.float32, np.float64):
+        model = Sequential(kind(), input_shape=(3,)).to(dtype)
+        assert model.logits(x, backend=backend).dtype == dtype
+        given = x.astype(dtype)
+        assert get_backend(backend).steps_backward(given, given).dtype == dtype
+
+
 def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture) -> None:
     def value(x: Any) -> Any:
         return np.cos(x)  # which the engine's vectors do not have
@@ -347,3 +363,15 @@ def test_an_optimizer(
     assert not fallbacks(caplog)
     with pytest.raises(ConfigurationError, match="Mine: lr must be a finite number"):
         kind(lr="fast")
+
+
+def test_formulas_of_another_process_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an estimator was sent to a process that has not run the script."""
+    model = network(kernel.activation("Swish", swish, swish_slope)())
+    loss = kernel.loss("MyHuber", huber, huber_slope)
+    monkeypatch.delitem(OPERATIONS, "swish")
+    monkeypatch.delitem(ELEMENTWISE, "myhuber")
+    calls = lambda: model.logits(samples()[0]), lambda: loss().arguments, lambda: loss().engine_key
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="is not defined in this process: define it"):
+            call()

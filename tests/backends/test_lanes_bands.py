@@ -16,6 +16,7 @@ from fastcnn.layers import (
     BatchNorm2d,
     Concat,
     Conv2d,
+    ConvTranspose2d,
     Dropout,
     Flatten,
     GlobalAvgPool2d,
@@ -29,6 +30,7 @@ from fastcnn.layers import (
     Sequential,
     Split,
     Tanh,
+    Upsample,
 )
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -91,14 +93,25 @@ def padded() -> Sequential:
     )  # fmt: skip
 
 
-NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, padded)}
+def segmentation() -> Model:
+    """Maps that grow again, and are the output."""
+    x = Input(SHAPE)
+    y = Tanh()(Conv2d(3, 16, 3, padding=1, seed=0)(x))
+    z = Tanh()(Conv2d(16, 24, 3, padding=1, seed=1)(MaxPool2d(2)(y)))
+    w = Upsample(SHAPE[1:])(AvgPool2d((2, 1))(z))
+    z = Concat()(ConvTranspose2d(24, 8, 2, stride=2, seed=2)(z), y, w)
+    return Model(x, Conv2d(48, 4, 3, padding=1, seed=3)(z))
+
+
+NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, padded, segmentation)}
 
 
 def after_steps(model: Model, batch: int, count: int, threads: int) -> dict[str, np.ndarray]:
     """The state after two steps; the last one has ``count`` samples."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch + count, *SHAPE)).astype(np.float32)
-    samples = ArrayDataset(x, rng.integers(0, 4, batch + count))
+    places = model.output_shape(SHAPE)[1:]
+    samples = ArrayDataset(x, rng.integers(0, 4, (batch + count, *places)))
     executor = make_executor(
         model,
         loss=CrossEntropyLoss(),

@@ -27,7 +27,8 @@ def forward(
     """Evaluate the formula."""
     formula, numbers = record.formula_of(arguments)
     given = [by_channel(parameter, x) for parameter in parameters]
-    return _of_shape(x, formula.value(x, *given, *numbers))
+    # A user's formula may return float64, such as a choice between two numbers, or booleans.
+    return _of_shape(x, formula.value(x, *given, *numbers)).astype(x.dtype, copy=False)
 
 
 def _of_shape(x: np.ndarray, values: Any) -> np.ndarray:
@@ -45,7 +46,7 @@ def backward(
     """The gradient of the input and of each parameter, the latter summed over elements."""
     formula, numbers = record.formula_of(arguments)
     given = [by_channel(parameter, x) for parameter in parameters]
-    grad_x = formula.gradient(grad_output, x, *given, *numbers)
+    grad_x = formula.gradient(grad_output, x, *given, *numbers).astype(x.dtype, copy=False)
     if not parameters:
         return grad_x
     gradients = [grad_x]

@@ -71,8 +71,10 @@ def _kernel(node: Node, parameters: Parameters) -> tuple[int, ...]:
 def _cost(node: Node, parameters: Parameters) -> float:
     """Multiply-adds of a node, or what takes as long."""
     if node.operation in ("conv2d", "conv_transpose2d", "linear"):
-        _, (_, inputs, *kernel) = parameters[node.parameters["weight"]]
-        return float(prod(node.output_shape) * inputs * prod(kernel))
+        _, (_, each, *kernel) = parameters[node.parameters["weight"]]
+        transposed = node.operation == "conv_transpose2d"
+        shape = node.input_shapes[0] if transposed else node.output_shape
+        return float(prod(shape) * each * prod(kernel))
     return 4.0 * prod(node.output_shape)
 
 
@@ -146,7 +148,7 @@ def _place(node: Node, bands: int, parameters: Parameters) -> Place | None:
         if node.operation == "avg_pool2d" and (padding or size != arguments["stride"][0]):
             return None
     else:
-        return None
+        return Place(bands) if _enlarges(node, parameters) else None
     stride, height = arguments["stride"][0], node.input_shapes[0][1]
     size = arguments.get("dilation", (1, 1))[0] * (size - 1) + 1
     place = Place(bands, padding, max(0, size - stride - padding), fill)
@@ -163,6 +165,17 @@ def _averaging(node: Node, shape: tuple[int, ...]) -> Node:
     if "kernel_size" in arguments:
         arguments["kernel_size"] = arguments["stride"] = shape[1:]
     return replace(node, arguments=arguments, input_shapes=(shape,))
+
+
+def _enlarges(node: Node, parameters: Parameters) -> bool:
+    """Whether each row of the output depends on one row of the input, several on the same."""
+    arguments = node.arguments
+    if node.operation == "conv_transpose2d":
+        size, stride = _kernel(node, parameters)[0], arguments["stride"][0]
+        alone = arguments["padding"][0] == (0, 0) and arguments["output_padding"][0] == 0
+        return size == stride and alone
+    nearest = node.operation == "interpolate" and arguments["mode"] == "nearest"
+    return nearest and node.output_shape[1] % node.input_shapes[0][1] == 0
 
 
 class _Divided:

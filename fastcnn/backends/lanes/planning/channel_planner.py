@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.convolution.channel_rows.geometry import (
 )
 from fastcnn.backends.lanes.convolution.channels.kernels import WHOLE, WIDTHS, blocks_of_tile
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
-from fastcnn.backends.lanes.convolution.winograd import first_outputs
+from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, first_outputs
 from fastcnn.backends.lanes.convolution.winograd2d.strided import tile_halo, transform_of
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS as WEIGHTS
 from fastcnn.backends.lanes.planning.bands import Banded
@@ -40,6 +40,9 @@ COPIED = ("flatten", "unflatten", "input_part")
 CAPPING = ("conv2d", "conv_transpose2d", "linear", "batch_norm")
 #: Maximum bytes of a layer's weights that stay in the cache from one sample to the next.
 KEPT_BYTES = 1 << 17
+#: Pixels of a map from which on direct sums take longer than reading their weights; with Winograd's
+#: transforms, a strip has to be full.
+FEW_PIXELS = 32
 #: Maximum tiles of a strip of Winograd transforms, which reads all weights.
 STRIP = 16
 #: Bytes of weights that stay in a core's cache, and those that a core reads from further away in
@@ -140,20 +143,19 @@ class ChannelPlanner(Planner):
     def _shares_batch(self, node: Node) -> bool:
         """Whether weights are read once for all samples, as they do not stay in the cache.
 
-        True for linear layers, and for convolutions of small maps.
+        True for linear layers, and for convolutions whose maps are too small to hide the reading.
         """
         if node.operation != "conv2d":
             return node.operation == "linear"
         g = self.geometry(node)
         if self.rows_by_winograd(g):
             return False
-        weights = g.out_channels * g.group_inputs * int(np.prod(g.kernel))
+        kernel, pixels, few = int(np.prod(g.kernel)), int(np.prod(g.output)), FEW_PIXELS
         if self.pays_by_winograd(g):
-            weights = weights * WEIGHTS // int(np.prod(g.kernel))
-        maps = g.group_inputs * g.groups * int(np.prod(g.input)) + g.out_channels * int(
-            np.prod(g.output)
-        )
-        return 4 * weights > max(KEPT_BYTES, 4 * maps)
+            kernel, few = WEIGHTS, STRIP * OUTPUTS**2
+        weights = g.out_channels * g.group_inputs * kernel
+        maps = g.group_inputs * g.groups * int(np.prod(g.input)) + g.out_channels * pixels
+        return pixels < few and 4 * weights > max(KEPT_BYTES, 4 * maps)
 
     def parameter(self, group: Group, name: str) -> np.ndarray | None:
         """A layer's parameter, or None."""
