@@ -246,6 +246,17 @@ def test_what_cannot_be_compiled_runs_on_im2col(caplog: pytest.LogCaptureFixture
     assert one == pytest.approx(network(kind()).logits(x[:1], backend="im2col"))
 
 
+def test_sums_of_truth_values_are_truth_values_as_in_numpy() -> None:
+    """Also of a vector's and a number's."""
+
+    def value(x: Any, low: float = 0.5) -> Any:
+        return x * ((x > low) + (low > 0))
+
+    kind = kernel.activation("Kept", value, lambda x, low=0.5: 1.0 + 0.0 * x)
+    x = np.linspace(-2.0, 2.0, 32, dtype=np.float32)[None]
+    assert np.array_equal(Sequential(kind(), input_shape=(32,)).logits(x), x)
+
+
 #: Formulas of the engine's vectors.
 FORMULAS: list[Callable[[Any], Any]] = [
     lambda x: x**2,

@@ -50,7 +50,8 @@ def _register(known: Any, emit: Any, arity: int, result: Any = vector, truths: i
         if not all(kind in (vector, choice) or is_number(kind) for kind in args):
             return None
         # numpy's sum of truth values is a truth value.
-        if set(args[:truths]) - {choice, types.boolean} or (set(args) == {choice} and not truths):
+        of_truths = {choice, types.boolean}
+        if set(args[:truths]) - of_truths or (set(args) <= of_truths and not truths):
             return None
         return result(*args)
 
