@@ -85,6 +85,19 @@ def frozen() -> Sequential:
     return model
 
 
+def undivided() -> Model:
+    """Windows of the map's size that are not averages of all pixels; rows of windows that overlap.
+
+    One window begins in the padding, and the sum of another is divided by a given number.
+    """
+    x = Input(SHAPE)
+    y = Tanh()(Conv2d(3, 16, 3, padding=1, seed=0)(x))
+    pools = AvgPool2d((16, 10), padding=(1, 0)), AvgPool2d((16, 10), divisor_override=40)
+    z = Tanh()(ConvTranspose2d(16, 8, 2, stride=2, dilation=3, seed=1)(y))
+    y = Concat()(*(pool(y) for pool in pools), GlobalAvgPool2d()(z))
+    return Model(x, Linear(40, 4, seed=2)(Flatten()(y)))
+
+
 def segmentation() -> Model:
     """Maps that grow again, and are the output."""
     x = Input(SHAPE)
@@ -95,7 +108,7 @@ def segmentation() -> Model:
     return Model(x, Conv2d(48, 4, 3, padding=1, seed=3)(z))
 
 
-NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, segmentation)}
+NETWORKS = {make.__name__: make for make in (windows, normalised, frozen, undivided, segmentation)}
 
 
 def after_steps(model: Model, batch: int, count: int, threads: int) -> dict[str, np.ndarray]:

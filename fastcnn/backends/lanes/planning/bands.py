@@ -109,9 +109,11 @@ def _averages_all(node: Node) -> bool:
     """Whether a node averages all pixels of each channel."""
     if node.operation not in ("avg_pool2d", "adaptive_avg_pool2d"):
         return False
-    # An average pooling may have padding, or windows that leave pixels out.
-    size = node.arguments.get("kernel_size", node.input_shapes[0][1:])
-    return node.output_shape[1:] == (1, 1) and size == node.input_shapes[0][1:]
+    # A single window may leave pixels out, with padding also one of the map's size.
+    whole, given = node.input_shapes[0][1:], node.arguments
+    all_of_it = given.get("kernel_size", whole) == whole and not any(given.get("padding", ()))
+    average = all_of_it and given.get("divisor_override") is None
+    return average and node.output_shape[1:] == (1, 1)
 
 
 def _places(graph: Graph, most: int, parameters: Parameters) -> dict[int, Place]:
@@ -172,7 +174,7 @@ def _enlarges(node: Node, parameters: Parameters) -> bool:
     if node.operation == "conv_transpose2d":
         size, stride = _kernel(node, parameters)[0], arguments["stride"][0]
         alone = arguments["padding"][0] == (0, 0) and arguments["output_padding"][0] == 0
-        return size == stride and alone
+        return size == stride and alone and arguments["dilation"][0] == 1
     nearest = node.operation == "interpolate" and arguments["mode"] == "nearest"
     return nearest and node.output_shape[1] % node.input_shapes[0][1] == 0
 
