@@ -13,6 +13,8 @@ from fastcnn.scalars import MOST_COUNT, is_integer, is_number, plain
 
 #: How GELU is computed: with the normal distribution function, or an approximation of it.
 APPROXIMATIONS = ("none", "tanh")
+#: Up to here, float64 has all integers.
+EXACT = 2**53
 
 
 def plain_array(name: str, value: Any) -> np.ndarray:
@@ -39,10 +41,14 @@ def sample_array(name: str, value: Any) -> np.ndarray:
     """A user's samples: bytes, or floating-point numbers.
 
     Booleans and other integers are values like these, and are converted to them. Raises DataError
-    for anything else.
+    for anything else, and for integers that would be rounded.
     """
     array = plain_array(name, value)
     if array.dtype.kind in "iub" and array.dtype != np.uint8:
+        if array.dtype.itemsize == 8 and array.size:
+            largest = max(-int(array.min()), int(array.max()))
+            if largest > EXACT:
+                raise DataError(f"{name} must be integers up to 2**53, got {largest}: scale them")
         array = array.astype(np.result_type(array.dtype, np.float32))
     if array.dtype.kind != "f" and array.dtype != np.uint8:
         raise DataError(f"{name} must be real numbers, got dtype {array.dtype}")

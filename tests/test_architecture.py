@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -246,6 +247,35 @@ def test_module(path: Path) -> None:
     heavy = {name.split(".")[0] for node in top for name in imports(node)} & HEAVY
     heavy -= BUILT_ON.get(here, set())
     assert not heavy, f"import {heavy} in the function that needs it"
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(path: Path, known: set[str]) -> set[str]:
+    """Modules of the package that a module imports, anywhere but for type checkers alone."""
+    tree = tree_of(path)
+    skipped = {
+        id(node)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and "TYPE_CHECKING" in ast.dump(block.test)
+        for node in ast.walk(block)
+    }
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in skipped or not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
+        for name in imports(node)[isinstance(node, ast.ImportFrom) :]:
+            found.add(name if name in known else name.rpartition(".")[0])
+    return found & known - {module_name(path)}
+
+
+def test_imports_have_no_circles() -> None:
+    """Not even between the modules of one room."""
+    known = set(map(module_name, MODULES))
+    TopologicalSorter({module_name(p): imported_modules(p, known) for p in MODULES}).prepare()
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room(p) == "operations"], ids=str)

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 import fastcnn
-from fastcnn.cli import interrupted_code
 from fastcnn.cli.lines import complain
+from fastcnn.cli.signals import interrupted_code
 
 #: In the order listed. Each is a function in the module of the same name, with ``_`` for ``-``;
 #: ``data`` has subcommands, and ``app`` is their application.

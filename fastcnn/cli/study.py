@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from fastcnn.cli import interrupted_code
 from fastcnn.cli.arguments import DataDir
 from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen
+from fastcnn.cli.signals import interrupted_code
 
 
 def study(

@@ -12,10 +12,10 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from fastcnn.cli import interrupted_code
 from fastcnn.cli.arguments import AnyData, DataDir, ImageSize, InGray
 from fastcnn.cli.lines import complain
 from fastcnn.cli.screen import Screen, number_columns
+from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import data_words, free_folder, load_training, train_words
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastcnn.cli import interrupted_code
 from fastcnn.cli.arguments import ImageSize, InGray
 from fastcnn.cli.declared import as_words, with_options
 from fastcnn.cli.lines import complain, one_voice
 from fastcnn.cli.screen import Screen
+from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import free_folder, load_training, typed
 from fastcnn.training.callbacks import Callback, TrainingStart
 from fastcnn.training.recipe import Recipe, suited

@@ -330,5 +330,5 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
 
 def _at_least_two(classes: np.ndarray) -> np.ndarray:
     if len(classes) < 2:
-        raise DataError(f"a classifier needs at least two classes, got only {classes[0]!r}")
+        raise DataError(f"a classifier needs at least two classes, got only {classes.tolist()}")
     return classes

@@ -101,7 +101,7 @@ def check_bounds(settings: Any, **bounds: tuple[float, float]) -> None:
             if not is_number(value):
                 raise ConfigurationError(f"{owner}: {place} must be a number, got {value!r}")
             if not low <= value < high or value > sys.float_info.max:
-                most = f" and below {high:g}" if high < math.inf else ""
+                most = f" and below {high:g}" if high < math.inf or value >= low else ""
                 raise ConfigurationError(
                     f"{owner}: {place} must be at least {low:g}{most}, got {value!r}"
                 )

@@ -41,15 +41,21 @@ class Answers:
     Raises
     ------
     DataError
-        If the network does not accept pictures, the number of outputs differs from that of classes,
-        or weights are not finite.
+        If the network has several inputs or outputs, or does not accept pictures, the number of its
+        numbers differs from that of classes, or weights are not finite.
     """
 
     def __init__(
         self, model: Model, classes: tuple[str, ...], preprocessing: Preprocessing, name: str
     ) -> None:
+        graph = model.graph()
+        if graph.inputs or graph.outputs:
+            raise DataError(
+                "a network of several inputs or outputs cannot be shown on the page: use its "
+                "predict in Python"
+            )
         self.pictures = preprocessing.rule_for_pictures(model.input_shape)
-        outputs = model.graph().output_shape
+        outputs = graph.output_shape
         if not model.predicts_classes:
             raise DataError(f"the network gives {model.predicts}, not classes: use fastcnn predict")
         if outputs != (len(classes),):

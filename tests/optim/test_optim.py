@@ -146,6 +146,7 @@ def test_clipping() -> None:
     [
         (lambda: SGD(-1.0), "SGD: lr must be at least"),
         (lambda: SGD(float("nan")), "SGD: lr must be at least"),
+        (lambda: SGD(float("inf")), "SGD: lr must be at least 0 and below inf, got inf"),
         (lambda: SGD("0.1"), "SGD: lr must be a number, got '0.1'"),
         (lambda: SGD(0.1, momentum=1.0), "momentum"),
         (lambda: SGD(0.1, nesterov=True), "nesterov needs a momentum"),

@@ -71,6 +71,12 @@ def test_networks_that_cannot_be_asked(answers: Answers) -> None:
     flat = fastcnn.Sequential(fastcnn.Linear(4, 2), input_shape=(4,))
     with pytest.raises(DataError, match=r"shape \(4,\), which are not pictures"):
         Answers(flat, ("0", "1"), flat.preprocessing, "")
+    x, other = fastcnn.Input((1, 4, 4)), fastcnn.Input((1, 4, 4))
+    pair = [fastcnn.Linear(16, 1)(fastcnn.Flatten()(each)) for each in (x, other)]
+    both = fastcnn.Linear(2, 2)(fastcnn.Concat()(*pair))
+    for several in (fastcnn.Model([x, other], both), fastcnn.Model(x, [pair[0], pair[0]])):
+        with pytest.raises(DataError, match="several inputs or outputs cannot be shown"):
+            Answers(several, ("0", "1"), rule, "")
     model.parameter_vector[7] = np.nan
     with pytest.raises(DataError, match="not finite"):
         Answers(model, ("0", "1", "2"), rule, "")

@@ -336,8 +336,17 @@ def test_methods_that_cannot_be_called_are_refused() -> None:
         FitArguments(callbacks=[Short()])
 
 
+def test_methods_without_a_signature_are_accepted() -> None:
+    class Compiled(Callback):
+        on_train_end = dict[str, Any]().update  # type: ignore[assignment]
+
+    FitArguments(callbacks=[Compiled()])
+
+
 def test_methods_that_are_never_called_are_said() -> None:
     class Own(EarlyStopping):
+        on_disk = True
+
         def on_improvement(self, *given: Any) -> None: ...
 
         def on_batch_end(self) -> None: ...
