@@ -134,9 +134,9 @@ def activation(
     operation = _name(name, "activation").lower()
     known = getattr(LAYERS.get(operation), "__module__", None)
     taken = operation in OPERATIONS and known != __name__
-    if taken or (name in TYPES and operation not in OPERATIONS):
+    if taken or getattr(TYPES.get(name), "__module__", __name__) != __name__:
         raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
-    operation = _unused(operation, OPERATIONS)
+    operation = _unused(operation, {**OPERATIONS, **ELEMENTWISE, **LOSSES})
     value, derivative = _plain(value), _plain(derivative)
     numbers = _same_numbers(name, value, derivative, 1, dir(Activation()))
     defaults = tuple(number.default for number in numbers)
@@ -192,7 +192,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
         _check_derivative(name, value, derivative, np.full_like(POINTS, target), *defaults)
-    operation = _unused(key, ELEMENTWISE)
+    operation = _unused(key, {**OPERATIONS, **ELEMENTWISE})
     ELEMENTWISE[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
     made = _dataclass(name, value, numbers, {"operation": operation}, (ElementLoss,))
     LOSSES[key] = made
@@ -275,7 +275,10 @@ def _name(name: Any, what: str) -> str:
 
 
 def _unused(key: str, table: Mapping[str, Any]) -> str:
-    """The key of a formula: objects of an earlier one of the same name keep theirs."""
+    """The key of a formula: objects of an earlier one of the same name keep theirs.
+
+    Backends have functions of operations and of losses under their keys, which must all differ.
+    """
     keys = (key if number == 1 else f"{key}_{number}" for number in count(1))
     return next(each for each in keys if each not in table)
 

@@ -14,7 +14,17 @@ from fastcnn import kernel
 from fastcnn.analysis.gradcheck import check_layer
 from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.errors import ConfigurationError, GradientError
-from fastcnn.layers import Conv2d, Flatten, Linear, Scale, Sequential, SiLU, definition, description
+from fastcnn.layers import (
+    Conv2d,
+    Flatten,
+    Linear,
+    Scale,
+    Sequential,
+    SiLU,
+    Tanh,
+    definition,
+    description,
+)
 from fastcnn.losses import LOSSES, MSELoss
 from fastcnn.operations import OPERATIONS
 from fastcnn.operations.losses import LOSSES as ELEMENTWISE
@@ -55,6 +65,20 @@ def samples(count: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.message for entry in caplog.records if "im2col" in entry.message]
+
+
+@pytest.mark.parametrize(("one", "other"), [("Huber", "Tanh"), ("Own", "Own")])
+def test_an_activation_and_a_loss_of_one_name(one: str, other: str) -> None:
+    """Also if the package has a loss of an activation's name, or an activation of a loss's."""
+    activation = kernel.activation(one, swish, swish_slope)
+    loss = kernel.loss(other, huber, huber_slope)
+    x, y = samples()[0], np.ones((40, 3))
+    for backend in BACKENDS:
+        found = fastcnn.evaluate(network(activation()), (x, y), loss=loss(), backend=backend)
+        expected = fastcnn.evaluate(network(SiLU()), (x, y), loss="huber", backend=backend)
+        assert found.loss == pytest.approx(expected.loss, rel=1e-5)
+        assert network(Tanh()).logits(x, backend=backend).shape == y.shape
+    kernel.activation(one, swish, swish_slope)  # again
 
 
 def test_an_activation(caplog: pytest.LogCaptureFixture) -> None:
