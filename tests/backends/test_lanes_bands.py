@@ -162,7 +162,17 @@ def test_bands_are_chosen_where_they_save_time() -> None:
     with in_bands(False):
         whole = fastcnn.plan(large, 2, threads=1)
     banded = fastcnn.plan(large, 2, threads=1)
-    assert sum(cost.flops for cost in banded.costs()) < 0.5 * sum(c.flops for c in whole.costs())
+    assert sum(cost.bytes for cost in banded.costs()) < 0.5 * sum(c.bytes for c in whole.costs())
+
+
+def test_operations_are_counted_in_all_bands() -> None:
+    """Those of whole samples, besides other algorithms and sums of neighbours' gradients."""
+    counts = []
+    for wanted in (True, False):
+        with in_bands(wanted):
+            plan = fastcnn.plan(fastcnn.models.vgg_small(seed=0), 8, threads=1)
+        counts.append(sum(cost.flops for cost in plan.costs()))
+    assert counts[0] == pytest.approx(counts[1], rel=0.1)
 
 
 @pytest.mark.parametrize(("rows", "wanted"), [(9, "3 x 4"), (7, "3 x 4"), (5, "3 x 2")])

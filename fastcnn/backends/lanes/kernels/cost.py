@@ -54,7 +54,8 @@ class Row:
     ) -> None:
         self._values = values
         self._tables = tables
-        self.batch = batch
+        #: Samples, or bands of samples, without idle lanes.
+        self.batch = batch * max(1, int(values[L.BANDS]))
         self.blocks = -(-batch // LANES) if blocks is None else blocks
         #: Number of blocks of a thread.
         self.own_blocks = max(1, self.blocks // threads)
@@ -85,7 +86,7 @@ class Row:
         parameters_read: int = 0,
         parameters_written: int = 0,
     ) -> Cost:
-        """The cost of a batch, from FLOPs per sample, and vectors and partial sums per block."""
+        """The cost of a batch, from FLOPs per sample or band, and vectors and sums per block."""
         vectors = FLOAT_BYTES * LANES * self.blocks
         return Cost(
             flops * self.batch,

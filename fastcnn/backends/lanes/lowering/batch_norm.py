@@ -49,7 +49,7 @@ def _forward(walk: "Forward", group: Group) -> None:
             planner.running[key] = planner.allocate(2 * x.channels), x.channels
         running = planner.running[key][0]
     of_batch = node.takes_batch_statistics(planner.training)
-    columns = planner.bands_of(group) | {
+    columns = {
         "channels": x.channels,
         "positions": x.height * x.width,
         "batch": statistics,
@@ -73,7 +73,7 @@ def _forward(walk: "Forward", group: Group) -> None:
     kernel, buffers = K_NORM, {"x": x, "y": y}
     if group.adds:
         kernel, buffers["m"] = K_NORM_ADD, walk.values[group.sources[1]]
-    columns = {"batch": statistics, "relu": int(group.relu)} | planner.bands_of(group)
+    columns = {"batch": statistics, "relu": int(group.relu)}
     _emit(planner, name + fused(group), kernel, columns, "y", **buffers)
 
 
@@ -110,7 +110,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer, other: Buffer | None
     if trains:
         block = -(-2 * walk.values[group.source].channels // LANES) * LANES
         of_batch = node.takes_batch_statistics(planner.training)
-        columns = planner.bands_of(group) | {
+        columns = {
             "batch": planner.statistics[group.target],
             "relu": int(group.relu and not group.adds),
             "extra": planner.allocate(block * planner.blocks),

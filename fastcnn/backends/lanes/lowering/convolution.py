@@ -49,11 +49,11 @@ def _forward(walk: "Forward", group: Group) -> None:
         size = -(-2 * y.channels * len(strips) // LANES) * LANES
         sums = {"extra": planner.allocate(size * planner.blocks), "extra_block": size}
         walk.moments[group.target] = sums
-        columns |= sums | {"moments": 1} | planner.bands_of(group)
+        columns |= sums | {"moments": 1}
     task = _named_task(walk, group, "convolution")
     conv_rows.product(task, x, y, group.pooled, **columns)
     if len(strips) > 1:
-        count = {"channels": y.channels, "taps": len(strips)} | planner.bands_of(group)
+        count = {"channels": y.channels, "taps": len(strips)}
         values = row(K_NORM_JOIN, tap_table=planner.table(strips), **count, **sums)
         planner.emit(f"{group.node.name}: sums of strips", values)
 

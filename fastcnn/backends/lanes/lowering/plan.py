@@ -99,8 +99,10 @@ def plan(
     forward = Forward(planner)
     normalisation = forward.input_row()
     for place, group in enumerate(planner.groups):
+        planner.enter(group)
         forward.add_group(group)
         planner.release_read(place, forward.values)
+    planner.bands = 0
     output = forward.values[len(graph.nodes) - 1]
     gradient, input_grad = None, None
     if purpose.outputs:
@@ -121,7 +123,9 @@ def plan(
             planner, forward.values, forward.winners, forward.kept, gradient, purpose.input_gradient
         )
         for group in reversed(planner.groups):
+            planner.enter(group)
             walk.add(group)
+        planner.bands = 0
         if purpose.input_gradient:
             input_grad = walk.collected(INPUT)
             if purpose.arrays:

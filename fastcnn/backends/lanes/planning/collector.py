@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.planning.buffers import Buffer
 from fastcnn.backends.lanes.planning.strips import Access, Strips, in_turns, strip_count
 
@@ -19,6 +20,8 @@ class Collector:
     workers: int
 
     def __init__(self, strips: bool) -> None:
+        #: Bands of each sample in the rows that are added.
+        self.bands = 0
         self.rows: list[np.ndarray] = []
         self.names: list[str] = []
         #: First and last + 1 row, and the least number of parts in which the rows process the whole
@@ -36,6 +39,7 @@ class Collector:
         only on its own part.
         """
         self.complete()
+        values[L.BANDS] = self.bands
         self._add(name, values, whole, apart)
 
     def emit_strips(
@@ -60,7 +64,14 @@ class Collector:
         if self._in_strips and len(accesses) > 1:
             if self._waiting and self._waiting[-1].by_channel != by_channel:
                 self.complete()
-            self._waiting.append(Strips(name, accesses, row, by_channel))
+            bands = self.bands
+
+            def in_bands(first: int, last: int) -> np.ndarray:
+                values = row(first, last)
+                values[L.BANDS] = bands
+                return values
+
+            self._waiting.append(Strips(name, accesses, in_bands, by_channel))
         else:
             self.emit(name, row(0, len(accesses)))
 

@@ -156,9 +156,9 @@ class Planner(Layouts, Collector):
             return groups
         return fuse_sums(groups, "conv2d", lambda last: algorithms.adds(self.geometry(last.node)))
 
-    def bands_of(self, group: Group) -> dict[str, int]:
-        """The column of the bands in which a group's samples are."""
-        return {"bands": self._network.bands.get(group.target, 0)}
+    def enter(self, group: Group) -> None:
+        """Let the rows that are added be those of a group, with its bands."""
+        self.bands = self._network.bands.get(group.target, 0)
 
     def number(self, group: Group) -> int:
         """The number of a group's last node in the network."""
