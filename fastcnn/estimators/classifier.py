@@ -330,5 +330,6 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
 
 def _at_least_two(classes: np.ndarray) -> np.ndarray:
     if len(classes) < 2:
-        raise DataError(f"a classifier needs at least two classes, got only {classes.tolist()}")
+        found = f"only one class, {classes.tolist()[0]!r}" if len(classes) else "none"
+        raise DataError(f"a classifier needs at least two classes, got {found}")
     return classes

@@ -91,7 +91,9 @@ def test_single_precision_is_held_to_its_own_tolerance(monkeypatch: pytest.Monke
     monkeypatch.setitem(module.SINGLE_PRECISION, "lanes", 1e-12)
     report = fastcnn.gradcheck(backends=("lanes",))
     assert {row.tolerance for row in report.rows} == {1e-12}
-    assert "whole model" in {row.subject for row in report.failures}
+    assert any(row.subject.startswith("Conv2d") for row in report.failures)
+    # That of a whole model is its own rounding, measured next to it.
+    assert all(row.ok for row in report.rows if row.subject == "whole model")
 
 
 def test_reports_as_text() -> None:

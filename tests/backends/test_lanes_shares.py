@@ -27,7 +27,7 @@ FILL, EMPTY = 7.25, -7.25
 def prepared(name: str) -> Pass:
     """A network's pass for two threads."""
     folded = make_model(name).fold_batch_norm()
-    made = make_inference(folded, folded.graph(), 8, 2).by_channels()
+    made = make_inference(folded, folded.graph(), 8, 2).by_channels(1)
     assert made is not None
     return made
 
@@ -85,8 +85,8 @@ def test_maps_of_16_samples_stay_in_the_cache_or_are_not_made(name: str, samples
     folded = make_model(name).fold_batch_norm()
     for threads in (1, 2):
         made = make_inference(folded, folded.graph(), 64, threads)
-        expected = made.by_samples(64) if samples else made.by_channels()
+        expected = made.by_samples(64) if samples else made.by_channels(64)
         assert made.choose(64) is expected
         # A pass that is only compared compiles nothing.
-        passes = made.by_samples(64), made.by_channels()
+        passes = made.by_samples(64), made.by_channels(64)
         assert ["loaded" in vars(one) for one in passes] == [one is expected for one in passes]

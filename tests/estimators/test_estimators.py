@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import re
 from typing import Any
 
 import numpy as np
@@ -309,12 +308,10 @@ def test_targets_of_text() -> None:
 
 def test_one_class_is_refused() -> None:
     text = np.array(["a"] * len(X8))
-    with pytest.raises(DataError, match=r"needs at least two classes, got only \['a'\]"):
+    with pytest.raises(DataError, match="at least two classes, got only one class, 'a'"):
         CNNClassifier().fit(X8, text)
-    for known in (["a"], []):
-        with pytest.raises(
-            DataError, match=f"at least two classes, got only {re.escape(repr(known))}"
-        ):
+    for known, found in ((["a"], "only one class, 'a'"), ([], "none")):
+        with pytest.raises(DataError, match=f"at least two classes, got {found}"):
             CNNClassifier().partial_fit(X8, text, classes=known)
 
 
