@@ -5,7 +5,6 @@ import shlex
 import typing
 from collections.abc import Callable, Collection
 from dataclasses import fields
-from functools import partial
 from types import NoneType
 from typing import Annotated, Any
 
@@ -67,7 +66,7 @@ def parameters(options: type) -> list[inspect.Parameter]:
             given = typer.Option(
                 words,
                 help=text,
-                parser=partial(_number_or_word, kind),
+                parser=_number_or_word(kind),
                 metavar=f"<{kind.__name__}>",
                 rich_help_panel=panel,
             )
@@ -84,12 +83,17 @@ def parameters(options: type) -> list[inspect.Parameter]:
     return made
 
 
-def _number_or_word(kind: type, text: str) -> Any:
+def _number_or_word(kind: type) -> Callable[[str], Any]:
     """Parse a number; words are returned as they are and checked with the other options."""
-    try:
-        return kind(text)
-    except ValueError:
-        return text
+
+    # Older versions of typer need a function's name.
+    def parse(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+
+    return parse
 
 
 def as_words(options: Any) -> str:
