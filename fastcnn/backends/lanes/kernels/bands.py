@@ -3,7 +3,7 @@
 Band i of sample b is in lane ``b * bands + i``; see planning/bands.py.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,28 +148,19 @@ def _unite(planner: "Planner", name: str, x: "Buffer", y: "Buffer", each: int) -
     _gathered(planner, name, x, y, rows)
 
 
-def _split(walk: "Forward", group: "Group") -> None:
-    x, y = walk.values[group.source], walk.output(group)
-    _divide(walk.planner, f"{group.node.name}: split", x, y, group.node.arguments["each"])
+def _conversion(name: str, there: Any, back: Any) -> dict[str, Any]:
+    """The lowering of a step between bands and whole samples, whose gradient is the way back."""
 
+    def forward(walk: "Forward", group: "Group") -> None:
+        x, y, each = walk.values[group.source], walk.output(group), group.node.arguments["each"]
+        there(walk.planner, f"{group.node.name}: {name}", x, y, each)
 
-def _split_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    grad_x = walk.wanted(group)
-    if grad_x is not None:
-        name = f"{group.node.name}: gradient of split"
-        _unite(walk.planner, name, grad, grad_x, group.node.arguments["each"])
+    def backward(walk: "Backward", group: "Group", grad: "Buffer") -> None:
+        grad_x, each = walk.wanted(group), group.node.arguments["each"]
+        if grad_x is not None:
+            back(walk.planner, f"{group.node.name}: gradient of {name}", grad, grad_x, each)
 
-
-def _join(walk: "Forward", group: "Group") -> None:
-    x, y = walk.values[group.source], walk.output(group)
-    _unite(walk.planner, f"{group.node.name}: join", x, y, group.node.arguments["each"])
-
-
-def _join_gradient(walk: "Backward", group: "Group", grad: "Buffer") -> None:
-    grad_x = walk.wanted(group)
-    if grad_x is not None:
-        name = f"{group.node.name}: gradient of join"
-        _divide(walk.planner, name, grad, grad_x, group.node.arguments["each"])
+    return {"forward": forward, "backward": backward}
 
 
 def _extend(walk: "Forward", group: "Group") -> None:
@@ -201,6 +192,6 @@ def _extension(group: "Group") -> tuple[int, int, int, float]:
     return arguments["bands"], arguments["above"], arguments["below"], arguments["fill"]
 
 
-lowered("split_bands", forward=_split, backward=_split_gradient)
-lowered("join_bands", forward=_join, backward=_join_gradient)
+lowered("split_bands", **_conversion("split", _divide, _unite))
+lowered("join_bands", **_conversion("join", _unite, _divide))
 lowered("extend_bands", forward=_extend, backward=_extend_gradient)
