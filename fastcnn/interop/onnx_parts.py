@@ -123,9 +123,11 @@ def take_slice(w: Wiring, node: FileNode) -> None:
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
     shape = tuple(own[axis] for axis in order)
+    axes = tuple(axis + (len(shape) + 1) * (axis < 0) for axis in axes)
+    if len(set(axes)) < len(axes) or 0 in steps:
+        raise ConfigurationError(f"it takes axes {axes} in steps of {steps}")
     bounds = (0, own[0])
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis += (len(shape) + 1) * (axis < 0)
         if axis == 0 and (start, step) == (0, 1) and end >= 2**31 - 1:
             continue
         if not 1 <= axis <= len(shape):
