@@ -40,13 +40,9 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
 LANES = simd.LANES
-TILE_16X1 = products_of_samples_tile.sized(16, 1)
-TILE_8X2 = products_of_samples_tile.sized(8, 2)
-TILE_8X1 = products_of_samples_tile.sized(8, 1)
-TILE_4X2 = products_of_samples_tile.sized(4, 2)
-TILE_4X1 = products_of_samples_tile.sized(4, 1)
-TILE_1X2 = products_of_samples_tile.sized(1, 2)
-TILE_1X1 = products_of_samples_tile.sized(1, 1)
+PRODUCTS_TILE = products_of_samples_tile.among(
+    (16, 1), (8, 2), (8, 1), (4, 2), (4, 1), (1, 2), (1, 1)
+)
 #: Pixels of a tile of outputs.
 TILE_PIXELS = OUTPUTS * OUTPUTS
 #: Index of the product that equals the sum of a tile's gradients: the point 1 in both directions.
@@ -119,35 +115,18 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
     """
     o = 0
     while o < vectors:
-        two = vectors - o > 1
+        wide = 2 if vectors - o > 1 else 1
         c = 0
         while c < inputs:
             left = inputs - c
             target = g + o * column + c * LANES
             source = v + c // LANES * step + c % LANES * LANES
             rest = A, source, A, e + o * estep, estep, count, tile, A, target, column, more
-            if left >= 16 and not two:
-                TILE_16X1(*rest)
-                c += 16
-            elif left >= 8:
-                if two:
-                    TILE_8X2(*rest)
-                else:
-                    TILE_8X1(*rest)
-                c += 8
-            elif left >= 4:
-                if two:
-                    TILE_4X2(*rest)
-                else:
-                    TILE_4X1(*rest)
-                c += 4
-            else:
-                if two:
-                    TILE_1X2(*rest)
-                else:
-                    TILE_1X1(*rest)
-                c += 1
-        o += 2 if two else 1
+            most = 16 if left >= 16 and wide == 1 else 8
+            high = most if left >= 8 else 4 if left >= 4 else 1
+            PRODUCTS_TILE(high, wide, *rest)
+            c += high
+        o += wide
 
 
 @linked

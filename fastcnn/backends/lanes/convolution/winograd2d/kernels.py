@@ -6,6 +6,8 @@ tables, P the parameters, G their gradient, r the program row. Tiles are process
 transforms stay in the second-level cache.
 """
 
+from itertools import product
+
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
@@ -43,15 +45,7 @@ from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 HIGH = HEIGHTS[0] == 8
-PRODUCT_TILE_8XW = product_tile.sized(8, WIDTH)
-PRODUCT_TILE_8X2 = product_tile.sized(8, 2)
-PRODUCT_TILE_8X1 = product_tile.sized(8, 1)
-PRODUCT_TILE_4XW = product_tile.sized(4, WIDTH)
-PRODUCT_TILE_4X2 = product_tile.sized(4, 2)
-PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
-PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
-PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
-PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
+PRODUCT_TILE = product_tile.among(*product(HEIGHTS, (WIDTH, 2, 1)))
 WEIGHTS, FLIPPED_WEIGHTS = weight_tile.sized(0), weight_tile.sized(1)
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
 #: Transforms of tiles with few columns, with few rows, and with few of both.
@@ -205,26 +199,7 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
             columns = WIDTH if tiles - t >= WIDTH else 2 if tiles - t >= 2 else 1
             sources, weights = (A, v + t * LANES, inputs, each), (A, w + c * inputs)
             rest = *sources, *weights, A, s + c * apart + t * LANES, apart
-            if HIGH and rows == 8:
-                if columns == WIDTH:
-                    PRODUCT_TILE_8XW(*rest)
-                elif columns == 2:
-                    PRODUCT_TILE_8X2(*rest)
-                else:
-                    PRODUCT_TILE_8X1(*rest)
-            elif rows == 4:
-                if columns == WIDTH:
-                    PRODUCT_TILE_4XW(*rest)
-                elif columns == 2:
-                    PRODUCT_TILE_4X2(*rest)
-                else:
-                    PRODUCT_TILE_4X1(*rest)
-            elif columns == WIDTH:
-                PRODUCT_TILE_1XW(*rest)
-            elif columns == 2:
-                PRODUCT_TILE_1X2(*rest)
-            else:
-                PRODUCT_TILE_1X1(*rest)
+            PRODUCT_TILE(rows, columns, *rest)
             t += columns
         c += rows
 

@@ -43,10 +43,8 @@ LANES = simd.LANES
 #: Transforms of whole tiles, of those with few columns, with few rows, and with few of both.
 EDGE_COLUMNS, EDGE_ROWS = adjoint_edge_tile.sized(0, 1), adjoint_edge_tile.sized(1, 0)
 EDGE_CORNER = adjoint_edge_tile.sized(1, 1)
-WINDOWS, WINDOWS_COLUMNS = adjoint_windows_tile.sized(0, 0), adjoint_windows_tile.sized(0, 1)
-WINDOWS_ROWS, WINDOWS_CORNER = adjoint_windows_tile.sized(1, 0), adjoint_windows_tile.sized(1, 1)
-PIXELS, PIXELS_COLUMNS = adjoint_output_tile.sized(0, 0), adjoint_output_tile.sized(0, 1)
-PIXELS_ROWS, PIXELS_CORNER = adjoint_output_tile.sized(1, 0), adjoint_output_tile.sized(1, 1)
+KINDS = (0, 0), (0, 1), (1, 0), (1, 1)
+WINDOWS, PIXELS = adjoint_windows_tile.among(*KINDS), adjoint_output_tile.among(*KINDS)
 #: Floats of the columns carried to the next tile.
 CARRIED_COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
@@ -108,14 +106,7 @@ def adjoint_windows(A, T, r, x0, m0, p0, count, v, step, edge):
             place = 0
         sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
         bits = edge_of(sizes, p0 + t, FEW // 2) if edge else 0
-        if bits == 0:
-            WINDOWS(*sources, A, v + t * LANES, step)
-        elif bits == COLUMNS:
-            WINDOWS_COLUMNS(*sources, A, v + t * LANES, step)
-        elif bits == ROWS:
-            WINDOWS_ROWS(*sources, A, v + t * LANES, step)
-        else:
-            WINDOWS_CORNER(*sources, A, v + t * LANES, step)
+        WINDOWS(bits // ROWS, bits % ROWS, *sources, A, v + t * LANES, step)
 
 
 @linked
@@ -159,14 +150,7 @@ def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare,
         inside = -h, r[L.Y_ROWS] - h, -w, r[L.Y_WIDTH] - w, spare
         rest = *sources, *place, *inside, r[L.RELU], r[L.MODE]
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, few) if few >= 0 else 0
-        if edge == 0:
-            PIXELS(*rest)
-        elif edge == COLUMNS:
-            PIXELS_COLUMNS(*rest)
-        elif edge == ROWS:
-            PIXELS_ROWS(*rest)
-        else:
-            PIXELS_CORNER(*rest)
+        PIXELS(edge // ROWS, edge % ROWS, *rest)
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
             for j in range(SHARED):

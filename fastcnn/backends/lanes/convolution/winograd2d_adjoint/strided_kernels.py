@@ -29,14 +29,10 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-INPUTS_EE = strided_adjoint_input_tile.sized(0, 0)
-INPUTS_EO = strided_adjoint_input_tile.sized(0, 1)
-INPUTS_OE = strided_adjoint_input_tile.sized(1, 0)
-INPUTS_OO = strided_adjoint_input_tile.sized(1, 1)
-OUTPUTS_EE = strided_adjoint_output_tile.sized(0, 0)
-OUTPUTS_EO = strided_adjoint_output_tile.sized(0, 1)
-OUTPUTS_OE = strided_adjoint_output_tile.sized(1, 0)
-OUTPUTS_OO = strided_adjoint_output_tile.sized(1, 1)
+#: By whether rows and columns are odd.
+KINDS = (0, 0), (1, 1), (1, 0), (0, 1)
+INPUTS_TILE = strided_adjoint_input_tile.among(*KINDS)
+OUTPUTS_TILE = strided_adjoint_output_tile.among(*KINDS)
 
 
 @linked
@@ -55,14 +51,7 @@ def first_pixel(odd, padding):
 def transformed_gradients(A, r, phase, x, v, step):
     """Transform a phase of a tile of a channel."""
     rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
-    if phase == 0:
-        INPUTS_EE(*rest)
-    elif phase == 1:
-        INPUTS_OO(*rest)
-    elif ODD_ROWS[phase]:
-        INPUTS_OE(*rest)
-    else:
-        INPUTS_EO(*rest)
+    INPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked
@@ -77,14 +66,7 @@ def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
         columns = (left[2 * (p0 + t) + 1] - side + 1) // 2
         sources, inside = (A, sums + t * LANES, step, P, bias), (rows, columns, spare)
         rest = *sources, A, place, r[L.Y_ROW], *inside, r[L.RELU], r[L.MODE]
-        if phase == 0:
-            OUTPUTS_EE(*rest)
-        elif phase == 1:
-            OUTPUTS_OO(*rest)
-        elif ODD_ROWS[phase]:
-            OUTPUTS_OE(*rest)
-        else:
-            OUTPUTS_EO(*rest)
+        OUTPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked

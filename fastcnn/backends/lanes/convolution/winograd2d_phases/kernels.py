@@ -28,8 +28,7 @@ LANES = simd.LANES
 #: Products of a tile of F(4x4, 2x2).
 NARROW_PRODUCTS = 25
 NARROW_INPUTS, NARROW_OUTPUTS = phase_input_tile.sized(2), phase_output_tile.sized(2)
-NARROW_WEIGHTS, NARROW_FLIPPED = phase_weight_tile.sized(2, 0), phase_weight_tile.sized(2, 1)
-WIDE_WEIGHTS, WIDE_FLIPPED = phase_weight_tile.sized(3, 0), phase_weight_tile.sized(3, 1)
+NARROW, WIDE = (phase_weight_tile.among((half, 1), (half, 0)) for half in (2, 3))
 
 
 @linked
@@ -43,14 +42,10 @@ def winograd2d_phases_weights(A, T, P, r, part, parts, narrow):
     for unit in range(first, last):
         i = unit * LANES
         rest = P[r[L.X] :], places, i, r[L.X_ROW], A, r[L.W] + i, r[L.OUT]
-        if narrow and r[L.MODE] == L.FLIPPED:
-            NARROW_FLIPPED(*rest)
-        elif narrow:
-            NARROW_WEIGHTS(*rest)
-        elif r[L.MODE] == L.FLIPPED:
-            WIDE_FLIPPED(*rest)
+        if narrow:
+            NARROW(2, r[L.MODE] == L.FLIPPED, *rest)
         else:
-            WIDE_WEIGHTS(*rest)
+            WIDE(3, r[L.MODE] == L.FLIPPED, *rest)
 
 
 @linked
