@@ -90,25 +90,25 @@ class Emitted(_Declared):
 
         Other sizes are taken for the last ones.
         """
-        count = len(self.arguments) + len(shapes[0])
+        count = len(shapes[0])
 
         def emit(builder: Any, *values: Any, **kinds: Any) -> None:
-            wanted, rest = values[: len(shapes[0])], values[len(shapes[0]) :]
-            kinds = {name: of_values[len(shapes[0]) :] for name, of_values in kinds.items()}
+            wanted, rest = values[:count], values[count:]
+            kinds = {name: of_values[count:] for name, of_values in kinds.items()}
             with contextlib.ExitStack() as ends:
                 for shape in shapes[:-1]:
                     same = [
                         builder.icmp_signed("==", value, value.type(size))
                         for value, size in zip(wanted, shape, strict=True)
                     ]
-                    chosen = functools.reduce(builder.and_, same)
-                    then, otherwise = ends.enter_context(builder.if_else(chosen))
+                    is_wanted = builder.if_else(functools.reduce(builder.and_, same))
+                    then, otherwise = ends.enter_context(is_wanted)
                     with then:
                         self.emit(builder, *shape, *rest, **kinds)
                     ends.enter_context(otherwise)
                 self.emit(builder, *shapes[-1], *rest, **kinds)
 
-        return Emitted(emit, self.result, [None] * count, kinds=self.kinds)
+        return Emitted(emit, self.result, [*[None] * count, *self.arguments], kinds=self.kinds)
 
     def __call__(self, *arguments: Any) -> Any:
         """Emitted functions have no meaning outside compiled code."""

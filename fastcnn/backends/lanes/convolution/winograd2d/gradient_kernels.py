@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     COLUMNS,
+    EDGES,
     ROWS,
     edge_inputs,
     edge_of,
@@ -49,12 +50,9 @@ TILE_PIXELS = OUTPUTS * OUTPUTS
 TOTAL = SIDE + 1
 GRADIENT_TILE, GRADIENT_TILE_OF_WINDOWS = gradient_tile.sized(0), gradient_tile.sized(1)
 ROWS_TILE, ROWS_TILE_OF_WINDOWS = gradient_rows_tile.sized(0), gradient_rows_tile.sized(1)
-#: Transforms of tiles with few columns, with few rows, and with few of both.
-OF_COLUMNS, OF_ROWS = edge_gradient_tile.sized(0, 0, 1), edge_gradient_tile.sized(0, 1, 0)
-OF_CORNER = edge_gradient_tile.sized(0, 1, 1)
-WINDOWS_OF_COLUMNS = edge_gradient_tile.sized(1, 0, 1)
-WINDOWS_OF_ROWS = edge_gradient_tile.sized(1, 1, 0)
-WINDOWS_OF_CORNER = edge_gradient_tile.sized(1, 1, 1)
+GRADIENTS_AT_EDGE, WINDOWS_AT_EDGE = (
+    edge_gradient_tile.among(*((pooled, *edge) for edge in EDGES)) for pooled in (0, 1)
+)
 #: Floats of a channel prefetched before they are transposed: those of the next tile.
 AHEAD = OUTPUTS * LANES
 #: Argmax of a window without a maximum.
@@ -185,12 +183,8 @@ def edge_gradients(A, T, r, spacing, d, p0, count, channels, first, last, turned
                     place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * spacing
                     turn_pixel(A, r, place, valid, turned + (OUTPUTS * i + j) * PIXEL, AHEAD)
             for n in range(0, PIXEL, LANES):
-                if edge == COLUMNS:
-                    OF_COLUMNS(A, turned + n, A, of_tile + n)
-                elif edge == ROWS:
-                    OF_ROWS(A, turned + n, A, of_tile + n)
-                else:
-                    OF_CORNER(A, turned + n, A, of_tile + n)
+                at = A, turned + n, A, of_tile + n
+                GRADIENTS_AT_EDGE(0, edge // ROWS, edge % ROWS, *at)
 
 
 @linked
@@ -209,12 +203,8 @@ def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, ste
             place, rows, columns = of_channel + dpix[p], sizes[2 * p], sizes[2 * p + 1]
             turn_windows(A, r, d + place, m + place, rows, columns, valid, turned)
             for n in range(0, PIXEL, LANES):
-                if edge == COLUMNS:
-                    WINDOWS_OF_COLUMNS(A, turned + n, A, of_tile + n)
-                elif edge == ROWS:
-                    WINDOWS_OF_ROWS(A, turned + n, A, of_tile + n)
-                else:
-                    WINDOWS_OF_CORNER(A, turned + n, A, of_tile + n)
+                at = A, turned + n, A, of_tile + n
+                WINDOWS_AT_EDGE(1, edge // ROWS, edge % ROWS, *at)
 
 
 @linked

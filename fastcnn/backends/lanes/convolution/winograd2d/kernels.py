@@ -46,16 +46,12 @@ from fastcnn.codegen import linked, simd
 LANES = simd.LANES
 HIGH = HEIGHTS[0] == 8
 PRODUCT_TILE = product_tile.among(*product(HEIGHTS, (WIDTH, 2, 1)))
-WEIGHTS, FLIPPED_WEIGHTS = weight_tile.sized(0), weight_tile.sized(1)
+WEIGHT_TILE = weight_tile.among((1,), (0,))
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
-#: Transforms of tiles with few columns, with few rows, and with few of both.
-INPUTS_OF_COLUMNS, INPUTS_OF_ROWS = edge_input_tile.sized(0, 1), edge_input_tile.sized(1, 0)
-INPUTS_OF_CORNER = edge_input_tile.sized(1, 1)
-OUTPUTS_OF_COLUMNS, OUTPUTS_OF_ROWS = edge_output_tile.sized(0, 1), edge_output_tile.sized(1, 0)
-OUTPUTS_OF_CORNER = edge_output_tile.sized(1, 1)
-WINDOWS_OF_COLUMNS = edge_pooled_output_tile.sized(0, 1)
-WINDOWS_OF_ROWS = edge_pooled_output_tile.sized(1, 0)
-WINDOWS_OF_CORNER = edge_pooled_output_tile.sized(1, 1)
+#: Tiles with few columns, with few rows, and with few of both: whether rows and columns are few.
+EDGES = (0, 1), (1, 0), (1, 1)
+INPUTS_AT_EDGE, OUTPUTS_AT_EDGE = edge_input_tile.among(*EDGES), edge_output_tile.among(*EDGES)
+WINDOWS_AT_EDGE = edge_pooled_output_tile.among(*EDGES)
 #: Flags of a tile with few columns or few rows.
 COLUMNS, ROWS = 1, 2
 ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
@@ -92,10 +88,8 @@ def winograd2d_weights(A, T, P, r, part, parts):
         i = unit * LANES
         if r[L.DOWN] == 2:
             strided_weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
-        elif r[L.MODE] == L.FLIPPED:
-            FLIPPED_WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
         else:
-            WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
+            WEIGHT_TILE(r[L.MODE] == L.FLIPPED, P, places, i, A, r[L.W] + i, r[L.OUT])
 
 
 @linked
@@ -123,12 +117,8 @@ def edge_inputs(A, r, spacing, edge, x, v, step):
     rest = A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, step
     if edge == 0:
         input_tile(*rest)
-    elif edge == COLUMNS:
-        INPUTS_OF_COLUMNS(*rest)
-    elif edge == ROWS:
-        INPUTS_OF_ROWS(*rest)
     else:
-        INPUTS_OF_CORNER(*rest)
+        INPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
 
 
 @linked
@@ -144,23 +134,15 @@ def edge_outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, ste
             rest = A, s, step, P, bias, A, y, A, m, r[L.Y_ROW], *inside_map, r[L.RELU]
             if edge == 0:
                 pooled_output_tile(*rest)
-            elif edge == COLUMNS:
-                WINDOWS_OF_COLUMNS(*rest)
-            elif edge == ROWS:
-                WINDOWS_OF_ROWS(*rest)
             else:
-                WINDOWS_OF_CORNER(*rest)
+                WINDOWS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
         else:
             met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
             to = A, s, step, P, bias, A, y, r[L.Y_ROW], spacing, *inside_map, r[L.RELU], met
             if edge == 0:
                 output_tile(*to)
-            elif edge == COLUMNS:
-                OUTPUTS_OF_COLUMNS(*to)
-            elif edge == ROWS:
-                OUTPUTS_OF_ROWS(*to)
             else:
-                OUTPUTS_OF_CORNER(*to)
+                OUTPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *to)
 
 
 @linked

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     ASK_OUTPUTS,
     ASK_TILE,
     CHUNK,
-    COLUMNS,
+    EDGES,
     FAR,
     LATER,
     ROWS,
@@ -40,10 +40,8 @@ from fastcnn.backends.lanes.kernels.division import share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Transforms of whole tiles, of those with few columns, with few rows, and with few of both.
-EDGE_COLUMNS, EDGE_ROWS = adjoint_edge_tile.sized(0, 1), adjoint_edge_tile.sized(1, 0)
-EDGE_CORNER = adjoint_edge_tile.sized(1, 1)
-KINDS = (0, 0), (0, 1), (1, 0), (1, 1)
+#: Transforms of tiles at the edge, and of these and whole ones.
+INPUTS_AT_EDGE, KINDS = adjoint_edge_tile.among(*EDGES), ((0, 0), *EDGES)
 WINDOWS, PIXELS = adjoint_windows_tile.among(*KINDS), adjoint_output_tile.among(*KINDS)
 #: Floats of the columns carried to the next tile.
 CARRIED_COLUMNS = SIDE * SHARED * LANES
@@ -86,12 +84,8 @@ def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, FEW)
         if edge == 0:
             adjoint_input_tile(*rest)
-        elif edge == COLUMNS:
-            EDGE_COLUMNS(*rest)
-        elif edge == ROWS:
-            EDGE_ROWS(*rest)
         else:
-            EDGE_CORNER(*rest)
+            INPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
 
 
 @linked
