@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_sums
+from fastcnn.codegen.simd import LANES, constant, emit_sums
 from fastcnn.codegen.target import instruction_set
 
 
@@ -26,11 +26,7 @@ def _product_tile(at: Emitter, rows: int, vectors: int, left, right, K, made, bi
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
         columns = [at.load(B, at.offset(b, v, LANES)) for v in range(vectors)]
         factors = [at.spread(A, at.offset(a, i, arow)) for i in range(rows)]
-        return [
-            emit_fma(at.builder, factors[i], columns[v], sums[i * vectors + v])
-            for i in range(rows)
-            for v in range(vectors)
-        ]
+        return at.add_products(factors, columns, sums)
 
     start = [vector for vector in at.bias(bias, first, rows) for _ in range(vectors)]
     sums = at.loop(0, K, start, step)
@@ -50,11 +46,7 @@ def _outer_tile(
         a, b = at.offset(a0, p, LANES), at.offset(b0, p, LANES)
         left = [at.load(A, at.offset(a, i, arow)) for i in range(rows)]
         right = [at.load(B, at.offset(b, j, brow)) for j in range(columns)]
-        return [
-            emit_fma(at.builder, left[i], right[j], sums[i * columns + j])
-            for i in range(rows)
-            for j in range(columns)
-        ]
+        return at.add_products(left, right, sums)
 
     sums = at.loop(0, vectors, [constant(0.0)] * (rows * columns), step)
     totals = emit_sums(at.builder, sums)
