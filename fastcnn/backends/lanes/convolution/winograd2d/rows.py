@@ -112,18 +112,14 @@ class Tiling:
         down, along = self.dilation
         return {
             "bias": -1,
-            **x.columns("x"),
-            **y.columns("y"),
+            **x.map_columns("x", down),
+            **y.map_columns("y", down),
             "in": self.source.shape[1],
             "channels": self.source.shape[0],
             "positions": len(h),
             "x_table": planner.table(corners),
             "y_table": planner.table(y.at(h, w)),
             "strip_table": planner.table(self.left()),
-            "x_channel": x.channel,
-            "x_row": down * x.row,
-            "y_channel": y.channel,
-            "y_row": down * y.row,
             "spacing": along * x.pixel,
         }
 
@@ -202,8 +198,8 @@ def _emit_strided_adjoint(
     strip = min(MOST_TILES, len(h))
     places = {
         "bias": -1,
-        **grad.columns("x"),
-        **grad_x.columns("y"),
+        **grad.map_columns("x"),
+        **grad_x.map_columns("y"),
         "w": found["w"],
         "s_table": planner.table(weights_of_products(TRANSFORMS[2]) * found["out"]),
         "in": inputs,
@@ -215,10 +211,6 @@ def _emit_strided_adjoint(
         "x_table": planner.table(grad.at(OUTPUTS * h + top, OUTPUTS * w + left)),
         "y_table": planner.table(grad_x.at(side * h, side * w)),
         "strip_table": planner.table(np.array(g.input) - side * np.stack((h, w), axis=1)),
-        "x_channel": grad.channel,
-        "x_row": grad.row,
-        "y_channel": grad_x.channel,
-        "y_row": grad_x.row,
     }
     values = row(K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
     planner.emit(name, planner.with_scratch(values, strip_room(inputs, strip, LARGEST)))
@@ -234,8 +226,8 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
     down, across = (tiles(size) for size in g.output)
     return {
         "bias": -1,
-        **grad.columns("x"),
-        **grad_x.columns("y"),
+        **grad.map_columns("x"),
+        **grad_x.map_columns("y"),
         "x": grad.offset + int(grad.at(0, 0)),
         "y": grad_x.offset + int(grad_x.at(0, 0)),
         "in": g.out_channels,
@@ -244,10 +236,6 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
         "across": across,
         "top": g.padding[0],
         "left": g.padding[1],
-        "x_channel": grad.channel,
-        "x_row": grad.row,
-        "y_channel": grad_x.channel,
-        "y_row": grad_x.row,
         "y_rows": g.input[0],
         "y_width": g.input[1],
     }
@@ -340,8 +328,8 @@ def weight_gradient(
         kernel = K_WINOGRAD2D_GRADIENT[winners is not None, edge, g.dilation != (1, 1)]
     gradient = row(
         kernel,
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.map_columns("x", down),
+        **grad.map_columns("y", down),
         **partial,
         **more,
         taps=strip,
@@ -351,10 +339,6 @@ def weight_gradient(
         channels=outputs,
         x_table=planner.table(x.at(stride * h - g.padding[0], stride * w - g.padding[1])),
         y_table=planner.table(grad.at(h // pooled, w // pooled)),
-        x_channel=x.channel,
-        x_row=down * x.row,
-        y_channel=grad.channel,
-        y_row=down * grad.row,
         spacing=along * x.pixel,
         **{"in": inputs},
     )
