@@ -36,7 +36,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     weight_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import ONE, share
+from fastcnn.backends.lanes.kernels.division import ONE, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
@@ -270,9 +270,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge,
     it back to EXTRA immediately. If DILATED, a tile's pixels are SPACING apart.
     """
     spacing = r[L.SPACING] if dilated else LANES
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, d0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     step, few = strip * TILE, FEW // 2 if pooled else FEW

@@ -39,7 +39,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import filled_lanes, share
+from fastcnn.backends.lanes.kernels.division import base, filled_lanes, share
 from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
@@ -279,9 +279,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
     If DILATED, a tile's pixels are SPACING apart.
     """
     spacing = r[L.SPACING] if dilated else LANES
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
     few = FEW // 2 if r[L.MODE] == L.POOLED else FEW

@@ -216,7 +216,7 @@ def _forward(edge: bool, dilated: bool) -> int:
         sizes,
         product_tile,
         fixed={"edge": edge, "dilated": dilated},
-        touches=reach.product(edge, dilated),
+        touches=partial(reach.product, edge=edge, dilated=dilated),
         speed=0.88,
         gradients=("x",),
     )
@@ -230,7 +230,7 @@ def _adjoint(windows: bool, edge: bool) -> int:
         sizes,
         product_tile,
         fixed={"pooled": windows, "edge": edge},
-        touches=reach.adjoint(windows, edge),
+        touches=partial(reach.adjoint, windows=windows, edge=edge),
         gradients=("x",),
     )
 
@@ -243,7 +243,7 @@ def _gradient(windows: bool, edge: bool, dilated: bool) -> int:
         sizes,
         gradient_tile,
         fixed={"pooled": windows, "edge": edge, "dilated": dilated},
-        touches=reach.gradient_of_transforms(windows=windows, edge=edge, dilated=dilated),
+        touches=partial(reach.gradient_of_transforms, windows=windows, edge=edge, dilated=dilated),
         gradients=("weight", "bias"),
     )
 
@@ -286,7 +286,7 @@ K_WINOGRAD2D_STRIDED_GRADIENT = numbered(
     partial(gradient, stride=2),
     sizes,
     gradient_tile,
-    touches=reach.gradient_of_transforms(stride=2),
+    touches=partial(reach.gradient_of_transforms, stride=2),
     gradients=("weight",),
 )
 K_WINOGRAD2D_WEIGHT_GRADIENT = numbered(

@@ -23,7 +23,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -66,8 +66,7 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
 
     The transform of odd rows and columns is the transposed gradient itself.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step, tstep = strip * LARGEST * PIXEL, strip * TILE_PIXELS * PIXEL

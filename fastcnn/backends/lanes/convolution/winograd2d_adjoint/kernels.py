@@ -36,7 +36,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     carried_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -183,9 +183,7 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edg
     products. Z is scratch for transforms, of some channels of Y at a time, and for the carried sums
     of each channel of Y.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     each = strip * LANES
     from_step = inputs * each + STAGGER

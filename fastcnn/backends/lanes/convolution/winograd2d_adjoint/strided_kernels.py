@@ -25,7 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_tiles import 
     strided_adjoint_output_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -89,8 +89,7 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
     STRIP_TABLE has the number of rows and columns of Y from each one's first on. TOP and LEFT are
     the padding. S_TABLE has the offset of each product's weights; Z is scratch for transforms.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix = T[r[L.X_TABLE] :]
     each = strip * LANES

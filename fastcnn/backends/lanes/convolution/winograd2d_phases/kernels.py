@@ -21,7 +21,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_weight_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import filled_lanes, share
+from fastcnn.backends.lanes.kernels.division import base, filled_lanes, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -59,9 +59,7 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
     channel by channel. Z is scratch for transforms, of some output channels at a time. With
     MOMENTS, those of each unit go to EXTRA. NARROW are kernels whose halves are two pixels wide.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, ypix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     channels, some = T[r[L.TAP_TABLE] :], T[r[L.PHASE_TABLE] :]
