@@ -30,8 +30,10 @@ MODES = GREY | {"P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 #: Smallest channel difference of a coloured pixel; JPEG makes grey ones differ slightly.
 COLOURED = 24
 COLOURS_LOST = "colours read as grey"
-#: TIFF's tag for the bits of a pixel, and that of the orientation in all formats.
-BITS, ORIENTATION = 258, 0x0112
+#: TIFF's tags for the bits of a pixel, their meaning and their sign, and that of the orientation
+#: in all formats.
+BITS, PHOTOMETRIC, SAMPLE_FORMAT, ORIENTATION = 258, 262, 339, 0x0112
+WHITE_IS_ZERO, SIGNED = 0, 2
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ def _check(opened: Any, name: str, most_pixels: int) -> None:
 
 def _eight_bits(opened: Any, name: str) -> Any:
     """The picture in mode L, LA, RGB or RGBA."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     mode, transparent = opened.mode, opened.info.get("transparency")
     if mode in DEEP:
@@ -230,6 +232,9 @@ def _eight_bits(opened: Any, name: str) -> Any:
                 f"{values.min():g}..{values.max():g}"
             )
         grey = Image.fromarray(np.rint(values * (255.0 / most)).astype(np.uint8))
+        # Pillow does so itself for pixels of up to 8 bits.
+        if _tags(opened).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            grey = ImageOps.invert(grey)
         if isinstance(transparent, int):
             alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
             grey.putalpha(Image.fromarray(alpha))
@@ -248,10 +253,13 @@ def _eight_bits(opened: Any, name: str) -> Any:
 
 def _largest(opened: Any, mode: str) -> int:
     """The value of a white pixel in a high-depth mode."""
-    bits = getattr(opened, "tag_v2", {}).get(BITS)
-    if mode.startswith("I;16") and bits and 8 < bits[0] < 16:
-        return 2 ** int(bits[0]) - 1
-    return DEEP[mode]
+    tags = _tags(opened)
+    bits = tags.get(BITS, (0,))[0] - (tags.get(SAMPLE_FORMAT, (0,))[0] == SIGNED)
+    return 2 ** int(bits) - 1 if 8 < bits < 16 else DEEP[mode]
+
+
+def _tags(opened: Any) -> Any:
+    return getattr(opened, "tag_v2", {})
 
 
 def _orientation(opened: Any) -> int:

@@ -13,6 +13,7 @@ from fastcnn.interop import onnx_elementwise, onnx_patterns
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import DOMAINS, FileNode, OnnxFile
 from fastcnn.interop.onnx_folding import FOLDED, folded
+from fastcnn.interop.onnx_map_readers import remainders
 from fastcnn.interop.onnx_readers import READERS, WEIGHTED
 from fastcnn.interop.onnx_shapes import ARITHMETIC
 from fastcnn.interop.onnx_strided import take_strided
@@ -237,7 +238,10 @@ class _Reading(Wiring):
         shape = self.shape(source)
         if shape is None:
             raise ConfigurationError(f"its first input {source!r} must be samples")
-        held = node.kind in WEIGHTED and (node.kind, node.inputs[1:], node.attributes_text())
+        held = node.kind in WEIGHTED and (
+            *(node.kind, node.inputs[1:], node.attributes_text()),
+            remainders(node, shape),
+        )
         if held and held in self.shared:
             self.append(node, self.shared[held], source)
             node.forget()

@@ -72,6 +72,14 @@ def _pads(
     return tuple(sides)
 
 
+def remainders(node: FileNode, shape: Shape) -> Shape:
+    """What ``auto_pad`` depends on besides the attributes: maps' sizes modulo the strides."""
+    if not bytes(node.given.get("auto_pad", b"")).startswith(b"SAME"):
+        return ()
+    steps = node.given.get("strides", ())
+    return tuple(size % max(step, 1) for size, step in zip(shape[1:], steps, strict=False))
+
+
 def _kernel(node: FileNode, weight: np.ndarray, shape: Shape) -> tuple[int, ...]:
     if weight.ndim != len(shape) + 1:
         raise ConfigurationError(f"its weight has shape {weight.shape}, its samples have {shape}")

@@ -1,10 +1,13 @@
-"""Import of ONNX nodes that select channels: Split, Gather and Slice."""
+"""Import of ONNX nodes that select channels or pixels: Split, Gather and Slice."""
+
+from collections.abc import Sequence
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode
+from fastcnn.interop.onnx_map_readers import of_maps
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
-from fastcnn.layers import Narrow
+from fastcnn.layers import Layer, Narrow
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
@@ -26,9 +29,9 @@ def take_split(w: Wiring, node: FileNode) -> None:
         sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
     if len(sizes) != count or sum(sizes) != own[0] or min(sizes) < 1:
         raise ConfigurationError(f"it splits {own[0]} channels into {sizes}")
-    first = 0
+    first, whole = 0, [(0, along) for along in own[1:]]
     for size, output in zip(sizes, node.outputs, strict=True):
-        _part(w, node, index, order, (first, first + size), output)
+        _cut(w, node, index, order, [(first, first + size), *whole], output)
         first += size
 
 
@@ -47,22 +50,32 @@ def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
     return axis
 
 
-def _part(
+def _cut(
     w: Wiring,
     node: FileNode,
     index: int,
     order: tuple[int, ...],
-    bounds: tuple[int, int],
+    bounds: Sequence[tuple[int, int]],
     output: str,
 ) -> None:
+    """Take a part of a layer's output, with bounds for each of its dimensions."""
     own = w.own_shape(index)
-    first, end = bounds
-    view = View.of((end - first, *own[1:])).transposed(order)
-    w.add(node, [Narrow(first, end - first)], (index,), view, output)
+    layers: list[Layer] = []
+    if bounds[0] != (0, own[0]):
+        first, stop = bounds[0]
+        layers.append(Narrow(first, stop - first))
+    sides = [(-first, stop - size) for (first, stop), size in zip(bounds, own, strict=True)]
+    cut = tuple(side for pair in sides[:0:-1] for side in pair)
+    if any(cut):
+        layers.append(of_maps("ZeroPad", own)(cut))
+    view = View.of(tuple(stop - first for first, stop in bounds)).transposed(order)
+    w.samples[output] = Samples(index, view)
+    if layers:
+        w.add(node, layers, (index,), view, output)
 
 
 def take_gather(w: Wiring, node: FileNode) -> bool:
-    """Read a Gather of one index or of adjacent channels; returns whether it was one."""
+    """Read a Gather of one index or of adjacent ones; returns whether it was one."""
     if node.inputs[0] not in w.samples or node.inputs[1] not in w.file.constants:
         return False
     indices = w.file.constants[node.inputs[1]]
@@ -80,22 +93,14 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
     if not places or not all(-size <= place < size for place in places):
         raise ConfigurationError(f"it takes {places[:9]} of {size} along axis {axis}")
     first, count = places[0] % size, len(places)
-    of_channels = order[axis - 1] == 0
-    is_run = [place % size for place in places] == list(range(first, first + count))
-    if not (of_channels or (one and size == 1)):
-        if one:
-            raise ConfigurationError(
-                f"it takes one of {size} along axis {axis} of samples of {own}; only channels can "
-                "be taken"
-            )
-        return False
-    if not is_run:
+    if [place % size for place in places] != list(range(first, first + count)):
+        if order[axis - 1] != 0:
+            return False
         raise ConfigurationError(f"it takes the channels {places[:9]}, which are not consecutive")
     node.integer("axis", 0)
-    if count == size:
-        w.samples[node.output] = Samples(index, View.of(own).transposed(order))
-    else:
-        _part(w, node, index, order, (first, first + count), node.output)
+    bounds = [(0, along) for along in own]
+    bounds[order[axis - 1]] = first, first + count
+    _cut(w, node, index, order, bounds, node.output)
     if one:
         value = w.samples[node.output]
         left = [each for place, each in enumerate(value.shape, start=1) if place != axis]
@@ -106,7 +111,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:
-    """Read a Slice of adjacent channels."""
+    """Read a Slice of adjacent channels, rows or columns."""
     parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
@@ -122,25 +127,21 @@ def take_slice(w: Wiring, node: FileNode) -> None:
         raise ConfigurationError("its starts, ends, axes and steps differ in length")
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
-    shape = tuple(own[axis] for axis in order)
-    bounds = (0, own[0])
+    rank = len(own) + 1
+    axes = tuple(axis + rank * (axis < 0) for axis in axes)
+    if len(set(axes)) < len(axes) or 0 in steps:
+        raise ConfigurationError(f"it takes axes {axes} in steps of {steps}")
+    bounds = [(0, size) for size in own]
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        axis += (len(shape) + 1) * (axis < 0)
         if axis == 0 and (start, step) == (0, 1) and end >= 2**31 - 1:
             continue
-        if not 1 <= axis <= len(shape):
+        if not 1 <= axis < rank:
             raise ConfigurationError(f"it takes some of the samples, axis={axis}")
-        size = shape[axis - 1]
-        first, stop, step = slice(start, end, step).indices(size)
-        if (first, stop, step) == (0, size, 1):
-            continue
-        if order[axis - 1] != 0 or step != 1 or stop <= first:
+        first, stop, step = slice(start, end, step).indices(own[order[axis - 1]])
+        if step != 1 or stop <= first:
             raise ConfigurationError(
-                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only "
-                "adjacent channels can be taken"
+                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only adjacent "
+                "ones can be taken"
             )
-        bounds = first, stop
-    if bounds == (0, own[0]):
-        w.samples[node.output] = Samples(index, View.of(own).transposed(order))
-    else:
-        _part(w, node, index, order, bounds, node.output)
+        bounds[order[axis - 1]] = first, stop
+    _cut(w, node, index, order, bounds, node.output)

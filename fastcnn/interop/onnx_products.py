@@ -84,7 +84,7 @@ def take_bias(w: Wiring, node: FileNode, product: str, constant: np.ndarray) -> 
         )
     else:
         return False
-    key = (*entry.node.inputs[1:], *(name for name in node.inputs if name != product))
+    key = (id(layer), *(name for name in node.inputs if name != product))
     w.add(node, [_shared(w, key, made)], entry.sources, value.view)
     return True
 
@@ -108,6 +108,7 @@ def take_mat_mul(w: Wiring, node: FileNode) -> None:
         )
     kind = of_maps("Conv", own)
     layer = kind(own[0], weight.shape[1], 1, bias=False, weight_init=given(weight.T))
+    layer = _shared(w, (_key(node), kind), layer)
     w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
 
 
@@ -148,8 +149,8 @@ def _linear(
             places = (places[:, None] + step * np.arange(count)).reshape(-1)
         back = np.empty_like(weight)
         back[:, places] = weight
-        layers: list[Layer] = [Flatten(), linear(back, bias)]
-        w.add(node, layers, (value.layer,))
+        layer = _shared(w, (key, value.view), linear(back, bias))
+        w.add(node, [Flatten(), layer], (value.layer,))
         return
     w.append(node, _shared(w, key, linear(weight, bias)), node.inputs[0])
 

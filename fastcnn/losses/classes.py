@@ -12,6 +12,8 @@ from fastcnn.losses.loss import Loss, check_settings
 Weights = tuple[float, ...] | None
 #: Settings of some of these losses, in the order in which the engine reads them.
 NUMBERS = ("label_smoothing", "gamma")
+#: Largest weight of a class, and the inverse of the smallest.
+MOST_WEIGHT = 1e30
 
 
 def as_classes(
@@ -67,6 +69,12 @@ class ClassLoss(Loss):
             if not weights or min(weights) < 0.0 or max(weights) == 0.0:
                 raise ConfigurationError(
                     f"{owner}: weight must hold numbers of at least 0, not all 0, got {given!r}"
+                )
+            # A batch's sum of weights must fit float32.
+            if any(each and not 1 / MOST_WEIGHT <= each <= MOST_WEIGHT for each in weights):
+                raise ConfigurationError(
+                    f"{owner}: weight must hold 0 or numbers from {1 / MOST_WEIGHT:g} to "
+                    f"{MOST_WEIGHT:g}, got {given!r}"
                 )
             object.__setattr__(self, "weight", weights)
         index = self.ignore_index

@@ -103,7 +103,8 @@ class History:
         ``validation_loss``, ``validation_accuracy``, ``test_loss``, ``test_accuracy`` (None without
         validation or test data), ``seconds`` (of training only), ``samples_per_second``, and
         metrics such as ``validation_f1``. Accuracies are fractions, and None if targets are not
-        classes. Entries are also attributes: ``history.final.test_accuracy``.
+        classes, or all of an epoch are ignored. Entries are also attributes:
+        ``history.final.test_accuracy``.
     steps : list of StepRecord
         One record per step: ``kind`` ("step"), ``epoch``, ``step`` (from 1), ``loss``, ``lr``.
     status : str
@@ -154,7 +155,8 @@ class History:
     @property
     def has_accuracy(self) -> bool:
         """Whether accuracies are recorded, that is, targets are classes."""
-        return not self.epochs or self.final["train_accuracy"] is not None
+        known = [epoch["train_accuracy"] is not None for epoch in self.epochs]
+        return not known or any(known)
 
     def to_csv(self) -> str:
         """The epochs' records as comma-separated values with a header line."""

@@ -283,7 +283,7 @@ class TrainingLoop:
             kind="epoch",
             epoch=progress.epoch,
             train_loss=progress.loss,
-            train_accuracy=progress.accuracy if self.model.predicts_classes else None,
+            train_accuracy=self._known(progress.accuracy),
             validation_loss=None,
             validation_accuracy=None,
             test_loss=None,
@@ -328,9 +328,13 @@ class TrainingLoop:
                 f"the {part} data hold far larger values than the training data"
             )
         record[f"{part}_loss"] = loss
-        record[f"{part}_accuracy"] = accuracy if self.model.predicts_classes else None
+        record[f"{part}_accuracy"] = self._known(accuracy)
         for name, value in compute(self.metrics, outputs, samples.labels, self.loss).items():
             record[f"{part}_{name}"] = value
+
+    def _known(self, accuracy: float) -> float | None:
+        """An accuracy; None without classes, and if all targets are ignored."""
+        return accuracy if self.model.predicts_classes and accuracy == accuracy else None
 
     def _agree(self) -> None:
         """Synchronise with all processes: continue or stop together."""

@@ -68,13 +68,20 @@ def as_samples(
                 f"{name}: sample weights must have shape "
                 f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {weight.shape}"
             )
+    check_counted(name, loss, target, weight)
+    return checked
+
+
+def check_counted(
+    name: str, loss: Loss, target: np.ndarray, sample_weight: np.ndarray | None
+) -> None:
+    """Refuse targets of which none counts: their loss would always be 0."""
     counts = loss.target_counts(target)
     if counts is not None and not counts.any():
         raise DataError(f"{name}: all targets are ignored (ignore_index)")
-    totals = loss.target_weights(target, weight)
+    totals = loss.target_weights(target, sample_weight)
     if totals is not None and not (totals.sum(axis=0) > 0.0).all():
         raise DataError(f"{name}: all targets have weight 0 or are ignored")
-    return checked
 
 
 def _packed(data: Data, name: str, model: Model, loss: Loss) -> tuple[Any, ...]:

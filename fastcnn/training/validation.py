@@ -16,7 +16,7 @@ from fastcnn.layers import Model
 from fastcnn.training.callbacks import Callback
 from fastcnn.training.monitors import Monitor
 from fastcnn.training.options import TrainingOptions, is_share
-from fastcnn.training.samples import as_samples
+from fastcnn.training.samples import as_samples, check_counted
 from fastcnn.training.stream import as_arrays
 
 log = logging.getLogger("fastcnn.training")
@@ -44,7 +44,7 @@ def divide(
     Raises ShapeError or DataError if validation data are invalid, or there are too few samples to
     hold any out; ConfigurationError if nothing can be held out of a stream.
     """
-    given = options.validation
+    given, loss = options.validation, options.make_loss()
     if given is None:
         own = train.validation if isinstance(train, Dataset) else None
         if own is not None:
@@ -52,7 +52,6 @@ def divide(
         elif not any(map(needs_validation, callbacks)):
             return None, None
     if given is not None and not is_share(given):
-        loss = options.make_loss()
         samples = as_arrays(given, "validation", model)
         return None, as_samples(samples, "validation", model, loss, preprocessing)
     share = SHARE if given is None else float(given)  # type: ignore[arg-type]
@@ -72,6 +71,9 @@ def divide(
             f"{len(train):,}",
             share,
         )
+    for name, part in (("left to train on", rows), ("held out for validation", held)):
+        weight = None if train.sample_weight is None else train.sample_weight[part]
+        check_counted(f"samples {name}", loss, np.asarray(train.labels)[part], weight)
     return rows, train.subset(held)
 
 

@@ -66,6 +66,15 @@ def test_big_endian_and_twelve_bits() -> None:
     assert np.abs(pixels[0].astype(int) - RAMP).max() <= 1
 
 
+def test_sixteen_bits_of_which_zero_is_white_or_with_a_sign() -> None:
+    deep = Image.fromarray(RAMP.astype(np.uint16) * 257)
+    negative, _ = decode(content(deep, "TIFF", tiffinfo={262: 0}), (1, 16, 16))
+    assert np.abs(negative[0].astype(int) - (255 - RAMP)).max() <= 1
+    half = Image.fromarray(RAMP.astype(np.uint16) * 128)
+    signed, _ = decode(content(half, "TIFF", tiffinfo={339: 2}), (1, 16, 16))
+    assert np.abs(signed[0].astype(int) - RAMP).max() <= 1
+
+
 def test_bytes_in_deep_pixels_are_said_to_be_nearly_black() -> None:
     for deep in (np.int32, np.uint16):
         pixels, notes = decode(content(Image.fromarray(RAMP.astype(deep)), "TIFF"), (1, 16, 16))

@@ -189,10 +189,14 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: of([N("Transpose", ["x"], ["y"], perm=[0, 3, 2, 1])], {}, ("n", 2, 4, 4)),
      "in another order"),
     (lambda: of([N("Transpose", ["x"], ["y"], perm=[1, 0, 2, 3])]), "moves the samples"),
-    (lambda: of([N("Slice", ["x", "a", "b", "c"], ["y"])], {"a": [1], "b": [3], "c": [2]}),
-     "only adjacent channels"),
+    (lambda: of([N("Slice", ["x", "a", "b", "c", "d"], ["y"])],
+                {"a": [1], "b": [5], "c": [2], "d": [2]}), "only adjacent ones"),
     (lambda: of([N("Slice", ["x", "a", "b", "c"], ["y"])], {"a": [1], "b": [3], "c": [0]}),
      "some of the samples"),
+    (lambda: of([N("Slice", ["x", "a", "b", "c", "d"], ["y"])],
+                {"a": [0], "b": [1], "c": [1], "d": [0]}), r"axes \(1,\) in steps of \(0,\)"),
+    (lambda: of([N("Slice", ["x", "a", "b", "c"], ["y"])],
+                {"a": [0, 0], "b": [1, 1], "c": [1, -3]}), r"axes \(1, 1\) in steps"),
     (lambda: of([N("Div", ["c", "x"], ["y"])], {"c": np.float32(1)}), "constant divided by"),
     (lambda: of([N("Div", ["x", "c"], ["y"])], {"c": np.float32(0)}), "divides by 0"),
     (lambda: of([N("Pow", ["x", "c"], ["y"])], {"c": np.float32(3)}), "powers other than"),
@@ -327,6 +331,43 @@ def test_one_constant_in_two_nodes_is_one_layer(tmp_path: Path) -> None:
     back = agrees(made, tmp_path, (2, 1, 8, 8))
     first, _, last = back.layers.values()
     assert first is last
+
+
+def with_weights(model: Any) -> set[int]:
+    """The distinct layers with weights."""
+    return {id(layer) for _, layer in model.named_leaves() if "weight" in layer.parameters}
+
+
+@pytest.mark.parametrize(("size", "layers"), [(7, 2), (6, 1)])
+def test_a_kernel_whose_padding_follows_from_the_map(
+    size: int, layers: int, tmp_path: Path
+) -> None:
+    """Maps of 8 and of ``size`` pixels have the same padding if both are even."""
+    how = {"auto_pad": "SAME_UPPER", "strides": [2, 2]}
+    nodes = [N("MaxPool", ["x"], ["m"], kernel_shape=[9 - size] * 2),
+             N("Conv", ["x", "w"], ["a"], **how), N("Conv", ["m", "w"], ["b"], **how),
+             N("GlobalAveragePool", ["a"], ["c"]), N("GlobalAveragePool", ["b"], ["d"]),
+             N("Concat", ["c", "d"], ["y"], axis=1)]  # fmt: skip
+    back = agrees(model_of(nodes, {"w": KERNEL}), tmp_path, (2, 1, 8, 8))
+    assert len(with_weights(back)) == layers
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_matrix_for_pixels_in_two_orders(bias: bool, tmp_path: Path) -> None:
+    """The layers for one order have permuted weights; those of the same order are one layer."""
+    nodes, made = [N("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1])], []
+    for place, source in enumerate(("t", "x", "t")):
+        nodes += [N("Tanh" if place == 2 else "Relu", [source], [f"r{place}"]),
+                  N("Flatten", [f"r{place}"], [f"f{place}"]),
+                  N("MatMul", [f"f{place}", "w"], [f"p{place}"])]  # fmt: skip
+        nodes += [N("Add", [f"p{place}", "b"], [f"q{place}"])] * bias
+        made.append(f"q{place}" if bias else f"p{place}")
+    nodes.append(N("Concat", made, ["y"], axis=1))
+    weights = {"w": np.resize(MATRIX, (12, 3)) * np.arange(12)[:, None].astype(np.float32)}
+    back = agrees(
+        model_of(nodes, {**weights, "b": BIAS}, ("n", 3, 2, 2)), tmp_path, (2, 3, 2, 2), 1e-4
+    )
+    assert len(with_weights(back)) == 2
 
 
 def test_a_softplus_with_numbers_of_one_dimension(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from fastcnn import data
 from fastcnn.errors import CheckpointError, ConfigurationError
 from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD, MultiStep, Warmup
 from fastcnn.training import Callback, fit
 from fastcnn.training.run import Run
@@ -119,6 +120,24 @@ def test_a_schedule_of_ones_own_after_a_warm_up_is_on_record(tmp_path: Path) -> 
     fit(network(), TRAIN, TEST, out=tmp_path / "run", **chosen)
     schedule = json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]
     assert schedule["then"] == {"name": "Halved", "repr": "Halved()"}
+
+
+def test_a_run_with_an_epoch_without_an_accuracy_goes_on(tmp_path: Path) -> None:
+    """For example if the targets of all its batches are ignored."""
+    images = np.ones((20, 4), np.float32)
+    labels = np.where(np.arange(20) < 6, 0, 255)
+    given = {"loss": CrossEntropyLoss(ignore_index=255), "batch_size": 1, "steps_per_epoch": 2}
+    made = []
+    for epochs in (4, 8):
+        model = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
+        made.append(
+            fit(model, (images, labels), epochs=epochs, out=tmp_path, resume=epochs == 8, **given)
+        )
+    accuracies = made[1].column("train_accuracy")
+    assert None in accuracies[:4]
+    assert len(accuracies) == 8
+    assert accuracies[:4] == made[0].column("train_accuracy")
+    assert made[1].has_accuracy
 
 
 def test_more_epochs(tmp_path: Path) -> None:

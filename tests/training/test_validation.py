@@ -12,7 +12,7 @@ import fastcnn
 from fastcnn import data
 from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
-from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.layers import Conv2d, Flatten, Linear, Sequential
 from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, fit
 from fastcnn.training.feed import Feed
 from fastcnn.training.options import TrainingOptions
@@ -208,3 +208,16 @@ def test_short_epochs() -> None:
     assert (counts.start.steps_per_epoch, counts.start.samples) == (2, 32)
     with pytest.raises(ConfigurationError, match="200 samples make 4 steps of batch_size=64"):
         trained(steps_per_epoch=5)
+
+
+@pytest.mark.parametrize("part", ["left to train on", "held out for validation"])
+def test_a_part_whose_targets_are_all_ignored_is_refused(part: str) -> None:
+    """Its loss would always be 0."""
+    labels = np.zeros((20, 1, 1), np.int64)
+    rows, held = draw_validation(labels, 0.1)
+    labels[held if part.startswith("held") else rows] = 255
+    model = Sequential(Conv2d(1, 3, 2, seed=0), input_shape=(1, 2, 2))
+    images = np.ones((20, 1, 2, 2), np.float32)
+    loss = fastcnn.CrossEntropyLoss(ignore_index=255)
+    with pytest.raises(DataError, match=f"samples {part}: all targets are ignored"):
+        fit(model, (images, labels), validation=0.1, loss=loss)
