@@ -13,6 +13,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
@@ -170,15 +171,23 @@ READY = "ready"
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Defer Ctrl-C: an interrupt while processes start would leave some running."""
+    """Defer Ctrl-C: an interrupt while processes start would leave some running.
+
+    They inherit the mask, so that Ctrl-C does not end one, with a traceback, before it ignores it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # it would unblock the signal
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
     if came:
         raise KeyboardInterrupt

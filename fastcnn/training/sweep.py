@@ -1,6 +1,7 @@
 """Many small trainings in parallel, one per core: grid and random search."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -56,10 +57,30 @@ def grid(space: Space) -> list[dict[str, Any]]:
 
 
 def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Random settings: values are drawn with equal probability, ranges as they specify."""
+    """Random settings: values are drawn with equal probability, ranges as they specify.
+
+    Without ranges, no combination is drawn twice.
+
+    Raises
+    ------
+    ConfigurationError
+        If a parameter has neither a range nor values, or there are fewer combinations than trials.
+    """
     check_space(space)
     trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
+    if not any(isinstance(values, Span) for values in space.values()):
+        sizes = tuple(len(values) for values in space.values())  # type: ignore[arg-type]
+        if trials > math.prod(sizes):
+            raise ConfigurationError(
+                f"{trials} trials cannot differ: there are {math.prod(sizes)} combinations of "
+                "values; leave out the number of trials to run all of them"
+            )
+        places = np.unravel_index(generator.choice(math.prod(sizes), trials, replace=False), sizes)
+        return [
+            {name: space[name][place] for name, place in zip(space, chosen, strict=True)}  # type: ignore[index]
+            for chosen in zip(*(place.tolist() for place in places), strict=True)
+        ]
     return [
         {
             name: values.draw(generator)

@@ -37,6 +37,16 @@ def test_errors_come_through() -> None:
         list(run_jobs(describe, [1, 13], (1,), workers=2))
 
 
+def is_blocked(job: int = 0) -> bool:
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no masks of signals")
+def test_processes_that_start_are_deaf_to_ctrl_c() -> None:
+    assert all(blocked for _, blocked in run_jobs(is_blocked, [1, 2, 3], workers=2))
+    assert not is_blocked()
+
+
 def test_a_dead_process_gives_none() -> None:
     assert dict(run_jobs(describe, [99, 99], (1,), workers=2)) == {0: None, 1: None}
 

@@ -40,6 +40,13 @@ def test_random_search_draws_from_values_and_ranges() -> None:
     assert all(isinstance(size, int) for size in sizes)
 
 
+def test_no_combination_of_values_is_drawn_twice() -> None:
+    space = {"lr": [0.1, 0.2, 0.3], "momentum": [0.5, 0.9]}
+    found = draw(space, 6, seed=0)
+    assert sorted(map(str, found)) == sorted(map(str, grid(space)))
+    assert len(set(map(str, draw(space, 3, seed=1)))) == 3
+
+
 def test_workers_do_not_change_results(digits: Any) -> None:
     settings = grid({"lr": [0.0, 0.02, 0.05], "epochs": [2], "optimizer": ["sgd", "adam"]})
     alone = sorted(sweep(digits[0], settings, workers=1), key=lambda trial: trial.number)
@@ -165,6 +172,7 @@ def test_the_best_settings_are_the_first_of_the_ranking() -> None:
         (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values, or a range, got 0.1"),  # type: ignore[dict-item]
         (lambda: draw({"lr": [1]}, 2.5), "trials must be a positive integer, got 2.5"),  # type: ignore[arg-type]
         (lambda: draw({"lr": [1]}, 0), "trials must be"),
+        (lambda: draw({"lr": [1, 2], "seed": [3]}, 3), "3 trials cannot differ: there are 2 comb"),
         (lambda: rank([], "accuracy"), "metric must be one of"),
     ],
 )
