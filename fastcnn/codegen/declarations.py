@@ -9,6 +9,7 @@ float32), and for C-contiguous arrays the kind of their elements with their dime
 ``"float32[:]"`` or ``"int64[:,:]"``.
 """
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Sequence
@@ -37,6 +38,9 @@ class Linked(_Declared):
     def __call__(self, *arguments: Any) -> Any:
         """Run as plain Python."""
         return self.function(*arguments)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.function,)
 
 
 #: The decorator of functions that kernels call.
@@ -83,6 +87,31 @@ class Emitted(_Declared):
             return self.emit(builder, *sizes, *values, **kinds)
 
         return Emitted(emit, self.result, self.arguments, kinds=self.kinds)
+
+    def among(self, *shapes: tuple[int, ...]) -> "Emitted":
+        """The same function of one of some sizes, which are its first arguments at run time.
+
+        Other sizes are taken for the last ones.
+        """
+        count = len(shapes[0])
+
+        def emit(builder: Any, *values: Any, **kinds: Any) -> None:
+            wanted, rest = values[:count], values[count:]
+            kinds = {name: of_values[count:] for name, of_values in kinds.items()}
+            with contextlib.ExitStack() as ends:
+                for shape in shapes[:-1]:
+                    same = [
+                        builder.icmp_signed("==", value, value.type(size))
+                        for value, size in zip(wanted, shape, strict=True)
+                    ]
+                    is_wanted = builder.if_else(functools.reduce(builder.and_, same))
+                    then, otherwise = ends.enter_context(is_wanted)
+                    with then:
+                        self.emit(builder, *shape, *rest, **kinds)
+                    ends.enter_context(otherwise)
+                self.emit(builder, *shapes[-1], *rest, **kinds)
+
+        return Emitted(emit, self.result, [*[None] * count, *self.arguments], kinds=self.kinds)
 
     def __call__(self, *arguments: Any) -> Any:
         """Emitted functions have no meaning outside compiled code."""

@@ -6,6 +6,7 @@ over a shape that is fixed when it is emitted. All tiles work on flat arrays; of
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from fastcnn.codegen.simd import (
     FLOAT,
     INT64,
     constant,
+    emit_fma,
     emit_load,
     emit_prefetch,
     emit_splat,
@@ -86,6 +88,11 @@ class Emitter:
     def spread(self, array: Any, offset: Any) -> Any:
         """Broadcast an element of an array to all lanes."""
         return emit_splat(self.builder, self.builder.load(self.pointer(array, offset)))
+
+    def add_products(self, rows: Iterable[Any], columns: Sequence[Any], sums: list[Any]) -> Any:
+        """Sums, one row after the other, plus the product of each row with each column."""
+        place = itertools.count()
+        return [emit_fma(self.builder, x, row, sums[next(place)]) for row in rows for x in columns]
 
     def prefetch(self, array: Any, offset: Any, write: bool = False, level: int = 2) -> None:
         """Prefetch the cache line of an element of an array; see ``emit_prefetch``."""

@@ -275,7 +275,7 @@ def test_a_wrong_place_size_or_number_is_refused() -> None:
     ("kernel", "column", "wrong"),
     [
         (K_CONV, L.MODE, 4),
-        (K_WINOGRAD2D, L.MODE, -17),
+        (K_WINOGRAD2D[False, False], L.MODE, -17),
         (K_WINOGRAD2D_BATCH_OUTPUTS, L.MODE, 4),
         (K_PRODUCT, L.MODE, L.ADDED),
         (K_WINOGRAD2D_BATCH_OUTPUTS, L.DOWN, 2),

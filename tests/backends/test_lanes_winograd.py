@@ -39,15 +39,10 @@ from fastcnn.backends.lanes.convolution.winograd1d.records import (
 from fastcnn.backends.lanes.convolution.winograd2d.edge_tiles import EDGE
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     K_WINOGRAD2D,
-    K_WINOGRAD2D_DILATED,
-    K_WINOGRAD2D_DILATED_GRADIENT,
-    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
+    K_WINOGRAD2D_ADJOINT,
     K_WINOGRAD2D_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
     K_WINOGRAD2D_STRIDED_GRADIENT,
-    K_WINOGRAD2D_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_WINDOWS_GRADIENT,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN
 from fastcnn.backends.lanes.convolution.winograd2d_phases.records import K_GRADIENT, K_PRODUCT
@@ -62,8 +57,8 @@ from tests.backends.one_convolution import Convolution, error
 from tests.backends.one_step import check_threads
 
 FORWARD, INPUT, WEIGHT = K_WINOGRAD1D, K_WINOGRAD1D_TRANSPOSED, K_WINOGRAD1D_GRADIENT
-BOTH_WAYS, BOTH_WAYS_WEIGHT = K_WINOGRAD2D, K_WINOGRAD2D_GRADIENT
-DILATED_KERNELS = K_WINOGRAD2D_DILATED, K_WINOGRAD2D_DILATED_GRADIENT
+BOTH_WAYS, BOTH_WAYS_WEIGHT = K_WINOGRAD2D[False, False], K_WINOGRAD2D_GRADIENT[(False,) * 3]
+DILATED_KERNELS = K_WINOGRAD2D[False, True], K_WINOGRAD2D_GRADIENT[False, False, True]
 DILATED_ROWS = K_WINOGRAD1D_DILATED, K_WINOGRAD1D_DILATED_GRADIENT
 STRIDED_INPUT, STRIDED_WEIGHT = K_WINOGRAD2D_STRIDED_ADJOINT, K_WINOGRAD2D_STRIDED_GRADIENT
 MATRICES = [*(transforms(width, PAIRED) for width in WIDTHS), transforms(3, EXACT), EVEN, EDGE]
@@ -334,9 +329,8 @@ def test_gradients_through_pooling(
             Linear(outputs * left[0] * left[1], 5, seed=1), input_shape=(2, *size),
         )  # fmt: skip
 
-    ways = {K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT}
-    if size == (6, 6):
-        ways = {K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_WINDOWS_GRADIENT}
+    edge = size != (6, 6)
+    ways = {K_WINOGRAD2D_ADJOINT[True, edge], K_WINOGRAD2D_GRADIENT[True, edge, False]}
     for name, threads in (("direct", 1), *(("winograd2d", count) for count in (1, 2, 3))):
         with forced(name):
             kernels = fastcnn.plan(network(), batch, threads=threads).rows[:, L.KERNEL]

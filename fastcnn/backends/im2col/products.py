@@ -13,7 +13,7 @@ import numpy as np
 from fastcnn.codegen import linked
 from fastcnn.codegen.build import is_disabled
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_sums
+from fastcnn.codegen.simd import LANES, constant, emit_sums
 from fastcnn.codegen.target import instruction_set
 
 
@@ -26,11 +26,7 @@ def _product_tile(at: Emitter, rows: int, vectors: int, left, right, K, made, bi
         b, a = at.offset(b0, k, brow), at.offset(a0, k, acolumn)
         columns = [at.load(B, at.offset(b, v, LANES)) for v in range(vectors)]
         factors = [at.spread(A, at.offset(a, i, arow)) for i in range(rows)]
-        return [
-            emit_fma(at.builder, factors[i], columns[v], sums[i * vectors + v])
-            for i in range(rows)
-            for v in range(vectors)
-        ]
+        return at.add_products(factors, columns, sums)
 
     start = [vector for vector in at.bias(bias, first, rows) for _ in range(vectors)]
     sums = at.loop(0, K, start, step)
@@ -50,11 +46,7 @@ def _outer_tile(
         a, b = at.offset(a0, p, LANES), at.offset(b0, p, LANES)
         left = [at.load(A, at.offset(a, i, arow)) for i in range(rows)]
         right = [at.load(B, at.offset(b, j, brow)) for j in range(columns)]
-        return [
-            emit_fma(at.builder, left[i], right[j], sums[i * columns + j])
-            for i in range(rows)
-            for j in range(columns)
-        ]
+        return at.add_products(left, right, sums)
 
     sums = at.loop(0, vectors, [constant(0.0)] * (rows * columns), step)
     totals = emit_sums(at.builder, sums)
@@ -67,19 +59,16 @@ def _outer_tile(
 
 # Eight rows load a vector of B once for eight multiply-adds, so it may come from the second-level
 # cache. All of the larger tiles have 16 accumulators, which hide the latency of the multiply-adds.
-_PRODUCT_8X2 = _product_tile.sized(8, 2)
-_PRODUCT_4X2 = _product_tile.sized(4, 2)
-_PRODUCT_1X2 = _product_tile.sized(1, 2)
-_PRODUCT_4X4 = _product_tile.sized(4, 4)
-_PRODUCT_2X4 = _product_tile.sized(2, 4)
-_PRODUCT_1X4 = _product_tile.sized(1, 4)
-_PRODUCT_4X1 = _product_tile.sized(4, 1)
-_PRODUCT_1X1 = _product_tile.sized(1, 1)
-_OUTER_4X4 = _outer_tile.sized(4, 4)
-_OUTER_2X4 = _outer_tile.sized(2, 4)
-_OUTER_1X4 = _outer_tile.sized(1, 4)
-_OUTER_4X1 = _outer_tile.sized(4, 1)
-_OUTER_1X1 = _outer_tile.sized(1, 1)
+_PRODUCT = _product_tile.among((8, 2), (4, 2), (1, 2), (4, 4), (2, 4), (1, 4), (4, 1), (1, 1))
+_OUTER = _outer_tile.among((4, 4), (2, 4), (1, 4), (4, 1), (1, 1))
+
+
+@linked
+def rows_of_tile(width, left):
+    """Rows of the next tile of some columns if ``left`` remain."""
+    if left >= 4:
+        return 4
+    return 2 if left >= 2 and width == 4 else 1
 
 
 @linked
@@ -97,29 +86,9 @@ def product(A, M, K, arow, acolumn, B, b0, brow, count, Y, y0, yrow, bias):
         b, y = b0 + p * LANES, y0 + p * LANES
         i = 0
         while i < M:
-            left, height = (A, i * arow, arow, acolumn), 1
-            rest = (B, b, brow), K, (Y, y + i * yrow, yrow), bias, i
-            if width == 2 and M - i >= 8:
-                _PRODUCT_8X2(left, *rest)
-                height = 8
-            elif width == 2 and M - i >= 4:
-                _PRODUCT_4X2(left, *rest)
-                height = 4
-            elif width == 2:
-                _PRODUCT_1X2(left, *rest)
-            elif width == 4 and M - i >= 4:
-                _PRODUCT_4X4(left, *rest)
-                height = 4
-            elif width == 4 and M - i >= 2:
-                _PRODUCT_2X4(left, *rest)
-                height = 2
-            elif width == 4:
-                _PRODUCT_1X4(left, *rest)
-            elif M - i >= 4:
-                _PRODUCT_4X1(left, *rest)
-                height = 4
-            else:
-                _PRODUCT_1X1(left, *rest)
+            height = 8 if width == 2 and M - i >= 8 else rows_of_tile(width, M - i)
+            left, made = (A, i * arow, arow, acolumn), (Y, y + i * yrow, yrow)
+            _PRODUCT(height, width, left, (B, b, brow), K, made, bias, i)
             i += height
         p += width
     for i in range(M):
@@ -141,18 +110,9 @@ def outer(A, M, a0, arow, B, K, b0, brow, count, Y):
         b = b0 + j * brow
         i = 0
         while i < M:
-            height = 4 if M - i >= 4 else 2 if M - i >= 2 and width == 4 else 1
-            a, place = a0 + i * arow, i * K + j
-            if height == 4 and width == 4:
-                _OUTER_4X4(A, a, arow, B, b, brow, vectors, Y, place, K)
-            elif height == 2:
-                _OUTER_2X4(A, a, arow, B, b, brow, vectors, Y, place, K)
-            elif width == 4:
-                _OUTER_1X4(A, a, arow, B, b, brow, vectors, Y, place, K)
-            elif height == 4:
-                _OUTER_4X1(A, a, arow, B, b, brow, vectors, Y, place, K)
-            else:
-                _OUTER_1X1(A, a, arow, B, b, brow, vectors, Y, place, K)
+            height = rows_of_tile(width, M - i)
+            right, made = (B, b, brow), (Y, i * K + j, K)
+            _OUTER(height, width, A, a0 + i * arow, arow, *right, vectors, *made)
             i += height
         j += width
     if vectors * LANES < count:

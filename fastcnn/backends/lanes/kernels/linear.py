@@ -19,15 +19,7 @@ from fastcnn.codegen.target import blocking
 from fastcnn.codegen.transpose_tiles import transpose_sums_tile
 
 LANES = simd.LANES
-LINEAR_TILE_4X4 = linear_tile.sized(4, 4)
-LINEAR_TILE_6X4 = linear_tile.sized(6, 4)
-LINEAR_TILE_1X4 = linear_tile.sized(1, 4)
-LINEAR_TILE_8X2 = linear_tile.sized(8, 2)
-LINEAR_TILE_16X1 = linear_tile.sized(16, 1)
-LINEAR_TILE_4X1 = linear_tile.sized(4, 1)
-LINEAR_TILE_1X1 = linear_tile.sized(1, 1)
-
-
+LINEAR_TILE = linear_tile.among((6, 4), (4, 4), (1, 4), (8, 2), (16, 1), (4, 1), (1, 1))
 #: Vectors of all blocks' inputs that stay in the second-level cache for all outputs.
 CHUNK = 4096
 #: The same in the backward pass, where each input's weights are in a separate page.
@@ -99,28 +91,22 @@ def linear_part(A, P, r, block, blocks, slot, first, last, backward, y, k, count
                 bias = r[L.BIAS] + o if biased else -1
                 kernel, to = (P, w, wout, win), (A, y, y_block)
                 rest = (A, x, x_block), count, kernel, (P, bias), to, relu, masked, more
-                if done == 4 and end - o >= 6:
-                    LINEAR_TILE_6X4(*rest)
-                    o += 6
-                elif done == 4 and end - o >= 4:
-                    LINEAR_TILE_4X4(*rest)
-                    o += 4
-                elif done == 4:
-                    LINEAR_TILE_1X4(*rest)
-                    o += 1
-                elif done == 2:
-                    LINEAR_TILE_8X2(*rest)
-                    o += 8
-                elif end - o == 16:
-                    LINEAR_TILE_16X1(*rest)
-                    o += 16
-                elif end - o >= 4:
-                    LINEAR_TILE_4X1(*rest)
-                    o += 4
-                else:
-                    LINEAR_TILE_1X1(*rest)
-                    o += 1
+                high = outputs_together(end - o, done)
+                LINEAR_TILE(high, done, *rest)
+                o += high
             b += done
+
+
+@linked
+def outputs_together(left, blocks):
+    """Outputs of the next tile of some blocks if ``left`` remain."""
+    if blocks == 2:
+        return 8
+    if blocks == 4 and left >= 6:
+        return 6
+    if blocks == 1 and left == 16:
+        return 16
+    return 4 if left >= 4 else 1
 
 
 @linked

@@ -61,12 +61,7 @@ def _multiply(
         within = builder.mul(k, win)
         # In the input gradient, the weights of each K are in another page, and would come late.
         at.prefetch(kernels[0], at.offset(within, 1, LANES))
-        updated = list(state)
-        for o in range(OB):
-            weight = at.spread(kernels[o], within)
-            for n in range(NB):
-                updated[o * NB + n] = emit_fma(builder, x[n], weight, state[o * NB + n])
-        return updated
+        return at.add_products((at.spread(own, within) for own in kernels), x, state)
 
     flat = at.loop(0, K, initial, step)
     emit_outputs(at, list(zip(flat, inside, strict=True)), Y, y0, relu, masked)
@@ -138,12 +133,7 @@ def _multiply_samples(
         def add_sample(lane: Any, state: list[Any]) -> list[Any]:
             sample = builder.mul(lane, xrow)
             x = [at.load(samples, at.offset(sample, i, LANES)) for i in range(IB)]
-            updated = list(state)
-            for o in range(OB):
-                grad = at.spread(rows[o], lane)
-                for i in range(IB):
-                    updated[o * IB + i] = emit_fma(builder, x[i], grad, state[o * IB + i])
-            return updated
+            return at.add_products((at.spread(row, lane) for row in rows), x, state)
 
         return at.loop(0, at.index(LANES), state, add_sample)
 

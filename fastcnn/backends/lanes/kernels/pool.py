@@ -31,10 +31,7 @@ if TYPE_CHECKING:
     from fastcnn.backends.lanes.planning.planner import Planner
 
 LANES = simd.LANES
-WINDOW_OF_NINE, WINDOW_OF_FOUR = window_tile.sized(9, 1), window_tile.sized(4, 1)
-WINDOW = window_tile.sized(0, 1)
-LARGEST_OF_NINE, LARGEST_OF_FOUR = window_tile.sized(9, 0), window_tile.sized(4, 0)
-LARGEST = window_tile.sized(0, 0)
+LARGEST, WINDOW = (window_tile.among((9, has), (4, has), (0, has)) for has in (0, 1))
 #: Distance, in windows, at which pixels are prefetched.
 AHEAD = 48
 #: Floats of a block's map above which it does not stay in the last-level cache until it is read.
@@ -62,18 +59,9 @@ def max_pool(A, T, r, block, slot, part, parts):
             to = (A, y + at), (A, m + at)
             rest = (A, x, windows), p * size, size, ask, *to, rectified
             if m0 < 0:
-                if size == 9:
-                    LARGEST_OF_NINE(*rest)
-                elif size == 4:
-                    LARGEST_OF_FOUR(*rest)
-                else:
-                    LARGEST(*rest)
-            elif size == 9:
-                WINDOW_OF_NINE(*rest)
-            elif size == 4:
-                WINDOW_OF_FOUR(*rest)
+                LARGEST(size, 0, *rest)
             else:
-                WINDOW(*rest)
+                WINDOW(size, 1, *rest)
 
 
 @linked

@@ -85,6 +85,11 @@ class Buffer:
         """The program columns that address this buffer as X, Y or M."""
         return {name: self.offset, f"{name}_block": self.block, f"{name}_slot": self.slot}
 
+    def map_columns(self, name: str, down: int = 1) -> dict[str, int]:
+        """The same, and the steps from channel to channel and over ``down`` rows."""
+        steps = {f"{name}_channel": self.channel, f"{name}_row": down * self.row}
+        return self.columns(name) | steps
+
 
 def union(a: Halo, b: Halo) -> Halo:
     """The smallest halo that contains both."""

@@ -34,11 +34,11 @@ def convolution(planner: ChannelPlanner, g: ConvGeometry, divided: Division, wor
     packs = 1 if is_equal else min(blocks, planner.workers)
     more: dict[str, int] = {"in": len(c), "m": -1}
     if m is not None:
-        more |= m.columns("m") | {"m_channel": m.channel, "m_row": m.row}
+        more |= m.map_columns("m")
     values = row(
         K_CHANNEL_ROWS,
-        **x.columns("x"),
-        **y.columns("y"),
+        **x.map_columns("x"),
+        **y.map_columns("y"),
         **more,
         relu=work.relu,
         w=planner.weight(packed(made.reshape(g.out_channels, -1), packs)),
@@ -54,10 +54,6 @@ def convolution(planner: ChannelPlanner, g: ConvGeometry, divided: Division, wor
         y_rows=g.output[0],
         y_width=g.output[1],
         tap_table=planner.table(((vector * lines + kh) * pitch + piece) * LANES + lane),
-        x_channel=x.channel,
-        x_row=x.row,
-        y_channel=y.channel,
-        y_row=y.row,
     )
     values[L.X] += int(x.at(-g.padding[0], -g.padding[1]))
     values[L.Y] += int(y.at(0, 0))

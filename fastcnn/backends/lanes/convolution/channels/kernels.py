@@ -32,29 +32,13 @@ CLUSTER, LEAST = 32, 8
 OF_OTHERS = 4
 #: Positions of a tile by its number of channel blocks.
 WIDTHS = {4: 6, 3: 6, 2: 8, 1: 8}
-CHANNEL_TILE_4X6 = channel_tile.sized(4, 6)
-CHANNEL_TILE_4X4 = channel_tile.sized(4, 4)
-CHANNEL_TILE_3X6 = channel_tile.sized(3, 6)
-CHANNEL_TILE_3X4 = channel_tile.sized(3, 4)
-CHANNEL_TILE_2X8 = channel_tile.sized(2, 8)
-CHANNEL_TILE_1X8 = channel_tile.sized(1, 8)
-CHANNEL_TILE_4X1 = channel_tile.sized(4, 1)
-CHANNEL_TILE_3X1 = channel_tile.sized(3, 1)
-CHANNEL_TILE_2X1 = channel_tile.sized(2, 1)
-CHANNEL_TILE_1X1 = channel_tile.sized(1, 1)
-DEPTH_TILE_8 = depth_tile.sized(8)
-DOT_TILE_4X4 = dot_tile.sized(4, 4)
-DOT_TILE_2X8 = dot_tile.sized(2, 8)
-DOT_TILE_1X16 = dot_tile.sized(1, 16)
-PRODUCT_TILE_4X6 = channel_product_tile.sized(4, 6)
-PRODUCT_TILE_4X4 = channel_product_tile.sized(4, 4)
-PRODUCT_TILE_3X6 = channel_product_tile.sized(3, 6)
-PRODUCT_TILE_3X4 = channel_product_tile.sized(3, 4)
-PRODUCT_TILE_2X8 = channel_product_tile.sized(2, 8)
-PRODUCT_TILE_2X4 = channel_product_tile.sized(2, 4)
-PRODUCT_TILE_1X16 = channel_product_tile.sized(1, 16)
-PRODUCT_TILE_1X8 = channel_product_tile.sized(1, 8)
-PRODUCT_TILE_1X4 = channel_product_tile.sized(1, 4)
+CHANNEL_TILE = channel_tile.among((4, 6), (4, 4), (3, 6), (3, 4), (2, 8), (1, 8))
+ONE_POSITION = channel_tile.among((4, 1), (3, 1), (2, 1), (1, 1))
+DEPTH_TILE = depth_tile.sized(8)
+DOT_TILE = dot_tile.among((4, 4), (2, 8), (1, 16))
+PRODUCT_TILE = channel_product_tile.among(
+    (4, 6), (4, 4), (3, 6), (3, 4), (2, 8), (2, 4), (1, 16), (1, 8), (1, 4)
+)
 #: Values of one channel, or of a channel each.
 ROW_TILE, VALUES_TILE = normalised_tile.sized(0), normalised_tile.sized(1)
 #: Strips are padded to a multiple of this many tiles.
@@ -88,9 +72,20 @@ def channels_of_dot(left):
 
 
 @linked
-def has_six(left):
-    """Whether a tile should have six positions rather than four, so that tiles end with them."""
-    return left > 8 or left == 5 or left == 6
+def positions_of_tile(rows, left):
+    """Positions of the next tile of ROWS channel blocks if ``left`` remain."""
+    if rows < 3:
+        return 8
+    # Tiles of six end with the last positions if possible.
+    return 6 if left > 8 or left == 5 or left == 6 else 4
+
+
+@linked
+def products_of_tile(rows, left):
+    """The same for products of a strip, of which there are a multiple of four."""
+    if rows == 1 and left > 12:
+        return 16
+    return 4 if rows < 3 and left <= 4 else positions_of_tile(rows, left)
 
 
 @linked
@@ -116,39 +111,14 @@ def channel_products(A, P, inputs, kernel, rows, outputs, relu, summands):
     (y, ypix, stride), (m, mpix, mstep) = outputs, summands
     rest = (tap_table, taps, P, w, P, bias), (A, y, ypix, stride), relu, (A, m, mpix, mstep)
     ahead = w + rows * taps * LANES
-    next_ = ahead
     if end - p == 1:
-        if rows == 4:
-            CHANNEL_TILE_4X1((A, x, xpix, p), *rest, next_)
-        elif rows == 3:
-            CHANNEL_TILE_3X1((A, x, xpix, p), *rest, next_)
-        elif rows == 2:
-            CHANNEL_TILE_2X1((A, x, xpix, p), *rest, next_)
-        else:
-            CHANNEL_TILE_1X1((A, x, xpix, p), *rest, next_)
+        ONE_POSITION(rows, 1, (A, x, xpix, p), *rest, ahead)
         return
     done = NOUGHT
     while p < end:
-        next_ = weights_ahead(ahead, rows, taps, done)
-        done += 1
-        if rows == 4 and has_six(end - p):
-            CHANNEL_TILE_4X6((A, x, xpix, p), *rest, next_)
-            p += 6
-        elif rows == 4:
-            CHANNEL_TILE_4X4((A, x, xpix, p), *rest, next_)
-            p += 4
-        elif rows == 3 and has_six(end - p):
-            CHANNEL_TILE_3X6((A, x, xpix, p), *rest, next_)
-            p += 6
-        elif rows == 3:
-            CHANNEL_TILE_3X4((A, x, xpix, p), *rest, next_)
-            p += 4
-        elif rows == 2:
-            CHANNEL_TILE_2X8((A, x, xpix, p), *rest, next_)
-            p += 8
-        else:
-            CHANNEL_TILE_1X8((A, x, xpix, p), *rest, next_)
-            p += 8
+        wide, next_ = positions_of_tile(rows, end - p), weights_ahead(ahead, rows, taps, done)
+        CHANNEL_TILE(rows, wide, (A, x, xpix, p), *rest, next_)
+        p, done = p + wide, done + 1
 
 
 @linked
@@ -159,37 +129,10 @@ def strip_products(A, P, x, count, tap_table, taps, w, ahead, rows, y, stride):
     """
     rest, p, done = (tap_table, taps, P, w), 0, NOUGHT
     while p < count:
-        left = count - p
+        wide, next_ = products_of_tile(rows, count - p), weights_ahead(ahead, rows, taps, done)
         at, to = x + p * LANES, y + p * LANES
-        next_ = weights_ahead(ahead, rows, taps, done)
-        done += 1
-        if rows == 4 and has_six(left):
-            PRODUCT_TILE_4X6(A, at, *rest, A, to, stride, next_)
-            p += 6
-        elif rows == 4:
-            PRODUCT_TILE_4X4(A, at, *rest, A, to, stride, next_)
-            p += 4
-        elif rows == 3 and has_six(left):
-            PRODUCT_TILE_3X6(A, at, *rest, A, to, stride, next_)
-            p += 6
-        elif rows == 3:
-            PRODUCT_TILE_3X4(A, at, *rest, A, to, stride, next_)
-            p += 4
-        elif rows == 2 and left > 4:
-            PRODUCT_TILE_2X8(A, at, *rest, A, to, stride, next_)
-            p += 8
-        elif rows == 2:
-            PRODUCT_TILE_2X4(A, at, *rest, A, to, stride, next_)
-            p += 4
-        elif left > 12:
-            PRODUCT_TILE_1X16(A, at, *rest, A, to, stride, next_)
-            p += 16
-        elif left > 4:
-            PRODUCT_TILE_1X8(A, at, *rest, A, to, stride, next_)
-            p += 8
-        else:
-            PRODUCT_TILE_1X4(A, at, *rest, A, to, stride, next_)
-            p += 4
+        PRODUCT_TILE(rows, wide, A, at, *rest, A, to, stride, next_)
+        p, done = p + wide, done + 1
 
 
 @linked
@@ -322,14 +265,9 @@ def channel_dot(A, T, P, r, block, blocks, slot, part, parts):
             taps = T[r[L.TAP_TABLE] :], r[L.EXTRA], r[L.TAPS], r[L.IN]
             summands = A, m0 + c if m0 >= 0 else MISSING, mpix
             rest = (*taps, *weights), (A, y0 + c, ypix), r[L.RELU], summands
-            if rows == 4:
-                for p in range(p0, end, 4):
-                    DOT_TILE_4X4((A, x0, xpix, p), *rest)
-            elif rows == 2:
-                for p in range(p0, end, 8):
-                    DOT_TILE_2X8((A, x0, xpix, p), *rest)
-            else:
-                DOT_TILE_1X16((A, x0, xpix, p0), *rest)
+            wide = LANES // rows
+            for p in range(p0, end, wide):
+                DOT_TILE(rows, wide, (A, x0, xpix, p), *rest)
             c += rows
 
 
@@ -347,7 +285,7 @@ def channel_depthwise(A, T, P, r, block, slot, part, parts):
         x, w, bias = x0 + c * r[L.X_CHANNEL], r[L.W] + c * taps * LANES, r[L.BIAS] + c * LANES
         y, m = y0 + c * r[L.Y_CHANNEL], m0 + c * r[L.M_CHANNEL] if m0 >= 0 else MISSING
         for p in range(p0, min(p0 + CLUSTER, r[L.POSITIONS]), 8):
-            DEPTH_TILE_8(
+            DEPTH_TILE(
                 A, x, xpix, p, tap_table, taps, P, w, P, bias, A, y, ypix, r[L.RELU], A, m, mpix
             )
 

@@ -4,6 +4,8 @@ Arithmetic intensity is low, so a channel takes as long as its transfer from mem
 computed from it is computed while it is in the cache, and the next channel is prefetched meanwhile.
 """
 
+from itertools import product
+
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.depthwise.tiles import (
@@ -33,17 +35,10 @@ CHUNK = 64
 MOST_TAPS = min(9, blocking().gradients[1])
 TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
 PRODUCTS_OF_9 = products_tile.sized(9)
-ROW_OF_5, SHORT_ROW_OF_5 = row_tile.sized(5, 1, 8), row_tile.sized(5, 1, 4)
-ROW_OF_7, SHORT_ROW_OF_7 = row_tile.sized(7, 1, 8), row_tile.sized(7, 1, 4)
-#: The same with stride 2.
-STEPS_OF_5, SHORT_STEPS_OF_5 = row_tile.sized(5, 2, 8), row_tile.sized(5, 2, 4)
-STEPS_OF_7, SHORT_STEPS_OF_7 = row_tile.sized(7, 2, 8), row_tile.sized(7, 2, 4)
-GRADIENTS_OF_9 = gradients_tile.sized(9)
-GRADIENTS_OF_6 = gradients_tile.sized(6)
-GRADIENTS_OF_4 = gradients_tile.sized(4)
-GRADIENTS_OF_3 = gradients_tile.sized(3)
-GRADIENTS_OF_2 = gradients_tile.sized(2)
-GRADIENTS_OF_1 = gradients_tile.sized(1)
+ROW_TILE = row_tile.among(*product(ROW_WIDTHS, ROW_STRIDES, (LONG_ROW, SHORT_ROW)))
+GRADIENTS_TILE = gradients_tile.among(
+    *((taps,) for taps in (9, 6, 4, 3, 2, 1) if taps <= MOST_TAPS)
+)
 
 
 def scratch(taps: int) -> int:
@@ -96,23 +91,7 @@ def rows_of_channel(A, T, r, x, y, kernel, later):
             c = min(start, width - wide)
             inputs = A, x + xpix[p] + c * step * LANES, r[L.X_ROW], rows
             rest = inputs, kernel, (A, y + ypix[p] + c * LANES), r[L.RELU], later
-            if wide == LONG_ROW:
-                if run == 5 and step == 1:
-                    ROW_OF_5(*rest)
-                elif run == 5:
-                    STEPS_OF_5(*rest)
-                elif step == 1:
-                    ROW_OF_7(*rest)
-                else:
-                    STEPS_OF_7(*rest)
-            elif run == 5 and step == 1:
-                SHORT_ROW_OF_5(*rest)
-            elif run == 5:
-                SHORT_STEPS_OF_5(*rest)
-            elif step == 1:
-                SHORT_ROW_OF_7(*rest)
-            else:
-                SHORT_STEPS_OF_7(*rest)
+            ROW_TILE(run, step, wide, *rest)
 
 
 @linked
@@ -168,18 +147,7 @@ def all_phases(A, T, P, r, d, x, z, weight, between, sums, more):
                 kernel = (tap_table, T[weights:], t), (P, r[L.W] + weight)
                 targets = (A, sums), (A, between), t == 0, ends, masked, (next_d, next_x)
                 rest = maps, some, *kernel, *targets
-                if MOST_TAPS == 9 and wide == 9:
-                    GRADIENTS_OF_9(*rest)
-                elif MOST_TAPS == 9 and wide == 6:
-                    GRADIENTS_OF_6(*rest)
-                elif MOST_TAPS == 9 and wide == 4:
-                    GRADIENTS_OF_4(*rest)
-                elif MOST_TAPS == 3 and wide == 3:
-                    GRADIENTS_OF_3(*rest)
-                elif wide == 2:
-                    GRADIENTS_OF_2(*rest)
-                else:
-                    GRADIENTS_OF_1(*rest)
+                GRADIENTS_TILE(wide, *rest)
                 t += wide
         xpix = xpix[pixels:]
 

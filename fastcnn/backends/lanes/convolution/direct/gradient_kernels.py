@@ -27,18 +27,12 @@ SCRATCH = 4 * SUM_ROW + LANES + 8 * LANES
 RUNS = (3, 5, 7)
 #: Taps of tiles with one or two channels.
 MANY = 9
-TILE_4X6 = grid_gradient_tile.sized(4, 6, 1, 1)
-TILE_4X5 = grid_gradient_tile.sized(4, 5, 1, 1)
-TILE_2X9_OF_3 = grid_gradient_tile.sized(2, 9, 3, 0)
-TILE_4X5_OF_5 = grid_gradient_tile.sized(4, 5, 5, 1)
-TILE_3X7_OF_7 = grid_gradient_tile.sized(3, 7, 7, 1)
-TILE_2X9 = grid_gradient_tile.sized(2, 9, 1, 0)
-TILE_1X9 = grid_gradient_tile.sized(1, 9, 1, 0)
-WINDOW_TILE_3X3 = window_gradient_tile.sized(3, 3)
-WINDOW_TILE_3X5 = window_gradient_tile.sized(3, 5)
-WINDOW_TILE_2X5 = window_gradient_tile.sized(2, 5)
-POOLED_TILE_2X6 = pooled_gradient_tile.sized(2, 6)
-POOLED_TILE_1X6 = pooled_gradient_tile.sized(1, 6)
+OF_FEW, OF_MANY = ((2, 9, 3), (2, 9, 1), (1, 9, 1)), ((4, 6, 1), (4, 5, 1), (4, 5, 5), (3, 7, 7))
+GRID_TILE = grid_gradient_tile.among(
+    *((*size, 0) for size in OF_FEW), *((*size, 1) for size in OF_MANY)
+)
+WINDOW_TILE = window_gradient_tile.among((3, 3), (3, 5), (2, 5))
+POOLED_TILE = pooled_gradient_tile.among((2, 6), (1, 6))
 
 
 @linked
@@ -121,10 +115,7 @@ def add_windows(channels, outputs, inputs, taps, S, sums, totals):
     tap_table, tap, tap_end = taps
     for t in range(tap, tap_end, 6):
         rest = (tap_table, t), (S, sums + (t - tap) * LANES, SUM_ROW, totals)
-        if channels == 2:
-            POOLED_TILE_2X6(outputs, inputs, *rest)
-        else:
-            POOLED_TILE_1X6(outputs, inputs, *rest)
+        POOLED_TILE(channels, 6, outputs, inputs, *rest)
 
 
 @linked
@@ -136,12 +127,7 @@ def choose_pixels(area, run, outputs, inputs, taps, S, sums, totals):
         while left > 0:
             high = 3 if left == 3 or left > 4 else 2
             rest = X, place, xrow, rows, columns, S, target, totals
-            if run == 3:
-                WINDOW_TILE_3X3(*outputs, *rest)
-            elif high == 3:
-                WINDOW_TILE_3X5(*outputs, *rest)
-            else:
-                WINDOW_TILE_2X5(*outputs, *rest)
+            WINDOW_TILE(high, run, *outputs, *rest)
             place, target, left = place + high * xrow, target + high * run * LANES, left - high
 
 
@@ -156,6 +142,9 @@ def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked)
     """
     (D, d, stride, drow), (X, x, xrow, xstep, rows, columns) = outputs, inputs
     (tap_table, tap, tap_end), (later, lrow) = taps, asked
+    few = channels <= 2
+    together = 1 if few and (channels == 1 or run != 3) else run
+    wide = MANY if few else wide
     across, down = columns, rows
     if tap_end - tap > MANY:
         across = min(columns, CHUNK)
@@ -177,28 +166,8 @@ def add_grid(channels, wide, run, outputs, inputs, taps, S, sums, totals, asked)
                 total = totals if t == 0 else totals + 4 * LANES
                 into, first = (S, target, SUM_ROW, total), h == 0 and w == 0
                 rest = (tap_table, t), into, first, (place, lrow)
-                if channels == 2 and run == 3:
-                    TILE_2X9_OF_3(*sources, *rest)
-                    t += MANY
-                elif channels == 2:
-                    TILE_2X9(*sources, *rest)
-                    t += MANY
-                elif channels == 1:
-                    TILE_1X9(*sources, *rest)
-                    t += MANY
-                elif run == 1 and wide == 6:
-                    TILE_4X6(*sources, *rest)
-                    t += 6
-                elif run == 1:
-                    TILE_4X5(*sources, *rest)
-                    t += 5
-                elif run == 5:
-                    TILE_4X5_OF_5(*sources, *rest)
-                    t += 5
-                else:
-                    TILE_3X7_OF_7(*sources, *rest)
-                    t += 7
-                count += 1
+                GRID_TILE(channels, wide, together, not few, *sources, *rest)
+                t, count = t + wide, count + 1
                 if later >= 0:
                     place += columns * LANES
                 else:

@@ -16,17 +16,8 @@ CLUSTER, POOLED_CLUSTER = 12, 16
 HIGH = 8 in tile_heights(pooled=False)
 #: What products prefetch while they compute.
 NOTHING, TARGETS, INPUTS = np.int64(0), np.int64(1), np.int64(2)
-CONV_TILE_8X3 = conv_tile.sized(8, 3)
-CONV_TILE_8X2 = conv_tile.sized(8, 2)
-CONV_TILE_6X2 = conv_tile.sized(6, 2)
-CONV_TILE_6X4 = conv_tile.sized(6, 4)
-CONV_TILE_4X2 = conv_tile.sized(4, 2)
-CONV_TILE_4X4 = conv_tile.sized(4, 4)
-CONV_TILE_2X8 = conv_tile.sized(2, 8)
-CONV_TILE_1X8 = conv_tile.sized(1, 8)
-CONV_POOL_TILE_4X4 = conv_pool_tile.sized(4, 4)
-CONV_POOL_TILE_2X8 = conv_pool_tile.sized(2, 8)
-CONV_POOL_TILE_1X8 = conv_pool_tile.sized(1, 8)
+CONV_TILE = conv_tile.among((8, 3), (8, 2), (6, 4), (6, 2), (4, 4), (4, 2), (2, 8), (1, 8))
+POOLED_TILE_4X4, POOLED_TILE = conv_pool_tile.sized(4, 4), conv_pool_tile.among((2, 8), (1, 8))
 #: Distance, in packed weights, at which packing prefetches.
 PACKED_AHEAD = 256
 
@@ -68,6 +59,17 @@ def channels_of_tile(left):
 
 
 @linked
+def positions_of_tile(rows, left):
+    """Positions of the next tile of ROWS channels if ``left`` remain."""
+    if rows == 8:
+        # Four positions are two pairs: a tile of three would leave one.
+        return 3 if left > 4 or left == 3 else 2
+    if rows >= 4:
+        return 4 if left > 2 else 2
+    return 8
+
+
+@linked
 def products(A, T, P, r, ahead, inputs, kernel, outputs):
     """All channels of some positions.
 
@@ -93,35 +95,11 @@ def products(A, T, P, r, ahead, inputs, kernel, outputs):
         wc = w + c * every + rows * first
         bc, yc = bias + c if bias >= 0 else -1, y + c * stride
         rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, met, (next_y, next_pix)
-        if rows == 8:
-            p = p0
-            while end - p > 4 or end - p == 3:
-                CONV_TILE_8X3((A, x, xpix, p), *rest)
-                p += 3
-            # Four positions are two pairs: a tile of three would leave one.
-            while p < end:
-                CONV_TILE_8X2((A, x, xpix, p), *rest)
-                p += 2
-        elif rows == 6:
-            p = p0
-            while end - p > 2:
-                CONV_TILE_6X4((A, x, xpix, p), *rest)
-                p += 4
-            if p < end:
-                CONV_TILE_6X2((A, x, xpix, p), *rest)
-        elif rows == 4:
-            p = p0
-            while end - p > 2:
-                CONV_TILE_4X4((A, x, xpix, p), *rest)
-                p += 4
-            if p < end:
-                CONV_TILE_4X2((A, x, xpix, p), *rest)
-        elif rows == 2:
-            for p in range(p0, end, 8):
-                CONV_TILE_2X8((A, x, xpix, p), *rest)
-        else:
-            for p in range(p0, end, 8):
-                CONV_TILE_1X8((A, x, xpix, p), *rest)
+        p = p0
+        while p < end:
+            columns = positions_of_tile(rows, end - p)
+            CONV_TILE(rows, columns, (A, x, xpix, p), *rest)
+            p += columns
         c += rows
 
 
@@ -143,20 +121,16 @@ def pooled_products(A, T, P, r, ahead, inputs, kernel, outputs):
             bc = bias + c if bias >= 0 else -1
             wc, yc, mc = w + c * taps, y + c * stride, m + c * stride
             rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, A, mc
-            CONV_POOL_TILE_4X4((A, x, xpix, p), *rest)
+            POOLED_TILE_4X4((A, x, xpix, p), *rest)
     c = channels // 4 * 4
     while c < channels:
+        rows = 2 if channels - c >= 2 else 1
         wc, bc = w + c * taps, bias + c if bias >= 0 else -1
         yc, mc = y + c * stride, m + c * stride
         rest = (tap_table, taps, A, wc, P, bc), (A, yc, ypix, stride), relu, A, mc
-        if channels - c >= 2:
-            for p in range(p0, end, 8):
-                CONV_POOL_TILE_2X8((A, x, xpix, p), *rest)
-            c += 2
-        else:
-            for p in range(p0, end, 8):
-                CONV_POOL_TILE_1X8((A, x, xpix, p), *rest)
-            c += 1
+        for p in range(p0, end, 8):
+            POOLED_TILE(rows, 8, (A, x, xpix, p), *rest)
+        c += rows
 
 
 @linked

@@ -203,7 +203,7 @@ def _emit_gradient(
     values = row(
         K_WEIGHT_GRADIENT,
         **x.columns("x"),
-        **grad.columns("y"),
+        **grad.map_columns("y"),
         **columns,
         m=planner.allocate(SCRATCH * planner.workers),
         m_slot=SCRATCH,
@@ -214,8 +214,6 @@ def _emit_gradient(
         x_group=g.group_inputs * x.channel,
         x_row=g.stride[0] * x.row,
         along=g.stride[1] * x.pixel // LANES,
-        y_channel=grad.channel,
-        y_row=grad.row,
         y_rows=size[0],
         y_width=size[1],
     )

@@ -14,7 +14,6 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
     LANES,
     constant,
-    emit_fma,
     emit_keep_open,
     emit_load,
     emit_prefetch,
@@ -39,21 +38,13 @@ def accumulate_taps(
     ``inputs`` are the addresses of positions; ``weights`` returns the addresses of a tap's weights,
     one for each channel.
     """
-    builder = at.builder
     rows = [at.pointer(X, place) for place in inputs]
 
     def step(t: Any, state: list[Any]) -> list[Any]:
         tap = at.table(taps, t)
         x = [at.load(row, tap) for row in rows]
-        updated = []
-        for c, pointer in enumerate(weights(t)):
-            weight = emit_splat(builder, builder.load(pointer))
-            sums = state[c * len(x) : (c + 1) * len(x)]
-            updated += [
-                emit_fma(builder, value, weight, total)
-                for value, total in zip(x, sums, strict=True)
-            ]
-        return updated
+        numbers = (emit_splat(at.builder, at.builder.load(pointer)) for pointer in weights(t))
+        return at.add_products(numbers, x, state)
 
     flat = at.loop(0, T, [bias for bias in biases for _ in rows], step)
     return [flat[c * len(rows) : (c + 1) * len(rows)] for c in range(len(biases))]

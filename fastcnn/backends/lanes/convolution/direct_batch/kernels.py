@@ -16,9 +16,7 @@ from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
-PIXEL_TILE_8X3 = pixel_tile.sized(8, 3)
-PIXEL_TILE_8X2 = pixel_tile.sized(8, 2)
-PIXEL_TILE_1X2 = pixel_tile.sized(1, 2)
+PIXEL_TILE = pixel_tile.among((8, 3), (8, 2), (1, 2))
 OUTER_TILE_8X2 = outer_tile.sized(8, 2, 0)
 OUTER_TILE_8X1 = outer_tile.sized(8, 1, 0)
 #: Fields of a STRIP_TABLE entry, for pixels with the same taps: their first position (positions are
@@ -30,18 +28,11 @@ ENTRIES = 4
 def positions_of_kind(A, rows, x, xpix, count, rest):
     """ROWS channels, or one, at some positions that have the same taps."""
     p = 0
-    if rows == ROWS:
+    while p < count:
         # Four positions are two pairs: tiles of three would compute six.
-        while count - p > 4 or count - p == 3:
-            PIXEL_TILE_8X3((A, x, xpix, p), *rest)
-            p += 3
-        while p < count:
-            PIXEL_TILE_8X2((A, x, xpix, p), *rest)
-            p += 2
-    else:
-        while p < count:
-            PIXEL_TILE_1X2((A, x, xpix, p), *rest)
-            p += 2
+        wide = 3 if rows == ROWS and (count - p > 4 or count - p == 3) else 2
+        PIXEL_TILE(rows, wide, (A, x, xpix, p), *rest)
+        p += wide
 
 
 @linked

@@ -15,9 +15,7 @@ from fastcnn.codegen.transpose_tiles import transpose_tile
 
 LANES = simd.LANES
 ZERO = np.float32(0)
-TILE_8X3 = input_lanes_tile.sized(8, 3)
-TILE_8X2 = input_lanes_tile.sized(8, 2)
-TILE_8X1 = input_lanes_tile.sized(8, 1)
+TILE = input_lanes_tile.among((ROWS, 3), (ROWS, 2), (ROWS, 1))
 #: Floats of a pixel: 16 channels of 16 samples.
 PIXEL = LANES * LANES
 #: Floats of a channel prefetched ahead of the transpose.
@@ -86,12 +84,6 @@ def add_taps(A, T, r, d, p0, count, room, taps, sums, more):
     t = 0
     while t < taps:
         left = taps - t
-        if left == 3 or left > 4:
-            TILE_8X3(*sources, (places, targets, t), to, more)
-            t += 3
-        elif left >= 2:
-            TILE_8X2(*sources, (places, targets, t), to, more)
-            t += 2
-        else:
-            TILE_8X1(*sources, (places, targets, t), to, more)
-            t += 1
+        wide = 3 if left == 3 or left > 4 else min(left, 2)
+        TILE(ROWS, wide, *sources, (places, targets, t), to, more)
+        t += wide

@@ -3,7 +3,7 @@
 from typing import Any
 
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_load, emit_store
+from fastcnn.codegen.simd import LANES, constant, emit_load, emit_store
 from fastcnn.codegen.target import blocking, split
 
 #: Samples of a position by which a tile's loop is unrolled.
@@ -39,15 +39,8 @@ def input_lanes_tile(at: Emitter, CB: int, TB: int, outputs, inputs, kernel, sum
                     sample = at.offset(at.index(lane), turn, UNROLLED)
                     along = builder.mul(sample, at.index(LANES))
                     x = [at.load(vector, along) for vector in vectors]
-                    updated = []
-                    for i, gradient in enumerate(numbers):
-                        grad = at.spread(gradient, sample)
-                        own = sums[i * len(x) : (i + 1) * len(x)]
-                        updated += [
-                            emit_fma(builder, value, grad, total)
-                            for value, total in zip(x, own, strict=True)
-                        ]
-                    sums = updated
+                    grads = (at.spread(gradient, sample) for gradient in numbers)
+                    sums = at.add_products(grads, x, sums)
                 return sums
 
             return at.loop(0, at.index(LANES // UNROLLED), state, some)

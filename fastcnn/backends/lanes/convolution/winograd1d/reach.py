@@ -1,7 +1,5 @@
 """Memory that rows of F(4, r) along rows access, checked before a program runs."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.direct.gradient_kernels import SUM_ROW
@@ -69,67 +67,64 @@ def _stride(r: Reach) -> tuple[int, int]:
     return down, along
 
 
-def product(back: bool, dilated: bool = False) -> Callable[[Reach], Touches]:
-    def touches(r: Reach) -> Touches:
-        spacing = r[L.SPACING] if dilated else LANES
-        width = r.among(L.TAPS, WIDTHS)
-        inputs, outputs, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
-        tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
-        found = _strips(r)
-        if not len(found):
-            return
-        more = r.count(L.MORE_TILES)
-        row, pieces = (tiles + more) * LANES, inputs * (more + 1)
-        down, along = _stride(r)
-        x_most = down * (most - 1) + height
-        passed = min(r.count(L.PASS_ROWS, 1), most)
-        if passed < r[L.PASS_ROWS]:
-            raise ProgramError(f"{r[L.PASS_ROWS]} rows at a time of strips of {most}")
-        from_each, to_each = x_most * row, (passed * tiles + OVERSHOOT) * LANES
-        from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
-        first, rows, low, high, window = found.T
-        # The rows of a window are transformed once, from its first strip's first row to its last
-        # one's end.
-        source = down * first + low - r[L.TOP]
-        end = down * (first + rows - 1) + high - r[L.TOP]
-        begins = np.array([source[window == number][0] for number in window.tolist()])
-        shift, deep = source - begins, end - begins
-        if shift.min() < 0 or deep.max() > x_most:
-            raise ProgramError("STRIP_TABLE has a window of strips that its room does not hold")
-        for strip in set(zip(rows.tolist(), (high - low).tolist(), shift.tolist(), strict=True)):
-            top = (strip[0] - 1) // passed * passed
-            inside = r.entries(L.V_TABLE, min(strip[0], passed) * tiles + MORE_POSITIONS)
-            inside += (strip[2] + down * top) * row
-            # A tile may read past a point's transforms and discards the result.
-            room = from_step + parts * to_step
-            within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
-        given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)
-        within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
-        x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
-        x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along, spacing)
-        yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
-        yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * pieces * height)
-        pooled = r[L.MODE] == L.POOLED and not back
-        size, last = r.count(L.Y_WIDTH), int((first + rows).max())
-        if (pooled and -(-size // 2) > tiles) or (r[L.MODE] == L.POOLED and back):
-            raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
-        lines = last // 2 if pooled else last
-        channels = r.along(outputs, r[L.Y_CHANNEL])
-        wide = lines if back or pooled else min(lines, r.count(L.Y_ROWS))
-        written = channels + r.along(wide, r[L.Y_ROW]) + r.along(size, spacing)
+def product(r: Reach, back: bool, dilated: bool = False) -> Touches:
+    spacing = r[L.SPACING] if dilated else LANES
+    width = r.among(L.TAPS, WIDTHS)
+    inputs, outputs, height = r.count(L.IN), r.count(L.CHANNELS), r.count(L.KERNEL_ROWS, 1)
+    tiles, most, parts = r.count(L.GROUPS, 1), r.count(L.STRIP_ROWS, 1), points(width)
+    found = _strips(r)
+    if not len(found):
+        return
+    more = r.count(L.MORE_TILES)
+    row, pieces = (tiles + more) * LANES, inputs * (more + 1)
+    down, along = _stride(r)
+    x_most = down * (most - 1) + height
+    passed = min(r.count(L.PASS_ROWS, 1), most)
+    if passed < r[L.PASS_ROWS]:
+        raise ProgramError(f"{r[L.PASS_ROWS]} rows at a time of strips of {most}")
+    from_each, to_each = x_most * row, (passed * tiles + OVERSHOOT) * LANES
+    from_step, to_step = inputs * from_each + STAGGER, PASS_CHANNELS * to_each + STAGGER
+    first, rows, low, high, window = found.T
+    # The rows of a window are transformed once, from its first strip's first row to its last
+    # one's end.
+    source = down * first + low - r[L.TOP]
+    end = down * (first + rows - 1) + high - r[L.TOP]
+    begins = np.array([source[window == number][0] for number in window.tolist()])
+    shift, deep = source - begins, end - begins
+    if shift.min() < 0 or deep.max() > x_most:
+        raise ProgramError("STRIP_TABLE has a window of strips that its room does not hold")
+    for strip in set(zip(rows.tolist(), (high - low).tolist(), shift.tolist(), strict=True)):
+        top = (strip[0] - 1) // passed * passed
+        inside = r.entries(L.V_TABLE, min(strip[0], passed) * tiles + MORE_POSITIONS)
+        inside += (strip[2] + down * top) * row
+        # A tile may read past a point's transforms and discards the result.
+        room = from_step + parts * to_step
+        within("TAP_TABLE", inside + r.entries(L.TAP_TABLE, strip[1] * pieces), room)
+    given = r.entries(L.M_TABLE, passed * tiles + MORE_POSITIONS)
+    within("M_TABLE", given + r.along(PASS_CHANNELS, to_each), to_step)
+    x_rows, seen = r.count(L.X_ROWS), OUTPUTS if back else parts
+    x = _rows_of_maps(r, L.X, L.X_ROW, x_rows, seen, more, along, spacing)
+    yield arena("X", x + r.along(inputs // along, r[L.X_CHANNEL]))
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), parts * (from_step + to_step) + LANES)
+    yield arena("W", r.along(parts, r[L.OUT]) + r[L.W], outputs * pieces * height)
+    pooled = r[L.MODE] == L.POOLED and not back
+    size, last = r.count(L.Y_WIDTH), int((first + rows).max())
+    if (pooled and -(-size // 2) > tiles) or (r[L.MODE] == L.POOLED and back):
+        raise ProgramError(f"windows of {size} pixels in {tiles} tiles")
+    lines = last // 2 if pooled else last
+    channels = r.along(outputs, r[L.Y_CHANNEL])
+    wide = lines if back or pooled else min(lines, r.count(L.Y_ROWS))
+    written = channels + r.along(wide, r[L.Y_ROW]) + r.along(size, spacing)
+    yield arena("Y", r.buffer(L.Y) + written)
+    if wide < lines:
+        rows_left = r.along(lines - wide, r[L.Y_ROW]) + wide * r[L.Y_ROW]
+        written = channels + rows_left + r.along(r.count(L.Y_LAST), spacing)
         yield arena("Y", r.buffer(L.Y) + written)
-        if wide < lines:
-            rows_left = r.along(lines - wide, r[L.Y_ROW]) + wide * r[L.Y_ROW]
-            written = channels + rows_left + r.along(r.count(L.Y_LAST), spacing)
-            yield arena("Y", r.buffer(L.Y) + written)
-        if pooled:
-            written = channels + r.along(lines, r[L.Y_ROW]) + r.along(size, LANES)
-            yield arena("M", r.buffer(L.M) + written)
-        if not back:
-            yield from bias(r, outputs)
-
-    return touches
+    if pooled:
+        written = channels + r.along(lines, r[L.Y_ROW]) + r.along(size, LANES)
+        yield arena("M", r.buffer(L.M) + written)
+    if not back:
+        yield from bias(r, outputs)
 
 
 def gradient_of_weights(r: Reach, dilated: bool) -> Touches:

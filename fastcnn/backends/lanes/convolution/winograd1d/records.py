@@ -118,7 +118,7 @@ K_WINOGRAD1D, K_WINOGRAD1D_DILATED = (
         sizes,
         product_tile,
         fixed={"back": False, "dilated": dilated},
-        touches=reach.product(back=False, dilated=dilated),
+        touches=partial(reach.product, back=False, dilated=dilated),
         speed=0.72,
     )
     for dilated in (False, True)
@@ -131,7 +131,7 @@ K_WINOGRAD1D_TRANSPOSED = numbered(
     product_tile,
     fixed={"back": True, "dilated": False},
     gradients=("x",),
-    touches=reach.product(back=True),
+    touches=partial(reach.product, back=True),
 )
 K_WINOGRAD1D_GRADIENT, K_WINOGRAD1D_DILATED_GRADIENT = (
     numbered(

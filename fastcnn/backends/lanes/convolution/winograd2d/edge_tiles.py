@@ -25,7 +25,6 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     load_pixels,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import emit_load, emit_store
 
 #: The maximum number of outputs of an edge tile.
 FEW = OUTPUTS // 2
@@ -57,13 +56,8 @@ def sides(down: int, along: int) -> tuple[Side, Side]:
 
 def load_products(at: Emitter, of: tuple[Side, Side], S, s0, step) -> list[list[Any]]:
     """Load the products of a tile, ``step`` floats apart."""
-    return [
-        [
-            emit_load(at.builder, at.pointer(S, at.offset(s0, SIDE * i + j, step)))
-            for j in of[1].points
-        ]
-        for i in of[0].points
-    ]
+    rows, columns = (side.points for side in of)
+    return [[at.load(S, at.offset(s0, SIDE * i + j, step)) for j in columns] for i in rows]
 
 
 def store_products(
@@ -75,7 +69,7 @@ def store_products(
     for i, row in zip(of[0].points, zip(*columns, strict=True), strict=True):
         made = emit_product(at.builder, along, list(row))
         for j, value in zip(of[1].points, made, strict=True):
-            emit_store(at.builder, value, at.pointer(V, at.offset(v0, SIDE * i + j, step)))
+            at.store(value, V, at.offset(v0, SIDE * i + j, step))
 
 
 @tile(2)

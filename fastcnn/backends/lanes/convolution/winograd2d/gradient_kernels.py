@@ -20,6 +20,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     COLUMNS,
+    EDGES,
     ROWS,
     edge_inputs,
     edge_of,
@@ -35,30 +36,23 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     weight_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import ONE, share
+from fastcnn.backends.lanes.kernels.division import ONE, base, share
 from fastcnn.codegen import linked, simd
 from fastcnn.codegen.transpose_tiles import transpose_rows_tile, transpose_tile
 
 LANES = simd.LANES
-TILE_16X1 = products_of_samples_tile.sized(16, 1)
-TILE_8X2 = products_of_samples_tile.sized(8, 2)
-TILE_8X1 = products_of_samples_tile.sized(8, 1)
-TILE_4X2 = products_of_samples_tile.sized(4, 2)
-TILE_4X1 = products_of_samples_tile.sized(4, 1)
-TILE_1X2 = products_of_samples_tile.sized(1, 2)
-TILE_1X1 = products_of_samples_tile.sized(1, 1)
+PRODUCTS_TILE = products_of_samples_tile.among(
+    (16, 1), (8, 2), (8, 1), (4, 2), (4, 1), (1, 2), (1, 1)
+)
 #: Pixels of a tile of outputs.
 TILE_PIXELS = OUTPUTS * OUTPUTS
 #: Index of the product that equals the sum of a tile's gradients: the point 1 in both directions.
 TOTAL = SIDE + 1
 GRADIENT_TILE, GRADIENT_TILE_OF_WINDOWS = gradient_tile.sized(0), gradient_tile.sized(1)
 ROWS_TILE, ROWS_TILE_OF_WINDOWS = gradient_rows_tile.sized(0), gradient_rows_tile.sized(1)
-#: Transforms of tiles with few columns, with few rows, and with few of both.
-OF_COLUMNS, OF_ROWS = edge_gradient_tile.sized(0, 0, 1), edge_gradient_tile.sized(0, 1, 0)
-OF_CORNER = edge_gradient_tile.sized(0, 1, 1)
-WINDOWS_OF_COLUMNS = edge_gradient_tile.sized(1, 0, 1)
-WINDOWS_OF_ROWS = edge_gradient_tile.sized(1, 1, 0)
-WINDOWS_OF_CORNER = edge_gradient_tile.sized(1, 1, 1)
+GRADIENTS_AT_EDGE, WINDOWS_AT_EDGE = (
+    edge_gradient_tile.among(*((pooled, *edge) for edge in EDGES)) for pooled in (0, 1)
+)
 #: Floats of a channel prefetched before they are transposed: those of the next tile.
 AHEAD = OUTPUTS * LANES
 #: Argmax of a window without a maximum.
@@ -119,35 +113,18 @@ def products_of_samples(A, inputs, vectors, count, v, step, tile, e, estep, g, c
     """
     o = 0
     while o < vectors:
-        two = vectors - o > 1
+        wide = 2 if vectors - o > 1 else 1
         c = 0
         while c < inputs:
             left = inputs - c
             target = g + o * column + c * LANES
             source = v + c // LANES * step + c % LANES * LANES
             rest = A, source, A, e + o * estep, estep, count, tile, A, target, column, more
-            if left >= 16 and not two:
-                TILE_16X1(*rest)
-                c += 16
-            elif left >= 8:
-                if two:
-                    TILE_8X2(*rest)
-                else:
-                    TILE_8X1(*rest)
-                c += 8
-            elif left >= 4:
-                if two:
-                    TILE_4X2(*rest)
-                else:
-                    TILE_4X1(*rest)
-                c += 4
-            else:
-                if two:
-                    TILE_1X2(*rest)
-                else:
-                    TILE_1X1(*rest)
-                c += 1
-        o += 2 if two else 1
+            most = 16 if left >= 16 and wide == 1 else 8
+            high = most if left >= 8 else 4 if left >= 4 else 1
+            PRODUCTS_TILE(high, wide, *rest)
+            c += high
+        o += wide
 
 
 @linked
@@ -206,12 +183,8 @@ def edge_gradients(A, T, r, spacing, d, p0, count, channels, first, last, turned
                     place = of_channel + dpix[p0 + t] + i * r[L.Y_ROW] + j * spacing
                     turn_pixel(A, r, place, valid, turned + (OUTPUTS * i + j) * PIXEL, AHEAD)
             for n in range(0, PIXEL, LANES):
-                if edge == COLUMNS:
-                    OF_COLUMNS(A, turned + n, A, of_tile + n)
-                elif edge == ROWS:
-                    OF_ROWS(A, turned + n, A, of_tile + n)
-                else:
-                    OF_CORNER(A, turned + n, A, of_tile + n)
+                at = A, turned + n, A, of_tile + n
+                GRADIENTS_AT_EDGE(0, edge // ROWS, edge % ROWS, *at)
 
 
 @linked
@@ -230,12 +203,8 @@ def edge_windows(A, T, r, d, m, p0, count, channels, first, last, turned, e, ste
             place, rows, columns = of_channel + dpix[p], sizes[2 * p], sizes[2 * p + 1]
             turn_windows(A, r, d + place, m + place, rows, columns, valid, turned)
             for n in range(0, PIXEL, LANES):
-                if edge == COLUMNS:
-                    WINDOWS_OF_COLUMNS(A, turned + n, A, of_tile + n)
-                elif edge == ROWS:
-                    WINDOWS_OF_ROWS(A, turned + n, A, of_tile + n)
-                else:
-                    WINDOWS_OF_CORNER(A, turned + n, A, of_tile + n)
+                at = A, turned + n, A, of_tile + n
+                WINDOWS_AT_EDGE(1, edge // ROWS, edge % ROWS, *at)
 
 
 @linked
@@ -301,9 +270,7 @@ def winograd2d_gradient(A, T, r, block, slot, worker, part, parts, pooled, edge,
     it back to EXTRA immediately. If DILATED, a tile's pixels are SPACING apart.
     """
     spacing = r[L.SPACING] if dilated else LANES
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, d0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     step, few = strip * TILE, FEW // 2 if pooled else FEW

@@ -28,10 +28,8 @@ from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import (
     LANES,
     constant,
-    emit_fma,
     emit_load,
     emit_prefetch,
-    emit_splat,
     emit_store,
 )
 from fastcnn.codegen.target import blocking, split
@@ -142,16 +140,9 @@ def products_of_samples_tile(
                 for lane in range(UNROLLED):
                     sample = at.offset(at.index(lane), turn, UNROLLED)
                     row = builder.mul(sample, at.index(LANES))
-                    grads = [emit_load(builder, at.pointer(output, row)) for output in outputs]
-                    updated = []
-                    for i, pointer in enumerate(inputs):
-                        number = emit_splat(builder, builder.load(at.pointer(pointer, sample)))
-                        own = sums[i * columns : (i + 1) * columns]
-                        updated += [
-                            emit_fma(builder, grad, number, total)
-                            for grad, total in zip(grads, own, strict=True)
-                        ]
-                    sums = updated
+                    grads = [at.load(output, row) for output in outputs]
+                    numbers = (at.spread(pointer, sample) for pointer in inputs)
+                    sums = at.add_products(numbers, grads, sums)
                 return sums
 
             return at.loop(at.index(0), at.index(LANES // UNROLLED), state, some)

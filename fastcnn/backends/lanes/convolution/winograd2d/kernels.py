@@ -6,6 +6,8 @@ tables, P the parameters, G their gradient, r the program row. Tiles are process
 transforms stay in the second-level cache.
 """
 
+from itertools import product
+
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
@@ -37,31 +39,19 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import ask_tile
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import filled_lanes, share
+from fastcnn.backends.lanes.kernels.division import base, filled_lanes, share
 from fastcnn.backends.lanes.kernels.norm import squared_deviations
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 HIGH = HEIGHTS[0] == 8
-PRODUCT_TILE_8XW = product_tile.sized(8, WIDTH)
-PRODUCT_TILE_8X2 = product_tile.sized(8, 2)
-PRODUCT_TILE_8X1 = product_tile.sized(8, 1)
-PRODUCT_TILE_4XW = product_tile.sized(4, WIDTH)
-PRODUCT_TILE_4X2 = product_tile.sized(4, 2)
-PRODUCT_TILE_4X1 = product_tile.sized(4, 1)
-PRODUCT_TILE_1XW = product_tile.sized(1, WIDTH)
-PRODUCT_TILE_1X2 = product_tile.sized(1, 2)
-PRODUCT_TILE_1X1 = product_tile.sized(1, 1)
-WEIGHTS, FLIPPED_WEIGHTS = weight_tile.sized(0), weight_tile.sized(1)
+PRODUCT_TILE = product_tile.among(*product(HEIGHTS, (WIDTH, 2, 1)))
+WEIGHT_TILE = weight_tile.among((1,), (0,))
 MOMENTS_OF_TILE, MOMENTS_OF_WINDOWS = moment_tile.sized(OUTPUTS), moment_tile.sized(OUTPUTS // 2)
-#: Transforms of tiles with few columns, with few rows, and with few of both.
-INPUTS_OF_COLUMNS, INPUTS_OF_ROWS = edge_input_tile.sized(0, 1), edge_input_tile.sized(1, 0)
-INPUTS_OF_CORNER = edge_input_tile.sized(1, 1)
-OUTPUTS_OF_COLUMNS, OUTPUTS_OF_ROWS = edge_output_tile.sized(0, 1), edge_output_tile.sized(1, 0)
-OUTPUTS_OF_CORNER = edge_output_tile.sized(1, 1)
-WINDOWS_OF_COLUMNS = edge_pooled_output_tile.sized(0, 1)
-WINDOWS_OF_ROWS = edge_pooled_output_tile.sized(1, 0)
-WINDOWS_OF_CORNER = edge_pooled_output_tile.sized(1, 1)
+#: Tiles with few columns, with few rows, and with few of both: whether rows and columns are few.
+EDGES = (0, 1), (1, 0), (1, 1)
+INPUTS_AT_EDGE, OUTPUTS_AT_EDGE = edge_input_tile.among(*EDGES), edge_output_tile.among(*EDGES)
+WINDOWS_AT_EDGE = edge_pooled_output_tile.among(*EDGES)
 #: Flags of a tile with few columns or few rows.
 COLUMNS, ROWS = 1, 2
 ASK_TILE, ASK_TILE_OF_2 = ask_tile.sized(OUTPUTS, 0), ask_tile.sized(2 * OUTPUTS, 0)
@@ -98,10 +88,8 @@ def winograd2d_weights(A, T, P, r, part, parts):
         i = unit * LANES
         if r[L.DOWN] == 2:
             strided_weight_tile(P, places, i, A, r[L.W] + i, r[L.OUT])
-        elif r[L.MODE] == L.FLIPPED:
-            FLIPPED_WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
         else:
-            WEIGHTS(P, places, i, A, r[L.W] + i, r[L.OUT])
+            WEIGHT_TILE(r[L.MODE] == L.FLIPPED, P, places, i, A, r[L.W] + i, r[L.OUT])
 
 
 @linked
@@ -129,12 +117,8 @@ def edge_inputs(A, r, spacing, edge, x, v, step):
     rest = A, x, r[L.X_ROW], spacing, r[L.X_CHANNEL], A, v, step
     if edge == 0:
         input_tile(*rest)
-    elif edge == COLUMNS:
-        INPUTS_OF_COLUMNS(*rest)
-    elif edge == ROWS:
-        INPUTS_OF_ROWS(*rest)
     else:
-        INPUTS_OF_CORNER(*rest)
+        INPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
 
 
 @linked
@@ -150,23 +134,15 @@ def edge_outputs_of_channel(A, T, P, r, spacing, c, y0, m0, p0, count, sums, ste
             rest = A, s, step, P, bias, A, y, A, m, r[L.Y_ROW], *inside_map, r[L.RELU]
             if edge == 0:
                 pooled_output_tile(*rest)
-            elif edge == COLUMNS:
-                WINDOWS_OF_COLUMNS(*rest)
-            elif edge == ROWS:
-                WINDOWS_OF_ROWS(*rest)
             else:
-                WINDOWS_OF_CORNER(*rest)
+                WINDOWS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
         else:
             met = m - y if r[L.MODE] == L.ADDED else r[L.MODE]
             to = A, s, step, P, bias, A, y, r[L.Y_ROW], spacing, *inside_map, r[L.RELU], met
             if edge == 0:
                 output_tile(*to)
-            elif edge == COLUMNS:
-                OUTPUTS_OF_COLUMNS(*to)
-            elif edge == ROWS:
-                OUTPUTS_OF_ROWS(*to)
             else:
-                OUTPUTS_OF_CORNER(*to)
+                OUTPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *to)
 
 
 @linked
@@ -205,26 +181,7 @@ def products(A, v, tiles, inputs, each, w, outputs, s, apart):
             columns = WIDTH if tiles - t >= WIDTH else 2 if tiles - t >= 2 else 1
             sources, weights = (A, v + t * LANES, inputs, each), (A, w + c * inputs)
             rest = *sources, *weights, A, s + c * apart + t * LANES, apart
-            if HIGH and rows == 8:
-                if columns == WIDTH:
-                    PRODUCT_TILE_8XW(*rest)
-                elif columns == 2:
-                    PRODUCT_TILE_8X2(*rest)
-                else:
-                    PRODUCT_TILE_8X1(*rest)
-            elif rows == 4:
-                if columns == WIDTH:
-                    PRODUCT_TILE_4XW(*rest)
-                elif columns == 2:
-                    PRODUCT_TILE_4X2(*rest)
-                else:
-                    PRODUCT_TILE_4X1(*rest)
-            elif columns == WIDTH:
-                PRODUCT_TILE_1XW(*rest)
-            elif columns == 2:
-                PRODUCT_TILE_1X2(*rest)
-            else:
-                PRODUCT_TILE_1X1(*rest)
+            PRODUCT_TILE(rows, columns, *rest)
             t += columns
         c += rows
 
@@ -322,9 +279,7 @@ def winograd2d(A, T, P, r, block, slot, worker, count, part, parts, edge, dilate
     If DILATED, a tile's pixels are SPACING apart.
     """
     spacing = r[L.SPACING] if dilated else LANES
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, sizes = T[r[L.X_TABLE] :], T[r[L.STRIP_TABLE] :]
     few = FEW // 2 if r[L.MODE] == L.POOLED else FEW

@@ -1,7 +1,5 @@
 """Memory that rows of F(4x4, 3x3) access, checked before a program runs."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
@@ -89,25 +87,21 @@ def moments(r: Reach, strips: int) -> Touches:
         yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK) + numbers, 1)
 
 
-def product(edge: bool, dilated: bool) -> Callable[[Reach], Touches]:
+def product(r: Reach, edge: bool, dilated: bool) -> Touches:
     """The memory of a convolution, optionally with reduced tiles at the edge."""
-
-    def touches(r: Reach) -> Touches:
-        inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-        strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
-        transform = TRANSFORMS[r.among(L.DOWN, (1,) if edge or dilated else tuple(TRANSFORMS))]
-        spacing = r[L.SPACING] if dilated else LANES
-        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, transform.side, spacing)
-        x += r.along(inputs, r[L.X_CHANNEL])
-        yield arena("X", x)
-        room = strip_room(inputs, strip, transform.products) + moment_room(outputs)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
-        weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
-        yield arena("W", weights, inputs * outputs)
-        yield from outputs_of_tiles(r, outputs, tiles, spacing)
-        yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
-
-    return touches
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
+    transform = TRANSFORMS[r.among(L.DOWN, (1,) if edge or dilated else tuple(TRANSFORMS))]
+    spacing = r[L.SPACING] if dilated else LANES
+    x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, transform.side, spacing)
+    x += r.along(inputs, r[L.X_CHANNEL])
+    yield arena("X", x)
+    room = strip_room(inputs, strip, transform.products) + moment_room(outputs)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    weights = r.entries(L.S_TABLE, transform.products) + r[L.W]
+    yield arena("W", weights, inputs * outputs)
+    yield from outputs_of_tiles(r, outputs, tiles, spacing)
+    yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
 
 def gradient_tiles(r: Reach) -> Range:
@@ -141,24 +135,20 @@ def all_pixels(r: Reach) -> Touches:
     yield from bias(r, outputs)
 
 
-def adjoint(windows: bool, edge: bool) -> Callable[[Reach], Touches]:
+def adjoint(r: Reach, windows: bool, edge: bool) -> Touches:
     """The memory of its transpose, which may read gradients of 2x2 windows and their argmax."""
-
-    def touches(r: Reach) -> Touches:
-        inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-        strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
-        if windows:
-            yield from _gradient_windows(r)
-        else:
-            if edge:
-                r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
-            yield arena("X", gradient_tiles(r))
-        room = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
-        yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
-        yield from all_pixels(r)
-
-    return touches
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, across = r.among(L.TAPS, STRIPS), r.count(L.ACROSS, 1)
+    if windows:
+        yield from _gradient_windows(r)
+    else:
+        if edge:
+            r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
+        yield arena("X", gradient_tiles(r))
+    room = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(across)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    yield arena("W", r.along(PRODUCTS, r[L.OUT]) + r[L.W], inputs * outputs)
+    yield from all_pixels(r)
 
 
 def strided_adjoint(r: Reach) -> Touches:
@@ -180,47 +170,43 @@ def strided_adjoint(r: Reach) -> Touches:
 
 
 def gradient_of_transforms(
-    stride: int = 1, windows: bool = False, edge: bool = False, dilated: bool = False
-) -> Callable[[Reach], Touches]:
+    r: Reach, stride: int = 1, windows: bool = False, edge: bool = False, dilated: bool = False
+) -> Touches:
     """The memory of the gradient of transformed weights."""
-
-    def touches(r: Reach) -> Touches:
-        inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-        strip, together = r.count(L.TAPS, 1), r.count(L.GROUPS, 1)
-        of_inputs = r.count(L.X_GROUP, 1)
-        if of_inputs % LANES or together % LANES:
-            raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
-        side = TRANSFORMS[stride].side
-        spacing = r[L.SPACING] if dilated else LANES
-        x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, side, spacing)
-        x += r.along(inputs, r[L.X_CHANNEL])
-        own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
-        count = inputs * lanes
-        yield arena("X", x)
-        if windows:
-            sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
-            corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
-            for to in (("Y", L.Y), ("M", L.M)):
-                yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
-        else:
-            if edge:
-                r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
-            y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS, spacing)
-            yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
-        if stride == 1 and r[L.BIAS] >= 0:
-            yield arena("BIAS", r.blocks(L.BIAS, L.Z_BLOCK) + r.along(lanes // LANES, LANES))
-        if stride == 1:
-            room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
-        else:
-            room = strided_gradient_room(inputs, (of_inputs, together), strip, own)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
-        if own:
-            yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * count)
-        else:
-            sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
-            yield arena("EXTRA", sums, count)
-
-    return touches
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, together = r.count(L.TAPS, 1), r.count(L.GROUPS, 1)
+    of_inputs = r.count(L.X_GROUP, 1)
+    if of_inputs % LANES or together % LANES:
+        raise ProgramError(f"transforms of {of_inputs} and {together} channels at a time")
+    side = TRANSFORMS[stride].side
+    spacing = r[L.SPACING] if dilated else LANES
+    x = tiles_of(r, L.X, L.X_ROW, L.X_TABLE, side, spacing)
+    x += r.along(inputs, r[L.X_CHANNEL])
+    own, lanes = r[L.OUT] == 0, -(-outputs // LANES) * LANES
+    count = inputs * lanes
+    yield arena("X", x)
+    if windows:
+        sizes = r.table(L.STRIP_TABLE, 2 * r[L.POSITIONS]).reshape(-1, 2).astype(np.int64)
+        corners = r.table(L.Y_TABLE, r[L.POSITIONS]).astype(np.int64)
+        for to in (("Y", L.Y), ("M", L.M)):
+            yield from _outputs_at(r, to, outputs, corners, sizes.clip(0, OUTPUTS // 2))
+    else:
+        if edge:
+            r.table(L.STRIP_TABLE, 2 * r.count(L.POSITIONS))
+        y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS, spacing)
+        yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
+    if stride == 1 and r[L.BIAS] >= 0:
+        yield arena("BIAS", r.blocks(L.BIAS, L.Z_BLOCK) + r.along(lanes // LANES, LANES))
+    if stride == 1:
+        room = gradient_room(inputs, (of_inputs, together), strip, r[L.POSITIONS], own)
+    else:
+        room = strided_gradient_room(inputs, (of_inputs, together), strip, own)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    if own:
+        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), 9 * count)
+    else:
+        sums = r.workers(L.EXTRA, L.EXTRA_BLOCK) + r.along(PRODUCTS, r[L.OUT])
+        yield arena("EXTRA", sums, count)
 
 
 def weight_gradient(r: Reach) -> Touches:

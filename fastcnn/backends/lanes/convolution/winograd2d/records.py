@@ -208,7 +208,7 @@ def weights(r: Row) -> Cost:
     return Cost(flops, 9 * FLOAT_BYTES * r[L.IN], PRODUCTS * FLOAT_BYTES * r[L.IN])
 
 
-def _forward(edge: bool, dilated: bool = False) -> int:
+def _forward(edge: bool, dilated: bool) -> int:
     return numbered(
         kernels.winograd2d,
         "Winograd 2-D",
@@ -216,7 +216,7 @@ def _forward(edge: bool, dilated: bool = False) -> int:
         sizes,
         product_tile,
         fixed={"edge": edge, "dilated": dilated},
-        touches=reach.product(edge, dilated),
+        touches=partial(reach.product, edge=edge, dilated=dilated),
         speed=0.88,
         gradients=("x",),
     )
@@ -230,12 +230,12 @@ def _adjoint(windows: bool, edge: bool) -> int:
         sizes,
         product_tile,
         fixed={"pooled": windows, "edge": edge},
-        touches=reach.adjoint(windows, edge),
+        touches=partial(reach.adjoint, windows=windows, edge=edge),
         gradients=("x",),
     )
 
 
-def _gradient(windows: bool, edge: bool, dilated: bool = False) -> int:
+def _gradient(windows: bool, edge: bool, dilated: bool) -> int:
     return numbered(
         of_weights.winograd2d_gradient,
         "Winograd 2-D gradient",
@@ -243,7 +243,7 @@ def _gradient(windows: bool, edge: bool, dilated: bool = False) -> int:
         sizes,
         gradient_tile,
         fixed={"pooled": windows, "edge": edge, "dilated": dilated},
-        touches=reach.gradient_of_transforms(windows=windows, edge=edge, dilated=dilated),
+        touches=partial(reach.gradient_of_transforms, windows=windows, edge=edge, dilated=dilated),
         gradients=("weight", "bias"),
     )
 
@@ -257,14 +257,14 @@ K_WINOGRAD2D_WEIGHTS = numbered(
     before_backward=True,
     gradients=("x",),
 )
-K_WINOGRAD2D = _forward(edge=False)
-K_WINOGRAD2D_EDGE = _forward(edge=True)
-K_WINOGRAD2D_DILATED = _forward(edge=False, dilated=True)
-K_WINOGRAD2D_EDGE_DILATED = _forward(edge=True, dilated=True)
-K_WINOGRAD2D_ADJOINT = _adjoint(windows=False, edge=False)
-K_WINOGRAD2D_EDGE_ADJOINT = _adjoint(windows=False, edge=True)
-K_WINOGRAD2D_WINDOWS_ADJOINT = _adjoint(windows=True, edge=False)
-K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT = _adjoint(windows=True, edge=True)
+#: By whether tiles at the edge have fewer products, and whether kernels are dilated.
+K_WINOGRAD2D = {
+    (edge, dilated): _forward(edge, dilated) for dilated in (False, True) for edge in (False, True)
+}
+#: By whether the gradients are those of windows, and by the edge.
+K_WINOGRAD2D_ADJOINT = {
+    (windows, edge): _adjoint(windows, edge) for windows in (False, True) for edge in (False, True)
+}
 K_WINOGRAD2D_STRIDED_ADJOINT = numbered(
     winograd2d_strided_adjoint,
     "Winograd 2-D transposed",
@@ -274,19 +274,19 @@ K_WINOGRAD2D_STRIDED_ADJOINT = numbered(
     touches=reach.strided_adjoint,
     gradients=("x",),
 )
-K_WINOGRAD2D_GRADIENT = _gradient(windows=False, edge=False)
-K_WINOGRAD2D_EDGE_GRADIENT = _gradient(windows=False, edge=True)
-K_WINOGRAD2D_DILATED_GRADIENT = _gradient(windows=False, edge=False, dilated=True)
-K_WINOGRAD2D_EDGE_DILATED_GRADIENT = _gradient(windows=False, edge=True, dilated=True)
-K_WINOGRAD2D_WINDOWS_GRADIENT = _gradient(windows=True, edge=False)
-K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT = _gradient(windows=True, edge=True)
+#: By windows, edge and dilation.
+K_WINOGRAD2D_GRADIENT = {
+    (windows, edge, dilated): _gradient(windows, edge, dilated)
+    for windows, dilated in ((False, False), (False, True), (True, False))
+    for edge in (False, True)
+}
 K_WINOGRAD2D_STRIDED_GRADIENT = numbered(
     winograd2d_strided_gradient,
     "Winograd 2-D gradient",
     partial(gradient, stride=2),
     sizes,
     gradient_tile,
-    touches=reach.gradient_of_transforms(stride=2),
+    touches=partial(reach.gradient_of_transforms, stride=2),
     gradients=("weight",),
 )
 K_WINOGRAD2D_WEIGHT_GRADIENT = numbered(

@@ -27,22 +27,11 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
 from fastcnn.backends.lanes.convolution.winograd2d.records import (
     K_WINOGRAD2D,
     K_WINOGRAD2D_ADJOINT,
-    K_WINOGRAD2D_DILATED,
-    K_WINOGRAD2D_DILATED_GRADIENT,
-    K_WINOGRAD2D_EDGE,
-    K_WINOGRAD2D_EDGE_ADJOINT,
-    K_WINOGRAD2D_EDGE_DILATED,
-    K_WINOGRAD2D_EDGE_DILATED_GRADIENT,
-    K_WINOGRAD2D_EDGE_GRADIENT,
-    K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT,
     K_WINOGRAD2D_GRADIENT,
     K_WINOGRAD2D_STRIDED_ADJOINT,
     K_WINOGRAD2D_STRIDED_GRADIENT,
     K_WINOGRAD2D_WEIGHT_GRADIENT,
     K_WINOGRAD2D_WEIGHTS,
-    K_WINOGRAD2D_WINDOWS_ADJOINT,
-    K_WINOGRAD2D_WINDOWS_GRADIENT,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     LARGEST,
@@ -123,18 +112,14 @@ class Tiling:
         down, along = self.dilation
         return {
             "bias": -1,
-            **x.columns("x"),
-            **y.columns("y"),
+            **x.map_columns("x", down),
+            **y.map_columns("y", down),
             "in": self.source.shape[1],
             "channels": self.source.shape[0],
             "positions": len(h),
             "x_table": planner.table(corners),
             "y_table": planner.table(y.at(h, w)),
             "strip_table": planner.table(self.left()),
-            "x_channel": x.channel,
-            "x_row": down * x.row,
-            "y_channel": y.channel,
-            "y_row": down * y.row,
             "spacing": along * x.pixel,
         }
 
@@ -176,21 +161,18 @@ def transpose(task: Task, grad: Buffer, grad_x: Buffer, columns: dict[str, int])
         return
     columns = adjoint_places(g, grad, grad_x) | columns
     columns |= weights(planner, name, transposed_kernels(g, weight))
-    kernel, at_edge = K_WINOGRAD2D_ADJOINT, K_WINOGRAD2D_EDGE_ADJOINT
-    first = first_outputs(g.output)
+    first, windows = first_outputs(g.output), "m" in columns
     left, step = outputs_left(g.output, first), OUTPUTS
-    if "m" in columns:
-        kernel, at_edge = K_WINOGRAD2D_WINDOWS_ADJOINT, K_WINOGRAD2D_EDGE_WINDOWS_ADJOINT
+    if windows:
         columns["m"] += int(grad.at(0, 0))
         left, step = outputs_left((grad.height, grad.width), first // 2), OUTPUTS // 2
-    if has_edge(left, step):
-        kernel = at_edge
-    if kernel != K_WINOGRAD2D_ADJOINT:
+    edge = has_edge(left, step)
+    if windows or edge:
         columns["strip_table"] = planner.table(left)
     outputs, inputs = columns["channels"], columns["in"]
     strip = min(MOST_TILES, columns["positions"])
     size = strip_room(inputs, strip, PRODUCTS) + outputs * carried_floats(columns["across"])
-    values = row(kernel, **columns, taps=strip)
+    values = row(K_WINOGRAD2D_ADJOINT[windows, edge], **columns, taps=strip)
     planner.emit(name, planner.with_scratch(values, size))
 
 
@@ -216,8 +198,8 @@ def _emit_strided_adjoint(
     strip = min(MOST_TILES, len(h))
     places = {
         "bias": -1,
-        **grad.columns("x"),
-        **grad_x.columns("y"),
+        **grad.map_columns("x"),
+        **grad_x.map_columns("y"),
         "w": found["w"],
         "s_table": planner.table(weights_of_products(TRANSFORMS[2]) * found["out"]),
         "in": inputs,
@@ -229,10 +211,6 @@ def _emit_strided_adjoint(
         "x_table": planner.table(grad.at(OUTPUTS * h + top, OUTPUTS * w + left)),
         "y_table": planner.table(grad_x.at(side * h, side * w)),
         "strip_table": planner.table(np.array(g.input) - side * np.stack((h, w), axis=1)),
-        "x_channel": grad.channel,
-        "x_row": grad.row,
-        "y_channel": grad_x.channel,
-        "y_row": grad_x.row,
     }
     values = row(K_WINOGRAD2D_STRIDED_ADJOINT, **places | columns)
     planner.emit(name, planner.with_scratch(values, strip_room(inputs, strip, LARGEST)))
@@ -248,8 +226,8 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
     down, across = (tiles(size) for size in g.output)
     return {
         "bias": -1,
-        **grad.columns("x"),
-        **grad_x.columns("y"),
+        **grad.map_columns("x"),
+        **grad_x.map_columns("y"),
         "x": grad.offset + int(grad.at(0, 0)),
         "y": grad_x.offset + int(grad_x.at(0, 0)),
         "in": g.out_channels,
@@ -258,10 +236,6 @@ def adjoint_places(g: ConvGeometry, grad: Buffer, grad_x: Buffer) -> dict[str, i
         "across": across,
         "top": g.padding[0],
         "left": g.padding[1],
-        "x_channel": grad.channel,
-        "x_row": grad.row,
-        "y_channel": grad_x.channel,
-        "y_row": grad_x.row,
         "y_rows": g.input[0],
         "y_width": g.input[1],
     }
@@ -300,10 +274,8 @@ def _emit(
     common = {"w": found["w"], "s_table": of_products, "down": transform.stride}
     common |= tiling.places(planner, x, y) | columns
     strip, strips = strips_of_unit(common["positions"])
-    at_edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
-    kernel = K_WINOGRAD2D_EDGE if at_edge else K_WINOGRAD2D
-    if tiling.dilation != (1, 1):
-        kernel = K_WINOGRAD2D_EDGE_DILATED if at_edge else K_WINOGRAD2D_DILATED
+    edge = transform.stride == 1 and has_edge(tiling.left(), tiling.step)
+    kernel = K_WINOGRAD2D[edge, tiling.dilation != (1, 1)]
     values = row(kernel, **common, taps=strip, groups=strips)
     size = strip_room(common["in"], strip, transform.products)
     size += moment_room(common["channels"])
@@ -329,38 +301,35 @@ def weight_gradient(
     # Threads without a block of their own share the six rows of one, or its four phases.
     own = planner.blocks % planner.workers == 0
     if stride == 1:
-        kernel = K_WINOGRAD2D_GRADIENT
         together, strip = gradient_strip(inputs, outputs, len(first))
         size = gradient_room(inputs, together, strip, len(first), own)
     else:
-        kernel = K_WINOGRAD2D_STRIDED_GRADIENT
         together, strip = strided_gradient_strip(inputs, outputs, len(first))
         size = strided_gradient_room(inputs, together, strip, own)
-    pooled = 1
+    pooled = 2 if winners else 1
     more: dict[str, int] = {"bias": -1} if stride == 1 else {}
     if biases:
         more = {"bias": biases["extra"], "z_block": biases["extra_block"]}
-    left, at_edge = outputs_left(g.output, first, g.dilation), K_WINOGRAD2D_EDGE_GRADIENT
-    if g.dilation != (1, 1):
-        kernel, at_edge = K_WINOGRAD2D_DILATED_GRADIENT, K_WINOGRAD2D_EDGE_DILATED_GRADIENT
+    left = outputs_left(g.output, first, g.dilation)
     if winners:
-        kernel, at_edge = K_WINOGRAD2D_WINDOWS_GRADIENT, K_WINOGRAD2D_EDGE_WINDOWS_GRADIENT
-        pooled = 2
         left = outputs_left((grad.height, grad.width), first // pooled)
         more |= winners
-    if stride == 1 and has_edge(left, OUTPUTS // pooled):
-        kernel = at_edge
+    edge = stride == 1 and has_edge(left, OUTPUTS // pooled)
+    if edge:
         rows, columns = (left <= OUTPUTS // pooled // 2).T
         # The tiles of each product are contiguous.
         order = np.argsort(np.where(rows, 2 + columns, 1 - columns), kind="stable")
         first, left = first[order], left[order]
-    if winners or kernel == at_edge:
+    if winners or edge:
         more["strip_table"] = planner.table(left)
     (h, w), (down, along) = first.T, g.dilation
+    kernel = K_WINOGRAD2D_STRIDED_GRADIENT
+    if stride == 1:
+        kernel = K_WINOGRAD2D_GRADIENT[winners is not None, edge, g.dilation != (1, 1)]
     gradient = row(
         kernel,
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.map_columns("x", down),
+        **grad.map_columns("y", down),
         **partial,
         **more,
         taps=strip,
@@ -370,10 +339,6 @@ def weight_gradient(
         channels=outputs,
         x_table=planner.table(x.at(stride * h - g.padding[0], stride * w - g.padding[1])),
         y_table=planner.table(grad.at(h // pooled, w // pooled)),
-        x_channel=x.channel,
-        x_row=down * x.row,
-        y_channel=grad.channel,
-        y_row=down * grad.row,
         spacing=along * x.pixel,
         **{"in": inputs},
     )

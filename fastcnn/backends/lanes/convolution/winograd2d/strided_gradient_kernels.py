@@ -9,6 +9,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.gradient_kernels import (
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     FIRST_WEIGHT,
     LARGEST,
+    ODD_COLUMNS,
     ODD_ROWS,
     PHASES,
     SHARING,
@@ -22,17 +23,12 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-INPUTS_EE = input_phase_tile.sized(0, 0)
-INPUTS_EO = input_phase_tile.sized(0, 1)
-INPUTS_OE = input_phase_tile.sized(1, 0)
-INPUTS_OO = input_phase_tile.sized(1, 1)
-GRADIENTS_EE = gradient_phase_tile.sized(0, 0)
-GRADIENTS_EO = gradient_phase_tile.sized(0, 1)
-GRADIENTS_OE = gradient_phase_tile.sized(1, 0)
+INPUTS_TILE = input_phase_tile.among((0, 0), (1, 1), (1, 0), (0, 1))
+GRADIENTS_TILE = gradient_phase_tile.among((0, 0), (1, 0), (0, 1))
 
 
 def strided_gradient_room(inputs: int, together: tuple[int, int], strip: int, own: bool) -> int:
@@ -50,14 +46,7 @@ def phase_of_inputs(A, r, x, xpix, p0, count, channels, phase, v, step, each):
         for t in range(count):
             source = x + c * r[L.X_CHANNEL] + xpix[p0 + t]
             rest = A, source, r[L.X_ROW], r[L.X_CHANNEL], A, target, each, t
-            if phase == 0:
-                INPUTS_EE(*rest)
-            elif phase == 1:
-                INPUTS_OO(*rest)
-            elif ODD_ROWS[phase]:
-                INPUTS_OE(*rest)
-            else:
-                INPUTS_EO(*rest)
+            INPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked
@@ -68,12 +57,7 @@ def phase_of_gradients(A, turned, tstep, count, vectors, phase, e, step, each):
             for n in range(LANES):
                 d = turned + o * tstep + t * TILE_PIXELS * PIXEL + n * LANES
                 rest = A, d, A, e + o * step + n * LANES, each, t
-                if phase == 0:
-                    GRADIENTS_EE(*rest)
-                elif ODD_ROWS[phase]:
-                    GRADIENTS_OE(*rest)
-                else:
-                    GRADIENTS_EO(*rest)
+                GRADIENTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked
@@ -82,8 +66,7 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
 
     The transform of odd rows and columns is the transposed gradient itself.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     step, tstep = strip * LARGEST * PIXEL, strip * TILE_PIXELS * PIXEL

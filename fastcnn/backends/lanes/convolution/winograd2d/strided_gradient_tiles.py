@@ -25,7 +25,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, emit_prefetch
+from fastcnn.codegen.simd import LANES
 
 #: Floats from one product of 16 channels of 16 samples to the next, which must not all map to the
 #: same few sets of the first-level cache.
@@ -49,7 +49,7 @@ def _store(
             place = at.offset(place, number, members * PIXEL)
             # Prefetch the address of the next channel, or sample: a store that hits the cache is
             # far cheaper.
-            emit_prefetch(at.builder, at.pointer(V, at.offset(place, 1, LANES)), write=True)
+            at.prefetch(V, at.offset(place, 1, LANES), write=True)
             store_all(at, [value], V, place, PIXEL)
 
 

@@ -17,14 +17,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_both_ways,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import (
-    LANES,
-    constant,
-    emit_fma,
-    emit_keep_equal,
-    emit_load,
-    emit_splat,
-)
+from fastcnn.codegen.simd import LANES, constant, emit_fma, emit_keep_equal
 from fastcnn.codegen.target import blocking, split, tile_heights
 
 #: Pixels of a tile of the input in each direction, equal to its number of products.
@@ -64,17 +57,11 @@ def product_tile(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, S, s0, s
 
 
 def _multiply(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, wstep: int) -> list[list[Any]]:
-    builder = at.builder
-
     def step(k: Any, state: list[Any]) -> list[Any]:
         inputs = load_all(at, TB, V, at.offset(v0, k, vstep), LANES)
         first = at.offset(w0, k, wstep)
-        sums = list(state)
-        for c in range(CB):
-            weight = emit_splat(builder, builder.load(at.pointer(W, at.offset(first, c, 1))))
-            for t in range(TB):
-                sums[c * TB + t] = emit_fma(builder, inputs[t], weight, state[c * TB + t])
-        return sums
+        weights = (at.spread(W, at.offset(first, c, 1)) for c in range(CB))
+        return at.add_products(weights, inputs, state)
 
     flat = at.loop(at.index(0), K, [constant(0.0)] * (CB * TB), step)
     return [flat[c * TB : (c + 1) * TB] for c in range(CB)]
@@ -174,7 +161,7 @@ def moment_tile(at: Emitter, side: int, Y, y0, yrow, pixel, rows, columns, M, m0
                         builder.icmp_signed("<", at.index(j), columns),
                     )
                     place = builder.select(inside, place, y0)
-                value = builder.fsub(emit_load(builder, at.pointer(Y, place)), level)
+                value = builder.fsub(at.load(Y, place), level)
                 if inside is not None:
                     value = builder.select(inside, value, constant(0.0))
                 sums[j] = builder.fadd(sums[j], value)

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.kernels import (
     ASK_OUTPUTS,
     ASK_TILE,
     CHUNK,
-    COLUMNS,
+    EDGES,
     FAR,
     LATER,
     ROWS,
@@ -36,17 +36,13 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.tiles import (
     carried_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-#: Transforms of whole tiles, of those with few columns, with few rows, and with few of both.
-EDGE_COLUMNS, EDGE_ROWS = adjoint_edge_tile.sized(0, 1), adjoint_edge_tile.sized(1, 0)
-EDGE_CORNER = adjoint_edge_tile.sized(1, 1)
-WINDOWS, WINDOWS_COLUMNS = adjoint_windows_tile.sized(0, 0), adjoint_windows_tile.sized(0, 1)
-WINDOWS_ROWS, WINDOWS_CORNER = adjoint_windows_tile.sized(1, 0), adjoint_windows_tile.sized(1, 1)
-PIXELS, PIXELS_COLUMNS = adjoint_output_tile.sized(0, 0), adjoint_output_tile.sized(0, 1)
-PIXELS_ROWS, PIXELS_CORNER = adjoint_output_tile.sized(1, 0), adjoint_output_tile.sized(1, 1)
+#: Transforms of tiles at the edge, and of these and whole ones.
+INPUTS_AT_EDGE, KINDS = adjoint_edge_tile.among(*EDGES), ((0, 0), *EDGES)
+WINDOWS, PIXELS = adjoint_windows_tile.among(*KINDS), adjoint_output_tile.among(*KINDS)
 #: Floats of the columns carried to the next tile.
 CARRIED_COLUMNS = SIDE * SHARED * LANES
 #: Channels of a unit, which fill a register tile.
@@ -88,12 +84,8 @@ def edge_adjoint_inputs(A, T, r, x0, p0, count, v, step):
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, FEW)
         if edge == 0:
             adjoint_input_tile(*rest)
-        elif edge == COLUMNS:
-            EDGE_COLUMNS(*rest)
-        elif edge == ROWS:
-            EDGE_ROWS(*rest)
         else:
-            EDGE_CORNER(*rest)
+            INPUTS_AT_EDGE(edge // ROWS, edge % ROWS, *rest)
 
 
 @linked
@@ -108,14 +100,7 @@ def adjoint_windows(A, T, r, x0, m0, p0, count, v, step, edge):
             place = 0
         sources = A, x0 + place, A, m0 + place, r[L.X_ROW], rows, columns, r[L.X_CHANNEL]
         bits = edge_of(sizes, p0 + t, FEW // 2) if edge else 0
-        if bits == 0:
-            WINDOWS(*sources, A, v + t * LANES, step)
-        elif bits == COLUMNS:
-            WINDOWS_COLUMNS(*sources, A, v + t * LANES, step)
-        elif bits == ROWS:
-            WINDOWS_ROWS(*sources, A, v + t * LANES, step)
-        else:
-            WINDOWS_CORNER(*sources, A, v + t * LANES, step)
+        WINDOWS(bits // ROWS, bits % ROWS, *sources, A, v + t * LANES, step)
 
 
 @linked
@@ -159,14 +144,7 @@ def adjoint_of_channel(A, T, P, r, c, y0, p0, count, sums, step, carried, spare,
         inside = -h, r[L.Y_ROWS] - h, -w, r[L.Y_WIDTH] - w, spare
         rest = *sources, *place, *inside, r[L.RELU], r[L.MODE]
         edge = edge_of(T[r[L.STRIP_TABLE] :], p0 + t, few) if few >= 0 else 0
-        if edge == 0:
-            PIXELS(*rest)
-        elif edge == COLUMNS:
-            PIXELS_COLUMNS(*rest)
-        elif edge == ROWS:
-            PIXELS_ROWS(*rest)
-        else:
-            PIXELS_CORNER(*rest)
+        PIXELS(edge // ROWS, edge % ROWS, *rest)
         if along == across - 1:
             end = rows + OUTPUTS * across * LANES
             for j in range(SHARED):
@@ -205,9 +183,7 @@ def winograd2d_adjoint(A, T, P, r, block, slot, worker, part, parts, pooled, edg
     products. Z is scratch for transforms, of some channels of Y at a time, and for the carried sums
     of each channel of Y.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     each = strip * LANES
     from_step = inputs * each + STAGGER

@@ -25,18 +25,14 @@ from fastcnn.backends.lanes.convolution.winograd2d_adjoint.strided_tiles import 
     strided_adjoint_output_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
-INPUTS_EE = strided_adjoint_input_tile.sized(0, 0)
-INPUTS_EO = strided_adjoint_input_tile.sized(0, 1)
-INPUTS_OE = strided_adjoint_input_tile.sized(1, 0)
-INPUTS_OO = strided_adjoint_input_tile.sized(1, 1)
-OUTPUTS_EE = strided_adjoint_output_tile.sized(0, 0)
-OUTPUTS_EO = strided_adjoint_output_tile.sized(0, 1)
-OUTPUTS_OE = strided_adjoint_output_tile.sized(1, 0)
-OUTPUTS_OO = strided_adjoint_output_tile.sized(1, 1)
+#: By whether rows and columns are odd.
+KINDS = (0, 0), (1, 1), (1, 0), (0, 1)
+INPUTS_TILE = strided_adjoint_input_tile.among(*KINDS)
+OUTPUTS_TILE = strided_adjoint_output_tile.among(*KINDS)
 
 
 @linked
@@ -55,14 +51,7 @@ def first_pixel(odd, padding):
 def transformed_gradients(A, r, phase, x, v, step):
     """Transform a phase of a tile of a channel."""
     rest = A, x, r[L.X_ROW], r[L.X_CHANNEL], A, v, step
-    if phase == 0:
-        INPUTS_EE(*rest)
-    elif phase == 1:
-        INPUTS_OO(*rest)
-    elif ODD_ROWS[phase]:
-        INPUTS_OE(*rest)
-    else:
-        INPUTS_EO(*rest)
+    INPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked
@@ -77,14 +66,7 @@ def pixels_of_channel(A, T, P, r, phase, c, y, p0, count, sums, step, spare):
         columns = (left[2 * (p0 + t) + 1] - side + 1) // 2
         sources, inside = (A, sums + t * LANES, step, P, bias), (rows, columns, spare)
         rest = *sources, A, place, r[L.Y_ROW], *inside, r[L.RELU], r[L.MODE]
-        if phase == 0:
-            OUTPUTS_EE(*rest)
-        elif phase == 1:
-            OUTPUTS_OO(*rest)
-        elif ODD_ROWS[phase]:
-            OUTPUTS_OE(*rest)
-        else:
-            OUTPUTS_EO(*rest)
+        OUTPUTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
 
 @linked
@@ -107,8 +89,7 @@ def winograd2d_strided_adjoint(A, T, P, r, block, slot, worker, part, parts):
     STRIP_TABLE has the number of rows and columns of Y from each one's first on. TOP and LEFT are
     the padding. S_TABLE has the offset of each product's weights; Z is scratch for transforms.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, y0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix = T[r[L.X_TABLE] :]
     each = strip * LANES

@@ -24,7 +24,7 @@ from fastcnn.backends.lanes.convolution.winograd_tiles import (
     store_all,
 )
 from fastcnn.codegen.emitter import Emitter, tile
-from fastcnn.codegen.simd import LANES, constant, emit_load, emit_store
+from fastcnn.codegen.simd import LANES, constant
 
 #: Rows and columns of pixels that adjacent tiles share.
 SHARED = SIDE - OUTPUTS
@@ -81,8 +81,7 @@ def adjoint_windows_tile(
             outside = builder.icmp_signed("<", place, at.index(0))
             place = builder.select(outside, at.index(0), place)
             grad, winner = (
-                emit_load(builder, at.pointer(array, builder.add(first, place)))
-                for array, first in ((D, d0), (M, m0))
+                at.load(array, builder.add(first, place)) for array, first in ((D, d0), (M, m0))
             )
             windows.append((builder.select(outside, constant(0.0), grad), winner))
     pixels = [row[: 2 * len(along)] for row in emit_unpooled(at, windows)[: 2 * len(down)]]
@@ -152,7 +151,7 @@ def adjoint_output_tile(
                 places.append((builder.fadd(pixels[j], bias), place))
             if whole:
                 for value, place in places:
-                    emit_store(builder, value, at.pointer(Y, place))
+                    at.store(value, Y, place)
             else:
                 emit_outputs(at, places, Y, at.index(0), relu, masked)
 
@@ -178,6 +177,6 @@ def _all_pixels(at: Emitter, matrix: Matrix, sums: list[Any]) -> list[Any]:
 @tile(0)
 def carried_tile(at: Emitter, C, c0, B, b0, Y, y0, relu, masked) -> None:
     """Store a completed pixel as :func:`adjoint_output_tile` does."""
-    value = emit_load(at.builder, at.pointer(C, c0))
+    value = at.load(C, c0)
     value = at.builder.fadd(value, at.bias(B, b0, 1)[0])
     emit_outputs(at, [(value, at.index(0))], Y, y0, relu, masked)

@@ -29,9 +29,7 @@ from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 HIGH = HEIGHTS[0] == 8
-KERNELS_TILE_8 = kernels_tile.sized(8)
-KERNELS_TILE_4 = kernels_tile.sized(4)
-KERNELS_TILE_1 = kernels_tile.sized(1)
+KERNELS_TILE = kernels_tile.among(*((height,) for height in HEIGHTS))
 #: Input channels by which kernels are prefetched before they are transformed.
 AHEAD = 8
 #: Output channels of a unit of products: their weights of one product stay in the cache.
@@ -95,13 +93,8 @@ def transform_kernels(A, P, p, down, along, inputs, outputs, u, step):
                 for column in range(AHEAD, AHEAD + LANES // rows):
                     for line in range(0, rows * down + LANES, LANES):
                         simd.prefetch(P, place + column * along + line)
-            rest = P, place, down, along, inputs - i, A, u + c * inputs + i * rows, step
-            if HIGH and rows == 8:
-                KERNELS_TILE_8(*rest)
-            elif rows == 4:
-                KERNELS_TILE_4(*rest)
-            else:
-                KERNELS_TILE_1(*rest)
+            to = A, u + c * inputs + i * rows, step
+            KERNELS_TILE(rows, P, place, down, along, inputs - i, *to)
         c += rows
 
 

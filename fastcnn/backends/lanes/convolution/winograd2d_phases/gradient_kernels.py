@@ -19,7 +19,7 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_weight_gradient_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import share
+from fastcnn.backends.lanes.kernels.division import base, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
@@ -47,8 +47,7 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
     KERNEL_ROWS rows of M_ROW weights. For every 16 outputs, EXTRA gets the weights' vectors of
     each input.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    d0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
+    x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
     of_channel, limits = T[r[L.TAP_TABLE] :], T[r[L.PHASE_TABLE] :]

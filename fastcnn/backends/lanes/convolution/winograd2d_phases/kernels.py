@@ -21,15 +21,14 @@ from fastcnn.backends.lanes.convolution.winograd2d_phases.tiles import (
     phase_weight_tile,
 )
 from fastcnn.backends.lanes.kernels import layout as L
-from fastcnn.backends.lanes.kernels.division import filled_lanes, share
+from fastcnn.backends.lanes.kernels.division import base, filled_lanes, share
 from fastcnn.codegen import linked, simd
 
 LANES = simd.LANES
 #: Products of a tile of F(4x4, 2x2).
 NARROW_PRODUCTS = 25
 NARROW_INPUTS, NARROW_OUTPUTS = phase_input_tile.sized(2), phase_output_tile.sized(2)
-NARROW_WEIGHTS, NARROW_FLIPPED = phase_weight_tile.sized(2, 0), phase_weight_tile.sized(2, 1)
-WIDE_WEIGHTS, WIDE_FLIPPED = phase_weight_tile.sized(3, 0), phase_weight_tile.sized(3, 1)
+NARROW, WIDE = (phase_weight_tile.among((half, 1), (half, 0)) for half in (2, 3))
 
 
 @linked
@@ -43,14 +42,10 @@ def winograd2d_phases_weights(A, T, P, r, part, parts, narrow):
     for unit in range(first, last):
         i = unit * LANES
         rest = P[r[L.X] :], places, i, r[L.X_ROW], A, r[L.W] + i, r[L.OUT]
-        if narrow and r[L.MODE] == L.FLIPPED:
-            NARROW_FLIPPED(*rest)
-        elif narrow:
-            NARROW_WEIGHTS(*rest)
-        elif r[L.MODE] == L.FLIPPED:
-            WIDE_FLIPPED(*rest)
+        if narrow:
+            NARROW(2, r[L.MODE] == L.FLIPPED, *rest)
         else:
-            WIDE_WEIGHTS(*rest)
+            WIDE(3, r[L.MODE] == L.FLIPPED, *rest)
 
 
 @linked
@@ -64,9 +59,7 @@ def winograd2d_phases(A, T, P, r, block, slot, worker, count, part, parts, narro
     channel by channel. Z is scratch for transforms, of some output channels at a time. With
     MOMENTS, those of each unit go to EXTRA. NARROW are kernels whose halves are two pixels wide.
     """
-    x0 = r[L.X] + block * r[L.X_BLOCK] + slot * r[L.X_SLOT]
-    y0 = r[L.Y] + block * r[L.Y_BLOCK] + slot * r[L.Y_SLOT]
-    m0 = r[L.M] + block * r[L.M_BLOCK] + slot * r[L.M_SLOT]
+    x0, y0, m0 = base(r, L.X, block, slot), base(r, L.Y, block, slot), base(r, L.M, block, slot)
     inputs, outputs, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, ypix, sizes = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :], T[r[L.STRIP_TABLE] :]
     channels, some = T[r[L.TAP_TABLE] :], T[r[L.PHASE_TABLE] :]

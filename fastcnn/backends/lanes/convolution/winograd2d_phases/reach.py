@@ -1,7 +1,5 @@
 """Memory that rows of convolutions with stride 2 access, checked before a program runs."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, points
@@ -20,22 +18,18 @@ from fastcnn.codegen.simd import LANES
 from fastcnn.errors import ProgramError
 
 
-def weights(half: int) -> Callable[[Reach], Touches]:
+def weights(r: Reach, half: int) -> Touches:
     """The memory of the transform of kernels."""
-
-    def touches(r: Reach) -> Touches:
-        r.among(L.MODE, (L.AS_STORED, L.FLIPPED))
-        units = -(-r.count(L.IN) // LANES)
-        entries = r.table(L.TAP_TABLE, units * LANES).astype(np.int64)
-        first = entries >> 2
-        last = first + 2 * (half - 1 - (entries >> 1 & 1)) * r.count(L.X_ROW)
-        last += 2 * (half - 1 - (entries & 1))
-        if entries.size:
-            kernels = Range(int(first.min()), int(last.max()))
-            yield parameters("TAP_TABLE", kernels + r.count(L.X))
-        yield arena("W", r.along(points(half) ** 2, r[L.OUT]) + r.along(units, LANES) + r[L.W])
-
-    return touches
+    r.among(L.MODE, (L.AS_STORED, L.FLIPPED))
+    units = -(-r.count(L.IN) // LANES)
+    entries = r.table(L.TAP_TABLE, units * LANES).astype(np.int64)
+    first = entries >> 2
+    last = first + 2 * (half - 1 - (entries >> 1 & 1)) * r.count(L.X_ROW)
+    last += 2 * (half - 1 - (entries & 1))
+    if entries.size:
+        kernels = Range(int(first.min()), int(last.max()))
+        yield parameters("TAP_TABLE", kernels + r.count(L.X))
+    yield arena("W", r.along(points(half) ** 2, r[L.OUT]) + r.along(units, LANES) + r[L.W])
 
 
 def _inputs(r: Reach, half: int) -> Touches:
@@ -47,42 +41,34 @@ def _inputs(r: Reach, half: int) -> Touches:
         raise ProgramError(f"PHASE_TABLE has other channels than {r[L.IN]}")
 
 
-def product(half: int) -> Callable[[Reach], Touches]:
+def product(r: Reach, half: int) -> Touches:
     """The memory of a convolution, or of a phase of its transpose."""
-
-    def touches(r: Reach) -> Touches:
-        inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-        strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
-        r.among(L.MODE, (L.PLAIN, L.MASKED, L.ADDED))
-        r.count(L.PHASES, 1)
-        yield from _inputs(r, half)
-        room = strip_room(inputs, strip, points(half) ** 2) + moment_room(outputs)
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
-        weights = r.entries(L.S_TABLE, points(half) ** 2) + r[L.W]
-        yield arena("W", weights, inputs * outputs)
-        yield from outputs_of_tiles(r, outputs, tiles, r[L.Y_SPACING])
-        yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
-
-    return touches
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    strip, tiles = r.among(L.TAPS, STRIPS), r.count(L.POSITIONS)
+    r.among(L.MODE, (L.PLAIN, L.MASKED, L.ADDED))
+    r.count(L.PHASES, 1)
+    yield from _inputs(r, half)
+    room = strip_room(inputs, strip, points(half) ** 2) + moment_room(outputs)
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), room)
+    weights = r.entries(L.S_TABLE, points(half) ** 2) + r[L.W]
+    yield arena("W", weights, inputs * outputs)
+    yield from outputs_of_tiles(r, outputs, tiles, r[L.Y_SPACING])
+    yield from moments(r, -(-tiles // (strip * r.count(L.GROUPS, 1))))
 
 
-def gradient(half: int) -> Callable[[Reach], Touches]:
+def gradient(r: Reach, half: int) -> Touches:
     """The memory of a weight gradient."""
-
-    def touches(r: Reach) -> Touches:
-        inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
-        together = r.count(L.X_GROUP, 1), r.count(L.GROUPS, 1)
-        if inputs % len(PHASES) or together[0] % LANES or together[1] % LANES:
-            raise ProgramError(f"{inputs} channels, transforms of {together} at a time")
-        rows, width = r.count(L.KERNEL_ROWS), r.count(L.M_ROW)
-        if not half * 2 - 1 <= min(rows, width) <= max(rows, width) <= half * 2:
-            raise ProgramError(f"kernels of {rows} x {width} have other halves than {half}")
-        yield from _inputs(r, half)
-        y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
-        yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
-        sizes = points(half) ** 2, inputs, together, r.count(L.TAPS, 1), r[L.POSITIONS]
-        yield arena("Z", r.workers(L.Z, L.Z_SLOT), gradient_room(*sizes))
-        weights = rows * width * (-(-outputs // LANES) * LANES) * (inputs // len(PHASES))
-        yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), weights)
-
-    return touches
+    inputs, outputs = r.count(L.IN), r.count(L.CHANNELS)
+    together = r.count(L.X_GROUP, 1), r.count(L.GROUPS, 1)
+    if inputs % len(PHASES) or together[0] % LANES or together[1] % LANES:
+        raise ProgramError(f"{inputs} channels, transforms of {together} at a time")
+    rows, width = r.count(L.KERNEL_ROWS), r.count(L.M_ROW)
+    if not half * 2 - 1 <= min(rows, width) <= max(rows, width) <= half * 2:
+        raise ProgramError(f"kernels of {rows} x {width} have other halves than {half}")
+    yield from _inputs(r, half)
+    y = tiles_of(r, L.Y, L.Y_ROW, L.Y_TABLE, OUTPUTS)
+    yield arena("Y", y + r.along(outputs, r[L.Y_CHANNEL]))
+    sizes = points(half) ** 2, inputs, together, r.count(L.TAPS, 1), r[L.POSITIONS]
+    yield arena("Z", r.workers(L.Z, L.Z_SLOT), gradient_room(*sizes))
+    weights = rows * width * (-(-outputs // LANES) * LANES) * (inputs // len(PHASES))
+    yield arena("EXTRA", r.blocks(L.EXTRA, L.EXTRA_BLOCK), weights)

@@ -63,7 +63,7 @@ def _product(half: int) -> int:
         sizes,
         product_tile,
         fixed={"narrow": half == 2},
-        touches=reach.product(half),
+        touches=partial(reach.product, half=half),
         speed=0.88,
         gradients=("x",),
     )
@@ -77,7 +77,7 @@ def _gradient(half: int) -> int:
         sizes,
         gradient_tile,
         fixed={"narrow": half == 2},
-        touches=reach.gradient(half),
+        touches=partial(reach.gradient, half=half),
         gradients=("weight",),
     )
 
@@ -89,7 +89,7 @@ def _weights(half: int) -> int:
         partial(weights, half=half),
         sizes_of(L.IN),
         fixed={"narrow": half == 2},
-        touches=reach.weights(half),
+        touches=partial(reach.weights, half=half),
         before_backward=True,
         gradients=("x",),
     )

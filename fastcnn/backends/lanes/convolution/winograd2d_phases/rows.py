@@ -157,8 +157,8 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
     together, strip = gradient_strip(g, len(first))
     values = row(
         K_GRADIENT[half(g)],
-        **x.columns("x"),
-        **grad.columns("y"),
+        **x.map_columns("x", 2),
+        **grad.map_columns("y"),
         **partial,
         **{"in": len(PHASES) * inputs},
         taps=strip,
@@ -172,11 +172,7 @@ def weight_gradient(task: Task, x: Buffer, grad: Buffer) -> None:
         y_table=planner.table(grad.at(*first.T)),
         tap_table=planner.table(_channels(g, x)),
         phase_table=planner.table(phases_of_products(g) * inputs),
-        x_channel=x.channel,
-        x_row=2 * x.row,
         spacing=2 * x.pixel,
-        y_channel=grad.channel,
-        y_row=grad.row,
     )
     products = points(half(g)) ** 2
     size = gradient_room(products, len(PHASES) * inputs, together, strip, len(first))
