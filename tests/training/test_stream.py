@@ -275,7 +275,7 @@ def test_all_targets_of_a_batch_may_be_ignored(ignored: int) -> None:
     made = list(batches(32))
     made[ignored] = made[ignored][0], np.full(32, 255)
     loss = fastcnn.CrossEntropyLoss(ignore_index=255)
-    model, history = trained(made, loss=loss, epochs=1)
+    _, history = trained(made, loss=loss, epochs=1)
     assert [step.loss == 0.0 for step in history.steps] == [place == ignored for place in range(3)]
     counted = [part for place, part in enumerate(made) if place != ignored]
     _, alone = trained(counted[:1], loss=loss, epochs=1)
