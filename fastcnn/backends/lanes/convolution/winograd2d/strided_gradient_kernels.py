@@ -90,7 +90,7 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
                 d, some = d0 + (o0 + o * LANES) * r[L.Y_CHANNEL], min(LANES, made - o * LANES)
                 for t in range(count):
                     target = turned + o * tstep + t * TILE_PIXELS * PIXEL
-                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, target, PIXEL)
+                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, target)
             for phase in range(first, last):
                 each, e, estep = SHARING[phase] * strip * PIXEL, grads, step
                 if phase == 1:
