@@ -69,14 +69,14 @@ def gradient_room(inputs: int, together: tuple[int, int], strip: int, tiles: int
 
 
 @linked
-def turn_tile(A, r, spacing, d, valid, turned):
+def turn_tile(A, r, spacing, d, valid, turned, pixel):
     """Transpose a tile's gradients to vectors of 16 channels; channels after VALID are zero.
 
     Pixels are SPACING apart, and then PIXEL.
     """
     for p in range(TILE_PIXELS):
         place = d + p // OUTPUTS * r[L.Y_ROW] + p % OUTPUTS * spacing
-        turn_pixel(A, r, place, valid, turned + p * PIXEL, AHEAD)
+        turn_pixel(A, r, place, valid, turned + p * pixel, AHEAD)
 
 
 @linked
@@ -134,7 +134,7 @@ def transform_gradients(A, r, spacing, d, dpix, p0, count, channels, first, last
         of_channel, target = d + o * r[L.Y_CHANNEL], e + o // LANES * step
         for t in range(count):
             place, valid = of_channel + dpix[p0 + t], min(LANES, channels - o)
-            turn_tile(A, r, spacing, place, valid, turned)
+            turn_tile(A, r, spacing, place, valid, turned, PIXEL)
             of_tile = target + t * TILE
             # Testing each row is slower.
             if last - first == SIDE:

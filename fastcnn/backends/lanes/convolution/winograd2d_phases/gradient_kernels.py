@@ -75,7 +75,7 @@ def winograd2d_phases_gradient(A, T, r, block, slot, worker, part, parts, narrow
                 d, some = d0 + (o0 + o * LANES) * r[L.Y_CHANNEL], min(LANES, made - o * LANES)
                 for t in range(count):
                     target = grads + o * step + t * tile
-                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, turned)
+                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, turned, PIXEL)
                     for n in range(0, PIXEL, LANES):
                         if narrow:
                             NARROW_GRADIENTS(A, turned + n, A, target + n)
