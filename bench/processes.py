@@ -25,6 +25,8 @@ IMPORTS = {
 }
 #: Epochs of a complete training, and the contestant that is run only once.
 PROCESS_EPOCHS, SLOW = 5, "fastcnn, im2col"
+#: Installed packages have their bytecode: without this, each process compiles a checkout's files.
+_WITH_BYTECODE = {"PYTHONDONTWRITEBYTECODE": ""}
 #: A child's peak memory starts at that of its parent, which is large in a benchmark: a small
 #: process in between starts, times and measures it.
 _LAUNCHER = """
@@ -66,7 +68,7 @@ def run_process(arguments: Sequence[str], environment: Mapping[str, str] | None 
     """
     done = subprocess.run(
         [sys.executable, "-c", _LAUNCHER, *arguments],
-        env={**os.environ, **(environment or {})},
+        env={**os.environ, **_WITH_BYTECODE, **(environment or {})},
         capture_output=True,
         text=True,
         check=False,

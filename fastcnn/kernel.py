@@ -21,15 +21,17 @@ same script that a formula calls must be decorated with :func:`linked`.
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
-from dataclasses import make_dataclass
 from itertools import count
-from types import CellType, CodeType, FunctionType
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 
+from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.codegen.declarations import Linked
 from fastcnn.codegen.elementary import (
     absolute,
@@ -47,6 +49,7 @@ from fastcnn.codegen.elementary import (
     tanh,
     where,
 )
+from fastcnn.codegen.plain_function import plain
 from fastcnn.errors import ConfigurationError, GradientError, counted
 from fastcnn.layers.activation import LAYERS, Activation
 from fastcnn.layers.definition import TYPES
@@ -78,6 +81,12 @@ __all__ = [
     "where",
 ]
 
+#: The tables of formulas, by the class of their records.
+TABLES: dict[type, dict[str, Any]] = {
+    Elementwise: OPERATIONS,
+    ElementwiseLoss: ELEMENTWISE,
+    Update: OWN_UPDATES,
+}
 #: Most hyperparameters of a formula: as many as a row of the engine holds.
 MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
 #: Points at which derivatives are compared with finite differences: not round numbers, where kinks
@@ -86,6 +95,22 @@ POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
 STEP, TOLERANCE = 1e-6, 1e-5
 #: Points whose results must be the same without the other points, and in another order.
 SOME = slice(29, None, -1)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An own class's formula, which is in its table wherever this object is.
+
+    A class that joblib sends to another process by value takes it there.
+    """
+
+    record: Elementwise | ElementwiseLoss | Update
+
+    def __post_init__(self) -> None:
+        TABLES[type(self.record)].setdefault(self.record.name, self.record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.record,)
 
 
 def linked(function: Callable[..., Any]) -> Linked:
@@ -101,7 +126,7 @@ def linked(function: Callable[..., Any]) -> Linked:
     ConfigurationError
         If it is not a function.
     """
-    return Linked(_plain(function))
+    return Linked(plain(function))
 
 
 def activation(
@@ -132,12 +157,11 @@ def activation(
         If the derivative does not match the values.
     """
     operation = _name(name, "activation").lower()
-    known = getattr(LAYERS.get(operation), "__module__", None)
-    taken = operation in OPERATIONS and known != __name__
-    if taken or getattr(TYPES.get(name), "__module__", __name__) != __name__:
+    taken = operation in OPERATIONS and not _is_own(LAYERS.get(operation))
+    if taken or (name in TYPES and not _is_own(TYPES[name])):
         raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
     operation = _unused(operation, {**OPERATIONS, **ELEMENTWISE, **LOSSES})
-    value, derivative = _plain(value), _plain(derivative)
+    value, derivative = plain(value), plain(derivative)
     numbers = _same_numbers(name, value, derivative, 1, dir(Activation()))
     defaults = tuple(number.default for number in numbers)
     _check_derivative(name, value, derivative, *defaults)
@@ -146,17 +170,16 @@ def activation(
         return grad * derivative_(x, *given)
 
     value, derivative_ = linked(value), linked(derivative)
-    OPERATIONS[operation] = Elementwise(
-        operation, formula=Formula(value, gradient), arguments=numbers
-    )
+    record = Elementwise(operation, formula=Formula(value, gradient), arguments=numbers)
     made = type(
         name,
         (Activation,),
         {
             "__doc__": inspect.getdoc(value) or f"The user's activation {name}.",
-            "__module__": __name__,
+            "__module__": _caller(2),
             "__init__": _constructor(numbers),
             "operation": operation,
+            "_entry": _Entry(record),
         },
     )
     LAYERS[operation] = TYPES[name] = made
@@ -184,17 +207,17 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
         As for :func:`activation`.
     """
     key = _name(name, "loss").lower()
-    known = getattr(LOSSES.get(key), "__module__", __name__)
-    if known != __name__:
+    if key in LOSSES and not _is_own(LOSSES[key]):
         raise ConfigurationError(f"loss: fastcnn already has a loss called {key}")
-    value, derivative = _plain(value), _plain(derivative)
+    value, derivative = plain(value), plain(derivative)
     numbers = _same_numbers(name, value, derivative, 2, [*dir(ElementLoss), "operation"])
     defaults = tuple(number.default for number in numbers)
     for target in (-1.7171, 0.0, 1.0, 2.3131):
         _check_derivative(name, value, derivative, np.full_like(POINTS, target), *defaults)
     operation = _unused(key, {**OPERATIONS, **ELEMENTWISE})
-    ELEMENTWISE[operation] = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
-    made = _dataclass(name, value, numbers, {"operation": operation}, (ElementLoss,))
+    record = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
+    members = {"operation": operation, "_entry": _Entry(record)}
+    made = _dataclass(name, value, numbers, members, (ElementLoss,))
     LOSSES[key] = made
     return made
 
@@ -234,7 +257,7 @@ def optimizer(
     slots = tuple(slots)
     if len(slots) > MOST_SLOTS or not all(isinstance(s, str) and s.isidentifier() for s in slots):
         raise ConfigurationError(f"{name}: slots must be at most {MOST_SLOTS} names, got {slots}")
-    update = _plain(update)
+    update = plain(update)
     used = "lr", "kind", "slots", "update"
     numbers = _numbers(name, update, 4 + len(slots), MOST_UPDATE_NUMBERS, used)
     defaults = [number.default for number in numbers]
@@ -246,7 +269,7 @@ def optimizer(
         found = f"a tuple of {parts}" if parts else "no tuple"
         raise ConfigurationError(f"{name}: update must return {wanted}, got {found}")
     kind = _unused(key, OWN_UPDATES)
-    OWN_UPDATES[kind] = Update(kind, linked(update), slots, numbers)
+    entry = _Entry(Update(kind, linked(update), slots, numbers))
 
     def step_in_place(
         self: Any, parameters: Any, gradient: Any, slots: Any, lr: float, step: int
@@ -262,7 +285,7 @@ def optimizer(
         name,
         update,
         (Number("lr", lr, above=-1e-300), *numbers),
-        {"kind": kind, "slots": slots, "update": step_in_place},
+        {"kind": kind, "slots": slots, "update": step_in_place, "_entry": entry},
     )
     OPTIMIZERS[key] = made
     return made
@@ -274,43 +297,27 @@ def _name(name: Any, what: str) -> str:
     return name
 
 
+def _is_own(made: Any) -> bool:
+    """Whether a class is one that this module made."""
+    return isinstance(getattr(made, "_entry", None), _Entry)
+
+
+def _caller(above: int) -> str:
+    """The module of a caller that makes a class: pickle looks the class up there."""
+    return str(sys._getframe(above).f_globals["__name__"])
+
+
 def _unused(key: str, table: Mapping[str, Any]) -> str:
     """The key of a formula: objects of an earlier one of the same name keep theirs.
 
-    Backends have functions of operations and of losses under their keys, which must all differ.
+    Backends have functions of operations and of losses under their keys, which must all differ, and
+    modules.
     """
+    taken = set(table)
+    for backend in map(get_backend, BACKENDS):
+        taken.update(vars(backend), (file.name for file in iter_modules(backend.__path__)))
     keys = (key if number == 1 else f"{key}_{number}" for number in count(1))
-    return next(each for each in keys if each not in table)
-
-
-def _plain(function: Any) -> Any:
-    """The plain Python function: numba's functions are compiled again, for vectors.
-
-    Its globals, and the variables of functions around it, are those of now, which the engine
-    compiles, also if the script assigns others.
-    """
-    function = getattr(function, "py_func", getattr(function, "function", function))
-    if not inspect.isfunction(function):
-        raise ConfigurationError(f"a formula must be a function, got {function!r}")
-    read = {"__builtins__", "__name__", *_names(function.__code__)}
-    kept = {name: value for name, value in function.__globals__.items() if name in read}
-    around = tuple(map(_kept, function.__closure__ or ()))
-    made = FunctionType(function.__code__, kept, function.__name__, function.__defaults__, around)
-    made.__doc__, made.__qualname__ = function.__doc__, function.__qualname__
-    return made
-
-
-def _kept(cell: CellType) -> CellType:
-    try:
-        return CellType(cell.cell_contents)
-    except ValueError:  # a function around the formula assigns it later
-        return cell
-
-
-def _names(code: CodeType) -> set[str]:
-    """The names that a function and those in it read, of globals and attributes."""
-    inner = [_names(each) for each in code.co_consts if isinstance(each, CodeType)]
-    return set(code.co_names).union(*inner)
+    return next(each for each in keys if each not in taken)
 
 
 def _numbers(
@@ -428,7 +435,7 @@ def _dataclass(
     namespace = {
         **members,
         "__post_init__": check,
-        "__module__": __name__,
+        "__module__": _caller(3),
         "__doc__": inspect.getdoc(function) or f"The user's {name}.",
     }
     return make_dataclass(name, fields, bases=bases, frozen=True, namespace=namespace)

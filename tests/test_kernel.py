@@ -2,8 +2,11 @@
 
 import logging
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,9 +70,11 @@ def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.message for entry in caplog.records if "im2col" in entry.message]
 
 
-@pytest.mark.parametrize(("one", "other"), [("Huber", "Tanh"), ("Own", "Own")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Huber", "Tanh"), ("Own", "Own"), ("Norm", "Pool"), ("Planning", "Session")]
+)
 def test_an_activation_and_a_loss_of_one_name(one: str, other: str) -> None:
-    """Also if the package has a loss of an activation's name, or an activation of a loss's."""
+    """Also if the package has a loss or a module of an activation's name, or one of a loss's."""
     activation = kernel.activation(one, swish, swish_slope)
     loss = kernel.loss(other, huber, huber_slope)
     x, y = samples()[0], np.ones((40, 3))
@@ -410,3 +415,70 @@ def test_formulas_of_another_process_are_named() -> None:
     for call in calls:
         with pytest.raises(ConfigurationError, match="is not defined in this process: define it"):
             call()
+
+
+OWN = """
+import sys
+import numpy as np
+from fastcnn import Flatten, Linear, Sequential, kernel
+
+@kernel.linked
+def bell(x):
+    return np.exp(-x * x)
+
+Bell = kernel.activation("Bell", lambda x, scale=1.0: scale * bell(x),
+                         lambda x, scale=1.0: -2 * scale * x * bell(x))
+Half = kernel.loss("Half", lambda p, t: 0.5 * (p - t) ** 2, lambda p, t: p - t)
+
+def update(p, gradient, speed, lr, step, beta=0.9):
+    speed = beta * speed + gradient
+    return p - lr * speed, speed
+
+Heavy = kernel.optimizer("Heavy", update, ("speed",))
+
+def build():
+    return Sequential(Linear(6, 4, seed=0), Bell(scale=2.0), Linear(4, 2, seed=1), input_shape=(6,))
+"""
+
+TRAINED = """
+def trained(build, model, loss, optimizer):
+    from fastcnn import fit
+    x = np.random.default_rng(0).standard_normal((32, 6)).astype(np.float32)
+    found = []
+    for each in (build(), model):
+        fit(each, (x, x[:, :2]), epochs=2, loss=loss, optimizer=optimizer, verbose=False)
+        found.append(each.parameter_vector.tobytes().hex())
+    return found
+"""
+
+
+@pytest.mark.parametrize("where", ["module", "script"])
+def test_own_kernels_can_be_sent_to_another_process(where: str, tmp_path: Path) -> None:
+    """By the name of their module, or by value from a script, as joblib sends them."""
+    if where == "module":
+        dump = "from pickle import dumps"
+        tmp_path.joinpath("own.py").write_text(OWN + TRAINED, "utf-8")
+        script = f"{dump}\nimport numpy as np\nfrom own import *\n"
+    else:
+        pytest.importorskip("cloudpickle")  # of joblib
+        script = f"from cloudpickle import dumps\n{OWN}{TRAINED}"
+    script += (
+        "sent = trained, build, build(), Half(), Heavy(lr=0.1)\n"
+        "open(sys.argv[1], 'wb').write(dumps(sent))\n"
+        "print(*trained(*sent[1:]))\n"
+    )
+    receive = (
+        "import pickle, sys\ntrained, *given = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "print(*trained(*given))\n"
+    )
+    tmp_path.joinpath("send.py").write_text(script, "utf-8")
+    tmp_path.joinpath("receive.py").write_text(receive, "utf-8")
+    printed = [
+        subprocess.run(
+            [sys.executable, name, "sent"], cwd=tmp_path, check=True, text=True, stdout=-1
+        ).stdout
+        for name in ("send.py", "receive.py")
+    ]
+    one, other = printed[0].split()
+    assert one == other
+    assert printed[0] == printed[1]

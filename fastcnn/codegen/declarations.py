@@ -39,6 +39,9 @@ class Linked(_Declared):
         """Run as plain Python."""
         return self.function(*arguments)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.function,)
+
 
 #: The decorator of functions that kernels call.
 linked = Linked

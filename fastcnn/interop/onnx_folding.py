@@ -18,8 +18,8 @@ BROADCAST = {
 }
 #: Operators with results not larger than all inputs together.
 REARRANGED = {
-    *("Concat", "Flatten", "Reshape", "ReduceProd", "ReduceSum", "Shape", "Size", "Slice"),
-    *("Squeeze", "Transpose", "Unsqueeze"),
+    *("Concat", "Flatten", "Reshape", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin"),
+    *("ReduceProd", "ReduceSum", "Shape", "Size", "Slice", "Squeeze", "Transpose", "Unsqueeze"),
 }
 SIZED = {"ConstantOfShape", "DequantizeLinear", "Expand", "Gather", "Range", "Tile"}
 #: The first operator set for which ONNX's reference implementation supports DequantizeLinear.

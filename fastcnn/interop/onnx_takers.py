@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
 from fastcnn import layers
 from fastcnn.backends.graph import Shape
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.interop.onnx_bounds import take_bounds
 from fastcnn.interop.onnx_constants import type_name
 from fastcnn.interop.onnx_file import FileNode
@@ -96,6 +97,17 @@ def _expand(w: Wiring, node: FileNode) -> None:
     _look(w, node, value.view.expanded(shape))
 
 
+def _tile(w: Wiring, node: FileNode) -> None:
+    value, repeats = w.value(node.inputs[0]), w.numbers_of(node.inputs[1])
+    if repeats is None or len(repeats.values) != len(value.shape) + 1 or repeats.values[0] != 1:
+        raise ConfigurationError("it repeats samples, or as often as is not known in advance")
+    counts = [int(count or 0) for count in repeats.values[1:]]
+    pairs = list(zip(value.shape, counts, strict=True))
+    if any(count < 1 or (size > 1 and count > 1) for size, count in pairs):
+        raise ConfigurationError(f"it repeats {value.shape} by {tuple(counts)}")
+    _look(w, node, value.view.expanded(tuple(size * count for size, count in pairs)))
+
+
 def _identity(w: Wiring, node: FileNode) -> None:
     _look(w, node, w.value(node.inputs[0]).view)
 
@@ -114,26 +126,39 @@ def _cast(w: Wiring, node: FileNode) -> None:
 
 
 def _join(kind: Callable[[], layers.Layer]) -> Callable[[Wiring, FileNode], None]:
+    """A reader of a sum, a difference or a product of samples."""
+
     def take(w: Wiring, node: FileNode) -> None:
-        values = [w.value(name) for name in node.inputs]
-        # The layer itself broadcasts what an Expand has repeated.
-        plain = [Samples(value.layer, value.view.unexpanded()) for value in values]
-        order = w.order(*plain)
-        if order is None:
-            sources = tuple(w.arranged(value, node) for value in plain)
-            order = tuple(range(len(values[0].shape)))
-        else:
-            sources = tuple(value.layer for value in plain)
-        layer = kind()
-        own = layer.output_shape(*map(w.own_shape, sources))
-        view = View.of(own).transposed(order)
-        shapes = [value.shape for value in values]
-        largest = tuple(map(max, zip(*shapes, strict=False)))
-        if len(set(map(len, shapes))) > 1 or view.shape != largest:
-            raise ConfigurationError(f"it takes samples of {' and '.join(map(str, shapes))}")
-        w.add(node, [layer], sources, view)
+        first, *others = (w.value(name) for name in node.inputs)
+        w.samples[node.output] = first
+        for other in others:
+            _join_two(w, node, kind(), (w.samples[node.output], other))
 
     return take
+
+
+def _join_two(
+    w: Wiring, node: FileNode, layer: layers.Layer, values: tuple[Samples, Samples]
+) -> None:
+    shapes = [value.shape for value in values]
+    largest = tuple(map(max, zip(*shapes, strict=False)))
+    fit = all(
+        size in (1, most) for shape in shapes for size, most in zip(shape, largest, strict=False)
+    )
+    if len(set(map(len, shapes))) > 1 or not fit:
+        raise ConfigurationError(f"it takes samples of {' and '.join(map(str, shapes))}")
+    # The layer itself may broadcast what an Expand has repeated.
+    plain = [Samples(value.layer, value.view.unexpanded()) for value in values]
+    order = w.order(*plain)
+    sources = tuple(w.arranged(value, node) if order is None else value.layer for value in plain)
+    order = order or tuple(range(len(largest)))
+    with suppress(ShapeError):
+        view = View.of(layer.output_shape(*map(w.own_shape, sources))).transposed(order)
+        if view.shape == largest:
+            w.add(node, [layer], sources, view)
+            return
+    whole = [Samples(value.layer, value.view.expanded(largest)) for value in values]
+    w.add(node, [layer], tuple(w.arranged(value, node) for value in whole))
 
 
 def _constant_of(w: Wiring, node: FileNode) -> tuple[int, np.ndarray] | None:
@@ -184,6 +209,13 @@ def _arithmetic(kind: Callable[[], layers.Layer] | None) -> Callable[[Wiring, Fi
         w.add(node, made, (index,), View.of(own).transposed(order))
 
     return take
+
+
+def _negative(w: Wiring, node: FileNode) -> None:
+    index, order = w.ordered(node, node.inputs[0])
+    own = w.own_shape(index)
+    made = scaled(np.array([-1.0], np.float32), own)
+    w.add(node, made, (index,), View.of(own).transposed(order))
 
 
 def _prelu(w: Wiring, node: FileNode) -> None:
@@ -317,6 +349,7 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Max": take_bounds,
     "Min": take_bounds,
     "Mul": _arithmetic(layers.Multiply),
+    "Neg": _negative,
     "PRelu": _prelu,
     "Pad": take_pad,
     "Pow": _power,
@@ -328,6 +361,8 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Split": take_split,
     "Squeeze": _by(squeezed),
     "Sub": _arithmetic(layers.Subtract),
+    "Sum": _join(layers.Add),
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _by(unsqueezed),
     "Upsample": take_resize,

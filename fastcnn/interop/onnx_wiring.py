@@ -8,16 +8,21 @@ from typing import NamedTuple
 from fastcnn.backends.graph import Shape
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop.onnx_file import FileNode, OnnxFile, check_size, shortest
+from fastcnn.interop.onnx_map_readers import upsample
 from fastcnn.interop.onnx_readers import restored
 from fastcnn.interop.onnx_shapes import ARITHMETIC, LARGEST, Numbers, computed, shape_of
 from fastcnn.interop.onnx_views import View, arranged
-from fastcnn.layers import Layer
+from fastcnn.layers import Concat, Layer
 
 log = logging.getLogger("fastcnn.interop")
 #: Permutation from channels last to channels first.
 FIRST = (0, 3, 1, 2)
 #: Operators allowed before that transpose: they treat all of a sample, or a channel, alike.
 BEFORE_TRANSPOSE = ("Add", "Cast", "Clip", "Div", "Identity", "Mul", "Pad", "Sub")
+
+
+#: Most channels that an Expand or Tile may make from one.
+MOST_REPEATED = 64
 
 
 @dataclass(frozen=True)
@@ -200,8 +205,6 @@ class Wiring:
     def layer(self, name: str) -> int:
         """The layer whose output is a value; layers that rearrange it are added if necessary."""
         value = self.value(name)
-        if value.view.is_expanded:
-            raise ConfigurationError(f"it reads {name!r}, which an Expand has repeated")
         node = self.nodes.get(name)
         if value not in self._arranged:
             while node is not None and node.kind == "Identity" and node.inputs[0] in self.nodes:
@@ -212,11 +215,25 @@ class Wiring:
         """The layer that produces a value; layers that rearrange it belong to ``node``."""
         if value not in self._arranged:
             index = value.layer
-            for layer in arranged(self.own_shape(index), value.view):
+            for layer in arranged(self.own_shape(index), value.view.unexpanded()):
                 assert node is not None
                 index = self._entry(node, layer, (index,))
+            if value.view.is_expanded:
+                assert node is not None
+                index = self._repeated(node, index, value.shape)
             self._arranged[value] = index
         return self._arranged[value]
+
+    def _repeated(self, node: FileNode, index: int, shape: Shape) -> int:
+        """The layer that repeats an output's only channel, row or column up to a shape."""
+        own = self.own_shape(index)
+        if shape[1:] != own[1:]:
+            index = self._entry(node, upsample(own, shape[1:], "nearest", None), (index,))
+        if shape[0] > MOST_REPEATED * own[0]:
+            raise ConfigurationError(f"it repeats a channel {shape[0]} times")
+        if shape[0] != own[0]:
+            index = self._entry(node, Concat(), (index,) * shape[0])
+        return index
 
     def described(self, node: FileNode, layer: Layer, shape: Shape) -> Layer:
         """The layer with its properties from the file's metadata."""

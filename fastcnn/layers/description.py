@@ -61,9 +61,9 @@ def file_metadata(model: "Model") -> dict[str, str]:
 
 
 def _is_ours(layer: Layer, kind: str) -> bool:
-    # User-defined activations are created, and registered by name, in fastcnn.kernel.
-    here = type(layer).__module__.startswith(("fastcnn.layers.", "fastcnn.kernel"))
-    return here and type(layer).__name__ == kind
+    # fastcnn.kernel makes users' activations, in the users' modules, and registers them by name.
+    made = type(layer).__module__.startswith("fastcnn.layers.") or "_entry" in vars(type(layer))
+    return made and type(layer).__name__ == kind
 
 
 def _chain(model: Layer, prefix: str, places: dict[int, str]) -> list[dict[str, Any]]:

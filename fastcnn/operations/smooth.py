@@ -112,7 +112,10 @@ def _silu_gradient(grad: Value, x: Value) -> Value:
 SILU = Elementwise(
     "silu",
     formula=Formula(_silu, _silu_gradient),
-    onnx=(OnnxNode("Mul", ("x", OnnxNode("Sigmoid"))),),
+    onnx=(
+        OnnxNode("Mul", ("x", OnnxNode("Sigmoid"))),
+        OnnxNode("Swish", attributes={"alpha": 1.0}),  # from opset 24 on
+    ),
 )
 
 

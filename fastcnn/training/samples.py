@@ -23,12 +23,18 @@ Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
 
 
 def as_samples(
-    data: Data, name: str, model: Model, loss: Loss, preprocessing: Preprocessing | None = None
+    data: Data,
+    name: str,
+    model: Model,
+    loss: Loss,
+    preprocessing: Preprocessing | None = None,
+    is_batch: bool = False,
 ) -> Samples:
     """Check data against a model and a loss; set the model's input shape if it has none.
 
-    Samples must suit the preprocessing, by default the model's own. Raises ShapeError or DataError,
-    prefixed with ``name``, if samples, targets or weights are invalid.
+    Samples must suit the preprocessing, by default the model's own. All targets of a batch may be
+    ignored, but not all of the data. Raises ShapeError or DataError, prefixed with ``name``, if
+    samples, targets or weights are invalid.
     """
     if not isinstance(data, (Dataset, tuple)):
         raise ShapeError(
@@ -69,7 +75,8 @@ def as_samples(
                 f"{name}: sample weights must have shape "
                 f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {weight.shape}"
             )
-    check_counted(name, loss, target, weight)
+    if not is_batch:
+        check_counted(name, loss, target, weight)
     return checked
 
 
