@@ -160,9 +160,9 @@ def softmax(x):
 def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None = None) -> Path:
     """Write a network's forward pass as one Python file that imports only numpy.
 
-    The file has ``predict(images)``, which applies the model's preprocessing and returns
-    probabilities, or values for a model trained to predict values. Each layer is one line; the
-    functions are plain numpy. Weights are at the end of the file.
+    The file has ``predict(images)``, which applies the model's preprocessing and returns the
+    probabilities of classes, or the outputs of a model that predicts labels, values or maps. Each
+    layer is one line; the functions are plain numpy. Weights are at the end of the file.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def export_numpy(model: Model, path: str | Path, classes: tuple[str, ...] | None
     path : path
         File to write, such as ``net.py``.
     classes : tuple of str, optional
-        Names of the classes.
+        Names of the classes; not written for a model that predicts something else.
 
     Returns
     -------

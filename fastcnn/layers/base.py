@@ -87,6 +87,16 @@ class Layer(metaclass=_LayerType):
         @buffers.setter
         def buffers(self, arrays: Mapping[str, np.ndarray]) -> None: ...
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if hasattr(cls, "forward"):
+            raise ConfigurationError(
+                f"{cls.__name__}: forward would never be called: layers describe a network and do "
+                "not compute. Connect layers by calling them with an Input, or in a method "
+                "connect(builder, name, source); fastcnn.kernel.activation makes a layer of a "
+                "formula"
+            )
+
     def __init__(self) -> None:
         self._set_arrays("parameters", {})
         self._set_arrays("buffers", {})

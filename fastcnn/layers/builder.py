@@ -7,6 +7,7 @@ from fastcnn.arguments import as_sample_shape
 from fastcnn.backends.graph import Graph, Node, Port, Shape
 from fastcnn.errors import ConfigurationError, ShapeError, counted
 from fastcnn.layers.base import Layer
+from fastcnn.operations import OPERATIONS
 from fastcnn.scalars import is_integer
 
 
@@ -77,6 +78,12 @@ class GraphBuilder:
             raise ConfigurationError(f"layer must be a Layer, got {layer!r}")
         if not isinstance(inputs, (tuple, list)):
             raise ConfigurationError(f"inputs must be a tuple of nodes, got {inputs!r}")
+        if layer.operation not in OPERATIONS:
+            raise ConfigurationError(
+                f"layer {name!r}: {type(layer).__name__} names no operation of fastcnn "
+                f"({layer.operation!r}): derive it from a layer that has one, or from Model with a "
+                "method connect; fastcnn.kernel.activation makes a layer of a formula"
+            )
         inputs = tuple(inputs)
         input_shapes = tuple(self.shape(index) for index in inputs)
         try:

@@ -119,7 +119,10 @@ class ClassLoss(Loss):
         if self.ignore_index is not None:
             raise DataError(f"{owner}: ignore_index has no effect on probabilities")
         if not are_probabilities(y):
-            raise DataError("probabilities must not be negative, and sum to 1 over the classes")
+            raise DataError(
+                f"{owner}: numbers in the shape of the output are probabilities, which must not be "
+                "negative, and sum to 1 over the classes; values need a loss such as mse"
+            )
         return np.require(y, dtype, ["C", "A"])
 
     def target_weight(

@@ -11,7 +11,7 @@ from fastcnn.training.history import History
 from fastcnn.training.metrics import directions
 
 
-@dataclass
+@dataclass(slots=True)
 class Control:
     """What a callback may change during training.
 

@@ -101,7 +101,7 @@ def evaluate(
     tta : {"flip", "five-view", "six-view"}, optional
         Test-time augmentation, the mean output over several views of each image: with its mirror
         image; with copies moved by one pixel in four directions; or with its mirror image and both
-        moved along a diagonal, as in airbench (Jordan, arXiv:2404.00498).
+        moved along a diagonal, as in airbench (Jordan, arXiv:2404.00498). Not for outputs of maps.
 
     Returns
     -------
@@ -130,7 +130,15 @@ def evaluate(
     executor = make_executor(model, loss=chosen, optimizer=SGD(), backend=backend, batch_size=256)
     with np.errstate(over="ignore", invalid="ignore"):
         if tta is not None:
-            whole = bool(model.graph().batch_statistics(training=False))
+            graph = model.graph()
+            shapes = [port.shape for port in getattr(chosen, "ports", ())] or [graph.output_shape]
+            moved = next((shape for shape in shapes if len(shape) > 1), None)
+            if moved is not None:
+                raise ShapeError(
+                    f"tta={tta!r} is for networks that describe a whole image: the pixels of an "
+                    f"output of shape {moved} would move with the image's"
+                )
+            whole = bool(graph.batch_statistics(training=False))
             logits = mean_logits(executor, checked.images, tta, whole)
             score = mean_score(model, chosen, logits, checked)
             found = Evaluation(*score, logits)

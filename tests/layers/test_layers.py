@@ -22,6 +22,7 @@ from fastcnn.layers import (
     Flatten,
     GlobalAvgPool2d,
     Identity,
+    Layer,
     Linear,
     MaxPool2d,
     ReLU,
@@ -31,6 +32,23 @@ from fastcnn.layers import (
     init,
 )
 from fastcnn.models import lenet5, report_cnn, resnet8, vgg_small
+
+
+def test_a_class_with_a_forward_method_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="Net: forward would never be called"):
+
+        class Net(Sequential):
+            def forward(self, x: Any) -> Any:
+                return x
+
+
+@pytest.mark.parametrize("named", ["", "frobnicate"])
+def test_a_layer_without_an_operation_is_refused(named: str) -> None:
+    class Mine(Layer):
+        operation = named
+
+    with pytest.raises(ConfigurationError, match="layer '0': Mine names no operation of fastcnn"):
+        Sequential(Mine(), input_shape=(3,)).graph()
 
 
 def test_report_network_has_the_reports_sizes() -> None:

@@ -298,6 +298,15 @@ def test_factors_of_the_rate_that_are_refused(factor: Any) -> None:
         fit(dense(), blobs(20), epochs=1, callbacks=[Factor()])
 
 
+def test_control_has_no_other_settings() -> None:
+    class Rate(Callback):
+        def on_train_begin(self, start: TrainingStart) -> None:
+            start.control.lr = 0.5  # type: ignore[attr-defined]
+
+    with pytest.raises(AttributeError, match="'Control' object has no attribute 'lr'"):
+        fit(dense(), blobs(20), epochs=1, callbacks=[Rate()])
+
+
 def test_states_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
     class Stateful(Callback):
         def state_dict(self) -> dict[str, Any]:

@@ -121,6 +121,15 @@ def test_views_need_images() -> None:
     flat = Sequential(Linear(4, 3, seed=0), input_shape=(4,))
     with pytest.raises(ShapeError, match="tta='flip' needs images"):
         fastcnn.evaluate(flat, (np.zeros((5, 4)), np.zeros(5, int)), tta="flip")
+    x = Input((1, 6, 6))
+    pixels = Conv2d(1, 2, 3, padding=1, seed=0)(x)
+    images, classes = np.zeros((5, 1, 6, 6)), np.zeros((5, 6, 6), int)
+    with pytest.raises(ShapeError, match=r"pixels of an output of shape \(2, 6, 6\) would move"):
+        fastcnn.evaluate(Model(x, pixels), (images, classes), tta="flip")
+    both = Model(x, {"whole": Linear(36, 2, seed=1)(Flatten()(x)), "pixels": pixels})
+    targets = {"whole": classes[:, 0, 0], "pixels": classes}
+    with pytest.raises(ShapeError, match="would move"):
+        fastcnn.evaluate(both, (images, targets), loss=["cross_entropy"] * 2, tta="six-view")
 
 
 def test_several_outputs_are_put_in_order() -> None:
