@@ -26,10 +26,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
 from itertools import count
+from pkgutil import iter_modules
 from typing import Any
 
 import numpy as np
 
+from fastcnn.backends import BACKENDS, get_backend
 from fastcnn.codegen.declarations import Linked
 from fastcnn.codegen.elementary import (
     absolute,
@@ -308,10 +310,14 @@ def _caller(above: int) -> str:
 def _unused(key: str, table: Mapping[str, Any]) -> str:
     """The key of a formula: objects of an earlier one of the same name keep theirs.
 
-    Backends have functions of operations and of losses under their keys, which must all differ.
+    Backends have functions of operations and of losses under their keys, which must all differ, and
+    modules.
     """
+    taken = set(table)
+    for backend in map(get_backend, BACKENDS):
+        taken.update(vars(backend), (file.name for file in iter_modules(backend.__path__)))
     keys = (key if number == 1 else f"{key}_{number}" for number in count(1))
-    return next(each for each in keys if each not in table)
+    return next(each for each in keys if each not in taken)
 
 
 def _numbers(

@@ -23,7 +23,7 @@ ALLOWED = {
     "backends": {"codegen", "operations"},
     "operations": {"arguments", "backends", "codegen"},
     "layers": {"operations", "arguments", "backends", "data", "weights"},
-    "kernel": {"codegen", "layers", "losses", "operations", "optim"},
+    "kernel": {"backends", "codegen", "layers", "losses", "operations", "optim"},
     "losses": {"arguments", "backends", "operations"},
     "models": {"arguments", "layers"},
     "transfer": {"backends", "layers"},

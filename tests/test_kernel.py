@@ -70,9 +70,11 @@ def fallbacks(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [entry.message for entry in caplog.records if "im2col" in entry.message]
 
 
-@pytest.mark.parametrize(("one", "other"), [("Huber", "Tanh"), ("Own", "Own")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("Huber", "Tanh"), ("Own", "Own"), ("Norm", "Pool"), ("Planning", "Session")]
+)
 def test_an_activation_and_a_loss_of_one_name(one: str, other: str) -> None:
-    """Also if the package has a loss of an activation's name, or an activation of a loss's."""
+    """Also if the package has a loss or a module of an activation's name, or one of a loss's."""
     activation = kernel.activation(one, swish, swish_slope)
     loss = kernel.loss(other, huber, huber_slope)
     x, y = samples()[0], np.ones((40, 3))

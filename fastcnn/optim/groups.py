@@ -85,6 +85,11 @@ class ParameterGroup:
                 f"group {self.match!r} sets nothing: it accepts {', '.join(known)}, and arguments "
                 "of the optimizer such as weight_decay"
             )
+        unused = self.settings().keys() - {"match", "freeze", "freeze_statistics"}
+        if self.freeze and unused:
+            raise ConfigurationError(
+                f"group {self.match!r}: {', '.join(sorted(unused))} has no effect with freeze"
+            )
         if self.optimizer is not None:
             self._own_optimizer()
 

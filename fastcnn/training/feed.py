@@ -97,9 +97,9 @@ class Feed:
             self.steps = options.steps_per_epoch
             self.samples = min(self.samples, self.steps * self.batch_size)
         self._by_class: list[np.ndarray] | None = None
-        if options.sampling == "balanced":
-            self._by_class = self._rows_by_class()
         loss, labels = options.make_loss(), np.asarray(data.labels)
+        if options.sampling == "balanced":
+            self._by_class = self._rows_by_class(getattr(loss, "ignore_index", None))
         self._is_sum = loss.reduction == "sum"
         self._target_counts = loss.target_counts(labels)
         # Mixed classes have no weights of their own.
@@ -177,13 +177,14 @@ class Feed:
         weight = None if data.sample_weight is None else data.sample_weight[rows]
         return ArrayDataset(self._buffer[:here], labels, weight)
 
-    def _rows_by_class(self) -> list[np.ndarray]:
+    def _rows_by_class(self, ignored: int | None) -> list[np.ndarray]:
         labels = self.data.labels
         if labels.ndim != 1 or labels.dtype.kind not in "iu":
             raise ConfigurationError(
                 "sampling='balanced' balances classes: the targets must be integers"
             )
         rows = np.arange(len(labels)) if self.rows is None else self.rows
+        rows = rows if ignored is None else rows[labels[rows] != ignored]
         rows = rows[np.argsort(labels[rows], kind="stable")]
         ends = np.flatnonzero(np.diff(labels[rows])) + 1
         return np.split(rows, ends)
@@ -191,11 +192,11 @@ class Feed:
     def _balanced(self, generator: np.random.Generator) -> np.ndarray:
         """As many samples as the data have, with class counts that differ by at most one.
 
-        Samples of a class repeat only after each has been drawn once.
+        Samples of a class repeat only after each has been drawn once; ignored ones are not drawn.
         """
         assert self._by_class is not None
         kinds = len(self._by_class)
-        each, left = divmod(sum(map(len, self._by_class)), kinds)
+        each, left = divmod(len(self.data) if self.rows is None else len(self.rows), kinds)
         more = np.zeros(kinds, np.int64)
         more[generator.permutation(kinds)[:left]] = 1
         drawn = []

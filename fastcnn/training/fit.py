@@ -223,7 +223,9 @@ def fit(model: Model, train: Any, test: Given | None = None, **options: Any) -> 
                 o = replace(o, loss=loss)
             if is_stream(train):
                 stream = Stream(train, o.steps_per_epoch)
-                training_data = as_samples(stream.first, "train: batch 1", model, loss)
+                training_data = as_samples(
+                    stream.first, "train: batch 1", model, loss, is_batch=True
+                )
                 o = options_for(o, stream, len(training_data), o.resume, world.size)
             else:
                 training_data = as_samples(train, "train", model, loss)

@@ -233,12 +233,13 @@ class TrainingOptions:
                     f"group {group.match!r}: freeze_until={group.freeze_until}: nothing would be "
                     f"trained within {counted(self.epochs, 'epoch')}; use freeze for that"
                 )
-        decays = [getattr(self.make_optimizer(), "weight_decay", None)]
-        decays += [group.arguments.get("weight_decay") for group in groups]
-        if self.decoupled_weight_decay is not None and not any(decays):
+        given, decays = self.decoupled_weight_decay, [self.make_optimizer()]
+        for group in groups:
+            decays.append(group.changed(decays[0]))
+            given = group.arguments.get("decoupled_weight_decay", given)
+        if given is not None and not any(getattr(each, "weight_decay", None) for each in decays):
             raise ConfigurationError(
-                f"decoupled_weight_decay={self.decoupled_weight_decay} has no effect without "
-                "weight_decay"
+                f"decoupled_weight_decay={given} has no effect without weight_decay"
             )
         larger_is_better(self.monitor, self.make_metrics())
         # The best epoch is at the earliest the first, and a change after the last one has no

@@ -13,6 +13,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError, counted
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
+from fastcnn.layers.answers import ends_in
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import JointLoss, Loss
 
@@ -22,12 +23,18 @@ Data = Dataset | tuple[Any, Any] | tuple[Any, Any, Any]
 
 
 def as_samples(
-    data: Data, name: str, model: Model, loss: Loss, preprocessing: Preprocessing | None = None
+    data: Data,
+    name: str,
+    model: Model,
+    loss: Loss,
+    preprocessing: Preprocessing | None = None,
+    is_batch: bool = False,
 ) -> Samples:
     """Check data against a model and a loss; set the model's input shape if it has none.
 
-    Samples must suit the preprocessing, by default the model's own. Raises ShapeError or DataError,
-    prefixed with ``name``, if samples, targets or weights are invalid.
+    Samples must suit the preprocessing, by default the model's own. All targets of a batch may be
+    ignored, but not all of the data. Raises ShapeError or DataError, prefixed with ``name``, if
+    samples, targets or weights are invalid.
     """
     if not isinstance(data, (Dataset, tuple)):
         raise ShapeError(
@@ -68,7 +75,8 @@ def as_samples(
                 f"{name}: sample weights must have shape "
                 f"{' or '.join(map(str, dict.fromkeys(shapes)))}, got {weight.shape}"
             )
-    check_counted(name, loss, target, weight)
+    if not is_batch:
+        check_counted(name, loss, target, weight)
     return checked
 
 
@@ -137,11 +145,7 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
 
 def say_logits(model: Model, loss: Loss) -> None:
     """Log that a loss expects log-probabilities which a model does not output."""
-    nodes = model.graph().nodes
-    last = len(nodes) - 1
-    while last >= 0 and nodes[last].operation in ("flatten", "unflatten"):
-        last = nodes[last].inputs[0]
-    if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
+    if loss.operation == "nll" and not ends_in(model.graph(), "log_softmax")[0]:
         log.warning(
             "the loss nll expects log-probabilities, and the network does not end with "
             "LogSoftmax: its loss may fall without bound; cross_entropy accepts plain outputs"

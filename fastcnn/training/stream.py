@@ -131,7 +131,7 @@ class StreamFeed:
                 f"samples, but those of {stream.name} cannot be read again"
             )
         if self.augment is not None:
-            first = as_samples(stream.first, stream.name, model, loss)
+            first = as_samples(stream.first, stream.name, model, loss, is_batch=True)
             check_augment(self.augment, first, loss)
 
     def most_steps(self) -> int:
@@ -146,7 +146,7 @@ class StreamFeed:
     def take(self, done: int, count: int, epoch: int) -> Chunk:
         """The next batch."""
         name, batch = self.stream.next()
-        data = as_samples(batch, name, self.model, self.loss)
+        data = as_samples(batch, name, self.model, self.loss, is_batch=True)
         here = len(data)
         if here > self.batch_size:
             raise ShapeError(

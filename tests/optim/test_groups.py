@@ -111,6 +111,7 @@ def test_text_and_dictionaries_are_the_same_groups() -> None:
         ([{"match": "*", "learning_rate_factor": "2"}], "learning_rate_factor must be a finite"),
         ([{"match": "*", "freeze_until": 0}], "freeze_until must be a number of epochs"),
         ([{"match": "*", "freeze": True, "freeze_after": 2}], "freeze and freeze_after exclude"),
+        ("*: freeze lr=1 learning_rate_factor=2", "learning_rate_factor, lr has no effect with fr"),
         ([{"match": "*", "optimizer": "lamb"}], "optimizer must be one of"),
         ([{"match": "*", "optimizer": "adam", "momentum": 0.5}], "no effect with the optimizer"),
     ],

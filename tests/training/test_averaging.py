@@ -325,7 +325,7 @@ def test_command_line_and_sweep(tmp_path: Path) -> None:
     )
     assert "group 'nothing.*' matches no parameter" in message
     command(
-        "sweep", "optimizer=lion,adagrad", "epochs=1", "groups=*.bias: weight_decay=0.1 freeze",
+        "sweep", "optimizer=lion,adagrad", "epochs=1", "groups=*.bias: weight_decay=0.1 lr=0.1",
         "--data", archive, "--workers", 1, "--out", tmp_path / "sweep",
     )  # fmt: skip
 

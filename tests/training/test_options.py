@@ -292,6 +292,7 @@ IDLE: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "decoupled_weight_decay": [
         ({"decoupled_weight_decay": True}, "no effect without weight_decay"),
+        ({"groups": "*: decoupled_weight_decay=true"}, "no effect without weight_decay"),
     ],
     "weight_decay": [({"weight_decay": 0.1, "optimizer": SGD()}, "weight_decay: no effect with")],
     "reduce_on_plateau": [

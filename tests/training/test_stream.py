@@ -267,3 +267,18 @@ def test_what_does_not_fit_into_memory_is_kept_in_a_file(
     assert not list((tmp_path / "arrays").iterdir())  # the file is gone with the array
     with pytest.raises(DataError, match=r"x: needs .* bytes, more than half .* and the disk of"):
         fastcnn.data.storage.allocate((2**62,), np.uint8, "x")
+
+
+@pytest.mark.parametrize("ignored", [0, 2])
+def test_all_targets_of_a_batch_may_be_ignored(ignored: int) -> None:
+    """As in a batch of arrays, its loss is 0."""
+    made = list(batches(32))
+    made[ignored] = made[ignored][0], np.full(32, 255)
+    loss = fastcnn.CrossEntropyLoss(ignore_index=255)
+    _, history = trained(made, loss=loss, epochs=1)
+    assert [step.loss == 0.0 for step in history.steps] == [place == ignored for place in range(3)]
+    counted = [part for place, part in enumerate(made) if place != ignored]
+    _, alone = trained(counted[:1], loss=loss, epochs=1)
+    first = history.steps[1 if ignored == 0 else 0]
+    assert first.loss == alone.steps[0].loss
+    assert 0.0 < history.final.train_loss < 3.0

@@ -175,6 +175,8 @@ def test_balanced_epochs_have_all_classes_equally_often() -> None:
         assert np.ptp(times[labels == label]) <= 1  # in turns
     held = np.setdiff1d(np.arange(101), np.arange(0, 101, 2))
     assert set(drawn(labels, held, sampling="balanced")) <= set(held)
+    order = drawn(labels, sampling="balanced", loss=fastcnn.CrossEntropyLoss(ignore_index=1))
+    assert np.bincount(labels[order]).tolist() in ([51, 0, 50], [50, 0, 51])
 
 
 def test_balanced_training_sees_the_rare_class() -> None:
