@@ -11,12 +11,11 @@ from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.one_row import on_maps
 from fastcnn.errors import ConfigurationError, counted
 from fastcnn.layers import Model
+from fastcnn.layers.answers import KEEPING
 from fastcnn.layers.connections import as_model
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.weights import check_values
 
-#: Operations that leave values unchanged outside training.
-PASSED_ON = ("flatten", "unflatten", "dropout", "dropout2d")
 WEIGHTED = ("conv2d", "conv_transpose2d", "linear")
 POOLING = ("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d")
 
@@ -168,14 +167,14 @@ def _steps(graph: Graph) -> list[Step]:
         if len(following) != 1:
             return False
         before = graph.nodes[node].inputs[0] if node != INPUT else None
-        if before is None or graph.nodes[node].operation not in PASSED_ON:
+        if before is None or graph.nodes[node].operation not in KEEPING:
             return True
         return read_once(before)
 
     steps: list[Step] = []
     for index, node in enumerate(graph.nodes):
         inputs = tuple(step_of[source] for source in node.inputs)
-        if node.operation in PASSED_ON:
+        if node.operation in KEEPING:
             step_of[index] = inputs[0]
             continue
         keeps_shape = node.operation == "batch_norm" or isinstance(

@@ -21,7 +21,7 @@ from fastcnn.interop.onnx_takers import LAST_TAKERS, TAKERS
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Entry, Wiring, log
 from fastcnn.interop.onnx_writer import PREPROCESSING
-from fastcnn.layers import Dropout, Layer, Model, Sequential
+from fastcnn.layers import Dropout, Layer, LayerNorm2d, Model, Sequential
 from fastcnn.layers import wiring as layer_wiring
 from fastcnn.layers.activation import Activation
 from fastcnn.weights import check_values
@@ -201,7 +201,8 @@ class _Reading(Wiring):
         value = self.value(source)
         one = all(array.size == 1 for array in layer.parameters.values())
         layer = self.described(node, layer, value.shape)
-        if isinstance(layer, Activation) and one and not value.view.is_expanded:
+        in_place = isinstance(layer, Activation) and one and not value.view.is_expanded
+        if in_place or (isinstance(layer, LayerNorm2d) and self.order(value) is not None):
             self.add(node, [layer], (value.layer,), value.view)
         else:
             self.append(node, layer, source)

@@ -8,7 +8,7 @@ from fastcnn.interop.onnx_file import FileNode, shortest
 from fastcnn.interop.onnx_norms import filled
 from fastcnn.interop.onnx_shapes import reshaped
 from fastcnn.interop.onnx_wiring import Wiring
-from fastcnn.layers import GroupNorm, Layer, LayerNorm2d, LocalResponseNorm, RMSNorm
+from fastcnn.layers import GroupNorm, Layer, LayerNorm, LayerNorm2d, LocalResponseNorm, RMSNorm
 
 Found = tuple[Layer, str]
 Arrays = dict[str, np.ndarray]
@@ -19,10 +19,10 @@ def normalisation(w: Wiring, node: FileNode) -> Found | None:
     found = None
     if node.kind in ("Reshape", "Mul", "Add"):
         found = _of_groups(w, node)
-    if node.kind in ("Mul", "Div"):
-        found = found or _mean_square(w, node)
     if node.kind in ("Add", "Mul", "Div"):
         found = found or _centred(w, node)
+    if node.kind in ("Mul", "Div"):
+        found = found or _mean_square(w, node)
     return found or (_local_response(w, node) if node.kind == "Div" else None)
 
 
@@ -47,13 +47,12 @@ def _affine(w: Wiring, node: FileNode, kind: str) -> tuple[FileNode, Arrays] | N
     return None if here is None or here.kind != kind else (here, arrays)
 
 
-def _by_channel(arrays: Arrays, shape: Shape) -> Arrays | None:
-    """Per-channel weight and bias, both or neither; None if they have another shape."""
-    by_channel = (shape[0], *(1,) * (len(shape) - 1))
-    if any(array.shape not in (by_channel, (1, *by_channel)) for array in arrays.values()):
+def _factors(arrays: Arrays, sizes: Shape, shape: Shape) -> Arrays | None:
+    """Weight and bias of ``shape``, both or neither; None if they do not have the ``sizes``."""
+    if any(array.shape not in (sizes, (1, *sizes)) for array in arrays.values()):
         return None
-    neutral = {"weight": np.ones(shape[0]), "bias": np.zeros(shape[0])} if arrays else {}
-    return {name: arrays.get(name, value).reshape(-1) for name, value in neutral.items()}
+    neutral = {"weight": np.ones(shape), "bias": np.zeros(shape)} if arrays else {}
+    return {name: arrays.get(name, value).reshape(shape) for name, value in neutral.items()}
 
 
 def _of_groups(w: Wiring, node: FileNode) -> Found | None:
@@ -87,7 +86,7 @@ def _of_groups(w: Wiring, node: FileNode) -> Found | None:
     # A constant with more dimensions than the samples would add dimensions to the result.
     one = (1,) * (1 + len(shape))
     arrays = {k: v for k, v in arrays.items() if v.shape != one[: v.ndim] or v.item() != neutral[k]}
-    factors = _by_channel(arrays, shape)
+    factors = _factors(arrays, (shape[0], *one[2:]), shape[:1])
     if factors is None:
         return None
     eps = shortest(norm.given.get("epsilon", 1e-5))
@@ -152,12 +151,23 @@ def _centred(w: Wiring, node: FileNode) -> Found | None:
         {axis if axis < 0 else axis - len(shape) - 1 for axis in axes}
         for axes in (under[0], _mean_axes(w, mean))
     ]
-    if not mean.given.get("keepdims", 1) or sides != [{-3}, {-3}] or len(shape) != 3:
+    axes, rank = sides[0], len(shape)
+    first = min(axes)
+    if not mean.given.get("keepdims", 1) or axes != sides[1] or first < -rank:
         return None
-    factors = _by_channel(arrays, shape)
+    order = w.order(w.samples[x]) or tuple(range(rank))
+    of_channels = rank == 3 and axes == {first} and order[first] == 0
+    if not of_channels and axes != set(range(first, 0)):
+        return None
+    of_set = shape[first:][:1] if of_channels else shape[first:]
+    sizes = (*of_set, *(1,) * (-first - len(of_set)))
+    factors = _factors(arrays, sizes, of_set)
     if factors is None:
         return None
-    return filled(LayerNorm2d(shape[0], under[1], affine=bool(factors)), **factors), x
+    layer: Layer = LayerNorm(of_set, under[1], bool(factors))
+    if of_channels:
+        layer = LayerNorm2d(of_set[0], under[1], bool(factors))
+    return filled(layer, **factors), x
 
 
 def _mean_axes(w: Wiring, mean: FileNode) -> tuple[int, ...]:

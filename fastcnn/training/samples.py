@@ -13,6 +13,7 @@ from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import DataError, ShapeError, counted
 from fastcnn.execution.checks import as_target, bound_loss
 from fastcnn.layers import Model
+from fastcnn.layers.answers import ends_in
 from fastcnn.layers.packing import pack_inputs
 from fastcnn.losses import JointLoss, Loss
 
@@ -144,11 +145,7 @@ def training_preprocessing(model: Model, data: Samples) -> Preprocessing:
 
 def say_logits(model: Model, loss: Loss) -> None:
     """Log that a loss expects log-probabilities which a model does not output."""
-    nodes = model.graph().nodes
-    last = len(nodes) - 1
-    while last >= 0 and nodes[last].operation in ("flatten", "unflatten"):
-        last = nodes[last].inputs[0]
-    if loss.operation == "nll" and (last < 0 or nodes[last].operation != "log_softmax"):
+    if loss.operation == "nll" and not ends_in(model.graph(), "log_softmax")[0]:
         log.warning(
             "the loss nll expects log-probabilities, and the network does not end with "
             "LogSoftmax: its loss may fall without bound; cross_entropy accepts plain outputs"

@@ -8,9 +8,9 @@ import pytest
 
 from fastcnn.errors import ConfigurationError
 from fastcnn.interop import import_onnx
-from fastcnn.layers import Add, LayerNorm2d
+from fastcnn.layers import Add, LayerNorm, LayerNorm2d, ReLU
 from tests.interop.onnx_models import N, model_of, read
-from tests.interop.test_interop import onnx
+from tests.interop.test_interop import onnx, run
 
 SHAPE = (4, 6, 5)
 
@@ -135,6 +135,56 @@ def test_channels_last_between_transpositions(tmp_path: Path) -> None:
     both = [*nodes, N("Transpose", ["n"], ["v"], perm=[0, 3, 1, 2]), N("Add", ["u", "v"], ["y"])]
     found = read(model_of(both, weight, ("n", *SHAPE)), tmp_path)
     assert [type(layer) for layer in found.layers.values()] == [LayerNorm2d, Add]
+
+
+@pytest.mark.parametrize(
+    ("axes", "last", "sizes", "kind"),
+    [
+        ([1], False, (4, 1, 1), LayerNorm2d),
+        ([-1], True, (4,), LayerNorm2d),
+        ([-1], False, (5,), LayerNorm),
+        ([2, 3], False, (6, 5), LayerNorm),
+        ([-3, -2, -1], False, SHAPE, LayerNorm),
+        ([2], False, (6, 1), None),
+        ([1], True, (6, 1, 1), None),
+        ([1, 3], False, (4, 1, 5), None),
+        ([0], False, (4, 1, 1), None),
+    ],
+)
+@pytest.mark.parametrize("factors", ["", "w", "wb"])
+def test_means_and_roots_of_older_operator_sets(
+    axes: list[int], last: bool, sizes: tuple[int, ...], kind: Any, factors: str, tmp_path: Path
+) -> None:
+    """A layer normalisation in operators that are older than its own, or its refusal by name."""
+    nodes = [
+        N("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1] if last else [0, 1, 2, 3]),
+        N("ReduceMean", ["t"], ["m"], axes=axes),
+        N("Sub", ["t", "m"], ["d"]),
+        N("Pow", ["d", "two"], ["p"]),
+        N("ReduceMean", ["p"], ["v"], axes=axes),
+        N("Add", ["v", "eps"], ["e"]),
+        N("Sqrt", ["e"], ["r"]),
+        N("Div", ["d", "r"], ["w0"]),
+    ]
+    if "w" in factors:
+        nodes.append(N("Mul", ["w0", "w"], ["b0"]))
+    if "b" in factors:
+        nodes.append(N("Add", ["b0", "b"], ["z"]))
+    end = [N("Transpose", [nodes[-1].output[0]], ["u"], perm=[0, 3, 1, 2])] if last else []
+    nodes += [*end, N("Relu", ["u" if last else nodes[-1].output[0]], ["y"])]
+    random = np.random.default_rng(1)
+    values = {name: random.standard_normal(sizes).astype(np.float32) for name in factors}
+    values |= {"two": np.float32(2), "eps": np.float32(1e-3)}
+    made = model_of(nodes, values, ("n", *SHAPE), opset=13)
+    if kind is None:
+        with pytest.raises(ConfigurationError, match=r"ONNX node '[a-z0]+' \("):
+            read(made, tmp_path)
+        return
+    back = read(made, tmp_path)
+    x = random.standard_normal((3, *SHAPE)).astype(np.float32)
+    expected = run(tmp_path / "m.onnx", x)
+    assert back.logits(x, backend="im2col") == pytest.approx(expected, abs=1e-5)
+    assert [type(layer) for _, layer in back.named_leaves()] == [kind, ReLU]
 
 
 def test_a_group_had_one_weight_until_opset_20(tmp_path: Path) -> None:

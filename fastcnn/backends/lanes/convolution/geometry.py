@@ -58,29 +58,17 @@ def _halo(rows: tuple[int, int], columns: tuple[int, int]) -> Halo:
     return (*rows, *columns)
 
 
-def tile_rows(channels: int, heights: tuple[int, ...]) -> list[tuple[int, int]]:
-    """First channel and height of the tiles that cover some channels, highest tiles first."""
-    tiles, c = [], 0
-    for height in heights:
-        while channels - c >= height:
-            tiles.append((c, height))
-            c += height
-    return tiles
+def pack_order(source: np.ndarray, heights: tuple[int, ...]) -> np.ndarray:
+    """Indices of weights in the order in which tiles read them, highest tiles first.
 
-
-def pack_order(
-    groups: int, channels: int, source: np.ndarray, heights: tuple[int, ...]
-) -> np.ndarray:
-    """Indices of weights in the order in which tiles read them.
-
-    ``source``, of shape (groups, channels, taps), has the index of each weight in the flat
-    parameter array, ``heights`` the possible heights of tiles in descending order.
+    ``source``, of shape (channels, taps), has the index of each weight in the flat parameter array,
+    ``heights`` the possible heights of tiles in descending order.
     """
-    parts = [
-        source[group, first : first + height].T.ravel()
-        for group in range(groups)
-        for first, height in tile_rows(channels, heights)
-    ]
+    parts, first = [], 0
+    for height in heights:
+        while len(source) - first >= height:
+            parts.append(source[first : first + height].T.ravel())
+            first += height
     return np.concatenate(parts)
 
 

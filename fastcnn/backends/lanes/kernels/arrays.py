@@ -102,7 +102,7 @@ K_INPUT = numbered(
 K_OUTPUT_GRADIENT = numbered(
     gather_gradient,
     "gather gradient",
-    per_number(0, 1, 1),
+    per_number(0, 1),
     sizes_of(L.IN),
     touches=_packed,
     of_run="gradients",
@@ -110,7 +110,7 @@ K_OUTPUT_GRADIENT = numbered(
 K_OUTPUT = numbered(
     write_output,
     "output",
-    per_number(0, 1, 1),
+    per_number(0, 1),
     sizes_of(L.IN),
     touches=_written,
     of_run="outputs",

@@ -86,7 +86,7 @@ def element_loss_kernel(record: ElementwiseLoss) -> int:
         return Kernel(
             loss_kernel(record.value, record.derivative, numbers, by_channel),
             record.name,
-            per_number(4, 2, 1),
+            per_number(4, 2),
             map_sizes,
             symbol=symbol,
             origin=origin,

@@ -187,7 +187,7 @@ def _outer_tile(r: Row) -> str:
 K_TRANSPOSE = numbered(
     transpose,
     "transpose",
-    per_number(0, 1, 1),
+    per_number(0, 1),
     sizes_of(L.IN),
     many=True,
     touches=reach.transpose,

@@ -235,7 +235,7 @@ def _kernel(name: str, nll: bool = False, focal: bool = False) -> int:
     return numbered(
         class_loss,
         name,
-        per_number(10, 1, 1),
+        per_number(10, 1),
         map_sizes,
         fixed=fixed,
         touches=loss_reach(3, by_channel=True),

@@ -309,7 +309,7 @@ K_NORM_JOIN = numbered(
     join, "normalisation sums of strips", _join_cost, map_sizes, touches=reach.join
 )
 K_NORM_STATISTICS = numbered(
-    statistics, "normalisation statistics", per_channel(2, 4), map_sizes, touches=reach.statistics
+    statistics, "normalisation statistics", per_channel, map_sizes, touches=reach.statistics
 )
 K_NORM = numbered(
     normalise,
@@ -346,7 +346,7 @@ K_NORM_JOINED_GRADIENT_SUMS = numbered(
 K_NORM_GRADIENT_STATISTICS = numbered(
     gradient_statistics,
     "normalisation gradient statistics",
-    per_channel(2, 4),
+    per_channel,
     map_sizes,
     touches=reach.normalisation(values=6, sums=True, learned=to_gradient),
 )

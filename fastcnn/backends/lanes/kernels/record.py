@@ -67,20 +67,15 @@ def per_element(
     return cost
 
 
-def per_channel(floats_read: int, floats_written: int) -> Callable[[Row], Cost]:
-    """Work over channels: floats read per block, and written per channel."""
-
-    def cost(r: Row) -> Cost:
-        channels = r[L.CHANNELS]
-        read = channels * floats_read * r.blocks
-        return Cost(8 * read, FLOAT_BYTES * read, FLOAT_BYTES * channels * floats_written)
-
-    return cost
+def per_channel(r: Row) -> Cost:
+    """Work over channels: two floats read per block, and four written per channel."""
+    read = 2 * r[L.CHANNELS] * r.blocks
+    return Cost(8 * read, FLOAT_BYTES * read, 4 * FLOAT_BYTES * r[L.CHANNELS])
 
 
-def per_number(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work per value of a sample, of which there are IN."""
-    return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], written * r[L.IN])
+def per_number(flops: int, read: int) -> Callable[[Row], Cost]:
+    """Work per value of a sample, of which there are IN, each written once."""
+    return lambda r: r.cost(flops * r[L.IN], read * r[L.IN], r[L.IN])
 
 
 def map_sizes(r: Row) -> str:

@@ -314,14 +314,14 @@ def _parameters_reach(r: Reach) -> Touches:
 K_NORM = numbered(
     normalise_samples,
     "normalise within samples",
-    set_elements(7, 1, 1),
+    set_elements(7, 1),
     set_sizes,
     touches=sets_reach("X", "Y", weighted=True),
 )
 K_GRADIENT = numbered(
     sample_norm_gradient,
     "gradient of normalisation within samples",
-    set_elements(9, 2, 1),
+    set_elements(9, 2),
     set_sizes,
     touches=sets_reach("X", "Y", "Z", weighted=True),
 )

@@ -41,12 +41,12 @@ def set_columns(
     return columns
 
 
-def set_elements(flops: int, read: int, written: int) -> Callable[[Row], Cost]:
-    """Work per member of each set."""
+def set_elements(flops: int, read: int) -> Callable[[Row], Cost]:
+    """Work per member of each set, each of which is written once."""
 
     def cost(r: Row) -> Cost:
         n = r[L.GROUPS] * r[L.POSITIONS]
-        return r.cost(flops * n, read * n + 2 * r[L.GROUPS], written * n)
+        return r.cost(flops * n, read * n + 2 * r[L.GROUPS], n)
 
     return cost
 

@@ -91,12 +91,12 @@ def softmax_gradient(A, T, r, block, slot, part, parts):
 
 
 K_SOFTMAX = numbered(
-    softmax, "softmax", set_elements(4, 1, 1), set_sizes, touches=sets_reach("X", "Y")
+    softmax, "softmax", set_elements(4, 1), set_sizes, touches=sets_reach("X", "Y")
 )
 K_GRADIENT = numbered(
     softmax_gradient,
     "gradient of softmax",
-    set_elements(4, 2, 1),
+    set_elements(4, 2),
     set_sizes,
     touches=sets_reach("X", "Y", "Z"),
 )

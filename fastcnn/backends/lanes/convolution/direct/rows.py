@@ -111,9 +111,7 @@ def _emit(task: Task, x: Buffer, y: Buffer, phases: list[Sums], columns: dict[st
     group_inputs, channels = phases[0].group_inputs, phases[0].weights.shape[1]
     heights = tile_heights(pooled=phases[0].window == 4)
     parts = [
-        pack_order(1, channels, sums.weights[group : group + 1], heights)
-        for group in range(g.groups)
-        for sums in phases
+        pack_order(sums.weights[group], heights) for group in range(g.groups) for sums in phases
     ]
     order = weight + np.concatenate(parts)
     packed = planner.allocate(order.size + LANES)

@@ -207,8 +207,8 @@ def _emit(
     down, along = g.stride
     outputs, height, inputs, count, width = source.shape
     products = points(width)
-    numbers = np.arange(source.size // width).reshape(1, outputs, -1)
-    order = pack_order(1, outputs, numbers, tile_heights(pooled=False))
+    numbers = np.arange(source.size // width).reshape(outputs, -1)
+    order = pack_order(numbers, tile_heights(pooled=False))
     padded = -(-order.size // LANES) * LANES
     packed = planner.allocate(products * padded)
     places = np.full((padded, width), -1)

@@ -249,7 +249,7 @@ def weights(
     flipped: bool = False,
 ) -> dict[str, int]:
     """Request the transform of weights before a run; return the columns that address the result."""
-    order = pack_order(1, len(source), source[None], HEIGHTS)
+    order = pack_order(source, HEIGHTS)
     padded = -(-order.size // LANES) * LANES + STAGGER
     packed = planner.allocate(PRODUCTS * padded)
     sizes: dict[str, int] = {"in": order.size, "out": padded, "down": transform.stride}

@@ -16,7 +16,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     WEIGHTS,
 )
 from fastcnn.backends.lanes.convolution.winograd2d.strided_gradient_tiles import (
-    PIXEL,
+    STAGGERED,
     gradient_phase_tile,
     input_phase_tile,
     strided_weight_gradient_tile,
@@ -35,7 +35,7 @@ def strided_gradient_room(inputs: int, together: tuple[int, int], strip: int, ow
     """Floats of a gradient's scratch memory, with ``together`` inputs and outputs at a time."""
     sums = PRODUCTS * (inputs * together[1] + STAGGER)
     pixels = LARGEST * sum(together) + TILE_PIXELS * together[1]
-    return pixels // LANES * strip * PIXEL + (sums if own else 0)
+    return pixels // LANES * strip * STAGGERED + (sums if own else 0)
 
 
 @linked
@@ -55,7 +55,7 @@ def phase_of_gradients(A, turned, tstep, count, vectors, phase, e, step, each):
     for o in range(vectors):
         for t in range(count):
             for n in range(LANES):
-                d = turned + o * tstep + t * TILE_PIXELS * PIXEL + n * LANES
+                d = turned + o * tstep + t * TILE_PIXELS * STAGGERED + n * LANES
                 rest = A, d, A, e + o * step + n * LANES, each, t
                 GRADIENTS_TILE(ODD_ROWS[phase], ODD_COLUMNS[phase], *rest)
 
@@ -69,7 +69,7 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
     x0, d0 = base(r, L.X, block, slot), base(r, L.Y, block, slot)
     inputs, channels, strip, tiles = r[L.IN], r[L.CHANNELS], r[L.TAPS], r[L.POSITIONS]
     xpix, dpix = T[r[L.X_TABLE] :], T[r[L.Y_TABLE] :]
-    step, tstep = strip * LARGEST * PIXEL, strip * TILE_PIXELS * PIXEL
+    step, tstep = strip * LARGEST * STAGGERED, strip * TILE_PIXELS * STAGGERED
     transformed = r[L.Z] + worker * r[L.Z_SLOT]
     grads = transformed + r[L.X_GROUP] // LANES * step
     turned = grads + r[L.GROUPS] // LANES * step
@@ -89,10 +89,10 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
             for o in range(vectors):
                 d, some = d0 + (o0 + o * LANES) * r[L.Y_CHANNEL], min(LANES, made - o * LANES)
                 for t in range(count):
-                    target = turned + o * tstep + t * TILE_PIXELS * PIXEL
-                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, target, PIXEL)
+                    target = turned + o * tstep + t * TILE_PIXELS * STAGGERED
+                    turn_tile(A, r, LANES, d + dpix[p0 + t], some, target, STAGGERED)
             for phase in range(first, last):
-                each, e, estep = SHARING[phase] * strip * PIXEL, grads, step
+                each, e, estep = SHARING[phase] * strip * STAGGERED, grads, step
                 if phase == 1:
                     e, estep = turned, tstep
                 else:
@@ -104,7 +104,7 @@ def winograd2d_strided_gradient(A, T, r, block, slot, worker, part, parts):
                     for k in range(WEIGHTS[phase]):
                         g = found + (FIRST_WEIGHT[phase] + k) * apart + c0 * LANES
                         v, grad = transformed + k * each, e + k * each
-                        rest = v, step, PIXEL, grad, estep, g, column, p0 > 0
+                        rest = v, step, STAGGERED, grad, estep, g, column, p0 > 0
                         products_of_samples(A, some, vectors, taken, *rest)
         if own:
             weights = r[L.EXTRA] + block * r[L.EXTRA_BLOCK] + 9 * o0 * inputs

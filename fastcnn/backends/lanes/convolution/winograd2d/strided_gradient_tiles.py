@@ -7,7 +7,7 @@ input times those of the output's gradient. The terms of a sum are contiguous in
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS, STAGGER
-from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL as FLOATS
+from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL
 from fastcnn.backends.lanes.convolution.winograd2d.strided import (
     EVEN,
     EVENS,
@@ -29,7 +29,7 @@ from fastcnn.codegen.simd import LANES
 
 #: Floats from one product of 16 channels of 16 samples to the next, which must not all map to the
 #: same few sets of the first-level cache.
-PIXEL = FLOATS + STAGGER
+STAGGERED = PIXEL + STAGGER
 
 
 def _store(
@@ -45,12 +45,12 @@ def _store(
         for j, value in enumerate(row):
             weight = (0 if odd[0] else i) * (1 if odd[1] else EVENS) + (0 if odd[1] else j)
             member = (i if odd[0] else 0) * (ODDS if odd[1] else 1) + (j if odd[1] else 0)
-            place = at.offset(at.offset(v0, weight, each), member, PIXEL)
-            place = at.offset(place, number, members * PIXEL)
+            place = at.offset(at.offset(v0, weight, each), member, STAGGERED)
+            place = at.offset(place, number, members * STAGGERED)
             # Prefetch the address of the next channel, or sample: a store that hits the cache is
             # far cheaper.
             at.prefetch(V, at.offset(place, 1, LANES), write=True)
-            store_all(at, [value], V, place, PIXEL)
+            store_all(at, [value], V, place, STAGGERED)
 
 
 @tile(2)
@@ -75,7 +75,7 @@ def gradient_phase_tile(
 ) -> None:
     """A phase of the transforms of a sample's gradient of 4x4 outputs."""
     odd, side = (odd_rows, odd_columns), range(OUTPUTS)
-    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * STAGGERED, STAGGERED)
     made = emit_phase(at.builder, EVEN.output.T, odd, pixels)
     _store(at, odd, made, (E, e0, each), number)
 

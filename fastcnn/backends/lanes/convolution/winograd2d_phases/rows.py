@@ -113,7 +113,7 @@ def _channels(g: ConvGeometry, x: Buffer) -> np.ndarray:
 def _weights(task: Task, source: np.ndarray, flipped: bool) -> dict[str, int]:
     """Request the transform of weights before a run; return the columns that address the result."""
     planner, g = task.planner, task.g
-    order = pack_order(1, len(source), source[None], HEIGHTS)
+    order = pack_order(source, HEIGHTS)
     padded = -(-order.size // LANES) * LANES + STAGGER
     count = points(half(g)) ** 2
     packed = planner.allocate(count * padded)
