@@ -148,7 +148,7 @@ def _export_c(
         f"written: {target}; {made.flash:,} bytes of constants, {made.ram:,} bytes of "
         f"working memory; call {made.name}_predict"
     )
-    if test is not None and model.predicts == "classes":
+    if test is not None and model.predicts == "classes" and saved.classes:
         _compare(console, model, made, test.select_classes(saved.classes))
 
 

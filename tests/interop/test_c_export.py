@@ -14,7 +14,7 @@ import pytest
 import fastcnn
 from fastcnn import layers as nn
 from fastcnn.data import Preprocessing
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, DataError
 from fastcnn.interop.c import CExport, export_c
 from fastcnn.interop.numpy_source import export_numpy
 from fastcnn.operations import elementwise_operations
@@ -295,6 +295,14 @@ def test_integer_outputs_are_numpys_bit_for_bit(tmp_path: Path) -> None:
     samples = samples_for(model, np.float32, 2) * 4 - 1.5  # outside of the range of calibration
     for sample, want in zip(samples, integers.outputs(samples), strict=True):
         np.testing.assert_array_equal(call(function, sample, 10)[1], want)
+
+
+def test_calibration_in_other_units_is_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2, seed=0), input_shape=(1, 3, 3))
+    model.preprocessing = Preprocessing(trained_on="float", bounds=(-200.0, 200.0))
+    with pytest.raises(DataError, match=r"calibration: got bytes \(uint8\), but the model was"):
+        export_c(model, tmp_path / "net.h", calibration=np.zeros((4, 1, 3, 3), np.uint8))
+    assert not (tmp_path / "net.h").exists()
 
 
 def ending_in_softmax() -> nn.Model:

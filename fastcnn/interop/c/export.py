@@ -10,6 +10,7 @@ import numpy as np
 
 import fastcnn
 from fastcnn.arguments import plain_array
+from fastcnn.data.preprocessing import Preprocessing
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.files import atomic_write, expanded
 from fastcnn.interop.c.float_code import float_code
@@ -105,6 +106,8 @@ def export_c(
         If ``name`` is not an identifier, or a layer cannot be computed one sample at a time.
     ShapeError
         If the model's input shape is unknown, or ``calibration`` has another.
+    DataError
+        If ``calibration`` is in other units than the samples of training.
     OSError
         If the file cannot be written.
     """
@@ -121,7 +124,8 @@ def export_c(
         integers, ram = None, FLOAT_BYTES * plan.memory
         code = float_code(plan, name, preprocessing, is_classifier)
     else:
-        integers, ram = quantise(model, plan, _samples(plan, calibration)), plan.memory
+        samples = _samples(plan, preprocessing, calibration)
+        integers, ram = quantise(model, plan, samples), plan.memory
         code = integer_code(integers, name, is_classifier)
     flash = _constant_bytes(code)
     kind = "single precision" if integers is None else "8-bit integers"
@@ -140,14 +144,15 @@ def _constant_bytes(code: str) -> int:
     )
 
 
-def _samples(plan: Plan, given: Any) -> np.ndarray:
-    """Checked calibration samples: numbers in the network's input shape."""
+def _samples(plan: Plan, preprocessing: Preprocessing, given: Any) -> np.ndarray:
+    """Checked calibration samples: numbers in the network's input shape, in units of training."""
     samples = plain_array("calibration", given)
     if samples.dtype.kind not in "fiub" or samples.shape[1:] != plan.input_shape:
         raise ShapeError(
             f"calibration: the network takes samples of shape {plan.input_shape}, got "
             f"{samples.dtype} of shape {samples.shape}"
         )
+    preprocessing.check(samples, "calibration")
     return samples
 
 
