@@ -51,10 +51,19 @@ def evaluate(
 
     opened = Run.open(run)
     model = opened.load_model()
-    if not model.predicts_classes:
+    shape = model.graph().output_shape
+    reason = (
+        f"predicts {model.predicts}, not classes"
+        if not model.predicts_classes
+        else f"has {model.gives} outputs"
+        if model.gives > 1
+        else f"outputs arrays of shape {shape}"
+        if len(shape) != 1
+        else None
+    )
+    if reason is not None:
         raise ConfigurationError(
-            f"{run}: the network predicts {model.predicts}, not classes: evaluate it in "
-            "Python, with fastcnn.training.evaluate"
+            f"{run}: the network {reason}: evaluate it in Python, with fastcnn.training.evaluate"
         )
     console = Screen()
     if data is None:

@@ -44,7 +44,7 @@ def explain(
     figure_format(out)
     opened = Run.open(run)
     model, classes = opened.load_model(), opened.classes
-    if not model.predicts_classes:
+    if not model.predicts_classes or model.gives > 1:
         raise ConfigurationError(f"{run}: only networks trained on classes can be explained")
     if label is not None and label not in classes:
         raise ConfigurationError(f"--class must be one of {', '.join(classes)}, got {label}")

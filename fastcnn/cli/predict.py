@@ -85,6 +85,8 @@ def predict(
     model = opened.load_model()
     rule = opened.normalisation.rule_for_pictures(model.input_shape)
     shape = model.graph().output_shape
+    if model.gives > 1:
+        raise ConfigurationError(f"{run}: the network has {model.gives} outputs: use Python")
     if len(shape) != 1:
         raise ConfigurationError(f"{run}: the network outputs arrays of shape {shape}: use Python")
     read = [read_picture(path, rule, invert=invert) for path in paths]

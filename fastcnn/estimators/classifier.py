@@ -292,7 +292,8 @@ class CNNClassifier(ClassifierMixin, NetworkEstimator):
                 ) from None
         else:
             _, index = np.unique(y, return_inverse=True)
-            own = (1.0 / np.bincount(index, weights=weight))[index]
+            counts = np.bincount(index, weights=weight)
+            own = (counts.sum() / (len(counts) * counts))[index]
         return own if weight is None else own * weight
 
     def _outputs(self, target: np.ndarray) -> int:

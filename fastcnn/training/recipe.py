@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastcnn.data.dataset import Dataset
-from fastcnn.errors import ConfigurationError
+from fastcnn.errors import ConfigurationError, counted
 from fastcnn.layers import Model
 from fastcnn.layers.definition import model_of_file
 from fastcnn.layers.saved import load_state
@@ -127,7 +127,15 @@ class Recipe(TrainingOptions):
 
     def _new_model(self, train: Dataset) -> Model:
         if self.is_file:
-            return model_of_file(str(self.model), self.seed)
+            model = model_of_file(str(self.model), self.seed)
+            outputs = model.output_shape(model.input_shape or train.input_shape)
+            known = len(train.classes)
+            if 0 < known < outputs[0] and self.make_loss().classes:
+                raise ConfigurationError(
+                    f"{self.model}: the network has {outputs[0]} outputs, and {train.name} has "
+                    f"{counted(known, 'class')}: make its last layer smaller"
+                )
+            return model
         name = self.model_name(train)
         self._check_activation(name)
         if name == AUTO:

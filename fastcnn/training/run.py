@@ -167,10 +167,13 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; numbers from 0 if the training data had no names."""
+        """Names of the classes; numbers for outputs of which the training data had no name."""
         names = tuple(self.config["data"]["classes"])
         outputs = self.config["model"].get("output_shape", ())
-        return names if names or len(outputs) != 1 else tuple(map(str, range(outputs[0])))
+        if len(outputs) != 1:
+            return names
+        prefix = "output " if names else ""
+        return names + tuple(f"{prefix}{index}" for index in range(len(names), outputs[0]))
 
     @property
     def loss(self) -> Loss:

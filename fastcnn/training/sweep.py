@@ -69,27 +69,25 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     check_space(space)
     trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
-    if not any(isinstance(values, Span) for values in space.values()):
-        sizes = tuple(len(values) for values in space.values())  # type: ignore[arg-type]
-        if trials > math.prod(sizes):
-            raise ConfigurationError(
-                f"{trials} trials cannot differ: there are {math.prod(sizes)} combinations of "
-                "values; leave out the number of trials to run all of them"
-            )
-        places = np.unravel_index(generator.choice(math.prod(sizes), trials, replace=False), sizes)
-        return [
-            {name: space[name][place] for name, place in zip(space, chosen, strict=True)}  # type: ignore[index]
-            for chosen in zip(*(place.tolist() for place in places), strict=True)
-        ]
-    return [
-        {
+    lists = {name: values for name, values in space.items() if not isinstance(values, Span)}
+    most = math.prod(map(len, lists.values())) if len(lists) == len(space) else math.inf
+    if trials > most:
+        raise ConfigurationError(
+            f"{trials} trials cannot differ: there are {most} combinations of values; leave out "
+            "the number of trials to run all of them"
+        )
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    while len(found) < trials:
+        drawn: dict[str, Any] = {
             name: values.draw(generator)
             if isinstance(values, Span)
-            else values[int(generator.integers(len(values)))]
+            else int(generator.integers(len(values)))
             for name, values in space.items()
         }
-        for _ in range(trials)
-    ]
+        # Ranges of a few whole numbers may give the same settings again.
+        key = tuple(drawn.values()) if most < math.inf else (len(found),)
+        found[key] = drawn | {name: values[drawn[name]] for name, values in lists.items()}
+    return list(found.values())
 
 
 @dataclass

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fastcnn import Conv2d, Flatten, Input, Linear, Model, Sequential, data, fit
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from tests.command import fastcnn, process
@@ -39,6 +40,41 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fastcnn("train", "--data", folder / "pets", "--model", folder / "net.toml", "--epochs", "1",
             "--out", folder / "run", "--no-diagnose")  # fmt: skip
     return folder
+
+
+def test_a_network_with_more_outputs_than_classes(trained: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.toml"
+    text = (trained / "net.toml").read_text()
+    wide.write_text(text.replace("out_features = 2", "out_features = 7"))
+    output = fastcnn("train", "--data", trained / "pets", "--model", wide, code=2)
+    assert "the network has 7 outputs, and pets has 2 classes" in output
+    network = Sequential(Flatten(), Linear(144, 7, seed=0), input_shape=(1, 12, 12))
+    fit(network, data.load(trained / "pets")[0], epochs=1, out=tmp_path / "run", diagnose=False)
+    picture = next((trained / "pets" / "cat").iterdir())
+    found = json.loads(fastcnn("predict", tmp_path / "run", picture, "--json"))
+    assert list(found["probabilities"]) == ["cat", "dog", *(f"output {i}" for i in range(2, 7))]
+    output = fastcnn("evaluate", tmp_path / "run", "--data", trained / "pets", code=2)
+    assert "output 2, output 3" in output
+
+
+def test_networks_that_the_commands_do_not_show(tmp_path: Path) -> None:
+    x = np.zeros((8, 1, 12, 12), np.uint8)
+    y = np.arange(8) % 2
+    put(tmp_path / "a.png")
+    given = Input((1, 12, 12))
+    flat = Flatten()(given)
+    heads = Model(given, {"a": Linear(144, 2, seed=0)(flat), "b": Linear(144, 2, seed=1)(flat)})
+    losses = {"a": "cross_entropy", "b": "cross_entropy"}
+    fit(heads, (x, {"a": y, "b": y}), epochs=1, loss=losses, out=tmp_path / "heads", diagnose=False)
+    for command in ("predict", "explain"):
+        output = fastcnn(command, tmp_path / "heads", tmp_path / "a.png", code=2)
+        assert "the network has 2 outputs" in output or "only networks trained on cl" in output
+    output = fastcnn("evaluate", tmp_path / "heads", "--data", "digits012", code=2)
+    assert "the network has 2 outputs: evaluate it in Python" in output
+    pixels = Sequential(Conv2d(1, 2, 1, seed=0), input_shape=(1, 12, 12))
+    fit(pixels, (x, x[:, 0] // 128), epochs=1, out=tmp_path / "pixels", diagnose=False)
+    output = fastcnn("evaluate", tmp_path / "pixels", "--data", "digits012", code=2)
+    assert "the network outputs arrays of shape (2, 12, 12): evaluate it in Python" in output
 
 
 def test_evaluate_on_data_of_other_classes(trained: Path, tmp_path: Path) -> None:

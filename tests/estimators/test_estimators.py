@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits, make_friedman1
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from threadpoolctl import threadpool_info
 
@@ -22,6 +23,7 @@ from fastcnn.data import draw_digits
 from fastcnn.errors import ConfigurationError, DataError, NonFiniteError, ShapeError
 from fastcnn.estimators import CNNClassifier, CNNRegressor, CNNTransformer
 from fastcnn.layers import Flatten, Linear, Sequential
+from fastcnn.losses import CrossEntropyLoss
 from fastcnn.models import report_cnn
 from fastcnn.optim import SGD
 
@@ -184,6 +186,16 @@ def test_class_and_sample_weights_multiply(small: Any) -> None:
     first = CNNClassifier(class_weight=factor, **make).fit(X, y, own)
     second = CNNClassifier(**make).fit(X, y, own * np.vectorize(factor.get)(y))
     assert (first.predict_proba(X) == second.predict_proba(X)).all()
+
+
+def test_balanced_weights_are_scikit_learns(small: Any) -> None:
+    """Their scale matters if the loss is a sum."""
+    X, y = small[0][:100], small[1][:100]
+    loss = CrossEntropyLoss(reduction="sum")
+    make = {"epochs": 3, "random_state": 0, "optimizer": "sgd", "lr": 1e-4, "loss": loss}
+    first = CNNClassifier(class_weight="balanced", **make).fit(X, y)
+    second = CNNClassifier(**make).fit(X, y, compute_sample_weight("balanced", y))
+    assert first.predict_proba(X) == pytest.approx(second.predict_proba(X), abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", [CNNClassifier, CNNRegressor])
