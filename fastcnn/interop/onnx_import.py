@@ -239,10 +239,9 @@ class _Reading(Wiring):
         shape = self.shape(source)
         if shape is None:
             raise ConfigurationError(f"its first input {source!r} must be samples")
-        held = node.kind in WEIGHTED and (
-            *(node.kind, node.inputs[1:], node.attributes_text()),
-            remainders(node, shape),
-        )
+        held: tuple[object, ...] = ()
+        if node.kind in WEIGHTED and self.are_of_one_layer(node.inputs[1:]):
+            held = (node.kind, node.inputs[1:], node.attributes_text(), remainders(node, shape))
         if held and held in self.shared:
             self.append(node, self.shared[held], source)
             node.forget()

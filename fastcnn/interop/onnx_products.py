@@ -98,7 +98,7 @@ def take_mat_mul(w: Wiring, node: FileNode) -> None:
     if weight.ndim != 2 or not value.shape or value.shape[-1] != weight.shape[0]:
         raise ConfigurationError(f"a product of {('N', *value.shape)} and {weight.shape}")
     if len(value.shape) == 1:
-        _linear(w, node, weight.T, None, _key(node))
+        _linear(w, node, weight.T, None, _key(w, node))
         return
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
@@ -108,13 +108,13 @@ def take_mat_mul(w: Wiring, node: FileNode) -> None:
         )
     kind = of_maps("Conv", own)
     layer = kind(own[0], weight.shape[1], 1, bias=False, weight_init=given(weight.T))
-    layer = _shared(w, (_key(node), kind), layer)
+    layer = _shared(w, (_key(w, node), kind), layer)
     w.add(node, [layer], (index,), View.of((weight.shape[1], *own[1:])).transposed(order))
 
 
 def take_gemm(w: Wiring, node: FileNode) -> None:
     """Read samples times a matrix, plus a bias."""
-    key = _key(node)
+    key = _key(w, node)
     weight = node.weight(1) * np.float32(node.number("alpha", 1.0))
     node.expect(transA=0)
     if weight.ndim != 2:
@@ -125,8 +125,10 @@ def take_gemm(w: Wiring, node: FileNode) -> None:
     _linear(w, node, weight if node.integer("transB", 0) else weight.T, bias, key)
 
 
-def _key(node: FileNode) -> object:
+def _key(w: Wiring, node: FileNode) -> object:
     """A key that nodes of a shared layer have in common."""
+    if not w.are_of_one_layer(node.inputs[1:]):
+        return object()
     return node.kind, node.inputs[1:], node.attributes_text()
 
 

@@ -152,6 +152,15 @@ class Wiring:
             return None
         return shortest(array.item())
 
+    def are_of_one_layer(self, names: Sequence[str]) -> bool:
+        """Whether nodes with these constants in common have them from one layer.
+
+        PyTorch's exporter stores equal constants once: those of several layers before training,
+        such as zeros and ones.
+        """
+        arrays = [self.file.constants[name] for name in names if name in self.file.constants]
+        return any(array.size and bool((array != array.flat[0]).any()) for array in arrays)
+
     # -- numbers -----------------------------------------------------------------------------
 
     def numbers_of(self, name: str) -> Numbers | None:

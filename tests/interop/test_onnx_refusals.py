@@ -333,6 +333,22 @@ def test_one_constant_in_two_nodes_is_one_layer(tmp_path: Path) -> None:
     assert first is last
 
 
+@pytest.mark.parametrize(("weight", "layers"), [([1.0, 1.0], 4), ([1.0, 2.0], 2)])
+def test_equal_constants_of_layers_before_training(
+    weight: list[float], layers: int, tmp_path: Path
+) -> None:
+    """PyTorch's exporter stores them once; trained ones are equal only if a layer is shared."""
+    norm = ["w", "z", "z", "w"]
+    nodes = [N("BatchNormalization", ["x", *norm], ["a"]), N("Tanh", ["a"], ["b"]),
+             N("BatchNormalization", ["b", *norm], ["c"]), N("GlobalMaxPool", ["c"], ["d"]),
+             N("Flatten", ["d"], ["e"]), N("Gemm", ["e", "m", "z"], ["f"]), N("Tanh", ["f"], ["g"]),
+             N("Gemm", ["g", "m", "z"], ["y"])]  # fmt: skip
+    values = {"w": weight, "m": [weight, weight], "z": [0.0, 0.0]}
+    made = {name: np.array(value, np.float32) for name, value in values.items()}
+    back = agrees(model_of(nodes, made, ("n", 2, 4, 4)), tmp_path, (2, 2, 4, 4))
+    assert len(with_weights(back)) == layers
+
+
 def with_weights(model: Any) -> set[int]:
     """The distinct layers with weights."""
     return {id(layer) for _, layer in model.named_leaves() if "weight" in layer.parameters}
