@@ -30,7 +30,6 @@ from fastcnn.layers import (
 )
 from fastcnn.losses import LOSSES, MSELoss
 from fastcnn.operations import OPERATIONS
-from fastcnn.operations.losses import LOSSES as ELEMENTWISE
 from fastcnn.optim import SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("own_kernels")
@@ -403,18 +402,6 @@ def test_an_optimizer(
     assert not fallbacks(caplog)
     with pytest.raises(ConfigurationError, match="Mine: lr must be a finite number"):
         kind(lr="fast")
-
-
-def test_formulas_of_another_process_are_named() -> None:
-    """As after an estimator was sent to a process that has not run the script."""
-    model = network(kernel.activation("Swish", swish, swish_slope)())
-    loss = kernel.loss("MyHuber", huber, huber_slope)
-    # Every test leaves these tables as they were.
-    del OPERATIONS["swish"], ELEMENTWISE["myhuber"]
-    calls = lambda: model.logits(samples()[0]), lambda: loss().arguments, lambda: loss().engine_key
-    for call in calls:
-        with pytest.raises(ConfigurationError, match="is not defined in this process: define it"):
-            call()
 
 
 OWN = """

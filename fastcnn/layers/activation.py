@@ -11,7 +11,6 @@ from fastcnn.errors import ShapeError
 from fastcnn.layers.allocation import claim
 from fastcnn.layers.base import Layer
 from fastcnn.operations import OPERATIONS, Elementwise
-from fastcnn.operations.record import known
 
 __all__ = [
     "CELU",
@@ -46,7 +45,7 @@ class Activation(Layer):
     @classmethod
     def record(cls) -> Elementwise:
         """The record of the layer's operation."""
-        record = known(OPERATIONS, cls.operation)
+        record = OPERATIONS[cls.operation]
         assert isinstance(record, Elementwise)
         return record
 

@@ -10,7 +10,6 @@ from fastcnn.errors import ConfigurationError, DataError, ShapeError, counted
 from fastcnn.losses.classes import as_classes
 from fastcnn.losses.loss import Loss, check_settings
 from fastcnn.operations.losses import LOSSES
-from fastcnn.operations.record import known
 from fastcnn.scalars import plain
 
 
@@ -29,7 +28,7 @@ class ElementLoss(Loss):
     @property
     def arguments(self) -> dict[str, Any]:
         """The formula's parameters, and the reduction."""
-        record = known(LOSSES, self.operation)
+        record = LOSSES[self.operation]
         names = [number.name for number in record.arguments]
         names += [record.by_channel] if record.by_channel else []
         return {name: getattr(self, name) for name in names} | {"reduction": self.reduction}
@@ -37,7 +36,7 @@ class ElementLoss(Loss):
     @property
     def engine_key(self) -> tuple[Any, ...]:
         """Name, whether it sums, parameters, and per-channel parameters."""
-        record, arguments = known(LOSSES, self.operation), self.arguments
+        record, arguments = LOSSES[self.operation], self.arguments
         summed = float(self.reduction == "sum")
         channels = record.channel_numbers(arguments, 1)
         return self.operation, summed, *record.numbers(arguments), *channels

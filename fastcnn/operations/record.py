@@ -3,17 +3,16 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
 from fastcnn.arguments import as_array, as_choice, as_number, as_same_type
-from fastcnn.errors import ConfigurationError, ShapeError
+from fastcnn.errors import ShapeError
 from fastcnn.operations.forms import Checked, computed, gradient
 
 #: A numpy array, a float, or in a compiled kernel a vector of 16 samples.
 Value = Any
-Known = TypeVar("Known")
 
 
 @dataclass(frozen=True)
@@ -309,16 +308,3 @@ class Update:
 
 #: User-defined updates, by name.
 OWN_UPDATES: dict[str, Update] = {}
-
-
-def known(table: Mapping[str, Known], name: str) -> Known:
-    """The record of a layer or loss, which a user's process may have received from another one.
-
-    Raises ConfigurationError if there is none.
-    """
-    if name not in table:
-        raise ConfigurationError(
-            f"the formula {name} of fastcnn.kernel is not defined in this process: define it in a "
-            "module, and import this where it is used"
-        )
-    return table[name]
