@@ -337,7 +337,7 @@ def _begin_ahead(compiles: bool) -> None:
         with suppress(Exception):
             from fastcnn.codegen import build
 
-            build.start_ahead("fastcnn.backends.lanes.kernel_table")
+            build.start_ahead("fastcnn.backends.lanes")
     for name in ("fastcnn.backends.lanes", "PIL.Image", "PIL.ImageDraw", "PIL.ImageFont"):
         with suppress(Exception):
             import_module(name)
