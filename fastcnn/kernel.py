@@ -435,7 +435,8 @@ def _dataclass(
     namespace = {
         **members,
         "__post_init__": check,
-        "__module__": _caller(3),
         "__doc__": inspect.getdoc(function) or f"The user's {name}.",
     }
-    return make_dataclass(name, fields, bases=bases, frozen=True, namespace=namespace)
+    made = make_dataclass(name, fields, bases=bases, frozen=True, namespace=namespace)
+    made.__module__ = _caller(3)  # from Python 3.12 on, make_dataclass has set its own caller's
+    return made

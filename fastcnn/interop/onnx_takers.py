@@ -35,19 +35,26 @@ def _look(w: Wiring, node: FileNode, view: View) -> None:
     w.samples[node.output] = Samples(w.value(node.inputs[0]).layer, view)
 
 
-def _reshape(w: Wiring, node: FileNode) -> None:
+def _whole(w: Wiring, node: FileNode) -> Samples:
+    """A node's first input, for a reshape: a view repeats whole dimensions only."""
     value = w.value(node.inputs[0])
-    if value.view.is_expanded:
-        raise ConfigurationError("it reshapes what an Expand has repeated")
+    if not value.view.is_expanded:
+        return value
+    index = w.layer(node.inputs[0])
+    return Samples(index, View.of(w.own_shape(index)))
+
+
+def _reshape(w: Wiring, node: FileNode) -> None:
+    value = _whole(w, node)
     wanted = w.numbers_of(node.inputs[1])
     if wanted is None:
         raise ConfigurationError("its shape must be known in advance")
     shape = reshaped(node, value.shape, wanted, w.file.batch)
-    _look(w, node, value.view.reshaped(shape))
+    w.samples[node.output] = Samples(value.layer, value.view.reshaped(shape))
 
 
 def _flatten(w: Wiring, node: FileNode) -> None:
-    value = w.value(node.inputs[0])
+    value = _whole(w, node)
     given = node.integer("axis", 1)
     axis = given + (len(value.shape) + 1) * (given < 0)
     if not 1 <= axis <= len(value.shape) or math.prod(value.shape[: axis - 1]) != 1:
@@ -60,7 +67,7 @@ def _flatten(w: Wiring, node: FileNode) -> None:
         # A layer even if there is nothing to flatten.
         w.append(node, layers.Flatten(), node.inputs[0])
     else:
-        _look(w, node, value.view.reshaped((size,)))
+        w.samples[node.output] = Samples(value.layer, value.view.reshaped((size,)))
 
 
 def _transpose(w: Wiring, node: FileNode) -> None:

@@ -132,7 +132,7 @@ def evaluate(
         if tta is not None:
             graph = model.graph()
             shapes = [port.shape for port in getattr(chosen, "ports", ())] or [graph.output_shape]
-            moved = next((shape for shape in shapes if len(shape) > 1), None)
+            moved = next((shape for shape in shapes if max(shape[1:], default=1) > 1), None)
             if moved is not None:
                 raise ShapeError(
                     f"tta={tta!r} is for networks that describe a whole image: the pixels of an "

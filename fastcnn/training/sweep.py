@@ -69,24 +69,24 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     check_space(space)
     trials = as_count("draw", "trials", trials)
     generator = np.random.default_rng(seed)
-    lists = {name: values for name, values in space.items() if not isinstance(values, Span)}
-    most = math.prod(map(len, lists.values())) if len(lists) == len(space) else math.inf
+    lists = [values for values in space.values() if not isinstance(values, Span)]
+    counts = [len(set(map(repr, values))) for values in lists]
+    most = math.prod(counts) if len(lists) == len(space) else math.inf
     if trials > most:
         raise ConfigurationError(
             f"{trials} trials cannot differ: there are {most} combinations of values; leave out "
             "the number of trials to run all of them"
         )
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     while len(found) < trials:
-        drawn: dict[str, Any] = {
+        drawn = {
             name: values.draw(generator)
             if isinstance(values, Span)
-            else int(generator.integers(len(values)))
+            else values[int(generator.integers(len(values)))]
             for name, values in space.items()
         }
         # Ranges of a few whole numbers may give the same settings again.
-        key = tuple(drawn.values()) if most < math.inf else (len(found),)
-        found[key] = drawn | {name: values[drawn[name]] for name, values in lists.items()}
+        found[repr(drawn) if most < math.inf else str(len(found))] = drawn
     return list(found.values())
 
 

@@ -130,6 +130,9 @@ def test_views_need_images() -> None:
     targets = {"whole": classes[:, 0, 0], "pixels": classes}
     with pytest.raises(ShapeError, match="would move"):
         fastcnn.evaluate(both, (images, targets), loss=["cross_entropy"] * 2, tta="six-view")
+    one = Sequential(Conv2d(1, 2, 6, seed=0), input_shape=(1, 6, 6))
+    found = fastcnn.evaluate(one, (images, classes[:, :1, :1]), tta="flip")
+    assert found.logits.shape == (5, 2, 1, 1)
 
 
 def test_several_outputs_are_put_in_order() -> None:

@@ -45,6 +45,8 @@ def test_no_combination_of_values_is_drawn_twice() -> None:
     found = draw(space, 6, seed=0)
     assert sorted(map(str, found)) == sorted(map(str, grid(space)))
     assert len(set(map(str, draw(space, 3, seed=1)))) == 3
+    found = draw({"lr": [0.1, 0.2, 0.2], "seed": [3]}, 2, seed=0)
+    assert {one["lr"] for one in found} == {0.1, 0.2}
 
 
 def test_workers_do_not_change_results(digits: Any) -> None:
@@ -172,7 +174,7 @@ def test_the_best_settings_are_the_first_of_the_ranking() -> None:
         (lambda: draw({"lr": 0.1}, 3), "lr: needs a list of values, or a range, got 0.1"),  # type: ignore[dict-item]
         (lambda: draw({"lr": [1]}, 2.5), "trials must be a positive integer, got 2.5"),  # type: ignore[arg-type]
         (lambda: draw({"lr": [1]}, 0), "trials must be"),
-        (lambda: draw({"lr": [1, 2], "seed": [3]}, 3), "3 trials cannot differ: there are 2 comb"),
+        (lambda: draw({"lr": [1, 2, 2], "seed": [3]}, 3), "3 trials cannot differ: there are 2"),
         (lambda: rank([], "accuracy"), "metric must be one of"),
     ],
 )
