@@ -280,9 +280,8 @@ class Augment:
         threads = max(1, min(threads, len(order) // FEW_IMAGES))
         _load(images.dtype.str)
         run = partial(
-            transform, images, order, names, key=key, flip_key=flip_key, settings=settings,
-            out=result,
-        )  # fmt: skip
+            transform, images, order, names, keys=(key, flip_key), settings=settings, out=result
+        )
         bounds = np.linspace(0, len(order), threads + 1).astype(int)
         if threads == 1:
             run(first=0, last=len(order))
@@ -421,7 +420,7 @@ def _load(kind: str) -> None:
 
     began = time.perf_counter()
     nothing, none, key = np.zeros((0, 1, 1, 1), kind), np.zeros(0, np.int64), np.uint64(0)
-    transform(nothing, none, none, 0, 0, key, key, np.zeros(len(SETTINGS)), nothing)
+    transform(nothing, none, none, 0, 0, (key, key), np.zeros(len(SETTINGS)), nothing)
     seconds = time.perf_counter() - began
     if seconds > LONG_TO_LOAD:
         log.warning("the kernels of augmentation are ready after %.1f s, once", seconds)

@@ -50,16 +50,15 @@ def transform(
     names: np.ndarray,
     first: int,
     last: int,
-    key: np.uint64,
-    flip_key: np.uint64,
+    keys: tuple[np.uint64, np.uint64],
     settings: np.ndarray,
     out: np.ndarray,
 ) -> None:
     """Transform the images ``order[first:last]`` into ``out[first:last]``.
 
     Images are uint8 or float32 of shape (N, C, H, W). ``names`` key the random numbers of each of
-    ``order``: its index in all the data. Keys have 64 bits; that of flips determines which images
-    are mirrored in odd epochs, if flips alternate. ``settings``, float64, are in the order of
+    ``order``: its index in all the data. The second of ``keys`` determines which images are
+    mirrored in odd epochs, if flips alternate. ``settings``, float64, are in the order of
     :data:`SETTINGS`.
     """
     _, C, H, W = images.shape
@@ -69,8 +68,7 @@ def transform(
         names,
         first,
         last,
-        key,
-        flip_key,
+        *keys,
         settings,
         out,
         np.zeros((2, POINTS - 1, RING, 4), np.float32),

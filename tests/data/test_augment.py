@@ -277,7 +277,7 @@ def test_the_kernel_takes_part_of_the_work() -> None:
     images, out = pictures(4), np.zeros((4, 1, 9, 12), np.uint8)
     key = np.uint64(5)
     settings = np.zeros(len(SETTINGS))
-    transform(images, np.arange(4), np.arange(4), 1, 3, key, key, settings, out)
+    transform(images, np.arange(4), np.arange(4), 1, 3, (key, key), settings, out)
     assert not out[[0, 3]].any()
     assert (out[1:3] == images[1:3]).all()
 
