@@ -23,8 +23,8 @@ import inspect
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, make_dataclass
 from dataclasses import field as dataclass_field
+from dataclasses import make_dataclass
 from itertools import count
 from pkgutil import iter_modules
 from typing import Any
@@ -57,6 +57,7 @@ from fastcnn.losses import LOSSES, ElementLoss
 from fastcnn.operations import OPERATIONS, Elementwise, Formula, Number
 from fastcnn.operations.losses import LOSSES as ELEMENTWISE
 from fastcnn.operations.losses import ElementwiseLoss
+from fastcnn.operations.own import POINTS, Entry
 from fastcnn.operations.record import OWN_UPDATES, Update
 from fastcnn.optim import OPTIMIZERS
 
@@ -81,36 +82,14 @@ __all__ = [
     "where",
 ]
 
-#: The tables of formulas, by the class of their records.
-TABLES: dict[type, dict[str, Any]] = {
-    Elementwise: OPERATIONS,
-    ElementwiseLoss: ELEMENTWISE,
-    Update: OWN_UPDATES,
-}
+#: The package's operations; others are users', also of classes that another process has sent.
+BUILT_IN = frozenset(OPERATIONS)
 #: Most hyperparameters of a formula: as many as a row of the engine holds.
 MOST_NUMBERS, MOST_UPDATE_NUMBERS, MOST_SLOTS = 3, 5, 3
-#: Points at which derivatives are compared with finite differences: not round numbers, where kinks
-#: usually are.
-POINTS = np.linspace(-5.0, 5.0, 97) + 0.0123
+#: Of finite differences.
 STEP, TOLERANCE = 1e-6, 1e-5
 #: Points whose results must be the same without the other points, and in another order.
 SOME = slice(29, None, -1)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """An own class's formula, which is in its table wherever this object is.
-
-    A class that joblib sends to another process by value takes it there.
-    """
-
-    record: Elementwise | ElementwiseLoss | Update
-
-    def __post_init__(self) -> None:
-        TABLES[type(self.record)].setdefault(self.record.name, self.record)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.record,)
 
 
 def linked(function: Callable[..., Any]) -> Linked:
@@ -157,8 +136,7 @@ def activation(
         If the derivative does not match the values.
     """
     operation = _name(name, "activation").lower()
-    taken = operation in OPERATIONS and not _is_own(LAYERS.get(operation))
-    if taken or (name in TYPES and not _is_own(TYPES[name])):
+    if operation in BUILT_IN or (name in TYPES and not _is_own(TYPES[name])):
         raise ConfigurationError(f"activation: fastcnn already has a layer called {name}")
     operation = _unused(operation, {**OPERATIONS, **ELEMENTWISE, **LOSSES})
     value, derivative = plain(value), plain(derivative)
@@ -179,7 +157,7 @@ def activation(
             "__module__": _caller(2),
             "__init__": _constructor(numbers),
             "operation": operation,
-            "_entry": _Entry(record),
+            "_entry": Entry(record),
         },
     )
     LAYERS[operation] = TYPES[name] = made
@@ -216,7 +194,7 @@ def loss(name: str, value: Callable[..., Any], derivative: Callable[..., Any]) -
         _check_derivative(name, value, derivative, np.full_like(POINTS, target), *defaults)
     operation = _unused(key, {**OPERATIONS, **ELEMENTWISE})
     record = ElementwiseLoss(operation, linked(value), linked(derivative), numbers)
-    members = {"operation": operation, "_entry": _Entry(record)}
+    members = {"operation": operation, "_entry": Entry(record)}
     made = _dataclass(name, value, numbers, members, (ElementLoss,))
     LOSSES[key] = made
     return made
@@ -269,7 +247,7 @@ def optimizer(
         found = f"a tuple of {parts}" if parts else "no tuple"
         raise ConfigurationError(f"{name}: update must return {wanted}, got {found}")
     kind = _unused(key, OWN_UPDATES)
-    entry = _Entry(Update(kind, linked(update), slots, numbers))
+    entry = Entry(Update(kind, linked(update), slots, numbers))
 
     def step_in_place(
         self: Any, parameters: Any, gradient: Any, slots: Any, lr: float, step: int
@@ -299,7 +277,7 @@ def _name(name: Any, what: str) -> str:
 
 def _is_own(made: Any) -> bool:
     """Whether a class is one that this module made."""
-    return isinstance(getattr(made, "_entry", None), _Entry)
+    return isinstance(getattr(made, "_entry", None), Entry)
 
 
 def _caller(above: int) -> str:

@@ -28,9 +28,12 @@ from fastcnn.layers import (
     definition,
     description,
 )
+from fastcnn.layers.activation import LAYERS
+from fastcnn.layers.definition import TYPES
 from fastcnn.losses import LOSSES, MSELoss
 from fastcnn.operations import OPERATIONS
-from fastcnn.optim import SGD, Adam
+from fastcnn.operations.own import TABLES
+from fastcnn.optim import OPTIMIZERS, SGD, Adam
 
 pytestmark = pytest.mark.usefixtures("own_kernels")
 
@@ -469,3 +472,44 @@ def test_own_kernels_can_be_sent_to_another_process(where: str, tmp_path: Path) 
     one, other = printed[0].split()
     assert one == other
     assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("kind", ["activation", "loss", "optimizer"])
+def test_another_formula_of_the_name_is_not_taken_for_the_one_sent(kind: str) -> None:
+    """As in a process that works for several users; one that is sent does not keep its name."""
+    cloudpickle = pytest.importorskip("cloudpickle")
+
+    def make(power: float) -> Any:
+        def value(x: Any, s: float = 1.0) -> Any:
+            return s**power * x
+
+        def slope(x: Any, s: float = 1.0) -> Any:
+            return s**power + 0 * x
+
+        def scaled(p: Any, t: Any, s: float = 1.0) -> Any:
+            return s**power * p * t
+
+        def scale(p: Any, t: Any, s: float = 1.0) -> Any:
+            return s**power * t + 0 * p
+
+        def update(p: Any, g: Any, slot: Any, lr: Any, step: Any, s: float = 1.0) -> Any:
+            return p - lr * s**power * g, slot
+
+        if kind == "optimizer":
+            return kernel.optimizer("Sent", update, ("slot",))
+        given = (scaled, scale) if kind == "loss" else (value, slope)
+        return getattr(kernel, kind)("Sent", *given)
+
+    def forget() -> None:
+        for table in (*TABLES.values(), LAYERS, LOSSES, OPTIMIZERS, TYPES):
+            table.pop("sent", None), table.pop("Sent", None)
+
+    sent = cloudpickle.dumps(make(2.0))
+    assert cloudpickle.loads(sent)._entry.record.name == "sent"
+    forget()
+    make(3.0)
+    with pytest.raises(ConfigurationError, match="has another formula called sent: rename one"):
+        cloudpickle.loads(sent)
+    forget()
+    cloudpickle.loads(sent)
+    assert make(3.0)._entry.record.name == "sent_2"

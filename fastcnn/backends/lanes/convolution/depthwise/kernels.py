@@ -37,7 +37,7 @@ TILE = depthwise_tile.sized(POSITIONS_OF_TILE)
 PRODUCTS_OF_9 = products_tile.sized(9)
 ROW_TILE = row_tile.among(*product(ROW_WIDTHS, ROW_STRIDES, (LONG_ROW, SHORT_ROW)))
 GRADIENTS_TILE = gradients_tile.among(
-    *((taps,) for taps in (9, 6, 4, 3, 2, 1) if taps <= MOST_TAPS)
+    *((taps,) for taps in ((9, 6, 4, 2, 1) if MOST_TAPS == 9 else range(MOST_TAPS, 0, -1)))
 )
 
 
