@@ -38,6 +38,10 @@ def require(module: str, extra: str) -> ModuleType:
         ) from None
 
 
+#: The version of numba without numba.
+NOT_INSTALLED = "not installed"
+
+
 @cache
 def numba_version() -> str:
     """The version of numba that is installed; "not installed" without one.
@@ -47,7 +51,7 @@ def numba_version() -> str:
     """
     found = find_spec("numba")
     if found is None or found.origin is None:
-        return "not installed"
+        return NOT_INSTALLED
     written = Path(found.origin).with_name("_version.py")
     text = written.read_text(encoding="utf-8") if written.is_file() else ""
     if match := re.search(r'"version": "([^"]+)"', text):

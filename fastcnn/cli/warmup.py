@@ -31,7 +31,10 @@ def warmup() -> None:
     from fastcnn.codegen import build
     from fastcnn.codegen.store import object_folder
     from fastcnn.errors import ConfigurationError
+    from fastcnn.extras import NOT_INSTALLED, numba_version
 
+    if numba_version() == NOT_INSTALLED:
+        raise ConfigurationError("numba compiles the kernels, and is not installed")
     folder = object_folder()  # says why it cannot be used
     if folder is None:
         raise ConfigurationError("no kernel can be kept: FASTCNN_CACHE_DIR sets the folder")

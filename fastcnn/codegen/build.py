@@ -22,7 +22,7 @@ from fastcnn.codegen.identity import function_digest, versions
 from fastcnn.codegen.processor import processor
 from fastcnn.codegen.reached import Records
 from fastcnn.cores import available_cores
-from fastcnn.extras import refuse_untested_numba
+from fastcnn.extras import NOT_INSTALLED, numba_version, refuse_untested_numba
 
 log = logging.getLogger("fastcnn.codegen")
 #: Maximum concurrent compiling processes: each takes 150 MB.
@@ -86,12 +86,19 @@ _interrupt: type[BaseException] | None = None
 
 
 @functools.cache
-def is_disabled() -> bool:
-    """Whether ``NUMBA_DISABLE_JIT`` requests plain Python, as for debuggers and coverage.
+def disabled_by() -> str:
+    """Why compiled functions run as plain Python, which debuggers and coverage want; else "".
 
     Read once, as numba does: every compiled call checks it.
     """
-    return os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        return "NUMBA_DISABLE_JIT"
+    return "a Python without numba" if numba_version() == NOT_INSTALLED else ""
+
+
+def is_disabled() -> bool:
+    """Whether compiled functions run as plain Python."""
+    return bool(disabled_by())
 
 
 def addresses(sources: Sequence[Source]) -> list[int]:

@@ -28,7 +28,7 @@ def _element(kind: str) -> np.dtype | str:
 class Compiled:
     """A function of numbers and arrays that is compiled at its first call.
 
-    Runs without the interpreter's lock, or as plain Python if ``NUMBA_DISABLE_JIT`` is set.
+    Runs without the interpreter's lock, or as plain Python: see ``disabled_by``.
 
     Parameters
     ----------

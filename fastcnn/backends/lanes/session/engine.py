@@ -86,7 +86,7 @@ class Engine:
         **options: Any,
     ) -> None:
         if build.is_disabled():
-            raise Unsupported("NUMBA_DISABLE_JIT")
+            raise Unsupported(build.disabled_by())
         self.graph = graph
         self.threads = threads
         self.parameters = parameters

@@ -64,7 +64,7 @@ class Inference:
         threads: int,
     ) -> None:
         if build.is_disabled():
-            raise Unsupported("NUMBA_DISABLE_JIT")
+            raise Unsupported(build.disabled_by())
         self.graph = graph
         self.threads = threads
         #: With more samples memory grows, but time per sample does not shrink.
