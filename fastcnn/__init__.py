@@ -25,6 +25,8 @@ _EXPORTS = {
     "SmoothL1Loss": "fastcnn.losses",
     "gradients": "fastcnn.execution",
     "input_gradient": "fastcnn.execution.input_gradients",
+    "from_definition": "fastcnn.layers.definition",
+    "to_definition": "fastcnn.layers.description",
     "load": "fastcnn.layers.saved",
     "plan": "fastcnn.execution",
     "session": "fastcnn.execution",
@@ -85,6 +87,8 @@ if TYPE_CHECKING:
     from fastcnn.execution.session import session as session
     from fastcnn.layers import *
     from fastcnn.layers.activation import *
+    from fastcnn.layers.definition import from_definition as from_definition
+    from fastcnn.layers.description import to_definition as to_definition
     from fastcnn.layers.saved import load as load
     from fastcnn.losses import (
         BCEWithLogitsLoss,
