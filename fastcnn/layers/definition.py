@@ -55,8 +55,13 @@ def from_definition(definition: Mapping[str, Any], seed: int | None = None) -> M
     Parameters
     ----------
     definition : mapping
+        As ``to_definition`` returns, or read from a TOML or JSON file.
     seed : int, optional
         Source of the initial weights.
+
+    Returns
+    -------
+    Model
 
     Raises
     ------

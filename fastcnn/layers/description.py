@@ -19,7 +19,17 @@ STRUCTURE = ("input_shape", "inputs", "calls", "outputs", "layers", "tied")
 
 
 def to_definition(model: "Model") -> dict[str, Any]:
-    """A model's definition.
+    """A model's definition, which ``from_definition`` reads and JSON or TOML can hold.
+
+    Parameters
+    ----------
+    model : Model
+        With any input shape, or none.
+
+    Returns
+    -------
+    dict
+        The layers by names and arguments, without values of parameters.
 
     Raises
     ------
