@@ -19,7 +19,7 @@ STRUCTURE = ("input_shape", "inputs", "calls", "outputs", "layers", "tied")
 
 
 def to_definition(model: "Model") -> dict[str, Any]:
-    """A model's definition, which ``from_definition`` reads and JSON or TOML can hold.
+    """A model's definition, which ``from_definition`` reads and JSON can hold.
 
     Parameters
     ----------
