@@ -89,15 +89,16 @@ _interrupt: type[BaseException] | None = None
 def disabled_by() -> str:
     """Why compiled functions run as plain Python, which debuggers and coverage want; else "".
 
-    Read once, as numba does: every compiled call checks it.
+    Read once, as numba does.
     """
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "NUMBA_DISABLE_JIT"
     return "a Python without numba" if numba_version() == NOT_INSTALLED else ""
 
 
+@functools.cache
 def is_disabled() -> bool:
-    """Whether compiled functions run as plain Python."""
+    """Whether compiled functions run as plain Python; every call of one asks."""
     return bool(disabled_by())
 
 
