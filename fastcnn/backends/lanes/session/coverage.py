@@ -5,15 +5,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from fastcnn.codegen.build import disabled_by, is_disabled
+from fastcnn.codegen.build import disabled_by
 
 log = logging.getLogger("fastcnn.lanes")
 
 
 def covered(*arrays: np.ndarray) -> bool:
     """Whether the engine accepts these arrays; if not, logs once that im2col is used."""
-    if is_disabled():
-        _say_once(f"does not support {disabled_by()}")
+    if reason := disabled_by():
+        _say_once(f"does not support {reason}")
         return False
     if all(array.dtype == np.float32 and array.size for array in arrays):
         return True

@@ -85,8 +85,8 @@ class Engine:
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
         **options: Any,
     ) -> None:
-        if build.is_disabled():
-            raise Unsupported(build.disabled_by())
+        if reason := build.disabled_by():
+            raise Unsupported(reason)
         self.graph = graph
         self.threads = threads
         self.parameters = parameters

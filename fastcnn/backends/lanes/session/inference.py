@@ -63,8 +63,8 @@ class Inference:
         most: int,
         threads: int,
     ) -> None:
-        if build.is_disabled():
-            raise Unsupported(build.disabled_by())
+        if reason := build.disabled_by():
+            raise Unsupported(reason)
         self.graph = graph
         self.threads = threads
         #: With more samples memory grows, but time per sample does not shrink.
