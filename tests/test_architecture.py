@@ -122,6 +122,7 @@ ALLOWED = {
     "cores": set(),
     "forks": set(),
     "scalars": set(),
+    "timing": set(),
 }
 EVERYWHERE = {
     "cores",
@@ -133,6 +134,7 @@ EVERYWHERE = {
     "notebook",
     "scalars",
     "text_table",
+    "timing",
     "",
 }
 #: Layers have a ``predict`` method, inside of which the runner is imported.
