@@ -123,6 +123,7 @@ ALLOWED = {
     "cores": set(),
     "forks": set(),
     "scalars": set(),
+    "timing": set(),
 }
 EVERYWHERE = {
     "cores",
@@ -134,6 +135,7 @@ EVERYWHERE = {
     "notebook",
     "scalars",
     "text_table",
+    "timing",
     "",
 }
 #: Layers have a ``predict`` method, inside of which the runner is imported.
