@@ -23,6 +23,7 @@ _EXPORTS = {
     "NLLLoss": "fastcnn.losses",
     "SigmoidFocalLoss": "fastcnn.losses",
     "SmoothL1Loss": "fastcnn.losses",
+    "conv_algorithm": "fastcnn.backends.lanes",
     "gradients": "fastcnn.execution",
     "input_gradient": "fastcnn.execution.input_gradients",
     "from_definition": "fastcnn.layers.definition",
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     )
     from fastcnn.analysis.compare import compare_backends
     from fastcnn.analysis.gradcheck import gradcheck
+    from fastcnn.backends.lanes import conv_algorithm as conv_algorithm
     from fastcnn.data import Dataset
     from fastcnn.execution import gradients
     from fastcnn.execution.input_gradients import input_gradient as input_gradient

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastcnn.backends.lanes import Unsupported
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
 from fastcnn.benchmark.peaks import measured_flops
@@ -67,6 +68,7 @@ def bench_layers(
     threads: Sequence[int],
     peers: Sequence[Peer] = PEERS,
     chosen: Sequence[LayerCase] | None = None,
+    algorithms: Sequence[str] = (),
     rounds: int = 5,
     seconds: float = 0.05,
     pause: float = PAUSE,
@@ -75,7 +77,7 @@ def bench_layers(
 
     For ``lanes`` this is the layout between two layers of a network; "lanes, called alone" includes
     packing the batch into lanes and unpacking the result. Those of ``peers`` that are installed are
-    included.
+    included, and ``lanes`` with each of some ``algorithms`` of convolutions.
 
     Returns
     -------
@@ -87,7 +89,7 @@ def bench_layers(
     """
     results: list[Result] = []
     for case in cases() if chosen is None else chosen:
-        results += _bench(case, threads, peers, rounds, seconds, pause)
+        results += _bench(case, threads, peers, algorithms, rounds, seconds, pause)
     return results
 
 
@@ -95,6 +97,7 @@ def _bench(
     case: LayerCase,
     threads: Sequence[int],
     peers: Sequence[Peer],
+    algorithms: Sequence[str],
     rounds: int,
     seconds: float,
     pause: float,
@@ -115,10 +118,14 @@ def _bench(
         runs: dict[tuple[str, int], LayerRun] = {}
         apart: dict[tuple[str, int], float] = {}
         refused: list[Result] = []
-        for name, count, make in _contestants(case, arrays, backward, threads, peers):
+        for name, count, make in _contestants(case, arrays, backward, threads, peers, algorithms):
             try:
                 run = make()
                 made = run.results()
+            except Unsupported as reason:
+                note = f"not timed: {reason}"
+                refused.append(not_timed(note, contestant=name, threads=count, **names))
+                continue
             except Exception as error:  # a peer's failure is a result, not the benchmark's end
                 note = f"failed: {' '.join(str(error).split())[:80]}"
                 log.warning("%s: %s", name, error)
@@ -148,7 +155,12 @@ def _bench(
 
 
 def _contestants(
-    case: LayerCase, arrays: Arrays, backward: bool, threads: Sequence[int], peers: Sequence[Peer]
+    case: LayerCase,
+    arrays: Arrays,
+    backward: bool,
+    threads: Sequence[int],
+    peers: Sequence[Peer],
+    algorithms: Sequence[str],
 ) -> Iterator[tuple[str, int, Callable[[], LayerRun]]]:
     """Name, threads and maker of each contestant."""
     most = max(threads)
@@ -158,6 +170,8 @@ def _contestants(
         yield "lanes, called alone", most, alone
     for count in threads:
         yield "lanes", count, partial(lanes_run, case, arrays, backward, count)
+        for name in algorithms:
+            yield f"lanes, {name}", count, partial(lanes_run, case, arrays, backward, count, name)
     for peer in peers:
         if peer.layer is not None and peer.takes_layer(case, backward) and peer.can_run:
             for count in threads if peer.on_each else (most,):

@@ -43,6 +43,8 @@ class Scope:
         A few short rounds, as a trial.
     sizes : bool
         Whether the suite backward also measures each operation over sizes.
+    algorithms : sequence of str
+        For the suite layer: only convolutions, also by each of these algorithms of the engine.
     """
 
     networks: Sequence[str] = ()
@@ -50,6 +52,7 @@ class Scope:
     peers: Sequence[Peer] = PEERS
     quick: bool = False
     sizes: bool = False
+    algorithms: Sequence[str] = ()
 
     @property
     def threads(self) -> tuple[int, ...]:
@@ -108,16 +111,20 @@ def inference_tables(scope: Scope) -> list[Table]:
 
 def layer_tables(scope: Scope) -> list[Table]:
     """Single layers, forward and backward."""
+    some = list(layers.cases())
+    if scope.algorithms:
+        some = [case for case in some if case.operation in ("conv2d", "conv_transpose2d")]
     return [
         partial(
             layers.bench_layers,
             threads=scope.threads,
             chosen=[case],
+            algorithms=scope.algorithms,
             peers=scope.peers,
             rounds=2 if scope.quick else 3,
             seconds=0.03,
         )
-        for case in list(layers.cases())[:: 5 if scope.quick else 1]
+        for case in some[:: 5 if scope.quick else 1]
     ]
 
 
