@@ -221,7 +221,7 @@ class Engine:
             callback = Callback(self._with_running(between.function))
         step_values = {
             "phases": phases,
-            "program": rows.reshape(-1),
+            "rows": rows.reshape(-1),
             "entries": entries,
             "rates": rates,
             "schedule": schedule,
@@ -344,7 +344,7 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
         fields,
         {
             "phases": np.array([[0, len(rows), 0]]),
-            "program": rows.reshape(-1),
+            "rows": rows.reshape(-1),
             "entries": entries,
             "rates": nothing,
             "schedule": np.array([[0, LANES, 0, 0, 0]]),
