@@ -8,10 +8,10 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_input
 from fastcnn.execution.engine_arguments import input_factors, moment_of, stored_samples
 from fastcnn.execution.engines import Lease, room_for
-from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
 from fastcnn.execution.passes import begin_backward
 from fastcnn.execution.step import Batch, Step

@@ -21,6 +21,7 @@ from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.batches import NO_BATCHES, Batches, Moment
 from fastcnn.backends.lanes.session.clocks import Clocks
 from fastcnn.backends.lanes.session.engine import THREADS_VARIABLE, Engine, default_threads
+from fastcnn.backends.lanes.session.fallback import run_or_fall_back
 from fastcnn.backends.lanes.session.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,

@@ -23,12 +23,11 @@ from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
-from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOATS, Batches, Moment
 from fastcnn.backends.lanes.session.dispatcher import ENTRY
-from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
+from fastcnn.backends.lanes.session.loading import check_enabled, check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.schedule import CALLS, MIDDLE, Between, Callback, plain_schedule
 from fastcnn.backends.lanes.session.update import Units, Update
 from fastcnn.codegen import build
@@ -85,8 +84,7 @@ class Engine:
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
         **options: Any,
     ) -> None:
-        if reason := build.disabled_by():
-            raise Unsupported(reason)
+        check_enabled()
         self.graph = graph
         self.threads = threads
         self.parameters = parameters
