@@ -38,7 +38,7 @@ from fastcnn.backends.lanes.session.functions import (
 )
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
-from fastcnn.backends.lanes.session.meetings import norm_meetings
+from fastcnn.backends.lanes.session.meetings import Meeting, norm_meetings
 from fastcnn.backends.lanes.session.schedule import Between, Place
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 
