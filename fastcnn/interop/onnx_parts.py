@@ -11,27 +11,31 @@ from fastcnn.layers import Layer, Narrow
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
-    """Read a Split of the channels."""
+    """Read a Split of channels, rows or columns."""
     axis = node.integer("axis", 0)
     count = node.integer("num_outputs", len(node.outputs))
     if count != len(node.outputs):
         raise ConfigurationError(f"num_outputs={count}, it has {len(node.outputs)}")
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
-    axis = _channel_axis(axis, order)
+    axis += (len(order) + 1) * (axis < 0)
+    if not 1 <= axis <= len(order):
+        raise ConfigurationError(f"axis={axis}: it splits batches")
+    place = order[axis - 1]
     sizes: tuple[int, ...] | None = None
     if node.has("split"):
         sizes = node.integers("split", None)
     elif len(node.inputs) > 1 and node.inputs[1]:
         sizes = _known(w, node.inputs[1], "sizes")
     if sizes is None:
-        step = -(-own[0] // count)
-        sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
-    if len(sizes) != count or sum(sizes) != own[0] or min(sizes) < 1:
-        raise ConfigurationError(f"it splits {own[0]} channels into {sizes}")
-    first, whole = 0, list(map(range, own[1:]))
+        step = -(-own[place] // count)
+        sizes = tuple(min(step, own[place] - first) for first in range(0, own[place], step))
+    if len(sizes) != count or sum(sizes) != own[place] or min(sizes) < 1:
+        raise ConfigurationError(f"it splits samples of {own} into {sizes} along axis {axis}")
+    first, parts = 0, list(map(range, own))
     for size, output in zip(sizes, node.outputs, strict=True):
-        _cut(w, node, index, order, [range(first, first + size), *whole], output)
+        parts[place] = range(first, first + size)
+        _cut(w, node, index, order, parts, output)
         first += size
 
 
@@ -41,13 +45,6 @@ def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
     if numbers is None or None in numbers.values:
         raise ConfigurationError(f"its {what} must be known")
     return tuple(int(value or 0) for value in numbers.values)
-
-
-def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
-    axis += (len(order) + 1) * (axis < 0)
-    if not 1 <= axis <= len(order) or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: only channels can be split")
-    return axis
 
 
 def _cut(
