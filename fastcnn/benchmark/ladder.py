@@ -122,7 +122,7 @@ RUNGS = (
         "the engine",
         "No columns: sixteen samples lie side by side in each register, so that every window is "
         "read in place, and sums stay in registers.",
-        ("fastcnn.backends.lanes.convolution.direct.gradient_tiles:_Part.added",),
+        ("fastcnn.backends.lanes:TilePart.added",),
     ),
 )
 
