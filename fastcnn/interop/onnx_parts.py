@@ -1,5 +1,6 @@
 """Import of ONNX nodes that select channels or pixels: Split, Gather and Slice."""
 
+import math
 from collections.abc import Sequence
 
 from fastcnn.errors import ConfigurationError
@@ -7,31 +8,35 @@ from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_map_readers import of_maps
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
-from fastcnn.layers import Layer, Narrow
+from fastcnn.layers import Flatten, Layer, MaxPool2d, Narrow, Unflatten
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
-    """Read a Split of the channels."""
+    """Read a Split of channels, rows or columns."""
     axis = node.integer("axis", 0)
     count = node.integer("num_outputs", len(node.outputs))
     if count != len(node.outputs):
         raise ConfigurationError(f"num_outputs={count}, it has {len(node.outputs)}")
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
-    axis = _channel_axis(axis, order)
+    axis += (len(order) + 1) * (axis < 0)
+    if not 1 <= axis <= len(order):
+        raise ConfigurationError(f"axis={axis}: it splits batches")
+    place = order[axis - 1]
     sizes: tuple[int, ...] | None = None
     if node.has("split"):
         sizes = node.integers("split", None)
     elif len(node.inputs) > 1 and node.inputs[1]:
         sizes = _known(w, node.inputs[1], "sizes")
     if sizes is None:
-        step = -(-own[0] // count)
-        sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
-    if len(sizes) != count or sum(sizes) != own[0] or min(sizes) < 1:
-        raise ConfigurationError(f"it splits {own[0]} channels into {sizes}")
-    first, whole = 0, list(map(range, own[1:]))
+        step = -(-own[place] // count)
+        sizes = tuple(min(step, own[place] - first) for first in range(0, own[place], step))
+    if len(sizes) != count or sum(sizes) != own[place] or min(sizes) < 1:
+        raise ConfigurationError(f"it splits samples of {own} into {sizes} along axis {axis}")
+    first, parts = 0, list(map(range, own))
     for size, output in zip(sizes, node.outputs, strict=True):
-        _cut(w, node, index, order, [range(first, first + size), *whole], output)
+        parts[place] = range(first, first + size)
+        _cut(w, node, index, order, parts, output)
         first += size
 
 
@@ -41,13 +46,6 @@ def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
     if numbers is None or None in numbers.values:
         raise ConfigurationError(f"its {what} must be known")
     return tuple(int(value or 0) for value in numbers.values)
-
-
-def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
-    axis += (len(order) + 1) * (axis < 0)
-    if not 1 <= axis <= len(order) or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: only channels can be split")
-    return axis
 
 
 def _cut(
@@ -61,16 +59,22 @@ def _cut(
     """Take a part of a layer's output, given for each of its dimensions."""
     own = w.own_shape(index)
     layers: list[Layer] = []
-    if len(parts[0]) < own[0]:
-        layers.append(Narrow(parts[0].start, len(parts[0])))
+    channels, *pixels = parts
+    if (size := channels.stop - channels.start) < own[0]:
+        layers.append(Narrow(channels.start, size))
     sides = [(-part.start, part.stop - size) for part, size in zip(parts, own, strict=True)]
     cut = tuple(side for pair in sides[:0:-1] for side in pair)
     if any(cut):
         layers.append(of_maps("ZeroPad", own)(cut))
-    steps = tuple(part.step for part in parts[1:])
+    steps = tuple(part.step for part in pixels)
     if any(step > 1 for step in steps):  # windows of one pixel
         layers.append(of_maps("MaxPool", own)(1, stride=steps))
-    view = View.of(tuple(map(len, parts))).transposed(order)
+    shape = tuple(map(len, parts))
+    if channels.step > 1:  # as rows of one channel
+        rows = Unflatten(1, (1, size, math.prod(shape[1:])))
+        layers += [Flatten(), rows, MaxPool2d(1, stride=(channels.step, 1)), Flatten()]
+        layers += [Unflatten(1, shape)] if pixels else []
+    view = View.of(shape).transposed(order)
     w.samples[output] = Samples(index, view)
     if layers:
         w.add(node, layers, (index,), view, output)
@@ -113,7 +117,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:
-    """Read a Slice of adjacent channels, and of rows and columns, also in steps."""
+    """Read a Slice of channels, rows and columns."""
     parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
@@ -141,10 +145,10 @@ def take_slice(w: Wiring, node: FileNode) -> None:
             raise ConfigurationError(f"it takes some of the samples, axis={axis}")
         place = order[axis - 1]
         part = range(*slice(start, end, step).indices(own[place]))
-        if not part or step < 1 or (step > 1 and place == 0):
+        if not part or step < 1:
             raise ConfigurationError(
-                f"it takes {part.start} to {part.stop} in steps of {step} of axis {axis}; only "
-                "adjacent channels can be taken, and pixels in steps of at least 1"
+                f"it takes {part.start} to {part.stop} of axis {axis} in steps of {step}, which "
+                "must be above 0"
             )
         taken[place] = part
     _cut(w, node, index, order, taken, node.output)

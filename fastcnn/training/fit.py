@@ -193,7 +193,7 @@ def _with_rate(o: FitArguments, model: Model, train: Any) -> FitArguments:
 
 
 def _check_start(assigned: Assigned, o: TrainingOptions, shards: Shards, samples: int) -> None:
-    """Refuse a model that cannot be trained on so many samples, or would not change."""
+    """Refuse a model that cannot be trained on this many samples, or would not change."""
     model = assigned.model
     for size in {min(o.batch_size, samples), samples % o.batch_size}:
         if size:
