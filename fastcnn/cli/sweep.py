@@ -19,7 +19,7 @@ from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import data_words, free_folder, load_training, train_words
 
 if TYPE_CHECKING:
-    from fastcnn.training.sweep import Trial
+    from fastcnn.training.sweeps import Trial
 
 
 class Sampler(StrEnum):
@@ -104,8 +104,8 @@ def sweep(
     from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
-    from fastcnn.training.sweep import best_settings, draw, grid, measuring, rank
-    from fastcnn.training.sweep import sweep as run_sweep
+    from fastcnn.training.sweeps import best_settings, draw, grid, measuring, rank
+    from fastcnn.training.sweeps import sweep as run_sweep
     from fastcnn.training.validation import SHARE
 
     for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
