@@ -14,10 +14,10 @@ import numpy as np
 import fastcnn
 from bench.markdown import command, number, table
 from bench.networks.tasks import network_of
-from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.work import NETWORKS
 from fastcnn.execution.session import InferenceSession
+from fastcnn.timing import rest
 
 NAME = "callers"
 BATCHES = (1, 8, 64)

@@ -34,14 +34,13 @@ CASES = (
 JOB = """
 import json, sys
 from dataclasses import asdict
-from statistics import median
-from time import perf_counter
 import numpy as np
 import fastcnn
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.distributed import join
 from fastcnn.distributed.scaling import measure_network, measure_step, measure_together
 from fastcnn.execution import make_executor
+from fastcnn.timing import measure, repeated
 
 name, batch, threads, repeats = sys.argv[1], *map(int, sys.argv[2:])
 world = join()
@@ -85,15 +84,9 @@ if world.size > 1:
         request.Wait()
         executor.update(gradient, 1e-6)
 
-    ways = {"after": after, "buckets": buckets, "at_once": at_once}
-    times = {way: [] for way in ways}
-    for _ in range(repeats + 2):
-        for way, work in ways.items():
-            world.wait()
-            began = perf_counter()
-            work()
-            times[way].append(perf_counter() - began)
-    made["ways"] = {way: world.largest(median(some[2:])) for way, some in times.items()}
+    ways = {"after": repeated(after), "buckets": repeated(buckets), "at_once": repeated(at_once)}
+    timings = measure(ways, rounds=repeats, most=1, pause=0.0, before=world.wait)
+    made["ways"] = {way: world.largest(timing.median) for way, timing in timings.items()}
 if world.is_root:
     print(json.dumps(made))
 """

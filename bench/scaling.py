@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from bench.scaling_causes import Case, OtherPrograms, explain
-from fastcnn.benchmark.measure import measure
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import Executor, make_executor
@@ -24,6 +23,7 @@ from fastcnn.losses import CrossEntropyLoss
 from fastcnn.models import report_cnn, vgg_small
 from fastcnn.optim import SGD
 from fastcnn.text_table import text_table
+from fastcnn.timing import measure
 
 #: Maximum relative cost above the lowest previous one that does not count as rising.
 TOLERANCE = 0.1

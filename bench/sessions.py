@@ -11,11 +11,9 @@ one thread the thread's own CPU time is measured. Outputs are compared before an
 Python threads, next to those from one thread.
 """
 
-import time
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -23,9 +21,9 @@ import typer
 import fastcnn
 from bench import callers as at_once
 from bench.networks.tasks import network_of
+from bench.shortest import shortest
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.inference import onnx_session
-from fastcnn.benchmark.measure import rest
 from fastcnn.benchmark.records import Records, this_command
 from fastcnn.benchmark.work import NETWORKS
 from fastcnn.text_table import text_table
@@ -36,37 +34,12 @@ OTHERS = ("strided", "depthwise", "time_series", "resnet18")
 FEW_BATCHES = (1, 8, 64)
 #: Default seconds of calls for each figure.
 SECONDS = 2.0
-#: Seconds of a turn before calls are timed, and while they are; minimum calls of a turn.
-WARM, TURN, CALLS = 0.008, 0.006, 3
-#: Maximum seconds to wait for a contestant's threads to end after its turn.
-PAUSE = 0.5
 TOLERANCE = 1e-4
 #: Whether ONNX Runtime's threads spin after a call, by its name in the table.
 SPINNING = {
     name: {"session.intra_op.allow_spinning": value}
     for name, value in (("spins", "1"), ("sleeps", "0"))
 }
-
-
-def shortest(
-    contestants: Sequence[Callable[[], Any]], seconds: float, clock: Callable[[], float]
-) -> list[float]:
-    """The shortest call of each contestant, measured in turns."""
-    found = [float("inf")] * len(contestants)
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for index, run in enumerate(contestants):
-            rest(PAUSE)
-            now = time.perf_counter()
-            while time.perf_counter() < now + WARM:
-                run()
-            now, calls = time.perf_counter(), 0
-            while calls < CALLS or time.perf_counter() < now + TURN:
-                began = clock()
-                run()
-                found[index] = min(found[index], clock() - began)
-                calls += 1
-    return found
 
 
 def main(
@@ -111,9 +84,8 @@ def main(
                 found, expected = session.logits(x), others[0](x)
                 apart = np.abs(found - expected).max() / np.abs(expected).max()
                 assert apart < TOLERANCE, f"{name}: outputs differ by {apart:.1e}"
-                clock = time.thread_time if count == 1 else time.perf_counter
                 runs = [partial(run, x) for run in (*others, session.logits)]
-                *all_theirs, ours = (1e6 * value for value in shortest(runs, lasts, clock))
+                *all_theirs, ours = (1e6 * value for value in shortest(runs, lasts, count))
                 theirs = min(all_theirs)
                 waiting = waits[all_theirs.index(theirs)] if count > 1 else ""
                 cells = (f"{count}", f"{batch}", f"{theirs:.1f}", waiting, f"{ours:.1f}")

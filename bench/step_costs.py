@@ -8,13 +8,13 @@ the samples.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from bench.shortest import shortest
 from fastcnn import kernel, models
 from fastcnn.data.dataset import ArrayDataset
 from fastcnn.execution import Executor, Watch, make_executor
@@ -25,7 +25,9 @@ from fastcnn.optim import OPTIMIZERS, SGD
 from fastcnn.training.averaging import make_average
 from fastcnn.training.options import TrainingOptions
 
-STEPS, ROUNDS, RATE = 40, 36, 1e-4
+STEPS, RATE = 40, 1e-4
+#: Seconds of measuring for each contestant.
+SECONDS = 2.0
 
 
 def _lenet(activation: Callable[[], Layer] = ReLU) -> Sequential:
@@ -143,20 +145,13 @@ COMPARISONS: dict[str, tuple[Callable[[int, int], dict[str, Executor]], tuple[in
 }
 
 
-def shortest(
-    contestants: dict[str, Executor], samples: ArrayDataset, threads: int
-) -> dict[str, float]:
-    """Seconds per step of each contestant: the minimum over all rounds."""
-    clock = time.thread_time if threads == 1 else time.perf_counter
+def steps(contestants: dict[str, Executor], samples: ArrayDataset) -> list[Callable[[], Any]]:
+    """A call for each contestant, of one training epoch."""
     order = np.arange(len(samples))
-    best = dict.fromkeys(contestants, float("inf"))
-    for _ in range(ROUNDS):
-        for name, executor in contestants.items():
-            rates = np.full(len(order) // executor.batch_size, RATE)
-            began = clock()
-            executor.train_steps(samples, order, rates)
-            best[name] = min(best[name], (clock() - began) / STEPS)
-    return best
+    return [
+        partial(run.train_steps, samples, order, np.full(len(order) // run.batch_size, RATE))
+        for run in contestants.values()
+    ]
 
 
 def main() -> None:
@@ -173,11 +168,11 @@ def main() -> None:
         if given.name == "python":
             y = generator.standard_normal((len(x), 10)).astype(np.float32)
         contestants = make(batch, given.threads)
-        best = shortest(contestants, ArrayDataset(x, y), given.threads)
-        first = next(iter(best.values()))
-        for name, seconds in best.items():
-            ratio = f"{seconds / first:.3f} times"
-            print(f"batch {batch}, {name}: {1e6 * seconds:.1f} us a step, {ratio}")
+        runs = steps(contestants, ArrayDataset(x, y))
+        best = shortest(runs, SECONDS * len(runs), given.threads)
+        for name, seconds in zip(contestants, best, strict=True):
+            ratio = f"{seconds / best[0]:.3f} times"
+            print(f"batch {batch}, {name}: {1e6 * seconds / STEPS:.1f} us a step, {ratio}")
 
 
 if __name__ == "__main__":

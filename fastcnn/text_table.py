@@ -14,17 +14,20 @@ def text_table(
 
     Parameters
     ----------
+    rows : iterable of sequence of str
+        A str is a line across all columns.
     left : int
         Number of left-aligned columns; the others are right-aligned.
     footer : sequence of str, optional
         A last line below a rule, such as totals.
     """
-    table = [tuple(header), *(tuple(row) for row in rows)]
-    if footer is not None:
-        table.append(tuple(footer))
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+    table = [header, *rows, *([] if footer is None else [footer])]
+    cells = [line for line in table if not isinstance(line, str)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(header))]
     lines = [
-        "  ".join(
+        line
+        if isinstance(line, str)
+        else "  ".join(
             cell.ljust(width) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()

@@ -27,6 +27,7 @@ SMALL = {
     "notebook",
     "scalars",
     "text_table",
+    "timing",
     "weights",
     "__init__",
     "__main__",

@@ -1,6 +1,7 @@
 """Checkable rules of the architecture: the direction of imports, and forbidden constructs."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ ALLOWED = {
     "cores": set(),
     "forks": set(),
     "scalars": set(),
+    "timing": set(),
 }
 EVERYWHERE = {
     "cores",
@@ -133,6 +135,7 @@ EVERYWHERE = {
     "notebook",
     "scalars",
     "text_table",
+    "timing",
     "",
 }
 #: Layers have a ``predict`` method, inside of which the runner is imported.
@@ -210,11 +213,13 @@ def check_few_parameters(path: Path) -> None:
 
 
 def check_one_door(path: Path) -> None:
-    """Nothing outside the engine's room imports from inside it."""
+    """Nothing outside the engine's room imports from inside it, or names a module there."""
     if path.is_relative_to(LANES):
         return
     entries = {entry.stem for entry in LANES.iterdir()}
-    for name in imports(tree_of(path)):
+    texts = {str(node.value) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)}
+    named = {name for text in texts for name in re.findall(r"fastcnn(?:\.\w+)+", text)}
+    for name in {*imports(tree_of(path)), *named}:
         inside = name.startswith("fastcnn.backends.lanes.") and not name.split(".")[-1][0].isupper()
         assert not (inside and name.split(".")[3] in entries), f"{name} is inside the engine's room"
 

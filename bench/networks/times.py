@@ -1,13 +1,11 @@
 """Training steps of a network on the engine and in PyTorch, in turns, within a time limit."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bench.networks.tasks import Task
-from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.pytorch import make_module, sgd
 from fastcnn.benchmark.work import MOMENTUM
 from fastcnn.data.dataset import ArrayDataset
@@ -15,10 +13,11 @@ from fastcnn.execution import make_executor
 from fastcnn.execution.checks import bound_loss
 from fastcnn.execution.workers import workers
 from fastcnn.optim import SGD
+from fastcnn.timing import measure
 
 VARIANTS = ("eager", "channels_last")
-#: Batches that training cycles through; minimum and maximum rounds of each contestant.
-BATCHES, FEWEST, MOST = 2, 3, 9
+#: Batches that training cycles through; maximum rounds of each contestant.
+BATCHES, MOST = 2, 9
 #: Minimum seconds of a round, and maximum seconds of rest before it.
 ROUND, REST = 0.1, 0.1
 #: A negligible learning rate, so that random targets do not make weights overflow.
@@ -90,24 +89,17 @@ def time_steps(task: Task, threads: int, seconds: float) -> dict[str, Any]:
     Parameters
     ----------
     seconds : float
-        Approximate time of all contestants together, without compilation.
+        Approximate time of all contestants together, without compilation; at least three rounds.
     """
     contestants = {"engine": own_steps(task, threads)}
     contestants |= {f"PyTorch {name}": torch_steps(task, name, threads) for name in VARIANTS}
-    spent = 0.0
-    for run in contestants.values():
-        run(1)  # compiles and warms up
-        began = time.perf_counter()
-        run(1)
-        spent += max(ROUND, time.perf_counter() - began) + REST / 2
-    rounds = int(np.clip(seconds / spent - 2, FEWEST, MOST))
-    found = measure(contestants, rounds=rounds, seconds=ROUND, pause=REST)
+    found = measure(contestants, rounds=MOST, seconds=ROUND, pause=REST, longest=seconds)
     scale = 1e6 / task.batch
     return {
         "network": task.name,
         "batch": task.batch,
         "threads": threads,
-        "rounds": rounds,
+        "rounds": found["engine"].rounds,
         "unit": "us/sample",
         "times": {
             name: {

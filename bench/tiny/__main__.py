@@ -17,9 +17,9 @@ from typing import Annotated
 
 import typer
 
-from bench.sessions import shortest
+from bench.shortest import shortest
 from bench.tiny.accuracy import accuracies
-from bench.tiny.contestants import OWN, THREAD_CLOCK, Contestant, fastcnn_files, onnx2c_files
+from bench.tiny.contestants import OWN, Contestant, fastcnn_files, onnx2c_files
 from bench.tiny.micro import micro
 from bench.tiny.networks import NETWORKS
 from fastcnn.benchmark.records import Records, this_command
@@ -65,7 +65,7 @@ def _measured(
     for contestant in contestants:
         apart = contestant.difference
         assert apart is None or apart < TOLERANCE, f"{contestant}: outputs differ by {apart:.1e}"
-    times = shortest([one.run for one in contestants], seconds, THREAD_CLOCK)
+    times = shortest([one.run for one in contestants], seconds)
     records = []
     for contestant, time in zip(contestants, times, strict=True):
         records.append(contestant.as_record(name) | {"us": round(1e6 * time, 1)})

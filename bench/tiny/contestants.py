@@ -2,7 +2,6 @@
 
 import ctypes
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,6 @@ from fastcnn.layers import Model
 
 OWN, ONNX2C, MICRO = "fastcnn", "onnx2c", "TensorFlow Lite Micro"
 FLOAT, INT8 = "float", "int8"
-THREAD_CLOCK = time.thread_time
 LEVELS = ("-Os", "-O2")
 #: Samples for choosing scales. Weights and samples are random: sizes and times are the same as
 #: those of a trained network.

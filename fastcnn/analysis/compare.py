@@ -1,10 +1,8 @@
 """Comparison of backends: differences and times of each layer, forward and backward."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import compress
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.operations import OPERATIONS
 from fastcnn.text_table import text_table
+from fastcnn.timing import measure, repeated, timed
 
 
 @dataclass(frozen=True)
@@ -134,12 +133,14 @@ def compare_backends(
         results: dict[str, list[np.ndarray]] = {}
         for backend in ("reference", *(name for name in backends if name != "reference")):
             is_reference = backend == "reference"
-            timed, samples = (small, few) if is_reference else (large, len(x))
-            forward, backward = timed.calls(index, node, backend)
-            spent = [
-                _time(call, 1 if is_reference else repeats, warm=not is_reference) / samples
-                for call in (forward, backward)
-            ]
+            run, samples = (small, few) if is_reference else (large, len(x))
+            calls = run.calls(index, node, backend)
+            if is_reference:
+                spent = [timed(call)[1] / samples for call in calls]
+            else:
+                runs = dict(enumerate(map(repeated, calls)))
+                timings = measure(runs, rounds=repeats, most=1, pause=0.0)
+                spent = [timing.median / samples for timing in timings.values()]
             forward, backward = small.calls(index, node, backend)
             returned = backward()
             gradients = returned if isinstance(returned, tuple) else (returned,)
@@ -208,14 +209,3 @@ class _Pass:
             lambda: forward(*inputs, *taken, **arguments),
             lambda: backward(grad, *inputs, *read, **arguments),
         )
-
-
-def _time(call: Callable[[], Any], repeats: int, warm: bool) -> float:
-    if warm:
-        call()
-    spent = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        spent.append(time.perf_counter() - began)
-    return median(spent)

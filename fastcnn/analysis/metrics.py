@@ -5,7 +5,8 @@ import numpy as np
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
     """Counts of (true class, predicted class), int64, shape (classes, classes)."""
-    flat = np.asarray(labels) * classes + np.asarray(predictions)
+    # Products of labels in 8 bits would overflow.
+    flat = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from fastcnn import functional as F
 from fastcnn.benchmark.layer_cases import relative_difference, sizes_in_words
-from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import Result, result_of
+from fastcnn.timing import measure
 
 #: Samples given to the nested loops, whose time is reported per sample.
 REFERENCE_SAMPLES = 1

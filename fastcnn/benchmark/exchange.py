@@ -5,19 +5,20 @@ if the cores share no cache, so results include the state in which they were mea
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from fastcnn.benchmark.peaks import time_together
 from fastcnn.codegen import compiled
 from fastcnn.codegen.threads import PATIENCE, SPINS, barrier
 from fastcnn.cores import available_cores, take_core
+from fastcnn.timing import measure, together
 
 #: Floats shared by two threads, which fit in a second-level cache, and their cache lines.
 FLOATS = 176 * 256
 LINES = FLOATS // 16
-#: Rounds of a measurement, and number of measurements, of which the fastest counts.
-ROUNDS, TRIALS = 300, 3
+#: Number of measurements, of which the fastest counts, and approximate seconds of each.
+TRIALS, SECONDS = 3, 0.005
 #: Up to this ratio to the time of a thread's own half, the other half comes from a shared cache.
 SHARED = 1.6
 #: From this ratio to the time of a single thread, another process is using one of the cores.
@@ -54,21 +55,22 @@ def _exchange(
         arrived += 1
 
 
-def _seconds(threads: int, crossed: bool) -> float:
-    """Seconds per round."""
+def _exchanges(threads: int, crossed: bool) -> Callable[[int], None]:
+    """A contestant of some rounds."""
     shared, sums = np.zeros(FLOATS, np.float32), np.zeros(2, np.float32)
-    sync = np.zeros(16, np.int64)
-    sync[PATIENCE] = SPINS
 
-    def job(thread: int) -> Callable[[int], None]:
-        def run(rounds: int) -> None:
+    def run(rounds: int) -> None:
+        sync = np.zeros(16, np.int64)
+        sync[PATIENCE] = SPINS
+
+        def job(thread: int, rounds: int) -> None:
             if threads > 1:
                 take_core(thread)
             _exchange(shared, sums, sync, thread, threads, rounds, int(crossed))
 
-        return run
+        together([partial(job, thread) for thread in range(threads)])(rounds)
 
-    return time_together([job(thread) for thread in range(threads)], ROUNDS) / ROUNDS
+    return run
 
 
 def machine_state() -> str:
@@ -78,10 +80,12 @@ def machine_state() -> str:
     """
     if available_cores() < 2:
         return ""
-    alone, own, other = (
-        min(_seconds(threads, crossed) for _ in range(TRIALS))
+    runs = {
+        (threads, crossed): _exchanges(threads, crossed)
         for threads, crossed in ((1, False), (2, False), (2, True))
-    )
+    }
+    timings = measure(runs, rounds=TRIALS, seconds=SECONDS, pause=0.0)
+    alone, own, other = (timing.least for timing in timings.values())
     if own > BUSY * alone:
         return "a core is busy"
     if other <= SHARED * own:

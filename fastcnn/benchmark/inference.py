@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastcnn.benchmark.environment import can_run
-from fastcnn.benchmark.measure import measure, repeated
 from fastcnn.benchmark.results import Result, not_timed, timed
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import predict_logits, session
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
+from fastcnn.timing import measure, repeated
 
 TOLERANCE = 1e-4
 BASELINE = "im2col"

@@ -13,11 +13,11 @@ from typing import Any
 from fastcnn import functional as F
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import lanes_run
-from fastcnn.benchmark.measure import measure, repeated
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.results import Result, not_timed, result_of, short
 from fastcnn.execution.workers import workers
 from fastcnn.text_table import text_table
+from fastcnn.timing import measure, repeated
 
 #: The second convolution of the report's network.
 SHAPE, WEIGHT, PADDING = (4, 14, 14), (8, 4, 3, 3), 1
@@ -116,7 +116,7 @@ RUNGS = (
         "the engine",
         "No columns: sixteen samples lie side by side in each register, so that every window is "
         "read in place, and sums stay in registers.",
-        ("fastcnn.backends.lanes.convolution.direct.gradient_tiles:_Part.added",),
+        ("fastcnn.backends.lanes:TilePart.added",),
     ),
 )
 

@@ -10,8 +10,8 @@ from fastcnn import functional as F
 from fastcnn.backends import get_backend, im2col
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Node
-from fastcnn.benchmark.measure import repeated
 from fastcnn.operations import OPERATIONS
+from fastcnn.timing import repeated
 
 BATCH = 64
 #: The first node of a network, at the first step of a training with seed 0.

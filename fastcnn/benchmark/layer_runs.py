@@ -7,9 +7,9 @@ import numpy as np
 from fastcnn.backends.graph import INPUT, Graph, Node
 from fastcnn.backends.lanes import Batches, Engine
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun
-from fastcnn.benchmark.measure import repeated
 from fastcnn.execution.workers import workers
 from fastcnn.operations import OPERATIONS, Elementwise
+from fastcnn.timing import repeated
 
 #: Rows that pack a batch into lanes and copy results out of them.
 OUTSIDE = ("gather input", "output")

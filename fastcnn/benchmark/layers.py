@@ -1,7 +1,6 @@
 """Benchmark of single layers, forward and backward, on fastcnn's backends and other libraries."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -10,12 +9,13 @@ import numpy as np
 
 from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
 from fastcnn.benchmark.layer_runs import alone_run, lanes_run
-from fastcnn.benchmark.measure import PAUSE, measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, result_of, timed
 from fastcnn.operations import OPERATIONS, elementwise_operations
+from fastcnn.timing import PAUSE, Timing, measure
+from fastcnn.timing import timed as timed_call
 
 log = logging.getLogger("fastcnn.bench")
 
@@ -170,9 +170,8 @@ def _reference(
     """The nested loops on few samples, run once; compared with im2col on the same samples."""
     few = arrays.first(REFERENCE_SAMPLES)
     run, other = (alone_run(case, few, backend, backward, 1) for backend in ("reference", "im2col"))
-    began = time.perf_counter()
-    made = run.results()
-    timing = timing_of([time.perf_counter() - began])
+    made, seconds = timed_call(run.results)
+    timing = Timing([seconds])
     apart = relative_difference(made, other.results())
     names = names | {"contestant": "reference", "threads": 1}
     if not apart <= TOLERANCE:

@@ -4,9 +4,7 @@ The roofs against which kernels are judged are measured in the same process, wit
 code as the engine's.
 """
 
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 
 from fastcnn.codegen.simd import LANES
 from fastcnn.data.reading import machine_memory
+from fastcnn.timing import measure, together
 
 #: Numbers of independent accumulators; the best one depends on the registers.
 CHAINS = (4, 8, 12, 16)
@@ -69,21 +68,13 @@ def measure_peaks(
         Maximum working set in bytes, over all threads.
     """
     sets = {count: working_sets(count, memory_limit) for count in threads}
-    measurements: dict[tuple[int, str, int], Callable[[], float]] = {}
-    for count in threads:
-        for chains in CHAINS:
-            measurements[count, "flops", chains] = _repeated(_multiply_adds(chains), count, seconds)
-        for level, size in sets[count].items():
-            measurements[count, level, 0] = _repeated(_triad(size), count, seconds)
-    best = dict.fromkeys(measurements, 0.0)
-    for _ in range(rounds):
-        for key, measure in measurements.items():
-            best[key] = max(best[key], measure())
+    triads = {(count, level): _triad(sets[count][level]) for count in sets for level in sets[count]}
+    best = _rates(_all_multiply_adds(threads) | triads, rounds, seconds)
     return {
         count: Peaks(
             count,
-            max(best[count, "flops", chains] for chains in CHAINS),
-            {level: best[count, level, 0] for level in sets[count]},
+            max(best[count, chains] for chains in CHAINS),
+            {level: best[count, level] for level in sets[count]},
             sets[count],
         )
         for count in threads
@@ -97,17 +88,8 @@ def measured_flops(threads: tuple[int, ...]) -> dict[int, float]:
     In many short rounds, of which the best counts: on a busy machine few of these are undisturbed,
     and none that exceed a scheduler's time slice.
     """
-    rounds, seconds = 80, 0.0025
-    runs = {
-        (count, chains): _repeated(_multiply_adds(chains), count, seconds)
-        for count in threads
-        for chains in CHAINS
-    }
-    rates: dict[int, float] = dict.fromkeys(threads, 0.0)
-    for _ in range(rounds):
-        for (count, _), run in runs.items():
-            rates[count] = max(rates[count], run())
-    return rates
+    best = _rates(_all_multiply_adds(threads), rounds=80, seconds=0.0025)
+    return {count: max(best[count, chains] for chains in CHAINS) for count in threads}
 
 
 def cache_sizes() -> dict[str, int]:
@@ -141,27 +123,18 @@ def working_sets(threads: int, memory_limit: int = MEMORY_LIMIT) -> dict[str, in
 Job = Callable[[], tuple[Callable[[int], None], float]]
 
 
-def _repeated(make: Job, threads: int, seconds: float) -> Callable[[], float]:
-    """A measurement of a job on some threads: work per second."""
-    jobs = [make() for _ in range(threads)]
-    work = jobs[0][1]
-    repetitions = 1
-    while (spent := time_together([run for run, _ in jobs], repetitions)) < seconds:
-        repetitions *= 2 if spent < seconds / 4 else 1
-        repetitions = max(repetitions + 1, int(repetitions * 1.2 * seconds / max(spent, 1e-6)))
-    return lambda: threads * repetitions * work / time_together([r for r, _ in jobs], repetitions)
+def _rates(
+    jobs: Mapping[tuple[int, int | str], Job], rounds: int, seconds: float
+) -> dict[tuple[int, int | str], float]:
+    """The highest rate of each job, whose key begins with a number of threads: work per second."""
+    made = {key: [make() for _ in range(key[0])] for key, make in jobs.items()}
+    runs = {key: together([run for run, _ in each]) for key, each in made.items()}
+    timings = measure(runs, rounds=rounds, seconds=seconds, pause=0.0)
+    return {key: key[0] * made[key][0][1] / timing.least for key, timing in timings.items()}
 
 
-def time_together(runs: list[Callable[[int], None]], repetitions: int) -> float:
-    """Seconds from the first start to the last end of one run on each thread."""
-    others = [threading.Thread(target=run, args=(repetitions,)) for run in runs[1:]]
-    began = time.perf_counter()
-    for thread in others:
-        thread.start()
-    runs[0](repetitions)
-    for thread in others:
-        thread.join()
-    return time.perf_counter() - began
+def _all_multiply_adds(threads: tuple[int, ...]) -> dict[tuple[int, int | str], Job]:
+    return {(count, chains): _multiply_adds(chains) for count in threads for chains in CHAINS}
 
 
 def _multiply_adds(chains: int) -> Job:

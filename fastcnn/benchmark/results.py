@@ -6,10 +6,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from fastcnn.benchmark.measure import Timing
 from fastcnn.benchmark.records import Records
 from fastcnn.errors import DataError
 from fastcnn.text_table import text_table
+from fastcnn.timing import Timing
 
 
 @dataclass(frozen=True)

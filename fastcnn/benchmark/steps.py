@@ -1,7 +1,6 @@
 """Benchmark of whole training steps of every contestant, verified before they are timed."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -9,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.measure import measure, timing_of
 from fastcnn.benchmark.peaks import measured_flops
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
 from fastcnn.benchmark.results import Result, not_timed, timed
 from fastcnn.benchmark.work import OwnTrainer, Trainer, Work, largest_difference, make_work
 from fastcnn.errors import ConfigurationError
+from fastcnn.timing import Timing, measure
+from fastcnn.timing import timed as timed_call
 
 log = logging.getLogger("fastcnn.bench")
 
@@ -107,7 +107,7 @@ def bench_steps(
         if note:
             refused.append(not_timed(note, contestant=key[0], threads=1, **names))
         else:
-            timings[key] = timing_of(loops.times)
+            timings[key] = Timing(loops.times)
     best = min((timings[k].median for k in timings if k[0].startswith("PyTorch")), default=None)
     base = best or min(timings[key].median for key in timings if key[0] in (BASELINE, backends[0]))
     # A backward pass has twice the products of the forward pass.
@@ -172,6 +172,5 @@ class _Stopwatch(OwnTrainer):
         self.times: list[float] = []
 
     def train(self, steps: int) -> None:
-        began = time.perf_counter()
-        super().train(steps)
-        self.times.append((time.perf_counter() - began) / steps)
+        _, seconds = timed_call(lambda: super(_Stopwatch, self).train(steps))
+        self.times.append(seconds / steps)

@@ -19,6 +19,9 @@ from fastcnn.cli.signals import interrupted_code
 from fastcnn.cli.training_data import data_words, free_folder, load_training, train_words
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastcnn.training.recipe import Recipe
     from fastcnn.training.sweeps import Trial
 
 
@@ -98,27 +101,19 @@ def sweep(
 
       fastcnn sweep lr=0.01,0.03 sampling=shuffled,balanced --metric f1
     """
-    from fastcnn.analysis.sweeps import sweep_figure
-    from fastcnn.errors import ConfigurationError, counted
+    from fastcnn.errors import ConfigurationError
     from fastcnn.files import make_folder
-    from fastcnn.training.figure import save_figure
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
-    from fastcnn.training.sweeps import best_settings, draw, grid, measuring, rank
+    from fastcnn.training.sweeps import draw, grid, measuring
     from fastcnn.training.sweeps import sweep as run_sweep
-    from fastcnn.training.validation import SHARE
 
     for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
         if trials is None and given:
             raise ConfigurationError(
                 f"{option} has no effect without --trials: all of the grid is run"
             )
-    space: dict[str, Any] = {}
-    for text in parameters:
-        name, values = parse_parameter(text)
-        if name in space:
-            raise ConfigurationError(f"{name} is given twice: write {name}=VALUE,VALUE")
-        space[name] = values
+    space = _space(parameters)
     measuring(Recipe(), metric or "loss")
     folder = out or free_folder("sweep")
     results_file = folder / "sweep.jsonl"
@@ -139,9 +134,6 @@ def sweep(
             "for pictures, options that are not given are chosen as by fastcnn train: the records "
             "of trials have them"
         )
-    varied = [
-        name for name, values in space.items() if not isinstance(values, list) or len(values) > 1
-    ]
     if metric is None:
         are_classes = training.labels.dtype.kind in "iu"
         metric = "validation_accuracy" if are_classes else "validation_loss"
@@ -154,59 +146,133 @@ def sweep(
     if settings is None:
         settings = TreeParzen(space, trials or 0, metric, seed)
     stream = run_sweep(training, settings, base=base, workers=workers, backend=backend, suit=True)
-    results: list[Trial] = []
-    began = time.perf_counter()
-    code = 0
+    ranks = Ranks(console, space, metric)
     make_folder(folder)
-    file = results_file.open("x", encoding="utf-8")
-    with file, Live(console=console, transient=True, auto_refresh=False) as live:
-        try:
-            for trial in stream:
-                results.append(trial)
-                file.write(json.dumps({"kind": "trial", **asdict(trial)}) + "\n")
-                file.flush()
-                done = f"{len(results)} of {counted(len(settings), 'trial')}"
-                if console.is_terminal:
-                    live.update(
-                        ranking(rank(results, metric)[:SHOWN], varied, done, metric), refresh=True
-                    )
-                else:
-                    console.say(f"{done}: {describe(trial, metric)}")
-        except KeyboardInterrupt as interrupt:
-            stream.close()  # type: ignore[attr-defined]
-            code = interrupted_code(interrupt)
-    seconds = time.perf_counter() - began
-    ranked = rank(results, metric)
-    if ranked:
-        title = (
-            f"{counted(len(results), 'trial')} in {seconds:.1f} s, "
-            f"{60 * len(results) / seconds:.0f} a minute"
-        )
-        if len(ranked) > SHOWN:
-            title += f"; the best {SHOWN} of them"
-        console.show(ranking(ranked[:SHOWN], varied, title, metric))
-        best = best_settings(results, metric)
-        if best and best[0].status == "finished":
-            recipe = replace(best[0].recipe, seed=Recipe().seed)
-            if backend is not None:
-                recipe = replace(recipe, backend=backend)
-            if recipe.monitors() and validation != SHARE:
-                recipe = replace(recipe, validation=validation)
-            mean = f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
-            command = f"best{mean}: fastcnn train {data_words(o)}{train_words(recipe, training)}"
-            console.print(command, soft_wrap=True)
-        save_figure(sweep_figure(ranked, varied, metric), folder / "sweep.png")
+    code = ranks.collect(stream, len(settings), results_file)
+    if ranks.trials:
+        ranks.show()
+        best = ranks.best(validation, backend)
+        if best is not None:
+            recipe, how = best
+            words = f"{data_words(o)}{train_words(recipe, training)}"
+            console.print(f"best{how}: fastcnn train {words}", soft_wrap=True)
+        ranks.draw(folder / "sweep.png")
         console.say(f"results: {results_file}, {folder / 'sweep.png'}")
     if code:
         complain("interrupted")
         raise SystemExit(code)
-    failed = [trial for trial in results if trial.status == "failed"]
-    if failed:
-        complain(
-            f"{len(failed)} of {counted(len(results), 'trial')} failed; the first: "
-            f"{describe(failed[0], metric)}"
-        )
-        raise SystemExit(1)
+    ranks.check()
+
+
+class Ranks:
+    """The trials that have ended, best first."""
+
+    def __init__(self, console: Screen, space: dict[str, Any], metric: str) -> None:
+        self.console, self.metric = console, metric
+        self.varied = [
+            name
+            for name, values in space.items()
+            if not isinstance(values, list) or len(values) > 1
+        ]
+        self.trials: list[Trial] = []
+        self.seconds = 0.0
+
+    @property
+    def ranked(self) -> "list[Trial]":
+        from fastcnn.training.sweeps import rank
+
+        return rank(self.trials, self.metric)
+
+    def collect(self, stream: "Iterator[Trial]", total: int, path: Path) -> int:
+        """Write each trial to a file, and show it; returns the exit code of an interrupt, or 0."""
+        from fastcnn.errors import counted
+
+        began = time.perf_counter()
+        code = 0
+        with (
+            path.open("x", encoding="utf-8") as file,
+            Live(console=self.console, transient=True, auto_refresh=False) as live,
+        ):
+            try:
+                for trial in stream:
+                    self.trials.append(trial)
+                    file.write(json.dumps({"kind": "trial", **asdict(trial)}) + "\n")
+                    file.flush()
+                    done = f"{len(self.trials)} of {counted(total, 'trial')}"
+                    if self.console.is_terminal:
+                        live.update(self._table(done), refresh=True)
+                    else:
+                        self.console.say(f"{done}: {describe(trial, self.metric)}")
+            except KeyboardInterrupt as interrupt:
+                stream.close()  # type: ignore[attr-defined]
+                code = interrupted_code(interrupt)
+        self.seconds = time.perf_counter() - began
+        return code
+
+    def show(self) -> None:
+        """Print the table of the best trials."""
+        from fastcnn.errors import counted
+
+        count = len(self.trials)
+        rate = 60 * count / self.seconds
+        title = f"{counted(count, 'trial')} in {self.seconds:.1f} s, {rate:.0f} a minute"
+        if count > SHOWN:
+            title += f"; the best {SHOWN} of them"
+        self.console.show(self._table(title))
+
+    def _table(self, title: str) -> Table:
+        return ranking(self.ranked[:SHOWN], self.varied, title, self.metric)
+
+    def best(self, validation: float, backend: str | None) -> "tuple[Recipe, str] | None":
+        """The recipe of the best settings, and how they were compared; None if all failed."""
+        from fastcnn.training.recipe import Recipe
+        from fastcnn.training.sweeps import best_settings
+        from fastcnn.training.validation import SHARE
+
+        best = best_settings(self.trials, self.metric)
+        if not best or best[0].status != "finished":
+            return None
+        recipe = replace(best[0].recipe, seed=Recipe().seed)
+        if backend is not None:
+            recipe = replace(recipe, backend=backend)
+        if recipe.monitors() and validation != SHARE:
+            recipe = replace(recipe, validation=validation)
+        return recipe, f" (by the mean of its {len(best)} seeds)" if len(best) > 1 else ""
+
+    def draw(self, path: Path) -> None:
+        """Draw the metric against each setting that varies."""
+        from fastcnn.analysis.sweeps import sweep_figure
+        from fastcnn.training.figure import save_figure
+
+        save_figure(sweep_figure(self.ranked, self.varied, self.metric), path)
+
+    def check(self) -> None:
+        """Exit with 1 if a trial failed."""
+        from fastcnn.errors import counted
+
+        failed = [trial for trial in self.trials if trial.status == "failed"]
+        if failed:
+            complain(
+                f"{len(failed)} of {counted(len(self.trials), 'trial')} failed; the first: "
+                f"{describe(failed[0], self.metric)}"
+            )
+            raise SystemExit(1)
+
+
+def _space(parameters: list[str]) -> dict[str, Any]:
+    """The values or the range of each setting.
+
+    Raises ConfigurationError if a setting is given twice, or one cannot be read.
+    """
+    from fastcnn.errors import ConfigurationError
+
+    space: dict[str, Any] = {}
+    for text in parameters:
+        name, values = parse_parameter(text)
+        if name in space:
+            raise ConfigurationError(f"{name} is given twice: write {name}=VALUE,VALUE")
+        space[name] = values
+    return space
 
 
 def parse_parameter(text: str) -> tuple[str, Any]:

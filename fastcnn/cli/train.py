@@ -3,7 +3,7 @@
 import shlex
 import threading
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +21,14 @@ from fastcnn.training.callbacks import Callback, TrainingStart
 from fastcnn.training.recipe import Recipe, suited
 
 if TYPE_CHECKING:
+    from fastcnn.data import Dataset
     from fastcnn.distributed import World
+    from fastcnn.layers import Model
     from fastcnn.recipes import NamedRecipe
     from fastcnn.training.evaluation import Evaluation
     from fastcnn.training.history import History
+    from fastcnn.training.options import TrainingOptions
+    from fastcnn.training.run import NewRun
 
 
 @with_options(Recipe)
@@ -155,97 +159,156 @@ def _resumed(context: typer.Context, folder: Path, given: dict[str, Any]) -> dic
     return config
 
 
+@dataclass(frozen=True)
+class Job:
+    """A training that the command line describes; ``recipe`` is that of ``--recipe``."""
+
+    name: str
+    network: "Model"
+    training: "Dataset"
+    test: "Dataset"
+    options: "TrainingOptions"
+    out: "NewRun"
+    recipe: "NamedRecipe | None" = None
+
+    def describe(self, processes: int) -> str:
+        """One line about the network and its data."""
+        from fastcnn.errors import counted
+
+        together = f", on {processes} MPI processes" if processes > 1 else ""
+        return (
+            f"{self.name}: {counted(self.network.num_parameters, 'parameter')}, "
+            f"{self.training.name}: {len(self.training):,} training and "
+            f"{counted(len(self.test), 'test image')} of "
+            f"{counted(len(self.training.classes), 'class')}{together}"
+        )
+
+
+def _saved_job(o: SimpleNamespace, saved: dict[str, Any], console: Screen) -> Job:
+    """The training of a run to resume."""
+    from fastcnn.data.preprocessing import Preprocessing
+    from fastcnn.training.options import TrainingOptions
+    from fastcnn.training.run import NewRun, untrained_model
+
+    changes = {name: getattr(o, name) for name in ("epochs", "threads", "diagnose")}
+    options = TrainingOptions.from_config(saved, **changes)
+    preprocessing = Preprocessing.from_dict(saved["preprocessing"])
+    training, test, source = load_training(o, console, preprocessing)
+    own = replace(training.preprocessing, mean=preprocessing.mean, std=preprocessing.std)
+    training, test = (replace(part, preprocessing=own) for part in (training, test))
+    network, folder = untrained_model(saved, options.seed), Path(o.resume)
+    name = saved["model"]["name"] or folder.name
+    return Job(name, network, training, test, options, NewRun(folder, source=source))
+
+
+def _named_job(o: SimpleNamespace, console: Screen) -> Job:
+    """The training of ``--recipe``, with the given options applied."""
+    from fastcnn.recipes import get
+    from fastcnn.training.declarations import declarations
+
+    changeable = {*declarations(Recipe), "data"}
+    named = get(o.recipe).changed({k: getattr(o, k) for k in o.typed if k in changeable})
+    o.data = named.data_name
+    training, test, source = load_training(o, console)
+    training, test = named.prepared(training), named.prepared(test)
+    network, arguments = named.make_model(training), named.model_arguments(training)
+    out = _new_run(o, named.name, named.model_name, arguments, source)
+    return Job(named.name, network, training, test, named.options, out, named)
+
+
+def _plain_job(o: SimpleNamespace, console: Screen) -> Job:
+    """The training that the options describe; what they leave open is chosen for pictures."""
+    from fastcnn.errors import counted
+    from fastcnn.training.declarations import declarations
+
+    recipe = Recipe(**{k: getattr(o, k) for k in declarations(Recipe)})
+    training, test, source = load_training(o, console)
+    if training.files:
+        chosen = suited(training, recipe, o.typed)
+        recipe = replace(recipe, **chosen)
+        words = as_words(Recipe(**chosen))
+        console.say(f"chosen for {counted(len(training), 'picture')}: {words}")
+    network = recipe.make_model(training, console.say)
+    model = recipe.model_name(training)
+    name = Path(model).stem
+    out = _new_run(o, name, model, recipe.model_arguments(training), source)
+    return Job(name, network, training, test, recipe, out)
+
+
+def _new_run(
+    o: SimpleNamespace, name: str, model: str, arguments: dict[str, Any], source: dict[str, Any]
+) -> "NewRun":
+    from fastcnn.training.run import NewRun
+
+    # A network from a description has no arguments, and its file may have a model's name.
+    known = model if arguments else None
+    folder = Path(o.out or free_folder(name))
+    return NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
+
+
+def _check_words(o: SimpleNamespace, processes: int) -> None:
+    """Refuse options that have no effect without others."""
+    from fastcnn.errors import ConfigurationError
+
+    if o.overwrite and o.out is None:
+        raise ConfigurationError("--overwrite has no effect without --out")
+    if "sync_batch_norm" in o.typed and processes == 1:
+        raise ConfigurationError("--sync-batch-norm has no effect on one process")
+    if o.write_recipe is not None:
+        if o.recipe is None:
+            raise ConfigurationError("--write-recipe has no effect without --recipe")
+        from fastcnn.recipes.named_recipe import check_file_name
+
+        check_file_name(o.write_recipe)
+
+
 def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> None:
     """Train with the options, on the processes of ``world``; resumes a saved run."""
-    from fastcnn.cli.compiling import Compiling
-    from fastcnn.data.preprocessing import Preprocessing
-    from fastcnn.errors import ConfigurationError, counted
-    from fastcnn.training import TensorBoard, evaluate, fit
-    from fastcnn.training.declarations import declarations
-    from fastcnn.training.options import TrainingOptions
-    from fastcnn.training.run import NewRun, check_free, untrained_model
-
     threading.Thread(target=_begin_ahead, args=(world.is_root,)).start()
     console = Screen(o.quiet or not world.is_root)
     with world.preparing():
-        if o.overwrite and o.out is None:
-            raise ConfigurationError("--overwrite has no effect without --out")
-        if "sync_batch_norm" in o.typed and world.size == 1:
-            raise ConfigurationError("--sync-batch-norm has no effect on one process")
-        if o.write_recipe is not None:
-            if o.recipe is None:
-                raise ConfigurationError("--write-recipe has no effect without --recipe")
-            from fastcnn.recipes.named_recipe import check_file_name
-
-            check_file_name(o.write_recipe)
-        options: TrainingOptions
-        tta = None
+        _check_words(o, world.size)
         if saved is not None:
-            changes = {name: getattr(o, name) for name in ("epochs", "threads", "diagnose")}
-            options = TrainingOptions.from_config(saved, **changes)
-            preprocessing = Preprocessing.from_dict(saved["preprocessing"])
-            training, test, source = load_training(o, console, preprocessing)
-            own = replace(training.preprocessing, mean=preprocessing.mean, std=preprocessing.std)
-            training, test = (replace(part, preprocessing=own) for part in (training, test))
-            network = untrained_model(saved, options.seed)
-            name = saved["model"]["name"] or Path(o.resume).name
-            folder = Path(o.resume)
-            out = NewRun(folder, source=source)
+            job = _saved_job(o, saved, console)
         else:
-            if o.recipe is not None:
-                named = _named_recipe(o)
-                options, tta, o.data = named.options, named.tta, named.data_name
-                training, test, source = load_training(o, console)
-                training, test = named.prepared(training), named.prepared(test)
-                network, arguments = named.make_model(training), named.model_arguments(training)
-                name, model = named.name, named.model_name
-            else:
-                options = recipe = Recipe(**{k: getattr(o, k) for k in declarations(Recipe)})
-                training, test, source = load_training(o, console)
-                if training.files:
-                    chosen = suited(training, recipe, o.typed)
-                    options = recipe = replace(recipe, **chosen)
-                    words = as_words(Recipe(**chosen))
-                    console.say(f"chosen for {counted(len(training), 'picture')}: {words}")
-                network = recipe.make_model(training, console.say)
-                model, arguments = recipe.model_name(training), recipe.model_arguments(training)
-                name = Path(model).stem
-            folder = Path(o.out or free_folder(name))
-            # A network from a description has no arguments, and its file may have a model's name.
-            known = model if arguments else None
-            out = NewRun(folder, o.overwrite, known, arguments, source, o.init, o.skip)
+            job = _plain_job(o, console) if o.recipe is None else _named_job(o, console)
             if world.is_root:
-                check_free(folder, o.overwrite)
-    together = f", on {world.size} MPI processes" if world.size > 1 else ""
-    console.say(
-        f"{name}: {counted(network.num_parameters, 'parameter')}, {training.name}: "
-        f"{len(training):,} training and {counted(len(test), 'test image')} of "
-        f"{counted(len(training.classes), 'class')}{together}"
-    )
+                from fastcnn.training.run import check_free
+
+                check_free(job.out.folder, o.overwrite)
+    console.say(job.describe(world.size))
+    folder = job.out.folder
     if world.size > 1:
         # If a process dies, the launcher prints the last message and cannot say this.
         console.say(
             f"if the job is cut short: fastcnn train --resume {folder}, on any number of processes"
         )
+    _run(job, o, saved is not None, world, console)
+
+
+def _run(job: Job, o: SimpleNamespace, resume: bool, world: "World", console: Screen) -> None:
+    """Train, and report the result."""
+    from fastcnn.cli.compiling import Compiling
+    from fastcnn.training import TensorBoard, evaluate, fit
     from fastcnn.training.progress import progress_callback
 
-    compiling = Compiling()
+    compiling, folder = Compiling(), job.out.folder
     callbacks: list[Callback] = [compiling]
     if world.is_root:
         callbacks.append(progress_callback(console))
-        if o.write_recipe is not None:
-            callbacks.append(RecipeWriter(named, o.write_recipe))
+        if o.write_recipe is not None and job.recipe is not None:
+            callbacks.append(RecipeWriter(job.recipe, o.write_recipe))
         if o.tensorboard:
             callbacks.append(TensorBoard(folder))
     try:
         history = fit(
-            network,
-            training,
-            test,
-            **options.training(),
+            job.network,
+            job.training,
+            job.test,
+            **job.options.training(),
             callbacks=callbacks,
-            out=out,
-            resume=saved is not None,
+            out=job.out,
+            resume=resume,
             world=world,
         )
     except KeyboardInterrupt as interrupt:
@@ -257,9 +320,11 @@ def _train(o: SimpleNamespace, saved: dict[str, Any] | None, world: "World") -> 
         world.known_error = SystemExit(interrupted_code(interrupt))
         raise world.known_error from None
     if world.is_root:
+        tta = None if job.recipe is None else job.recipe.tta
         measured = None
-        if options.early_stopping is not None or tta is not None:
-            measured = evaluate(network, test, loss=options.make_loss(), tta=tta)
+        if job.options.early_stopping is not None or tta is not None:
+            loss = job.options.make_loss()
+            measured = evaluate(job.network, job.test, loss=loss, tta=tta)
         _conclude(console, folder, history, measured, compiling.seconds)
 
 
@@ -272,15 +337,6 @@ class RecipeWriter(Callback):
     def on_train_begin(self, start: TrainingStart) -> None:
         """Write the file."""
         self.recipe.write(self.path)
-
-
-def _named_recipe(o: SimpleNamespace) -> "NamedRecipe":
-    """The recipe of ``--recipe`` with the given options applied."""
-    from fastcnn.recipes import get
-    from fastcnn.training.declarations import declarations
-
-    changeable = {*declarations(Recipe), "data"}
-    return get(o.recipe).changed({k: getattr(o, k) for k in o.typed if k in changeable})
 
 
 def _conclude(

@@ -4,10 +4,8 @@ docs/scaling.md explains the arithmetic.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
@@ -20,6 +18,7 @@ from fastcnn.execution import make_executor
 from fastcnn.layers import Model
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
+from fastcnn.timing import measure, repeated
 
 
 @dataclass(frozen=True)
@@ -213,21 +212,14 @@ def measure_network(world: World, size: int, repeats: int = 100) -> tuple[Networ
 def _seconds(
     works: Sequence[Callable[[], None]], repeats: int, longest: float = math.inf
 ) -> list[float]:
-    """The median time of each work over some rounds, in turns, after a warm-up round.
+    """The median time of each work, in turns; ``longest`` are the seconds of each.
 
-    No further rounds begin after ``longest`` seconds for each work, once there were three.
+    Without them, all processes run each work equally often.
     """
-    rounds: list[list[float]] = []
-    while len(rounds) <= repeats and (
-        len(rounds) < 4 or sum(map(sum, rounds[1:])) < longest * len(works)
-    ):
-        times = []
-        for work in works:
-            began = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - began)
-        rounds.append(times)
-    return [median(times) for times in zip(*rounds[1:], strict=True)]
+    runs = dict(enumerate(map(repeated, works)))
+    limit = longest * len(works)
+    timings = measure(runs, rounds=repeats, most=1, longest=limit, pause=0.0)
+    return [timing.median for timing in timings.values()]
 
 
 @dataclass(frozen=True)

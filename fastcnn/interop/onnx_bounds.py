@@ -23,20 +23,14 @@ def take_bounds(w: Wiring, node: FileNode) -> None:
         layer = ReLU()
     elif bounds == (0.0, 6.0):
         layer = ReLU6()
-    elif np.isfinite(bounds).all():
-        layer = Hardtanh(*bounds)
     else:
-        w.one_sided[node.output] = found
-        kind = "lower" if np.isfinite(found.low) else "upper"
-        number = found.low if np.isfinite(found.low) else found.high
-        raise ConfigurationError(
-            f"only one bound, the {kind} one of {number:g}: fastcnn has layers for a lower bound "
-            "of 0, and for two bounds"
-        )
+        layer = Hardtanh(max(found.low, -LARGEST), min(found.high, LARGEST))
     value = w.value(found.source)
     if value.view.is_expanded:
         raise ConfigurationError(f"it reads {found.source!r}, which an Expand has repeated")
     w.add(node, [layer], (value.layer,), value.view)
+    if not np.isfinite(bounds).all():
+        w.one_sided[node.output] = found
 
 
 def _bounds(w: Wiring, node: FileNode) -> Bounds:
@@ -51,7 +45,7 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
     else:
         sources = [name for name in node.inputs if name not in w.file.constants]
         if len(sources) != 1:
-            raise ConfigurationError("a maximum or minimum of samples and samples")
+            raise ConfigurationError("a maximum or minimum of a number and several samples")
         (source,) = sources
         places = [place for place, name in enumerate(node.inputs) if name != source]
         numbers = [_number(w, node, place, source) for place in places]
@@ -63,7 +57,8 @@ def _bounds(w: Wiring, node: FileNode) -> Bounds:
             high = min(given)
     if np.isnan(low) or np.isnan(high):
         raise ConfigurationError("its bounds are not numbers")
-    if before := w.one_sided.get(source):
+    before = w.one_sided.get(source)
+    if before and max(low, before.low) < min(high, before.high):
         source, low, high = before.source, max(low, before.low), min(high, before.high)
     if low > high:
         raise ConfigurationError(f"its bounds, {low:g} and {high:g}, leave a single value")

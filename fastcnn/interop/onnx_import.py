@@ -168,7 +168,7 @@ class _Reading(Wiring):
             node.forget()
         elif node.kind == "Gather" and take_strided(self, node):
             pass
-        elif failed and not (node.kind in BOUNDED and set(failed) <= set(self.one_sided)):
+        elif failed:
             for name in node.outputs:
                 self.failures[name] = self.failures[failed[0]]
             return
@@ -243,7 +243,7 @@ class _Reading(Wiring):
         if node.kind in WEIGHTED and self.are_of_one_layer(node.inputs[1:]):
             held = (node.kind, node.inputs[1:], node.attributes_text(), remainders(node, shape))
         if held and held in self.shared:
-            self.append(node, self.shared[held], source)
+            self.add(node, self.shared[held], (self.layer(source),))
             node.forget()
             return
         self._know_numbers(node)
@@ -251,7 +251,7 @@ class _Reading(Wiring):
         layers = made if isinstance(made, list) else [made]
         layers[0] = self.described(node, layers[0], shape)
         if held:
-            self.shared[held] = layers[0]
+            self.shared[held] = layers
         value = self.samples[source]
         if all(isinstance(layer, (Activation, Dropout)) for layer in layers):
             self.add(node, layers, (value.layer,), value.view)
@@ -328,7 +328,7 @@ def _name(node: FileNode) -> str:
     return name.replace("/", "_").replace(".", "_").strip("_")
 
 
-#: Operators read by :func:`take_bounds`.
+#: Operators that are bounds of samples, read before formulas.
 BOUNDED = ("Clip", "Max", "Min")
 #: Operators with several outputs.
 SEVERAL = ("Split",)

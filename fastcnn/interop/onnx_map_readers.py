@@ -14,6 +14,8 @@ from fastcnn.interop.onnx_file import FileNode, check_size
 from fastcnn.layers import Layer
 from fastcnn.layers.init import Initializer
 
+#: Words for padding.
+WORDS = ("VALID", "SAME_UPPER", "SAME_LOWER")
 #: Padding before and after, for each axis.
 Pads = tuple[tuple[int, int], ...]
 
@@ -55,7 +57,7 @@ def _pads(
     auto = node.text("auto_pad", "NOTSET")
     if auto == "NOTSET":
         return tuple(zip(pads[:axes], pads[axes:], strict=True))
-    if has_pads or auto not in ("VALID", "SAME_UPPER", "SAME_LOWER"):
+    if has_pads or auto not in WORDS:
         raise ConfigurationError(f"auto_pad={auto!r} is not supported{' with pads' * has_pads}")
     if auto == "VALID":
         return ((0, 0),) * axes
@@ -73,7 +75,12 @@ def _pads(
 
 
 def remainders(node: FileNode, shape: Shape) -> Shape:
-    """What ``auto_pad`` depends on besides the attributes: maps' sizes modulo the strides."""
+    """What padding depends on besides the attributes.
+
+    For ``auto_pad`` these are the maps' sizes modulo the strides, for ``output_shape`` the sizes.
+    """
+    if "output_shape" in node.given:
+        return shape[1:]
     if not bytes(node.given.get("auto_pad", b"")).startswith(b"SAME"):
         return ()
     steps = node.given.get("strides", ())
@@ -140,49 +147,76 @@ def _groups(node: FileNode, channels: int, of_weight: int) -> int:
     return groups
 
 
-def _conv_transpose(node: FileNode, shape: Shape) -> Layer:
+def _conv_transpose(node: FileNode, shape: Shape) -> list[Layer]:
     channels, *_ = maps(shape)
     weight = node.weight(1)
     kernel = _kernel(node, weight, shape)
-    if node.has("output_shape"):
-        raise ConfigurationError("padding that follows from output_shape is not supported")
     if weight.shape[0] != channels:
         raise ConfigurationError(
             f"its weight takes {weight.shape[0]} channels, its samples have {channels}"
         )
     groups = node.integer("group", 1)
     stride, dilation = _steps(node, "strides", shape), _steps(node, "dilations", shape)
-    if node.text("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise ConfigurationError("padding that follows from auto_pad is not supported")
-    axes = len(shape) - 1
-    extra = node.integers("output_padding", (0,) * axes)
-    pads = node.integers("pads", (0,) * (2 * axes))
-    # Less cropping at the end than at the start is output padding.
-    sides = tuple(zip(pads[:axes], pads[axes:], strict=True))
-    more = tuple(before - after + own for (before, after), own in zip(sides, extra, strict=True))
-    if min(more) < 0:
-        raise ConfigurationError(f"its padding {sides} is not symmetric")
-    check_output_padding(more, stride, dilation)
-    outputs = weight.shape[1] * groups
+    extra = node.integers("output_padding", (0,) * (len(shape) - 1))
     # Cropped values are computed too.
     whole = [
         (size - 1) * step + gap * (extent - 1) + 1
         for size, step, gap, extent in zip(shape[1:], stride, dilation, kernel, strict=True)
     ]
+    outputs = weight.shape[1] * groups
     check_size((outputs, *whole))
+    grown = [size + more for size, more in zip(whole, extra, strict=True)]
+    sides = _cropped(node, grown, [n * step for n, step in zip(shape[1:], stride, strict=True)])
+    # Less cropping at the end than at the start is output padding, if that is not too much; a
+    # ZeroPad crops the rest.
+    padding, output_padding, cut = list[int](), list[int](), list[int]()
+    for (before, after), own, most in zip(sides, extra, map(max, stride, dilation), strict=True):
+        end = after - own
+        padding.append(before if before - end < most else max(end, 0))
+        output_padding.append(max(padding[-1] - end, 0))
+        cut[:0] = padding[-1] - before, padding[-1] - output_padding[-1] - end
+    check_output_padding(tuple(output_padding), stride, dilation)
     made: Layer = of_maps("ConvTranspose", shape)(
         channels,
         outputs,
         kernel,
         stride=stride,
-        padding=pads[:axes],
-        output_padding=more,
+        padding=tuple(padding),
+        output_padding=tuple(output_padding),
         groups=groups,
         dilation=dilation,
         weight_init=given(weight),
         **_bias(node, outputs),
     )
-    return made
+    return [made, of_maps("ZeroPad", shape)(tuple(cut))] if any(cut) else [made]
+
+
+def _cropped(node: FileNode, whole: Sequence[int], same: Sequence[int]) -> Pads:
+    """Cropping of a transposed convolution, before and after, for each axis.
+
+    Parameters
+    ----------
+    whole : sequence of int
+        Sizes of the uncropped result.
+    same : sequence of int
+        Sizes for ``auto_pad`` without ``output_shape``.
+    """
+    axes, auto, has_pads = len(whole), node.text("auto_pad", "NOTSET"), node.has("pads")
+    pads = node.integers("pads", (0,) * (2 * axes))
+    if auto != "NOTSET" and (has_pads or auto not in WORDS):
+        raise ConfigurationError(f"auto_pad={auto!r} is not supported{' with pads' * has_pads}")
+    wanted = same if auto.startswith("SAME") else None
+    if node.has("output_shape"):
+        wanted = node.integers("output_shape", None)[-axes:]
+    if wanted is None:
+        return tuple(zip(pads[:axes], pads[axes:], strict=True))
+    if len(wanted) < axes or any(left > size for size, left in zip(whole, wanted, strict=False)):
+        raise ConfigurationError(f"it makes {tuple(whole)} pixels, not {tuple(wanted)}")
+    sides = []
+    for size, left in zip(whole, wanted, strict=True):
+        less, more = (size - left) // 2, -(-(size - left) // 2)
+        sides.append((less, more) if auto == "SAME_UPPER" else (more, less))
+    return tuple(sides)
 
 
 def _pool(name: str) -> Callable[[FileNode, Shape], Layer | list[Layer]]:

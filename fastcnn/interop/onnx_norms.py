@@ -54,7 +54,7 @@ def write_group_norm(w: OnnxWriter, node: Node, x: list[str]) -> str:
     """InstanceNormalization of the groups: ONNX has GroupNormalization only since opset 18."""
     shape, groups = node.input_shapes[0], node.arguments["num_groups"]
     eps, channels = node.arguments["eps"], shape[0]
-    if groups == channels:
+    if groups == channels and len(shape) == 3:
         inputs = x + factors(w, node, "InstanceNorm2d", (channels,))
         return w.add("InstanceNormalization", inputs, node.name, epsilon=eps)
     split = w.whole_numbers(f"{node.name}/groups", [0, groups, -1])
@@ -187,9 +187,12 @@ def _group_norm(node: FileNode, shape: Shape) -> layers.Layer:
 
 
 def _instance_norm(node: FileNode, shape: Shape) -> layers.Layer:
-    if len(shape) != 3:
+    if len(shape) not in (2, 3):
         raise ConfigurationError(f"instance normalisation of samples of shape {shape}")
-    layer = layers.InstanceNorm2d(shape[0], node.number("epsilon", 1e-5), affine=True)
+    eps = node.number("epsilon", 1e-5)
+    layer: layers.Layer = layers.InstanceNorm2d(shape[0], eps, affine=True)
+    if len(shape) == 2:
+        layer = layers.GroupNorm(shape[0], shape[0], eps)
     arrays = {name: _spread(node, place, shape[:1]) for place, name in ((1, "weight"), (2, "bias"))}
     return filled(layer, **arrays)
 

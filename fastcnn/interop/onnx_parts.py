@@ -11,27 +11,31 @@ from fastcnn.layers import Layer, Narrow
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
-    """Read a Split of the channels."""
+    """Read a Split of channels, rows or columns."""
     axis = node.integer("axis", 0)
     count = node.integer("num_outputs", len(node.outputs))
     if count != len(node.outputs):
         raise ConfigurationError(f"num_outputs={count}, it has {len(node.outputs)}")
     index, order = w.ordered(node, node.inputs[0])
     own = w.own_shape(index)
-    axis = _channel_axis(axis, order)
+    axis += (len(order) + 1) * (axis < 0)
+    if not 1 <= axis <= len(order):
+        raise ConfigurationError(f"axis={axis}: it splits batches")
+    place = order[axis - 1]
     sizes: tuple[int, ...] | None = None
     if node.has("split"):
         sizes = node.integers("split", None)
     elif len(node.inputs) > 1 and node.inputs[1]:
         sizes = _known(w, node.inputs[1], "sizes")
     if sizes is None:
-        step = -(-own[0] // count)
-        sizes = tuple(min(step, own[0] - first) for first in range(0, own[0], step))
-    if len(sizes) != count or sum(sizes) != own[0] or min(sizes) < 1:
-        raise ConfigurationError(f"it splits {own[0]} channels into {sizes}")
-    first, whole = 0, [(0, along) for along in own[1:]]
+        step = -(-own[place] // count)
+        sizes = tuple(min(step, own[place] - first) for first in range(0, own[place], step))
+    if len(sizes) != count or sum(sizes) != own[place] or min(sizes) < 1:
+        raise ConfigurationError(f"it splits samples of {own} into {sizes} along axis {axis}")
+    first, parts = 0, list(map(range, own))
     for size, output in zip(sizes, node.outputs, strict=True):
-        _cut(w, node, index, order, [(first, first + size), *whole], output)
+        parts[place] = range(first, first + size)
+        _cut(w, node, index, order, parts, output)
         first += size
 
 
@@ -43,32 +47,27 @@ def _known(w: Wiring, name: str, what: str) -> tuple[int, ...]:
     return tuple(int(value or 0) for value in numbers.values)
 
 
-def _channel_axis(axis: int, order: tuple[int, ...]) -> int:
-    axis += (len(order) + 1) * (axis < 0)
-    if not 1 <= axis <= len(order) or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: only channels can be split")
-    return axis
-
-
 def _cut(
     w: Wiring,
     node: FileNode,
     index: int,
     order: tuple[int, ...],
-    bounds: Sequence[tuple[int, int]],
+    parts: Sequence[range],
     output: str,
 ) -> None:
-    """Take a part of a layer's output, with bounds for each of its dimensions."""
+    """Take a part of a layer's output, given for each of its dimensions."""
     own = w.own_shape(index)
     layers: list[Layer] = []
-    if bounds[0] != (0, own[0]):
-        first, stop = bounds[0]
-        layers.append(Narrow(first, stop - first))
-    sides = [(-first, stop - size) for (first, stop), size in zip(bounds, own, strict=True)]
+    if len(parts[0]) < own[0]:
+        layers.append(Narrow(parts[0].start, len(parts[0])))
+    sides = [(-part.start, part.stop - size) for part, size in zip(parts, own, strict=True)]
     cut = tuple(side for pair in sides[:0:-1] for side in pair)
     if any(cut):
         layers.append(of_maps("ZeroPad", own)(cut))
-    view = View.of(tuple(stop - first for first, stop in bounds)).transposed(order)
+    steps = tuple(part.step for part in parts[1:])
+    if any(step > 1 for step in steps):  # windows of one pixel
+        layers.append(of_maps("MaxPool", own)(1, stride=steps))
+    view = View.of(tuple(map(len, parts))).transposed(order)
     w.samples[output] = Samples(index, view)
     if layers:
         w.add(node, layers, (index,), view, output)
@@ -98,9 +97,9 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
             return False
         raise ConfigurationError(f"it takes the channels {places[:9]}, which are not consecutive")
     node.integer("axis", 0)
-    bounds = [(0, along) for along in own]
-    bounds[order[axis - 1]] = first, first + count
-    _cut(w, node, index, order, bounds, node.output)
+    parts = list(map(range, own))
+    parts[order[axis - 1]] = range(first, first + count)
+    _cut(w, node, index, order, parts, node.output)
     if one:
         value = w.samples[node.output]
         left = [each for place, each in enumerate(value.shape, start=1) if place != axis]
@@ -111,7 +110,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:
-    """Read a Slice of adjacent channels, rows or columns."""
+    """Read a Slice of adjacent channels, and of rows and columns, also in steps."""
     parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
@@ -131,17 +130,18 @@ def take_slice(w: Wiring, node: FileNode) -> None:
     axes = tuple(axis + rank * (axis < 0) for axis in axes)
     if len(set(axes)) < len(axes) or 0 in steps:
         raise ConfigurationError(f"it takes axes {axes} in steps of {steps}")
-    bounds = [(0, size) for size in own]
+    taken = list(map(range, own))
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         if axis == 0 and (start, step) == (0, 1) and end >= 2**31 - 1:
             continue
         if not 1 <= axis < rank:
             raise ConfigurationError(f"it takes some of the samples, axis={axis}")
-        first, stop, step = slice(start, end, step).indices(own[order[axis - 1]])
-        if step != 1 or stop <= first:
+        place = order[axis - 1]
+        part = range(*slice(start, end, step).indices(own[place]))
+        if not part or step < 1 or (step > 1 and place == 0):
             raise ConfigurationError(
-                f"it takes {first} to {stop} in steps of {step} of axis {axis}; only adjacent "
-                "ones can be taken"
+                f"it takes {part.start} to {part.stop} in steps of {step} of axis {axis}; only "
+                "adjacent channels can be taken, and pixels in steps of at least 1"
             )
-        bounds[order[axis - 1]] = first, stop
-    _cut(w, node, index, order, bounds, node.output)
+        taken[place] = part
+    _cut(w, node, index, order, taken, node.output)

@@ -8,6 +8,7 @@ import numpy as np
 from fastcnn.backends.geometry import adaptive_windows
 from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_norm_patterns import normalisation
+from fastcnn.interop.onnx_resampling import interpolated
 from fastcnn.interop.onnx_wiring import Wiring
 from fastcnn.layers import GELU, AdaptiveAvgPool2d, Layer, Softplus
 
@@ -17,7 +18,20 @@ CLOSE = 1e-4
 MOST_FACTORS = 12
 #: Operators that are only supported within a formula.
 FORMULAS = (
-    *("Add", "Div", "Erf", "Greater", "If", "Mul", "Pow", "Range", "Reciprocal", "Sqrt", "Tanh"),
+    *(
+        "Add",
+        "Div",
+        "Erf",
+        "GatherND",
+        "Greater",
+        "If",
+        "Mul",
+        "Pow",
+        "Range",
+        "Reciprocal",
+        "Sqrt",
+        "Tanh",
+    ),
     *("Transpose", "Where"),
 )
 Found = tuple[Layer, str]
@@ -27,6 +41,8 @@ def find(w: Wiring, node: FileNode) -> Found | None:
     """The layer that ends in a node, and its input; None if it is not a known formula."""
     if found := normalisation(w, node):
         return found
+    if node.kind == "Add":
+        return interpolated(w, node)
     if node.kind == "MatMul":
         return _adaptive_mean(w, node)
     if node.kind == "Where":

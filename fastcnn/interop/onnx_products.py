@@ -159,4 +159,4 @@ def _linear(
 
 def _shared(w: Wiring, key: object, layer: Layer) -> Layer:
     """The existing layer with the same constants, or this one."""
-    return w.shared.setdefault(key, layer)
+    return w.shared.setdefault(key, [layer])[0]

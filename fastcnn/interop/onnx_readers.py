@@ -68,6 +68,7 @@ def _dropout(node: FileNode, shape: Shape) -> layers.Layer:
 #: Reader of each operator, called with the node and the shape of its input samples.
 READERS: dict[str, Callable[[FileNode, Shape], layers.Layer | list[layers.Layer]]] = {
     **MAP_READERS,
+    "Abs": lambda node, shape: layers.LeakyReLU(-1.0),
     "BatchNormalization": _batch_norm,
     "Dropout": _dropout,
     "Softplus": lambda node, shape: layers.Softplus(),

@@ -182,3 +182,52 @@ def _is_between(size: int, output: int, factor: np.float32, place: str) -> bool:
     steps = np.arange(output, dtype=np.float64)
     wanted = np.clip((steps + 0.5) * size / output - 0.5, 0, size - 1)
     return bool(np.abs(np.clip(positions, 0, size - 1) - wanted).max() <= 1e-5 * size)
+
+
+def interpolated(w: Wiring, node: FileNode) -> tuple[Layer, str] | None:
+    """The linear Upsample of a sequence that PyTorch writes as ``a + (b - a) * t``.
+
+    ``a`` and ``b`` are neighbours, gathered from a transposed sequence.
+    """
+    for name, scaled in (node.inputs, node.inputs[::-1]):
+        product = w.made_by(scaled, "Mul")
+        slope = None if product is None else w.made_by(product.inputs[0], "Sub")
+        if product is None or slope is None or slope.inputs[1] != name:
+            continue
+        found = [_gathered(w, each) for each in (name, slope.inputs[0])]
+        weights, shape = _weights(w, product.inputs[1]), w.shape(found[0][0])
+        if found[0][0] != found[1][0] or shape is None or len(shape) != 2 or weights is None:
+            continue
+        (source, low), (_, high) = found
+        size, output = shape[1], len(low)
+        if not len(low) == len(high) == len(weights) or not set(high - low) <= {0, 1}:
+            continue
+        factor = np.float32(output / size)
+        for place, corners in (("half_pixel", None), ("align_corners", True)):
+            wanted = _positions(size, output, factor, place)
+            assert wanted is not None
+            given = low + (high - low) * weights
+            if np.abs(given - np.clip(wanted, 0, size - 1)).max() <= 1e-5 * size:
+                return upsample(shape, (output,), "linear", corners), source
+    return None
+
+
+def _weights(w: Wiring, name: str) -> np.ndarray | None:
+    array = w.file.constants[name] if name in w.file.constants else np.zeros(0)
+    return array if array.ndim == 1 and array.dtype.kind == "f" else None
+
+
+def _gathered(w: Wiring, name: str) -> tuple[str, np.ndarray]:
+    """The sequences whose points a value takes, and their indices; "" if there are none."""
+    last = w.made_by(name, "Transpose")
+    node = None if last is None else w.made_by(last.inputs[0], "GatherND")
+    first = None if node is None else w.made_by(node.inputs[0], "Transpose")
+    known = node is not None and node.inputs[1] in w.file.constants
+    if last is None or node is None or first is None or not known:
+        return "", np.zeros(0)
+    indices = w.file.constants[node.inputs[1]]
+    turned = [tuple(each.given.get("perm", ())) for each in (first, last)]
+    is_taken = turned == [(2, 0, 1), (1, 2, 0)] and not node.given.get("batch_dims", 0)
+    if not is_taken or indices.ndim != 2 or indices.shape[1] != 1:
+        return "", np.zeros(0)
+    return first.inputs[0], indices[:, 0]

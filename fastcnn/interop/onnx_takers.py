@@ -1,7 +1,7 @@
 """Import of ONNX nodes that change the view of samples, or are layers only in some cases."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -23,10 +23,11 @@ from fastcnn.interop.onnx_products import (
     take_gemm,
     take_mat_mul,
 )
+from fastcnn.interop.onnx_reductions import take_extreme, take_reduction
 from fastcnn.interop.onnx_resampling import take_pad, take_resize
 from fastcnn.interop.onnx_shapes import reshaped, squeezed, unsqueezed
 from fastcnn.interop.onnx_views import View
-from fastcnn.interop.onnx_wiring import Samples, Wiring
+from fastcnn.interop.onnx_wiring import Samples, Wiring, broadcast
 
 # -- views -------------------------------------------------------------------------------------
 
@@ -147,13 +148,7 @@ def _join(kind: Callable[[], layers.Layer]) -> Callable[[Wiring, FileNode], None
 def _join_two(
     w: Wiring, node: FileNode, layer: layers.Layer, values: tuple[Samples, Samples]
 ) -> None:
-    shapes = [value.shape for value in values]
-    largest = tuple(map(max, zip(*shapes, strict=False)))
-    fit = all(
-        size in (1, most) for shape in shapes for size, most in zip(shape, largest, strict=False)
-    )
-    if len(set(map(len, shapes))) > 1 or not fit:
-        raise ConfigurationError(f"it takes samples of {' and '.join(map(str, shapes))}")
+    largest = broadcast(values)
     # The layer itself may broadcast what an Expand has repeated.
     plain = [Samples(value.layer, value.view.unexpanded()) for value in values]
     order = w.order(*plain)
@@ -249,7 +244,7 @@ def _power(w: Wiring, node: FileNode) -> None:
 
 
 def _concat(w: Wiring, node: FileNode) -> None:
-    """Read a Concat of samples along their channels, or of shapes."""
+    """Read a Concat of samples, or of shapes."""
     first = node.inputs[0]
     if first in w.numbers or first in w.file.constants:
         w.compute(node)
@@ -264,52 +259,35 @@ def _concat(w: Wiring, node: FileNode) -> None:
         sources = tuple(w.layer(name) for name in node.inputs)
     else:
         sources = tuple(value.layer for value in values)
-    if not 1 <= axis < rank or order[axis - 1] != 0:
-        raise ConfigurationError(f"axis={axis}: samples are only concatenated along their channels")
+    if not 1 <= axis < rank:
+        raise ConfigurationError(f"axis={axis}: it joins samples with others")
     if len(values) == 1:
         _look(w, node, values[0].view)
         return
-    layer = layers.Concat()
-    own = layer.output_shape(*map(w.own_shape, sources))
-    w.add(node, [layer], sources, View.of(own).transposed(order))
+    if order[axis - 1]:
+        _concat_pixels(w, node, sources, order[axis - 1])
+    else:
+        w.add(node, [layers.Concat()], sources)
+    joined = w.samples[node.output]
+    w.samples[node.output] = Samples(joined.layer, joined.view.transposed(order))
+
+
+def _concat_pixels(w: Wiring, node: FileNode, sources: Sequence[int], axis: int) -> None:
+    """Join rows or columns of layers' outputs, as a sum of what zeros extend to the whole."""
+    shapes = [w.own_shape(source) for source in sources]
+    first, whole = 0, sum(shape[axis] for shape in shapes)
+    for source, shape in zip(sources, shapes, strict=True):
+        sides = [(0, 0)] * (len(shape) - 1)
+        sides[axis - 1] = first, whole - first - shape[axis]
+        zeros = of_maps("ZeroPad", shape)(tuple(n for pair in reversed(sides) for n in pair))
+        before = w.samples.get(node.output)
+        w.add(node, [zeros], (source,))
+        if before is not None:
+            w.add(node, [layers.Add()], (before.layer, w.samples[node.output].layer))
+        first += shape[axis]
 
 
 # -- layers that read dimensions in another order ----------------------------------------------
-
-
-def _reduce(pooling: str, spatial: str) -> Callable[[Wiring, FileNode], None]:
-    """A reader of means or maxima over pixels."""
-
-    def take(w: Wiring, node: FileNode) -> None:
-        axes = node.whole_numbers("axes", 1)
-        keep = node.integer("keepdims", 1)
-        node.expect(noop_with_empty_axes=0)
-        index, order = w.ordered(node, node.inputs[0])
-        own = w.own_shape(index)
-        rank = len(own) + 1
-        if keep not in (0, 1):
-            raise ConfigurationError(f"keepdims={keep}")
-        if not axes or any(not -rank <= axis < rank for axis in axes):
-            raise ConfigurationError(f"a {spatial} over axes {axes} of samples of {own}")
-        places = {axis % rank for axis in axes}
-        reduced = {order[place - 1] for place in places if place}
-        if 0 in places or 0 in reduced or len(own) not in (2, 3) or len(places) < len(axes):
-            raise ConfigurationError(
-                f"a {spatial} over axes {axes} of samples of {own}: only that over pixels is "
-                "supported"
-            )
-        if len(reduced) == len(own) - 1:
-            layer: layers.Layer = of_maps(f"Global{pooling}", own)()
-        else:
-            window = tuple(own[axis] if axis in reduced else 1 for axis in range(1, len(own)))
-            layer = of_maps(pooling, own)(window)
-        view = View.of(layer.output_shape(own)).transposed(order)
-        if not keep:
-            left = [size for place, size in enumerate(view.shape, 1) if place not in places]
-            view = view.reshaped(tuple(left))
-        w.add(node, [layer], (index,), view)
-
-    return take
 
 
 def _last_norm(w: Wiring, node: FileNode) -> bool:
@@ -353,15 +331,17 @@ TAKERS: dict[str, Callable[[Wiring, FileNode], None]] = {
     "Gemm": take_gemm,
     "Identity": _identity,
     "MatMul": take_mat_mul,
-    "Max": take_bounds,
-    "Min": take_bounds,
+    "Max": take_extreme,
+    "Min": take_extreme,
     "Mul": _arithmetic(layers.Multiply),
     "Neg": _negative,
     "PRelu": _prelu,
     "Pad": take_pad,
     "Pow": _power,
-    "ReduceMax": _reduce("MaxPool", "max"),
-    "ReduceMean": _reduce("AvgPool", "mean"),
+    "ReduceMax": take_reduction,
+    "ReduceMean": take_reduction,
+    "ReduceMin": take_reduction,
+    "ReduceSum": take_reduction,
     "Reshape": _reshape,
     "Resize": take_resize,
     "Slice": take_slice,

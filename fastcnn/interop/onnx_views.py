@@ -105,7 +105,7 @@ def arranged(own: Shape, view: View) -> list[Layer]:
     if view == whole:
         return []
     if math.prod(shape) == math.prod(own):
-        if _is_reshaped(whole, view):
+        if is_reshaped(whole, view):
             return _reshape(own, shape)
         if found := _shuffle(own, view) or _pixels(own, view):
             return found
@@ -122,7 +122,8 @@ def arranged(own: Shape, view: View) -> list[Layer]:
     )
 
 
-def _is_reshaped(whole: View, view: View) -> bool:
+def is_reshaped(whole: View, view: View) -> bool:
+    """Whether a view has the elements of another in the same order."""
     try:
         return whole.reshaped(view.shape) == view
     except ConfigurationError:

@@ -58,6 +58,18 @@ class Samples:
         return self.view.shape
 
 
+def broadcast(values: Sequence[Samples]) -> Shape:
+    """The shape that samples of several values have in common after broadcasting."""
+    shapes = [value.shape for value in values]
+    largest = tuple(map(max, zip(*shapes, strict=False)))
+    fit = all(
+        size in (1, most) for shape in shapes for size, most in zip(shape, largest, strict=False)
+    )
+    if len(set(map(len, shapes))) > 1 or not fit:
+        raise ConfigurationError(f"it takes samples of {' and '.join(map(str, shapes))}")
+    return largest
+
+
 class Bounds(NamedTuple):
     """The lower and upper bound that nodes apply to the value ``source``."""
 
@@ -110,7 +122,7 @@ class Wiring:
         self.means: dict[tuple[str, bool], bool] = {}
         self.notes = file.notes()
         #: Layers by their constants: nodes with the same constants share a layer.
-        self.shared: dict[object, Layer] = {}
+        self.shared: dict[object, list[Layer]] = {}
         #: Layers of values that were already rearranged.
         self._arranged: dict[Samples, int] = {}
 

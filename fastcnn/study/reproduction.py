@@ -1,8 +1,8 @@
 """Experiment: the report's network as the report trains it, over several seeds."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
 from fastcnn.study.networks import NAMES
 from fastcnn.study.section import Figure, Section, Table, Text
 from fastcnn.study.setting import Setting
+from fastcnn.timing import timed
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.sweeps import sweep
@@ -86,9 +87,8 @@ def _time_loops(setting: Setting) -> float:
     some = setting.train.subset(slice(0, LOOPED))
     model = report_cnn(seed=0, num_classes=len(some.classes))
     model.preprocessing = some.preprocessing
-    began = time.perf_counter()
-    gradients(model, some.images, some.labels, backend="reference")
-    return (time.perf_counter() - began) / len(some)
+    _, seconds = timed(partial(gradients, model, some.images, some.labels, backend="reference"))
+    return seconds / len(some)
 
 
 def _column(records: Sequence[dict[str, Any]], name: str, epochs: int) -> list[float]:

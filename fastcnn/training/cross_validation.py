@@ -13,7 +13,8 @@ from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Model
 from fastcnn.notebook import brief
 from fastcnn.training.evaluation import evaluate
-from fastcnn.training.fit import FitArguments, fit
+from fastcnn.training.fit import fit
+from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.history import History
 from fastcnn.training.samples import Data, as_samples
 

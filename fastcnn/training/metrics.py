@@ -60,7 +60,9 @@ def _classes(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.n
         targets = targets.argmax(axis=1)
     if targets.ndim != outputs.ndim - 1:
         raise ConfigurationError("a metric of classes needs targets that are classes")
-    return outputs.argmax(axis=1).reshape(-1), targets.reshape(-1), outputs.shape[1]
+    # Products of labels in 8 bits would overflow.
+    true = targets.reshape(-1).astype(np.int64)
+    return outputs.argmax(axis=1).reshape(-1), true, outputs.shape[1]
 
 
 def _counts(outputs: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:

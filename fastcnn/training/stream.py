@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -16,10 +16,9 @@ from fastcnn.layers import Model
 from fastcnn.losses import Loss
 from fastcnn.training.augmentation import as_augment, check_augment
 from fastcnn.training.feed import Chunk
+from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.samples import Data, as_samples
-
-Chosen = TypeVar("Chosen", bound=TrainingOptions)
 
 #: Training data accepted by ``fit``.
 Given = Data | Iterable[Any] | Callable[[], Any]
@@ -179,12 +178,12 @@ class StreamFeed:
         return Chunk(samples, np.arange(here), np.array([size]), targets)
 
 
-def options_for(options: Chosen, stream: Stream, count: int, resume: bool, ranks: int) -> Chosen:
+def options_for(options: FitArguments, stream: Stream, count: int, ranks: int) -> FitArguments:
     """The options of a training on a stream, whose first batch has ``count`` samples.
 
     Raises ConfigurationError if one of them does not apply to a stream.
     """
-    if resume:
+    if options.resume:
         raise ConfigurationError(
             "resume: batches that come one by one cannot be read again from where a run stopped"
         )

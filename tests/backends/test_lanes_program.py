@@ -73,11 +73,14 @@ def test_description() -> None:
     program = fastcnn.plan(model, 64, threads=1)
     lines = program.describe().splitlines()
     assert lines[0].startswith("batch 64: 4 blocks of 16 samples, 1 thread, ")
-    assert len(lines) == 2 + 2 + len(program.rows) + 2
-    line = next(line for line in lines if "fc: linear" in line)
+    assert max(map(len, lines)) <= 80
+    assert "c            direct                   direct" in lines
+    assert [line[1:] for line in lines if line[:1] == " " != line[1:2]] == program.names
+    line = lines[lines.index(" fc: linear") + 1]
     assert "64 to 10" in line
-    assert line.endswith(f"{2 * 64 * 10 * 64:,}")
-    assert lines[-1].endswith(f"{sum(cost.flops for cost in program.costs()):,}")
+    assert line.endswith(" 81.9 k")  # 2 * 64 * 10 * 64
+    assert lines[-1].endswith(" 403 k")
+    assert sum(cost.flops for cost in program.costs()) == 402_680
     assert program.bytes > 4 * program.arena_size
 
 

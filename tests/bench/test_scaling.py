@@ -13,8 +13,8 @@ from bench import scaling, scaling_causes
 from bench.scaling import ScalingPoint, axes, results_of, scale, thread_counts
 from bench.scaling_causes import Case, OtherPrograms, explain
 from bench.scaling_figure import scaling_figure
-from fastcnn.benchmark.measure import Timing, timing_of
 from fastcnn.errors import ConfigurationError
+from fastcnn.timing import Timing
 from fastcnn.training.figure import save_figure
 
 
@@ -103,7 +103,7 @@ def test_what_rises_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measure(runs: dict[int, object], **settings: object) -> dict[int, Timing]:
         asked.append(list(runs))
-        return {value: timing_of([cost]) for value, cost in next(costs).items()}
+        return {value: Timing([cost]) for value, cost in next(costs).items()}
 
     monkeypatch.setattr(scaling, "measure", measure)
     model = fastcnn.models.report_cnn(seed=0)

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import fastcnn
-from bench import callers, sessions
+from bench import callers, sessions, shortest
 from fastcnn.benchmark.records import Records
 from fastcnn.execution.session import InferenceSession
 
@@ -24,12 +24,12 @@ def test_the_shortest_call_of_each_counts(monkeypatch: pytest.MonkeyPatch) -> No
         order.append(name)
         now[0] += next(lengths[name])
 
-    monkeypatch.setattr(sessions, "rest", lambda most: order.append("rest"))
-    monkeypatch.setattr(sessions, "WARM", 0.4)
-    monkeypatch.setattr(sessions, "TURN", 0.0)
+    monkeypatch.setattr(shortest, "rest", lambda most: order.append("rest"))
+    monkeypatch.setattr(shortest, "WARM", 0.4)
+    monkeypatch.setattr(shortest, "TURN", 0.0)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     runs = [partial(call, "a"), partial(call, "b")]
-    found = sessions.shortest(runs, 1.0, lambda: now[0])
+    found = shortest.shortest(runs, 1.0, threads=2)
     assert found == pytest.approx([0.2, 0.6])
     assert order == ["rest", *"aaaa", "rest", *"bbbb"]
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from fastcnn.benchmark import layers
-from fastcnn.benchmark.measure import measure
+from fastcnn.timing import measure
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fastcnn.benchmark.measure as measuring
+import fastcnn.timing as measuring
 from fastcnn.benchmark import backward, inference, steps
 from fastcnn.benchmark.environment import can_run, describe_environment
-from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.results import (
     Report,
     Result,
@@ -24,6 +23,7 @@ from fastcnn.errors import DataError
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
+from fastcnn.timing import measure
 from tests.benchmark.conftest import Clock
 
 QUICK: dict[str, Any] = {"rounds": 2, "seconds": 0.002}
@@ -73,7 +73,7 @@ def test_a_round_that_was_disturbed_is_in_the_spread(clock: Clock) -> None:
     timing = measure(
         {"one": lambda times: clock.compute(times * next(rounds))}, rounds=5, seconds=1
     )
-    assert timing["one"].times.tolist() == [1.0, 9.0, 1.0, 2.0, 1.0]
+    assert timing["one"].times == [1.0, 9.0, 1.0, 2.0, 1.0]
     assert (timing["one"].low, timing["one"].median) == (1.0, 1.0)
     assert timing["one"].high == pytest.approx(6.2)  # the decile lies between the two largest
 

@@ -6,13 +6,15 @@ from fastcnn.benchmark import exchange
 from fastcnn.benchmark.work import make_model
 from fastcnn.benchmark.zoo import ZOO
 from fastcnn.execution import plan
+from fastcnn.timing import Timing, measure
 
 
 @pytest.mark.parametrize("name", sorted(ZOO))
 def test_networks_run_on_the_engine(name: str) -> None:
     model = make_model(name)
     assert model.output_shape(model.input_shape) in ((10,), (6,))
-    assert plan(model, ZOO[name][1]).describe()
+    lines = plan(model, ZOO[name][1]).describe().splitlines()
+    assert max(map(len, lines)) <= 80
 
 
 def test_weights_are_fixed() -> None:
@@ -32,7 +34,8 @@ def test_states(
     alone: float, own: float, other: float, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {(1, False): alone, (2, False): own, (2, True): other}
-    monkeypatch.setattr(exchange, "_seconds", lambda *key: seconds[key])
+    timings = lambda runs, **_: {key: Timing([seconds[key]]) for key in runs}  # noqa: E731
+    monkeypatch.setattr(exchange, "measure", timings)
     monkeypatch.setattr(exchange, "available_cores", lambda: 2)
     assert exchange.machine_state() == expected
 
@@ -43,4 +46,5 @@ def test_one_core_has_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_exchange_is_measured() -> None:
-    assert exchange._seconds(1, False) > 0.0
+    (timing,) = measure({1: exchange._exchanges(1, False)}, rounds=1, seconds=0.0).values()
+    assert timing.least > 0.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fastcnn.benchmark import ladder, profile
-from fastcnn.benchmark.measure import measure
 from fastcnn.benchmark.peaks import measure_peaks
+from fastcnn.timing import measure
 from tests.command import fastcnn
 
 

@@ -398,6 +398,29 @@ MODULES: dict[str, Callable[[], Any]] = {
     "nhwc_pixels": lambda: nn.Sequential(
         _Permuted(0, 3, 1, 2), nn.Conv2d(3, 4, 3, padding=1), _Permuted(0, 2, 3, 1), nn.Softmax(-1),
     ),
+    "cbam": lambda: Block(
+        lambda m, x: x * torch.sigmoid(m.conv(torch.cat([x.amax(1, True), x.mean(1, True)], 1))),
+        conv=nn.Conv2d(2, 1, 7, padding=3),
+    ),
+    "lightcnn": lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3), _Lambda(lambda x: torch.max(*x.chunk(2, 1))), nn.Flatten(),
+        nn.Linear(392, 6), _Lambda(lambda x: torch.max(*x.chunk(2, 1))),
+    ),
+    "dueling": lambda: Block(
+        lambda m, x: m.value(x) + m.advantage(x) - m.advantage(x).mean(1, keepdim=True),
+        value=nn.Sequential(nn.Flatten(), nn.Linear(768, 1)),
+        advantage=nn.Sequential(nn.Flatten(), nn.Linear(768, 4)),
+    ),
+    "focus": lambda: nn.Sequential(
+        _Lambda(lambda x: torch.cat([x[..., a::2, b::2] for b in (0, 1) for a in (0, 1)], 1)),
+        nn.Conv2d(12, 4, 3), _Lambda(lambda x: x.abs().sum((2, 3))),
+    ),
+    "sequence": lambda: nn.Sequential(
+        nn.Conv1d(3, 4, 3), nn.InstanceNorm1d(4), nn.Upsample(scale_factor=2, mode="linear"),
+        nn.Upsample(size=19, mode="linear", align_corners=True),
+        _Lambda(lambda x: x.clamp(min=-0.3)), nn.ConvTranspose1d(4, 2, 4, 2, 1),
+        _Lambda(lambda x: torch.cat([x[..., 5:], x[..., :5]], 2).clamp(max=0.4)),
+    ),
 }  # fmt: skip
 #: Shapes of samples other than (3, 16, 16).
 SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -406,6 +429,7 @@ SHAPES: dict[str, tuple[tuple[int, ...], ...]] = {
     "poolings": ((3, 17, 16),),
     "nhwc": ((16, 16, 3),),
     "nhwc_pixels": ((16, 16, 3),),
+    "sequence": ((3, 11),),
 }
 #: Networks that the exporter without dynamo cannot write.
 UNKNOWN = {("channel_shuffle", False)}

@@ -129,7 +129,6 @@ def test_from_pytorch(dynamo: bool, tmp_path: Path) -> None:
     [
         ("HardSigmoid", {}, "no layer"),
         ("Selu", {"alpha": 1.5}, "no layer"),
-        ("Abs", {}, "no layer"),
     ],
 )
 def test_what_would_be_another_function(

@@ -45,6 +45,7 @@ def _cases() -> list[Case]:
         cases += [
             ("clip", [N("Clip", ["x"], ["y"], min=-0.5, max=0.6)], {}, MAPS, opset),
             ("clip from 0", [N("Clip", ["x"], ["y"], min=0.0)], {}, MAPS, opset),
+            ("clip to a number", [N("Clip", ["x"], ["y"], max=0.3)], {}, MAPS, opset),
             ("pad", [N("Pad", ["x"], ["y"], pads=[0, 0, 1, 2, 0, 0, 3, 0])], {}, MAPS, opset),
         ]
     for opset in (11, 17, 21):
@@ -53,6 +54,8 @@ def _cases() -> list[Case]:
         cases += [
             ("clip", clip, bounds, MAPS, opset),
             ("clip from 0", [N("Clip", ["x", "a"], ["y"])], {"a": np.float32(0)}, MAPS, opset),
+            ("clip from a number", [N("Clip", ["x", "a"], ["y"])], bounds, MAPS, opset),
+            ("clip to a number", [N("Clip", ["x", "", "b"], ["y"])], bounds, MAPS, opset),
             ("clip to inf", clip, {"a": np.float32(0), "b": np.float32(np.inf)}, MAPS, opset),
         ]
     for opset in (18, 21):
@@ -150,6 +153,74 @@ def _cases() -> list[Case]:
                                               coordinate_transformation_mode="asymmetric")],
          {"w": KERNEL, "s": _floats(1, 2, 3, 1)}, LAST, 17),
     ]  # fmt: skip
+    for axes, last in (
+        ([1], False),
+        ([-3, 3], False),
+        ([1, 2, 3], False),
+        ([2], True),
+        ([3, 1], True),
+    ):
+        for kind, keep in (("Max", 0), ("Max", 1), ("Mean", 0), ("Min", 1), ("Sum", 1), ("Sum", 0)):
+            if len(axes) == 3 and not keep:
+                continue
+            nodes, given = [*BACK] if last else [N("Identity", ["x"], ["r"])], {"w": KERNEL}
+            if kind == "Sum":
+                nodes.append(N("ReduceSum", ["r", "a"], ["y"], keepdims=keep))
+                given["a"] = axes
+            else:
+                nodes.append(N(f"Reduce{kind}", ["r"], ["y"], axes=axes, keepdims=keep))
+            cases.append((f"{kind} over {axes}", nodes, given, LAST if last else MAPS, 17))
+    for kind in ("Max", "Min"):
+        cases += [
+            (f"{kind} of three", [N("Relu", ["x"], ["r"]), N("Neg", ["x"], ["n"]),
+                                  N(kind, ["r", "x", "n"], ["y"])], {}, MAPS, 17),
+            (f"{kind} of vectors", [N("Neg", ["x"], ["n"]), N(kind, ["x", "n"], ["y"])], {},
+             ("n", 4), 17),
+            (f"{kind} of a map and numbers", [N("GlobalAveragePool", ["x"], ["g"]),
+                                              N(kind, ["g", "x"], ["y"])], {}, MAPS, 17),
+            (f"{kind} of last channels", [*BACK, N("Relu", ["r"], ["p"]), N("Neg", ["r"], ["n"]),
+                                          N(kind, ["n", "p"], ["y"])], {"w": KERNEL}, LAST, 17),
+        ]  # fmt: skip
+    of_pixels = {"a": [1, 0], "b": [99, 7], "d": [2, 3], "s": [3, 2]}
+    cases += [
+        ("rows of three", [N("Relu", ["x"], ["r"]), N("Slice", ["x", "a", "b", "c"], ["p"]),
+                           N("Concat", ["r", "p", "x"], ["y"], axis=2)],
+         {"a": [0], "b": [3], "c": [2]}, MAPS, 17),
+        ("columns, channels last", [*BACK, N("Relu", ["r"], ["p"]),
+                                    N("Concat", ["r", "p"], ["y"], axis=-2)], {"w": KERNEL},
+         LAST, 17),
+        ("points of sequences", [N("Concat", ["x", "x"], ["y"], axis=2)], {}, ("n", 4, 9), 17),
+        ("split rows", [N("Split", ["x"], ["p", "q"], axis=2), N("Concat", ["q", "p"], ["y"],
+                                                                      axis=-2)], {}, MAPS, 13),
+        ("split columns, channels last", [*BACK, N("Split", ["r", "a"], ["p", "y"], axis=2)],
+         {"w": KERNEL, "a": [3, 5]}, LAST, 17),
+        ("absolute values", [N("Abs", ["x"], ["y"])], {}, MAPS, 17),
+        ("max, then ReLU", [N("Max", ["x", "a"], ["m"]), N("Relu", ["m"], ["y"])],
+         {"a": np.float32(-0.2)}, MAPS, 17),
+        ("bounds that cross", [N("Max", ["x", "a"], ["m"]), N("Min", ["m", "b"], ["n"]),
+                               N("Add", ["m", "n"], ["y"])],
+         {"a": np.float32(0.5), "b": np.float32(0.2)}, MAPS, 17),
+        ("mean of a sequence's channels", [N("ReduceMean", ["x"], ["y"], axes=[1])], {},
+         ("n", 4, 9), 17),
+        ("mean of features", [N("ReduceMean", ["x"], ["y"], axes=[1])], {}, ("n", 9), 17),
+        ("every other pixel", [N("Slice", ["x", *"abds"], ["y"])], of_pixels, MAPS, 17),
+        ("every other pixel, channels last", [*BACK, N("Slice", ["r", *"abds"], ["y"])],
+         {**of_pixels, "d": [1, 2], "w": KERNEL}, LAST, 17),
+        ("focus", [*(N("Slice", ["x", f"a{i}", "b", "c", "s"], [f"p{i}"]) for i in range(4)),
+                   N("Concat", ["p0", "p1", "p2", "p3"], ["y"], axis=1)],
+         {"b": [2**62] * 2, "c": [2, 3], "s": [2, 2]}
+         | {f"a{i}": [i % 2, i // 2] for i in range(4)}, MAPS, 17),
+    ]  # fmt: skip
+    for auto in ("NOTSET", "SAME_UPPER", "SAME_LOWER"):
+        arguments = {"strides": [2, 3], "auto_pad": auto, "output_padding": [1, 2]}
+        transposed = [N("ConvTranspose", ["x", "w"], ["y"], output_shape=[15, 20], **arguments)]
+        cases.append((f"to a size, {auto}", transposed, {"w": KERNEL[:4]}, MAPS, 17))
+    for auto in ("SAME_UPPER", "SAME_LOWER"):
+        transposed = [N("ConvTranspose", ["x", "w"], ["y"], strides=[2, 1], auto_pad=auto)]
+        cases.append((f"transposed, {auto}", transposed, {"w": KERNEL[:4]}, MAPS, 17))
+    for pads in ([0, 0, 2, 1], [2, 0, 1, 1], [3, 1, 0, 2]):
+        transposed = [N("ConvTranspose", ["x", "w"], ["y"], pads=pads)]
+        cases.append(("cropped unevenly", transposed, {"w": KERNEL[:4]}, MAPS, 17))
     return cases
 
 
@@ -221,15 +292,26 @@ REFUSED: list[tuple[list[Any], dict[str, Any], tuple[Any, ...], int, str]] = [
      "outputs of statistics"),
     ([N("Mul", ["x", "c"], ["y"])], {"c": np.ones((1,) * 5, np.float32)}, MAPS, 17,
      r"weight of shape \(1, 1, 1, 1, 1\)"),
-    ([N("Clip", ["x", "", "b"], ["y"])], {"b": np.float32(0.5)}, MAPS, 17, "upper one of 0.5"),
-    ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(-0.3)}, MAPS, 17, "lower one of -0.3"),
     ([N("Clip", ["x", "a"], ["y"])], {"a": np.float32(np.nan)}, MAPS, 17, "are not numbers"),
     ([N("Clip", ["x", "a", "b"], ["y"])], {"a": np.float32(1), "b": np.float32(0)}, MAPS, 17,
      "leave a single value"),
     ([N("Max", ["x", "a"], ["y"])], {"a": CHANNELS.reshape(4, 1, 1)}, MAPS, 17, "not one number"),
-    ([N("Relu", ["x"], ["a"]), N("Max", ["x", "a"], ["y"])], {}, MAPS, 17, "samples and samples"),
-    ([N("Max", ["x", "a"], ["m"]), N("Relu", ["m"], ["y"])], {"a": np.float32(1)}, MAPS, 17,
-     r"'m' \(Max\): only one bound"),
+    ([N("Relu", ["x"], ["r"]), N("Max", ["x", "a", "r"], ["y"])], {"a": np.float32(1)}, MAPS, 17,
+     "of a number and several samples"),
+    ([N("Slice", ["x", "a", "b", "c", "s"], ["y"])], {"a": [0], "b": [9], "c": [1], "s": [2]}, MAPS,
+     17, "0 to 4 in steps of 2 of axis 1"),
+    ([N("Slice", ["x", "a", "b", "c", "a"], ["y"])], {"a": [-1], "b": [-9], "c": [2]}, MAPS, 17,
+     "7 to -1 in steps of -1 of axis 2"),
+    ([N("ReduceMax", ["x"], ["y"], axes=[0])], {}, MAPS, 17, r"reduces axes \(0,\) of samples"),
+    ([N("ReduceMax", ["x"], ["y"])], {}, MAPS, 17, "reduces axes None of samples"),
+    ([N("ReduceMax", ["x"], ["y"], axes=[1, -1], keepdims=0)], {}, ("n", 4), 17, "reduces axes"),
+    ([N("ReduceMax", ["x"], ["y"], axes=[1], keepdims=0)], {}, ("n", 4), 17, "without a dimension"),
+    ([N("ConvTranspose", ["x", "w"], ["y"], output_shape=[11, 10])], {"w": KERNEL[:4]}, MAPS, 17,
+     r"makes \(10, 10\) pixels, not \(11, 10\)"),
+    ([N("ConvTranspose", ["x", "w"], ["y"], output_shape=[10])], {"w": KERNEL[:4]}, MAPS, 17,
+     r"pixels, not \(10,\)"),
+    ([N("ConvTranspose", ["x", "w"], ["y"], auto_pad="VALID", pads=[1] * 4)], {"w": KERNEL[:4]},
+     MAPS, 17, "auto_pad='VALID' is not supported with pads"),
     ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0], "a": [1]}, MAPS, 18, "not channels"),
     ([N("Pad", ["x", "p", "", "a"], ["y"])], {"p": [1, 0, 1, 0], "a": [3, -1]}, MAPS, 18, "axes="),
     ([N("Resize", ["x", "", "", "z"], ["y"], mode="linear")], {"z": [5, 4, 16, 16]}, MAPS, 17,

@@ -27,6 +27,8 @@ CASES: list[tuple[nn.Layer, tuple[int, ...]]] = [
     (nn.GlobalAvgPool1d(), (2, 9)),
     (nn.GlobalMaxPool1d(), (2, 9)),
     (nn.BatchNorm1d(3), (3, 5)),
+    (nn.GroupNorm(3, 3, 0.01), (3, 5)),
+    (nn.GroupNorm(3, 3, affine=False), (3, 5)),
     (nn.MaxPool2d(3, stride=2, ceil_mode=True), (2, 8, 6)),
     (nn.MaxPool2d(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
     (nn.MaxPool2d(2, dilation=(1, 2)), (2, 8, 6)),

@@ -14,7 +14,7 @@ from fastcnn.layers import Flatten, Linear, Sequential
 from fastcnn.optim import SGD
 from fastcnn.training import Callback, EarlyStopping, ReduceLROnPlateau, evaluate, fit
 from fastcnn.training.callbacks import TrainingStart, uncalled
-from fastcnn.training.fit import FitArguments
+from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.history import History
 from fastcnn.training.unreached import unreached
 

@@ -8,6 +8,7 @@ import pytest
 
 import fastcnn
 from fastcnn import Flatten, Linear, ReLU, Sequential
+from fastcnn.analysis.metrics import confusion_matrix
 from fastcnn.errors import ConfigurationError
 from fastcnn.layers import Input, Model
 from fastcnn.losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
@@ -333,3 +334,18 @@ def test_a_metric_may_be_given_by_itself() -> None:
     model = fastcnn.Sequential(fastcnn.Linear(4, 3, seed=0), input_shape=(4,))
     half = Metric("half", lambda outputs, targets: 0.5)
     assert fastcnn.fit(model, (x, y), (x, y), epochs=1, metrics=half).final["test_half"] == 0.5
+
+
+def test_labels_of_narrow_types() -> None:
+    """More classes than the square root of what their type can hold."""
+    outputs = GENERATOR.standard_normal((300, 30))
+    y = GENERATOR.integers(0, 30, 300)
+    given = outputs.argmax(axis=1)
+    wanted = [METRICS[name].function(outputs, y) for name in ("precision", "recall", "f1", "iou")]
+    counted = np.zeros((30, 30), int)
+    np.add.at(counted, (y, given), 1)
+    for kind in (np.int8, np.uint8):
+        narrow = y.astype(kind)
+        found = [METRICS[n].function(outputs, narrow) for n in ("precision", "recall", "f1", "iou")]
+        assert found == wanted
+        assert (confusion_matrix(narrow, given.astype(kind), 30) == counted).all()

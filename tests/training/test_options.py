@@ -39,7 +39,7 @@ from fastcnn.training.declarations import (
     option,
     signature_of,
 )
-from fastcnn.training.fit import FitArguments
+from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run

@@ -18,6 +18,12 @@ class Part(Enum):
     TRANSPOSE = "transpose"
     GRADIENT = "gradient"
 
+    def title(self, g: ConvGeometry) -> str:
+        """What it is in a network."""
+        if self is Part.GRADIENT:
+            return "weight gradient"
+        return "input gradient" if (self is Part.PRODUCT) == g.transposed else "forward"
+
 
 @dataclass(frozen=True)
 class Algorithm:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
-from fastcnn.backends.lanes.convolution.algorithm import Part
+from fastcnn.backends.lanes.convolution.algorithm import Algorithm, Part
 from fastcnn.backends.lanes.convolution.algorithms import ALGORITHMS, algorithm, chooses
 from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
+from fastcnn.backends.lanes.convolution.direct.algorithm import DIRECT
 from fastcnn.backends.lanes.convolution.geometry import ConvGeometry
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.planning.buffers import Buffer
@@ -24,9 +25,19 @@ def _rows(g: ConvGeometry, part: Part) -> Any:
     return _ROWS[algorithm(g, part).name]
 
 
+def _used(task: Task, found: Algorithm, *parts: Part) -> Any:
+    """The rows of an algorithm, which the planner's group remembers for some parts."""
+    task.planner.group.algorithms |= {part.title(task.g): found.name for part in parts}
+    return _ROWS[found.name]
+
+
+def _chosen(task: Task, part: Part) -> Any:
+    return _used(task, algorithm(task.g, part), part)
+
+
 def product(task: Task, x: Buffer, y: Buffer, pooled: bool = False, **columns: int) -> None:
     """Add the rows of a convolution of X into Y, with the columns of the operations fused to it."""
-    _rows(task.g, Part.PRODUCT).product(task, x, y, pooled, columns)
+    _chosen(task, Part.PRODUCT).product(task, x, y, pooled, columns)
 
 
 def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
@@ -37,7 +48,7 @@ def moment_strips(g: ConvGeometry, pooled: bool) -> list[int]:
 
 def transpose(task: Task, grad: Buffer, grad_x: Buffer, **columns: int) -> None:
     """Add the rows of the transpose, from the output side to the input side."""
-    _rows(task.g, Part.TRANSPOSE).transpose(task, grad, grad_x, columns)
+    _chosen(task, Part.TRANSPOSE).transpose(task, grad, grad_x, columns)
 
 
 def are_made_together(g: ConvGeometry) -> bool:
@@ -47,12 +58,14 @@ def are_made_together(g: ConvGeometry) -> bool:
 
 def gradients(task: Task, x: Buffer, grad: Buffer, grad_x: Buffer | None, **columns: int) -> None:
     """Add this row; ``columns`` address each block's share of the parameters' gradients."""
-    _rows(task.g, Part.TRANSPOSE).gradients(task, x, grad, grad_x, columns)
+    parts = (Part.TRANSPOSE, Part.GRADIENT) if grad_x else (Part.GRADIENT,)
+    rows = _used(task, algorithm(task.g, Part.TRANSPOSE), *parts)
+    rows.gradients(task, x, grad, grad_x, columns)
 
 
 def sums_own_gradient(g: ConvGeometry) -> bool:
     """Whether rows of the weight gradient sum it over blocks: the blocks' layout is different."""
-    return algorithm(g, Part.GRADIENT) is not ALGORITHMS[-1]
+    return algorithm(g, Part.GRADIENT) is not DIRECT
 
 
 def chooses_pixels(g: ConvGeometry, x: Buffer) -> bool:
@@ -62,6 +75,20 @@ def chooses_pixels(g: ConvGeometry, x: Buffer) -> bool:
     """
     has_zeros = all(here >= wanted for here, wanted in zip(x.halo, g.input_halo(), strict=True))
     return has_zeros and chooses(g) and direct_rows.chosen_rows(g) > 0
+
+
+def weight_gradient(
+    task: Task, x: Buffer, grad: Buffer, winners: Buffer | None, partial: dict[str, int], bias: int
+) -> None:
+    """Add the row of each block's weight gradient, by direct sums.
+
+    With ``winners``, ``grad`` is the gradient after 2x2 max pooling.
+    """
+    _used(task, DIRECT, Part.GRADIENT)
+    if winners is None:
+        direct_rows.weight_gradient(task, x, grad, partial, bias)
+    else:
+        direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, bias)
 
 
 def sums_biases(g: ConvGeometry) -> bool:
@@ -80,4 +107,4 @@ def summed_weight_gradient(task: Task, x: Buffer, grad: Buffer, **columns: dict[
     ``biases`` are EXTRA columns that address each block's sums of the output's gradient, if these
     are computed here; ``winners`` are M columns that address the argmax of the pooling in between.
     """
-    _rows(task.g, Part.GRADIENT).weight_gradient(task, x, grad, **columns)
+    _chosen(task, Part.GRADIENT).weight_gradient(task, x, grad, **columns)

@@ -69,6 +69,154 @@ def lane_weights(weights, places, order, first, valid, p, factor):
 
 
 @linked
+def likeliest_class(A, y, step, classes, pixels, p, targets, order, first, valid):
+    """The likeliest class of each lane's target probabilities, which are copied to ``y``."""
+    label = simd.splat(np.float32(-1))
+    for lane in range(valid):
+        at = order[first + lane] * classes * pixels + p
+        likely, most = 0, targets[at]
+        for k in range(classes):
+            q = targets[at + k * pixels]
+            A[y + k * step + lane] = q
+            if q > most:
+                likely, most = k, q
+        label = simd.insert(label, lane, np.float32(likely))
+    return label
+
+
+@linked
+def target_class(labels, pixels, p, order, first, valid):
+    """The class of each lane's target; -1 in lanes without a sample."""
+    label = simd.splat(np.float32(-1))
+    for lane in range(valid):
+        label = simd.insert(label, lane, np.float32(labels[order[first + lane] * pixels + p]))
+    return label
+
+
+@linked
+def stored_class(A, y, step, classes, soft, valid):
+    """The class of each lane's target, which is stored at ``y`` itself or as probabilities."""
+    one = simd.splat(np.float32(1))
+    label = simd.load(A, y)
+    if soft:
+        _, label = largest_output(A, y, step, classes)
+    return simd.sub(simd.first_lanes(valid, simd.add(label, one)), one)
+
+
+@linked
+def keep_counted(label, value):
+    """A value where the target is a class, and 0 where it is ignored."""
+    return simd.keep_positive(simd.add(label, simd.splat(np.float32(0.5))), value)
+
+
+@linked
+def log_likelihood(A, x, y, step, classes, label, share, of_class):
+    """The loss of log-probabilities at ``x`` against classes; the slope is stored at ``y``."""
+    own = simd.splat(np.float32(0))
+    for k in range(classes):
+        here = simd.splat(np.float32(k))
+        weight = simd.keep_equal(label, here, simd.splat(-A[of_class + k]))
+        value = simd.keep_equal(label, here, simd.load(A, x + k * step))
+        own = simd.add(own, simd.mul(weight, value))
+        simd.store(A, y + k * step, keep_counted(label, simd.mul(share, weight)))
+    return own
+
+
+@linked
+def cross_entropy_of_shares(A, x, y, step, classes, best, place, label, share, of_class, smoothing):
+    """The loss against probabilities stored at ``y``, which the slope replaces."""
+    certain, spread = np.float32(1) - smoothing, smoothing / np.float32(classes)
+    zero = simd.splat(np.float32(0))
+    others, sums, own = zero, zero, zero
+    for k in range(classes):
+        shifted = simd.sub(simd.load(A, x + k * step), best)
+        e = vm.exp(shifted)
+        others = simd.add(others, simd.sub(e, simd.keep_equal(place, simd.splat(np.float32(k)), e)))
+        q = simd.fma(simd.load(A, y + k * step), simd.splat(certain), simd.splat(spread))
+        c = simd.mul(simd.splat(A[of_class + k]), q)
+        simd.store(A, y + k * step, c)
+        sums = simd.add(sums, c)
+        own = simd.sub(own, simd.mul(c, shifted))
+    # The largest logit's exponential is 1: log1p keeps the precision of small losses.
+    own = simd.fma(sums, vm.log1p(others), own)
+    per_exponential = simd.div(sums, simd.add(simd.splat(np.float32(1)), others))
+    for k in range(classes):
+        e = vm.exp(simd.sub(simd.load(A, x + k * step), best))
+        slope = simd.sub(simd.mul(per_exponential, e), simd.load(A, y + k * step))
+        simd.store(A, y + k * step, keep_counted(label, simd.mul(share, slope)))
+    return own
+
+
+@linked
+def exponentials(A, x, y, step, classes, best, place, label, of_class):
+    """Store exponentials of the distances to the largest output.
+
+    Returns their sum without the largest, their sum without the target's, the target's distance,
+    and the weight of its class.
+    """
+    zero = simd.splat(np.float32(0))
+    others, rest, mine, weight = zero, zero, zero, zero
+    for k in range(classes):
+        here, of_k = simd.splat(np.float32(k)), simd.splat(A[of_class + k])
+        shifted = simd.sub(simd.load(A, x + k * step), best)
+        e = vm.exp(shifted)
+        others = simd.add(others, simd.sub(e, simd.keep_equal(place, here, e)))
+        # Other classes do not count, even if their logits are infinite.
+        mine = simd.add(mine, simd.keep_equal(label, here, shifted))
+        weight = simd.add(weight, simd.keep_equal(label, here, of_k))
+        rest = simd.add(rest, simd.sub(e, simd.keep_equal(label, here, e)))
+        simd.store(A, y + k * step, e)
+    return others, rest, mine, weight
+
+
+@linked
+def cross_entropy(A, x, y, step, classes, best, place, label, share, of_class, smoothing):
+    """The loss of logits at ``x`` against classes; the slope is stored at ``y``."""
+    certain, spread = np.float32(1) - smoothing, smoothing / np.float32(classes)
+    others, _, mine, weight = exponentials(A, x, y, step, classes, best, place, label, of_class)
+    sums, own = simd.splat(np.float32(0)), simd.splat(np.float32(0))
+    if smoothing > np.float32(0):
+        for k in range(classes):
+            c = simd.mul(simd.splat(spread), simd.splat(A[of_class + k]))
+            sums = simd.add(sums, c)
+            own = simd.sub(own, simd.mul(c, simd.sub(simd.load(A, x + k * step), best)))
+    scaled = simd.mul(simd.splat(certain), weight)
+    sums = simd.add(sums, scaled)
+    # The largest logit's exponential is 1: log1p keeps the precision of small losses.
+    own = simd.fma(sums, vm.log1p(others), simd.sub(own, simd.mul(scaled, mine)))
+    per_exponential = simd.div(sums, simd.add(simd.splat(np.float32(1)), others))
+    for k in range(classes):
+        c = simd.keep_equal(label, simd.splat(np.float32(k)), scaled)
+        c = simd.add(c, simd.splat(spread * A[of_class + k]))
+        slope = simd.sub(simd.mul(per_exponential, simd.load(A, y + k * step)), c)
+        simd.store(A, y + k * step, keep_counted(label, simd.mul(share, slope)))
+    return own
+
+
+@linked
+def focal_loss(A, x, y, step, classes, best, place, label, share, of_class, gamma):
+    """The focal loss of logits at ``x`` against classes; the slope is stored at ``y``."""
+    one = simd.splat(np.float32(1))
+    others, rest, mine, weight = exponentials(A, x, y, step, classes, best, place, label, of_class)
+    log_sum, everything = vm.log1p(others), simd.add(one, others)
+    wrong = simd.div(rest, everything)
+    # Not the logarithm of 0: no multiple of an infinity is 0.
+    log_wrong = vm.log(simd.maximum(rest, simd.splat(np.float32(1.2e-38))))
+    log_wrong = simd.sub(log_wrong, log_sum)
+    power = vm.exp(simd.mul(simd.splat(gamma), log_wrong))
+    less = vm.exp(simd.mul(simd.splat(gamma - np.float32(1)), log_wrong))
+    surprise = simd.sub(log_sum, mine)
+    grows = simd.mul(simd.mul(simd.splat(gamma), simd.sub(one, wrong)), less)
+    scaled = simd.mul(weight, simd.fma(grows, surprise, power))
+    per_exponential = simd.div(scaled, everything)
+    for k in range(classes):
+        c = simd.keep_equal(label, simd.splat(np.float32(k)), scaled)
+        slope = simd.sub(simd.mul(per_exponential, simd.load(A, y + k * step)), c)
+        simd.store(A, y + k * step, keep_counted(label, simd.mul(share, slope)))
+    return simd.mul(simd.mul(weight, power), surprise)
+
+
+@linked
 def class_loss(
     A,
     r,
@@ -96,7 +244,6 @@ def class_loss(
     x0, y0 = r[L.X] + block * r[L.X_BLOCK], r[L.Y] + block * r[L.Y_BLOCK]
     step, of_class = P * LANES, r[L.SCALE] + 3
     smoothing, gamma = A[r[L.SCALE] + 1], A[r[L.SCALE] + 2]
-    spread, certain = smoothing / np.float32(K), np.float32(1) - smoothing
     first = start + block * LANES
     valid = min(LANES, count - block * LANES)
     factor = loss_factor(A[r[L.SCALE]], count, P, mean_weights[r[L.OUT]])
@@ -108,110 +255,33 @@ def class_loss(
     places = P if weights.size == (targets.size // K if soft else labels.size) else 0
     if together:
         places = 0
-    zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
     share = simd.first_lanes(valid, simd.splat(np.float32(factor)))
     if weights.size > 0 and places == 0:
         share = lane_weights(weights, 0, order, first, valid, 0, factor)
-    total, right = 0.0, zero
+    total, right = 0.0, simd.splat(np.float32(0))
     for p in range(P):
         x, y = x0 + p * LANES, y0 + p * LANES
         if weights.size > 0 and places > 0:
             share = lane_weights(weights, P, order, first, valid, p, factor)
         best, place = largest_output(A, x, step, K)
-        label = simd.splat(np.float32(-1))
         if together:
-            if soft:
-                _, label = largest_output(A, y, step, K)
-            else:
-                label = simd.load(A, y)
-            label = simd.sub(simd.first_lanes(valid, simd.add(label, one)), one)
+            label = stored_class(A, y, step, K, soft, valid)
         elif soft:
-            for lane in range(valid):
-                at = order[first + lane] * K * P + p
-                likely, most = 0, targets[at]
-                for k in range(K):
-                    q = targets[at + k * P]
-                    A[y + k * step + lane] = q
-                    if q > most:
-                        likely, most = k, q
-                label = simd.insert(label, lane, np.float32(likely))
+            label = likeliest_class(A, y, step, K, P, p, targets, order, first, valid)
         else:
-            for lane in range(valid):
-                of_lane = labels[order[first + lane] * P + p]
-                label = simd.insert(label, lane, np.float32(of_lane))
-        right = simd.add(right, simd.keep_equal(place, label, one))
-        # At least 0 in lanes that count.
-        counts = simd.add(label, simd.splat(np.float32(0.5)))
-        own = zero
+            label = target_class(labels, P, p, order, first, valid)
+        right = simd.add(right, simd.keep_equal(place, label, simd.splat(np.float32(1))))
         if nll:
-            for k in range(K):
-                here = simd.splat(np.float32(k))
-                weight = simd.keep_equal(label, here, simd.splat(-A[of_class + k]))
-                value = simd.keep_equal(label, here, simd.load(A, x + k * step))
-                own = simd.add(own, simd.mul(weight, value))
-                slope = simd.keep_positive(counts, simd.mul(share, weight))
-                simd.store(A, y + k * step, slope)
+            own = log_likelihood(A, x, y, step, K, label, share, of_class)
+        elif focal:
+            own = focal_loss(A, x, y, step, K, best, place, label, share, of_class, gamma)
+        elif soft:
+            own = cross_entropy_of_shares(
+                A, x, y, step, K, best, place, label, share, of_class, smoothing
+            )
         else:
-            others, sums, rest, mine, weight, scaled = zero, zero, zero, zero, zero, zero
-            for k in range(K):
-                here, of_k = simd.splat(np.float32(k)), simd.splat(A[of_class + k])
-                shifted = simd.sub(simd.load(A, x + k * step), best)
-                e = vm.exp(shifted)
-                others = simd.add(others, simd.sub(e, simd.keep_equal(place, here, e)))
-                if soft:
-                    q = simd.load(A, y + k * step)
-                    q = simd.fma(q, simd.splat(certain), simd.splat(spread))
-                    c = simd.mul(of_k, q)
-                    # Stored for the second pass.
-                    simd.store(A, y + k * step, c)
-                    sums = simd.add(sums, c)
-                    own = simd.sub(own, simd.mul(c, shifted))
-                else:
-                    # Other classes do not count, even if their logits are infinite.
-                    taken = simd.keep_equal(label, here, shifted)
-                    weighs = simd.keep_equal(label, here, of_k)
-                    weight = simd.add(weight, weighs)
-                    mine = simd.add(mine, taken)
-                    rest = simd.add(rest, simd.sub(e, simd.keep_equal(label, here, e)))
-                    simd.store(A, y + k * step, e)
-                    if smoothing > np.float32(0):
-                        c = simd.mul(simd.splat(spread), of_k)
-                        sums = simd.add(sums, c)
-                        own = simd.sub(own, simd.mul(c, shifted))
-            # The largest logit's exponential is 1: log1p keeps the precision of small losses.
-            log_sum = vm.log1p(others)
-            everything = simd.add(one, others)
-            if not soft:
-                scaled = simd.mul(simd.splat(certain), weight)
-                if focal:
-                    wrong = simd.div(rest, everything)
-                    # Not the logarithm of 0: no multiple of an infinity is 0.
-                    log_wrong = vm.log(simd.maximum(rest, simd.splat(np.float32(1.2e-38))))
-                    log_wrong = simd.sub(log_wrong, log_sum)
-                    power = vm.exp(simd.mul(simd.splat(gamma), log_wrong))
-                    less = vm.exp(simd.mul(simd.splat(gamma - np.float32(1)), log_wrong))
-                    surprise = simd.sub(log_sum, mine)
-                    own = simd.mul(simd.mul(scaled, power), surprise)
-                    grows = simd.mul(simd.mul(simd.splat(gamma), simd.sub(one, wrong)), less)
-                    scaled = simd.mul(scaled, simd.fma(grows, surprise, power))
-                else:
-                    own = simd.sub(own, simd.mul(scaled, mine))
-                sums = simd.add(sums, scaled)
-            if not focal:
-                own = simd.fma(sums, log_sum, own)
-            per_exponential = simd.div(sums, everything)
-            for k in range(K):
-                at, here = y + k * step, simd.splat(np.float32(k))
-                if soft:
-                    e = vm.exp(simd.sub(simd.load(A, x + k * step), best))
-                    c = simd.load(A, at)
-                else:
-                    e = simd.load(A, at)
-                    c = simd.keep_equal(label, here, scaled)
-                    c = simd.add(c, simd.splat(spread * A[of_class + k]))
-                slope = simd.mul(share, simd.sub(simd.mul(per_exponential, e), c))
-                simd.store(A, at, simd.keep_positive(counts, slope))
-        total += simd.lane_sum(simd.keep_positive(counts, simd.mul(share, own)))
+            own = cross_entropy(A, x, y, step, K, best, place, label, share, of_class, smoothing)
+        total += simd.lane_sum(keep_counted(label, simd.mul(share, own)))
     note_loss(r, block, total, np.int64(simd.lane_sum(right)), losses, hits)
 
 

@@ -79,10 +79,70 @@ def overflow_of(A, x, xs, members, variance):
 
 
 @linked
-def settled(overflow, variance):
-    """A variance, infinite where it overflowed."""
-    infinite = simd.splat(INFINITE)
-    return simd.choose_winner(overflow, simd.splat(np.float32(0)), infinite, variance)
+def without_overflow(A, x, xs, members, mean, variance):
+    """Mean and variance of one set: where the variance overflowed, 0 and infinity."""
+    zero, infinite = simd.splat(np.float32(0)), simd.splat(INFINITE)
+    overflow = overflow_of(A, x, xs, members, variance)
+    mean = simd.keep_equal(overflow, zero, mean)
+    return mean, simd.choose_winner(overflow, zero, infinite, variance)
+
+
+@linked
+def four(value):
+    return value, value, value, value
+
+
+@linked
+def loads(A, places, at):
+    a, b, c, d = places
+    return simd.load(A, a + at), simd.load(A, b + at), simd.load(A, c + at), simd.load(A, d + at)
+
+
+@linked
+def sums(x, y):
+    return simd.add(x[0], y[0]), simd.add(x[1], y[1]), simd.add(x[2], y[2]), simd.add(x[3], y[3])
+
+
+@linked
+def differences(x, y):
+    return simd.sub(x[0], y[0]), simd.sub(x[1], y[1]), simd.sub(x[2], y[2]), simd.sub(x[3], y[3])
+
+
+@linked
+def multiply_add(x, y, z):
+    a, b = simd.fma(x[0], y[0], z[0]), simd.fma(x[1], y[1], z[1])
+    return a, b, simd.fma(x[2], y[2], z[2]), simd.fma(x[3], y[3], z[3])
+
+
+@linked
+def means_of_four(A, x, xs, members):
+    """Means of four sets, as :func:`mean_of`."""
+    level, mean = loads(A, x, xs[0]), four(simd.splat(np.float32(0)))
+    for start in range(0, members, STRIP):
+        strip = four(simd.splat(np.float32(0)))
+        for k in range(start, min(start + STRIP, members)):
+            strip = sums(strip, differences(loads(A, x, xs[k]), level))
+        mean = sums(mean, strip)
+    return multiply_add(mean, four(simd.splat(np.float32(1.0 / members))), level)
+
+
+@linked
+def variances_of_four(A, x, xs, members, mean, eps):
+    """Mean squared deviations of four sets from given means, plus eps."""
+    variance = four(simd.splat(np.float32(0)))
+    for start in range(0, members, STRIP):
+        strip = four(simd.splat(np.float32(0)))
+        for k in range(start, min(start + STRIP, members)):
+            away = differences(loads(A, x, xs[k]), mean)
+            strip = multiply_add(away, away, strip)
+        variance = sums(variance, strip)
+    return multiply_add(variance, four(simd.splat(np.float32(1.0 / members))), four(eps))
+
+
+@linked
+def store_statistics(A, at, mean, inverse):
+    simd.store(A, at, mean)
+    simd.store(A, at + LANES, inverse)
 
 
 @linked
@@ -106,62 +166,29 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
     inner, inner_y, inner_w = xs[sets:], ys[sets:], ws[sets:]
     out = r[L.EXTRA] + block * r[L.EXTRA_BLOCK]
     zero, one = simd.splat(np.float32(0)), simd.splat(np.float32(1))
-    eps, portion = simd.splat(A[r[L.SCALE]]), simd.splat(np.float32(1.0 / members))
+    eps = simd.splat(A[r[L.SCALE]])
+    centred = r[L.MODE] == L.CENTRED
     # Whole groups of four: how a set is summed must not depend on the threads.
     first, last = share((sets + 3) // 4, part, parts)
     s, last = 4 * first, min(4 * last, sets)
     while s + 4 <= last:
-        xa, xb, xc, xd = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
-        ma, mb, mc, md = zero, zero, zero, zero
-        if r[L.MODE] == L.CENTRED:
-            la, lb = simd.load(A, xa + inner[0]), simd.load(A, xb + inner[0])
-            lc, ld = simd.load(A, xc + inner[0]), simd.load(A, xd + inner[0])
-            for start in range(0, members, STRIP):
-                a, b, c, d = zero, zero, zero, zero
-                for k in range(start, min(start + STRIP, members)):
-                    at = inner[k]
-                    a = simd.add(a, simd.sub(simd.load(A, xa + at), la))
-                    b = simd.add(b, simd.sub(simd.load(A, xb + at), lb))
-                    c = simd.add(c, simd.sub(simd.load(A, xc + at), lc))
-                    d = simd.add(d, simd.sub(simd.load(A, xd + at), ld))
-                ma, mb = simd.add(ma, a), simd.add(mb, b)
-                mc, md = simd.add(mc, c), simd.add(md, d)
-            ma, mb = simd.fma(ma, portion, la), simd.fma(mb, portion, lb)
-            mc, md = simd.fma(mc, portion, lc), simd.fma(md, portion, ld)
-        ia, ib, ic, id_ = zero, zero, zero, zero
-        for start in range(0, members, STRIP):
-            a, b, c, d = zero, zero, zero, zero
-            for k in range(start, min(start + STRIP, members)):
-                at = inner[k]
-                va, vb = simd.sub(simd.load(A, xa + at), ma), simd.sub(simd.load(A, xb + at), mb)
-                vc, vd = simd.sub(simd.load(A, xc + at), mc), simd.sub(simd.load(A, xd + at), md)
-                a, b = simd.fma(va, va, a), simd.fma(vb, vb, b)
-                c, d = simd.fma(vc, vc, c), simd.fma(vd, vd, d)
-            ia, ib, ic, id_ = simd.add(ia, a), simd.add(ib, b), simd.add(ic, c), simd.add(id_, d)
-        ia, ib = simd.fma(ia, portion, eps), simd.fma(ib, portion, eps)
-        ic, id_ = simd.fma(ic, portion, eps), simd.fma(id_, portion, eps)
-        largest = simd.lane_sum(simd.add(simd.add(ia, ib), simd.add(ic, id_)))
-        if r[L.MODE] == L.CENTRED and not largest < INFINITE:
-            oa = overflow_of(A, xa, inner, members, ia)
-            ob = overflow_of(A, xb, inner, members, ib)
-            oc = overflow_of(A, xc, inner, members, ic)
-            od = overflow_of(A, xd, inner, members, id_)
-            ma, ia = simd.keep_equal(oa, zero, ma), settled(oa, ia)
-            mb, ib = simd.keep_equal(ob, zero, mb), settled(ob, ib)
-            mc, ic = simd.keep_equal(oc, zero, mc), settled(oc, ic)
-            md, id_ = simd.keep_equal(od, zero, md), settled(od, id_)
-        ia, ib = simd.div(one, sqrt(ia)), simd.div(one, sqrt(ib))
-        ic, id_ = simd.div(one, sqrt(ic)), simd.div(one, sqrt(id_))
+        xa, xb, xc, xd = x = x0 + xs[s], x0 + xs[s + 1], x0 + xs[s + 2], x0 + xs[s + 3]
+        ma, mb, mc, md = means_of_four(A, x, inner, members) if centred else four(zero)
+        va, vb, vc, vd = variances_of_four(A, x, inner, members, (ma, mb, mc, md), eps)
+        largest = simd.lane_sum(simd.add(simd.add(va, vb), simd.add(vc, vd)))
+        if centred and not largest < INFINITE:
+            ma, va = without_overflow(A, xa, inner, members, ma, va)
+            mb, vb = without_overflow(A, xb, inner, members, mb, vb)
+            mc, vc = without_overflow(A, xc, inner, members, mc, vc)
+            md, vd = without_overflow(A, xd, inner, members, md, vd)
+        ia, ib = simd.div(one, sqrt(va)), simd.div(one, sqrt(vb))
+        ic, id_ = simd.div(one, sqrt(vc)), simd.div(one, sqrt(vd))
         if r[L.EXTRA] >= 0:
             at = out + s * STATISTICS
-            simd.store(A, at, ma)
-            simd.store(A, at + LANES, ia)
-            simd.store(A, at + STATISTICS, mb)
-            simd.store(A, at + STATISTICS + LANES, ib)
-            simd.store(A, at + 2 * STATISTICS, mc)
-            simd.store(A, at + 2 * STATISTICS + LANES, ic)
-            simd.store(A, at + 3 * STATISTICS, md)
-            simd.store(A, at + 3 * STATISTICS + LANES, id_)
+            store_statistics(A, at, ma, ia)
+            store_statistics(A, at + STATISTICS, mb, ib)
+            store_statistics(A, at + 2 * STATISTICS, mc, ic)
+            store_statistics(A, at + 3 * STATISTICS, md, id_)
         ya, yb, yc, yd = y0 + ys[s], y0 + ys[s + 1], y0 + ys[s + 2], y0 + ys[s + 3]
         wa, wb, wc, wd = ws[s], ws[s + 1], ws[s + 2], ws[s + 3]
         for k in range(members):
@@ -177,16 +204,13 @@ def normalise_samples(A, T, P, r, block, slot, part, parts):
         s += 4
     while s < last:
         x, y = x0 + xs[s], y0 + ys[s]
-        mean = mean_of(A, x, inner, members) if r[L.MODE] == L.CENTRED else zero
+        mean = mean_of(A, x, inner, members) if centred else zero
         variance = variance_of(A, x, inner, members, mean, eps)
-        if r[L.MODE] == L.CENTRED and not simd.lane_sum(variance) < INFINITE:
-            overflow = overflow_of(A, x, inner, members, variance)
-            mean = simd.keep_equal(overflow, zero, mean)
-            variance = settled(overflow, variance)
+        if centred and not simd.lane_sum(variance) < INFINITE:
+            mean, variance = without_overflow(A, x, inner, members, mean, variance)
         inverse = simd.div(one, sqrt(variance))
         if r[L.EXTRA] >= 0:
-            simd.store(A, out + s * STATISTICS, mean)
-            simd.store(A, out + s * STATISTICS + LANES, inverse)
+            store_statistics(A, out + s * STATISTICS, mean, inverse)
         for k in range(members):
             value = simd.mul(simd.sub(simd.load(A, x + inner[k]), mean), inverse)
             simd.store(A, y + inner_y[k], scaled(P, r, value, ws[s] + inner_w[k]))

@@ -24,6 +24,7 @@ def plan_channels(
     forward = ChannelForward(planner)
     normalisation = forward.input_row()
     for place, group in enumerate(planner.groups):
+        planner.enter(group)
         forward.add_group(group)
         planner.release_read(place, forward.values)
     forward.output_row()

@@ -8,7 +8,6 @@ from fastcnn.backends.lanes.convolution import rows as conv_rows
 from fastcnn.backends.lanes.convolution.algorithm import Part
 from fastcnn.backends.lanes.convolution.algorithms import gradient_halo
 from fastcnn.backends.lanes.convolution.channels import rows as channel_rows
-from fastcnn.backends.lanes.convolution.direct import rows as direct_rows
 from fastcnn.backends.lanes.convolution.direct.records import K_BIAS_GRADIENT
 from fastcnn.backends.lanes.convolution.task import Task
 from fastcnn.backends.lanes.kernels import layout as L
@@ -115,7 +114,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
     sums = trains and walk.needs_sums(group) and (reads if meets else conv_rows.sums_biases(g))
     if meets:
         winners, place = walk.winners[group.target], weights if sums else -1
-        direct_rows.pooled_weight_gradient(task, x, grad, winners, partial, place)
+        conv_rows.weight_gradient(task, x, grad, winners, partial, place)
     sent: dict[str, int] = {}
     if reads and (sums or not walk.needs_sums(group)):
         sent = walk.winners[group.target].columns("m")
@@ -129,7 +128,7 @@ def _backward(walk: "Backward", group: Group, grad: Buffer) -> None:
         pass
     elif weights:
         place = weights if sums else -1
-        direct_rows.weight_gradient(task, x, grad, partial, place)
+        conv_rows.weight_gradient(task, x, grad, None, partial, place)
     else:
         places = {"biases": bias} if sums else {}
         places |= {"winners": sent} if sent else {}
@@ -163,7 +162,7 @@ def _transposed_gradient(walk: "Backward", group: Group, grad: Buffer) -> None:
             target = task._replace(weight=gradient_offset(walk.planner, group, "weight"))
             conv_rows.summed_weight_gradient(target, grad, x)
         else:
-            direct_rows.weight_gradient(task, grad, x, partial)
+            conv_rows.weight_gradient(task, grad, x, None, partial, -1)
     _reduce(walk, group, partial, bias, count, channels)
     grad_x = walk.wanted(group)
     if grad_x is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from textwrap import fill, wrap
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from fastcnn.backends.lanes.planning.strips import IN_STRIPS
 from fastcnn.codegen.target import instruction_set
 from fastcnn.notebook import brief
 from fastcnn.text_table import text_table
+
+#: Columns of a description, and of a kernel's name in it.
+WIDTH, KERNEL_WIDTH = 80, 20
 
 
 @dataclass
@@ -31,6 +35,9 @@ class Program:
     rows: np.ndarray
     #: A description of each row.
     names: list[str]
+    #: Each convolution's layer, and the algorithm of each of its parts: ``"forward"``, ``"input
+    #: gradient"`` and ``"weight gradient"``, as far as they are computed.
+    algorithms: list[tuple[str, dict[str, str]]]
     tables: np.ndarray
     arena_size: int
     #: Initial contents of the arena, by offset.
@@ -75,6 +82,9 @@ class Program:
             phases=np.array(planner.phases, np.int64).reshape(-1, 3),
             rows=np.array(planner.rows, np.int64).reshape(-1, L.WIDTH),
             names=planner.names,
+            algorithms=[
+                (one.node.name, one.algorithms) for one in planner.groups if one.algorithms
+            ],
             tables=np.concatenate([*planner.tables, np.zeros(1, np.int32)]),
             arena_size=planner.size,
             constants=planner.constants,
@@ -159,30 +169,32 @@ class Program:
         return KERNELS[row[L.KERNEL]].sizes(self._row(row))
 
     def describe(self) -> str:
-        """The program as a table: each row's kernel, sizes, register tile, bytes and FLOPs.
+        """The program as text of 80 columns: the algorithms of each convolution, and all rows.
 
-        Rows of a block phase process one block of 16 samples after the other, each through the
-        whole phase; linear layers process all blocks of a thread. Rows of a batch phase process the
-        whole batch, divided among the threads. The rows of an operation's strips are one line, with
-        the sizes of the first.
+        Under each row's name are its kernel, sizes, register tile, bytes read and written, and
+        FLOPs. Rows of a block phase process one block of 16 samples after the other, each through
+        the whole phase; linear layers process all blocks of a thread. Rows of a batch phase process
+        the whole batch, divided among the threads. The rows of an operation's strips are described
+        once, with the sizes of the first.
         """
         costs = self.costs()
-        lines = []
+        lines: list[str | tuple[str, ...]] = []
         for number, (index, *more) in self.operations():
             first, _, whole = self.phases[number]
+            if index == first:
+                lines.append(f"phase {number + 1}, {'batch' if whole else 'block'}")
+            lines += wrap(self.names[index], WIDTH, initial_indent=" ", subsequent_indent="  ")
             kernel = KERNELS[self.rows[index, L.KERNEL]]
-            lines.append(
-                (
-                    f"{number + 1} {'batch' if whole else 'block'}" if index == first else "",
-                    self.names[index],
-                    kernel.name,
-                    self.sizes(index),
-                    kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
-                    *_cells(sum((costs[other] for other in more), costs[index])),
-                )
+            numbers = (
+                self.sizes(index),
+                kernel.tile(self._row(self.rows[index], 1 if whole else self.workers)),
+                *_cells(sum((costs[other] for other in more), costs[index])),
             )
-        header = ("phase", "step", "kernel", "sizes", "tile", "read", "written", "FLOPs")
-        total = ("", "total", "", "", "", *_cells(sum(costs, Cost())))
+            name, *rest = wrap(kernel.name, KERNEL_WIDTH)
+            lines.append((f"   {name}", *numbers))
+            lines += [f"     {line}" for line in rest]
+        header = ("phase, row and kernel", "sizes", "tile", "read", "written", "FLOPs")
+        total = ("total", "", "", *_cells(sum(costs, Cost())))
         blocks, samples = self.blocks, self.samples
         title = (
             f"batch {self.batch}: {blocks} block{'s' if blocks > 1 else ''} of {samples} "
@@ -191,11 +203,26 @@ class Program:
             f"{len(self.rows)} rows in {len(self.phases)} phases; "
             f"arena {FLOAT_BYTES * self.arena_size / 2**20:.2f} MiB"
         )
-        return f"{title}\n\n{text_table(header, lines, left=5, footer=total)}"
+        tables = [fill(title, WIDTH), text_table(header, lines, left=3, footer=total)]
+        if self.algorithms:
+            parts = ("forward", "input gradient", "weight gradient")
+            used = [
+                (layer, *(found.get(part, "") for part in parts))
+                for layer, found in self.algorithms
+            ]
+            tables.insert(1, text_table(("convolution", *parts), used, left=4))
+        return "\n\n".join(tables)
 
     def _row(self, values: np.ndarray, threads: int = 1) -> Row:
         return Row(values, self.tables, self.batch, threads, self.blocks)
 
 
-def _cells(cost: Cost) -> tuple[str, str, str]:
-    return f"{cost.read:,}", f"{cost.written:,}", f"{cost.flops:,}"
+def _cells(cost: Cost) -> tuple[str, ...]:
+    return _short(cost.read, "B"), _short(cost.written, "B"), _short(cost.flops)
+
+
+def _short(count: float, unit: str = "", prefixes: str = " kMGT") -> str:
+    """Three digits and a prefix: 33751040 is 33.8 M."""
+    if count < 999.5:
+        return f"{count:.3g} {prefixes[0].strip()}{unit}".rstrip()
+    return _short(count / 1000, unit, prefixes[1:])

@@ -39,6 +39,8 @@ class Group:
     writes: int = 0
     #: All nodes of the group.
     members: list[int] = field(default_factory=list)
+    #: By part of a convolution, such as ``"forward"``: the algorithm of its rows.
+    algorithms: dict[str, str] = field(default_factory=dict)
 
     @property
     def source(self) -> int:

@@ -68,6 +68,8 @@ class Planner(Layouts, Collector):
 
     #: Samples of a block.
     samples = LANES
+    #: The group whose rows are added.
+    group: Group
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class Planner(Layouts, Collector):
 
     def enter(self, group: Group) -> None:
         """Let the rows that are added be those of a group, with its bands."""
-        self.bands = self._network.bands.get(group.target, 0)
+        self.group, self.bands = group, self._network.bands.get(group.target, 0)
 
     def number(self, group: Group) -> int:
         """The number of a group's last node in the network."""

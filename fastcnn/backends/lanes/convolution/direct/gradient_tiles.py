@@ -22,7 +22,7 @@ from fastcnn.codegen.simd import (
 from fastcnn.codegen.target import blocking, split
 
 
-class _Part(NamedTuple):
+class TilePart(NamedTuple):
     """The part of a tile computed at a time: channels and taps from ``c`` and ``t`` on."""
 
     c: int
@@ -75,9 +75,9 @@ class _Part(NamedTuple):
         return updated
 
 
-def _parts(CB: int, TB: int, RUN: int) -> Iterator[_Part]:
+def _parts(CB: int, TB: int, RUN: int) -> Iterator[TilePart]:
     for c, t, height, width in split(CB, TB, blocking().gradients):
-        yield _Part(c, t, height, width, 1 if width % RUN else RUN)
+        yield TilePart(c, t, height, width, 1 if width % RUN else RUN)
 
 
 @tile(4)
@@ -95,7 +95,7 @@ def grid_gradient_tile(
     builder = at.builder
     fresh = at.is_set(first)
 
-    def accumulate(part: _Part, asks: bool) -> None:
+    def accumulate(part: TilePart, asks: bool) -> None:
         runs, grads = part.runs(at, X, x0, *taps), part.outputs(at, D, d0, dstride)
         ahead = [at.pointer(X, later)] if asks else []
         sums_at = part.sums(at, sums, RUN > 1 and part.t == 0)
@@ -134,7 +134,7 @@ def pooled_gradient_tile(at: Emitter, CB: int, TB: int, outputs, inputs, taps, s
     (D, d0, dstride, drow, M, m0), (X, x0, xrow, xstep, rows, columns) = outputs, inputs
     builder = at.builder
 
-    def accumulate(part: _Part) -> None:
+    def accumulate(part: TilePart) -> None:
         runs = part.runs(at, X, x0, *taps)
         grads, winners = part.outputs(at, D, d0, dstride), part.outputs(at, M, m0, dstride)
 

@@ -1,10 +1,12 @@
 """Timing of several contestants in one run: interleaved rounds, medians with spread."""
 
 import math
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -15,8 +17,8 @@ import numpy as np
 PAUSE = 0.25
 #: Seconds between checks for spinning threads, and the share of CPU time that counts as spinning.
 REST, SPINS = 0.01, 0.1
-#: Maximum calls per round.
-MOST = 1 << 20
+#: Maximum calls per round, and minimum rounds of what may take no longer than some seconds.
+MOST, FEWEST = 1 << 20, 3
 Key = TypeVar("Key", bound=Hashable)
 Made = TypeVar("Made")
 
@@ -27,25 +29,43 @@ class Timing:
 
     Attributes
     ----------
-    median, low, high : float
-        Seconds per call: median, first and last decile over the rounds.
-    rounds : int
-    cores : float
-        CPU seconds per second of time: more than the number of threads means that other threads
-        run, or spin, at the same time.
-    times : ndarray of float64, shape (rounds,)
+    times : sequence of float
         Seconds per call in each round, in order.
+    cores : float
+        CPU seconds per second of time, median: more than the number of threads means that other
+        threads run, or spin, at the same time.
     repeats : int
         Number of calls that were timed together.
     """
 
-    median: float
-    low: float
-    high: float
-    rounds: int
-    cores: float
-    times: np.ndarray
-    repeats: int
+    times: Sequence[float]
+    cores: float = 1.0
+    repeats: int = 1
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds."""
+        return len(self.times)
+
+    @property
+    def least(self) -> float:
+        """Seconds per call of the shortest round."""
+        return min(self.times)
+
+    @property
+    def median(self) -> float:
+        """Median of the rounds."""
+        return float(np.median(self.times))
+
+    @property
+    def low(self) -> float:
+        """First decile of the rounds."""
+        return float(np.quantile(self.times, 0.1))
+
+    @property
+    def high(self) -> float:
+        """Last decile of the rounds."""
+        return float(np.quantile(self.times, 0.9))
 
 
 def measure(
@@ -54,8 +74,9 @@ def measure(
     rounds: int = 7,
     seconds: float = 0.15,
     pause: float = PAUSE,
-    before: Callable[[], object] = lambda: None,
     most: int = MOST,
+    longest: float = math.inf,
+    before: Callable[[], object] = lambda: None,
 ) -> dict[Key, Timing]:
     """Time contestants in turn, round after round, so that a machine's drift affects all equally.
 
@@ -69,33 +90,42 @@ def measure(
         Approximate duration of one round of one contestant, unless a single call is longer.
     pause : float
         Maximum seconds of rest before each contestant: until no thread of this process computes.
-    before : callable
-        Called before each contestant is warmed up and before each round, untimed.
     most : int
         Maximum calls in one round of a contestant.
+    longest : float
+        Seconds after which no further round begins, if there were three.
+    before : callable
+        Called before each turn of a contestant, untimed.
 
     Returns
     -------
     dict of key to Timing
     """
-    counts = {}
-    for name, run in contestants.items():
-        before()
-        counts[name] = _repeats(run, seconds, most)
+    counts = {name: _repeats(run, seconds, most) for name, run in contestants.items()}
     times: dict[Key, list[float]] = {name: [] for name in contestants}
     cpu: dict[Key, list[float]] = {name: [] for name in contestants}
-    order = list(contestants)
-    for _ in range(rounds):
-        before()
+    order, end = list(contestants), time.perf_counter() + longest
+    for turn in range(rounds):
+        if turn >= FEWEST and time.perf_counter() > end:
+            break
         for name in order:
             rest(pause)
-            began, busy = time.perf_counter(), _cpu_seconds()
-            contestants[name](counts[name])
-            elapsed = time.perf_counter() - began
+            before()
+            busy = _cpu_seconds()
+            _, elapsed = timed(partial(contestants[name], counts[name]))
             times[name].append(elapsed / counts[name])
             cpu[name].append((_cpu_seconds() - busy) / elapsed)
         order = order[1:] + order[:1]
-    return {name: timing_of(times[name], cpu[name], counts[name]) for name in contestants}
+    return {
+        name: Timing(times[name], float(np.median(cpu[name])), counts[name]) for name in contestants
+    }
+
+
+def timed(call: Callable[[], Made]) -> tuple[Made, float]:
+    """What a call returns, and its seconds."""
+    began = time.perf_counter()
+    made = call()
+    return made, time.perf_counter() - began
 
 
 def repeated(
@@ -112,6 +142,20 @@ def repeated(
     return run
 
 
+def together(runs: Sequence[Callable[[int], object]]) -> Callable[[int], None]:
+    """A contestant that runs each of some others on a thread of its own, the first on this one."""
+
+    def run(times: int) -> None:
+        others = [threading.Thread(target=other, args=(times,)) for other in runs[1:]]
+        for thread in others:
+            thread.start()
+        runs[0](times)
+        for thread in others:
+            thread.join()
+
+    return run
+
+
 def rest(most: float) -> None:
     """Wait until no thread of this process computes any longer."""
     end = time.perf_counter() + most
@@ -124,30 +168,15 @@ def rest(most: float) -> None:
 
 def _repeats(run: Callable[[int], object], seconds: float, most: int) -> int:
     """Warm up, and determine how many calls fill a round."""
-    count, elapsed = 1, 0.0
     run(1)
-    while True:
-        began = time.perf_counter()
-        run(count)
-        elapsed = time.perf_counter() - began
-        if elapsed >= seconds / 4 or count >= most:
+    count = 1
+    while count < most:
+        _, elapsed = timed(partial(run, count))
+        if elapsed >= seconds / 4:
             return min(most, max(1, math.ceil(count * seconds / max(elapsed, 1e-9))))
-        count = min(most, 4 * count)
+        count *= 4
+    return most
 
 
 def _cpu_seconds() -> float:
     return time.process_time()
-
-
-def timing_of(times: list[float], cpu: Sequence[float] = (1.0,), repeats: int = 1) -> Timing:
-    """The timing of a call, from its seconds in each round, and from its CPU seconds per second."""
-    low, median, high = np.quantile(times, (0.1, 0.5, 0.9))
-    return Timing(
-        float(median),
-        float(low),
-        float(high),
-        len(times),
-        float(np.median(cpu)),
-        np.array(times),
-        repeats,
-    )
