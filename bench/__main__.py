@@ -5,7 +5,6 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from bench.peers import PEERS
 from bench.scaling_figure import scaling_figure
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.records import Records, this_command
-from fastcnn.benchmark.suites import SUITES, Scope, Table, run_tables
+from fastcnn.benchmark.suites import SUITES, Scope, Tables, run_tables
 from fastcnn.cli import run
 from fastcnn.cli.app import in_paragraphs
 from fastcnn.cli.bench import one_of
@@ -28,34 +27,30 @@ from fastcnn.training.figure import save_figure
 PROGRAM = "python -m bench"
 
 
-def startup_tables(scope: Scope) -> list[Table]:
+def startup_tables(scope: Scope) -> Tables:
     """Imports and first gradients of fresh processes."""
-    rounds = 1 if scope.quick else 3
-    return [partial(processes.bench_startup, peers=bool(scope.peers), rounds=rounds)]
+    yield processes.bench_startup(peers=bool(scope.peers), rounds=1 if scope.quick else 3)
 
 
-def process_tables(scope: Scope) -> list[Table]:
+def process_tables(scope: Scope) -> Tables:
     """Whole trainings."""
-    rounds = 1 if scope.quick else 3
     source, _ = _sources()
-    return [partial(processes.bench_process, source, peers=bool(scope.peers), rounds=rounds)]
+    rounds = 1 if scope.quick else 3
+    yield processes.bench_process(source, peers=bool(scope.peers), rounds=rounds)
 
 
-def accuracy_tables(scope: Scope) -> list[Table]:
+def accuracy_tables(scope: Scope) -> Tables:
     """Seconds to an accuracy."""
     three, ten = _sources()
     trained = [(three, "report_cnn", 2), (ten, "lenet5", 5)]
-    return [
-        partial(
-            accuracy.bench_accuracy,
+    for data, name, epochs in trained[: 1 if scope.quick else 2]:
+        yield accuracy.bench_accuracy(
             name,
             *load(data),
             peers=bool(scope.peers),
             seeds=(0,) if scope.quick else (0, 1, 2),
             epochs=epochs,
         )
-        for data, name, epochs in trained[: 1 if scope.quick else 2]
-    ]
 
 
 def _sources() -> tuple[str, str]:
@@ -68,7 +63,7 @@ def _sources() -> tuple[str, str]:
     return "mnist012", "mnist"
 
 
-OWN_SUITES: dict[str, Callable[[Scope], list[Table]]] = {
+OWN_SUITES: dict[str, Callable[[Scope], Tables]] = {
     "accuracy": accuracy_tables,
     "startup": startup_tables,
     "process": process_tables,
@@ -127,7 +122,7 @@ def main(
     if chosen:
         scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes=True)
         makers = SUITES | OWN_SUITES
-        tables = [table for name, make in makers.items() if name in chosen for table in make(scope)]
+        tables = (table for name, make in makers.items() if name in chosen for table in make(scope))
         figures = out is not None
         run_tables(tables, this_command(PROGRAM), console, quick=quick, out=out, figures=figures)
 

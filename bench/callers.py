@@ -6,6 +6,7 @@ Part of ``python -m bench.sessions``; docs/inference.md has what it measured.
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from bench.networks.tasks import network_of
 from fastcnn.benchmark.records import Records
 from fastcnn.benchmark.work import NETWORKS
 from fastcnn.execution.session import InferenceSession
-from fastcnn.timing import rest
+from fastcnn.timing import in_turns, rest
 
 NAME = "callers"
 BATCHES = (1, 8, 64)
@@ -29,6 +30,7 @@ PAUSE = 0.5
 
 def rate(session: InferenceSession, x: np.ndarray, callers: int) -> tuple[float, float]:
     """Calls per second of all callers together, and the ratio of the slowest to the fastest."""
+    rest(PAUSE)
     expected, calls = session.logits(x), np.zeros(callers, np.int64)
     ready, over = threading.Barrier(callers + 1), threading.Event()
     right = [True] * callers
@@ -69,13 +71,10 @@ def measure(names: Sequence[str], batches: Sequence[int], threads: int, callers:
         session = fastcnn.session(network_of(name), threads=threads)
         for batch in batches or BATCHES:
             x = np.random.default_rng(0).standard_normal((batch, *session.input_shape))
-            x, found = x.astype(np.float32), []
-            for _ in range(ROUNDS):
-                for count in (1, callers):
-                    rest(PAUSE)
-                    found.append(rate(session, x, count))
-            alone, together = (max(each for each, _ in found[n::2]) for n in (0, 1))
-            fewest = float(np.median([share for _, share in found[1::2]]))
+            calls = {n: partial(rate, session, x.astype(np.float32), n) for n in (1, callers)}
+            found = in_turns(calls, ROUNDS)
+            alone, together = (max(each for each, _ in turns) for turns in found.values())
+            fewest = float(np.median([share for _, share in found[callers]]))
             place = {"network": name, "batch": batch, "threads": threads, "callers": callers}
             rates = {"alone": float(alone), "together": float(together), "fewest": fewest}
             records.append(place | rates)

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from bench.markdown import command, machine, number, table
+from bench.report import Report, read_report
 from fastcnn.benchmark.ladder import RUNGS, named, percent
-from fastcnn.benchmark.results import Report, Result, read_report
+from fastcnn.benchmark.results import Result
 
 LADDER = "ladder"
 BUSY = "busy"

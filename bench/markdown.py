@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from fastcnn.benchmark.results import Report, Result
+from bench.report import Report
+from fastcnn.benchmark.results import Result
 from fastcnn.files import atomic_write
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from bench.markdown import fill, table
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.benchmark.records import Records
 from fastcnn.distributed.scaling import Network, StepCost, predict_scaling
+from fastcnn.timing import in_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, PAGE = ROOT / "docs" / "benchmarks", ROOT / "docs" / "scaling.md"
@@ -119,10 +121,11 @@ def job(ranks: int, network: str, batch: int, threads: int, repeats: int) -> dic
 def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
     """Seconds of one case: medians over some rounds, in which all jobs take turns."""
     jobs = {"one": (1, 1), "threads": (1, 2), "two": (2, 1)}
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in jobs}
-    for _ in range(ROUNDS):
-        for name, (ranks, threads) in jobs.items():
-            rounds[name].append(job(ranks, network, batch, threads, repeats))
+    calls = {
+        name: partial(job, ranks, network, batch, threads, repeats)
+        for name, (ranks, threads) in jobs.items()
+    }
+    rounds = in_turns(calls, ROUNDS)
     two = rounds["two"]
 
     def middle(part: str | None, key: str) -> float:

@@ -17,11 +17,12 @@ from bench.markdown import (
     threads_of,
 )
 from bench.processors_page import render_processors
+from bench.report import Report, read_report
 from bench.scaling import ScalingResult, results_of
 from fastcnn.benchmark.environment import LIBRARIES
 from fastcnn.benchmark.profile import Profile
 from fastcnn.benchmark.records import Records
-from fastcnn.benchmark.results import Report, Result, read_report
+from fastcnn.benchmark.results import Result
 
 OWN = ("reference", "im2col", "lanes")
 #: The libraries that have their own column next to PyTorch's.

@@ -9,12 +9,14 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bench import programs
 from fastcnn.benchmark.environment import LIBRARIES, can_run
 from fastcnn.benchmark.results import Result
 from fastcnn.errors import FastcnnError
+from fastcnn.timing import in_turns
 
 IMPORTS = {
     "fastcnn": "import fastcnn",
@@ -115,11 +117,8 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
     results = []
     imports = {"python": "pass"} | IMPORTS
     imports = {name: code for name, code in imports.items() if takes_part(name)}
-    runs: dict[str, list[Run]] = {name: [] for name in imports}
-    for _ in range(rounds):
-        for name, code in imports.items():
-            runs[name].append(run_process(["-c", code]))
-    for name, made in runs.items():
+    calls = {name: partial(run_process, ["-c", code]) for name, code in imports.items()}
+    for name, made in in_turns(calls, rounds).items():
         results += _results(
             "startup", "python itself" if name == "python" else "import", name, made
         )
@@ -135,12 +134,8 @@ def bench_startup(*, peers: bool = True, rounds: int = 5) -> list[Result]:
             "TensorFlow function": (["-c", programs.TENSORFLOW], {}),
             "tinygrad": (["-c", programs.TINYGRAD], {"CACHEDB": f"{folder}/tinygrad.db"}),
         }
-        jobs = {name: job for name, job in jobs.items() if takes_part(name)}
-        cold = {name: [run_process(*job)] for name, job in jobs.items()}
-        warm: dict[str, list[Run]] = {name: [] for name in jobs}
-        for _ in range(rounds):
-            for name, job in jobs.items():
-                warm[name].append(run_process(*job))
+        calls = {name: partial(run_process, *job) for name, job in jobs.items() if takes_part(name)}
+        cold, warm = in_turns(calls, 1), in_turns(calls, rounds)
     for work, found in (("first gradient, cold", cold), ("first gradient, warm", warm)):
         for name, made in found.items():
             results += _results("startup", work, name, made)
@@ -163,25 +158,24 @@ def bench_process(data: str, *, peers: bool = True, rounds: int = 5) -> list[Res
     jobs = {"fastcnn": own}
     if peers and can_run("PyTorch"):
         jobs["PyTorch channels_last"] = ["-c", programs.TORCH_TRAINING, data, epochs]
-    runs: dict[str, list[Run]] = {name: [] for name in [*jobs, SLOW]}
     accuracies: dict[str, float] = {}
 
-    def take(name: str, job: list[str]) -> None:
+    def take(name: str, job: list[str]) -> Run:
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "run"
-            runs[name].append(run_process([*job, str(target)]))
+            made = run_process([*job, str(target)])
             if job[0] == "-m":
                 accuracies[name] = _last_accuracy(target / "epochs.csv")
+        return made
 
-    for _ in range(rounds + 1):
-        for name, job in jobs.items():
-            take(name, job)
-    take(SLOW, [*own[:-1], "--backend", "im2col", own[-1]])
+    # The first run may compile.
+    runs = in_turns({name: partial(take, name, job) for name, job in jobs.items()}, rounds + 1)
+    runs = {name: made[1:] for name, made in runs.items()}
+    runs[SLOW] = [take(SLOW, [*own[:-1], "--backend", "im2col", own[-1]])]
     work = f"train report_cnn on {data}, {PROCESS_EPOCHS} epochs"
     results = []
     for name, made in runs.items():
-        # The first run may have compiled.
-        results += _results("process", work, name, made[1:] if name in jobs else made)
+        results += _results("process", work, name, made)
     return results + [
         _result("process", work, name, "% correct", [percent])
         for name, percent in accuracies.items()

@@ -6,7 +6,8 @@ Each file was written there by ``fastcnn bench step`` or ``fastcnn bench zoo`` w
 from pathlib import Path
 
 from bench.markdown import best, groups, machine, number, table, threads_of
-from fastcnn.benchmark.results import Report, Result, read_report
+from bench.report import Report, read_report
+from fastcnn.benchmark.results import Result
 
 SUITES = ("step", "zoo")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from bench.markdown import best, groups, machine, number, table, threads, threads_of
 from bench.processes import SLOW
+from bench.report import Report, read_report
 from fastcnn.benchmark.environment import LIBRARIES
-from fastcnn.benchmark.results import Report, read_report
 
 #: Images of digits 0, 1, 2 in MNIST's training set.
 IMAGES = 18_623

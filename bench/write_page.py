@@ -4,7 +4,6 @@
 itself.
 """
 
-from dataclasses import replace
 from pathlib import Path
 
 from bench.callers import render_callers
@@ -29,7 +28,7 @@ def main() -> None:
     report, scaling, profiles = read_results(RESULTS)
     # The ladder's page has separate measurements.
     drawn = [result for result in report.results if result.suite != "ladder"]
-    write_figures(replace(report, results=drawn), RESULTS)
+    write_figures(drawn, RESULTS)
     save_figure(scaling_figure(scaling), RESULTS / "scaling.png")
     save_figure(ladder_figure(shown(read_ladder(RESULTS))), RESULTS / "ladder.png")
     for profile in profiles:

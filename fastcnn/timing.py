@@ -102,23 +102,39 @@ def measure(
     dict of key to Timing
     """
     counts = {name: _repeats(run, seconds, most) for name, run in contestants.items()}
-    times: dict[Key, list[float]] = {name: [] for name in contestants}
-    cpu: dict[Key, list[float]] = {name: [] for name in contestants}
-    order, end = list(contestants), time.perf_counter() + longest
-    for turn in range(rounds):
-        if turn >= FEWEST and time.perf_counter() > end:
+
+    def turn(name: Key) -> tuple[float, float]:
+        rest(pause)
+        before()
+        busy = _cpu_seconds()
+        _, elapsed = timed(partial(contestants[name], counts[name]))
+        return elapsed / counts[name], (_cpu_seconds() - busy) / elapsed
+
+    turns = in_turns({name: partial(turn, name) for name in contestants}, rounds, longest)
+    return {
+        name: Timing(
+            [spent for spent, _ in own], float(np.median([cpu for _, cpu in own])), counts[name]
+        )
+        for name, own in turns.items()
+    }
+
+
+def in_turns(
+    calls: Mapping[Key, Callable[[], Made]], rounds: int, longest: float = math.inf
+) -> dict[Key, list[Made]]:
+    """What each of some calls returned, in rounds in which the first one changes.
+
+    After ``longest`` seconds no further round begins, if there were three.
+    """
+    found: dict[Key, list[Made]] = {name: [] for name in calls}
+    order, end = list(calls), time.perf_counter() + longest
+    for number in range(rounds):
+        if number >= FEWEST and time.perf_counter() > end:
             break
         for name in order:
-            rest(pause)
-            before()
-            busy = _cpu_seconds()
-            _, elapsed = timed(partial(contestants[name], counts[name]))
-            times[name].append(elapsed / counts[name])
-            cpu[name].append((_cpu_seconds() - busy) / elapsed)
+            found[name].append(calls[name]())
         order = order[1:] + order[:1]
-    return {
-        name: Timing(times[name], float(np.median(cpu[name])), counts[name]) for name in contestants
-    }
+    return found
 
 
 def timed(call: Callable[[], Made]) -> tuple[Made, float]:

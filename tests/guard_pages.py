@@ -32,7 +32,7 @@ from tests.random_networks import BUDGET, Case, random_case
 GUARD = 1 << 20
 #: Arrays that kernels and the dispatcher must not modify.
 READ_ONLY = (
-    "phases", "program", "entries", "T", "settings", "rates", "order", "bytes_", "floats", "labels",
+    "phases", "rows", "entries", "T", "settings", "rates", "order", "bytes_", "floats", "labels",
     "targets", "weights", "owners",
 )  # fmt: skip
 #: Arrays that they fill, so that the previous contents must not matter.

@@ -149,21 +149,14 @@ HEAVY = {
 MOST_PARAMETERS = 8
 #: Rooms whose functions are public signatures, and commands, whose parameters are options.
 PUBLIC = {"cli", "estimators", "operations", "layers"}
-PUBLIC_FUNCTIONS = {"data/loading.py:load", "data/augment.py:Augment.mix"}
-#: Compiled functions take numbers and arrays, not objects.
-COMPILED = {"kernels.py", "tiles.py", "linear_tiles.py", "transpose_tiles.py", "products.py"}
-COMPILED |= {
-    "augment_kernels.py",
-    "clocks.py",
-    "gradient_kernels.py",
-    "strided_gradient_kernels.py",
-    "strided_kernels.py",
-    "gradient_tiles.py",
-    "strided_gradient_tiles.py",
-    "conductor.py",
-    "dispatcher.py",
-    "edge_tiles.py",
-    "strided_tiles.py",
+#: Decorators of compiled functions, which take numbers and arrays, not objects.
+COMPILED = {"compiled", "linked", "tile"}
+#: Other public signatures, and compiled functions that other functions do not call.
+EXEMPT = {
+    "data/loading.py:load",
+    "data/augment.py:Augment.mix",
+    "backends/lanes/session/conductor.py:lead",
+    "backends/lanes/session/dispatcher.py:run",
 }
 #: Rooms whose classes derive from another package's.
 BUILT_ON = {"estimators": {"sklearn"}}
@@ -200,16 +193,25 @@ def functions(tree: ast.AST, within: str = "") -> Iterator[tuple[str, ast.Functi
         yield from functions(node, f"{name}." if inside else within)
 
 
+def is_exempt(where: Path, name: str, function: ast.FunctionDef) -> bool:
+    """Whether users call a function, or it is compiled."""
+    last = name.split(".")[-1]
+    is_public = last == "__init__" or not last.startswith("_")
+    return (
+        (room(where) in PUBLIC and is_public)
+        or f"{where.relative_to(PACKAGE).as_posix()}:{name}" in EXEMPT
+        or any(ast.unparse(each).split("(")[0] in COMPILED for each in function.decorator_list)
+    )
+
+
 def check_few_parameters(path: Path) -> None:
     """Functions that are neither public nor compiled take an object instead of many arguments."""
-    if room(path) in PUBLIC or path.name in COMPILED or path.is_relative_to(LANES / "kernels"):
-        return
     for name, function in functions(tree_of(path)):
         given = function.args
         names = [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
         count = len(names) - (names[:1] in (["self"], ["cls"]))
-        where = f"{path.relative_to(PACKAGE)}:{name}"
-        assert count <= MOST_PARAMETERS or where in PUBLIC_FUNCTIONS, f"{where} has {count}"
+        few = count <= MOST_PARAMETERS or is_exempt(path, name, function)
+        assert few, f"{name} has {count} parameters"
 
 
 def check_one_door(path: Path) -> None:

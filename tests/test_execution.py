@@ -1,13 +1,16 @@
 """Whole models on every backend."""
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastcnn
+import fastcnn.functional as F
 from fastcnn.analysis.gradcheck import check_model
 from fastcnn.backends import BACKENDS, get_backend
+from fastcnn.backends.lanes.session import fallback
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import loss_and_gradients
 from fastcnn.execution.layer_outputs import node_outputs
@@ -187,9 +190,8 @@ def test_what_the_engine_leaves_to_im2col_is_logged_once(
     optimizer: Any,
     reason: str,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fastcnn.execution.fallback._reported", set())
+    fallback._say_once.cache_clear()
     x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
     before = model.parameter_vector.copy()
     for _ in range(2):
@@ -198,15 +200,32 @@ def test_what_the_engine_leaves_to_im2col_is_logged_once(
         fastcnn.gradients(model, x, y)
     assert (model.parameter_vector != before).any()
     assert [record.getMessage() for record in caplog.records if record.name == "fastcnn.lanes"] == [
-        f"{reason} is not supported by lanes; using the slower im2col backend"
+        f"lanes does not support {reason}; using the slower im2col backend"
+    ]
+
+
+def test_functions_alone_say_once_what_they_leave_to_im2col_but_do_not_warn(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fallback._say_once.cache_clear()
+    x = np.ones((2, 1, 5, 5))
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            assert F.conv2d(x, np.ones((3, 1, 3, 3))).dtype == np.float64
+            assert F.tanh(x).dtype == np.float64
+            assert get_backend("lanes").tanh(x[:0].astype(np.float32)).size == 0
+    said = [(r.levelno, r.getMessage()) for r in caplog.records if r.name == "fastcnn.lanes"]
+    assert said == [
+        (logging.INFO, f"lanes does not support {what}; using the slower im2col backend")
+        for what in ("arrays of float64", "empty arrays")
     ]
 
 
 @pytest.mark.parametrize("optimizer", [SGD(), RMSprop(centered=True)])
 def test_what_the_engine_covers_is_not_logged(
-    optimizer: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    optimizer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastcnn.execution.fallback._reported", set())
+    fallback._say_once.cache_clear()
     x, y = np.random.default_rng(0).random((6, 1, 4, 4)), np.array([0, 1, 2, 0, 1, 2])
     data = (x, y, np.arange(1.0, 7.0))
     fastcnn.fit(small_network(), data, data, epochs=1, optimizer=optimizer, clip_norm=1.0)

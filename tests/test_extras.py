@@ -43,6 +43,6 @@ sys.argv = ["fastcnn", "warmup"]
 cli.main()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "a Python without numba is not supported by lanes; using the slower" in done.stderr
+    assert "lanes does not support a Python without numba; using the slower" in done.stderr
     assert done.stderr.endswith("error: numba compiles the kernels, and is not installed\n")
     assert done.returncode == 2

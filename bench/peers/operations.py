@@ -1,11 +1,20 @@
-"""Finds other libraries' functions for fastcnn's operations."""
+"""Other libraries' functions for fastcnn's operations, and their runs."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from fastcnn.backends.graph import Node
+from fastcnn.benchmark.layer_cases import LayerRun
 from fastcnn.operations import OPERATIONS, Elementwise
+from fastcnn.timing import repeated
+
+
+def run_of(step: Callable[[], Any], read: Callable[[Any], tuple[np.ndarray, ...]]) -> LayerRun:
+    """A run of single steps; ``read`` converts a step's result to fastcnn's arrays."""
+    return LayerRun(repeated(step), lambda: read(step()))
 
 
 def function_of(library: Any, node: Node) -> Callable[..., Any] | None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.operations import even_windows, function_of
+from bench.peers.operations import even_windows, function_of, run_of
 from fastcnn.backends.graph import Node
-from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun, run_of
+from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.peer import Peer, run_graph
 from fastcnn.benchmark.work import LEARNING_RATE, MOMENTUM, Trainer, Work, learned_keys
 from fastcnn.errors import ConfigurationError

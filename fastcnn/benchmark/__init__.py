@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from fastcnn.benchmark.peaks import Peaks as Peaks
     from fastcnn.benchmark.peaks import measure_peaks as measure_peaks
     from fastcnn.benchmark.records import Records as Records
-    from fastcnn.benchmark.results import Report as Report
     from fastcnn.benchmark.results import Result as Result
-    from fastcnn.benchmark.results import read_report as read_report
 else:
     __getattr__, __dir__, __all__ = door(
         __name__,
@@ -27,6 +25,6 @@ else:
             "ladder": ("RUNGS", "Rung", "bench_ladder", "ladder_table"),
             "peaks": ("Peaks", "measure_peaks"),
             "records": ("Records",),
-            "results": ("Report", "Result", "read_report"),
+            "results": ("Result",),
         },
     )

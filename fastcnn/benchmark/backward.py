@@ -1,15 +1,17 @@
 """Benchmark of backward passes: each operation on the three backends, over several sizes."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from fastcnn import functional as F
-from fastcnn.benchmark.layer_cases import relative_difference, sizes_in_words
-from fastcnn.benchmark.results import Result, result_of
-from fastcnn.timing import measure
+from fastcnn.benchmark.contest import Compared, Contestant, compete
+from fastcnn.benchmark.layer_cases import LayerCase, convolution, relative_difference
+from fastcnn.benchmark.results import Result
+from fastcnn.timing import Timing, repeated, timed
 
 #: Samples given to the nested loops, whose time is reported per sample.
 REFERENCE_SAMPLES = 1
@@ -25,73 +27,63 @@ class Case:
 
     Attributes
     ----------
-    operation : str
-        A function of :mod:`fastcnn.functional`, without ``_backward``.
-    axis, value : str, int
-        The parameter that varies, and its value.
-    shape : tuple of int
-        Shape of one sample.
-    weight : tuple of int, optional
+    axis : str
+        The parameter that varies.
+    layer : LayerCase
+    mask : tuple of bool, optional
+        Which of a convolution's gradients are computed; by default all.
     """
 
-    operation: str
     axis: str
-    value: int
-    batch: int
-    shape: tuple[int, ...]
-    weight: tuple[int, ...] | None = None
-    arguments: dict[str, Any] = field(default_factory=dict)
+    layer: LayerCase
+    mask: tuple[bool, bool, bool] | None = None
 
     @property
     def work(self) -> str:
         """A description of the case."""
-        sizes = sizes_in_words(self.shape, self.weight)
-        return f"{self.operation} backward by {self.axis}: {sizes}"
+        operation, _, sizes = self.layer.work.partition(" ")
+        return f"{operation} backward by {self.axis}: {sizes}"
 
 
 def cases() -> Iterator[Case]:
     """Convolutions over batch, image size, channels and kernel; then all other operations."""
     for batch in (1, 4, 16, 64, 256):
-        yield _convolution("batch", batch, batch=batch, outputs=16)
+        yield Case("batch", _convolution(batch=batch, outputs=16))
     for size in (4, 7, 14, 28):
-        yield _convolution("size", size, size=size)
+        yield Case("size", _convolution(size=size))
     for channels in (1, 4, 16, 64):
-        yield _convolution("channels", channels, channels=channels, outputs=channels, size=7)
+        yield Case("channels", _convolution(channels=channels, outputs=channels, size=7))
     for part, mask in PARTS.items():
         for channels in (4, 16, 64):
-            case = _convolution(
-                f"{part}, channels", channels, channels=channels, outputs=channels, size=7
-            )
-            case.arguments["output_mask"] = mask
-            yield case
+            layer = _convolution(channels=channels, outputs=channels, size=7)
+            yield Case(f"{part}, channels", layer, mask)
     for kernel in (1, 3, 5, 7):
-        yield _convolution("kernel", kernel, kernel=kernel)
+        yield Case("kernel", _convolution(kernel=kernel))
+    halving = {"kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+    pools = (
+        ("max_pool2d", "size", halving),
+        ("avg_pool2d", "size", halving | {"count_include_pad": True}),
+        (
+            "max_pool2d",
+            "overlapping, size",
+            {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1)},
+        ),
+    )
     for size in (8, 16, 32):
-        for operation in ("max_pool2d", "avg_pool2d"):
-            yield Case(operation, "size", size, 16, (8, size, size), None, {"kernel_size": 2})
-        overlapping = {"kernel_size": 3, "stride": 2, "padding": 1}
-        yield Case("max_pool2d", "overlapping, size", size, 16, (8, size, size), None, overlapping)
+        for operation, axis, arguments in pools:
+            yield Case(axis, LayerCase(operation, (8, size, size), None, arguments, 16))
     for width in (32, 128, 512):
-        yield Case("linear", "width", width, 64, (width,), (128, width))
+        yield Case("width", LayerCase("linear", (width,), (128, width)))
     for operation in ("relu", "sigmoid", "tanh"):
-        yield Case(operation, "size", 32, 16, (8, 32, 32))
-    yield Case("cross_entropy", "classes", 10, 64, (10,))
+        yield Case("size", LayerCase(operation, (8, 32, 32), batch=16))
+    yield Case("classes", LayerCase("cross_entropy", (10,)))
 
 
 def _convolution(
-    axis: str,
-    value: int,
-    *,
-    batch: int = 16,
-    channels: int = 8,
-    outputs: int = 8,
-    size: int = 14,
-    kernel: int = 3,
-) -> Case:
+    *, batch: int = 16, channels: int = 8, outputs: int = 8, size: int = 14, kernel: int = 3
+) -> LayerCase:
     """A convolution of square maps with an output of the same size."""
-    weight = (outputs, channels, kernel, kernel)
-    padding = {"padding": kernel // 2}
-    return Case("conv2d", axis, value, batch, (channels, size, size), weight, padding)
+    return convolution((channels, size, size), outputs, kernel, kernel // 2, batch)
 
 
 def bench_backward(
@@ -105,72 +97,53 @@ def bench_backward(
         In microseconds per sample; ``ratio`` is the speed-up over the nested loops, ``difference``
         the largest difference from them.
     """
-    results: list[Result] = []
-    for case in cases() if chosen is None else chosen:
-        results += _bench(case, rounds, seconds)
-    return results
+    return [
+        result
+        for case in (cases() if chosen is None else chosen)
+        for result in compete(
+            _contestants(case),
+            bases=("reference",),
+            scale=1e6 / case.layer.batch,
+            rounds=rounds,
+            seconds=seconds,
+            pause=0.0,
+            suite="backward",
+            work=case.work,
+            batch=case.layer.batch,
+            unit="us/sample",
+        )
+    ]
 
 
-def _bench(case: Case, rounds: int, seconds: float) -> list[Result]:
-    generator = np.random.default_rng(0)
-    x = generator.standard_normal((case.batch, *case.shape)).astype(np.float32)
-    function = getattr(F, f"{case.operation}_backward")
-    if case.operation == "cross_entropy":
-        labels = generator.integers(0, case.shape[0], case.batch)
-        few: tuple[Any, ...] = (1.0, x[:REFERENCE_SAMPLES], labels[:REFERENCE_SAMPLES])
-        many: tuple[Any, ...] = (1.0, x, labels)
-    else:
-        weights = []
-        if case.weight is not None:
-            weights.append(generator.standard_normal(case.weight).astype(np.float32))
-        forward = {key: value for key, value in case.arguments.items() if key != "output_mask"}
-        y = getattr(F, case.operation)(x, *weights, **forward)
-        grad = generator.standard_normal(y.shape).astype(np.float32)
-        few = (grad[:REFERENCE_SAMPLES], x[:REFERENCE_SAMPLES], *weights)
-        many = (grad, x, *weights)
+def _contestants(case: Case) -> Iterator[Contestant]:
+    function = getattr(F, f"{case.layer.operation}_backward")
+    is_loss = case.layer.operation == "cross_entropy"
+    settings = {} if is_loss else case.layer.settings
+    if case.mask is not None:
+        settings["output_mask"] = case.mask
 
-    def run(arrays: tuple[Any, ...], backend: str, times: int = 1) -> tuple[np.ndarray, ...]:
-        for _ in range(times):
-            made = function(*arrays, **case.arguments, backend=backend)
+    def given(batch: int) -> tuple[Any, ...]:
+        if is_loss:
+            generator = np.random.default_rng(0)
+            x = generator.standard_normal((case.layer.batch, *case.layer.shape), np.float32)
+            return 1.0, x[:batch], generator.integers(0, len(x[0]), len(x))[:batch]
+        arrays = case.layer.arrays().first(batch)
+        return arrays.grad, arrays.x, *arrays.parameters.values()
+
+    few, many = given(REFERENCE_SAMPLES), given(case.layer.batch)
+
+    def call(backend: str, arrays: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        made = function(*arrays, **settings, backend=backend)
         parts = made if isinstance(made, tuple) else (made,)
         return tuple(part for part in parts if part is not None)
 
-    expected = run(few, "reference")
-    differences = {
-        backend: relative_difference(run(few, backend), expected) for backend in ("im2col", "lanes")
-    }
-    names = {
-        "suite": "backward",
-        "work": case.work,
-        "threads": 0,
-        "batch": case.batch,
-        "unit": "us/sample",
-    }
-    slow = measure(
-        {"reference": lambda times: run(few, "reference", times)}, rounds=1, seconds=1e-9, pause=0.0
-    )["reference"]
-    fast = measure(
-        {
-            backend: lambda times, b=backend: run(many, b, times)  # type: ignore[misc]
-            for backend, difference in differences.items()
-            if difference <= TOLERANCE
-        },
-        rounds=rounds,
-        seconds=seconds,
-        pause=0.0,
-    )
-    base = slow.median / REFERENCE_SAMPLES
-    return [
-        result_of(slow, 1e6 / REFERENCE_SAMPLES, contestant="reference", ratio=1.0, **names),
-        *(
-            result_of(
-                timing,
-                1e6 / case.batch,
-                contestant=backend,
-                ratio=base / (timing.median / case.batch),
-                difference=differences[backend],
-                **names,
-            )
-            for backend, timing in fast.items()
-        ),
-    ]
+    expected, seconds = timed(lambda: call("reference", few))
+    loops = Timing([seconds * case.layer.batch / REFERENCE_SAMPLES])
+
+    def compared(backend: str) -> Compared:
+        difference = relative_difference(call(backend, few), expected)
+        return Compared(difference, repeated(partial(call, backend, many))).within(TOLERANCE)
+
+    yield "reference", 0, lambda: Compared(None, timing=loops)
+    for backend in ("im2col", "lanes"):
+        yield backend, 0, partial(compared, backend)

@@ -37,22 +37,19 @@ def _exchange(
 ) -> None:
     """Write one half and read the same one or, if ``crossed``, the other thread's, repeatedly."""
     half = len(shared) // 2
-    arrived = 0
     for k in range(rounds):
         first = thread * half
         for i in range(first, first + half):
             shared[i] = np.float32(k + i)
-        if not barrier(sync, arrived, threads):
+        if not barrier(sync, threads):
             return
-        arrived += 1
         first = (1 - thread if crossed else thread) * half
         total = np.float32(0)
         for i in range(first, first + half, 16):
             total += shared[i]
         sums[thread] = total
-        if not barrier(sync, arrived, threads):
+        if not barrier(sync, threads):
             return
-        arrived += 1
 
 
 def _exchanges(threads: int, crossed: bool) -> Callable[[int], None]:

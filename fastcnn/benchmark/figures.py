@@ -1,11 +1,12 @@
 """Figures of benchmark results."""
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from fastcnn.benchmark.ladder import RUNGS, named, percent
-from fastcnn.benchmark.results import Report, Result, short
+from fastcnn.benchmark.results import Result, short
 from fastcnn.training.figure import THEMES, new_figure, save_figure, theme
 
 #: Hues of the Okabe-Ito palette, which is safe for colour-blind readers.
@@ -13,20 +14,20 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#999999"
 COLOURS = {"reference": GREY, "im2col": GREEN, "lanes": BLUE}
 
 
-def write_figures(report: Report, folder: Path) -> list[Path]:
-    """Draw the figures for which the report has results; returns the files."""
+def write_figures(results: Iterable[Result], folder: Path) -> list[Path]:
+    """Draw the figures for which there are results; returns the files."""
+    suites: dict[str, list[Result]] = {}
+    for result in results:
+        suites.setdefault(result.suite, []).append(result)
     drawn = []
     for suite, draw in (("backward", backward_figure), ("step", step_figure)):
-        results = [result for result in report.results if result.suite == suite]
-        if results:
-            path = folder / f"{suite}.png"
-            save_figure(draw(results), path)
-            drawn.append(path)
-    climbed = [result for result in report.results if result.suite == "ladder"]
-    for name in THEMES if climbed else ():
+        if suite in suites:
+            drawn.append(folder / f"{suite}.png")
+            save_figure(draw(suites[suite]), drawn[-1])
+    for name in THEMES if "ladder" in suites else ():
         drawn.append(folder / f"ladder-{name}.png")
         with theme(name):
-            save_figure(ladder_figure(climbed), drawn[-1])
+            save_figure(ladder_figure(suites["ladder"]), drawn[-1])
     return drawn
 
 

@@ -2,22 +2,24 @@
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from fastcnn.benchmark.contest import BASELINE, Compared, compete
 from fastcnn.benchmark.environment import can_run
-from fastcnn.benchmark.results import Result, not_timed, timed
+from fastcnn.benchmark.layer_cases import relative_difference
+from fastcnn.benchmark.results import Result
 from fastcnn.benchmark.work import make_model
 from fastcnn.execution import predict_logits, session
 from fastcnn.execution.workers import workers
 from fastcnn.layers import Model
-from fastcnn.timing import measure, repeated
+from fastcnn.timing import repeated
 
 TOLERANCE = 1e-4
-BASELINE = "im2col"
 
 
 def _session(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.ndarray]:
@@ -32,7 +34,7 @@ def _im2col(model: Model, x: np.ndarray, threads: int) -> Callable[[int], np.nda
 
 
 def _pytorch(
-    model: Model, x: np.ndarray, variant: str, threads: int
+    variant: str, model: Model, x: np.ndarray, threads: int
 ) -> Callable[[int], np.ndarray]:
     import torch
 
@@ -102,38 +104,33 @@ def bench_inference(
     assert model.input_shape is not None
     x = np.random.default_rng(0).standard_normal((batch, *model.input_shape)).astype(np.float32)
     most = max(threads)
-    runs: dict[tuple[str, int], Callable[[int], np.ndarray]] = {
-        (BASELINE, most): _im2col(model, x, most),
-        **{("lanes", count): _session(model, x, count) for count in threads},
-    }
+    makers: list[tuple[str, int, Callable[..., Callable[[int], np.ndarray]]]] = [
+        (BASELINE, most, _im2col),
+        *(("lanes", count, _session) for count in threads),
+    ]
     if peers and can_run("PyTorch"):
         from fastcnn.benchmark.pytorch import VARIANTS
 
         for variant in VARIANTS:
-            for count in threads:
-                runs[f"PyTorch {variant}", count] = _pytorch(model, x, variant, count)
+            run = partial(_pytorch, variant)
+            makers += [(f"PyTorch {variant}", count, run) for count in threads]
     if peers and can_run("ONNX Runtime"):
-        for count in threads:
-            runs["ONNX Runtime", count] = _onnxruntime(model, x, count)
-    expected = runs[BASELINE, most](1)
-    scale = float(np.abs(expected).max())
-    apart = {key: float(np.abs(run(1) - expected).max()) / scale for key, run in runs.items()}
-    right = {key: run for key, run in runs.items() if apart[key] <= TOLERANCE}
-    timings = measure(right, rounds=rounds, seconds=seconds)
-    base = min(timings[key].median for key in right if key[0].startswith(("PyTorch", BASELINE)))
-    names: dict[str, Any] = {
-        "suite": "inference",
-        "work": network,
-        "batch": batch,
-        "unit": "us/batch",
-    }
-    return timed(timings, apart, base, 1e6, **names) + [
-        not_timed(
-            f"not timed: logits differ by {apart[key]:.1e}",
-            contestant=key[0],
-            threads=key[1],
-            **names,
-        )
-        for key in runs
-        if key not in right
-    ]
+        makers += [("ONNX Runtime", count, _onnxruntime) for count in threads]
+    expected = _im2col(model, x, most)(1)
+
+    def compared(make: Callable[..., Callable[[int], np.ndarray]], count: int) -> Compared:
+        run = make(model, x, count)
+        apart = relative_difference((run(1),), (expected,))
+        return Compared(apart, run).within(TOLERANCE, "logits differ")
+
+    return compete(
+        [(name, count, partial(compared, make, count)) for name, count, make in makers],
+        bases=(("PyTorch", BASELINE),),
+        scale=1e6,
+        rounds=rounds,
+        seconds=seconds,
+        suite="inference",
+        work=network,
+        batch=batch,
+        unit="us/batch",
+    )

@@ -6,21 +6,27 @@ import pkgutil
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from fastcnn import functional as F
-from fastcnn.benchmark.layer_cases import BATCH, Arrays, LayerCase, LayerRun, relative_difference
+from fastcnn.benchmark.contest import Compared, compete
+from fastcnn.benchmark.layer_cases import (
+    BATCH,
+    Arrays,
+    LayerCase,
+    LayerRun,
+    convolution,
+    relative_difference,
+)
 from fastcnn.benchmark.layer_runs import lanes_run
-from fastcnn.benchmark.peaks import measured_flops
-from fastcnn.benchmark.results import Result, not_timed, result_of, short
+from fastcnn.benchmark.results import Result, short
 from fastcnn.execution.workers import workers
 from fastcnn.text_table import text_table
-from fastcnn.timing import measure, repeated
+from fastcnn.timing import Timing, repeated, timed
 
 #: The second convolution of the report's network.
-SHAPE, WEIGHT, PADDING = (4, 14, 14), (8, 4, 3, 3), 1
+SHAPE, OUTPUTS, PADDING = (4, 14, 14), 8, 1
 #: Samples given to the nested loops in Python, whose time is reported per sample.
 FEW = 2
 #: Largest difference from the backend ``reference``, relative to the largest gradient.
@@ -121,13 +127,6 @@ RUNGS = (
 )
 
 
-def ladder_case() -> LayerCase:
-    """The convolution whose gradients all rungs compute."""
-    pairs = ((PADDING, PADDING), (PADDING, PADDING))
-    arguments = {"stride": (1, 1), "padding": pairs, "dilation": (1, 1), "groups": 1}
-    return LayerCase("conv2d", SHAPE, WEIGHT, arguments)
-
-
 def bench_ladder(
     *, threads: Sequence[int] = (1,), rounds: int = 7, seconds: float = 0.05
 ) -> list[Result]:
@@ -150,57 +149,48 @@ def bench_ladder(
     """
     from threadpoolctl import threadpool_limits
 
-    case = ladder_case()
+    case = convolution(SHAPE, OUTPUTS, 3, PADDING)
     arrays = case.arrays()
     few = arrays.first(FEW)
     expected = F.conv2d_backward(
         few.grad, few.x, few.parameters["weight"], padding=PADDING, backend="reference"
     )
-    counts = tuple(sorted({1, *threads}))
-    runs: dict[tuple[Rung, int], LayerRun] = {}
-    apart: dict[tuple[Rung, int], float] = {}
+    # The engine's program is for a whole batch, so it is compared with im2col's gradients.
+    exact = RUNGS[-2].run(case, arrays).results()[:2]
+
+    def loops() -> Compared:
+        made, spent = timed(RUNGS[0].run(case, few).results)
+        difference = relative_difference(made, expected)
+        return Compared(difference, timing=Timing([spent * BATCH / FEW])).within(TOLERANCE)
+
+    def compared(rung: Rung) -> Compared:
+        difference = relative_difference(rung.run(case, few).results(), expected)
+        return Compared(difference, rung.run(case, arrays).repeat).within(TOLERANCE)
+
+    def engine(count: int) -> Compared:
+        run = RUNGS[-1].run(case, arrays, count)
+        difference = relative_difference(run.results(), exact)
+        return Compared(difference, run.repeat).within(TOLERANCE)
+
     with threadpool_limits(1, "blas"):
-        for rung in RUNGS:
-            if rung.function:
-                small = rung.run(case, few)
-                apart[rung, 1] = relative_difference(small.results(), expected)
-                runs[rung, 1] = small if rung is RUNGS[0] else rung.run(case, arrays)
-        # The engine's program is for a whole batch, so it is compared with im2col's gradients.
-        exact = runs[RUNGS[-2], 1].results()[:2]
-        for count in counts:
-            runs[RUNGS[-1], count] = run = RUNGS[-1].run(case, arrays, count)
-            apart[RUNGS[-1], count] = relative_difference(run.results(), exact)
-        timed = {key: run.repeat for key, run in runs.items() if apart[key] <= TOLERANCE}
-        slow = {key: run for key, run in timed.items() if key[0] is RUNGS[0]}
-        timings = measure(slow, rounds=1, seconds=1e-9, pause=0.0)
-        fast = {key: run for key, run in timed.items() if key not in slow}
-        timings |= measure(fast, rounds=rounds, seconds=seconds)
-    peak = measured_flops(counts)
-    flops = 2 * case.flops(arrays.y.size) / BATCH
-    names = {"suite": "ladder", "work": f"{case.work}, backward", "unit": "us/sample"}
-    results: list[Result] = []
-    loops = timings.get((RUNGS[0], 1))
-    for (rung, count), difference in apart.items():
-        rest: dict[str, Any] = names | {"contestant": rung.name, "threads": count, "batch": BATCH}
-        timing = timings.get((rung, count))
-        if timing is None:
-            results.append(not_timed(f"not timed: differs by {difference:.1e}", **rest))
-            continue
-        samples = FEW if rung is RUNGS[0] else BATCH
-        spent = timing.median / samples
-        results.append(
-            result_of(
-                timing,
-                1e6 / samples,
-                ratio=loops.median / FEW / spent if loops else None,
-                difference=difference,
-                rate=flops / spent,
-                share=flops / spent / peak[count],
-                note=rung.change,
-                **rest,
-            )
+        results = compete(
+            [
+                (RUNGS[0].name, 1, loops),
+                *((rung.name, 1, partial(compared, rung)) for rung in RUNGS[1:-1]),
+                *((RUNGS[-1].name, n, partial(engine, n)) for n in sorted({1, *threads})),
+            ],
+            bases=(RUNGS[0].name,),
+            scale=1e6 / BATCH,
+            flops=2 * case.flops(arrays.y.size),
+            rounds=rounds,
+            seconds=seconds,
+            suite="ladder",
+            work=f"{case.work}, backward",
+            batch=BATCH,
+            unit="us/sample",
         )
-    return results
+    changes = {rung.name: rung.change for rung in RUNGS}
+    return [replace(row, note=row.note or changes[row.contestant]) for row in results]
 
 
 def named(row: Result) -> str:

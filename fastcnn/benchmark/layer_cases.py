@@ -11,7 +11,6 @@ from fastcnn.backends import get_backend, im2col
 from fastcnn.backends.counter_random import dropout_key
 from fastcnn.backends.graph import INPUT, Node
 from fastcnn.operations import OPERATIONS
-from fastcnn.timing import repeated
 
 BATCH = 64
 #: The first node of a network, at the first step of a training with seed 0.
@@ -76,11 +75,6 @@ class LayerRun:
     results: Callable[[], tuple[np.ndarray, ...]]
 
 
-def run_of(step: Callable[[], Any], read: Callable[[Any], tuple[np.ndarray, ...]]) -> LayerRun:
-    """A run of single steps; ``read`` converts a step's result to fastcnn's arrays."""
-    return LayerRun(repeated(step), lambda: read(step()))
-
-
 @dataclass(frozen=True)
 class LayerCase:
     """One layer on a batch.
@@ -95,17 +89,21 @@ class LayerCase:
         Shape of the weight of a convolution or a linear layer.
     arguments : dict
         In the form that backends accept, after the weight.
+    batch : int
+        Number of samples.
     """
 
     operation: str
     shape: tuple[int, ...]
     weight: tuple[int, ...] | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
+    batch: int = BATCH
 
     @property
     def work(self) -> str:
         """A description of the layer."""
-        return f"{self.operation} {sizes_in_words(self.shape, self.weight)}"
+        kernel = f", weight {' x '.join(map(str, self.weight))}" if self.weight else ""
+        return f"{self.operation} {' x '.join(map(str, self.shape))}{kernel}"
 
     @property
     def directions(self) -> tuple[str, ...]:
@@ -144,7 +142,7 @@ class LayerCase:
         if not self.weight:
             return 0
         if self.operation == "conv_transpose2d":  # each pixel is multiplied by the whole kernel
-            return 2 * int(np.prod(self.weight[1:])) * BATCH * int(np.prod(self.shape))
+            return 2 * int(np.prod(self.weight[1:])) * self.batch * int(np.prod(self.shape))
         return 2 * int(np.prod(self.weight[1:])) * outputs
 
     def arrays(self) -> Arrays:
@@ -154,7 +152,7 @@ class LayerCase:
         def normal(shape: tuple[int, ...]) -> np.ndarray:
             return generator.standard_normal(shape).astype(np.float32)
 
-        x = normal((BATCH, *self.shape))
+        x = normal((self.batch, *self.shape))
         other: tuple[np.ndarray, ...] = ()
         parameters: dict[str, np.ndarray] = {}
         if self.weight is not None:
@@ -213,10 +211,13 @@ class LayerCase:
         )
 
 
-def sizes_in_words(shape: tuple[int, ...], weight: tuple[int, ...] | None) -> str:
-    """A description of the sizes of a sample and of a weight."""
-    kernel = f", weight {' x '.join(map(str, weight))}" if weight else ""
-    return f"{' x '.join(map(str, shape))}{kernel}"
+def convolution(
+    shape: tuple[int, ...], outputs: int, kernel: int, padding: int, batch: int = BATCH
+) -> LayerCase:
+    """A convolution of stride 1."""
+    pairs = ((padding, padding), (padding, padding))
+    arguments = {"stride": (1, 1), "padding": pairs, "dilation": (1, 1), "groups": 1}
+    return LayerCase("conv2d", shape, (outputs, shape[0], kernel, kernel), arguments, batch)
 
 
 def relative_difference(got: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> float:

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, Protocol
@@ -13,10 +14,10 @@ from typing import Any, Protocol
 from fastcnn.backends.lanes import default_threads
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.data import Dataset
-from fastcnn.errors import ConfigurationError, counted
 from fastcnn.files import atomic_write
 from fastcnn.recipes import NamedRecipe, Record, get, records
 from fastcnn.recipes.records import FORMAT
+from fastcnn.timing import timed
 from fastcnn.training import Callback
 
 #: Seconds of training after which everything has been compiled and loaded.
@@ -76,169 +77,76 @@ class _FirstSecond(Callback):
             raise _EnoughError
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How recipes are measured.
-
-    Attributes
-    ----------
-    seeds : int
-        Number of seeds, from 0.
-    threads : int, optional
-        By default all cores.
-    batch_size : int, optional
-        Instead of the recipe's; the record has the batch size in its recipe's name.
-    max_steps : int, optional
-        Instead of the recipe's, with the corresponding number of epochs: a schedule by fractions of
-        the training shrinks with it. The record has the steps in its recipe's name.
-    data : str, optional
-        Instead of the recipe's.
-    more : bool
-        Keep the recorded seeds, and train the missing ones.
-    timed : bool
-        Whether seconds are recorded; not on a busy machine.
-    """
-
-    seeds: int = 5
-    threads: int | None = None
-    batch_size: int | None = None
-    max_steps: int | None = None
-    data: str | None = None
-    more: bool = False
-    timed: bool = True
-    note: str = ""
-    command: str = ""
+def new_record(
+    recipe: str, contestant: str, threads: int, command: str, *, data: str = "", note: str = ""
+) -> Record:
+    """A record without trainings, of this machine."""
+    found = describe_environment()
+    machine = f"{found['processor']}, {found['instruction set']}, {found['cores']} cores"
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    return Record(recipe, contestant, [], [], 0.0, threads, machine, today, command, data, note)
 
 
 def measured(
-    recipe: NamedRecipe,
-    trainer: Trainer,
-    seeds: Sequence[int],
-    plan: Plan,
-    *,
-    data: str = "",
-    before: Record | None = None,
+    trainer: Trainer, record: Record, seeds: Sequence[int], *, keep_seconds: bool = True
 ) -> Iterator[Record]:
-    """Train from each seed; yields a record after each, of all seeds so far including earlier ones.
+    """Train from each seed; yields a record after each, with the trainings of the given one.
 
     A training is timed as a whole, from the data in memory to the trained model: initial weights,
-    checks, augmentation and steps. Compilation precedes it, and tests are timed separately. If
-    untimed, its accuracy is added to the record, whose seconds, threads and machine are kept.
+    checks, augmentation and steps. Compilation precedes it, and tests are timed separately.
     """
-    here, threads = machine(), plan.threads or default_threads()
     trainer.warm()
-    accuracies = list(before.accuracies) if before else []
-    seconds = list(before.seconds) if before else []
     tests: list[float] = []
-    if before is not None and not plan.timed:
-        here, threads = before.machine, before.threads
     for seed in seeds:
-        began = time.perf_counter()
-        trainer.train(seed)
-        ended = time.perf_counter()
-        accuracies.append(round(100 * trainer.test(), 4))
-        if plan.timed:
-            tests.append(time.perf_counter() - ended)
-            seconds.append(round(ended - began, 4))
-        yield Record(
-            recipe.name,
-            trainer.name,
-            list(accuracies),
-            list(seconds),
-            round(median(tests), 4) if tests else before.evaluation_seconds if before else 0.0,
-            threads,
-            here,
-            f"{datetime.now(UTC):%Y-%m-%d}",
-            plan.command,
-            data,
-            plan.note,
-        )
+        _, spent = timed(partial(trainer.train, seed))
+        accuracy, testing = timed(trainer.test)
+        record = replace(record, accuracies=[*record.accuracies, round(100 * accuracy, 4)])
+        if keep_seconds:
+            tests.append(testing)
+            record = replace(
+                record,
+                seconds=[*record.seconds, round(spent, 4)],
+                evaluation_seconds=round(median(tests), 4),
+            )
+        yield record
 
 
-def measure(
-    name: str,
-    plan: Plan,
-    trainers: Sequence[Callable[[NamedRecipe, Dataset, Dataset, int], Trainer]],
-    path: Path | None,
-    console: Any,
-) -> None:
-    """Train by a recipe; print the record after each seed, and save it if a path is given.
+def measure(name: str, seeds: int, command: str, path: Path | None, console: Any) -> None:
+    """Train by a recipe from some seeds; see :func:`keep` for what is done with each record.
 
     Raises
     ------
     FastcnnError
-        If there is no such recipe, its data are unavailable, or the recorded seeds are of another
-        machine.
+        If there is no such recipe, or its data are unavailable.
     """
     recipe = get(name)
-    if plan.data is not None:
-        recipe = recipe.changed({"data": plan.data})
-    if plan.batch_size is not None:
-        recipe = recipe.changed({"batch_size": plan.batch_size})
-        recipe = replace(recipe, name=f"{recipe.name}, batch {plan.batch_size}")
-    train, test = recipe.load_data()
-    if plan.max_steps is not None:
-        per_epoch = recipe.options.steps_per_epoch or -(-len(train) // recipe.options.batch_size)
-        epochs, rest = divmod(plan.max_steps, per_epoch)
-        changes = (
-            {"epochs": epochs + 1, "max_steps": plan.max_steps} if rest else {"epochs": epochs}
-        )
-        recipe = replace(recipe.changed(changes), name=f"{recipe.name}, {plan.max_steps} steps")
-    threads = plan.threads or default_threads()
-    for make in trainers:
-        trainer = make(recipe, train, test, threads)
-        before = _on_record(recipe.name, trainer.name, path) if plan.more else None
-        here = (machine(), threads)
-        if before is not None and plan.timed and (before.machine, before.threads) != here:
-            raise ConfigurationError(
-                f"{recipe.name}: the recorded seeds are of {before.machine}, "
-                f"{counted(before.threads, 'thread')}, and these would be of {here[0]}, "
-                f"{counted(threads, 'thread')}"
-            )
-        found = measured(
-            recipe,
-            trainer,
-            range(len(before.accuracies) if before else 0, plan.seeds),
-            plan,
-            data=train.name if plan.data else "",
-            before=before,
-        )
-        for record in found:
-            if path is not None:
-                add_record(record, path)
-            seconds = f" in {record.seconds[-1]:.2f} s" if plan.timed else ""
-            mean = (
-                f" in {record.time:.3f} s, test {record.evaluation_seconds:.2f} s"
-                if record.seconds
-                else ""
-            )
-            console.print(
-                f"{recipe.name}, {record.contestant}, seed {len(record.accuracies) - 1}: "
-                f"{record.accuracies[-1]:.2f} %{seconds}; mean "
-                f"{record.accuracy:.3f} % ({record.spread:.3f}){mean}",
-                soft_wrap=True,
-            )
+    own = Own(recipe, *recipe.load_data(), default_threads())
+    record = new_record(recipe.name, own.name, own.threads, command)
+    for made in measured(own, record, range(seeds)):
+        keep(made, path, console)
 
 
-def machine() -> str:
-    """The processor and its number of cores."""
-    found = describe_environment()
-    return f"{found['processor']}, {found['instruction set']}, {found['cores']} cores"
+def keep(record: Record, path: Path | None, console: Any, *, is_timed: bool = True) -> None:
+    """Print a record after its last seed, and write it if a path is given.
+
+    In the file it replaces that of the same recipe and contestant.
+    """
+    if path is not None:
+        known = records(path) if path.exists() else []
+        kept = [each for each in known if key(each) != key(record)]
+        entries = [asdict(each) for each in sorted([*kept, record], key=key)]
+        content = {"format": FORMAT, "records": entries}
+        atomic_write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    last = f" in {record.seconds[-1]:.2f} s" if is_timed else ""
+    mean = f" in {record.time:.3f} s, test {record.evaluation_seconds:.2f} s"
+    console.print(
+        f"{record.recipe}, {record.contestant}, seed {len(record.accuracies) - 1}: "
+        f"{record.accuracies[-1]:.2f} %{last}; mean {record.accuracy:.3f} % "
+        f"({record.spread:.3f}){mean if record.seconds else ''}",
+        soft_wrap=True,
+    )
 
 
-def add_record(record: Record, path: Path) -> None:
-    """Write a record to a file, replacing that of the same recipe and contestant."""
-    known = records(path) if path.exists() else []
-    kept = [each for each in known if _key(each) != _key(record)]
-    entries = [asdict(each) for each in sorted([*kept, record], key=_key)]
-    content = {"format": FORMAT, "records": entries}
-    atomic_write(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _on_record(recipe: str, contestant: str, path: Path | None) -> Record | None:
-    known = records(path) if path is not None and path.exists() else []
-    return next((each for each in known if _key(each) == (recipe, contestant)), None)
-
-
-def _key(record: Record) -> tuple[str, str]:
+def key(record: Record) -> tuple[str, str]:
+    """What a record is of: there is one for each in a file."""
     return record.recipe, record.contestant

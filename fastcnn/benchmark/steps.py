@@ -1,23 +1,18 @@
 """Benchmark of whole training steps of every contestant, verified before they are timed."""
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
-from fastcnn.benchmark.peaks import measured_flops
+from fastcnn.benchmark.contest import BASELINE, Compared, compete
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
-from fastcnn.benchmark.results import Result, not_timed, timed
+from fastcnn.benchmark.results import Result
 from fastcnn.benchmark.work import OwnTrainer, Trainer, Work, largest_difference, make_work
 from fastcnn.errors import ConfigurationError
-from fastcnn.timing import Timing, measure
-from fastcnn.timing import timed as timed_call
-
-log = logging.getLogger("fastcnn.bench")
+from fastcnn.timing import Timing, timed
 
 #: Steps from a common start that are compared before timing.
 CHECKED_STEPS = 3
@@ -32,7 +27,6 @@ DRIFT = 5e-2
 #: draws. Nearly equal pixels of a pooling window swap order in half of the draws: few draws would
 #: miss it.
 SHAKEN, TIMES, DRAWS = 2.0**-20, 5.0, 12
-BASELINE = "im2col"
 #: FLOPs of a forward pass up to which the nested loops are included: a few seconds per step.
 REFERENCE_FLOPS = 6_000_000
 
@@ -41,7 +35,7 @@ def contestants(
     work: Work,
     threads: Sequence[int],
     peers: Sequence[Peer] = PEERS,
-    backends: Sequence[str] = ("im2col", "lanes"),
+    backends: Sequence[str] = (BASELINE, "lanes"),
 ) -> Iterator[tuple[str, int, Callable[[], Trainer]]]:
     """Name, threads and maker of each contestant that works on this machine."""
     for count in threads:
@@ -59,7 +53,7 @@ def bench_steps(
     *,
     threads: Sequence[int],
     peers: Sequence[Peer] = PEERS,
-    backends: Sequence[str] = ("im2col", "lanes"),
+    backends: Sequence[str] = (BASELINE, "lanes"),
     rounds: int = 7,
     seconds: float = 0.15,
     suite: str = "step",
@@ -77,43 +71,30 @@ def bench_steps(
     """
     work = make_work(network, batch)
     expected = _Expected(work)
-    names: dict[str, Any] = {"suite": suite, "work": network, "batch": batch, "unit": "us/sample"}
-    ready: dict[tuple[str, int], Trainer] = {}
-    difference: dict[tuple[str, int], float] = {}
-    refused: list[Result] = []
-    for name, count, make in contestants(work, threads, peers, backends):
-        key = (name, count)
-        try:
-            trainer = make()
-            difference[key], note = expected.compare(trainer)
-        except Exception as error:  # a peer's failure is a result, not the benchmark's end
-            note = f"failed: {' '.join(str(error).split())[:80]}"
-            log.warning("%s: %s", name, error)
-        if note:
-            refused.append(not_timed(note, contestant=name, threads=count, **names))
-            continue
-        ready[key] = trainer
-    if not ready:
-        if refused:
-            return refused
+
+    def compared(make: Callable[[], Trainer]) -> Compared:
+        trainer = make()
+        difference, why = expected.compare(trainer)
+        timing = Timing(trainer.times) if isinstance(trainer, _Stopwatch) else None
+        return Compared(difference, trainer.train, why, timing)
+
+    makers = list(contestants(work, threads, peers, backends))
+    if not makers:
         raise ConfigurationError(f"{network}: no contestant")
-    timings = measure(
-        {key: trainer.train for key, trainer in ready.items()}, rounds=rounds, seconds=seconds
-    )
     if work.flops <= REFERENCE_FLOPS and BASELINE in backends:
-        key = ("reference", 1)
-        loops = _Stopwatch(work)
-        difference[key], note = expected.compare(loops)
-        if note:
-            refused.append(not_timed(note, contestant=key[0], threads=1, **names))
-        else:
-            timings[key] = Timing(loops.times)
-    best = min((timings[k].median for k in timings if k[0].startswith("PyTorch")), default=None)
-    base = best or min(timings[key].median for key in timings if key[0] in (BASELINE, backends[0]))
-    # A backward pass has twice the products of the forward pass.
-    flops = 3 * work.flops
-    peak = measured_flops(tuple(sorted({count for _, count in timings})))
-    return timed(timings, difference, base, 1e6 / batch, flops=flops, peak=peak, **names) + refused
+        makers.append(("reference", 1, partial(_Stopwatch, work)))
+    return compete(
+        [(name, count, partial(compared, make)) for name, count, make in makers],
+        bases=("PyTorch", (BASELINE, backends[0])),
+        scale=1e6 / batch,
+        flops=3 * work.flops,  # a backward pass has twice the products of the forward pass
+        rounds=rounds,
+        seconds=seconds,
+        suite=suite,
+        work=network,
+        batch=batch,
+        unit="us/sample",
+    )
 
 
 class _Expected:
@@ -172,5 +153,5 @@ class _Stopwatch(OwnTrainer):
         self.times: list[float] = []
 
     def train(self, steps: int) -> None:
-        _, seconds = timed_call(lambda: super(_Stopwatch, self).train(steps))
+        _, seconds = timed(lambda: super(_Stopwatch, self).train(steps))
         self.times.append(seconds / steps)

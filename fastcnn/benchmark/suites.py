@@ -1,10 +1,8 @@
 """The suites of ``fastcnn bench``: what each measures, and how results are shown and written."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,8 @@ from fastcnn.benchmark.exchange import machine_state
 from fastcnn.benchmark.figures import write_figures
 from fastcnn.benchmark.peer import Peer
 from fastcnn.benchmark.pytorch import PEERS
-from fastcnn.benchmark.results import Report, Result, contestants_table, table_rows
+from fastcnn.benchmark.records import Records
+from fastcnn.benchmark.results import Result, as_records, table_of
 from fastcnn.benchmark.work import NETWORKS
 from fastcnn.benchmark.zoo import ZOO
 from fastcnn.errors import ConfigurationError
@@ -23,8 +22,8 @@ from fastcnn.errors import ConfigurationError
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Measures one table.
-Table = Callable[[], list[Result]]
+#: Measures one table after the other.
+Tables = Iterator[list[Result]]
 
 
 @dataclass(frozen=True)
@@ -72,61 +71,50 @@ class Scope:
         return self.networks or (["report_cnn"] if self.quick else NETWORKS)
 
 
-def step_tables(scope: Scope) -> list[Table]:
+def step_tables(scope: Scope) -> Tables:
     """Whole training steps."""
-    return [
-        partial(
-            steps.bench_steps,
-            name,
-            batch,
-            threads=scope.threads,
-            peers=scope.peers,
-            rounds=scope.rounds,
-            seconds=scope.seconds,
-        )
-        for name in scope.names
-        for batch in scope.batches or ([16] if scope.quick else [64, 16])
-    ]
+    for name in scope.names:
+        for batch in scope.batches or ([16] if scope.quick else [64, 16]):
+            yield steps.bench_steps(
+                name,
+                batch,
+                threads=scope.threads,
+                peers=scope.peers,
+                rounds=scope.rounds,
+                seconds=scope.seconds,
+            )
 
 
-def inference_tables(scope: Scope) -> list[Table]:
+def inference_tables(scope: Scope) -> Tables:
     """Predictions of one image and of a thousand."""
-    return [
-        partial(
-            inference.bench_inference,
-            name,
-            batch,
-            threads=scope.threads,
-            peers=bool(scope.peers),
-            rounds=rounds,
-            seconds=scope.seconds,
-        )
-        for name in scope.names
-        for batch, rounds in ((1, scope.rounds), (1000, min(scope.rounds, 3)))
-    ]
+    for name in scope.names:
+        for batch, rounds in ((1, scope.rounds), (1000, min(scope.rounds, 3))):
+            yield inference.bench_inference(
+                name,
+                batch,
+                threads=scope.threads,
+                peers=bool(scope.peers),
+                rounds=rounds,
+                seconds=scope.seconds,
+            )
 
 
-def layer_tables(scope: Scope) -> list[Table]:
+def layer_tables(scope: Scope) -> Tables:
     """Single layers, forward and backward."""
-    return [
-        partial(
-            layers.bench_layers,
+    for case in list(layers.cases())[:: 5 if scope.quick else 1]:
+        yield layers.bench_layers(
             threads=scope.threads,
             chosen=[case],
             peers=scope.peers,
             rounds=2 if scope.quick else 3,
             seconds=0.03,
         )
-        for case in list(layers.cases())[:: 5 if scope.quick else 1]
-    ]
 
 
-def zoo_tables(scope: Scope) -> list[Table]:
+def zoo_tables(scope: Scope) -> Tables:
     """Training steps of the networks of the zoo, each at its batch size."""
-    names = scope.networks or (["lenet_tanh", "mlp"] if scope.quick else list(ZOO))
-    return [
-        partial(
-            steps.bench_steps,
+    for name in scope.networks or (["lenet_tanh", "mlp"] if scope.quick else list(ZOO)):
+        yield steps.bench_steps(
             name,
             ZOO[name][1] if name in ZOO else 64,
             threads=scope.threads,
@@ -136,24 +124,19 @@ def zoo_tables(scope: Scope) -> list[Table]:
             seconds=scope.seconds,
             suite="zoo",
         )
-        for name in names
-    ]
 
 
-def backward_tables(scope: Scope) -> list[Table]:
+def backward_tables(scope: Scope) -> Tables:
     """Naive and fast gradients: a convolution rung by rung, and each operation over sizes."""
     rounds, seconds = (2, 0.01) if scope.quick else (7, 0.05)
-    climbed: list[Table] = [
-        partial(ladder.bench_ladder, threads=scope.threads, rounds=rounds, seconds=seconds)
-    ]
-    if not scope.sizes:
-        return climbed
-    some = list(backward.cases())[:: 8 if scope.quick else 1]
-    return [*climbed, partial(backward.bench_backward, chosen=some, rounds=2 if scope.quick else 5)]
+    yield ladder.bench_ladder(threads=scope.threads, rounds=rounds, seconds=seconds)
+    if scope.sizes:
+        some = list(backward.cases())[:: 8 if scope.quick else 1]
+        yield backward.bench_backward(chosen=some, rounds=2 if scope.quick else 5)
 
 
 #: The suites of ``fastcnn bench`` by name.
-SUITES: dict[str, Callable[[Scope], list[Table]]] = {
+SUITES: dict[str, Callable[[Scope], Tables]] = {
     "step": step_tables,
     "zoo": zoo_tables,
     "inference": inference_tables,
@@ -163,7 +146,7 @@ SUITES: dict[str, Callable[[Scope], list[Table]]] = {
 
 
 def run_tables(
-    tables: Iterable[Table],
+    tables: Tables,
     command: str,
     console: "Console",
     *,
@@ -197,52 +180,32 @@ def run_tables(
     began, environment = time.perf_counter(), describe_environment()
     console.print(", ".join(f"{key} {value}" for key, value in environment.items()))
     results: list[Result] = []
-    for table in tables:
-        before = machine_state()
-        made = table()
+    before = machine_state()
+    for made in tables:
         after = machine_state()
         state = before if after == before else f"{before}, then {after}"
         made = [replace(result, state=state) for result in made]
         show(console, made, code=show_code)
         results += made
+        before = machine_state()
     if out is None or not results:
         return
-    date, seconds = datetime.now(UTC).isoformat("T", "seconds"), time.perf_counter() - began
-    report = Report(command, date, environment, results, quick, seconds)
-    written = [*report.write(out), *(write_figures(report, out) if figures else ())]
+    summary = {"seconds": round(time.perf_counter() - began, 1)}
+    records = Records(
+        "bench", command, as_records(results), summary, quick, environment=environment
+    )
+    written = [*records.write(out), *(write_figures(results, out) if figures else ())]
     console.print("written: " + ", ".join(map(str, written)), soft_wrap=True)
 
 
 def show(console: "Console", results: Sequence[Result], *, code: bool = False) -> None:
-    """Print results as tables, one for each work, or as lines if many works have few rows."""
-    tables: dict[tuple[str, ...], list[Result]] = {}
+    """Print results as tables, one for each work."""
+    tables: dict[tuple[str, str], list[Result]] = {}
     for result in results:
-        alone = result.suite in ("step", "zoo", "inference", "layer", "process")
-        title = f"{result.suite}: {result.work}, batch {result.batch}" if alone else result.suite
-        title += f" ({result.state})" if alone and result.state else ""
+        state = f" ({result.state})" if result.state else ""
+        title = f"{result.suite}: {result.work}, batch {result.batch}{state}"
         tables.setdefault((title, result.unit), []).append(result)
     for (title, unit), rows in tables.items():
-        if rows[0].suite == "ladder":
-            console.print(f"\n{ladder.ladder_table(rows, show=code)}", soft_wrap=True, markup=False)
-            continue
-        if len({row.work for row in rows}) > 1:
-            _show_lines(console, title, unit, rows)
-            continue
-        text = contestants_table(title, unit, rows)
+        climbs = rows[0].suite == "ladder"
+        text = ladder.ladder_table(rows, show=code) if climbs else table_of(title, unit, rows)
         console.print(f"\n{text}", soft_wrap=True, markup=False)
-
-
-def _show_lines(console: "Console", title: str, unit: str, rows: Sequence[Result]) -> None:
-    """Print results as lines, which fit a narrow terminal."""
-    console.print(f"\n{title} ({unit})", style="bold")
-    work = ""
-    for row, cells in zip(rows, table_rows(rows), strict=True):
-        name, _, spread, ratio, difference, *_, note = cells
-        batch = f", batch {row.batch}" if row.suite == "backward" else ""
-        if row.work + batch != work:
-            work = row.work + batch
-            console.print(work, soft_wrap=True)
-        faster = f"{ratio} times the reference" if ratio and row.ratio != 1.0 else ""
-        apart = f"differs by {difference}" if difference else ""
-        parts = "  ".join(part for part in (faster, apart, note) if part)
-        console.print(f"    {name:22s} {spread:24s} {parts}", soft_wrap=True)

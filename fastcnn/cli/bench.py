@@ -96,8 +96,9 @@ def bench(
     All contestants do the same work with the same weights and samples, taking turns. Contestants
     whose results differ are not timed. Times are medians, with the first and the last decile in
     brackets. "ratio" is the speed-up over PyTorch, or over im2col if PyTorch is missing; "apart" is
-    the largest difference from im2col's results; "peak" is the share of the processor's
-    multiply-add peak. The note after the title says whether two cores share a cache at present.
+    the largest difference from im2col's results; both are relative to the nested loops in backward.
+    "peak" is the share of the processor's multiply-add peak. The note after the title says whether
+    two cores share a cache at present.
 
     Examples:
 
@@ -138,7 +139,7 @@ def bench(
         if not chosen:
             return
     scope = Scope(network or (), batch_size or (), PEERS if peers else (), quick, sizes)
-    tables = [table for name, make in SUITES.items() if name in chosen for table in make(scope)]
+    tables = (table for name, make in SUITES.items() if name in chosen for table in make(scope))
     run_tables(
         tables, this_command(), console, quick=quick, out=out, figures=figures, show_code=show
     )
@@ -146,9 +147,9 @@ def bench(
 
 def _records(recipes: list[str], seeds: int, out: Path | None, console: Screen) -> None:
     """Train with recipes; with a folder, write records.json to it."""
-    from fastcnn.benchmark.recipe_records import Own, Plan, measure
+    from fastcnn.benchmark.recipe_records import measure
     from fastcnn.benchmark.records import this_command
 
-    plan = Plan(seeds, command=this_command())
     for name in recipes:
-        measure(name, plan, [Own], None if out is None else out / "records.json", console)
+        path = None if out is None else out / "records.json"
+        measure(name, seeds, this_command(), path, console)

@@ -56,15 +56,14 @@ sched_yield = define("int64", _emit_sched_yield)
 
 
 @linked
-def barrier(sync, arrived, threads):
-    """Wait until all threads have arrived; ``arrived`` counts this thread's barriers.
+def barrier(sync, threads):
+    """Wait until all threads have arrived.
 
     Returns False if one of them failed, or could not be started.
     """
     if threads == 1:
         return True
-    atomic_add(sync, ARRIVED, 1)
-    target = (arrived + 1) * threads
+    target = (atomic_add(sync, ARRIVED, 1) // threads + 1) * threads
     spins, patience = 0, sync[PATIENCE]
     while atomic_load(sync, ARRIVED) < target:
         spins += 1

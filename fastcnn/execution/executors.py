@@ -7,6 +7,7 @@ import numpy as np
 from fastcnn.backends.im2col.memory import Memory, recycling
 from fastcnn.data.dataset import Samples
 from fastcnn.execution.assigned import constrain
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_batch, as_target, bound_loss, check_layout, check_statistics
 from fastcnn.execution.executor import (
     Executor,
@@ -17,7 +18,6 @@ from fastcnn.execution.executor import (
     count_correct,
     totals,
 )
-from fastcnn.execution.fallback import run
 from fastcnn.execution.lanes import LanesExecutor
 from fastcnn.execution.passes import operation_gradients, predict_logits
 from fastcnn.execution.step import Batch

@@ -9,9 +9,9 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import INPUT, Graph
 from fastcnn.errors import ConfigurationError, ShapeError
 from fastcnn.execution import lanes
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_batch, as_input, as_target, bound_loss, check_statistics
 from fastcnn.execution.engine_arguments import input_factors
-from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, forward_parts
 from fastcnn.execution.step import INFERENCE
 from fastcnn.layers.packing import unpack

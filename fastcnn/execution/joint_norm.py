@@ -8,16 +8,17 @@ import numpy as np
 
 from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_input
 from fastcnn.execution.engine_arguments import input_factors, moment_of, stored_samples
 from fastcnn.execution.engines import Lease, room_for
-from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, backward_parts, divided, forward_parts, track
 from fastcnn.execution.passes import begin_backward
 from fastcnn.execution.step import Batch, Step
 from fastcnn.execution.workers import one_blas_thread
 
 if TYPE_CHECKING:
+    from fastcnn.backends.lanes import Meeting
     from fastcnn.layers import Model
 
 #: The number of values, and two sums for each channel.
@@ -129,7 +130,7 @@ def _on_engine(
     """Run the engine's program in pieces, and exchange all processes' sums between them."""
     from fastcnn.backends.lanes import Batches, norm_meetings
 
-    x, count, ranks = share.batch.x, len(share.batch.x), share.ranks
+    x, count = share.batch.x, len(share.batch.x)
     build = {"backward": True, "arrays": True, "training": True, "outputs": True}
     outputs = np.empty((count, *graph.output_shape), np.float32)
     moment = moment_of(share.step)
@@ -165,18 +166,9 @@ def _on_engine(
 
         for meeting in norm_meetings(program):
             until(meeting.phase)
-            rows = meeting.read(engine.arena, count)
-            found = gathered(rows, meeting.channels, ranks, meeting.is_forward)
-            total = sum(row[0] for row in found)
-            operations = get_backend("im2col")
-            if meeting.is_forward:
-                mean, variance = operations.joint_statistics(found, np.dtype(np.float32))
-                meeting.write_moments(engine.arena, count, mean, variance)
-                tracked.append((meeting.running, int(total), (mean, variance)))
-            else:
-                first = np.sum([row[1] for row in found], axis=0) / total
-                second = np.sum([row[2] for row in found], axis=0) / total
-                meeting.write_means(engine.arena, count, first, second)
+            total, sums = _exchanged(meeting, engine.arena, count, share.ranks)
+            if meeting.running is not None:
+                tracked.append((meeting.running, total, sums))
         until(len(program.phases))
         for name, arrays in kept.items():
             for array, before in zip(engine.running[name], arrays, strict=True):
@@ -186,6 +178,26 @@ def _on_engine(
     state = model.state_dict()
     nodes = {node.buffers.get("running_mean"): node for node in graph.nodes}
     for key, total, statistics in tracked:
-        if key is not None:
-            track(nodes[key], state, total, statistics)
+        track(nodes[key], state, total, statistics)
     return value, outputs, gradient
+
+
+def _exchanged(
+    meeting: "Meeting", arena: np.ndarray, count: int, ranks: Ranks
+) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
+    """Set the sums of a batch normalisation to those of all processes' samples.
+
+    Returns the number of values, and their mean and variance, or the means of the gradient's sums.
+    """
+    rows = meeting.read(arena, count)
+    found = gathered(rows, meeting.channels, ranks, meeting.is_forward)
+    total = sum(row[0] for row in found)
+    if meeting.is_forward:
+        joint_statistics = get_backend("im2col").joint_statistics
+        mean, variance = joint_statistics(found, np.dtype(np.float32))
+        meeting.write_moments(arena, count, mean, variance)
+        return int(total), (mean, variance)
+    first = np.sum([row[1] for row in found], axis=0) / total
+    second = np.sum([row[2] for row in found], axis=0) / total
+    meeting.write_means(arena, count, first, second)
+    return int(total), (first, second)

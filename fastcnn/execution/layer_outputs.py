@@ -10,10 +10,10 @@ from fastcnn.backends import get_backend
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
 from fastcnn.execution import lanes
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_batch, as_input, check_statistics
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import make_engine, room_for
-from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import run_forward
 from fastcnn.layers.connections import needed_nodes
 

@@ -13,6 +13,7 @@ from fastcnn.backends.im2col.memory import zeros_like
 from fastcnn.errors import ConfigurationError, counted
 from fastcnn.execution import lanes
 from fastcnn.execution.assigned import clear_outside, frozen_parameters
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import (
     as_batch,
     as_input,
@@ -20,7 +21,6 @@ from fastcnn.execution.checks import (
     bound_loss,
     check_statistics,
 )
-from fastcnn.execution.fallback import run
 from fastcnn.execution.parts import Part, State, backward_parts, divided, forward_parts
 from fastcnn.execution.step import FIRST_STEP, INFERENCE, Batch, Step
 from fastcnn.execution.workers import one_blas_thread, workers

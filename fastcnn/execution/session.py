@@ -7,7 +7,7 @@ import numpy as np
 from fastcnn.arguments import as_count
 from fastcnn.backends.graph import Graph
 from fastcnn.errors import ConfigurationError
-from fastcnn.execution import fallback
+from fastcnn.execution.backend_choice import run
 from fastcnn.execution.checks import as_batch
 from fastcnn.execution.engine_arguments import input_factors, stored_samples
 from fastcnn.execution.engines import threads_or_default
@@ -98,7 +98,7 @@ class InferenceSession(Answers):
         self.threads = threads_or_default("session", threads)
         #: By dtype of samples: scales and offsets, and whether passes read the samples unchanged.
         self._known: dict[np.dtype, tuple[np.ndarray, bool]] = {}
-        self._inference = fallback.run(None, self._on_engine, lambda name: None)
+        self._inference = run(None, self._on_engine, lambda name: None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Prepared passes contain addresses of this process.

@@ -15,8 +15,8 @@ from fastcnn.study.drawing import (
     style_axes,
 )
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
-from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.study.setting import Setting
+from fastcnn.study.section import Figure, Section, Table, Text, spread
+from fastcnn.study.setting import Setting, shared
 from fastcnn.study.trajectory import PROBE_IMAGES, Training, Trajectory, follow, log_steps
 from fastcnn.training.figure import new_figure
 
@@ -68,21 +68,6 @@ class ActivationResult:
     repeated: dict[Pair, tuple[float, ...]]
 
     @property
-    def pairs(self) -> list[Pair]:
-        """The pairs of activations: after the convolutions, after fully connected layers."""
-        return list(self.best)
-
-    @property
-    def inits(self) -> list[str]:
-        """The initialisations."""
-        return list(dict.fromkeys(name for _, name, _ in self.grid))
-
-    @property
-    def learning_rates(self) -> list[float]:
-        """The learning rates."""
-        return sorted({lr for _, _, lr in self.grid})
-
-    @property
     def steps(self) -> int:
         """Steps of each training."""
         return next(iter(self.grid.values())).training.steps
@@ -94,10 +79,6 @@ class ActivationResult:
             for key, trajectory in self.grid.items()
             if key[0] == pair
         )
-
-    def cells(self, pair: Pair) -> int:
-        """Cells of a pair."""
-        return sum(key[0] == pair for key in self.grid)
 
     def probed(self, pair: Pair) -> Trajectory:
         """The trajectory whose layers were probed."""
@@ -133,11 +114,10 @@ def run(setting: Setting) -> ActivationResult:
         follow,
         [_training(pair, *best[pair], steps, seed=s) for pair in PAIRS for s in REPEATED_SEEDS],
     )
-    repeated = {}
-    for index, pair in enumerate(PAIRS):
-        count = len(REPEATED_SEEDS)
-        runs = [grid[pair, *best[pair]], *again[index * count : (index + 1) * count]]
-        repeated[pair] = tuple(final_accuracy(one) for one in runs)
+    repeated = {
+        pair: tuple(map(final_accuracy, (grid[pair, *best[pair]], *runs)))
+        for pair, runs in shared(PAIRS, again).items()
+    }
     return ActivationResult(grid, best, repeated)
 
 
@@ -150,16 +130,16 @@ def _training(
 
 def section(result: ActivationResult) -> Section:
     """The experiment in words, figures and a table."""
-    rows = []
-    for pair in result.pairs:
+    rows, cells = [], len(INITS) * len(LEARNING_RATES)
+    for pair in PAIRS:
         name, lr = result.best[pair]
         rows.append(
             (
                 pair_name(pair),
-                mean_and_range(result.repeated[pair]),
+                spread(result.repeated[pair], 100.0),
                 name,
                 f"{lr:g}",
-                f"{result.converged(pair)} / {result.cells(pair)}",
+                f"{result.converged(pair)} / {cells}",
             )
         )
     return Section(
@@ -212,17 +192,11 @@ def section(result: ActivationResult) -> Section:
     )
 
 
-def mean_and_range(accuracies: tuple[float, ...]) -> str:
-    """Accuracies in percent: mean, minimum and maximum."""
-    low, high = 100.0 * min(accuracies), 100.0 * max(accuracies)
-    return f"{100.0 * float(np.mean(accuracies)):.2f} ({low:.2f}-{high:.2f})"
-
-
 def _on_layers(result: ActivationResult) -> list[Text]:
     """Fully connected layers after ReLU convolutions."""
     means = {
         pair[1]: 100.0 * float(np.mean(result.repeated[pair]))
-        for pair in result.pairs
+        for pair in PAIRS
         if pair[0] == "relu"
     }
     order = sorted(means, key=means.__getitem__, reverse=True)
@@ -242,16 +216,14 @@ def _on_layers(result: ActivationResult) -> list[Text]:
 
 def _on_convolutions(result: ActivationResult) -> list[Text]:
     """The report: sigmoid after the convolutions never converges."""
-    pairs = [pair for pair in result.pairs if pair[0] == "sigmoid"]
+    pairs = [pair for pair in PAIRS if pair[0] == "sigmoid"]
     converged = sum(map(result.converged, pairs))
-    cells = sum(map(result.cells, pairs))
+    cells = len(pairs) * len(INITS) * len(LEARNING_RATES)
     best = max(float(np.mean(result.repeated[pair])) for pair in pairs)
     relu = result.probed(("relu", "relu")).probes[0].gradient["conv1"]
     sigmoid = result.probed(("sigmoid", "sigmoid")).probes[0].gradient["conv1"]
     at_report = max(
-        final_accuracy(result.grid[pair, name, REPORT_LR])
-        for pair in pairs
-        for name in result.inits
+        final_accuracy(result.grid[pair, name, REPORT_LR]) for pair in pairs for name in INITS
     )
     verdict = (
         Text(
@@ -293,7 +265,7 @@ def _on_sparsity(result: ActivationResult) -> list[Text]:
     dense = {name: result.repeated[name, "relu"] for name in ("leaky", "tanh")}
     level = all(max(runs) >= min(sparse) for runs in dense.values())
     compared = ", ".join(
-        f"{NAMES[name]} {mean_and_range(runs)}" for name, runs in {"relu": sparse, **dense}.items()
+        f"{NAMES[name]} {spread(runs, 100.0)}" for name, runs in {"relu": sparse, **dense}.items()
     )
     return [
         Text(
@@ -323,16 +295,16 @@ def accuracy_figure(result: ActivationResult) -> Any:
     """Test accuracy over learning rate and initialisation, one panel per pair of activations."""
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, 4, sharex=True, sharey=True).ravel()
-    for axes, pair in zip(panels, result.pairs, strict=False):
-        keys = [[(pair, name, lr) for lr in result.learning_rates] for name in result.inits]
+    for axes, pair in zip(panels, PAIRS, strict=False):
+        keys = [[(pair, name, lr) for lr in LEARNING_RATES] for name in INITS]
         accuracies = np.array([[_accuracy(result.grid[key]) for key in row] for row in keys])
         texts = [[f"{a:.1f}" if np.isfinite(a) else "×" for a in row] for row in accuracies]
         picture = draw_heat_map(
             axes,
             accuracies,
             texts,
-            result.inits,
-            [f"{lr:g}" for lr in result.learning_rates],
+            list(INITS),
+            [f"{lr:g}" for lr in LEARNING_RATES],
             span=(30.0, 100.0),
         )
         axes.set_title(pair_name(pair), loc="left", fontsize=9)
@@ -348,7 +320,7 @@ def accuracy_figure(result: ActivationResult) -> Any:
 
 def flow_figure(result: ActivationResult) -> Any:
     """Gradient norms and blocked shares of each layer over the steps, one column per pair."""
-    pairs = [pair for pair in result.pairs if "leaky" not in pair and pair != ("tanh", "relu")]
+    pairs = [pair for pair in PAIRS if "leaky" not in pair and pair != ("tanh", "relu")]
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, len(pairs), sharex=True, sharey="row")
     for column, pair in enumerate(pairs):

@@ -9,7 +9,7 @@ from fastcnn.data.augment import PRESETS
 from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
 from fastcnn.study.networks import Network
 from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.study.setting import Setting
+from fastcnn.study.setting import Setting, shared
 from fastcnn.study.trajectory import Training, Trajectory, follow, log_steps
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 
@@ -96,8 +96,7 @@ def run(setting: Setting) -> OverfittingResult:
     found = setting.run(
         follow, [_training(variant, size, steps, seed) for variant, size in keys for seed in SEEDS]
     )
-    count = len(SEEDS)
-    runs = {key: found[index * count : (index + 1) * count] for index, key in enumerate(keys)}
+    runs = shared(keys, found)
     parameters = {
         name: _network(name).build(len(setting.train.classes), 0).parameter_vector.size
         for name in ("cnn", "dense")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,9 @@ from fastcnn.errors import counted
 from fastcnn.execution import gradients
 from fastcnn.models import report_cnn
 from fastcnn.study.drawing import draw_legend, draw_spread, style_axes
-from fastcnn.study.networks import NAMES
-from fastcnn.study.section import Figure, Section, Table, Text
-from fastcnn.study.setting import Setting
+from fastcnn.study.networks import NAMES, REPORT_LR
+from fastcnn.study.section import Figure, Section, Table, Text, spread
+from fastcnn.study.setting import Setting, shared
 from fastcnn.timing import timed
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.recipe import Recipe
@@ -22,7 +23,7 @@ from fastcnn.training.sweeps import sweep
 SEEDS, EPOCHS, BATCH = 10, 5, 64
 ACTIVATIONS = ("sigmoid", "relu")
 #: Learning rate and momentum by name: the report's, and one that suits the network.
-RATES = {"report": (0.0005, 0.0), "fair": (0.02, 0.9)}
+RATES = {"report": (REPORT_LR, 0.0), "fair": (0.02, 0.9)}
 #: Training and test accuracy stated in the report, in percent.
 STATED = {"sigmoid": (91.94, 94.73), "relu": (94.40, 95.55)}
 #: Number of images on which the nested loops are timed.
@@ -72,13 +73,13 @@ def run(setting: Setting) -> Reproduction:
     base = Recipe(epochs=epochs, batch_size=BATCH, validation=0)
     results = sweep(setting.train, settings, test=setting.test, base=base)
     trials = sorted(setting.counted(results, len(settings)), key=lambda trial: trial.number)
-    curves = {}
-    for index, key in enumerate((a, rate) for a in ACTIVATIONS for rate in RATES):
-        own = trials[index * len(seeds) : (index + 1) * len(seeds)]
-        curves[key] = {
+    curves = {
+        key: {
             name: np.array([_column(trial.epochs, name, epochs) for trial in own])
             for name in (*COLUMNS, "seconds")
         }
+        for key, own in shared(list(product(ACTIVATIONS, RATES)), trials).items()
+    }
     return Reproduction(curves, len(setting.train), _time_loops(setting))
 
 
@@ -108,8 +109,8 @@ def section(result: Reproduction) -> Section:
                 (
                     NAMES[activation],
                     f"{lr:g}" + (f", {momentum:g}" if momentum else ""),
-                    f"{_spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
-                    f"{_spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
+                    f"{spread(final['train_accuracy'])} / {STATED[activation][0]:.2f}",
+                    f"{spread(final['test_accuracy'])} / {STATED[activation][1]:.2f}",
                     *(_epochs(result.epochs_to(key, share)) for share in (0.95, 0.99)),
                     f"{np.nanmedian(result.curves[key]['seconds']):.3f}",
                 )
@@ -196,11 +197,6 @@ def _finding(result: Reproduction, activation: str) -> Text:
         f"{name}：采用报告的学习率时测试准确率为 {report:.2f} %，采用合适的学习率时为 "
         f"{fair:.2f} %；后者最差的种子{verdict[1]}报告的 {stated:.2f} %。",
     )
-
-
-def _spread(values: np.ndarray) -> str:
-    """Mean, minimum and maximum, without diverged trainings."""
-    return f"{np.nanmean(values):.2f} ({np.nanmin(values):.2f}-{np.nanmax(values):.2f})"
 
 
 def _epochs(reached: Sequence[int | None]) -> str:

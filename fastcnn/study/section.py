@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Text:
@@ -57,3 +59,9 @@ class Section:
     findings: Sequence[Text]
     tables: Sequence[Table] = ()
     figures: Sequence[Figure] = ()
+
+
+def spread(values: Sequence[float] | np.ndarray, scale: float = 1.0) -> str:
+    """Mean, minimum and maximum of all that are not NaN, times a factor."""
+    scaled = scale * np.asarray(values)
+    return f"{np.nanmean(scaled):.2f} ({np.nanmin(scaled):.2f}-{np.nanmax(scaled):.2f})"

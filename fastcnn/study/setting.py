@@ -10,6 +10,7 @@ from fastcnn.training.pool import run_jobs
 
 #: Divisor of the number of steps in a quick study.
 QUICK = 20
+Key = TypeVar("Key")
 Result = TypeVar("Result")
 
 
@@ -63,3 +64,9 @@ class Setting:
                 raise FastcnnError(f"the process of {jobs[index]} ended unexpectedly")
             found[index] = result
         return [found[index] for index in range(len(jobs))]
+
+
+def shared(keys: Sequence[Key], results: Sequence[Result]) -> dict[Key, list[Result]]:
+    """The results by key: each has the same number, in order."""
+    count = len(results) // len(keys)
+    return {key: list(results[i * count : (i + 1) * count]) for i, key in enumerate(keys)}

@@ -119,6 +119,12 @@ def log_steps(last: int, count: int) -> tuple[int, ...]:
     return (0, *np.unique(np.geomspace(1, last, count).round().astype(int)).tolist())
 
 
+def running_mean(losses: np.ndarray, window: int) -> np.ndarray:
+    """Means of ``window`` consecutive losses; of all, if there are fewer."""
+    window = min(window, len(losses))
+    return np.convolve(losses, np.full(window, 1.0 / window), mode="valid")
+
+
 def follow(training: Training, train: Dataset, test: Dataset) -> Trajectory:
     """Run a training on one thread, and measure it."""
     generator = np.random.default_rng(training.seed)

@@ -18,7 +18,7 @@ from fastcnn.study.drawing import (
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
 from fastcnn.study.section import Figure, Section, Text
 from fastcnn.study.setting import Setting
-from fastcnn.study.trajectory import Training, Trajectory, follow
+from fastcnn.study.trajectory import Training, Trajectory, follow, running_mean
 from fastcnn.training.figure import new_figure
 
 STEPS = 536
@@ -53,24 +53,9 @@ class UnderfittingResult:
     entropy: float
     grid: dict[tuple[str, float, float], Trajectory]
 
-    @property
-    def activations(self) -> list[str]:
-        """Activations after the fully connected layers."""
-        return list(dict.fromkeys(name for name, _, _ in self.grid))
-
-    @property
-    def deviations(self) -> list[float]:
-        """The standard deviations."""
-        return sorted({std for _, std, _ in self.grid})
-
-    @property
-    def learning_rates(self) -> list[float]:
-        """The learning rates."""
-        return sorted({lr for _, _, lr in self.grid})
-
     def left_at(self, key: tuple[str, float, float]) -> int | None:
         """Steps until the plateau was left; None if never."""
-        means = running_mean(self.grid[key].losses)
+        means = running_mean(self.grid[key].losses, WINDOW)
         below = np.flatnonzero(means < LEFT * self.entropy)
         return int(below[0]) + min(WINDOW, len(self.grid[key].losses)) if len(below) else None
 
@@ -81,14 +66,8 @@ class UnderfittingResult:
 
     def norms(self, activation: str, layer: str, of: str) -> np.ndarray:
         """Norm of a layer's ``"gradient"`` or ``"weight"`` at the start, by standard deviation."""
-        starts = [self.grid[activation, std, REPORT_LR].probes[0] for std in self.deviations]
+        starts = [self.grid[activation, std, REPORT_LR].probes[0] for std in DEVIATIONS]
         return np.array([getattr(start, of)[layer] for start in starts])
-
-
-def running_mean(losses: np.ndarray) -> np.ndarray:
-    """Running means of :data:`WINDOW` losses (of all, if there are fewer)."""
-    window = min(WINDOW, len(losses))
-    return np.convolve(losses, np.full(window, 1.0 / window), mode="valid")
 
 
 def run(setting: Setting) -> UnderfittingResult:
@@ -148,42 +127,42 @@ def _on_plateau(result: UnderfittingResult) -> Text:
     stuck = [
         result.final_loss(key)
         for key in result.grid
-        if key[1] == result.deviations[0] and not result.grid[key].diverged
+        if key[1] == DEVIATIONS[0] and not result.grid[key].diverged
     ]
     chance = float(np.log(result.classes))
     low, high = min(stuck), max(stuck)
     if low < LEFT * result.entropy or high > chance / LEFT:
         return Text(
-            f"From a standard deviation of {result.deviations[0]:g} the loss ends between "
+            f"From a standard deviation of {DEVIATIONS[0]:g} the loss ends between "
             f"{low:.4f} and {high:.4f}: not all of these trainings are on a plateau.",
-            f"标准差为 {result.deviations[0]:g} 时，最终损失在 {low:.4f} 与 {high:.4f} 之间："
+            f"标准差为 {DEVIATIONS[0]:g} 时，最终损失在 {low:.4f} 与 {high:.4f} 之间："
             "并非所有训练都停留在平台上。",
         )
     return Text(
-        f"The plateau is there: from a standard deviation of {result.deviations[0]:g} the loss "
+        f"The plateau is there: from a standard deviation of {DEVIATIONS[0]:g} the loss "
         f"ends between {low:.4f} and {high:.4f} at every learning rate up to "
-        f"{result.learning_rates[-1]:g}. Chance is ln {result.classes} = {chance:.4f}; knowing how "
+        f"{LEARNING_RATES[-1]:g}. Chance is ln {result.classes} = {chance:.4f}; knowing how "
         f"frequent the classes are gives {result.entropy:.4f}.",
-        f"平台确实存在：标准差为 {result.deviations[0]:g} 时，在不超过 "
-        f"{result.learning_rates[-1]:g} 的所有学习率下，最终损失都在 {low:.4f} 与 {high:.4f} 之间。"
+        f"平台确实存在：标准差为 {DEVIATIONS[0]:g} 时，在不超过 "
+        f"{LEARNING_RATES[-1]:g} 的所有学习率下，最终损失都在 {low:.4f} 与 {high:.4f} 之间。"
         f"随机猜测的损失为 ln {result.classes} = {chance:.4f}；"
         f"只知道各类比例时为 {result.entropy:.4f}。",
     )
 
 
 def _on_gradients(result: UnderfittingResult) -> list[Text]:
-    small = [index for index, std in enumerate(result.deviations) if std <= SMALL]
+    small = [index for index, std in enumerate(DEVIATIONS) if std <= SMALL]
     powers, clauses, updates = [], [], []
     for layer in LAYER_COLOURS:
         values = result.norms("relu", layer, "gradient")
-        powers.append(power_law([result.deviations[index] for index in small], values[small]))
+        powers.append(power_law([DEVIATIONS[index] for index in small], values[small]))
         clauses.append(f"{layer} {values[small[-1]]:.1e}")
         weight = result.norms("relu", layer, "weight")[small[-1]]
         updates.append(REPORT_LR * values[small[-1]] / weight)
     law = ", ".join(
         f"{layer} {power:.1f}" for layer, power in zip(LAYER_COLOURS, powers, strict=True)
     )
-    at = result.deviations[small[-1]]
+    at = DEVIATIONS[small[-1]]
     least = int(np.argmin(updates))
     slowest = list(LAYER_COLOURS)[least]
     listed = ", ".join(clauses)
@@ -210,10 +189,10 @@ def _on_gradients(result: UnderfittingResult) -> list[Text]:
 
 def _on_its_end(result: UnderfittingResult) -> list[Text]:
     found = []
-    for name in result.activations:
+    for name in ACTIVATIONS:
         window = {
-            lr: [std for std in result.deviations if _trains(result, (name, std, lr))]
-            for lr in result.learning_rates
+            lr: [std for std in DEVIATIONS if _trains(result, (name, std, lr))]
+            for lr in LEARNING_RATES
         }
         en = ", ".join(f"{lr:g}: {_window(stds, 'none')}" for lr, stds in window.items())
         zh = "；".join(f"{lr:g}：{_window(stds, '无')}" for lr, stds in window.items())
@@ -227,7 +206,7 @@ def _on_its_end(result: UnderfittingResult) -> list[Text]:
     small = [key for key in result.grid if key[1] < SMALL]
     escaped = sum(_trains(result, key) for key in small)
     at_report = [key for key in result.grid if key[2] == REPORT_LR and _trains(result, key)]
-    larger = result.learning_rates[-1] / REPORT_LR
+    larger = LEARNING_RATES[-1] / REPORT_LR
     if at_report and not escaped:
         found.append(
             Text(
@@ -273,16 +252,16 @@ def plateau_figure(result: UnderfittingResult) -> Any:
     """Final training loss over standard deviation and learning rate, one panel per network."""
     figure = new_figure(9.0, 4.9)
     panels = figure.subplots(2, 1, sharex=True)
-    for axes, name in zip(panels, result.activations, strict=True):
-        cells = [[(name, std, lr) for std in result.deviations] for lr in result.learning_rates]
+    for axes, name in zip(panels, ACTIVATIONS, strict=True):
+        cells = [[(name, std, lr) for std in DEVIATIONS] for lr in LEARNING_RATES]
         losses = np.array([[result.final_loss(cell) for cell in row] for row in cells])
         texts = [[_cell(result, cell) for cell in row] for row in cells]
         picture = draw_heat_map(
             axes,
             losses,
             texts,
-            [f"{lr:g}" for lr in result.learning_rates],
-            [_power(std) for std in result.deviations],
+            [f"{lr:g}" for lr in LEARNING_RATES],
+            [_power(std) for std in DEVIATIONS],
             span=(0.0, 1.2),
             cmap="cividis_r",
         )
@@ -298,14 +277,14 @@ def start_figure(result: UnderfittingResult) -> Any:
     """Gradient norms and relative updates of each layer before the first step."""
     figure = new_figure(9.0, 5.6)
     panels = figure.subplots(2, 2, sharex=True, sharey="row")
-    for column, name in enumerate(result.activations):
+    for column, name in enumerate(ACTIVATIONS):
         upper, lower = panels[:, column]
         for layer, colour in LAYER_COLOURS.items():
             gradients = result.norms(name, layer, "gradient")
             ratios = REPORT_LR * gradients / result.norms(name, layer, "weight")
             for axes, values in ((upper, gradients), (lower, ratios)):
                 seen = np.where(values > 0.0, values, np.nan)
-                axes.loglog(result.deviations, seen, color=colour, **MARKED)
+                axes.loglog(DEVIATIONS, seen, color=colour, **MARKED)
         upper.set_title(f"FC {NAMES[name]}", loc="left", fontsize=9)
         upper.axhline(1e-5, color="gray", linestyle=":", linewidth=1)
         lower.axhline(HEALTHY_RATIO, color="gray", linestyle=":", linewidth=1)

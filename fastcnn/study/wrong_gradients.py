@@ -9,8 +9,9 @@ from fastcnn.execution import predict_logits
 from fastcnn.execution.workers import one_blas_thread
 from fastcnn.layers import init
 from fastcnn.study.networks import NAMES, REPORT_LR, Network
-from fastcnn.study.section import Figure, Section, Table, Text
+from fastcnn.study.section import Figure, Section, Table, Text, spread
 from fastcnn.study.setting import Setting
+from fastcnn.study.trajectory import running_mean
 from fastcnn.study.wrong_formulas import gradient_errors, train_with
 from fastcnn.study.wrong_gradients_figure import loss_figure
 
@@ -140,10 +141,7 @@ class WrongGradients:
 
 def smoothed(losses: np.ndarray) -> np.ndarray:
     """Running means of the steps while the loss is finite."""
-    losses = losses[np.isfinite(losses)]
-    return (
-        np.convolve(losses, np.ones(SMOOTH) / SMOOTH, "valid") if losses.size >= SMOOTH else losses
-    )
+    return running_mean(losses[np.isfinite(losses)], SMOOTH)
 
 
 #: Chinese names of sets of formulas whose names are words.
@@ -242,8 +240,6 @@ def _table(result: WrongGradients) -> Table:
         for wrong in plan.sets:
             label = formulas_name(wrong)
             outcomes = result.of(name, wrong)
-            accuracies = [100 * one.test_accuracy for one in outcomes]
-            spread = f"{np.mean(accuracies):.2f} ({min(accuracies):.2f}-{max(accuracies):.2f})"
             collapses = [one.collapse for one in outcomes if one.collapse is not None]
             highest = max(collapses, key=lambda pair: pair[1], default=None)
             counts = len(collapses), len(outcomes)
@@ -252,7 +248,7 @@ def _table(result: WrongGradients) -> Table:
                     plan.name,
                     Text(label, CHINESE.get(label, label)),
                     f"{result.steps(name):,}",
-                    spread,
+                    spread([one.test_accuracy for one in outcomes], 100.0),
                     " / ".join(
                         "×" if np.isnan(one.final_loss) else f"{one.final_loss:.2f}"
                         for one in outcomes

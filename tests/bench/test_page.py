@@ -8,10 +8,11 @@ import pytest
 
 from bench import page, readme_tables
 from bench.markdown import filled
+from bench.report import Report, read_report
 from bench.tiny.networks import NETWORKS
 from bench.tiny.page import render_tiny
 from fastcnn.benchmark.records import Records
-from fastcnn.benchmark.results import Report, Result, read_report
+from fastcnn.benchmark.results import Result, as_records
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "benchmarks"
@@ -165,7 +166,7 @@ def test_the_three_backends_in_readme(tmp_path: Path) -> None:
         row("process", training, "fastcnn, im2col", 99.68, "% correct", 64),
         row("time-to-accuracy", "lenet5 on mnist, all 10 classes, to 99%", "lanes", 1.75, "s", 64),
     ]  # fmt: skip
-    Report("", "2026-01-01", {}, results).write(tmp_path)
+    Records("bench", "", as_records(results)).write(tmp_path)
     text = readme_tables.render_loops(tmp_path)
     assert table_of(text) == [
         ["a training step, one sample", "140,000 µs", "118 µs", "4 µs (35,000 times faster)"],
@@ -174,5 +175,5 @@ def test_the_three_backends_in_readme(tmp_path: Path) -> None:
         ["its test accuracy, after 5 epochs", "", "99.68 %", "99.71 %"],
     ]
     assert "99 % of all of MNIST's test images correctly after 1.75 s of training." in text
-    Report("", "2026-01-01", {}, results[1:]).write(tmp_path)
+    Records("bench", "", as_records(results[1:])).write(tmp_path)
     assert readme_tables.render_loops(tmp_path) is None

@@ -8,20 +8,15 @@ from rich.console import Console
 
 from bench.markdown import filled
 from bench.recipe_page import page, readme_records
+from bench.records import Plan, measure
 from fastcnn.benchmark import recipe_records
-from fastcnn.benchmark.recipe_records import Own, Plan, add_record, measure, measured
+from fastcnn.benchmark.recipe_records import Own, keep, measured, new_record
 from fastcnn.data import Dataset
 from fastcnn.errors import ConfigurationError
 from fastcnn.recipes import NamedRecipe, Record, get, names, records
 from tests.benchmark.conftest import Clock
 from tests.command import fastcnn
 from tests.recipes.test_recipes import pictures, small
-
-
-@pytest.fixture
-def clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    monkeypatch.setattr(recipe_records, "time", clock)
-    return clock
 
 
 def record(recipe: str = "mnist-99", contestant: str = "fastcnn", **more: object) -> Record:
@@ -51,7 +46,7 @@ def test_training_alone_is_timed(clock: Clock) -> None:
             clock.compute(10.0)
             return 0.5
 
-    *_, last = measured(small(), Fake(), range(3), Plan(threads=1, command="c"))
+    *_, last = measured(Fake(), new_record("mine", "fake", 1, "c"), range(3))
     assert last.seconds == [1.0, 2.0, 3.0]
     assert last.time == 2.0
     assert last.accuracies == [50.0] * 3
@@ -73,7 +68,7 @@ def test_measure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small().write(tmp_path / "mine.toml")
     monkeypatch.setattr(NamedRecipe, "load_data", lambda self: (data, data))
     path = tmp_path / "records.json"
-    add_record(record(), path)
+    keep(record(), path, Console(quiet=True))
 
     class Other(Own):
         name = "other"
@@ -115,7 +110,8 @@ def test_seeds_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(ConfigurationError, match=r"1 thread, and these would be of .*, 2 threads"):
         measure(name, replace(plan, seeds=4, threads=2), [Own], path, console)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(recipe_records, "machine", lambda: "another machine")
+        found = recipe_records.describe_environment() | {"processor": "another"}
+        elsewhere.setattr(recipe_records, "describe_environment", lambda: found)
         measure(name, replace(plan, seeds=4, threads=2, timed=False), [Own], path, console)
     (untimed,) = records(path)
     assert untimed.accuracies[:3] == added.accuracies

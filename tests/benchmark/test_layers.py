@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.peers import PEERS
-from fastcnn.benchmark import layers
+from fastcnn.benchmark import contest, layers
 from fastcnn.benchmark.layer_cases import Arrays, LayerCase, LayerRun
 from fastcnn.benchmark.layer_runs import alone_run
 from fastcnn.benchmark.peer import Peer
@@ -24,7 +24,7 @@ PEER_NAMES = {peer.name for peer in PEERS}
 
 @pytest.fixture(autouse=True)
 def one_peak(peak: dict[int, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layers, "measured_flops", lambda threads: peak)
+    monkeypatch.setattr(contest, "measured_flops", lambda threads: peak)
 
 
 def one_of_each() -> Iterator[Any]:

@@ -1,8 +1,6 @@
 """Measuring: fair turns, correct records, and wrong contestants are refused."""
 
-import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,16 +8,9 @@ import pytest
 
 import fastcnn.timing as measuring
 from fastcnn.benchmark import backward, inference, steps
-from fastcnn.benchmark.environment import can_run, describe_environment
-from fastcnn.benchmark.results import (
-    Report,
-    Result,
-    contestants_table,
-    read_report,
-    table_rows,
-)
+from fastcnn.benchmark.environment import can_run
+from fastcnn.benchmark.results import Result, table_of
 from fastcnn.benchmark.work import LEARNING_RATE, OwnTrainer, largest_difference
-from fastcnn.errors import DataError
 from fastcnn.execution import make_executor
 from fastcnn.losses import CrossEntropyLoss
 from fastcnn.optim import SGD
@@ -156,10 +147,10 @@ def test_inference_and_backward(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inference, "can_run", lambda name: name == "ONNX Runtime")
         made = inference.bench_inference("report_cnn", 3, threads=(1,), peers=True, **QUICK)
         assert "ONNX Runtime" in {r.contestant for r in made}
-    some = [case for case in backward.cases() if case.value in (1, 4, 32, 10)]
+    some = list(backward.cases())[::2]
     made = backward.bench_backward(chosen=some, **QUICK)
     assert len(made) == 3 * len(some)
-    assert {case.operation for case in backward.cases()} >= {"conv2d", "max_pool2d", "linear"}
+    assert {case.layer.operation for case in backward.cases()} >= {"conv2d", "max_pool2d", "linear"}
     for result in made:
         if result.contestant != "reference":
             assert result.difference is not None
@@ -192,7 +183,7 @@ def test_a_table_has_a_line_for_each() -> None:
         make_result(contestant="broken", median=float("nan"), rounds=0, note="failed: " + "x" * 80),
         make_result(contestant="fast", median=8.5, threads=2),
     ]
-    lines = contestants_table("step: w", "us/sample", rows).splitlines()
+    lines = table_of("step: w", "us/sample", rows).splitlines()
     assert [line.split()[0] for line in lines] == [
         "step:", "contestant", "-" * len(lines[2]), "fast", "slow", "broken:"
     ]  # fmt: skip
@@ -205,7 +196,7 @@ def test_a_table_of_long_names_and_times_fits_80_columns() -> None:
         make_result(contestant="PyTorch channels_last", median=26.25, low=25.75, high=27.25),
         make_result(median=250654.0, low=249689.0, high=319420.0, ratio=0.000674, share=0.004),
     ]
-    assert max(map(len, contestants_table("step: w", "us/sample", rows).splitlines())) <= 80
+    assert max(map(len, table_of("step: w", "us/sample", rows).splitlines())) <= 80
 
 
 def make_result(**changes: Any) -> Result:
@@ -215,27 +206,3 @@ def make_result(**changes: Any) -> Result:
         "ratio": 0.5, "difference": 1e-6,
     }  # fmt: skip
     return Result(**{**fields, **changes})
-
-
-def test_reports_survive_the_disk(tmp_path: Path) -> None:
-    report = Report("fastcnn bench", "2026-01-01", describe_environment(), [make_result()],
-                    seconds=12.5)  # fmt: skip
-    path, table = report.write(tmp_path)
-    assert read_report(path) == report
-    assert table.read_text().splitlines()[1].startswith("step,w,c,1,2,us/sample,1234.5")
-    assert table_rows(report.results) == [("c", "1", "1,234 (1-2,000)", "0.5", "1e-06", "", "")]
-    assert {"processor", "instruction set", "numba", "threads"} <= set(report.environment)
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"format": 1}', '{"format": 9}'])
-def test_a_file_that_is_no_report(tmp_path: Path, content: str) -> None:
-    (tmp_path / "bench.json").write_text(content)
-    with pytest.raises(DataError, match=r"bench\.json"):
-        read_report(tmp_path / "bench.json")
-
-
-def test_unfinished_results_are_valid_json(tmp_path: Path) -> None:
-    refused = make_result(median=float("nan"), rounds=0, ratio=None, note="not timed")
-    path, _ = Report("", "", {}, [refused]).write(tmp_path)
-    json.loads(path.read_text(), parse_constant=pytest.fail)
-    assert read_report(path).results[0].median != read_report(path).results[0].median

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fastcnn.benchmark import ladder, profile
+from fastcnn.benchmark import contest, profile
 from fastcnn.benchmark.peaks import measure_peaks
 from fastcnn.timing import measure
 from tests.command import fastcnn
@@ -19,7 +19,7 @@ def short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     moment = partial(measure_peaks, rounds=1, seconds=1e-3, memory_limit=8 << 20)
     monkeypatch.setattr(profile, "measure_peaks", moment)
     monkeypatch.setattr(
-        ladder,
+        contest,
         "measured_flops",
         lambda threads: {count: peak.flops for count, peak in moment(threads).items()},
     )
@@ -88,7 +88,7 @@ def test_bench(tmp_path: Path) -> None:
         tmp_path / "b",
     )
     assert "step: report_cnn, batch 2" in output
-    assert "times the reference" in output
+    assert "backward: conv2d backward by batch: 8 x 14 x 14" in output
     written = json.loads((tmp_path / "b" / "bench.json").read_text())
     assert written["quick"]
     assert written["environment"]["instruction set"]

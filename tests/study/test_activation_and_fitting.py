@@ -11,6 +11,7 @@ from fastcnn.layers import init
 from fastcnn.study import activations, overfitting, underfitting
 from fastcnn.study.section import Section
 from fastcnn.study.setting import Setting
+from fastcnn.study.trajectory import running_mean
 from fastcnn.training import pool
 from tests.study.english import left_in_english
 
@@ -92,7 +93,7 @@ def test_underfitting(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert left is not None
     assert left <= 60
     assert result.final_loss(free) < 0.8
-    small = [std for std in result.deviations if std <= 0.01]
+    small = [std for std in underfitting.DEVIATIONS if std <= 0.01]
     for layer, power in zip(underfitting.LAYER_COLOURS, (4, 4, 3, 2, 1), strict=True):
         measured = result.norms("relu", layer, "gradient")[: len(small)]
         assert underfitting.power_law(small, measured) == pytest.approx(power, abs=0.4)
@@ -104,7 +105,7 @@ def test_underfitting(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_left_at_is_a_step_of_the_running_mean() -> None:
     window = underfitting.WINDOW
     losses = np.concatenate([np.full(100, 1.1), np.zeros(100)])
-    means = underfitting.running_mean(losses)
+    means = running_mean(losses, window)
     assert means[0] == pytest.approx(1.1)
     assert means[100] == pytest.approx(0.0)
     assert len(means) == 200 - window + 1

@@ -22,6 +22,7 @@ from fastcnn.backends.lanes.session import elementwise
 from fastcnn.backends.lanes.session.batches import NO_BATCHES, Batches, Moment
 from fastcnn.backends.lanes.session.clocks import Clocks
 from fastcnn.backends.lanes.session.engine import THREADS_VARIABLE, Engine, default_threads
+from fastcnn.backends.lanes.session.fallback import run_or_fall_back
 from fastcnn.backends.lanes.session.functions import (
     adaptive_avg_pool2d,
     adaptive_avg_pool2d_backward,
@@ -38,7 +39,7 @@ from fastcnn.backends.lanes.session.functions import (
 )
 from fastcnn.backends.lanes.session.inference import Inference
 from fastcnn.backends.lanes.session.loading import check_own_loss, check_own_update
-from fastcnn.backends.lanes.session.meetings import norm_meetings
+from fastcnn.backends.lanes.session.meetings import Meeting, norm_meetings
 from fastcnn.backends.lanes.session.schedule import Between, Place
 from fastcnn.backends.lanes.session.update import Update, UpdatePart, slot_stride
 

@@ -28,6 +28,7 @@ from fastcnn.backends.lanes.kernels.own_updates import own_update
 from fastcnn.backends.lanes.kernels.record import KERNELS
 from fastcnn.backends.lanes.session import conductor, dispatcher
 from fastcnn.codegen.build import Source
+from fastcnn.codegen.declarations import parameter_names
 from fastcnn.codegen.entry import ArgumentEntry
 from fastcnn.operations import OPERATIONS, Elementwise
 from fastcnn.operations.losses import LOSSES
@@ -115,9 +116,11 @@ def conductor_sources() -> list[Source]:
 
 def conductor_source(name: str) -> Source:
     """The source of one of these."""
+    function = getattr(conductor, name)
     kinds = conductor.HELP_KINDS if name == "wait_and_help" else conductor.PASS_KINDS
-    entry = ArgumentEntry(f"fastcnn_{name}", tuple(kinds.values()))
-    return Source(getattr(conductor, name), entry, (__name__, "conductor_source", [name]))
+    taken = tuple(kinds.values())[: len(parameter_names(function))]
+    entry = ArgumentEntry(f"fastcnn_{name}", taken)
+    return Source(function, entry, (__name__, "conductor_source", [name]))
 
 
 def dispatcher_source() -> Source:

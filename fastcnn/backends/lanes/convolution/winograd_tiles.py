@@ -1,11 +1,44 @@
 """Building blocks of all Winograd transforms; a vector holds one pixel of 16 samples."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastcnn.backends.lanes.convolution.winograd import Matrix, factors
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import constant, emit_fma
+
+
+class Grid(NamedTuple):
+    """Vectors of an array in rows and columns, which are ``down`` and ``along`` floats apart."""
+
+    array: Any
+    first: Any
+    down: Any
+    along: Any
+
+    def place(self, at: Emitter, i: int, j: int) -> Any:
+        """The address of a vector."""
+        return at.offset(at.offset(self.first, i, self.down), j, self.along)
+
+
+class Inside(NamedTuple):
+    """The numbers of rows and columns of a tile that are in the map.
+
+    All others are stored at ``spare``, room for one vector.
+    """
+
+    rows: Any
+    columns: Any
+    spare: Any
+
+    def place(self, at: Emitter, i: int, j: int, place: Any) -> Any:
+        """The address of a vector: ``place`` if it is in the map."""
+        builder = at.builder
+        inside = builder.and_(
+            builder.icmp_signed("<", at.index(i), self.rows),
+            builder.icmp_signed("<", at.index(j), self.columns),
+        )
+        return builder.select(inside, place, self.spare)
 
 
 def emit_combination(builder, factors: Sequence[float], values: Sequence[Any]) -> Any:
@@ -58,21 +91,19 @@ def load_all(at: Emitter, count: int, X, x0, step) -> list[Any]:
     return [at.load(X, at.offset(x0, i, step)) for i in range(count)]
 
 
-def load_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along) -> list[list[Any]]:
-    """Load some rows and columns of pixels, ``down`` and ``along`` floats apart."""
+def load_pixels(at: Emitter, sides: Sequence[range], source: Grid) -> list[list[Any]]:
+    """Load some rows and columns of pixels."""
     rows, columns = sides
-    return [
-        [at.load(X, at.offset(at.offset(x0, i, down), j, along)) for j in columns] for i in rows
-    ]
+    return [[at.load(source.array, source.place(at, i, j)) for j in columns] for i in rows]
 
 
-def ask_for_pixels(at: Emitter, sides: Sequence[range], X, x0, down, along, ahead) -> None:
+def ask_for_pixels(at: Emitter, sides: Sequence[range], source: Grid, ahead) -> None:
     """Prefetch some rows and columns of a map, ``ahead`` floats further."""
     rows, columns = sides
     for i in rows:
         for j in columns:
-            place = at.offset(at.offset(at.offset(x0, i, down), j, along), 1, ahead)
-            at.prefetch(X, place, level=3)
+            place = at.offset(source.place(at, i, j), 1, ahead)
+            at.prefetch(source.array, place, level=3)
 
 
 @tile(2)
@@ -80,8 +111,7 @@ def ask_tile(at: Emitter, side: int, write: int, X, x0, down, along) -> None:
     """Prefetch square tiles of a map into the second-level cache, or for writing."""
     for i in range(side):
         for j in range(side):
-            place = at.offset(at.offset(x0, i, down), j, along)
-            at.prefetch(X, place, write=bool(write))
+            at.prefetch(X, Grid(X, x0, down, along).place(at, i, j), write=bool(write))
 
 
 def store_all(at: Emitter, values: list[Any], Y, y0, step) -> None:

@@ -31,29 +31,32 @@ def linear_tile(at: Emitter, OB: int, NB: int, x, K, kernel, bias, y, relu, mask
     differ in these two strides. With ``more``, sums are added to those in ``Y``, without bias.
     """
     (X, x0, xblock), (W, w0, wout, win), (B, b0), (Y, y0, yblock) = x, kernel, bias, y
-    for o, n, rows, columns in split(OB, NB, blocking().products):
-        inputs = X, at.offset(x0, n, xblock), xblock
-        weights = W, at.offset(w0, o, wout), wout, win
-        own = B, at.optional(b0, o)
-        outputs = Y, at.offset(at.offset(y0, n, yblock), o, LANES), yblock
-        _multiply(at, (rows, columns), inputs, K, weights, own, outputs, relu, masked, more)
+    builder = at.builder
+    for o, n, outputs, blocks in split(OB, NB, blocking().products):
+        first, weight = at.offset(x0, n, xblock), at.offset(w0, o, wout)
+        own, to = at.optional(b0, o), at.offset(at.offset(y0, n, yblock), o, LANES)
+        rows = [at.pointer(X, at.offset(first, i, xblock)) for i in range(blocks)]
+        kernels = [at.pointer(W, at.offset(weight, i, wout)) for i in range(outputs)]
+        inside = [
+            at.offset(at.offset(0, j, yblock), i, LANES)
+            for i in range(outputs)
+            for j in range(blocks)
+        ]
+        adds = at.is_set(more)
+        biases = [vector for vector in at.bias(B, own, outputs) for _ in range(blocks)]
+        initial = [
+            builder.select(adds, at.load(Y, builder.add(to, place)), vector)
+            for place, vector in zip(inside, biases, strict=True)
+        ]
+        sums = _multiply(at, rows, K, kernels, win, initial)
+        emit_outputs(at, list(zip(sums, inside, strict=True)), Y, to, relu, masked)
 
 
 def _multiply(
-    at: Emitter, sizes: tuple[int, int], inputs, K, weights, bias, outputs, relu, masked, more
-) -> None:
-    (OB, NB), (X, x0, xblock), (W, w0, wout, win) = sizes, inputs, weights
-    (B, b0), (Y, y0, yblock) = bias, outputs
+    at: Emitter, rows: list[Any], K, kernels: list[Any], win, initial: list[Any]
+) -> list[Any]:
+    """Sums over K inputs of blocks and outputs, whose addresses are given."""
     builder = at.builder
-    rows = [at.pointer(X, at.offset(x0, n, xblock)) for n in range(NB)]
-    kernels = [at.pointer(W, at.offset(w0, o, wout)) for o in range(OB)]
-    inside = [at.offset(at.offset(0, n, yblock), o, LANES) for o in range(OB) for n in range(NB)]
-    adds = at.is_set(more)
-    biases = [vector for vector in at.bias(B, b0, OB) for _ in range(NB)]
-    initial = [
-        builder.select(adds, at.load(Y, builder.add(y0, place)), vector)
-        for place, vector in zip(inside, biases, strict=True)
-    ]
 
     def step(k: Any, state: list[Any]) -> list[Any]:
         along = builder.mul(k, at.index(LANES))
@@ -63,8 +66,7 @@ def _multiply(
         at.prefetch(kernels[0], at.offset(within, 1, LANES))
         return at.add_products((at.spread(own, within) for own in kernels), x, state)
 
-    flat = at.loop(0, K, initial, step)
-    emit_outputs(at, list(zip(flat, inside, strict=True)), Y, y0, relu, masked)
+    return at.loop(0, K, initial, step)
 
 
 @tile(3, "float32")

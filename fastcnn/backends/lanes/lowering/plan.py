@@ -117,21 +117,7 @@ def plan(
     boundary, forward_rows = len(planner.phases), len(planner.rows)
     if backward:
         assert gradient is not None
-        if purpose.arrays:
-            forward.gradient_row(gradient)
-        walk = Backward(
-            planner, forward.values, forward.winners, forward.kept, gradient, purpose.input_gradient
-        )
-        for group in reversed(planner.groups):
-            planner.enter(group)
-            walk.add(group)
-        planner.bands = 0
-        if purpose.input_gradient:
-            input_grad = walk.collected(INPUT)
-            if purpose.arrays:
-                forward.output_row(input_grad)
-        planner.complete()
-        planner.emit_reductions()
+        input_grad = _add_backward(forward, gradient, purpose)
     planner.constrain(purpose.largest_norms or {})
     preparations = planner.put_preparations_first()
     boundary += preparations
@@ -152,6 +138,27 @@ def plan(
         normalisation=normalisation,
         preparations=preparations,
     )
+
+
+def _add_backward(forward: Forward, gradient: Buffer, purpose: Purpose) -> Buffer | None:
+    """The gradients of all parameters, from the output's; returns the input's, if it is wanted."""
+    planner, input_grad = forward.planner, None
+    if purpose.arrays:
+        forward.gradient_row(gradient)
+    walk = Backward(
+        planner, forward.values, forward.winners, forward.kept, gradient, purpose.input_gradient
+    )
+    for group in reversed(planner.groups):
+        planner.enter(group)
+        walk.add(group)
+    planner.bands = 0
+    if purpose.input_gradient:
+        input_grad = walk.collected(INPUT)
+        if purpose.arrays:
+            forward.output_row(input_grad)
+    planner.complete()
+    planner.emit_reductions()
+    return input_grad
 
 
 def _has_rows(operation: str) -> bool:

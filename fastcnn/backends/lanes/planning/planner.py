@@ -104,17 +104,7 @@ class Planner(Layouts, Collector):
             self._take_by_block()
         self.last_stage = number_stages(self.groups, training)
         self._turning = self._find_turning()
-        self.makers = {group.target: group for group in self.groups}
-        self.readers = {}
-        for group in self.groups:
-            for source in group.sources:
-                self.readers.setdefault(source, []).append(group)
-        self.parts = {}
-        for group in self.groups:
-            if group.operation == "concat":
-                self._adjoin(group)
-            elif group.operation == "narrow":
-                self.parts[group.target] = group.source, group.node.arguments["start"]
+        self._relate_values()
         self.size = 0
         # Buffers that are no longer read, by layout: the zeros of a halo are preserved.
         self._free: dict[tuple[Any, ...], list[Buffer]] = {}
@@ -150,6 +140,20 @@ class Planner(Layouts, Collector):
         #: Offset, second offset and size of gradients that are added at the end.
         self.summed: list[tuple[int, int, int]] = []
         self.gradient_size = self._place_gradients()
+
+    def _relate_values(self) -> None:
+        """Find which groups make and read each value, and which values are parts of others."""
+        self.makers = {group.target: group for group in self.groups}
+        self.readers = {}
+        for group in self.groups:
+            for source in group.sources:
+                self.readers.setdefault(source, []).append(group)
+        self.parts = {}
+        for group in self.groups:
+            if group.operation == "concat":
+                self._adjoin(group)
+            elif group.operation == "narrow":
+                self.parts[group.target] = group.source, group.node.arguments["start"]
 
     def fused(self, graph: Graph) -> list[Group]:
         """The groups of fused nodes."""

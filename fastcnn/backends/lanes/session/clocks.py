@@ -116,7 +116,7 @@ class Clocks:
         # Apart, so that no two threads share a cache line, or a pair of them.
         each = (-(-(TICKS + count + 1) // line) + 1) * line
         clocks = aligned(first + threads * each, np.int64)
-        clocks[:KERNELS] = steps["program"].ctypes.data, count, first, each
+        clocks[:KERNELS] = steps["rows"].ctypes.data, count, first, each
         clocks[KERNELS : KERNELS + len(kernels)] = kernels
         entries[:, ENTRY], square, unit = build.addresses([timed_source(what) for what in WHAT])
         replaced = {

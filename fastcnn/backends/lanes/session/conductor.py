@@ -50,17 +50,17 @@ OF_CALLER, ALL, OTHERS = range(3)
 #: How a pass runs: with the team, if there are cores, or on its thread alone.
 TOGETHER, ALONE = 0, 1
 
-#: The packed arguments of a pass.
+#: The packed arguments of a pass; its helpers read those up to ``team``.
 PASS_KINDS = {
     "counters": "int64[:]",
     "segments": "int64[:,:]",
-    "program": "int64[:]",
+    "rows": "int64[:]",
     "entries": "int64[:,:]",
     "context": "int64[:]",
     # Threads with scratch memory, including the caller.
     "threads": "int64",
-    # The team, how to keep its threads off a core, if they are few, and how to ring their bell.
     "team": "int64[:]",
+    # How to keep its threads off a core, if they are few, and how to ring their bell.
     "moves": "int64[:]",
     "wake": "int64",
     "bell": "int64",
@@ -73,7 +73,6 @@ PASS_KINDS = {
     "outputs": "int64",
     "results": "int64",
     "count": "int64",
-    "segment_count": "int64",
     # TOGETHER, ALONE, or alone after ringing a bell, given by its handle.
     "how": "int64",
 }
@@ -102,35 +101,34 @@ run_pass = define("int64", _emit_assist, "int64", "int64")
 
 
 @linked
-def run_unit(segment, unit, rows, entries, context, worker):
+def run_unit(program, segment, unit, worker):
     """Run one unit of a segment; returns whether a kernel failed."""
     failed, first, last = 0, segment[FIRST], segment[LAST]
     if segment[KIND] == SHARES:
         shared = segment[BLOCK], segment[BLOCKS], NOUGHT, worker, unit, segment[UNITS]
         for n in range(first, last):
-            failed |= run_row(entries, n, context, rows, *shared)
+            failed |= run_row(program, n, *shared)
         return failed
     block = segment[BLOCK] + unit * segment[EACH]
     blocks = min(segment[EACH], segment[BLOCK] + segment[BLOCKS] - block)
     for n in range(first, last):
-        failed |= run_row(entries, n, context, rows, block, blocks, worker, worker, NOUGHT, ONE)
+        failed |= run_row(program, n, block, blocks, worker, worker, NOUGHT, ONE)
     return failed
 
 
 @linked
-def run_alone(counters, segments, segment_count, program, entries, context):
+def run_alone(counters, segments, program):
     """Run all segments on this thread, undivided."""
-    rows, here = address(program, 0), address(context, 0)
-    failed = 0
-    for s in range(segment_count):
+    (entries, _, _), failed = program, 0
+    for s in range(segments.shape[0]):
         segment = segments[s]
         if segment[KIND] == SHARES or entries[segment[FIRST], MANY]:
             whole = segment[BLOCK], segment[BLOCKS], NOUGHT, NOUGHT, NOUGHT, ONE
             for n in range(segment[FIRST], segment[LAST]):
-                failed |= run_row(entries, n, here, rows, *whole)
+                failed |= run_row(program, n, *whole)
         else:
             for unit in range(segment[UNITS]):
-                failed |= run_unit(segment, unit, rows, entries, here, NOUGHT)
+                failed |= run_unit(program, segment, unit, NOUGHT)
     counters[FAILED] = failed
 
 
@@ -149,7 +147,7 @@ def spin(spins):
 
 
 @linked
-def claim_units(counters, place, segment, rows, entries, context, worker):
+def claim_units(counters, place, program, segment, worker):
     """Claim units of a segment, a thread's own half first; returns how many are done, or fewer."""
     units, done, turn = segment[UNITS], 0, 0
     halves = (units + 1) // 2
@@ -160,7 +158,7 @@ def claim_units(counters, place, segment, rows, entries, context, worker):
         while atomic_load(counters, counter) < size:
             unit = atomic_add(counters, counter, 1)
             if unit < size:
-                if run_unit(segment, first + unit, rows, entries, context, worker):
+                if run_unit(program, segment, first + unit, worker):
                     atomic_add(counters, FAILED, 1)
                 mine += 1
         if mine > 0:
@@ -177,24 +175,23 @@ def is_full(team, helpers):
 
 
 @linked
-def run_together(counters, segments, segment_count, program, entries, context, team, number):
+def run_together(counters, segments, program, team, number):
     """Claim units of one segment after the other, waiting for each to be completed.
 
     ``number`` is 0 for the caller.
     """
-    rows, here = address(program, 0), address(context, 0)
     worker = number ^ counters[SWAPPED]
     s = atomic_load(counters, CURRENT)
-    while s < segment_count and (number == 0 or not is_full(team, number)):
+    while s < segments.shape[0] and (number == 0 or not is_full(team, number)):
         place = FIRST_SEGMENT + s * OF_SEGMENT
         units, done = segments[s, UNITS], 0
         # Another core may hold the next counter's cache line.
         prefetch_write(counters, place + OF_SEGMENT + CLAIMED + worker % 2 * APART)
         if units > 1:
-            done = claim_units(counters, place, segments[s], rows, entries, here, worker)
+            done = claim_units(counters, place, program, segments[s], worker)
         elif number == 0:
             # The caller's core has most of what a single unit reads in its cache.
-            if run_unit(segments[s], NOUGHT, rows, entries, here, worker):
+            if run_unit(program, segments[s], NOUGHT, worker):
                 atomic_add(counters, FAILED, 1)
             atomic_store(counters, place + DONE, 1)
             done = 1
@@ -236,10 +233,73 @@ def leave_core(team, moves):
                 foreign(moves[SET_CORES], moves[helper], words * 8, mask)
 
 
+@linked
+def set_arrays(context, bytes_, floats, images, outputs, results):
+    """Set what a pass reads and writes."""
+    context[_BYTES], context[_BYTES + 1] = bytes_, images if bytes_ else 0
+    context[_FLOATS], context[_FLOATS + 1] = floats, images if floats else 0
+    context[_OUTPUTS], context[_OUTPUTS + 1] = outputs, results
+
+
+@linked
+def take_team(team, threads, how):
+    """Enter a pass; returns whether it has the team: nobody else has, and cores are free."""
+    if threads == 1:
+        return False
+    atomic_add(team, CALLERS, 1)
+    if how != TOGETHER or is_full(team, ONE):
+        return False
+    if atomic_add(team, TAKEN, 1) > 0:
+        atomic_add(team, TAKEN, -1)
+        return False
+    return True
+
+
+@linked
+def reset(counters, team, moves, threads):
+    """Begin with the first segment, alone, and keep helpers off the caller's core."""
+    counters[CURRENT], counters[HELPERS] = 0, 1
+    counters[SWAPPED] = 0
+    if moves.size > 0:
+        leave_core(team, moves)
+        # Two threads on two cores swap places if each is on the core that has the other's halves.
+        if threads == 2 and team[ROOM] == 2:
+            counters[SWAPPED] = team[AVOIDED] & 1
+
+
+@linked
+def call_helpers(team, helpers, wake, bell):
+    """Wake sleeping helpers."""
+    for _ in range(helpers):
+        if atomic_load(team, ASLEEP) > 0:
+            if atomic_add(team, ASLEEP, -1) > 0:
+                foreign(wake, bell, ONE, NOUGHT)
+            else:
+                atomic_add(team, ASLEEP, 1)
+
+
+@linked
+def dismiss(team):
+    """Wait until all helpers have left the pass, and release the team."""
+    spins = 0
+    while atomic_load(team, INSIDE) > 0:
+        spins = spin(spins)
+    atomic_add(team, TAKEN, -1)
+
+
+@linked
+def clear(counters, segments):
+    """Reset the counters of segments."""
+    for s in range(segments):
+        place = FIRST_SEGMENT + s * OF_SEGMENT
+        counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
+        counters[place + DONE] = 0
+
+
 def lead(
     counters,
     segments,
-    program,
+    rows,
     entries,
     context,
     threads,
@@ -254,7 +314,6 @@ def lead(
     outputs,
     results,
     count,
-    segment_count,
     how,
 ):
     """Run a pass on the calling thread, and on the team's if nobody else has it and cores are free.
@@ -266,79 +325,34 @@ def lead(
     if how > ALONE:
         foreign(wake, how, ONE, NOUGHT)
     state = flush_denormals()
-    context[_BYTES], context[_BYTES + 1] = bytes_, images if bytes_ else 0
-    context[_FLOATS], context[_FLOATS + 1] = floats, images if floats else 0
-    context[_OUTPUTS], context[_OUTPUTS + 1] = outputs, results
-    context[COUNT] = count
-    counters[FAILED] = 0
-    takes_team = threads > 1
-    if takes_team:
-        atomic_add(team, CALLERS, 1)
-        takes_team = how == TOGETHER and not is_full(team, ONE)
-    if takes_team and atomic_add(team, TAKEN, 1) > 0:
-        atomic_add(team, TAKEN, -1)
-        takes_team = False
-    if not takes_team:
-        run_alone(counters, segments, segment_count, program, entries, context)
-        if threads > 1:
-            atomic_add(team, CALLERS, -1)
-        restore_denormals(state)
-        return
-    counters[CURRENT], counters[HELPERS] = 0, 1
-    counters[SWAPPED] = 0
-    if moves.size > 0:
-        leave_core(team, moves)
-        # Two threads on two cores swap places if each is on the core that has the other's halves.
-        if threads == 2 and team[ROOM] == 2:
-            counters[SWAPPED] = team[AVOIDED] & 1
-    atomic_add(team, PASS, here)
-    for _ in range(threads - 1):
-        if atomic_load(team, ASLEEP) > 0:
-            if atomic_add(team, ASLEEP, -1) > 0:
-                foreign(wake, bell, ONE, NOUGHT)
-            else:
-                atomic_add(team, ASLEEP, 1)
-    run_together(counters, segments, segment_count, program, entries, context, team, NOUGHT)
-    atomic_add(team, PASS, -here)
-    spins = 0
-    while atomic_load(team, INSIDE) > 0:
-        spins = spin(spins)
-    atomic_add(team, TAKEN, -1)
-    atomic_add(team, CALLERS, -1)
+    set_arrays(context, bytes_, floats, images, outputs, results)
+    context[COUNT], counters[FAILED] = count, 0
+    program = entries, address(context, 0), address(rows, 0)
+    has_team = take_team(team, threads, how)
+    if has_team:
+        reset(counters, team, moves, threads)
+        atomic_add(team, PASS, here)
+        call_helpers(team, threads - 1, wake, bell)
+        run_together(counters, segments, program, team, NOUGHT)
+        atomic_add(team, PASS, -here)
+        dismiss(team)
+    else:
+        run_alone(counters, segments, program)
+    if threads > 1:
+        atomic_add(team, CALLERS, -1)
     restore_denormals(state)
-    # Last, since other cores hold these cache lines: nothing waits for the stores.
-    for s in range(segment_count):
-        place = FIRST_SEGMENT + s * OF_SEGMENT
-        counters[place + CLAIMED], counters[place + CLAIMED + APART] = 0, 0
-        counters[place + DONE] = 0
+    if has_team:
+        # Last, since other cores hold these cache lines: nothing waits for the stores.
+        clear(counters, segments.shape[0])
 
 
-def assist(
-    counters,
-    segments,
-    program,
-    entries,
-    context,
-    threads,
-    team,
-    moves,
-    wake,
-    bell,
-    here,
-    bytes_,
-    floats,
-    images,
-    outputs,
-    results,
-    count,
-    segment_count,
-    how,
-):
+def assist(counters, segments, rows, entries, context, threads, team):
     """Help with a pass, unless all threads with scratch memory already do."""
     worker = atomic_add(counters, HELPERS, 1)
     if worker < threads:
         state = flush_denormals()
-        run_together(counters, segments, segment_count, program, entries, context, team, worker)
+        program = entries, address(context, 0), address(rows, 0)
+        run_together(counters, segments, program, team, worker)
         restore_denormals(state)
 
 

@@ -41,7 +41,7 @@ KINDS = {
     "threads": "int64",
     "sync": "int64[:]",
     "phases": "int64[:,:]",
-    "program": "int64[:]",
+    "rows": "int64[:]",
     "entries": "int64[:,:]",
     "context": "int64[:]",
     "numbers": "float64[:]",
@@ -83,114 +83,137 @@ call = define("int64", _emit_call, *["int64"] * (3 + len(NUMBERS)))
 
 
 @linked
-def run_row(entries, n, context, rows, block, blocks, slot, worker, part, parts):
-    """Run one row on some blocks; returns whether its kernel failed."""
+def run_row(program, n, block, blocks, slot, worker, part, parts):
+    """Run one row on some blocks; returns whether its kernel failed.
+
+    ``program`` has the rows' entries, and the addresses of the context and of the first row.
+    """
+    entries, context, rows = program
     row = rows + n * WIDTH * 8
     return call(entries[n, ENTRY], context, row, block, blocks, slot, worker, part, parts)
 
 
 @linked
-def own_blocks(entries, first, last, mine, rounds, thread, context, rows):
+def meet(failed, team):
+    """Wait for all threads, unless this one failed; returns whether none has failed.
+
+    ``team`` has this thread, the number of threads, and the array by which they synchronise.
+    """
+    _, threads, sync = team
+    return failed == 0 and barrier(sync, threads)
+
+
+@linked
+def own_blocks(program, first, last, mine, rounds, thread):
     """Run a thread's own blocks through all rows of a phase, one block after the other.
 
     Rows that process many blocks together get all of them.
     """
+    entries, _, _ = program
     failed, n = 0, first
     while n < last:
         end = n + 1
         if entries[n, MANY]:
-            own = mine, rounds, thread, thread, NOUGHT, ONE
-            failed |= run_row(entries, n, context, rows, *own)
+            failed |= run_row(program, n, mine, rounds, thread, thread, NOUGHT, ONE)
         else:
             while end < last and not entries[end, MANY]:
                 end += 1
             for block in range(mine, mine + rounds):
                 for i in range(n, end):
-                    own = block, ONE, thread, thread, NOUGHT, ONE
-                    failed |= run_row(entries, i, context, rows, *own)
+                    failed |= run_row(program, i, block, ONE, thread, thread, NOUGHT, ONE)
         n = end
     return failed
 
 
 @linked
-def run_phase(entries, phase, blocks, thread, threads, sync, arrived, context, rows):
-    """Run one phase; returns the number of barriers passed, or -1 after a failure of any thread.
+def run_phase(program, phase, blocks, team):
+    """Run one phase; returns whether no thread failed.
 
     In a batch phase each thread gets parts, and runs all rows of one before the next part. In a
     block phase it gets whole blocks; the remaining ones are computed by all threads together, row
     by row.
     """
+    thread, threads, _ = team
     first, last, failed = phase[0], phase[1], 0
     if phase[2]:
         each = (phase[2] + threads - 1) // threads
         for part in range(thread * each, thread * each + each):
             for n in range(first, last):
                 shared = NOUGHT, blocks, thread, thread, part, threads * each
-                failed |= run_row(entries, n, context, rows, *shared)
+                failed |= run_row(program, n, *shared)
     else:
         rounds = blocks // threads
-        failed = own_blocks(entries, first, last, thread * rounds, rounds, thread, context, rows)
-        if blocks % threads:
-            # Another thread's slot is about to be used.
-            if failed or not barrier(sync, arrived, threads):
-                return -1
-            arrived += 1
+        failed = own_blocks(program, first, last, thread * rounds, rounds, thread)
+        # Another thread's slot is about to be used.
+        if blocks % threads and not meet(failed, team):
+            return False
         for block in range(rounds * threads, blocks):
             for n in range(first, last):
-                shared = block, ONE, NOUGHT, thread, thread, threads
-                failed = run_row(entries, n, context, rows, *shared)
-                if failed or not barrier(sync, arrived, threads):
-                    return -1
-                arrived += 1
-    if failed or not barrier(sync, arrived, threads):
-        return -1
-    return arrived + 1
+                failed = run_row(program, n, block, ONE, NOUGHT, thread, thread, threads)
+                if not meet(failed, team):
+                    return False
+    return meet(failed, team)
 
 
 @linked
-def ask_python(function, index, place, state, thread, threads, sync, arrived):
-    """Call Python on the first thread while the others wait; returns whether it succeeded."""
-    failed = 0
-    if thread == 0:
+def begin_pass(context, numbers, schedule, rates, mean_weights, s):
+    """Set the kernels' values of a pass; returns its number of blocks."""
+    count, each = schedule[s, SAMPLES], mean_weights.size // rates.size
+    context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], schedule[s, BEGIN], count
+    context[FIRST_SAMPLE], numbers[RATE] = schedule[s, FIRST], rates[s]
+    context[MEAN_WEIGHTS], context[MEAN_WEIGHTS + 1] = address(mean_weights, s * each), each
+    return (count + LANES - 1) // LANES
+
+
+@linked
+def ask_python(python, calls, place, index, team):
+    """Call Python on the first thread while the others wait, if the pass asks for it here.
+
+    ``python`` has the function's address, and the state of denormals outside of programs. Returns
+    whether no thread failed.
+    """
+    if not calls & place:
+        return True
+    (function, state), failed = python, 0
+    if team[0] == 0:
         restore_denormals(state)
         failed = call(function, NOUGHT, NOUGHT, index, place, NOUGHT, NOUGHT, NOUGHT, ONE)
         flush_denormals()
-    return failed == 0 and barrier(sync, arrived, threads)
+    return meet(failed, team)
 
 
 @linked
-def update(
-    thread, threads, sync, arrived, here, rows, numbers, squares, owners, updates, limit, square
-):
-    """Apply the update; returns the number of barriers passed, or -1 after a failure."""
-    failed, units = 0, updates.size
+def sums_of(block_losses, block_hits, blocks):
+    """The loss and the hits of a pass."""
+    loss, hits = 0.0, 0
+    for block in range(blocks):
+        loss += block_losses[block]
+        hits += block_hits[block]
+    return loss, hits
+
+
+@linked
+def update(program, team, numbers, units, limit, square):
+    """Apply the update; returns whether no thread failed."""
+    (_, context, rows), thread, failed = program, team[0], 0
+    squares, owners, updates = units
     numbers[SCALE] = 1.0
     # Without clipping, the norm is computed during the update, which then reads the gradient once.
     if limit > 0.0:
-        for unit in range(units):
+        for unit in range(updates.size):
             if owners[unit] == thread:
-                failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-        if failed or not barrier(sync, arrived, threads):
-            return -1
-        arrived += 1
+                failed |= call(square, context, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+        if not meet(failed, team):
+            return False
         norm = total_norm(squares)
         if norm > limit:
             numbers[SCALE] = limit / norm
-    for unit in range(units):
+    for unit in range(updates.size):
         if owners[unit] == thread:
             if limit <= 0.0:
-                failed |= call(square, here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-            failed |= call(updates[unit], here, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
-    if failed or not barrier(sync, arrived, threads):
-        return -1
-    return arrived + 1
-
-
-@linked
-def fail(sync, state):
-    """Signal a failure to all threads at their barriers."""
-    atomic_add(sync, FAILED, 1)
-    restore_denormals(state)
+                failed |= call(square, context, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+            failed |= call(updates[unit], context, rows, unit, ONE, NOUGHT, thread, NOUGHT, ONE)
+    return meet(failed, team)
 
 
 def run(
@@ -198,7 +221,7 @@ def run(
     threads,
     sync,
     phases,
-    program,
+    rows,
     entries,
     context,
     numbers,
@@ -223,53 +246,26 @@ def run(
     All threads call this together, each with its context, whose float64 view is ``numbers``. A
     failing kernel ends the run.
     """
-    state = flush_denormals()
-    arrived, here, rows = 0, address(context, 0), address(program, 0)
-    work = here, rows, numbers, squares, owners, updates, limit, square
+    python, team = (function, flush_denormals()), (thread, threads, sync)
+    program, units = (entries, address(context, 0), address(rows, 0)), (squares, owners, updates)
     for s in range(rates.size):
-        start, count, calls = schedule[s, BEGIN], schedule[s, SAMPLES], schedule[s, CALLS]
-        blocks = (count + LANES - 1) // LANES
-        context[STEP], context[START], context[COUNT] = schedule[s, NUMBER], start, count
-        context[FIRST_SAMPLE] = schedule[s, FIRST]
-        numbers[RATE] = rates[s]
-        each = mean_weights.size // rates.size
-        context[MEAN_WEIGHTS] = address(mean_weights, s * each)
-        context[MEAN_WEIGHTS + 1] = each
+        calls, succeeds = schedule[s, CALLS], True
+        blocks = begin_pass(context, numbers, schedule, rates, mean_weights, s)
         for f in range(phases.shape[0]):
-            if calls & MIDDLE and f == middle:
-                if not ask_python(function, s, MIDDLE, state, thread, threads, sync, arrived):
-                    fail(sync, state)
-                    return
-                arrived += 1
-            arrived = run_phase(
-                entries, phases[f], blocks, thread, threads, sync, arrived, here, rows
-            )
-            if arrived < 0:
-                fail(sync, state)
-                return
+            if f == middle:
+                succeeds = succeeds and ask_python(python, calls, MIDDLE, s, team)
+            succeeds = succeeds and run_phase(program, phases[f], blocks, team)
         if thread == 0:
-            total, right = 0.0, 0
-            for block in range(blocks):
-                total += block_losses[block]
-                right += block_hits[block]
-            losses[s], hits[s] = total, right
-        if calls & READY:
-            if not ask_python(function, s, READY, state, thread, threads, sync, arrived):
-                fail(sync, state)
-                return
-            arrived += 1
+            losses[s], hits[s] = sums_of(block_losses, block_hits, blocks)
+        succeeds = succeeds and ask_python(python, calls, READY, s, team)
         # The array has one element more than there are sums of squares.
         if squares.size > 1 and not calls & KEEP:
-            arrived = update(thread, threads, sync, arrived, *work)
-            if arrived < 0:
-                fail(sync, state)
-                return
+            succeeds = succeeds and update(program, team, numbers, units, limit, square)
             # Other threads modify the squares only many barriers later.
             if thread == 0:
                 norms[s] = total_norm(squares)
-        if calls & AFTER:
-            if not ask_python(function, s, AFTER, state, thread, threads, sync, arrived):
-                fail(sync, state)
-                return
-            arrived += 1
-    restore_denormals(state)
+        succeeds = succeeds and ask_python(python, calls, AFTER, s, team)
+        if not succeeds:
+            atomic_add(sync, FAILED, 1)
+            break
+    restore_denormals(python[1])

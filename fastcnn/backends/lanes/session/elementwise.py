@@ -14,10 +14,9 @@ from fastcnn.backends import im2col
 from fastcnn.backends.lanes.kernels import layout as L
 from fastcnn.backends.lanes.kernels.formula_table import formula_kernel
 from fastcnn.backends.lanes.planning.buffers import LANES
-from fastcnn.backends.lanes.planning.grouping import Unsupported
-from fastcnn.backends.lanes.session.coverage import covered
 from fastcnn.backends.lanes.session.engine import default_threads, run_rows
-from fastcnn.backends.lanes.session.loading import check_own_kernels
+from fastcnn.backends.lanes.session.fallback import run_or_fall_back
+from fastcnn.backends.lanes.session.loading import check_enabled, check_own_kernels
 from fastcnn.operations import Elementwise, elementwise_function
 from fastcnn.operations.losses import LOSSES
 
@@ -43,35 +42,37 @@ def function(name: str) -> Any:
 
 def forward(record: Elementwise, x: np.ndarray, **arguments: Any) -> np.ndarray:
     """Evaluate the formula."""
-    if not covered(x):
-        return im2col.elementwise.forward(record, x, **arguments)
-    _, numbers = record.formula_of(arguments)
-    steps = [_forward_step(record, arguments)]
-    try:
-        check_own_kernels(kernel for kernel, _ in steps)
-    except Unsupported:
-        return im2col.elementwise.forward(record, x, **arguments)
-    return run_steps(steps, numbers, x)
+
+    def on_engine() -> np.ndarray:
+        _, numbers = record.formula_of(arguments)
+        return run_steps([_forward_step(record, arguments)], numbers, x)
+
+    return run_or_fall_back(
+        on_engine, lambda: im2col.elementwise.forward(record, x, **arguments), x
+    )
 
 
 def backward(
     record: Elementwise, grad_output: np.ndarray, x: np.ndarray, **arguments: Any
 ) -> np.ndarray:
     """Evaluate the formula's gradient."""
-    if not covered(grad_output, x):
-        return im2col.elementwise.backward(record, grad_output, x, **arguments)
-    formula, numbers = record.formula_of(arguments)
-    kernel = formula_kernel(record, arguments, "gradient")
-    steps, read = [], INPUT
-    # A rectifier's gradient has the same formula of input and output: it needs no forward step.
-    if formula.gradient_from_output not in (None, formula.gradient):
-        steps, read = [_forward_step(record, arguments)], RESULT
-    steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
-    try:
-        check_own_kernels(kernel for kernel, _ in steps)
-    except Unsupported:
-        return im2col.elementwise.backward(record, grad_output, x, **arguments)
-    return run_steps(steps, numbers, x, grad_output)
+
+    def on_engine() -> np.ndarray:
+        formula, numbers = record.formula_of(arguments)
+        kernel = formula_kernel(record, arguments, "gradient")
+        steps, read = [], INPUT
+        # A rectifier's gradient has the same formula of input and output: no forward step.
+        if formula.gradient_from_output not in (None, formula.gradient):
+            steps, read = [_forward_step(record, arguments)], RESULT
+        steps.append((kernel, {L.M: read, L.Y: GRADIENT, L.X: RESULT}))
+        return run_steps(steps, numbers, x, grad_output)
+
+    return run_or_fall_back(
+        on_engine,
+        lambda: im2col.elementwise.backward(record, grad_output, x, **arguments),
+        grad_output,
+        x,
+    )
 
 
 def _forward_step(record: Elementwise, arguments: Mapping[str, Any]) -> Step:
@@ -81,8 +82,11 @@ def _forward_step(record: Elementwise, arguments: Mapping[str, Any]) -> Step:
 def run_steps(steps: Sequence[Step], numbers: Sequence[float], *sources: np.ndarray) -> np.ndarray:
     """Run steps over all elements of arrays of one shape; returns the result.
 
-    A vector is 16 consecutive elements. The remainder is computed in a vector of its own.
+    A vector is 16 consecutive elements. The remainder is computed in a vector of its own. Raises
+    Unsupported if a kernel that a user wrote does not compile.
     """
+    check_enabled()
+    check_own_kernels(kernel for kernel, _ in steps)
     result = np.empty(sources[0].shape, np.float32)
     arrays = [np.require(source, np.float32, ["C", "A"]).reshape(-1) for source in sources]
     arrays.append(result.reshape(-1))

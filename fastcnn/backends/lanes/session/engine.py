@@ -23,12 +23,11 @@ from fastcnn.backends.lanes.kernels.layout import KERNEL
 from fastcnn.backends.lanes.lowering.plan import Purpose, plan
 from fastcnn.backends.lanes.lowering.program import Program
 from fastcnn.backends.lanes.planning.buffers import LANES, Buffer
-from fastcnn.backends.lanes.planning.grouping import Unsupported
 from fastcnn.backends.lanes.reach.door import Needs, check_program, check_run, needs
 from fastcnn.backends.lanes.session import dispatcher
 from fastcnn.backends.lanes.session.batches import NO_BATCHES, NO_BYTES, NO_FLOATS, Batches, Moment
 from fastcnn.backends.lanes.session.dispatcher import ENTRY
-from fastcnn.backends.lanes.session.loading import check_own_kernels, load_kernels
+from fastcnn.backends.lanes.session.loading import check_enabled, check_own_kernels, load_kernels
 from fastcnn.backends.lanes.session.schedule import CALLS, MIDDLE, Between, Callback, plain_schedule
 from fastcnn.backends.lanes.session.update import Units, Update
 from fastcnn.codegen import build
@@ -85,8 +84,7 @@ class Engine:
         running: Mapping[str, Sequence[np.ndarray]] | None = None,
         **options: Any,
     ) -> None:
-        if reason := build.disabled_by():
-            raise Unsupported(reason)
+        check_enabled()
         self.graph = graph
         self.threads = threads
         self.parameters = parameters
@@ -166,62 +164,21 @@ class Engine:
         images = arrays.pop("images")
         if not batches.mean_weights.size:
             arrays["mean_weights"] = np.ones(max(steps * wants.losses, 1))
-        is_bytes = images.dtype == np.uint8
-        flat = images.reshape(-1)
         check_run(wants, self.program.batch, schedule, images, arrays)
-        size = self.parameters.size
         update = NO_UPDATE if update is None else update
-        if update is not self._checked and update.parts:
-            update.check(size)
-            self._checked = update
-            self._units.clear()
         # Otherwise the whole gradient is read, or needed before the first update.
-        updates = bool(update.parts)
-        follows = updates and is_whole and not update.limit
-        follows = follows and not (schedule[:, CALLS] & ~MIDDLE).any()
-        shared = updates, threads, follows
-        if shared not in self._units:
-            rows = self.program.rows if follows else self.program.rows[:0]
-            self._units[shared] = update.units(threads, self._places, size, rows)
-        units = self._units[shared]
-        entries, addresses = self.prepare(*update.kernels, *dict.fromkeys(units.following.values()))
-        if units.following:
-            entries, rows = entries.copy(), units.rows
-            for index, name in units.following.items():
-                entries[index, ENTRY] = addresses[name]
-        else:
-            rows = self.program.rows
+        follows = is_whole and not (update.limit or (schedule[:, CALLS] & ~MIDDLE).any())
+        units = self._units_of(update, threads, follows)
+        rows, entries, addresses = self._loaded(update, units)
         squares = np.zeros(units.squares + 1)
-        fields: dict[str, Any] = {
-            "A": self.arena,
-            "T": self.program.tables,
-            "P": self.parameters,
-            "G": self._gradients,
-            "S": update.state.reshape(-1),
-            "settings": update.settings.reshape(-1),
-            "scratch": aligned(threads * update.room) if update.room else NO_FLOATS,
-            "bytes_": flat if is_bytes else NO_BYTES,
-            "floats": NO_FLOATS if is_bytes else flat,
-            "order": batches.order,
-            "target_order": (
-                np.arange(len(batches.order)) if wants.gives_gradient else batches.order
-            ),
-            "labels": batches.labels,
-            "targets": batches.targets,
-            "weights": batches.weights,
-            "outputs": batches.outputs,
-            "losses": self._block_losses,
-            "hits": self._block_hits,
-            "squares": squares,
-            "spans": units.spans,
-            "seed": moment.seed,
-        }
+        fields = self._fields(batches, wants, update, units, threads)
+        fields |= {"squares": squares, "seed": moment.seed}
         callback = None
         if between is not None and schedule[:, CALLS].any():
             callback = Callback(self._with_running(between.function))
         step_values = {
             "phases": phases,
-            "program": rows.reshape(-1),
+            "rows": rows.reshape(-1),
             "entries": entries,
             "rates": rates,
             "schedule": schedule,
@@ -254,6 +211,59 @@ class Engine:
             for name in self.program.running:
                 self.running[name][2][...] += steps * self._uses[name]
         return losses, hits, norms
+
+    def _units_of(self, update: Update, threads: int, follows: bool) -> Units:
+        """The units of an update, some of which may directly follow their gradients' kernels."""
+        updates, size = bool(update.parts), self.parameters.size
+        if updates and update is not self._checked:
+            update.check(size)
+            self._checked = update
+            self._units.clear()
+        shared = updates, threads, updates and follows
+        if shared not in self._units:
+            rows = self.program.rows if shared[2] else self.program.rows[:0]
+            self._units[shared] = update.units(threads, self._places, size, rows)
+        return self._units[shared]
+
+    def _loaded(
+        self, update: Update, units: Units
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+        """The rows of a run, their entries, and the addresses of updates' kernels by name."""
+        entries, addresses = self.prepare(*update.kernels, *dict.fromkeys(units.following.values()))
+        if not units.following:
+            return self.program.rows, entries, addresses
+        entries = entries.copy()
+        for index, name in units.following.items():
+            entries[index, ENTRY] = addresses[name]
+        return units.rows, entries, addresses
+
+    def _fields(
+        self, batches: Batches, wants: Needs, update: Update, units: Units, threads: int
+    ) -> dict[str, Any]:
+        """The kernels' arguments, see context.py."""
+        flat, is_bytes = batches.images.reshape(-1), batches.images.dtype == np.uint8
+        return {
+            "A": self.arena,
+            "T": self.program.tables,
+            "P": self.parameters,
+            "G": self._gradients,
+            "S": update.state.reshape(-1),
+            "settings": update.settings.reshape(-1),
+            "scratch": aligned(threads * update.room) if update.room else NO_FLOATS,
+            "bytes_": flat if is_bytes else NO_BYTES,
+            "floats": NO_FLOATS if is_bytes else flat,
+            "order": batches.order,
+            "target_order": (
+                np.arange(len(batches.order)) if wants.gives_gradient else batches.order
+            ),
+            "labels": batches.labels,
+            "targets": batches.targets,
+            "weights": batches.weights,
+            "outputs": batches.outputs,
+            "losses": self._block_losses,
+            "hits": self._block_hits,
+            "spans": units.spans,
+        }
 
     def _load_running(self) -> None:
         for name, (offset, channels) in self.program.running.items():
@@ -344,7 +354,7 @@ def run_rows(rows: np.ndarray, arena: np.ndarray, threads: int) -> None:
         fields,
         {
             "phases": np.array([[0, len(rows), 0]]),
-            "program": rows.reshape(-1),
+            "rows": rows.reshape(-1),
             "entries": entries,
             "rates": nothing,
             "schedule": np.array([[0, LANES, 0, 0, 0]]),

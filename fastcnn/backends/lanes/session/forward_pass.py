@@ -199,7 +199,7 @@ class Pass:
         is_bytes = images.dtype.itemsize == 1
         words[0], words[1] = (place[0], 0) if is_bytes else (0, place[0])
         words[2], words[3], words[4] = images.size, place[1], outputs.size
-        words[5], words[6], words[7] = len(images), len(segments), how
+        words[5], words[6] = len(images), how
         run(memory.address)
         if memory.counters[conductor.FAILED]:
             raise RuntimeError("a kernel of the lanes engine failed")
@@ -243,7 +243,7 @@ class _Memory:
         given |= {
             "counters": self.counters,
             "segments": np.zeros((1, 7), np.int64),
-            "program": owner._rows,
+            "rows": owner._rows,
             "entries": owner.loaded[0],
             "context": self._context,
             "threads": owner._threads,
@@ -259,7 +259,7 @@ class _Memory:
         places = _words(conductor.PASS_KINDS)
         view[places["here"]] = self.address
         first = places["bytes_"]
-        self.words = view[first : first + 8]
+        self.words = view[first : first + 7]
         self._view, self._segment_place = view, places["segments"]
 
     def take(self, factors: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from fastcnn.backends.geometry import (
     masked,
     pool_output,
 )
-from fastcnn.backends.lanes.session.coverage import covered
+from fastcnn.backends.lanes.session.fallback import run_or_fall_back
 from fastcnn.backends.lanes.session.operation import Operation, operation
 from fastcnn.backends.one_row import on_sequences
 
@@ -165,10 +165,12 @@ def _forward(
     """The output, given its sample shape; parameters are weight and bias, if there are any."""
     pairs = zip(("weight", "bias"), parameters, strict=False)
     given = {key: value for key, value in pairs if value is not None}
-    if not covered(x, *given.values()):
-        made: np.ndarray = getattr(im2col, name)(x, *parameters, **arguments)
-        return made
-    return _operation(name, x, shape, given, False, arguments).forward(x, given)
+    return run_or_fall_back(
+        lambda: _operation(name, x, shape, given, False, arguments).forward(x, given),
+        lambda: getattr(im2col, name)(x, *parameters, **arguments),
+        x,
+        *given.values(),
+    )
 
 
 def _backward(
@@ -181,15 +183,22 @@ def _backward(
 ) -> Any:
     """The gradient of the input, or with a weight those of input, weight and bias."""
     arrays = (x,) if weight is None else (x, weight)
-    if not covered(grad_output, *arrays):
-        mask = {} if output_mask == ALL else {"output_mask": output_mask}
-        return getattr(im2col, f"{name}_backward")(grad_output, *arrays, **arguments, **mask)
-    given = {}
-    if weight is not None:
-        given = {"weight": weight, "bias": np.zeros(grad_output.shape[1], np.float32)}
-    run = _operation(name, x, grad_output.shape[1:], given, True, arguments)
-    gradients = run.backward(grad_output, x, given, output_mask)
-    return gradients[0] if weight is None else gradients
+    mask = {} if output_mask == ALL else {"output_mask": output_mask}
+
+    def on_engine() -> Any:
+        given = {}
+        if weight is not None:
+            given = {"weight": weight, "bias": np.zeros(grad_output.shape[1], np.float32)}
+        run = _operation(name, x, grad_output.shape[1:], given, True, arguments)
+        gradients = run.backward(grad_output, x, given, **mask)
+        return gradients[0] if weight is None else gradients
+
+    return run_or_fall_back(
+        on_engine,
+        lambda: getattr(im2col, f"{name}_backward")(grad_output, *arrays, **arguments, **mask),
+        grad_output,
+        *arrays,
+    )
 
 
 def _operation(

@@ -17,9 +17,8 @@ from fastcnn.backends.lanes.reach.door import check_program
 from fastcnn.backends.lanes.session import team
 from fastcnn.backends.lanes.session.engine import Engine
 from fastcnn.backends.lanes.session.forward_pass import Pass
-from fastcnn.backends.lanes.session.loading import check_own_kernels
+from fastcnn.backends.lanes.session.loading import check_enabled, check_own_kernels
 from fastcnn.backends.lanes.session.probabilities import softmax
-from fastcnn.codegen import build
 from fastcnn.codegen.functions import address_of
 
 #: Batch sizes for which passes with a sample in each lane are planned.
@@ -63,8 +62,7 @@ class Inference:
         most: int,
         threads: int,
     ) -> None:
-        if reason := build.disabled_by():
-            raise Unsupported(reason)
+        check_enabled()
         self.graph = graph
         self.threads = threads
         #: With more samples memory grows, but time per sample does not shrink.

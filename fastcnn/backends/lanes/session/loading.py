@@ -14,6 +14,12 @@ from fastcnn.codegen.build import Source
 from fastcnn.operations.losses import LOSSES
 
 
+def check_enabled() -> None:
+    """Unsupported if compiled functions run as plain Python."""
+    if reason := build.disabled_by():
+        raise Unsupported(reason)
+
+
 def check_own_update(kind: str) -> None:
     """Compile the update of a user's optimiser; Unsupported if that fails."""
     _check_compiles(f"the optimiser {kind}", kernel_source(kind))

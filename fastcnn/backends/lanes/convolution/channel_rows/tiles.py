@@ -5,7 +5,7 @@ from typing import Any
 from fastcnn.backends.lanes.convolution.channels.tiles import biases_of, store_added
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
-from fastcnn.backends.lanes.convolution.winograd1d.tiles import for_tiles, inside, tile_outputs
+from fastcnn.backends.lanes.convolution.winograd1d.tiles import Line, for_tiles, tile_outputs
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES
 
@@ -19,6 +19,7 @@ def channel_outputs_row(
     Outputs of tiles beyond the row are stored at ``spare``, room for one vector.
     """
     bias = biases_of(at, B, b0, 1)[0]
+    lines = [Line(first, LANES, size, spare) for first in (y0, m0)]
 
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
@@ -26,7 +27,7 @@ def channel_outputs_row(
             first = at.offset(0, t, OUTPUTS)
             pixels = [at.builder.add(first, at.index(i)) for i in range(OUTPUTS)]
             places = [
-                (value, *(inside(at, pixel, size, row, LANES, spare) for row in (y0, m0)))
+                (value, *(line.place(at, pixel) for line in lines))
                 for value, pixel in zip(values, pixels, strict=True)
             ]
             store_added(at, places, Y, relu, M, m0)

@@ -13,7 +13,8 @@ from typing import Any
 from llvmlite import ir
 
 from fastcnn.backends.lanes.convolution.winograd2d.strided_tiles import emit_strided_outputs
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs, place_inside
+from fastcnn.backends.lanes.convolution.winograd2d.tiles import emit_tile_outputs
+from fastcnn.backends.lanes.convolution.winograd_tiles import Grid, Inside
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import FLOAT, LANES, constant, emit_first, emit_fma, emit_splat, emit_sums
 from fastcnn.codegen.target import blocking, split
@@ -240,7 +241,8 @@ def channel_output_tile(
     The others are stored at ``spare``, room for one vector; ``m0`` as in ``channel_tile``.
     """
     outputs = emit_tile_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
-    _store_inside(at, outputs, Y, (y0, yrow), pixel, (rows, columns, spare), relu, M, (m0, mrow))
+    to, more = Grid(Y, y0, yrow, pixel), Grid(M, m0, mrow, pixel)
+    _store_inside(at, outputs, to, more, Inside(rows, columns, spare), relu)
 
 
 @tile(0)
@@ -249,30 +251,22 @@ def strided_output_tile(
 ) -> None:
     """The same for the products of a convolution of stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, biases_of(at, B, b0, 1)[0])
-    _store_inside(at, outputs, Y, (y0, yrow), LANES, (rows, columns, spare), relu, M, (m0, mrow))
+    to, more = Grid(Y, y0, yrow, LANES), Grid(M, m0, mrow, LANES)
+    _store_inside(at, outputs, to, more, Inside(rows, columns, spare), relu)
 
 
 def _store_inside(
     at: Emitter,
     outputs: list[list[Any]],
-    Y,
-    to: tuple[Any, Any],
-    pixel: Any,
-    inside: tuple[Any, Any, Any],
+    to: Grid,
+    more: Grid,
+    inside: Inside,
     relu,
-    M,
-    more: tuple[Any, Any],
 ) -> None:
-    """Store the first rows and columns, given the row strides of Y and of M."""
-    rows, columns, spare = inside
+    """Store the first rows and columns, after adding those of ``more``."""
     places = []
     for i, values in enumerate(outputs):
         for j, value in enumerate(values):
-            target, added = (
-                place_inside(
-                    at, i, j, rows, columns, at.offset(at.offset(first, i, row), j, pixel), spare
-                )
-                for first, row in (to, more)
-            )
+            target, added = (inside.place(at, i, j, grid.place(at, i, j)) for grid in (to, more))
             places.append((value, target, added))
-    store_added(at, places, Y, relu, M, more[0])
+    store_added(at, places, to.array, relu, more.array, more.first)

@@ -5,7 +5,7 @@ are ``step`` floats apart.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -15,6 +15,20 @@ from fastcnn.backends.lanes.convolution.winograd1d.geometry import WIDTHS
 from fastcnn.backends.lanes.convolution.winograd_tiles import emit_product, load_all, store_all
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import FLOAT, LANES, constant
+
+
+class Line(NamedTuple):
+    """A row of ``size`` pixels, ``along`` floats apart; those outside are stored at ``spare``."""
+
+    first: Any
+    along: Any
+    size: Any
+    spare: Any
+
+    def place(self, at: Emitter, index: Any) -> Any:
+        """The address of a pixel."""
+        inside = at.builder.icmp_unsigned("<", index, self.size)
+        return at.builder.select(inside, at.offset(self.first, index, self.along), self.spare)
 
 
 def for_tiles(at: Emitter, tiles, emit: Callable[[Any], None]) -> None:
@@ -75,30 +89,21 @@ def outputs_row(
     def for_width(r: int) -> None:
         def one(t: Any) -> None:
             values = tile_outputs(at, r, S, at.offset(s0, t, LANES), step, bias)
-            first, ends = at.offset(0, t, OUTPUTS), (size, spare)
-            _store_inside(at, values, Y, y0, pixel, first, ends, relu, masked)
+            first, line = at.offset(0, t, OUTPUTS), Line(y0, pixel, size, spare)
+            _store_inside(at, values, Y, line, first, relu, masked)
 
         for_tiles(at, tiles, one)
 
     at.cases(width, WIDTHS, for_width)
 
 
-def _store_inside(
-    at: Emitter, values: list[Any], Y, y0, pixel, first, ends: tuple[Any, Any], relu, masked
-) -> None:
-    """Store adjacent pixels of a row from ``first`` on; those after its size go to ``spare``."""
-    size, spare = ends
+def _store_inside(at: Emitter, values: list[Any], Y, line: Line, first, relu, masked) -> None:
+    """Store adjacent pixels of a row from ``first`` on."""
     places = [
-        (value, inside(at, at.builder.add(first, at.index(i)), size, y0, pixel, spare))
+        (value, line.place(at, at.builder.add(first, at.index(i))))
         for i, value in enumerate(values)
     ]
     emit_outputs(at, places, Y, at.index(0), relu, masked)
-
-
-def inside(at: Emitter, index, size, y0, pixel, spare) -> Any:
-    """The address of a pixel of a row, or ``spare`` if it is outside."""
-    inside = at.builder.icmp_unsigned("<", index, size)
-    return at.builder.select(inside, at.offset(y0, index, pixel), spare)
 
 
 @tile(0)
@@ -118,7 +123,9 @@ def pooled_outputs_row(
             rows = [tile_outputs(at, r, S, s, step, bias) for s in starts]
             for i in range(windows):
                 window = at.offset(at.index(i), t, windows)
-                y, winner = (inside(at, window, size, place, LANES, spare) for place in (y0, i0))
+                y, winner = (
+                    Line(place, LANES, size, spare).place(at, window) for place in (y0, i0)
+                )
                 values = [value for row in rows for value in row[2 * i : 2 * i + 2]]
                 emit_window(at, values, Y, y, relu, I, winner)
 
@@ -135,7 +142,7 @@ def input_gradient_row(
 
     The first tile begins ``before`` pixels before the row of ``size`` pixels at ``x0``.
     """
-    builder, none, ends = at.builder, at.index(0), (size, spare)
+    builder, none, line = at.builder, at.index(0), Line(x0, LANES, size, spare)
 
     def for_width(r: int) -> None:
         def one(t: Any, carried: list[Any]) -> list[Any]:
@@ -144,12 +151,12 @@ def input_gradient_row(
             for i, value in enumerate(carried):
                 values[i] = builder.fadd(values[i], value)
             first = builder.sub(at.offset(none, t, OUTPUTS), before)
-            _store_inside(at, values[:OUTPUTS], X, x0, LANES, first, ends, none, masked)
+            _store_inside(at, values[:OUTPUTS], X, line, first, none, masked)
             return values[OUTPUTS:]
 
         carried = at.loop(none, tiles, [constant(0.0)] * (r - 1), one)
         first = builder.sub(at.offset(none, tiles, OUTPUTS), before)
-        _store_inside(at, carried, X, x0, LANES, first, ends, none, masked)
+        _store_inside(at, carried, X, line, first, none, masked)
 
     at.cases(width, WIDTHS, for_width)
 

@@ -20,11 +20,14 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     store_windows,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
     ask_for_pixels,
     emit_product,
     load_pixels,
 )
 from fastcnn.codegen.emitter import Emitter, tile
+from fastcnn.codegen.simd import LANES
 
 #: The maximum number of outputs of an edge tile.
 FEW = OUTPUTS // 2
@@ -78,17 +81,17 @@ def edge_input_tile(
 ) -> None:
     """``B^T d B`` of the pixels of an edge tile of the input, as ``input_tile``."""
     of = sides(down, along)
-    transform_edge(at, of, [side.of.input for side in of], (X, x0, xrow, pixel, ahead), V, v0, step)
+    matrices, source = [side.of.input for side in of], Grid(X, x0, xrow, pixel)
+    transform_edge(at, of, matrices, source, ahead, V, v0, step)
 
 
 def transform_edge(
-    at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], source: Any, V, v0, step
+    at: Emitter, of: tuple[Side, Side], matrices: list[Matrix], source: Grid, ahead, V, v0, step
 ) -> None:
     """Store the products of the pixels, as many as the matrices have columns."""
-    X, x0, xrow, pixel, ahead = source
     rows, columns = (range(matrix.shape[1]) for matrix in matrices)
-    ask_for_pixels(at, (rows, columns[:OUTPUTS]), X, x0, xrow, pixel, ahead)
-    pixels = load_pixels(at, (rows, columns), X, x0, xrow, pixel)
+    ask_for_pixels(at, (rows, columns[:OUTPUTS]), source, ahead)
+    pixels = load_pixels(at, (rows, columns), source)
     store_products(at, of, matrices, pixels, V, v0, step)
 
 
@@ -108,7 +111,8 @@ def edge_output_tile(
 ) -> None:  # fmt: skip
     """The outputs of an edge tile, as ``output_tile``."""
     outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, (yrow, pixel), (rows, columns, spare), relu, met)
+    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
+    store_outputs(at, outputs, to, inside, relu, met)
 
 
 @tile(2)
@@ -118,4 +122,5 @@ def edge_pooled_output_tile(
 ) -> None:  # fmt: skip
     """The windows of an edge tile, as ``pooled_output_tile``."""
     outputs = _emit_outputs(at, down, along, (S, s0, step), at.bias(B, b0, 1)[0])
-    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+    to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
+    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)

@@ -17,6 +17,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     emit_unpooled,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
     ask_for_pixels,
     emit_product,
     load_all,
@@ -65,9 +66,9 @@ def _emit_rows(
 @tile(0)
 def input_rows_tile(at: Emitter, first, last, X, x0, xrow, pixel, ahead, V, v0) -> None:
     """Rows of ``B^T d B`` of 6x6 pixels; those ``ahead`` floats further are prefetched."""
-    side = range(SIDE)
-    ask_for_pixels(at, (side, range(OUTPUTS)), X, x0, xrow, pixel, ahead)
-    pixels = partial(load_pixels, at, (side, side), X, x0, xrow, pixel)
+    side, source = range(SIDE), Grid(X, x0, xrow, pixel)
+    ask_for_pixels(at, (side, range(OUTPUTS)), source, ahead)
+    pixels = partial(load_pixels, at, (side, side), source)
     _emit_rows(at, MATRICES.input, first, last, pixels, V, v0)
 
 
@@ -78,7 +79,7 @@ def _load_gradients(at: Emitter, pooled: int, D, d0) -> list[list[Any]]:
     """
     side = range(OUTPUTS)
     if not pooled:
-        return load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+        return load_pixels(at, (side, side), Grid(D, d0, OUTPUTS * PIXEL, PIXEL))
     flat = load_all(at, 2 * OUTPUTS, D, d0, PIXEL)
     return emit_unpooled(at, list(zip(flat[:OUTPUTS], flat[OUTPUTS:], strict=True)))
 

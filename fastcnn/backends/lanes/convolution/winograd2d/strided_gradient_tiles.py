@@ -17,6 +17,7 @@ from fastcnn.backends.lanes.convolution.winograd2d.strided import (
 )
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import PRODUCTS
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
     ask_for_pixels,
     emit_both_ways,
     emit_product,
@@ -63,8 +64,9 @@ def input_phase_tile(
     """
     odd = odd_rows, odd_columns
     sides = [range(first, STRIDED_SIDE, 2) for first in odd]
-    ask_for_pixels(at, sides, X, x0, xrow, LANES, ahead)
-    pixels = load_pixels(at, sides, X, x0, xrow, LANES)
+    source = Grid(X, x0, xrow, LANES)
+    ask_for_pixels(at, sides, source, ahead)
+    pixels = load_pixels(at, sides, source)
     made = emit_phase(at.builder, EVEN.input, odd, pixels)
     _store(at, odd, made, (V, v0, each), number)
 
@@ -75,7 +77,7 @@ def gradient_phase_tile(
 ) -> None:
     """A phase of the transforms of a sample's gradient of 4x4 outputs."""
     odd, side = (odd_rows, odd_columns), range(OUTPUTS)
-    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * STAGGERED, STAGGERED)
+    pixels = load_pixels(at, (side, side), Grid(D, d0, OUTPUTS * STAGGERED, STAGGERED))
     made = emit_phase(at.builder, EVEN.output.T, odd, pixels)
     _store(at, odd, made, (E, e0, each), number)
 

@@ -17,6 +17,8 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     store_windows,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
     ask_for_pixels,
     emit_both_ways,
     emit_product,
@@ -31,11 +33,11 @@ from fastcnn.codegen.simd import LANES
 @tile(0)
 def strided_input_tile(at: Emitter, X, x0, xrow, ahead, V, v0, step) -> None:
     """The transforms of 9x9 pixels of the input, ``step`` apart; those ``ahead`` are prefetched."""
-    place, side = v0, range(2 * OUTPUTS)
-    ask_for_pixels(at, (side, side), X, x0, xrow, LANES, ahead)
+    place, side, source = v0, range(2 * OUTPUTS), Grid(X, x0, xrow, LANES)
+    ask_for_pixels(at, (side, side), source, ahead)
     for odd in ((0, 0), (0, 1), (1, 0), (1, 1)):
         sides = [range(first, STRIDED_SIDE, 2) for first in odd]
-        pixels = load_pixels(at, sides, X, x0, xrow, LANES)
+        pixels = load_pixels(at, sides, source)
         made = emit_phase(at.builder, EVEN.input, odd, pixels)
         flat = [value for row in made for value in row]
         store_all(at, flat, V, place, step)
@@ -74,7 +76,8 @@ def strided_output_tile(
 ) -> None:
     """The same as ``output_tile``, for stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, (yrow, LANES), (rows, columns, spare), relu, met)
+    to, inside = Grid(Y, y0, yrow, LANES), Inside(rows, columns, spare)
+    store_outputs(at, outputs, to, inside, relu, met)
 
 
 @tile(0)
@@ -83,7 +86,8 @@ def strided_pooled_tile(
 ) -> None:
     """The same as ``pooled_output_tile``, for stride 2."""
     outputs = emit_strided_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+    to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
+    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)
 
 
 @tile(0)

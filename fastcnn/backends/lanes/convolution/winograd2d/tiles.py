@@ -7,8 +7,10 @@ tile are ``step`` floats apart, row by row.
 from typing import Any
 
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs, emit_window
-from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, points, transforms
+from fastcnn.backends.lanes.convolution.winograd import EXACT, OUTPUTS, Matrix, points, transforms
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
     ask_for_pixels,
     emit_both_ways,
     load_all,
@@ -32,14 +34,14 @@ HEIGHTS, WIDTH = ((8, 4, 1), 3) if 8 in tile_heights(pooled=False) else ((4, 1),
 @tile(0)
 def input_tile(at: Emitter, X, x0, xrow, pixel, ahead, V, v0, step) -> None:
     """``B^T d B`` of 6x6 pixels of the input; those ``ahead`` floats further are prefetched."""
-    transform_tile(at, MATRICES.input, X, x0, xrow, pixel, ahead, V, v0, step)
+    transform_tile(at, MATRICES.input, Grid(X, x0, xrow, pixel), ahead, V, v0, step)
 
 
-def transform_tile(at: Emitter, matrix, X, x0, xrow, pixel, ahead, V, v0, step) -> None:
+def transform_tile(at: Emitter, matrix: Matrix, source: Grid, ahead, V, v0, step) -> None:
     """Store ``M d M^T``; ``matrix`` has as many columns as the tile has pixels in a direction."""
-    side = matrix.shape[1]
-    ask_for_pixels(at, (range(side), range(OUTPUTS)), X, x0, xrow, pixel, ahead)
-    pixels = load_pixels(at, (range(side), range(side)), X, x0, xrow, pixel)
+    side = range(matrix.shape[1])
+    ask_for_pixels(at, (side, range(OUTPUTS)), source, ahead)
+    pixels = load_pixels(at, (side, side), source)
     store_both_ways(at, matrix, pixels, V, v0, step)
 
 
@@ -51,12 +53,18 @@ def product_tile(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, S, s0, s
     """
     for c, t, rows, columns in split(CB, TB, blocking().products):
         v, s = at.offset(v0, t, LANES), at.offset(at.offset(s0, c, sstep), t, LANES)
-        sums = _multiply(at, rows, columns, V, v, K, vstep, W, at.offset(w0, c, 1), CB)
+        weights = W, at.offset(w0, c, 1), CB
+        sums = _multiply(at, (rows, columns), K, (V, v, vstep), weights)
         for i, row in enumerate(sums):
             store_all(at, row, S, at.offset(s, i, sstep), LANES)
 
 
-def _multiply(at: Emitter, CB: int, TB: int, V, v0, K, vstep, W, w0, wstep: int) -> list[list[Any]]:
+def _multiply(
+    at: Emitter, sizes: tuple[int, int], K, inputs: tuple[Any, ...], kernel: tuple[Any, ...]
+) -> list[list[Any]]:
+    """Sums over K channels; inputs and weights are an array, an address, and a channel's step."""
+    (CB, TB), (V, v0, vstep), (W, w0, wstep) = sizes, inputs, kernel
+
     def step(k: Any, state: list[Any]) -> list[Any]:
         inputs = load_all(at, TB, V, at.offset(v0, k, vstep), LANES)
         first = at.offset(w0, k, wstep)
@@ -79,15 +87,6 @@ def finish_outputs(at: Emitter, rows: list[list[Any]], bias: Any) -> list[list[A
     return [[at.builder.fadd(value, bias) for value in row] for row in rows]
 
 
-def place_inside(at: Emitter, i: int, j: int, rows, columns, place, spare) -> Any:
-    """The address of an output in the first rows and columns, else ``spare``."""
-    builder = at.builder
-    inside = builder.and_(
-        builder.icmp_signed("<", at.index(i), rows), builder.icmp_signed("<", at.index(j), columns)
-    )
-    return builder.select(inside, place, spare)
-
-
 @tile(0)
 def output_tile(
     at: Emitter, S, s0, step, B, b0, Y, y0, yrow, pixel, rows, columns, spare, relu, met
@@ -97,41 +96,39 @@ def output_tile(
     The others are stored at ``spare``, room for one vector.
     """
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_outputs(at, outputs, Y, y0, (yrow, pixel), (rows, columns, spare), relu, met)
+    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
+    store_outputs(at, outputs, to, inside, relu, met)
 
 
 def store_outputs(
     at: Emitter,
     outputs: list[list[Any]],
-    Y,
-    y0,
-    apart: tuple[Any, Any],
-    sizes: tuple[Any, Any, Any],
+    to: Grid,
+    inside: Inside,
     relu,
     met,
 ) -> None:
     """Store the first rows and columns, and the others at a spare address."""
-    (down, along), (rows, columns, spare) = apart, sizes
 
     def emit(whole: bool) -> None:
         places, summands = [], []
         for i, values in enumerate(outputs):
             for j, value in enumerate(values):
-                place = at.offset(at.offset(y0, i, down), j, along)
+                place = to.place(at, i, j)
                 summand = at.offset(place, 1, met)
                 if not whole:
-                    place = place_inside(at, i, j, rows, columns, place, spare)
-                    summand = place_inside(at, i, j, rows, columns, summand, spare)
+                    place = inside.place(at, i, j, place)
+                    summand = inside.place(at, i, j, summand)
                 places.append((value, place))
                 summands.append(summand)
-        emit_outputs(at, places, Y, at.index(0), relu, met, summands)
+        emit_outputs(at, places, to.array, at.index(0), relu, met, summands)
 
     if len(outputs) < OUTPUTS or len(outputs[0]) < OUTPUTS:
         emit(False)
         return
     whole = at.builder.and_(
-        at.builder.icmp_signed(">=", rows, at.index(OUTPUTS)),
-        at.builder.icmp_signed(">=", columns, at.index(OUTPUTS)),
+        at.builder.icmp_signed(">=", inside.rows, at.index(OUTPUTS)),
+        at.builder.icmp_signed(">=", inside.columns, at.index(OUTPUTS)),
     )
     with at.builder.if_else(whole) as (then, otherwise):
         with then:
@@ -190,30 +187,24 @@ def pooled_output_tile(
 ) -> None:
     """The first rows and columns of 2x2 windows of 2x2 outputs, as in ``conv_pool_tile``."""
     outputs = emit_tile_outputs(at, S, s0, step, at.bias(B, b0, 1)[0])
-    store_windows(at, outputs, (Y, y0), (I, i0), yrow, (rows, columns, spare), relu)
+    to, winners = (Grid(array, first, yrow, LANES) for array, first in ((Y, y0), (I, i0)))
+    store_windows(at, outputs, to, winners, Inside(rows, columns, spare), relu)
 
 
 def store_windows(
     at: Emitter,
     outputs: list[list[Any]],
-    to: tuple[Any, Any],
-    winners: tuple[Any, Any],
-    yrow,
-    sizes: tuple[Any, Any, Any],
+    to: Grid,
+    winners: Grid,
+    inside: Inside,
     relu,
 ) -> None:
     """Store each window's maximum and its index, of the first rows and columns."""
-    (Y, y0), (I, i0), (rows, columns, spare) = to, winners, sizes
     for i in range(len(outputs) // 2):
         for j in range(len(outputs[0]) // 2):
             values = [v for row in outputs[2 * i : 2 * i + 2] for v in row[2 * j : 2 * j + 2]]
-            y, winner = (
-                place_inside(
-                    at, i, j, rows, columns, at.offset(at.offset(first, i, yrow), j, LANES), spare
-                )
-                for first in (y0, i0)
-            )
-            emit_window(at, values, Y, y, relu, I, winner)
+            y, winner = (inside.place(at, i, j, grid.place(at, i, j)) for grid in (to, winners))
+            emit_window(at, values, to.array, y, relu, winners.array, winner)
 
 
 def emit_unpooled(at: Emitter, windows: list[tuple[Any, Any]]) -> list[list[Any]]:

@@ -8,8 +8,13 @@ used.
 from fastcnn.backends.lanes.convolution.direct.tiles import emit_outputs
 from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.strided import EVEN, EVENS, emit_phase
-from fastcnn.backends.lanes.convolution.winograd2d.tiles import place_inside
-from fastcnn.backends.lanes.convolution.winograd_tiles import ask_for_pixels, load_all, store_all
+from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
+    ask_for_pixels,
+    load_all,
+    store_all,
+)
 from fastcnn.codegen.emitter import Emitter, tile
 from fastcnn.codegen.simd import LANES
 
@@ -33,7 +38,7 @@ def strided_adjoint_input_tile(
     pixels = []
     for i in range(rows):
         first = at.offset(d0, i, drow)
-        ask_for_pixels(at, (range(1), range(columns)), D, first, drow, LANES, ahead)
+        ask_for_pixels(at, (range(1), range(columns)), Grid(D, first, drow, LANES), ahead)
         pixels.append(load_all(at, columns, D, first, LANES)[::-1])
     made = emit_phase(at.builder, EVEN.input, odd, pixels[::-1])
     store_all(at, [value for row in made for value in row], V, v0, step)
@@ -66,11 +71,11 @@ def strided_adjoint_output_tile(
     down, along = _sides(odd)
     flat = load_all(at, down * along, S, s0, step)
     products = [flat[along * i : along * (i + 1)] for i in range(down)]
-    bias = at.bias(B, b0, 1)[0]
+    bias, inside = at.bias(B, b0, 1)[0], Inside(rows, columns, spare)
     places = []
     for i, row in enumerate(emit_phase(at.builder, EVEN.output, odd, products)[::-1]):
         for j, value in enumerate(row[::-1]):
             place = at.offset(at.offset(y0, 2 * i, yrow), 2 * j, LANES)
-            inside = place_inside(at, i, j, rows, columns, place, spare)
-            places.append((at.builder.fadd(value, bias), inside))
+            place = inside.place(at, i, j, place)
+            places.append((at.builder.fadd(value, bias), place))
     emit_outputs(at, places, Y, at.index(0), relu, masked)

@@ -14,10 +14,11 @@ from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     MATRICES,
     SIDE,
     emit_unpooled,
-    place_inside,
     transform_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
     ask_for_pixels,
     emit_product,
     load_all,
@@ -33,15 +34,15 @@ SHARED = SIDE - OUTPUTS
 @tile(0)
 def adjoint_input_tile(at: Emitter, D, d0, drow, ahead, V, v0, step) -> None:
     """``A d A^T`` of the gradient of 4x4 outputs; those ``ahead`` further are prefetched."""
-    transform_tile(at, MATRICES.output.T, D, d0, drow, LANES, ahead, V, v0, step)
+    transform_tile(at, MATRICES.output.T, Grid(D, d0, drow, LANES), ahead, V, v0, step)
 
 
 @tile(2)
 def adjoint_edge_tile(at: Emitter, down: int, along: int, D, d0, drow, ahead, V, v0, step) -> None:
     """The same for a tile with few rows or columns."""
     of = sides(down, along)
-    source = D, d0, drow, LANES, ahead
-    transform_edge(at, of, [side.of.output.T for side in of], source, V, v0, step)
+    matrices, source = [side.of.output.T for side in of], Grid(D, d0, drow, LANES)
+    transform_edge(at, of, matrices, source, ahead, V, v0, step)
 
 
 @tile(2)
@@ -69,15 +70,15 @@ def adjoint_windows_tile(
     matrices = [side.of.output.T for side in of]
     builder, (down, along) = at.builder, (range(matrix.shape[1] // 2) for matrix in matrices)
     for array, first in ((D, d0), (M, m0)):
-        ask_for_pixels(at, (down, along), array, first, drow, LANES, ahead)
-    windows = []
+        ask_for_pixels(at, (down, along), Grid(array, first, drow, LANES), ahead)
+    windows, inside = [], Inside(rows, columns, at.index(-1))
     for i in range(OUTPUTS // 2):
         for j in range(OUTPUTS // 2):
             if i not in down or j not in along:
                 windows.append((constant(0.0), constant(0.0)))
                 continue
-            inside = at.offset(at.offset(at.index(0), i, drow), j, LANES)
-            place = place_inside(at, i, j, rows, columns, inside, at.index(-1))
+            place = at.offset(at.offset(at.index(0), i, drow), j, LANES)
+            place = inside.place(at, i, j, place)
             outside = builder.icmp_signed("<", place, at.index(0))
             place = builder.select(outside, at.index(0), place)
             grad, winner = (
@@ -120,7 +121,7 @@ def adjoint_output_tile(
     in ``R`` are carried from the tiles above to those below, two columns in ``C`` from the tile on
     the left to that on the right.
     """
-    builder, of = at.builder, sides(few_down, few_along)
+    builder, of, inside = at.builder, sides(few_down, few_along), Inside(rows, columns, spare)
     sums = load_products(at, of, S, s0, step)
     along = [_all_pixels(at, of[0].of.input.T, list(column)) for column in zip(*sums, strict=True)]
     bias = at.bias(B, b0, 1)[0]
@@ -147,7 +148,7 @@ def adjoint_output_tile(
                     for low, number in ((top, i), (left, j)):
                         outside = builder.icmp_signed("<", at.index(number), low)
                         place = builder.select(outside, spare, place)
-                    place = place_inside(at, i, j, rows, columns, place, spare)
+                    place = inside.place(at, i, j, place)
                 places.append((builder.fadd(pixels[j], bias), place))
             if whole:
                 for value, place in places:

@@ -6,12 +6,13 @@ from fastcnn.backends.lanes.convolution.winograd import OUTPUTS
 from fastcnn.backends.lanes.convolution.winograd2d.gradient_tiles import PIXEL, PRODUCT
 from fastcnn.backends.lanes.convolution.winograd2d.tiles import (
     finish_outputs,
-    place_inside,
     store_outputs,
     transform_tile,
 )
 from fastcnn.backends.lanes.convolution.winograd2d_phases.phases import MATRICES
 from fastcnn.backends.lanes.convolution.winograd_tiles import (
+    Grid,
+    Inside,
     emit_both_ways,
     load_all,
     load_pixels,
@@ -24,7 +25,7 @@ from fastcnn.codegen.simd import INT_VECTOR, LANES, constant, int_constant
 @tile(1)
 def phase_input_tile(at: Emitter, half: int, X, x0, xrow, pixel, ahead, V, v0, step) -> None:
     """The same as ``input_tile`` for kernels of another width."""
-    transform_tile(at, MATRICES[half].input, X, x0, xrow, pixel, ahead, V, v0, step)
+    transform_tile(at, MATRICES[half].input, Grid(X, x0, xrow, pixel), ahead, V, v0, step)
 
 
 @tile(1)
@@ -34,14 +35,15 @@ def phase_output_tile(
     """The same as ``output_tile`` for kernels of another width."""
     outputs = emit_both_ways(at.builder, MATRICES[half].output, _products(at, half, S, s0, step))
     finished = finish_outputs(at, outputs, at.bias(B, b0, 1)[0])
-    store_outputs(at, finished, Y, y0, (yrow, pixel), (rows, columns, spare), relu, met)
+    to, inside = Grid(Y, y0, yrow, pixel), Inside(rows, columns, spare)
+    store_outputs(at, finished, to, inside, relu, met)
 
 
 @tile(1)
 def phase_gradient_tile(at: Emitter, half: int, D, d0, E, e0) -> None:
     """The same as ``gradient_tile`` for kernels of another width."""
     side = range(OUTPUTS)
-    pixels = load_pixels(at, (side, side), D, d0, OUTPUTS * PIXEL, PIXEL)
+    pixels = load_pixels(at, (side, side), Grid(D, d0, OUTPUTS * PIXEL, PIXEL))
     store_both_ways(at, MATRICES[half].output.T, pixels, E, e0, PRODUCT)
 
 
@@ -100,8 +102,8 @@ def phase_weight_gradient_tile(
     Rows of G are ``row`` apart, weights two vectors; weights that the phase lacks are stored at
     ``spare``.
     """
-    sums = _products(at, half, E, e0, estep)
+    sums, inside = _products(at, half, E, e0, estep), Inside(rows, columns, spare)
     for i, values in enumerate(emit_both_ways(at.builder, MATRICES[half].weight.T, sums)):
         for j, value in enumerate(values):
             place = at.offset(at.offset(g0, 2 * i, row), 2 * j, LANES)
-            at.store(value, G, place_inside(at, i, j, rows, columns, place, spare))
+            at.store(value, G, inside.place(at, i, j, place))
