@@ -1,5 +1,6 @@
 """Import of ONNX nodes that select channels or pixels: Split, Gather and Slice."""
 
+import math
 from collections.abc import Sequence
 
 from fastcnn.errors import ConfigurationError
@@ -7,7 +8,7 @@ from fastcnn.interop.onnx_file import FileNode
 from fastcnn.interop.onnx_map_readers import of_maps
 from fastcnn.interop.onnx_views import View
 from fastcnn.interop.onnx_wiring import Samples, Wiring
-from fastcnn.layers import Layer, Narrow
+from fastcnn.layers import Flatten, Layer, MaxPool2d, Narrow, Unflatten
 
 
 def take_split(w: Wiring, node: FileNode) -> None:
@@ -58,16 +59,22 @@ def _cut(
     """Take a part of a layer's output, given for each of its dimensions."""
     own = w.own_shape(index)
     layers: list[Layer] = []
-    if len(parts[0]) < own[0]:
-        layers.append(Narrow(parts[0].start, len(parts[0])))
+    channels, *pixels = parts
+    if (size := channels.stop - channels.start) < own[0]:
+        layers.append(Narrow(channels.start, size))
     sides = [(-part.start, part.stop - size) for part, size in zip(parts, own, strict=True)]
     cut = tuple(side for pair in sides[:0:-1] for side in pair)
     if any(cut):
         layers.append(of_maps("ZeroPad", own)(cut))
-    steps = tuple(part.step for part in parts[1:])
+    steps = tuple(part.step for part in pixels)
     if any(step > 1 for step in steps):  # windows of one pixel
         layers.append(of_maps("MaxPool", own)(1, stride=steps))
-    view = View.of(tuple(map(len, parts))).transposed(order)
+    shape = tuple(map(len, parts))
+    if channels.step > 1:  # as rows of one channel
+        rows = Unflatten(1, (1, size, math.prod(shape[1:])))
+        layers += [Flatten(), rows, MaxPool2d(1, stride=(channels.step, 1)), Flatten()]
+        layers += [Unflatten(1, shape)] if pixels else []
+    view = View.of(shape).transposed(order)
     w.samples[output] = Samples(index, view)
     if layers:
         w.add(node, layers, (index,), view, output)
@@ -110,7 +117,7 @@ def take_gather(w: Wiring, node: FileNode) -> bool:
 
 
 def take_slice(w: Wiring, node: FileNode) -> None:
-    """Read a Slice of adjacent channels, and of rows and columns, also in steps."""
+    """Read a Slice of channels, rows and columns."""
     parts: list[tuple[int, ...]] = []
     for place, name in enumerate(("starts", "ends", "axes", "steps"), start=1):
         if node.has(name):
@@ -138,10 +145,10 @@ def take_slice(w: Wiring, node: FileNode) -> None:
             raise ConfigurationError(f"it takes some of the samples, axis={axis}")
         place = order[axis - 1]
         part = range(*slice(start, end, step).indices(own[place]))
-        if not part or step < 1 or (step > 1 and place == 0):
+        if not part or step < 1:
             raise ConfigurationError(
-                f"it takes {part.start} to {part.stop} in steps of {step} of axis {axis}; only "
-                "adjacent channels can be taken, and pixels in steps of at least 1"
+                f"it takes {part.start} to {part.stop} of axis {axis} in steps of {step}, which "
+                "must be above 0"
             )
         taken[place] = part
     _cut(w, node, index, order, taken, node.output)

@@ -190,7 +190,7 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
      "in another order"),
     (lambda: of([N("Transpose", ["x"], ["y"], perm=[1, 0, 2, 3])]), "moves the samples"),
     (lambda: of([N("Slice", ["x", "a", "b", "c", "d"], ["y"])],
-                {"a": [5], "b": [1], "c": [2], "d": [-2]}), "only adjacent channels"),
+                {"a": [5], "b": [1], "c": [2], "d": [-2]}), "must be above 0"),
     (lambda: of([N("Slice", ["x", "a", "b", "c"], ["y"])], {"a": [1], "b": [3], "c": [0]}),
      "some of the samples"),
     (lambda: of([N("Slice", ["x", "a", "b", "c", "d"], ["y"])],
