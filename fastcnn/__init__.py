@@ -105,8 +105,8 @@ if TYPE_CHECKING:
     from fastcnn import transfer as transfer
     from fastcnn.analysis import compare_backends as compare_backends
     from fastcnn.analysis.gradcheck import gradcheck as gradcheck
-    from fastcnn.data import Dataset as Dataset
     from fastcnn.backends.lanes import conv_algorithm as conv_algorithm
+    from fastcnn.data import Dataset as Dataset
     from fastcnn.execution import gradients as gradients
     from fastcnn.execution.input_gradients import input_gradient as input_gradient
     from fastcnn.execution.plan import plan as plan
