@@ -20,7 +20,7 @@ from typing import Any
 from bench.markdown import fill, table
 from fastcnn.benchmark.environment import describe_environment
 from fastcnn.benchmark.records import Records
-from fastcnn.distributed.scaling import Network, StepCost, predict
+from fastcnn.distributed.scaling import Network, StepCost, predict_scaling
 from fastcnn.timing import in_turns
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -140,7 +140,7 @@ def measure(network: str, batch: int, repeats: int) -> dict[str, Any]:
         gradient_bytes=two[0]["cost"]["gradient_bytes"],
     )
     link = Network(**{key: middle("network", key) for key in ("latency", "bandwidth")})
-    strong, weak = (predict(cost, link, batch, 2, each) for each in (False, True))
+    strong, weak = (predict_scaling(cost, link, batch, 2, each) for each in (False, True))
     return {
         "case": f"{network}-{batch}",
         "network": network,

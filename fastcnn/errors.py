@@ -1,5 +1,21 @@
 """The exceptions that fastcnn raises, one class per kind of problem."""
 
+__all__ = [
+    "CheckpointError",
+    "ConfigurationError",
+    "DataError",
+    "DataUnavailableError",
+    "FastcnnError",
+    "GradientError",
+    "IncompatibleNumbaError",
+    "MissingExtraError",
+    "NonFiniteError",
+    "ProgramError",
+    "RankError",
+    "RunWriteError",
+    "ShapeError",
+]
+
 
 def counted(count: int, noun: str) -> str:
     """A number and what it counts: ``1 batch``, ``1,024 batches``."""

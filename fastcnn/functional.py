@@ -34,19 +34,24 @@ from fastcnn.operations.smooth import *
 from fastcnn.operations.softmaxes import *
 from fastcnn.operations.transposed import *
 
-__all__: list[str] = []
-__all__ += dropouts.__all__
-__all__ += joins.__all__
-__all__ += losses.__all__
-__all__ += norms.__all__
-__all__ += piecewise.__all__
-__all__ += pooling.__all__
-__all__ += products.__all__
-__all__ += sample_norms.__all__
-__all__ += sampling.__all__
-__all__ += smooth.__all__
-__all__ += softmaxes.__all__
-__all__ += transposed.__all__
+__all__ = [
+    name
+    for module in (
+        dropouts,
+        joins,
+        losses,
+        norms,
+        piecewise,
+        pooling,
+        products,
+        sample_norms,
+        sampling,
+        smooth,
+        softmaxes,
+        transposed,
+    )
+    for name in module.__all__
+]
 
 for _name in sorted(__all__, key=lambda name: not name.endswith("_backward")):
     _own = globals()[_name.removesuffix("_backward")] if _name.endswith("_backward") else None

@@ -11,6 +11,8 @@ from fastcnn.layers.base import Layer, arguments_of
 from fastcnn.layers.connections import as_model
 from fastcnn.scalars import is_integer
 
+__all__ = ["replace_head"]
+
 #: Operations of layers that can be a head, and the argument with the number of outputs.
 HEADS = {"linear": "out_features", "conv2d": "out_channels"}
 

@@ -10,7 +10,7 @@ import pytest
 
 import fastcnn
 from fastcnn import BatchNorm2d, Conv2d, Flatten, LayerNorm, Linear, PReLU, Scale, Sequential
-from fastcnn.analysis.explain import fgsm, grad_cam, occlusion, saliency
+from fastcnn.analysis.explanations import fgsm, grad_cam, occlusion, saliency
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.estimators import CNNClassifier
 from fastcnn.interop import export_onnx, save_state
@@ -29,7 +29,7 @@ from fastcnn.optim import (
     learning_rates,
 )
 from fastcnn.recipes import NamedRecipe, records
-from fastcnn.training.sweep import sweep
+from fastcnn.training.sweeps import sweep
 
 DATA, _ = fastcnn.data.digits_dataset(20, 10)
 X, Y = np.random.default_rng(0).random((4, 1, 6, 6), np.float32), np.arange(4) % 2

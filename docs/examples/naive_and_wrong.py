@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from fastcnn import functional as F
-from fastcnn.analysis.gradcheck import check_gradient
+from fastcnn.analysis import check_gradient
 
 
 def milliseconds(backend: str, *arguments: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastcnn.scalars import is_number
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
-from fastcnn.training.sweep import Trial
+from fastcnn.training.sweeps import Trial
 
 #: Number of values up to which each gets a tick.
 MOST_TICKS = 6
@@ -19,7 +19,7 @@ def sweep_figure(trials: Sequence[Trial], parameters: Sequence[str], metric: str
     Parameters
     ----------
     trials : sequence of Trial
-        Best first, as returned by :func:`fastcnn.training.sweep.rank`.
+        Best first, as returned by :func:`fastcnn.training.sweeps.rank`.
     parameters : sequence of str
         Settings to draw.
     """

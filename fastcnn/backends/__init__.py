@@ -9,6 +9,8 @@ from types import ModuleType
 
 from fastcnn.errors import ConfigurationError
 
+__all__ = ["BACKENDS", "DEFAULT_BACKEND", "get_backend"]
+
 #: Names of the backends, from the specification to the fastest.
 BACKENDS: tuple[str, ...] = ("reference", "im2col", "lanes")
 DEFAULT_BACKEND = "lanes"

@@ -34,8 +34,8 @@ def explain(
 
       fastcnn explain RUN digit.png --layer conv2 --class 7
     """
-    from fastcnn.analysis.explain import explain as explained_by
-    from fastcnn.analysis.explain import explanation_figure
+    from fastcnn.analysis.explanations import explain as explained_by
+    from fastcnn.analysis.explanations import explanation_figure
     from fastcnn.data import read_picture
     from fastcnn.errors import ConfigurationError
     from fastcnn.training import Run

@@ -68,7 +68,7 @@ def scale(
         measure_network,
         measure_step,
         measure_together,
-        predict,
+        predict_scaling,
     )
     from fastcnn.errors import ConfigurationError
     from fastcnn.models import MODELS
@@ -115,7 +115,7 @@ def scale(
     )
     count = 1
     while count <= ranks:
-        line = predict(cost, link, batch_size, count, weak, average_every)
+        line = predict_scaling(cost, link, batch_size, count, weak, average_every)
         table.add_row(
             str(count),
             f"{1e6 * line.step:.0f}",
@@ -127,7 +127,7 @@ def scale(
     console.show(table)
     if made is not None:
         step, seconds = made
-        here = predict(cost, found, batch_size, world.size, weak, average_every)
+        here = predict_scaling(cost, found, batch_size, world.size, weak, average_every)
         expected = here.step + here.communication
         gained = cost.alone / step * (world.size if weak else 1)
         console.say(

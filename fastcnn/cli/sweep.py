@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fastcnn.training.recipe import Recipe
-    from fastcnn.training.sweep import Trial
+    from fastcnn.training.sweeps import Trial
 
 
 class Sampler(StrEnum):
@@ -105,8 +105,8 @@ def sweep(
     from fastcnn.files import make_folder
     from fastcnn.training.recipe import Recipe
     from fastcnn.training.search import TreeParzen
-    from fastcnn.training.sweep import draw, grid, measuring
-    from fastcnn.training.sweep import sweep as run_sweep
+    from fastcnn.training.sweeps import draw, grid, measuring
+    from fastcnn.training.sweeps import sweep as run_sweep
 
     for option, given in (("--seed", seed != 0), ("--sampler", sampler is not Sampler.random)):
         if trials is None and given:
@@ -179,7 +179,7 @@ class Ranks:
 
     @property
     def ranked(self) -> "list[Trial]":
-        from fastcnn.training.sweep import rank
+        from fastcnn.training.sweeps import rank
 
         return rank(self.trials, self.metric)
 
@@ -226,7 +226,7 @@ class Ranks:
     def best(self, validation: float, backend: str | None) -> "tuple[Recipe, str] | None":
         """The recipe of the best settings, and how they were compared; None if all failed."""
         from fastcnn.training.recipe import Recipe
-        from fastcnn.training.sweep import best_settings
+        from fastcnn.training.sweeps import best_settings
         from fastcnn.training.validation import SHARE
 
         best = best_settings(self.trials, self.metric)

@@ -8,4 +8,4 @@ shared by numbers, numpy arrays and the engine's vectors are in elementary.py.
 from fastcnn.codegen.declarations import Elementary, Emitted, linked
 from fastcnn.codegen.functions import Compiled, compiled
 
-__all__ = ["Compiled", "Elementary", "Emitted", "compiled", "linked"]
+__all__ = ["Compiled", "Elementary", "Emitted", "compiled", "elementary", "linked"]

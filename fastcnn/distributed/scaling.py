@@ -246,7 +246,7 @@ class Prediction:
         return self.speedup / self.ranks
 
 
-def predict(
+def predict_scaling(
     cost: StepCost, network: Network, batch_size: int, ranks: int, weak: bool, every: int = 1
 ) -> Prediction:
     """Predict the scaling to a number of ranks.

@@ -14,12 +14,14 @@ from fastcnn.layers import (
     softmax,
 )
 from fastcnn.layers.activation import *
+from fastcnn.layers.activation import Activation
 from fastcnn.layers.base import Layer
 from fastcnn.layers.blocks import Residual, Sequential, SqueezeExcite
 from fastcnn.layers.branches import *
 from fastcnn.layers.builder import GraphBuilder
 from fastcnn.layers.container import Model
 from fastcnn.layers.conv import *
+from fastcnn.layers.drawing import Drawing
 from fastcnn.layers.dropout import *
 from fastcnn.layers.folding import Identity, fold_batch_norm
 from fastcnn.layers.linear import *
@@ -28,17 +30,22 @@ from fastcnn.layers.pool import *
 from fastcnn.layers.sample_norm import *
 from fastcnn.layers.sampling import *
 from fastcnn.layers.softmax import *
-from fastcnn.layers.wiring import Input
+from fastcnn.layers.state import LoadReport
+from fastcnn.layers.wiring import Input, Value
 
 __all__ = [
+    "Activation",
+    "Drawing",
     "GraphBuilder",
     "Identity",
     "Input",
     "Layer",
+    "LoadReport",
     "Model",
     "Residual",
     "Sequential",
     "SqueezeExcite",
+    "Value",
     "fold_batch_norm",
     "init",
 ]

@@ -53,7 +53,13 @@ class Activation(Layer):
     def made_of(
         cls, arguments: Mapping[str, Any], parameters: Mapping[str, np.ndarray]
     ) -> "Activation":
-        """The layer with these arguments and values of its parameters."""
+        """The layer with these arguments and values of its parameters.
+
+        Parameters
+        ----------
+        arguments : mapping of str to Any
+        parameters : mapping of str to ndarray
+        """
         return cls(**arguments)
 
     @property

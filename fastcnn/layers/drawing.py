@@ -34,7 +34,12 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Drawing:
-    """A drawing of a network, displayed by notebooks."""
+    """A drawing of a network, displayed by notebooks.
+
+    Attributes
+    ----------
+    svg : str
+    """
 
     svg: str
 
@@ -43,6 +48,10 @@ class Drawing:
 
     def save(self, path: str | Path) -> None:
         """Write it to a file.
+
+        Parameters
+        ----------
+        path : str or path
 
         Raises
         ------

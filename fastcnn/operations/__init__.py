@@ -19,9 +19,9 @@ from fastcnn.operations import (
     softmaxes,
     transposed,
 )
-from fastcnn.operations.record import Choice, Elementwise, Formula, Number, Operation
+from fastcnn.operations.record import Choice, Elementwise, Formula, Number, OnnxNode, Operation
 
-__all__ = ["OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "Operation"]
+__all__ = ["OPERATIONS", "Choice", "Elementwise", "Formula", "Number", "OnnxNode", "Operation"]
 
 _FILES = (
     products,

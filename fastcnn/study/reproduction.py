@@ -18,7 +18,7 @@ from fastcnn.study.setting import Setting, shared
 from fastcnn.timing import timed
 from fastcnn.training.figure import TEST_COLOUR, TRAIN_COLOUR, new_figure
 from fastcnn.training.recipe import Recipe
-from fastcnn.training.sweep import sweep
+from fastcnn.training.sweeps import sweep
 
 SEEDS, EPOCHS, BATCH = 10, 5, 64
 ACTIVATIONS = ("sigmoid", "relu")

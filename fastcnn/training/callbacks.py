@@ -27,7 +27,12 @@ class Control:
     stop_reason: str | None = None
 
     def stop(self, reason: str) -> None:
-        """End training after the current epoch; the first reason is kept."""
+        """End training after the current epoch; the first reason is kept.
+
+        Parameters
+        ----------
+        reason : str
+        """
         self.stop_reason = self.stop_reason or reason
 
 
@@ -77,8 +82,10 @@ class Steps:
         Samples of the epoch seen so far.
     losses, learning_rates : list of float
         One per step.
-    mean_loss, accuracy, samples_per_second : float
-        Means over the epoch so far; the accuracy is NaN if targets are not classes.
+    mean_loss, samples_per_second : float
+        Means over the epoch so far.
+    accuracy : float
+        The same; NaN if targets are not classes.
     """
 
     epoch: int

@@ -26,6 +26,13 @@ log = logging.getLogger("fastcnn")
 class Recipe(TrainingOptions):
     """A model by name, and the options of its training.
 
+    Parameters
+    ----------
+    model, activation, init, skip : str, optional
+        As the options of ``fastcnn train``.
+    **options
+        Those of :func:`~fastcnn.training.fit`.
+
     Raises
     ------
     ConfigurationError
@@ -83,13 +90,23 @@ class Recipe(TrainingOptions):
         return self.model is not None and self.model.endswith((".toml", ".json"))
 
     def model_name(self, train: Dataset) -> str:
-        """The model's name, by default the one chosen for these samples."""
+        """The model's name, by default the one chosen for these samples.
+
+        Parameters
+        ----------
+        train : Dataset
+        """
         if self.model is not None:
             return self.model
         return "report" if train.input_shape == (1, 28, 28) else AUTO
 
     def model_arguments(self, train: Dataset) -> dict[str, Any]:
-        """Arguments of the function in :data:`~fastcnn.models.MODELS`; empty for other models."""
+        """Arguments of the function in :data:`~fastcnn.models.MODELS`; empty for other models.
+
+        Parameters
+        ----------
+        train : Dataset
+        """
         if self.model_name(train) not in MODELS:
             return {}
         arguments: dict[str, Any] = {"num_classes": len(train.classes), "seed": self.seed}

@@ -49,7 +49,12 @@ class Span:
         return f"{'log:' if self.log else ''}{self.low:g}..{self.high:g}"
 
     def draw(self, generator: np.random.Generator) -> float | int:
-        """One number."""
+        """One number.
+
+        Parameters
+        ----------
+        generator : numpy.random.Generator
+        """
         low, high = np.log([self.low, self.high]) if self.log else (self.low, self.high)
         if self.whole and not self.log:
             return int(generator.integers(int(self.low), int(self.high) + 1))
@@ -84,7 +89,7 @@ class TreeParzen:
         Number of trainings.
     metric : str
         Metric to maximise, or to minimise if it is a loss or an error; as for
-        :func:`~fastcnn.training.sweep.rank`.
+        :func:`~fastcnn.training.sweeps.rank`.
     seed : int
 
     Raises
@@ -128,7 +133,15 @@ class TreeParzen:
         return {name: _suggest(trial, name, values) for name, values in self._space.items()}
 
     def tell(self, number: int, score: float) -> None:
-        """Report the score of trial ``number``, counted from 0; larger is better."""
+        """Report the result of a trial.
+
+        Parameters
+        ----------
+        number : int
+            Counted from 0.
+        score : float
+            Larger is better.
+        """
         if np.isfinite(score):
             self._study.tell(self._asked[number], score)
         else:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastcnn
-from fastcnn.analysis.explain import explain, fgsm, grad_cam, occlusion, saliency
+from fastcnn.analysis.explanations import explain, fgsm, grad_cam, occlusion, saliency
 from fastcnn.errors import ConfigurationError, DataError, ShapeError
 from fastcnn.layers import Conv2d, Flatten, Linear, ReLU, Sequential
 from tests.command import fastcnn as command

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastcnn import data
-from fastcnn.analysis.explain import Explanation, explanation_figure
+from fastcnn.analysis.explanations import Explanation, explanation_figure
 from fastcnn.analysis.figures import confusion_figure, mistakes_figure, samples_figure
 from fastcnn.training.figure import literal, new_figure, png
 

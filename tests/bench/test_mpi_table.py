@@ -10,7 +10,7 @@ import pytest
 from bench import mpi_scaling
 from bench.markdown import filled
 from fastcnn.benchmark.records import Records
-from fastcnn.distributed.scaling import NETWORKS, StepCost, predict
+from fastcnn.distributed.scaling import NETWORKS, StepCost, predict_scaling
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,7 +55,7 @@ def test_the_text(script: ModuleType, records: dict[str, dict[str, Any]]) -> Non
     assert min(ratios) == pytest.approx(low, abs=5e-3)
     assert max(ratios) == pytest.approx(high, abs=5e-3)
     large = StepCost(**records["vgg_small-64"]["cost"])
-    line = predict(large, NETWORKS["10gbit"], 64, 2, weak=False)
+    line = predict_scaling(large, NETWORKS["10gbit"], 64, 2, weak=False)
     assert f"a batch of 64 {line.speedup:.2f} times as fast" in page
     assert f"{1e3 * large.alone:.0f} ms of work for {large.gradient_bytes / 1e6:.1f} MB" in page
 

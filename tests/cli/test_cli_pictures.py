@@ -14,7 +14,7 @@ from fastcnn.data import chosen_pictures
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe, suited
-from fastcnn.training.sweep import sweep
+from fastcnn.training.sweeps import sweep
 from tests.command import fastcnn as run_command
 
 RNG = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from fastcnn.distributed.scaling import (
     measure_network,
     measure_step,
     measure_together,
-    predict,
+    predict_scaling,
 )
 from fastcnn.errors import ConfigurationError
 from fastcnn.models import report_cnn
@@ -44,14 +44,14 @@ def test_a_share_is_whole_blocks() -> None:
 
 def test_predictions() -> None:
     link = Network(25e-6, 1.15e9)
-    alone, two, many = (predict(COST, link, 64, ranks, weak=False) for ranks in (1, 2, 64))
+    alone, two, many = (predict_scaling(COST, link, 64, ranks, weak=False) for ranks in (1, 2, 64))
     assert (alone.speedup, alone.step, alone.communication) == (1.0, COST.alone, 0.0)
     total = 50e-6 + 32 * 5e-6 + 25e-6 + 270e3 / 1.15e9
     assert two.step + two.communication == pytest.approx(total)
     assert two.speedup == pytest.approx(360e-6 / total)
     assert two.efficiency == two.speedup / 2
     assert many.step == pytest.approx(130e-6)
-    weak = predict(COST, link, 64, 2, weak=True)
+    weak = predict_scaling(COST, link, 64, 2, weak=True)
     assert weak.step == pytest.approx(370e-6)
     assert weak.speedup == pytest.approx(2 * 360e-6 / (weak.step + weak.communication))
 
@@ -59,7 +59,7 @@ def test_predictions() -> None:
 def test_averages_are_rare_and_twice_as_long() -> None:
     """In between, the engine runs many steps in one call, as on a single process."""
     link = Network(0.0, 1e9)
-    made = predict(COST, link, 64, 2, weak=False, every=10)
+    made = predict_scaling(COST, link, 64, 2, weak=False, every=10)
     assert made.communication == pytest.approx(2 * 270e-6 / 10)
     assert made.step == pytest.approx(210e-6 - 10e-6 * 0.9)
 

@@ -43,7 +43,7 @@ from fastcnn.training.fit_arguments import FitArguments
 from fastcnn.training.options import TrainingOptions
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.run import Run
-from fastcnn.training.sweep import grid, sweep
+from fastcnn.training.sweeps import grid, sweep
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -13,7 +13,7 @@ from fastcnn.data.split import draw_validation
 from fastcnn.errors import ConfigurationError
 from fastcnn.training.recipe import Recipe
 from fastcnn.training.search import Span, TreeParzen
-from fastcnn.training.sweep import Trial, best_settings, draw, grid, measuring, rank, sweep
+from fastcnn.training.sweeps import Trial, best_settings, draw, grid, measuring, rank, sweep
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,10 @@ METRICS = ("validation_accuracy", "validation_loss", "train_accuracy", "train_lo
 def grid(space: Space) -> list[dict[str, Any]]:
     """Every combination of the values.
 
+    Parameters
+    ----------
+    space : mapping of str to sequence
+
     Raises
     ------
     ConfigurationError
@@ -60,6 +64,11 @@ def draw(space: Space, trials: int, seed: int = 0) -> list[dict[str, Any]]:
     """Random settings: values are drawn with equal probability, ranges as they specify.
 
     Without ranges, no combination is drawn twice.
+
+    Parameters
+    ----------
+    space : mapping of str to sequence or Span
+    trials, seed : int
 
     Raises
     ------
@@ -129,7 +138,12 @@ class Trial:
         return max(self.epochs, key=lambda epoch: self._signed(epoch, self.recipe.monitor))
 
     def score(self, metric: str) -> float:
-        """The kept epoch's metric, signed so that larger is better; minus infinity without one."""
+        """The kept epoch's metric, signed so that larger is better; minus infinity without one.
+
+        Parameters
+        ----------
+        metric : str
+        """
         return -np.inf if self.kept is None else self._signed(self.kept, metric)
 
     def _signed(self, epoch: dict[str, Any], metric: str) -> float:
@@ -218,6 +232,11 @@ def best_settings(trials: Sequence[Trial], metric: str = "validation_accuracy") 
 
     Ties are broken by the mean loss, as in :func:`rank`. The best of several seeds is best by
     chance and does not predict the next training.
+
+    Parameters
+    ----------
+    trials : sequence of Trial
+    metric : str
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -281,7 +300,7 @@ def sweep(
     Examples
     --------
     >>> import fastcnn
-    >>> from fastcnn.training.sweep import grid, rank, sweep
+    >>> from fastcnn.training import grid, rank, sweep
     >>> train, _ = fastcnn.data.digits_dataset(300, 100, classes=(0, 1, 2))
     >>> settings = grid({"lr": [0.0, 0.05], "epochs": [1]})
     >>> best = rank(list(sweep(train, settings, workers=1)))[0]
